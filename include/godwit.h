@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* libgodwit: vhost-user backends that live-migrate without losing a byte. */
+#ifndef GODWIT_H
+#define GODWIT_H
+
+#include <godwit/device.h>
+#include <godwit/diag.h>
+#include <godwit/memory.h>
+#include <godwit/queue.h>
+#include <godwit/version.h>
+#include <godwit/worker.h>
+
+#endif

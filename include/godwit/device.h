@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What an embedder writes (struct gw_device_ops) and what runs it (the daemon).
+ *
+ * A daemon owns the device, its queues, the workers and a socket. It outlives its connections: a
+ * session lasts from accept to hang-up, and sessions follow one another on the same daemon.
+ *
+ * Threads: one control thread reads the socket; N workers, one event loop each, own the queues.
+ * All functions here return 0 or a negative errno, and gw_last_error() tells why.
+ */
+#ifndef GODWIT_DEVICE_H
+#define GODWIT_DEVICE_H
+
+#include <godwit/diag.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct gw_daemon;
+struct gw_queue;
+struct gw_worker;
+
+/* Limits of a daemon. */
+#define GW_QUEUES_MAX      256 /* the index in SET_VRING_KICK has 8 bits */
+#define GW_QUEUE_SIZE_MAX  32768
+#define GW_WORKERS_MAX     256
+#define GW_CONFIG_SIZE_MAX 256 /* config space bytes in one message */
+
+/*
+ * The device. `size` comes first and is set to sizeof(struct gw_device_ops) by the embedder: later
+ * versions only append. A NULL callback means the default written beside it.
+ *
+ * Callbacks marked [control] run on the control thread while it waits for nothing else, those
+ * marked [worker] on the worker that owns the queue. None may call gw_daemon_wait or
+ * gw_daemon_free.
+ */
+struct gw_device_ops {
+    size_t size;
+
+    /*
+     * [control] The virtio feature bits the device offers. The library adds VERSION_1,
+     * RING_INDIRECT_DESC, RING_EVENT_IDX and VHOST_USER_F_PROTOCOL_FEATURES (30).
+     * NULL: none but those.
+     */
+    uint64_t (*features)(void *dev);
+
+    /* [control] What the driver accepted, at each SET_FEATURES. NULL: not told. */
+    void (*features_acked)(void *dev, uint64_t features);
+
+    /*
+     * [control] Read `len` bytes of the config space from `off`. Returns 0, or a negative errno,
+     * which the front-end sees as a refused GET_CONFIG. NULL: CONFIG is not offered.
+     */
+    int (*get_config)(void *dev, uint32_t off, void *buf, uint32_t len);
+
+    /*
+     * [control] The driver (or, with `migration`, the front-end restoring a device) wrote config
+     * space. Returns 0 or a negative errno. NULL: writes are refused with -EOPNOTSUPP.
+     */
+    int (*set_config)(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration);
+
+    /* [worker] The queue starts; it is not yet enabled. Non-zero refuses. NULL: accepted. */
+    int (*queue_start)(void *dev, struct gw_queue *q);
+
+    /*
+     * [worker] Requests may be waiting: pop a batch with gw_queue_pop and act on it. It need not
+     * empty the ring; it is called again while there is more, after other queues of the worker had
+     * their turn. A device that pops nothing although requests wait is called again once a request
+     * of this queue completes, or after gw_queue_wake. Required.
+     */
+    int (*queue_ready)(void *dev, struct gw_queue *q);
+
+    /*
+     * [worker] The queue stops: no queue_ready follows. Finish (gw_request_complete) or hand back
+     * (gw_request_unpop) what was popped; it may happen later, the library waits for it before it
+     * answers the front-end. NULL: nothing to hurry.
+     */
+    void (*queue_stop)(void *dev, struct gw_queue *q);
+
+    /* [control] RESET_DEVICE: all queues are stopped; forget what the driver set. NULL: nothing. */
+    void (*reset)(void *dev);
+
+    /*
+     * [worker] The worker's thread starts, before any queue of it can; later, it ends, after all
+     * of them stopped. The places to add fds and timers (see worker.h) and to remove them. A
+     * non-zero worker_start fails gw_daemon_new. NULL: nothing.
+     */
+    int (*worker_start)(void *dev, struct gw_worker *w);
+    void (*worker_stop)(void *dev, struct gw_worker *w);
+};
+
+/* How a queue may be shared with threads of the embedder. */
+enum gw_queue_sync {
+    GW_SYNC_NONE = 0, /* worker-owned: every call on its worker; no lock at all */
+    GW_SYNC_MUTEX,    /* any thread may pop and complete; a mutex per queue */
+    GW_SYNC_RWLOCK,   /* as MUTEX, and those who only look (is_*, size) do not exclude each other */
+};
+
+/* The event loop of the workers. */
+enum gw_loop_kind {
+    GW_LOOP_AUTO = 0, /* io_uring where the kernel allows it, else epoll; diag tells which */
+    GW_LOOP_URING,
+    GW_LOOP_EPOLL,
+};
+
+/*
+ * How to make a daemon. Zero everything, then set `size` to sizeof(struct gw_daemon_config) and
+ * what differs from the defaults.
+ */
+struct gw_daemon_config {
+    size_t size;
+    const char *name;        /* stands before every diag line; default "godwit" */
+    unsigned num_queues;     /* 1 to GW_QUEUES_MAX; default 1 */
+    unsigned queue_size_max; /* power of two up to GW_QUEUE_SIZE_MAX; default 1024 */
+    unsigned num_workers;    /* 1 to GW_WORKERS_MAX; default 1 */
+    /*
+     * num_queues entries: the worker of each queue (the counterpart of rust-vmm's
+     * queues_per_thread). NULL: queue i belongs to worker i modulo num_workers. Copied.
+     */
+    const uint16_t *queue_workers;
+    enum gw_queue_sync sync;
+    enum gw_loop_kind loop;
+    /*
+     * How long a worker looks for more requests before it sleeps, in microseconds. It shortens
+     * itself while that finds nothing, and yields the processor. 0: does not look at all.
+     */
+    unsigned poll_us;
+    size_t request_size; /* bytes of the device's own in every request, see gw_request_private */
+    /*
+     * After how many milliseconds a front-end that waits for requests of the device to finish
+     * (stop, new memory table) is told that it failed. 0: the default, 60 s.
+     */
+    unsigned drain_timeout_ms;
+    gw_diag_cb *diag; /* NULL: stderr */
+    void *diag_arg;
+    enum gw_diag_level diag_level; /* the most talkative level passed on; default errors only */
+};
+
+/*
+ * Make a daemon with its queues and workers; the threads of the workers run when it returns.
+ *
+ * Ownership: `ops` is copied; `dev` stays the caller's and must outlive the daemon. Free the
+ * result with gw_daemon_free.
+ * Returns: 0; -EINVAL for a config or ops out of its limits; -ENOMEM; -EOPNOTSUPP where
+ * GW_LOOP_URING was asked for and the kernel refuses it; what worker_start returned; the errno of
+ * a thread or fd that could not be made.
+ * Context: any thread.
+ */
+int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
+                  const struct gw_device_ops *ops, void *dev);
+
+/* Stop, wait and release everything. NULL is fine. Context: any thread but the daemon's own. */
+void gw_daemon_free(struct gw_daemon *d);
+
+/*
+ * Serve sessions on `fd` in the background: a listening Unix socket is accepted from again and
+ * again, a connected one is served once.
+ *
+ * Ownership: consumes `fd`, also on failure.
+ * Returns: 0; -EBUSY when started already; -ENOTSOCK, -EINVAL for something that is no Unix stream
+ * socket.
+ */
+int gw_daemon_start(struct gw_daemon *d, int fd);
+
+/*
+ * The same on a socket of its own at `path`. A socket left there by a process that is gone is
+ * replaced; the path is removed when the daemon ends.
+ * Returns: as gw_daemon_start; -EADDRINUSE when somebody listens there; -ENAMETOOLONG; the errno
+ * of bind(2) and listen(2).
+ */
+int gw_daemon_start_path(struct gw_daemon *d, const char *path);
+
+/*
+ * Connect to a front-end that listens at `path`, and serve that one session in the background.
+ * Returns: as gw_daemon_start; the errno of connect(2).
+ */
+int gw_daemon_start_client(struct gw_daemon *d, const char *path);
+
+/*
+ * Listen at `path`, serve one session and return when the front-end hangs up, which is success.
+ * Returns: 0; what gw_daemon_start_path returns; what ended the session otherwise, see
+ * gw_daemon_wait.
+ */
+int gw_daemon_serve(struct gw_daemon *d, const char *path);
+
+/*
+ * Wait until the daemon has ended: by gw_daemon_stop, or because its one connection did.
+ * Returns: 0, also after a hang-up; -EPROTO when a single session ended by a protocol fault of the
+ * front-end; -EINVAL when not started.
+ */
+int gw_daemon_wait(struct gw_daemon *d);
+
+/*
+ * Ask the daemon to end: the session is closed, queues are stopped and what is in flight is waited
+ * for. Returns at once; gw_daemon_wait tells the end.
+ * Context: any thread, also a signal handler. Returns 0.
+ */
+int gw_daemon_stop(struct gw_daemon *d);
+
+/*
+ * Tell the driver that the config space changed (CONFIG_CHANGE_MSG on the back-end channel).
+ * Remembered where the front-end cannot be told now (no session, no channel yet, all rings
+ * stopped), several in a row become one.
+ * Context: any thread. Returns 0.
+ */
+int gw_daemon_config_changed(struct gw_daemon *d);
+
+/* Queues and workers of a daemon, by number. NULL beyond the last. Context: any thread. */
+struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index);
+struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

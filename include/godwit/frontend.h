@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The other end of the wire: what a VMM is to a vhost-user back-end. A connection (gw_frontend_*),
+ * guest memory (gw_guest_mem_*) and the driver's side of a queue (gw_driver_*). Disk requests and a
+ * verified load are in godwit/load.h.
+ *
+ * Threads: an object belongs to one thread at a time. A driver may live on another thread than the
+ * front-end that starts and stops its queue, as a vCPU does; loads and drivers share the memory.
+ *
+ * All int functions return 0 or a negative errno where nothing else is said. Config structures
+ * are zeroed, `size` set to their sizeof, and then what differs from the defaults.
+ */
+#ifndef GODWIT_FRONTEND_H
+#define GODWIT_FRONTEND_H
+
+#include <godwit/memory.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gw_frontend;
+struct gw_guest_mem;
+struct gw_driver;
+
+/* ---- Guest memory ---- */
+
+/* user address = host pointer, as in a real VMM; otherwise user address = base + guest address */
+#define GW_GUEST_UVA_HOST UINT64_MAX
+
+/*
+ * Make an empty guest memory. With a `uva_base` other than GW_GUEST_UVA_HOST the user addresses
+ * told to the back-end are no pointers of this process, so that who mixes them up fails.
+ * Free with gw_guest_mem_free, after everything that uses it. Returns: 0; -ENOMEM.
+ */
+int gw_guest_mem_new(struct gw_guest_mem **ret, gw_uva_t uva_base);
+void gw_guest_mem_free(struct gw_guest_mem *m);
+
+/*
+ * Make one with the same regions in new memfds (huge pages stay huge) and the same allocations, but
+ * zeros for contents: the destination of a migration. Returns: 0; as gw_guest_mem_add.
+ */
+int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, gw_uva_t uva_base);
+
+enum gw_guest_region_kind {
+    GW_GUEST_MEMFD = 0, /* a memfd of its own, `offset` + `length` bytes long */
+    GW_GUEST_HUGETLB,   /* the same of 2 MiB pages */
+    GW_GUEST_FD,        /* `fd`, duplicated; it must be long enough */
+};
+
+struct gw_guest_region {
+    enum gw_guest_region_kind kind;
+    gw_gpa_t gpa;
+    uint64_t length;
+    gw_off_t offset; /* of the region in its file; need not be page-aligned */
+    int fd;          /* GW_GUEST_FD: stays the caller's. When asked: the region's, not to close */
+    bool no_alloc;   /* gw_guest_mem_alloc leaves it alone */
+    gw_uva_t uva;    /* when asked: its user address */
+};
+
+/*
+ * Add a region; it may touch others but not overlap them. The back-end is told by
+ * gw_frontend_add_mem_reg or gw_frontend_set_mem_table.
+ * Returns: 0; -EINVAL empty, or past the end of the address space; -EEXIST overlap; -ENOMEM, also
+ * where there are no huge pages; the errno of memfd_create, ftruncate or mmap.
+ */
+int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *region);
+
+/* Remove the region that begins at `gpa`, and what was allocated there. Returns: 0; -ENOENT. */
+int gw_guest_mem_remove(struct gw_guest_mem *m, gw_gpa_t gpa);
+
+/* The regions, ordered by address. gw_guest_mem_region returns 0; -ENOENT beyond the last. */
+unsigned gw_guest_mem_count(const struct gw_guest_mem *m);
+int gw_guest_mem_region(const struct gw_guest_mem *m, unsigned i, struct gw_guest_region *ret);
+
+/* The host pointer of `len` bytes, NULL unless all of them are in one region. */
+void *gw_guest_mem_at(const struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len);
+/* The user address of a guest address, 0 outside of all regions. */
+gw_uva_t gw_guest_mem_uva(const struct gw_guest_mem *m, gw_gpa_t gpa);
+
+/*
+ * Allocate `len` bytes, aligned to a power of two, zeroed, never across two regions. Give back
+ * with gw_guest_mem_release and the same `len`.
+ * Returns: 0; -ENOSPC; -EINVAL for length 0 or another alignment; -ENOMEM.
+ */
+int gw_guest_mem_alloc(struct gw_guest_mem *m, uint64_t len, uint64_t align, gw_gpa_t *ret_gpa);
+void gw_guest_mem_release(struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len);
+
+/* ---- Connection ---- */
+
+enum gw_frontend_ack {
+    GW_FRONTEND_ACK_AUTO = 0, /* NEED_REPLY wherever REPLY_ACK was negotiated */
+    GW_FRONTEND_ACK_NEVER,    /* as a front-end without REPLY_ACK */
+    GW_FRONTEND_ACK_ALWAYS,   /* on every message, but an answer is awaited only where one is due */
+};
+
+struct gw_frontend_config {
+    size_t size;
+    unsigned timeout_ms;         /* of each request; default 10 s */
+    unsigned connect_timeout_ms; /* of connect and accept; default 10 s */
+    enum gw_frontend_ack ack;
+    bool no_gates; /* send also what the negotiated features do not allow */
+};
+
+/* `cfg` may be NULL. Free with gw_frontend_free, which hangs up. Returns: 0; -EINVAL; -ENOMEM. */
+int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg);
+void gw_frontend_free(struct gw_frontend *fe);
+
+/* Why the last call on `fe` failed, as a sentence; "" when none did. Valid until the next call. */
+const char *gw_frontend_error(const struct gw_frontend *fe);
+
+/*
+ * Begin a session: connect to the back-end that listens at `path`, trying again while nobody does;
+ * take the next one that connects to `listen_fd` (stays the caller's); or use a connected socket
+ * (consumed, also on failure). All negotiated state of a session before is forgotten.
+ * Returns: 0; -ETIMEDOUT; -EISCONN; -ENAMETOOLONG; the errno of connect, accept or fcntl.
+ */
+int gw_frontend_connect(struct gw_frontend *fe, const char *path);
+int gw_frontend_accept(struct gw_frontend *fe, int listen_fd);
+int gw_frontend_attach(struct gw_frontend *fe, int fd);
+
+/* Hang up. Rings the back-end had started are its own business then. */
+void gw_frontend_disconnect(struct gw_frontend *fe);
+
+/* The socket, for poll; -1 when not connected. */
+int gw_frontend_fd(const struct gw_frontend *fe);
+
+/*
+ * The requests ("Front-end message types"), one function each. Blocks up to the timeout. Returns:
+ * 0; -ENOTCONN no session; -EINVAL an argument no message can carry; -EOPNOTSUPP the feature behind
+ * the message was not negotiated; -EREMOTEIO the back-end answered that it failed; -EPROTO its
+ * answer was no answer to this (id, flags other than 0x5, size, an fd); -ETIMEDOUT no answer;
+ * -ECONNRESET it hung up. After the last three the session is of no more use, as a late answer
+ * could be taken for the next: every further request returns the same.
+ */
+int gw_frontend_get_features(struct gw_frontend *fe, uint64_t *ret);
+int gw_frontend_set_features(struct gw_frontend *fe, uint64_t features);
+int gw_frontend_get_protocol_features(struct gw_frontend *fe, uint64_t *ret);
+int gw_frontend_set_protocol_features(struct gw_frontend *fe, uint64_t features);
+int gw_frontend_set_owner(struct gw_frontend *fe);
+int gw_frontend_reset_owner(struct gw_frontend *fe);
+int gw_frontend_reset_device(struct gw_frontend *fe);
+int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret);
+
+/* The table form takes up to 8 regions, else -E2BIG. Both take what `m` holds when called. */
+int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem *m);
+int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret);
+/* The region that begins at `gpa`; -ENOENT without one. Send REM before gw_guest_mem_remove. */
+int gw_frontend_add_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa);
+int gw_frontend_rem_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa);
+
+struct gw_frontend_vring_addr {
+    gw_uva_t desc;
+    gw_uva_t avail;
+    gw_uva_t used;
+    gw_gpa_t log;   /* of the used ring, with flag bit 0 */
+    uint32_t flags; /* bit 0: writes to the used ring are logged */
+};
+
+/* `index` goes up to 255; fds stay the caller's, -1 says NOFD. */
+int gw_frontend_set_vring_num(struct gw_frontend *fe, unsigned index, uint32_t num);
+int gw_frontend_set_vring_addr(struct gw_frontend *fe, unsigned index,
+                               const struct gw_frontend_vring_addr *addr);
+int gw_frontend_set_vring_base(struct gw_frontend *fe, unsigned index, uint32_t base);
+int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret);
+int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd);
+int gw_frontend_set_vring_call(struct gw_frontend *fe, unsigned index, int fd);
+int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd);
+int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable);
+
+/* `len` up to 256; a refusal (answer without data) is -EREMOTEIO. */
+int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, uint32_t len);
+int gw_frontend_set_config(struct gw_frontend *fe, uint32_t offset, const void *buf, uint32_t len,
+                           bool migration);
+
+/* What this session negotiated. */
+uint64_t gw_frontend_features(const struct gw_frontend *fe);
+uint64_t gw_frontend_protocol_features(const struct gw_frontend *fe);
+
+/* ---- Messages as they are, for tests of bad input ---- */
+
+#define GW_FRONTEND_PAYLOAD_MAX 4096
+#define GW_FRONTEND_FDS_MAX     8
+
+struct gw_frontend_message {
+    uint32_t request;
+    uint32_t flags;
+    uint32_t size; /* as the header says */
+    unsigned n_fds;
+    int fds[GW_FRONTEND_FDS_MAX]; /* the receiver's */
+    uint8_t payload[GW_FRONTEND_PAYLOAD_MAX];
+};
+
+/*
+ * Send a header that may lie, `len` bytes of payload and `n_fds` fds (any number the kernel takes;
+ * they stay the caller's) in one sendmsg, or bytes without any header. Nothing is checked or waited
+ * for. Returns: 0; -ENOTCONN; -ECONNRESET; -ETIMEDOUT the socket stays full; the errno of sendmsg.
+ */
+int gw_frontend_send_raw(struct gw_frontend *fe, uint32_t request, uint32_t flags, uint32_t size,
+                         const void *payload, size_t len, const int *fds, unsigned n_fds);
+int gw_frontend_send_bytes(struct gw_frontend *fe, const void *buf, size_t len);
+
+/*
+ * Receive one message, whatever it is; gw_frontend_message_done closes its fds. These do not spoil
+ * the session. Returns: 0; -ETIMEDOUT; -ECONNRESET; -EPROTO longer than GW_FRONTEND_PAYLOAD_MAX or
+ * more fds than GW_FRONTEND_FDS_MAX; -ENOTCONN.
+ */
+int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
+                        unsigned timeout_ms);
+void gw_frontend_message_done(struct gw_frontend_message *msg);
+
+/* ---- The back-end's own requests ("Back-end message types") ---- */
+
+/* Make the channel and hand its other end over; needs BACKEND_REQ. A channel before is closed. */
+int gw_frontend_set_backend_req_fd(struct gw_frontend *fe);
+/* Its end here, for poll; -1 without one. */
+int gw_frontend_backend_fd(const struct gw_frontend *fe);
+
+/*
+ * Receive what the back-end asks or tells, known or not (2 is CONFIG_CHANGE). Answer what carries
+ * NEED_REPLY (flag 0x8) with gw_frontend_backend_reply, 0 for success.
+ * Returns: as gw_frontend_receive.
+ */
+int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_message *ret,
+                                unsigned timeout_ms);
+int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_message *msg,
+                              uint64_t value);
+
+/* ---- The driver's side of a split queue ("Split Virtqueues", virtio 1.2, 2.7) ---- */
+
+struct gw_driver_config {
+    size_t size;
+    struct gw_guest_mem *mem;
+    unsigned index;        /* of the queue in the device */
+    unsigned queue_size;   /* power of two, 1 to 32768; default 256 */
+    unsigned indirect_max; /* longest indirect table; 0: GW_DRIVER_INDIRECT cannot be used */
+    bool place;            /* the rings are at these addresses; otherwise they are allocated */
+    gw_gpa_t desc, avail, used;
+};
+
+struct gw_driver_buf {
+    gw_gpa_t addr;
+    uint32_t len;
+};
+
+struct gw_driver_used {
+    uint64_t cookie;
+    uint32_t len; /* as the device told, not checked */
+    uint32_t id;  /* head descriptor */
+};
+
+enum gw_driver_flags {
+    GW_DRIVER_INDIRECT = 1, /* put the chain into an indirect table */
+};
+
+/*
+ * Make the driver's side of a queue, its rings (empty, index 0), its kick and call eventfd.
+ * Free with gw_driver_free.
+ * Returns: 0; -EINVAL; -EFAULT a placed ring is outside of the memory; -ENOSPC; -ENOMEM; -EMFILE.
+ */
+int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg);
+void gw_driver_free(struct gw_driver *d);
+
+/* Which virtio features hold: EVENT_IDX (29) matters here. gw_frontend_start does it. */
+void gw_driver_set_features(struct gw_driver *d, uint64_t features);
+
+/* Empty the rings and begin at index `base`; chains in flight are forgotten. Only while stopped. */
+void gw_driver_reset(struct gw_driver *d, uint16_t base);
+
+/*
+ * Go on in a gw_guest_mem_clone that holds a copy of the rings by now; what is in flight stays so.
+ * Returns: 0; -EFAULT.
+ */
+int gw_driver_set_mem(struct gw_driver *d, struct gw_guest_mem *m);
+
+/* The index the back-end starts at: what GET_VRING_BASE said, or the used index after a crash. */
+void gw_driver_set_base(struct gw_driver *d, uint32_t base);
+uint32_t gw_driver_base(const struct gw_driver *d);
+uint16_t gw_driver_used_idx(const struct gw_driver *d); /* as the device last wrote it */
+
+unsigned gw_driver_index(const struct gw_driver *d);
+unsigned gw_driver_size(const struct gw_driver *d);
+unsigned gw_driver_in_flight(const struct gw_driver *d);
+struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
+/* Both belong to the driver. */
+int gw_driver_kick_fd(const struct gw_driver *d);
+int gw_driver_call_fd(const struct gw_driver *d);
+
+/* Start one queue (NUM, BASE, ADDR, KICK, CALL), or stop it (GET_VRING_BASE, kept as its base). */
+int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d);
+int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d);
+
+/*
+ * Make one chain of `n_out` readable and then `n_in` writable buffers available. The device sees it
+ * after gw_driver_publish or gw_driver_kick.
+ * Returns: 0; -ENOSPC too few free descriptors; -EINVAL no buffer, or more than the table takes.
+ */
+int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+                  unsigned n_in, uint64_t cookie, unsigned flags);
+void gw_driver_publish(struct gw_driver *d);
+/* Publish, and write the kick fd when the device asked for that. Returns: whether it was. */
+bool gw_driver_kick(struct gw_driver *d);
+void gw_driver_kick_always(struct gw_driver *d);
+
+/*
+ * Take up to `n` used elements. Returns: how many. Where the device broke the ring (an id not in
+ * flight, an index too far) nothing comes any more, and gw_driver_error says so.
+ */
+unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n);
+/* Returns: 0; -EPROTO, with what the device did in `ret_text` (may be NULL). */
+int gw_driver_error(const struct gw_driver *d, const char **ret_text);
+
+/* Ask the device not to call, the default, or to call at the next used element. */
+void gw_driver_suppress_calls(struct gw_driver *d);
+/* Returns: false when used elements came meanwhile: take them, no call will tell. */
+bool gw_driver_want_calls(struct gw_driver *d);
+/*
+ * Sleep until there are used elements. Returns: 0; -ETIMEDOUT; -ENOMSG they came, but the call the
+ * device owed did not; -EPROTO as gw_driver_error.
+ */
+int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms);
+
+/* The rings as they are, for tests of bad input. `i` is taken modulo the queue size. */
+void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32_t len,
+                          uint16_t flags, uint16_t next);
+void gw_driver_write_avail(struct gw_driver *d, unsigned i, uint16_t head);
+void gw_driver_write_avail_idx(struct gw_driver *d, uint16_t idx);
+void gw_driver_write_avail_flags(struct gw_driver *d, uint16_t flags);
+void gw_driver_read_used(const struct gw_driver *d, unsigned i, uint32_t *ret_id,
+                         uint32_t *ret_len);
+
+/* ---- Sessions as QEMU makes them ---- */
+
+enum gw_frontend_mem_form {
+    GW_FRONTEND_MEM_AUTO = 0, /* slots where CONFIGURE_MEM_SLOTS was negotiated, else the table */
+    GW_FRONTEND_MEM_TABLE,
+    GW_FRONTEND_MEM_SLOTS,
+};
+
+struct gw_frontend_options {
+    size_t size;
+    uint64_t features;          /* wanted of those offered; 0: bits 28, 29, 30 and 32 */
+    uint64_t protocol_features; /* wanted of what is offered; 0: all used here */
+    struct gw_guest_mem *mem;
+    struct gw_driver **drivers;
+    unsigned n_drivers;
+    enum gw_frontend_mem_form mem_form;
+    bool no_enable; /* leave the queues disabled */
+};
+
+/*
+ * Negotiate as QEMU does: GET_FEATURES, protocol features (where bit 30 is offered and wanted),
+ * GET_QUEUE_NUM, GET_MAX_MEM_SLOTS, the back-end channel, SET_OWNER. Looks at `features`,
+ * `protocol_features` and `mem_form` of the options.
+ * Returns: as the requests; -EOPNOTSUPP the back-end does not offer VERSION_1.
+ */
+int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt);
+
+/*
+ * Start the device: negotiate unless that is done, SET_FEATURES, the memory unless this session
+ * has it, each queue, then SET_VRING_ENABLE. Drivers must not run meanwhile, unless the
+ * negotiated features are those they run with.
+ * Returns: as the requests; -ERANGE for more queues or regions than the back-end has.
+ */
+int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt);
+/* Stop: SET_VRING_ENABLE 0, then GET_VRING_BASE each. Goes on after a refusal, returns the first.
+ */
+int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A virtqueue as the device sees it: requests are popped in batches and completed in any order.
+ *
+ * Context of everything here, where nothing else is said: the queue's worker under GW_SYNC_NONE,
+ * any thread under GW_SYNC_MUTEX and GW_SYNC_RWLOCK. Nothing here blocks or allocates, but for the
+ * locks of those two.
+ */
+#ifndef GODWIT_QUEUE_H
+#define GODWIT_QUEUE_H
+
+#include <godwit/device.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/*
+ * One popped descriptor chain. The device may consume `out` and `in` (gw_request_read and
+ * gw_request_write do) and hand them to preadv, pwritev or io_uring as they are. They point into
+ * guest memory: what was read once must not be read again and trusted.
+ */
+struct gw_request {
+    struct gw_queue *queue;
+    struct iovec *out; /* what the driver wrote for the device */
+    struct iovec *in;  /* what the device writes for the driver */
+    uint32_t n_out;
+    uint32_t n_in;
+    size_t out_len; /* bytes left in out */
+    size_t in_len;  /* bytes left in in */
+};
+
+/* Counters of a queue since the daemon was made. */
+struct gw_queue_stats {
+    uint64_t requests;         /* popped */
+    uint64_t completed;        /* answered to the driver */
+    uint64_t bytes_out;        /* in readable buffers of popped requests */
+    uint64_t bytes_in;         /* told as written at completion */
+    uint64_t kicks;            /* wake-ups by the driver */
+    uint64_t calls;            /* notifications sent to the driver */
+    uint64_t calls_suppressed; /* batches the driver did not want to be told of */
+    uint64_t errors;           /* chains and rings that were refused */
+    uint64_t in_flight;        /* popped, not completed */
+    uint64_t oldest_ns;        /* age of the oldest of those, 0 when there is none */
+};
+
+/*
+ * Take up to `n_reqs` requests off the available ring into `reqs`. Bad chains are answered (used
+ * length 0) and counted, never returned.
+ * Returns: how many, 0 when the ring is empty, stopped or disabled, or when as many are in flight
+ * as the ring is long. Never blocks, never negative.
+ */
+int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
+
+/*
+ * Answer a request: `len` bytes of its writable buffers were written, counted from their start.
+ * On the worker, what completes within one turn of its loop is published and notified together;
+ * on other threads at once. The request must not be touched afterwards.
+ */
+void gw_request_complete(struct gw_request *r, uint32_t len);
+
+/*
+ * Hand a request back as if it had not been popped: it will be popped again.
+ * Returns: 0; -EINVAL when requests popped after it are still out or were completed.
+ */
+int gw_request_unpop(struct gw_request *r);
+
+/* Publish and notify what was completed so far, without waiting for the turn to end. */
+void gw_queue_flush(struct gw_queue *q);
+
+/* Have queue_ready called (again) though the driver did not kick. Context: any thread. */
+void gw_queue_wake(struct gw_queue *q);
+
+/* `request_size` bytes of the device's own beside the request; zero when it is popped first. */
+void *gw_request_private(struct gw_request *r);
+
+/*
+ * Copy up to `len` bytes from the front of `out`, or to the front of `in`, and step over them.
+ * Returns: bytes copied, less than `len` when the buffers end.
+ */
+size_t gw_request_read(struct gw_request *r, void *buf, size_t len);
+size_t gw_request_write(struct gw_request *r, const void *buf, size_t len);
+
+/*
+ * Cut the last byte off `in`, where a device class keeps its status there.
+ * Returns: where it is in guest memory, valid until the request completes; NULL when `in` is empty.
+ */
+uint8_t *gw_request_take_status(struct gw_request *r);
+
+/* Where the queue belongs. Context: any thread. */
+unsigned gw_queue_index(const struct gw_queue *q);
+struct gw_worker *gw_queue_worker(const struct gw_queue *q);
+void *gw_queue_device(const struct gw_queue *q);
+
+/* The state the front-end gave it: ring size (0 while stopped), started, enabled. */
+unsigned gw_queue_size(struct gw_queue *q);
+bool gw_queue_is_started(struct gw_queue *q);
+bool gw_queue_is_enabled(struct gw_queue *q);
+
+/* A snapshot of the counters. Context: any thread, at any time, also while the worker is stuck. */
+void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Access to memory that another process writes at the same time. Everything in a ring is read and
+ * written through these, once per value: the compiler may neither split an access nor repeat it.
+ *
+ * Rings are little endian (virtio 1.x, 2.6 "Split Virtqueues"); so is every driver without
+ * VERSION_1 on the hosts this runs on.
+ */
+#pragma once
+
+#include <endian.h>
+#include <stdint.h>
+
+/* Values of a ring: unordered ("relaxed") unless the name says more. */
+static inline uint16_t gw_load16(const uint16_t *p)
+{
+    return le16toh(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+/* What the other side wrote before it stored this value is visible after the load. */
+static inline uint16_t gw_load16_acquire(const uint16_t *p)
+{
+    return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
+static inline uint64_t gw_load64(const uint64_t *p)
+{
+    return le64toh(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline void gw_store16(uint16_t *p, uint16_t v)
+{
+    __atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
+}
+
+/* What was written before is visible to whoever sees the value. */
+static inline void gw_store16_release(uint16_t *p, uint16_t v)
+{
+    __atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
+}
+
+static inline void gw_store32(uint32_t *p, uint32_t v)
+{
+    __atomic_store_n(p, htole32(v), __ATOMIC_RELAXED);
+}
+
+/* Stores before it are visible before loads after it read: the one order x86 does not give. */
+static inline void gw_full_fence(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/*
+ * Counters with one writer and readers anywhere: a plain add, never torn. (An atomic
+ * read-modify-write would cost a locked instruction per request and buy nothing.)
+ */
+static inline void gw_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t gw_counted(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Rings. What the front-end tells of one is collected here and handed to its worker when
+ * SET_VRING_KICK starts it; the control thread looks at no ring and keeps no fd of one.
+ */
+#include "cleanup.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* One question to a queue, asked on its worker. */
+struct ask {
+    struct gw_queue *queue;
+    struct gw_queue_start *start;
+    struct gw_latch *latch;
+    int fd;
+    bool enable;
+};
+
+static int ask_queue(int (*fn)(void *), struct ask *ask)
+{
+    return gw_worker_call(ask->queue->worker, fn, ask);
+}
+
+static struct gw_vring *vring_of(struct gw_daemon *d, const struct gw_wire_vring_state *state)
+{
+    return &d->session.vrings[state->index];
+}
+
+/* Rings are described while they are stopped ("Ring states"). */
+static int check_stopped(const struct gw_vring *vring, uint32_t index)
+{
+    return vring->started ? gw_fail(-EBUSY, "queue %u runs", index) : 0;
+}
+
+int gw_ctl_set_vring_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+    struct gw_vring *vring = vring_of(d, state);
+    int r = check_stopped(vring, state->index);
+
+    if (r < 0)
+        return r;
+    if (!gw_is_power_of_two(state->num) || state->num > d->queue_size_max)
+        return gw_fail(-EINVAL, "ring size %u is not a power of two up to %u", state->num,
+                       d->queue_size_max);
+    vring->config.size = state->num;
+    return 0;
+}
+
+int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_addr *addr = (const void *)msg->payload;
+    struct gw_vring *vring = &d->session.vrings[addr->index];
+    struct gw_ring_config *c = &vring->config;
+
+    if (addr->descriptor % 16 || addr->available % 2 || addr->used % 4)
+        return gw_fail(-EINVAL,
+                       "ring addresses %#" PRIx64 ", %#" PRIx64 ", %#" PRIx64
+                       " are not aligned to 16, 2 and 4",
+                       addr->descriptor, addr->available, addr->used);
+    if (vring->started &&
+        (c->desc != addr->descriptor || c->avail != addr->available || c->used != addr->used))
+        return check_stopped(vring, addr->index);
+    c->desc = addr->descriptor;
+    c->avail = addr->available;
+    c->used = addr->used;
+    vring->has_addr = true;
+    return 0;
+}
+
+int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+    struct gw_vring *vring = vring_of(d, state);
+    int r = check_stopped(vring, state->index);
+
+    if (r < 0)
+        return r;
+    if (state->num > UINT16_MAX)
+        return gw_fail(-EINVAL, "base %#x of a split ring is beyond 16 bits", state->num);
+    vring->config.base = state->num;
+    return 0;
+}
+
+static int on_start(void *arg)
+{
+    struct ask *ask = arg;
+
+    return gw_queue_start(ask->queue, ask->start);
+}
+
+int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
+    struct gw_vring *vring = &d->session.vrings[index];
+    struct gw_queue_start start = {
+        .ring = vring->config,
+        .map = d->session.map,
+        .features = d->session.features,
+        .kick_fd = -1,
+    };
+    struct ask ask = {.queue = &d->queues[index], .start = &start};
+    int r;
+
+    if (vring->config.size == 0 || !vring->has_addr)
+        return gw_fail(-EINVAL, "queue %u is to start before %s told its %s", index,
+                       vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR",
+                       vring->has_addr ? "size" : "addresses");
+    if (msg->n_fds == 1)
+        start.kick_fd = gw_steal_fd(&msg->fds[0]);
+    r = ask_queue(on_start, &ask);
+    gw_close(&start.kick_fd);
+    if (r < 0)
+        return gw_fail(r, "queue %u cannot start: %s", index, start.why);
+    vring->started = true;
+    gw_diag(&d->diag, GW_DIAG_INFO, "queue %u starts: size %u, base %u%s", index,
+            vring->config.size, vring->config.base, msg->n_fds ? "" : ", polled");
+    return 0;
+}
+
+static int on_set_call(void *arg)
+{
+    struct ask *ask = arg;
+
+    gw_queue_set_call(ask->queue, ask->fd);
+    return 0;
+}
+
+static int on_set_err(void *arg)
+{
+    struct ask *ask = arg;
+
+    gw_queue_set_err(ask->queue, ask->fd);
+    return 0;
+}
+
+static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void *))
+{
+    struct ask ask = {
+        .queue = &d->queues[gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK],
+        .fd = msg->n_fds == 1 ? gw_steal_fd(&msg->fds[0]) : -1,
+    };
+
+    return ask_queue(fn, &ask);
+}
+
+int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return hand_over_fd(d, msg, on_set_call);
+}
+
+int gw_ctl_set_vring_err(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return hand_over_fd(d, msg, on_set_err);
+}
+
+static int on_enable(void *arg)
+{
+    struct ask *ask = arg;
+
+    gw_queue_set_enabled(ask->queue, ask->enable);
+    return 0;
+}
+
+int gw_ctl_set_vring_enable(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+    struct ask ask = {.queue = &d->queues[state->index], .enable = state->num == 1};
+
+    if (state->num > 1)
+        return gw_fail(-EINVAL, "queue %u is to be enabled by %u, not 0 or 1", state->index,
+                       state->num);
+    return ask_queue(on_enable, &ask);
+}
+
+static int on_stop(void *arg)
+{
+    struct ask *ask = arg;
+
+    gw_queue_stop(ask->queue, ask->latch);
+    return 0;
+}
+
+int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+    struct gw_wire_vring_state *result = (void *)reply->payload;
+    struct gw_vring *vring = vring_of(d, state);
+    struct gw_queue *q = &d->queues[state->index];
+    struct gw_latch latch;
+    struct ask ask = {.queue = q, .latch = &latch};
+    int r;
+
+    gw_latch_init(&latch, 1);
+    (void)ask_queue(on_stop, &ask);
+    r = gw_daemon_drain(d, &latch, "stopping");
+    gw_latch_done(&latch);
+    if (r < 0)
+        return r;
+    if (vring->started) {
+        /* The latch ordered the worker's last use of the ring before this. */
+        vring->config.base = q->ring.ops->base(&q->ring);
+        vring->started = false;
+        gw_diag(&d->diag, GW_DIAG_INFO, "queue %u stops: base %u", state->index,
+                vring->config.base);
+    }
+    *result = (struct gw_wire_vring_state){.index = state->index, .num = vring->config.base};
+    reply->size = sizeof(*result);
+    return 0;
+}

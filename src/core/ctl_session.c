@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Features, ownership, reset: what concerns the session as a whole. */
+#include "backend_req.h"
+#include "cleanup.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, gw_daemon_features(d));
+    return 0;
+}
+
+static void enable_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_enabled(q, *(bool *)arg);
+}
+
+int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    uint64_t features = gw_msg_u64(msg);
+    uint64_t unknown = features & ~gw_daemon_features(d);
+    bool all = true;
+
+    if (unknown)
+        return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (s->vrings[i].started && features != s->features)
+            return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
+                           features ^ s->features, i);
+    s->features = features;
+    /* "Ring states": without PROTOCOL_FEATURES rings come enabled; with it nothing changes. */
+    if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
+        gw_daemon_each_queue(d, enable_queue, &all);
+    if (d->ops.features_acked)
+        d->ops.features_acked(d->dev, features & ~GW_BIT(GW_F_PROTOCOL_FEATURES));
+    return 0;
+}
+
+int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return 0; /* who connected is the owner */
+}
+
+/* Deprecated; what is left of it is that no ring is processed any more. */
+int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    bool none = false;
+
+    gw_daemon_each_queue(d, enable_queue, &none);
+    return 0;
+}
+
+int gw_ctl_get_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, gw_daemon_protocol_features(d));
+    return 0;
+}
+
+int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    uint64_t features = gw_msg_u64(msg);
+    uint64_t unknown = features & ~gw_daemon_protocol_features(d);
+
+    if (unknown)
+        return gw_fail(-EINVAL, "protocol feature bits %#" PRIx64 " were not offered", unknown);
+    d->session.protocol_features = features;
+    return 0;
+}
+
+int gw_ctl_get_queue_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, d->num_queues);
+    return 0;
+}
+
+int gw_ctl_set_backend_req_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_backend_req_set_fd(d, gw_steal_fd(&msg->fds[0]));
+}
+
+static void reset_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_enabled(q, false);
+}
+
+int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_daemon_stop_queues(d);
+
+    if (r < 0)
+        return r;
+    gw_daemon_each_queue(d, reset_queue, NULL);
+    for (unsigned i = 0; i < d->num_queues; i++) {
+        s->vrings[i].started = false;
+        s->vrings[i].config.base = 0;
+    }
+    if (d->ops.reset)
+        d->ops.reset(d->dev);
+    return 0;
+}

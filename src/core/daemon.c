@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Making a daemon, its control thread from start to stop, and its end. */
+#include "daemon.h"
+
+#include "cleanup.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+enum {
+    DEFAULT_QUEUE_SIZE = 1024,
+    DEFAULT_DRAIN_MS = 60000,
+    ACCEPT_PAUSE_MS = 100
+};
+
+/* ---- what is offered ---- */
+
+uint64_t gw_daemon_features(const struct gw_daemon *d)
+{
+    uint64_t features = d->ops.features ? d->ops.features(d->dev) : 0;
+
+    return features | GW_BIT(GW_F_VERSION_1) | GW_BIT(GW_F_RING_INDIRECT_DESC) |
+           GW_BIT(GW_F_RING_EVENT_IDX) | GW_BIT(GW_F_PROTOCOL_FEATURES);
+}
+
+uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
+{
+    uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_REPLY_ACK) |
+                        GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
+                        GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+
+    if (d->ops.get_config)
+        features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
+    return features;
+}
+
+/* ---- making ---- */
+
+static int check_config(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
+{
+    unsigned n_queues, n_workers;
+
+    if (!cfg || cfg->size < sizeof(*cfg) || !ops || ops->size < sizeof(*ops))
+        return gw_fail(-EINVAL, "config and ops must have their size set");
+    if (!ops->queue_ready)
+        return gw_fail(-EINVAL, "a device needs queue_ready");
+    n_queues = cfg->num_queues ? cfg->num_queues : 1;
+    n_workers = cfg->num_workers ? cfg->num_workers : 1;
+    if (n_queues > GW_QUEUES_MAX)
+        return gw_fail(-EINVAL, "%u queues are more than %d", n_queues, GW_QUEUES_MAX);
+    if (n_workers > GW_WORKERS_MAX)
+        return gw_fail(-EINVAL, "%u workers are more than %d", n_workers, GW_WORKERS_MAX);
+    if (cfg->queue_size_max &&
+        (!gw_is_power_of_two(cfg->queue_size_max) || cfg->queue_size_max > GW_QUEUE_SIZE_MAX))
+        return gw_fail(-EINVAL, "queue size %u is not a power of two up to %d", cfg->queue_size_max,
+                       GW_QUEUE_SIZE_MAX);
+    if ((unsigned)cfg->sync > GW_SYNC_RWLOCK || (unsigned)cfg->loop > GW_LOOP_EPOLL)
+        return gw_fail(-EINVAL, "unknown sync policy or loop");
+    for (unsigned i = 0; cfg->queue_workers && i < n_queues; i++)
+        if (cfg->queue_workers[i] >= n_workers)
+            return gw_fail(-EINVAL, "queue %u belongs to worker %u, of %u", i,
+                           cfg->queue_workers[i], n_workers);
+    return 0;
+}
+
+static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned n = cfg->num_workers ? cfg->num_workers : 1;
+
+    d->workers = calloc(n, sizeof(*d->workers));
+    if (!d->workers)
+        return gw_fail(-ENOMEM, "no memory for %u workers", n);
+    while (d->num_workers < n) {
+        struct gw_worker *w = &d->workers[d->num_workers];
+        int r;
+
+        w->daemon = d;
+        w->ops = &d->ops;
+        w->dev = d->dev;
+        w->diag = &d->diag;
+        w->loop_kind = cfg->loop;
+        w->index = d->num_workers;
+        w->poll_us = cfg->poll_us;
+        r = gw_worker_start(w);
+        if (r < 0)
+            return r;
+        d->num_workers++;
+    }
+    return 0;
+}
+
+static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned n = cfg->num_queues ? cfg->num_queues : 1;
+
+    d->queues = calloc(n, sizeof(*d->queues));
+    if (!d->queues)
+        return gw_fail(-ENOMEM, "no memory for %u queues", n);
+    while (d->num_queues < n) {
+        struct gw_queue *q = &d->queues[d->num_queues];
+        unsigned worker =
+            cfg->queue_workers ? cfg->queue_workers[d->num_queues] : d->num_queues % d->num_workers;
+
+        q->worker = &d->workers[worker];
+        q->ops = &d->ops;
+        q->dev = d->dev;
+        q->diag = &d->diag;
+        q->sync = cfg->sync;
+        q->index = d->num_queues;
+        q->size_max = d->queue_size_max;
+        q->request_size = cfg->request_size;
+        gw_queue_init(q);
+        d->num_queues++;
+    }
+    return 0;
+}
+
+static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned timeout_ms = cfg->drain_timeout_ms ? cfg->drain_timeout_ms : DEFAULT_DRAIN_MS;
+    int r;
+
+    d->listen_fd = -1;
+    d->session.fd = -1;
+    d->session.backend_fd = -1;
+    d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
+    d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
+    d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->control_fd < 0)
+        return gw_fail(-errno, "eventfd: %s", strerror(errno));
+    d->name = strdup(cfg->name ? cfg->name : "godwit");
+    if (!d->name)
+        return gw_fail(-ENOMEM, "no memory for a daemon");
+    gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    r = start_workers(d, cfg);
+    return r < 0 ? r : make_queues(d, cfg);
+}
+
+int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
+                  const struct gw_device_ops *ops, void *dev)
+{
+    struct gw_daemon *d;
+    int r = check_config(cfg, ops);
+
+    if (r < 0)
+        return r;
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return gw_fail(-ENOMEM, "no memory for a daemon");
+    d->ops = *ops;
+    d->ops.size = sizeof(d->ops);
+    d->dev = dev;
+    r = daemon_init(d, cfg);
+    if (r < 0) {
+        gw_daemon_free(d);
+        return r;
+    }
+    *ret = d;
+    return 0;
+}
+
+void gw_daemon_free(struct gw_daemon *d)
+{
+    if (!d)
+        return;
+    if (d->started) {
+        (void)gw_daemon_stop(d);
+        (void)gw_daemon_wait(d);
+    }
+    for (unsigned i = 0; i < d->num_workers; i++)
+        gw_worker_end(&d->workers[i]);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        gw_queue_done(&d->queues[i]);
+    free(d->stuck_maps); /* the maps themselves may be in use until the process ends */
+    free(d->queues);
+    free(d->workers);
+    free(d->name);
+    gw_close(&d->control_fd);
+    free(d);
+}
+
+/* ---- the control thread ---- */
+
+static int wait_for_connection(struct gw_daemon *d)
+{
+    struct pollfd fds[] = {
+        {.fd = d->listen_fd, .events = POLLIN},
+        {.fd = d->control_fd, .events = POLLIN},
+    };
+    eventfd_t count;
+
+    if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
+        return -errno;
+    if (fds[1].revents)
+        (void)eventfd_read(d->control_fd, &count);
+    return fds[0].revents && !gw_daemon_is_stopping(d) ? gw_socket_accept(d->listen_fd) : -EINTR;
+}
+
+static void serve_listener(struct gw_daemon *d)
+{
+    while (!gw_daemon_is_stopping(d)) {
+        int fd = wait_for_connection(d);
+
+        if (fd >= 0) {
+            d->result = gw_session_run(d, fd);
+            if (d->single)
+                return;
+        } else if (fd != -EINTR && fd != -EAGAIN) {
+            /* Out of descriptors, most likely; the connection waits in the backlog. */
+            gw_diag(&d->diag, GW_DIAG_ERROR, "%s", gw_last_error());
+            (void)poll(&(struct pollfd){.fd = d->control_fd, .events = POLLIN}, 1, ACCEPT_PAUSE_MS);
+        }
+    }
+    d->result = 0;
+}
+
+static void *control_main(void *arg)
+{
+    struct gw_daemon *d = arg;
+
+    (void)pthread_setname_np(pthread_self(), "gw-control");
+    if (d->listen_fd >= 0)
+        serve_listener(d);
+    else
+        d->result = gw_session_run(d, gw_steal_fd(&d->session.fd));
+    return NULL;
+}
+
+/* Where sockets are listened on, or connected. Consumes both; `path` is removed at the end. */
+static int start_control(struct gw_daemon *d, int fd, char *path, bool single)
+{
+    gw_cleanup_fd int owned_fd = fd;
+    int listening = gw_socket_is_listening(fd);
+    int r;
+
+    if (listening < 0) {
+        free(path);
+        return listening;
+    }
+    d->path = path;
+    d->single = single;
+    d->result = 0;
+    __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
+    if (listening)
+        d->listen_fd = gw_steal_fd(&owned_fd);
+    else
+        d->session.fd = gw_steal_fd(&owned_fd);
+    r = -pthread_create(&d->thread, NULL, control_main, d);
+    if (r == 0) {
+        d->started = true;
+        return 0;
+    }
+    gw_close(&d->listen_fd);
+    gw_close(&d->session.fd);
+    free(d->path);
+    d->path = NULL;
+    return gw_fail(r, "no control thread: %s", strerror(-r));
+}
+
+static int check_not_started(const struct gw_daemon *d)
+{
+    return d->started ? gw_fail(-EBUSY, "the daemon runs already") : 0;
+}
+
+int gw_daemon_start(struct gw_daemon *d, int fd)
+{
+    int r = check_not_started(d);
+
+    if (r < 0) {
+        gw_close(&fd);
+        return r;
+    }
+    return start_control(d, fd, NULL, false);
+}
+
+static int start_path(struct gw_daemon *d, const char *path, bool single)
+{
+    int fd, r = check_not_started(d);
+    char *copy;
+
+    if (r < 0)
+        return r;
+    fd = gw_socket_listen(path);
+    if (fd < 0)
+        return fd;
+    copy = strdup(path);
+    if (!copy) {
+        gw_close(&fd);
+        (void)unlink(path);
+        return gw_fail(-ENOMEM, "no memory for a path");
+    }
+    return start_control(d, fd, copy, single);
+}
+
+int gw_daemon_start_path(struct gw_daemon *d, const char *path)
+{
+    return start_path(d, path, false);
+}
+
+int gw_daemon_start_client(struct gw_daemon *d, const char *path)
+{
+    int fd, r = check_not_started(d);
+
+    if (r < 0)
+        return r;
+    fd = gw_socket_connect(path);
+    return fd < 0 ? fd : start_control(d, fd, NULL, true);
+}
+
+int gw_daemon_serve(struct gw_daemon *d, const char *path)
+{
+    int r = start_path(d, path, true);
+
+    return r < 0 ? r : gw_daemon_wait(d);
+}
+
+int gw_daemon_wait(struct gw_daemon *d)
+{
+    if (!d->started)
+        return gw_fail(-EINVAL, "the daemon was not started");
+    pthread_join(d->thread, NULL);
+    d->started = false;
+    gw_close(&d->listen_fd);
+    if (d->path)
+        (void)unlink(d->path);
+    free(d->path);
+    d->path = NULL;
+    if (d->result < 0)
+        return gw_fail(d->result, "the session ended by a fault of the front-end");
+    return 0;
+}
+
+int gw_daemon_stop(struct gw_daemon *d)
+{
+    /* Async-signal-safe: an atomic store and a write(2). */
+    __atomic_store_n(&d->stopping, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(d->control_fd, 1);
+    return 0;
+}
+
+int gw_daemon_config_changed(struct gw_daemon *d)
+{
+    __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(d->control_fd, 1);
+    return 0;
+}
+
+struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index)
+{
+    return index < d->num_queues ? &d->queues[index] : NULL;
+}
+
+struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index)
+{
+    return index < d->num_workers ? &d->workers[index] : NULL;
+}

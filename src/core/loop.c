@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Which loop a worker gets. */
+#include "loop.h"
+
+#include <string.h>
+
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag)
+{
+    int r = 0;
+
+    if (kind != GW_LOOP_EPOLL) {
+        r = gw_loop_uring_new(ret, diag);
+        if (r == 0) {
+            gw_diag(diag, GW_DIAG_DEBUG, "the event loop is io_uring");
+            return 0;
+        }
+        if (kind == GW_LOOP_URING)
+            return gw_fail(r, "the kernel gives no io_uring: %s", strerror(-r));
+        gw_diag(diag, GW_DIAG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
+    }
+    r = gw_loop_epoll_new(ret, diag);
+    return r < 0 ? gw_fail(r, "no event loop: %s", strerror(-r)) : 0;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The io_uring loop. Waiting for fds, file operations and notifications are all submissions, so a
+ * busy turn of a worker is one io_uring_enter(2) that carries them all.
+ *
+ * What a completion belongs to is told by its user data: a poll (pointer), a file operation
+ * (pointer with bit 0 set), or 0 for what nobody waits for. A poll outlives its source: it is freed
+ * with its last completion, which may come long after the source was removed.
+ */
+#include "checked.h"
+#include "cleanup.h"
+#include "list.h"
+#include "loop.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    URING_ENTRIES = 256,
+    URING_CQ_ENTRIES = 4096
+};
+
+#define TAG_IO UINT64_C(1)
+
+struct uring_loop {
+    struct gw_loop base;
+    struct io_uring ring;
+    struct gw_list polls;
+};
+
+struct uring_poll {
+    struct gw_list link;
+    struct gw_source *source; /* NULL once removed */
+};
+
+static const uint64_t one = 1;
+
+static struct uring_loop *uring_of(struct gw_loop *loop)
+{
+    return gw_container_of(loop, struct uring_loop, base);
+}
+
+static void uring_submit(struct gw_loop *loop)
+{
+    int r;
+
+    /* EBUSY and EAGAIN are short of memory for a moment; completions of a turn relieve them. */
+    do
+        r = io_uring_submit(&uring_of(loop)->ring);
+    while (r == -EINTR);
+}
+
+static struct io_uring_sqe *uring_sqe(struct uring_loop *u)
+{
+    struct io_uring_sqe *sqe;
+
+    while (!(sqe = io_uring_get_sqe(&u->ring)))
+        uring_submit(&u->base);
+    return sqe;
+}
+
+static void uring_arm(struct uring_loop *u, struct uring_poll *poll)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+
+    /*
+     * A multishot poll tells of every wake-up without reading the fd: one syscall less per kick. It
+     * says nothing of data that stays, so level triggered sources are armed again every time.
+     */
+    if (poll->source->edge)
+        io_uring_prep_poll_multishot(sqe, poll->source->fd, poll->source->events);
+    else
+        io_uring_prep_poll_add(sqe, poll->source->fd, poll->source->events);
+    io_uring_sqe_set_data(sqe, poll);
+}
+
+static int uring_add(struct gw_loop *loop, struct gw_source *source)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct uring_poll *poll = calloc(1, sizeof(*poll));
+
+    if (!poll)
+        return -ENOMEM;
+    poll->source = source;
+    source->token = poll;
+    gw_list_append(&u->polls, &poll->link);
+    uring_arm(u, poll);
+    return 0;
+}
+
+static void uring_poll_free(struct uring_poll *poll)
+{
+    gw_list_remove(&poll->link);
+    free(poll);
+}
+
+static void uring_remove(struct gw_loop *loop, struct gw_source *source)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct uring_poll *poll = source->token;
+    struct io_uring_sqe *sqe;
+
+    if (!poll)
+        return;
+    source->token = NULL;
+    poll->source = NULL;
+    sqe = uring_sqe(u);
+    io_uring_prep_poll_remove(sqe, (uintptr_t)poll);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+    /* Now, because the caller closes the fd next and its number may come to mean another file. */
+    uring_submit(loop);
+}
+
+static void uring_signal(struct gw_loop *loop, int fd)
+{
+    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+
+    io_uring_prep_write(sqe, fd, &one, sizeof(one), 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+}
+
+static void uring_io(struct gw_loop *loop, struct gw_io *io)
+{
+    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+
+    switch ((enum gw_io_op)io->op) {
+    case GW_IO_PREADV:
+        io_uring_prep_readv(sqe, io->fd, io->iov, io->n_iov, (uint64_t)io->offset);
+        break;
+    case GW_IO_PWRITEV:
+        io_uring_prep_writev2(sqe, io->fd, io->iov, io->n_iov, (uint64_t)io->offset, io->flags);
+        break;
+    case GW_IO_FDATASYNC:
+        io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case GW_IO_FALLOCATE:
+        io_uring_prep_fallocate(sqe, io->fd, io->flags, io->offset, io->length);
+        break;
+    }
+    io_uring_sqe_set_data64(sqe, (uintptr_t)io | TAG_IO);
+}
+
+static bool uring_is_pending(struct gw_loop *loop)
+{
+    struct io_uring *ring = &uring_of(loop)->ring;
+
+    return io_uring_sq_ready(ring) > 0 || io_uring_cq_ready(ring) > 0 ||
+           (IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, int res, bool more)
+{
+    struct gw_source *source = poll->source;
+
+    if (!source) {
+        if (!more)
+            uring_poll_free(poll);
+        return;
+    }
+    if (res < 0 && res != -ECANCELED)
+        gw_diag(u->base.diag, GW_DIAG_WARNING, "cannot wait for fd %d: %s", source->fd,
+                strerror(-res));
+    if (res < 0) {
+        /* It ended without being asked to and cannot be armed again. */
+        source->token = NULL;
+        uring_poll_free(poll);
+        return;
+    }
+    source->cb(source, (uint32_t)res);
+    if (more)
+        return;
+    /* The callback may have removed its source. */
+    if (poll->source)
+        uring_arm(u, poll);
+    else
+        uring_poll_free(poll);
+}
+
+static void uring_completed(struct uring_loop *u, uint64_t data, int res, bool more)
+{
+    if (data & TAG_IO) {
+        struct gw_io *io = (struct gw_io *)(uintptr_t)(data & ~TAG_IO);
+        io->done(io, res);
+    } else if (data) {
+        uring_poll_completed(u, (struct uring_poll *)(uintptr_t)data, res, more);
+    }
+}
+
+static void uring_turn(struct gw_loop *loop, int64_t timeout_ns)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct io_uring_cqe *cqe;
+
+    if (timeout_ns != 0 && io_uring_cq_ready(&u->ring) == 0) {
+        struct __kernel_timespec ts = {
+            .tv_sec = timeout_ns / 1000000000,
+            .tv_nsec = timeout_ns % 1000000000,
+        };
+        (void)io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts,
+                                               NULL);
+    } else {
+        (void)io_uring_submit_and_get_events(&u->ring);
+    }
+    /* One by one: a callback may submit, and what it completes is handled here, too. */
+    while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        uint64_t data = cqe->user_data;
+        int res = cqe->res;
+        bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
+
+        io_uring_cqe_seen(&u->ring, cqe);
+        uring_completed(u, data, res, more);
+    }
+}
+
+/* The kernel cancels what is left; no file operation is, since the queues have drained. */
+static void uring_free(struct gw_loop *loop)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct gw_list *pos, *next;
+
+    io_uring_queue_exit(&u->ring);
+    gw_list_for_each_safe (pos, next, &u->polls)
+        free(gw_container_of(pos, struct uring_poll, link));
+    free(u);
+}
+
+static const struct gw_loop_ops uring_ops = {
+    .kind = GW_LOOP_URING,
+    .free = uring_free,
+    .add = uring_add,
+    .remove = uring_remove,
+    .signal = uring_signal,
+    .io = uring_io,
+    .submit = uring_submit,
+    .is_pending = uring_is_pending,
+    .turn = uring_turn,
+};
+
+int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag)
+{
+    const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
+    gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));
+    struct io_uring_params params = {
+        /* Completions are made when this thread asks for them, never by interrupting it. */
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
+        .cq_entries = URING_CQ_ENTRIES,
+    };
+    int r;
+
+    if (!u)
+        return -ENOMEM;
+    r = io_uring_queue_init_params(URING_ENTRIES, &u->ring, &params);
+    if (r < 0)
+        return r;
+    if ((params.features & needed) != needed) {
+        io_uring_queue_exit(&u->ring);
+        return -EOPNOTSUPP;
+    }
+    gw_list_init(&u->polls);
+    u->base.ops = &uring_ops;
+    u->base.diag = diag;
+    *ret = &gw_steal(u)->base;
+    return 0;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Guest memory maps. Owns the bookkeeping and the arithmetic; how a region becomes reachable is the
+ * backend's business (mem_backend.h).
+ */
+#include "mem.h"
+
+#include "cleanup.h"
+#include "diag_i.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd)
+{
+    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_free struct gw_region *region = NULL;
+    int r;
+
+    if (desc->size == 0)
+        return gw_fail(-EINVAL, "memory region at %#" PRIx64 " is empty", desc->gpa);
+    if (!gw_range_is_valid(desc->gpa, desc->size) || !gw_range_is_valid(desc->uva, desc->size) ||
+        desc->size > INT64_MAX || desc->mmap_offset > INT64_MAX - desc->size)
+        return gw_fail(-EINVAL,
+                       "memory region at %#" PRIx64 " of %#" PRIx64 " bytes (user address %#" PRIx64
+                       ", offset %#" PRIx64 ") wraps around",
+                       desc->gpa, desc->size, desc->uva, desc->mmap_offset);
+
+    region = calloc(1, sizeof(*region));
+    if (!region)
+        return gw_fail(-ENOMEM, "no memory for a memory region");
+    region->desc = *desc;
+    region->refs = 1;
+    r = gw_mem_backend_map(region, gw_steal_fd(&owned_fd));
+    if (r < 0)
+        return r;
+    *ret = gw_steal(region);
+    return 0;
+}
+
+void gw_region_put(struct gw_region *region)
+{
+    if (!region || --region->refs > 0)
+        return;
+    gw_mem_backend_unmap(region);
+    free(region);
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct gw_map_entry *x = a, *y = b;
+
+    return x->gpa < y->gpa ? -1 : x->gpa > y->gpa;
+}
+
+int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions)
+{
+    struct gw_map *map = calloc(1, sizeof(*map) + n_regions * sizeof(map->entries[0]));
+
+    if (!map)
+        return gw_fail(-ENOMEM, "no memory for a map of %u regions", n_regions);
+    map->n_entries = n_regions;
+    for (unsigned i = 0; i < n_regions; i++)
+        map->entries[i] = (struct gw_map_entry){
+            .gpa = regions[i]->desc.gpa,
+            .size = regions[i]->desc.size,
+            .region = regions[i],
+        };
+    qsort(map->entries, n_regions, sizeof(map->entries[0]), compare_entries);
+
+    for (unsigned i = 1; i < n_regions; i++) {
+        const struct gw_map_entry *a = &map->entries[i - 1], *b = &map->entries[i];
+
+        if (gw_ranges_overlap(a->gpa, a->size, b->gpa, b->size)) {
+            int r = gw_fail(-EEXIST, "memory regions at %#" PRIx64 " and %#" PRIx64 " overlap",
+                            a->gpa, b->gpa);
+            free(map);
+            return r;
+        }
+    }
+    for (unsigned i = 0; i < n_regions; i++)
+        regions[i]->refs++;
+    *ret = map;
+    return 0;
+}
+
+void gw_map_free(struct gw_map *map)
+{
+    if (!map)
+        return;
+    for (unsigned i = 0; i < map->n_entries; i++)
+        gw_region_put(map->entries[i].region);
+    free(map);
+}
+
+struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_region_desc *desc)
+{
+    const struct gw_map_entry *entry = gw_map_search(map, desc->gpa);
+
+    if (entry && entry->gpa == desc->gpa && entry->size == desc->size &&
+        entry->region->desc.uva == desc->uva)
+        return entry->region;
+    return NULL;
+}
+
+void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len)
+{
+    if (!gw_range_is_valid(uva, len))
+        return NULL;
+    for (unsigned i = 0; i < map->n_entries; i++) {
+        const struct gw_region *region = map->entries[i].region;
+
+        if (region->hva && gw_range_is_inside(uva, len, region->desc.uva, region->desc.size))
+            return region->hva + (uva - region->desc.uva);
+    }
+    return NULL;
+}
+
+const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa)
+{
+    unsigned low = 0, high = map->n_entries;
+
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        const struct gw_map_entry *entry = &map->entries[middle];
+
+        if (gpa < entry->gpa)
+            high = middle;
+        else if (gpa - entry->gpa >= entry->size)
+            low = middle + 1;
+        else
+            return entry;
+    }
+    return NULL;
+}
+
+int gw_mem_pin(const struct gw_map *map, unsigned *last, const struct gw_extent *extents,
+               unsigned n_extents, struct iovec *iov, unsigned max_iov, struct gw_pin *ret_pin)
+{
+    unsigned n_iov = 0;
+
+    ret_pin->backend = NULL;
+    for (unsigned i = 0; i < n_extents; i++) {
+        gw_gpa_t gpa = extents[i].gpa;
+        uint64_t left = extents[i].len;
+
+        while (left > 0) {
+            const struct gw_map_entry *entry = gw_map_find(map, last, gpa);
+            uint64_t piece;
+
+            if (!entry)
+                return -EFAULT;
+            if (!entry->region->hva)
+                return gw_mem_backend_pin(map, extents, n_extents, iov, max_iov, ret_pin);
+            if (n_iov == max_iov)
+                return -E2BIG;
+            piece = entry->size - (gpa - entry->gpa);
+            if (piece > left)
+                piece = left;
+            iov[n_iov].iov_base = entry->region->hva + (gpa - entry->gpa);
+            iov[n_iov++].iov_len = piece;
+            left -= piece;
+            gpa += piece;
+            if (left > 0 && gpa == 0)
+                return -EFAULT; /* wrapped around */
+        }
+    }
+    return (int)n_iov;
+}

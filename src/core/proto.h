@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The bytes on the wire of vhost-user: ids, structures, bits. No function touches a socket here.
+ * All of it is in native byte order (vhost-user specification, "Message Specification").
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define GW_MSG_VERSION      0x1u
+#define GW_MSG_VERSION_MASK 0x3u
+#define GW_MSG_REPLY        0x4u
+#define GW_MSG_NEED_REPLY   0x8u
+
+/* What a peer may attach to one message (QEMU and DPDK: 8). */
+#define GW_MSG_FDS_MAX 8
+/* The longest payload of any message; a header that announces more is a fault. */
+#define GW_MSG_PAYLOAD_MAX 4096
+/* Regions in one SET_MEM_TABLE ("Memory regions description"). */
+#define GW_MSG_TABLE_REGIONS_MAX 8
+
+/* Front-end to back-end. */
+enum gw_msg_id {
+    GW_MSG_GET_FEATURES = 1,
+    GW_MSG_SET_FEATURES = 2,
+    GW_MSG_SET_OWNER = 3,
+    GW_MSG_RESET_OWNER = 4,
+    GW_MSG_SET_MEM_TABLE = 5,
+    GW_MSG_SET_LOG_BASE = 6,
+    GW_MSG_SET_LOG_FD = 7,
+    GW_MSG_SET_VRING_NUM = 8,
+    GW_MSG_SET_VRING_ADDR = 9,
+    GW_MSG_SET_VRING_BASE = 10,
+    GW_MSG_GET_VRING_BASE = 11,
+    GW_MSG_SET_VRING_KICK = 12,
+    GW_MSG_SET_VRING_CALL = 13,
+    GW_MSG_SET_VRING_ERR = 14,
+    GW_MSG_GET_PROTOCOL_FEATURES = 15,
+    GW_MSG_SET_PROTOCOL_FEATURES = 16,
+    GW_MSG_GET_QUEUE_NUM = 17,
+    GW_MSG_SET_VRING_ENABLE = 18,
+    GW_MSG_SET_BACKEND_REQ_FD = 21,
+    GW_MSG_GET_CONFIG = 24,
+    GW_MSG_SET_CONFIG = 25,
+    GW_MSG_RESET_DEVICE = 34,
+    GW_MSG_GET_MAX_MEM_SLOTS = 36,
+    GW_MSG_ADD_MEM_REG = 37,
+    GW_MSG_REM_MEM_REG = 38,
+};
+
+/* Back-end to front-end, on the channel of SET_BACKEND_REQ_FD. */
+enum gw_backend_msg_id {
+    GW_BACKEND_MSG_CONFIG_CHANGE = 2,
+};
+
+/* Protocol features, bit numbers. */
+enum gw_protocol_feature {
+    GW_PROTOCOL_F_MQ = 0,
+    GW_PROTOCOL_F_LOG_SHMFD = 1,
+    GW_PROTOCOL_F_REPLY_ACK = 3,
+    GW_PROTOCOL_F_BACKEND_REQ = 5,
+    GW_PROTOCOL_F_PAGEFAULT = 8,
+    GW_PROTOCOL_F_CONFIG = 9,
+    GW_PROTOCOL_F_BACKEND_SEND_FD = 10,
+    GW_PROTOCOL_F_INFLIGHT_SHMFD = 12,
+    GW_PROTOCOL_F_RESET_DEVICE = 13,
+    GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
+};
+
+/* Virtio feature bits that the transport acts on, bit numbers. */
+enum gw_virtio_feature {
+    GW_F_NOTIFY_ON_EMPTY = 24,
+    GW_F_LOG_ALL = 26,
+    GW_F_ANY_LAYOUT = 27,
+    GW_F_RING_INDIRECT_DESC = 28,
+    GW_F_RING_EVENT_IDX = 29,
+    GW_F_PROTOCOL_FEATURES = 30, /* of vhost-user, never seen by the guest */
+    GW_F_VERSION_1 = 32,
+    GW_F_RING_PACKED = 34,
+};
+
+/* The u64 of SET_VRING_KICK, CALL and ERR. */
+#define GW_VRING_FD_INDEX_MASK 0xffu
+#define GW_VRING_FD_NONE       0x100u /* NOFD */
+
+/* struct gw_wire_vring_addr.flags */
+#define GW_VRING_F_LOG 0x1u
+
+/* struct gw_wire_config.flags */
+#define GW_CONFIG_F_WRITABLE  0x0u
+#define GW_CONFIG_F_MIGRATION 0x1u
+
+struct gw_wire_header {
+    uint32_t request;
+    uint32_t flags;
+    uint32_t size; /* of the payload */
+} __attribute__((packed));
+
+struct gw_wire_vring_state {
+    uint32_t index;
+    uint32_t num;
+} __attribute__((packed));
+
+struct gw_wire_vring_addr {
+    uint32_t index;
+    uint32_t flags;
+    uint64_t descriptor;
+    uint64_t used;
+    uint64_t available;
+    uint64_t log;
+} __attribute__((packed));
+
+struct gw_wire_region {
+    uint64_t guest_addr;
+    uint64_t size;
+    uint64_t user_addr;
+    uint64_t mmap_offset;
+} __attribute__((packed));
+
+struct gw_wire_mem_table {
+    uint32_t num_regions;
+    uint32_t padding;
+    struct gw_wire_region regions[GW_MSG_TABLE_REGIONS_MAX];
+} __attribute__((packed));
+
+struct gw_wire_single_region {
+    uint64_t padding;
+    struct gw_wire_region region;
+} __attribute__((packed));
+
+struct gw_wire_config {
+    uint32_t offset;
+    uint32_t size;
+    uint32_t flags;
+    uint8_t data[]; /* size bytes */
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct gw_wire_header) == 12, "header");
+_Static_assert(sizeof(struct gw_wire_vring_state) == 8, "vring state");
+_Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
+_Static_assert(sizeof(struct gw_wire_region) == 32, "region");
+_Static_assert(sizeof(struct gw_wire_mem_table) == 8 + 32 * GW_MSG_TABLE_REGIONS_MAX, "table");
+_Static_assert(sizeof(struct gw_wire_single_region) == 40, "single region");
+_Static_assert(sizeof(struct gw_wire_config) == 12, "config");

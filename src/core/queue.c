@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The life of a queue: started, enabled, fed, stopped. Owns the ring's state machine and its fds.
+ *
+ * A ring is started (SET_VRING_KICK) and enabled (SET_VRING_ENABLE) independently; requests are
+ * fetched while it is both. The available ring is looked at whenever that becomes true, so a kick
+ * that came earlier, or to a fd that nobody watched yet, is not needed.
+ */
+#include "queue.h"
+
+#include "barrier.h"
+#include "checked.h"
+#include "cleanup.h"
+#include "clock.h"
+#include "proto.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* How long a polled ring (NOFD) may be silent before its worker rests between looks. */
+#define POLLED_PATIENCE_NS UINT64_C(200000)
+/* A poll never shortens itself below its 16th. */
+enum {
+    POLL_SHORTEST = 16
+};
+
+/* ---- locks of the sync policies ---- */
+
+void gw_queue_lock(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_MUTEX)
+        pthread_mutex_lock(&q->mutex);
+    else if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_wrlock(&q->rwlock);
+}
+
+void gw_queue_unlock(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_MUTEX)
+        pthread_mutex_unlock(&q->mutex);
+    else if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_unlock(&q->rwlock);
+}
+
+static void lock_to_look(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_rdlock(&q->rwlock);
+    else
+        gw_queue_lock(q);
+}
+
+/* ---- waking ---- */
+
+static void wake_task(struct gw_task *task)
+{
+    struct gw_queue *q = gw_container_of(task, struct gw_queue, wake);
+
+    __atomic_store_n(&q->wake_posted, false, __ATOMIC_RELEASE);
+    gw_queue_lock(q);
+    gw_queue_activate(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_activate(struct gw_queue *q)
+{
+    q->parked = false;
+    if (!gw_worker_is_current(q->worker)) {
+        if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
+            (void)gw_worker_submit(q->worker, &q->wake);
+        return;
+    }
+    if (gw_list_is_empty(&q->active_link))
+        gw_list_append(&q->worker->active, &q->active_link);
+}
+
+void gw_queue_wake(struct gw_queue *q)
+{
+    if (gw_worker_is_current(q->worker))
+        wake_task(&q->wake);
+    else if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
+        (void)gw_worker_submit(q->worker, &q->wake);
+}
+
+static void kicked(struct gw_source *source, uint32_t events)
+{
+    struct gw_queue *q = gw_container_of(source, struct gw_queue, kick);
+
+    gw_queue_lock(q);
+    gw_count(&q->stats.kicks, 1);
+    gw_queue_activate(q);
+    gw_queue_unlock(q);
+    /* It came while a longer poll would still have been looking. */
+    if (q->poll_us && gw_clock_ns() - q->asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
+        q->poll_us = q->worker->poll_us;
+}
+
+/* ---- a turn ---- */
+
+static void deactivate(struct gw_queue *q)
+{
+    gw_list_remove(&q->active_link);
+    q->idle_since_ns = 0;
+}
+
+/* The ring is empty: how long to go on looking? [lock] */
+static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
+{
+    uint64_t now = 0;
+
+    if (q->polled || q->poll_us) {
+        now = gw_clock_ns();
+        if (q->idle_since_ns == 0)
+            q->idle_since_ns = now;
+    }
+    if (q->polled)
+        return now - q->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_LOOKING : GW_QUEUE_RESTING;
+    if (q->poll_us && now - q->idle_since_ns < q->poll_us * UINT64_C(1000))
+        return GW_QUEUE_LOOKING;
+
+    if (!q->kicks_enabled) {
+        q->kicks_enabled = true;
+        q->ring.ops->enable_kicks(&q->ring);
+        if (q->ring.ops->n_available(&q->ring) != 0)
+            return GW_QUEUE_LOOKING;
+    }
+    if (q->poll_us > q->worker->poll_us / POLL_SHORTEST)
+        q->poll_us = (q->poll_us + 1) / 2;
+    q->asleep_since_ns = now;
+    deactivate(q);
+    return GW_QUEUE_ASLEEP;
+}
+
+static void finish_stop(struct gw_queue *q);
+
+/* Is there work for the device? If not, `ret` is what the turn came to. [lock] */
+static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
+{
+    int n_available;
+
+    *ret = GW_QUEUE_ASLEEP;
+    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0)
+        finish_stop(q);
+    if (!gw_queue_is_running(q)) {
+        deactivate(q);
+        return false;
+    }
+    n_available = q->ring.ops->n_available(&q->ring);
+    if (n_available < 0) {
+        gw_queue_break(q, "the driver's available index is ahead by more than the ring's size");
+        deactivate(q);
+        return false;
+    }
+    if (n_available == 0) {
+        *ret = look_or_sleep(q);
+        return false;
+    }
+    if (q->kicks_enabled) {
+        q->kicks_enabled = false;
+        q->ring.ops->disable_kicks(&q->ring);
+    }
+    if (q->idle_since_ns && q->poll_us)
+        q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
+    q->idle_since_ns = 0;
+    q->popped = false;
+    *ret = GW_QUEUE_WORKED;
+    return true;
+}
+
+enum gw_queue_turn gw_queue_run(struct gw_queue *q)
+{
+    enum gw_queue_turn turn;
+    bool work;
+    int r;
+
+    gw_queue_lock(q);
+    work = has_work(q, &turn);
+    gw_queue_unlock(q);
+    if (!work)
+        return turn;
+
+    r = q->ops->queue_ready(q->dev, q);
+
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    if (r < 0)
+        gw_queue_break(q, strerror(-r));
+    else if (!q->popped && q->ring.ops->n_available(&q->ring) != 0) {
+        /* The device has no room for more: a completion or gw_queue_wake goes on. */
+        q->parked = true;
+        deactivate(q);
+    }
+    gw_queue_unlock(q);
+    return turn;
+}
+
+void gw_queue_break(struct gw_queue *q, const char *why)
+{
+    if (q->broken)
+        return;
+    q->broken = true;
+    gw_count(&q->stats.errors, 1);
+    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
+    if (q->err_fd >= 0)
+        gw_signal_fd(q->err_fd, true);
+}
+
+/* ---- start ---- */
+
+static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
+{
+    int r;
+
+    if (!gw_is_power_of_two(start->ring.size) || start->ring.size > q->size_max)
+        return gw_fail(-EINVAL, "ring size %u is not a power of two up to %u", start->ring.size,
+                       q->size_max);
+    q->ring = (struct gw_ring){
+        .ops = &gw_ring_split_ops,
+        .config = start->ring,
+        .event_idx = (start->features & GW_BIT(GW_F_RING_EVENT_IDX)) != 0,
+        .indirect = (start->features & GW_BIT(GW_F_RING_INDIRECT_DESC)) != 0,
+    };
+    r = q->ring.ops->attach(&q->ring, start->map);
+    if (r == 0)
+        r = q->ring.ops->start(&q->ring);
+    if (r == 0)
+        r = gw_request_pool_new(q);
+    return r;
+}
+
+static int watch_kick(struct gw_queue *q, int fd)
+{
+    struct gw_loop *loop = q->worker->loop;
+    int r;
+
+    q->polled = fd < 0;
+    q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .edge = true, .cb = kicked};
+    if (fd < 0)
+        return 0;
+    r = loop->ops->add(loop, &q->kick);
+    return r < 0 ? gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r)) : 0;
+}
+
+static void unwatch_kick(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    if (q->kick.fd >= 0)
+        loop->ops->remove(loop, &q->kick);
+    gw_close(&q->kick.fd);
+}
+
+/* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
+static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
+{
+    int r = start_ring(q, start);
+
+    if (r < 0)
+        return r;
+    q->map = start->map;
+    q->map_last = 0;
+    q->broken = false;
+    q->parked = false;
+    q->poll_us = q->worker->poll_us;
+    q->kicks_enabled = false;
+    r = watch_kick(q, gw_steal_fd(&start->kick_fd));
+    if (r < 0)
+        return r;
+    q->state = GW_QUEUE_STARTED;
+    q->ring.ops->disable_kicks(&q->ring);
+    /* Whoever ran the ring before may have died between its last answer and the notification. */
+    gw_queue_call(q);
+    return 0;
+}
+
+int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
+{
+    gw_cleanup_fd int kick_fd = gw_steal_fd(&start->kick_fd);
+    int r;
+
+    if (q->state == GW_QUEUE_STOPPING) {
+        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->n_in_flight);
+    } else if (q->state == GW_QUEUE_STARTED) {
+        /* Kicked by another fd from now on. */
+        unwatch_kick(q);
+        r = watch_kick(q, gw_steal_fd(&kick_fd));
+    } else {
+        start->kick_fd = gw_steal_fd(&kick_fd);
+        gw_queue_lock(q);
+        r = start_locked(q, start);
+        gw_queue_unlock(q);
+        gw_close(&start->kick_fd);
+        if (r == 0 && q->ops->queue_start && q->ops->queue_start(q->dev, q) != 0)
+            r = gw_fail(-ECANCELED, "the device refuses to start it");
+    }
+    gw_queue_lock(q);
+    if (r == 0)
+        gw_queue_activate(q);
+    else if (q->state == GW_QUEUE_STARTED)
+        finish_stop(q);
+    gw_queue_unlock(q);
+    if (r < 0)
+        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
+    return r;
+}
+
+void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
+{
+    gw_queue_lock(q);
+    q->enabled = enabled;
+    if (enabled)
+        gw_queue_activate(q);
+    gw_queue_unlock(q);
+}
+
+/*
+ * Swap the fd that notifies. What was completed before is notified on the old one, which is then
+ * out of use: the number of a closed fd may come to mean another file. A front-end that swaps looks
+ * at the old one once, perhaps before we wrote to it; so if it was ever written to, the new one is,
+ * too. One notification too many is harmless, one too few hangs a guest.
+ */
+void gw_queue_set_call(struct gw_queue *q, int fd)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    loop->ops->submit(loop);
+    gw_close(&q->call_fd);
+    q->call_fd = fd;
+    q->call_blocks = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    if (q->called && fd >= 0)
+        gw_queue_call(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_set_err(struct gw_queue *q, int fd)
+{
+    gw_queue_lock(q);
+    gw_close(&q->err_fd);
+    q->err_fd = fd;
+    if (q->broken && fd >= 0)
+        gw_signal_fd(fd, true);
+    gw_queue_unlock(q);
+}
+
+/* ---- stop ---- */
+
+/* [lock] Nothing is in flight: publish the last answers and let go of the front-end. */
+static void finish_stop(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    gw_queue_publish(q);
+    loop->ops->submit(loop); /* before the call fd is closed */
+    unwatch_kick(q);
+    gw_close(&q->call_fd);
+    q->called = false;
+    deactivate(q);
+    q->parked = false;
+    q->state = GW_QUEUE_STOPPED;
+    q->map = NULL;
+    if (q->drained)
+        gw_latch_count(q->drained, 0);
+    q->drained = NULL;
+}
+
+void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch)
+{
+    bool tell_device;
+
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPED) {
+        gw_queue_unlock(q);
+        gw_latch_count(latch, 0);
+        return;
+    }
+    tell_device = q->state == GW_QUEUE_STARTED;
+    q->state = GW_QUEUE_STOPPING;
+    q->drained = latch;
+    gw_queue_unlock(q);
+
+    if (tell_device && q->ops->queue_stop)
+        q->ops->queue_stop(q->dev, q);
+
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0)
+        finish_stop(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch)
+{
+    bool waits = false;
+
+    gw_queue_lock(q);
+    if (q->state != GW_QUEUE_STOPPED) {
+        q->map = map;
+        q->map_last = 0;
+        q->epoch++;
+        q->n_old = q->n_in_flight;
+        if (q->ring.ops->attach(&q->ring, map) < 0) {
+            q->ring.used = NULL; /* no answer can be written any more */
+            gw_queue_break(q, gw_last_error());
+        }
+        waits = q->n_old > 0;
+        if (waits)
+            q->adopted = latch;
+    }
+    gw_queue_unlock(q);
+    if (!waits)
+        gw_latch_count(latch, 0);
+}
+
+void gw_queue_forget(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    q->drained = NULL;
+    q->adopted = NULL;
+    gw_queue_unlock(q);
+}
+
+void gw_queue_reset(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    gw_close(&q->call_fd);
+    gw_close(&q->err_fd);
+    q->called = false;
+    q->enabled = false;
+    gw_queue_unlock(q);
+}
+
+/* ---- making and looking ---- */
+
+void gw_queue_init(struct gw_queue *q)
+{
+    gw_list_init(&q->in_flight);
+    gw_list_init(&q->active_link);
+    gw_list_init(&q->dirty_link);
+    q->wake.run = wake_task;
+    q->kick.fd = -1;
+    q->call_fd = -1;
+    q->err_fd = -1;
+    pthread_mutex_init(&q->mutex, NULL);
+    pthread_rwlock_init(&q->rwlock, NULL);
+}
+
+void gw_queue_done(struct gw_queue *q)
+{
+    gw_request_pool_free(q);
+    gw_close(&q->call_fd);
+    gw_close(&q->err_fd);
+    pthread_rwlock_destroy(&q->rwlock);
+    pthread_mutex_destroy(&q->mutex);
+}
+
+unsigned gw_queue_index(const struct gw_queue *q)
+{
+    return q->index;
+}
+
+struct gw_worker *gw_queue_worker(const struct gw_queue *q)
+{
+    return q->worker;
+}
+
+void *gw_queue_device(const struct gw_queue *q)
+{
+    return q->dev;
+}
+
+unsigned gw_queue_size(struct gw_queue *q)
+{
+    unsigned size;
+
+    lock_to_look(q);
+    size = q->state == GW_QUEUE_STOPPED ? 0 : q->ring.size;
+    gw_queue_unlock(q);
+    return size;
+}
+
+bool gw_queue_is_started(struct gw_queue *q)
+{
+    bool started;
+
+    lock_to_look(q);
+    started = q->state == GW_QUEUE_STARTED;
+    gw_queue_unlock(q);
+    return started;
+}
+
+bool gw_queue_is_enabled(struct gw_queue *q)
+{
+    bool enabled;
+
+    lock_to_look(q);
+    enabled = q->enabled;
+    gw_queue_unlock(q);
+    return enabled;
+}
+
+void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret)
+{
+    uint64_t oldest = __atomic_load_n(&q->oldest_ns, __ATOMIC_RELAXED);
+    uint64_t now = gw_clock_coarse_ns();
+    /* Before `requests`, so that the difference is never negative. */
+    uint64_t completed = __atomic_load_n(&q->stats.completed, __ATOMIC_ACQUIRE);
+    uint64_t requests = gw_counted(&q->stats.requests);
+
+    *ret = (struct gw_queue_stats){
+        .requests = requests,
+        .completed = completed,
+        .bytes_out = gw_counted(&q->stats.bytes_out),
+        .bytes_in = gw_counted(&q->stats.bytes_in),
+        .kicks = gw_counted(&q->stats.kicks),
+        .calls = gw_counted(&q->stats.calls),
+        .calls_suppressed = gw_counted(&q->stats.calls_suppressed),
+        .errors = gw_counted(&q->stats.errors),
+        .in_flight = requests - completed,
+        .oldest_ns = oldest && now > oldest ? now - oldest : 0,
+    };
+}

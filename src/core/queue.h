@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A queue: ring, requests and fds, owned by one worker.
+ *
+ * Every function here runs on that worker, if it does not say otherwise; the control thread calls
+ * them through gw_worker_call. Under GW_SYNC_MUTEX and GW_SYNC_RWLOCK, threads of the embedder come
+ * in through the public functions, and `lock` guards what is marked [lock].
+ */
+#pragma once
+
+#include "diag_i.h"
+#include "latch.h"
+#include "list.h"
+#include "loop.h"
+#include "mem.h"
+#include "ring.h"
+#include "worker.h"
+
+#include <godwit/queue.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Descriptors and iovecs of one chain; IOV_MAX is the same. */
+#define GW_CHAIN_MAX 1024
+/* What every request has room for; longer chains borrow a block of GW_CHAIN_MAX. */
+#define GW_CHAIN_INLINE 16
+/* Heads taken off the ring at a time. */
+#define GW_POP_BATCH 64
+
+/* A long chain's iovecs and extents, kept by the queue for the next one. */
+struct gw_segments {
+    struct gw_segments *next;
+    struct iovec iov[GW_CHAIN_MAX];
+    struct gw_extent extents[GW_CHAIN_MAX];
+};
+
+/* A request with what only the library knows of it. */
+struct gw_request_i {
+    struct gw_request pub;
+    struct gw_list in_flight; /* queue.in_flight, the oldest first */
+    struct gw_request_i *next_free;
+    struct gw_segments *segments; /* NULL: inline ones */
+    struct gw_pin pin;
+    uint64_t popped_ns; /* coarse */
+    uint64_t position;  /* n_taken when it was taken */
+    uint32_t epoch;     /* of the map it was born under */
+    uint16_t head;
+    struct iovec iov[GW_CHAIN_INLINE];
+    struct gw_extent extents[GW_CHAIN_INLINE];
+    /* request_size bytes of the device's own follow */
+};
+
+/* What a queue did with its turn; worker.c takes the greatest of its queues. */
+enum gw_queue_turn {
+    GW_QUEUE_ASLEEP = 0, /* a kick will wake it */
+    GW_QUEUE_RESTING,    /* polled, and silent for a while: look again soon */
+    GW_QUEUE_LOOKING,    /* found nothing, looks again at once */
+    GW_QUEUE_WORKED,
+};
+
+enum gw_queue_state {
+    GW_QUEUE_STOPPED = 0,
+    GW_QUEUE_STARTED,
+    GW_QUEUE_STOPPING, /* fetches nothing more, waits for what is in flight */
+};
+
+struct gw_queue {
+    struct gw_ring ring;               /* [lock] */
+    const struct gw_map *map;          /* [lock] */
+    unsigned map_last;                 /* [lock] lookup cache */
+    uint32_t epoch;                    /* [lock] counts maps */
+    uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
+    uint64_t now_ns;                   /* [lock] coarse time of the last pop */
+    unsigned n_in_flight;              /* [lock] */
+    unsigned n_old;                    /* [lock] of those, born under an older map */
+    struct gw_list in_flight;          /* [lock] */
+    struct gw_request_i *free;         /* [lock] */
+    struct gw_segments *free_segments; /* [lock] */
+    enum gw_queue_state state;         /* [lock] */
+    bool enabled;                      /* [lock] */
+    bool broken;                       /* [lock] the driver's index was impossible */
+    bool polled;                       /* NOFD: nobody kicks */
+    bool kicks_enabled;                /* [lock] */
+    bool parked;                       /* [lock] the device leaves requests waiting */
+    bool popped;                       /* [lock] something, in this turn */
+    bool call_blocks;                  /* writing to call_fd could block */
+    bool called;                       /* [lock] call_fd was written to, or should have been */
+    int call_fd;                       /* [lock] */
+    int err_fd;
+    enum gw_queue_sync sync;
+    struct gw_worker *worker;
+    struct gw_list active_link; /* worker.active */
+    struct gw_list dirty_link;  /* worker.dirty */
+    uint64_t idle_since_ns;     /* 0: was busy in the last turn */
+    uint64_t asleep_since_ns;
+    unsigned poll_us;            /* what is left of the worker's after it found nothing */
+    struct gw_queue_stats stats; /* [lock] written with gw_count, read by anyone */
+    uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
+    struct gw_source kick;
+    struct gw_latch *drained; /* [lock] who waits for the stop */
+    struct gw_latch *adopted; /* [lock] who waits for the requests of an older map */
+    uint8_t *pool;            /* [lock] all requests */
+    unsigned n_pooled;        /* [lock] of them, ever used */
+    unsigned pool_size;
+    struct vring_desc *table; /* an indirect table that had to be put together */
+    size_t request_size;      /* of the device's own bytes */
+    struct gw_task wake;
+    bool wake_posted; /* atomic */
+    struct gw_diag_limit bad_chain_limit;
+    const struct gw_device_ops *ops;
+    void *dev;
+    const struct gw_diag *diag;
+    unsigned index;
+    unsigned size_max;
+    pthread_mutex_t mutex;
+    pthread_rwlock_t rwlock;
+};
+
+/* Any thread: make a stopped, disabled queue. worker, ops, dev, diag, index, size_max, sync and
+ * request_size (of the device's own bytes) are set. */
+void gw_queue_init(struct gw_queue *q);
+void gw_queue_done(struct gw_queue *q);
+
+/* ---- what the control thread asks for ---- */
+
+/* The fds and ring of a start. */
+struct gw_queue_start {
+    struct gw_ring_config ring;
+    const struct gw_map *map;
+    uint64_t features;
+    int kick_fd;   /* consumed; -1: polled */
+    char why[160]; /* when it fails: gw_last_error belongs to the worker */
+};
+
+/* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, and start->why tells why. */
+int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
+void gw_queue_set_enabled(struct gw_queue *q, bool enabled);
+/* Both consume the fd; -1: none. */
+void gw_queue_set_call(struct gw_queue *q, int fd);
+void gw_queue_set_err(struct gw_queue *q, int fd);
+
+/*
+ * Stop: `latch` is counted when nothing is in flight and everything is published, at once for a
+ * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
+ */
+void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch);
+/* Use `map` from now on; `latch` is counted when no request of an older one is in flight. */
+void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch);
+void gw_queue_forget(struct gw_queue *q);
+
+/* The session is over and the queue stopped: no fds, disabled, base 0. */
+void gw_queue_reset(struct gw_queue *q);
+
+/* ---- what the worker does ---- */
+
+enum gw_queue_turn gw_queue_run(struct gw_queue *q);
+
+/* ---- between the files of a queue: queue, request, chain, complete ---- */
+
+/* The locks of the sync policies. */
+void gw_queue_lock(struct gw_queue *q);
+void gw_queue_unlock(struct gw_queue *q);
+
+/* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
+void gw_queue_activate(struct gw_queue *q);
+/* [lock] Fetching is allowed. */
+static inline bool gw_queue_is_running(const struct gw_queue *q)
+{
+    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken;
+}
+/* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
+void gw_queue_break(struct gw_queue *q, const char *why);
+
+/* Requests of a queue: memory of the pool, taken and put back. */
+int gw_request_pool_new(struct gw_queue *q);
+void gw_request_pool_free(struct gw_queue *q);
+void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
+/* [lock] It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
+void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
+
+/* The one copy of a descriptor that is ever read. */
+struct vring_desc gw_desc_copy(const struct vring_desc *desc);
+/*
+ * Walk a chain once, from the copy of its first descriptor: copy the others, check all, pin their
+ * buffers.
+ * Returns: NULL, or why the chain is bad; it holds nothing then.
+ */
+const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vring_desc first);
+/* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
+void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
+/* Give back what the walk took. */
+void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
+
+/* [lock] Publish what was put and notify; see complete.c for the order. */
+void gw_queue_publish(struct gw_queue *q);
+/* [lock] Answer a chain that the device never sees. */
+void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
+/* Add 1 to an eventfd now; with `may_block`, only if it has room. */
+void gw_signal_fd(int fd, bool may_block);
+/* [lock] Notify the driver, now or with the loop's next submission. */
+void gw_queue_call(struct gw_queue *q);

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Requests: off the ring, into the device's hands, and what it may do with their buffers.
+ *
+ * They come from a pool as large as the ring, made when the queue starts. The one freed last is
+ * used first, so that a queue of depth 32 lives in 32 warm ones, however long its ring is.
+ */
+#include "barrier.h"
+#include "clock.h"
+#include "queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- pool ---- */
+
+static size_t stride(const struct gw_queue *q)
+{
+    return (sizeof(struct gw_request_i) + q->request_size + 63) & ~(size_t)63;
+}
+
+int gw_request_pool_new(struct gw_queue *q)
+{
+    if (q->pool && q->pool_size == q->ring.config.size)
+        return 0;
+    gw_request_pool_free(q);
+    q->pool = aligned_alloc(64, stride(q) * q->ring.config.size);
+    if (!q->pool)
+        return gw_fail(-ENOMEM, "no memory for %u requests", q->ring.config.size);
+    q->pool_size = q->ring.config.size;
+    return 0;
+}
+
+void gw_request_pool_free(struct gw_queue *q)
+{
+    while (q->free_segments) {
+        struct gw_segments *s = q->free_segments;
+        q->free_segments = s->next;
+        free(s);
+    }
+    free(q->table);
+    q->table = NULL;
+    free(q->pool);
+    q->pool = NULL;
+    q->pool_size = 0;
+    q->n_pooled = 0;
+    q->free = NULL;
+}
+
+/* There is one: no more are in flight than the ring is long. */
+static struct gw_request_i *pool_take(struct gw_queue *q)
+{
+    struct gw_request_i *r = q->free;
+
+    if (r) {
+        q->free = r->next_free;
+        return r;
+    }
+    r = (struct gw_request_i *)(void *)(q->pool + stride(q) * q->n_pooled++);
+    memset(r, 0, stride(q));
+    r->pub.queue = q;
+    return r;
+}
+
+void gw_request_put(struct gw_queue *q, struct gw_request_i *r)
+{
+    r->next_free = q->free;
+    q->free = r;
+}
+
+/* ---- pop ---- */
+
+static void note_oldest(struct gw_queue *q)
+{
+    uint64_t ns = 0;
+
+    if (!gw_list_is_empty(&q->in_flight))
+        ns = gw_container_of(q->in_flight.next, struct gw_request_i, in_flight)->popped_ns;
+    __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
+}
+
+static struct gw_request_i *pop_one(struct gw_queue *q, uint16_t head, struct vring_desc first,
+                                    uint64_t position)
+{
+    struct gw_request_i *r = pool_take(q);
+    const char *why = gw_chain_walk(q, r, first);
+
+    if (why) {
+        gw_request_put(q, r);
+        gw_count(&q->stats.errors, 1);
+        gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
+                        "queue %u: bad descriptor chain at head %u: %s", q->index, head, why);
+        gw_queue_put_bad(q, head);
+        return NULL;
+    }
+    r->head = head;
+    r->position = position;
+    r->epoch = q->epoch;
+    r->popped_ns = q->now_ns;
+    gw_list_append(&q->in_flight, &r->in_flight);
+    q->n_in_flight++;
+    gw_count(&q->stats.requests, 1);
+    gw_count(&q->stats.bytes_out, r->pub.out_len);
+    return r;
+}
+
+static bool head_is_valid(struct gw_queue *q, uint16_t head)
+{
+    if (head < q->ring.size)
+        return true;
+    /* There is no such descriptor, so there is nothing to answer. */
+    gw_count(&q->stats.errors, 1);
+    gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
+                    "queue %u: head %u is beyond the ring of %u", q->index, head, q->ring.size);
+    return false;
+}
+
+/*
+ * Three passes, because what the driver wrote is in its cache and each step waits for the one
+ * before: all heads (and their descriptors are being fetched), all first descriptors (and the
+ * tables and headers they name), then the walks.
+ */
+static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, unsigned n)
+{
+    uint16_t heads[GW_POP_BATCH];
+    struct vring_desc first[GW_POP_BATCH];
+    unsigned n_popped = 0;
+
+    q->ring.ops->take(&q->ring, heads, n);
+    for (unsigned i = 0; i < n; i++) {
+        if (!head_is_valid(q, heads[i]))
+            continue;
+        first[i] = gw_desc_copy(&q->ring.desc[heads[i]]);
+        gw_chain_prefetch(q, &first[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct gw_request_i *r;
+
+        if (heads[i] >= q->ring.size)
+            continue;
+        r = pop_one(q, heads[i], first[i], q->n_taken + i + 1);
+        if (r)
+            reqs[n_popped++] = &r->pub;
+    }
+    q->n_taken += n;
+    return n_popped;
+}
+
+/* How many of `n` can be popped now. */
+static unsigned n_poppable(struct gw_queue *q, unsigned n)
+{
+    int n_available;
+
+    if (!gw_queue_is_running(q))
+        return 0;
+    n_available = q->ring.ops->n_available(&q->ring);
+    if (n_available < 0) {
+        gw_queue_break(q, "the driver's available index is ahead by more than the ring's size");
+        return 0;
+    }
+    n = gw_min_u(n, (unsigned)n_available);
+    n = gw_min_u(n, q->ring.size - q->n_in_flight);
+    return gw_min_u(n, GW_POP_BATCH);
+}
+
+int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    unsigned n_popped = 0, n;
+
+    gw_queue_lock(q);
+    q->now_ns = gw_clock_coarse_ns();
+    while (n_popped < n_reqs && (n = n_poppable(q, n_reqs - n_popped)) > 0) {
+        n_popped += pop_batch(q, reqs + n_popped, n);
+        q->popped = true;
+    }
+    note_oldest(q);
+    /* A thread of the embedder emptied the ring: the worker is to ask for kicks again. */
+    if (q->parked && n_popped < n_reqs)
+        gw_queue_activate(q);
+    gw_queue_unlock(q);
+    return (int)n_popped;
+}
+
+int gw_request_unpop(struct gw_request *pub)
+{
+    struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+    struct gw_queue *q = pub->queue;
+    int ret = -EINVAL;
+
+    gw_queue_lock(q);
+    if (r->position == q->n_taken) {
+        q->ring.ops->untake(&q->ring);
+        q->n_taken--;
+        gw_count(&q->stats.requests, (uint64_t)-1);
+        gw_count(&q->stats.bytes_out, -(uint64_t)pub->out_len);
+        gw_request_retire(q, r);
+        ret = 0;
+    }
+    gw_queue_unlock(q);
+    return ret;
+}
+
+void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
+{
+    bool old = r->epoch != q->epoch;
+
+    gw_chain_release(q, r);
+    gw_list_remove(&r->in_flight);
+    gw_request_put(q, r);
+    note_oldest(q);
+    q->n_in_flight--;
+    if (old && --q->n_old == 0 && q->adopted) {
+        gw_latch_count(q->adopted, 0);
+        q->adopted = NULL;
+    }
+    if (q->parked || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
+        gw_queue_activate(q);
+}
+
+/* ---- what the device may do with one ---- */
+
+void *gw_request_private(struct gw_request *pub)
+{
+    return gw_container_of(pub, struct gw_request_i, pub) + 1;
+}
+
+/* Step over the front of an iovec array. */
+static void consume(struct iovec **iov, uint32_t *n_iov, size_t n)
+{
+    (*iov)->iov_base = (char *)(*iov)->iov_base + n;
+    (*iov)->iov_len -= n;
+    if ((*iov)->iov_len == 0) {
+        (*iov)++;
+        (*n_iov)--;
+    }
+}
+
+size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len && r->n_out > 0) {
+        size_t n = r->out->iov_len < len - done ? r->out->iov_len : len - done;
+
+        memcpy((char *)buf + done, r->out->iov_base, n);
+        consume(&r->out, &r->n_out, n);
+        done += n;
+    }
+    r->out_len -= done;
+    return done;
+}
+
+size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len && r->n_in > 0) {
+        size_t n = r->in->iov_len < len - done ? r->in->iov_len : len - done;
+
+        memcpy(r->in->iov_base, (const char *)buf + done, n);
+        consume(&r->in, &r->n_in, n);
+        done += n;
+    }
+    r->in_len -= done;
+    return done;
+}
+
+uint8_t *gw_request_take_status(struct gw_request *r)
+{
+    struct iovec *last;
+
+    if (r->n_in == 0)
+        return NULL;
+    last = &r->in[r->n_in - 1];
+    r->in_len--;
+    if (--last->iov_len == 0)
+        r->n_in--;
+    return (uint8_t *)last->iov_base + last->iov_len;
+}

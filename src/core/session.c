@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One session, on the control thread: wait for messages, dispatch them, and clean up however it
+ * ended. The control thread waits for three things only: the front-end, whoever wants it to stop or
+ * to tell a config change, and the workers, which it reports when they take long.
+ */
+#include "backend_req.h"
+#include "cleanup.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* How often a wait for the workers is reported. */
+#define REPORT_NS UINT64_C(2000000000)
+
+/* ---- queues, as a whole ---- */
+
+struct each {
+    struct gw_daemon *daemon;
+    const struct gw_worker *worker;
+    void (*fn)(struct gw_queue *q, void *arg);
+    void *arg;
+};
+
+static int each_of_worker(void *arg)
+{
+    const struct each *each = arg;
+
+    for (unsigned i = 0; i < each->daemon->num_queues; i++)
+        if (each->daemon->queues[i].worker == each->worker)
+            each->fn(&each->daemon->queues[i], each->arg);
+    return 0;
+}
+
+void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg), void *arg)
+{
+    struct each each = {.daemon = d, .fn = fn, .arg = arg};
+
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        each.worker = &d->workers[i];
+        (void)gw_worker_call(&d->workers[i], each_of_worker, &each);
+    }
+}
+
+static void forget(struct gw_queue *q, void *arg)
+{
+    gw_queue_forget(q);
+}
+
+static void report_slow_queues(struct gw_daemon *d, const char *what)
+{
+    for (unsigned i = 0; i < d->num_queues; i++) {
+        struct gw_queue_stats stats;
+
+        gw_queue_stats(&d->queues[i], &stats);
+        if (stats.in_flight > 0)
+            gw_diag(&d->diag, GW_DIAG_WARNING,
+                    "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
+                    " ms",
+                    what, i, stats.in_flight, stats.oldest_ns / 1000000);
+    }
+}
+
+int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
+{
+    uint64_t deadline = gw_clock_ns() + d->drain_timeout_ns;
+    int r;
+
+    for (;;) {
+        uint64_t now = gw_clock_ns();
+        uint64_t left = now < deadline ? deadline - now : 0;
+
+        r = gw_latch_wait(latch, left < REPORT_NS ? left : REPORT_NS);
+        if (r != -ETIMEDOUT)
+            return r;
+        report_slow_queues(d, what);
+        if (left == 0)
+            break;
+    }
+    gw_daemon_each_queue(d, forget, NULL);
+    /* It may have opened in the meantime. */
+    r = gw_latch_wait(latch, 0);
+    return r == -ETIMEDOUT
+               ? gw_fail(r, "requests of the device have not finished within %" PRIu64 " ms",
+                         d->drain_timeout_ns / 1000000)
+               : r;
+}
+
+static void stop(struct gw_queue *q, void *arg)
+{
+    gw_queue_stop(q, arg);
+}
+
+int gw_daemon_stop_queues(struct gw_daemon *d)
+{
+    struct gw_latch latch;
+    int r;
+
+    gw_latch_init(&latch, d->num_queues);
+    gw_daemon_each_queue(d, stop, &latch);
+    r = gw_daemon_drain(d, &latch, "stopping");
+    gw_latch_done(&latch);
+    return r;
+}
+
+/* ---- maps ---- */
+
+/* Requests that never finished may still write to it: it is kept until they have. */
+static void keep_stuck_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_map **maps = realloc(d->stuck_maps, (d->n_stuck_maps + 1) * sizeof(maps[0]));
+
+    gw_diag(&d->diag, GW_DIAG_ERROR, "memory of the front-end stays mapped until they finish");
+    if (!maps)
+        return; /* leaked, rather than unmapped under the kernel's hands */
+    maps[d->n_stuck_maps++] = map;
+    d->stuck_maps = maps;
+}
+
+static void count_running(struct gw_queue *q, void *arg)
+{
+    *(unsigned *)arg += q->state != GW_QUEUE_STOPPED;
+}
+
+static void free_stuck_maps(struct gw_daemon *d)
+{
+    unsigned n_running = 0;
+
+    if (d->n_stuck_maps == 0)
+        return;
+    gw_daemon_each_queue(d, count_running, &n_running);
+    if (n_running > 0)
+        return;
+    while (d->n_stuck_maps > 0)
+        gw_map_free(d->stuck_maps[--d->n_stuck_maps]);
+    free(d->stuck_maps);
+    d->stuck_maps = NULL;
+}
+
+struct adopt {
+    const struct gw_map *map;
+    struct gw_latch latch;
+};
+
+static void adopt(struct gw_queue *q, void *arg)
+{
+    struct adopt *a = arg;
+
+    gw_queue_adopt_map(q, a->map, &a->latch);
+}
+
+int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct adopt a = {.map = map};
+    struct gw_map *old = d->session.map;
+    int r;
+
+    gw_latch_init(&a.latch, d->num_queues);
+    d->session.map = map;
+    gw_daemon_each_queue(d, adopt, &a);
+    r = gw_daemon_drain(d, &a.latch, "changing memory");
+    gw_latch_done(&a.latch);
+    if (r < 0)
+        keep_stuck_map(d, old);
+    else
+        gw_map_free(old);
+    return r;
+}
+
+/* ---- the session ---- */
+
+static int session_init(struct gw_session *s, int fd)
+{
+    memset(s, 0, sizeof(*s));
+    s->fd = fd;
+    s->backend_fd = -1;
+    return gw_map_new(&s->map, NULL, 0);
+}
+
+static void reset_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_reset(q);
+}
+
+static void session_done(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    /* First, so that the front-end does not wait for an answer that will not come. */
+    gw_close(&s->fd);
+    gw_close(&s->backend_fd);
+    gw_rx_reset(&s->rx);
+    if (gw_daemon_stop_queues(d) < 0)
+        keep_stuck_map(d, s->map);
+    else
+        gw_map_free(s->map);
+    s->map = NULL;
+    gw_daemon_each_queue(d, reset_queue, NULL);
+}
+
+/* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */
+static int receive(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_rx_pump(&s->rx, s->fd);
+
+    if (r == 1) {
+        r = gw_dispatch(d);
+        gw_rx_reset(&s->rx);
+        return r < 0 ? r : 1;
+    }
+    if (r == 0)
+        return 1;
+    if (r == -ENOTCONN)
+        return 0;
+    gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
+            r == -ECONNRESET ? "the front-end hung up in the middle of a message"
+            : r == -EMSGSIZE ? "a message is longer than any can be"
+            : r == -EMFILE   ? "a message has more file descriptors than any can have, or we"
+                               " cannot open more (see ulimit -n)"
+            : r == -EPROTO   ? "file descriptors came in the middle of a message"
+                             : strerror(-r));
+    return r;
+}
+
+static int session_turn(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    bool full = gw_backend_req_flush(d);
+    struct pollfd fds[] = {
+        {.fd = s->fd, .events = POLLIN},
+        {.fd = d->control_fd, .events = POLLIN},
+        {.fd = s->backend_fd, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
+    };
+    eventfd_t count;
+
+    if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
+        return errno == EINTR ? 1 : -errno;
+    if (fds[1].revents)
+        (void)eventfd_read(d->control_fd, &count);
+    if (gw_daemon_is_stopping(d))
+        return 0;
+    if (fds[2].revents & ~POLLOUT)
+        gw_backend_req_drain(d);
+    return fds[0].revents ? receive(d) : 1;
+}
+
+int gw_session_run(struct gw_daemon *d, int fd)
+{
+    int r;
+
+    free_stuck_maps(d);
+    r = session_init(&d->session, fd);
+    gw_diag(&d->diag, GW_DIAG_INFO, "a front-end is connected");
+    if (r == 0)
+        do
+            r = session_turn(d);
+        while (r > 0);
+    session_done(d);
+    gw_diag(&d->diag, GW_DIAG_INFO, "the session is over");
+    return r < 0 ? -EPROTO : 0;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The channel on which the back-end asks and tells ("Back-end communication"): a socket pair, one
+ * end handed over by SET_BACKEND_REQ_FD. Messages are received as they are; what to make of them
+ * is the caller's.
+ */
+#include "../core/proto.h"
+#include "fe_requests.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int gw_frontend_set_backend_req_fd(struct gw_frontend *fe)
+{
+    int pair[2], r;
+    struct gw_frontend_call call = {
+        .request = GW_MSG_SET_BACKEND_REQ_FD, .fds = &pair[1], .n_fds = 1};
+
+    r = gw_frontend_gate(fe, GW_PROTOCOL_F_BACKEND_REQ, call.request);
+    if (r < 0)
+        return r;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        r = -errno;
+        return gw_frontend_fail(fe, r, "SET_BACKEND_REQ_FD: %s", strerror(-r));
+    }
+    r = gw_frontend_transact(fe, &call);
+    close(pair[1]);
+    if (r < 0) {
+        close(pair[0]);
+        return r;
+    }
+    if (fe->backend_fd >= 0)
+        close(fe->backend_fd);
+    fe->backend_fd = pair[0];
+    return 0;
+}
+
+int gw_frontend_backend_fd(const struct gw_frontend *fe)
+{
+    return fe->backend_fd;
+}
+
+int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_message *ret,
+                                unsigned timeout_ms)
+{
+    int r;
+
+    if (fe->backend_fd < 0)
+        return gw_frontend_fail(fe, -ENOTCONN, "back-end request: there is no channel");
+    r = gw_frontend_wire_receive(fe->backend_fd, ret,
+                                 gw_frontend_now() + (uint64_t)timeout_ms * 1000000u);
+    if (r < 0)
+        return gw_frontend_fail(fe, r, "back-end request: %s", strerror(-r));
+    return 0;
+}
+
+int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_message *msg,
+                              uint64_t value)
+{
+    struct gw_wire_header h = {
+        .request = msg->request,
+        .flags = GW_MSG_VERSION | GW_MSG_REPLY,
+        .size = sizeof(value),
+    };
+    struct iovec iov[2] = {
+        {.iov_base = &h, .iov_len = sizeof(h)},
+        {.iov_base = &value, .iov_len = sizeof(value)},
+    };
+    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
+    int r;
+
+    if (fe->backend_fd < 0)
+        return gw_frontend_fail(fe, -ENOTCONN, "back-end reply: there is no channel");
+    r = gw_frontend_wire_send(fe->backend_fd, iov, 2, NULL, 0, deadline);
+    if (r < 0)
+        return gw_frontend_fail(fe, r, "back-end reply: %s", strerror(-r));
+    return 0;
+}

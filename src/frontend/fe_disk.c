@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The memory of what a load wrote where: per block the generation that was acknowledged, and the
+ * newest that was issued. They differ while a write is in flight, and after one whose end nobody
+ * saw; then every generation between is right, sector by sector. Blocks never written have
+ * generation 0.
+ */
+#include "fe_disk.h"
+#include "fe_sector.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BLOCK_SIZE_DEFAULT 4096
+#define BLOCK_SIZE_MAX     (16u << 20)
+
+struct block {
+    uint32_t done;        /* generation acknowledged */
+    uint32_t issued : 31; /* newest generation that may be there */
+    uint32_t claimed : 1; /* a request is in flight */
+};
+
+struct gw_guest_disk {
+    struct gw_guest_disk_config cfg;
+    uint64_t n_blocks;
+    struct block *blocks;
+    char error[256];
+};
+
+int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_config *cfg)
+{
+    struct gw_guest_disk_config c = *cfg;
+    struct gw_guest_disk *disk;
+
+    if (!c.block_size)
+        c.block_size = BLOCK_SIZE_DEFAULT;
+    if (c.size != sizeof(c) || c.block_size % GW_GUEST_SECTOR_SIZE ||
+        c.block_size > BLOCK_SIZE_MAX || c.length == 0 || c.length % c.block_size ||
+        c.offset % GW_GUEST_SECTOR_SIZE || c.offset > INT64_MAX || c.length > INT64_MAX - c.offset)
+        return -EINVAL;
+    disk = calloc(1, sizeof(*disk));
+    if (!disk)
+        return -ENOMEM;
+    disk->cfg = c;
+    disk->n_blocks = c.length / c.block_size;
+    disk->blocks = calloc(disk->n_blocks, sizeof(*disk->blocks));
+    if (!disk->blocks) {
+        free(disk);
+        return -ENOMEM;
+    }
+    *ret = disk;
+    return 0;
+}
+
+void gw_guest_disk_free(struct gw_guest_disk *disk)
+{
+    if (!disk)
+        return;
+    free(disk->blocks);
+    free(disk);
+}
+
+const char *gw_guest_disk_error(const struct gw_guest_disk *disk)
+{
+    return disk->error;
+}
+
+uint64_t gw_guest_disk_blocks(const struct gw_guest_disk *disk)
+{
+    return disk->n_blocks;
+}
+
+uint32_t gw_guest_disk_block_size(const struct gw_guest_disk *disk)
+{
+    return disk->cfg.block_size;
+}
+
+uint64_t gw_guest_disk_sector(const struct gw_guest_disk *disk, uint64_t block)
+{
+    return (disk->cfg.offset + block * disk->cfg.block_size) / GW_GUEST_SECTOR_SIZE;
+}
+
+uint64_t gw_guest_disk_claim(struct gw_guest_disk *disk, uint64_t block)
+{
+    /* A load has fewer requests than the disk has blocks. */
+    while (disk->blocks[block].claimed)
+        block = block + 1 == disk->n_blocks ? 0 : block + 1;
+    disk->blocks[block].claimed = 1;
+    return block;
+}
+
+void gw_guest_disk_unclaim(struct gw_guest_disk *disk, uint64_t block)
+{
+    disk->blocks[block].claimed = 0;
+}
+
+void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data)
+{
+    uint64_t sector = gw_guest_disk_sector(disk, block);
+    uint32_t n = disk->cfg.block_size / GW_GUEST_SECTOR_SIZE;
+    struct block *b = &disk->blocks[block];
+
+    b->issued++;
+    for (uint32_t i = 0; i < n; i++)
+        gw_guest_sector_fill((char *)data + (size_t)i * GW_GUEST_SECTOR_SIZE, sector + i, b->issued,
+                             disk->cfg.seed);
+}
+
+void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block)
+{
+    disk->blocks[block].done = disk->blocks[block].issued;
+}
+
+/* A sector that is not exactly the one generation expected: still right, or wrong in which way? */
+static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sector,
+                        const void *data)
+{
+    const struct block *b = &disk->blocks[block];
+    uint32_t generation = 0;
+    char why[128];
+    bool ours;
+
+    ours = gw_guest_sector_read(data, sector, disk->cfg.seed, &generation, why, sizeof(why));
+    if (ours && generation >= b->done && generation <= b->issued)
+        return 0;
+    /* What was there before the load wrote: anything, or zeros. */
+    if (b->done == 0 && (disk->cfg.blank ? gw_guest_sector_is_blank(data) : !ours))
+        return 0;
+    /* A disk of an earlier run with the same seed, of which this one knows nothing. */
+    if (b->issued == 0 && !disk->cfg.blank)
+        return 0;
+    snprintf(disk->error, sizeof(disk->error),
+             "sector %" PRIu64 " of block %" PRIu64 ": expected generation %" PRIu32 " to %" PRIu32
+             ", found %s%s",
+             sector, block, b->done, (uint32_t)b->issued, why,
+             ours && generation < b->done ? " (a lost write)" : "");
+    return -EILSEQ;
+}
+
+int gw_guest_disk_check(struct gw_guest_disk *disk, uint64_t block, const void *data)
+{
+    uint32_t n = disk->cfg.block_size / GW_GUEST_SECTOR_SIZE;
+    uint64_t sector = gw_guest_disk_sector(disk, block);
+    const struct block *b = &disk->blocks[block];
+    bool settled = b->done && b->issued == b->done;
+    int r;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const char *s = (const char *)data + (size_t)i * GW_GUEST_SECTOR_SIZE;
+
+        if (settled && gw_guest_sector_is(s, sector + i, b->done, disk->cfg.seed))
+            continue;
+        r = judge_sector(disk, block, sector + i, s);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int gw_guest_disk_check_fd(struct gw_guest_disk *disk, int fd)
+{
+    uint32_t size = disk->cfg.block_size;
+    char *buf = malloc(size);
+    int r = buf ? 0 : -ENOMEM;
+
+    for (uint64_t block = 0; r == 0 && block < disk->n_blocks; block++) {
+        off_t at = (off_t)(disk->cfg.offset + block * size);
+        ssize_t n = pread(fd, buf, size, at);
+
+        r = n < 0 ? -errno : n == (ssize_t)size ? 0 : -EIO;
+        if (r < 0)
+            snprintf(disk->error, sizeof(disk->error), "block %" PRIu64 " could not be read",
+                     block);
+        else
+            r = gw_guest_disk_check(disk, block, buf);
+    }
+    free(buf);
+    return r;
+}

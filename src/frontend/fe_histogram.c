@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A log-linear histogram. Values below 32 have a bucket each; from there every power of two is cut
+ * into 32 equal ones. Adding is a count of leading zeros and one increment.
+ */
+#include "fe_histogram.h"
+
+#define STEP_BITS 5
+#define STEPS     (1u << STEP_BITS)
+
+static unsigned bucket_of(uint64_t value)
+{
+    unsigned e;
+
+    if (value < STEPS)
+        return (unsigned)value;
+    e = 63u - (unsigned)__builtin_clzll(value);
+    return (e - STEP_BITS + 1) * STEPS + (unsigned)(value >> (e - STEP_BITS) & (STEPS - 1));
+}
+
+/* The largest value of a bucket. */
+static uint64_t bucket_end(unsigned i)
+{
+    unsigned shift;
+
+    if (i < STEPS)
+        return i;
+    shift = i / STEPS - 1;
+    return ((uint64_t)(STEPS + i % STEPS) << shift) + ((UINT64_C(1) << shift) - 1);
+}
+
+void gw_guest_histogram_add(struct gw_guest_histogram *h, uint64_t value)
+{
+    h->count++;
+    if (value > h->max)
+        h->max = value;
+    h->buckets[bucket_of(value)]++;
+}
+
+uint64_t gw_guest_histogram_at(const struct gw_guest_histogram *h, unsigned per_million)
+{
+    /* How many values lie at or below the answer; the order keeps the product within 64 bits. */
+    uint64_t rank = h->count / 1000000 * per_million + h->count % 1000000 * per_million / 1000000;
+    uint64_t seen = 0, end;
+
+    if (h->count == 0)
+        return 0;
+    if (rank == 0)
+        rank = 1;
+    for (unsigned i = 0; i < GW_GUEST_HISTOGRAM_BUCKETS; i++) {
+        seen += h->buckets[i];
+        if (seen < rank)
+            continue;
+        end = bucket_end(i);
+        return end < h->max ? end : h->max;
+    }
+    return h->max;
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The loop of a load: fill the queues up to their depth, one kick per queue and turn, take what is
+ * done, check it, and count. One thread drives all queues, by looking at the rings or by sleeping
+ * on the call fds. Nothing is allocated here.
+ */
+#include "fe_disk.h"
+#include "fe_load_i.h"
+#include "frontend_i.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
+#include <unistd.h>
+
+#define TAKE_MAX      64         /* used elements taken at once */
+#define IDLE_LOOK     64         /* turns without work between two looks at the clock */
+#define IDLE_YIELD    4096       /* turns without work before the processor is offered to others */
+#define SLEEP_MAX_NS  1000000000 /* then it is looked whether a call went missing */
+#define CALL_GRACE_MS 200        /* how long a call may take once its used element is there */
+#define QUEUES_MAX    256
+
+struct limits {
+    uint64_t start_ns;
+    uint64_t deadline_ns;  /* UINT64_MAX: none */
+    uint64_t stall_ns;     /* UINT64_MAX: none */
+    uint64_t last_request; /* of stats.requests */
+    bool drain;
+};
+
+/* xoshiro256** by Blackman and Vigna, in the public domain. */
+static uint64_t next_random(uint64_t s[4])
+{
+    uint64_t x = s[1] * 5, t = s[1] << 17;
+
+    x = ((x << 7) | (x >> 57)) * 9;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = (s[3] << 45) | (s[3] >> 19);
+    return x;
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* Decide what the request is: kind and block. */
+static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
+{
+    uint64_t random = next_random(l->random);
+    unsigned percent = (unsigned)((random & 0xffffffff) * 100 >> 32);
+    uint64_t n = gw_guest_disk_blocks(l->cfg.disk);
+    __uint128_t wide;
+
+    if (percent < l->cfg.flush_percent) {
+        req->type = GW_DRIVER_BLK_FLUSH;
+        return;
+    }
+    req->type = percent < l->cfg.flush_percent + l->cfg.write_percent ? GW_DRIVER_BLK_WRITE
+                                                                      : GW_DRIVER_BLK_READ;
+    wide = (__uint128_t)next_random(l->random) * n;
+    req->block = gw_guest_disk_claim(l->cfg.disk, (uint64_t)(wide >> 64));
+    if (req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data)
+        gw_guest_disk_fill(l->cfg.disk, req->block, req->host);
+}
+
+static int submit_one(struct gw_guest_load *l, struct gw_guest_load_request *req)
+{
+    struct gw_driver_buf data[GW_GUEST_LOAD_SEGMENTS_MAX];
+    uint32_t len = l->block_size / l->cfg.segments;
+    uint64_t sector = 0;
+    unsigned n = 0;
+    int r;
+
+    choose(l, req);
+    if (req->type != GW_DRIVER_BLK_FLUSH) {
+        sector = gw_guest_disk_sector(l->cfg.disk, req->block);
+        for (n = 0; n < l->cfg.segments; n++)
+            data[n] = (struct gw_driver_buf){.addr = req->data + (uint64_t)n * len, .len = len};
+    }
+    r = gw_driver_blk_add(&req->blk, req->type, sector, data, n, (uint64_t)(uintptr_t)req,
+                          l->cfg.indirect ? GW_DRIVER_INDIRECT : 0);
+    req->in_flight = r == 0;
+    l->n_in_flight += r == 0;
+    if (r < 0 && req->type != GW_DRIVER_BLK_FLUSH)
+        gw_guest_disk_unclaim(l->cfg.disk, req->block);
+    return r;
+}
+
+/* Fill one queue up to its depth, or to `budget` more requests, and kick once. */
+static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, uint64_t budget)
+{
+    struct gw_guest_load_request *first = q->free, *req = first;
+    uint64_t now;
+    int r = 0;
+
+    if (!first || !budget)
+        return 0;
+    if (l->n_in_flight == 0)
+        l->progress_ns = gw_frontend_now();
+    for (; req && budget; req = req->next, budget--) {
+        r = submit_one(l, req);
+        if (r < 0) {
+            gw_guest_load_fail(l, r, "a request did not fit into the ring of queue %u",
+                               gw_driver_index(q->driver));
+            break;
+        }
+    }
+    q->free = req;
+    now = gw_frontend_now();
+    for (; first != req; first = first->next)
+        first->start_ns = now;
+    if (gw_driver_kick(q->driver))
+        l->stats.kicks++;
+    return r;
+}
+
+static const char *type_name(uint32_t type)
+{
+    return type == GW_DRIVER_BLK_READ ? "read" : type == GW_DRIVER_BLK_WRITE ? "write" : "flush";
+}
+
+/* What the device may, and for a read must, have written. */
+static int check_length(struct gw_guest_load *l, const struct gw_guest_load_request *req,
+                        uint32_t len)
+{
+    uint32_t want = req->type == GW_DRIVER_BLK_READ ? l->block_size + 1 : 1;
+
+    if (len > want || (req->type == GW_DRIVER_BLK_READ && len < want))
+        return gw_guest_load_fail(l, -EPROTO, "%s: used length %" PRIu32 ", not %" PRIu32,
+                                  type_name(req->type), len, want);
+    return 0;
+}
+
+/* Check and count a request that is done; its state is settled also where it failed. */
+static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
+                        const struct gw_driver_used *used, uint64_t now)
+{
+    struct gw_guest_load_request *req = (void *)(uintptr_t)used->cookie;
+    int r = gw_driver_blk_status(&req->blk);
+
+    if (r < 0)
+        gw_guest_load_fail(l, r == -EPROTO ? r : -EIO, "%s of block %" PRIu64 ": status %s",
+                           type_name(req->type), req->block,
+                           r == -EIO          ? "IOERR"
+                           : r == -EOPNOTSUPP ? "UNSUPP"
+                                              : "never written");
+    if (r == 0)
+        r = check_length(l, req, used->len);
+    if (r == 0 && req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data)
+        gw_guest_disk_written(l->cfg.disk, req->block);
+    if (r == 0 && req->type == GW_DRIVER_BLK_READ && !l->cfg.no_data) {
+        r = gw_guest_disk_check(l->cfg.disk, req->block, req->host);
+        if (r < 0)
+            gw_guest_load_fail(l, r, "%s", gw_guest_disk_error(l->cfg.disk));
+    }
+    if (req->type != GW_DRIVER_BLK_FLUSH)
+        gw_guest_disk_unclaim(l->cfg.disk, req->block);
+    req->in_flight = false;
+    req->next = q->free;
+    q->free = req;
+    l->n_in_flight--;
+    gw_guest_histogram_add(&l->latency, now - req->start_ns);
+    l->stats.requests++;
+    l->stats.reads += req->type == GW_DRIVER_BLK_READ;
+    l->stats.writes += req->type == GW_DRIVER_BLK_WRITE;
+    l->stats.flushes += req->type == GW_DRIVER_BLK_FLUSH;
+    l->stats.bytes += req->type == GW_DRIVER_BLK_FLUSH ? 0 : l->block_size;
+    return r == -EOPNOTSUPP ? -EIO : r;
+}
+
+static void note_progress(struct gw_guest_load *l, uint64_t now)
+{
+    if (now - l->progress_ns > l->stats.stall)
+        l->stats.stall = now - l->progress_ns;
+    l->progress_ns = now;
+}
+
+/* Take what is done on one queue. All that was taken is settled; the first failure is returned. */
+static int take_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, unsigned *ret_n)
+{
+    struct gw_driver_used used[TAKE_MAX];
+    unsigned n = gw_driver_take(q->driver, used, TAKE_MAX);
+    const char *text;
+    uint64_t now;
+    int first = 0;
+
+    *ret_n += n;
+    if (n == 0) {
+        if (gw_driver_error(q->driver, &text) < 0)
+            return gw_guest_load_fail(l, -EPROTO, "%s", text);
+        return 0;
+    }
+    now = gw_frontend_now();
+    note_progress(l, now);
+    for (unsigned i = 0; i < n; i++) {
+        int r = complete_one(l, q, &used[i], now);
+
+        if (r < 0 && first == 0)
+            first = r;
+    }
+    return first;
+}
+
+/* After a sleep without a call: is there work all the same, and does its call still come? */
+static int check_lost_call(struct gw_guest_load *l, const struct pollfd *fds)
+{
+    for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
+        struct pollfd p = fds[i];
+
+        if (gw_driver_want_calls(l->queues[i].driver))
+            continue;
+        if (poll(&p, 1, CALL_GRACE_MS) == 0)
+            return gw_guest_load_fail(l, -ENOMSG, "queue %u: requests are done, the call is lost",
+                                      gw_driver_index(l->queues[i].driver));
+    }
+    return 0;
+}
+
+/* Sleep until a call, an interruption, or `until`. */
+static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
+{
+    struct pollfd fds[QUEUES_MAX + 1];
+    unsigned n = l->cfg.n_drivers;
+    uint64_t now = gw_frontend_now(), value;
+    bool work = false;
+    int r = 0, ready;
+
+    for (unsigned i = 0; i < n; i++) {
+        fds[i] = (struct pollfd){.fd = gw_driver_call_fd(l->queues[i].driver), .events = POLLIN};
+        work |= !gw_driver_want_calls(l->queues[i].driver);
+    }
+    fds[n] = (struct pollfd){.fd = l->interrupt_fd, .events = POLLIN};
+    if (!work) {
+        if (until - now > SLEEP_MAX_NS)
+            until = now + SLEEP_MAX_NS;
+        l->stats.sleeps++;
+        ready = poll(fds, n + 1, gw_frontend_time_left(until));
+        if (ready == 0)
+            r = check_lost_call(l, fds);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        ssize_t got = read(fds[i].fd, &value, sizeof(value));
+
+        (void)got; /* empty is as good */
+        gw_driver_suppress_calls(l->queues[i].driver);
+    }
+    return r;
+}
+
+/* Nothing was done in this turn: wait a little, or sleep; give up where it took too long. */
+static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_idle)
+{
+    uint64_t stalled_at = lim->stall_ns == UINT64_MAX ? UINT64_MAX : l->progress_ns + lim->stall_ns;
+
+    if (l->cfg.sleep) {
+        int r = sleep_for_calls(l, stalled_at < lim->deadline_ns ? stalled_at : lim->deadline_ns);
+
+        if (r < 0)
+            return r;
+    } else {
+        relax();
+        if (n_idle > IDLE_YIELD)
+            sched_yield();
+        if (n_idle % IDLE_LOOK)
+            return 0;
+    }
+    if (l->n_in_flight && gw_frontend_now() > stalled_at)
+        return gw_guest_load_fail(l, -ETIMEDOUT,
+                                  "%u requests in flight, none done within %" PRIu64 " ms",
+                                  l->n_in_flight, lim->stall_ns / 1000000u);
+    return 0;
+}
+
+/* One turn over all queues. */
+static int turn(struct gw_guest_load *l, const struct limits *lim, unsigned *ret_n)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < l->cfg.n_drivers; i++) {
+        uint64_t left = lim->last_request - l->stats.requests;
+
+        if (!lim->drain && left > l->n_in_flight)
+            r = submit_queue(l, &l->queues[i], left - l->n_in_flight);
+        if (r == 0)
+            r = take_queue(l, &l->queues[i], ret_n);
+    }
+    return r;
+}
+
+static int run(struct gw_guest_load *l, const struct limits *lim)
+{
+    unsigned n_idle = 0, n_turns = 0;
+    int r = 0;
+
+    l->progress_ns = lim->start_ns;
+    while (l->stats.requests < lim->last_request) {
+        unsigned n = 0;
+
+        if (lim->drain && l->n_in_flight == 0)
+            break;
+        if (!lim->drain && __atomic_load_n(&l->interrupted, __ATOMIC_RELAXED))
+            break;
+        r = turn(l, lim, &n);
+        if (r < 0)
+            break;
+        if (n == 0) {
+            r = idle(l, lim, ++n_idle);
+            if (r < 0)
+                break;
+        } else {
+            n_idle = 0;
+        }
+        if ((l->cfg.sleep || ++n_turns % IDLE_LOOK == 0) && gw_frontend_now() >= lim->deadline_ns)
+            break;
+    }
+    if (l->n_in_flight && gw_frontend_now() - l->progress_ns > l->stats.stall)
+        l->stats.stall = gw_frontend_now() - l->progress_ns;
+    l->stats.run_ns += gw_frontend_now() - lim->start_ns;
+    return r;
+}
+
+int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_requests,
+                      unsigned stall_ms)
+{
+    struct limits lim = {
+        .start_ns = gw_frontend_now(),
+        .deadline_ns = UINT64_MAX,
+        .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
+        .last_request = n_requests ? l->stats.requests + n_requests : UINT64_MAX,
+    };
+    uint64_t value;
+    ssize_t n;
+    int r;
+
+    if (duration_ms)
+        lim.deadline_ns = lim.start_ns + duration_ms * UINT64_C(1000000);
+    r = run(l, &lim);
+    /* An interruption ends one run: this one, or the next when none was going on. */
+    if (__atomic_exchange_n(&l->interrupted, 0, __ATOMIC_ACQ_REL)) {
+        n = read(l->interrupt_fd, &value, sizeof(value));
+        (void)n;
+    }
+    return r;
+}
+
+int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms)
+{
+    struct limits lim = {
+        .start_ns = gw_frontend_now(),
+        .deadline_ns = UINT64_MAX,
+        .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
+        .last_request = UINT64_MAX,
+        .drain = true,
+    };
+
+    return run(l, &lim);
+}

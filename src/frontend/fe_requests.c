@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The front-end's requests, one function each, over one routine that sends, waits and checks the
+ * answer ("Communication" and "Front-end message types" of the specification). Those about rings
+ * are in fe_vring.c, those about memory in fe_memory.c.
+ *
+ * An answer that is late, malformed or to something else ends the session (fe->broken): the next
+ * bytes on the stream could be taken for the answer to another request.
+ */
+#include "fe_requests.h"
+
+#include "../core/proto.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CONFIG_LEN_MAX 256 /* of QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
+
+static const char *const message_names[] = {
+    [GW_MSG_GET_FEATURES] = "GET_FEATURES",
+    [GW_MSG_SET_FEATURES] = "SET_FEATURES",
+    [GW_MSG_SET_OWNER] = "SET_OWNER",
+    [GW_MSG_RESET_OWNER] = "RESET_OWNER",
+    [GW_MSG_SET_MEM_TABLE] = "SET_MEM_TABLE",
+    [GW_MSG_SET_VRING_NUM] = "SET_VRING_NUM",
+    [GW_MSG_SET_VRING_ADDR] = "SET_VRING_ADDR",
+    [GW_MSG_SET_VRING_BASE] = "SET_VRING_BASE",
+    [GW_MSG_GET_VRING_BASE] = "GET_VRING_BASE",
+    [GW_MSG_SET_VRING_KICK] = "SET_VRING_KICK",
+    [GW_MSG_SET_VRING_CALL] = "SET_VRING_CALL",
+    [GW_MSG_SET_VRING_ERR] = "SET_VRING_ERR",
+    [GW_MSG_GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
+    [GW_MSG_SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
+    [GW_MSG_GET_QUEUE_NUM] = "GET_QUEUE_NUM",
+    [GW_MSG_SET_VRING_ENABLE] = "SET_VRING_ENABLE",
+    [GW_MSG_SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
+    [GW_MSG_GET_CONFIG] = "GET_CONFIG",
+    [GW_MSG_SET_CONFIG] = "SET_CONFIG",
+    [GW_MSG_RESET_DEVICE] = "RESET_DEVICE",
+    [GW_MSG_GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
+    [GW_MSG_ADD_MEM_REG] = "ADD_MEM_REG",
+    [GW_MSG_REM_MEM_REG] = "REM_MEM_REG",
+};
+
+const char *gw_frontend_message_name(uint32_t request)
+{
+    if (request < sizeof(message_names) / sizeof(message_names[0]) && message_names[request])
+        return message_names[request];
+    return "request";
+}
+
+int gw_frontend_gate(struct gw_frontend *fe, unsigned bit, uint32_t request)
+{
+    if (fe->cfg.no_gates || fe->protocol_features >> bit & 1)
+        return 0;
+    return gw_frontend_fail(fe, -EOPNOTSUPP, "%s: protocol feature %u was not negotiated",
+                            gw_frontend_message_name(request), bit);
+}
+
+/* What ends the session: told once, returned by every request from now on. */
+static int broke(struct gw_frontend *fe, int r, const char *name, const char *why)
+{
+    fe->broken = r;
+    return gw_frontend_fail(fe, r, "%s: %s", name, why);
+}
+
+/* Bytes that wait before a request is sent are an answer nobody asked for. */
+static int check_silence(struct gw_frontend *fe, const char *name)
+{
+    char byte;
+    ssize_t n = recv(fe->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n > 0)
+        return broke(fe, -EPROTO, name, "the back-end had sent what nobody asked for");
+    if (n == 0 || errno == ECONNRESET)
+        return broke(fe, -ECONNRESET, name, "the back-end had hung up");
+    return 0;
+}
+
+static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *call,
+                       const struct gw_frontend_message *msg, uint32_t want_size)
+{
+    const char *name = gw_frontend_message_name(call->request);
+
+    if (msg->request != call->request)
+        return gw_frontend_fail(fe, -EPROTO, "%s: answered with id %" PRIu32, name, msg->request);
+    /* QEMU compares all of the flags: version 1 and REPLY, NEED_REPLY cleared. */
+    if (msg->flags != (GW_MSG_VERSION | GW_MSG_REPLY))
+        return gw_frontend_fail(fe, -EPROTO, "%s: answered with flags 0x%" PRIx32, name,
+                                msg->flags);
+    if (msg->n_fds)
+        return gw_frontend_fail(fe, -EPROTO, "%s: answered with %u fds", name, msg->n_fds);
+    /* A refused GET_CONFIG has no data ("VHOST_USER_GET_CONFIG"). */
+    if (call->request == GW_MSG_GET_CONFIG && msg->size < want_size &&
+        (msg->size == 0 || msg->size == sizeof(struct gw_wire_config)))
+        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
+    if (msg->size != want_size)
+        return gw_frontend_fail(fe, -EPROTO, "%s: answered with %" PRIu32 " bytes, not %" PRIu32,
+                                name, msg->size, want_size);
+    return 0;
+}
+
+static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *call,
+                       uint64_t deadline)
+{
+    const char *name = gw_frontend_message_name(call->request);
+    struct gw_frontend_message msg;
+    uint64_t ack;
+    int r;
+
+    r = gw_frontend_wire_receive(fe->fd, &msg, deadline);
+    if (r == -ETIMEDOUT)
+        return broke(fe, r, name, "no answer in time");
+    if (r == -ECONNRESET)
+        return broke(fe, r, name, "the back-end hung up instead of an answer");
+    if (r < 0)
+        return broke(fe, r, name, r == -EPROTO ? "too long an answer" : strerror(-r));
+    r = check_reply(fe, call, &msg, call->reply ? call->reply_size : sizeof(ack));
+    gw_frontend_message_done(&msg);
+    if (r == -EPROTO)
+        fe->broken = r;
+    if (r < 0)
+        return r;
+    if (call->reply) {
+        memcpy(call->reply, msg.payload, call->reply_size);
+        return 0;
+    }
+    memcpy(&ack, msg.payload, sizeof(ack));
+    if (ack)
+        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")", name,
+                                ack);
+    return 0;
+}
+
+int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *call)
+{
+    bool acks = fe->protocol_features >> GW_PROTOCOL_F_REPLY_ACK & 1;
+    const char *name = gw_frontend_message_name(call->request);
+    struct gw_wire_header h = {
+        .request = call->request, .flags = GW_MSG_VERSION, .size = call->size};
+    struct iovec iov[2] = {
+        {.iov_base = &h, .iov_len = sizeof(h)},
+        {.iov_base = (void *)(uintptr_t)call->payload, .iov_len = call->size},
+    };
+    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
+    int r;
+
+    if (fe->fd < 0)
+        return gw_frontend_fail(fe, -ENOTCONN, "%s: there is no session", name);
+    if (fe->broken)
+        return fe->broken;
+    r = check_silence(fe, name);
+    if (r < 0)
+        return r;
+    if (fe->cfg.ack == GW_FRONTEND_ACK_ALWAYS ||
+        (fe->cfg.ack == GW_FRONTEND_ACK_AUTO && acks && !call->reply))
+        h.flags |= GW_MSG_NEED_REPLY;
+    r = gw_frontend_wire_send(fe->fd, iov, call->size ? 2 : 1, call->fds, call->n_fds, deadline);
+    if (r < 0)
+        return broke(fe, r, name, r == -ECONNRESET ? "the back-end hung up" : strerror(-r));
+    if (call->reply || (acks && h.flags & GW_MSG_NEED_REPLY))
+        return await_reply(fe, call, deadline);
+    return 0;
+}
+
+static int get_u64(struct gw_frontend *fe, uint32_t request, uint64_t *ret)
+{
+    uint64_t value;
+    struct gw_frontend_call call = {
+        .request = request, .reply = &value, .reply_size = sizeof(value)};
+    int r = gw_frontend_transact(fe, &call);
+
+    if (r == 0)
+        *ret = value;
+    return r;
+}
+
+static int set_u64(struct gw_frontend *fe, uint32_t request, uint64_t value)
+{
+    struct gw_frontend_call call = {.request = request, .payload = &value, .size = sizeof(value)};
+
+    return gw_frontend_transact(fe, &call);
+}
+
+static int set_nothing(struct gw_frontend *fe, uint32_t request)
+{
+    struct gw_frontend_call call = {.request = request};
+
+    return gw_frontend_transact(fe, &call);
+}
+
+int gw_frontend_get_features(struct gw_frontend *fe, uint64_t *ret)
+{
+    int r = get_u64(fe, GW_MSG_GET_FEATURES, ret);
+
+    if (r == 0)
+        fe->offered = *ret;
+    return r;
+}
+
+int gw_frontend_set_features(struct gw_frontend *fe, uint64_t features)
+{
+    int r = set_u64(fe, GW_MSG_SET_FEATURES, features);
+
+    if (r == 0)
+        fe->features = features;
+    return r;
+}
+
+int gw_frontend_get_protocol_features(struct gw_frontend *fe, uint64_t *ret)
+{
+    return get_u64(fe, GW_MSG_GET_PROTOCOL_FEATURES, ret);
+}
+
+int gw_frontend_set_protocol_features(struct gw_frontend *fe, uint64_t features)
+{
+    int r = set_u64(fe, GW_MSG_SET_PROTOCOL_FEATURES, features);
+
+    if (r == 0)
+        fe->protocol_features = features;
+    return r;
+}
+
+int gw_frontend_set_owner(struct gw_frontend *fe)
+{
+    return set_nothing(fe, GW_MSG_SET_OWNER);
+}
+
+int gw_frontend_reset_owner(struct gw_frontend *fe)
+{
+    return set_nothing(fe, GW_MSG_RESET_OWNER);
+}
+
+int gw_frontend_reset_device(struct gw_frontend *fe)
+{
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_RESET_DEVICE, GW_MSG_RESET_DEVICE);
+
+    return r < 0 ? r : set_nothing(fe, GW_MSG_RESET_DEVICE);
+}
+
+int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret)
+{
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_MQ, GW_MSG_GET_QUEUE_NUM);
+
+    return r < 0 ? r : get_u64(fe, GW_MSG_GET_QUEUE_NUM, ret);
+}
+
+static int config_args(struct gw_frontend *fe, uint32_t request, uint32_t len)
+{
+    if (len == 0 || len > CONFIG_LEN_MAX)
+        return gw_frontend_fail(fe, -EINVAL, "%s: %" PRIu32 " bytes are not 1 to %d",
+                                gw_frontend_message_name(request), len, CONFIG_LEN_MAX);
+    return gw_frontend_gate(fe, GW_PROTOCOL_F_CONFIG, request);
+}
+
+int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, uint32_t len)
+{
+    struct gw_wire_config head = {.offset = offset, .size = len};
+    uint8_t payload[sizeof(head) + CONFIG_LEN_MAX] = {0};
+    struct gw_frontend_call call = {
+        .request = GW_MSG_GET_CONFIG,
+        .payload = payload,
+        .size = (uint32_t)sizeof(head) + len,
+        .reply = payload,
+        .reply_size = (uint32_t)sizeof(head) + len,
+    };
+    int r = config_args(fe, GW_MSG_GET_CONFIG, len);
+
+    if (r < 0)
+        return r;
+    memcpy(payload, &head, sizeof(head));
+    r = gw_frontend_transact(fe, &call);
+    if (r < 0)
+        return r;
+    memcpy(&head, payload, sizeof(head));
+    if (head.offset != offset || head.size != len) {
+        fe->broken = -EPROTO;
+        return gw_frontend_fail(fe, -EPROTO, "GET_CONFIG: answered for other bytes than asked");
+    }
+    memcpy(buf, payload + sizeof(head), len);
+    return 0;
+}
+
+int gw_frontend_set_config(struct gw_frontend *fe, uint32_t offset, const void *buf, uint32_t len,
+                           bool migration)
+{
+    struct gw_wire_config head = {
+        .offset = offset,
+        .size = len,
+        .flags = migration ? GW_CONFIG_F_MIGRATION : GW_CONFIG_F_WRITABLE,
+    };
+    uint8_t payload[sizeof(head) + CONFIG_LEN_MAX];
+    struct gw_frontend_call call = {
+        .request = GW_MSG_SET_CONFIG,
+        .payload = payload,
+        .size = (uint32_t)sizeof(head) + len,
+    };
+    int r = config_args(fe, GW_MSG_SET_CONFIG, len);
+
+    if (r < 0)
+        return r;
+    memcpy(payload, &head, sizeof(head));
+    memcpy(payload + sizeof(head), buf, len);
+    return gw_frontend_transact(fe, &call);
+}
+
+uint64_t gw_frontend_features(const struct gw_frontend *fe)
+{
+    return fe->features;
+}
+
+uint64_t gw_frontend_protocol_features(const struct gw_frontend *fe)
+{
+    return fe->protocol_features;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Whole sessions in the order QEMU makes them (vhost_user_backend_init, vhost_dev_init,
+ * vhost_dev_start and vhost_dev_stop): what an honest front-end does. It keeps no state but what
+ * the connection knows.
+ */
+#include "../core/proto.h"
+#include "frontend_i.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#define BIT(n) (UINT64_C(1) << (n))
+
+static const uint64_t default_features = BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) |
+                                         BIT(GW_F_PROTOCOL_FEATURES) | BIT(GW_F_VERSION_1);
+static const uint64_t default_protocol_features =
+    BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_BACKEND_REQ) |
+    BIT(GW_PROTOCOL_F_CONFIG) | BIT(GW_PROTOCOL_F_RESET_DEVICE) |
+    BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+
+static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
+{
+    return fe->protocol_features >> bit & 1;
+}
+
+static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+{
+    uint64_t offered, wanted = opt->protocol_features;
+    int r = gw_frontend_get_protocol_features(fe, &offered);
+
+    if (!wanted) {
+        wanted = default_protocol_features;
+        /* Who has the slots form uses it; a front-end of the table form has not asked for it. */
+        if (opt->mem_form == GW_FRONTEND_MEM_TABLE)
+            wanted &= ~BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+    }
+    if (r == 0)
+        r = gw_frontend_set_protocol_features(fe, offered & wanted);
+    if (r == 0 && has_protocol(fe, GW_PROTOCOL_F_MQ))
+        r = gw_frontend_get_queue_num(fe, &fe->n_queues_max);
+    if (r == 0 && has_protocol(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
+        r = gw_frontend_get_max_mem_slots(fe, &fe->n_slots_max);
+    if (r == 0 && has_protocol(fe, GW_PROTOCOL_F_BACKEND_REQ))
+        r = gw_frontend_set_backend_req_fd(fe);
+    return r;
+}
+
+int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+{
+    uint64_t offered;
+    int r;
+
+    if (opt->size != sizeof(*opt))
+        return gw_frontend_fail(fe, -EINVAL, "negotiate: options of another size");
+    r = gw_frontend_get_features(fe, &offered);
+    if (r < 0)
+        return r;
+    if (!(offered & BIT(GW_F_VERSION_1)))
+        return gw_frontend_fail(fe, -EOPNOTSUPP, "negotiate: VERSION_1 is not offered");
+    fe->wanted = offered & (opt->features ? opt->features : default_features);
+    if (fe->wanted & BIT(GW_F_PROTOCOL_FEATURES))
+        r = negotiate_protocol(fe, opt);
+    if (r == 0)
+        r = gw_frontend_set_owner(fe);
+    if (r == 0)
+        fe->negotiated = true;
+    return r;
+}
+
+static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+{
+    unsigned n = gw_guest_mem_count(opt->mem);
+    struct gw_guest_region region;
+    int r = 0;
+
+    if (opt->mem_form == GW_FRONTEND_MEM_TABLE ||
+        (opt->mem_form == GW_FRONTEND_MEM_AUTO &&
+         !has_protocol(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS)))
+        return gw_frontend_set_mem_table(fe, opt->mem);
+    if (n > fe->n_slots_max)
+        return gw_frontend_fail(fe, -ERANGE, "start: %u regions, the back-end holds %" PRIu64, n,
+                                fe->n_slots_max);
+    for (unsigned i = 0; r == 0 && i < n; i++) {
+        gw_guest_mem_region(opt->mem, i, &region);
+        r = gw_frontend_add_mem_reg(fe, opt->mem, region.gpa);
+    }
+    return r;
+}
+
+/* Without bit 30 SET_FEATURES has enabled the rings ("Ring states"). */
+static int enable_all(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n, bool enable)
+{
+    int first = 0, r;
+
+    if (!(fe->features & BIT(GW_F_PROTOCOL_FEATURES)))
+        return 0;
+    for (unsigned i = 0; i < n; i++) {
+        r = gw_frontend_set_vring_enable(fe, gw_driver_index(drivers[i]), enable);
+        if (r < 0 && enable)
+            return r;
+        if (r < 0 && first == 0)
+            first = r;
+    }
+    return first;
+}
+
+int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+{
+    int r = 0;
+
+    if (opt->size != sizeof(*opt))
+        return gw_frontend_fail(fe, -EINVAL, "start: options of another size");
+    if (!fe->negotiated)
+        r = gw_frontend_negotiate(fe, opt);
+    for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++) {
+        if (fe->n_queues_max && gw_driver_index(opt->drivers[i]) >= fe->n_queues_max)
+            r = gw_frontend_fail(fe, -ERANGE, "start: queue %u, the back-end has %" PRIu64,
+                                 gw_driver_index(opt->drivers[i]), fe->n_queues_max);
+    }
+    if (r == 0)
+        r = gw_frontend_set_features(fe, fe->wanted);
+    if (r == 0 && !fe->has_mem)
+        r = give_mem(fe, opt);
+    for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++) {
+        gw_driver_set_features(opt->drivers[i], fe->features);
+        r = gw_frontend_start_queue(fe, opt->drivers[i]);
+    }
+    if (r == 0 && !opt->no_enable)
+        r = enable_all(fe, opt->drivers, opt->n_drivers, true);
+    return r;
+}
+
+int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers)
+{
+    int first = enable_all(fe, drivers, n_drivers, false);
+
+    for (unsigned i = 0; i < n_drivers; i++) {
+        int r = gw_frontend_stop_queue(fe, drivers[i]);
+
+        if (r < 0 && first == 0)
+            first = r;
+    }
+    return first;
+}

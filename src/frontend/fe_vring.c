@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The requests about one ring: its size, place, index, fds and switch, and a whole queue of a
+ * driver handed over or taken back with them.
+ */
+#include "../core/proto.h"
+#include "driver_i.h"
+#include "fe_requests.h"
+
+#include <errno.h>
+
+static int set_state(struct gw_frontend *fe, uint32_t request, unsigned index, uint32_t num)
+{
+    struct gw_wire_vring_state s = {.index = index, .num = num};
+    struct gw_frontend_call call = {.request = request, .payload = &s, .size = sizeof(s)};
+
+    return gw_frontend_transact(fe, &call);
+}
+
+int gw_frontend_set_vring_num(struct gw_frontend *fe, unsigned index, uint32_t num)
+{
+    return set_state(fe, GW_MSG_SET_VRING_NUM, index, num);
+}
+
+int gw_frontend_set_vring_addr(struct gw_frontend *fe, unsigned index,
+                               const struct gw_frontend_vring_addr *addr)
+{
+    struct gw_wire_vring_addr a = {
+        .index = index,
+        .flags = addr->flags,
+        .descriptor = addr->desc,
+        .used = addr->used,
+        .available = addr->avail,
+        .log = addr->log,
+    };
+    struct gw_frontend_call call = {
+        .request = GW_MSG_SET_VRING_ADDR, .payload = &a, .size = sizeof(a)};
+
+    return gw_frontend_transact(fe, &call);
+}
+
+int gw_frontend_set_vring_base(struct gw_frontend *fe, unsigned index, uint32_t base)
+{
+    return set_state(fe, GW_MSG_SET_VRING_BASE, index, base);
+}
+
+int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+{
+    struct gw_wire_vring_state s = {.index = index}, answer;
+    struct gw_frontend_call call = {
+        .request = GW_MSG_GET_VRING_BASE,
+        .payload = &s,
+        .size = sizeof(s),
+        .reply = &answer,
+        .reply_size = sizeof(answer),
+    };
+    int r = gw_frontend_transact(fe, &call);
+
+    if (r < 0)
+        return r;
+    if (answer.index != index) {
+        fe->broken = -EPROTO;
+        return gw_frontend_fail(fe, -EPROTO, "GET_VRING_BASE of ring %u: answered for ring %u",
+                                index, answer.index);
+    }
+    *ret = answer.num;
+    return 0;
+}
+
+static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index, int fd)
+{
+    uint64_t value = index | (fd < 0 ? GW_VRING_FD_NONE : 0);
+    struct gw_frontend_call call = {
+        .request = request,
+        .payload = &value,
+        .size = sizeof(value),
+        .fds = &fd,
+        .n_fds = fd < 0 ? 0 : 1,
+    };
+
+    if (index > GW_VRING_FD_INDEX_MASK)
+        return gw_frontend_fail(fe, -EINVAL, "%s: there is no ring %u",
+                                gw_frontend_message_name(request), index);
+    return gw_frontend_transact(fe, &call);
+}
+
+int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd)
+{
+    return set_vring_fd(fe, GW_MSG_SET_VRING_KICK, index, fd);
+}
+
+int gw_frontend_set_vring_call(struct gw_frontend *fe, unsigned index, int fd)
+{
+    return set_vring_fd(fe, GW_MSG_SET_VRING_CALL, index, fd);
+}
+
+int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd)
+{
+    return set_vring_fd(fe, GW_MSG_SET_VRING_ERR, index, fd);
+}
+
+int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable)
+{
+    if (!fe->cfg.no_gates && !(fe->features >> GW_F_PROTOCOL_FEATURES & 1))
+        return gw_frontend_fail(fe, -EOPNOTSUPP, "SET_VRING_ENABLE: feature 30 was not negotiated");
+    return set_state(fe, GW_MSG_SET_VRING_ENABLE, index, enable);
+}
+
+int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d)
+{
+    struct gw_frontend_vring_addr addr = {
+        .desc = gw_guest_mem_uva(d->mem, d->desc_gpa),
+        .avail = gw_guest_mem_uva(d->mem, d->avail_gpa),
+        .used = gw_guest_mem_uva(d->mem, d->used_gpa),
+        .log = d->used_gpa,
+    };
+    int r = gw_frontend_set_vring_num(fe, d->index, d->mask + 1);
+
+    if (r == 0)
+        r = gw_frontend_set_vring_base(fe, d->index, d->base);
+    if (r == 0)
+        r = gw_frontend_set_vring_addr(fe, d->index, &addr);
+    if (r == 0)
+        r = gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);
+    if (r == 0)
+        r = gw_frontend_set_vring_call(fe, d->index, d->call_fd);
+    return r;
+}
+
+int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d)
+{
+    uint32_t base = 0;
+    int r = gw_frontend_get_vring_base(fe, d->index, &base);
+
+    if (r == 0)
+        d->base = base;
+    return r;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Frames and fds on a Unix stream socket, with a deadline on every wait. It knows the header and
+ * nothing of what the messages mean. The socket's own blocking mode does not matter: every call
+ * is MSG_DONTWAIT, then poll.
+ *
+ * Header, payload and fds leave in one sendmsg: libvhost-user takes the payload with one read and
+ * asserts on a short one.
+ */
+#include "frontend_i.h"
+
+#include "../core/proto.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t gw_frontend_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int gw_frontend_time_left(uint64_t deadline)
+{
+    uint64_t now = gw_frontend_now();
+    uint64_t ms;
+
+    if (deadline <= now)
+        return 0;
+    ms = (deadline - now + 999999u) / 1000000u;
+    return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+int gw_frontend_poll(int fd, short events, uint64_t deadline)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    int r;
+
+    for (;;) {
+        r = poll(&p, 1, gw_frontend_time_left(deadline));
+        if (r > 0)
+            return 0;
+        if (r == 0 && gw_frontend_now() >= deadline)
+            return -ETIMEDOUT;
+        if (r < 0 && errno != EINTR)
+            return -errno;
+    }
+}
+
+/* Step over `n` bytes of an iovec. */
+static void iov_consume(struct iovec **iov, unsigned *n_iov, size_t n)
+{
+    while (*n_iov && n >= (*iov)->iov_len) {
+        n -= (*iov)->iov_len;
+        (*iov)++;
+        (*n_iov)--;
+    }
+    if (*n_iov) {
+        (*iov)->iov_base = (char *)(*iov)->iov_base + n;
+        (*iov)->iov_len -= n;
+    }
+}
+
+int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *fds, unsigned n_fds,
+                          uint64_t deadline)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_SEND_FDS_MAX)];
+    } control;
+    struct msghdr mh = {0};
+    struct cmsghdr *c;
+    ssize_t n;
+    int r;
+
+    if (n_fds > GW_FRONTEND_SEND_FDS_MAX)
+        return -EINVAL;
+    if (n_fds) {
+        memset(&control, 0, sizeof(control));
+        mh.msg_control = &control;
+        mh.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+        c = CMSG_FIRSTHDR(&mh);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+    }
+    while (n_iov) {
+        mh.msg_iov = iov;
+        mh.msg_iovlen = n_iov;
+        n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n >= 0) {
+            /* The fds went with the first byte. */
+            mh.msg_control = NULL;
+            mh.msg_controllen = 0;
+            iov_consume(&iov, &n_iov, (size_t)n);
+            continue;
+        }
+        r = -errno;
+        if (r == -EPIPE || r == -ECONNRESET)
+            return -ECONNRESET;
+        if (r == -EAGAIN)
+            r = gw_frontend_poll(fd, POLLOUT, deadline);
+        if (r < 0 && r != -EINTR)
+            return r;
+    }
+    return 0;
+}
+
+/* Take the fds of one recvmsg. What does not fit is closed and makes the message a fault. */
+static int take_fds(struct msghdr *mh, struct gw_frontend_message *msg)
+{
+    int r = mh->msg_flags & MSG_CTRUNC ? -EPROTO : 0; /* the kernel closed the rest */
+    struct cmsghdr *c;
+    size_t n;
+    int fd;
+
+    for (c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
+                msg->fds[msg->n_fds++] = fd;
+            } else {
+                close(fd);
+                r = -EPROTO;
+            }
+        }
+    }
+    return r;
+}
+
+static int receive_all(int fd, void *buf, size_t len, struct gw_frontend_message *msg,
+                       uint64_t deadline)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_FDS_MAX)];
+    } control;
+    struct iovec iov = {.iov_base = buf, .iov_len = len};
+    struct msghdr mh;
+    ssize_t n;
+    int r;
+
+    while (iov.iov_len) {
+        mh = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
+        mh.msg_control = &control;
+        mh.msg_controllen = sizeof(control);
+        n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (n > 0) {
+            r = take_fds(&mh, msg);
+            if (r < 0)
+                return r;
+            iov.iov_base = (char *)iov.iov_base + n;
+            iov.iov_len -= (size_t)n;
+            continue;
+        }
+        r = n == 0 ? -ECONNRESET : -errno;
+        if (r == -EAGAIN)
+            r = gw_frontend_poll(fd, POLLIN, deadline);
+        if (r < 0 && r != -EINTR)
+            return r;
+    }
+    return 0;
+}
+
+int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t deadline)
+{
+    struct gw_wire_header h;
+    int r;
+
+    msg->n_fds = 0;
+    msg->size = 0;
+    r = receive_all(fd, &h, sizeof(h), msg, deadline);
+    if (r == 0) {
+        msg->request = h.request;
+        msg->flags = h.flags;
+        msg->size = h.size;
+        if (h.size > GW_FRONTEND_PAYLOAD_MAX)
+            r = -EPROTO;
+        else
+            r = receive_all(fd, msg->payload, h.size, msg, deadline);
+    }
+    if (r < 0)
+        gw_frontend_message_done(msg);
+    return r;
+}
+
+void gw_frontend_message_done(struct gw_frontend_message *msg)
+{
+    for (unsigned i = 0; i < msg->n_fds; i++)
+        close(msg->fds[i]);
+    msg->n_fds = 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the files of the front-end's connection share: its state, and one frame in and out. Nothing
+ * here is shared with the back-end's side but the wire structures of proto.h.
+ */
+#pragma once
+
+#include <godwit/frontend.h>
+#include <stdarg.h>
+#include <sys/uio.h>
+
+/* Fds in one message the kernel would carry (SCM_MAX_FD). */
+#define GW_FRONTEND_SEND_FDS_MAX 253
+
+struct gw_frontend {
+    struct gw_frontend_config cfg;
+    int fd;         /* -1: not connected */
+    int backend_fd; /* our end of the back-end's channel, -1: none */
+    int broken;     /* the errno that ended the session, 0: it lives */
+    bool has_mem;   /* the back-end was given memory in this session */
+    bool negotiated;
+    uint64_t offered;  /* virtio features of the last GET_FEATURES */
+    uint64_t wanted;   /* those gw_frontend_start acknowledges */
+    uint64_t features; /* acknowledged */
+    uint64_t protocol_features;
+    uint64_t n_queues_max;
+    uint64_t n_slots_max;
+    char error[256];
+};
+
+/* Remember why, as a sentence; returns `r`. */
+int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The name of a front-end message, "request" for an unknown one. */
+const char *gw_frontend_message_name(uint32_t request);
+
+/* A monotonic clock in nanoseconds. */
+uint64_t gw_frontend_now(void);
+/* What poll(2) takes for the time left until `deadline`: rounded up, never negative. */
+int gw_frontend_time_left(uint64_t deadline);
+/* Wait for `events` on one fd. Returns: 0; -ETIMEDOUT; the errno of poll. */
+int gw_frontend_poll(int fd, short events, uint64_t deadline);
+
+/* One sendmsg with fds, then what is left of it. Returns: as gw_frontend_send_raw. */
+int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *fds, unsigned n_fds,
+                          uint64_t deadline);
+/* One message of any kind. Nothing is left open on failure. Returns: as gw_frontend_receive. */
+int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t deadline);

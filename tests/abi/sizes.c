@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The layout of every public struct, as programs are compiled against it (LP64). A line here
+ * changes only together with the soname. New fields go to the end, of the structs that begin with
+ * `size`.
+ */
+#include <godwit.h>
+#include <stddef.h>
+
+#ifdef __LP64__
+#define SIZE(type, value) _Static_assert(sizeof(struct type) == (value), "size of " #type)
+#define FIELD(type, field, value) \
+    _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
+
+SIZE(gw_device_ops, 88);
+FIELD(gw_device_ops, size, 0);
+FIELD(gw_device_ops, features, 8);
+FIELD(gw_device_ops, features_acked, 16);
+FIELD(gw_device_ops, get_config, 24);
+FIELD(gw_device_ops, set_config, 32);
+FIELD(gw_device_ops, queue_start, 40);
+FIELD(gw_device_ops, queue_ready, 48);
+FIELD(gw_device_ops, queue_stop, 56);
+FIELD(gw_device_ops, reset, 64);
+FIELD(gw_device_ops, worker_start, 72);
+FIELD(gw_device_ops, worker_stop, 80);
+
+SIZE(gw_daemon_config, 96);
+FIELD(gw_daemon_config, size, 0);
+FIELD(gw_daemon_config, name, 8);
+FIELD(gw_daemon_config, num_queues, 16);
+FIELD(gw_daemon_config, queue_size_max, 20);
+FIELD(gw_daemon_config, num_workers, 24);
+FIELD(gw_daemon_config, queue_workers, 32);
+FIELD(gw_daemon_config, sync, 40);
+FIELD(gw_daemon_config, loop, 44);
+FIELD(gw_daemon_config, poll_us, 48);
+FIELD(gw_daemon_config, request_size, 56);
+FIELD(gw_daemon_config, drain_timeout_ms, 64);
+FIELD(gw_daemon_config, diag, 72);
+FIELD(gw_daemon_config, diag_arg, 80);
+FIELD(gw_daemon_config, diag_level, 88);
+
+SIZE(gw_request, 48);
+FIELD(gw_request, queue, 0);
+FIELD(gw_request, out, 8);
+FIELD(gw_request, in, 16);
+FIELD(gw_request, n_out, 24);
+FIELD(gw_request, n_in, 28);
+FIELD(gw_request, out_len, 32);
+FIELD(gw_request, in_len, 40);
+
+SIZE(gw_queue_stats, 80);
+FIELD(gw_queue_stats, requests, 0);
+FIELD(gw_queue_stats, completed, 8);
+FIELD(gw_queue_stats, bytes_out, 16);
+FIELD(gw_queue_stats, bytes_in, 24);
+FIELD(gw_queue_stats, kicks, 32);
+FIELD(gw_queue_stats, calls, 40);
+FIELD(gw_queue_stats, calls_suppressed, 48);
+FIELD(gw_queue_stats, errors, 56);
+FIELD(gw_queue_stats, in_flight, 64);
+FIELD(gw_queue_stats, oldest_ns, 72);
+
+SIZE(gw_io, 72);
+FIELD(gw_io, done, 0);
+FIELD(gw_io, worker, 8);
+FIELD(gw_io, next, 16);
+FIELD(gw_io, iov, 24);
+FIELD(gw_io, offset, 32);
+FIELD(gw_io, length, 40);
+FIELD(gw_io, fd, 52);
+FIELD(gw_io, op, 56);
+FIELD(gw_io, flags, 60);
+FIELD(gw_io, res, 64);
+
+_Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8,
+               "size of the address types");
+#endif
+
+/* Values that are part of the interface as well. */
+_Static_assert(GW_SYNC_NONE == 0 && GW_SYNC_MUTEX == 1 && GW_SYNC_RWLOCK == 2, "gw_queue_sync");
+_Static_assert(GW_LOOP_AUTO == 0 && GW_LOOP_URING == 1 && GW_LOOP_EPOLL == 2, "gw_loop_kind");
+_Static_assert(GW_DIAG_ERROR == 0 && GW_DIAG_WARNING == 1 && GW_DIAG_INFO == 2 &&
+                   GW_DIAG_DEBUG == 3,
+               "gw_diag_level");
+_Static_assert(GW_QUEUES_MAX == 256 && GW_QUEUE_SIZE_MAX == 32768 && GW_WORKERS_MAX == 256 &&
+                   GW_CONFIG_SIZE_MAX == 256 && GW_MEM_SLOTS_MAX == 509,
+               "limits");

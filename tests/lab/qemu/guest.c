@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+ *
+ * The program inside the laboratory's guest. It takes commands, one a line, on stdin and answers
+ * each with one line on stdout that begins with the command's name. A line beginning with "fail"
+ * may come at any time and is the end of it.
+ *
+ *     start SEED BLOCKS rw|ro   begins verified I/O on the first BLOCKS blocks
+ *     stat                      counters
+ *     online BYTES              takes that much plugged memory into use and moves the buffers there
+ *     offline                   gives the plugged memory back, while the I/O goes on
+ *     stop                      ends the I/O, verifies every block, stores the table of generations
+ *     poweroff                  without an answer
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+static bool has_discard, has_zeroes;
+
+/* Interrupts of a request queue so far, over all CPUs. */
+static unsigned long count_interrupts(unsigned queue)
+{
+    FILE *f = fopen("/proc/interrupts", "re");
+    char line[1024], name[32];
+    unsigned long sum = 0;
+
+    if (f == NULL)
+        return 0;
+    snprintf(name, sizeof(name), "-req.%u\n", queue);
+    while (fgets(line, sizeof(line), f) != NULL) {
+        char *p = strchr(line, ':');
+
+        if (p == NULL || strstr(line, name) == NULL)
+            continue;
+        for (unsigned cpu = 0; cpu < GUEST_CPUS; cpu++)
+            sum += strtoul(p + 1, &p, 10);
+    }
+    fclose(f);
+    return sum;
+}
+
+/* --- commands --------------------------------------------------------------------------------- */
+
+static void do_start(const char *args)
+{
+    uint64_t seed, blocks;
+    char mode[8];
+
+    if (sscanf(args, "%" SCNu64 " %" SCNu64 " %7s", &seed, &blocks, mode) != 3)
+        fail("bad start command '%s'", args);
+    io_start(seed, blocks, strcmp(mode, "ro") == 0, has_discard, has_zeroes);
+    answer("start ok");
+}
+
+static void do_stat(void)
+{
+    struct io_counters c;
+
+    io_count(&c);
+    answer("stat requests=%lu cpu0=%lu cpu1=%lu reads=%lu writes=%lu blocks=%lu flushes=%lu "
+           "zeroed=%lu discarded=%lu plugged=%lu irq0=%lu irq1=%lu",
+           c.reads + c.writes, c.cpus[0], c.cpus[1], c.reads, c.writes, c.blocks, c.flushes,
+           c.zeroed, c.discarded, c.plugged, count_interrupts(0), count_interrupts(1));
+}
+
+static void do_online(const char *args)
+{
+    unsigned long before = io_count_requests();
+    unsigned n = memory_online(strtoull(args, NULL, 10));
+    uint64_t begin, end;
+
+    memory_plugged_range(&begin, &end);
+    io_renew_buffers();
+    answer("online ok blocks=%u begin=0x%" PRIx64 " end=0x%" PRIx64 " requests=%lu", n, begin, end,
+           io_count_requests() - before);
+}
+
+static void do_offline(void)
+{
+    unsigned long before = io_count_requests();
+    int r = memory_offline();
+
+    if (r < 0)
+        answer("offline refused: %s", strerror(-r));
+    else
+        answer("offline ok blocks=%d requests=%lu", r, io_count_requests() - before);
+}
+
+static void do_stop(void)
+{
+    answer("stop ok crc=%" PRIu32, io_stop());
+}
+
+/* --- the beginning ---------------------------------------------------------------------------- */
+
+/* A virtio device's features file has one character per bit, the lowest first. */
+static uint64_t read_features(void)
+{
+    char bits[80] = "";
+    uint64_t features = 0;
+
+    if (read_line("/sys/block/vda/device/features", bits, sizeof(bits)) < 0)
+        fail("the disk's features cannot be read");
+    for (unsigned i = 0; i < 64 && bits[i] != '\0'; i++)
+        if (bits[i] == '1')
+            features |= UINT64_C(1) << i;
+    return features;
+}
+
+static void describe_disk(void)
+{
+    char serial[64] = "";
+
+    for (unsigned i = 0; i < 100 && access("/dev/vda", F_OK) < 0; i++)
+        usleep(100000);
+    if (access("/dev/vda", F_OK) < 0)
+        fail("no disk appeared");
+    has_discard = read_number("/sys/block/vda/queue/discard_max_bytes", 10) > 0;
+    has_zeroes = read_number("/sys/block/vda/queue/write_zeroes_max_bytes", 10) > 0;
+    read_line("/sys/block/vda/serial", serial, sizeof(serial));
+    answer("ready capacity=%" PRIu64 " queues=%u ro=%u discard=%d zeroes=%d features=0x%" PRIx64
+           " serial=%s",
+           read_number("/sys/block/vda/size", 10), count_entries("/sys/block/vda/mq"),
+           (unsigned)read_number("/sys/block/vda/ro", 10), has_discard, has_zeroes, read_features(),
+           serial);
+}
+
+int main(void)
+{
+    char line[256];
+
+    memory_init();
+    describe_disk();
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (strncmp(line, "start ", 6) == 0)
+            do_start(line + 6);
+        else if (strcmp(line, "stat") == 0)
+            do_stat();
+        else if (strncmp(line, "online ", 7) == 0)
+            do_online(line + 7);
+        else if (strcmp(line, "offline") == 0)
+            do_offline();
+        else if (strcmp(line, "stop") == 0)
+            do_stop();
+        else if (strcmp(line, "poweroff") == 0)
+            return 0;
+        else
+            fail("unknown command '%s'", line);
+    }
+    return 0;
+}

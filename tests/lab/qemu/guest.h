@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+ *
+ * What the parts of the laboratory's guest program share: guest.c takes the commands, guest_io.c
+ * keeps the disk busy, guest_memory.c looks after plugged memory, guest_util.c does the rest.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GUEST_CPUS 2u
+#define GUEST_PAGE 4096u
+
+/* guest_util.c */
+
+/* One line to the host. */
+void answer(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The line "fail ..." to the host, and the end. */
+void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+int read_line(const char *path, char *line, size_t size);
+uint64_t read_number(const char *path, int base); /* 0 if there is none */
+int write_word(const char *path, const char *word);
+unsigned count_entries(const char *path);
+uint32_t crc32_of(const void *data, size_t n);
+
+/* guest_memory.c */
+
+/* Notes which memory is there from the beginning. */
+void memory_init(void);
+
+/* Puts @n_bytes of new memory online, waiting for it; returns the number of memory blocks. */
+unsigned memory_online(uint64_t n_bytes);
+
+/* Puts the plugged memory offline; returns the number of memory blocks or negative errno. */
+int memory_offline(void);
+
+bool memory_is_plugged(const void *p);
+void memory_plugged_range(uint64_t *ret_begin, uint64_t *ret_end);
+
+/* guest_io.c */
+
+struct io_counters {
+    unsigned long cpus[GUEST_CPUS]; /* requests */
+    unsigned long reads, writes, blocks, flushes, zeroed, discarded, plugged;
+};
+
+void io_start(uint64_t seed, uint64_t n_blocks, bool is_read_only, bool has_discard,
+              bool has_zeroes);
+void io_count(struct io_counters *ret);
+unsigned long io_count_requests(void);
+
+/* Makes the workers take new buffers, soon. */
+void io_renew_buffers(void);
+
+/* Ends the I/O, verifies every block and stores the table of generations; returns its checksum. */
+uint32_t io_stop(void);

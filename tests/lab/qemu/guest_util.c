@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+ *
+ * Answers to the host, and small files of the kernel.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+static pthread_mutex_t answer_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void answer(const char *format, ...)
+{
+    va_list ap;
+
+    pthread_mutex_lock(&answer_lock);
+    va_start(ap, format);
+    vprintf(format, ap);
+    va_end(ap);
+    putchar('\n');
+    fflush(stdout);
+    pthread_mutex_unlock(&answer_lock);
+}
+
+void fail(const char *format, ...)
+{
+    char text[512];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    answer("fail %s", text);
+    _exit(1);
+}
+
+/* --- sysfs ------------------------------------------------------------------------------------ */
+
+int read_line(const char *path, char *line, size_t size)
+{
+    FILE *f = fopen(path, "re");
+    char *r;
+
+    if (f == NULL)
+        return -errno;
+    r = fgets(line, (int)size, f);
+    fclose(f);
+    if (r == NULL)
+        return -ENODATA;
+    line[strcspn(line, "\n")] = '\0';
+    return 0;
+}
+
+uint64_t read_number(const char *path, int base)
+{
+    char line[64];
+
+    return read_line(path, line, sizeof(line)) < 0 ? 0 : strtoull(line, NULL, base);
+}
+
+int write_word(const char *path, const char *word)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC), r = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (write(fd, word, strlen(word)) < 0)
+        r = -errno;
+    close(fd);
+    return r;
+}
+
+unsigned count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    unsigned n = 0;
+
+    if (dir == NULL)
+        return 0;
+    for (struct dirent *e; (e = readdir(dir)) != NULL;)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+uint32_t crc32_of(const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    uint32_t crc = UINT32_MAX;
+
+    for (; n > 0; n--) {
+        crc ^= *p++;
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ (UINT32_C(0xedb88320) & -(crc & 1));
+    }
+    return ~crc;
+}

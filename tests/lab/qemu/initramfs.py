@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Builds the guest's initramfs: busybox, the modules in loading order, and one static program."""
+
+import lzma
+import os
+import shutil
+import subprocess
+import zlib
+
+INIT = '''#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs dev /dev
+while read module; do
+    $b insmod /modules/$module || echo "insmod $module failed" >/dev/console
+done </modules/order
+$b stty -F /dev/ttyS1 raw -echo
+/guest </dev/ttyS1 >/dev/ttyS1 2>/dev/console
+$b poweroff -f
+'''
+
+
+class CannotBuild(Exception):
+    """Something that the guest is made of is missing on this machine."""
+
+
+def run(args):
+    try:
+        return subprocess.run(args, check=True, capture_output=True, text=True, timeout=60).stdout
+    except FileNotFoundError:
+        raise CannotBuild(f'{args[0]} is not installed') from None
+    except subprocess.CalledProcessError as e:
+        raise CannotBuild(f'{" ".join(args)}: {e.stderr.strip()}') from None
+
+
+def kernel_version(kernel):
+    return os.path.basename(kernel).removeprefix('vmlinuz-')
+
+
+def module_paths(kernel, names):
+    """The files of the modules and of what they need, in loading order."""
+    modprobe = shutil.which('modprobe', path=os.defpath + ':/usr/sbin:/sbin') or 'modprobe'
+    root = os.path.dirname(os.path.dirname(os.path.abspath(kernel)))
+    paths = []
+    for name in names:
+        lines = run([modprobe, '-d', root, '-S', kernel_version(kernel), '--show-depends', name])
+        for line in lines.splitlines():
+            word, *path = line.split()
+            if word == 'insmod' and path[0] not in paths:
+                paths.append(path[0])
+    return paths
+
+
+def read_module(path):
+    with open(path, 'rb') as f:
+        data = f.read()
+    if path.endswith('.xz'):
+        return lzma.decompress(data)
+    if path.endswith('.gz'):
+        return zlib.decompress(data, wbits=31)
+    return data
+
+
+class Cpio:
+    """An archive in the kernel's form, see Documentation/driver-api/early-userspace."""
+
+    def __init__(self):
+        self.data = bytearray()
+        self.inode = 0
+
+    def add(self, name, mode, content=b''):
+        self.inode += 1
+        encoded = name.encode() + b'\0'
+        fields = [self.inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(encoded), 0]
+        self.data += b'070701' + b''.join(b'%08x' % f for f in fields) + encoded
+        self.pad()
+        self.data += content
+        self.pad()
+
+    def pad(self):
+        self.data += bytes(-len(self.data) % 4)
+
+    def add_folder(self, name):
+        self.add(name, 0o040755)
+
+    def add_file(self, name, content, mode=0o100755):
+        self.add(name, mode, content)
+
+    def finish(self):
+        self.add('TRAILER!!!', 0)
+        return bytes(self.data)
+
+
+def find_busybox():
+    for path in ('/bin/busybox', '/usr/bin/busybox'):
+        if os.path.exists(path):
+            with open(path, 'rb') as f:
+                data = f.read()
+            # A busybox that is not static has an interpreter, which the guest lacks.
+            if b'/ld-linux' not in data[:4096]:
+                return data
+    raise CannotBuild('no static busybox (package busybox-static)')
+
+
+def build_program(sources, output):
+    run([os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', '-static', '-pthread',
+         '-o', output, *sources])
+    with open(output, 'rb') as f:
+        return f.read()
+
+
+def build(kernel, sources, folder):
+    """Makes the initramfs for this kernel in the folder and returns its path."""
+    archive = Cpio()
+    for name in ('bin', 'dev', 'proc', 'sys', 'modules'):
+        archive.add_folder(name)
+    archive.add_file('init', INIT.encode())
+    archive.add_file('bin/busybox', find_busybox())
+    archive.add_file('guest', build_program(sources, os.path.join(folder, 'guest')))
+    order = []
+    for path in module_paths(kernel, ['virtio_pci', 'virtio_blk']):
+        name = os.path.basename(path).split('.ko')[0] + '.ko'
+        archive.add_file(f'modules/{name}', read_module(path))
+        order.append(name)
+    archive.add_file('modules/order', ''.join(name + '\n' for name in order).encode(), 0o100644)
+    path = os.path.join(folder, 'initramfs')
+    with open(path, 'wb') as f:
+        f.write(archive.finish())
+    return path

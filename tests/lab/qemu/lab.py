@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The parts of a laboratory run: a supervised set of processes, a backend, QEMU with a guest, QMP.
+
+    with Lab(limit=90) as lab:
+        backend = Backend(lab, 'godwit-blk --socket-path {socket} --blk-file {file}', image)
+        guest = Guest(lab, qemu, kernel, initramfs, backend.socket)
+        guest.ask('start ...')
+
+Whatever goes wrong is a LabError with a sentence for people; whatever this machine lacks is a Skip.
+Every wait looks after all processes, so the death of one ends it at once, and the lab's time limit
+ends everything. The processes never outlive the lab, however it ends.
+"""
+
+import ctypes
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+LAB = os.path.dirname(os.path.abspath(__file__))
+PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+LIBC = ctypes.CDLL(None)
+
+
+class LabError(Exception):
+    """The run failed."""
+
+
+class Skip(Exception):
+    """This machine lacks something that the run needs."""
+
+
+def peer(name):
+    """The path of one of the outside peers."""
+    r = subprocess.run([os.path.join(LAB, '..', 'peers'), name], capture_output=True, text=True)
+    if r.returncode != 0:
+        raise Skip(r.stderr.strip() or f'the peer {name} cannot be had')
+    return r.stdout.strip()
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+class Process:
+    """A child that must stay alive until it is stopped, with its output in a file."""
+
+    def __init__(self, lab, name, args):
+        self.name = name
+        self.log = lab.path(f'{name}.log')
+        self.is_expected_to_end = False
+        with open(self.log, 'wb') as log:
+            try:
+                self.popen = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log,
+                                              stderr=subprocess.STDOUT, start_new_session=True,
+                                              preexec_fn=die_with_parent)
+            except OSError as e:
+                raise LabError(f'{name} cannot be started: {e}') from None
+        lab.processes.append(self)
+
+    def has_ended(self):
+        return self.popen.poll() is not None
+
+    def check(self):
+        status = self.popen.poll()
+        if status is not None and not self.is_expected_to_end:
+            raise LabError(f'{self.name} ended on its own {describe_status(status)}')
+
+    def wait(self, seconds):
+        """Waits for a process that ends on its own; returns its status."""
+        self.is_expected_to_end = True
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise LabError(f'{self.name} did not end within {seconds} s') from None
+
+    def stop(self, seconds=10):
+        """Asks the process to end; it has to, and to do so properly."""
+        self.is_expected_to_end = True
+        self.popen.terminate()
+        status = self.wait(seconds)
+        if status not in (0, -signal.SIGTERM):
+            raise LabError(f'{self.name} ended {describe_status(status)} when it was stopped')
+
+    def kill(self):
+        if self.popen.poll() is None:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
+
+
+def die_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def describe_status(status):
+    if status < 0:
+        return f'by signal {-status} ({signal.strsignal(-status)})'
+    return f'with status {status}'
+
+
+class Lab:
+    """A folder, the processes in it and a time limit."""
+
+    def __init__(self, limit, keep=False, quiet=False):
+        self.limit = limit
+        self.keep = keep
+        self.quiet = quiet  # a failure is expected: its logs are of no interest
+        self.processes = []
+        self.folder = None
+        self.begin = time.monotonic()
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix='godwit-lab-')
+        for number in SIGNALS:
+            signal.signal(number, self.on_signal)
+        signal.alarm(self.limit)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        signal.alarm(0)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        for process in reversed(self.processes):
+            process.kill()
+        if kind is not None and not issubclass(kind, Skip) and not self.quiet:
+            self.print_logs()
+        if self.keep:
+            self.say(f'kept {self.folder}')
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def on_signal(self, number, frame):
+        if number == signal.SIGALRM:
+            raise LabError(f'the run did not end within {self.limit} s')
+        raise LabError(f'interrupted by signal {number}')
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def say(self, text):
+        print(f'[{time.monotonic() - self.begin:5.1f}] {text}', flush=True)
+
+    def check(self, but=None):
+        for process in self.processes:
+            if process is not but:
+                process.check()
+
+    def wait_until(self, condition, what, seconds):
+        end = time.monotonic() + seconds
+        while not condition():
+            self.check()
+            if time.monotonic() > end:
+                raise LabError(f'{what} did not happen within {seconds} s')
+            time.sleep(0.02)
+
+    def print_logs(self):
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith('.log'):
+                with open(self.path(name), errors='replace') as f:
+                    lines = f.read().splitlines()
+                print(f'--- the end of {name} ({len(lines)} lines)')
+                print('\n'.join(lines[-25:]), flush=True)
+
+
+# --- lines over a socket -------------------------------------------------------------------------
+
+class Lines:
+    """A Unix socket that lines are read from and written to."""
+
+    def __init__(self, lab, path, name):
+        self.lab = lab
+        self.name = name
+        self.buffer = b''
+        self.log = open(lab.path(f'{name}.log'), 'ab', buffering=0)
+        self.socket = socket.socket(socket.AF_UNIX)
+        lab.wait_until(lambda: os.path.exists(path), f'the socket of {name}', 20)
+        self.socket.connect(path)
+
+    def send(self, line):
+        self.log.write(b'> ' + line.encode() + b'\n')
+        try:
+            self.socket.sendall(line.encode() + b'\n')
+        except OSError as e:
+            self.closed(str(e))
+
+    def receive(self, seconds, what):
+        end = time.monotonic() + seconds
+        while b'\n' not in self.buffer:
+            if select.select([self.socket], [], [], 0.1)[0]:
+                self.read_some()  # before the check: last words explain more than a status
+                continue
+            self.lab.check()
+            if time.monotonic() > end:
+                raise LabError(f'{self.name}: no {what} within {seconds} s')
+        line, self.buffer = self.buffer.split(b'\n', 1)
+        self.log.write(line + b'\n')
+        return line.decode(errors='replace').strip()
+
+    def read_some(self):
+        try:
+            data = self.socket.recv(65536)
+        except OSError:
+            data = b''
+        if not data:
+            self.closed('end of file')
+        self.buffer += data
+
+    def closed(self, why):
+        # The process at the other end is about to be reaped: its status says more.
+        time.sleep(0.2)
+        self.lab.check()
+        raise LabError(f'{self.name}: the connection was closed ({why})')
+
+
+class Qmp:
+    """QEMU's monitor."""
+
+    def __init__(self, lab, path):
+        self.lines = Lines(lab, path, 'qmp')
+        self.events = []
+        if 'QMP' not in self.receive(20, 'greeting'):
+            raise LabError('this is no QMP socket')
+        self.command('qmp_capabilities')
+
+    def receive(self, seconds, what):
+        message = json.loads(self.lines.receive(seconds, what))
+        if 'event' in message:
+            self.events.append(message)
+        return message
+
+    def command(self, name, **arguments):
+        self.lines.send(json.dumps({'execute': name, 'arguments': arguments}))
+        while True:
+            message = self.receive(30, f'answer to {name}')
+            if 'error' in message:
+                raise LabError(f'QMP {name}: {message["error"]["desc"]}')
+            if 'return' in message:
+                return message['return']
+
+    def wait_event(self, names, seconds):
+        """Waits for the first event that has one of the names, and takes it."""
+        while True:
+            for event in self.events:
+                if event['event'] in names:
+                    self.events.remove(event)
+                    return event
+            self.receive(seconds, ' or '.join(names))
+
+
+# --- the backend and the guest -------------------------------------------------------------------
+
+class Backend(Process):
+    """A vhost-user-blk backend, from a command with {socket} and {file} in it."""
+
+    def __init__(self, lab, command, image):
+        self.socket = lab.path('backend.sock')
+        words = [w.replace('{socket}', self.socket).replace('{file}', image)
+                 for w in shlex.split(command)]
+        super().__init__(lab, 'backend', words)
+        lab.wait_until(lambda: os.path.exists(self.socket), "the backend's socket", 20)
+
+
+def parse_fields(line):
+    """'stat a=1 b=0x2 c=x' as a dict, numbers as int."""
+    fields = {}
+    for word in line.split()[1:]:
+        key, equals, value = word.partition('=')
+        if equals:
+            try:
+                fields[key] = int(value, 0)
+            except ValueError:
+                fields[key] = value
+    return fields
+
+
+class Guest(Process):
+    """QEMU with the laboratory's guest and one vhost-user disk."""
+
+    MEMORY = '512M'
+
+    def __init__(self, lab, qemu, kernel, initramfs, backend_socket):
+        if shutil.which(qemu) is None:
+            raise Skip(f'{qemu} is not installed (package qemu-system-x86)')
+        self.lab = lab
+        super().__init__(lab, 'qemu', self.arguments(lab, qemu, kernel, initramfs, backend_socket))
+        self.lines = Lines(lab, lab.path('commands.sock'), 'commands')
+        self.qmp = Qmp(lab, lab.path('qmp.sock'))
+
+    def arguments(self, lab, qemu, kernel, initramfs, backend_socket):
+        return [
+            qemu, '-machine', 'q35,accel=tcg,memory-backend=mem', '-cpu', 'max', '-smp', '2',
+            '-m', f'{self.MEMORY},slots=4,maxmem=2G',
+            '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on',
+            '-kernel', kernel, '-initrd', initramfs,
+            '-append', 'console=ttyS0 quiet panic=-1 oops=panic',
+            '-nodefaults', '-no-reboot', '-display', 'none',
+            '-chardev', f'file,id=console,path={lab.path("console.log")}',
+            '-serial', 'chardev:console',
+            '-chardev', f'socket,id=commands,path={lab.path("commands.sock")},server=on,wait=off',
+            '-serial', 'chardev:commands',
+            '-qmp', f'unix:{lab.path("qmp.sock")},server=on,wait=off',
+            '-chardev', f'socket,id=disk,path={backend_socket}',
+            '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,num-queues=2,disable-legacy=on',
+        ]
+
+    def wait_ready(self):
+        """Waits for the guest program; returns what it says of its disk."""
+        return self.wait_answer('ready', 60)
+
+    def wait_answer(self, name, seconds):
+        line = self.lines.receive(seconds, f"'{name}'")
+        if line.startswith('fail'):
+            raise LabError(f'the guest says: {line}')
+        if line.split()[0] != name or ' refused' in line:
+            raise LabError(f"the guest answered '{line}' to '{name}'")
+        return parse_fields(line)
+
+    def ask(self, command, seconds=60):
+        # The guest may answer for long after the backend's death. Its own is seen by the reader,
+        # which takes its last words first.
+        self.lab.check(but=self)
+        self.lines.send(command)
+        return self.wait_answer(command.split()[0], seconds)
+
+    def wait_for(self, condition, what, seconds=30):
+        """Asks for the counters until they meet the condition; returns them."""
+        end = time.monotonic() + seconds
+        while True:
+            counters = self.ask('stat')
+            if condition(counters):
+                return counters
+            if time.monotonic() > end:
+                raise LabError(f'{what} did not happen within {seconds} s: {counters}')
+            time.sleep(0.1)
+
+    def plug_memory(self, name, n_bytes):
+        self.qmp.command('object-add', **{'qom-type': 'memory-backend-memfd', 'id': f'{name}-mem',
+                                          'size': n_bytes, 'share': True})
+        self.qmp.command('device_add', driver='pc-dimm', id=name, memdev=f'{name}-mem')
+
+    def unplug_memory(self, name):
+        self.qmp.command('device_del', id=name)
+        event = self.qmp.wait_event(('DEVICE_DELETED', 'DEVICE_UNPLUG_GUEST_ERROR',
+                                     'MEM_UNPLUG_ERROR'), 20)
+        if event['event'] != 'DEVICE_DELETED':
+            raise LabError(f'the memory was not unplugged: {event}')
+        self.qmp.command('object-del', id=f'{name}-mem')
+
+    def power_off(self):
+        self.is_expected_to_end = True
+        self.lines.send('poweroff')
+        status = self.wait(20)
+        if status != 0:
+            raise LabError(f'qemu ended {describe_status(status)}')
+
+
+def run_test(function, expected_error=None):
+    """Runs a test's main function: prints one verdict and returns the exit status.
+
+    With an expected error, which is the beginning of its text, that very error is the success.
+    """
+    try:
+        function()
+    except Skip as e:
+        print(f'skipped: {e}', file=sys.stderr)
+        return 77
+    except LabError as e:
+        if expected_error is not None and str(e).startswith(expected_error):
+            print(f'found, as it must be: {e}')
+            return 0
+        print(f'FAILED: {e}')
+        return 1
+    if expected_error is not None:
+        print(f"FAILED: nobody noticed; expected '{expected_error}'")
+        return 1
+    return 0

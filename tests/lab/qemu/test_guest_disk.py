@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A real guest on a vhost-user disk: verified I/O on two queues, memory plugged and unplugged while
+the disk is busy, then every byte of the image compared with what the guest says it wrote.
+
+Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+"""
+
+import argparse
+import os
+import random
+import struct
+import sys
+import zlib
+
+sys.dont_write_bytecode = True  # the source folder stays as it is
+
+import initramfs
+from lab import LAB, Backend, Guest, Lab, LabError, Skip, peer, run_test
+from pattern import BLOCK, Mismatch, Pattern
+
+SOURCES = ('guest.c', 'guest_io.c', 'guest_memory.c', 'guest_util.c')
+N_BLOCKS = 64 * 2048            # 64 MiB under test, behind them the table of generations
+TABLE_BYTES = N_BLOCKS * 4
+IMAGE_BYTES = N_BLOCKS * BLOCK + (1 << 20)
+PLUGGED_BYTES = 256 << 20
+VIRTIO_BLK_F_RO = 1 << 5
+VIRTIO_BLK_F_MQ = 1 << 12
+VIRTIO_F_VERSION_1 = 1 << 32
+
+# What can be broken on purpose, and the error that has to come of it: a test of this test.
+SABOTAGE = {
+    'backend': 'backend ended on its own by signal 9',  # killed while busy
+    'disk': 'the guest says: fail block',               # changed behind the guest's back while busy
+    'image': 'on the host: block',                      # changed after the guest has ended
+}
+
+
+def require(condition, text):
+    if not condition:
+        raise LabError(text)
+
+
+# --- the image -----------------------------------------------------------------------------------
+
+def make_image(lab, pattern):
+    path = lab.path('disk.img')
+    with open(path, 'wb') as f:
+        pattern.fill(f, N_BLOCKS)
+        f.truncate(IMAGE_BYTES)
+    return path
+
+
+def read_generations(file, crc):
+    file.seek(N_BLOCKS * BLOCK)
+    table = file.read(TABLE_BYTES)
+    require(zlib.crc32(table) == crc, "the table of generations on the disk is not the guest's")
+    return struct.unpack(f'<{N_BLOCKS}I', table)
+
+
+def verify_image(lab, path, pattern, crc, read_only):
+    with open(path, 'rb') as f:
+        generations = [0] * N_BLOCKS if read_only else read_generations(f, crc)
+        f.seek(0)
+        try:
+            pattern.verify(f, generations)
+        except Mismatch as e:
+            raise LabError(f'on the host: {e}') from None
+    written = sum(g != 0 for g in generations)
+    lab.say(f'the image is right in every byte; {written} of {N_BLOCKS} blocks were written')
+
+
+def corrupt_image(path, n_blocks=1):
+    with open(path, 'r+b', buffering=0) as f:
+        for _ in range(n_blocks):
+            f.seek(random.randrange(N_BLOCKS) * BLOCK + 300)
+            byte = f.read(1)[0]
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte ^ 1]))
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+def check_disk(lab, disk, read_only, serial):
+    lab.say(f'the guest is up: {disk}')
+    require(disk['capacity'] == IMAGE_BYTES // BLOCK, 'the capacity is wrong')
+    require(disk['queues'] == 2, f"the guest has {disk['queues']} queues, not 2")
+    require(disk['features'] & VIRTIO_BLK_F_MQ, 'VIRTIO_BLK_F_MQ was not negotiated')
+    require(disk['features'] & VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1 was not negotiated')
+    require(disk['ro'] == int(read_only), 'the disk is read-only, or is not, against the request')
+    require(serial in (None, disk['serial']), f"the serial is {disk['serial']}, not {serial}")
+    require(bool(disk['features'] & VIRTIO_BLK_F_RO) == read_only, 'VIRTIO_BLK_F_RO is wrong')
+
+
+def check_progress(before, after, what):
+    for cpu in ('cpu0', 'cpu1'):
+        require(after[cpu] > before[cpu], f'{cpu} was idle during the {what}')
+    return after['requests'] - before['requests']
+
+
+def busy(guest, n):
+    """Waits for n more requests on each CPU; returns the counters."""
+    now = guest.ask('stat')
+    return guest.wait_for(lambda c: min(c['cpu0'] - now['cpu0'], c['cpu1'] - now['cpu1']) >= n,
+                          f'{n} requests on each CPU')
+
+
+def plug(lab, guest):
+    before = busy(guest, 50)
+    guest.plug_memory('dimm0', PLUGGED_BYTES)
+    during = busy(guest, 20)
+    answer = guest.ask(f'online {PLUGGED_BYTES}')
+    after = guest.wait_for(lambda c: c['plugged'] - before['plugged'] >= 200,
+                           'I/O in plugged memory')
+    n = check_progress(before, during, 'plugging')
+    lab.say(f"memory plugged at {answer['begin']:#x} in the middle of {n} requests; "
+            f"{after['plugged']} requests in it so far")
+
+
+def unplug(lab, guest):
+    before = busy(guest, 50)
+    answer = guest.ask('offline')
+    require(answer['requests'] > 0, 'the disk was idle while the memory was put offline')
+    middle = busy(guest, 20)
+    guest.unplug_memory('dimm0')
+    after = busy(guest, 50)
+    n = check_progress(middle, after, 'unplugging')
+    lab.say(f"memory offline after {answer['requests']} requests, unplugged in the middle of {n}")
+    check_progress(before, after, 'whole unplugging')
+
+
+def check_counters(lab, disk, counters, read_only):
+    lab.say(f'counters: {counters}')
+    for queue in ('irq0', 'irq1'):
+        require(counters[queue] > 20, f'{queue}: the queue was not used')
+    require(counters['reads'] > 0, 'no reads')
+    if not read_only:
+        require(counters['writes'] > 0, 'no writes')
+        require(counters['flushes'] > 0, 'no flushes')
+        require(counters['zeroed'] > 0 or not disk['zeroes'], 'no write-zeroes')
+        require(counters['discarded'] > 0 or not disk['discard'], 'no discards')
+
+
+def run_guest(lab, options, backend, image, seed):
+    """Boots the guest, keeps the disk busy; returns the checksum of the table of generations."""
+    kernel = options.kernel or peer('kernel')
+    archive = initramfs.build(kernel, [os.path.join(LAB, name) for name in SOURCES], lab.folder)
+    guest = Guest(lab, options.qemu, kernel, archive, backend.socket)
+    disk = guest.wait_ready()
+    check_disk(lab, disk, options.read_only, options.serial)
+    guest.ask(f'start {seed} {N_BLOCKS} {"ro" if options.read_only else "rw"}')
+    if options.sabotage == 'backend':
+        busy(guest, 50)
+        backend.popen.kill()
+    if options.sabotage == 'disk':
+        busy(guest, 50)
+        corrupt_image(image, 2000)
+    if options.read_only:
+        busy(guest, 500)
+    else:
+        for _ in range(options.rounds):
+            plug(lab, guest)
+            unplug(lab, guest)
+        guest.wait_for(lambda c: c['requests'] >= options.requests,
+                       f'{options.requests} requests', 60)
+    check_counters(lab, disk, guest.ask('stat'), options.read_only)
+    crc = guest.ask('stop')['crc']
+    lab.say('the guest has verified every block')
+    guest.power_off()
+    return crc
+
+
+def run(options):
+    seed = options.seed if options.seed is not None else random.randrange(1 << 48)
+    if options.qemu == 'qemu10':
+        options.qemu = peer('qemu10')
+    with Lab(options.limit, options.keep, quiet=bool(options.sabotage)) as lab:
+        lab.say(f'seed {seed}')
+        pattern = Pattern(seed)
+        image = make_image(lab, pattern)
+        backend = Backend(lab, options.backend, image)
+        try:
+            crc = run_guest(lab, options, backend, image, seed)
+        except initramfs.CannotBuild as e:
+            raise Skip(str(e)) from None
+        backend.stop()
+        if options.sabotage == 'image':
+            corrupt_image(image)
+        verify_image(lab, image, pattern, crc, options.read_only)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
+    parser.add_argument('--qemu', default='qemu-system-x86_64',
+                        help='path, or "qemu10" for the peer')
+    parser.add_argument('--backend', required=True, help='a command with {socket} and {file} in it')
+    parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
+    parser.add_argument('--read-only', action='store_true', help='the backend is a read-only one')
+    parser.add_argument('--serial', help='the serial that the guest has to see')
+    parser.add_argument('--requests', type=int, default=8000,
+                        help='end after so many (default 8000)')
+    parser.add_argument('--rounds', type=int, default=1, help='how often memory is plugged')
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--limit', type=int, default=120, help='seconds for all')
+    parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
+    parser.add_argument('--sabotage', choices=sorted(SABOTAGE),
+                        help='break something on purpose: succeed if just that is found')
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options()
+    return run_test(lambda: run(options), SABOTAGE.get(options.sabotage))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

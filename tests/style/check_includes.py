@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Who may include whom, and which system headers belong to one folder only.
+
+usage: check_includes.py ROOT
+"""
+
+import os.path
+import re
+from fnmatch import fnmatch
+
+import tree
+
+BASE = ["src/core/%s.h" % name
+        for name in ("barrier", "checked", "cleanup", "clock", "diag_i", "list", "lock")]
+
+# folder -> the headers of ours that a file there may include. The first folder that matches counts.
+# "own" stands for the headers in the folder of the file itself.
+MAY_INCLUDE = [
+    ("include", ["include/*"]),
+    ("src/core", ["include/*", "own", "src/log/*.h", "src/postcopy/postcopy.h"]),
+    ("src/log", ["include/*", "own", *BASE, "src/core/mem.h"]),
+    ("src/postcopy", ["include/*", "own", *BASE, "src/core/mem.h"]),
+    ("src/xen", ["include/*", "own", *BASE, "src/core/mem_backend.h"]),
+    ("src/frontend", ["include/*", "own", "src/core/proto.h"]),
+    ("tools", ["include/*", "own", "tools/common/*.h", "src/core/proto.h"]),
+    ("tests/unit", ["include/*", "own", "src/*", "tests/util/*.h", "tools/*"]),
+    ("tests/fuzz", ["include/*", "own", "src/*", "tests/util/*.h"]),
+    ("tests/bench", ["include/*", "own", "src/core/*.h", "src/log/*.h", "tests/util/*.h"]),
+    ("tests/mutants", ["include/*", "own", "src/core/proto.h", "tests/util/*.h"]),
+    ("tests/lab", ["include/*", "own", "tests/lab/*.h", "tests/util/*.h"]),
+    ("tests/util", ["include/*", "own", "src/core/*.h"]),
+    ("tests/integration", ["include/*", "own", "src/core/proto.h", "tests/util/*.h"]),
+    ("tests/abi", ["include/*"]),
+]
+
+# system header (pattern) -> the only folders for it.
+ONLY_IN = {
+    "liburing.h": ["src/core", "tests/lab"],
+    "linux/io_uring.h": ["src/core", "tests"],
+    "sys/socket.h": ["src/core", "src/frontend", "tools", "tests"],
+    "sys/un.h": ["src/core", "src/frontend", "tools", "tests"],
+    "linux/userfaultfd.h": ["src/postcopy", "src/frontend", "tests"],
+    "linux/virtio_ring.h": ["src/core", "src/frontend", "tests"],
+    "xen*.h": ["src/xen", "tests"],
+    "xen/*": ["src/xen", "tests"],
+    "cmocka.h": ["tests"],
+}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+# Headers made at build time: where they are written.
+GENERATED = {"godwit/version.h": "include/godwit/version.h"}
+
+
+def resolve(ours, path, name, quoted):
+    """The header of ours that is meant, as text relative to root; None for a system header."""
+    if name in GENERATED:
+        return GENERATED[name]
+    beside = os.path.normpath(path.parent / name)
+    if quoted and beside in ours:
+        return beside
+    places = ["include"] if not quoted else ["src", "include"]
+    for place in places:
+        if f"{place}/{name}" in ours:
+            return f"{place}/{name}"
+    # -I of a folder whose headers have names of their own
+    others = [header for header in ours if quoted and f"/{header}".endswith(f"/{name}")]
+    return others[0] if len(others) == 1 else None
+
+
+def allowed(path, header, patterns):
+    own = path.parent.as_posix() + "/*"
+    return any(fnmatch(header, own if pattern == "own" else pattern) for pattern in patterns)
+
+
+def check(root):
+    ours = {path.as_posix() for path in tree.c_files(root) if path.suffix == ".h"}
+    for path in tree.c_files(root):
+        patterns = next((p for folder, p in MAY_INCLUDE if tree.below(path, folder)), None)
+        if patterns is None:
+            yield f"{path}: no rule says what a file here may include"
+            continue
+        text = tree.read(root / path)
+        for match in INCLUDE.finditer(text):
+            where = f"{path}:{text.count(chr(10), 0, match.start()) + 1}"
+            name, quoted = match.group(2), match.group(1) == '"'
+            header = resolve(ours, path, name, quoted)
+            if header is not None:
+                if not allowed(path, header, patterns):
+                    yield f"{where}: must not include {header}"
+            elif quoted:
+                yield f"{where}: {name} is no header of ours"
+            for pattern, folders in ONLY_IN.items():
+                if header is None and fnmatch(name, pattern) and \
+                        not any(tree.below(path, folder) for folder in folders):
+                    yield f"{where}: <{name}> is for {', '.join(folders)} only"
+
+
+if __name__ == "__main__":
+    tree.main(check)

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""How long files and functions may be.
+
+usage: check_size.py ROOT
+"""
+
+import re
+
+import tree
+
+MAX_SOURCE = 700
+MAX_PRIVATE_HEADER = 200
+MAX_PUBLIC_HEADER = 300
+MAX_FUNCTION = 80
+
+# No file is more than this part of the library, once the library is big enough for it to matter.
+MAX_SHARE = 0.15
+LIBRARY = ("src/core", "src/log", "src/postcopy", "src/xen")
+BIG_LIBRARY = 4000
+
+# path -> (lines allowed, why)
+LONG_FILES = {
+    "include/godwit/frontend.h": (400, "the whole front-end side in one header, mostly prose"),
+}
+
+# path:function -> (lines allowed, why)
+LONG_FUNCTIONS = {
+}
+
+# clang-format puts the braces of a function, and of nothing else, alone in the first column.
+FUNCTION = re.compile(r"^\{\n.*?^\}$", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"\b(\w+)\s*\(")
+
+
+def functions(text):
+    """(name, first line, number of lines) of each function, from its brace to its brace."""
+    code = tree.strip_comments(text)
+    for match in FUNCTION.finditer(code):
+        before = re.split(r"[;}]\s*\n|^#.*$", code[:match.start()], flags=re.MULTILINE)[-1]
+        names = [name for name in NAME.findall(before) if not name.startswith("__")]
+        first = code.count("\n", 0, match.start()) + 1
+        yield names[0] if names else "?", first, match.group(0).count("\n") + 1
+
+
+def file_limit(path):
+    if path.as_posix() in LONG_FILES:
+        return LONG_FILES[path.as_posix()][0]
+    if path.suffix == ".c":
+        return MAX_SOURCE
+    return MAX_PUBLIC_HEADER if tree.below(path, "include") else MAX_PRIVATE_HEADER
+
+
+def check(root):
+    library = {}
+    for path in tree.c_files(root):
+        text = tree.read(root / path)
+        lines = text.count("\n")
+        if lines > file_limit(path):
+            yield f"{path}: {lines} lines, the limit is {file_limit(path)}"
+        for name, first, length in functions(text):
+            limit = LONG_FUNCTIONS.get(f"{path}:{name}", (MAX_FUNCTION, ""))[0]
+            if length > limit:
+                yield f"{path}:{first}: {name} has {length} lines, the limit is {limit}"
+        if any(tree.below(path, folder) for folder in LIBRARY):
+            library[path] = lines
+    total = sum(library.values())
+    for path, lines in library.items():
+        if total >= BIG_LIBRARY and lines > MAX_SHARE * total:
+            yield f"{path}: {100 * lines // total} % of the library, the limit is {MAX_SHARE:.0%}"
+
+
+if __name__ == "__main__":
+    tree.main(check)

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A check that cannot fail is a defect: each one is fed small trees with one mistake and must find
+it, and the same tree without the mistake, where it must be silent.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SPDX = "SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause"
+C = f"/* {SPDX} */\n"
+PROMISE = "TO" + "DO"
+
+# checker -> a tree it accepts: path -> contents
+GOOD = {
+    "check_includes.py": {
+        "include/godwit/a.h": C + "#include <stdint.h>\n",
+        "src/core/a.h": C,
+        "src/core/cleanup.h": C,
+        "src/core/proto.h": C,
+        "src/core/mem.h": C,
+        "src/core/a.c": C + '#include "a.h"\n#include <godwit/a.h>\n#include <liburing.h>\n',
+        "src/log/b.h": C,
+        "src/log/b.c": C + '#include "b.h"\n#include "core/cleanup.h"\n#include "../core/mem.h"\n',
+        "src/frontend/c.c": C + '#include "core/proto.h"\n#include <sys/socket.h>\n',
+        "tests/unit/test_a.c": C + '#include "core/a.h"\n#include <cmocka.h>\n',
+    },
+    "check_size.py": {
+        "src/core/a.c": C + "int f(int a)\n{\n" + "    a++;\n" * 78 + "}\n",
+        "src/core/a.h": C + "\n" * 199,
+        "include/godwit/a.h": C + "\n" * 299,
+        **{f"src/log/{i}.c": C + "\n" * 560 for i in range(6)},
+    },
+    "check_text.py": {
+        "meson.build": f"# {SPDX}\n",
+        "src/core/a.c": C + "int f(void);\n",
+        "src/core/a.h": C + "#pragma once\n",
+        "tools/test": f"#!/bin/bash\n# {SPDX}\n",
+        "docs/a.md": "text\n",
+    },
+    "check_listed.py": {
+        "src/meson.build": "sources = files('core/a.c')\n",
+        "src/core/a.c": C,
+        "src/core/a.h": C,
+        "include/godwit/meson.build": "h = files('a.h')\n",
+        "include/godwit/a.h": C,
+        "tests/unit/meson.build": "foreach name : ['a']\nendforeach\n",
+        "tests/unit/test_a.c": C,
+        "tests/lab/x/guest.c": C,
+        "tests/lab/x/build.py": "cc('guest.c')\n",
+    },
+    "clang_format.sh": {
+        "src/a.c": C + "int f(int a)\n{\n    return a;\n}\n",
+    },
+    "spelling.sh": {
+        "docs/a.md": "receive\n",
+    },
+    "scripts.sh": {
+        "tools/test": '#!/bin/bash\necho "$1"\n',
+    },
+}
+
+# checker, path, contents with one mistake, what the finding must hold
+BAD = [
+    ("check_includes.py", "include/godwit/a.h", '#include "../../src/core/a.h"\n', "must not include"),
+    ("check_includes.py", "src/core/a.c", '#include "frontend/x.h"\n', "no header of ours"),
+    ("check_includes.py", "src/log/b.c", '#include "core/a.h"\n', "b.c:1: must not include"),
+    ("check_includes.py", "src/log/b.c", "#include <liburing.h>\n", "<liburing.h> is for src/core"),
+    ("check_includes.py", "src/log/b.c", "# include <sys/socket.h>\n", "is for"),
+    ("check_includes.py", "src/frontend/c.c", '#include "core/mem.h"\n', "must not include"),
+    ("check_includes.py", "tools/rng/rng.c", '#include "src/core/a.h"\n', "must not include"),
+    ("check_includes.py", "src/core/x.c", "#include <xengnttab.h>\n", "is for src/xen"),
+    ("check_includes.py", "src/core/x.c", "#include <cmocka.h>\n", "is for tests"),
+    ("check_includes.py", "tests/integration/it_a.c", '#include "core/a.h"\n', "must not include"),
+    ("check_includes.py", "src/new/x.c", "", "no rule"),
+    ("check_size.py", "src/core/a.c", "\n" * 701, "701 lines, the limit is 700"),
+    ("check_size.py", "src/core/a.h", "\n" * 201, "the limit is 200"),
+    ("check_size.py", "include/godwit/a.h", "\n" * 301, "the limit is 300"),
+    ("check_size.py", "include/godwit/frontend.h", "\n" * 401, "the limit is 400"),
+    ("check_size.py", "src/core/a.c",
+     "int a(void);\n\nstatic int\nlong_one(int b)\n{\n" + "    b++; /* } */\n" * 79 + "}\n",
+     "a.c:5: long_one has 81 lines"),
+    ("check_size.py", "src/core/a.c",
+     "".join(f"int f{i}(void)\n{{\n}}\n" for i in range(100))
+     + "static void last(void)\n{\n" + "\n" * 79 + "}\n", "last has 81 lines"),
+    ("check_size.py", "src/core/b.c", "\n" * 690, "b.c: 15 % of the library"),
+    ("check_text.py", "src/core/a.c", "int f(void);\n", "no line 'SPDX"),
+    ("check_text.py", "tools/demo", "#!/bin/bash\n", "no line 'SPDX"),
+    ("check_text.py", "tests/meson.build", "\n", "no line 'SPDX"),
+    ("check_text.py", "src/core/a.c", C + f"/* {PROMISE}: later */\n", "a.c:2: do it now"),
+    ("check_text.py", "docs/a.md", f"{PROMISE} more\n", "do it now"),
+    ("check_text.py", "docs/a.md", "text \n", "white space"),
+    ("check_text.py", "docs/a.md", "text", "no end"),
+    ("check_text.py", "src/core/a.c", C + "\tint a;\n", "a tab"),
+    ("check_text.py", "src/core/a.h", C + "#ifndef A_H\n", "a.h:2: conditional compilation"),
+    ("check_text.py", "src/log/a.c", C + "  # if defined(X)\n", "conditional compilation"),
+    ("check_listed.py", "src/core/b.c", C, "b.c: no meson.build names it"),
+    ("check_listed.py", "include/godwit/b.h", C, "b.h: no meson.build names it"),
+    ("check_listed.py", "src/meson.build", "# 'core/a.c'\n", "a.c: no meson.build names it"),
+    ("check_listed.py", "tests/lab/x/b.c", C, "b.c: no meson.build names it"),
+    ("check_listed.py", "tests/unit/test_b.c", C, "test_b.c: no meson.build names it"),
+    ("clang_format.sh", "src/a.c", C + "int f(int a) { return a; }\n", "clang-format"),
+    ("clang_format.sh", "tests/unit/a.c", C + "int  a;\n", "clang-format"),
+    ("spelling.sh", "docs/a.md", "rec" + "ieve\n", "receive"),
+    ("scripts.sh", ".ci/run", "#!/bin/bash\necho $1\n", "SC2086"),
+]
+
+
+def run(checker, tree):
+    """The exit code and all output of the checker on a tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, contents in tree.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(contents)
+        shutil.copy(ROOT / ".clang-format", folder)
+        done = subprocess.run([HERE / checker, folder], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def main():
+    failed = 0
+    missing = set()
+    for checker, tree in GOOD.items():
+        code, output = run(checker, tree)
+        if code == 77:
+            missing.add(checker)
+            print(f"{checker}: not tried: {output.strip()}", file=sys.stderr)
+        elif code != 0:
+            failed += 1
+            print(f"{checker} refuses a tree without mistakes:\n{output}")
+    for checker, path, contents, expected in BAD:
+        if checker in missing:
+            continue
+        code, output = run(checker, {**GOOD[checker], path: contents})
+        if code in (0, 77) or expected not in output:
+            failed += 1
+            print(f"{checker} does not find '{expected}' in {path}: exit {code}\n{output}")
+    untested = {path.name for path in HERE.glob("*") if path.name.startswith("check_")
+                or path.suffix == ".sh"} - {bad[0] for bad in BAD}
+    for checker in sorted(untested):
+        failed += 1
+        print(f"{checker}: nothing shows that it can fail")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

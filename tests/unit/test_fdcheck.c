@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The check around every other test finds what it is there to find, and nothing else. */
+#include "fdcheck.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void test_nothing_left_is_silent(void **state)
+{
+    struct fdcheck *check = fdcheck_begin();
+    assert_non_null(check);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    void *shared = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(shared != MAP_FAILED);
+    munmap(shared, 4096);
+    close(fd);
+    void *memory = malloc(1 << 20);
+    assert_non_null(memory);
+    assert_int_equal(fdcheck_end(check), 0);
+    free(memory);
+}
+
+static void test_open_fd_is_found(void **state)
+{
+    struct fdcheck *check = fdcheck_begin();
+    assert_non_null(check);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fdcheck_end(check), 1);
+    close(fd);
+}
+
+static void test_shared_mapping_is_found(void **state)
+{
+    struct fdcheck *check = fdcheck_begin();
+    assert_non_null(check);
+    void *shared = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(shared != MAP_FAILED);
+    assert_int_equal(fdcheck_end(check), 1);
+    munmap(shared, 4096);
+}
+
+static void test_another_file_at_the_same_number_is_found(void **state)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    struct fdcheck *check = fdcheck_begin();
+    assert_non_null(check);
+    close(fd);
+    int other = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(other, fd);
+    assert_int_equal(fdcheck_end(check), 1);
+    close(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_left_is_silent),
+        cmocka_unit_test(test_open_fd_is_found),
+        cmocka_unit_test(test_shared_mapping_is_found),
+        cmocka_unit_test(test_another_file_at_the_same_number_is_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

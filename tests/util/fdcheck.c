@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Snapshots of /proc/self/fd and /proc/self/maps, as sorted lists of lines. What is in the second
+ * and not in the first has been left behind; a line that stands there more often counts, too.
+ */
+#include "fdcheck.h"
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINE_MAX_LENGTH 512
+
+struct fdcheck {
+    char **lines;
+    size_t n_lines;
+};
+
+static bool add(struct fdcheck *check, const char *text)
+{
+    char **lines = realloc(check->lines, (check->n_lines + 1) * sizeof(*lines));
+    if (!lines)
+        return false;
+    check->lines = lines;
+    lines[check->n_lines] = strdup(text);
+    return lines[check->n_lines++] != NULL;
+}
+
+static bool add_fds(struct fdcheck *check)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    bool good = dir != NULL;
+
+    for (struct dirent *entry; good && (entry = readdir(dir));) {
+        char path[LINE_MAX_LENGTH], target[LINE_MAX_LENGTH], line[2 * LINE_MAX_LENGTH];
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(dir))
+            continue;
+        snprintf(path, sizeof(path), "/proc/self/fd/%s", entry->d_name);
+        ssize_t length = readlink(path, target, sizeof(target) - 1);
+        if (length < 0)
+            continue; /* gone meanwhile */
+        target[length] = '\0';
+        snprintf(line, sizeof(line), "fd %s: %s", entry->d_name, target);
+        good = add(check, line);
+    }
+    if (dir)
+        closedir(dir);
+    return good;
+}
+
+static bool add_maps(struct fdcheck *check)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char text[LINE_MAX_LENGTH];
+    bool good = maps != NULL;
+
+    while (good && fgets(text, sizeof(text), maps)) {
+        char permissions[5] = "";
+        text[strcspn(text, "\n")] = '\0';
+        if (sscanf(text, "%*s %4s", permissions) == 1 && permissions[3] == 's')
+            good = add(check, text);
+    }
+    if (maps)
+        fclose(maps);
+    return good;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void release(struct fdcheck *check)
+{
+    for (size_t i = 0; check && i < check->n_lines; i++)
+        free(check->lines[i]);
+    if (check)
+        free(check->lines);
+    free(check);
+}
+
+struct fdcheck *fdcheck_begin(void)
+{
+    struct fdcheck *check = calloc(1, sizeof(*check));
+    if (!check || !add_fds(check) || !add_maps(check)) {
+        release(check);
+        return NULL;
+    }
+    qsort(check->lines, check->n_lines, sizeof(*check->lines), compare);
+    return check;
+}
+
+int fdcheck_end(struct fdcheck *before)
+{
+    struct fdcheck *after = before ? fdcheck_begin() : NULL;
+    int found = 0;
+
+    for (size_t i = 0, j = 0; after && i < after->n_lines; i++) {
+        while (j < before->n_lines && strcmp(before->lines[j], after->lines[i]) < 0)
+            j++;
+        if (j < before->n_lines && strcmp(before->lines[j], after->lines[i]) == 0) {
+            j++;
+        } else {
+            fprintf(stderr, "left behind: %s\n", after->lines[i]);
+            found++;
+        }
+    }
+    release(before);
+    release(after);
+    return found;
+}
+
+static struct fdcheck *current;
+
+int fdcheck_setup(void **state)
+{
+    (void)state;
+    current = fdcheck_begin();
+    return current ? 0 : -1;
+}
+
+int fdcheck_teardown(void **state)
+{
+    (void)state;
+    struct fdcheck *check = current;
+    current = NULL;
+    return fdcheck_end(check) ? -1 : 0;
+}

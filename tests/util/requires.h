@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What a test needs and a machine may lack: the test skips (exit 77) and says why on stderr. To be
+ * called at the start of main, not inside of a cmocka test.
+ */
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SKIP 77
+
+__attribute__((noreturn, format(printf, 1, 2))) static inline void skip_test(const char *why, ...)
+{
+    va_list args;
+    va_start(args, why);
+    fputs("skipped: ", stderr);
+    vfprintf(stderr, why, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(SKIP);
+}
+
+/* Is there io_uring? Containers and valgrind may refuse what the kernel has. */
+static inline int has_io_uring(void)
+{
+    struct io_uring_params params = {0};
+    int fd = (int)syscall(SYS_io_uring_setup, 1, &params);
+    if (fd < 0)
+        return 0;
+    close(fd);
+    return 1;
+}
+
+static inline void requires_io_uring(void)
+{
+    if (!has_io_uring())
+        skip_test("the kernel gives no io_uring: %s", strerror(errno));
+}
+
+static inline void requires_root(void)
+{
+    if (geteuid() != 0)
+        skip_test("needs root");
+}
+
+/* A file or device that can be opened for reading and writing. */
+static inline void requires_device(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        skip_test("%s: %s", path, strerror(errno));
+    close(fd);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The virtio-blk device: its state (blk_device.c) and the life of one request (blk_request.c).
+ */
+#pragma once
+
+#include "store.h"
+
+#include <linux/virtio_blk.h>
+
+enum {
+    BLK_SECTOR = 512, /* the unit of the protocol, whatever the logical block */
+    BLK_SEGMENTS_MAX = 32,
+    BLK_RANGE_SECTORS_MAX = 1 << 22, /* 2 GiB in one discard or write-zeroes segment */
+};
+
+/* What a request is checked against; one copy of it per batch. */
+struct blk_limits {
+    uint64_t size; /* of the disk, in bytes */
+    uint32_t block_size;
+    bool is_read_only;
+    bool is_write_through;
+    const char *serial; /* VIRTIO_BLK_ID_BYTES, padded with NUL */
+};
+
+/* A queue as its worker sees it; touched by that worker only. */
+struct blk_queue {
+    struct store *store;
+    unsigned in_flight; /* submitted to the store, not done */
+    bool is_stopping;   /* the last one done lets go of the store */
+};
+
+struct blk_range {
+    uint64_t offset;
+    uint64_t length;
+    bool may_unmap;
+};
+
+/* One request, in the bytes that the library keeps beside struct gw_request. */
+struct blk_request {
+    struct gw_request *req;
+    struct blk_queue *queue;
+    uint8_t *status;   /* in guest memory; only ever written */
+    uint32_t in_total; /* bytes of writable buffers, the status included */
+    uint8_t result;    /* VIRTIO_BLK_S_* */
+    uint16_t n_ranges; /* of discard and write zeroes */
+    uint16_t next_range;
+    struct store_io io;
+    struct blk_range ranges[BLK_SEGMENTS_MAX];
+};
+
+/*
+ * Read and check a popped request. Returns: true: b->io is to be submitted; false: it is over
+ * already, b->result tells how.
+ */
+bool blk_request_parse(struct blk_request *b, struct gw_request *req,
+                       const struct blk_limits *limits);
+
+/* Take a popped request through to its completion, now or later. */
+void blk_request_run(struct blk_request *b, struct gw_request *req, struct blk_queue *queue,
+                     const struct blk_limits *limits);
+
+/* The queue stops: the store is let go of when nothing is in flight any more. */
+void blk_queue_stop(struct blk_queue *queue);
+
+struct blk_options {
+    unsigned num_queues;
+    unsigned queue_size;
+    const char *serial; /* NULL: none */
+};
+
+struct blk {
+    struct store *store;
+    unsigned num_queues;
+    unsigned queue_size;
+    char serial[VIRTIO_BLK_ID_BYTES];
+    _Atomic bool is_write_through;
+    /* Control thread only: what that follows from. */
+    bool has_flush;     /* the driver accepted FLUSH */
+    bool is_write_back; /* the writeback byte of config space */
+    struct blk_queue queues[GW_QUEUES_MAX];
+};
+
+extern const struct gw_device_ops blk_ops;
+
+void blk_init(struct blk *blk, struct store *store, const struct blk_options *o);
+
+/* SIGHUP: look at the size again and tell the driver. */
+void blk_reload(void *dev, struct gw_daemon *d);

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The virtio-blk device as libgodwit runs it: features, config space, its queues starting and
+ * stopping, and the size that may change under it.
+ */
+#include "blk.h"
+
+#include "backend.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#define BLK_BATCH 64 /* requests taken at once, before other queues have their turn */
+
+/*
+ * What a driver may put into one request. Rings may be made smaller than --queue-size by the
+ * front-end, after the driver's config space was filled; 128 is QEMU's default and what its own
+ * virtio-blk adjusts to, two descriptors of it are the header and the status.
+ */
+#define BLK_SEG_MAX  126U
+#define BLK_SIZE_MAX (1U << 20)
+
+#define BIT(n) (UINT64_C(1) << (n))
+
+static uint64_t blk_features(void *dev)
+{
+    const struct blk *blk = dev;
+    uint64_t features = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) |
+                        BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_TOPOLOGY) |
+                        BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
+                        BIT(VIRTIO_BLK_F_MQ);
+
+    if (blk->store->is_read_only)
+        features |= BIT(VIRTIO_BLK_F_RO);
+    else
+        features |= BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+    return features;
+}
+
+/* A driver that cannot flush must not be left with a volatile cache. */
+static void update_write_through(struct blk *blk)
+{
+    atomic_store_explicit(&blk->is_write_through, !blk->has_flush || !blk->is_write_back,
+                          memory_order_relaxed);
+}
+
+static void blk_features_acked(void *dev, uint64_t features)
+{
+    struct blk *blk = dev;
+
+    blk->has_flush = (features & BIT(VIRTIO_BLK_F_FLUSH)) != 0;
+    update_write_through(blk);
+}
+
+static void fill_topology(const struct store *store, struct virtio_blk_config *cfg)
+{
+    const struct store_topology *t = &store->topology;
+    uint32_t block = store->block_size;
+    uint32_t min = t->io_min / block;
+
+    while (cfg->physical_block_exp < 16 &&
+           (uint64_t)block << (cfg->physical_block_exp + 1) <= t->physical_block)
+        cfg->physical_block_exp++;
+    cfg->alignment_offset = (uint8_t)(t->alignment_offset / block);
+    cfg->min_io_size = htole16(min > UINT16_MAX ? 0 : (uint16_t)min);
+    cfg->opt_io_size = htole32(t->io_opt / block);
+}
+
+static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
+{
+    const struct store *store = blk->store;
+    uint32_t align = store->block_size / BLK_SECTOR;
+    uint32_t seg_max = blk->queue_size > 2 ? blk->queue_size - 2 : 1;
+
+    memset(cfg, 0, sizeof(*cfg));
+    cfg->capacity = htole64(atomic_load(&store->size) / BLK_SECTOR);
+    cfg->size_max = htole32(BLK_SIZE_MAX);
+    cfg->seg_max = htole32(seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX);
+    cfg->blk_size = htole32(store->block_size);
+    fill_topology(store, cfg);
+    cfg->wce = blk->is_write_back;
+    cfg->num_queues = htole16((uint16_t)blk->num_queues);
+    if (store->is_read_only)
+        return;
+    cfg->max_discard_sectors = htole32(BLK_RANGE_SECTORS_MAX);
+    cfg->max_discard_seg = htole32(BLK_SEGMENTS_MAX);
+    cfg->discard_sector_alignment = htole32(align);
+    cfg->max_write_zeroes_sectors = htole32(BLK_RANGE_SECTORS_MAX);
+    cfg->max_write_zeroes_seg = htole32(BLK_SEGMENTS_MAX);
+    cfg->write_zeroes_may_unmap = 1;
+}
+
+/* Front-ends may know a longer struct than this one; what is behind it reads as zero. */
+static int blk_get_config(void *dev, uint32_t off, void *buf, uint32_t len)
+{
+    struct virtio_blk_config cfg;
+    uint32_t there = off < sizeof(cfg) ? (uint32_t)sizeof(cfg) - off : 0;
+
+    if (off > GW_CONFIG_SIZE_MAX || len > GW_CONFIG_SIZE_MAX - off)
+        return -EINVAL;
+    fill_config(dev, &cfg);
+    memset(buf, 0, len);
+    memcpy(buf, (const uint8_t *)&cfg + (there != 0 ? off : 0), len < there ? len : there);
+    return 0;
+}
+
+/*
+ * Only the writeback byte can be written. A front-end that restores a device may write all of the
+ * config space back; what it cannot change is ignored then.
+ */
+static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    struct blk *blk = dev;
+    uint8_t value;
+
+    if (off > wce || len <= wce - off)
+        return migration ? 0 : -EINVAL;
+    if (!migration && (off != wce || len != 1))
+        return -EINVAL;
+    memcpy(&value, (const uint8_t *)buf + (wce - off), 1);
+    if (value > 1)
+        return -EINVAL;
+    blk->is_write_back = value == 1;
+    update_write_through(blk);
+    return 0;
+}
+
+static int blk_queue_start(void *dev, struct gw_queue *q)
+{
+    struct blk *blk = dev;
+    struct blk_queue *queue = &blk->queues[gw_queue_index(q)];
+
+    queue->store = blk->store;
+    return blk->store->ops->start(blk->store);
+}
+
+static int blk_queue_ready(void *dev, struct gw_queue *q)
+{
+    struct blk *blk = dev;
+    struct blk_queue *queue = &blk->queues[gw_queue_index(q)];
+    struct gw_request *reqs[BLK_BATCH];
+    struct blk_limits limits = {
+        .size = atomic_load_explicit(&blk->store->size, memory_order_relaxed),
+        .block_size = blk->store->block_size,
+        .is_read_only = blk->store->is_read_only,
+        .is_write_through = atomic_load_explicit(&blk->is_write_through, memory_order_relaxed),
+        .serial = blk->serial,
+    };
+    int n = gw_queue_pop(q, reqs, BLK_BATCH);
+
+    for (int i = 0; i < n; i++)
+        blk_request_run(gw_request_private(reqs[i]), reqs[i], queue, &limits);
+    return 0;
+}
+
+static void blk_device_queue_stop(void *dev, struct gw_queue *q)
+{
+    struct blk *blk = dev;
+
+    blk_queue_stop(&blk->queues[gw_queue_index(q)]);
+}
+
+static void blk_reset(void *dev)
+{
+    struct blk *blk = dev;
+
+    blk->has_flush = false;
+    blk->is_write_back = true;
+    update_write_through(blk);
+}
+
+const struct gw_device_ops blk_ops = {
+    .size = sizeof(struct gw_device_ops),
+    .features = blk_features,
+    .features_acked = blk_features_acked,
+    .get_config = blk_get_config,
+    .set_config = blk_set_config,
+    .queue_start = blk_queue_start,
+    .queue_ready = blk_queue_ready,
+    .queue_stop = blk_device_queue_stop,
+    .reset = blk_reset,
+};
+
+void blk_init(struct blk *blk, struct store *store, const struct blk_options *o)
+{
+    blk->store = store;
+    blk->num_queues = o->num_queues;
+    blk->queue_size = o->queue_size;
+    if (o->serial != NULL)
+        memcpy(blk->serial, o->serial, strnlen(o->serial, sizeof(blk->serial)));
+    blk_reset(blk);
+}
+
+void blk_reload(void *dev, struct gw_daemon *d)
+{
+    struct blk *blk = dev;
+    uint64_t before = atomic_load(&blk->store->size), after;
+
+    if (blk->store->ops->resize(blk->store) < 0)
+        return;
+    after = atomic_load(&blk->store->size);
+    if (after == before)
+        return;
+    backend_say(GW_DIAG_INFO, "the disk has %llu bytes now, it had %llu", (unsigned long long)after,
+                (unsigned long long)before);
+    gw_daemon_config_changed(d);
+}

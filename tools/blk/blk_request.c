@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One virtio-blk request from its pop to its completion: parse, check, submit to the store,
+ * answer.
+ *
+ * The header and the segments of discard and write zeroes are copied out of guest memory once, and
+ * every check is made on that copy. Data is never looked at. A request always gets an answer: one
+ * without room for a status byte is completed all the same, or it would hold its ring entry for
+ * ever.
+ */
+#include "blk.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+/* Whether sectors lie on the disk, in whole logical blocks; nothing here can overflow. */
+static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t length,
+                        uint64_t *ret_offset)
+{
+    uint64_t offset;
+
+    if (sector > UINT64_MAX / BLK_SECTOR)
+        return false;
+    offset = sector * BLK_SECTOR;
+    if (((offset | length) & (l->block_size - 1)) != 0) /* a power of two */
+        return false;
+    if (offset > l->size || length > l->size - offset)
+        return false;
+    *ret_offset = offset;
+    return true;
+}
+
+static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, uint64_t sector)
+{
+    struct gw_request *req = b->req;
+    bool is_read = b->io.kind == STORE_READ;
+
+    b->io.iov = is_read ? req->in : req->out;
+    b->io.n_iov = is_read ? req->n_in : req->n_out;
+    b->io.length = is_read ? req->in_len : req->out_len;
+    b->io.is_durable = l->is_write_through;
+    b->result = VIRTIO_BLK_S_IOERR;
+    if (!is_read && l->is_read_only)
+        return false;
+    if (!find_extent(l, sector, b->io.length, &b->io.offset))
+        return false;
+    b->result = VIRTIO_BLK_S_OK;
+    return b->io.length > 0;
+}
+
+/* One segment of a discard or write-zeroes request. Returns the status it deserves. */
+static uint8_t parse_range(struct blk_range *range, const struct blk_limits *l,
+                           enum store_kind kind, const struct virtio_blk_discard_write_zeroes *seg)
+{
+    uint32_t n_sectors = le32toh(seg->num_sectors);
+    uint32_t flags = le32toh(seg->flags);
+    uint32_t known = kind == STORE_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+
+    if ((flags & ~known) != 0)
+        return VIRTIO_BLK_S_UNSUPP;
+    if (n_sectors > BLK_RANGE_SECTORS_MAX)
+        return VIRTIO_BLK_S_IOERR;
+    range->length = (uint64_t)n_sectors * BLK_SECTOR;
+    range->may_unmap = flags != 0;
+    if (!find_extent(l, le64toh(seg->sector), range->length, &range->offset))
+        return VIRTIO_BLK_S_IOERR;
+    return VIRTIO_BLK_S_OK;
+}
+
+static void load_range(struct blk_request *b)
+{
+    const struct blk_range *range = &b->ranges[b->next_range++];
+
+    b->io.offset = range->offset;
+    b->io.length = range->length;
+    b->io.may_unmap = range->may_unmap;
+}
+
+/* All segments are checked before the first is acted on. */
+static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
+{
+    struct virtio_blk_discard_write_zeroes seg;
+    struct gw_request *req = b->req;
+
+    b->io.is_durable = l->is_write_through;
+    b->result = VIRTIO_BLK_S_IOERR;
+    if (l->is_read_only || req->out_len == 0 || req->out_len % sizeof(seg) != 0 ||
+        req->out_len / sizeof(seg) > BLK_SEGMENTS_MAX)
+        return false;
+    b->result = VIRTIO_BLK_S_OK;
+    while (req->out_len > 0) {
+        struct blk_range *range = &b->ranges[b->n_ranges];
+
+        if (gw_request_read(req, &seg, sizeof(seg)) != sizeof(seg))
+            b->result = VIRTIO_BLK_S_IOERR;
+        else
+            b->result = parse_range(range, l, b->io.kind, &seg);
+        if (b->result != VIRTIO_BLK_S_OK)
+            return false;
+        if (range->length > 0)
+            b->n_ranges++;
+    }
+    if (b->n_ranges == 0)
+        return false;
+    load_range(b);
+    return true;
+}
+
+static bool parse_type(struct blk_request *b, const struct blk_limits *l,
+                       const struct virtio_blk_outhdr *header)
+{
+    switch (le32toh(header->type)) {
+    case VIRTIO_BLK_T_IN:
+        b->io.kind = STORE_READ;
+        return parse_transfer(b, l, le64toh(header->sector));
+    case VIRTIO_BLK_T_OUT:
+        b->io.kind = STORE_WRITE;
+        return parse_transfer(b, l, le64toh(header->sector));
+    case VIRTIO_BLK_T_FLUSH:
+        b->io.kind = STORE_FLUSH;
+        return true;
+    case VIRTIO_BLK_T_GET_ID:
+        gw_request_write(b->req, l->serial, VIRTIO_BLK_ID_BYTES);
+        return false;
+    case VIRTIO_BLK_T_DISCARD:
+        b->io.kind = STORE_DISCARD;
+        return parse_ranges(b, l);
+    case VIRTIO_BLK_T_WRITE_ZEROES:
+        b->io.kind = STORE_WRITE_ZEROES;
+        return parse_ranges(b, l);
+    default:
+        b->result = VIRTIO_BLK_S_UNSUPP;
+        return false;
+    }
+}
+
+bool blk_request_parse(struct blk_request *b, struct gw_request *req,
+                       const struct blk_limits *limits)
+{
+    struct virtio_blk_outhdr header;
+
+    b->req = req;
+    b->n_ranges = 0;
+    b->next_range = 0;
+    b->in_total = req->in_len < UINT32_MAX ? (uint32_t)req->in_len : UINT32_MAX;
+    b->status = gw_request_take_status(req);
+    b->result = VIRTIO_BLK_S_IOERR;
+    if (b->status == NULL || gw_request_read(req, &header, sizeof(header)) != sizeof(header))
+        return false;
+    b->result = VIRTIO_BLK_S_OK;
+    return parse_type(b, limits, &header);
+}
+
+/*
+ * The length told covers the status byte, which is last: with less, what is behind the length
+ * would count as not written. So does QEMU, also for reads that failed.
+ */
+static void complete(struct blk_request *b)
+{
+    if (b->status != NULL)
+        *b->status = b->result;
+    gw_request_complete(b->req, b->status != NULL ? b->in_total : 0);
+}
+
+static void let_go(struct blk_queue *queue)
+{
+    queue->is_stopping = false;
+    queue->store->ops->stop(queue->store);
+}
+
+/*
+ * Submit until something is under way or all is done: discard and write zeroes go through their
+ * ranges one by one. Returns: -EINPROGRESS; 0 or a negative errno when the request is over.
+ */
+static int submit(struct blk_request *b)
+{
+    struct store *store = b->queue->store;
+    int r = store->ops->submit(store, &b->io);
+
+    while (r == 0 && b->next_range < b->n_ranges) {
+        load_range(b);
+        r = store->ops->submit(store, &b->io);
+    }
+    return r;
+}
+
+static uint8_t status_of(int r)
+{
+    if (r == 0)
+        return VIRTIO_BLK_S_OK;
+    return r == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+static void store_done(struct store_io *io, int r)
+{
+    struct blk_request *b =
+        (struct blk_request *)(void *)((char *)io - offsetof(struct blk_request, io));
+    struct blk_queue *queue = b->queue;
+
+    if (r == 0 && b->next_range < b->n_ranges) {
+        load_range(b);
+        r = submit(b);
+        if (r == -EINPROGRESS)
+            return;
+    }
+    b->result = status_of(r);
+    /* Let go first: once the last request is answered, the other side may take over. */
+    if (--queue->in_flight == 0 && queue->is_stopping)
+        let_go(queue);
+    complete(b);
+}
+
+void blk_request_run(struct blk_request *b, struct gw_request *req, struct blk_queue *queue,
+                     const struct blk_limits *limits)
+{
+    int r;
+
+    b->queue = queue;
+    if (blk_request_parse(b, req, limits)) {
+        b->io.done = store_done;
+        b->io.worker = gw_queue_worker(req->queue);
+        r = submit(b);
+        if (r == -EINPROGRESS) {
+            queue->in_flight++;
+            return;
+        }
+        b->result = status_of(r);
+    }
+    complete(b);
+}
+
+void blk_queue_stop(struct blk_queue *queue)
+{
+    if (queue->in_flight > 0)
+        queue->is_stopping = true;
+    else
+        let_go(queue);
+}

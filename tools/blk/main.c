@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* godwit-blk: the command line of the virtio-blk back-end, and the order in which it begins. */
+#include "blk.h"
+
+#include "backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct backend_options backend;
+    struct store_file_options file;
+    uint64_t ram;
+    const char *serial;
+};
+
+enum {
+    OPTION_BLK_FILE = 'b',
+    OPTION_READ_ONLY = 'r',
+    OPTION_RAM = 0x2000,
+    OPTION_SERIAL,
+    OPTION_BLOCK_SIZE,
+    OPTION_DIRECT,
+    OPTION_LOCKING,
+};
+
+#define BLOCK_SIZE_MAX 4096U /* what every guest takes: no more than a page */
+
+static const char *const features[] = {"read-only", "blk-file", NULL};
+
+static const struct backend program = {
+    .name = "godwit-blk",
+    .type = "block",
+    .features = features,
+    .reload = blk_reload,
+};
+
+static const char *const mode_words[] = {
+    [STORE_AUTO] = "auto", [STORE_ON] = "on", [STORE_OFF] = "off", [STORE_OFF + 1] = NULL};
+
+static const struct argp_option argp_options[] = {
+    {NULL, 0, NULL, 0, "Disk:", 1},
+    {"blk-file", OPTION_BLK_FILE, "FILE", 0, "a regular file or block device", 0},
+    {"ram", OPTION_RAM, "SIZE", 0,
+     "memory instead, all zero and gone with the process; K, M, G or T may follow", 0},
+    {"read-only", OPTION_READ_ONLY, NULL, 0, "the guest may not write", 0},
+    {"serial", OPTION_SERIAL, "TEXT", 0, "serial number, up to 20 bytes", 0},
+    {"logical-block-size", OPTION_BLOCK_SIZE, "BYTES", 0,
+     "smallest unit of the guest: 512 (default), 1024, 2048 or 4096", 0},
+    {"direct", OPTION_DIRECT, "MODE", 0, "O_DIRECT: auto (default: where it can be), on or off", 0},
+    {"locking", OPTION_LOCKING, "MODE", 0,
+     "lock FILE while its queues run: auto (default: where it can be), on or off", 0},
+    {0},
+};
+
+static void check_options(struct argp_state *state, struct options *o)
+{
+    if ((o->file.path == NULL) == (o->ram == 0))
+        argp_error(state, "give one disk: --blk-file=FILE or --ram=SIZE");
+    if (o->ram % o->file.block_size != 0)
+        argp_error(state, "--ram=%llu is not a multiple of the block size %u",
+                   (unsigned long long)o->ram, o->file.block_size);
+}
+
+static uint32_t parse_block_size(struct argp_state *state, const char *arg)
+{
+    unsigned size = backend_parse_number(state, "logical-block-size", arg, 512, BLOCK_SIZE_MAX);
+
+    if ((size & (size - 1)) != 0)
+        argp_error(state, "--logical-block-size=%u is not a power of two", size);
+    return size;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->backend;
+        break;
+    case OPTION_BLK_FILE:
+        o->file.path = arg;
+        break;
+    case OPTION_RAM:
+        o->ram = backend_parse_size(state, "ram", arg);
+        if (o->ram == 0)
+            argp_error(state, "--ram=%s: a disk needs a size", arg);
+        break;
+    case OPTION_READ_ONLY:
+        o->file.is_read_only = true;
+        break;
+    case OPTION_SERIAL:
+        o->serial = arg;
+        if (strlen(arg) > VIRTIO_BLK_ID_BYTES)
+            argp_error(state, "--serial=%s is longer than %d bytes", arg, VIRTIO_BLK_ID_BYTES);
+        break;
+    case OPTION_BLOCK_SIZE:
+        o->file.block_size = parse_block_size(state, arg);
+        break;
+    case OPTION_DIRECT:
+        o->file.direct = (enum store_mode)backend_parse_word(state, "direct", arg, mode_words);
+        break;
+    case OPTION_LOCKING:
+        o->file.locking = (enum store_mode)backend_parse_word(state, "locking", arg, mode_words);
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "%s: arguments are not taken; for a disk, --blk-file=%s", arg, arg);
+        break;
+    case ARGP_KEY_END:
+        check_options(state, o);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_child children[] = {{&backend_argp, 0, NULL, 0}, {0}};
+
+static const struct argp argp = {
+    .options = argp_options,
+    .parser = parse_option,
+    .doc = "A virtio-blk disk as a vhost-user back-end.\v"
+           "SIGTERM ends it, SIGHUP looks at the size of FILE again, SIGUSR1 prints counters. "
+           "See godwit-blk(1).",
+    .children = children,
+};
+
+const char *argp_program_version = "godwit-blk " GW_VERSION_STRING;
+
+static int open_store(struct store **ret, const struct options *o)
+{
+    if (o->ram != 0)
+        return store_ram_new(ret, o->ram, o->file.block_size, o->file.is_read_only);
+    return store_file_new(ret, &o->file);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.file = {.block_size = BLK_SECTOR}};
+    struct store *store;
+    static struct blk blk;
+    int status;
+
+    if (backend_capabilities(&program, argc, argv))
+        return EXIT_SUCCESS;
+    backend_options_init(&o.backend);
+    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    backend_say_init(program.name, o.backend.verbose);
+
+    if (open_store(&store, &o) < 0)
+        return EXIT_FAILURE;
+    blk_init(&blk, store,
+             &(struct blk_options){
+                 .num_queues = o.backend.num_queues,
+                 .queue_size = o.backend.queue_size,
+                 .serial = o.serial,
+             });
+    status = backend_run(&program, &o.backend, &blk_ops, &blk, sizeof(struct blk_request));
+    store->ops->free(store);
+    return status;
+}

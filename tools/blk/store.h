@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Where the blocks are: a file (store_file.c, store_file_io.c) or memory (store_ram.c). A store
+ * knows bytes and offsets, nothing of virtio; who submits has checked the extent against its size.
+ */
+#pragma once
+
+#include <godwit.h>
+#include <stdatomic.h>
+
+struct store;
+
+enum store_kind {
+    STORE_READ,
+    STORE_WRITE,
+    STORE_FLUSH,
+    STORE_DISCARD,
+    STORE_WRITE_ZEROES,
+};
+
+/*
+ * One operation. It stays the caller's and must stay put until it is done; `iov` and what it
+ * points to is used up on the way.
+ */
+struct store_io {
+    void (*done)(struct store_io *io, int res); /* 0 or a negative errno, on `worker` */
+    struct gw_worker *worker;
+    struct iovec *iov; /* STORE_READ and STORE_WRITE */
+    uint32_t n_iov;
+    enum store_kind kind;
+    bool is_durable; /* a change is on stable storage when it is done */
+    bool may_unmap;  /* STORE_WRITE_ZEROES: holes are welcome */
+    uint64_t offset;
+    uint64_t length;
+    /* below: the store's */
+    struct store *store;
+    struct gw_io gw;
+    uint8_t *bounce;      /* aligned copy for what O_DIRECT does not take as it is; or NULL */
+    struct iovec own_iov; /* of the bounce buffer, or of zeroes */
+};
+
+struct store_ops {
+    /*
+     * Do or start an operation. Returns: -EINPROGRESS: `done` will tell, later; 0 or a negative
+     * errno: it is over, and `done` is not called.
+     */
+    int (*submit)(struct store *s, struct store_io *io);
+
+    /*
+     * The first and the last user of the contents: a queue starts, or has stopped and nothing of
+     * it is in flight. Between them, and only then, the contents are claimed, so that two
+     * processes that hand over to each other may both have the store open. After stop all that was
+     * written can be seen by others. Context: any worker.
+     */
+    int (*start)(struct store *s);
+    void (*stop)(struct store *s);
+
+    /* Look at the size again. */
+    int (*resize)(struct store *s);
+    void (*free)(struct store *s);
+};
+
+/* What the driver is told of the shape of the medium; all in bytes, 0 where nothing is known. */
+struct store_topology {
+    uint32_t physical_block;
+    uint32_t alignment_offset;
+    uint32_t io_min;
+    uint32_t io_opt;
+};
+
+struct store {
+    const struct store_ops *ops;
+    _Atomic uint64_t size; /* in bytes, a multiple of block_size */
+    uint32_t block_size;   /* the logical block: every offset and length is a multiple of it */
+    bool is_read_only;
+    struct store_topology topology;
+};
+
+enum store_mode {
+    STORE_AUTO,
+    STORE_ON,
+    STORE_OFF
+};
+
+struct store_file_options {
+    const char *path;
+    uint32_t block_size;
+    bool is_read_only;
+    enum store_mode direct;
+    enum store_mode locking;
+};
+
+/* Open one; what is wrong has been said. Free it with ops->free. Returns: 0 or a negative errno. */
+int store_file_new(struct store **ret, const struct store_file_options *o);
+int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only);

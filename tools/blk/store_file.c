@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The file store from opening to closing: a regular file or block device, its size and shape,
+ * whether O_DIRECT can be used for all of it, and who may use it when. The reasons for refusing a
+ * file are told here with what to do about them. The I/O itself is in store_file_io.c.
+ */
+#include "store_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PROBE_MAX 4096U
+
+static struct store_file *file_of(struct store *s)
+{
+    return (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+}
+
+static void file_free(struct store *s)
+{
+    struct store_file *f = file_of(s);
+
+    if (f->fd >= 0)
+        close(f->fd);
+    pthread_mutex_destroy(&f->users_lock);
+    free(f->path);
+    free(f);
+}
+
+/* Opening a FIFO would wait and opening a device node may act, so it is looked at first. */
+static int check_type(struct store_file *f)
+{
+    struct stat st;
+
+    if (stat(f->path, &st) < 0) {
+        int r = -errno;
+        backend_say(GW_DIAG_ERROR, "--blk-file=%s: %s%s", f->path, strerror(-r),
+                    r == -ENOENT ? "; make it first, for example with truncate -s 10G" : "");
+        return r;
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        backend_say(GW_DIAG_ERROR, "--blk-file=%s: neither a regular file nor a block device",
+                    f->path);
+        return -ENOTBLK;
+    }
+    f->is_block_device = S_ISBLK(st.st_mode);
+    return 0;
+}
+
+static int open_fd(struct store_file *f, int extra_flags)
+{
+    int flags = (f->base.is_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | extra_flags;
+    int fd = open(f->path, flags);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static void say_open_failed(const struct store_file *f, int r)
+{
+    const char *remedy = "";
+
+    if (!f->base.is_read_only && (r == -EACCES || r == -EROFS || r == -EPERM))
+        remedy = "; if it need not be written, use --read-only";
+    backend_say(GW_DIAG_ERROR, "--blk-file=%s: cannot open it %s: %s%s", f->path,
+                f->base.is_read_only ? "for reading" : "for reading and writing", strerror(-r),
+                remedy);
+}
+
+/* Whether a read of `len` bytes into memory aligned like that works on an O_DIRECT descriptor. */
+static bool can_read(int fd, uint32_t len)
+{
+    uint8_t *buf = aligned_alloc(PROBE_MAX, 2 * (size_t)PROBE_MAX);
+    ssize_t n = buf == NULL ? -1 : pread(fd, buf + len, len, len); /* aligned to no more than len */
+
+    free(buf);
+    return n >= 0;
+}
+
+/*
+ * What O_DIRECT wants of offsets and memory, in bytes: from statx(2) where the file system tells,
+ * else from the device or by trial. Returns: 0; -EOPNOTSUPP where O_DIRECT cannot be used.
+ */
+static int find_alignment(const struct store_file *f, int fd, uint32_t *ret_offset,
+                          uint32_t *ret_memory)
+{
+    struct statx stx;
+    int sector_size;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+        (stx.stx_mask & STATX_DIOALIGN) != 0) {
+        if (stx.stx_dio_offset_align == 0 || stx.stx_dio_mem_align == 0)
+            return -EOPNOTSUPP;
+        *ret_offset = stx.stx_dio_offset_align;
+        *ret_memory = stx.stx_dio_mem_align;
+        return 0;
+    }
+    if (f->is_block_device && ioctl(fd, BLKSSZGET, &sector_size) == 0 && sector_size > 0) {
+        *ret_offset = *ret_memory = (uint32_t)sector_size;
+        return 0;
+    }
+    for (uint32_t align = 512; align <= PROBE_MAX; align *= 2) {
+        if (can_read(fd, align)) {
+            *ret_offset = *ret_memory = align;
+            return 0;
+        }
+    }
+    return -EOPNOTSUPP;
+}
+
+/* Open with O_DIRECT. Returns: a descriptor; a negative errno, told only where `must` is set. */
+static int open_direct(struct store_file *f, bool must)
+{
+    uint32_t offset_align = 0, memory_align = 0;
+    int fd = open_fd(f, O_DIRECT);
+    int r = fd < 0 ? fd : find_alignment(f, fd, &offset_align, &memory_align);
+
+    if (r >= 0 && offset_align <= f->base.block_size) {
+        f->memory_align = memory_align;
+        return fd;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (r >= 0) {
+        backend_say(must ? GW_DIAG_ERROR : GW_DIAG_INFO,
+                    "--blk-file=%s: O_DIRECT needs blocks of %u bytes here, the guest is told %u; "
+                    "give --logical-block-size=%u to use it",
+                    f->path, offset_align, f->base.block_size, offset_align);
+        return -EINVAL;
+    }
+    if (must && (r == -EINVAL || r == -EOPNOTSUPP))
+        backend_say(GW_DIAG_ERROR,
+                    "--blk-file=%s: O_DIRECT is not supported there; use "
+                    "--direct=auto",
+                    f->path);
+    else if (must)
+        say_open_failed(f, r);
+    return r;
+}
+
+static int open_file(struct store_file *f, enum store_mode direct)
+{
+    if (direct != STORE_OFF) {
+        f->fd = open_direct(f, direct == STORE_ON);
+        if (f->fd >= 0 || direct == STORE_ON)
+            return f->fd < 0 ? f->fd : 0;
+    }
+    f->fd = open_fd(f, 0);
+    if (f->fd < 0)
+        say_open_failed(f, f->fd);
+    return f->fd < 0 ? f->fd : 0;
+}
+
+static int file_resize(struct store *s)
+{
+    struct store_file *f = file_of(s);
+    off_t size = lseek(f->fd, 0, SEEK_END); /* for both kinds; nobody uses the position */
+    uint64_t rest;
+
+    if (size < 0) {
+        int r = -errno;
+        backend_say(GW_DIAG_ERROR, "%s: cannot tell its size: %s", f->path, strerror(-r));
+        return r;
+    }
+    rest = (uint64_t)size % s->block_size;
+    if (rest != 0)
+        backend_say(GW_DIAG_WARNING,
+                    "%s: the last %llu bytes are less than a block of %u and "
+                    "cannot be used",
+                    f->path, (unsigned long long)rest, s->block_size);
+    else if (size == 0)
+        backend_say(GW_DIAG_WARNING, "%s: is empty", f->path);
+    atomic_store(&s->size, (uint64_t)size - rest);
+    return 0;
+}
+
+static void find_topology(struct store_file *f)
+{
+    struct store_topology *t = &f->base.topology;
+    struct stat st;
+    unsigned value;
+    int alignment;
+
+    if (!f->is_block_device) {
+        if (fstat(f->fd, &st) == 0 && st.st_blksize >= 512 && st.st_blksize <= 65536)
+            t->physical_block = t->io_min = (uint32_t)st.st_blksize;
+        return;
+    }
+    if (ioctl(f->fd, BLKPBSZGET, &value) == 0)
+        t->physical_block = value;
+    if (ioctl(f->fd, BLKIOMIN, &value) == 0)
+        t->io_min = value;
+    if (ioctl(f->fd, BLKIOOPT, &value) == 0)
+        t->io_opt = value;
+    if (ioctl(f->fd, BLKALIGNOFF, &alignment) == 0 && alignment > 0)
+        t->alignment_offset = (uint32_t)alignment;
+}
+
+static int take_lock(struct store_file *f)
+{
+    int r = f->locking == STORE_OFF ? 0 : store_lock_take(f->fd, f->base.is_read_only);
+
+    if (r == 0)
+        return 0;
+    if (r == -EAGAIN) {
+        backend_say(GW_DIAG_ERROR,
+                    "%s: another process uses it; end that, or give "
+                    "--locking=off if both may",
+                    f->path);
+        return -EBUSY;
+    }
+    if (f->locking == STORE_AUTO)
+        return 0;
+    backend_say(GW_DIAG_ERROR, "%s: cannot lock it: %s; use --locking=auto", f->path, strerror(-r));
+    return r;
+}
+
+static int file_start(struct store *s)
+{
+    struct store_file *f = file_of(s);
+    int r = 0;
+
+    pthread_mutex_lock(&f->users_lock);
+    if (f->n_users == 0)
+        r = take_lock(f);
+    if (r == 0)
+        f->n_users++;
+    pthread_mutex_unlock(&f->users_lock);
+    return r;
+}
+
+/*
+ * What the guest wrote and did not flush must not stay behind in this host's page cache when the
+ * guest goes on elsewhere, on another host perhaps. QEMU flushes its disks there, too.
+ */
+static void file_stop(struct store *s)
+{
+    struct store_file *f = file_of(s);
+
+    pthread_mutex_lock(&f->users_lock);
+    if (--f->n_users == 0) {
+        if (atomic_exchange(&f->is_dirty, false) && fdatasync(f->fd) < 0)
+            backend_say(GW_DIAG_ERROR, "%s: flush at the stop of the device: %s", f->path,
+                        strerror(errno));
+        if (f->locking != STORE_OFF)
+            store_lock_drop(f->fd);
+    }
+    pthread_mutex_unlock(&f->users_lock);
+}
+
+static const struct store_ops file_ops = {
+    .submit = store_file_submit,
+    .start = file_start,
+    .stop = file_stop,
+    .resize = file_resize,
+    .free = file_free,
+};
+
+int store_file_new(struct store **ret, const struct store_file_options *o)
+{
+    struct store_file *f = calloc(1, sizeof(*f));
+    int r;
+
+    if (f == NULL)
+        return -ENOMEM;
+    f->base.ops = &file_ops;
+    f->base.block_size = o->block_size;
+    f->base.is_read_only = o->is_read_only;
+    f->locking = o->locking;
+    f->fd = -1;
+    pthread_mutex_init(&f->users_lock, NULL);
+    f->path = strdup(o->path);
+    r = f->path == NULL ? -ENOMEM : check_type(f);
+    if (r == 0)
+        r = open_file(f, o->direct);
+    if (r == 0)
+        r = file_resize(&f->base);
+    if (r < 0) {
+        file_free(&f->base);
+        return r;
+    }
+    find_topology(f);
+    backend_say(GW_DIAG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,
+                f->memory_align != 0 ? "O_DIRECT" : "through the page cache");
+    *ret = &f->base;
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Between the parts of the file store: opening (store_file.c), I/O (store_file_io.c), the lock. */
+#pragma once
+
+#include "store.h"
+
+#include "backend.h"
+
+#include <pthread.h>
+
+struct store_file {
+    struct store base;
+    char *path;
+    int fd;
+    bool is_block_device;
+    uint32_t memory_align; /* of iovec bases under O_DIRECT; 0: the page cache, anything goes */
+    enum store_mode locking;
+    pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */
+    unsigned n_users;
+    _Atomic bool is_dirty;     /* something was written since the last flush began */
+    _Atomic bool has_no_punch; /* fallocate was tried and is not supported */
+    _Atomic bool has_no_zero;
+    struct backend_limit limit;
+};
+
+/* store_file_io.c */
+int store_file_submit(struct store *s, struct store_io *io);
+
+/*
+ * store_lock.c: the lock of QEMU's file driver. Returns: 0; -EAGAIN when another process has it;
+ * what fcntl(2) says where the file system has no locks.
+ */
+int store_lock_take(int fd, bool is_read_only);
+void store_lock_drop(int fd);

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The file store at work: one operation becomes one or several gw_io of its worker, one after the
+ * other, straight from and to guest memory.
+ *
+ * A file is read and written through one descriptor only, either O_DIRECT or not. Two of them,
+ * each for the requests that suit it, would lose data: the page cache works in pages, so a small
+ * buffered write keeps the rest of its page as it was when it began, and writing that page back
+ * undoes a direct write to its neighbour sector that happened meanwhile. So what O_DIRECT does not
+ * take goes through it all the same: offsets and lengths are multiples of the logical block, which
+ * store_file.c made sure suffices, and memory that is not aligned is copied through a bounce
+ * buffer, a piece at a time.
+ */
+#include "store_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IOV_PER_IO   1024U          /* what gw_io_preadv takes */
+#define BOUNCE_BYTES (128U * 1024U) /* a hostile guest makes one per request it has in flight */
+#define BOUNCE_ALIGN 4096U
+#define ZERO_BYTES   (256U * 1024U)
+
+/* Never written; pages that are never touched cost nothing. */
+static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(BOUNCE_ALIGN)));
+
+static struct store_file *file_of(const struct store_io *io)
+{
+    return (struct store_file *)(void *)((char *)io->store - offsetof(struct store_file, base));
+}
+
+static struct store_io *io_of(struct gw_io *gw)
+{
+    return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+}
+
+static const char *kind_name(enum store_kind kind)
+{
+    static const char *const names[] = {
+        [STORE_READ] = "read",
+        [STORE_WRITE] = "write",
+        [STORE_FLUSH] = "flush",
+        [STORE_DISCARD] = "discard",
+        [STORE_WRITE_ZEROES] = "write zeroes",
+    };
+    return names[kind];
+}
+
+static void finish(struct store_io *io, int res)
+{
+    struct store_file *f = file_of(io);
+
+    free(io->bounce);
+    io->bounce = NULL;
+    if (io->kind != STORE_READ && io->kind != STORE_FLUSH && !io->is_durable &&
+        !atomic_load_explicit(&f->is_dirty, memory_order_relaxed))
+        atomic_store_explicit(&f->is_dirty, true, memory_order_relaxed);
+    if (res < 0)
+        backend_say_limited(&f->limit, GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path,
+                            kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
+    io->done(io, res);
+}
+
+/* Step over `n` bytes of the iovecs; with `bounce`, copy them from or to it on the way. */
+static void advance(struct store_io *io, uint8_t *bounce, size_t n)
+{
+    while (n > 0 && io->n_iov > 0) {
+        size_t part = io->iov->iov_len < n ? io->iov->iov_len : n;
+
+        if (bounce != NULL && part > 0) {
+            if (io->kind == STORE_READ)
+                memcpy(io->iov->iov_base, bounce, part);
+            else
+                memcpy(bounce, io->iov->iov_base, part);
+            bounce += part;
+        }
+        io->iov->iov_base = (char *)io->iov->iov_base + part;
+        io->iov->iov_len -= part;
+        n -= part;
+        if (io->iov->iov_len == 0) {
+            io->iov++;
+            io->n_iov--;
+        }
+    }
+}
+
+static void start_write(struct store_io *io, const struct iovec *iov, unsigned n_iov)
+{
+    gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset,
+                  io->is_durable ? RWF_DSYNC : 0);
+}
+
+/* The next piece of a read or write, from where the last one ended. */
+static void start_transfer(struct store_io *io)
+{
+    const struct iovec *iov = io->iov;
+    unsigned n_iov = io->n_iov < IOV_PER_IO ? io->n_iov : IOV_PER_IO;
+
+    if (io->bounce != NULL) {
+        if (io->own_iov.iov_len == 0) {
+            io->own_iov.iov_base = io->bounce;
+            io->own_iov.iov_len = io->length < BOUNCE_BYTES ? io->length : BOUNCE_BYTES;
+            if (io->kind == STORE_WRITE)
+                advance(io, io->bounce, io->own_iov.iov_len);
+        }
+        iov = &io->own_iov;
+        n_iov = 1;
+    }
+    if (io->kind == STORE_READ)
+        gw_io_preadv(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset);
+    else
+        start_write(io, iov, n_iov);
+}
+
+static void transfer_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+
+    if (res == -EINTR) {
+        start_transfer(io);
+        return;
+    }
+    /* Nothing at all means the end of the file, which is shorter than it was. */
+    if (res <= 0 || (uint64_t)res > io->length) {
+        finish(io, res < 0 ? res : -ENODATA);
+        return;
+    }
+    if (io->bounce == NULL) {
+        advance(io, NULL, (size_t)res);
+    } else if (io->kind == STORE_READ) {
+        advance(io, io->bounce, (size_t)res);
+        io->own_iov.iov_len = 0;
+    } else {
+        io->own_iov.iov_base = (char *)io->own_iov.iov_base + res;
+        io->own_iov.iov_len -= (size_t)res;
+    }
+    io->offset += (uint64_t)res;
+    io->length -= (uint64_t)res;
+    if (io->length > 0)
+        start_transfer(io);
+    else
+        finish(io, 0);
+}
+
+/* Whether O_DIRECT takes the memory as it is. */
+static bool is_aligned(const struct store_file *f, const struct store_io *io)
+{
+    for (uint32_t i = 0; i < io->n_iov; i++) {
+        if ((uintptr_t)io->iov[i].iov_base % f->memory_align != 0 ||
+            io->iov[i].iov_len % f->base.block_size != 0)
+            return false;
+    }
+    return true;
+}
+
+static int submit_transfer(struct store_file *f, struct store_io *io)
+{
+    io->gw.done = transfer_done;
+    io->bounce = NULL;
+    if (f->memory_align != 0 && !is_aligned(f, io)) {
+        io->own_iov = (struct iovec){0};
+        io->bounce = aligned_alloc(BOUNCE_ALIGN, BOUNCE_BYTES);
+        if (io->bounce == NULL)
+            return -ENOMEM;
+    }
+    start_transfer(io);
+    return -EINPROGRESS;
+}
+
+static void sync_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+
+    if (res < 0 && io->kind == STORE_FLUSH) /* not clean after all */
+        atomic_store_explicit(&file_of(io)->is_dirty, true, memory_order_relaxed);
+    finish(io, res);
+}
+
+static void start_sync(struct store_io *io)
+{
+    io->gw.done = sync_done;
+    gw_io_fdatasync(io->worker, &io->gw, file_of(io)->fd);
+}
+
+/* After fallocate: it takes no RWF_DSYNC. */
+static void finish_range(struct store_io *io)
+{
+    if (io->is_durable)
+        start_sync(io);
+    else
+        finish(io, 0);
+}
+
+static void zero_done(struct gw_io *gw, int res);
+
+/* Zeroes the plain way, where fallocate cannot. */
+static void start_zero(struct store_io *io)
+{
+    io->own_iov.iov_base = zeroes;
+    io->own_iov.iov_len = io->length < ZERO_BYTES ? io->length : ZERO_BYTES;
+    io->gw.done = zero_done;
+    start_write(io, &io->own_iov, 1);
+}
+
+static void zero_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+
+    if (res == -EINTR)
+        res = 0;
+    else if (res <= 0 || (uint64_t)res > io->length) {
+        finish(io, res < 0 ? res : -EIO);
+        return;
+    }
+    io->offset += (uint64_t)res;
+    io->length -= (uint64_t)res;
+    if (io->length > 0)
+        start_zero(io);
+    else
+        finish(io, 0);
+}
+
+static bool is_punch(const struct store_io *io)
+{
+    return io->kind == STORE_DISCARD || io->may_unmap;
+}
+
+static void range_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+    struct store_file *f = file_of(io);
+
+    if (res == 0) {
+        finish_range(io);
+        return;
+    }
+    if (res != -EOPNOTSUPP) {
+        finish(io, res);
+        return;
+    }
+    atomic_store_explicit(is_punch(io) ? &f->has_no_punch : &f->has_no_zero, true,
+                          memory_order_relaxed);
+    if (io->kind == STORE_DISCARD)
+        finish(io, 0); /* a discard is advice */
+    else
+        start_zero(io);
+}
+
+static int submit_range(struct store_file *f, struct store_io *io)
+{
+    int mode = is_punch(io) ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    bool is_refused = atomic_load_explicit(is_punch(io) ? &f->has_no_punch : &f->has_no_zero,
+                                           memory_order_relaxed);
+
+    io->bounce = NULL;
+    if (is_refused && io->kind == STORE_DISCARD)
+        return 0;
+    if (is_refused) {
+        start_zero(io);
+        return -EINPROGRESS;
+    }
+    io->gw.done = range_done;
+    gw_io_fallocate(io->worker, &io->gw, f->fd, mode | FALLOC_FL_KEEP_SIZE, (int64_t)io->offset,
+                    (int64_t)io->length);
+    return -EINPROGRESS;
+}
+
+int store_file_submit(struct store *s, struct store_io *io)
+{
+    struct store_file *f;
+
+    io->store = s;
+    f = file_of(io);
+    switch (io->kind) {
+    case STORE_READ:
+    case STORE_WRITE:
+        return submit_transfer(f, io);
+    case STORE_DISCARD:
+    case STORE_WRITE_ZEROES:
+        return submit_range(f, io);
+    case STORE_FLUSH:
+        break;
+    }
+    io->bounce = NULL;
+    if (s->is_read_only)
+        return 0;
+    /* What completes while it runs may or may not be in it: dirty again from here on. */
+    atomic_store_explicit(&f->is_dirty, false, memory_order_relaxed);
+    start_sync(io);
+    return -EINPROGRESS;
+}

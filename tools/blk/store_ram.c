@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The memory store: zero when it begins, gone with the process. Everything is done at once by
+ * plain copies, so that what is measured with it is the rest of the program.
+ */
+#include "store.h"
+
+#include "backend.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct store_ram {
+    struct store base;
+    uint8_t *memory;
+};
+
+static struct store_ram *ram_of(struct store *s)
+{
+    return (struct store_ram *)(void *)((char *)s - offsetof(struct store_ram, base));
+}
+
+static void ram_read(const uint8_t *from, const struct iovec *iov, uint32_t n_iov)
+{
+    for (uint32_t i = 0; i < n_iov; i++) {
+        memcpy(iov[i].iov_base, from, iov[i].iov_len);
+        from += iov[i].iov_len;
+    }
+}
+
+static void ram_write(uint8_t *to, const struct iovec *iov, uint32_t n_iov)
+{
+    for (uint32_t i = 0; i < n_iov; i++) {
+        memcpy(to, iov[i].iov_base, iov[i].iov_len);
+        to += iov[i].iov_len;
+    }
+}
+
+/* Zeroes; whole pages are given back where that is welcome. */
+static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uint64_t head = (page - (uintptr_t)at % page) % page;
+    uint64_t whole = length > head ? (length - head) / page * page : 0;
+
+    if (!may_unmap || whole == 0 || madvise(at + head, whole, MADV_DONTNEED) < 0) {
+        memset(at, 0, length);
+        return;
+    }
+    memset(at, 0, head);
+    memset(at + head + whole, 0, length - head - whole);
+}
+
+static int ram_submit(struct store *s, struct store_io *io)
+{
+    uint8_t *at = ram_of(s)->memory + io->offset;
+
+    switch (io->kind) {
+    case STORE_READ:
+        ram_read(at, io->iov, io->n_iov);
+        break;
+    case STORE_WRITE:
+        ram_write(at, io->iov, io->n_iov);
+        break;
+    case STORE_DISCARD:
+        ram_zero(at, io->length, true);
+        break;
+    case STORE_WRITE_ZEROES:
+        ram_zero(at, io->length, io->may_unmap);
+        break;
+    case STORE_FLUSH:
+        break;
+    }
+    return 0;
+}
+
+static int ram_start(struct store *s)
+{
+    return 0;
+}
+
+static void ram_stop(struct store *s)
+{
+}
+
+static int ram_resize(struct store *s)
+{
+    backend_say(GW_DIAG_WARNING, "a --ram disk keeps its size");
+    return -EOPNOTSUPP;
+}
+
+static void ram_free(struct store *s)
+{
+    munmap(ram_of(s)->memory, s->size);
+    free(ram_of(s));
+}
+
+static const struct store_ops ram_ops = {
+    .submit = ram_submit,
+    .start = ram_start,
+    .stop = ram_stop,
+    .resize = ram_resize,
+    .free = ram_free,
+};
+
+int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only)
+{
+    struct store_ram *ram = calloc(1, sizeof(*ram));
+    int r;
+
+    if (ram == NULL)
+        return -ENOMEM;
+    ram->base.ops = &ram_ops;
+    ram->base.size = size;
+    ram->base.block_size = block_size;
+    ram->base.is_read_only = is_read_only;
+    ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ram->memory == MAP_FAILED) {
+        r = -errno;
+        backend_say(GW_DIAG_ERROR, "--ram: cannot have %llu bytes of memory: %s",
+                    (unsigned long long)size, strerror(-r));
+        free(ram);
+        return r;
+    }
+    madvise(ram->memory, size, MADV_HUGEPAGE); /* advice only: without it, slower */
+    *ret = &ram->base;
+    return 0;
+}

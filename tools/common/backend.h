@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the back-end programs share: the command line of the vhost-user program conventions, finding
+ * the socket, signals, messages and systemd. A program adds its own options and its device.
+ *
+ * The order of a program: backend_capabilities, argp_parse with backend_argp as a child, make the
+ * device, backend_run.
+ */
+#pragma once
+
+#include <argp.h>
+#include <godwit.h>
+#include <stdatomic.h>
+
+/* The program, as the shared parts need to know it. */
+struct backend {
+    const char *name;                               /* "godwit-blk": stands before every message */
+    const char *type;                               /* of the device, in --print-capabilities */
+    const char *const *features;                    /* likewise; ends with NULL */
+    void (*reload)(void *dev, struct gw_daemon *d); /* SIGHUP; NULL: ignored */
+};
+
+/* The options that every back-end has. Set the defaults with backend_options_init. */
+struct backend_options {
+    const char *socket_path; /* NULL: not given */
+    int fd;                  /* -1: not given, nor by socket activation */
+    bool is_activated;       /* fd came by socket activation */
+    bool is_client;
+    enum gw_loop_kind loop;
+    unsigned poll_us;
+    unsigned num_queues;
+    unsigned queue_size;
+    unsigned num_workers;
+    unsigned verbose;
+};
+
+/* Has one message of a kind through per second, and counts the others. Zero it to begin. */
+struct backend_limit {
+    _Atomic uint64_t last_ns;
+    _Atomic uint64_t suppressed;
+};
+
+/* options.c: the input of the child parser is a struct backend_options. */
+extern const struct argp backend_argp;
+void backend_options_init(struct backend_options *o);
+bool backend_capabilities(const struct backend *b, int argc, char **argv);
+void backend_print_capabilities(const struct backend *b);
+
+/*
+ * Numbers of options, with the option's name for the message; K, M, G and T (powers of 1024) may
+ * follow a size. Out of their limits they end the program through argp_error.
+ */
+unsigned backend_parse_number(struct argp_state *state, const char *option, const char *text,
+                              unsigned min, unsigned max);
+uint64_t backend_parse_size(struct argp_state *state, const char *option, const char *text);
+
+/* The index of `text` in `words`, which ends with NULL; ends the program like the above. */
+int backend_parse_word(struct argp_state *state, const char *option, const char *text,
+                       const char *const *words);
+
+/*
+ * run.c: make the daemon, find its socket, serve until it ends or a signal ends it.
+ * Returns: the exit status of the program; what went wrong has been said.
+ */
+int backend_run(const struct backend *b, const struct backend_options *o,
+                const struct gw_device_ops *ops, void *dev, size_t request_size);
+
+/* report.c: the counters of every queue as a table on stderr. */
+void backend_report(struct gw_daemon *d, unsigned num_queues);
+
+/*
+ * message.c: a line on stderr, "name: level: text"; under the journal with its priority in front.
+ * backend_say_level sets the most talkative level that is shown. Context: any thread.
+ */
+void backend_say_init(const char *name, unsigned verbose);
+enum gw_diag_level backend_say_level(void);
+void backend_say(enum gw_diag_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void backend_say_limited(struct backend_limit *limit, enum gw_diag_level level, const char *format,
+                         ...) __attribute__((format(printf, 3, 4)));
+void backend_diag(void *arg, enum gw_diag_level level, const char *message);
+
+/*
+ * systemd.c, or systemd_none.c where libsystemd was not there at build time: the socket handed
+ * over by socket activation (-ENOENT: none; -E2BIG: more than one), and the state told back.
+ */
+int backend_systemd_listen_fd(void);
+void backend_systemd_notify(const char *state);

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The options that every back-end program has, as an argp parser that programs take as a child.
+ * The first four are the program conventions of the vhost-user specification. Nothing is opened
+ * here; what can be told from the command line alone is refused here, with EX_USAGE.
+ */
+#include "backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OPTION_SOCKET_PATH = 's',
+    OPTION_VERBOSE = 'v',
+    OPTION_FD = 0x1000,
+    OPTION_PRINT_CAPABILITIES,
+    OPTION_CLIENT,
+    OPTION_NUM_QUEUES,
+    OPTION_QUEUE_SIZE,
+    OPTION_WORKERS,
+    OPTION_LOOP,
+    OPTION_POLL_US,
+};
+
+#define POLL_US_MAX 1000000
+
+/* In the order of enum gw_loop_kind. */
+static const char *const loop_words[] = {"auto", "uring", "epoll", NULL};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Socket:", 2},
+    {"socket-path", OPTION_SOCKET_PATH, "PATH", 0, "listen on a Unix socket at PATH", 0},
+    {"client", OPTION_CLIENT, NULL, 0, "connect to PATH instead: the front-end listens there", 0},
+    {"fd", OPTION_FD, "FDNUM", 0,
+     "use an inherited Unix socket, listening or connected; without either, the socket of systemd "
+     "socket activation",
+     0},
+    {NULL, 0, NULL, 0, "Queues:", 3},
+    {"num-queues", OPTION_NUM_QUEUES, "N", 0, "queues offered (default 1)", 0},
+    {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "largest ring, a power of two (default 1024)", 0},
+    {"workers", OPTION_WORKERS, "N", 0, "threads; queue I belongs to thread I modulo N (default 1)",
+     0},
+    {"loop", OPTION_LOOP, "KIND", 0, "event loop: auto (default), uring or epoll", 0},
+    {"poll-us", OPTION_POLL_US, "N", 0,
+     "look for requests up to N microseconds before sleeping (default 0)", 0},
+    {NULL, 0, NULL, 0, "Other:", -1},
+    {"print-capabilities", OPTION_PRINT_CAPABILITIES, NULL, 0,
+     "print what this program can do as JSON, and exit", 0},
+    {"verbose", OPTION_VERBOSE, NULL, 0, "say more; twice: every message on the socket", 0},
+    {0},
+};
+
+void backend_options_init(struct backend_options *o)
+{
+    *o = (struct backend_options){
+        .fd = -1,
+        .num_queues = 1,
+        .queue_size = 1024,
+        .num_workers = 1,
+    };
+}
+
+void backend_print_capabilities(const struct backend *b)
+{
+    printf("{\n  \"type\": \"%s\",\n  \"features\": [", b->type);
+    for (const char *const *f = b->features; *f != NULL; f++)
+        printf("%s\n    \"%s\"", f == b->features ? "" : ",", *f);
+    printf("%s]\n}\n", b->features[0] == NULL ? "" : "\n  ");
+}
+
+/*
+ * The conventions want --print-capabilities obeyed whatever else is on the command line, wrong
+ * options included, so it is looked for before the parser can complain about them.
+ */
+bool backend_capabilities(const struct backend *b, int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--print-capabilities") == 0) {
+            backend_print_capabilities(b);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The number at the front of `text`; what follows it is left in `ret_end`. */
+static int parse_u64(const char *text, uint64_t *ret, const char **ret_end)
+{
+    unsigned long long value;
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9') /* strtoull would take blanks and signs */
+        return -EINVAL;
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (errno != 0)
+        return -errno;
+    *ret = value;
+    *ret_end = end;
+    return 0;
+}
+
+unsigned backend_parse_number(struct argp_state *state, const char *option, const char *text,
+                              unsigned min, unsigned max)
+{
+    uint64_t value = 0;
+    const char *end = NULL;
+
+    if (parse_u64(text, &value, &end) < 0 || *end != '\0' || value < min || value > max)
+        argp_error(state, "--%s=%s is not a number from %u to %u", option, text, min, max);
+    return (unsigned)value;
+}
+
+uint64_t backend_parse_size(struct argp_state *state, const char *option, const char *text)
+{
+    static const char suffixes[] = "KMGT";
+    uint64_t value = 0;
+    const char *end = NULL, *suffix;
+    unsigned shift = 0;
+
+    if (parse_u64(text, &value, &end) < 0)
+        end = NULL;
+    if (end != NULL && *end != '\0') {
+        suffix = strchr(suffixes, *end);
+        if (suffix == NULL || end[1] != '\0')
+            end = NULL;
+        else
+            shift = 10 * (unsigned)(suffix - suffixes + 1);
+    }
+    if (end == NULL || value > (uint64_t)INT64_MAX >> shift)
+        argp_error(state, "--%s=%s is not a size: a number, then nothing, K, M, G or T", option,
+                   text);
+    return value << shift;
+}
+
+int backend_parse_word(struct argp_state *state, const char *option, const char *text,
+                       const char *const *words)
+{
+    char known[128] = "";
+    size_t used = 0;
+
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(words[i], text) == 0)
+            return i;
+        if (used < sizeof(known))
+            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
+                                     words[i]);
+    }
+    argp_error(state, "--%s=%s is not known: one of %s", option, text, known);
+    return 0;
+}
+
+/* Without a socket of the command line, it is the one of socket activation or none at all. */
+static void find_activation(struct argp_state *state, struct backend_options *o)
+{
+    int fd = backend_systemd_listen_fd();
+
+    if (fd == -ENOENT)
+        argp_error(state, "no socket: give --socket-path=PATH or --fd=FDNUM");
+    else if (fd < 0)
+        argp_failure(state, EXIT_FAILURE, -fd,
+                     "socket activation: exactly one socket can be served");
+    o->fd = fd;
+    o->is_activated = true;
+}
+
+/* What no single option can tell. */
+static void check_options(struct argp_state *state, struct backend_options *o)
+{
+    if (o->socket_path != NULL && o->fd >= 0)
+        argp_error(state, "--socket-path and --fd exclude each other");
+    if (o->is_client && o->socket_path == NULL)
+        argp_error(state, "--client needs --socket-path, the socket to connect to");
+    if ((o->queue_size & (o->queue_size - 1)) != 0)
+        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
+    if (o->num_workers > o->num_queues)
+        argp_error(state, "--workers=%u is more than --num-queues=%u: threads without a queue",
+                   o->num_workers, o->num_queues);
+    if (o->socket_path == NULL && o->fd < 0)
+        find_activation(state, o);
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct backend_options *o = state->input;
+
+    switch (key) {
+    case OPTION_SOCKET_PATH:
+        o->socket_path = arg;
+        break;
+    case OPTION_FD:
+        o->fd = (int)backend_parse_number(state, "fd", arg, 0, INT32_MAX);
+        break;
+    case OPTION_CLIENT:
+        o->is_client = true;
+        break;
+    case OPTION_NUM_QUEUES:
+        o->num_queues = backend_parse_number(state, "num-queues", arg, 1, GW_QUEUES_MAX);
+        break;
+    case OPTION_QUEUE_SIZE:
+        o->queue_size = backend_parse_number(state, "queue-size", arg, 2, GW_QUEUE_SIZE_MAX);
+        break;
+    case OPTION_WORKERS:
+        o->num_workers = backend_parse_number(state, "workers", arg, 1, GW_WORKERS_MAX);
+        break;
+    case OPTION_LOOP:
+        o->loop = (enum gw_loop_kind)backend_parse_word(state, "loop", arg, loop_words);
+        break;
+    case OPTION_POLL_US:
+        o->poll_us = backend_parse_number(state, "poll-us", arg, 0, POLL_US_MAX);
+        break;
+    case OPTION_VERBOSE:
+        o->verbose++;
+        break;
+    case OPTION_PRINT_CAPABILITIES:
+        /* Only an abbreviation of it comes here, see backend_capabilities. */
+        argp_error(state, "--print-capabilities must be spelled out");
+        break;
+    case ARGP_KEY_END:
+        check_options(state, o);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+const struct argp backend_argp = {
+    .options = options,
+    .parser = parse_option,
+};

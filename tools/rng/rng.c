@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit-rng: a virtio-rng back-end, and how a device is written with libgodwit. Out of tree:
+ *
+ *     cc -o godwit-rng rng.c $(pkg-config --cflags --libs godwit)
+ */
+#include <getopt.h>
+#include <godwit.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sysexits.h>
+
+enum {
+    BATCH = 16,
+    ANSWER_MAX = 64 * 1024
+};
+
+static struct gw_daemon *rng_daemon;
+
+/* Fill the buffers of one request. virtio-rng may answer with less than there is room for. */
+static uint32_t fill(struct gw_request *req)
+{
+    unsigned char bytes[256]; /* getrandom gives that many without being interrupted */
+    size_t filled = 0;
+
+    while (req->in_len > 0 && filled < ANSWER_MAX) {
+        ssize_t n = getrandom(bytes, sizeof(bytes), 0);
+
+        if (n <= 0)
+            break;
+        filled += gw_request_write(req, bytes, (size_t)n);
+    }
+    return (uint32_t)filled;
+}
+
+/* The one callback a device must have: take what is there, answer it. */
+static int queue_ready(void *dev, struct gw_queue *q)
+{
+    struct gw_request *reqs[BATCH];
+    int n = gw_queue_pop(q, reqs, BATCH);
+
+    for (int i = 0; i < n; i++)
+        gw_request_complete(reqs[i], fill(reqs[i]));
+    return 0;
+}
+
+static void end(int sig)
+{
+    gw_daemon_stop(rng_daemon);
+}
+
+static int serve(const char *path, int fd)
+{
+    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
+    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .name = "godwit-rng"};
+    int r = gw_daemon_new(&rng_daemon, &cfg, &ops, NULL);
+
+    if (r == 0) {
+        signal(SIGTERM, end);
+        signal(SIGINT, end);
+        r = path != NULL ? gw_daemon_start_path(rng_daemon, path) : gw_daemon_start(rng_daemon, fd);
+    }
+    if (r < 0)
+        fprintf(stderr, "godwit-rng: %s\n", gw_last_error());
+    else
+        r = gw_daemon_wait(rng_daemon);
+    gw_daemon_free(rng_daemon);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"socket-path", required_argument, NULL, 's'},
+        {"fd", required_argument, NULL, 'f'},
+        {"print-capabilities", no_argument, NULL, 'c'},
+        {0},
+    };
+    const char *path = NULL;
+    bool is_known = true;
+    int fd = -1, option;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--print-capabilities") == 0) /* whatever else there is */
+            return puts("{\"type\": \"rng\", \"features\": []}") < 0;
+    }
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 's')
+            path = optarg;
+        else if (option == 'f')
+            fd = atoi(optarg);
+        else
+            is_known = false;
+    }
+    if (!is_known || optind < argc || (path == NULL) == (fd < 0)) {
+        fputs("usage: godwit-rng --socket-path=PATH | --fd=FDNUM | --print-capabilities\n", stderr);
+        return EX_USAGE;
+    }
+    return serve(path, fd);
+}
