@@ -71,7 +71,9 @@ struct gw_device_ops {
      * [worker] Requests may be waiting: pop a batch with gw_queue_pop and act on it. It need not
      * empty the ring; it is called again while there is more, after other queues of the worker had
      * their turn. A device that pops nothing although requests wait is called again once a request
-     * of this queue completes, or after gw_queue_wake. Required.
+     * of this queue completes, or after gw_queue_wake. Returns 0; after a negative errno the queue
+     * is broken: the front-end is told on its error fd and nothing is fetched until it is started
+     * again. Required.
      */
     int (*queue_ready)(void *dev, struct gw_queue *q);
 

@@ -90,7 +90,7 @@ const char *gw_guest_disk_error(const struct gw_guest_disk *disk);
 
 struct gw_guest_load_config {
     size_t size;
-    struct gw_guest_disk *disk;
+    struct gw_guest_disk *disk; /* of this load alone while it lasts */
     struct gw_driver **drivers; /* of one guest memory; copied */
     unsigned n_drivers;
     unsigned depth;         /* requests in flight per queue; default 32 */

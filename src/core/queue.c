@@ -30,7 +30,7 @@ enum {
 
 /* ---- locks of the sync policies ---- */
 
-void gw_queue_lock(struct gw_queue *q)
+void gw_queue_lock_shared(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_MUTEX)
         pthread_mutex_lock(&q->mutex);
@@ -38,7 +38,7 @@ void gw_queue_lock(struct gw_queue *q)
         pthread_rwlock_wrlock(&q->rwlock);
 }
 
-void gw_queue_unlock(struct gw_queue *q)
+void gw_queue_unlock_shared(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_MUTEX)
         pthread_mutex_unlock(&q->mutex);
@@ -189,7 +189,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
-    else if (!q->popped && q->ring.ops->n_available(&q->ring) != 0) {
+    else if (!q->popped && q->ring.ops->n_available(&q->ring) > 0) {
         /* The device has no room for more: a completion or gw_queue_wake goes on. */
         q->parked = true;
         deactivate(q);

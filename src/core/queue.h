@@ -13,6 +13,7 @@
 #include "list.h"
 #include "loop.h"
 #include "mem.h"
+#include "request.h"
 #include "ring.h"
 #include "worker.h"
 
@@ -20,36 +21,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-/* Descriptors and iovecs of one chain; IOV_MAX is the same. */
-#define GW_CHAIN_MAX 1024
-/* What every request has room for; longer chains borrow a block of GW_CHAIN_MAX. */
-#define GW_CHAIN_INLINE 16
-/* Heads taken off the ring at a time. */
-#define GW_POP_BATCH 64
-
-/* A long chain's iovecs and extents, kept by the queue for the next one. */
-struct gw_segments {
-    struct gw_segments *next;
-    struct iovec iov[GW_CHAIN_MAX];
-    struct gw_extent extents[GW_CHAIN_MAX];
-};
-
-/* A request with what only the library knows of it. */
-struct gw_request_i {
-    struct gw_request pub;
-    struct gw_list in_flight; /* queue.in_flight, the oldest first */
-    struct gw_request_i *next_free;
-    struct gw_segments *segments; /* NULL: inline ones */
-    struct gw_pin pin;
-    uint64_t popped_ns; /* coarse */
-    uint64_t position;  /* n_taken when it was taken */
-    uint32_t epoch;     /* of the map it was born under */
-    uint16_t head;
-    struct iovec iov[GW_CHAIN_INLINE];
-    struct gw_extent extents[GW_CHAIN_INLINE];
-    /* request_size bytes of the device's own follow */
-};
 
 /* What a queue did with its turn; worker.c takes the greatest of its queues. */
 enum gw_queue_turn {
@@ -156,11 +127,23 @@ void gw_queue_reset(struct gw_queue *q);
 
 enum gw_queue_turn gw_queue_run(struct gw_queue *q);
 
-/* ---- between the files of a queue: queue, request, chain, complete ---- */
+/* ---- between queue.c and the files of request.h ---- */
 
-/* The locks of the sync policies. */
-void gw_queue_lock(struct gw_queue *q);
-void gw_queue_unlock(struct gw_queue *q);
+/* The locks of the sync policies; a queue that is not shared has none. */
+void gw_queue_lock_shared(struct gw_queue *q);
+void gw_queue_unlock_shared(struct gw_queue *q);
+
+static inline void gw_queue_lock(struct gw_queue *q)
+{
+    if (q->sync != GW_SYNC_NONE)
+        gw_queue_lock_shared(q);
+}
+
+static inline void gw_queue_unlock(struct gw_queue *q)
+{
+    if (q->sync != GW_SYNC_NONE)
+        gw_queue_unlock_shared(q);
+}
 
 /* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
 void gw_queue_activate(struct gw_queue *q);
@@ -171,32 +154,3 @@ static inline bool gw_queue_is_running(const struct gw_queue *q)
 }
 /* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
 void gw_queue_break(struct gw_queue *q, const char *why);
-
-/* Requests of a queue: memory of the pool, taken and put back. */
-int gw_request_pool_new(struct gw_queue *q);
-void gw_request_pool_free(struct gw_queue *q);
-void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
-/* [lock] It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
-void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
-
-/* The one copy of a descriptor that is ever read. */
-struct vring_desc gw_desc_copy(const struct vring_desc *desc);
-/*
- * Walk a chain once, from the copy of its first descriptor: copy the others, check all, pin their
- * buffers.
- * Returns: NULL, or why the chain is bad; it holds nothing then.
- */
-const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vring_desc first);
-/* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
-void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
-/* Give back what the walk took. */
-void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
-
-/* [lock] Publish what was put and notify; see complete.c for the order. */
-void gw_queue_publish(struct gw_queue *q);
-/* [lock] Answer a chain that the device never sees. */
-void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
-/* Add 1 to an eventfd now; with `may_block`, only if it has room. */
-void gw_signal_fd(int fd, bool may_block);
-/* [lock] Notify the driver, now or with the loop's next submission. */
-void gw_queue_call(struct gw_queue *q);

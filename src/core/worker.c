@@ -26,6 +26,11 @@
 /* How long a worker with nothing but silent polled rings (NOFD) rests between two looks. */
 #define POLLED_NAP_NS INT64_C(50000)
 
+/* How often a worker that polls offers the processor to others. */
+enum {
+    LOOKS_PER_YIELD = 64
+};
+
 /* After how long a worker that does not look into its mailbox is complained of. */
 #define CALL_PATIENCE_NS UINT64_C(5000000000)
 
@@ -162,7 +167,7 @@ static void turn(struct gw_worker *w)
     timeout = sleep_ns(w, queues);
     if (timeout != 0 || w->loop->ops->is_pending(w->loop))
         w->loop->ops->turn(w->loop, timeout);
-    else if (queues == GW_QUEUE_LOOKING)
+    else if (queues == GW_QUEUE_LOOKING && ++w->n_looks % LOOKS_PER_YIELD == 0)
         sched_yield();
 }
 

@@ -23,6 +23,9 @@ int gw_guest_load_fail(struct gw_guest_load *l, int r, const char *format, ...)
 {
     va_list ap;
 
+    /* The first failure of a run is the one it returns. */
+    if (l->error[0])
+        return r;
     va_start(ap, format);
     vsnprintf(l->error, sizeof(l->error), format, ap);
     va_end(ap);
@@ -161,6 +164,7 @@ void gw_guest_load_free(struct gw_guest_load *l)
 
 int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m)
 {
+    l->error[0] = '\0';
     for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
         for (unsigned k = 0; k < l->cfg.depth; k++) {
             struct gw_guest_load_request *req = &l->queues[i].requests[k];

@@ -239,7 +239,7 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
     }
     fds[n] = (struct pollfd){.fd = l->interrupt_fd, .events = POLLIN};
     if (!work) {
-        if (until - now > SLEEP_MAX_NS)
+        if (until > now && until - now > SLEEP_MAX_NS)
             until = now + SLEEP_MAX_NS;
         l->stats.sleeps++;
         ready = poll(fds, n + 1, gw_frontend_time_left(until));
@@ -300,6 +300,7 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
     unsigned n_idle = 0, n_turns = 0;
     int r = 0;
 
+    l->error[0] = '\0';
     l->progress_ns = lim->start_ns;
     while (l->stats.requests < lim->last_request) {
         unsigned n = 0;

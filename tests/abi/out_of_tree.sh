@@ -37,6 +37,10 @@ library=$(dirname "$(find "$scratch/root" -name 'libgodwit.so')")
 [ -e "$library/libgodwit.so" ] || fail "libgodwit.so is not installed"
 export LD_LIBRARY_PATH=$library
 
+# No header is installed whose functions are not.
+python3 "$source/tests/abi/linkage.py" "$library/libgodwit.so" "$source/src/godwit.map" \
+    "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/*.h || fail "installed headers and library differ"
+
 mkdir "$scratch/work"
 cp "$source/tools/rng/rng.c" "$scratch/work/"
 cd "$scratch/work"

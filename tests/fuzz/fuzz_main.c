@@ -22,6 +22,7 @@ static int run_file(const char *path)
         /* Exactly as long as the input, so that a read past its end is seen. */
         uint8_t *data = malloc(size ? size : 1);
         if (data && fread(data, 1, size, file) == size) {
+            fprintf(stderr, "%s\n", path); /* the last one is the one that failed */
             LLVMFuzzerTestOneInput(data, size);
             r = 1;
         }

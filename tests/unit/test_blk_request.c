@@ -25,6 +25,7 @@ enum {
 
 static uint32_t completed_len;
 static unsigned n_completed, n_config_changed;
+static struct blk_request b; /* in place of the bytes beside a request */
 
 static size_t take(struct iovec **iov, uint32_t *n_iov, size_t *left, void *to, const void *from,
                    size_t len)
@@ -97,7 +98,7 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 
 void *gw_request_private(struct gw_request *r)
 {
-    return NULL;
+    return &b;
 }
 
 int gw_daemon_config_changed(struct gw_daemon *d)
@@ -128,6 +129,10 @@ static int fake_submit(struct store *s, struct store_io *io)
     return store.result;
 }
 
+static void fake_prefetch(struct store *s, const struct store_io *io)
+{
+}
+
 static int fake_start(struct store *s)
 {
     store.n_started++;
@@ -145,15 +150,17 @@ static int fake_resize(struct store *s)
     return 0;
 }
 
-static const struct store_ops fake_ops = {
-    .submit = fake_submit, .start = fake_start, .stop = fake_stop, .resize = fake_resize};
+static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
+                                          .submit = fake_submit,
+                                          .start = fake_start,
+                                          .stop = fake_stop,
+                                          .resize = fake_resize};
 
 /* ---- one request to make ---- */
 
 static uint8_t data[65536], status;
 static struct iovec out[4], in[4];
 static struct gw_request req;
-static struct blk_request b;
 static struct blk_queue queue;
 static struct blk blk;
 static struct blk_limits limits;
@@ -198,7 +205,9 @@ static void make(uint32_t type, uint64_t sector, size_t n_out, size_t n_in)
 
 static void run(void)
 {
-    blk_request_run(&b, &req, &queue, &limits);
+    struct gw_request *reqs[] = {&req};
+
+    blk_requests_run(reqs, 1, &queue, &limits);
 }
 
 /* Run what was made and expect this status, told with this length, without asking the store. */

@@ -9,6 +9,7 @@
 #include <linux/virtio_blk.h>
 
 enum {
+    BLK_BATCH = 64,   /* requests taken at once, before other queues have their turn */
     BLK_SECTOR = 512, /* the unit of the protocol, whatever the logical block */
     BLK_SEGMENTS_MAX = 32,
     BLK_RANGE_SECTORS_MAX = 1 << 22, /* 2 GiB in one discard or write-zeroes segment */
@@ -56,9 +57,9 @@ struct blk_request {
 bool blk_request_parse(struct blk_request *b, struct gw_request *req,
                        const struct blk_limits *limits);
 
-/* Take a popped request through to its completion, now or later. */
-void blk_request_run(struct blk_request *b, struct gw_request *req, struct blk_queue *queue,
-                     const struct blk_limits *limits);
+/* Take up to BLK_BATCH popped requests of a queue through to their completion, now or later. */
+void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
+                      const struct blk_limits *limits);
 
 /* The queue stops: the store is let go of when nothing is in flight any more. */
 void blk_queue_stop(struct blk_queue *queue);

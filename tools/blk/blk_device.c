@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#define BLK_BATCH 64 /* requests taken at once, before other queues have their turn */
-
 /*
  * What a driver may put into one request. Rings may be made smaller than --queue-size by the
  * front-end, after the driver's config space was filled; 128 is QEMU's default and what its own
@@ -151,8 +149,7 @@ static int blk_queue_ready(void *dev, struct gw_queue *q)
     };
     int n = gw_queue_pop(q, reqs, BLK_BATCH);
 
-    for (int i = 0; i < n; i++)
-        blk_request_run(gw_request_private(reqs[i]), reqs[i], queue, &limits);
+    blk_requests_run(reqs, (unsigned)n, queue, &limits);
     return 0;
 }
 

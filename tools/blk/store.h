@@ -40,6 +40,9 @@ struct store_io {
 };
 
 struct store_ops {
+    /* The operation will be submitted soon. */
+    void (*prefetch)(struct store *s, const struct store_io *io);
+
     /*
      * Do or start an operation. Returns: -EINPROGRESS: `done` will tell, later; 0 or a negative
      * errno: it is over, and `done` is not called.

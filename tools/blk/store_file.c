@@ -254,7 +254,12 @@ static void file_stop(struct store *s)
     pthread_mutex_unlock(&f->users_lock);
 }
 
+static void file_prefetch(struct store *s, const struct store_io *io)
+{
+}
+
 static const struct store_ops file_ops = {
+    .prefetch = file_prefetch,
     .submit = store_file_submit,
     .start = file_start,
     .stop = file_stop,

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A request inside the library, from its pool through the walk of its chain to the used ring.
+ * Everything here runs under the lock of its queue.
+ */
+#pragma once
+
+#include "list.h"
+#include "mem.h"
+
+#include <godwit/queue.h>
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Descriptors and iovecs of one chain; IOV_MAX is the same. */
+#define GW_CHAIN_MAX 1024
+/* What every request has room for; longer chains borrow a block of GW_CHAIN_MAX. */
+#define GW_CHAIN_INLINE 16
+/* Heads taken off the ring at a time. */
+#define GW_POP_BATCH 64
+
+/* A long chain's iovecs and extents, kept by the queue for the next one. */
+struct gw_segments {
+    struct gw_segments *next;
+    struct iovec iov[GW_CHAIN_MAX];
+    struct gw_extent extents[GW_CHAIN_MAX];
+};
+
+/* A request with what only the library knows of it. */
+struct gw_request_i {
+    struct gw_request pub;
+    struct gw_list in_flight; /* queue.in_flight, the oldest first */
+    struct gw_request_i *next_free;
+    struct gw_segments *segments; /* NULL: inline ones */
+    struct gw_pin pin;
+    uint64_t popped_ns; /* coarse */
+    uint64_t position;  /* n_taken when it was taken */
+    uint32_t epoch;     /* of the map it was born under */
+    uint16_t head;
+    struct iovec iov[GW_CHAIN_INLINE];
+    struct gw_extent extents[GW_CHAIN_INLINE];
+    /* request_size bytes of the device's own follow */
+};
+
+/* Requests of a queue: memory of the pool, taken and put back. */
+int gw_request_pool_new(struct gw_queue *q);
+void gw_request_pool_free(struct gw_queue *q);
+void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
+/* [lock] It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
+void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
+
+/* The one copy of a descriptor that is ever read. */
+struct vring_desc gw_desc_copy(const struct vring_desc *desc);
+/*
+ * Walk a chain once, from the copy of its first descriptor: copy the others, check all, pin their
+ * buffers.
+ * Returns: NULL, or why the chain is bad; it holds nothing then.
+ */
+const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vring_desc first);
+/* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
+void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
+/* Give back what the walk took. */
+void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
+
+/* [lock] Publish what was put and notify; see complete.c for the order. */
+void gw_queue_publish(struct gw_queue *q);
+/* [lock] Answer a chain that the device never sees. */
+void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
+/* Add 1 to an eventfd now; with `may_block`, only if it has room. */
+void gw_signal_fd(int fd, bool may_block);
+/* [lock] Notify the driver, now or with the loop's next submission. */
+void gw_queue_call(struct gw_queue *q);
