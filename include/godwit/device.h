@@ -116,7 +116,7 @@ enum gw_loop_kind {
  */
 struct gw_daemon_config {
     size_t size;
-    const char *name;        /* stands before every diag line; default "godwit" */
+    const char *name;        /* what the default diag calls it; default "godwit" */
     unsigned num_queues;     /* 1 to GW_QUEUES_MAX; default 1 */
     unsigned queue_size_max; /* power of two up to GW_QUEUE_SIZE_MAX; default 1024 */
     unsigned num_workers;    /* 1 to GW_WORKERS_MAX; default 1 */

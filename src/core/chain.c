@@ -16,6 +16,7 @@ struct walk {
     struct gw_request_i *request;
     const struct vring_desc *table;
     uint32_t table_size;
+    bool in_indirect; /* not to be told by the address: a driver may put the table into the ring */
     struct gw_extent *extents;
     unsigned max_extents;
     unsigned n_out;
@@ -129,7 +130,7 @@ static const char *enter_table(struct walk *w, const struct vring_desc *d)
 
     if (!q->ring.indirect)
         return "indirect table, which was not negotiated";
-    if (w->table != q->ring.desc)
+    if (w->in_indirect)
         return "indirect table inside an indirect table";
     if (d->flags & VRING_DESC_F_NEXT)
         return "indirect table that is not the last descriptor";
@@ -141,6 +142,7 @@ static const char *enter_table(struct walk *w, const struct vring_desc *d)
     if (n < 0)
         return "indirect table outside guest memory";
     w->table_size = (uint32_t)(d->len / sizeof(*d));
+    w->in_indirect = true;
     /* 2.7.5.3.1 asks for no alignment of the table; pieces and odd addresses are copied. */
     if (n == 1 && !pin.backend && (uintptr_t)iov[0].iov_base % sizeof(uint64_t) == 0) {
         w->table = iov[0].iov_base;
@@ -221,6 +223,8 @@ static const char *finish(struct walk *w)
         return "buffer outside guest memory";
     if (n < 0)
         return "buffers in too many pieces";
+    w->request->n_out_extents = (uint16_t)w->n_out;
+    w->request->n_in_extents = (uint16_t)w->n_in;
     pub->out = iov;
     pub->n_out = count_out(w, iov, (unsigned)n);
     pub->in = iov + pub->n_out;

@@ -2,11 +2,17 @@
 /*
  * From the device's answer to the driver's interrupt. The order is the whole point:
  *
- *   data written  ->  used element written  ->  used index (release)  ->  notify decision
+ *   data written  ->  used element written  ->  fence  ->  data marked
+ *                 ->  used index (release)  ->  fence  ->  used ring marked  ->  notify decision
  *
- * The device has written its data before it calls gw_request_complete; elements of a batch follow,
- * then one index for all of them, then at most one eventfd write. On the worker a batch is what
- * completes within one turn.
+ * The device has written its data before it calls gw_request_complete. A batch, on the worker what
+ * completes within one turn, has one pair of fences, one index and at most one eventfd write.
+ *
+ * Two facts make the marks right: a bit is set only after the bytes it stands for are visible
+ * (dirty_bitmap.c), and a request counts as in flight until it is marked and published, so whoever
+ * waits for requests (a stop, a new map) waits for marks. They are of guest addresses recorded when
+ * the chain was walked, never read again; and of all writable buffers, whatever length the device
+ * told, since it may have written beyond.
  */
 #include "barrier.h"
 #include "queue.h"
@@ -40,16 +46,63 @@ void gw_queue_call(struct gw_queue *q)
         loop->ops->signal(loop, q->call_fd);
 }
 
+static void mark_completed(struct gw_queue *q)
+{
+    struct gw_dirty_log *log = q->log.all ? q->log.log : NULL;
+
+    if (!log || !q->completed)
+        return;
+    gw_full_fence();
+    for (const struct gw_request_i *r = q->completed; r; r = r->next_free) {
+        const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+
+        for (unsigned i = 0; i < r->n_in_extents; i++)
+            gw_dirty_log_mark(log, in[i].gpa, in[i].len);
+    }
+}
+
+static void retire_completed(struct gw_queue *q)
+{
+    while (q->completed) {
+        struct gw_request_i *r = q->completed;
+
+        q->completed = r->next_free;
+        gw_request_retire(q, r);
+    }
+}
+
+/* What the log could not hold is told, and stays in the statistics: the guest is not migratable. */
+static void check_log(struct gw_queue *q)
+{
+    uint64_t n_lost = gw_dirty_log_n_lost(q->log.log);
+
+    if (n_lost == q->log_lost)
+        return;
+    q->log_lost = n_lost;
+    gw_count(&q->stats.errors, 1);
+    gw_diag_limited(q->diag, &q->log_limit, GW_DIAG_ERROR,
+                    "queue %u: a write lies outside the dirty log: do not migrate", q->index);
+}
+
 void gw_queue_publish(struct gw_queue *q)
 {
     if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
         gw_list_remove(&q->dirty_link);
-    if (!q->ring.used || !q->ring.ops->has_unpublished(&q->ring))
-        return;
-    if (q->ring.ops->publish(&q->ring))
-        gw_queue_call(q);
-    else
-        gw_count(&q->stats.calls_suppressed, 1);
+    mark_completed(q);
+    if (q->ring.used && q->ring.ops->has_unpublished(&q->ring)) {
+        bool notify = q->ring.ops->publish(&q->ring);
+
+        if (q->log.log) {
+            check_log(q);
+            if (q->log.event_fd >= 0)
+                gw_signal_fd(q->log.event_fd, true);
+        }
+        if (notify)
+            gw_queue_call(q);
+        else
+            gw_count(&q->stats.calls_suppressed, 1);
+    }
+    retire_completed(q);
 }
 
 /* The worker publishes at the end of its turn, another thread at once. */
@@ -63,9 +116,9 @@ static void publish_soon(struct gw_queue *q)
 
 static void put_used(struct gw_queue *q, uint16_t head, uint32_t len)
 {
-    if (!q->ring.used)
-        return; /* its memory was taken away, see gw_queue_adopt_map */
-    q->ring.ops->put_used(&q->ring, head, len);
+    /* Its memory may have been taken away, see gw_queue_adopt_map. */
+    if (q->ring.used)
+        q->ring.ops->put_used(&q->ring, head, len);
     publish_soon(q);
 }
 
@@ -82,8 +135,9 @@ void gw_request_complete(struct gw_request *pub, uint32_t len)
     gw_queue_lock(q);
     gw_count(&q->stats.completed, 1);
     gw_count(&q->stats.bytes_in, len);
+    r->next_free = q->completed;
+    q->completed = r;
     put_used(q, r->head, len);
-    gw_request_retire(q, r);
     gw_queue_unlock(q);
 }
 

@@ -4,6 +4,7 @@
  * old one is unmapped when its last request is done, and only then the front-end is answered.
  */
 #include "cleanup.h"
+#include "ctl_migration.h"
 #include "dispatch.h"
 
 #include <errno.h>
@@ -25,7 +26,15 @@ static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigne
     struct gw_map *map;
     int r = gw_map_new(&map, regions, n_regions);
 
-    return r < 0 ? r : gw_daemon_replace_map(d, map);
+    if (r < 0)
+        return r;
+    /* A log that is too small grows before the memory does. */
+    r = d->session.log.all ? gw_ctl_check_log_map(d->session.log.log, map) : 0;
+    if (r < 0) {
+        gw_map_free(map);
+        return r;
+    }
+    return gw_daemon_replace_map(d, map);
 }
 
 int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)

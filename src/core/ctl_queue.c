@@ -4,10 +4,12 @@
  * SET_VRING_KICK starts it; the control thread looks at no ring and keeps no fd of one.
  */
 #include "cleanup.h"
+#include "ctl_migration.h"
 #include "dispatch.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 /* One question to a queue, asked on its worker. */
 struct ask {
@@ -16,6 +18,8 @@ struct ask {
     struct gw_latch *latch;
     int fd;
     bool enable;
+    bool log_used;
+    gw_gpa_t log_addr;
 };
 
 static int ask_queue(int (*fn)(void *), struct ask *ask)
@@ -49,6 +53,31 @@ int gw_ctl_set_vring_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
     return 0;
 }
 
+static int on_set_ring_log(void *arg)
+{
+    struct ask *ask = arg;
+
+    gw_queue_set_ring_log(ask->queue, ask->log_used, ask->log_addr);
+    return 0;
+}
+
+/* The one thing of a running ring that SET_VRING_ADDR may change. */
+static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *addr,
+                        struct gw_vring *vring)
+{
+    struct ask ask = {
+        .queue = &d->queues[addr->index],
+        .log_used = (addr->flags & GW_VRING_F_LOG) != 0,
+        .log_addr = addr->log,
+    };
+    int r;
+
+    vring->log_used = ask.log_used;
+    vring->log_addr = ask.log_addr;
+    r = gw_ctl_check_log_ring(d->session.log.log, vring);
+    return r < 0 ? r : ask_queue(on_set_ring_log, &ask);
+}
+
 int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_vring_addr *addr = (const void *)msg->payload;
@@ -67,7 +96,7 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     c->avail = addr->available;
     c->used = addr->used;
     vring->has_addr = true;
-    return 0;
+    return set_ring_log(d, addr, vring);
 }
 
 int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -81,6 +110,20 @@ int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (state->num > UINT16_MAX)
         return gw_fail(-EINVAL, "base %#x of a split ring is beyond 16 bits", state->num);
     vring->config.base = state->num;
+    return 0;
+}
+
+/*
+ * What is not an eventfd must not be written to: a pipe or socket whose other end is gone is
+ * SIGPIPE, and a file of somebody's own file system may block for ever. An eventfd is an anonymous
+ * inode, which is of no type; what else is one does no harm.
+ */
+static int check_eventfd(const struct gw_msg *msg)
+{
+    struct stat st;
+
+    if (msg->n_fds == 1 && (fstat(msg->fds[0], &st) < 0 || (st.st_mode & S_IFMT) != 0))
+        return gw_fail(-EINVAL, "its file descriptor is no eventfd");
     return 0;
 }
 
@@ -108,6 +151,9 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
         return gw_fail(-EINVAL, "queue %u is to start before %s told its %s", index,
                        vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR",
                        vring->has_addr ? "size" : "addresses");
+    r = check_eventfd(msg);
+    if (r < 0)
+        return r;
     if (msg->n_fds == 1)
         start.kick_fd = gw_steal_fd(&msg->fds[0]);
     r = ask_queue(on_start, &ask);
@@ -140,9 +186,14 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
 {
     struct ask ask = {
         .queue = &d->queues[gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK],
-        .fd = msg->n_fds == 1 ? gw_steal_fd(&msg->fds[0]) : -1,
+        .fd = -1,
     };
+    int r = check_eventfd(msg);
 
+    if (r < 0)
+        return r;
+    if (msg->n_fds == 1)
+        ask.fd = gw_steal_fd(&msg->fds[0]);
     return ask_queue(fn, &ask);
 }
 

@@ -2,10 +2,14 @@
 /* Features, ownership, reset: what concerns the session as a whole. */
 #include "backend_req.h"
 #include "cleanup.h"
+#include "ctl_migration.h"
 #include "dispatch.h"
 
 #include <errno.h>
 #include <inttypes.h>
+
+/* What is between front-end and back-end, and of no interest to a device. */
+#define TRANSPORT_BITS (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_LOG_ALL))
 
 int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
@@ -24,19 +28,24 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     uint64_t features = gw_msg_u64(msg);
     uint64_t unknown = features & ~gw_daemon_features(d);
     bool all = true;
+    int r;
 
     if (unknown)
         return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
+    /* All but LOG_ALL were agreed on before a ring could start. */
     for (unsigned i = 0; i < d->num_queues; i++)
-        if (s->vrings[i].started && features != s->features)
+        if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
+    r = gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0);
+    if (r < 0)
+        return r;
     s->features = features;
     /* "Ring states": without PROTOCOL_FEATURES rings come enabled; with it nothing changes. */
     if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
         gw_daemon_each_queue(d, enable_queue, &all);
     if (d->ops.features_acked)
-        d->ops.features_acked(d->dev, features & ~GW_BIT(GW_F_PROTOCOL_FEATURES));
+        d->ops.features_acked(d->dev, features & ~TRANSPORT_BITS);
     return 0;
 }
 

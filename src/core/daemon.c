@@ -23,13 +23,14 @@ uint64_t gw_daemon_features(const struct gw_daemon *d)
     uint64_t features = d->ops.features ? d->ops.features(d->dev) : 0;
 
     return features | GW_BIT(GW_F_VERSION_1) | GW_BIT(GW_F_RING_INDIRECT_DESC) |
-           GW_BIT(GW_F_RING_EVENT_IDX) | GW_BIT(GW_F_PROTOCOL_FEATURES);
+           GW_BIT(GW_F_RING_EVENT_IDX) | GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_LOG_ALL);
 }
 
 uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
 {
-    uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_REPLY_ACK) |
-                        GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
+    uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_LOG_SHMFD) |
+                        GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) |
+                        GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
                         GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
 
     if (d->ops.get_config)
@@ -126,6 +127,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->listen_fd = -1;
     d->session.fd = -1;
     d->session.backend_fd = -1;
+    d->session.log.event_fd = -1;
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
     d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -21,6 +21,8 @@
 struct gw_vring {
     struct gw_ring_config config;
     bool has_addr;
+    bool log_used; /* writes to the used ring are logged, at log_addr */
+    gw_gpa_t log_addr;
     bool started;
 };
 
@@ -31,6 +33,7 @@ struct gw_session {
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map; /* never NULL during a session */
+    struct gw_log_state log;
     struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
 };
@@ -102,6 +105,12 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
 
 /* Stop every queue. Returns: 0; -ETIMEDOUT, some go on stopping. */
 int gw_daemon_stop_queues(struct gw_daemon *d);
+
+/*
+ * Log so from now on, everywhere; the session's log, if it is another, is freed. Consumes what
+ * `log` holds.
+ */
+void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log);
 
 /* Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`. */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);

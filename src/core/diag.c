@@ -34,8 +34,9 @@ const char *gw_diag_level_name(enum gw_diag_level level)
 
 static void diag_to_stderr(void *arg, enum gw_diag_level level, const char *message)
 {
-    (void)arg;
-    fprintf(stderr, "%s: %s\n", gw_diag_level_name(level), message);
+    const struct gw_diag *diag = arg;
+
+    fprintf(stderr, "%s: %s: %s\n", diag->name, gw_diag_level_name(level), message);
 }
 
 void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_level level,
@@ -43,22 +44,19 @@ void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_
 {
     *diag = (struct gw_diag){
         .cb = cb ? cb : diag_to_stderr,
-        .arg = arg,
+        .arg = cb ? arg : diag,
         .level = level,
         .name = name,
     };
 }
 
-static void diag_vemit(const struct gw_diag *diag, enum gw_diag_level level, uint32_t n_held,
-                       const char *format, va_list args)
+static void __attribute__((format(printf, 4, 0)))
+diag_vemit(const struct gw_diag *diag, enum gw_diag_level level, uint32_t n_held,
+           const char *format, va_list args)
 {
     char line[DIAG_LINE];
-    int used = snprintf(line, sizeof(line), "%s: ", diag->name);
+    int used = vsnprintf(line, sizeof(line), format, args);
 
-    if (used > 0 && (size_t)used < sizeof(line)) {
-        int n = vsnprintf(line + used, sizeof(line) - (size_t)used, format, args);
-        used += n > 0 ? n : 0;
-    }
     if (n_held > 0 && used > 0 && (size_t)used < sizeof(line))
         snprintf(line + used, sizeof(line) - (size_t)used, " (and %u more like it)", n_held);
     diag->cb(diag->arg, level, line);

@@ -39,6 +39,7 @@ enum answer {
 enum gate {
     GATE_NONE = -1,
     GATE_MQ = GW_PROTOCOL_F_MQ,
+    GATE_LOG_SHMFD = GW_PROTOCOL_F_LOG_SHMFD,
     GATE_BACKEND_REQ = GW_PROTOCOL_F_BACKEND_REQ,
     GATE_CONFIG = GW_PROTOCOL_F_CONFIG,
     GATE_RESET_DEVICE = GW_PROTOCOL_F_RESET_DEVICE,
@@ -76,6 +77,10 @@ static const struct row rows[] = {
         FDS_NONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_reset_owner},
     [GW_MSG_SET_MEM_TABLE] = {"SET_MEM_TABLE", TABLE,
         FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_mem_table},
+    [GW_MSG_SET_LOG_BASE] = {"SET_LOG_BASE", EXACTLY(sizeof(struct gw_wire_log)),
+        FDS_ONE, RING_NONE, GATE_LOG_SHMFD, ANSWER_ALWAYS, gw_ctl_set_log_base},
+    [GW_MSG_SET_LOG_FD] = {"SET_LOG_FD", 0, 8,
+        FDS_ONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_log_fd},
     [GW_MSG_SET_VRING_NUM] = {"SET_VRING_NUM", STATE,
         FDS_NONE, RING_STATE, GATE_NONE, ANSWER_ACK, gw_ctl_set_vring_num},
     [GW_MSG_SET_VRING_ADDR] = {"SET_VRING_ADDR", EXACTLY(sizeof(struct gw_wire_vring_addr)),

@@ -58,15 +58,15 @@ int gw_mem_backend_map(struct gw_region *region, int fd)
     void *base;
     int r;
 
-    r = check_file_size(desc, fd);
+    r = check_file_size(desc, owned_fd);
     if (r < 0)
         return r;
-    granule = mapping_granule(fd);
+    granule = mapping_granule(owned_fd);
     offset = gw_align_down(desc->mmap_offset, granule);
     residual = desc->mmap_offset - offset;
     /* Cannot overflow: gw_region_new keeps offset + size below 2^63. */
     region->length = gw_align_down(desc->size + residual + granule - 1, granule);
-    base = mmap(NULL, region->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
+    base = mmap(NULL, region->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, owned_fd,
                 (off_t)offset);
     if (base == MAP_FAILED) {
         r = -errno;

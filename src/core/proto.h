@@ -128,6 +128,11 @@ struct gw_wire_single_region {
     struct gw_wire_region region;
 } __attribute__((packed));
 
+struct gw_wire_log {
+    uint64_t mmap_size;
+    uint64_t mmap_offset;
+} __attribute__((packed));
+
 struct gw_wire_config {
     uint32_t offset;
     uint32_t size;
@@ -141,4 +146,5 @@ _Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
 _Static_assert(sizeof(struct gw_wire_region) == 32, "region");
 _Static_assert(sizeof(struct gw_wire_mem_table) == 8 + 32 * GW_MSG_TABLE_REGIONS_MAX, "table");
 _Static_assert(sizeof(struct gw_wire_single_region) == 40, "single region");
+_Static_assert(sizeof(struct gw_wire_log) == 16, "log");
 _Static_assert(sizeof(struct gw_wire_config) == 12, "config");

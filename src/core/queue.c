@@ -166,7 +166,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     if (q->idle_since_ns && q->poll_us)
         q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
     q->idle_since_ns = 0;
-    q->popped = false;
+    q->moved = false;
     *ret = GW_QUEUE_WORKED;
     return true;
 }
@@ -189,7 +189,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
-    else if (!q->popped && q->ring.ops->n_available(&q->ring) > 0) {
+    else if (!q->moved && q->ring.ops->n_available(&q->ring) > 0) {
         /* The device has no room for more: a completion or gw_queue_wake goes on. */
         q->parked = true;
         deactivate(q);
@@ -242,7 +242,10 @@ static int watch_kick(struct gw_queue *q, int fd)
     if (fd < 0)
         return 0;
     r = loop->ops->add(loop, &q->kick);
-    return r < 0 ? gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r)) : 0;
+    if (r == 0)
+        return 0;
+    gw_close(&q->kick.fd);
+    return gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r));
 }
 
 static void unwatch_kick(struct gw_queue *q)
@@ -254,6 +257,15 @@ static void unwatch_kick(struct gw_queue *q)
     gw_close(&q->kick.fd);
 }
 
+/* [lock] */
+static void apply_ring_log(struct gw_queue *q)
+{
+    q->ring.log = q->log_used ? q->log.log : NULL;
+    q->ring.log_addr = q->log_addr;
+}
+
+static void finish_stop_when_drained(struct gw_queue *q);
+
 /* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
 static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 {
@@ -261,9 +273,11 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 
     if (r < 0)
         return r;
+    apply_ring_log(q);
     q->map = start->map;
     q->map_last = 0;
     q->broken = false;
+    q->abandoned = false;
     q->parked = false;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
@@ -280,11 +294,12 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
 {
     gw_cleanup_fd int kick_fd = gw_steal_fd(&start->kick_fd);
+    bool runs = q->state == GW_QUEUE_STARTED;
     int r;
 
     if (q->state == GW_QUEUE_STOPPING) {
         r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->n_in_flight);
-    } else if (q->state == GW_QUEUE_STARTED) {
+    } else if (runs) {
         /* Kicked by another fd from now on. */
         unwatch_kick(q);
         r = watch_kick(q, gw_steal_fd(&kick_fd));
@@ -300,8 +315,10 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     gw_queue_lock(q);
     if (r == 0)
         gw_queue_activate(q);
+    else if (runs)
+        gw_queue_break(q, gw_last_error()); /* it has requests in flight, and no kick any more */
     else if (q->state == GW_QUEUE_STARTED)
-        finish_stop(q);
+        finish_stop_when_drained(q); /* somebody may have popped in the meantime */
     gw_queue_unlock(q);
     if (r < 0)
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
@@ -338,6 +355,27 @@ void gw_queue_set_call(struct gw_queue *q, int fd)
     gw_queue_unlock(q);
 }
 
+void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
+{
+    gw_queue_lock(q);
+    gw_queue_publish(q); /* what is completed so far is marked where it was written under */
+    q->log = *log;
+    q->log_lost = 0;
+    apply_ring_log(q);
+    gw_queue_activate(q); /* it may have waited for a base */
+    gw_queue_unlock(q);
+}
+
+void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr)
+{
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    q->log_used = log_used;
+    q->log_addr = addr;
+    apply_ring_log(q);
+    gw_queue_unlock(q);
+}
+
 void gw_queue_set_err(struct gw_queue *q, int fd)
 {
     gw_queue_lock(q);
@@ -369,6 +407,15 @@ static void finish_stop(struct gw_queue *q)
     q->drained = NULL;
 }
 
+/* [lock] The last request to end goes on, see gw_request_retire. */
+static void finish_stop_when_drained(struct gw_queue *q)
+{
+    q->state = GW_QUEUE_STOPPING;
+    gw_queue_publish(q);
+    if (q->n_in_flight == 0)
+        finish_stop(q);
+}
+
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch)
 {
     bool tell_device;
@@ -388,8 +435,8 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch)
         q->ops->queue_stop(q->dev, q);
 
     gw_queue_lock(q);
-    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0)
-        finish_stop(q);
+    if (q->state == GW_QUEUE_STOPPING)
+        finish_stop_when_drained(q);
     gw_queue_unlock(q);
 }
 
@@ -398,7 +445,8 @@ void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_
     bool waits = false;
 
     gw_queue_lock(q);
-    if (q->state != GW_QUEUE_STOPPED) {
+    if (q->state != GW_QUEUE_STOPPED && !q->abandoned) {
+        gw_queue_publish(q);
         q->map = map;
         q->map_last = 0;
         q->epoch++;
@@ -427,10 +475,19 @@ void gw_queue_forget(struct gw_queue *q)
 void gw_queue_reset(struct gw_queue *q)
 {
     gw_queue_lock(q);
+    if (q->state != GW_QUEUE_STOPPED) {
+        /* The ring is the next session's: what is late is answered to nobody. */
+        gw_queue_publish(q);
+        q->abandoned = true;
+        q->ring.used = NULL;
+    }
     gw_close(&q->call_fd);
     gw_close(&q->err_fd);
     q->called = false;
     q->enabled = false;
+    q->log = (struct gw_log_state){.event_fd = -1};
+    q->log_used = false;
+    apply_ring_log(q);
     gw_queue_unlock(q);
 }
 
@@ -443,6 +500,7 @@ void gw_queue_init(struct gw_queue *q)
     gw_list_init(&q->dirty_link);
     q->wake.run = wake_task;
     q->kick.fd = -1;
+    q->log.event_fd = -1;
     q->call_fd = -1;
     q->err_fd = -1;
     pthread_mutex_init(&q->mutex, NULL);

@@ -36,6 +36,13 @@ enum gw_queue_state {
     GW_QUEUE_STOPPING, /* fetches nothing more, waits for what is in flight */
 };
 
+/* What is to be logged, and where. All of it belongs to the session. */
+struct gw_log_state {
+    struct gw_dirty_log *log; /* NULL: no base yet */
+    bool all;                 /* LOG_ALL: buffers are logged, and without a base nothing runs */
+    int event_fd;             /* of SET_LOG_FD, -1: none */
+};
+
 struct gw_queue {
     struct gw_ring ring;               /* [lock] */
     const struct gw_map *map;          /* [lock] */
@@ -51,10 +58,11 @@ struct gw_queue {
     enum gw_queue_state state;         /* [lock] */
     bool enabled;                      /* [lock] */
     bool broken;                       /* [lock] the driver's index was impossible */
+    bool abandoned;                    /* [lock] its session did not wait for its requests */
     bool polled;                       /* NOFD: nobody kicks */
     bool kicks_enabled;                /* [lock] */
     bool parked;                       /* [lock] the device leaves requests waiting */
-    bool popped;                       /* [lock] something, in this turn */
+    bool moved;                        /* [lock] something was popped or ended in this turn */
     bool call_blocks;                  /* writing to call_fd could block */
     bool called;                       /* [lock] call_fd was written to, or should have been */
     int call_fd;                       /* [lock] */
@@ -77,8 +85,14 @@ struct gw_queue {
     struct vring_desc *table; /* an indirect table that had to be put together */
     size_t request_size;      /* of the device's own bytes */
     struct gw_task wake;
-    bool wake_posted; /* atomic */
+    bool wake_posted;               /* atomic */
+    struct gw_request_i *completed; /* [lock] by next_free: to be marked and published */
+    struct gw_log_state log;        /* [lock] */
+    uint64_t log_lost;              /* [lock] marks lost that were told */
+    bool log_used;                  /* [lock] VHOST_VRING_F_LOG */
+    gw_gpa_t log_addr;              /* [lock] */
     struct gw_diag_limit bad_chain_limit;
+    struct gw_diag_limit log_limit;
     const struct gw_device_ops *ops;
     void *dev;
     const struct gw_diag *diag;
@@ -112,6 +126,14 @@ void gw_queue_set_call(struct gw_queue *q, int fd);
 void gw_queue_set_err(struct gw_queue *q, int fd);
 
 /*
+ * Log so from now on. When it returns, everything written before is marked in the old log, and the
+ * old one is not used any more.
+ */
+void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log);
+/* Log writes to the used ring at guest address `addr`, or not. */
+void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
+
+/*
  * Stop: `latch` is counted when nothing is in flight and everything is published, at once for a
  * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
  */
@@ -120,7 +142,7 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch);
 void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch);
 void gw_queue_forget(struct gw_queue *q);
 
-/* The session is over and the queue stopped: no fds, disabled, base 0. */
+/* The session is over: no fds, disabled. Requests that are still out write to no ring any more. */
 void gw_queue_reset(struct gw_queue *q);
 
 /* ---- what the worker does ---- */
@@ -147,10 +169,10 @@ static inline void gw_queue_unlock(struct gw_queue *q)
 
 /* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
 void gw_queue_activate(struct gw_queue *q);
-/* [lock] Fetching is allowed. */
+/* [lock] Fetching is allowed; not while what it leads to could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
-    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken;
+    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !(q->log.all && !q->log.log);
 }
 /* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
 void gw_queue_break(struct gw_queue *q, const char *why);

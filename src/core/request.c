@@ -166,13 +166,16 @@ static unsigned n_poppable(struct gw_queue *q, unsigned n)
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
-    unsigned n_popped = 0, n;
+    unsigned n_popped = 0, n_taken = 0, n;
 
     gw_queue_lock(q);
     q->now_ns = gw_clock_coarse_ns();
-    while (n_popped < n_reqs && (n = n_poppable(q, n_reqs - n_popped)) > 0) {
+    /* Not for ever: a driver may make bad chains available as fast as they are answered. */
+    while (n_popped < n_reqs && n_taken < q->ring.size &&
+           (n = n_poppable(q, n_reqs - n_popped)) > 0) {
         n_popped += pop_batch(q, reqs + n_popped, n);
-        q->popped = true;
+        n_taken += n;
+        q->moved = true;
     }
     note_oldest(q);
     /* A thread of the embedder emptied the ring: the worker is to ask for kicks again. */
@@ -209,6 +212,7 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
     gw_list_remove(&r->in_flight);
     gw_request_put(q, r);
     note_oldest(q);
+    q->moved = true;
     q->n_in_flight--;
     if (old && --q->n_old == 0 && q->adopted) {
         gw_latch_count(q->adopted, 0);

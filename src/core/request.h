@@ -38,16 +38,23 @@ struct gw_request_i {
     uint64_t position;  /* n_taken when it was taken */
     uint32_t epoch;     /* of the map it was born under */
     uint16_t head;
+    uint16_t n_out_extents; /* extents: those of `out`, then those of `in` */
+    uint16_t n_in_extents;
     struct iovec iov[GW_CHAIN_INLINE];
     struct gw_extent extents[GW_CHAIN_INLINE];
     /* request_size bytes of the device's own follow */
 };
 
+static inline const struct gw_extent *gw_request_extents(const struct gw_request_i *r)
+{
+    return r->segments ? r->segments->extents : r->extents;
+}
+
 /* Requests of a queue: memory of the pool, taken and put back. */
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
-/* [lock] It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
+/* It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
 
 /* The one copy of a descriptor that is ever read. */
@@ -63,11 +70,11 @@ void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
 /* Give back what the walk took. */
 void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 
-/* [lock] Publish what was put and notify; see complete.c for the order. */
+/* Publish what was put and notify; see complete.c for the order. */
 void gw_queue_publish(struct gw_queue *q);
-/* [lock] Answer a chain that the device never sees. */
+/* Answer a chain that the device never sees. */
 void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
 /* Add 1 to an eventfd now; with `may_block`, only if it has room. */
 void gw_signal_fd(int fd, bool may_block);
-/* [lock] Notify the driver, now or with the loop's next submission. */
+/* Notify the driver, now or with the loop's next submission. */
 void gw_queue_call(struct gw_queue *q);

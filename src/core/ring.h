@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "log/dirty_log.h"
 #include "mem.h"
 
 #include <linux/virtio_ring.h>
@@ -39,6 +40,8 @@ struct gw_ring {
     bool notified_valid;
     bool event_idx;
     bool indirect;
+    struct gw_dirty_log *log; /* where writes to the used ring are marked, or NULL */
+    gw_gpa_t log_addr;        /* of the used ring (VHOST_VRING_F_LOG) */
     struct gw_ring_config config;
 };
 

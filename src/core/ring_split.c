@@ -40,6 +40,12 @@ static int split_attach(struct gw_ring *ring, const struct gw_map *map)
                        !desc    ? c->desc
                        : !avail ? c->avail
                                 : c->used);
+    /* User addresses are; the offset of a region in its file may shift them. */
+    if ((uintptr_t)desc % 8 || (uintptr_t)avail % 2 || (uintptr_t)used % 4)
+        return gw_fail(-EFAULT,
+                       "rings at user addresses %#" PRIx64 ", %#" PRIx64 ", %#" PRIx64
+                       " are not aligned in their file",
+                       c->desc, c->avail, c->used);
     ring->desc = desc;
     ring->avail = avail;
     ring->used = used;
@@ -111,28 +117,60 @@ static bool split_wants_notification(struct gw_ring *ring)
     return !valid || vring_need_event(gw_load16(ring->used_event), ring->published, old);
 }
 
+/* A full fence is behind the write. */
+static void split_mark(struct gw_ring *ring, const volatile void *written, size_t len)
+{
+    if (ring->log)
+        gw_dirty_log_mark(ring->log,
+                          ring->log_addr + (size_t)((const volatile char *)written -
+                                                    (const volatile char *)ring->used),
+                          len);
+}
+
+/* The used elements from `first` up to `end`, which may wrap around. */
+static void split_mark_elements(struct gw_ring *ring, uint16_t first, uint16_t end)
+{
+    const size_t size = sizeof(ring->used->ring[0]);
+    uint16_t n = (uint16_t)(end - first);
+    uint32_t at = first & ring->mask;
+    uint32_t n_before_wrap = n < ring->size - at ? n : ring->size - at;
+
+    split_mark(ring, &ring->used->ring[at], n_before_wrap * size);
+    if (n > n_before_wrap)
+        split_mark(ring, &ring->used->ring[0], (n - n_before_wrap) * size);
+}
+
 static bool split_publish(struct gw_ring *ring)
 {
+    uint16_t old = ring->published;
+
     ring->published = ring->next_used;
     gw_store16_release(&ring->used->idx, ring->published); /* [B] */
     gw_full_fence();                                       /* [C] */
+    if (ring->log) {
+        split_mark_elements(ring, old, ring->published);
+        split_mark(ring, &ring->used->idx, sizeof(ring->used->idx));
+    }
     return split_wants_notification(ring);
 }
 
 static void split_disable_kicks(struct gw_ring *ring)
 {
     /* With EVENT_IDX a stale avail_event does that by itself. */
-    if (!ring->event_idx)
-        gw_store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+    if (ring->event_idx)
+        return;
+    gw_store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+    gw_full_fence(); /* before its mark */
+    split_mark(ring, &ring->used->flags, sizeof(ring->used->flags));
 }
 
 static void split_enable_kicks(struct gw_ring *ring)
 {
-    if (ring->event_idx)
-        gw_store16(ring->avail_event, ring->next_avail);
-    else
-        gw_store16(&ring->used->flags, 0);
+    uint16_t *word = ring->event_idx ? ring->avail_event : &ring->used->flags;
+
+    gw_store16(word, ring->event_idx ? ring->next_avail : 0);
     gw_full_fence(); /* [D] */
+    split_mark(ring, word, sizeof(*word));
 }
 
 static uint32_t split_base(const struct gw_ring *ring)

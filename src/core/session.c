@@ -172,6 +172,26 @@ int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
     return r;
 }
 
+/* ---- the dirty log ---- */
+
+static void set_log(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_log(q, arg);
+}
+
+void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log)
+{
+    struct gw_log_state old = d->session.log;
+
+    d->session.log = *log;
+    gw_daemon_each_queue(d, set_log, &d->session.log);
+    /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
+    if (old.log != log->log)
+        gw_dirty_log_free(old.log);
+    if (old.event_fd != log->event_fd)
+        gw_close(&old.event_fd);
+}
+
 /* ---- the session ---- */
 
 static int session_init(struct gw_session *s, int fd)
@@ -179,6 +199,7 @@ static int session_init(struct gw_session *s, int fd)
     memset(s, 0, sizeof(*s));
     s->fd = fd;
     s->backend_fd = -1;
+    s->log.event_fd = -1;
     return gw_map_new(&s->map, NULL, 0);
 }
 
@@ -201,6 +222,7 @@ static void session_done(struct gw_daemon *d)
         gw_map_free(s->map);
     s->map = NULL;
     gw_daemon_each_queue(d, reset_queue, NULL);
+    gw_daemon_replace_log(d, &(struct gw_log_state){.event_fd = -1});
 }
 
 /* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */

@@ -96,10 +96,11 @@ int gw_rx_pump(struct gw_rx *rx, int fd)
         n = receive(rx, fd, to, wanted - rx->n_read);
         if (n == -EAGAIN)
             return 0;
+        /* It hung up, perhaps without reading our last answer. */
+        if (n == 0 || n == -ECONNRESET)
+            return rx->n_read == 0 ? -ENOTCONN : -ECONNRESET;
         if (n < 0)
             return (int)n;
-        if (n == 0)
-            return rx->n_read == 0 ? -ENOTCONN : -ECONNRESET;
         rx->n_read += (size_t)n;
     }
 }

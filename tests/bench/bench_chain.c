@@ -11,7 +11,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ROUNDS = 300000, REPEATS = 5, MEMORY = 16 << 20, RING = 1024, TABLE_AT = 1 << 20 };
+enum {
+    ROUNDS = 300000,
+    REPEATS = 5,
+    MEMORY = 16 << 20,
+    RING = 1024,
+    TABLE_AT = 1 << 20
+};
 
 static struct gw_map *make_map(void)
 {
@@ -33,9 +39,11 @@ static void write_chain(struct vring_desc *table, unsigned n)
     for (unsigned i = 0; i < n; i++)
         table[i] = (struct vring_desc){
             .addr = (4 << 20) + i * 8192,
-            .len = i == 0 ? 16 : i == n - 1 ? 1 : 4096,
-            .flags = (uint16_t)((i > 0 ? VRING_DESC_F_WRITE : 0) |
-                                (i < n - 1 ? VRING_DESC_F_NEXT : 0)),
+            .len = i == 0       ? 16
+                   : i == n - 1 ? 1
+                                : 4096,
+            .flags =
+                (uint16_t)((i > 0 ? VRING_DESC_F_WRITE : 0) | (i < n - 1 ? VRING_DESC_F_NEXT : 0)),
             .next = (uint16_t)(i + 1),
         };
 }

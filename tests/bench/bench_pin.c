@@ -13,7 +13,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ROUNDS = 4000000, REPEATS = 5, REGION = 64 << 10, ADDRESSES = 4096 };
+enum {
+    ROUNDS = 4000000,
+    REPEATS = 5,
+    REGION = 64 << 10,
+    ADDRESSES = 4096
+};
 
 static struct gw_map *make_map(unsigned n_regions)
 {
@@ -50,8 +55,7 @@ static void make_extents(struct gw_extent *extents, unsigned n_regions, int is_r
     for (unsigned i = 0; i < ADDRESSES; i++) {
         unsigned region = is_random ? (unsigned)rand_r(&seed) % n_regions
                                     : (unsigned)((uint64_t)i * n_regions / ADDRESSES);
-        extents[i].gpa =
-            (gw_gpa_t)region * REGION * 2 + (unsigned)rand_r(&seed) % (REGION - 4096);
+        extents[i].gpa = (gw_gpa_t)region * REGION * 2 + (unsigned)rand_r(&seed) % (REGION - 4096);
         extents[i].len = 4096;
     }
 }

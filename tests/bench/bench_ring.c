@@ -24,14 +24,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RUN_MS = 1000, WARM_UP_MS = 100, STALL_MS = 10000, EXTENT = 16 << 20 };
+enum {
+    RUN_MS = 1000,
+    WARM_UP_MS = 100,
+    STALL_MS = 10000,
+    EXTENT = 16 << 20
+};
 
 static const struct {
     unsigned block_size;
     unsigned depth;
 } runs[] = {
-    {512, 1},  {512, 32},  {512, 80},  {512, 128},
-    {4096, 1}, {4096, 32}, {4096, 80}, {4096, 128},
+    {512, 1}, {512, 32}, {512, 80}, {512, 128}, {4096, 1}, {4096, 32}, {4096, 80}, {4096, 128},
 };
 
 static void pin_to(int cpu)

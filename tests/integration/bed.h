@@ -86,8 +86,8 @@ struct guest {
 /* Features a session may want to do without. */
 #define GUEST_FEATURES  ((UINT64_C(1) << 28) | (UINT64_C(1) << 30) | (UINT64_C(1) << 32))
 #define GUEST_EVENT_IDX (UINT64_C(1) << 29)
-#define GUEST_PROTOCOL                                                                            \
-    ((UINT64_C(1) << 0) | (UINT64_C(1) << 3) | (UINT64_C(1) << 5) | (UINT64_C(1) << 9) |          \
+#define GUEST_PROTOCOL                                                                   \
+    ((UINT64_C(1) << 0) | (UINT64_C(1) << 3) | (UINT64_C(1) << 5) | (UINT64_C(1) << 9) | \
      (UINT64_C(1) << 13) | (UINT64_C(1) << 15))
 #define GUEST_REPLY_ACK (UINT64_C(1) << 3)
 

@@ -128,7 +128,9 @@ static const struct argp argp = {
     .children = children,
 };
 
-const char *argp_program_version = "godwit-blk " GW_VERSION_STRING;
+/* glibc looks for it, so it must be seen from outside. */
+__attribute__((visibility("default"))) const char *argp_program_version =
+    "godwit-blk " GW_VERSION_STRING;
 
 static int open_store(struct store **ret, const struct options *o)
 {

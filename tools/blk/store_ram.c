@@ -2,6 +2,10 @@
 /*
  * The memory store: zero when it begins, gone with the process. Everything is done at once by
  * plain copies, so that what is measured with it is the rest of the program.
+ *
+ * Two workers may copy to the same block at once if the driver has both requests in flight; then
+ * it gets either or a mixture, as with any disk. ThreadSanitizer cannot know how a driver orders
+ * its queues: for it, ram_read and ram_write are to be suppressed.
  */
 #include "store.h"
 

@@ -48,13 +48,8 @@ static void write_line(enum gw_diag_level level, const char *text)
     fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_diag_level_name(level), text);
 }
 
-/* The library puts the name in front of its lines; here it goes in front of the level. */
 void backend_diag(void *arg, enum gw_diag_level level, const char *message)
 {
-    size_t len = strlen(say.name);
-
-    if (strncmp(message, say.name, len) == 0 && strncmp(message + len, ": ", 2) == 0)
-        message += len + 2;
     write_line(level, message);
 }
 

@@ -159,9 +159,11 @@ static void find_activation(struct argp_state *state, struct backend_options *o)
 
     if (fd == -ENOENT)
         argp_error(state, "no socket: give --socket-path=PATH or --fd=FDNUM");
+    else if (fd == -E2BIG)
+        argp_failure(state, EXIT_FAILURE, 0,
+                     "socket activation handed over more than one socket; only one can be served");
     else if (fd < 0)
-        argp_failure(state, EXIT_FAILURE, -fd,
-                     "socket activation: exactly one socket can be served");
+        argp_failure(state, EXIT_FAILURE, -fd, "socket activation");
     o->fd = fd;
     o->is_activated = true;
 }

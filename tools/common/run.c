@@ -87,9 +87,8 @@ static int start_fd(struct gw_daemon *d, int fd, const char *what)
     }
     r = gw_daemon_start(d, fd);
     if (r < 0)
-        backend_say(GW_DIAG_ERROR,
-                    "%s: %s; it must be a Unix stream socket, listening or connected", what,
-                    gw_last_error());
+        backend_say(GW_DIAG_ERROR, "%s: %s%s", what, gw_last_error(),
+                    r == -ENOTSOCK || r == -EINVAL ? "; pass a listening or connected one" : "");
     return r;
 }
 

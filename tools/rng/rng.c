@@ -55,7 +55,8 @@ static void end(int sig)
 static int serve(const char *path, int fd)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .name = "godwit-rng"};
+    const struct gw_daemon_config cfg = {
+        .size = sizeof(cfg), .name = "godwit-rng", .diag_level = GW_DIAG_WARNING};
     int r = gw_daemon_new(&rng_daemon, &cfg, &ops, NULL);
 
     if (r == 0) {

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The dirty log of SET_LOG_BASE: a mapped bitmap with bounds, and an error that stays.
+ *
+ * A log never changes. A new one is handed to every queue and adopted there, and only then is the
+ * old one freed: after that nobody writes the old bitmap, and no mark fell between the two, since
+ * each queue marks in one or the other.
+ */
+#pragma once
+
+#include <godwit/memory.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gw_dirty_log {
+    uint8_t *bitmap; /* anywhere in the mapping */
+    uint64_t size;   /* bytes of it */
+    void *base;
+    size_t length;
+    uint64_t n_lost; /* atomic: marks that fell outside */
+};
+
+/*
+ * Map `size` bytes at `offset` of the file. Consumes `fd`, also on failure.
+ * Returns: 0; -EINVAL for an empty, overflowing or too large range, or a file shorter than that;
+ * -ENOMEM; the errno of mmap(2); with gw_last_error.
+ */
+int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size);
+void gw_dirty_log_free(struct gw_dirty_log *log);
+
+/* Can every byte of [gpa, gpa + len) be marked? */
+bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
+
+/*
+ * Mark what was written, after it was written and a full fence, which may be one for many marks. A
+ * range that the log does not cover is marked as far as it does, and counted as lost.
+ * Context: any thread.
+ */
+void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
+
+static inline uint64_t gw_dirty_log_n_lost(const struct gw_dirty_log *log)
+{
+    return __atomic_load_n(&log->n_lost, __ATOMIC_RELAXED);
+}
