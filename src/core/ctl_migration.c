@@ -68,6 +68,14 @@ int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     return 0;
 }
 
+int gw_ctl_set_log_base_by_address(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_fail(-EOPNOTSUPP,
+                   "a log at address %#" PRIx64
+                   " of the front-end is out of reach; negotiate LOG_SHMFD and pass its file",
+                   gw_msg_u64(msg));
+}
+
 int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_log_state state = d->session.log;

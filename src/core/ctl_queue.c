@@ -154,6 +154,9 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     r = check_eventfd(msg);
     if (r < 0)
         return r;
+    r = gw_ctl_check_log_ring(d->session.log.log, vring);
+    if (r < 0)
+        return r;
     if (msg->n_fds == 1)
         start.kick_fd = gw_steal_fd(&msg->fds[0]);
     r = ask_queue(on_start, &ask);

@@ -39,7 +39,6 @@ enum answer {
 enum gate {
     GATE_NONE = -1,
     GATE_MQ = GW_PROTOCOL_F_MQ,
-    GATE_LOG_SHMFD = GW_PROTOCOL_F_LOG_SHMFD,
     GATE_BACKEND_REQ = GW_PROTOCOL_F_BACKEND_REQ,
     GATE_CONFIG = GW_PROTOCOL_F_CONFIG,
     GATE_RESET_DEVICE = GW_PROTOCOL_F_RESET_DEVICE,
@@ -78,7 +77,7 @@ static const struct row rows[] = {
     [GW_MSG_SET_MEM_TABLE] = {"SET_MEM_TABLE", TABLE,
         FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_mem_table},
     [GW_MSG_SET_LOG_BASE] = {"SET_LOG_BASE", EXACTLY(sizeof(struct gw_wire_log)),
-        FDS_ONE, RING_NONE, GATE_LOG_SHMFD, ANSWER_ALWAYS, gw_ctl_set_log_base},
+        FDS_ONE, RING_NONE, GATE_NONE, ANSWER_ALWAYS, gw_ctl_set_log_base},
     [GW_MSG_SET_LOG_FD] = {"SET_LOG_FD", 0, 8,
         FDS_ONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_log_fd},
     [GW_MSG_SET_VRING_NUM] = {"SET_VRING_NUM", STATE,
@@ -118,10 +117,16 @@ static const struct row rows[] = {
     [GW_MSG_REM_MEM_REG] = {"REM_MEM_REG", REGION,
         FDS_MAYBE_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_ACK, gw_ctl_rem_mem_reg},
 };
+
+/* Without LOG_SHMFD the log is named by an address, and the answer is another. */
+static const struct row log_base_by_address = {"SET_LOG_BASE", U64,
+    FDS_NONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_log_base_by_address};
 /* clang-format on */
 
-static const struct row *find_row(uint32_t request)
+static const struct row *find_row(const struct gw_session *s, uint32_t request)
 {
+    if (request == GW_MSG_SET_LOG_BASE && !gw_session_has_protocol(s, GW_PROTOCOL_F_LOG_SHMFD))
+        return &log_base_by_address;
     return request < GW_ARRAY_SIZE(rows) && rows[request].handle ? &rows[request] : NULL;
 }
 
@@ -230,7 +235,7 @@ static int answer(struct gw_daemon *d, const struct row *row, const struct gw_ms
 int gw_dispatch(struct gw_daemon *d)
 {
     struct gw_msg *msg = &d->session.rx.msg;
-    const struct row *row = find_row(msg->header.request);
+    const struct row *row = find_row(&d->session, msg->header.request);
     const char *name = row ? row->name : "unknown message";
     struct gw_reply reply = {.size = 0};
     int r, end;

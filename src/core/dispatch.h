@@ -48,6 +48,6 @@ gw_handler gw_ctl_set_vring_num, gw_ctl_set_vring_addr, gw_ctl_set_vring_base,
     gw_ctl_get_vring_base, gw_ctl_set_vring_kick, gw_ctl_set_vring_call, gw_ctl_set_vring_err,
     gw_ctl_set_vring_enable;
 /* ctl_migration.c */
-gw_handler gw_ctl_set_log_base, gw_ctl_set_log_fd;
+gw_handler gw_ctl_set_log_base, gw_ctl_set_log_base_by_address, gw_ctl_set_log_fd;
 /* ctl_config.c */
 gw_handler gw_ctl_get_config, gw_ctl_set_config;

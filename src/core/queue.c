@@ -402,6 +402,7 @@ static void finish_stop(struct gw_queue *q)
     q->parked = false;
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
+    q->ring.used = NULL; /* not ours to write any more */
     if (q->drained)
         gw_latch_count(q->drained, 0);
     q->drained = NULL;

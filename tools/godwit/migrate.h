@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A whole live migration between two back-ends, without a VM, and all that a report needs of it.
+ *
+ * The tool is the VMM: it has the guest memories, runs the load, copies what the dirty log names
+ * and what its own driver wrote, and nothing else. So a byte that differs between the memories once
+ * the source has stopped is a byte that the source wrote and did not log.
+ */
+#pragma once
+
+#include "migrate_result.h"
+#include "target.h"
+
+/* Zeros mean the defaults. */
+struct migration_options {
+    enum migration_device device;
+    enum migration_order order;
+    uint64_t seed;
+    const char *disk_file; /* what both ends show, to be read back at the end; NULL: not done */
+
+    uint64_t memory;        /* bytes of guest memory; default 64 MiB, the load uses a part of it */
+    uint64_t memory_top;    /* guest address at which a sparse last region ends (1 TiB: 1 << 40) */
+    bool hugetlb;           /* 2 MiB pages */
+    unsigned n_queues;      /* default 1 */
+    unsigned queue_size;    /* default: by the seed */
+    unsigned depth;         /* requests in flight per queue; default 32 */
+    unsigned block_size;    /* default 4096 */
+    unsigned write_percent; /* default 50; all reads where the disk is read-only */
+    unsigned flush_percent; /* default 0 */
+    bool read_only;         /* no writes at all */
+    uint64_t disk_bytes;    /* of the disk that the load uses; default: up to 64 MiB */
+    uint64_t features;      /* virtio features wanted of those offered; 0: all that are used here */
+
+    unsigned hops;       /* migrations that succeed, there and back; default 1 */
+    unsigned cancels;    /* migrations that are cancelled at the source before the first hop */
+    unsigned warm_up_ms; /* load before the migration; default 200 */
+    unsigned copy_ms;    /* rounds go on for this long at least; default 1000 */
+    unsigned settle_ms;  /* load at the destination; the stopped source is watched; default 300 */
+    unsigned round_ms;   /* pause between rounds; default 10 */
+    unsigned replace_log_ms; /* a new dirty log so often; 0: never */
+    unsigned region_ms;      /* a memory region added or removed so often; 0: never */
+    unsigned call_fd_ms;     /* the call fds swapped so often; 0: never */
+    unsigned timeout_ms;     /* of the whole run; default 60 s */
+    unsigned request_ms;     /* of one request, also of the load; default 10 s */
+    bool keep_backends;      /* connect to the same processes again in later hops, no new ones */
+};
+
+struct migration_progress {
+    enum migration_phase phase;
+    unsigned hop, n_hops;
+    unsigned round;
+    uint64_t elapsed_ns;
+    uint64_t dirty_pages; /* of the last round */
+    uint64_t remaining;   /* bytes of the round going on */
+    double copy_rate;     /* bytes per second */
+    double requests_rate; /* per second, over the last interval */
+    double bytes_rate;    /* the same in bytes */
+    uint64_t stall_ns;    /* worst so far in this phase */
+    const char *source, *destination;
+};
+
+/* Context: the thread of migration_run, at each phase and at most every 100 ms. */
+typedef void migration_progress_cb(const struct migration_progress *p, void *arg);
+
+/*
+ * Migrate. `progress` may be NULL. The targets may be started already or not; they stay the
+ * caller's, connected to nothing when this returns.
+ * Returns: 0, whatever the verdict; a negative errno where there is no result at all (-EINVAL for
+ * options that make no sense, -ENOMEM), with the reason in the only fault.
+ */
+int migration_run(const struct migration_options *o, struct target *source,
+                  struct target *destination, migration_progress_cb *progress, void *arg,
+                  struct migration_result *ret);
+void migration_result_done(struct migration_result *result);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What a migration was: all that a report needs. All times are nanoseconds since migration_run
+ * began, where no other thing is said; see migrate.h.
+ */
+#pragma once
+
+#include <godwit/memory.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum migration_device {
+    MIGRATION_DEVICE_BLK = 0, /* a disk, both ends on one image: a verified load */
+    MIGRATION_DEVICE_RNG,     /* buffers of random bytes */
+    MIGRATION_DEVICE_GENERIC, /* rings are started and left alone */
+};
+
+enum migration_order {
+    MIGRATION_ORDER_QEMU = 0, /* SET_LOG_BASE, LOG_ALL, VHOST_VRING_F_LOG of each ring */
+    MIGRATION_ORDER_RINGS,    /* SET_LOG_BASE, VHOST_VRING_F_LOG of each ring, LOG_ALL */
+    MIGRATION_ORDER_FEATURES, /* LOG_ALL, SET_LOG_BASE, VHOST_VRING_F_LOG of each ring */
+    MIGRATION_ORDER_STARTED,  /* the device is started anew with the log on, as after a hot plug */
+    MIGRATION_ORDER_RANDOM,   /* one of these, by the seed, each time */
+};
+
+enum migration_phase {
+    MIGRATION_PHASE_CONNECT = 0, /* connecting and negotiating, both ends */
+    MIGRATION_PHASE_START,       /* starting the device at the source */
+    MIGRATION_PHASE_WARM_UP,     /* load, log off */
+    MIGRATION_PHASE_LOG_ON,
+    MIGRATION_PHASE_COPY, /* rounds, with all that happens meanwhile */
+    MIGRATION_PHASE_CANCEL,
+    MIGRATION_PHASE_STOP,    /* GET_VRING_BASE */
+    MIGRATION_PHASE_FINAL,   /* the last round */
+    MIGRATION_PHASE_COMPARE, /* both memories, byte by byte */
+    MIGRATION_PHASE_RESUME,  /* starting the device at the destination */
+    MIGRATION_PHASE_SETTLE,  /* load at the destination */
+    MIGRATION_PHASE_VERIFY,  /* reading back what is on the disk */
+    MIGRATION_PHASE_DONE,
+    MIGRATION_N_PHASES,
+};
+
+/* What a byte of guest memory is used for. */
+enum migration_use {
+    MIGRATION_USE_OUTSIDE = 0, /* nothing that the device was given */
+    MIGRATION_USE_DATA,        /* data buffer of a request */
+    MIGRATION_USE_STATUS,      /* status byte of a request */
+    MIGRATION_USE_HEADER,      /* header of a request, which the device only reads */
+    MIGRATION_USE_DESC,        /* descriptor table, direct or indirect: the device only reads it */
+    MIGRATION_USE_AVAIL,       /* available ring: the device only reads it */
+    MIGRATION_USE_USED_FLAGS,
+    MIGRATION_USE_USED_IDX,
+    MIGRATION_USE_USED_ELEMENT,
+    MIGRATION_USE_AVAIL_EVENT,
+    MIGRATION_N_USES,
+};
+
+enum migration_verdict {
+    MIGRATION_PASSED = 0,    /* exit status 0 */
+    MIGRATION_FAILED = 1,    /* a back-end is at fault */
+    MIGRATION_COULD_NOT = 2, /* could not run: lacking features, no connection, a mistake of ours */
+};
+
+enum migration_side {
+    MIGRATION_SIDE_TOOL = 0,
+    MIGRATION_SIDE_SOURCE,
+    MIGRATION_SIDE_DESTINATION,
+    MIGRATION_SIDE_EITHER, /* of the two back-ends; it cannot be told which */
+};
+
+enum migration_event_kind {
+    MIGRATION_EVENT_PHASE = 0, /* `phase` began */
+    MIGRATION_EVENT_LOG_ON,
+    MIGRATION_EVENT_LOG_OFF,
+    MIGRATION_EVENT_LOG_REPLACED,
+    MIGRATION_EVENT_REGION_ADDED,
+    MIGRATION_EVENT_REGION_REMOVED,
+    MIGRATION_EVENT_CALL_FD,
+    MIGRATION_EVENT_LOAD_STOPPED,
+    MIGRATION_EVENT_DEVICE_STOPPED,
+    MIGRATION_EVENT_DEVICE_STARTED,
+    MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
+    MIGRATION_EVENT_FAULT,
+};
+
+/* All times are nanoseconds since migration_run began. */
+struct migration_event {
+    uint64_t at_ns;
+    uint64_t duration_ns; /* until it was answered; 0 where there is no answer */
+    unsigned hop;         /* from 0 */
+    enum migration_event_kind kind;
+    enum migration_phase phase; /* in which it happened */
+    char text[96];
+};
+
+struct migration_round {
+    uint64_t at_ns;
+    uint64_t duration_ns;
+    uint64_t copy_ns;         /* of that, copying */
+    uint64_t scan_ns;         /* of that, looking through the log */
+    uint64_t pages;           /* of 4 KiB that the log named, the first round: all with data */
+    uint64_t pages_unchanged; /* of these, those that were equal already */
+    uint64_t pages_outside;   /* named, but in no region (not counted in pages) */
+    uint64_t bytes;           /* copied because of the log */
+    uint64_t bytes_driver;    /* copied because the tool's own driver wrote them */
+    unsigned hop;
+    unsigned number;   /* from 0, which copies everything */
+    bool is_final;     /* after the source stopped */
+    bool is_cancelled; /* of a migration that was cancelled */
+};
+
+/* The load, every 10 ms. */
+struct migration_sample {
+    uint64_t at_ns;
+    uint64_t requests;   /* completed in these 10 ms */
+    uint64_t bytes;      /* moved in these 10 ms */
+    uint64_t stall_ns;   /* longest time without a completion that ended, or lasts, in it */
+    uint64_t latency_ns; /* of the slowest request that was completed in it */
+};
+
+/* A page that differed when the source had stopped. */
+struct migration_lost {
+    gw_gpa_t page;    /* its address */
+    gw_gpa_t first;   /* the first byte that differs */
+    unsigned n_bytes; /* how many of the page differ */
+    unsigned hop;
+    unsigned uses;          /* bit set of enum migration_use of the bytes that differ */
+    enum migration_use use; /* of the first byte */
+    bool is_late;           /* it was marked after the stop was answered: too late, but marked */
+    char text[192];         /* what the first byte is, and its request */
+};
+
+struct migration_fault {
+    uint64_t at_ns;
+    unsigned hop;
+    enum migration_side side;
+    enum migration_phase phase;
+    int error;      /* negative errno */
+    char who[64];   /* the target's name */
+    char text[320]; /* what happened, a sentence without the name, side and phase */
+};
+
+struct migration_hop {
+    uint64_t begin_ns;        /* log on */
+    uint64_t stop_ns;         /* the load was stopped */
+    uint64_t end_ns;          /* first completion at the destination */
+    uint64_t downtime_ns;     /* from stop to end without the time of the comparison */
+    uint64_t device_stop_ns;  /* from the first message of the stop to its last answer */
+    uint64_t device_start_ns; /* of the destination */
+    uint64_t compare_ns, compare_bytes;
+    uint64_t copy_ns, copy_bytes; /* of all rounds */
+    unsigned rounds, logs_replaced, regions_added, regions_removed, call_fds_swapped;
+    unsigned in_flight;         /* requests of the load when the vCPUs stopped */
+    unsigned in_flight_stopped; /* taken and not finished when the stop was answered: should be 0 */
+    uint64_t pages_marked;      /* by the log, the first round not counted */
+    uint64_t pages_unchanged;   /* of these, without a change: over-marking */
+    uint64_t pages_lost;        /* whose mark was lost */
+    uint64_t pages_late;        /* written after the stop had been answered */
+    uint64_t pages_old_log;     /* marked in a log after its replacement had been answered */
+    enum migration_order order;
+    char source[64], destination[64]; /* names of the targets */
+};
+
+#define MIGRATION_FAULTS_MAX 16
+#define MIGRATION_LOST_MAX   256 /* pages told one by one, of all hops; the counts are complete */
+
+/* Free with migration_result_done, also after a failure. */
+struct migration_result {
+    enum migration_verdict verdict;
+    struct migration_fault faults[MIGRATION_FAULTS_MAX]; /* [0] is the first */
+    unsigned n_faults;
+    uint64_t seed;
+    enum migration_device device;
+    uint64_t memory_bytes; /* of all regions */
+    uint64_t log_bytes;    /* of the dirty log */
+    uint64_t duration_ns;
+
+    struct migration_hop *hops;
+    unsigned n_hops; /* begun */
+    struct migration_round *rounds;
+    unsigned n_rounds;
+    struct migration_sample *samples;
+    unsigned n_samples;
+    struct migration_event *events;
+    unsigned n_events;
+    struct migration_lost *lost;
+    unsigned n_lost;
+    uint64_t lost_by_use[MIGRATION_N_USES]; /* pages with such bytes; one page may count in many */
+
+    /* of the load, all hops */
+    uint64_t requests, reads, writes, flushes, bytes;
+    uint64_t verified;    /* blocks read that were what they should be */
+    uint64_t held;        /* reads whose buffers were looked at only after the switch */
+    uint64_t disk_blocks; /* read back at the end */
+    uint64_t latency_p50, latency_p99, latency_max;
+    uint64_t stall_before_ns;                  /* worst while the log was off, at the source */
+    uint64_t stall_copy_ns;                    /* worst while the log was on, before the stop */
+    uint64_t stall_ns;                         /* worst without the switch itself */
+    double rate_before, rate_copy, rate_after; /* requests per second: log off, on, destination */
+
+    /* plain memcpy of the same process, to compare copy_bytes / copy_ns with; 0: not measured */
+    double memcpy_rate; /* bytes per second */
+    double copy_rate;
+};
+
+/* Words for people, of all enums; never NULL. */
+const char *migration_phase_name(enum migration_phase phase);
+const char *migration_use_name(enum migration_use use);
+const char *migration_side_name(enum migration_side side);
+const char *migration_order_name(enum migration_order order);
+const char *migration_event_name(enum migration_event_kind kind);
