@@ -79,7 +79,10 @@ int gw_ctl_set_log_base_by_address(struct gw_daemon *d, struct gw_msg *msg, stru
 int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_log_state state = d->session.log;
+    int r = gw_ctl_check_eventfd(msg);
 
+    if (r < 0)
+        return r;
     state.event_fd = gw_steal_fd(&msg->fds[0]);
     gw_daemon_replace_log(d, &state);
     return 0;

@@ -118,7 +118,7 @@ int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
  * SIGPIPE, and a file of somebody's own file system may block for ever. An eventfd is an anonymous
  * inode, which is of no type; what else is one does no harm.
  */
-static int check_eventfd(const struct gw_msg *msg)
+int gw_ctl_check_eventfd(const struct gw_msg *msg)
 {
     struct stat st;
 
@@ -151,7 +151,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
         return gw_fail(-EINVAL, "queue %u is to start before %s told its %s", index,
                        vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR",
                        vring->has_addr ? "size" : "addresses");
-    r = check_eventfd(msg);
+    r = gw_ctl_check_eventfd(msg);
     if (r < 0)
         return r;
     r = gw_ctl_check_log_ring(d->session.log.log, vring);
@@ -191,7 +191,7 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
         .queue = &d->queues[gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK],
         .fd = -1,
     };
-    int r = check_eventfd(msg);
+    int r = gw_ctl_check_eventfd(msg);
 
     if (r < 0)
         return r;

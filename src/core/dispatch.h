@@ -37,6 +37,9 @@ static inline uint64_t gw_msg_u64(const struct gw_msg *msg)
  */
 typedef int gw_handler(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply);
 
+/* The fd of a message that may have one is an eventfd. Returns: 0; -EINVAL. (ctl_queue.c) */
+int gw_ctl_check_eventfd(const struct gw_msg *msg);
+
 /* ctl_session.c */
 gw_handler gw_ctl_get_features, gw_ctl_set_features, gw_ctl_set_owner, gw_ctl_reset_owner,
     gw_ctl_get_protocol_features, gw_ctl_set_protocol_features, gw_ctl_get_queue_num,
