@@ -112,6 +112,9 @@ void gw_frontend_free(struct gw_frontend *fe);
 /* Why the last call on `fe` failed, as a sentence; "" when none did. Valid until the next call. */
 const char *gw_frontend_error(const struct gw_frontend *fe);
 
+/* The timeout of the requests from now on. */
+void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms);
+
 /*
  * Begin a session: connect to the back-end that listens at `path`, trying again while nobody does;
  * take the next one that connects to `listen_fd` (stays the caller's); or use a connected socket
@@ -288,6 +291,8 @@ struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
 /* Both belong to the driver. */
 int gw_driver_kick_fd(const struct gw_driver *d);
 int gw_driver_call_fd(const struct gw_driver *d);
+/* Another call fd, consumed; the back-end has it already (SET_VRING_CALL). No call gets lost. */
+void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 
 /* Start one queue (NUM, BASE, ADDR, KICK, CALL), or stop it (GET_VRING_BASE, kept as its base). */
 int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d);
@@ -340,6 +345,8 @@ enum gw_frontend_mem_form {
     GW_FRONTEND_MEM_SLOTS,
 };
 
+struct gw_guest_log;
+
 struct gw_frontend_options {
     size_t size;
     uint64_t features;          /* wanted of those offered; 0: bits 28, 29, 30 and 32 */
@@ -349,6 +356,7 @@ struct gw_frontend_options {
     unsigned n_drivers;
     enum gw_frontend_mem_form mem_form;
     bool no_enable; /* leave the queues disabled */
+    const struct gw_guest_log *log; /* start with LOG_ALL and this log, as in a migration */
 };
 
 /*

@@ -178,9 +178,14 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
         q->moved = true;
     }
     note_oldest(q);
-    /* A thread of the embedder emptied the ring: the worker is to ask for kicks again. */
-    if (q->parked && n_popped < n_reqs)
+    /*
+     * Popped while the worker slept, or slept on what the device had left: the place where the
+     * driver is to kick has moved, and only the worker asks for kicks.
+     */
+    if ((n_taken > 0 && q->kicks_enabled) || (q->parked && n_popped < n_reqs)) {
+        q->kicks_enabled = false;
         gw_queue_activate(q);
+    }
     gw_queue_unlock(q);
     return (int)n_popped;
 }
@@ -196,8 +201,12 @@ int gw_request_unpop(struct gw_request *pub)
         q->ring.ops->untake(&q->ring);
         q->n_taken--;
         gw_count(&q->stats.requests, (uint64_t)-1);
-        gw_count(&q->stats.bytes_out, -(uint64_t)pub->out_len);
+        for (unsigned i = 0; i < r->n_out_extents; i++)
+            gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
         gw_request_retire(q, r);
+        /* The device could not use it: as if it had been left on the ring. */
+        q->moved = false;
+        q->parked = true;
         ret = 0;
     }
     gw_queue_unlock(q);

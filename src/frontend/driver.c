@@ -164,7 +164,7 @@ void gw_driver_set_features(struct gw_driver *d, uint64_t features)
         return;
     d->event_idx = event_idx;
     /* From flags to events or back: neither may say anything the other still means. */
-    d->avail->flags = 0;
+    gw_driver_write_avail_flags(d, 0);
     gw_driver_suppress_calls(d);
 }
 
@@ -188,6 +188,9 @@ void gw_driver_reset(struct gw_driver *d, uint16_t base)
     d->base = base;
     d->broken = false;
     d->error[0] = '\0';
+    gw_driver_wrote(d, d->desc_gpa, desc_len(d));
+    gw_driver_wrote(d, d->avail_gpa, avail_len(d));
+    gw_driver_wrote(d, d->used_gpa, used_len(d));
     gw_driver_suppress_calls(d);
 }
 
@@ -234,6 +237,44 @@ int gw_driver_kick_fd(const struct gw_driver *d)
 int gw_driver_call_fd(const struct gw_driver *d)
 {
     return d->call_fd;
+}
+
+void gw_driver_set_call_fd(struct gw_driver *d, int fd)
+{
+    uint64_t value;
+
+    /* A call that came before the back-end had the new one must not get lost. */
+    if (read(d->call_fd, &value, sizeof(value)) == sizeof(value) &&
+        write(fd, &value, sizeof(value)) < 0)
+        errno = 0; /* full, so that it is readable anyway */
+    close(d->call_fd);
+    d->call_fd = fd;
+}
+
+enum gw_driver_place gw_driver_find(const struct gw_driver *d, gw_gpa_t gpa, unsigned *ret_i)
+{
+    uint64_t used = gpa - d->used_gpa;
+    unsigned i = 0;
+    enum gw_driver_place place = GW_DRIVER_PLACE_NONE;
+
+    if (gpa - d->desc_gpa < desc_len(d) ||
+        (d->indirect_max && gpa - d->tables_gpa < tables_len(d))) {
+        place = GW_DRIVER_PLACE_DESC;
+    } else if (gpa - d->avail_gpa < avail_len(d)) {
+        place = GW_DRIVER_PLACE_AVAIL;
+    } else if (used < offsetof(struct vring_used, idx)) {
+        place = GW_DRIVER_PLACE_USED_FLAGS;
+    } else if (used < offsetof(struct vring_used, ring)) {
+        place = GW_DRIVER_PLACE_USED_IDX;
+    } else if (used < used_len(d) - sizeof(uint16_t)) {
+        place = GW_DRIVER_PLACE_USED_ELEMENT;
+        i = (unsigned)((used - offsetof(struct vring_used, ring)) / sizeof(struct vring_used_elem));
+    } else if (used < used_len(d)) {
+        place = GW_DRIVER_PLACE_AVAIL_EVENT;
+    }
+    if (ret_i)
+        *ret_i = i;
+    return place;
 }
 
 int gw_driver_error(const struct gw_driver *d, const char **ret_text)

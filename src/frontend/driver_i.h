@@ -2,7 +2,7 @@
 /* The driver's side of one queue, as driver.c makes it and driver_split.c drives it. */
 #pragma once
 
-#include <godwit/frontend.h>
+#include <godwit/log.h>
 #include <linux/virtio_ring.h>
 
 struct gw_driver_slot {
@@ -21,7 +21,11 @@ struct gw_driver {
     uint16_t *avail_event; /* behind the used ring */
     struct vring_desc *tables;
     struct gw_driver_slot *slots;
+    struct gw_guest_track *track; /* NULL: what is written is of no interest */
     gw_gpa_t tables_gpa;
+    gw_gpa_t desc_gpa;
+    gw_gpa_t avail_gpa;
+    gw_gpa_t used_gpa;
     unsigned indirect_max;
     unsigned mask; /* size - 1 */
     unsigned n_free;
@@ -38,9 +42,6 @@ struct gw_driver {
 
     /* the rest */
     struct gw_guest_mem *mem;
-    gw_gpa_t desc_gpa;
-    gw_gpa_t avail_gpa;
-    gw_gpa_t used_gpa;
     bool placed; /* the rings are not ours to release */
     unsigned index;
     uint32_t base;
@@ -48,3 +49,22 @@ struct gw_driver {
 };
 
 uint64_t gw_driver_now(void);
+
+/* The driver's side wrote this. */
+static inline void gw_driver_wrote(const struct gw_driver *d, gw_gpa_t gpa, uint64_t len)
+{
+    if (d->track)
+        gw_guest_track_mark(d->track, gpa, len);
+}
+
+/* The same of the available ring, `at` bytes from its begin. */
+static inline void gw_driver_wrote_avail(const struct gw_driver *d, unsigned at)
+{
+    gw_driver_wrote(d, d->avail_gpa + at, sizeof(uint16_t));
+}
+
+/* Where in the available ring things are. */
+#define GW_DRIVER_AVAIL_FLAGS      0
+#define GW_DRIVER_AVAIL_IDX        2
+#define GW_DRIVER_AVAIL_RING(i)    (4 + 2 * (i))
+#define GW_DRIVER_USED_EVENT(size) GW_DRIVER_AVAIL_RING(size)

@@ -54,6 +54,7 @@ static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *buf
             (k >= n_out ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
         fill_desc(&d->desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
+        gw_driver_wrote(d, d->desc_gpa + i * sizeof(*d->desc), sizeof(*d->desc));
         d->slots[head].last = i;
         i = d->slots[i].next;
     }
@@ -79,6 +80,8 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
         fill_desc(&table[k], &bufs[k], flags, k + 1 < n ? (uint16_t)(k + 1) : 0);
     }
     fill_desc(&d->desc[head], &whole, VRING_DESC_F_INDIRECT, 0);
+    gw_driver_wrote(d, whole.addr, whole.len);
+    gw_driver_wrote(d, d->desc_gpa + head * sizeof(*d->desc), sizeof(*d->desc));
     d->slots[head].last = head;
     d->free_head = d->slots[head].next;
     return head;
@@ -105,7 +108,9 @@ int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigne
     slot->n_desc = (uint16_t)n_desc;
     d->n_free -= n_desc;
     d->n_in_flight++;
-    d->avail->ring[d->avail_idx++ & d->mask] = htole16(head);
+    d->avail->ring[d->avail_idx & d->mask] = htole16(head);
+    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_RING(d->avail_idx & d->mask));
+    d->avail_idx++;
     return 0;
 }
 
@@ -116,6 +121,7 @@ void gw_driver_publish(struct gw_driver *d)
     d->published = d->avail_idx;
     /* Release: the device that sees the index sees the descriptors and the ring behind it. */
     __atomic_store_n(&d->avail->idx, htole16(d->avail_idx), __ATOMIC_RELEASE);
+    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_IDX);
 }
 
 static void write_kick(struct gw_driver *d)
@@ -212,6 +218,12 @@ unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsign
     return i;
 }
 
+static void write_used_event(struct gw_driver *d, uint16_t value)
+{
+    store16(d->used_event, value);
+    gw_driver_wrote_avail(d, GW_DRIVER_USED_EVENT(d->mask + 1));
+}
+
 void gw_driver_suppress_calls(struct gw_driver *d)
 {
     /*
@@ -219,17 +231,17 @@ void gw_driver_suppress_calls(struct gw_driver *d)
      * reached for another 65535 elements, and a call then is only a superfluous one.
      */
     if (d->event_idx)
-        store16(d->used_event, (uint16_t)(d->last_used - 1));
+        write_used_event(d, (uint16_t)(d->last_used - 1));
     else
-        store16(&d->avail->flags, VRING_AVAIL_F_NO_INTERRUPT);
+        gw_driver_write_avail_flags(d, VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 bool gw_driver_want_calls(struct gw_driver *d)
 {
     if (d->event_idx)
-        store16(d->used_event, d->last_used);
+        write_used_event(d, d->last_used);
     else
-        store16(&d->avail->flags, 0);
+        gw_driver_write_avail_flags(d, 0);
     /* Full barrier: the wish is visible before it is looked whether it came too late. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return load16(&d->used->idx) == d->last_used;
@@ -282,22 +294,26 @@ void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32
     struct gw_driver_buf buf = {.addr = addr, .len = len};
 
     fill_desc(&d->desc[i & d->mask], &buf, flags, next);
+    gw_driver_wrote(d, d->desc_gpa + (i & d->mask) * sizeof(*d->desc), sizeof(*d->desc));
 }
 
 void gw_driver_write_avail(struct gw_driver *d, unsigned i, uint16_t head)
 {
     store16(&d->avail->ring[i & d->mask], head);
+    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_RING(i & d->mask));
 }
 
 void gw_driver_write_avail_idx(struct gw_driver *d, uint16_t idx)
 {
     /* Release, as in gw_driver_publish. */
     __atomic_store_n(&d->avail->idx, htole16(idx), __ATOMIC_RELEASE);
+    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_IDX);
 }
 
 void gw_driver_write_avail_flags(struct gw_driver *d, uint16_t flags)
 {
     store16(&d->avail->flags, flags);
+    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_FLAGS);
 }
 
 void gw_driver_read_used(const struct gw_driver *d, unsigned i, uint32_t *ret_id, uint32_t *ret_len)

@@ -17,5 +17,8 @@ struct gw_frontend_call {
 /* Send it, and wait for its reply, or for the acknowledgement where that was asked for. */
 int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *call);
 
+/* Where the rings of a driver are, without flags. */
+struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *d);
+
 /* -EOPNOTSUPP unless protocol feature `bit` was negotiated. */
 int gw_frontend_gate(struct gw_frontend *fe, unsigned bit, uint32_t request);

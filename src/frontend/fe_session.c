@@ -8,6 +8,7 @@
 #include "frontend_i.h"
 
 #include <errno.h>
+#include <godwit/log.h>
 #include <inttypes.h>
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -15,7 +16,7 @@
 static const uint64_t default_features = BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) |
                                          BIT(GW_F_PROTOCOL_FEATURES) | BIT(GW_F_VERSION_1);
 static const uint64_t default_protocol_features =
-    BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_BACKEND_REQ) |
+    BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) | BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_BACKEND_REQ) |
     BIT(GW_PROTOCOL_F_CONFIG) | BIT(GW_PROTOCOL_F_RESET_DEVICE) |
     BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
 
@@ -119,13 +120,15 @@ int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *
                                  gw_driver_index(opt->drivers[i]), fe->n_queues_max);
     }
     if (r == 0)
-        r = gw_frontend_set_features(fe, fe->wanted);
+        r = gw_frontend_set_features(fe, fe->wanted | (opt->log ? BIT(GW_F_LOG_ALL) : 0));
     if (r == 0 && !fe->has_mem)
         r = give_mem(fe, opt);
     for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++) {
         gw_driver_set_features(opt->drivers[i], fe->features);
         r = gw_frontend_start_queue(fe, opt->drivers[i]);
     }
+    if (r == 0 && opt->log)
+        r = gw_frontend_set_log_base(fe, opt->log);
     if (r == 0 && !opt->no_enable)
         r = enable_all(fe, opt->drivers, opt->n_drivers, true);
     return r;

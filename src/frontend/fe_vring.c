@@ -106,15 +106,25 @@ int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool en
     return set_state(fe, GW_MSG_SET_VRING_ENABLE, index, enable);
 }
 
-int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d)
+struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *d)
 {
-    struct gw_frontend_vring_addr addr = {
+    return (struct gw_frontend_vring_addr){
         .desc = gw_guest_mem_uva(d->mem, d->desc_gpa),
         .avail = gw_guest_mem_uva(d->mem, d->avail_gpa),
         .used = gw_guest_mem_uva(d->mem, d->used_gpa),
         .log = d->used_gpa,
     };
-    int r = gw_frontend_set_vring_num(fe, d->index, d->mask + 1);
+}
+
+int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d)
+{
+    struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
+    int r;
+
+    /* With LOG_ALL the used ring is logged from the begin, as by vhost_virtqueue_start of QEMU. */
+    if (fe->features >> GW_F_LOG_ALL & 1)
+        addr.flags = GW_VRING_F_LOG;
+    r = gw_frontend_set_vring_num(fe, d->index, d->mask + 1);
 
     if (r == 0)
         r = gw_frontend_set_vring_base(fe, d->index, d->base);

@@ -59,6 +59,11 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *c
     return 0;
 }
 
+void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms)
+{
+    fe->cfg.timeout_ms = timeout_ms;
+}
+
 void gw_frontend_free(struct gw_frontend *fe)
 {
     if (!fe)

@@ -146,6 +146,15 @@ void bed_stop(struct bed *b)
     pthread_mutex_destroy(&b->lock);
 }
 
+void bed_new_idle(struct bed *b)
+{
+    struct fdcheck *old = b->idle;
+
+    b->idle = fdcheck_begin();
+    assert_non_null(b->idle);
+    fdcheck_forget(old);
+}
+
 /* Everything is as it was while nobody was connected. */
 static bool is_clean(struct bed *b, const char *name)
 {

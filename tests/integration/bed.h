@@ -52,6 +52,8 @@ struct bed {
 
 void bed_start(struct bed *b, const struct bed_config *cfg);
 void bed_stop(struct bed *b);
+/* The daemon was started anew: compare with how it is now from now on. */
+void bed_new_idle(struct bed *b);
 
 /* Forget what was told so far; was this told since? */
 void bed_forget(struct bed *b);

@@ -16,8 +16,10 @@ while read module; do
     $b insmod /modules/$module || echo "insmod $module failed" >/dev/console
 done </modules/order
 $b stty -F /dev/ttyS1 raw -echo
-/guest </dev/ttyS1 >/dev/ttyS1 2>/dev/console
-$b poweroff -f
+/guest </dev/ttyS1 >/dev/ttyS1 2>/dev/console && $b poweroff -f
+# The machine stays: the host reads what there is to say and is not told that QEMU ended instead.
+echo "fail the guest's program ended with status $?" >/dev/ttyS1
+$b sleep 1000000
 '''
 
 

@@ -146,10 +146,9 @@ class Lab:
     def say(self, text):
         print(f'[{time.monotonic() - self.begin:5.1f}] {text}', flush=True)
 
-    def check(self, but=None):
+    def check(self):
         for process in self.processes:
-            if process is not but:
-                process.check()
+            process.check()
 
     def wait_until(self, condition, what, seconds):
         end = time.monotonic() + seconds
@@ -201,6 +200,20 @@ class Lines:
         line, self.buffer = self.buffer.split(b'\n', 1)
         self.log.write(line + b'\n')
         return line.decode(errors='replace').strip()
+
+    def peek(self, prefix):
+        """A whole line that begins so and was not received yet, or None. Does not wait."""
+        try:
+            while select.select([self.socket], [], [], 0)[0]:
+                data = self.socket.recv(65536)
+                if not data:
+                    break
+                self.buffer += data
+        except OSError:
+            pass  # closed: who reads next will say so
+        lines = self.buffer.split(b'\n')[:-1]
+        return next((line.decode(errors='replace').strip() for line in lines
+                     if line.startswith(prefix)), None)
 
     def read_some(self):
         try:
@@ -288,6 +301,7 @@ class Guest(Process):
         if shutil.which(qemu) is None:
             raise Skip(f'{qemu} is not installed (package qemu-system-x86)')
         self.lab = lab
+        self.lines = None
         super().__init__(lab, 'qemu', self.arguments(lab, qemu, kernel, initramfs, backend_socket))
         self.lines = Lines(lab, lab.path('commands.sock'), 'commands')
         self.qmp = Qmp(lab, lab.path('qmp.sock'))
@@ -309,6 +323,13 @@ class Guest(Process):
             '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,num-queues=2,disable-legacy=on',
         ]
 
+    def check(self):
+        """The guest's word comes first: it explains more than a status."""
+        line = self.lines.peek(b'fail') if self.lines is not None else None
+        if line is not None:
+            raise LabError(f'the guest says: {line}')
+        super().check()
+
     def wait_ready(self):
         """Waits for the guest program; returns what it says of its disk."""
         return self.wait_answer('ready', 60)
@@ -322,9 +343,8 @@ class Guest(Process):
         return parse_fields(line)
 
     def ask(self, command, seconds=60):
-        # The guest may answer for long after the backend's death. Its own is seen by the reader,
-        # which takes its last words first.
-        self.lab.check(but=self)
+        # The guest may answer for long after the backend's death.
+        self.lab.check()
         self.lines.send(command)
         return self.wait_answer(command.split()[0], seconds)
 

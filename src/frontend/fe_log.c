@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The dirty log on the front-end's side: the shared bitmap, its reading, and the messages about it
+ * ("Migration" of the specification). Page p is bit p % 8 of byte p / 8. The back-end sets bits by
+ * atomic OR; here they are only ever taken away, a word at a time, by atomic exchange, so no mark
+ * is lost between the two.
+ *
+ * A log for very much memory is a sparse file. It is looked through by extents (SEEK_DATA), since
+ * reading a hole through a mapping would allocate it.
+ */
+#include "../core/proto.h"
+#include "driver_i.h"
+#include "fe_requests.h"
+
+#include <godwit/log.h>
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CHUNK UINT64_C(0x40000) /* guest memory of one 64-bit word, VHOST_LOG_CHUNK of QEMU */
+
+struct gw_guest_log {
+    struct gw_guest_log_config cfg;
+    int fd;
+    uint8_t *map;
+    size_t map_len;
+    uint8_t *bitmap; /* anywhere in the mapping */
+};
+
+/* A run of pages that grows while marks follow each other. */
+struct run {
+    gw_guest_dirty_cb *cb;
+    void *arg;
+    uint64_t first;
+    uint64_t n;
+    uint64_t n_total;
+};
+
+static uint64_t length_up_to(uint64_t end)
+{
+    return end ? ((end - 1) / CHUNK + 1) * sizeof(uint64_t) : 0;
+}
+
+uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver *const *drivers,
+                                 unsigned n_drivers)
+{
+    unsigned n = gw_guest_mem_count(m);
+    struct gw_guest_region region;
+    uint64_t len = 0, more;
+
+    if (n && gw_guest_mem_region(m, n - 1, &region) == 0)
+        len = length_up_to(region.gpa + region.length);
+    for (unsigned i = 0; i < n_drivers; i++) {
+        more = length_up_to(drivers[i]->used_gpa + sizeof(struct vring_used) +
+                            sizeof(struct vring_used_elem) * (drivers[i]->mask + 1ull) + 2);
+        if (more > len)
+            len = more;
+    }
+    return len;
+}
+
+static int log_map(struct gw_guest_log *log)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t residual = log->cfg.offset & (page - 1);
+    void *map;
+
+    log->fd = memfd_create("dirty-log", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (log->fd < 0 || ftruncate(log->fd, (off_t)(log->cfg.offset + log->cfg.length)) < 0)
+        return -errno;
+    if (!log->cfg.no_seals &&
+        fcntl(log->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return -errno;
+    log->map_len = log->cfg.length + residual;
+    map = mmap(NULL, log->map_len, PROT_READ | PROT_WRITE, MAP_SHARED, log->fd,
+               (off_t)(log->cfg.offset - residual));
+    if (map == MAP_FAILED)
+        return -errno;
+    log->map = map;
+    log->bitmap = log->map + residual;
+    return 0;
+}
+
+int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *cfg)
+{
+    struct gw_guest_log *log;
+    int r;
+
+    if (cfg->size != sizeof(*cfg) || cfg->length == 0 || cfg->length > INT64_MAX / 4 ||
+        cfg->offset > INT64_MAX / 4)
+        return -EINVAL;
+    log = calloc(1, sizeof(*log));
+    if (!log)
+        return -ENOMEM;
+    log->cfg = *cfg;
+    log->fd = -1;
+    r = log_map(log);
+    if (r < 0) {
+        gw_guest_log_free(log);
+        return r;
+    }
+    *ret = log;
+    return 0;
+}
+
+void gw_guest_log_free(struct gw_guest_log *log)
+{
+    if (!log)
+        return;
+    if (log->map)
+        munmap(log->map, log->map_len);
+    if (log->fd >= 0)
+        close(log->fd);
+    free(log);
+}
+
+uint64_t gw_guest_log_length(const struct gw_guest_log *log)
+{
+    return log->cfg.length;
+}
+
+int gw_guest_log_fd(const struct gw_guest_log *log)
+{
+    return log->fd;
+}
+
+static void run_flush(struct run *run)
+{
+    if (run->n && run->cb)
+        run->cb(run->arg, run->first * GW_GUEST_LOG_PAGE, run->n * GW_GUEST_LOG_PAGE);
+    run->n_total += run->n;
+    run->n = 0;
+}
+
+static void run_add(struct run *run, uint64_t first, uint64_t n)
+{
+    if (run->n && run->first + run->n == first) {
+        run->n += n;
+        return;
+    }
+    run_flush(run);
+    run->first = first;
+    run->n = n;
+}
+
+/* The bits of up to 64 pages from `first`, lowest bit first. */
+static void run_add_bits(struct run *run, uint64_t first, uint64_t bits)
+{
+    while (bits) {
+        unsigned skip = (unsigned)__builtin_ctzll(bits);
+        uint64_t rest = bits >> skip;
+        unsigned n = ~rest ? (unsigned)__builtin_ctzll(~rest) : 64 - skip;
+
+        run_add(run, first + skip, n);
+        if (skip + n >= 64)
+            break;
+        bits &= ~UINT64_C(0) << (skip + n);
+    }
+}
+
+/*
+ * Take the marks of bytes [from, to) of the bitmap: bytes up to a word, words, bytes. Acquire pairs
+ * with the back-end's release: the pages are read after their marks were seen.
+ */
+static void take_bytes(struct gw_guest_log *log, uint64_t from, uint64_t to, struct run *run)
+{
+    uint8_t *p = log->bitmap;
+
+    for (; from < to && ((uintptr_t)(p + from) & 7 || to - from < 8); from++) {
+        if (__atomic_load_n(p + from, __ATOMIC_RELAXED))
+            run_add_bits(run, from * 8, __atomic_exchange_n(p + from, 0, __ATOMIC_ACQ_REL));
+    }
+    for (; to - from >= 8; from += 8) {
+        uint64_t *word = (void *)(p + from);
+
+        if (__atomic_load_n(word, __ATOMIC_RELAXED))
+            run_add_bits(run, from * 8, le64toh(__atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL)));
+    }
+    for (; from < to; from++) {
+        if (__atomic_load_n(p + from, __ATOMIC_RELAXED))
+            run_add_bits(run, from * 8, __atomic_exchange_n(p + from, 0, __ATOMIC_ACQ_REL));
+    }
+}
+
+/* The next bytes of the bitmap, from `at`, that are not in a hole of the file. */
+static bool next_extent(const struct gw_guest_log *log, uint64_t at, uint64_t *ret_from,
+                        uint64_t *ret_to)
+{
+    off_t data, hole;
+
+    if (at >= log->cfg.length)
+        return false;
+    data = lseek(log->fd, (off_t)(log->cfg.offset + at), SEEK_DATA);
+    if (data < 0)
+        return false;
+    *ret_from = (uint64_t)data - log->cfg.offset;
+    hole = lseek(log->fd, data, SEEK_HOLE);
+    *ret_to = hole < 0 ? log->cfg.length : (uint64_t)hole - log->cfg.offset;
+    return true;
+}
+
+uint64_t gw_guest_log_take(struct gw_guest_log *log, gw_guest_dirty_cb *cb, void *arg)
+{
+    struct run run = {.cb = cb, .arg = arg};
+    uint64_t from, to = 0;
+
+    while (next_extent(log, to, &from, &to))
+        take_bytes(log, from, to, &run);
+    run_flush(&run);
+    return run.n_total;
+}
+
+uint64_t gw_guest_log_count(const struct gw_guest_log *log)
+{
+    uint64_t n = 0, from, to = 0;
+
+    while (next_extent(log, to, &from, &to)) {
+        for (; from < to; from++)
+            n += (unsigned)__builtin_popcount(
+                __atomic_load_n(&log->bitmap[from], __ATOMIC_RELAXED));
+    }
+    return n;
+}
+
+bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa)
+{
+    uint64_t page = gpa / GW_GUEST_LOG_PAGE;
+
+    if (page / 8 >= log->cfg.length)
+        return false;
+    return __atomic_load_n(&log->bitmap[page / 8], __ATOMIC_RELAXED) >> (page % 8) & 1;
+}
+
+int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *log)
+{
+    struct gw_wire_log wire = {.mmap_size = log->cfg.length, .mmap_offset = log->cfg.offset};
+    struct gw_wire_log answer = {0};
+    struct gw_frontend_call call = {
+        .request = GW_MSG_SET_LOG_BASE,
+        .payload = &wire,
+        .size = sizeof(wire),
+        .fds = &log->fd,
+        .n_fds = 1,
+        .reply = &answer,
+        .reply_size = sizeof(answer),
+    };
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_LOG_SHMFD, call.request);
+
+    if (r == 0)
+        r = gw_frontend_transact(fe, &call);
+    if (r < 0)
+        return r;
+    /* Nothing, what is left of the request, or all of it; else it is the number of an error. */
+    if (answer.mmap_size && answer.mmap_size != wire.mmap_size)
+        return gw_frontend_fail(fe, -EREMOTEIO,
+                                "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")",
+                                answer.mmap_size);
+    return 0;
+}
+
+int gw_frontend_set_log_fd(struct gw_frontend *fe, int fd)
+{
+    struct gw_frontend_call call = {.request = GW_MSG_SET_LOG_FD, .fds = &fd, .n_fds = 1};
+
+    return gw_frontend_transact(fe, &call);
+}
+
+int gw_frontend_set_log_all(struct gw_frontend *fe, bool on)
+{
+    uint64_t bit = UINT64_C(1) << GW_F_LOG_ALL;
+
+    if (on && !fe->cfg.no_gates && !(fe->offered & bit))
+        return gw_frontend_fail(fe, -EOPNOTSUPP, "SET_FEATURES: LOG_ALL (26) is not offered");
+    return gw_frontend_set_features(fe, on ? fe->features | bit : fe->features & ~bit);
+}
+
+int gw_frontend_set_vring_log(struct gw_frontend *fe, const struct gw_driver *d, bool on)
+{
+    struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
+
+    addr.flags = on ? GW_VRING_F_LOG : 0;
+    return gw_frontend_set_vring_addr(fe, d->index, &addr);
+}
