@@ -132,7 +132,7 @@ struct gw_daemon_config {
      * itself while that finds nothing, and yields the processor. 0: does not look at all.
      */
     unsigned poll_us;
-    size_t request_size; /* bytes of the device's own in every request, see gw_request_private */
+    size_t request_size; /* bytes of the device's own in every request, at most 1 MiB */
     /*
      * After how many milliseconds a front-end that waits for requests of the device to finish
      * (stop, new memory table) is told that it failed. 0: the default, 60 s.
@@ -199,7 +199,8 @@ int gw_daemon_wait(struct gw_daemon *d);
 
 /*
  * Ask the daemon to end: the session is closed, queues are stopped and what is in flight is waited
- * for. Returns at once; gw_daemon_wait tells the end.
+ * for. Returns at once; gw_daemon_wait tells the end. One that comes before the start ends it as
+ * soon as it is started.
  * Context: any thread, also a signal handler. Returns 0.
  */
 int gw_daemon_stop(struct gw_daemon *d);

@@ -355,7 +355,7 @@ struct gw_frontend_options {
     struct gw_driver **drivers;
     unsigned n_drivers;
     enum gw_frontend_mem_form mem_form;
-    bool no_enable; /* leave the queues disabled */
+    bool no_enable;                 /* leave the queues disabled */
     const struct gw_guest_log *log; /* start with LOG_ALL and this log, as in a migration */
 };
 

@@ -29,13 +29,24 @@ enum gw_driver_blk_type {
 /* Header and status of one request in guest memory; used for one request at a time. */
 struct gw_driver_blk {
     struct gw_driver *driver;
-    gw_gpa_t gpa;
+    gw_gpa_t gpa; /* of the header */
     uint8_t *host;
+    gw_gpa_t status_gpa;
+    uint8_t *status;
+    bool is_placed; /* in memory of the caller's */
 };
 
 /* Take the memory for it from the driver's; gw_driver_blk_done gives it back. Returns: as alloc. */
 int gw_driver_blk_init(struct gw_driver_blk *b, struct gw_driver *d);
 void gw_driver_blk_done(struct gw_driver_blk *b);
+/*
+ * Use memory of the caller's: GW_DRIVER_BLK_HEADER_LEN bytes at `gpa`, aligned to 16, and the
+ * status anywhere. A status that is 0xff is not written before a request, so it can be so long
+ * before. Returns: 0; -EFAULT.
+ */
+int gw_driver_blk_place(struct gw_driver_blk *b, struct gw_driver *d, gw_gpa_t gpa,
+                        gw_gpa_t status_gpa);
+#define GW_DRIVER_BLK_HEADER_LEN 48
 /* Go on in a clone of the memory (gw_driver_set_mem is the driver's). Returns: 0; -EFAULT. */
 int gw_driver_blk_set_mem(struct gw_driver_blk *b, const struct gw_guest_mem *m);
 
@@ -101,13 +112,17 @@ struct gw_guest_load_config {
     bool indirect;          /* the drivers' indirect_max must be segments + 2 at least */
     bool sleep;             /* wait on the call fds instead of polling the rings */
     bool no_data;           /* fill and check nothing: raw speed; `disk` knows nothing afterwards */
+    unsigned hold_percent;  /* of the reads go to buffers of gw_guest_load_hold_add */
+    bool scatter;           /* buffers begin anywhere in their pages, at multiples of 16 */
 };
 
 /* Times in nanoseconds, from gw_driver_kick to the element seen used. */
 struct gw_guest_load_stats {
     uint64_t requests, reads, writes, flushes;
     uint64_t bytes;
-    uint64_t kicks; /* of the fd */
+    uint64_t held;     /* reads whose buffers were left alone */
+    uint64_t verified; /* blocks read and checked */
+    uint64_t kicks;    /* of the fd */
     uint64_t sleeps;
     uint64_t run_ns; /* spent in gw_guest_load_run and gw_guest_load_drain */
     uint64_t p50, p90, p99, p999, max;
@@ -144,12 +159,62 @@ const char *gw_guest_load_error(const struct gw_guest_load *l);
  */
 void gw_guest_load_abandon(struct gw_guest_load *l);
 
+/*
+ * Read into buffers of [gpa, gpa + len), of guest memory the caller has allocated: each is read
+ * into once, by a part of the requests (`hold_percent`), and left alone, unread, as long as there
+ * are others. It is checked before it is used again, with gw_guest_load_hold_check, or when it is
+ * removed. Every buffer and every status byte has pages of its own, which the driver has written
+ * long before. Only between runs.
+ * Returns: 0; -EINVAL not page-aligned, or too short for one; -EFAULT; -ENOMEM.
+ */
+int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len);
+/*
+ * Remove those of an add. Returns: 0; -EBUSY requests are in flight there: no more will begin, run
+ * and try again; -EILSEQ as gw_guest_load_run, and then they are removed all the same.
+ */
+int gw_guest_load_hold_remove(struct gw_guest_load *l, gw_gpa_t gpa);
+/* Check all that is held. Returns: 0; -EILSEQ. */
+int gw_guest_load_hold_check(struct gw_guest_load *l);
+
 /* Go on in a clone of the guest memory; the drivers have it already (gw_driver_set_mem). */
 int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m);
 
 /* Counters since the load was made, or since gw_guest_load_restart_stats. */
 void gw_guest_load_stats(const struct gw_guest_load *l, struct gw_guest_load_stats *ret);
 void gw_guest_load_restart_stats(struct gw_guest_load *l);
+/* What has happened since the sample before. Context: any thread, one at a time. */
+struct gw_guest_load_sample {
+    uint64_t requests, bytes;
+    uint64_t stall;   /* longest time without a completion that ended in this time, or lasts */
+    uint64_t latency; /* of the slowest request completed */
+};
+void gw_guest_load_sample(struct gw_guest_load *l, struct gw_guest_load_sample *ret);
+
+/* Which request a byte of guest memory belongs to, or belonged to last. */
+enum gw_guest_load_part {
+    GW_GUEST_LOAD_PART_NONE = 0,
+    GW_GUEST_LOAD_PART_HEADER,
+    GW_GUEST_LOAD_PART_STATUS,
+    GW_GUEST_LOAD_PART_DATA,
+};
+
+struct gw_guest_load_place {
+    enum gw_guest_load_part part;
+    uint64_t offset; /* in this part */
+    uint64_t left;   /* bytes of this part from here on */
+    unsigned queue;
+    uint32_t type; /* of the request, enum gw_driver_blk_type */
+    uint64_t sector;
+    uint32_t generation; /* of the block as it was known last */
+    bool in_flight;
+    bool is_held; /* gw_guest_load_hold_add */
+    bool is_used; /* there has been a request at all */
+};
+
+/* Only between runs. Returns: whether it belongs to any, otherwise the part is NONE. */
+bool gw_guest_load_find(const struct gw_guest_load *l, gw_gpa_t gpa,
+                        struct gw_guest_load_place *ret);
+
 /* The latency that `per_million` of a million requests do not exceed. */
 uint64_t gw_guest_load_percentile(const struct gw_guest_load *l, unsigned per_million);
 

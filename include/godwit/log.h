@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Which guest memory was written, as a VMM that migrates must know it: by the device (the dirty log,
- * gw_guest_log_*, one bit for each 4096 bytes) and by the driver (gw_guest_track_*, exact to the
- * byte, so that what a driver writes does not cover up what the device beside it left unlogged).
- * See frontend.h for threads and errors.
+ * Which guest memory was written, as a VMM that migrates must know it: by the device (the dirty
+ * log, gw_guest_log_*, one bit for each 4096 bytes) and by the driver (gw_guest_track_*, exact to
+ * the byte, so that what a driver writes does not cover up what the device beside it left
+ * unlogged). See frontend.h for threads and errors.
  */
 #ifndef GODWIT_LOG_H
 #define GODWIT_LOG_H
@@ -61,8 +61,8 @@ uint64_t gw_guest_log_count(const struct gw_guest_log *log);
 bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa);
 
 /*
- * SET_LOG_BASE, with the file descriptor (LOG_SHMFD). When it returns 0, the back-end has promised to
- * write to no other log any more. -EREMOTEIO: it answered with a number that is neither zero nor
+ * SET_LOG_BASE, with the file descriptor (LOG_SHMFD). When it returns 0, the back-end has promised
+ * to write to no other log any more. -EREMOTEIO: it answered with a number that is neither zero nor
  * the length. SET_LOG_FD: the eventfd stays the caller's.
  */
 int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *log);

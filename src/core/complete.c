@@ -61,6 +61,24 @@ static void mark_completed(struct gw_queue *q)
     }
 }
 
+/*
+ * Nothing is fetched without a log, but what was in flight when LOG_ALL came is answered, since a
+ * stop or a new map may wait for it. Where it wrote is forgotten then: any page may be it.
+ */
+void gw_queue_mark_unlogged(struct gw_queue *q)
+{
+    struct gw_ring *ring = &q->ring;
+
+    if (!q->unlogged || !q->log.log || !q->map)
+        return;
+    q->unlogged = false;
+    gw_full_fence();
+    for (unsigned i = 0; i < q->map->n_entries; i++)
+        gw_dirty_log_mark(q->log.log, q->map->entries[i].gpa, q->map->entries[i].size);
+    if (ring->log)
+        gw_dirty_log_mark(ring->log, ring->log_addr, 6 + UINT64_C(8) * ring->config.size);
+}
+
 static void retire_completed(struct gw_queue *q)
 {
     while (q->completed) {
@@ -86,10 +104,14 @@ static void check_log(struct gw_queue *q)
 
 void gw_queue_publish(struct gw_queue *q)
 {
+    bool unpublished = q->ring.used && q->ring.ops->has_unpublished(&q->ring);
+
     if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
         gw_list_remove(&q->dirty_link);
+    if (gw_queue_lacks_log(q) && (q->completed || unpublished))
+        q->unlogged = true;
     mark_completed(q);
-    if (q->ring.used && q->ring.ops->has_unpublished(&q->ring)) {
+    if (unpublished) {
         bool notify = q->ring.ops->publish(&q->ring);
 
         if (q->log.log) {

@@ -42,8 +42,10 @@ static int check_session(const struct gw_daemon *d, const struct gw_dirty_log *l
 {
     int r = gw_ctl_check_log_map(log, d->session.map);
 
+    /* What a stopped ring once logged to may be gone; it is looked at again when it starts. */
     for (unsigned i = 0; i < d->num_queues && r == 0; i++)
-        r = gw_ctl_check_log_ring(log, &d->session.vrings[i]);
+        if (d->session.vrings[i].started)
+            r = gw_ctl_check_log_ring(log, &d->session.vrings[i]);
     return r;
 }
 

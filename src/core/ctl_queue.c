@@ -70,12 +70,16 @@ static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *ad
         .log_used = (addr->flags & GW_VRING_F_LOG) != 0,
         .log_addr = addr->log,
     };
+    struct gw_vring next = *vring;
     int r;
 
-    vring->log_used = ask.log_used;
-    vring->log_addr = ask.log_addr;
-    r = gw_ctl_check_log_ring(d->session.log.log, vring);
-    return r < 0 ? r : ask_queue(on_set_ring_log, &ask);
+    next.log_used = ask.log_used;
+    next.log_addr = ask.log_addr;
+    r = gw_ctl_check_log_ring(d->session.log.log, &next);
+    if (r < 0)
+        return r;
+    *vring = next;
+    return ask_queue(on_set_ring_log, &ask);
 }
 
 int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -83,6 +87,7 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     const struct gw_wire_vring_addr *addr = (const void *)msg->payload;
     struct gw_vring *vring = &d->session.vrings[addr->index];
     struct gw_ring_config *c = &vring->config;
+    int r;
 
     if (addr->descriptor % 16 || addr->available % 2 || addr->used % 4)
         return gw_fail(-EINVAL,
@@ -92,11 +97,14 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (vring->started &&
         (c->desc != addr->descriptor || c->avail != addr->available || c->used != addr->used))
         return check_stopped(vring, addr->index);
+    r = set_ring_log(d, addr, vring);
+    if (r < 0)
+        return r;
     c->desc = addr->descriptor;
     c->avail = addr->available;
     c->used = addr->used;
     vring->has_addr = true;
-    return set_ring_log(d, addr, vring);
+    return 0;
 }
 
 int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)

@@ -13,7 +13,8 @@
 enum {
     DEFAULT_QUEUE_SIZE = 1024,
     DEFAULT_DRAIN_MS = 60000,
-    ACCEPT_PAUSE_MS = 100
+    ACCEPT_PAUSE_MS = 100,
+    REQUEST_SIZE_MAX = 1 << 20
 };
 
 /* ---- what is offered ---- */
@@ -58,6 +59,9 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
         (!gw_is_power_of_two(cfg->queue_size_max) || cfg->queue_size_max > GW_QUEUE_SIZE_MAX))
         return gw_fail(-EINVAL, "queue size %u is not a power of two up to %d", cfg->queue_size_max,
                        GW_QUEUE_SIZE_MAX);
+    if (cfg->request_size > REQUEST_SIZE_MAX)
+        return gw_fail(-EINVAL, "requests of %zu bytes are larger than %d", cfg->request_size,
+                       REQUEST_SIZE_MAX);
     if ((unsigned)cfg->sync > GW_SYNC_RWLOCK || (unsigned)cfg->loop > GW_LOOP_EPOLL)
         return gw_fail(-EINVAL, "unknown sync policy or loop");
     for (unsigned i = 0; cfg->queue_workers && i < n_queues; i++)
@@ -245,7 +249,6 @@ static int start_control(struct gw_daemon *d, int fd, char *path, bool single)
     d->path = path;
     d->single = single;
     d->result = 0;
-    __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
     if (listening)
         d->listen_fd = gw_steal_fd(&owned_fd);
     else
@@ -325,6 +328,8 @@ int gw_daemon_wait(struct gw_daemon *d)
         return gw_fail(-EINVAL, "the daemon was not started");
     pthread_join(d->thread, NULL);
     d->started = false;
+    /* Here and not at the start, so that no stop is lost that comes before it. */
+    __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
     gw_close(&d->listen_fd);
     if (d->path)
         (void)unlink(d->path);
@@ -338,8 +343,11 @@ int gw_daemon_wait(struct gw_daemon *d)
 int gw_daemon_stop(struct gw_daemon *d)
 {
     /* Async-signal-safe: an atomic store and a write(2). */
+    int saved = errno;
+
     __atomic_store_n(&d->stopping, true, __ATOMIC_RELEASE);
     (void)eventfd_write(d->control_fd, 1);
+    errno = saved;
     return 0;
 }
 

@@ -207,7 +207,7 @@ static int send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struc
         .flags = GW_MSG_VERSION | GW_MSG_REPLY,
         .size = reply->size,
     };
-    int r = gw_socket_send(d->session.fd, &header, reply->payload, d->control_fd);
+    int r = gw_socket_send(d->session.fd, &header, reply->payload, d->control_fd, &d->stopping);
 
     return r < 0 ? gw_fail(r, "its answer cannot be sent: %s", strerror(-r)) : 0;
 }

@@ -30,7 +30,8 @@ struct gw_io_pool {
     bool ending;
     int event_fd;
     unsigned n_threads;
-    unsigned n_idle;
+    unsigned n_idle; /* threads that wait, or have been woken and not yet run */
+    unsigned n_todo;
     pthread_t threads[POOL_THREADS];
 };
 
@@ -103,6 +104,7 @@ static void *pool_thread(void *arg)
         if (!pool->todo.first)
             break;
         io = io_list_take(&pool->todo);
+        pool->n_todo--;
         pthread_mutex_unlock(&pool->lock);
 
         do
@@ -157,12 +159,12 @@ int gw_io_pool_fd(const struct gw_io_pool *pool)
     return pool->event_fd;
 }
 
-/* Under the lock: one thread more, if all are busy. Those that are there do where it fails. */
+/* Under the lock: one thread more, unless one is idle for it. Where that fails, those there do. */
 static int grow(struct gw_io_pool *pool)
 {
     int r;
 
-    if (pool->n_idle > 0 || pool->n_threads == POOL_THREADS)
+    if (pool->n_idle > pool->n_todo || pool->n_threads == POOL_THREADS)
         return 0;
     r = pthread_create(&pool->threads[pool->n_threads], NULL, pool_thread, pool);
     if (r == 0)
@@ -176,6 +178,7 @@ void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io)
     io->res = grow(pool);
     if (io->res == 0) {
         io_list_append(&pool->todo, io);
+        pool->n_todo++;
         pthread_cond_signal(&pool->work);
     } else {
         finished(pool, io);

@@ -9,6 +9,7 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -26,6 +27,7 @@ struct epoll_loop {
     struct epoll_event events[EPOLL_BATCH];
     int n_events;
     unsigned n_asked;
+    bool coarse; /* no epoll_pwait2: it waits in milliseconds */
     struct gw_io_pool *pool;
     struct gw_source pool_source;
 };
@@ -88,16 +90,30 @@ static bool epoll_loop_is_pending(struct gw_loop *loop)
     return ++epoll_of(loop)->n_asked % EPOLL_BUSY_TURNS == 0;
 }
 
-static void epoll_loop_turn(struct gw_loop *loop, int64_t timeout_ns)
+/* epoll_pwait2 came with Linux 5.11, and filters for older programs do not know it either. */
+static int wait_events(struct epoll_loop *e, int64_t timeout_ns)
 {
-    struct epoll_loop *e = epoll_of(loop);
     struct timespec ts = {
         .tv_sec = timeout_ns / 1000000000,
         .tv_nsec = timeout_ns % 1000000000,
     };
+    int64_t ms = timeout_ns < 0 ? -1 : timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
 
-    e->n_events =
-        epoll_pwait2(e->epoll_fd, e->events, EPOLL_BATCH, timeout_ns < 0 ? NULL : &ts, NULL);
+    if (!e->coarse) {
+        int n =
+            epoll_pwait2(e->epoll_fd, e->events, EPOLL_BATCH, timeout_ns < 0 ? NULL : &ts, NULL);
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+            return n;
+        e->coarse = true;
+    }
+    return epoll_wait(e->epoll_fd, e->events, EPOLL_BATCH, ms < INT_MAX ? (int)ms : INT_MAX);
+}
+
+static void epoll_loop_turn(struct gw_loop *loop, int64_t timeout_ns)
+{
+    struct epoll_loop *e = epoll_of(loop);
+
+    e->n_events = wait_events(e, timeout_ns);
     for (int i = 0; i < e->n_events; i++) {
         struct gw_source *source = e->events[i].data.ptr;
 

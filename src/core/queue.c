@@ -285,7 +285,10 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     if (r < 0)
         return r;
     q->state = GW_QUEUE_STARTED;
-    q->ring.ops->disable_kicks(&q->ring);
+    gw_queue_mark_unlogged(q);
+    /* Before there is a log nothing is written, and kicks too many do no harm. */
+    if (!gw_queue_lacks_log(q))
+        q->ring.ops->disable_kicks(&q->ring);
     /* Whoever ran the ring before may have died between its last answer and the notification. */
     gw_queue_call(q);
     return 0;
@@ -361,7 +364,9 @@ void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
     gw_queue_publish(q); /* what is completed so far is marked where it was written under */
     q->log = *log;
     q->log_lost = 0;
+    q->unlogged = q->unlogged && log->all;
     apply_ring_log(q);
+    gw_queue_mark_unlogged(q);
     gw_queue_activate(q); /* it may have waited for a base */
     gw_queue_unlock(q);
 }
@@ -488,6 +493,7 @@ void gw_queue_reset(struct gw_queue *q)
     q->enabled = false;
     q->log = (struct gw_log_state){.event_fd = -1};
     q->log_used = false;
+    q->unlogged = false;
     apply_ring_log(q);
     gw_queue_unlock(q);
 }

@@ -90,6 +90,7 @@ struct gw_queue {
     struct gw_log_state log;        /* [lock] */
     uint64_t log_lost;              /* [lock] marks lost that were told */
     bool log_used;                  /* [lock] VHOST_VRING_F_LOG */
+    bool unlogged;                  /* [lock] something was written between LOG_ALL and its base */
     gw_gpa_t log_addr;              /* [lock] */
     struct gw_diag_limit bad_chain_limit;
     struct gw_diag_limit log_limit;
@@ -169,10 +170,16 @@ static inline void gw_queue_unlock(struct gw_queue *q)
 
 /* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
 void gw_queue_activate(struct gw_queue *q);
+/* [lock] LOG_ALL is on, and there is nowhere to log yet. */
+static inline bool gw_queue_lacks_log(const struct gw_queue *q)
+{
+    return q->log.all && !q->log.log;
+}
+
 /* [lock] Fetching is allowed; not while what it leads to could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
-    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !(q->log.all && !q->log.log);
+    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !gw_queue_lacks_log(q);
 }
 /* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
 void gw_queue_break(struct gw_queue *q, const char *why);

@@ -72,6 +72,8 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 
 /* Publish what was put and notify; see complete.c for the order. */
 void gw_queue_publish(struct gw_queue *q);
+/* Mark what was answered while there was LOG_ALL without a log, now that there is one. */
+void gw_queue_mark_unlogged(struct gw_queue *q);
 /* Answer a chain that the device never sees. */
 void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
 /* Add 1 to an eventfd now; with `may_block`, only if it has room. */

@@ -285,5 +285,6 @@ int gw_session_run(struct gw_daemon *d, int fd)
         while (r > 0);
     session_done(d);
     gw_diag(&d->diag, GW_DIAG_INFO, "the session is over");
-    return r < 0 ? -EPROTO : 0;
+    /* To hang up without waiting for an answer, or to be told to stop, is no fault. */
+    return r < 0 && r != -EPIPE && r != -ECANCELED ? -EPROTO : 0;
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -114,9 +115,10 @@ void gw_rx_reset(struct gw_rx *rx)
 
 /* ---- out ---- */
 
-static int wait_writable(int fd, int wake_fd)
+static int wait_writable(int fd, int wake_fd, const bool *stop)
 {
     struct pollfd fds[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
+    eventfd_t count;
     int n;
 
     do
@@ -126,10 +128,14 @@ static int wait_writable(int fd, int wake_fd)
         return -errno;
     if (n == 0)
         return -ETIMEDOUT;
-    return fds[0].revents ? 0 : -ECANCELED;
+    /* News of another kind can wait: the session looks at it when this is sent. */
+    if (fds[1].revents)
+        (void)eventfd_read(wake_fd, &count);
+    return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
 }
 
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd)
+int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd,
+                   const bool *stop)
 {
     struct iovec iov[] = {
         {.iov_base = (void *)(uintptr_t)header, .iov_len = sizeof(*header)},
@@ -144,7 +150,7 @@ int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payl
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            int r = errno == EAGAIN ? wait_writable(fd, wake_fd) : -errno;
+            int r = errno == EAGAIN ? wait_writable(fd, wake_fd, stop) : -errno;
             if (r < 0)
                 return r;
             continue;
@@ -175,9 +181,9 @@ static int set_path(struct sockaddr_un *addr, const char *path)
     return 0;
 }
 
-static int unix_socket(void)
+static int unix_socket(int flags)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
     return fd < 0 ? gw_fail(-errno, "socket: %s", strerror(errno)) : fd;
 }
@@ -192,7 +198,7 @@ static int remove_stale(const struct sockaddr_un *addr)
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(st.st_mode))
         return gw_fail(-EADDRINUSE, "%s is there and is no socket", addr->sun_path);
-    fd = unix_socket();
+    fd = unix_socket(SOCK_NONBLOCK); /* its backlog may be full */
     if (fd < 0)
         return fd;
     if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno != ECONNREFUSED)
@@ -211,7 +217,7 @@ int gw_socket_listen(const char *path)
         r = remove_stale(&addr);
     if (r < 0)
         return r;
-    fd = unix_socket();
+    fd = unix_socket(0);
     if (fd < 0)
         return fd;
     if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
@@ -229,7 +235,7 @@ int gw_socket_connect(const char *path)
     r = set_path(&addr, path);
     if (r < 0)
         return r;
-    fd = unix_socket();
+    fd = unix_socket(0);
     if (fd < 0)
         return fd;
     if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)

@@ -7,6 +7,7 @@
 
 #include "proto.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,10 +39,12 @@ int gw_rx_pump(struct gw_rx *rx, int fd);
 void gw_rx_reset(struct gw_rx *rx);
 
 /*
- * Send a frame; waits up to 10 s for a peer that does not read, unless `wake_fd` becomes readable.
- * Returns: 0; -ETIMEDOUT; -ECANCELED when woken; the errno of send(2).
+ * Send a frame; waits up to 10 s for a peer that does not read, unless the eventfd `wake_fd` is
+ * written to and `stop` (atomic) is set then.
+ * Returns: 0; -ETIMEDOUT; -ECANCELED when told to stop; the errno of send(2).
  */
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd);
+int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd,
+                   const bool *stop);
 
 /* All return the new fd or a negative errno, with gw_last_error. */
 int gw_socket_listen(const char *path);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The turn of a worker: its queues, then what they completed, then its mailbox and its loop.
+ * The turn of a worker: its queues, its mailbox and timers, then what all of them completed, and
+ * its loop.
  *
- *      +--> active queues: pop, act --> dirty queues: publish, notify --> mailbox --+
- *      |                                                                            |
- *      +---- timers <---- loop: submit, wait if nothing is left to do, callbacks <--+
+ *      +--> active queues: pop, act --> mailbox --> timers --> dirty queues: publish, notify --+
+ *      |                                                                                       |
+ *      +----------------- loop: submit, wait if nothing is left to do, callbacks <-------------+
  *
  * Wake-ups cannot get lost: whoever has news makes it visible first (a task in the list and `mail`
  * set; an available index stored) and writes an eventfd second, and the loop sleeps only in a wait
@@ -162,8 +163,8 @@ static void turn(struct gw_worker *w)
     int64_t timeout;
 
     run_tasks(w);
-    publish(w);
     gw_worker_run_timers(w);
+    publish(w); /* last: what was completed so far is told before the worker sleeps */
     timeout = sleep_ns(w, queues);
     if (timeout != 0 || w->loop->ops->is_pending(w->loop))
         w->loop->ops->turn(w->loop, timeout);
@@ -185,6 +186,9 @@ static int thread_init(struct gw_worker *w)
     if (r == 0 && w->ops->worker_start)
         r = w->ops->worker_start(w->dev, w);
     if (r != 0) {
+        /* What worker_start left behind. */
+        run_tasks(w);
+        gw_worker_drop_fds(w);
         w->loop->ops->free(w->loop);
         w->loop = NULL;
     }

@@ -83,6 +83,8 @@ void gw_timer_start(struct gw_timer *t, uint64_t delay_ns, uint64_t period_ns)
 {
     gw_timer_stop(t);
     t->expires_ns = gw_clock_ns() + delay_ns;
+    if (t->expires_ns < delay_ns)
+        t->expires_ns = UINT64_MAX; /* never, rather than at once */
     t->period_ns = period_ns;
     timer_insert(t);
 }
@@ -132,7 +134,9 @@ int64_t gw_worker_next_timer_ns(struct gw_worker *w)
     if (!t)
         return -1;
     now = gw_clock_ns();
-    return t->expires_ns > now ? (int64_t)(t->expires_ns - now) : 0;
+    if (t->expires_ns <= now)
+        return 0;
+    return t->expires_ns - now < INT64_MAX ? (int64_t)(t->expires_ns - now) : INT64_MAX;
 }
 
 /* ---- fds of the embedder ---- */

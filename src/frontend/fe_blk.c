@@ -3,6 +3,8 @@
  * virtio-blk requests on a driver ring: a header, data buffers, a status byte ("Block Device",
  * virtio 1.2, 5.2.6). It keeps the header and the status in guest memory, and nothing else.
  */
+#include "driver_i.h"
+
 #include <godwit/load.h>
 
 #include <endian.h>
@@ -18,6 +20,7 @@
 #define STATUS_NONE 0xff
 #define DATA_MAX    126
 
+_Static_assert(STATUS_AT == GW_DRIVER_BLK_HEADER_LEN, "header and range");
 _Static_assert(sizeof(struct virtio_blk_outhdr) == RANGE_AT - HEADER_AT, "header");
 _Static_assert(sizeof(struct virtio_blk_discard_write_zeroes) <= STATUS_AT - RANGE_AT, "range");
 
@@ -32,23 +35,40 @@ int gw_driver_blk_init(struct gw_driver_blk *b, struct gw_driver *d)
     b->driver = d;
     b->gpa = gpa;
     b->host = gw_guest_mem_at(m, gpa, SLOT_LEN);
+    b->status_gpa = gpa + STATUS_AT;
+    b->status = b->host + STATUS_AT;
+    b->is_placed = false;
     return 0;
+}
+
+int gw_driver_blk_place(struct gw_driver_blk *b, struct gw_driver *d, gw_gpa_t gpa,
+                        gw_gpa_t status_gpa)
+{
+    struct gw_driver_blk placed = {
+        .driver = d, .gpa = gpa, .status_gpa = status_gpa, .is_placed = true};
+    int r = gw_driver_blk_set_mem(&placed, gw_driver_mem(d));
+
+    if (r == 0)
+        *b = placed;
+    return r;
 }
 
 void gw_driver_blk_done(struct gw_driver_blk *b)
 {
-    if (b->driver)
+    if (b->driver && !b->is_placed)
         gw_guest_mem_release(gw_driver_mem(b->driver), b->gpa, SLOT_LEN);
     b->driver = NULL;
 }
 
 int gw_driver_blk_set_mem(struct gw_driver_blk *b, const struct gw_guest_mem *m)
 {
-    uint8_t *host = gw_guest_mem_at(m, b->gpa, SLOT_LEN);
+    uint8_t *host = gw_guest_mem_at(m, b->gpa, GW_DRIVER_BLK_HEADER_LEN);
+    uint8_t *status = gw_guest_mem_at(m, b->status_gpa, 1);
 
-    if (!host)
+    if (!host || !status)
         return -EFAULT;
     b->host = host;
+    b->status = status;
     return 0;
 }
 
@@ -59,7 +79,11 @@ static void write_header(struct gw_driver_blk *b, uint32_t type, uint64_t sector
     h->type = htole32(type);
     h->ioprio = 0;
     h->sector = htole64(sector);
-    b->host[STATUS_AT] = STATUS_NONE;
+    gw_driver_wrote(b->driver, b->gpa + HEADER_AT, sizeof(*h));
+    if (*b->status == STATUS_NONE)
+        return;
+    *b->status = STATUS_NONE;
+    gw_driver_wrote(b->driver, b->status_gpa, 1);
 }
 
 int gw_driver_blk_add(struct gw_driver_blk *b, uint32_t type, uint64_t sector,
@@ -76,7 +100,7 @@ int gw_driver_blk_add(struct gw_driver_blk *b, uint32_t type, uint64_t sector,
         (struct gw_driver_buf){.addr = b->gpa + HEADER_AT, .len = sizeof(struct virtio_blk_outhdr)};
     for (unsigned i = 0; i < n_data; i++)
         bufs[1 + i] = data[i];
-    bufs[1 + n_data] = (struct gw_driver_buf){.addr = b->gpa + STATUS_AT, .len = 1};
+    bufs[1 + n_data] = (struct gw_driver_buf){.addr = b->status_gpa, .len = 1};
     if (type == VIRTIO_BLK_T_OUT)
         n_out += n_data;
     return gw_driver_add(b->driver, bufs, n_out, n_data + 2 - n_out, cookie, flags);
@@ -90,19 +114,20 @@ int gw_driver_blk_add_range(struct gw_driver_blk *b, uint32_t type, uint64_t sec
     const struct gw_driver_buf bufs[3] = {
         {.addr = b->gpa + HEADER_AT, .len = sizeof(struct virtio_blk_outhdr)},
         {.addr = b->gpa + RANGE_AT, .len = sizeof(*range)},
-        {.addr = b->gpa + STATUS_AT, .len = 1},
+        {.addr = b->status_gpa, .len = 1},
     };
 
     write_header(b, type, 0);
     range->sector = htole64(sector);
     range->num_sectors = htole32(n_sectors);
     range->flags = htole32(range_flags);
+    gw_driver_wrote(b->driver, b->gpa + RANGE_AT, sizeof(*range));
     return gw_driver_add(b->driver, bufs, 2, 1, cookie, flags);
 }
 
 int gw_driver_blk_status(const struct gw_driver_blk *b)
 {
-    switch (b->host[STATUS_AT]) {
+    switch (*b->status) {
     case VIRTIO_BLK_S_OK:
         return 0;
     case VIRTIO_BLK_S_IOERR:

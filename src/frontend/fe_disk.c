@@ -116,9 +116,8 @@ void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block)
 
 /* A sector that is not exactly the one generation expected: still right, or wrong in which way? */
 static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sector,
-                        const void *data)
+                        const struct gw_guest_disk_known *b, const void *data)
 {
-    const struct block *b = &disk->blocks[block];
     uint32_t generation = 0;
     char why[128];
     bool ours;
@@ -135,16 +134,31 @@ static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sec
     snprintf(disk->error, sizeof(disk->error),
              "sector %" PRIu64 " of block %" PRIu64 ": expected generation %" PRIu32 " to %" PRIu32
              ", found %s%s",
-             sector, block, b->done, (uint32_t)b->issued, why,
+             sector, block, b->done, b->issued, why,
              ours && generation < b->done ? " (a lost write)" : "");
     return -EILSEQ;
 }
 
+void gw_guest_disk_known(const struct gw_guest_disk *disk, uint64_t block,
+                         struct gw_guest_disk_known *ret)
+{
+    ret->done = disk->blocks[block].done;
+    ret->issued = disk->blocks[block].issued;
+}
+
 int gw_guest_disk_check(struct gw_guest_disk *disk, uint64_t block, const void *data)
+{
+    struct gw_guest_disk_known known;
+
+    gw_guest_disk_known(disk, block, &known);
+    return gw_guest_disk_check_known(disk, block, &known, data);
+}
+
+int gw_guest_disk_check_known(struct gw_guest_disk *disk, uint64_t block,
+                              const struct gw_guest_disk_known *b, const void *data)
 {
     uint32_t n = disk->cfg.block_size / GW_GUEST_SECTOR_SIZE;
     uint64_t sector = gw_guest_disk_sector(disk, block);
-    const struct block *b = &disk->blocks[block];
     bool settled = b->done && b->issued == b->done;
     int r;
 
@@ -153,7 +167,7 @@ int gw_guest_disk_check(struct gw_guest_disk *disk, uint64_t block, const void *
 
         if (settled && gw_guest_sector_is(s, sector + i, b->done, disk->cfg.seed))
             continue;
-        r = judge_sector(disk, block, sector + i, s);
+        r = judge_sector(disk, block, sector + i, b, s);
         if (r < 0)
             return r;
     }

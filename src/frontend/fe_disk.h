@@ -16,3 +16,14 @@ void gw_guest_disk_unclaim(struct gw_guest_disk *disk, uint64_t block);
 void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data);
 /* That write has been done. */
 void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block);
+
+/* Which generations of a block may be on the disk now, and a check against what that was once. */
+struct gw_guest_disk_known {
+    uint32_t done;   /* acknowledged */
+    uint32_t issued; /* the newest that may be there */
+};
+void gw_guest_disk_known(const struct gw_guest_disk *disk, uint64_t block,
+                         struct gw_guest_disk_known *ret);
+/* Returns: as gw_guest_disk_check. */
+int gw_guest_disk_check_known(struct gw_guest_disk *disk, uint64_t block,
+                              const struct gw_guest_disk_known *known, const void *data);

@@ -51,11 +51,33 @@ static int take_config(struct gw_guest_load *l, const struct gw_guest_load_confi
     if (!c->segments)
         c->segments = 1;
     l->block_size = gw_guest_disk_block_size(c->disk);
-    if (c->write_percent > 100 || c->flush_percent > 100 - c->write_percent ||
-        c->segments > GW_GUEST_LOAD_SEGMENTS_MAX || l->block_size % (c->segments * 512) ||
-        c->depth > 32768 || c->n_drivers > 256 ||
+    if (c->hold_percent > 100 || c->write_percent > 100 ||
+        c->flush_percent > 100 - c->write_percent || c->segments > GW_GUEST_LOAD_SEGMENTS_MAX ||
+        l->block_size % (c->segments * 512) || c->depth > 32768 || c->n_drivers > 256 ||
         gw_guest_disk_blocks(c->disk) <= (uint64_t)c->depth * c->n_drivers)
         return -EINVAL;
+    return 0;
+}
+
+/* What is allocated for the data of a request. */
+static uint64_t data_len(const struct gw_guest_load *l)
+{
+    return l->block_size + (l->cfg.scatter ? DATA_ALIGN : 0);
+}
+
+static int request_init(struct gw_guest_load *l, struct gw_guest_load_request *req,
+                        struct gw_driver *d)
+{
+    int r = gw_driver_blk_init(&req->blk, d);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(l->mem, data_len(l), DATA_ALIGN, &req->allocated);
+    if (r < 0)
+        return r;
+    req->data = req->allocated;
+    if (l->cfg.scatter)
+        req->data += gw_guest_mix(l->cfg.seed ^ req->data) % (DATA_ALIGN / 16) * 16;
+    req->host = gw_guest_mem_at(l->mem, req->data, l->block_size);
     return 0;
 }
 
@@ -75,12 +97,9 @@ static int queue_init(struct gw_guest_load *l, struct gw_guest_load_queue *q, st
     for (unsigned i = 0; r == 0 && i < l->cfg.depth; i++) {
         struct gw_guest_load_request *req = &q->requests[i];
 
-        r = gw_driver_blk_init(&req->blk, d);
-        if (r == 0)
-            r = gw_guest_mem_alloc(l->mem, l->block_size, DATA_ALIGN, &req->data);
+        r = request_init(l, req, d);
         if (r < 0)
             break;
-        req->host = gw_guest_mem_at(l->mem, req->data, l->block_size);
         req->next = q->free;
         q->free = req;
     }
@@ -91,7 +110,7 @@ static void queue_done(struct gw_guest_load *l, struct gw_guest_load_queue *q)
 {
     for (unsigned i = 0; q->requests && i < l->cfg.depth; i++) {
         if (q->requests[i].host)
-            gw_guest_mem_release(l->mem, q->requests[i].data, l->block_size);
+            gw_guest_mem_release(l->mem, q->requests[i].allocated, data_len(l));
         gw_driver_blk_done(&q->requests[i].blk);
     }
     free(q->requests);
@@ -141,6 +160,9 @@ void gw_guest_load_abandon(struct gw_guest_load *l)
                 continue;
             if (req->type != GW_DRIVER_BLK_FLUSH)
                 gw_guest_disk_unclaim(l->cfg.disk, req->block);
+            if (req->slot)
+                gw_guest_load_hold_abandon(l, req->slot);
+            req->slot = NULL;
             req->in_flight = false;
             req->next = q->free;
             q->free = req;
@@ -157,6 +179,7 @@ void gw_guest_load_free(struct gw_guest_load *l)
     for (unsigned i = 0; l->queues && i < l->cfg.n_drivers; i++)
         queue_done(l, &l->queues[i]);
     free(l->queues);
+    gw_guest_load_hold_done(l);
     if (l->interrupt_fd >= 0)
         close(l->interrupt_fd);
     free(l);
@@ -176,6 +199,8 @@ int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m)
             req->host = host;
         }
     }
+    if (gw_guest_load_hold_set_mem(l, m) < 0)
+        return gw_guest_load_fail(l, -EFAULT, "the other memory has no such buffers");
     l->mem = m;
     return 0;
 }
@@ -205,6 +230,7 @@ void gw_guest_load_restart_stats(struct gw_guest_load *l)
 {
     memset(&l->stats, 0, sizeof(l->stats));
     memset(&l->latency, 0, sizeof(l->latency));
+    memset(&l->live, 0, sizeof(l->live));
 }
 
 uint64_t gw_guest_load_percentile(const struct gw_guest_load *l, unsigned per_million)

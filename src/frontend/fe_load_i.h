@@ -2,15 +2,51 @@
 /* A load, as fe_load.c makes it and fe_load_run.c runs it. */
 #pragma once
 
+#include "fe_disk.h"
 #include "fe_histogram.h"
-
-#include <godwit/load.h>
 
 #define GW_GUEST_LOAD_SEGMENTS_MAX 32
 
-struct gw_guest_load_request {
+enum gw_guest_load_slot_state {
+    GW_GUEST_LOAD_SLOT_ARMED = 0,
+    GW_GUEST_LOAD_SLOT_BUSY,
+    GW_GUEST_LOAD_SLOT_HELD,
+};
+
+/* A buffer that is read into and left alone, with header and status. */
+struct gw_guest_load_slot {
     struct gw_driver_blk blk;
     gw_gpa_t data;
+    uint8_t *host;
+    gw_gpa_t batch; /* the add it came with */
+    uint64_t block; /* what was read */
+    struct gw_guest_disk_known known;
+    enum gw_guest_load_slot_state state;
+    bool is_retired;
+    bool is_used;
+};
+
+struct gw_guest_load_hold {
+    struct gw_guest_load_slot **slots;
+    unsigned n_slots;
+    unsigned cursor; /* the next to be read into */
+    unsigned n_armed;
+};
+
+/* For gw_guest_load_sample. */
+struct gw_guest_load_live {
+    /* atomic */
+    uint64_t requests, bytes, stall, latency;
+    uint64_t since; /* when the last request was completed; 0: nothing is in flight */
+    /* the sampler's */
+    uint64_t sampled_requests, sampled_bytes;
+};
+
+struct gw_guest_load_request {
+    struct gw_driver_blk blk;
+    struct gw_guest_load_slot *slot; /* whose buffers it uses this time; NULL: its own */
+    gw_gpa_t data;
+    gw_gpa_t allocated; /* from here, data_len() bytes */
     uint8_t *host;
     uint64_t block;
     uint64_t start_ns;
@@ -32,6 +68,8 @@ struct gw_guest_load {
     uint32_t block_size;
     unsigned n_in_flight;
     uint64_t random[4];
+    struct gw_guest_load_hold hold;
+    struct gw_guest_load_live live;
     uint64_t progress_ns; /* when the last request was completed, or the first one submitted */
     int interrupted;      /* atomic */
     int interrupt_fd;
@@ -39,6 +77,18 @@ struct gw_guest_load {
     struct gw_guest_histogram latency;
     char error[256];
 };
+
+/*
+ * fe_load_hold.c: a buffer for a read, NULL in `ret` when there is none; returns 0 or -EILSEQ for
+ * one that was checked. Then its request is completed, or forgotten.
+ */
+int gw_guest_load_hold_take(struct gw_guest_load *l, struct gw_guest_load_queue *q,
+                            struct gw_guest_load_slot **ret);
+void gw_guest_load_hold_complete(struct gw_guest_load *l, struct gw_guest_load_slot *slot,
+                                 uint64_t block);
+void gw_guest_load_hold_abandon(struct gw_guest_load *l, struct gw_guest_load_slot *slot);
+int gw_guest_load_hold_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m);
+void gw_guest_load_hold_done(struct gw_guest_load *l);
 
 /* Remember why; returns `r`. */
 int gw_guest_load_fail(struct gw_guest_load *l, int r, const char *format, ...)

@@ -4,7 +4,7 @@
  * done, check it, and count. One thread drives all queues, by looking at the rings or by sleeping
  * on the call fds. Nothing is allocated here.
  */
-#include "fe_disk.h"
+#include "driver_i.h"
 #include "fe_load_i.h"
 #include "frontend_i.h"
 
@@ -67,26 +67,44 @@ static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
                                                                       : GW_DRIVER_BLK_READ;
     wide = (__uint128_t)next_random(l->random) * n;
     req->block = gw_guest_disk_claim(l->cfg.disk, (uint64_t)(wide >> 64));
-    if (req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data)
+    if (req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data) {
         gw_guest_disk_fill(l->cfg.disk, req->block, req->host);
+        gw_driver_wrote(req->blk.driver, req->data, l->block_size);
+    }
 }
 
-static int submit_one(struct gw_guest_load *l, struct gw_guest_load_request *req)
+/* Shall this read go to a buffer that is left alone? */
+static int choose_slot(struct gw_guest_load *l, struct gw_guest_load_queue *q,
+                       struct gw_guest_load_request *req)
+{
+    req->slot = NULL;
+    if (req->type != GW_DRIVER_BLK_READ || !l->cfg.hold_percent ||
+        (next_random(l->random) & 0xffffffff) * 100 >> 32 >= l->cfg.hold_percent)
+        return 0;
+    return gw_guest_load_hold_take(l, q, &req->slot);
+}
+
+static int submit_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
+                      struct gw_guest_load_request *req)
 {
     struct gw_driver_buf data[GW_GUEST_LOAD_SEGMENTS_MAX];
     uint32_t len = l->block_size / l->cfg.segments;
     uint64_t sector = 0;
     unsigned n = 0;
+    gw_gpa_t at;
     int r;
 
     choose(l, req);
+    r = choose_slot(l, q, req);
+    at = req->slot ? req->slot->data : req->data;
     if (req->type != GW_DRIVER_BLK_FLUSH) {
         sector = gw_guest_disk_sector(l->cfg.disk, req->block);
         for (n = 0; n < l->cfg.segments; n++)
-            data[n] = (struct gw_driver_buf){.addr = req->data + (uint64_t)n * len, .len = len};
+            data[n] = (struct gw_driver_buf){.addr = at + (uint64_t)n * len, .len = len};
     }
-    r = gw_driver_blk_add(&req->blk, req->type, sector, data, n, (uint64_t)(uintptr_t)req,
-                          l->cfg.indirect ? GW_DRIVER_INDIRECT : 0);
+    if (r == 0)
+        r = gw_driver_blk_add(req->slot ? &req->slot->blk : &req->blk, req->type, sector, data, n,
+                              (uint64_t)(uintptr_t)req, l->cfg.indirect ? GW_DRIVER_INDIRECT : 0);
     req->in_flight = r == 0;
     l->n_in_flight += r == 0;
     if (r < 0 && req->type != GW_DRIVER_BLK_FLUSH)
@@ -106,7 +124,7 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
     if (l->n_in_flight == 0)
         l->progress_ns = gw_frontend_now();
     for (; req && budget; req = req->next, budget--) {
-        r = submit_one(l, req);
+        r = submit_one(l, q, req);
         if (r < 0) {
             gw_guest_load_fail(l, r, "a request did not fit into the ring of queue %u",
                                gw_driver_index(q->driver));
@@ -120,6 +138,13 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
     if (gw_driver_kick(q->driver))
         l->stats.kicks++;
     return r;
+}
+
+/* One writer; a sampler that takes the value away meanwhile has it now or with the next sample. */
+static void raise_to(uint64_t *max, uint64_t value)
+{
+    if (value > __atomic_load_n(max, __ATOMIC_RELAXED))
+        __atomic_store_n(max, value, __ATOMIC_RELAXED);
 }
 
 static const char *type_name(uint32_t type)
@@ -144,7 +169,7 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                         const struct gw_driver_used *used, uint64_t now)
 {
     struct gw_guest_load_request *req = (void *)(uintptr_t)used->cookie;
-    int r = gw_driver_blk_status(&req->blk);
+    int r = gw_driver_blk_status(req->slot ? &req->slot->blk : &req->blk);
 
     if (r < 0)
         gw_guest_load_fail(l, r == -EPROTO ? r : -EIO, "%s of block %" PRIu64 ": status %s",
@@ -156,10 +181,16 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
         r = check_length(l, req, used->len);
     if (r == 0 && req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data)
         gw_guest_disk_written(l->cfg.disk, req->block);
-    if (r == 0 && req->type == GW_DRIVER_BLK_READ && !l->cfg.no_data) {
+    if (req->slot) {
+        gw_guest_load_hold_complete(l, req->slot, req->block);
+        req->slot = NULL;
+        l->stats.held++;
+    } else if (r == 0 && req->type == GW_DRIVER_BLK_READ && !l->cfg.no_data) {
         r = gw_guest_disk_check(l->cfg.disk, req->block, req->host);
         if (r < 0)
             gw_guest_load_fail(l, r, "%s", gw_guest_disk_error(l->cfg.disk));
+        else
+            l->stats.verified++;
     }
     if (req->type != GW_DRIVER_BLK_FLUSH)
         gw_guest_disk_unclaim(l->cfg.disk, req->block);
@@ -168,6 +199,7 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
     q->free = req;
     l->n_in_flight--;
     gw_guest_histogram_add(&l->latency, now - req->start_ns);
+    raise_to(&l->live.latency, now - req->start_ns);
     l->stats.requests++;
     l->stats.reads += req->type == GW_DRIVER_BLK_READ;
     l->stats.writes += req->type == GW_DRIVER_BLK_WRITE;
@@ -180,7 +212,16 @@ static void note_progress(struct gw_guest_load *l, uint64_t now)
 {
     if (now - l->progress_ns > l->stats.stall)
         l->stats.stall = now - l->progress_ns;
+    raise_to(&l->live.stall, now - l->progress_ns);
     l->progress_ns = now;
+}
+
+/* For the sampler. */
+static void publish(struct gw_guest_load *l)
+{
+    __atomic_store_n(&l->live.requests, l->stats.requests, __ATOMIC_RELAXED);
+    __atomic_store_n(&l->live.bytes, l->stats.bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&l->live.since, l->n_in_flight ? l->progress_ns : 0, __ATOMIC_RELAXED);
 }
 
 /* Take what is done on one queue. All that was taken is settled; the first failure is returned. */
@@ -292,6 +333,8 @@ static int turn(struct gw_guest_load *l, const struct limits *lim, unsigned *ret
         if (r == 0)
             r = take_queue(l, &l->queues[i], ret_n);
     }
+    if (*ret_n)
+        publish(l);
     return r;
 }
 
@@ -302,6 +345,7 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
 
     l->error[0] = '\0';
     l->progress_ns = lim->start_ns;
+    publish(l);
     while (l->stats.requests < lim->last_request) {
         unsigned n = 0;
 
@@ -324,6 +368,7 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
     }
     if (l->n_in_flight && gw_frontend_now() - l->progress_ns > l->stats.stall)
         l->stats.stall = gw_frontend_now() - l->progress_ns;
+    __atomic_store_n(&l->live.since, 0, __ATOMIC_RELAXED);
     l->stats.run_ns += gw_frontend_now() - lim->start_ns;
     return r;
 }

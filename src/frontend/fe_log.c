@@ -221,8 +221,8 @@ uint64_t gw_guest_log_count(const struct gw_guest_log *log)
 
     while (next_extent(log, to, &from, &to)) {
         for (; from < to; from++)
-            n += (unsigned)__builtin_popcount(
-                __atomic_load_n(&log->bitmap[from], __ATOMIC_RELAXED));
+            n +=
+                (unsigned)__builtin_popcount(__atomic_load_n(&log->bitmap[from], __ATOMIC_RELAXED));
     }
     return n;
 }
@@ -257,9 +257,8 @@ int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *
         return r;
     /* Nothing, what is left of the request, or all of it; else it is the number of an error. */
     if (answer.mmap_size && answer.mmap_size != wire.mmap_size)
-        return gw_frontend_fail(fe, -EREMOTEIO,
-                                "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")",
-                                answer.mmap_size);
+        return gw_frontend_fail(
+            fe, -EREMOTEIO, "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")", answer.mmap_size);
     return 0;
 }
 

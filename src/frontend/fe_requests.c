@@ -99,8 +99,7 @@ static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
         (msg->size == 0 || msg->size == sizeof(struct gw_wire_config)))
         return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
     /* Answered with 16, 8 (libvhost-user) or no bytes (DPDK). */
-    if (call->request == GW_MSG_SET_LOG_BASE &&
-        (msg->size == 0 || msg->size == sizeof(uint64_t)))
+    if (call->request == GW_MSG_SET_LOG_BASE && (msg->size == 0 || msg->size == sizeof(uint64_t)))
         return 0;
     if (msg->size != want_size)
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with %" PRIu32 " bytes, not %" PRIu32,
@@ -130,8 +129,7 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (r < 0)
         return r;
     if (call->reply) {
-        memcpy(call->reply, msg.payload,
-               msg.size < call->reply_size ? msg.size : call->reply_size);
+        memcpy(call->reply, msg.payload, msg.size < call->reply_size ? msg.size : call->reply_size);
         return 0;
     }
     memcpy(&ack, msg.payload, sizeof(ack));

@@ -44,8 +44,8 @@ int gw_guest_track_new(struct gw_guest_track **ret)
 
 static void *map_zeros(uint64_t len)
 {
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+    void *p =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
 }
@@ -180,7 +180,8 @@ static uint64_t take_page(struct range *g, uint64_t page, gw_guest_dirty_cb *cb,
             unsigned len = ~rest ? (unsigned)__builtin_ctzll(~rest) : 64;
 
             if (n && start + n != i * 64ull + skip) {
-                cb(arg, g->gpa + page * PAGE + start, n);
+                if (cb)
+                    cb(arg, g->gpa + page * PAGE + start, n);
                 n = 0;
             }
             if (!n)
@@ -190,7 +191,7 @@ static uint64_t take_page(struct range *g, uint64_t page, gw_guest_dirty_cb *cb,
             bits = skip + len >= 64 ? 0 : bits & (~UINT64_C(0) << (skip + len));
         }
     }
-    if (n)
+    if (n && cb)
         cb(arg, g->gpa + page * PAGE + start, n);
     return total;
 }

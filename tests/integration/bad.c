@@ -12,6 +12,7 @@ bool bad_has_answer(uint32_t request)
 {
     switch (request) {
     case GW_MSG_GET_FEATURES:
+    case GW_MSG_SET_LOG_BASE:
     case GW_MSG_GET_VRING_BASE:
     case GW_MSG_GET_PROTOCOL_FEATURES:
     case GW_MSG_GET_QUEUE_NUM:

@@ -146,13 +146,13 @@ void bed_stop(struct bed *b)
     pthread_mutex_destroy(&b->lock);
 }
 
-void bed_new_idle(struct bed *b)
+void bed_restart(struct bed *b)
 {
-    struct fdcheck *old = b->idle;
-
+    assert_true(bed_wait_idle(b));
+    assert_int_equal(fdcheck_end(b->idle), 0);
+    assert_int_equal(gw_daemon_start_path(b->daemon, b->path), 0);
     b->idle = fdcheck_begin();
     assert_non_null(b->idle);
-    fdcheck_forget(old);
 }
 
 /* Everything is as it was while nobody was connected. */
@@ -186,7 +186,9 @@ bool bed_check(struct bed *b, const char *name)
         fprintf(stderr, "%s: then the next session: %s\n", name, gw_frontend_error(g.fe));
     b->n_checks++;
     for (unsigned i = 0; r == 0 && i < BED_QUEUES; i++) {
-        r = guest_io(&g, i, 8 * (b->n_checks % 64 + 64 * i), (uint8_t)(b->n_checks + i));
+        /* In the last quarter of the disk. */
+        r = guest_io(&g, i, DISK_SIZE / 512 / 4 * 3 + 8 * (b->n_checks % 64 + 64 * i),
+                     (uint8_t)(b->n_checks + i));
         if (r < 0)
             fprintf(stderr, "%s: then I/O on queue %u: %s\n", name, i, strerror(-r));
     }
@@ -218,40 +220,41 @@ void guest_init(struct guest *g, unsigned queue_size)
 void guest_done(struct guest *g)
 {
     gw_frontend_free(g->fe);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < BED_QUEUES; i++) {
+        if (g->buf[i].len) {
+            gw_guest_mem_release(g->mem, g->buf[i].addr, g->buf[i].len);
+            gw_driver_blk_done(&g->blk[i]);
+        }
         gw_driver_free(g->drivers[i]);
+    }
     gw_guest_mem_free(g->mem);
 }
 
 int guest_io(struct guest *g, unsigned queue, uint64_t sector, uint8_t pattern)
 {
-    struct gw_driver_buf buf = {.len = 4096};
-    struct gw_driver_blk blk;
+    struct gw_driver_blk *blk = &g->blk[queue];
+    struct gw_driver_buf *buf = &g->buf[queue];
     uint8_t *data;
-    int r = gw_driver_blk_init(&blk, g->drivers[queue]);
+    int r;
 
-    if (r < 0)
-        return r;
-    r = gw_guest_mem_alloc(g->mem, buf.len, 4096, &buf.addr);
-    if (r < 0) {
-        gw_driver_blk_done(&blk);
-        return r;
+    if (buf->len == 0) {
+        assert_int_equal(gw_driver_blk_init(blk, g->drivers[queue]), 0);
+        assert_int_equal(gw_guest_mem_alloc(g->mem, 4096, 4096, &buf->addr), 0);
+        buf->len = 4096;
     }
-    data = gw_guest_mem_at(g->mem, buf.addr, buf.len);
-    memset(data, pattern, buf.len);
-    r = gw_driver_blk_add(&blk, GW_DRIVER_BLK_WRITE, sector, &buf, 1, 1, 0);
+    data = gw_guest_mem_at(g->mem, buf->addr, buf->len);
+    memset(data, pattern, buf->len);
+    r = gw_driver_blk_add(blk, GW_DRIVER_BLK_WRITE, sector, buf, 1, 1, 0);
     if (r == 0)
-        r = gw_driver_blk_wait(&blk, 1, BED_STALL_MS);
-    memset(data, ~pattern, buf.len);
+        r = gw_driver_blk_wait(blk, 1, BED_STALL_MS);
+    memset(data, ~pattern, buf->len);
     if (r == 0)
-        r = gw_driver_blk_add(&blk, GW_DRIVER_BLK_READ, sector, &buf, 1, 2, 0);
+        r = gw_driver_blk_add(blk, GW_DRIVER_BLK_READ, sector, buf, 1, 2, 0);
     if (r == 0)
-        r = gw_driver_blk_wait(&blk, 2, BED_STALL_MS);
-    for (uint32_t i = 0; r == 0 && i < buf.len; i++)
+        r = gw_driver_blk_wait(blk, 2, BED_STALL_MS);
+    for (uint32_t i = 0; r == 0 && i < buf->len; i++)
         if (data[i] != pattern)
             r = -EILSEQ;
-    gw_guest_mem_release(g->mem, buf.addr, buf.len);
-    gw_driver_blk_done(&blk);
     return r;
 }
 

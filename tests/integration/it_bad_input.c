@@ -33,6 +33,7 @@ struct config {
 #define ADD_OF(...) \
     .request = 37, .size = 40, .payload.single = {.region = {__VA_ARGS__}}, .n_fds = 1
 #define REM_OF(...)       .request = 38, .size = 40, .payload.single = {.region = {__VA_ARGS__}}
+#define LOG_OF(...)       .request = 6, .size = 16, .payload.log = {__VA_ARGS__}, .n_fds = 1
 #define CONFIG_OF(n, ...) .size = 12 + (n), .payload.config = {__VA_ARGS__}
 
 struct bad_case {
@@ -46,6 +47,7 @@ struct bad_case {
         struct gw_wire_vring_addr addr;
         struct gw_wire_mem_table table;
         struct gw_wire_single_region single;
+        struct gw_wire_log log;
         struct config config;
     } payload;
     unsigned n_fds;
@@ -167,6 +169,22 @@ static const struct bad_case cases[] = {
     {"removal in the middle", STAGE_RUNNING,
      REM_OF(GUEST_GPA + 4096, GUEST_SIZE, GUEST_UVA + GUEST_GPA, 0), 0, 0, REFUSED,
      "there is no memory region"},
+
+    /* The dirty log: its answer is its own, so all that is refused ends the session. */
+    {"log of 0 bytes", STAGE_RUNNING, LOG_OF(0, 0), FD_MEMFD, ENDS, "cannot be"},
+    {"log wraps", STAGE_RUNNING, LOG_OF(0x10000, MAX64 - 4095), FD_MEMFD, ENDS, "cannot be"},
+    {"log of 2^64-1 bytes", STAGE_RUNNING, LOG_OF(MAX64, 0), FD_MEMFD, ENDS, "cannot be"},
+    {"log too short by a byte", STAGE_RUNNING,
+     LOG_OF((GUEST_GPA + GUEST_SIZE) / 4096 / 8 - 1, 0), FD_MEMFD, ENDS, "does not cover"},
+    {"log just long enough, at an odd offset", STAGE_RUNNING,
+     LOG_OF((GUEST_GPA + GUEST_SIZE) / 4096 / 8, 12345), FD_MEMFD, ACCEPTED, NULL},
+    {"log beyond its file", STAGE_RUNNING, LOG_OF(GUEST_SIZE, 1), FD_MEMFD, ENDS,
+     "bytes of its file"},
+    {"log on a pipe", STAGE_RUNNING, LOG_OF(0x10000, 0), FD_PIPE_READ, ENDS, "mmap"},
+    {"log on an eventfd", STAGE_RUNNING, LOG_OF(0x10000, 0), FD_EVENTFD, ENDS, "mmap"},
+    {"log on a read-only file", STAGE_RUNNING, LOG_OF(0x10000, 0), FD_MEMFD_READ_ONLY, ENDS,
+     "mmap"},
+    {"log at an address", STAGE_GATED, 6, U64_OF(4096), 0, 0, ENDS, "out of reach"},
 
     /* Config space. */
     {"config of 257 bytes", STAGE_RUNNING, 24, CONFIG_OF(256, 0, 257, 0), 0, 0, EMPTY, "is beyond"},
@@ -396,18 +414,18 @@ static void test_addresses(void **state)
 /* Start, notification and error descriptors that are none, on stopped and on running queues. */
 static void run_event_fds(enum gw_loop_kind loop)
 {
-    static const uint32_t requests[] = {12, 13, 14};
+    static const uint32_t requests[] = {12, 13, 14, 7};
     static const enum stage stages[] = {STAGE_READY, STAGE_RUNNING};
     char name[128];
 
     begin(loop);
-    for (unsigned i = 0; i < 3 * 2 * N_FD_KINDS; i++) {
+    for (unsigned i = 0; i < 4 * 2 * N_FD_KINDS; i++) {
         struct bad_case c = {.name = name,
                              .stage = stages[i % 2],
-                             .request = requests[i / 2 % 3],
+                             .request = requests[i / 2 % 4],
                              .size = 8,
                              .n_fds = 1,
-                             .kind = (enum fd_kind)(i / 6)};
+                             .kind = (enum fd_kind)(i / 8)};
         bool right = c.kind == FD_EVENTFD || c.kind == FD_EVENTFD_FULL_BLOCKING;
 
         c.outcome = right ? ACCEPTED : REFUSED;

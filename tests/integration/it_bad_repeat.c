@@ -15,10 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REPEAT  1000
-#define SLOTS   509
-#define GPA2    UINT64_C(0x80000000)
-#define SMALL   UINT64_C(4096)
+#define REPEAT 1000
+#define SLOTS  509
+#define GPA2   UINT64_C(0x80000000)
+#define SMALL  UINT64_C(4096)
 
 static struct bed bed;
 
@@ -188,10 +188,8 @@ static void test_too_many_regions(void **state)
 
     begin(&g, GW_LOOP_AUTO, false);
     for (unsigned i = 1; i <= SLOTS; i++) {
-        struct gw_guest_region region = {.kind = GW_GUEST_MEMFD,
-                                         .gpa = GPA2 + 2 * SMALL * i,
-                                         .length = SMALL,
-                                         .no_alloc = true};
+        struct gw_guest_region region = {
+            .kind = GW_GUEST_MEMFD, .gpa = GPA2 + 2 * SMALL * i, .length = SMALL, .no_alloc = true};
 
         assert_int_equal(gw_guest_mem_add(g.mem, &region), 0);
         assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, region.gpa),

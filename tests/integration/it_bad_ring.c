@@ -22,13 +22,13 @@
 #define SIZE      16u
 #define LONG_SIZE 2048u
 /* In the upper half of the memory: what is allocated is in the lower one. */
-#define DESC      (GUEST_GPA + 0x100000)
-#define AVAIL     (GUEST_GPA + 0x110000)
-#define USED      (GUEST_GPA + 0x120000)
-#define DATA      (GUEST_GPA + 0x140000)
-#define TABLE     (GUEST_GPA + 0x160000)
-#define END       (GUEST_GPA + GUEST_SIZE)
-#define GOOD      10 /* descriptors of the good request begin here */
+#define DESC  (GUEST_GPA + 0x100000)
+#define AVAIL (GUEST_GPA + 0x110000)
+#define USED  (GUEST_GPA + 0x120000)
+#define DATA  (GUEST_GPA + 0x140000)
+#define TABLE (GUEST_GPA + 0x160000)
+#define END   (GUEST_GPA + GUEST_SIZE)
+#define GOOD  10 /* descriptors of the good request begin here */
 
 #define NEXT     VRING_DESC_F_NEXT
 #define WRITE    VRING_DESC_F_WRITE
@@ -46,6 +46,7 @@ struct ring {
     unsigned size;
     uint16_t avail; /* as written */
     int err;
+    pthread_mutex_t emptying; /* who attacks stands back for that */
 };
 
 struct ring_case {
@@ -128,8 +129,12 @@ static struct bed bed;
 
 static void ring_init(struct ring *ring, unsigned size, bool indirect)
 {
-    struct gw_driver_config cfg = {.size = sizeof(cfg), .queue_size = size, .place = true,
-                                   .desc = DESC,        .avail = AVAIL,     .used = USED};
+    struct gw_driver_config cfg = {.size = sizeof(cfg),
+                                   .queue_size = size,
+                                   .place = true,
+                                   .desc = DESC,
+                                   .avail = AVAIL,
+                                   .used = USED};
 
     guest_init(&ring->g, 16);
     cfg.mem = ring->g.mem;
@@ -138,6 +143,7 @@ static void ring_init(struct ring *ring, unsigned size, bool indirect)
     ring->g.drivers[0] = ring->driver;
     ring->size = size;
     ring->avail = 0;
+    pthread_mutex_init(&ring->emptying, NULL);
     ring->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ring->g.opt.features = indirect ? GUEST_FEATURES : GUEST_FEATURES & ~(UINT64_C(1) << 28);
     assert_int_equal(bed_connect(&bed, ring->g.fe), 0);
@@ -148,6 +154,7 @@ static void ring_init(struct ring *ring, unsigned size, bool indirect)
 static void ring_done(struct ring *ring)
 {
     close(ring->err);
+    pthread_mutex_destroy(&ring->emptying);
     guest_done(&ring->g);
 }
 
@@ -218,7 +225,9 @@ static void repair(struct ring *ring)
     uint32_t base;
 
     assert_int_equal(gw_frontend_get_vring_base(ring->g.fe, 0, &base), 0);
+    pthread_mutex_lock(&ring->emptying);
     gw_driver_reset(ring->driver, 0);
+    pthread_mutex_unlock(&ring->emptying);
     ring->avail = 0;
     assert_int_equal(gw_frontend_start_queue(ring->g.fe, ring->driver), 0);
 }
@@ -393,6 +402,7 @@ static void *attack_main(void *arg)
     unsigned turns = 0;
 
     while (!__atomic_load_n(&a->stop, __ATOMIC_RELAXED)) {
+        pthread_mutex_lock(&ring->emptying);
         if (a->flood) {
             /* Somewhat behind what can be answered, so that there is always more. */
             idx = (uint16_t)(idx + 8);
@@ -404,6 +414,7 @@ static void *attack_main(void *arg)
                 idx = (uint16_t)(gw_driver_used_idx(ring->driver) + 1 + turns / 4 % 8);
         }
         gw_driver_write_avail_idx(ring->driver, idx);
+        pthread_mutex_unlock(&ring->emptying);
         if (turns % 64 == 0)
             kick(ring);
     }
@@ -462,9 +473,9 @@ static void test_flood_of_bad_chains(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_table_epoll),    FDCHECK_TEST(test_table_uring),
-        FDCHECK_TEST(test_long_chains),    FDCHECK_TEST(test_ring_as_buffer),
-        FDCHECK_TEST(test_attack_epoll),   FDCHECK_TEST(test_attack_uring),
+        FDCHECK_TEST(test_table_epoll),         FDCHECK_TEST(test_table_uring),
+        FDCHECK_TEST(test_long_chains),         FDCHECK_TEST(test_ring_as_buffer),
+        FDCHECK_TEST(test_attack_epoll),        FDCHECK_TEST(test_attack_uring),
         FDCHECK_TEST(test_flood_of_bad_chains),
     };
 

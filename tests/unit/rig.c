@@ -42,7 +42,7 @@ int rig_ready(void *dev, struct gw_queue *q)
     __atomic_add_fetch(&t->n_ready, 1, __ATOMIC_RELEASE);
     if (mode == RIG_IGNORE)
         return 0;
-    n = gw_queue_pop(q, reqs, t->batch);
+    n = gw_queue_pop(q, reqs, rig_look(&t->batch));
     for (int i = 0; i < n; i++) {
         if (mode == RIG_COMPLETE) {
             gw_request_complete(reqs[i], (uint32_t)reqs[i]->in_len);
@@ -337,7 +337,7 @@ void rig_release(struct rig *t, unsigned n)
 {
     struct release release = {t, n};
 
-    assert_true(n <= t->n_held);
+    assert_true(n <= rig_look(&t->n_held));
     rig_call(t, on_release, &release);
 }
 
@@ -345,7 +345,7 @@ void rig_wait_for(const unsigned *value, unsigned n)
 {
     uint64_t end = gw_clock_ns() + RIG_WAIT_MS * UINT64_C(1000000);
 
-    while (__atomic_load_n(value, __ATOMIC_ACQUIRE) < n) {
+    while (rig_look(value) < n) {
         assert_true(gw_clock_ns() < end);
         usleep(100);
     }
@@ -354,7 +354,7 @@ void rig_wait_for(const unsigned *value, unsigned n)
 void rig_wait_held(struct rig *t, unsigned n)
 {
     rig_wait_for(&t->n_held, n);
-    assert_int_equal(__atomic_load_n(&t->n_held, __ATOMIC_ACQUIRE), n);
+    assert_int_equal(rig_look(&t->n_held), n);
 }
 
 static int on_nothing(void *arg)

@@ -71,11 +71,11 @@ struct rig {
     struct gw_map *map;
     gw_gpa_t desc, avail, used; /* the rings */
     gw_gpa_t buf;               /* RIG_BUF_LEN bytes that all requests write to */
-    enum rig_mode mode;
-    unsigned n_ready;    /* atomic: calls of queue_ready */
-    unsigned batch;      /* popped at a time, default 64 */
-    unsigned n_messages; /* atomic */
-    char message[512];   /* the last one; of the worker */
+    enum rig_mode mode;         /* atomic, see rig_set_mode */
+    unsigned n_ready;           /* atomic: calls of queue_ready */
+    unsigned batch;             /* atomic: popped at a time, default 64 */
+    unsigned n_messages;        /* atomic */
+    char message[512];          /* the last one; of the worker */
     struct gw_request *held[RIG_HELD_MAX];
     unsigned n_held; /* atomic to read */
     char why[160];   /* of the last start that was refused */
@@ -105,6 +105,16 @@ uint32_t rig_stop(struct rig *t);
 void rig_adopt_begin(struct rig *t, const struct gw_map *map, struct gw_latch *latch);
 void rig_forget(struct rig *t);
 void rig_reset(struct rig *t);
+
+static inline void rig_set_mode(struct rig *t, enum rig_mode mode)
+{
+    __atomic_store_n(&t->mode, mode, __ATOMIC_RELEASE);
+}
+
+static inline unsigned rig_look(const unsigned *value)
+{
+    return __atomic_load_n(value, __ATOMIC_ACQUIRE);
+}
 
 /* Complete the `n` oldest held requests, on the worker. */
 void rig_release(struct rig *t, unsigned n);

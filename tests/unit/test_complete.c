@@ -51,7 +51,7 @@ static int dup_of(int fd)
 /* Hold `n` requests. */
 static void hold(struct rig *t, unsigned n)
 {
-    t->mode = RIG_HOLD;
+    rig_set_mode(t, RIG_HOLD);
     for (unsigned i = 0; i < n; i++)
         rig_add(t, i);
     gw_driver_kick(t->driver);
@@ -232,13 +232,13 @@ static void check_kicks(uint64_t features)
     rig_stats(&t, &stats);
     assert_true(stats.kicks >= 100);
     /* It does not sleep while requests wait: no kick is wanted. */
-    __atomic_store_n(&t.mode, RIG_IGNORE, __ATOMIC_RELEASE);
+    rig_set_mode(&t, RIG_IGNORE);
     rig_add(&t, 100);
     assert_true(gw_driver_kick(t.driver));
     rig_wait_for(&t.n_ready, 101);
     rig_add(&t, 101);
     assert_false(gw_driver_kick(t.driver));
-    __atomic_store_n(&t.mode, RIG_COMPLETE, __ATOMIC_RELEASE);
+    rig_set_mode(&t, RIG_COMPLETE);
     gw_queue_wake(&t.queue);
     rig_take(&t, 2);
     end(&t);

@@ -176,13 +176,13 @@ static void test_queue_epoll_file_as_second_kick_fd_breaks_it(void **state)
     struct rig t;
 
     begin_and_run(&t, &cfg);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 1);
     gw_driver_kick_always(t.driver);
     rig_wait_held(&t, 1);
     assert_int_equal(rig_start(&t, small_file(), 0), -EPERM);
     assert_true(gw_queue_is_started(&t.queue));
-    assert_int_equal(t.n_messages, 1);
+    assert_int_equal(rig_look(&t.n_messages), 1);
     rig_release(&t, 1);
     rig_take(&t, 1);
     end(&t);
@@ -199,12 +199,12 @@ static void test_queue_other_kick_fd_takes_over(void **state)
     rig_take(&t, 1);
     assert_int_equal(rig_start(&t, dup_of(other), 0), 0);
     rig_settle(&t);
-    t.n_ready = 0;
+    __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
     rig_add(&t, 2);
     gw_driver_publish(t.driver);
     assert_int_equal(eventfd_write(gw_driver_kick_fd(t.driver), 1), 0); /* nobody's now */
     usleep(20000);
-    assert_int_equal(__atomic_load_n(&t.n_ready, __ATOMIC_ACQUIRE), 0);
+    assert_int_equal(rig_look(&t.n_ready), 0);
     assert_int_equal(eventfd_write(other, 1), 0);
     rig_take(&t, 1);
     end(&t);
@@ -225,14 +225,14 @@ static void test_queue_started_before_enabled_waits(void **state)
     assert_int_equal(gw_queue_size(&t.queue), 256);
     gw_driver_kick_always(t.driver);
     rig_settle(&t);
-    assert_int_equal(t.n_ready, 0);
+    assert_int_equal(rig_look(&t.n_ready), 0);
     rig_enable(&t, true); /* no kick follows */
     rig_take(&t, 1);
     rig_enable(&t, false);
     rig_add(&t, 2);
     gw_driver_kick_always(t.driver);
     usleep(20000);
-    assert_int_equal(t.n_ready, 1);
+    assert_int_equal(rig_look(&t.n_ready), 1);
     rig_enable(&t, true);
     rig_take(&t, 1);
     end(&t);
@@ -293,7 +293,7 @@ static void test_queue_start_refused_with_requests_waits_for_them(void **state)
     rig_add(&t, 1);
     gw_driver_publish(t.driver);
     assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), -ECANCELED);
-    assert_int_equal(t.n_held, 1);
+    assert_int_equal(rig_look(&t.n_held), 1);
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPING);
     rig_release(&t, 1);
     rig_settle(&t);
@@ -325,7 +325,7 @@ static void test_queue_impossible_index_breaks_it_until_restart(void **state)
     eventfd_write(gw_driver_kick_fd(t.driver), 1);
     usleep(10000);
     rig_settle(&t);
-    assert_int_equal(t.n_messages, 1);
+    assert_int_equal(rig_look(&t.n_messages), 1);
     assert_int_equal(counter(err), 0);
     rig_set_err(&t, dup_of(late));
     assert_int_equal(counter(late), 1);
@@ -355,7 +355,7 @@ static void test_queue_full_ring_is_not_broken(void **state)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
     rig_take(&t, 4);
-    assert_int_equal(t.n_messages, 0);
+    assert_int_equal(rig_look(&t.n_messages), 0);
     end(&t);
 }
 
@@ -399,7 +399,7 @@ static void test_queue_stop_waits_for_what_is_in_flight(void **state)
 
     n_stops = 0;
     begin_and_run(&t, &cfg);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 3; i++)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
@@ -412,7 +412,7 @@ static void test_queue_stop_waits_for_what_is_in_flight(void **state)
     gw_driver_kick_always(t.driver);
     rig_release(&t, 2);
     assert_int_equal(gw_latch_wait(&latch, 20000000), -ETIMEDOUT);
-    assert_int_equal(t.n_held, 1);
+    assert_int_equal(rig_look(&t.n_held), 1);
     rig_release(&t, 1);
     assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
@@ -472,7 +472,7 @@ static void test_queue_forgotten_stop_touches_no_latch(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 1);
@@ -499,7 +499,7 @@ static void test_queue_late_answer_after_reset_writes_nothing(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 1);
     rig_add(&t, 2);
     gw_driver_kick(t.driver);
@@ -521,7 +521,7 @@ static void test_queue_late_answer_after_reset_writes_nothing(void **state)
     rig_settle(&t);
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPED);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
-    t.mode = RIG_COMPLETE;
+    rig_set_mode(&t, RIG_COMPLETE);
     rig_run(&t); /* it begins at 0 again, and finds both */
     rig_take(&t, 2);
     end(&t);

@@ -65,7 +65,7 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     add_extra(&t);
     adopt(&t, rig_map(&t));
     add_request_in_extra(&t, 1);
@@ -88,7 +88,7 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     gw_latch_done(&latch);
     gw_map_free(t.map);
     t.map = map;
-    assert_int_equal(t.n_held, 1);
+    assert_int_equal(rig_look(&t.n_held), 1);
     rig_release(&t, 1);
     assert_int_equal(rig_stop(&t), 3);
     assert_int_equal(gw_driver_used_idx(t.driver), 3);
@@ -114,7 +114,7 @@ static void test_queue_map_can_change_again_before_old_requests_end(void **state
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 2; i++) {
         rig_add(&t, i);
         gw_driver_kick(t.driver);
@@ -150,7 +150,7 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     begin_and_run(&t, NULL);
     add_extra(&t);
     adopt(&t, rig_map(&t));
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 1);
@@ -200,7 +200,7 @@ static void test_queue_map_change_loses_no_completion_of_its_turn(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 1);

@@ -32,20 +32,20 @@ static void test_request_left_on_ring_is_offered_after_a_completion(void **state
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
-    t.batch = 1;
+    rig_set_mode(&t, RIG_HOLD);
+    __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 1);
     rig_settle(&t);
-    t.mode = RIG_IGNORE;
-    t.n_ready = 0;
+    rig_set_mode(&t, RIG_IGNORE);
+    __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
     rig_add(&t, 2);
     gw_driver_kick_always(t.driver);
     rig_wait_for(&t.n_ready, 1);
     usleep(10000);
-    assert_int_equal(__atomic_load_n(&t.n_ready, __ATOMIC_ACQUIRE), 1); /* it does not spin */
-    __atomic_store_n(&t.mode, RIG_COMPLETE, __ATOMIC_RELEASE);
+    assert_int_equal(rig_look(&t.n_ready), 1); /* it does not spin */
+    rig_set_mode(&t, RIG_COMPLETE);
     rig_release(&t, 1);
     rig_take(&t, 2);
     end(&t);
@@ -56,7 +56,7 @@ static void test_request_left_on_ring_is_offered_after_wake(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_IGNORE;
+    rig_set_mode(&t, RIG_IGNORE);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_wait_for(&t.n_ready, 1);
@@ -65,13 +65,13 @@ static void test_request_left_on_ring_is_offered_after_wake(void **state)
         gw_queue_wake(&t.queue);
         rig_wait_for(&t.n_ready, i);
     }
-    __atomic_store_n(&t.mode, RIG_COMPLETE, __ATOMIC_RELEASE);
+    rig_set_mode(&t, RIG_COMPLETE);
     gw_queue_wake(&t.queue);
     rig_take(&t, 1);
     gw_queue_wake(&t.queue); /* of a queue that has nothing */
     rig_settle(&t);
     end(&t);
-    assert_int_equal(t.n_ready, 50);
+    assert_int_equal(rig_look(&t.n_ready), 50);
 }
 
 static struct gw_request *lent;
@@ -132,7 +132,7 @@ static void test_request_popped_by_other_thread_from_parked_queue_resumes(void *
     struct rig t;
 
     begin_and_run(&t, &cfg);
-    t.mode = RIG_IGNORE;
+    rig_set_mode(&t, RIG_IGNORE);
     for (unsigned round = 0; round < 100; round++) {
         rig_add(&t, 1);
         gw_driver_kick(t.driver);
@@ -172,7 +172,7 @@ static void test_request_handed_back_is_popped_again(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 3; i++)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
@@ -205,7 +205,7 @@ static void test_request_handed_back_at_stop_is_in_the_base(void **state)
     struct rig t;
 
     begin_and_run(&t, &cfg);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 5; i++)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
@@ -213,7 +213,7 @@ static void test_request_handed_back_at_stop_is_in_the_base(void **state)
     rig_release(&t, 2);
     assert_int_equal(rig_stop(&t), 0); /* 65534 + 2 */
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
-    t.mode = RIG_COMPLETE;
+    rig_set_mode(&t, RIG_COMPLETE);
     assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
     rig_set_call(&t, RIG_DRIVER_FD);
     rig_take(&t, 5);
@@ -225,7 +225,7 @@ static void test_request_with_a_bad_chain_behind_it_cannot_be_handed_back(void *
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     rig_add(&t, 0);
     rig_add(&t, 1);
     gw_driver_write_desc(t.driver, 1, 0, 0, 0, 0);
@@ -255,6 +255,7 @@ static void test_request_bad_chain_is_answered_with_zero(void **state)
     assert_int_equal(used.id, 0);
     assert_int_equal(used.len, 0);
     rig_take(&t, 1);
+    rig_settle(&t);
     rig_stats(&t, &stats);
     assert_int_equal(stats.requests, 1);
     assert_int_equal(stats.errors, 1);
@@ -283,50 +284,71 @@ static void test_request_head_beyond_ring_is_skipped(void **state)
 }
 
 /*
- * Keep half of the ring full of bad chains for as long as the test runs. The lengths in the used
- * ring tell how far the device is, also before it publishes.
+ * Keep the ring full of bad chains for as long as the test runs. The length in every 64th used
+ * element tells how far the device is, also before it publishes.
  */
 static void *feed_bad_chains(void *arg)
 {
     struct rig *t = arg;
-    uint16_t seen = 0, mask = (uint16_t)(t->cfg.size - 1), ahead = (uint16_t)(t->cfg.size / 2);
+    uint16_t done = 0, mask = (uint16_t)(t->cfg.size - 1), size = (uint16_t)t->cfg.size;
     struct vring_used *used = gw_guest_mem_at(t->mem, t->used, 6 + UINT64_C(8) * t->cfg.size);
     unsigned n_waits = 0;
 
-    for (unsigned i = 0; i < t->cfg.size; i++)
+    for (unsigned i = 63; i < t->cfg.size; i += 64)
         used->ring[i].len = UINT32_MAX;
-    gw_driver_write_avail_idx(t->driver, ahead);
-    (void)eventfd_write(gw_driver_kick_fd(t->driver), 1);
+    gw_driver_write_avail_idx(t->driver, size);
     while (__atomic_load_n(&t->mode, __ATOMIC_ACQUIRE) == RIG_COMPLETE) {
-        uint32_t *len = &used->ring[seen & mask].len;
+        uint32_t *len = &used->ring[(done + 63) & mask].len;
 
-        if (__atomic_load_n(len, __ATOMIC_ACQUIRE) == UINT32_MAX) {
-            if (++n_waits % 1024 == 0) /* it may have caught up and sleep */
-                (void)eventfd_write(gw_driver_kick_fd(t->driver), 1);
-            continue;
+        if (__atomic_load_n(len, __ATOMIC_ACQUIRE) != UINT32_MAX) {
+            __atomic_store_n(len, UINT32_MAX, __ATOMIC_RELAXED);
+            done = (uint16_t)(done + 64);
+            gw_driver_write_avail_idx(t->driver, (uint16_t)(done + size));
+        } else if (++n_waits % 1024 == 0) { /* it may have caught up and sleep */
+            (void)eventfd_write(gw_driver_kick_fd(t->driver), 1);
         }
-        __atomic_store_n(len, UINT32_MAX, __ATOMIC_RELAXED);
-        gw_driver_write_avail_idx(t->driver, (uint16_t)(++seen + ahead));
     }
     return NULL;
 }
 
+static uint64_t longest_pop, n_bad;
+
+static int measure_pop(void *dev, struct gw_queue *q)
+{
+    struct rig *t = dev;
+    struct gw_queue_stats before, after;
+    struct gw_request *reqs[8];
+
+    gw_queue_stats(q, &before);
+    assert_int_equal(gw_queue_pop(q, reqs, 8), 0);
+    gw_queue_stats(q, &after);
+    if (after.errors - before.errors > longest_pop)
+        longest_pop = after.errors - before.errors;
+    __atomic_store_n(&n_bad, after.errors, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&t->n_ready, 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
 static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void **state)
 {
-    struct rig_config cfg = {.size = 1024};
+    struct rig_config cfg = {.size = 1024, .queue_ready = measure_pop};
+    uint64_t deadline = gw_clock_ns() + UINT64_C(2000000000);
     pthread_t thread;
     struct rig t;
 
+    longest_pop = n_bad = 0;
     begin_and_run(&t, &cfg);
     gw_driver_write_desc(t.driver, 0, 0, 0, 0, 0);
     for (unsigned i = 0; i < cfg.size; i++)
         gw_driver_write_avail(t.driver, i, 0);
     assert_int_equal(pthread_create(&thread, NULL, feed_bad_chains, &t), 0);
-    rig_wait_for(&t.n_ready, 20);
-    rig_settle(&t);
-    __atomic_store_n(&t.mode, RIG_IGNORE, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&n_bad, __ATOMIC_ACQUIRE) < 1000000 && gw_clock_ns() < deadline)
+        usleep(1000);
+    rig_set_mode(&t, RIG_IGNORE);
     pthread_join(thread, NULL);
     end(&t);
+    assert_true(n_bad > 1024);
+    assert_true(longest_pop <= 1024);
 }
 
 /* No more are in flight than the ring is long, whatever the driver makes available. */
@@ -336,7 +358,7 @@ static void test_request_pool_is_as_large_as_the_ring(void **state)
     struct rig t;
 
     begin_and_run(&t, &cfg);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 4; i++)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
@@ -347,13 +369,13 @@ static void test_request_pool_is_as_large_as_the_ring(void **state)
     eventfd_write(gw_driver_kick_fd(t.driver), 1);
     usleep(10000);
     rig_settle(&t);
-    assert_int_equal(t.n_held, 4);
+    assert_int_equal(rig_look(&t.n_held), 4);
     rig_release(&t, 1);
     rig_wait_for(&t.n_held, 4);
     rig_settle(&t);
-    assert_int_equal(t.n_held, 4);
-    while (t.n_held > 0) {
-        rig_release(&t, t.n_held);
+    assert_int_equal(rig_look(&t.n_held), 4);
+    while (rig_look(&t.n_held) > 0) {
+        rig_release(&t, rig_look(&t.n_held));
         rig_settle(&t);
     }
     end(&t);
@@ -404,7 +426,7 @@ static void test_request_cursors_step_over_buffers(void **state)
     gw_gpa_t gpa;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     assert_int_equal(gw_guest_mem_alloc(t.mem, 256, 64, &gpa), 0);
     at = gw_guest_mem_at(t.mem, gpa, 256);
     memcpy(at, "0123456789abcdef", 16);
@@ -442,7 +464,7 @@ static void test_request_status_can_be_all_there_is(void **state)
     struct rig t;
 
     begin_and_run(&t, NULL);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     bufs[0] = (struct gw_driver_buf){t.buf, 2};
     bufs[1] = (struct gw_driver_buf){t.buf + 2, 1};
     add(&t, bufs, 0, 2);
@@ -473,7 +495,7 @@ static void test_request_private_begins_as_zero_and_overlaps_nothing(void **stat
     struct rig t;
 
     begin_and_run(&t, &cfg);
-    t.mode = RIG_HOLD;
+    rig_set_mode(&t, RIG_HOLD);
     for (unsigned i = 0; i < 16; i++)
         rig_add(&t, i);
     gw_driver_kick(t.driver);

@@ -13,6 +13,7 @@ struct options {
     struct store_file_options file;
     uint64_t ram;
     const char *serial;
+    unsigned delay_ms; /* 0: none */
 };
 
 enum {
@@ -23,9 +24,11 @@ enum {
     OPTION_BLOCK_SIZE,
     OPTION_DIRECT,
     OPTION_LOCKING,
+    OPTION_DELAY,
 };
 
 #define BLOCK_SIZE_MAX 4096U /* what every guest takes: no more than a page */
+#define DELAY_MS_MAX   10000U
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
@@ -51,6 +54,8 @@ static const struct argp_option argp_options[] = {
     {"direct", OPTION_DIRECT, "MODE", 0, "O_DIRECT: auto (default: where it can be), on or off", 0},
     {"locking", OPTION_LOCKING, "MODE", 0,
      "lock FILE while its queues run: auto (default: where it can be), on or off", 0},
+    {"delay", OPTION_DELAY, "MS", 0,
+     "for tests: hold every read and write back for so many milliseconds", 0},
     {0},
 };
 
@@ -105,6 +110,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_LOCKING:
         o->file.locking = (enum store_mode)backend_parse_word(state, "locking", arg, mode_words);
         break;
+    case OPTION_DELAY:
+        o->delay_ms = backend_parse_number(state, "delay", arg, 0, DELAY_MS_MAX);
+        break;
     case ARGP_KEY_ARG:
         argp_error(state, "%s: arguments are not taken; for a disk, --blk-file=%s", arg, arg);
         break;
@@ -134,15 +142,26 @@ __attribute__((visibility("default"))) const char *argp_program_version =
 
 static int open_store(struct store **ret, const struct options *o)
 {
-    if (o->ram != 0)
-        return store_ram_new(ret, o->ram, o->file.block_size, o->file.is_read_only);
-    return store_file_new(ret, &o->file);
+    struct store *store = NULL;
+    int r = o->ram != 0 ? store_ram_new(&store, o->ram, o->file.block_size, o->file.is_read_only)
+                        : store_file_new(&store, &o->file);
+
+    if (r == 0 && o->delay_ms != 0) {
+        struct store *behind = store;
+
+        r = store_delay_new(&store, behind, o->delay_ms);
+        if (r < 0)
+            behind->ops->free(behind);
+    }
+    if (r == 0)
+        *ret = store;
+    return r;
 }
 
 int main(int argc, char **argv)
 {
     struct options o = {.file = {.block_size = BLK_SECTOR}};
-    struct store *store;
+    struct store *store = NULL;
     static struct blk blk;
     int status;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Where the blocks are: a file (store_file.c, store_file_io.c) or memory (store_ram.c). A store
- * knows bytes and offsets, nothing of virtio; who submits has checked the extent against its size.
+ * Where the blocks are: a file (store_file.c, store_file_io.c) or memory (store_ram.c), and either
+ * may be made slow (store_delay.c). A store knows bytes and offsets, nothing of virtio; who submits
+ * has checked the extent against its size.
  */
 #pragma once
 
@@ -96,3 +97,6 @@ struct store_file_options {
 /* Open one; what is wrong has been said. Free it with ops->free. Returns: 0 or a negative errno. */
 int store_file_new(struct store **ret, const struct store_file_options *o);
 int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only);
+
+/* One that makes `behind` slow. On success it owns that one. Returns: 0; -ENOMEM. */
+int store_delay_new(struct store **ret, struct store *behind, unsigned ms);

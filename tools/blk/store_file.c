@@ -14,9 +14,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROBE_MAX 4096U
+
+enum {
+    LOCK_PATIENCE_MS = 500,
+    LOCK_PAUSE_MS = 10,
+};
 
 static struct store_file *file_of(struct store *s)
 {
@@ -204,8 +210,14 @@ static void find_topology(struct store_file *f)
 
 static int take_lock(struct store_file *f)
 {
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
     int r = f->locking == STORE_OFF ? 0 : store_lock_take(f->fd, f->base.is_read_only);
 
+    /* A process that was killed lets go of its files when the kernel has ended its io_uring. */
+    for (int ms = 0; r == -EAGAIN && ms < LOCK_PATIENCE_MS; ms += LOCK_PAUSE_MS) {
+        nanosleep(&pause, NULL);
+        r = store_lock_take(f->fd, f->base.is_read_only);
+    }
     if (r == 0)
         return 0;
     if (r == -EAGAIN) {

@@ -35,6 +35,7 @@ static void block_signals(struct run *run)
     sigaddset(&run->signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &run->signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* a reader of stderr that went away is no reason to end */
+    signal(SIGXFSZ, SIG_IGN); /* nor is a file that must not grow (ulimit -f): an error says so */
 }
 
 /* The first request to end is followed in good order; who cannot wait for that asks again. */

@@ -8,6 +8,11 @@
  *     stat                      counters
  *     online BYTES              takes that much plugged memory into use and moves the buffers there
  *     offline                   gives the plugged memory back, while the I/O goes on
+ *     spin                      lets no CPU be idle any more
+ *     hoard SEED FIRST BLOCKS MIB
+ *                               begins to read those blocks of the disk into that much memory
+ *     inspect                   verifies what the memory holds now, then goes on reading
+ *     window open|closed        makes a device's memory appear and disappear
  *     stop                      ends the I/O, verifies every block, stores the table of generations
  *     poweroff                  without an answer
  */
@@ -57,8 +62,9 @@ static void do_start(const char *args)
     answer("start ok");
 }
 
-static void do_stat(void)
+static void do_stat(const char *args)
 {
+    (void)args;
     struct io_counters c;
 
     io_count(&c);
@@ -80,8 +86,9 @@ static void do_online(const char *args)
            io_count_requests() - before);
 }
 
-static void do_offline(void)
+static void do_offline(const char *args)
 {
+    (void)args;
     unsigned long before = io_count_requests();
     int r = memory_offline();
 
@@ -91,9 +98,66 @@ static void do_offline(void)
         answer("offline ok blocks=%d requests=%lu", r, io_count_requests() - before);
 }
 
-static void do_stop(void)
+static void do_spin(const char *args)
 {
+    (void)args;
+    spin_start();
+    answer("spin ok");
+}
+
+static void do_hoard(const char *args)
+{
+    uint64_t seed, first, blocks, mib;
+
+    if (sscanf(args, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &seed, &first, &blocks,
+               &mib) != 4)
+        fail("bad hoard command '%s'", args);
+    hoard_start(seed, first, blocks, mib << 20);
+    answer("hoard ok huge=%u", hoard_huge_mib());
+}
+
+static void do_inspect(const char *args)
+{
+    unsigned long n_requests, n_blocks = hoard_inspect(&n_requests);
+
+    (void)args;
+    answer("inspect ok blocks=%lu requests=%lu", n_blocks, n_requests);
+}
+
+static void do_window(const char *args)
+{
+    window_set(strcmp(args, "open") == 0);
+    answer("window ok");
+}
+
+static void do_stop(const char *args)
+{
+    (void)args;
     answer("stop ok crc=%" PRIu32, io_stop());
+}
+
+static const struct {
+    const char *name;
+    void (*run)(const char *args);
+} commands[] = {
+    {"start", do_start},     {"stat", do_stat},     {"online", do_online},
+    {"offline", do_offline}, {"hoard", do_hoard},   {"spin", do_spin},
+    {"inspect", do_inspect}, {"window", do_window}, {"stop", do_stop},
+};
+
+static void run_command(char *line)
+{
+    char *args = strchr(line, ' ');
+
+    if (args != NULL)
+        *args++ = '\0';
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(line, commands[i].name) == 0) {
+            commands[i].run(args != NULL ? args : "");
+            return;
+        }
+    }
+    fail("unknown command '%s'", line);
 }
 
 /* --- the beginning ---------------------------------------------------------------------------- */
@@ -138,20 +202,9 @@ int main(void)
     describe_disk();
     while (fgets(line, sizeof(line), stdin) != NULL) {
         line[strcspn(line, "\r\n")] = '\0';
-        if (strncmp(line, "start ", 6) == 0)
-            do_start(line + 6);
-        else if (strcmp(line, "stat") == 0)
-            do_stat();
-        else if (strncmp(line, "online ", 7) == 0)
-            do_online(line + 7);
-        else if (strcmp(line, "offline") == 0)
-            do_offline();
-        else if (strcmp(line, "stop") == 0)
-            do_stop();
-        else if (strcmp(line, "poweroff") == 0)
+        if (strcmp(line, "poweroff") == 0)
             return 0;
-        else
-            fail("unknown command '%s'", line);
+        run_command(line);
     }
     return 0;
 }

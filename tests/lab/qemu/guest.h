@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
  *
  * What the parts of the laboratory's guest program share: guest.c takes the commands, guest_io.c
- * keeps the disk busy, guest_memory.c looks after plugged memory, guest_util.c does the rest.
+ * keeps the disk busy, guest_hoard.c keeps what it reads, guest_memory.c looks after plugged
+ * memory, guest_window.c moves a device's memory, guest_util.c does the rest.
  */
 #pragma once
 
@@ -25,6 +26,9 @@ uint64_t read_number(const char *path, int base); /* 0 if there is none */
 int write_word(const char *path, const char *word);
 unsigned count_entries(const char *path);
 uint32_t crc32_of(const void *data, size_t n);
+
+/* Keeps every CPU busy with changes between user and kernel when it has nothing else to do. */
+void spin_start(void);
 
 /* guest_memory.c */
 
@@ -57,3 +61,19 @@ void io_renew_buffers(void);
 
 /* Ends the I/O, verifies every block and stores the table of generations; returns its checksum. */
 uint32_t io_stop(void);
+
+/* guest_hoard.c */
+
+/* Begins to fill @n_bytes of memory from @n_blocks blocks of the disk, again and again; returns
+ * when all of it was filled once.
+ */
+void hoard_start(uint64_t seed, uint64_t first_block, uint64_t n_blocks, uint64_t n_bytes);
+unsigned hoard_huge_mib(void);
+
+/* Verifies every block that was kept, then goes on; returns their number. */
+unsigned long hoard_inspect(unsigned long *ret_requests);
+
+/* guest_window.c */
+
+/* Whether the memory of the device for this purpose can be reached. */
+void window_set(bool is_open);

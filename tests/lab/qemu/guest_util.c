@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
  *
- * Answers to the host, and small files of the kernel.
+ * Answers to the host, small files of the kernel, CPUs that are never idle.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -104,4 +106,29 @@ uint32_t crc32_of(const void *data, size_t n)
             crc = (crc >> 1) ^ (UINT32_C(0xedb88320) & -(crc & 1));
     }
     return ~crc;
+}
+
+/* --- no idle CPU ------------------------------------------------------------------------------ */
+
+static void *spin(void *arg)
+{
+    struct sched_param param = {0};
+    cpu_set_t cpus;
+
+    CPU_ZERO(&cpus);
+    CPU_SET((size_t)(uintptr_t)arg, &cpus);
+    if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0 ||
+        sched_setscheduler(0, SCHED_IDLE, &param) < 0)
+        fail("cannot spin: %s", strerror(errno));
+    for (;;)
+        syscall(SYS_getppid);
+}
+
+void spin_start(void)
+{
+    pthread_t thread;
+
+    for (uintptr_t cpu = 0; cpu < GUEST_CPUS; cpu++)
+        if (pthread_create(&thread, NULL, spin, (void *)cpu) != 0)
+            fail("no thread");
 }

@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import zlib
 
+SOURCES = ('guest.c', 'guest_io.c', 'guest_hoard.c', 'guest_memory.c', 'guest_window.c',
+           'guest_util.c')
+
 INIT = '''#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t proc proc /proc
@@ -105,21 +108,23 @@ def find_busybox():
     raise CannotBuild('no static busybox (package busybox-static)')
 
 
-def build_program(sources, output):
+def build_program(output):
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sources = [os.path.join(folder, name) for name in SOURCES]
     run([os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', '-static', '-pthread',
          '-o', output, *sources])
     with open(output, 'rb') as f:
         return f.read()
 
 
-def build(kernel, sources, folder):
+def build(kernel, folder):
     """Makes the initramfs for this kernel in the folder and returns its path."""
     archive = Cpio()
     for name in ('bin', 'dev', 'proc', 'sys', 'modules'):
         archive.add_folder(name)
     archive.add_file('init', INIT.encode())
     archive.add_file('bin/busybox', find_busybox())
-    archive.add_file('guest', build_program(sources, os.path.join(folder, 'guest')))
+    archive.add_file('guest', build_program(os.path.join(folder, 'guest')))
     order = []
     for path in module_paths(kernel, ['virtio_pci', 'virtio_blk']):
         name = os.path.basename(path).split('.ko')[0] + '.ko'

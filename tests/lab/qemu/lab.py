@@ -51,7 +51,7 @@ def peer(name):
 class Process:
     """A child that must stay alive until it is stopped, with its output in a file."""
 
-    def __init__(self, lab, name, args):
+    def __init__(self, lab, name, args, env=None):
         self.name = name
         self.log = lab.path(f'{name}.log')
         self.is_expected_to_end = False
@@ -59,6 +59,7 @@ class Process:
             try:
                 self.popen = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log,
                                               stderr=subprocess.STDOUT, start_new_session=True,
+                                              env={**os.environ, **(env or {})},
                                               preexec_fn=die_with_parent)
             except OSError as e:
                 raise LabError(f'{name} cannot be started: {e}') from None
@@ -164,7 +165,7 @@ class Lab:
                 with open(self.path(name), errors='replace') as f:
                     lines = f.read().splitlines()
                 print(f'--- the end of {name} ({len(lines)} lines)')
-                print('\n'.join(lines[-25:]), flush=True)
+                print('\n'.join(line[:200] for line in lines[-25:]), flush=True)
 
 
 # --- lines over a socket -------------------------------------------------------------------------
@@ -234,8 +235,8 @@ class Lines:
 class Qmp:
     """QEMU's monitor."""
 
-    def __init__(self, lab, path):
-        self.lines = Lines(lab, path, 'qmp')
+    def __init__(self, lab, path, name):
+        self.lines = Lines(lab, path, name)
         self.events = []
         if 'QMP' not in self.receive(20, 'greeting'):
             raise LabError('this is no QMP socket')
@@ -271,11 +272,11 @@ class Qmp:
 class Backend(Process):
     """A vhost-user-blk backend, from a command with {socket} and {file} in it."""
 
-    def __init__(self, lab, command, image):
-        self.socket = lab.path('backend.sock')
+    def __init__(self, lab, command, image, name='backend', env=None):
+        self.socket = lab.path(f'{name}.sock')
         words = [w.replace('{socket}', self.socket).replace('{file}', image)
                  for w in shlex.split(command)]
-        super().__init__(lab, 'backend', words)
+        super().__init__(lab, name, words, env)
         lab.wait_until(lambda: os.path.exists(self.socket), "the backend's socket", 20)
 
 
@@ -295,30 +296,34 @@ def parse_fields(line):
 class Guest(Process):
     """QEMU with the laboratory's guest and one vhost-user disk."""
 
+    MACHINE = 'q35'
+    CPU = 'max'
     MEMORY = '512M'
+    APPEND = 'console=ttyS0 quiet panic=-1 oops=panic'
 
-    def __init__(self, lab, qemu, kernel, initramfs, backend_socket):
+    def __init__(self, lab, qemu, kernel, initramfs, backend_socket, name='qemu'):
         if shutil.which(qemu) is None:
             raise Skip(f'{qemu} is not installed (package qemu-system-x86)')
         self.lab = lab
         self.lines = None
-        super().__init__(lab, 'qemu', self.arguments(lab, qemu, kernel, initramfs, backend_socket))
-        self.lines = Lines(lab, lab.path('commands.sock'), 'commands')
-        self.qmp = Qmp(lab, lab.path('qmp.sock'))
+        super().__init__(lab, name, [qemu, *self.arguments(name, kernel, initramfs,
+                                                           backend_socket)])
+        self.lines = Lines(lab, lab.path(f'{name}.commands.sock'), f'{name}.commands')
+        self.qmp = Qmp(lab, lab.path(f'{name}.qmp.sock'), f'{name}.qmp')
 
-    def arguments(self, lab, qemu, kernel, initramfs, backend_socket):
+    def arguments(self, name, kernel, initramfs, backend_socket):
+        path = self.lab.path(name)
         return [
-            qemu, '-machine', 'q35,accel=tcg,memory-backend=mem', '-cpu', 'max', '-smp', '2',
-            '-m', f'{self.MEMORY},slots=4,maxmem=2G',
+            '-machine', f'{self.MACHINE},accel=tcg,memory-backend=mem', '-cpu', self.CPU,
+            '-smp', '2', '-m', f'{self.MEMORY},slots=4,maxmem=2G',
             '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on',
-            '-kernel', kernel, '-initrd', initramfs,
-            '-append', 'console=ttyS0 quiet panic=-1 oops=panic',
+            '-kernel', kernel, '-initrd', initramfs, '-append', self.APPEND,
             '-nodefaults', '-no-reboot', '-display', 'none',
-            '-chardev', f'file,id=console,path={lab.path("console.log")}',
+            '-chardev', f'file,id=console,path={path}.console.log',
             '-serial', 'chardev:console',
-            '-chardev', f'socket,id=commands,path={lab.path("commands.sock")},server=on,wait=off',
+            '-chardev', f'socket,id=commands,path={path}.commands.sock,server=on,wait=off',
             '-serial', 'chardev:commands',
-            '-qmp', f'unix:{lab.path("qmp.sock")},server=on,wait=off',
+            '-qmp', f'unix:{path}.qmp.sock,server=on,wait=off',
             '-chardev', f'socket,id=disk,path={backend_socket}',
             '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,num-queues=2,disable-legacy=on',
         ]

@@ -42,15 +42,15 @@ class Pattern:
         return (HEAD.pack(MAGIC, number, generation, value & 0xffffffff)
                 + self.noise[offset:offset + BLOCK - HEAD.size])
 
-    def fill(self, file, n_blocks):
-        """Writes generation 0 of all blocks."""
-        for first in range(0, n_blocks, 2048):
-            last = min(first + 2048, n_blocks)
-            file.write(b''.join(self.block(n, 0) for n in range(first, last)))
+    def fill(self, file, first, n_blocks):
+        """Writes generation 0 of the blocks."""
+        for begin in range(first, first + n_blocks, 2048):
+            end = min(begin + 2048, first + n_blocks)
+            file.write(b''.join(self.block(n, 0) for n in range(begin, end)))
 
-    def verify(self, file, generations):
-        """Compares every byte of the blocks; generations[i] is that of block i."""
-        for number, generation in enumerate(generations):
+    def verify(self, file, first, generations):
+        """Compares every byte of the blocks; generations[i] is that of block first + i."""
+        for number, generation in enumerate(generations, first):
             data = file.read(BLOCK)
             if data != self.block(number, generation):
                 raise Mismatch(self.describe(data, number, generation))

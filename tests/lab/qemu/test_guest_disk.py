@@ -7,22 +7,17 @@ Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the re
 """
 
 import argparse
-import os
 import random
-import struct
 import sys
-import zlib
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
 
 import initramfs
-from lab import LAB, Backend, Guest, Lab, LabError, Skip, peer, run_test
-from pattern import BLOCK, Mismatch, Pattern
+from image import Image
+from lab import Backend, Guest, Lab, LabError, Skip, peer, run_test
+from pattern import BLOCK, Pattern
 
-SOURCES = ('guest.c', 'guest_io.c', 'guest_memory.c', 'guest_util.c')
-N_BLOCKS = 64 * 2048            # 64 MiB under test, behind them the table of generations
-TABLE_BYTES = N_BLOCKS * 4
-IMAGE_BYTES = N_BLOCKS * BLOCK + (1 << 20)
+N_BLOCKS = 64 * 2048            # 64 MiB under test
 PLUGGED_BYTES = 256 << 20
 VIRTIO_BLK_F_RO = 1 << 5
 VIRTIO_BLK_F_MQ = 1 << 12
@@ -41,49 +36,11 @@ def require(condition, text):
         raise LabError(text)
 
 
-# --- the image -----------------------------------------------------------------------------------
-
-def make_image(lab, pattern):
-    path = lab.path('disk.img')
-    with open(path, 'wb') as f:
-        pattern.fill(f, N_BLOCKS)
-        f.truncate(IMAGE_BYTES)
-    return path
-
-
-def read_generations(file, crc):
-    file.seek(N_BLOCKS * BLOCK)
-    table = file.read(TABLE_BYTES)
-    require(zlib.crc32(table) == crc, "the table of generations on the disk is not the guest's")
-    return struct.unpack(f'<{N_BLOCKS}I', table)
-
-
-def verify_image(lab, path, pattern, crc, read_only):
-    with open(path, 'rb') as f:
-        generations = [0] * N_BLOCKS if read_only else read_generations(f, crc)
-        f.seek(0)
-        try:
-            pattern.verify(f, generations)
-        except Mismatch as e:
-            raise LabError(f'on the host: {e}') from None
-    written = sum(g != 0 for g in generations)
-    lab.say(f'the image is right in every byte; {written} of {N_BLOCKS} blocks were written')
-
-
-def corrupt_image(path, n_blocks=1):
-    with open(path, 'r+b', buffering=0) as f:
-        for _ in range(n_blocks):
-            f.seek(random.randrange(N_BLOCKS) * BLOCK + 300)
-            byte = f.read(1)[0]
-            f.seek(-1, os.SEEK_CUR)
-            f.write(bytes([byte ^ 1]))
-
-
 # --- the run -------------------------------------------------------------------------------------
 
-def check_disk(lab, disk, read_only, serial):
+def check_disk(lab, disk, image, read_only, serial):
     lab.say(f'the guest is up: {disk}')
-    require(disk['capacity'] == IMAGE_BYTES // BLOCK, 'the capacity is wrong')
+    require(disk['capacity'] == image.size // BLOCK, 'the capacity is wrong')
     require(disk['queues'] == 2, f"the guest has {disk['queues']} queues, not 2")
     require(disk['features'] & VIRTIO_BLK_F_MQ, 'VIRTIO_BLK_F_MQ was not negotiated')
     require(disk['features'] & VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1 was not negotiated')
@@ -144,17 +101,17 @@ def check_counters(lab, disk, counters, read_only):
 def run_guest(lab, options, backend, image, seed):
     """Boots the guest, keeps the disk busy; returns the checksum of the table of generations."""
     kernel = options.kernel or peer('kernel')
-    archive = initramfs.build(kernel, [os.path.join(LAB, name) for name in SOURCES], lab.folder)
+    archive = initramfs.build(kernel, lab.folder)
     guest = Guest(lab, options.qemu, kernel, archive, backend.socket)
     disk = guest.wait_ready()
-    check_disk(lab, disk, options.read_only, options.serial)
+    check_disk(lab, disk, image, options.read_only, options.serial)
     guest.ask(f'start {seed} {N_BLOCKS} {"ro" if options.read_only else "rw"}')
     if options.sabotage == 'backend':
         busy(guest, 50)
         backend.popen.kill()
     if options.sabotage == 'disk':
         busy(guest, 50)
-        corrupt_image(image, 2000)
+        image.corrupt(2000)
     if options.read_only:
         busy(guest, 500)
     else:
@@ -176,17 +133,16 @@ def run(options):
         options.qemu = peer('qemu10')
     with Lab(options.limit, options.keep, quiet=bool(options.sabotage)) as lab:
         lab.say(f'seed {seed}')
-        pattern = Pattern(seed)
-        image = make_image(lab, pattern)
-        backend = Backend(lab, options.backend, image)
+        image = Image(lab, Pattern(seed), N_BLOCKS)
+        backend = Backend(lab, options.backend, image.path)
         try:
             crc = run_guest(lab, options, backend, image, seed)
         except initramfs.CannotBuild as e:
             raise Skip(str(e)) from None
         backend.stop()
         if options.sabotage == 'image':
-            corrupt_image(image)
-        verify_image(lab, image, pattern, crc, options.read_only)
+            image.corrupt()
+        image.verify(crc, options.read_only)
 
 
 def parse_options():

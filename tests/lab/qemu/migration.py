@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A guest that can migrate, and one migration of it by QMP."""
+
+import time
+
+from lab import Guest, LabError
+
+MACHINE = 'pc-q35-7.2'  # the newest that QEMU 7.2 and 10 have in common
+WINDOW = '16M'
+CAPABILITIES = ('events', 'return-path')
+# With these a busy guest never gets through. (With a downtime of 0, QEMU 7.2 ends after the first
+# round, without looking for dirty pages again.)
+BUSY_BANDWIDTH = 100 << 20
+BUSY_DOWNTIME = 1
+STOP_BANDWIDTH = 2 << 20  # rounds are long with this
+FINAL_BANDWIDTH = 4 << 30
+FINAL_DOWNTIME = 2000
+
+
+class MigratingGuest(Guest):
+    MACHINE = MACHINE
+    CPU = 'qemu64'      # the same in all versions, unlike 'max'
+    MEMORY = '256M'
+    # QEMU before 10 loses what a guest's own CPUs write: its software TLB is not armed again after
+    # the dirty bitmap was read. With pti=on every change between user and kernel flushes it, which
+    # leaves a gap of microseconds as long as no CPU is idle (the guest's "spin"). It matters only
+    # when the guest is stopped right after such a reading, as QEMU does; see is_stopped_first.
+    APPEND = Guest.APPEND + ' pti=on'
+
+    def __init__(self, lab, qemu, kernel, initramfs, backend, name, incoming=None, is_held=False):
+        self.incoming = incoming
+        self.is_held = is_held
+        self.backend = backend
+        super().__init__(lab, qemu, kernel, initramfs, backend.socket, name)
+
+    def arguments(self, name, kernel, initramfs, backend_socket):
+        arguments = super().arguments(name, kernel, initramfs, backend_socket)
+        arguments += ['-object', f'memory-backend-memfd,id=window,size={WINDOW},share=on',
+                      '-device', 'ivshmem-plain,id=window0,memdev=window,master=on']
+        if self.incoming is not None:
+            arguments += ['-incoming', f'unix:{self.incoming}']
+        if self.is_held:
+            arguments += ['-S']
+        return arguments
+
+    def prepare(self):
+        self.qmp.command('migrate-set-capabilities',
+                         capabilities=[{'capability': c, 'state': True} for c in CAPABILITIES])
+
+    def set_limits(self, bandwidth, downtime_ms):
+        self.qmp.command('migrate-set-parameters',
+                         **{'max-bandwidth': bandwidth, 'downtime-limit': downtime_ms})
+
+    def wait_status(self, status, seconds):
+        self.lab.wait_until(lambda: self.qmp.command('query-status')['status'] == status,
+                            f"{self.name}'s status {status}", seconds)
+
+    def quit(self):
+        self.is_expected_to_end = True
+        self.qmp.command('quit')
+        self.wait(20)
+
+
+def migration_state(guest):
+    state = guest.qmp.command('query-migrate')
+    if state.get('status') in ('failed', 'cancelled'):
+        raise LabError(f"the migration {state['status']}: {state.get('error-desc', 'no reason')}")
+    return state
+
+
+def wait_migration(source, condition, what, seconds=60):
+    """Asks for the state of the migration until it meets the condition; returns it."""
+    end = time.monotonic() + seconds
+    while True:
+        state = migration_state(source)
+        if condition(state):
+            return state
+        if time.monotonic() > end:
+            raise LabError(f'{what} did not happen within {seconds} s: {state}')
+        source.lab.check()
+        time.sleep(0.1)
+
+
+def begin(source, destination):
+    """Starts a migration that cannot end before finish."""
+    for guest in (source, destination):
+        guest.prepare()
+    source.set_limits(BUSY_BANDWIDTH, BUSY_DOWNTIME)
+    source.qmp.command('migrate', uri=f'unix:{destination.incoming}')
+    wait_migration(source, lambda state: state.get('status') == 'active', 'the migration')
+
+
+def wait_rounds(source, n):
+    """Until dirty pages were looked for n times."""
+    state = wait_migration(
+        source, lambda state: state['status'] != 'active' or state['ram']['dirty-sync-count'] >= n,
+        f'{n} rounds of the migration')
+    if state['status'] != 'active':
+        raise LabError(f'the migration was over before it should: {state}')
+
+
+def finish(source, destination, is_stopped_first=False):
+    """Lets the migration end; returns what QEMU says of it.
+
+    Stopped first, the guest is stopped in the middle of a round, and not by QEMU in the moment after
+    one, when QEMU before 10 loses a page now and then.
+    """
+    if is_stopped_first:
+        source.set_limits(STOP_BANDWIDTH, BUSY_DOWNTIME)
+        time.sleep(0.15)
+        source.qmp.command('stop')
+    source.set_limits(FINAL_BANDWIDTH, FINAL_DOWNTIME)
+    # The times come a moment after the status.
+    state = wait_migration(
+        source, lambda state: state.get('status') == 'completed' and 'downtime' in state,
+        'the end of the migration')
+    if destination.is_held or is_stopped_first:
+        # The status is 'paused', or 'inmigrate' for a moment still.
+        destination.wait_status('paused', 20)
+    else:
+        destination.wait_status('running', 20)
+    return state

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A real guest migrates from one QEMU and backend to another QEMU and backend, or through several,
+with its disk busy: all that it reads is verified, the image is compared at the end, and memory that
+only the device has written is looked at after each switch.
+
+Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+
+sys.dont_write_bytecode = True  # the source folder stays as it is
+
+import initramfs
+import memory
+import migration
+from image import Image
+from lab import LAB, Backend, Lab, LabError, Skip, peer, run_test
+from migration import MigratingGuest
+from pattern import Pattern
+
+N_BLOCKS = 32 * 2048            # 32 MiB are read and written
+N_KEPT = 32 * 2048              # 32 MiB are only read, into memory that is looked at much later
+HOARD_MIB = 64
+LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
+N_SHOWN = 8
+
+# What must be found when the backend forgets all marks, see godwit-blk-unlogged.
+UNLOGGED = {
+    False: 'the guest says: fail',
+    True: 'the two memories differ',
+}
+
+
+def require(condition, text):
+    if not condition:
+        raise LabError(text)
+
+
+class Run:
+    """The stations of a guest on its way, and what they have in common."""
+
+    def __init__(self, lab, options):
+        self.lab = lab
+        self.options = options
+        self.n_stations = 0
+        self.image = Image(lab, Pattern(options.seed), N_BLOCKS, N_KEPT)
+        self.kernel = options.kernel or peer('kernel')
+        self.archive = initramfs.build(self.kernel, lab.folder)
+        self.preload = self.build_preload() if options.slow else None
+
+    def build_preload(self):
+        """What makes the storage slow where the backend cannot be told to."""
+        if '{slow}' in self.options.backend:
+            return None
+        path = self.lab.path('slow_io.so')
+        initramfs.run(['cc', '-shared', '-fPIC', '-O2', '-o', path,
+                       os.path.join(LAB, 'slow_io.c')])
+        return {'LD_PRELOAD': path, 'SLOW_IO_MS': str(self.options.slow)}
+
+    def start_station(self, is_first):
+        """A backend with a QEMU; all but the first wait for a guest to come."""
+        number = self.n_stations
+        self.n_stations += 1
+        qemu = self.options.qemus[number % 2]
+        command = self.options.backend.replace('{slow}', str(self.options.slow))
+        backend = Backend(self.lab, command, self.image.path, f'backend{number}', self.preload)
+        incoming = None if is_first else self.lab.path(f'migration{number}.sock')
+        return MigratingGuest(self.lab, qemu, self.kernel, self.archive, backend,
+                              f'qemu{number}', incoming, self.options.compare and not is_first)
+
+
+def busy(guest, n):
+    """Waits for n more requests on each CPU; returns the counters."""
+    now = guest.ask('stat')
+    return guest.wait_for(lambda c: min(c['cpu0'] - now['cpu0'], c['cpu1'] - now['cpu1']) >= n,
+                          f'{n} requests on each CPU')
+
+
+def count_log_replacements(backend):
+    with open(backend.log, errors='replace') as f:
+        return f.read().count('SET_LOG_BASE')
+
+
+def replace_log(run, guest):
+    """Memory appears and disappears far above the rest, and the log gets longer and shorter."""
+    before = count_log_replacements(guest.backend)
+    try:
+        guest.plug_memory('dimm', 128 << 20)
+        run.lab.say('QEMU let memory be plugged during the migration')
+    except LabError as e:
+        require('migrat' in str(e), str(e))
+        guest.qmp.command('object-del', id='dimm-mem')
+        run.lab.say(f'no memory can be plugged, says {guest.name}: {e}')
+    for _ in range(run.options.replace_log):
+        for state in ('closed', 'open'):
+            guest.ask(f'window {state}')
+            busy(guest, 5)
+    run.lab.say(f'{count_log_replacements(guest.backend) - before} logs were replaced (seen in '
+                'its messages)')
+
+
+def compare(run, source, destination):
+    time.sleep(LATE_SECONDS)
+    differences, n_pages = memory.compare(source.popen.pid, destination.popen.pid)
+    for difference in differences[::len(differences) // N_SHOWN + 1]:
+        run.lab.say(str(difference))
+    n_disk = sum(difference.has_disk_blocks for difference in differences)
+    require(not differences, f'the two memories differ in {len(differences)} of {n_pages} pages; '
+                             f'{n_disk} of them hold disk blocks')
+    run.lab.say(f'{n_pages} pages of {source.name} and {destination.name} are the same')
+
+
+def hop(run, source):
+    """One migration; returns the guest where it is now."""
+    destination = run.start_station(is_first=False)
+    busy(source, 20)
+    migration.begin(source, destination)
+    if run.options.replace_log:
+        replace_log(run, source)
+    migration.wait_rounds(source, run.options.sync_rounds)
+    before = busy(source, 5)
+    state = migration.finish(source, destination, run.options.stop_first)
+    run.lab.say(f"{source.name} to {destination.name}: {state['ram']['dirty-sync-count']} rounds, "
+                f"{state['total-time']} ms, down for {state['downtime']} ms")
+    if run.options.compare:
+        compare(run, source, destination)
+    if run.options.compare or run.options.stop_first:
+        destination.qmp.command('cont')
+    kept = destination.ask('inspect')
+    after = busy(destination, 50)
+    run.lab.say(f"{kept['blocks']} blocks that only the device wrote are right, "
+                f"{kept['requests']} reads to them; "
+                f"{after['requests'] - before['requests']} requests since")
+    source.quit()
+    source.backend.stop(30)
+    return destination
+
+
+def run(options):
+    with Lab(options.limit, options.keep, quiet=options.unlogged) as lab:
+        lab.say(f'seed {options.seed}')
+        try:
+            run = Run(lab, options)
+        except initramfs.CannotBuild as e:
+            raise Skip(str(e)) from None
+        guest = run.start_station(is_first=True)
+        disk = guest.wait_ready()
+        lab.say(f'the guest is up: {disk}')
+        require(disk['queues'] == options.queues, f"the guest has {disk['queues']} queues")
+        guest.ask(f'start {options.seed} {N_BLOCKS} rw')
+        guest.ask('spin')
+        huge = guest.ask(f'hoard {options.seed} {run.image.first_kept} {N_KEPT} {HOARD_MIB}')['huge']
+        require(huge >= HOARD_MIB // 4, f'only {huge} MiB are in huge pages')
+        for _ in range(options.hops):
+            guest = hop(run, guest)
+        crc = guest.ask('stop')['crc']
+        lab.say(f'the guest has verified every block: {guest.ask("stat")}')
+        guest.power_off()
+        guest.backend.stop(30)
+        run.image.verify(crc)
+
+
+def find_qemu(name):
+    if name == '7.2':
+        return 'qemu-system-x86_64'
+    return peer(name) if name == 'qemu10' else name
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
+    parser.add_argument('--backend', required=True,
+                        help='a command with {socket} and {file} in it, and {slow} where it can be '
+                             'made slow')
+    parser.add_argument('--qemu-from', default='7.2', metavar='QEMU',
+                        help='7.2 (the installed one), qemu10 (the peer) or a path')
+    parser.add_argument('--qemu-to', default=None, metavar='QEMU', help='default: the same')
+    parser.add_argument('--hops', type=int, default=1, help='so many migrations, back and forth')
+    parser.add_argument('--slow', type=int, default=0, metavar='MS',
+                        help='each read and write of the disk is so late')
+    parser.add_argument('--compare', action='store_true',
+                        help='hold the destination and compare its memory with that of the source')
+    parser.add_argument('--stop-first', action='store_true',
+                        help='stop the guest before the last round, which QEMU before 10 needs for '
+                             'a reliable --compare')
+    parser.add_argument('--replace-log', type=int, default=0, metavar='N',
+                        help='let memory appear and disappear N times during each migration')
+    parser.add_argument('--unlogged', action='store_true',
+                        help='the backend marks nothing: succeed if the damage is found')
+    parser.add_argument('--queues', type=int, default=2, help='what the guest has to see')
+    parser.add_argument('--sync-rounds', type=int, default=3, metavar='N',
+                        help='let no migration end before dirty pages were looked for N times')
+    parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
+    parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
+    parser.add_argument('--limit', type=int, default=120, help='seconds for all')
+    parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
+    return parser.parse_args()
+
+
+def prepare_and_run(options):
+    options.qemus = [find_qemu(options.qemu_from),
+                     find_qemu(options.qemu_to or options.qemu_from)]
+    run(options)
+
+
+def main():
+    options = parse_options()
+    return run_test(lambda: prepare_and_run(options),
+                    UNLOGGED[options.compare] if options.unlogged else None)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Make mutants of the library: its sources with one thing of the dirty log left out. Whatever calls
+itself a proof of the log must tell each of them from the real library.
+
+usage: mutate.py --list                   NAME FILE... of every mutant, a line each
+       mutate.py NAME ROOT OUTPUT...      write its mutated files, in the order of --list
+
+A mutant is made of exact replacements of text that must occur exactly once in its file; one that no
+longer applies ends the program with status 1 and says which.
+"""
+
+import sys
+from pathlib import Path
+
+COMPLETE = "src/core/complete.c"
+SPLIT = "src/core/ring_split.c"
+QUEUE = "src/core/queue.c"
+
+MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
+
+# name -> file -> [(what is there, what the mutant has instead)]
+MUTANTS = {
+    # ---- the used ring ----
+    "used-idx": {SPLIT: [(
+        "        split_mark(ring, &ring->used->idx, sizeof(ring->used->idx));\n", "")]},
+    "used-flags": {SPLIT: [
+        ("    split_mark(ring, &ring->used->flags, sizeof(ring->used->flags));\n", ""),
+        ("    split_mark(ring, word, sizeof(*word));\n",
+         "    if (ring->event_idx)\n        split_mark(ring, word, sizeof(*word));\n")]},
+    "avail-event": {SPLIT: [(
+        "    split_mark(ring, word, sizeof(*word));\n",
+        "    if (!ring->event_idx)\n        split_mark(ring, word, sizeof(*word));\n")]},
+    "used-elements": {SPLIT: [(
+        "        split_mark_elements(ring, old, ring->published);\n", "        (void)old;\n"
+        "        if (0)\n            split_mark_elements(ring, old, old);\n")]},
+    "used-wrap": {SPLIT: [(
+        "        split_mark(ring, &ring->used->ring[0], (n - n_before_wrap) * size);\n",
+        "        return;\n")]},
+    # ---- buffers ----
+    "last-page": {COMPLETE: [(
+        MARK_BUFFER,
+        "gw_dirty_log_mark(log, in[i].gpa, in[i].len > 4096 ? in[i].len - 4096 : in[i].len);")]},
+    "status-byte": {COMPLETE: [(
+        MARK_BUFFER,
+        "gw_dirty_log_mark(log, in[i].gpa, in[i].len - (i + 1u == r->n_in_extents));")]},
+    "indirect-data": {"src/core/chain.c": [(
+        "w->request->n_in_extents = (uint16_t)w->n_in;",
+        "w->request->n_in_extents = w->in_indirect ? 0 : (uint16_t)w->n_in;")]},
+    "late-region": {
+        QUEUE: [(
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n",
+            "gw_gpa_t gw_mutant_end;\n\n"
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n"
+            "    gw_mutant_end = 0;\n"
+            "    if (q->map && q->map->n_entries > 0)\n"
+            "        gw_mutant_end = q->map->entries[q->map->n_entries - 1].gpa +\n"
+            "                        q->map->entries[q->map->n_entries - 1].size;\n")],
+        COMPLETE: [
+            ("static void mark_completed(struct gw_queue *q)\n",
+             "extern gw_gpa_t gw_mutant_end;\n\nstatic void mark_completed(struct gw_queue *q)\n"),
+            (MARK_BUFFER,
+             "if (gw_mutant_end == 0 || in[i].gpa < gw_mutant_end)\n                " +
+             MARK_BUFFER)]},
+    # ---- when ----
+    "mark-before-write": {
+        "src/core/request.c": [(
+            "    gw_count(&q->stats.requests, 1);\n",
+            "    gw_count(&q->stats.requests, 1);\n"
+            "    for (unsigned i = 0; q->log.all && q->log.log && i < r->n_in_extents; i++) {\n"
+            "        const struct gw_extent *e = gw_request_extents(r) + r->n_out_extents + i;\n"
+            "        gw_dirty_log_mark(q->log.log, e->gpa, e->len);\n"
+            "    }\n")],
+        COMPLETE: [(MARK_BUFFER, "(void)in;")]},
+    "stop-before-drain": {QUEUE: [(
+        "    if (q->n_in_flight == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
+        "    if (q->n_in_flight == 0)\n        finish_stop(q);\n"
+        "    if (q->drained)\n        gw_latch_count(q->drained, 0);\n"
+        "    q->drained = NULL;\n}\n\nvoid gw_queue_stop(")]},
+    "replaced-log": {
+        QUEUE: [("    q->log = *log;\n",
+                 "    if (!q->log.log || !log->log)\n        q->log = *log;\n")],
+        # It must stay mapped, or the mutant crashes instead.
+        "src/core/session.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
+    "log-all-off": {"src/core/ctl_migration.c": [(
+        "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
+}
+
+
+def mutate(name, root, outputs):
+    for (file, replacements), output in zip(MUTANTS[name].items(), outputs, strict=True):
+        text = (root / file).read_text(encoding="utf-8")
+        for old, new in replacements:
+            if text.count(old) != 1:
+                sys.exit(f"mutant {name}: {file} has this {text.count(old)} times instead of "
+                         f"once:\n{old}")
+            text = text.replace(old, new)
+        # Where it is compiled, what was beside it is not.
+        text = text.replace('#include "', '#include "core/')
+        for folder in ("core", "log"):
+            text = text.replace(f'#include "core/{folder}/', f'#include "{folder}/')
+        Path(output).write_text(text, encoding="utf-8")
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        for name, files in MUTANTS.items():
+            print(name, *(Path(file).name for file in files))
+    elif len(sys.argv) >= 4 and sys.argv[1] in MUTANTS:
+        mutate(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A unit test, linked with a mutant, must fail, and in the test that is about what the mutant lacks.
+
+usage: test_caught.py PROGRAM TEST...      the names of tests, one of which must be the first to fail
+"""
+
+import subprocess
+import sys
+
+SECONDS = 60
+
+
+def main():
+    program, *wanted = sys.argv[1:]
+    try:
+        done = subprocess.run([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace",
+                              timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{program} hangs")
+    # What fails behind the first may fail for what that one left behind.
+    failed = [line.split("]")[1].strip() for line in done.stdout.splitlines()
+              if line.startswith(("[  FAILED  ]", "[  ERROR   ]")) and "test_" in line]
+    print(f"status {done.returncode}, failed: {', '.join(failed) or 'nothing'}")
+    if done.returncode == 0 or not failed or failed[0] not in wanted:
+        print(done.stdout)
+        sys.exit(f"the mutant is not caught by {' or '.join(wanted)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Frames in and out over real sockets, cut and laden in every way; making connections. */
+#include "fdcheck.h"
+
+#include "core/checked.h"
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "core/diag_i.h"
+#include "core/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct gw_rx rx;
+static int near_end, far_end;
+static const bool no, yes = true;
+
+static int setup(void **state)
+{
+    int ends[2];
+
+    if (fdcheck_setup(state) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return -1;
+    near_end = ends[0];
+    far_end = ends[1];
+    memset(&rx, 0, sizeof(rx));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    gw_rx_reset(&rx);
+    gw_close(&near_end);
+    gw_close(&far_end);
+    return fdcheck_teardown(state);
+}
+
+static void send_with_fds(const void *bytes, size_t len, unsigned n_fds)
+{
+    char control[CMSG_SPACE(64 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fds[64];
+
+    for (unsigned i = 0; i < n_fds; i++)
+        fds[i] = eventfd(0, EFD_CLOEXEC);
+    if (n_fds > 0) {
+        struct cmsghdr *c = (struct cmsghdr *)(void *)control;
+
+        msg.msg_control = control;
+        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+    }
+    assert_int_equal(sendmsg(far_end, &msg, 0), len);
+    gw_close_all(fds, n_fds);
+}
+
+struct frame {
+    struct gw_wire_header header;
+    uint8_t payload[GW_MSG_PAYLOAD_MAX];
+};
+
+static struct frame frame_of(uint32_t size)
+{
+    struct frame f = {.header = {.request = 5, .flags = 1, .size = size}};
+
+    for (uint32_t i = 0; i < size; i++)
+        f.payload[i] = (uint8_t)(i * 7);
+    return f;
+}
+
+static size_t length(const struct frame *f)
+{
+    return sizeof(f->header) + f->header.size;
+}
+
+static void expect_frame(const struct frame *f, unsigned n_fds)
+{
+    assert_memory_equal(&rx.msg.header, &f->header, sizeof(f->header));
+    assert_memory_equal(rx.msg.payload, f->payload, f->header.size);
+    assert_int_equal(rx.msg.n_fds, n_fds);
+    for (unsigned i = 0; i < n_fds; i++)
+        assert_int_equal(fcntl(rx.msg.fds[i], F_GETFD), FD_CLOEXEC);
+    gw_rx_reset(&rx);
+}
+
+/* ---- in ---- */
+
+static void test_socket_frame_cut_anywhere_arrives(void **state)
+{
+    struct frame f = frame_of(40);
+    const uint8_t *bytes = (const uint8_t *)&f;
+
+    for (size_t cut = 1; cut < length(&f); cut++) {
+        send_with_fds(bytes, cut, 2);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 0); /* nothing new */
+        send_with_fds(bytes + cut, length(&f) - cut, 0);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+        expect_frame(&f, 2);
+    }
+    for (size_t i = 0; i < length(&f); i++) {
+        assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+        send_with_fds(bytes + i, 1, 0);
+    }
+    assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+    expect_frame(&f, 0);
+}
+
+static void test_socket_frames_in_one_piece_are_taken_apart(void **state)
+{
+    struct frame frames[] = {frame_of(0), frame_of(8), frame_of(GW_MSG_PAYLOAD_MAX), frame_of(0)};
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(frames); i++)
+        send_with_fds(&frames[i], length(&frames[i]), i * 2);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(frames); i++) {
+        assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+        expect_frame(&frames[i], i * 2);
+    }
+    assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+}
+
+static void test_socket_fds_after_the_first_byte_are_refused(void **state)
+{
+    struct frame f = frame_of(8);
+    const uint8_t *bytes = (const uint8_t *)&f;
+
+    send_with_fds(bytes, 5, 0);
+    assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+    send_with_fds(bytes + 5, length(&f) - 5, 1);
+    assert_int_equal(gw_rx_pump(&rx, near_end), -EPROTO);
+}
+
+static void test_socket_fds_with_the_payload_are_refused(void **state)
+{
+    struct frame f = frame_of(8);
+    const uint8_t *bytes = (const uint8_t *)&f;
+
+    send_with_fds(bytes, 12, 1);
+    assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+    send_with_fds(bytes + 12, 8, 2);
+    assert_int_equal(gw_rx_pump(&rx, near_end), -EPROTO);
+}
+
+static void test_socket_eight_fds_are_the_most(void **state)
+{
+    struct frame f = frame_of(8);
+
+    send_with_fds(&f, length(&f), 8);
+    assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+    expect_frame(&f, 8);
+    send_with_fds(&f, length(&f), 9);
+    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
+}
+
+static void test_socket_sixty_four_fds_are_all_closed(void **state)
+{
+    struct frame f = frame_of(8);
+
+    send_with_fds(&f, length(&f), 64);
+    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
+}
+
+static void test_socket_no_room_for_fds_is_told(void **state)
+{
+    struct frame f = frame_of(8);
+    struct rlimit old, few;
+
+    send_with_fds(&f, length(&f), 8);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = old;
+    few.rlim_cur = (rlim_t)far_end + 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+static void test_socket_hang_up_between_and_inside_frames(void **state)
+{
+    struct frame f = frame_of(8);
+
+    for (size_t n = 0; n <= length(&f); n++) {
+        int ends[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        if (n > 0)
+            assert_int_equal(write(ends[1], &f, n), n);
+        close(ends[1]);
+        if (n == length(&f)) {
+            assert_int_equal(gw_rx_pump(&rx, ends[0]), 1); /* before the hang-up */
+            gw_rx_reset(&rx);
+        }
+        assert_int_equal(gw_rx_pump(&rx, ends[0]), n % length(&f) == 0 ? -ENOTCONN : -ECONNRESET);
+        gw_rx_reset(&rx);
+        close(ends[0]);
+    }
+}
+
+static void test_socket_announced_giants_are_refused(void **state)
+{
+    static const uint32_t sizes[] = {GW_MSG_PAYLOAD_MAX + 1, 1u << 31, UINT32_MAX};
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(sizes); i++) {
+        struct gw_wire_header header = {.request = 1, .flags = 1, .size = sizes[i]};
+
+        send_with_fds(&header, sizeof(header), 1);
+        assert_int_equal(gw_rx_pump(&rx, near_end), -EMSGSIZE);
+        gw_rx_reset(&rx);
+    }
+}
+
+/* ---- out ---- */
+
+static void *read_slowly(void *arg)
+{
+    size_t *left = arg;
+    char buf[100000];
+
+    while (*left > 0) {
+        ssize_t n = recv(far_end, buf, sizeof(buf), 0);
+
+        if (n <= 0)
+            break;
+        *left -= (size_t)n;
+        usleep(1000);
+    }
+    return NULL;
+}
+
+static void test_socket_send_waits_for_a_slow_reader(void **state)
+{
+    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
+    size_t left = length(&f) * 500;
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
+    for (unsigned i = 0; i < 500; i++)
+        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, &no), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(left, 0);
+}
+
+/* Frames that were sent in part go on where they stopped. */
+static void test_socket_send_in_pieces_is_whole(void **state)
+{
+    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
+    int small = 1, wake = eventfd(0, EFD_CLOEXEC);
+    unsigned n = 0;
+
+    assert_int_equal(setsockopt(near_end, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+    eventfd_write(wake, 1); /* do not wait */
+    while (gw_socket_send(near_end, &f.header, f.payload, wake, &yes) == 0)
+        n++;
+    assert_true(n > 0);
+    /* What came through is whole frames and a part of the last one. */
+    rx.n_read = 0;
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(gw_rx_pump(&rx, far_end), 1);
+        expect_frame(&f, 0);
+    }
+    assert_int_equal(gw_rx_pump(&rx, far_end), 0);
+    close(wake);
+}
+
+static void *wake_soon(void *arg)
+{
+    usleep(20000);
+    eventfd_write(*(int *)arg, 1);
+    return NULL;
+}
+
+static void test_socket_send_to_who_does_not_read_can_be_woken(void **state)
+{
+    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
+    int r, wake = eventfd(0, EFD_CLOEXEC);
+    uint64_t begun = gw_clock_ns();
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, wake_soon, &wake), 0);
+    do
+        r = gw_socket_send(near_end, &f.header, f.payload, wake, &yes);
+    while (r == 0);
+    assert_int_equal(r, -ECANCELED);
+    assert_true(gw_clock_ns() - begun < UINT64_C(5000000000));
+    pthread_join(thread, NULL);
+    close(wake);
+}
+
+/* News for the session are no reason to give up. */
+static void test_socket_send_goes_on_when_woken_for_something_else(void **state)
+{
+    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
+    size_t left = length(&f) * 500;
+    int wake = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
+    for (unsigned i = 0; i < 500; i++) {
+        eventfd_write(wake, 1);
+        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, wake, &no), 0);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(left, 0);
+    close(wake);
+}
+
+/* Without a signal, which would end the process. */
+static void test_socket_send_to_who_hung_up_fails(void **state)
+{
+    struct frame f = frame_of(8);
+
+    gw_close(&far_end);
+    assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, &no), -EPIPE);
+}
+
+/* ---- connections ---- */
+
+static const char *temp_path(const char *name)
+{
+    static char dir[64], path[128];
+
+    if (!dir[0]) {
+        snprintf(dir, sizeof(dir), "/tmp/godwit-test-XXXXXX");
+        assert_non_null(mkdtemp(dir));
+    }
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    if (!*name)
+        dir[0] = '\0';
+    return path;
+}
+
+static void remove_temp(void)
+{
+    assert_int_equal(rmdir(temp_path("")), 0);
+}
+
+static void test_socket_listen_connect_accept(void **state)
+{
+    const char *path = temp_path("s");
+    int fd = gw_socket_listen(path), client, server;
+
+    assert_true(fd >= 0);
+    assert_int_equal(gw_socket_is_listening(fd), 1);
+    client = gw_socket_connect(path);
+    assert_true(client >= 0);
+    assert_int_equal(gw_socket_is_listening(client), 0);
+    server = gw_socket_accept(fd);
+    assert_true(server >= 0);
+    assert_int_equal(fcntl(server, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fcntl(client, F_GETFD), FD_CLOEXEC);
+    close(client);
+    close(server);
+    close(fd);
+    unlink(path);
+    remove_temp();
+}
+
+static void test_socket_stale_path_is_replaced(void **state)
+{
+    const char *path = temp_path("s");
+    int fd = gw_socket_listen(path);
+
+    assert_true(fd >= 0);
+    close(fd);
+    fd = gw_socket_listen(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    remove_temp();
+}
+
+static void test_socket_path_in_use_is_left_alone(void **state)
+{
+    const char *path = temp_path("s");
+    int fd = gw_socket_listen(path), others[32];
+    unsigned n = 0;
+
+    assert_true(fd >= 0);
+    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
+    assert_int_equal(gw_socket_is_listening(fd), 1);
+    close(gw_socket_accept(fd)); /* the one who asked */
+    /* Nor does a full backlog hang who asks. */
+    for (; n < 32; n++) {
+        struct pollfd p = {.events = POLLOUT};
+
+        p.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        others[n] = p.fd;
+        {
+            struct sockaddr_storage addr;
+            socklen_t len = sizeof(addr);
+
+            assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+            if (connect(p.fd, (struct sockaddr *)&addr, len) < 0 && errno == EAGAIN) {
+                n++;
+                break;
+            }
+        }
+    }
+    assert_true(n < 32);
+    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
+    gw_close_all(others, n);
+    close(fd);
+    unlink(path);
+    remove_temp();
+}
+
+static void test_socket_file_in_the_way_is_left_alone(void **state)
+{
+    const char *path = temp_path("s");
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    struct stat st;
+
+    assert_true(fd >= 0);
+    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
+    assert_non_null(strstr(gw_last_error(), "is no socket"));
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    close(fd);
+    unlink(path);
+    assert_int_equal(symlink("/nonexistent", path), 0);
+    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
+    unlink(path);
+    remove_temp();
+}
+
+static void test_socket_impossible_path_is_refused(void **state)
+{
+    char path[200];
+
+    memset(path, 'x', sizeof(path));
+    path[108] = '\0';
+    assert_int_equal(gw_socket_listen(path), -ENAMETOOLONG);
+    assert_int_equal(gw_socket_connect(path), -ENAMETOOLONG);
+    assert_int_equal(gw_socket_listen(""), -ENAMETOOLONG);
+    path[107] = '\0';
+    assert_int_equal(gw_socket_connect(path), -ENOENT);
+    assert_int_equal(gw_socket_listen("/nonexistent/s"), -ENOENT);
+    assert_int_equal(gw_socket_connect("/nonexistent/s"), -ENOENT);
+}
+
+static void test_socket_what_is_none_is_told(void **state)
+{
+    int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int dgram = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int event = eventfd(0, EFD_CLOEXEC);
+
+    assert_int_equal(gw_socket_is_listening(near_end), 0);
+    if (udp >= 0)
+        assert_int_equal(gw_socket_is_listening(udp), -EINVAL);
+    assert_int_equal(gw_socket_is_listening(dgram), -EINVAL);
+    assert_int_equal(gw_socket_is_listening(event), -ENOTSOCK);
+    assert_true(gw_socket_is_listening(-1) < 0);
+    gw_close(&udp);
+    close(dgram);
+    close(event);
+}
+
+#define SOCKET_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SOCKET_TEST(test_socket_frame_cut_anywhere_arrives),
+        SOCKET_TEST(test_socket_frames_in_one_piece_are_taken_apart),
+        SOCKET_TEST(test_socket_fds_after_the_first_byte_are_refused),
+        SOCKET_TEST(test_socket_fds_with_the_payload_are_refused),
+        SOCKET_TEST(test_socket_eight_fds_are_the_most),
+        SOCKET_TEST(test_socket_sixty_four_fds_are_all_closed),
+        SOCKET_TEST(test_socket_no_room_for_fds_is_told),
+        SOCKET_TEST(test_socket_hang_up_between_and_inside_frames),
+        SOCKET_TEST(test_socket_announced_giants_are_refused),
+        SOCKET_TEST(test_socket_send_waits_for_a_slow_reader),
+        SOCKET_TEST(test_socket_send_in_pieces_is_whole),
+        SOCKET_TEST(test_socket_send_to_who_does_not_read_can_be_woken),
+        SOCKET_TEST(test_socket_send_goes_on_when_woken_for_something_else),
+        SOCKET_TEST(test_socket_send_to_who_hung_up_fails),
+        SOCKET_TEST(test_socket_listen_connect_accept),
+        SOCKET_TEST(test_socket_stale_path_is_replaced),
+        SOCKET_TEST(test_socket_path_in_use_is_left_alone),
+        SOCKET_TEST(test_socket_file_in_the_way_is_left_alone),
+        SOCKET_TEST(test_socket_impossible_path_is_refused),
+        SOCKET_TEST(test_socket_what_is_none_is_told),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

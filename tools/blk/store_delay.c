@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A store that is late on purpose: reads and writes are held back for a fixed time and only then
+ * handed to the store behind it. So requests are in flight whenever something else happens, as on
+ * slow storage, and data is written into guest memory late.
+ */
+#include "store.h"
+
+#include "backend.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+
+struct store_delay {
+    struct store base;
+    struct store *behind;
+    uint64_t delay_ns;
+};
+
+/* One operation held back. */
+struct held {
+    struct store *behind;
+    struct store_io *io;
+    struct gw_timer *timer;
+};
+
+static struct store_delay *delay_of(struct store *s)
+{
+    return (struct store_delay *)(void *)((char *)s - offsetof(struct store_delay, base));
+}
+
+static void delay_prefetch(struct store *s, const struct store_io *io)
+{
+}
+
+static void release(void *arg)
+{
+    struct held *held = arg;
+    struct store_io *io = held->io;
+    struct store *behind = held->behind;
+    int r;
+
+    gw_timer_free(held->timer);
+    free(held);
+    r = behind->ops->submit(behind, io);
+    if (r != -EINPROGRESS)
+        io->done(io, r);
+}
+
+static int delay_submit(struct store *s, struct store_io *io)
+{
+    struct store_delay *delay = delay_of(s);
+    struct held *held;
+    int r;
+
+    if (io->kind != STORE_READ && io->kind != STORE_WRITE)
+        return delay->behind->ops->submit(delay->behind, io);
+    held = malloc(sizeof(*held));
+    if (held == NULL)
+        return -ENOMEM;
+    held->behind = delay->behind;
+    held->io = io;
+    r = gw_timer_new(&held->timer, io->worker, release, held);
+    if (r < 0) {
+        free(held);
+        return r;
+    }
+    gw_timer_start(held->timer, delay->delay_ns, 0);
+    return -EINPROGRESS;
+}
+
+static int delay_start(struct store *s)
+{
+    return delay_of(s)->behind->ops->start(delay_of(s)->behind);
+}
+
+static void delay_stop(struct store *s)
+{
+    delay_of(s)->behind->ops->stop(delay_of(s)->behind);
+}
+
+static int delay_resize(struct store *s)
+{
+    struct store *behind = delay_of(s)->behind;
+    int r = behind->ops->resize(behind);
+
+    if (r == 0)
+        atomic_store(&s->size, atomic_load(&behind->size));
+    return r;
+}
+
+static void delay_free(struct store *s)
+{
+    delay_of(s)->behind->ops->free(delay_of(s)->behind);
+    free(delay_of(s));
+}
+
+static const struct store_ops delay_ops = {
+    .prefetch = delay_prefetch,
+    .submit = delay_submit,
+    .start = delay_start,
+    .stop = delay_stop,
+    .resize = delay_resize,
+    .free = delay_free,
+};
+
+int store_delay_new(struct store **ret, struct store *behind, unsigned ms)
+{
+    struct store_delay *delay = calloc(1, sizeof(*delay));
+
+    if (delay == NULL)
+        return -ENOMEM;
+    delay->base.ops = &delay_ops;
+    delay->base.size = atomic_load(&behind->size);
+    delay->base.block_size = behind->block_size;
+    delay->base.is_read_only = behind->is_read_only;
+    delay->base.topology = behind->topology;
+    delay->behind = behind;
+    delay->delay_ns = ms * NS_PER_MS;
+    backend_say(GW_DIAG_WARNING, "every read and write is held back for %u ms", ms);
+    *ret = &delay->base;
+    return 0;
+}
