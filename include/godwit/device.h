@@ -156,7 +156,10 @@ struct gw_daemon_config {
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
                   const struct gw_device_ops *ops, void *dev);
 
-/* Stop, wait and release everything. NULL is fine. Context: any thread but the daemon's own. */
+/*
+ * Stop, wait and release everything. Requests that the device still has after the drain time-out
+ * must not be completed any more. NULL is fine. Context: any thread but the daemon's own.
+ */
 void gw_daemon_free(struct gw_daemon *d);
 
 /*

@@ -17,21 +17,6 @@
 #include "barrier.h"
 #include "queue.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
-
-/*
- * An eventfd that blocks is only written to while it has room. (A front-end that fills it at that
- * very moment delays its own queue; it is told from the queue's age in the statistics.)
- */
-void gw_signal_fd(int fd, bool may_block)
-{
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-    if (!may_block || (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT)))
-        (void)eventfd_write(fd, 1);
-}
-
 void gw_queue_call(struct gw_queue *q)
 {
     struct gw_loop *loop = q->worker->loop;
@@ -41,7 +26,7 @@ void gw_queue_call(struct gw_queue *q)
         return; /* made up for when there is one, see gw_queue_set_call */
     gw_count(&q->stats.calls, 1);
     if (q->call_blocks || !gw_worker_is_current(q->worker))
-        gw_signal_fd(q->call_fd, q->call_blocks);
+        gw_eventfd_signal(q->call_fd);
     else
         loop->ops->signal(loop, q->call_fd);
 }
@@ -117,7 +102,7 @@ void gw_queue_publish(struct gw_queue *q)
         if (q->log.log) {
             check_log(q);
             if (q->log.event_fd >= 0)
-                gw_signal_fd(q->log.event_fd, true);
+                gw_eventfd_signal(q->log.event_fd);
         }
         if (notify)
             gw_queue_call(q);

@@ -36,7 +36,7 @@ struct gw_loop_ops {
     int (*add)(struct gw_loop *loop, struct gw_source *source);
     /* After it returns, `cb` does not run any more and the loop does not use the fd. */
     void (*remove)(struct gw_loop *loop, struct gw_source *source);
-    /* Add 1 to an eventfd that does not block, at the next submit or turn at the latest. */
+    /* Add 1 to an eventfd that has O_NONBLOCK, at the next submit or turn at the latest. */
     void (*signal)(struct gw_loop *loop, int fd);
     /* Start a file operation. */
     void (*io)(struct gw_loop *loop, struct gw_io *io);
@@ -64,6 +64,12 @@ enum gw_io_op {
 /* Returns: 0; -ENOMEM; the errno of the kernel that has none for us. */
 int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag);
 int gw_loop_epoll_new(struct gw_loop **ret, const struct gw_diag *diag);
+
+/*
+ * Add 1 to an eventfd now, if it has room: one that is full has plenty to wake up for, and one
+ * without O_NONBLOCK would make its writer wait. Context: any thread.
+ */
+void gw_eventfd_signal(int fd);
 
 /* One of them, as asked for; tells in diag which. */
 int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag);

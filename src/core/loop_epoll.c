@@ -66,8 +66,7 @@ static void epoll_loop_remove(struct gw_loop *loop, struct gw_source *source)
 
 static void epoll_loop_signal(struct gw_loop *loop, int fd)
 {
-    /* EAGAIN: the counter is full, so its reader has plenty to wake up for. */
-    (void)eventfd_write(fd, 1);
+    gw_eventfd_signal(fd);
 }
 
 static void pool_is_ready(struct gw_source *source, uint32_t events)

@@ -206,7 +206,7 @@ void gw_queue_break(struct gw_queue *q, const char *why)
     gw_count(&q->stats.errors, 1);
     gw_diag(q->diag, GW_DIAG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
     if (q->err_fd >= 0)
-        gw_signal_fd(q->err_fd, true);
+        gw_eventfd_signal(q->err_fd);
 }
 
 /* ---- start ---- */
@@ -387,7 +387,7 @@ void gw_queue_set_err(struct gw_queue *q, int fd)
     gw_close(&q->err_fd);
     q->err_fd = fd;
     if (q->broken && fd >= 0)
-        gw_signal_fd(fd, true);
+        gw_eventfd_signal(fd);
     gw_queue_unlock(q);
 }
 

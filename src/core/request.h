@@ -76,7 +76,5 @@ void gw_queue_publish(struct gw_queue *q);
 void gw_queue_mark_unlogged(struct gw_queue *q);
 /* Answer a chain that the device never sees. */
 void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
-/* Add 1 to an eventfd now; with `may_block`, only if it has room. */
-void gw_signal_fd(int fd, bool may_block);
 /* Notify the driver, now or with the loop's next submission. */
 void gw_queue_call(struct gw_queue *q);

@@ -24,6 +24,13 @@ bool bad_has_answer(uint32_t request)
     }
 }
 
+/* SET_LOG_BASE with an address instead of a file has none. */
+static bool has_answer(const struct bad_message *m)
+{
+    return bad_has_answer(m->request) &&
+           !(m->request == GW_MSG_SET_LOG_BASE && m->size == sizeof(uint64_t));
+}
+
 static int describe_queue(struct guest *g, unsigned index)
 {
     const gw_uva_t base = GUEST_UVA + GUEST_GPA + GUEST_SIZE / 2 + 0x10000 * (uint64_t)index;
@@ -93,7 +100,7 @@ static int judge(const struct gw_frontend_message *answer, const struct bad_mess
     if (answer->size == 0)
         return 0;
     *ret = ACCEPTED;
-    if (bad_has_answer(m->request))
+    if (has_answer(m))
         return 0;
     memcpy(&value, answer->payload, sizeof(value));
     *ret = value == 0 ? ACCEPTED : REFUSED;
@@ -114,7 +121,7 @@ bool bad_send(struct guest *g, const char *name, const struct bad_message *m, en
     /* It may hang up while we are still sending. */
     (void)gw_frontend_send_raw(g->fe, m->request, flags, m->size, m->payload, m->length, m->fds,
                                m->n_fds);
-    if (ack || outcome == EMPTY || outcome == ENDS || bad_has_answer(m->request)) {
+    if (ack || outcome == EMPTY || outcome == ENDS || has_answer(m)) {
         r = gw_frontend_receive(g->fe, &answer, ANSWER_MS);
         if (r == 0)
             r = judge(&answer, m, &got);

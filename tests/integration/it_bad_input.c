@@ -184,7 +184,7 @@ static const struct bad_case cases[] = {
     {"log on an eventfd", STAGE_RUNNING, LOG_OF(0x10000, 0), FD_EVENTFD, ENDS, "mmap"},
     {"log on a read-only file", STAGE_RUNNING, LOG_OF(0x10000, 0), FD_MEMFD_READ_ONLY, ENDS,
      "mmap"},
-    {"log at an address", STAGE_GATED, 6, U64_OF(4096), 0, 0, ENDS, "out of reach"},
+    {"log at an address", STAGE_GATED, 6, U64_OF(4096), 0, 0, REFUSED, "out of reach"},
 
     /* Config space. */
     {"config of 257 bytes", STAGE_RUNNING, 24, CONFIG_OF(256, 0, 257, 0), 0, 0, EMPTY, "is beyond"},

@@ -120,6 +120,33 @@ static void test_repeat_fds_uring(void **state)
     run_repeat_fds(GW_LOOP_URING);
 }
 
+/* Dirty logs and their descriptors: the old one goes with the new one. */
+static void test_repeat_logs(void **state)
+{
+    const struct gw_wire_log log = {.mmap_size = 0x10000};
+    int fds[2] = {fd_make(FD_MEMFD), make_eventfd()};
+    struct bad_message messages[2] = {
+        {.request = 6, .flags = 1, .size = 16, .payload = &log, .length = 16, .fds = &fds[0]},
+        {.request = 7, .flags = 1, .fds = &fds[1]},
+    };
+    struct guest g;
+    unsigned before;
+    (void)state;
+
+    begin(&g, GW_LOOP_AUTO, false);
+    before = count_things();
+    for (unsigned i = 0; i < REPEAT; i++) {
+        messages[i % 2].n_fds = 1;
+        assert_true(bad_send(&g, "a log", &messages[i % 2], ACCEPTED));
+        if (i % 100 == 0)
+            assert_int_equal(guest_io(&g, 0, 0, (uint8_t)i), 0);
+    }
+    assert_not_grown(before);
+    close(fds[0]);
+    close(fds[1]);
+    end(&g, "repeated logs");
+}
+
 static void test_repeat_table(void **state)
 {
     struct guest g;
@@ -315,6 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_repeat_fds_epoll),
         FDCHECK_TEST(test_repeat_fds_uring),
+        FDCHECK_TEST(test_repeat_logs),
         FDCHECK_TEST(test_repeat_table),
         FDCHECK_TEST(test_repeat_regions),
         FDCHECK_TEST(test_repeat_channel),

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A small vhost-user disk of the tests' own, on plain sockets and one thread, without a line of
+ * the library: honest, or wrong in exactly one way, so that what judges back-ends can be judged.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum suspect_guilt {
+    SUSPECT_HONEST = 0,
+    SUSPECT_NO_MARKS,
+    SUSPECT_NO_USED_IDX,
+    SUSPECT_NO_USED_ELEMENT,
+    SUSPECT_NO_AVAIL_EVENT,
+    SUSPECT_NO_LAST_PAGE,     /* of a data buffer */
+    SUSPECT_NO_STATUS,
+    SUSPECT_NO_INDIRECT,      /* buffers of an indirect table */
+    SUSPECT_EVERY_100TH,      /* buffer is forgotten */
+    SUSPECT_MARK_FIRST,       /* then write, some time later */
+    SUSPECT_WRITE_AFTER_STOP, /* was answered, and mark it */
+    SUSPECT_OLD_LOG,          /* is marked in for some time after its replacement */
+    SUSPECT_LATER_REGION,     /* is not marked until the next SET_LOG_BASE */
+    SUSPECT_OUTSIDE,          /* writes where it was given nothing */
+    SUSPECT_STOP_IN_FLIGHT,   /* answers the stop with a request taken and not completed */
+    SUSPECT_MARKS_AFTER_OFF,  /* goes on when LOG_ALL was cleared */
+    SUSPECT_MARKS_TOO_MUCH,   /* 16 pages around each */
+    SUSPECT_LOSES_WRITES,     /* acknowledges and does nothing, now and then */
+};
+
+enum suspect_failure {
+    SUSPECT_ANSWERS = 0,
+    SUSPECT_HANGS,   /* never answers */
+    SUSPECT_DIES,    /* hangs up */
+    SUSPECT_REFUSES, /* where the message has an acknowledgement */
+    SUSPECT_BABBLES, /* answers twice */
+    SUSPECT_WRONG_ID,
+};
+
+#define SUSPECT_QUEUES  4
+#define SUSPECT_REGIONS 16
+
+struct suspect_region {
+    uint64_t gpa, size, uva, map_len;
+    uint8_t *host, *map;
+    bool in_log; /* was there at the last SET_LOG_BASE */
+};
+
+struct suspect_queue {
+    unsigned size;
+    uint64_t desc, avail, used, log_addr; /* user addresses, but for log_addr */
+    bool log;
+    int kick, call;
+    bool enabled;
+    uint16_t next_avail, next_used, signalled;
+};
+
+struct suspect_log {
+    uint8_t *map, *bits;
+    uint64_t map_len, size;
+};
+
+struct suspect {
+    /* set before it is started */
+    enum suspect_guilt guilt;
+    enum suspect_failure failure;
+    uint32_t fail_request; /* the message at which it fails ... */
+    unsigned fail_after;   /* ... when it comes for so many times more */
+    int disk_fd;
+    uint64_t sectors;
+    uint64_t features_off; /* not offered */
+
+    /* its own */
+    int fd, quit_fd;
+    pthread_t thread;
+    bool is_started;
+    uint64_t features, protocol_features;
+    struct suspect_region regions[SUSPECT_REGIONS];
+    unsigned n_regions;
+    struct suspect_queue queues[SUSPECT_QUEUES];
+    struct suspect_log log, old_log;
+    unsigned old_left; /* marks that still go into the old one */
+    uint64_t n_requests, n_buffers;
+    uint64_t last_gpa, last_len; /* of a buffer that was written */
+};
+
+/* Serve the connected socket, which is consumed, until it is hung up or suspect_end. */
+void suspect_start(struct suspect *s, int fd);
+void suspect_end(struct suspect *s);
+
+/* ---- between suspect.c and suspect_disk.c ---- */
+
+void *suspect_at(const struct suspect *s, uint64_t gpa, uint64_t len);
+void *suspect_at_uva(const struct suspect *s, uint64_t uva);
+void suspect_mark(struct suspect *s, uint64_t gpa, uint64_t len);
+/* All that is available on a queue. `n_max`: so many requests at most. */
+void suspect_serve(struct suspect *s, struct suspect_queue *q, unsigned n_max);

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The queues of the suspect: requests of a disk, one after another, and the marks for them. */
+#include "suspect.h"
+
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ring.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE         4096u
+#define SECTOR       512
+#define CHAIN_MAX    64
+#define F_EVENT_IDX  29
+#define LATE_EVERY   64    /* requests, of those that are marked before they are written */
+#define LATE_US      15000 /* later than a round */
+#define LOSE_EVERY   500
+
+struct piece {
+    uint64_t gpa;
+    uint32_t len;
+    bool writable;
+    bool indirect;
+};
+
+struct chain {
+    struct piece pieces[CHAIN_MAX];
+    unsigned n;
+};
+
+static void walk(struct suspect *s, const struct vring_desc *table, unsigned i, bool indirect,
+                 struct chain *c)
+{
+    for (;;) {
+        struct vring_desc d = table[i];
+
+        if (d.flags & VRING_DESC_F_INDIRECT) {
+            walk(s, suspect_at(s, d.addr, d.len), 0, true, c);
+            return;
+        }
+        c->pieces[c->n++] = (struct piece){
+            .gpa = d.addr,
+            .len = d.len,
+            .writable = d.flags & VRING_DESC_F_WRITE,
+            .indirect = indirect,
+        };
+        if (!(d.flags & VRING_DESC_F_NEXT) || c->n == CHAIN_MAX)
+            return;
+        i = d.next;
+    }
+}
+
+/* What was written of a data buffer; guilty ones are so here. */
+static void mark_data(struct suspect *s, const struct piece *p)
+{
+    uint64_t last = (p->gpa + p->len - 1) / PAGE * PAGE;
+
+    s->n_buffers++;
+    if (s->guilt == SUSPECT_NO_INDIRECT && p->indirect)
+        return;
+    if (s->guilt == SUSPECT_EVERY_100TH && s->n_buffers % 100 == 0)
+        return;
+    if (s->guilt == SUSPECT_NO_LAST_PAGE) {
+        if (last > p->gpa)
+            suspect_mark(s, p->gpa, last - p->gpa);
+        return;
+    }
+    if (s->guilt == SUSPECT_MARKS_TOO_MUCH) {
+        suspect_mark(s, p->gpa / (16 * PAGE) * 16 * PAGE, 16 * PAGE);
+        suspect_mark(s, p->gpa, p->len);
+        return;
+    }
+    suspect_mark(s, p->gpa, p->len);
+}
+
+static void read_piece(struct suspect *s, const struct piece *p, off_t at)
+{
+    void *to = suspect_at(s, p->gpa, p->len);
+    ssize_t n;
+
+    if (s->guilt == SUSPECT_MARK_FIRST) {
+        mark_data(s, p);
+        if (s->n_requests % LATE_EVERY == 0)
+            usleep(LATE_US);
+        n = pread(s->disk_fd, to, p->len, at);
+    } else {
+        n = pread(s->disk_fd, to, p->len, at);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        mark_data(s, p);
+    }
+    (void)n;
+    s->last_gpa = p->gpa;
+    s->last_len = p->len;
+}
+
+/* One request. Returns: the used length. */
+static uint32_t do_request(struct suspect *s, const struct chain *c)
+{
+    const struct virtio_blk_outhdr *h = suspect_at(s, c->pieces[0].gpa, sizeof(*h));
+    const struct piece *status = &c->pieces[c->n - 1];
+    off_t at = (off_t)(h->sector * SECTOR);
+    uint32_t len = 1;
+    ssize_t n = 0;
+
+    for (unsigned i = 1; i + 1 < c->n; i++) {
+        const struct piece *p = &c->pieces[i];
+
+        if (h->type == VIRTIO_BLK_T_IN)
+            read_piece(s, p, at);
+        else if (s->guilt != SUSPECT_LOSES_WRITES || s->n_requests % LOSE_EVERY)
+            n = pwrite(s->disk_fd, suspect_at(s, p->gpa, p->len), p->len, at);
+        (void)n;
+        at += p->len;
+        len += p->writable ? p->len : 0;
+    }
+    *(uint8_t *)suspect_at(s, status->gpa, 1) = VIRTIO_BLK_S_OK;
+    if (s->guilt != SUSPECT_NO_STATUS)
+        suspect_mark(s, status->gpa, 1);
+    if (s->guilt == SUSPECT_OUTSIDE && s->n_requests == 1000)
+        ((uint8_t *)suspect_at(s, s->regions[0].gpa, PAGE))[s->regions[0].size - 100] ^= 1;
+    s->n_requests++;
+    return len;
+}
+
+static void mark_used(struct suspect *s, const struct suspect_queue *q, uint64_t at, uint64_t len)
+{
+    if (q->log)
+        suspect_mark(s, q->log_addr + at, len);
+}
+
+static void push_used(struct suspect *s, struct suspect_queue *q, uint16_t head, uint32_t len)
+{
+    struct vring_used *used = suspect_at_uva(s, q->used);
+    uint16_t i = q->next_used & (q->size - 1);
+
+    used->ring[i].id = head;
+    used->ring[i].len = len;
+    if (s->guilt != SUSPECT_NO_USED_ELEMENT)
+        mark_used(s, q, offsetof(struct vring_used, ring) + i * sizeof(used->ring[0]),
+                  sizeof(used->ring[0]));
+    q->next_used++;
+    __atomic_store_n(&used->idx, q->next_used, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (s->guilt != SUSPECT_NO_USED_IDX)
+        mark_used(s, q, offsetof(struct vring_used, idx), sizeof(used->idx));
+}
+
+static void call(struct suspect *s, struct suspect_queue *q)
+{
+    const struct vring_avail *avail = suspect_at_uva(s, q->avail);
+    uint16_t event = avail->ring[q->size], old = q->signalled;
+    bool wanted = !(avail->flags & VRING_AVAIL_F_NO_INTERRUPT);
+    uint64_t one = 1;
+    ssize_t n;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (s->features >> F_EVENT_IDX & 1) {
+        event = __atomic_load_n(&avail->ring[q->size], __ATOMIC_RELAXED);
+        wanted = (uint16_t)(q->next_used - event - 1) < (uint16_t)(q->next_used - old);
+    }
+    q->signalled = q->next_used;
+    if (!wanted || q->call < 0)
+        return;
+    n = write(q->call, &one, sizeof(one));
+    (void)n;
+}
+
+/* Ask to be kicked at the next request. */
+static void want_kicks(struct suspect *s, struct suspect_queue *q)
+{
+    struct vring_used *used = suspect_at_uva(s, q->used);
+    uint16_t *avail_event = (uint16_t *)(void *)&used->ring[q->size];
+
+    if (!(s->features >> F_EVENT_IDX & 1))
+        return;
+    __atomic_store_n(avail_event, q->next_avail, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (s->guilt != SUSPECT_NO_AVAIL_EVENT)
+        mark_used(s, q, offsetof(struct vring_used, ring) + q->size * sizeof(used->ring[0]),
+                  sizeof(*avail_event));
+}
+
+void suspect_serve(struct suspect *s, struct suspect_queue *q, unsigned n_max)
+{
+    const struct vring_avail *avail;
+
+    if (!q->enabled || q->kick < 0 || !s->n_regions)
+        return;
+    avail = suspect_at_uva(s, q->avail);
+    for (;;) {
+        while (n_max && q->next_avail != __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE)) {
+            uint16_t head = avail->ring[q->next_avail & (q->size - 1)];
+            struct chain c = {.n = 0};
+
+            walk(s, suspect_at_uva(s, q->desc), head, false, &c);
+            q->next_avail++;
+            n_max--;
+            push_used(s, q, head, do_request(s, &c));
+            call(s, q);
+        }
+        want_kicks(s, q);
+        if (!n_max || q->next_avail == __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE))
+            break;
+    }
+}
