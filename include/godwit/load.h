@@ -169,9 +169,11 @@ void gw_guest_load_abandon(struct gw_guest_load *l);
  */
 int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len);
 /*
- * Remove those of an add. Returns: 0; -EBUSY requests are in flight there: no more will begin, run
- * and try again; -EILSEQ as gw_guest_load_run, and then they are removed all the same.
+ * Read no more into those of an add; then remove them. Returns: 0; -EBUSY requests are in flight
+ * there: run and try again; remove: -EILSEQ as gw_guest_load_run, and they are removed all the
+ * same.
  */
+int gw_guest_load_hold_retire(struct gw_guest_load *l, gw_gpa_t gpa);
 int gw_guest_load_hold_remove(struct gw_guest_load *l, gw_gpa_t gpa);
 /* Check all that is held. Returns: 0; -EILSEQ. */
 int gw_guest_load_hold_check(struct gw_guest_load *l);

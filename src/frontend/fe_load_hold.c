@@ -95,21 +95,30 @@ int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len)
     return r;
 }
 
+int gw_guest_load_hold_retire(struct gw_guest_load *l, gw_gpa_t gpa)
+{
+    unsigned n_busy = 0;
+
+    for (unsigned i = 0; i < l->hold.n_slots; i++) {
+        struct gw_guest_load_slot *slot = l->hold.slots[i];
+
+        if (slot->batch != gpa)
+            continue;
+        slot->is_retired = true;
+        n_busy += slot->state == GW_GUEST_LOAD_SLOT_BUSY;
+    }
+    return n_busy ? -EBUSY : 0;
+}
+
 int gw_guest_load_hold_remove(struct gw_guest_load *l, gw_gpa_t gpa)
 {
     struct gw_guest_load_hold *h = &l->hold;
-    unsigned n = 0, n_busy = 0;
+    unsigned n = 0;
     int first = 0;
 
-    l->error[0] = '\0';
-    for (unsigned i = 0; i < h->n_slots; i++) {
-        if (h->slots[i]->batch != gpa)
-            continue;
-        h->slots[i]->is_retired = true;
-        n_busy += h->slots[i]->state == GW_GUEST_LOAD_SLOT_BUSY;
-    }
-    if (n_busy)
+    if (gw_guest_load_hold_retire(l, gpa) < 0)
         return -EBUSY;
+    l->error[0] = '\0';
     for (unsigned i = 0; i < h->n_slots; i++) {
         int r;
 

@@ -34,10 +34,10 @@ void gw_dirty_bitmap_mark(uint8_t *bitmap, uint64_t first, uint64_t last)
 {
     uint64_t byte = first / 8, last_byte = last / 8;
     uint8_t from = (uint8_t)(0xff << first % 8);
-    uint8_t upto = (uint8_t)(0xff >> (7 - last % 8));
+    uint8_t until = (uint8_t)(0xff >> (7 - last % 8));
 
     if (byte == last_byte) {
-        set_bits8(&bitmap[byte], from & upto);
+        set_bits8(&bitmap[byte], from & until);
         return;
     }
     set_bits8(&bitmap[byte++], from);
@@ -49,5 +49,5 @@ void gw_dirty_bitmap_mark(uint8_t *bitmap, uint64_t first, uint64_t last)
             set_bits8(&bitmap[byte++], 0xff);
         }
     }
-    set_bits8(&bitmap[last_byte], upto);
+    set_bits8(&bitmap[last_byte], until);
 }

@@ -151,8 +151,8 @@ static void finish(struct bench *b)
 
 static int replace_log(struct bench *b)
 {
-    struct gw_guest_log_config cfg = {
-        .size = sizeof(cfg), .length = gw_guest_log_length_for(b->mem, &b->driver, 1)};
+    struct gw_guest_log_config cfg = {.size = sizeof(cfg),
+                                      .length = gw_guest_log_length_for(b->mem, &b->driver, 1)};
     struct gw_guest_log *log;
     int r = gw_guest_log_new(&log, &cfg);
 

@@ -17,12 +17,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BIT(n)     (UINT64_C(1) << (n))
-#define PAGE       4096u
-#define BATCH      8   /* requests between two looks at the socket */
-#define OLD_MARKS  200 /* that still go to a log that was replaced */
-#define LATE_MS    20
-#define IDLE_MS    10
+#define BIT(n)    (UINT64_C(1) << (n))
+#define PAGE      4096u
+#define BATCH     8   /* requests between two looks at the socket */
+#define OLD_MARKS 200 /* that still go to a log that was replaced */
+#define LATE_MS   20
+#define SLOW_US   1000
+#define IDLE_MS   10
 
 struct message {
     struct gw_wire_header h;
@@ -108,8 +109,8 @@ static void add_region(struct suspect *s, const struct gw_wire_region *wire, int
 
     *g = (struct suspect_region){
         .gpa = wire->guest_addr, .size = wire->size, .uva = wire->user_addr, .map_len = wire->size};
-    g->map = mmap(NULL, g->map_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                  (off_t)wire->mmap_offset);
+    g->map =
+        mmap(NULL, g->map_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)wire->mmap_offset);
     g->host = g->map;
 }
 
@@ -154,13 +155,12 @@ static bool reply(struct suspect *s, struct message *msg, const void *payload, u
 {
     struct gw_wire_header h = {.request = msg->h.request, .flags = 5, .size = size};
     char buf[sizeof(h) + 512];
-    bool fails = s->fail_request == msg->h.request && s->failure && s->fail_after == 0;
 
-    if (fails && s->failure == SUSPECT_WRONG_ID)
+    if (s->fails_now && s->failure == SUSPECT_WRONG_ID)
         h.request++;
     memcpy(buf, &h, sizeof(h));
     memcpy(buf + sizeof(h), payload, size);
-    if (fails && s->failure == SUSPECT_BABBLES &&
+    if (s->fails_now && s->failure == SUSPECT_BABBLES &&
         send(s->fd, buf, sizeof(h) + size, MSG_NOSIGNAL) < 0)
         return false;
     return send(s->fd, buf, sizeof(h) + size, MSG_NOSIGNAL) == (ssize_t)(sizeof(h) + size);
@@ -183,7 +183,7 @@ static bool get_vring_base(struct suspect *s, struct message *msg)
     q->enabled = true;
     if (s->guilt != SUSPECT_STOP_IN_FLIGHT)
         suspect_serve(s, q, UINT32_MAX);
-    else if (q->next_avail != q->next_used || q->size)
+    else if (q->next_avail != *(const uint16_t *)suspect_at_uva(s, q->avail + 2))
         q->next_avail++;
     state.num = q->next_avail;
     if (q->kick >= 0)
@@ -312,29 +312,37 @@ static void handle_set(struct suspect *s, struct message *msg)
 }
 
 /* Returns: whether the session goes on. */
-static bool handle(struct suspect *s, struct message *msg)
+static bool answer(struct suspect *s, struct message *msg)
 {
-    bool fails = s->failure && s->fail_request == msg->h.request;
     bool done, ok;
 
-    if (fails && s->fail_after > 0) {
-        s->fail_after--;
-        fails = false;
-    }
-    if (fails && s->failure == SUSPECT_HANGS) {
+    if (s->fails_now && s->failure == SUSPECT_HANGS) {
         struct pollfd p = {.fd = s->quit_fd, .events = POLLIN};
 
         poll(&p, 1, -1);
         return false;
     }
-    if (fails && s->failure == SUSPECT_DIES)
+    if (s->fails_now && s->failure == SUSPECT_DIES)
         return false;
     ok = handle_get(s, msg, &done);
     if (!done) {
         handle_set(s, msg);
         if (msg->h.flags & GW_MSG_NEED_REPLY)
-            ok = reply_u64(s, msg, fails && s->failure == SUSPECT_REFUSES);
+            ok = reply_u64(s, msg, s->fails_now && s->failure == SUSPECT_REFUSES);
     }
+    return ok;
+}
+
+static bool handle(struct suspect *s, struct message *msg)
+{
+    bool ok;
+
+    s->fails_now = s->failure && s->fail_request == msg->h.request;
+    if (s->fails_now && s->fail_after > 0) {
+        s->fail_after--;
+        s->fails_now = false;
+    }
+    ok = answer(s, msg);
     for (unsigned i = 0; i < msg->n_fds; i++)
         close(msg->fds[i]);
     return ok;
@@ -364,6 +372,8 @@ static void *serve(void *arg)
                 n = read(s->queues[i].kick, &value, sizeof(value));
                 (void)n;
             }
+            if (s->guilt == SUSPECT_STOP_IN_FLIGHT && p[2 + i].revents)
+                usleep(SLOW_US);
             suspect_serve(s, &s->queues[i], BATCH);
             /* More is there than a batch: come back. */
             value = 1;

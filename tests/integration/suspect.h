@@ -15,7 +15,7 @@ enum suspect_guilt {
     SUSPECT_NO_USED_IDX,
     SUSPECT_NO_USED_ELEMENT,
     SUSPECT_NO_AVAIL_EVENT,
-    SUSPECT_NO_LAST_PAGE,     /* of a data buffer */
+    SUSPECT_NO_LAST_PAGE, /* of a data buffer */
     SUSPECT_NO_STATUS,
     SUSPECT_NO_INDIRECT,      /* buffers of an indirect table */
     SUSPECT_EVERY_100TH,      /* buffer is forgotten */
@@ -26,7 +26,7 @@ enum suspect_guilt {
     SUSPECT_OUTSIDE,          /* writes where it was given nothing */
     SUSPECT_STOP_IN_FLIGHT,   /* answers the stop with a request taken and not completed */
     SUSPECT_MARKS_AFTER_OFF,  /* goes on when LOG_ALL was cleared */
-    SUSPECT_MARKS_TOO_MUCH,   /* 16 pages around each */
+    SUSPECT_MARKS_TOO_MUCH,   /* a megabyte around each */
     SUSPECT_LOSES_WRITES,     /* acknowledges and does nothing, now and then */
 };
 
@@ -73,6 +73,7 @@ struct suspect {
     uint64_t features_off; /* not offered */
 
     /* its own */
+    bool fails_now; /* in this message */
     int fd, quit_fd;
     pthread_t thread;
     bool is_started;

@@ -8,13 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE         4096u
-#define SECTOR       512
-#define CHAIN_MAX    64
-#define F_EVENT_IDX  29
-#define LATE_EVERY   64    /* requests, of those that are marked before they are written */
-#define LATE_US      15000 /* later than a round */
-#define LOSE_EVERY   500
+#define PAGE        4096u
+#define SECTOR      512
+#define MANY        (256 * PAGE)
+#define CHAIN_MAX   64
+#define F_EVENT_IDX 29
+#define LATE_EVERY  64    /* requests, of those that are marked before they are written */
+#define LATE_US     15000 /* later than a round */
+#define LOSE_EVERY  500
 
 struct piece {
     uint64_t gpa;
@@ -66,7 +67,7 @@ static void mark_data(struct suspect *s, const struct piece *p)
         return;
     }
     if (s->guilt == SUSPECT_MARKS_TOO_MUCH) {
-        suspect_mark(s, p->gpa / (16 * PAGE) * 16 * PAGE, 16 * PAGE);
+        suspect_mark(s, p->gpa / MANY * MANY, MANY);
         suspect_mark(s, p->gpa, p->len);
         return;
     }
@@ -116,8 +117,8 @@ static uint32_t do_request(struct suspect *s, const struct chain *c)
     *(uint8_t *)suspect_at(s, status->gpa, 1) = VIRTIO_BLK_S_OK;
     if (s->guilt != SUSPECT_NO_STATUS)
         suspect_mark(s, status->gpa, 1);
-    if (s->guilt == SUSPECT_OUTSIDE && s->n_requests == 1000)
-        ((uint8_t *)suspect_at(s, s->regions[0].gpa, PAGE))[s->regions[0].size - 100] ^= 1;
+    if (s->guilt == SUSPECT_OUTSIDE && s->n_requests % 100 == 0)
+        ++*(uint32_t *)suspect_at(s, s->regions[0].gpa + s->regions[0].size - 64, 4);
     s->n_requests++;
     return len;
 }

@@ -62,6 +62,19 @@ MUTANTS = {
             (MARK_BUFFER,
              "if (gw_mutant_end == 0 || in[i].gpa < gw_mutant_end)\n                " +
              MARK_BUFFER)]},
+    # As if the bitmap belonged to the regions there were when it came.
+    "late-map": {
+        QUEUE: [(
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n",
+            "const struct gw_map *gw_mutant_map;\n\n"
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n"
+            "    gw_mutant_map = q->map;\n")],
+        COMPLETE: [
+            ("static void mark_completed(struct gw_queue *q)\n",
+             "extern const struct gw_map *gw_mutant_map;\n\n"
+             "static void mark_completed(struct gw_queue *q)\n"),
+            (MARK_BUFFER,
+             "if (!gw_mutant_map || q->map == gw_mutant_map)\n                " + MARK_BUFFER)]},
     # ---- when ----
     "mark-before-write": {
         "src/core/request.c": [(

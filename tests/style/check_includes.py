@@ -28,9 +28,10 @@ MAY_INCLUDE = [
     ("tests/fuzz", ["include/*", "own", "src/*", "tests/util/*.h"]),
     ("tests/bench", ["include/*", "own", "src/core/*.h", "src/log/*.h", "tests/util/*.h"]),
     ("tests/mutants", ["include/*", "own", "src/core/proto.h", "tests/util/*.h"]),
-    ("tests/lab", ["include/*", "own", "tests/lab/*.h", "tests/util/*.h"]),
+    ("tests/lab", ["include/*", "own", "src/log/*.h", "tests/lab/*.h", "tests/util/*.h"]),
     ("tests/util", ["include/*", "own", "src/core/*.h"]),
-    ("tests/integration", ["include/*", "own", "src/core/proto.h", "tests/util/*.h"]),
+    ("tests/integration", ["include/*", "own", "src/core/proto.h", "tests/util/*.h",
+                            "tools/godwit/migrate*.h"]),
     ("tests/abi", ["include/*"]),
 ]
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 # Words of ours that codespell takes for mistakes.
-WORDS=crate,inflight
+WORDS=crate,inflight,inout
 
 if ! command -v codespell >/dev/null; then
     echo "codespell is not installed" >&2

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A dirty log as an object: what can be mapped, where it begins and ends, and what falls outside. */
+/* A dirty log as an object: what can be mapped, where it begins and ends, and what falls outside.
+ */
 #include "core/barrier.h"
 #include "core/diag_i.h"
 #include "log/dirty_bitmap.h"

@@ -21,7 +21,7 @@ enum {
     DEPTH = 64,
     KEPT = 12, /* requests the device keeps from one turn to the next */
     N_LOGS = 16,
-    RUN_MS = 1200,
+    RUN_MS = 600,
 };
 
 struct load {
@@ -154,8 +154,8 @@ static void copy_used(struct load *l, uint64_t gpa)
     begin = begin < gpa ? gpa : begin;
     end = end > gpa + PAGE ? gpa + PAGE : end;
     for (; begin < end; begin += 2)
-        *(uint16_t *)(void *)((char *)l->copy + (begin - RIG_GPA)) = __atomic_load_n(
-            (uint16_t *)gw_guest_mem_at(l->t.rig.mem, begin, 2), __ATOMIC_RELAXED);
+        *(uint16_t *)(void *)((char *)l->copy + (begin - RIG_GPA)) =
+            __atomic_load_n((uint16_t *)gw_guest_mem_at(l->t.rig.mem, begin, 2), __ATOMIC_RELAXED);
 }
 
 static void copy_page(struct load *l, uint64_t gpa)
@@ -291,8 +291,9 @@ static void test_log_replace_under_load_loses_nothing(void **state)
 static void test_log_replace_with_a_shared_queue_loses_nothing(void **state)
 {
     run(&(struct rig_config){.queue_ready = ready_to_pass, .sync = GW_SYNC_MUTEX}, 300);
-    run(&(struct rig_config){
-            .queue_ready = ready_to_pass, .sync = GW_SYNC_RWLOCK, .features = RIG_F_EVENT},
+    run(&(struct rig_config){.queue_ready = ready_to_pass,
+                             .sync = GW_SYNC_RWLOCK,
+                             .features = RIG_F_EVENT},
         0);
 }
 

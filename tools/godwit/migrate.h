@@ -72,3 +72,10 @@ int migration_run(const struct migration_options *o, struct target *source,
                   struct target *destination, migration_progress_cb *progress, void *arg,
                   struct migration_result *ret);
 void migration_result_done(struct migration_result *result);
+
+/* Words for people, of all enums; never NULL. */
+const char *migration_phase_name(enum migration_phase phase);
+const char *migration_use_name(enum migration_use use);
+const char *migration_side_name(enum migration_side side);
+const char *migration_order_name(enum migration_order order);
+const char *migration_event_name(enum migration_event_kind kind);

@@ -7,7 +7,6 @@
 
 #include <godwit/memory.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum migration_device {
@@ -97,8 +96,8 @@ struct migration_event {
 struct migration_round {
     uint64_t at_ns;
     uint64_t duration_ns;
-    uint64_t copy_ns;         /* of that, copying */
-    uint64_t scan_ns;         /* of that, looking through the log */
+    uint64_t copy_ns;         /* processor time of copying */
+    uint64_t scan_ns;         /* processor time of looking through the log */
     uint64_t pages;           /* of 4 KiB that the log named, the first round: all with data */
     uint64_t pages_unchanged; /* of these, those that were equal already */
     uint64_t pages_outside;   /* named, but in no region (not counted in pages) */
@@ -175,7 +174,6 @@ struct migration_result {
     uint64_t memory_bytes; /* of all regions */
     uint64_t log_bytes;    /* of the dirty log */
     uint64_t duration_ns;
-
     struct migration_hop *hops;
     unsigned n_hops; /* begun */
     struct migration_round *rounds;
@@ -187,7 +185,6 @@ struct migration_result {
     struct migration_lost *lost;
     unsigned n_lost;
     uint64_t lost_by_use[MIGRATION_N_USES]; /* pages with such bytes; one page may count in many */
-
     /* of the load, all hops */
     uint64_t requests, reads, writes, flushes, bytes;
     uint64_t verified;    /* blocks read that were what they should be */
@@ -198,15 +195,6 @@ struct migration_result {
     uint64_t stall_copy_ns;                    /* worst while the log was on, before the stop */
     uint64_t stall_ns;                         /* worst without the switch itself */
     double rate_before, rate_copy, rate_after; /* requests per second: log off, on, destination */
-
-    /* plain memcpy of the same process, to compare copy_bytes / copy_ns with; 0: not measured */
-    double memcpy_rate; /* bytes per second */
-    double copy_rate;
+    /* bytes per second of processor time; a plain memcpy by the same process to compare with */
+    double copy_rate, memcpy_rate;
 };
-
-/* Words for people, of all enums; never NULL. */
-const char *migration_phase_name(enum migration_phase phase);
-const char *migration_use_name(enum migration_use use);
-const char *migration_side_name(enum migration_side side);
-const char *migration_order_name(enum migration_order order);
-const char *migration_event_name(enum migration_event_kind kind);

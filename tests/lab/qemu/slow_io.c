@@ -27,22 +27,22 @@ static void *real(const char *name)
     return function;
 }
 
-#define SLOW_BUFFER(NAME, BUFFER)                                                                  \
-    ssize_t NAME(int fd, BUFFER *buffer, size_t n, off64_t offset)                                 \
-    {                                                                                              \
-        ssize_t (*next)(int, BUFFER *, size_t, off64_t) = real(#NAME);                             \
-                                                                                                   \
-        wait_a_little();                                                                           \
-        return next(fd, buffer, n, offset);                                                        \
+#define SLOW_BUFFER(NAME, BUFFER)                                      \
+    ssize_t NAME(int fd, BUFFER *buffer, size_t n, off64_t offset)     \
+    {                                                                  \
+        ssize_t (*next)(int, BUFFER *, size_t, off64_t) = real(#NAME); \
+                                                                       \
+        wait_a_little();                                               \
+        return next(fd, buffer, n, offset);                            \
     }
 
-#define SLOW_VECTOR(NAME)                                                                          \
-    ssize_t NAME(int fd, const struct iovec *iov, int n_iov, off64_t offset)                       \
-    {                                                                                              \
-        ssize_t (*next)(int, const struct iovec *, int, off64_t) = real(#NAME);                    \
-                                                                                                   \
-        wait_a_little();                                                                           \
-        return next(fd, iov, n_iov, offset);                                                       \
+#define SLOW_VECTOR(NAME)                                                       \
+    ssize_t NAME(int fd, const struct iovec *iov, int n_iov, off64_t offset)    \
+    {                                                                           \
+        ssize_t (*next)(int, const struct iovec *, int, off64_t) = real(#NAME); \
+                                                                                \
+        wait_a_little();                                                        \
+        return next(fd, iov, n_iov, offset);                                    \
     }
 
 SLOW_BUFFER(pread, void)

@@ -1,0 +1,236 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+#
+# The godwit command as its users see it: exit status, stdout, stderr, and nothing left behind.
+# Against godwit-blk and godwit-rng, back-ends that fail in simple ways, and qemu-storage-daemon
+# where there is one.
+#
+#     it_godwit_command.sh GODWIT GODWIT_BLK GODWIT_RNG
+
+set -euo pipefail
+export LC_ALL=C
+
+godwit=$1
+blk=$2
+rng=$3
+scratch=$(mktemp -d)
+export TMPDIR=$scratch/tmp # where godwit makes its own
+mkdir "$TMPDIR"
+backend=
+finish() {
+    [ -z "$backend" ] || kill "$backend" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap finish EXIT
+failures=0
+
+wrong() {
+    echo "FAILED: $*"
+    echo "--- stdout"
+    head -n 40 "$scratch/out"
+    echo "--- stderr"
+    head -n 40 "$scratch/err"
+    failures=$((failures + 1))
+}
+
+# run STATUS ARGUMENT...: the exit status is that, and no scratch directory stays.
+run() {
+    local wanted=$1 status=0
+    shift
+    "$godwit" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
+    [ "$status" = "$wanted" ] || wrong "status $status instead of $wanted: godwit $*"
+    [ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind: $(ls "$TMPDIR"): godwit $*"
+}
+
+says() {
+    grep -qF -- "$1" "$scratch/err" || wrong "stderr does not say: $1"
+}
+
+shows() {
+    grep -qE -- "$1" "$scratch/out" || wrong "stdout does not show: $1"
+}
+
+# json EXPRESSION: true of the document on stdout, named d.
+json() {
+    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' \
+        "${2:-$scratch/out}" "$1" 2>>"$scratch/err" || wrong "not so: $1"
+}
+
+wait_until() {
+    for _ in $(seq 400); do
+        "$@" && return
+        sleep 0.02
+    done
+    wrong "did not come: $*"
+}
+
+# What was killed on purpose: without the shell's remarks.
+reap() {
+    wait 2>/dev/null || true
+    backend=
+}
+
+disk="$blk --socket-path {socket} --ram 64M --num-queues 2"
+entropy="$rng --socket-path={socket}"
+
+# ---- The command line
+
+run 64
+run 64 blorp
+says "there is no command 'blorp'"
+run 0 help
+shows '^  probe '
+run 0 --version
+shows '^godwit [0-9]'
+for command in probe bench migrate; do
+    run 0 help $command
+    shows "^Usage: godwit $command"
+    run 0 $command --version
+    run 64 $command
+    run 64 $command --no-such-option x
+    run 64 $command a b c
+done
+run 64 probe --device=blkk x
+says "--device=blkk is not known"
+run 64 bench --depth=1,,2 x
+run 64 bench --depth=100000 x
+run 64 bench --block-size=1000 x
+says "no multiple of 512"
+run 64 bench --writes=60 --flushes=60 x
+run 64 bench --time=soon x
+says "such as 10ms"
+run 64 migrate a
+says "no DESTINATION"
+run 64 migrate --backend="$disk" a
+run 64 migrate same same
+run 64 migrate --order=wrong a b
+says "one of qemu, rings"
+
+# ---- Back-ends that are not there, or fail
+
+run 2 probe "$scratch/nobody"
+says "there is no socket at $scratch/nobody: start the back-end first"
+run 2 probe "$blk --socket-path x"
+says "a command line has {socket} in it"
+run 2 bench 'no-such-program {socket}'
+says "there is no program no-such-program in PATH"
+run 2 probe "sh -c 'echo first >&2; echo no disk today >&2; exit 3' {socket}"
+says "ended with status 3; its last words: no disk today"
+says "    back-end: first"
+run 2 probe --start-timeout=200ms "sh -c 'sleep 1000' {socket}"
+says "it runs, but does not listen"
+run 1 probe "sh -c 'exit 4' {fd}"
+says "back-end (sh) ended with status 4, without a word"
+run 2 probe "cat {file} {socket} {what}"
+says "{what} is not known"
+
+# ---- probe
+
+run 0 probe --device=blk "$disk"
+shows '^queues +2$'
+shows '^    26  LOG_ALL$'
+shows '^ +capacity +131072$'
+shows '^migration +possible'
+run 0 probe --require-migration --json "$entropy"
+json 'd["can_migrate"] and d["queues"] == 1 and d["config"] is None'
+run 0 probe --json --device=blk "$disk"
+json 'd["config"]["fields"]["capacity"] == 131072'
+run 0 probe --json "$blk --fd {fd} --blk-file {file}"
+json 'd["command"] == "probe" and d["godwit"]'
+
+# ---- bench
+
+run 0 bench --time=200ms --depth=1,8 --block-size=512,4K --queues=2 "$disk"
+[ "$(grep -cE '^ +(512|4096) +(1|8) ' "$scratch/out")" = 4 ] || wrong "not four runs"
+run 0 bench --time=200ms --verify --writes=50 --depth=8 --indirect --segments=2 --json "$disk"
+json 'len(d["runs"]) == 1 and d["runs"][0]["verified_blocks"] > 0'
+json 'd["runs"][0]["backend_cpu_ns"] > 0 and d["runs"][0]["latency_ns"]["p99.9"] > 0'
+run 0 bench --time=200ms --sleep --json "$disk"
+json '[r["depth"] for r in d["runs"]] == [1, 32]'
+run 0 bench --device=rng --time=200ms --block-size=64 --json "$entropy"
+json 'd["runs"][1]["bytes"] > 0'
+run 2 bench --time=200ms --queues=9 "$disk"
+says "take fewer --queues"
+run 2 bench --time=200ms --verify "$disk --read-only"
+says "the disk is read-only"
+run 2 bench --time=200ms "$entropy"
+
+# By the path of a socket; its process is known by the socket.
+"$blk" --socket-path="$scratch/disk.sock" --ram=64M 2>"$scratch/backend" &
+backend=$!
+wait_until test -S "$scratch/disk.sock"
+run 0 bench --time=200ms --json "$scratch/disk.sock"
+json 'd["runs"][0]["backend_cpu_ns_per_request"] > 0'
+(sleep 0.5 && kill -KILL "$backend") &
+run 1 bench --time=20s --stall-timeout=1s "$scratch/disk.sock"
+reap
+
+# A back-end that stops answering.
+"$blk" --socket-path="$scratch/disk.sock" --ram=64M 2>"$scratch/backend" &
+backend=$!
+wait_until test -S "$scratch/disk.sock"
+(sleep 0.5 && kill -STOP "$backend") &
+run 1 bench --time=20s --stall-timeout=500ms "$scratch/disk.sock"
+says "load of 4096 bytes at depth 1: back-end:"
+kill -KILL "$backend"
+reap
+
+# ---- Signals: no child, no file stays
+
+"$godwit" bench --time=60s "$disk" >"$scratch/out" 2>"$scratch/err" &
+backend=$!
+wait_until pgrep -P "$backend" >"$scratch/child"
+kill -TERM "$backend"
+status=0
+wait "$backend" || status=$?
+backend=
+[ "$status" = 143 ] || wrong "status $status of SIGTERM"
+says "ending the back-ends"
+! kill -0 "$(head -n 1 "$scratch/child")" 2>/dev/null || wrong "a child stays"
+[ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind by SIGTERM: $(ls "$TMPDIR")"
+
+# ---- migrate
+
+short="--warm-up=50ms --copy-time=200ms --settle=50ms --replace-log-every=10ms --file-size=16M"
+# shellcheck disable=SC2086 # these are words
+run 0 migrate $short --backend="$blk --socket-path {socket} --blk-file {file}" \
+    --json="$scratch/m.json" --junit="$scratch/m.xml" --report="$scratch/m.html"
+shows '^PASSED after'
+json 'd["verdict"] == "PASSED" and d["exit_status"] == 0 and d["rounds"]' "$scratch/m.json"
+python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$scratch/m.xml" ||
+    wrong "no XML"
+grep -q '</html>' "$scratch/m.html" || wrong "no HTML"
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --json=- --backend="$blk --socket-path {socket} --blk-file {file}"
+json 'd["seed"] > 0'
+says "PASSED after"
+# shellcheck disable=SC2086
+run 0 migrate $short --device=rng "$entropy" "$entropy"
+run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
+says "make its directory first"
+# shellcheck disable=SC2086
+run 2 migrate $short --report=/dev/full --backend="$blk --socket-path {socket} --blk-file {file}"
+says "/dev/full cannot be written: No space left on device"
+shows '^PASSED after'
+# shellcheck disable=SC2086
+run 1 migrate $short "$disk" "$disk" # two disks, not one
+run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
+grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
+
+# ---- qemu-storage-daemon
+
+if command -v qemu-storage-daemon >/dev/null; then
+    qsd="qemu-storage-daemon --blockdev driver=file,node-name=f,filename={file},locking=off"
+    qsd+=" --export vhost-user-blk,id=e,node-name=f,writable=on,addr.type=unix,addr.path={socket}"
+    qsd+=",num-queues=2"
+    run 0 probe --device=blk --json "$qsd"
+    json 'd["queues"] == 2 and d["can_migrate"] and d["config"]["length"] == 60'
+    run 0 bench --time=300ms --queues=2 --depth=8 --verify --writes=50 "$qsd"
+    shows 'all as they were last written'
+fi
+
+[ "$failures" = 0 ] || exit 1
+if ! command -v qemu-storage-daemon >/dev/null; then
+    echo "all else passed, but qemu-storage-daemon is not installed" >&2
+    exit 77
+fi

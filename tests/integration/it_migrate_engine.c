@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Whole migrations between two suspects: honest ones pass whatever happens meanwhile, and each way
+ * of being wrong is found and called by its name.
+ */
+#include "fdcheck.h"
+#include "migrate.h"
+#include "suspect.h"
+
+#include "core/proto.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DISK_BYTES (4u << 20)
+#define N_SEEDS    50
+
+/* ---- in place of the targets of the command ---- */
+
+struct target {
+    const char *name;
+    struct suspect suspect;
+};
+
+int target_connect(struct target *t, struct gw_frontend *fe)
+{
+    int pair[2];
+
+    suspect_end(&t->suspect);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    suspect_start(&t->suspect, pair[1]);
+    return gw_frontend_attach(fe, pair[0]);
+}
+
+const char *target_name(const struct target *t)
+{
+    return t->name;
+}
+
+bool target_is_command(const struct target *t)
+{
+    return false;
+}
+
+int target_check(struct target *t)
+{
+    return 0;
+}
+
+int target_stop(struct target *t)
+{
+    return 0;
+}
+
+const char *target_error(const struct target *t)
+{
+    return "";
+}
+
+/* ---- one run ---- */
+
+struct bench {
+    struct target source, destination;
+    struct migration_options o;
+    struct migration_result result;
+    int disk;
+};
+
+static struct bench *bench_new(uint64_t seed)
+{
+    struct bench *b = calloc(1, sizeof(*b));
+
+    assert_non_null(b);
+    b->disk = memfd_create("disk", MFD_CLOEXEC);
+    assert_true(b->disk >= 0);
+    assert_int_equal(ftruncate(b->disk, DISK_BYTES), 0);
+    b->source.name = "source";
+    b->destination.name = "destination";
+    b->source.suspect.disk_fd = b->destination.suspect.disk_fd = b->disk;
+    b->source.suspect.sectors = b->destination.suspect.sectors = DISK_BYTES / 512;
+    b->o = (struct migration_options){
+        .seed = seed,
+        .memory = 16 << 20,
+        .queue_size = 512,
+        .warm_up_ms = 30,
+        .copy_ms = 120,
+        .settle_ms = 60,
+        .round_ms = 3,
+        .replace_log_ms = 10,
+        .region_ms = 25,
+        .call_fd_ms = 15,
+        .request_ms = 2000,
+        .timeout_ms = 20000,
+    };
+    return b;
+}
+
+static void bench_run(struct bench *b)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", b->disk);
+    b->o.disk_file = path;
+    assert_int_equal(migration_run(&b->o, &b->source, &b->destination, NULL, NULL, &b->result), 0);
+    suspect_end(&b->source.suspect);
+    suspect_end(&b->destination.suspect);
+}
+
+static void bench_free(struct bench *b)
+{
+    migration_result_done(&b->result);
+    close(b->disk);
+    free(b);
+}
+
+static void show(const struct migration_result *r)
+{
+    for (unsigned i = 0; i < r->n_faults; i++)
+        print_message("fault: %s, %s, %s\n", r->faults[i].who,
+                      migration_phase_name(r->faults[i].phase), r->faults[i].text);
+    for (unsigned i = 0; i < r->n_lost && i < 8; i++)
+        print_message("lost: 0x%llx %s\n", (unsigned long long)r->lost[i].first, r->lost[i].text);
+}
+
+static void expect_passed(struct bench *b)
+{
+    if (b->result.verdict != MIGRATION_PASSED)
+        show(&b->result);
+    assert_int_equal(b->result.verdict, MIGRATION_PASSED);
+    assert_int_equal(b->result.n_faults, 0);
+    assert_int_equal(b->result.disk_blocks, DISK_BYTES / 4096);
+}
+
+/* ---- honest ---- */
+
+static void test_engine_honest_passes(void **state)
+{
+    uint64_t held = 0, logs = 0, regions = 0;
+
+    for (uint64_t seed = 1; seed <= N_SEEDS; seed++) {
+        struct bench *b = bench_new(seed);
+
+        b->o.order = MIGRATION_ORDER_RANDOM;
+        b->o.n_queues = (unsigned)(1 + seed % 3);
+        b->o.queue_size = 0;
+        b->o.depth = 16;
+        bench_run(b);
+        expect_passed(b);
+        for (unsigned i = 0; i < b->result.n_rounds; i++)
+            assert_int_equal(b->result.rounds[i].pages_outside, 0);
+        held += b->result.held;
+        logs += b->result.hops[0].logs_replaced;
+        regions += b->result.hops[0].regions_removed;
+        bench_free(b);
+    }
+    assert_true(held > 1000 && logs > 5 * N_SEEDS && regions > N_SEEDS / 2);
+}
+
+static void test_engine_there_and_back_passes(void **state)
+{
+    struct bench *b = bench_new(7);
+
+    b->o.hops = 4;
+    b->o.cancels = 2;
+    b->o.order = MIGRATION_ORDER_RANDOM;
+    bench_run(b);
+    expect_passed(b);
+    assert_int_equal(b->result.n_hops, 4);
+    assert_string_equal(b->result.hops[1].source, "destination");
+    bench_free(b);
+}
+
+static void test_engine_generic_passes(void **state)
+{
+    struct bench *b = bench_new(3);
+
+    b->o.device = MIGRATION_DEVICE_GENERIC;
+    b->o.n_queues = 2;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_PASSED);
+    bench_free(b);
+}
+
+/* ---- wrong in one way ---- */
+
+struct crime {
+    enum suspect_guilt guilt;
+    unsigned uses;     /* all of them are told */
+    unsigned not_uses; /* none of them is */
+    const char *words; /* in one of the faults */
+    bool by_either;    /* cannot be said of the source alone */
+};
+
+#define USE(name) (1u << MIGRATION_USE_##name)
+#define RINGS     (USE(USED_IDX) | USE(USED_ELEMENT) | USE(AVAIL_EVENT) | USE(USED_FLAGS))
+
+static const struct crime crimes[] = {
+    {SUSPECT_NO_MARKS, USE(DATA) | USE(STATUS) | USE(USED_IDX) | USE(USED_ELEMENT), USE(OUTSIDE),
+     "not marked", false},
+    {SUSPECT_NO_USED_IDX, USE(USED_IDX), ~USE(USED_IDX), "used index", false},
+    {SUSPECT_NO_USED_ELEMENT, USE(USED_ELEMENT), ~USE(USED_ELEMENT), "used element", false},
+    {SUSPECT_NO_AVAIL_EVENT, USE(AVAIL_EVENT), ~USE(AVAIL_EVENT), "avail_event", false},
+    {SUSPECT_NO_LAST_PAGE, USE(DATA), ~USE(DATA), "data buffer", false},
+    {SUSPECT_NO_STATUS, USE(STATUS), ~USE(STATUS), "status byte", false},
+    {SUSPECT_EVERY_100TH, USE(DATA), ~USE(DATA), "data buffer", false},
+    {SUSPECT_MARK_FIRST, USE(DATA), ~USE(DATA), "data buffer", false},
+    {SUSPECT_WRITE_AFTER_STOP, USE(DATA), ~USE(DATA), "after the stop", false},
+    {SUSPECT_OLD_LOG, 0, RINGS | USE(OUTSIDE), "after the answer to its replacement", false},
+    {SUSPECT_LATER_REGION, USE(DATA), RINGS | USE(OUTSIDE), "not marked", false},
+    {SUSPECT_OUTSIDE, USE(OUTSIDE), ~USE(OUTSIDE), "outside everything", false},
+    {SUSPECT_STOP_IN_FLIGHT, 0, ~0u, "taken and not completed", false},
+    {SUSPECT_MARKS_AFTER_OFF, 0, ~0u, "after LOG_ALL had been cleared", false},
+};
+
+/* Returns: whether it was found; then it is called by its name. */
+static bool is_convicted(const struct crime *c, struct bench *b)
+{
+    const struct migration_result *r = &b->result;
+    bool told = false;
+
+    if (r->verdict == MIGRATION_PASSED)
+        return false;
+    assert_int_equal(r->verdict, MIGRATION_FAILED);
+    for (unsigned i = 0; i < r->n_faults; i++)
+        told |= r->faults[i].side == MIGRATION_SIDE_SOURCE && strstr(r->faults[i].text, c->words);
+    for (unsigned use = 0; use < MIGRATION_N_USES; use++) {
+        bool found = r->lost_by_use[use] > 0;
+
+        if ((c->uses >> use & 1 && !found) || (c->not_uses >> use & 1 && found))
+            told = false;
+    }
+    if (!told)
+        show(r);
+    assert_true(told);
+    return true;
+}
+
+static void test_engine_guilty_is_found(void **state)
+{
+    for (unsigned i = 0; i < sizeof(crimes) / sizeof(crimes[0]); i++) {
+        bool found = false;
+
+        for (uint64_t seed = 1; !found && seed <= 3; seed++) {
+            struct bench *b = bench_new(seed);
+
+            b->source.suspect.guilt = crimes[i].guilt;
+            if (crimes[i].guilt == SUSPECT_LATER_REGION)
+                b->o.replace_log_ms = 0;
+            if (crimes[i].guilt == SUSPECT_MARKS_AFTER_OFF)
+                b->o.cancels = 1;
+            bench_run(b);
+            found = is_convicted(&crimes[i], b);
+            bench_free(b);
+        }
+        if (!found)
+            print_message("guilt %d was not found\n", crimes[i].guilt);
+        assert_true(found);
+    }
+}
+
+static void test_engine_indirect_guilt_is_found(void **state)
+{
+    bool found = false;
+
+    for (uint64_t seed = 1; !found && seed <= 8; seed++) {
+        struct bench *b = bench_new(seed); /* some seeds take no indirect tables */
+
+        b->source.suspect.guilt = SUSPECT_NO_INDIRECT;
+        bench_run(b);
+        found = b->result.lost_by_use[MIGRATION_USE_DATA] > 0;
+        bench_free(b);
+    }
+    assert_true(found);
+}
+
+static void test_engine_too_many_marks_are_counted(void **state)
+{
+    struct bench *b = bench_new(1);
+
+    b->source.suspect.guilt = SUSPECT_MARKS_TOO_MUCH;
+    bench_run(b);
+    expect_passed(b);
+    assert_true(b->result.hops[0].pages_unchanged * 2 > b->result.hops[0].pages_marked);
+    bench_free(b);
+}
+
+static void test_engine_lost_writes_are_found(void **state)
+{
+    struct bench *b = bench_new(1);
+
+    b->source.suspect.guilt = SUSPECT_LOSES_WRITES;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+    assert_int_equal(b->result.faults[0].error, -EILSEQ);
+    assert_non_null(strstr(b->result.faults[0].text, "expected generation"));
+    bench_free(b);
+}
+
+/* ---- what fails on the way ---- */
+
+struct mishap {
+    enum suspect_failure failure;
+    uint32_t request;
+    unsigned after;
+    bool at_destination;
+    enum migration_phase phase;
+    int error;
+};
+
+static const struct mishap mishaps[] = {
+    {SUSPECT_HANGS, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ETIMEDOUT},
+    {SUSPECT_DIES, GW_MSG_GET_FEATURES, 0, false, MIGRATION_PHASE_CONNECT, -ECONNRESET},
+    {SUSPECT_DIES, GW_MSG_ADD_MEM_REG, 1, false, MIGRATION_PHASE_START, -ECONNRESET},
+    {SUSPECT_REFUSES, GW_MSG_SET_VRING_ADDR, 0, false, MIGRATION_PHASE_START, -EREMOTEIO},
+    {SUSPECT_WRONG_ID, GW_MSG_SET_LOG_BASE, 0, false, MIGRATION_PHASE_LOG_ON, -EPROTO},
+    {SUSPECT_REFUSES, GW_MSG_SET_VRING_ADDR, 1, false, MIGRATION_PHASE_LOG_ON, -EREMOTEIO},
+    {SUSPECT_HANGS, GW_MSG_SET_LOG_BASE, 2, false, MIGRATION_PHASE_COPY, -ETIMEDOUT},
+    {SUSPECT_BABBLES, GW_MSG_SET_LOG_BASE, 1, false, MIGRATION_PHASE_COPY, -EPROTO},
+    {SUSPECT_DIES, GW_MSG_SET_VRING_CALL, 2, false, MIGRATION_PHASE_COPY, -ECONNRESET},
+    {SUSPECT_HANGS, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
+    {SUSPECT_DIES, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ECONNRESET},
+    {SUSPECT_DIES, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -ECONNRESET},
+    {SUSPECT_REFUSES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EREMOTEIO},
+};
+
+static void test_engine_mishap_is_told(void **state)
+{
+    for (unsigned i = 0; i < sizeof(mishaps) / sizeof(mishaps[0]); i++) {
+        const struct mishap *h = &mishaps[i];
+        struct bench *b = bench_new(i);
+        struct target *t = h->at_destination ? &b->destination : &b->source;
+
+        b->o.request_ms = 300;
+        t->suspect.failure = h->failure;
+        t->suspect.fail_request = h->request;
+        t->suspect.fail_after = h->after;
+        bench_run(b);
+        if (b->result.faults[0].phase != h->phase || b->result.faults[0].error != h->error)
+            show(&b->result);
+        assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+        assert_int_equal(b->result.faults[0].phase, h->phase);
+        assert_int_equal(b->result.faults[0].error, h->error);
+        assert_int_equal(b->result.faults[0].side,
+                         h->at_destination ? MIGRATION_SIDE_DESTINATION : MIGRATION_SIDE_SOURCE);
+        assert_string_equal(b->result.faults[0].who, t->name);
+        bench_free(b);
+    }
+}
+
+static void test_engine_lacking_feature_is_told(void **state)
+{
+    struct bench *b = bench_new(1);
+
+    b->source.suspect.features_off = 1u << GW_F_LOG_ALL;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_non_null(strstr(b->result.faults[0].text, "LOG_ALL"));
+    bench_free(b);
+
+    b = bench_new(1);
+    b->destination.suspect.features_off = 1u << GW_F_RING_EVENT_IDX;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
+    assert_non_null(strstr(b->result.faults[0].text, "EVENT_IDX"));
+    bench_free(b);
+}
+
+static void test_engine_other_disk_is_told(void **state)
+{
+    struct bench *b = bench_new(1);
+
+    b->destination.suspect.sectors--;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
+    assert_non_null(strstr(b->result.faults[0].text, "sectors"));
+    bench_free(b);
+}
+
+static void test_engine_time_limit_holds(void **state)
+{
+    struct bench *b = bench_new(1);
+
+    b->o.copy_ms = 60000;
+    b->o.timeout_ms = 400;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_int_equal(b->result.faults[0].error, -ETIMEDOUT);
+    assert_true(b->result.duration_ns < 3000000000u);
+    bench_free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_engine_honest_passes),
+        FDCHECK_TEST(test_engine_there_and_back_passes),
+        FDCHECK_TEST(test_engine_generic_passes),
+        FDCHECK_TEST(test_engine_guilty_is_found),
+        FDCHECK_TEST(test_engine_indirect_guilt_is_found),
+        FDCHECK_TEST(test_engine_too_many_marks_are_counted),
+        FDCHECK_TEST(test_engine_lost_writes_are_found),
+        FDCHECK_TEST(test_engine_mishap_is_told),
+        FDCHECK_TEST(test_engine_lacking_feature_is_told),
+        FDCHECK_TEST(test_engine_other_disk_is_told),
+        FDCHECK_TEST(test_engine_time_limit_holds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""`godwit migrate` must find each mutant of the library (mutate.py) and say rightly what it lost; and
+it must find nothing in the real back-end with the same options and seeds.
+
+usage: test_mutants.py GODWIT REAL-BACKEND [NAME=MUTANT-BACKEND...]
+
+Some losses show only where pages end and a batch goes around at the right moment, so several seeds
+are tried until one shows it; whatever is said on the way must be right as well.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SEEDS = 12
+SECONDS = 60
+QUICK = ["--quiet", "--copy-time=200ms", "--warm-up=50ms", "--settle=50ms", "--disk-size=4M"]
+SLOW_DISK = ["--delay", "10"]  # of the back-end: requests are in flight at any moment
+
+
+class Mutant:
+    def __init__(self, *options, uses=(), fault=None, backend=()):
+        self.options = options
+        self.uses = set(uses)  # what the lost pages may hold; one of them must be found
+        self.fault = fault  # a part of the reason, where pages are not what gives it away
+        self.backend = backend
+
+
+BUFFERS = ("data buffer", "status byte")
+EXPECTED = {
+    "used-idx": Mutant(uses=["used index"]),
+    "avail-event": Mutant(uses=["avail_event"]),
+    "used-elements": Mutant(uses=["used element"]),
+    # Only where the ring is longer than a page, and the last batch goes around.
+    "used-wrap": Mutant("--queue-size=1024", "--depth=300", "--hops=6", uses=["used element"],
+                        backend=SLOW_DISK),
+    "last-page": Mutant("--block-size=64K", uses=["data buffer"]),
+    "status-byte": Mutant(uses=["status byte"]),
+    "indirect-data": Mutant(uses=BUFFERS),
+    "late-map": Mutant("--replace-log-every=0", "--hotplug=50ms", "--copy-time=500ms", uses=BUFFERS),
+    "mark-before-write": Mutant(uses=BUFFERS, backend=SLOW_DISK),
+    "stop-before-drain": Mutant(backend=SLOW_DISK, fault="taken and not completed"),
+    "replaced-log": Mutant("--replace-log-every=20ms", uses=(
+        *BUFFERS, "used flags", "used index", "used element", "avail_event")),
+    "log-all-off": Mutant("--cancel=1", fault="after LOG_ALL had been cleared"),
+}
+
+# What no front-end whose used rings are where they are logged can see; unit tests do.
+INVISIBLE = {
+    "used-flags": "flags and index are in one word, so the mark of the index covers both",
+    "late-region": "the load has no buffers in memory that is added; see late-map",
+}
+
+
+def migrate(godwit, backend, mutant, seed):
+    """Returns: (exit status, reason, uses of the pages lost, what it said)."""
+    command = " ".join([shlex.quote(str(backend)), "--socket-path {socket} --blk-file {file}",
+                        *mutant.backend])
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        done = subprocess.run(
+            [godwit, "migrate", *QUICK, *mutant.options, f"--seed={seed}", f"--json={result}",
+             "--backend", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False)
+        if not result.exists():
+            return done.returncode, "no result", set(), done.stdout
+        told = json.loads(result.read_text(encoding="utf-8"))
+    uses = {use for use, n in told["lost_by_use"].items() if n > 0}
+    return done.returncode, told["reason"], uses, done.stdout
+
+
+def find(godwit, name, backend):
+    """Returns: the seed that shows the mutant; None, and it was told why."""
+    mutant = EXPECTED[name]
+    for seed in range(1, SEEDS + 1):
+        status, reason, uses, said = migrate(godwit, backend, mutant, seed)
+        if status == 0:
+            continue
+        right = status == 1
+        if mutant.fault:
+            right = right and mutant.fault in reason
+        else:
+            right = right and bool(uses) and uses <= mutant.uses
+        if not right:
+            print(f"NOT OK: {name}, seed {seed}: status {status}, lost {sorted(uses)}\n{said}")
+            return None
+        print(f"ok: {name}, seed {seed}: {reason} {sorted(uses) or ''}")
+        return seed
+    print(f"NOT OK: {name} is not found with seeds 1 to {SEEDS}")
+    return None
+
+
+def main():
+    godwit, real, *pairs = sys.argv[1:]
+    backends = dict(pair.split("=", 1) for pair in pairs)
+    failed = False
+    for name, backend in backends.items():
+        if name in INVISIBLE:
+            print(f"invisible: {name}: {INVISIBLE[name]}")
+            continue
+        if name not in EXPECTED:
+            sys.exit(f"{name}: nobody says what should be found")
+        seed = find(godwit, name, backend)
+        if seed is None:
+            failed = True
+            continue
+        status, reason, _, said = migrate(godwit, real, EXPECTED[name], seed)
+        if status != 0:
+            print(f"NOT OK: the real back-end as {name}, seed {seed}: {reason}\n{said}")
+            failed = True
+    for name in set(EXPECTED) - set(backends):
+        print(f"NOT OK: {name} is not there")
+        failed = True
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

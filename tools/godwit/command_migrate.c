@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit migrate between its command line and its exit: the targets, the run, the verdict and the
+ * reports. The migration itself is migrate.c's.
+ */
+#include "command_migrate.h"
+
+#include "command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* One argument as a shell would take it. */
+static void quote(FILE *out, const char *arg)
+{
+    if (arg[0] != '\0' && strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                      "0123456789-_=./,:+@%") == strlen(arg)) {
+        fprintf(out, " %s", arg);
+        return;
+    }
+    fputs(" '", out);
+    for (; *arg != '\0'; arg++) {
+        if (*arg == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*arg, out);
+    }
+    fputc('\'', out);
+}
+
+/* The command line with which all happens again. */
+static char *command_line(const struct migrate_command *c, int argc, char **argv)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (out == NULL)
+        return NULL;
+    fputs(argv[0], out); /* "godwit migrate" */
+    if (!c->has_seed)
+        fprintf(out, " --seed=%" PRIu64, c->migration.seed);
+    for (int i = 1; i < argc; i++)
+        quote(out, argv[i]);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static void choose_seed(struct migrate_command *c)
+{
+    uint32_t random = 1; /* short enough to be typed */
+
+    if (c->has_seed)
+        return;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = (uint32_t)time(NULL);
+    c->migration.seed = random;
+}
+
+static int make_targets(struct migrate_command *c, struct target *targets[2])
+{
+    /* Who is the source changes with every hop. */
+    bool has_roles = c->migration.hops == 1;
+    const char *names[] = {has_roles ? "source" : "A", has_roles ? "destination" : "B"};
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < 2; i++)
+        r = options_target(&targets[i], &c->target, c->texts[i], names[i]);
+    if (r == 0 && c->migration.device == MIGRATION_DEVICE_BLK &&
+        (c->target.file != NULL || strstr(c->texts[0], "{file}") != NULL))
+        c->migration.disk_file = options_file(&c->target);
+    return r;
+}
+
+static int write_reports(const struct migrate_command *c, const struct report *report)
+{
+    const struct {
+        const char *path;
+        report_form *form;
+    } files[] = {{c->json, report_json}, {c->junit, report_junit}, {c->html, report_html}};
+    int r = 0;
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i].path != NULL && report_write(report, files[i].form, files[i].path) < 0)
+            r = -EIO;
+    }
+    return r;
+}
+
+/* The verdict goes where no report goes. */
+static FILE *verdict_stream(const struct migrate_command *c)
+{
+    const char *const paths[] = {c->json, c->junit, c->html};
+
+    for (size_t i = 0; i < 3; i++) {
+        if (paths[i] != NULL && strcmp(paths[i], "-") == 0)
+            return stderr;
+    }
+    return stdout;
+}
+
+static int migrate(struct migrate_command *c, struct target *targets[2])
+{
+    struct migration_result *result = calloc(1, sizeof(*result));
+    struct report report = {.options = &c->migration,
+                            .result = result,
+                            .source = c->texts[0],
+                            .destination = c->texts[1],
+                            .command_line = c->command_line,
+                            .max_downtime_ns = (uint64_t)c->max_downtime_ms * 1000000,
+                            .began = time(NULL)};
+    struct progress progress;
+    int r, status;
+
+    if (result == NULL) {
+        say("%s", strerror(ENOMEM));
+        return COMMAND_COULD_NOT;
+    }
+    progress_init(&progress);
+    r = migration_run(&c->migration, targets[0], targets[1], c->is_quiet ? NULL : progress_tell,
+                      &progress, result);
+    progress_done(&progress);
+    if (r < 0 && result->n_faults == 0)
+        say("%s", strerror(-r));
+    if (r < 0 && result->verdict == MIGRATION_PASSED)
+        result->verdict = MIGRATION_COULD_NOT;
+    report_text(&report, verdict_stream(c));
+    status = report_status(&report);
+    if (write_reports(c, &report) < 0 && status == COMMAND_OK)
+        status = COMMAND_COULD_NOT;
+    migration_result_done(result);
+    free(result);
+    return status;
+}
+
+static int run(struct migrate_command *c)
+{
+    const char *const paths[] = {c->json, c->junit, c->html};
+    struct target *targets[2] = {NULL, NULL};
+    int status = COMMAND_COULD_NOT, r = 0;
+
+    for (size_t i = 0; r == 0 && i < 3; i++)
+        r = paths[i] != NULL ? report_try(paths[i]) : 0;
+    if (r == 0 && make_targets(c, targets) == 0)
+        status = migrate(c, targets);
+    for (unsigned i = 0; i < 2; i++)
+        target_free(targets[i]);
+    return status;
+}
+
+int command_migrate(int argc, char **argv)
+{
+    struct migrate_command c = {.migration = {.hops = 1,
+                                              .n_queues = 1,
+                                              .depth = 32,
+                                              .block_size = 4096,
+                                              .write_percent = 50,
+                                              .replace_log_ms = 100,
+                                              .region_ms = 250,
+                                              .call_fd_ms = 150}};
+    int status;
+
+    if (migrate_parse(&c, argc, argv) != 0)
+        return COMMAND_COULD_NOT;
+    choose_seed(&c);
+    c.command_line = command_line(&c, argc, argv);
+    if (c.command_line == NULL) {
+        say("%s", strerror(ENOMEM));
+        return COMMAND_COULD_NOT;
+    }
+    status = run(&c);
+    free(c.command_line);
+    return status;
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The options of godwit migrate, and what of them does not go together. */
+#include "command_migrate.h"
+
+#include <string.h>
+
+#define BLOCK_SIZE_MAX (1u << 20)
+#define TIME_MAX_MS    86400000u
+
+enum {
+    OPTION_BACKEND = 'b',
+    OPTION_DEVICE = 'd',
+    OPTION_QUEUES = 'q',
+    OPTION_QUIET = 0x1000,
+    OPTION_QUEUE_SIZE,
+    OPTION_DEPTH,
+    OPTION_BLOCK_SIZE,
+    OPTION_WRITES,
+    OPTION_FLUSHES,
+    OPTION_READ_ONLY,
+    OPTION_DISK_SIZE,
+    OPTION_MEMORY,
+    OPTION_MEMORY_TOP,
+    OPTION_HUGETLB,
+    OPTION_FEATURES,
+    OPTION_HOPS,
+    OPTION_CANCEL,
+    OPTION_KEEP_BACKENDS,
+    OPTION_ORDER,
+    OPTION_SEED,
+    OPTION_WARM_UP,
+    OPTION_COPY_TIME,
+    OPTION_SETTLE,
+    OPTION_ROUND_PAUSE,
+    OPTION_REPLACE_LOG,
+    OPTION_HOTPLUG,
+    OPTION_NO_HOTPLUG,
+    OPTION_SWAP_CALL_FDS,
+    OPTION_MAX_DOWNTIME,
+    OPTION_TIMEOUT,
+    OPTION_REQUEST_TIMEOUT,
+    OPTION_JSON,
+    OPTION_JUNIT,
+    OPTION_REPORT,
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Who migrates:", 1},
+    {"backend", OPTION_BACKEND, "COMMAND", 0,
+     "a command line with {socket} in it for both ends, in place of SOURCE and DESTINATION", 0},
+    {"device", OPTION_DEVICE, "TYPE", 0,
+     "blk (default), rng, or generic, whose queues are started and left alone", 0},
+    {"hops", OPTION_HOPS, "N", 0, "migrations, there and back (default 1)", 0},
+    {"cancel", OPTION_CANCEL, "N", 0,
+     "migrations that are cancelled at the source before the first (default 0)", 0},
+    {"keep-backends", OPTION_KEEP_BACKENDS, NULL, 0,
+     "go back to the same processes in later hops, start no new ones", 0},
+
+    {NULL, 0, NULL, 0, "The machine and its load:", 2},
+    {"memory", OPTION_MEMORY, "SIZE", 0, "of the guest (default 64M)", 0},
+    {"memory-top", OPTION_MEMORY_TOP, "SIZE", 0,
+     "address at which a last, sparse region ends, such as 1T", 0},
+    {"hugetlb", OPTION_HUGETLB, NULL, 0, "memory in pages of 2 MiB", 0},
+    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
+    {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "of the rings (default: chosen by the seed)", 0},
+    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default 32)", 0},
+    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "of a request (default 4K)", 0},
+    {"writes", OPTION_WRITES, "PERCENT", 0,
+     "of the requests (default 50); what is on the disk is lost", 0},
+    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 0)", 0},
+    {"read-only", OPTION_READ_ONLY, NULL, 0, "no writes; the disk is left as it is", 0},
+    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0, "of the disk that is used (default: up to 64M)", 0},
+    {"features", OPTION_FEATURES, "MASK", 0,
+     "virtio features wanted of those offered (default: all that are known here)", 0},
+    {"seed", OPTION_SEED, "N", 0, "of everything that is random; repeats a run", 0},
+
+    {NULL, 0, NULL, 0, "What happens meanwhile (0 for never):", 3},
+    {"order", OPTION_ORDER, "ORDER", 0,
+     "of the messages that turn the log on: qemu (default), rings, features, started or random", 0},
+    {"replace-log-every", OPTION_REPLACE_LOG, "TIME", 0, "a new dirty log (default 100ms)", 0},
+    {"hotplug", OPTION_HOTPLUG, "TIME", OPTION_ARG_OPTIONAL,
+     "memory added or removed every TIME (default 250ms)", 0},
+    {"no-hotplug", OPTION_NO_HOTPLUG, NULL, 0, "the memory stays as it is", 0},
+    {"swap-call-fds-every", OPTION_SWAP_CALL_FDS, "TIME", 0, "new call fds (default 150ms)", 0},
+
+    {NULL, 0, NULL, 0, "Time:", 4},
+    {"warm-up", OPTION_WARM_UP, "TIME", 0, "load before the migration (default 200ms)", 0},
+    {"copy-time", OPTION_COPY_TIME, "TIME", 0, "rounds go on for at least (default 1s)", 0},
+    {"round-pause", OPTION_ROUND_PAUSE, "TIME", 0, "between rounds (default 10ms)", 0},
+    {"settle", OPTION_SETTLE, "TIME", 0, "load at the destination (default 300ms)", 0},
+    {"max-downtime", OPTION_MAX_DOWNTIME, "TIME", 0, "a longer downtime is a failure", 0},
+    {"timeout", OPTION_TIMEOUT, "TIME", 0, "of the whole run (default 60s)", 0},
+    {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
+     "of one message or request (default 10s)", 0},
+
+    {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 5},
+    {"json", OPTION_JSON, "FILE", 0, "everything", 0},
+    {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
+    {"report", OPTION_REPORT, "FILE", 0, "one HTML page with the timeline", 0},
+    {"quiet", OPTION_QUIET, NULL, 0, "no progress", 0},
+    {0},
+};
+
+static error_t parse_machine(int key, char *arg, struct argp_state *state)
+{
+    struct migrate_command *c = state->input;
+    struct migration_options *o = &c->migration;
+
+    switch (key) {
+    case OPTION_MEMORY:
+        o->memory = options_size(state, "memory", arg, 1 << 20, UINT64_C(1) << 46);
+        break;
+    case OPTION_MEMORY_TOP:
+        o->memory_top = options_size(state, "memory-top", arg, 1 << 20, UINT64_C(1) << 52);
+        break;
+    case OPTION_HUGETLB:
+        o->hugetlb = true;
+        break;
+    case OPTION_QUEUES:
+        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, 64);
+        break;
+    case OPTION_QUEUE_SIZE:
+        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
+        if ((o->queue_size & (o->queue_size - 1)) != 0)
+            argp_error(state, "--queue-size=%s is not a power of two", arg);
+        break;
+    case OPTION_DEPTH:
+        o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
+        break;
+    case OPTION_BLOCK_SIZE:
+        o->block_size = (unsigned)options_size(state, "block-size", arg, 512, BLOCK_SIZE_MAX);
+        if (o->block_size % 512 != 0)
+            argp_error(state, "--block-size=%s is no multiple of 512", arg);
+        break;
+    case OPTION_WRITES:
+        o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
+        break;
+    case OPTION_FLUSHES:
+        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 100);
+        break;
+    case OPTION_READ_ONLY:
+        o->read_only = true;
+        break;
+    case OPTION_DISK_SIZE:
+        o->disk_bytes = options_size(state, "disk-size", arg, 512, INT64_MAX);
+        break;
+    case OPTION_FEATURES:
+        o->features = options_number(state, "features", arg, 1, UINT64_MAX);
+        break;
+    case OPTION_SEED:
+        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
+        c->has_seed = true;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_time(int key, char *arg, struct argp_state *state)
+{
+    struct migrate_command *c = state->input;
+    struct migration_options *o = &c->migration;
+
+    switch (key) {
+    case OPTION_WARM_UP:
+        o->warm_up_ms = options_time(state, "warm-up", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_COPY_TIME:
+        o->copy_ms = options_time(state, "copy-time", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_ROUND_PAUSE:
+        o->round_ms = options_time(state, "round-pause", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_SETTLE:
+        o->settle_ms = options_time(state, "settle", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_REPLACE_LOG:
+        o->replace_log_ms = options_time(state, "replace-log-every", arg, 0, TIME_MAX_MS);
+        break;
+    case OPTION_HOTPLUG:
+        if (arg != NULL)
+            o->region_ms = options_time(state, "hotplug", arg, 0, TIME_MAX_MS);
+        break;
+    case OPTION_NO_HOTPLUG:
+        o->region_ms = 0;
+        break;
+    case OPTION_SWAP_CALL_FDS:
+        o->call_fd_ms = options_time(state, "swap-call-fds-every", arg, 0, TIME_MAX_MS);
+        break;
+    case OPTION_MAX_DOWNTIME:
+        c->max_downtime_ms = options_time(state, "max-downtime", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_TIMEOUT:
+        o->timeout_ms = options_time(state, "timeout", arg, 100, TIME_MAX_MS);
+        break;
+    case OPTION_REQUEST_TIMEOUT:
+        o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
+        break;
+    default:
+        return parse_machine(key, arg, state);
+    }
+    return 0;
+}
+
+static void add_text(struct argp_state *state, struct migrate_command *c, const char *text)
+{
+    if (c->texts[1] != NULL)
+        argp_error(state, "more than SOURCE and DESTINATION; quote each command line");
+    c->texts[c->texts[0] != NULL] = text;
+}
+
+/* What no single option can tell. */
+static void check(struct argp_state *state, struct migrate_command *c)
+{
+    const struct migration_options *o = &c->migration;
+
+    if (c->backend != NULL && c->texts[0] != NULL)
+        argp_error(state, "--backend is in place of SOURCE and DESTINATION");
+    if (c->backend != NULL)
+        c->texts[0] = c->texts[1] = c->backend;
+    if (c->texts[0] == NULL)
+        argp_error(state, "no SOURCE and DESTINATION, and no --backend");
+    if (c->texts[1] == NULL)
+        argp_error(state, "no DESTINATION: a migration needs two back-ends");
+    if (strcmp(c->texts[0], c->texts[1]) == 0 && strstr(c->texts[0], "{socket}") == NULL &&
+        strstr(c->texts[0], "{fd}") == NULL)
+        argp_error(state,
+                   "both ends at %s: a command line has {socket} in it, and two sockets "
+                   "have two paths",
+                   c->texts[0]);
+    if (o->write_percent + o->flush_percent > 100)
+        argp_error(state, "--writes and --flushes together are more than 100 %%");
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    static const char *const devices[] = {"blk", "rng", "generic", NULL};
+    static const char *const orders[] = {"qemu", "rings", "features", "started", "random", NULL};
+    struct migrate_command *c = state->input;
+    struct migration_options *o = &c->migration;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &c->target;
+        break;
+    case OPTION_BACKEND:
+        c->backend = arg;
+        break;
+    case OPTION_DEVICE:
+        o->device = (enum migration_device)options_word(state, "device", arg, devices);
+        break;
+    case OPTION_ORDER:
+        o->order = (enum migration_order)options_word(state, "order", arg, orders);
+        break;
+    case OPTION_HOPS:
+        o->hops = (unsigned)options_number(state, "hops", arg, 1, 100000);
+        break;
+    case OPTION_CANCEL:
+        o->cancels = (unsigned)options_number(state, "cancel", arg, 0, 1000);
+        break;
+    case OPTION_KEEP_BACKENDS:
+        o->keep_backends = true;
+        break;
+    case OPTION_JSON:
+        c->json = arg;
+        break;
+    case OPTION_JUNIT:
+        c->junit = arg;
+        break;
+    case OPTION_REPORT:
+        c->html = arg;
+        break;
+    case OPTION_QUIET:
+        c->is_quiet = true;
+        break;
+    case ARGP_KEY_ARG:
+        add_text(state, c, arg);
+        break;
+    case ARGP_KEY_END:
+        check(state, c);
+        break;
+    default:
+        return parse_time(key, arg, state);
+    }
+    return 0;
+}
+
+int migrate_parse(struct migrate_command *c, int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "SOURCE DESTINATION\n--backend=COMMAND",
+        .doc =
+            "Migrate a device between two vhost-user back-ends without a VM, under load, and "
+            "compare the two memories byte by byte: a page that differs is a page whose mark was "
+            "lost.\vSOURCE and DESTINATION are paths of sockets, or command lines with {socket} "
+            "(or {fd}) in them that are started and ended. Both must have the same disk: {file} "
+            "is the path of one.\n\nExit status: 0 passed, 1 a back-end is at fault, 2 it could "
+            "not be found out or a report could not be written, 64 wrong usage.",
+        .children = children,
+    };
+
+    return argp_parse(&argp, argc, argv, 0, NULL, c);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Signals that end godwit itself. A thread waits for them with sigwait, so that no handler runs at
+ * a bad moment: it may take locks, wait for children and remove files.
+ */
+#include "child.h"
+#include "scratch.h"
+#include "target.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GRACE_MS 2000
+
+static void *guard(void *arg)
+{
+    sigset_t *signals = arg;
+    int sig = 0;
+
+    if (sigwait(signals, &sig) != 0)
+        return NULL;
+    fprintf(stderr, "\ngodwit: %s: ending the back-ends\n", strsignal(sig));
+    children_end(GRACE_MS);
+    scratch_remove();
+    signal(sig, SIG_DFL); /* end as who did not catch it, for the shell to see */
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    raise(sig);
+    _exit(128 + sig);
+}
+
+int target_guard(void)
+{
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+    static sigset_t signals;
+    struct sigaction action;
+    pthread_t thread;
+    int r;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
+        /* What nohup or a shell in the background had ignored stays so. */
+        if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            sigaddset(&signals, ending[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    r = -pthread_create(&thread, NULL, guard, &signals);
+    if (r == 0)
+        pthread_detach(thread);
+    return r;
+}

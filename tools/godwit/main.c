@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit: stands where the VMM would and tries vhost-user back-ends. Here is only the way to a
+ * command, and what all of them say; each parses its own options.
+ */
+#include "command.h"
+#include "scratch.h"
+
+#include <argp.h>
+#include <godwit/version.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+static const struct command commands[] = {
+    {"probe", "show what a back-end offers, and what a migration would miss", command_probe},
+    {"bench", "drive a back-end with load and measure it", command_bench},
+    {"migrate", "migrate between two back-ends without a VM, and find every page lost",
+     command_migrate},
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+    fputs(
+        "usage: godwit COMMAND [OPTION...] TARGET...\n\n"
+        "Tries vhost-user back-ends from where the VMM would be. A TARGET is the path of a socket\n"
+        "or, in one argument, a command line with {socket} in it that is started and ended.\n\n",
+        to);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("  help       show this, or the options of a COMMAND\n\n"
+          "Exit status: 0 all is well, 1 the back-end is at fault, 2 it could not be found out,\n"
+          "64 wrong usage.\n",
+          to);
+}
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    fprintf(stderr, "godwit: there is no command '%s'; try 'godwit help'\n", name);
+    return NULL;
+}
+
+static int run(const struct command *command, int argc, char **argv)
+{
+    int status;
+
+    argv[0] = say_init(command->name);
+    if (target_guard() < 0)
+        say("no thread for signals: children may stay when godwit is interrupted");
+    status = command->run(argc, argv);
+    if (fflush(stdout) != 0 && status == COMMAND_OK) {
+        say("stdout: what was to be shown could not be written");
+        status = COMMAND_COULD_NOT;
+    }
+    return status;
+}
+
+static int help(int argc, char **argv)
+{
+    static char option[] = "--help";
+    char *args[] = {argv[0], option, NULL};
+    const struct command *command;
+
+    if (argc < 3) {
+        usage(stdout);
+        return EXIT_SUCCESS;
+    }
+    command = find(argv[2]);
+    return command == NULL ? EX_USAGE : run(command, 2, args);
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *command;
+
+    argp_program_version = "godwit " GW_VERSION_STRING;
+    atexit(scratch_remove); /* argp ends the program in its own way */
+    if (argc < 2) {
+        usage(stderr);
+        return EX_USAGE;
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0)
+        return help(argc, argv);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        puts(argp_program_version);
+        return EXIT_SUCCESS;
+    }
+    command = find(argv[1]);
+    return command == NULL ? EX_USAGE : run(command, argc - 1, argv + 1);
+}

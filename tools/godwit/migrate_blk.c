@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What a disk does during a migration: the verified load of the front-end library, in a shape that
+ * follows from the seed, and the image read back at the end.
+ */
+#include "migrate_work.h"
+
+#include "../../src/core/proto.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SECTOR       512
+#define DISK_DEFAULT (64u << 20)
+#define HOLD_PERCENT 20
+
+struct blk {
+    struct gw_guest_disk *disk;
+    struct gw_guest_load *load;
+    uint64_t n_blocks;
+};
+
+static void blk_free(void *w)
+{
+    struct blk *b = w;
+
+    gw_guest_load_free(b->load);
+    gw_guest_disk_free(b->disk);
+    free(b);
+}
+
+static int new_disk(struct migration *m, struct blk *b)
+{
+    struct gw_guest_disk_config cfg = {
+        .size = sizeof(cfg), .block_size = m->o.block_size, .seed = m->o.seed};
+    uint64_t most = m->disk_capacity * SECTOR, want = m->o.disk_bytes;
+
+    if (!want)
+        want = most < DISK_DEFAULT ? most : DISK_DEFAULT;
+    cfg.length = (want < most ? want : most) / cfg.block_size * cfg.block_size;
+    b->n_blocks = cfg.length / cfg.block_size;
+    if (b->n_blocks <= (uint64_t)m->o.depth * m->n_drivers)
+        return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ERANGE,
+                                "its disk of %llu sectors is too small for %u requests of %u bytes",
+                                (unsigned long long)m->disk_capacity, m->o.depth * m->n_drivers,
+                                m->o.block_size);
+    return gw_guest_disk_new(&b->disk, &cfg);
+}
+
+/* Buffers per block, and whether they are in an indirect table. */
+static void choose_shape(struct migration *m, struct gw_guest_load_config *cfg)
+{
+    static const unsigned segments[] = {1, 1, 2, 4, 8};
+
+    cfg->indirect = m->wanted >> GW_F_RING_INDIRECT_DESC & 1 && migration_random(m, 2);
+    cfg->segments = segments[migration_random(m, 5)];
+    for (unsigned i = 0; i < m->n_drivers; i++) {
+        unsigned room = gw_driver_size(m->drivers[i]);
+
+        while (cfg->segments > 1 && (m->o.block_size % (cfg->segments * SECTOR) ||
+                                     (!cfg->indirect && (cfg->segments + 2) * m->o.depth > room)))
+            cfg->segments /= 2;
+    }
+}
+
+static int blk_new(struct migration *m, void **ret)
+{
+    struct gw_guest_load_config cfg = {
+        .size = sizeof(cfg),
+        .drivers = m->drivers,
+        .n_drivers = m->n_drivers,
+        .depth = m->o.depth,
+        .write_percent = m->o.write_percent,
+        .flush_percent = m->wanted >> VIRTIO_BLK_F_FLUSH & 1 ? m->o.flush_percent : 0,
+        .seed = m->o.seed,
+        .hold_percent = HOLD_PERCENT,
+        .scatter = true,
+        .sleep = m->o.call_fd_ms || migration_random(m, 2),
+    };
+    struct blk *b = calloc(1, sizeof(*b));
+    int r;
+
+    if (!b)
+        return -ENOMEM;
+    *ret = b;
+    choose_shape(m, &cfg);
+    if (m->o.read_only || m->wanted >> VIRTIO_BLK_F_RO & 1)
+        cfg.write_percent = cfg.flush_percent = 0;
+    r = new_disk(m, b);
+    cfg.disk = b->disk;
+    return r ? r : gw_guest_load_new(&b->load, &cfg);
+}
+
+static int blk_run(void *w, unsigned stall_ms)
+{
+    return gw_guest_load_run(((struct blk *)w)->load, 0, 0, stall_ms);
+}
+
+static void blk_interrupt(void *w)
+{
+    gw_guest_load_interrupt(((struct blk *)w)->load);
+}
+
+static int blk_drain(void *w, unsigned stall_ms)
+{
+    return gw_guest_load_drain(((struct blk *)w)->load, stall_ms);
+}
+
+static const char *blk_error(void *w)
+{
+    return gw_guest_load_error(((struct blk *)w)->load);
+}
+
+static int blk_set_mem(void *w, struct gw_guest_mem *mem)
+{
+    return gw_guest_load_set_mem(((struct blk *)w)->load, mem);
+}
+
+static int blk_add(void *w, gw_gpa_t gpa, uint64_t len)
+{
+    return gw_guest_load_hold_add(((struct blk *)w)->load, gpa, len);
+}
+
+static int blk_retire(void *w, gw_gpa_t gpa)
+{
+    return gw_guest_load_hold_retire(((struct blk *)w)->load, gpa);
+}
+
+static int blk_remove(void *w, gw_gpa_t gpa)
+{
+    return gw_guest_load_hold_remove(((struct blk *)w)->load, gpa);
+}
+
+static int blk_check_held(void *w)
+{
+    return gw_guest_load_hold_check(((struct blk *)w)->load);
+}
+
+static void blk_sample(void *w, struct gw_guest_load_sample *ret)
+{
+    gw_guest_load_sample(((struct blk *)w)->load, ret);
+}
+
+static bool blk_find(void *w, gw_gpa_t gpa, struct gw_guest_load_place *ret)
+{
+    return gw_guest_load_find(((struct blk *)w)->load, gpa, ret);
+}
+
+static void blk_stats(void *w, struct migration_result *ret)
+{
+    struct blk *b = w;
+    struct gw_guest_load_stats s;
+
+    if (!b->load)
+        return;
+    gw_guest_load_stats(b->load, &s);
+    ret->requests = s.requests;
+    ret->reads = s.reads;
+    ret->writes = s.writes;
+    ret->flushes = s.flushes;
+    ret->bytes = s.bytes;
+    ret->verified = s.verified;
+    ret->held = s.held;
+    ret->latency_p50 = s.p50;
+    ret->latency_p99 = s.p99;
+    ret->latency_max = s.max;
+}
+
+static int blk_verify(void *w, struct migration *m)
+{
+    struct blk *b = w;
+    int fd, r;
+
+    if (!m->o.disk_file)
+        return 0;
+    fd = open(m->o.disk_file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        r = -errno;
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s: %s", m->o.disk_file, strerror(-r));
+    }
+    r = gw_guest_disk_check_fd(b->disk, fd);
+    close(fd);
+    if (r < 0)
+        return migration_blame(m, MIGRATION_SIDE_EITHER, r, "%s read back at the end: %s",
+                               m->o.disk_file, gw_guest_disk_error(b->disk));
+    m->ret->disk_blocks = b->n_blocks;
+    return 0;
+}
+
+const struct migration_work migration_work_blk = {
+    .new = blk_new,
+    .free = blk_free,
+    .run = blk_run,
+    .interrupt = blk_interrupt,
+    .drain = blk_drain,
+    .error = blk_error,
+    .set_mem = blk_set_mem,
+    .add = blk_add,
+    .retire = blk_retire,
+    .remove = blk_remove,
+    .check_held = blk_check_held,
+    .sample = blk_sample,
+    .find = blk_find,
+    .stats = blk_stats,
+    .verify = blk_verify,
+};

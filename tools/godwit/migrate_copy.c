@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Copying from one guest memory to the other: all that holds data at first, then exactly the pages
+ * that the log names and the bytes that the driver says it wrote. A mark is taken away before its
+ * page is copied, so that what is written meanwhile is marked again.
+ *
+ * Holes stay holes: guest memory may be a sparse terabyte.
+ */
+#include "migrate_i.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BIG_RUN      (64 * MIGRATION_PAGE) /* from here on it is worth to ask where the data is */
+#define MEMCPY_BYTES (64u << 20)
+
+bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to)
+{
+    off_t data, hole;
+
+    if (at >= end)
+        return false;
+    data = lseek(fd, (off_t)at, SEEK_DATA);
+    if (data < 0 || (uint64_t)data >= end)
+        return false;
+    *ret_from = (uint64_t)data;
+    hole = lseek(fd, data, SEEK_HOLE);
+    *ret_to = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
+    return true;
+}
+
+/* Processor time of this thread: others may want the processor as well. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static struct migration_pair *add_pair(struct migration *m)
+{
+    struct migration_pair *grown = realloc(m->pairs, (m->n_pairs + 1) * sizeof(*grown));
+
+    if (!grown)
+        return NULL;
+    m->pairs = grown;
+    return &grown[m->n_pairs++];
+}
+
+int migration_pair_up(struct migration *m)
+{
+    struct gw_guest_region from, to;
+
+    m->n_pairs = 0;
+    for (unsigned i = 0; gw_guest_mem_region(m->mem, i, &from) == 0; i++) {
+        struct migration_pair *p = add_pair(m);
+
+        if (!p)
+            return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+        if (gw_guest_mem_region(m->other, i, &to) < 0 || to.gpa != from.gpa)
+            return migration_cannot(m, MIGRATION_SIDE_TOOL, -EFAULT, "the memories do not agree");
+        *p = (struct migration_pair){
+            .gpa = from.gpa,
+            .length = from.length,
+            .from = gw_guest_mem_at(m->mem, from.gpa, from.length),
+            .to = gw_guest_mem_at(m->other, from.gpa, from.length),
+            .from_fd = from.fd,
+            .to_fd = to.fd,
+            .offset = from.offset,
+        };
+    }
+    return 0;
+}
+
+/* One page, or what there is of it. */
+static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t *from, size_t len)
+{
+    round->pages++;
+    if (memcmp(to, from, len) == 0) {
+        round->pages_unchanged++;
+        return;
+    }
+    memcpy(to, from, len);
+    round->bytes += len;
+}
+
+/* Bytes [from, to) of a pair, a hole left out where the source has one. */
+static void copy_piece(struct migration_round *round, const struct migration_pair *p, uint64_t from,
+                       uint64_t to)
+{
+    while (from < to) {
+        uint64_t gpa = p->gpa + from;
+        uint64_t len = MIGRATION_PAGE - gpa % MIGRATION_PAGE;
+
+        if (len > to - from)
+            len = to - from;
+        copy_page(round, p->to + from, p->from + from, len);
+        from += len;
+    }
+}
+
+/* The log names pages that were never there: marked, and nothing to copy. */
+static void skip_hole(struct migration_round *round, uint64_t len)
+{
+    round->pages += len / MIGRATION_PAGE;
+    round->pages_unchanged += len / MIGRATION_PAGE;
+}
+
+static void copy_run(struct migration_round *round, const struct migration_pair *p, uint64_t from,
+                     uint64_t to)
+{
+    uint64_t data, hole;
+
+    if (to - from < BIG_RUN) {
+        copy_piece(round, p, from, to);
+        return;
+    }
+    while (migration_next_data(p->from_fd, p->offset + from, p->offset + to, &data, &hole)) {
+        skip_hole(round, data - p->offset - from);
+        copy_piece(round, p, data - p->offset, hole - p->offset);
+        from = hole - p->offset;
+    }
+    skip_hole(round, to - from);
+}
+
+/* A run that the log names; it may go across regions and holes between them. */
+static void copy_marked(struct migration *m, gw_gpa_t gpa, uint64_t len)
+{
+    uint64_t n_before = m->round->pages;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+        uint64_t from = gpa > p->gpa ? gpa - p->gpa : 0;
+        uint64_t to = gpa + len - p->gpa < p->length ? gpa + len - p->gpa : p->length;
+
+        if (gpa + len > p->gpa && from < to)
+            copy_run(m->round, p, from, to);
+    }
+    if (m->round->pages - n_before < len / MIGRATION_PAGE)
+        m->round->pages_outside += len / MIGRATION_PAGE - (m->round->pages - n_before);
+}
+
+static void note_run(void *arg, gw_gpa_t gpa, uint64_t len)
+{
+    struct migration *m = arg;
+    size_t room = m->n_runs_room ? m->n_runs_room * 2 : 1024;
+    struct migration_run *grown;
+
+    if (m->n_runs == m->n_runs_room) {
+        grown = realloc(m->runs, room * sizeof(*grown));
+        if (!grown) {
+            copy_marked(m, gpa, len);
+            return;
+        }
+        m->runs = grown;
+        m->n_runs_room = room;
+    }
+    m->runs[m->n_runs++] = (struct migration_run){.gpa = gpa, .length = len};
+}
+
+void migration_copy_log(struct migration *m, struct gw_guest_log *log)
+{
+    struct migration_round before = *m->round, *r = m->round;
+    uint64_t begin = cpu_ns(), scanned;
+
+    m->n_runs = 0;
+    gw_guest_log_take(log, note_run, m);
+    scanned = cpu_ns();
+    for (size_t i = 0; i < m->n_runs; i++)
+        copy_marked(m, m->runs[i].gpa, m->runs[i].length);
+    r->scan_ns += scanned - begin;
+    r->copy_ns += cpu_ns() - scanned;
+    m->hop->copy_ns += r->copy_ns - before.copy_ns;
+    m->hop->copy_bytes += r->bytes - before.bytes;
+    m->hop->pages_marked += r->pages - before.pages;
+    m->hop->pages_unchanged += r->pages_unchanged - before.pages_unchanged;
+}
+
+static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
+{
+    struct migration *m = arg;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+
+        if (gpa >= p->gpa && gpa - p->gpa < p->length && len <= p->length - (gpa - p->gpa))
+            memcpy(p->to + (gpa - p->gpa), p->from + (gpa - p->gpa), len);
+    }
+}
+
+/* Map the page tables, and have the memory, of what will be copied: that is not copying. */
+void migration_prepare(struct migration *m)
+{
+    uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    uint64_t data, hole;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+        uint64_t at = p->offset, end = p->offset + p->length;
+
+        for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+            uintptr_t to = (uintptr_t)p->to + (data - p->offset);
+
+            /* A kernel before 5.14 cannot, and then it is done by the first access. */
+            madvise((void *)(to & ~mask), (to & mask) + (hole - data), MADV_POPULATE_WRITE);
+        }
+    }
+}
+
+int migration_copy_all(struct migration *m)
+{
+    struct migration_round *r = migration_begin_round(m, 0);
+    uint64_t data, hole, begin;
+
+    if (!r)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    begin = cpu_ns();
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+        uint64_t at = p->offset, end = p->offset + p->length;
+
+        for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+            memcpy(p->to + (data - p->offset), p->from + (data - p->offset), hole - data);
+            r->pages += (hole - data) / MIGRATION_PAGE;
+            r->bytes += hole - data;
+        }
+    }
+    r->copy_ns = cpu_ns() - begin;
+    r->duration_ns = migration_now(m) - r->at_ns;
+    m->hop->copy_ns += r->copy_ns;
+    m->hop->copy_bytes += r->bytes;
+    return 0;
+}
+
+int migration_copy_round(struct migration *m, unsigned number, bool is_final)
+{
+    struct migration_round *r = migration_begin_round(m, number);
+
+    if (!r)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    r->is_final = is_final;
+    migration_copy_log(m, m->log);
+    r->bytes_driver = gw_guest_track_take(m->track, copy_written, m);
+    r->duration_ns = migration_now(m) - r->at_ns;
+    m->hop->rounds++;
+    return 0;
+}
+
+double migration_memcpy_rate(void)
+{
+    uint64_t begin, took, best = UINT64_MAX;
+    char *map =
+        mmap(NULL, 2 * MEMCPY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (map == MAP_FAILED)
+        return 0;
+    memset(map, 1, 2 * MEMCPY_BYTES);
+    for (unsigned i = 0; i < 3; i++) {
+        begin = cpu_ns();
+        memcpy(map, map + MEMCPY_BYTES, MEMCPY_BYTES);
+        took = cpu_ns() - begin;
+        best = took < best ? took : best;
+    }
+    munmap(map, 2 * MEMCPY_BYTES);
+    return best ? (double)MEMCPY_BYTES / ((double)best / 1e9) : 0;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The guest that is migrated: memory in several regions with holes between them, rings, and the
+ * region that comes and goes. Where things are follows from the seed.
+ *
+ * A used ring has pages of its own, and its index, its elements and the event field lie on both
+ * sides of page borders wherever that can be: a mark for one of them must not stand for another.
+ */
+#include "migrate_load.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB          (UINT64_C(1) << 20)
+#define GIB          (UINT64_C(1) << 30)
+#define HUGE         (2 * MIB)
+#define MEMORY_MIN   (16 * MIB)
+#define UVA_BASE     UINT64_C(0x500000000000) /* where no memory of this process is */
+#define RINGS_PAGES  3                        /* more than the bytes of a used ring take */
+#define INDIRECT_MAX 18
+
+static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t offset)
+{
+    struct gw_guest_region region = {
+        .kind = m->o.hugetlb ? GW_GUEST_HUGETLB : GW_GUEST_MEMFD,
+        .gpa = gpa,
+        .length = len,
+        .offset = m->o.hugetlb ? 0 : offset,
+    };
+    int r = gw_guest_mem_add(m->mem, &region);
+
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "guest memory of %llu MiB at 0x%llx: %s",
+                                (unsigned long long)(len / MIB), (unsigned long long)gpa,
+                                strerror(-r));
+    m->ret->memory_bytes += len;
+    if (gpa + len > m->top)
+        m->top = gpa + len;
+    return 0;
+}
+
+/* Below 3 GiB and above 4 GiB, as in a PC, and sparse memory up to the top that was asked for. */
+static int add_regions(struct migration *m)
+{
+    uint64_t half = m->o.memory / 2 / HUGE * HUGE;
+    int r = add_region(m, 2 * MIB, half, 0);
+
+    if (r == 0)
+        r = add_region(m, 4 * GIB, half, 5 * MIGRATION_PAGE);
+    if (r == 0 && m->o.memory_top > m->top)
+        r = add_region(m, 8 * GIB, m->o.memory_top - 8 * GIB, 0);
+    return r;
+}
+
+static int add_tracks(struct migration *m)
+{
+    struct gw_guest_region region;
+    int r = gw_guest_track_new(&m->track);
+
+    for (unsigned i = 0; r == 0 && gw_guest_mem_region(m->mem, i, &region) == 0; i++)
+        r = gw_guest_track_add(m->track, region.gpa, region.length);
+    return r;
+}
+
+int migration_make_guest(struct migration *m)
+{
+    gw_uva_t base = migration_random(m, 2) ? GW_GUEST_UVA_HOST : UVA_BASE;
+    int r;
+
+    if (m->o.memory < MEMORY_MIN || (m->o.memory_top && m->o.memory_top < 9 * GIB))
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -EINVAL,
+                                "guest memory is 16 MiB at least, its top 9 GiB at least");
+    r = gw_guest_mem_new(&m->mem, base);
+    if (r == 0)
+        r = add_regions(m);
+    if (r == 0)
+        r = add_tracks(m);
+    return r;
+}
+
+void migration_free_guest(struct migration *m)
+{
+    migration_load_free(m);
+    for (unsigned i = 0; m->drivers && i < m->n_drivers; i++)
+        gw_driver_free(m->drivers[i]);
+    free(m->drivers);
+    gw_guest_track_free(m->track);
+    gw_guest_mem_free(m->other);
+    gw_guest_mem_free(m->mem);
+    free(m->pairs);
+    free(m->runs);
+    free(m->prints);
+}
+
+/* The address of a used ring in `at` and the pages behind: what shall be at a border of pages? */
+static gw_gpa_t place_used(struct migration *m, gw_gpa_t at, unsigned size)
+{
+    uint64_t elements = UINT64_C(8) * size;
+
+    unsigned how = elements % MIGRATION_PAGE ? (unsigned)migration_random(m, 3) : 0;
+
+    switch (how) {
+    case 0: /* the first element; with 512 elements the event field, too */
+        return at + MIGRATION_PAGE - 4;
+    case 1: /* the event field */
+        return at + (MIGRATION_PAGE - (4 + elements) % MIGRATION_PAGE) % MIGRATION_PAGE;
+    default:
+        return at + migration_random(m, MIGRATION_PAGE / 4) * 4;
+    }
+}
+
+static int make_ring(struct migration *m, unsigned index)
+{
+    static const unsigned sizes[] = {128, 256, 512, 512};
+    unsigned size = m->o.queue_size ? m->o.queue_size : sizes[migration_random(m, 4)];
+    uint64_t used = (UINT64_C(8) * size / MIGRATION_PAGE + RINGS_PAGES) * MIGRATION_PAGE;
+    struct gw_driver_config cfg = {
+        .size = sizeof(cfg),
+        .mem = m->mem,
+        .index = index,
+        .queue_size = size,
+        .indirect_max = INDIRECT_MAX,
+        .place = true,
+    };
+    int r = gw_guest_mem_alloc(m->mem, used, MIGRATION_PAGE, &cfg.used);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, UINT64_C(16) * size, 64, &cfg.desc);
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, UINT64_C(2) * size + 8, 64, &cfg.avail);
+    cfg.used = place_used(m, cfg.used, size);
+    if (r == 0)
+        r = gw_driver_new(&m->drivers[index], &cfg);
+    return r;
+}
+
+int migration_make_rings(struct migration *m)
+{
+    int r = 0;
+
+    m->drivers = calloc(m->o.n_queues, sizeof(*m->drivers));
+    if (!m->drivers)
+        r = -ENOMEM;
+    m->n_drivers = m->drivers ? m->o.n_queues : 0;
+    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
+        r = make_ring(m, i);
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the rings: %s", strerror(-r));
+    return 0;
+}
+
+/* Half of the memory is for buffers that are left alone, and some at the very top. */
+int migration_make_buffers(struct migration *m)
+{
+    uint64_t len = m->o.memory / 8;
+    gw_gpa_t gpa;
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < 2; i++) {
+        r = gw_guest_mem_alloc(m->mem, len, MIGRATION_PAGE, &gpa);
+        if (r == 0)
+            r = migration_load_add(m, gpa, len);
+    }
+    if (r == 0 && m->o.memory_top)
+        r = migration_load_add(m, (m->top - 4 * MIB) / MIGRATION_PAGE * MIGRATION_PAGE, 4 * MIB);
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "buffers in guest memory: %s",
+                                strerror(-r));
+    return 0;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One migration run, as the files of it share it. All of it belongs to the thread of migration_run,
+ * but for the load and the sampler, which have threads of their own (migrate_load.c).
+ */
+#pragma once
+
+#include "migrate.h"
+
+#include <godwit/load.h>
+#include <godwit/log.h>
+
+#define MIGRATION_PAGE GW_GUEST_LOG_PAGE
+
+struct migration_load;
+
+/* A piece of guest memory at both ends of a migration. */
+struct migration_pair {
+    gw_gpa_t gpa;
+    uint64_t length;
+    uint8_t *from, *to;
+    int from_fd, to_fd; /* of the guest memory */
+    gw_off_t offset;    /* of the piece in both files */
+};
+
+/* What a log names, until it is copied. */
+struct migration_run {
+    gw_gpa_t gpa;
+    uint64_t length;
+};
+
+/* What the source's pages were when it had stopped. */
+struct migration_print {
+    gw_gpa_t page;
+    uint64_t length;
+    uint64_t hash;
+};
+
+/* By one comparison, until it is told. */
+struct migration_found {
+    uint64_t pages;
+    unsigned uses;
+};
+
+struct migration_old_log {
+    struct gw_guest_log *log;
+    uint64_t replaced_ns;
+    bool is_told; /* that there are marks in it */
+};
+
+/* What may be done while the load runs, and when it is time for it. */
+struct migration_schedule {
+    uint64_t next_log_ns, next_region_ns, next_call_ns;
+};
+
+#define MIGRATION_OLD_LOGS_MAX 64
+
+struct migration {
+    struct migration_options o; /* with defaults */
+    struct migration_result *ret;
+    migration_progress_cb *progress;
+    void *progress_arg;
+    uint64_t start_ns, deadline_ns, told_ns;
+    unsigned allowed_ms;             /* the timeout of requests at present */
+    uint64_t rate_ns, rate_requests; /* as the progress knew them last */
+    uint64_t random;
+
+    struct target *targets[2];
+    struct gw_frontend *fe[2];
+    unsigned src, dst; /* which of the two */
+    bool running[2];   /* its rings are started */
+    enum migration_phase phase;
+    struct migration_hop *hop; /* the last of the result */
+    unsigned n_hop;            /* its number */
+    bool is_cancelled;
+
+    /* the guest */
+    struct gw_guest_mem *mem;   /* of the device that runs, or ran last */
+    struct gw_guest_mem *other; /* the destination's; after the switch the stopped source's */
+    struct gw_driver **drivers;
+    unsigned n_drivers;
+    struct gw_guest_track *track;
+    struct migration_load *load; /* NULL: MIGRATION_DEVICE_GENERIC */
+    gw_gpa_t hot_gpa;            /* of the region that comes and goes; 0: it is not there */
+    uint64_t hot_len;
+    gw_gpa_t top; /* no region is above */
+    uint64_t disk_capacity;
+    uint64_t wanted; /* virtio features */
+
+    /* the migration */
+    struct gw_guest_log *log;
+    struct migration_old_log old_logs[MIGRATION_OLD_LOGS_MAX];
+    unsigned n_old_logs;
+    bool log_is_on;
+    struct migration_pair *pairs;
+    unsigned n_pairs;
+    struct migration_round *round; /* going on, or the last */
+    struct migration_run *runs;
+    size_t n_runs, n_runs_room;
+    struct migration_schedule schedule;
+    struct migration_found found[2]; /* not marked; written after the stop */
+    struct migration_print *prints;
+    size_t n_prints, n_prints_room;
+};
+
+/* ---- migrate_record.c: the result, while it grows ---- */
+
+uint64_t migration_now(const struct migration *m); /* since the run began */
+struct migration_hop *migration_begin_hop(struct migration *m);
+struct migration_round *migration_begin_round(struct migration *m, unsigned number);
+int migration_event(struct migration *m, enum migration_event_kind kind, uint64_t begin_ns,
+                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+void migration_set_phase(struct migration *m, enum migration_phase phase);
+/* NULL where there is no room any more: it is counted all the same. */
+struct migration_lost *migration_new_lost(struct migration *m);
+
+/*
+ * Tell who did what; returns `r`. A back-end is at fault (blame), or it cannot go on (cannot). What
+ * the front-end or the target itself says is told with it where `r` came from there.
+ */
+int migration_blame(struct migration *m, enum migration_side side, int r, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+int migration_cannot(struct migration *m, enum migration_side side, int r, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* ---- migrate.c ---- */
+
+/* A number below `n`, by the seed. */
+uint64_t migration_random(struct migration *m, uint64_t n);
+/*
+ * Look after everything for `ms` at least: is the time over, do both ends live, what do they ask,
+ * did the load fail? Returns: 0; a negative errno that was told already.
+ */
+int migration_tend(struct migration *m, unsigned ms);
+/* Milliseconds that one request may take now. */
+unsigned migration_request_ms(const struct migration *m);
+
+/* ---- migrate_guest.c: memory, rings ---- */
+
+int migration_make_guest(struct migration *m);
+void migration_free_guest(struct migration *m);
+int migration_make_rings(struct migration *m);
+int migration_make_buffers(struct migration *m);
+
+/* ---- migrate_device.c: the two back-ends ---- */
+
+int migration_connect(struct migration *m, unsigned which);
+/* Start the device, in the memory of the guest as it is now. */
+int migration_start(struct migration *m, unsigned which, const struct gw_guest_log *log);
+int migration_stop(struct migration *m, unsigned which);
+void migration_disconnect(struct migration *m, unsigned which);
+bool migration_has_slots(const struct migration *m); /* ADD_MEM_REG and REM_MEM_REG */
+int migration_tell_region(struct migration *m, gw_gpa_t gpa, bool is_added);
+enum migration_side migration_side_of(const struct migration *m, unsigned which);
+/* Answer what a back-end asks, see whether it hung up. */
+int migration_tend_end(struct migration *m, unsigned which);
+
+/* ---- migrate_copy.c ---- */
+
+/* Find the memories of both ends again, after a region came or went. */
+int migration_pair_up(struct migration *m);
+void migration_prepare(struct migration *m);
+/* Copy all that holds data; what the log and the driver name; copy `len` bytes from `gpa`. */
+int migration_copy_all(struct migration *m);
+int migration_copy_round(struct migration *m, unsigned number, bool is_final);
+void migration_copy_log(struct migration *m, struct gw_guest_log *log); /* into the last round */
+/* Data of a file at or after `at`, up to `end`. */
+bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to);
+double migration_memcpy_rate(void);
+
+/* ---- migrate_log.c ---- */
+
+int migration_log_on(struct migration *m);
+int migration_log_off(struct migration *m);
+int migration_log_replace(struct migration *m, gw_gpa_t more_top); /* covers up to more_top */
+/* Look whether a log that was replaced is written to. */
+void migration_watch_old_logs(struct migration *m);
+void migration_drop_logs(struct migration *m);
+
+/* ---- migrate_events.c ---- */
+
+void migration_schedule_start(struct migration *m);
+/* Do what it is time for. */
+int migration_do_events(struct migration *m);
+
+/* ---- migrate_oracle.c ---- */
+
+/* Compare the memories, tell what differs, and make it equal so that it can go on. */
+int migration_compare(struct migration *m);
+/* The same of a region that is no longer in use, before it goes. */
+void migration_compare_region(struct migration *m, gw_gpa_t gpa);
+/* Has the stopped source written since? */
+void migration_watch_source(struct migration *m);
+
+/* ---- migrate_name.c ---- */
+
+/* What is at `gpa`; the text is empty where it is nothing. `ret_skip`: so many bytes more of it. */
+enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text, size_t size,
+                                  uint64_t *ret_skip);

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The oracle. The source has stopped and all that was marked has been copied: a byte that differs
+ * was written and not marked. Each such page is told with what it held, and then made equal, so
+ * that the destination gets a guest it can go on with, and more can be found.
+ *
+ * Of every page of the source a sum is kept, to see later whether it wrote after all.
+ */
+#include "migrate_i.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Quick, and never the same for two pages that differ in one word only. */
+static uint64_t hash_page(const uint8_t *page, size_t len)
+{
+    uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
+
+    for (size_t i = 0; i + sizeof(words) <= len; i += sizeof(words)) {
+        memcpy(words, page + i, sizeof(words));
+        for (unsigned k = 0; k < 4; k++)
+            lanes[k] = (lanes[k] ^ words[k]) * UINT64_C(0x9e3779b97f4a7c15) + (lanes[k] >> 29);
+    }
+    for (size_t i = len / sizeof(words) * sizeof(words); i < len; i++)
+        lanes[0] = (lanes[0] ^ page[i]) * UINT64_C(0x100000001b3);
+    return lanes[0] ^ lanes[1] * 3 ^ lanes[2] * 5 ^ lanes[3] * 7;
+}
+
+static void print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len)
+{
+    size_t room = m->n_prints_room ? m->n_prints_room * 2 : 4096;
+    struct migration_print *grown;
+
+    if (m->n_prints == m->n_prints_room) {
+        grown = realloc(m->prints, room * sizeof(*grown));
+        if (!grown)
+            return;
+        m->prints = grown;
+        m->n_prints_room = room;
+    }
+    m->prints[m->n_prints++] =
+        (struct migration_print){.page = gpa, .length = len, .hash = hash_page(page, len)};
+}
+
+/* Was it marked in a log that had been replaced? */
+static bool is_in_old_log(const struct migration *m, gw_gpa_t page)
+{
+    for (unsigned i = 0; i < m->n_old_logs; i++) {
+        if (gw_guest_log_is_marked(m->old_logs[i].log, page))
+            return true;
+    }
+    return false;
+}
+
+/* All that differs in the page: how much, and what it is. The first byte's text is kept. */
+static void name_page(struct migration *m, const uint8_t *from, const uint8_t *to, size_t len,
+                      struct migration_lost *lost)
+{
+    char text[sizeof(lost->text)];
+    uint64_t skip, next = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        enum migration_use use;
+
+        if (from[i] == to[i])
+            continue;
+        if (lost->n_bytes++ == 0)
+            lost->first = lost->page + i;
+        if (i < next)
+            continue;
+        use = migration_name(m, lost->page + i, text, sizeof(text), &skip);
+        next = i + skip;
+        if (lost->uses == 0) {
+            lost->use = use;
+            memcpy(lost->text, text, sizeof(text));
+        }
+        lost->uses |= 1u << use;
+    }
+}
+
+static void add_text(struct migration_lost *lost, const char *more)
+{
+    size_t len = strlen(lost->text);
+
+    snprintf(lost->text + len, sizeof(lost->text) - len, "%s", more);
+}
+
+/* A page that differs, at the stop or later (`is_after`). */
+static void tell_page(struct migration *m, struct migration_lost *found, bool is_late)
+{
+    struct migration_lost *lost;
+
+    found->hop = m->n_hop;
+    found->is_late = is_late;
+    for (unsigned use = 0; use < MIGRATION_N_USES; use++)
+        m->ret->lost_by_use[use] += found->uses >> use & 1;
+    if (is_late)
+        m->hop->pages_late++;
+    else
+        m->hop->pages_lost++;
+    m->found[is_late].pages++;
+    m->found[is_late].uses |= found->uses;
+    lost = migration_new_lost(m);
+    if (lost)
+        *lost = *found;
+}
+
+/* `is_last`: the source has stopped, and not only left off this memory. */
+static void compare_page(struct migration *m, const struct migration_pair *p, uint64_t at,
+                         size_t len, bool is_last)
+{
+    struct migration_lost found = {.page = p->gpa + at};
+    bool is_late;
+
+    if (memcmp(p->from + at, p->to + at, len) != 0) {
+        name_page(m, p->from + at, p->to + at, len, &found);
+        is_late = is_last && gw_guest_log_is_marked(m->log, found.page);
+        if (is_late)
+            add_text(&found, "; marked after the stop had been answered");
+        else if (is_in_old_log(m, found.page))
+            add_text(&found, "; marked in a log that had been replaced");
+        tell_page(m, &found, is_late);
+        memcpy(p->to + at, p->from + at, len);
+    }
+    if (is_last)
+        print_page(m, found.page, p->to + at, len);
+    m->hop->compare_bytes += len;
+}
+
+static void compare_pair(struct migration *m, const struct migration_pair *p, bool is_last)
+{
+    uint64_t at = p->offset, end = p->offset + p->length, data, hole;
+
+    for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+        for (uint64_t i = data; i < hole;) {
+            uint64_t off = i - p->offset;
+            uint64_t len = MIGRATION_PAGE - (p->gpa + off) % MIGRATION_PAGE;
+
+            if (len > hole - i)
+                len = hole - i;
+            compare_page(m, p, off, len, is_last);
+            i += len;
+        }
+    }
+}
+
+/* The words of the uses that were found, for the one sentence. */
+static void list_uses(unsigned uses, char *text, size_t size)
+{
+    size_t len = 0;
+
+    text[0] = '\0';
+    for (unsigned use = 0; use < MIGRATION_N_USES; use++) {
+        if (uses >> use & 1 && len < size)
+            len += (size_t)snprintf(text + len, size - len, "%s%s", len ? ", " : "",
+                                    migration_use_name((enum migration_use)use));
+    }
+}
+
+/* What has been found since the last time is told in one sentence each. */
+static void blame_found(struct migration *m)
+{
+    static const char *const what[2] = {"and not marked", "after the stop had been answered"};
+    char text[128];
+
+    for (unsigned is_late = 0; is_late < 2; is_late++) {
+        struct migration_found *found = &m->found[is_late];
+
+        if (!found->pages)
+            continue;
+        list_uses(found->uses, text, sizeof(text));
+        migration_blame(m, MIGRATION_SIDE_SOURCE, -EILSEQ, "%" PRIu64 " pages were written %s (%s)",
+                        found->pages, what[is_late], text);
+        *found = (struct migration_found){0};
+    }
+}
+
+void migration_compare_region(struct migration *m, gw_gpa_t gpa)
+{
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        if (m->pairs[i].gpa == gpa)
+            compare_pair(m, &m->pairs[i], false);
+    }
+    blame_found(m);
+}
+
+int migration_compare(struct migration *m)
+{
+    uint64_t begin = migration_now(m);
+
+    m->n_prints = 0;
+    for (unsigned i = 0; i < m->n_pairs; i++)
+        compare_pair(m, &m->pairs[i], true);
+    blame_found(m);
+    m->hop->compare_ns = migration_now(m) - begin;
+    return 0;
+}
+
+void migration_watch_source(struct migration *m)
+{
+    for (size_t i = 0; i < m->n_prints; i++) {
+        const struct migration_print *p = &m->prints[i];
+        struct migration_lost found = {.page = p->page, .first = p->page};
+        const uint8_t *page = gw_guest_mem_at(m->other, p->page, p->length);
+        uint64_t skip;
+
+        if (!page || hash_page(page, p->length) == p->hash)
+            continue;
+        /* What it was before is not known to the byte: told is what begins in the page. */
+        for (uint64_t at = 0; at < p->length && found.uses == 0; at += skip) {
+            found.use = migration_name(m, p->page + at, found.text, sizeof(found.text), &skip);
+            if (found.use != MIGRATION_USE_OUTSIDE)
+                found.uses = 1u << found.use;
+        }
+        if (found.uses == 0)
+            found.uses = 1u << MIGRATION_USE_OUTSIDE;
+        tell_page(m, &found, true);
+    }
+    m->n_prints = 0;
+    blame_found(m);
+}

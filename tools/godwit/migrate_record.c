@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The result of a migration while it grows: hops, rounds, events, pages, and who is at fault. Only
+ * the thread of migration_run comes here. Where there is no memory for one more line of the record,
+ * the line is missing, and nothing else happens.
+ */
+#include "migrate_i.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FAIR_MS                                                                                  \
+    1000            /* a back-end that is cut short has had this time at least, or is not blamed \
+                     */
+#define DIES_MS 200 /* until the end of a process can be seen whose socket was closed by it */
+
+static const char *const phase_names[] = {
+    [MIGRATION_PHASE_CONNECT] = "connect", [MIGRATION_PHASE_START] = "start",
+    [MIGRATION_PHASE_WARM_UP] = "warm up", [MIGRATION_PHASE_LOG_ON] = "log on",
+    [MIGRATION_PHASE_COPY] = "copy",       [MIGRATION_PHASE_CANCEL] = "cancel",
+    [MIGRATION_PHASE_STOP] = "stop",       [MIGRATION_PHASE_FINAL] = "final round",
+    [MIGRATION_PHASE_COMPARE] = "compare", [MIGRATION_PHASE_RESUME] = "resume",
+    [MIGRATION_PHASE_SETTLE] = "settle",   [MIGRATION_PHASE_VERIFY] = "verify",
+    [MIGRATION_PHASE_DONE] = "done",
+};
+
+static const char *const use_names[] = {
+    [MIGRATION_USE_OUTSIDE] = "outside everything", [MIGRATION_USE_DATA] = "data buffer",
+    [MIGRATION_USE_STATUS] = "status byte",         [MIGRATION_USE_HEADER] = "request header",
+    [MIGRATION_USE_DESC] = "descriptor table",      [MIGRATION_USE_AVAIL] = "available ring",
+    [MIGRATION_USE_USED_FLAGS] = "used flags",      [MIGRATION_USE_USED_IDX] = "used index",
+    [MIGRATION_USE_USED_ELEMENT] = "used element",  [MIGRATION_USE_AVAIL_EVENT] = "avail_event",
+};
+
+static const char *const side_names[] = {
+    [MIGRATION_SIDE_TOOL] = "godwit",
+    [MIGRATION_SIDE_SOURCE] = "source",
+    [MIGRATION_SIDE_DESTINATION] = "destination",
+    [MIGRATION_SIDE_EITHER] = "source or destination",
+};
+
+static const char *const order_names[] = {
+    [MIGRATION_ORDER_QEMU] = "qemu",         [MIGRATION_ORDER_RINGS] = "rings",
+    [MIGRATION_ORDER_FEATURES] = "features", [MIGRATION_ORDER_STARTED] = "started",
+    [MIGRATION_ORDER_RANDOM] = "random",
+};
+
+static const char *const event_names[] = {
+    [MIGRATION_EVENT_PHASE] = "phase",
+    [MIGRATION_EVENT_LOG_ON] = "log on",
+    [MIGRATION_EVENT_LOG_OFF] = "log off",
+    [MIGRATION_EVENT_LOG_REPLACED] = "log replaced",
+    [MIGRATION_EVENT_REGION_ADDED] = "region added",
+    [MIGRATION_EVENT_REGION_REMOVED] = "region removed",
+    [MIGRATION_EVENT_CALL_FD] = "call fd swapped",
+    [MIGRATION_EVENT_LOAD_STOPPED] = "load stopped",
+    [MIGRATION_EVENT_DEVICE_STOPPED] = "device stopped",
+    [MIGRATION_EVENT_DEVICE_STARTED] = "device started",
+    [MIGRATION_EVENT_FIRST_COMPLETION] = "first completion",
+    [MIGRATION_EVENT_FAULT] = "fault",
+};
+
+#define NAME_OF(names, i) ((unsigned)(i) < sizeof(names) / sizeof((names)[0]) ? (names)[i] : "?")
+
+const char *migration_phase_name(enum migration_phase phase)
+{
+    return NAME_OF(phase_names, phase);
+}
+
+const char *migration_use_name(enum migration_use use)
+{
+    return NAME_OF(use_names, use);
+}
+
+const char *migration_side_name(enum migration_side side)
+{
+    return NAME_OF(side_names, side);
+}
+
+const char *migration_order_name(enum migration_order order)
+{
+    return NAME_OF(order_names, order);
+}
+
+const char *migration_event_name(enum migration_event_kind kind)
+{
+    return NAME_OF(event_names, kind);
+}
+
+uint64_t migration_now(const struct migration *m)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec - m->start_ns;
+}
+
+/* One more zeroed element of an array that doubles. */
+static void *append(void *array, unsigned *n, size_t size)
+{
+    void **at = array;
+    void *grown = *at;
+
+    if ((*n & (*n - 1)) == 0) {
+        grown = realloc(grown, (*n ? *n * 2 : 1) * size);
+        if (!grown)
+            return NULL;
+        *at = grown;
+    }
+    grown = (char *)grown + (*n)++ * size;
+    return memset(grown, 0, size);
+}
+
+struct migration_hop *migration_begin_hop(struct migration *m)
+{
+    struct migration_hop *hop = append(&m->ret->hops, &m->ret->n_hops, sizeof(*hop));
+
+    if (!hop)
+        return NULL;
+    m->hop = hop;
+    m->n_hop = m->ret->n_hops - 1;
+    snprintf(hop->source, sizeof(hop->source), "%s", target_name(m->targets[m->src]));
+    snprintf(hop->destination, sizeof(hop->destination), "%s", target_name(m->targets[m->dst]));
+    return hop;
+}
+
+struct migration_round *migration_begin_round(struct migration *m, unsigned number)
+{
+    m->round = append(&m->ret->rounds, &m->ret->n_rounds, sizeof(*m->round));
+    if (!m->round)
+        return NULL;
+    m->round->at_ns = migration_now(m);
+    m->round->hop = m->n_hop;
+    m->round->number = number;
+    m->round->is_cancelled = m->is_cancelled;
+    return m->round;
+}
+
+struct migration_lost *migration_new_lost(struct migration *m)
+{
+    if (m->ret->n_lost >= MIGRATION_LOST_MAX)
+        return NULL;
+    return append(&m->ret->lost, &m->ret->n_lost, sizeof(struct migration_lost));
+}
+
+int migration_event(struct migration *m, enum migration_event_kind kind, uint64_t begin_ns,
+                    const char *format, ...)
+{
+    struct migration_event *e = append(&m->ret->events, &m->ret->n_events, sizeof(*e));
+    va_list ap;
+
+    if (!e)
+        return -ENOMEM;
+    e->at_ns = begin_ns ? begin_ns : migration_now(m);
+    e->duration_ns = begin_ns ? migration_now(m) - begin_ns : 0;
+    e->hop = m->n_hop;
+    e->kind = kind;
+    e->phase = m->phase;
+    va_start(ap, format);
+    vsnprintf(e->text, sizeof(e->text), format, ap);
+    va_end(ap);
+    return 0;
+}
+
+void migration_set_phase(struct migration *m, enum migration_phase phase)
+{
+    m->phase = phase;
+    m->told_ns = 0; /* tell the progress at once */
+    migration_event(m, MIGRATION_EVENT_PHASE, 0, "%s", migration_phase_name(phase));
+}
+
+/* The target of a side, NULL for the tool and where it cannot be told. */
+static struct target *target_of(const struct migration *m, enum migration_side side)
+{
+    if (side == MIGRATION_SIDE_SOURCE)
+        return m->targets[m->src];
+    return side == MIGRATION_SIDE_DESTINATION ? m->targets[m->dst] : NULL;
+}
+
+/* It hung up: has its process ended? Sooner or later that can be seen. */
+static bool has_ended(struct target *t, int r)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+
+    for (unsigned ms = 0; ms <= DIES_MS; ms += 5) {
+        if (target_check(t) < 0)
+            return true;
+        if (r != -ECONNRESET)
+            break;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
+static void add_fault(struct migration *m, enum migration_side side, int r, const char *text)
+{
+    struct target *t = target_of(m, side);
+    struct migration_fault *f;
+    size_t len;
+
+    migration_event(m, MIGRATION_EVENT_FAULT, 0, "%s", text);
+    if (m->ret->n_faults >= MIGRATION_FAULTS_MAX)
+        return;
+    f = &m->ret->faults[m->ret->n_faults++];
+    f->at_ns = migration_now(m);
+    f->hop = m->n_hop;
+    f->side = side;
+    f->phase = m->phase;
+    f->error = r;
+    snprintf(f->who, sizeof(f->who), "%s", t ? target_name(t) : migration_side_name(side));
+    len = (size_t)snprintf(f->text, sizeof(f->text), "%s", text);
+    if (t && len < sizeof(f->text) && has_ended(t, r))
+        snprintf(f->text + len, sizeof(f->text) - len, "; %s", target_error(t));
+}
+
+int migration_blame(struct migration *m, enum migration_side side, int r, const char *format, ...)
+{
+    char text[256];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    /* With hardly any time left it is not the back-end that took too long. */
+    if (r == -ETIMEDOUT && m->allowed_ms < m->o.request_ms && m->allowed_ms < FAIR_MS)
+        return migration_cannot(m, side, r, "%s, when the time limit of %u ms was reached", text,
+                                m->o.timeout_ms);
+    add_fault(m, side, r, text);
+    m->ret->verdict = MIGRATION_FAILED;
+    return r;
+}
+
+int migration_cannot(struct migration *m, enum migration_side side, int r, const char *format, ...)
+{
+    char text[320];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    add_fault(m, side, r, text);
+    if (m->ret->verdict == MIGRATION_PASSED)
+        m->ret->verdict = MIGRATION_COULD_NOT;
+    return r;
+}
+
+void migration_result_done(struct migration_result *result)
+{
+    free(result->hops);
+    free(result->rounds);
+    free(result->samples);
+    free(result->events);
+    free(result->lost);
+    memset(result, 0, sizeof(*result));
+}

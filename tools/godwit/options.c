@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Values of options, and the options that every command with a target has. */
+#include "options.h"
+
+#include "command.h"
+#include "scratch.h"
+#include "words.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_SIZE (UINT64_C(256) << 20)
+
+enum {
+    OPTION_FILE = 0x2000,
+    OPTION_FILE_SIZE,
+    OPTION_START_TIMEOUT,
+};
+
+static const struct argp_option target_options[] = {
+    {NULL, 0, NULL, 0, "Back-ends:", 50},
+    {"shared-file", OPTION_FILE, "FILE", 0,
+     "what {file} stands for; made, sparse, where there is none (default: one that is removed at "
+     "the end)",
+     0},
+    {"file", OPTION_FILE, NULL, OPTION_ALIAS, NULL, 0},
+    {"file-size", OPTION_FILE_SIZE, "SIZE", 0, "of a file that is made (default 256M)", 0},
+    {"start-timeout", OPTION_START_TIMEOUT, "TIME", 0,
+     "for a back-end to listen at its socket (default 10s; 2s for a socket path)", 0},
+    {"verbose", 'v', NULL, 0, "pass on what the back-ends say", 0},
+    {0},
+};
+
+static error_t parse_target(int key, char *arg, struct argp_state *state)
+{
+    struct target_options *o = state->input;
+
+    switch (key) {
+    case OPTION_FILE:
+        o->file = arg;
+        break;
+    case OPTION_FILE_SIZE:
+        o->file_size = options_size(state, "file-size", arg, 512, INT64_MAX);
+        break;
+    case OPTION_START_TIMEOUT:
+        o->start_ms = options_time(state, "start-timeout", arg, 1, 3600000);
+        break;
+    case 'v':
+        o->is_verbose = true;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+const struct argp options_target_argp = {.options = target_options, .parser = parse_target};
+
+const char *options_file(struct target_options *o)
+{
+    static char *path; /* of the one file of this process */
+    int r = 0;
+
+    if (path == NULL)
+        r = scratch_disk(&path, o->file, o->file_size != 0 ? o->file_size : FILE_SIZE);
+    if (r == 0)
+        return path;
+    say("%s: %s", o->file != NULL ? o->file : "no place for a file", strerror(-r));
+    return NULL;
+}
+
+int options_target(struct target **ret, const struct target_options *o, const char *text,
+                   const char *name)
+{
+    struct target_options copy = *o;
+    struct target_config cfg = {
+        .text = text, .name = name, .start_ms = o->start_ms, .is_verbose = o->is_verbose};
+    char error[256];
+    int r;
+
+    if (words_has(text, "file") || o->file != NULL) {
+        cfg.file = options_file(&copy);
+        if (cfg.file == NULL)
+            return -EIO;
+    }
+    r = target_new(ret, &cfg, error, sizeof(error));
+    if (r < 0)
+        say("%s: %s", name, error);
+    return r;
+}
+
+/* A number at the front of `text`; what follows is left in `ret_end`. */
+static bool parse_u64(const char *text, uint64_t *ret, const char **ret_end)
+{
+    unsigned long long value;
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9') /* strtoull would take blanks and signs */
+        return false;
+    errno = 0;
+    value = strtoull(text, &end, 0);
+    *ret = value;
+    *ret_end = end;
+    return errno == 0;
+}
+
+uint64_t options_number(struct argp_state *state, const char *option, const char *text,
+                        uint64_t min, uint64_t max)
+{
+    uint64_t value = 0;
+    const char *end = "";
+
+    if (!parse_u64(text, &value, &end) || *end != '\0' || value < min || value > max)
+        argp_error(state, "--%s=%s is not a number from %" PRIu64 " to %" PRIu64, option, text, min,
+                   max);
+    return value;
+}
+
+/* A size up to `*ret_end`. */
+static bool parse_size(const char *text, uint64_t *ret, const char **ret_end)
+{
+    static const char suffixes[] = "KMGT";
+    const char *suffix;
+    unsigned shift;
+
+    if (!parse_u64(text, ret, ret_end))
+        return false;
+    if (**ret_end == '\0' || (suffix = strchr(suffixes, **ret_end)) == NULL)
+        return true;
+    shift = 10 * (unsigned)(suffix - suffixes + 1);
+    if (*ret > UINT64_MAX >> shift)
+        return false;
+    *ret <<= shift;
+    (*ret_end)++;
+    return true;
+}
+
+uint64_t options_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
+                      uint64_t max)
+{
+    uint64_t value = 0;
+    const char *end = "";
+
+    if (!parse_size(text, &value, &end) || *end != '\0')
+        argp_error(state, "--%s=%s is not a size: a number, then nothing, K, M, G or T", option,
+                   text);
+    if (value < min || value > max)
+        argp_error(state, "--%s=%s is not from %" PRIu64 " to %" PRIu64, option, text, min, max);
+    return value;
+}
+
+unsigned options_time(struct argp_state *state, const char *option, const char *text,
+                      unsigned min_ms, unsigned max_ms)
+{
+    static const struct {
+        const char *name;
+        double ms;
+    } units[] = {{"", 1000}, {"s", 1000}, {"ms", 1}, {"m", 60000}, {"h", 3600000}};
+    char *end;
+    double value = strtod(text, &end), ms = -1;
+
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (end != text && strcmp(end, units[i].name) == 0)
+            ms = value * units[i].ms;
+    }
+    if (text[0] < '0' || text[0] > '9' || isnan(ms) || ms < min_ms || ms > max_ms)
+        argp_error(state, "--%s=%s is not a time from %u ms to %u s, such as 10ms, 5s or 2m",
+                   option, text, min_ms, max_ms / 1000);
+    return (unsigned)lround(ms);
+}
+
+void options_list(struct argp_state *state, const char *option, const char *text, unsigned min,
+                  unsigned max, struct options_list *ret)
+{
+    const char *end = text;
+    uint64_t value;
+
+    ret->n = 0;
+    do {
+        if (!parse_size(end, &value, &end) || (*end != '\0' && *end != ',') || value < min ||
+            value > max)
+            argp_error(state, "--%s=%s: numbers from %u to %u with commas between them are wanted",
+                       option, text, min, max);
+        if (ret->n == OPTIONS_LIST_MAX)
+            argp_error(state, "--%s=%s: more than %u numbers", option, text, OPTIONS_LIST_MAX);
+        ret->values[ret->n++] = (unsigned)value;
+    } while (*end++ == ',');
+}
+
+int options_word(struct argp_state *state, const char *option, const char *text,
+                 const char *const *words)
+{
+    char known[128] = "";
+    size_t used = 0;
+
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(words[i], text) == 0)
+            return i;
+        if (used < sizeof(known))
+            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
+                                     words[i]);
+    }
+    argp_error(state, "--%s=%s is not known: one of %s", option, text, known);
+    return 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the commands share on their command lines: the options of a target, as a child parser of
+ * argp, and the values of options. A wrong value ends the program through argp_error, that is with
+ * the usage on stderr and EX_USAGE.
+ */
+#pragma once
+
+#include "target.h"
+
+#include <argp.h>
+
+/* How targets are made. Zero it; the input of the child parser. */
+struct target_options {
+    const char *file; /* NULL: none was given */
+    uint64_t file_size;
+    unsigned start_ms;
+    bool is_verbose;
+};
+
+extern const struct argp options_target_argp;
+
+/*
+ * Make the target of a command's argument; with {file} in it and no file given, a sparse one is
+ * made. Says what is wrong. Returns: 0; a negative errno.
+ */
+int options_target(struct target **ret, const struct target_options *o, const char *text,
+                   const char *name);
+/* The file to be had for {file}: the given one, or a new one. NULL, and said, when it fails. */
+const char *options_file(struct target_options *o);
+
+uint64_t options_number(struct argp_state *state, const char *option, const char *text,
+                        uint64_t min, uint64_t max);
+/* K, M, G and T (powers of 1024) may follow. */
+uint64_t options_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
+                      uint64_t max);
+/* A time in milliseconds: "10ms", "5s", "2m"; seconds without a unit; decimals are fine. */
+unsigned options_time(struct argp_state *state, const char *option, const char *text,
+                      unsigned min_ms, unsigned max_ms);
+
+#define OPTIONS_LIST_MAX 16
+
+struct options_list {
+    unsigned values[OPTIONS_LIST_MAX];
+    unsigned n;
+};
+
+/* Sizes with "," between them. */
+void options_list(struct argp_state *state, const char *option, const char *text, unsigned min,
+                  unsigned max, struct options_list *ret);
+/* The index of `text` in `words`, which ends with NULL. */
+int options_word(struct argp_state *state, const char *option, const char *text,
+                 const char *const *words);

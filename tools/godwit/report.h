@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What is told of a migration: on the terminal while it runs, and in text, JSON, JUnit and HTML
+ * afterwards. All of them rest on the same list of checks, so that they cannot disagree.
+ */
+#pragma once
+
+#include "migrate.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <time.h>
+
+struct report {
+    const struct migration_options *options;
+    const struct migration_result *result;
+    const char *source, *destination; /* their texts */
+    const char *command_line;         /* with which it can be run again, seed included */
+    uint64_t max_downtime_ns;         /* 0: any */
+    time_t began;
+};
+
+/* ---- report.c: the checks ---- */
+
+enum report_outcome {
+    REPORT_PASSED = 0,
+    REPORT_FAILED,
+    REPORT_SKIPPED, /* it did not come to that */
+};
+
+struct report_check {
+    const char *name;  /* "pages-marked" */
+    const char *title; /* "every page written was marked" */
+    enum report_outcome outcome;
+    char text[512]; /* what was seen */
+};
+
+#define REPORT_CHECKS_MAX 10
+
+/* Returns: how many. */
+unsigned report_checks(const struct report *r, struct report_check *checks);
+/* The engine's verdict, and what else was asked for. Returns: an exit status. */
+int report_status(const struct report *r);
+/* "PASSED", "FAILED" or "COULD NOT RUN". */
+const char *report_verdict(const struct report *r);
+/* One sentence on the verdict. */
+void report_sentence(const struct report *r, char *buf, size_t size);
+/* A fault as a sentence: who, in which phase, what. */
+void report_fault(const struct report *r, const struct migration_fault *f, char *buf, size_t size);
+
+/* ---- The forms ---- */
+
+void report_text(const struct report *r, FILE *out);
+void report_json(const struct report *r, FILE *out);
+void report_junit(const struct report *r, FILE *out);
+void report_html(const struct report *r, FILE *out);
+/* report_plot.c: the timeline as SVG elements, each with its heading. */
+void report_plots(const struct report *r, FILE *out);
+
+typedef void report_form(const struct report *r, FILE *out);
+
+/*
+ * Write a form to a file, "-" for stdout. What fails is said. Returns: 0; -ENOMEM; the errno of
+ * open or write.
+ */
+int report_write(const struct report *r, report_form *form, const char *path);
+/* Whether that would work as far as can be told before; nothing is left behind. Returns: as above.
+ */
+int report_try(const char *path);
+
+/* ---- progress.c: a line on stderr that is kept up to date, or a line now and then ---- */
+
+struct progress {
+    bool is_terminal, has_line;
+    uint64_t last_ns; /* when something was said */
+};
+
+void progress_init(struct progress *p);
+migration_progress_cb progress_tell; /* its argument is the struct progress */
+/* Take the line away. */
+void progress_done(struct progress *p);

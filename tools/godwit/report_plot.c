@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The timeline of a migration: pages per round, throughput with what was done to the device
+ * meanwhile, stalls, and the parts of each downtime. All over the same time axis.
+ */
+#include "format.h"
+#include "report.h"
+#include "svg.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define TITLES_MAX 3000 /* tooltips: beyond that the page would be slow */
+#define HOPS_DRAWN 24
+
+/* Ticks are round numbers: no digits that say nothing. */
+static void label_count(double value, char *buf, size_t size)
+{
+    snprintf(buf, size, "%g%s",
+             value < 1e3   ? value
+             : value < 1e6 ? value / 1e3
+                           : value / 1e6,
+             value < 1e3   ? ""
+             : value < 1e6 ? " k"
+                           : " M");
+}
+
+static void label_time(double ns, char *buf, size_t size)
+{
+    static const char *const units[] = {"ns", "us", "ms", "s"};
+    unsigned i = 0;
+
+    for (; ns >= 1e3 && i < 3; i++)
+        ns /= 1e3;
+    snprintf(buf, size, "%g %s", ns, units[i]);
+}
+
+static double power_of_ten_above(double value)
+{
+    double power = 10;
+
+    while (power < value)
+        power *= 10;
+    return power;
+}
+
+/* Where the guest stood still; the comparison of the memories is a part of it here. */
+static void draw_switches(const struct svg *s, const struct migration_result *result)
+{
+    char text[96];
+
+    for (unsigned i = 0; i < result->n_hops; i++) {
+        const struct migration_hop *hop = &result->hops[i];
+        uint64_t end = hop->end_ns != 0 ? hop->end_ns : result->duration_ns;
+
+        if (hop->stop_ns == 0)
+            continue;
+        snprintf(text, sizeof(text), "hop %u: stopped; downtime %s, comparison %s", i + 1,
+                 format_time(hop->downtime_ns).text, format_time(hop->compare_ns).text);
+        svg_band(s, hop->stop_ns, end, "band", text);
+    }
+}
+
+static void heading(FILE *out, const char *text, const char *legend)
+{
+    fprintf(out, "<h3>%s</h3>\n<p class=\"legend\">%s</p>\n", text, legend);
+}
+
+/* ---- Rounds ---- */
+
+static void draw_round(const struct svg *s, const struct migration_round *round, bool with_title)
+{
+    char text[160];
+
+    snprintf(text, sizeof(text), "round %u%s of hop %u: %s pages, %s of them unchanged, %s copied",
+             round->number, round->is_final ? " (final)" : "", round->hop + 1,
+             format_count(round->pages).text, format_count(round->pages_unchanged).text,
+             format_bytes(round->bytes).text);
+    svg_bar(s, round->at_ns, round->duration_ns, (double)round->pages,
+            round->number == 0 ? "first"
+            : round->is_final  ? "final"
+                               : "round",
+            with_title ? text : NULL);
+}
+
+static void plot_rounds(const struct report *r, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 0.5};
+    double max = 1;
+
+    for (unsigned i = 0; i < result->n_rounds; i++)
+        max = (double)result->rounds[i].pages > max ? (double)result->rounds[i].pages : max;
+    s.high = power_of_ten_above(max);
+    heading(out, "Dirty pages per round",
+            "<i class=\"first\"></i>first round: all of memory <i class=\"round\"></i>rounds while "
+            "the load ran <i class=\"final\"></i>final rounds, after the stop. Logarithmic.");
+    svg_begin(&s, "Dirty pages per round", 170, 0);
+    svg_value_axis(&s, label_count);
+    draw_switches(&s, result);
+    for (unsigned i = 0; i < result->n_rounds; i++) {
+        if (result->rounds[i].pages != 0)
+            draw_round(&s, &result->rounds[i], result->n_rounds <= TITLES_MAX);
+    }
+    svg_time_axis(&s);
+    svg_end(&s);
+}
+
+/* ---- Samples, as many together as make one pixel ---- */
+
+struct column {
+    uint64_t at_ns, stall_ns, latency_ns;
+    double rate;
+};
+
+static struct column *make_columns(const struct migration_result *result, unsigned *ret_n)
+{
+    unsigned group = result->n_samples / SVG_COLUMN + 1, n = 0;
+    struct column *columns = calloc(result->n_samples / group + 2, sizeof(*columns));
+    uint64_t before = 0;
+
+    for (unsigned i = 0; columns != NULL && i < result->n_samples; i += group) {
+        struct column *c = &columns[n++];
+        uint64_t requests = 0, span;
+
+        for (unsigned j = i; j < i + group && j < result->n_samples; j++) {
+            const struct migration_sample *sample = &result->samples[j];
+
+            requests += sample->requests;
+            c->at_ns = sample->at_ns;
+            c->stall_ns = sample->stall_ns > c->stall_ns ? sample->stall_ns : c->stall_ns;
+            c->latency_ns = sample->latency_ns > c->latency_ns ? sample->latency_ns : c->latency_ns;
+        }
+        span = c->at_ns > before && i > 0 ? c->at_ns - before : group * 10000000ull;
+        c->rate = (double)requests * 1e9 / (double)span;
+        before = c->at_ns;
+    }
+    *ret_n = n;
+    return columns;
+}
+
+static double rate_of(const void *data, unsigned i, uint64_t *ret_ns)
+{
+    const struct column *c = (const struct column *)data + i;
+
+    *ret_ns = c->at_ns;
+    return c->rate;
+}
+
+static double stall_of(const void *data, unsigned i, uint64_t *ret_ns)
+{
+    const struct column *c = (const struct column *)data + i;
+
+    *ret_ns = c->at_ns;
+    return c->stall_ns != 0 ? (double)c->stall_ns : -1; /* there was no load */
+}
+
+static double latency_of(const void *data, unsigned i, uint64_t *ret_ns)
+{
+    const struct column *c = (const struct column *)data + i;
+
+    *ret_ns = c->at_ns;
+    return c->latency_ns != 0 ? (double)c->latency_ns : -1;
+}
+
+static const struct lane_kind {
+    const char *name, *class;
+    unsigned kinds; /* bit set of enum migration_event_kind */
+} lane_kinds[] = {
+    {"log replaced", "log", 1u << MIGRATION_EVENT_LOG_REPLACED},
+    {"memory", "memory", 1u << MIGRATION_EVENT_REGION_ADDED | 1u << MIGRATION_EVENT_REGION_REMOVED},
+    {"call fds", "call", 1u << MIGRATION_EVENT_CALL_FD},
+};
+
+#define N_LANES    (sizeof(lane_kinds) / sizeof(lane_kinds[0]))
+#define LANE_PITCH 15
+
+static void draw_lanes(const struct svg *s, const struct migration_result *result)
+{
+    for (size_t i = 0; i < N_LANES; i++) {
+        struct svg_lane lane = {.y = s->bottom + 34 + (double)(LANE_PITCH * i), .last = -1};
+
+        svg_text(s, SVG_LEFT - 6, lane.y, "tick end", lane_kinds[i].name);
+        for (unsigned j = 0; j < result->n_events; j++) {
+            if (lane_kinds[i].kinds & 1u << result->events[j].kind)
+                svg_mark(s, &lane, result->events[j].at_ns, lane_kinds[i].class);
+        }
+    }
+}
+
+static void plot_rate(const struct report *r, const struct column *columns, unsigned n, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    struct svg s = {.out = out, .end_ns = result->duration_ns, .high = 1};
+
+    for (unsigned i = 0; i < n; i++)
+        s.high = columns[i].rate > s.high ? columns[i].rate : s.high;
+    s.high *= 1.05;
+    heading(out, "Throughput of the load",
+            "<i class=\"rate\"></i>requests per second <i class=\"band\"></i>stopped (with the "
+            "comparison of the memories). Marks below: what was done to the device meanwhile.");
+    svg_begin(&s, "Requests per second over time", 190, LANE_PITCH * N_LANES);
+    svg_value_axis(&s, label_count);
+    draw_switches(&s, result);
+    svg_line(&s, columns, n, rate_of, "rate");
+    svg_time_axis(&s);
+    draw_lanes(&s, result);
+    svg_end(&s);
+}
+
+static void plot_stalls(const struct report *r, const struct column *columns, unsigned n, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 1e3};
+    double max = 1e5;
+
+    for (unsigned i = 0; i < n; i++) {
+        max = (double)columns[i].stall_ns > max ? (double)columns[i].stall_ns : max;
+        max = (double)columns[i].latency_ns > max ? (double)columns[i].latency_ns : max;
+    }
+    s.high = power_of_ten_above(max);
+    heading(out, "Stalls",
+            "<i class=\"stall\"></i>longest time without any completion <i class=\"latency\"></i>"
+            "slowest request, of each 10 ms. Logarithmic.");
+    svg_begin(&s, "Stalls over time", 170, 0);
+    svg_value_axis(&s, label_time);
+    draw_switches(&s, result);
+    svg_line(&s, columns, n, latency_of, "latency");
+    svg_line(&s, columns, n, stall_of, "stall");
+    svg_time_axis(&s);
+    svg_end(&s);
+}
+
+/* ---- Downtime ---- */
+
+static void segment(FILE *out, double x, double width, double y, const char *class,
+                    const char *what, uint64_t ns)
+{
+    fprintf(out,
+            "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"14\" class=\"%s\"><title>%s: "
+            "%s</title></rect>\n",
+            x, y, width, class, what, format_time(ns).text);
+}
+
+static void draw_downtime(const struct svg *s, const struct migration_hop *hop, unsigned number,
+                          uint64_t max, double y)
+{
+    uint64_t stop = hop->device_stop_ns, start = hop->device_start_ns;
+    uint64_t rest = hop->downtime_ns > stop + start ? hop->downtime_ns - stop - start : 0;
+    double scale = (double)(SVG_COLUMN - 90) / (double)max, x = SVG_LEFT;
+    char text[32];
+
+    snprintf(text, sizeof(text), "hop %u", number);
+    svg_text(s, SVG_LEFT - 6, y + 12, "tick end", text);
+    segment(s->out, x, (double)stop * scale, y, "stop", "stopping the source", stop);
+    x += (double)stop * scale;
+    segment(s->out, x, (double)rest * scale, y, "round", "final round, first completion", rest);
+    x += (double)rest * scale;
+    segment(s->out, x, (double)start * scale, y, "start", "starting the destination", start);
+    x += (double)start * scale;
+    svg_text(s, x + 6, y + 12, "tick", format_time(hop->downtime_ns).text);
+}
+
+static void plot_downtime(const struct report *r, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    struct svg s = {.out = out};
+    unsigned n = 0, drawn = 0;
+    uint64_t max = 0;
+
+    for (unsigned i = 0; i < result->n_hops; i++) {
+        n += result->hops[i].end_ns != 0;
+        max = result->hops[i].downtime_ns > max ? result->hops[i].downtime_ns : max;
+    }
+    if (n == 0 || max == 0)
+        return;
+    heading(
+        out, "Downtime",
+        "<i class=\"stop\"></i>stopping the source <i class=\"round\"></i>final round and first "
+        "completion <i class=\"start\"></i>starting the destination. Without the comparison of "
+        "the memories.");
+    svg_begin(&s, "Parts of the downtime of each hop", 20 * (n < HOPS_DRAWN ? n : HOPS_DRAWN), 0);
+    for (unsigned i = 0; i < result->n_hops && drawn < HOPS_DRAWN; i++) {
+        if (result->hops[i].end_ns != 0)
+            draw_downtime(&s, &result->hops[i], i + 1, max, SVG_TOP + 20.0 * drawn++);
+    }
+    if (n > HOPS_DRAWN)
+        svg_text(&s, SVG_LEFT, s.bottom + 17, "tick", "The table below has the others.");
+    svg_end(&s);
+}
+
+void report_plots(const struct report *r, FILE *out)
+{
+    unsigned n = 0;
+    struct column *columns = make_columns(r->result, &n);
+
+    if (r->result->n_rounds > 0)
+        plot_rounds(r, out);
+    if (n > 0) {
+        plot_rate(r, columns, n, out);
+        plot_stalls(r, columns, n, out);
+    }
+    plot_downtime(r, out);
+    free(columns);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* A migration in text, for who has just waited for it: the verdict, why, and how to see it again.
+ */
+#include "format.h"
+#include "report.h"
+
+#include <inttypes.h>
+
+#define LOST_SHOWN 12
+
+static void text_faults(const struct report *r, FILE *out)
+{
+    char text[512];
+
+    for (unsigned i = 0; i < r->result->n_faults; i++) {
+        report_fault(r, &r->result->faults[i], text, sizeof(text));
+        fprintf(out, "fault       %s\n", text);
+    }
+}
+
+static void text_lost(const struct migration_result *result, FILE *out)
+{
+    uint64_t total = 0;
+
+    for (unsigned i = 0; i < result->n_hops; i++)
+        total += result->hops[i].pages_lost + result->hops[i].pages_late;
+    if (total == 0)
+        return;
+    fprintf(out, "\n%s page%s differed when the source had stopped; they held:\n",
+            format_count(total).text, total == 1 ? "" : "s");
+    for (unsigned use = 0; use < MIGRATION_N_USES; use++) {
+        if (result->lost_by_use[use] != 0)
+            fprintf(out, "    %-20s %s\n", migration_use_name((enum migration_use)use),
+                    format_count(result->lost_by_use[use]).text);
+    }
+    for (unsigned i = 0; i < result->n_lost && i < LOST_SHOWN; i++) {
+        const struct migration_lost *lost = &result->lost[i];
+
+        fprintf(out, "    page 0x%" PRIx64 "%s: %u bytes from 0x%" PRIx64 " on: %s\n", lost->page,
+                lost->is_late ? " (marked, but too late)" : "", lost->n_bytes, lost->first,
+                lost->text);
+    }
+    if (total > LOST_SHOWN)
+        fprintf(out, "    ... and %s more; --json tells of %u\n",
+                format_count(total - LOST_SHOWN).text, result->n_lost);
+    fputc('\n', out);
+}
+
+static void text_hop(const struct migration_hop *hop, unsigned number, FILE *out)
+{
+    double over = hop->pages_marked != 0
+                      ? 100.0 * (double)hop->pages_unchanged / (double)hop->pages_marked
+                      : 0;
+
+    fprintf(out,
+            "hop %-7u %s -> %s: %u rounds, %u logs, %u regions added and %u removed, %u call fds\n",
+            number, hop->source, hop->destination, hop->rounds, hop->logs_replaced,
+            hop->regions_added, hop->regions_removed, hop->call_fds_swapped);
+    fprintf(out, "            %s pages marked (%.1f %% of them unchanged)",
+            format_count(hop->pages_marked).text, over);
+    if (hop->end_ns != 0)
+        fprintf(out, ", downtime %s (stop %s, start %s)\n", format_time(hop->downtime_ns).text,
+                format_time(hop->device_stop_ns).text, format_time(hop->device_start_ns).text);
+    else
+        fprintf(out, ", no switch\n");
+}
+
+static void text_load(const struct migration_result *result, FILE *out)
+{
+    if (result->requests == 0)
+        return;
+    fprintf(out,
+            "load        %s requests (%s reads, %s writes), %s/s with the log off, %s/s with it "
+            "on, %s/s afterwards\n",
+            format_count(result->requests).text, format_count(result->reads).text,
+            format_count(result->writes).text, format_rate(result->rate_before).text,
+            format_rate(result->rate_copy).text, format_rate(result->rate_after).text);
+    fprintf(out,
+            "latency     p50 %s, p99 %s, max %s; worst stall %s with the log off, %s with it "
+            "on\n",
+            format_time(result->latency_p50).text, format_time(result->latency_p99).text,
+            format_time(result->latency_max).text, format_time(result->stall_before_ns).text,
+            format_time(result->stall_copy_ns).text);
+    fprintf(out,
+            "verified    %s blocks, %s of them looked at only after the switch, %s read back "
+            "at the end\n",
+            format_count(result->verified).text, format_count(result->held).text,
+            format_count(result->disk_blocks).text);
+}
+
+static void text_checks(const struct report *r, FILE *out)
+{
+    static const char *const words[] = {"passed", "FAILED"};
+    struct report_check checks[REPORT_CHECKS_MAX];
+    unsigned n = report_checks(r, checks);
+
+    for (unsigned i = 0; i < n; i++) {
+        if (checks[i].outcome == REPORT_SKIPPED)
+            continue;
+        fprintf(out, "%-11s %s: %s\n", words[checks[i].outcome], checks[i].title, checks[i].text);
+    }
+}
+
+void report_text(const struct report *r, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    char sentence[512];
+
+    report_sentence(r, sentence, sizeof(sentence));
+    fprintf(out, "memory      %s, dirty log of %s, seed %" PRIu64 "\n",
+            format_bytes(result->memory_bytes).text, format_bytes(result->log_bytes).text,
+            result->seed);
+    for (unsigned i = 0; i < result->n_hops; i++)
+        text_hop(&result->hops[i], i + 1, out);
+    if (result->copy_rate > 0)
+        fprintf(out, "copying     %s, plain memcpy %s\n", format_byte_rate(result->copy_rate).text,
+                format_byte_rate(result->memcpy_rate).text);
+    text_load(result, out);
+    text_lost(result, out);
+    text_faults(r, out);
+    text_checks(r, out);
+    fprintf(out, "%s after %s: %s\n", report_verdict(r), format_time(result->duration_ns).text,
+            sentence);
+    if (report_status(r) == 1)
+        fprintf(out, "once more   %s\n", r->command_line);
+}

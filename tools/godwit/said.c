@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Reads what a child says. Lines are cut at LINE_SIZE, and bytes that a terminal would take as
+ * orders become dots: what is shown later comes from a program that has just failed.
+ */
+#include "said.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINES     16
+#define LINE_SIZE 240
+#define DRAIN_MS  200 /* for the end of the pipe, after the child's end */
+
+struct said {
+    int fd, stop_fd;
+    char *echo;
+    pthread_t thread;
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t ended;
+    bool has_ended;
+    char lines[LINES][LINE_SIZE];
+    unsigned n_lines; /* so far; the last LINES of them are there */
+    char line[LINE_SIZE];
+    size_t len;
+};
+
+static void end_line(struct said *s)
+{
+    if (s->len == 0)
+        return;
+    s->line[s->len] = '\0';
+    s->len = 0;
+    memcpy(s->lines[s->n_lines++ % LINES], s->line, LINE_SIZE);
+    if (s->echo != NULL)
+        fprintf(stderr, "%s: %s\n", s->echo, s->line);
+}
+
+static void take(struct said *s, const char *buf, size_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)buf[i];
+
+        if (c == '\n')
+            end_line(s);
+        else if (c != '\r' && s->len < LINE_SIZE - 1)
+            s->line[s->len++] = c == '\t' ? ' ' : (char)(c < 0x20 || c == 0x7f ? '.' : c);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *reader(void *arg)
+{
+    struct said *s = arg;
+    struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->stop_fd, .events = POLLIN}};
+    char buf[4096];
+    ssize_t n = 1;
+
+    while (n > 0) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (fds[1].revents != 0 && fds[0].revents == 0)
+            break;
+        n = read(s->fd, buf, sizeof(buf));
+        if (n > 0)
+            take(s, buf, (size_t)n);
+        else if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            n = 1;
+    }
+    pthread_mutex_lock(&s->lock);
+    end_line(s);
+    s->has_ended = true;
+    pthread_cond_broadcast(&s->ended);
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+int said_new(struct said **ret, int fd, const char *echo)
+{
+    struct said *s = calloc(1, sizeof(*s));
+    int r = s == NULL ? -ENOMEM : 0;
+
+    if (r == 0) {
+        s->stop_fd = eventfd(0, EFD_CLOEXEC);
+        r = s->stop_fd < 0 ? -errno : 0;
+    }
+    if (r == 0) {
+        s->fd = fd;
+        s->echo = echo != NULL ? strdup(echo) : NULL;
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->ended, NULL);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        r = -pthread_create(&s->thread, NULL, reader, s);
+        if (r < 0)
+            close(s->stop_fd);
+    }
+    if (r == 0) {
+        *ret = s;
+        return 0;
+    }
+    close(fd);
+    if (s != NULL)
+        free(s->echo);
+    free(s);
+    return r;
+}
+
+void said_free(struct said *s)
+{
+    if (s == NULL)
+        return;
+    eventfd_write(s->stop_fd, 1);
+    pthread_join(s->thread, NULL);
+    close(s->fd);
+    close(s->stop_fd);
+    pthread_cond_destroy(&s->ended);
+    pthread_mutex_destroy(&s->lock);
+    free(s->echo);
+    free(s);
+}
+
+static void wait_for_end(struct said *s)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += DRAIN_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    while (!s->has_ended && pthread_cond_timedwait(&s->ended, &s->lock, &until) == 0)
+        continue;
+}
+
+char *said_last_lines(struct said *s, unsigned n)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    unsigned first;
+
+    if (out == NULL)
+        return NULL;
+    pthread_mutex_lock(&s->lock);
+    wait_for_end(s);
+    if (n > LINES)
+        n = LINES;
+    first = s->n_lines > n ? s->n_lines - n : 0;
+    for (unsigned i = first; i < s->n_lines; i++)
+        fprintf(out, "%s\n", s->lines[i % LINES]);
+    pthread_mutex_unlock(&s->lock);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Texts come from command lines and from programs that have just failed, in any bytes. JSON and XML
+ * must be UTF-8, and XML cannot hold control characters at all.
+ */
+#include "utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How many bytes the character at `s` announces; 0 when none begins with such a byte. */
+static size_t announced(unsigned char c)
+{
+    if (c < 0x80)
+        return 1;
+    if (c >= 0xc2 && c < 0xe0)
+        return 2;
+    if (c >= 0xe0 && c < 0xf0)
+        return 3;
+    return c >= 0xf0 && c < 0xf5 ? 4 : 0;
+}
+
+/* How many bytes the character at `s` has; 0 when it is none. */
+static size_t length(const unsigned char *s)
+{
+    size_t n = announced(s[0]);
+
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    /* Overlong forms, surrogates, what is beyond Unicode, and the two that XML may not have. */
+    if (s[0] == 0xef && s[1] == 0xbf && s[2] >= 0xbe)
+        return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+char *utf8_clean(const char *text)
+{
+    char *copy = strdup(text);
+
+    for (unsigned char *c = (unsigned char *)copy; c != NULL && *c != '\0';) {
+        size_t n = length(c);
+
+        if (n == 0 || *c < 0x20 || *c == 0x7f)
+            *c = '?';
+        c += n == 0 ? 1 : n;
+    }
+    return copy;
+}
+
+void utf8_print_xml(FILE *out, const char *text)
+{
+    char *copy = utf8_clean(text);
+
+    for (const char *c = copy; c != NULL && *c != '\0'; c++) {
+        if (*c == '&')
+            fputs("&amp;", out);
+        else if (*c == '<')
+            fputs("&lt;", out);
+        else if (*c == '>')
+            fputs("&gt;", out);
+        else if (*c == '"')
+            fputs("&quot;", out);
+        else
+            fputc(*c, out);
+    }
+    free(copy);
+}
