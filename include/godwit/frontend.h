@@ -21,6 +21,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct gw_frontend;
 struct gw_guest_mem;
@@ -378,6 +379,7 @@ int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *
  */
 int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

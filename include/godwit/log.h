@@ -13,6 +13,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct gw_guest_log;
 struct gw_guest_track;
@@ -113,6 +114,7 @@ enum gw_driver_place {
 /* What of the rings of the driver is at `gpa`? `ret_i` may be NULL. */
 enum gw_driver_place gw_driver_find(const struct gw_driver *d, gw_gpa_t gpa, unsigned *ret_i);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

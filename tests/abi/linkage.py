@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """What the headers declare, what the symbol map names and what the library exports is the same.
 
-usage: linkage.py LIBRARY MAP HEADER... [--whole-or-not HEADER...]
-
-The headers after --whole-or-not are those of parts that the library may leave out: of each of them
-it exports every function or none.
+usage: linkage.py LIBRARY MAP HEADER...
 """
 
 import re
@@ -57,15 +54,11 @@ def differences(left, right, text):
 
 
 def main():
-    library, script, headers = sys.argv[1], Path(sys.argv[2]), sys.argv[3:] + ["--whole-or-not"]
+    library, script, headers = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     in_map = mapped(script)
     symbols = dict(exported(library))
-    in_headers = {}
-    for number, header in enumerate(headers):
-        if header != "--whole-or-not":
-            names = {name: Path(header).name for name in declared(Path(header))}
-            if number < headers.index("--whole-or-not") or set(names) & {*in_map, *symbols}:
-                in_headers.update(names)
+    in_headers = {name: Path(header).name for header in headers
+                  for name in declared(Path(header))}
     findings = [f"{name} is declared in {in_headers[name]} but not named in {script.name}"
                 for name in sorted(set(in_headers) - set(in_map))]
     findings += differences(in_map, in_headers, "%s is in the map but in no header")

@@ -27,10 +27,9 @@ def text_of(names, form):
     return "\n".join(form % name for name in names)
 
 
-def run(folder, declared, mapped, defined, part=(), tail="", local="local: *;"):
+def run(folder, declared, mapped, defined, tail="", local="local: *;"):
     """The exit code and output of linkage.py on a library made for the purpose."""
     (folder / "a.h").write_text(HEADER % text_of(declared, "int *%s(int a,\n    gw_cb *cb);"))
-    (folder / "part.h").write_text(text_of(part, "int *%s(int a);"))
     (folder / "l.map").write_text("X_1 { global:\n%s\n%s };\n"
                                   % (text_of(mapped, "%s; /* a */"), local))
     (folder / "l.c").write_text(text_of(defined, "int %s(int a) { return a; }") + "\n" + tail)
@@ -38,7 +37,7 @@ def run(folder, declared, mapped, defined, part=(), tail="", local="local: *;"):
                     "-o", folder / "l.so", folder / "l.c",
                     f"-Wl,--version-script={folder / 'exports.map'}"], check=True)
     done = subprocess.run([sys.executable, HERE / "linkage.py", folder / "l.so", folder / "l.map",
-                           folder / "a.h", "--whole-or-not", folder / "part.h"],
+                           folder / "a.h"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, done.stdout
 
@@ -54,9 +53,6 @@ def main():
          (NAMES, NAMES + ["gw_new"], NAMES + ["gw_new"]), {}),
         ("exported", False, "gw_new is exported but not in the map",
          (NAMES, NAMES, NAMES + ["gw_new"]), {}),
-        ("part left out", True, "", (NAMES, NAMES, NAMES), {"part": ["gw_p1", "gw_p2"]}),
-        ("part by half", False, "gw_p2 is declared in part.h but not named",
-         (NAMES, NAMES + ["gw_p1"], NAMES + ["gw_p1"]), {"part": ["gw_p1", "gw_p2"]}),
         ("a variable", False, "gw_f0 is exported but is no function",
          (NAMES, NAMES, NAMES[1:]), {"tail": "int gw_f0 = 1;"}),
         ("open map", False, "everything would be exported", (NAMES, NAMES, NAMES), {"local": ""}),
