@@ -101,6 +101,7 @@ static struct bench *bench_new(uint64_t seed)
         .call_fd_ms = 15,
         .request_ms = 2000,
         .timeout_ms = 20000,
+        .log_offset = seed % 2,
     };
     return b;
 }

@@ -222,7 +222,7 @@ static void test_log_session_replacement_with_a_request_in_flight(void **state)
     log_bed_give_log(&b);
     assert_int_equal(log_bed_log_all(&b, true), 0);
     assert_int_equal(log_bed_log_ring(&b, 0, USED), 0);
-    b.hold = true;
+    __atomic_store_n(&b.hold, true, __ATOMIC_RELEASE);
     log_bed_add(&b, 0, b.data + 2 * PAGE, PAGE);
     log_bed_wait_held(&b);
     old = fcntl(b.log, F_DUPFD_CLOEXEC, 0);
@@ -252,7 +252,7 @@ static void test_log_session_is_complete_when_a_ring_is_stopped(void **state)
     log_bed_give_log(&b);
     assert_int_equal(log_bed_log_all(&b, true), 0);
     assert_int_equal(log_bed_log_ring(&b, 0, USED), 0);
-    b.hold = true;
+    __atomic_store_n(&b.hold, true, __ATOMIC_RELEASE);
     log_bed_add(&b, 0, b.data + 2 * PAGE, PAGE);
     log_bed_wait_held(&b);
     assert_int_equal(pthread_create(&thread, NULL, log_bed_release_soon, &b), 0);

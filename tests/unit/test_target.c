@@ -72,7 +72,7 @@ static int be_child(int argc, char **argv)
 
 /* ---- Help ---- */
 
-static struct target *new_target(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static struct target *new_target(const char *format, ...)
 {
     struct target_config cfg = {.name = "victim", .start_ms = 3000};
     char text[512], error[256];

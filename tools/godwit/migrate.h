@@ -42,6 +42,7 @@ struct migration_options {
     unsigned call_fd_ms;     /* the call fds swapped so often; 0: never */
     unsigned timeout_ms;     /* of the whole run; default 60 s */
     unsigned request_ms;     /* of one request, also of the load; default 10 s */
+    bool log_offset;         /* logs begin anywhere in their files; QEMU has them at 0 */
     bool keep_backends;      /* connect to the same processes again in later hops, no new ones */
 };
 

@@ -78,22 +78,25 @@ static int check_offer(struct migration *m, unsigned which)
 
 static int check_disk(struct migration *m, unsigned which)
 {
-    uint64_t capacity = 0;
-    uint16_t n_queues = 1;
+    bool has_queues = m->wanted & BIT(VIRTIO_BLK_F_MQ);
+    struct virtio_blk_config config = {0};
     struct gw_frontend *fe = m->fe[which];
-    int r = gw_frontend_get_config(fe, offsetof(struct virtio_blk_config, capacity), &capacity,
-                                   sizeof(capacity));
+    unsigned n_queues = 1;
+    uint64_t capacity;
+    /* From the begin: libvhost-user does not look at the offset. */
+    int r = gw_frontend_get_config(fe, 0, &config,
+                                   has_queues ? offsetof(struct virtio_blk_config, num_queues) +
+                                                    sizeof(config.num_queues)
+                                              : sizeof(config.capacity));
 
-    if (r == 0 && m->wanted & BIT(VIRTIO_BLK_F_MQ))
-        r = gw_frontend_get_config(fe, offsetof(struct virtio_blk_config, num_queues), &n_queues,
-                                   sizeof(n_queues));
     if (r < 0)
         return blame_fe(m, which, r);
-    capacity = le64toh(capacity);
-    if (le16toh(n_queues) < m->o.n_queues)
+    capacity = le64toh(config.capacity);
+    if (has_queues)
+        n_queues = le16toh(config.num_queues);
+    if (n_queues < m->o.n_queues)
         return migration_cannot(m, migration_side_of(m, which), -ERANGE,
-                                "%u queues are asked for, it has %u", m->o.n_queues,
-                                le16toh(n_queues));
+                                "%u queues are asked for, it has %u", m->o.n_queues, n_queues);
     if (which == m->src && !m->disk_capacity)
         m->disk_capacity = capacity;
     if (capacity != m->disk_capacity)

@@ -26,8 +26,8 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
         cfg.length = more;
     if (migration_random(m, 4) == 0)
         cfg.length += GROW_CHUNKS * 8;
-    /* QEMU has it at 0; the specification lets it be anywhere. */
-    if (migration_random(m, 2))
+    /* The specification lets it be anywhere; libvhost-user only maps whole pages. */
+    if (m->o.log_offset)
         cfg.offset = migration_random(m, OFFSET_PAGES * MIGRATION_PAGE / 8) * 8;
     r = gw_guest_log_new(ret, &cfg);
     if (r < 0)
