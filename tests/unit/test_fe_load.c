@@ -264,7 +264,7 @@ static void test_fe_load_missing_completion_is_a_stall(void **state)
     begin(&t, (struct gw_guest_load_config){.depth = 1, .write_percent = 50});
     t.fault = LOSE_REQUEST;
     assert_int_equal(gw_guest_load_run(t.load, 20, 0, 5000), 0); /* the other queue goes on */
-    assert_int_equal(gw_guest_load_drain(t.load, 50), -ETIMEDOUT);
+    assert_int_equal(gw_guest_load_drain(t.load, 1000), -ETIMEDOUT);
     assert_non_null(strstr(gw_guest_load_error(t.load), "1 requests in flight"));
     stop(&t);
     finish(&t);
