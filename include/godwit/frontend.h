@@ -285,6 +285,12 @@ void gw_driver_set_base(struct gw_driver *d, uint32_t base);
 uint32_t gw_driver_base(const struct gw_driver *d);
 uint16_t gw_driver_used_idx(const struct gw_driver *d); /* as the device last wrote it */
 
+/*
+ * After a crash, or a stop that was answered too early: all that is in flight is made available
+ * once more, and the base is where the device begins with it. Only while stopped.
+ */
+void gw_driver_requeue(struct gw_driver *d);
+
 unsigned gw_driver_index(const struct gw_driver *d);
 unsigned gw_driver_size(const struct gw_driver *d);
 unsigned gw_driver_in_flight(const struct gw_driver *d);

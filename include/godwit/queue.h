@@ -65,7 +65,8 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 void gw_request_complete(struct gw_request *r, uint32_t len);
 
 /*
- * Hand a request back as if it had not been popped. It is offered again as anything that the device
+ * Hand a request back as if it had not been popped; nothing may have been written to its `in`,
+ * which would stay unmarked in the dirty log. It is offered again as anything that the device
  * leaves waiting: after a completion, a kick, or gw_queue_wake.
  * Returns: 0; -EINVAL when requests popped after it are still out or were completed.
  */

@@ -204,6 +204,30 @@ void gw_driver_set_base(struct gw_driver *d, uint32_t base)
     d->base = base;
 }
 
+/* It is done already, and its used element is still to be taken. */
+static bool is_used(const struct gw_driver *d, unsigned head)
+{
+    for (uint16_t i = d->last_used; i != gw_driver_used_idx(d); i++) {
+        if (le32toh(d->used->ring[i & d->mask].id) == head)
+            return true;
+    }
+    return false;
+}
+
+void gw_driver_requeue(struct gw_driver *d)
+{
+    uint16_t at = gw_driver_used_idx(d);
+
+    d->base = at;
+    for (unsigned head = 0; head <= d->mask; head++) {
+        if (d->slots[head].n_desc && !is_used(d, head))
+            gw_driver_write_avail(d, at++, (uint16_t)head);
+    }
+    /* As many as before: what is in flight is available, and not used. */
+    d->avail_idx = d->published = d->kicked = at;
+    gw_driver_write_avail_idx(d, at);
+}
+
 uint32_t gw_driver_base(const struct gw_driver *d)
 {
     return d->base;

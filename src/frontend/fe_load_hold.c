@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Buffers that are read into once and then left alone, in a ring: half of them hold data, half wait
- * to be read into. Before its turn each is checked and armed: the driver fills it with something
- * else, and its status byte. So the device alone has written it since, and what it wrote last is
- * what must be there, in whichever memory that is now.
+ * to be read into. Some that are added later have their turn at once. Before its turn each is
+ * checked and armed: the driver fills it with something else, and its status byte. So the device
+ * alone has written it since, and what it wrote last is what must be there, in whichever memory
+ * that is now.
  */
 #include "driver_i.h"
 #include "fe_disk.h"
@@ -11,6 +12,7 @@
 #include "fe_sector.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +89,7 @@ int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len)
     if (!grown)
         return -ENOMEM;
     h->slots = grown;
+    h->fresh = h->cursor ? h->n_slots : UINT_MAX; /* they may not stay for long */
     for (uint64_t at = 0; r == 0 && at + stride <= len; at += stride) {
         r = slot_new(&h->slots[h->n_slots], l, gpa + at);
         if (r == 0)
@@ -132,7 +135,8 @@ int gw_guest_load_hold_remove(struct gw_guest_load *l, gw_gpa_t gpa)
         free(h->slots[i]);
     }
     h->n_slots = n;
-    h->cursor = 0;
+    h->cursor = n ? h->cursor % n : 0;
+    h->fresh = UINT_MAX;
     return first;
 }
 
@@ -169,8 +173,12 @@ int gw_guest_load_hold_take(struct gw_guest_load *l, struct gw_guest_load_queue 
     for (unsigned i = 0; r == 0 && i < SKIP_MAX && i < h->n_slots; i++) {
         struct gw_guest_load_slot *slot = h->slots[h->cursor];
 
-        r = arm_ahead(l, h->slots[(h->cursor + h->n_slots / 2) % h->n_slots]);
-        h->cursor = (h->cursor + 1) % h->n_slots;
+        if (h->fresh < h->n_slots) {
+            slot = h->slots[h->fresh++];
+        } else {
+            r = arm_ahead(l, h->slots[(h->cursor + h->n_slots / 2) % h->n_slots]);
+            h->cursor = (h->cursor + 1) % h->n_slots;
+        }
         if (slot->state != GW_GUEST_LOAD_SLOT_ARMED || slot->is_retired)
             continue;
         slot->state = GW_GUEST_LOAD_SLOT_BUSY;

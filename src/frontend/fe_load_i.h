@@ -30,6 +30,7 @@ struct gw_guest_load_hold {
     struct gw_guest_load_slot **slots;
     unsigned n_slots;
     unsigned cursor; /* the next to be read into */
+    unsigned fresh;  /* before that: from here to the last */
     unsigned n_armed;
 };
 

@@ -5,6 +5,7 @@
 #include "log/dirty_bitmap.h"
 
 #include "fdcheck.h"
+#include "requires.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -156,6 +157,8 @@ static void test_dirty_bitmap_threads_and_a_clearing_reader_lose_nothing(void **
     pthread_t threads[N_THREADS];
     unsigned n_rounds = 0;
 
+    if (is_under_valgrind())
+        skip();
     for (uintptr_t i = 0; i < N_THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, marking, (void *)(i + 1)), 0);
     while (__atomic_load_n(&n_ended, __ATOMIC_ACQUIRE) < N_THREADS) {

@@ -5,6 +5,7 @@
  */
 #include "core/proto.h"
 #include "fdcheck.h"
+#include "requires.h"
 
 #include <godwit/load.h>
 #include <godwit/log.h>
@@ -311,6 +312,8 @@ static void test_track_tells_bytes(void **state)
     struct gw_guest_track *t;
     struct runs runs = {.n = 0};
 
+    if (is_under_valgrind())
+        skip();
     assert_int_equal(gw_guest_track_new(&t), 0);
     assert_int_equal(gw_guest_track_add(t, 16 * PAGE, 16 * PAGE), 0);
     assert_int_equal(gw_guest_track_add(t, TIB, TIB), 0);

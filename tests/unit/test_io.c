@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* File operations of a worker, on real files: by io_uring, and by the pool of threads. */
 #include "fdcheck.h"
+#include "requires.h"
 #include "rig.h"
 
 #include <errno.h>
@@ -172,7 +173,7 @@ static void test_io_sync_and_punch_work(void **state)
 
 static void test_io_failures_are_told_to_done(void **state)
 {
-    char path[64], buf[10];
+    char path[64], buf[10] = {0};
     void (*const starts[])(struct job *) = {start_read, start_write, start_sync, start_punch};
     struct job job;
     int ro;
@@ -189,10 +190,12 @@ static void test_io_failures_are_told_to_done(void **state)
     job.iov[0] = (struct iovec){buf, 10};
     job.n_iov = 1;
     assert_int_equal(run(&job), -EBADF);
-    job = job_of(start_read, file);
-    job.iov[0] = (struct iovec){(void *)(uintptr_t)1, 10};
-    job.n_iov = 1;
-    assert_int_equal(run(&job), -EFAULT);
+    if (!is_under_valgrind()) { /* which complains of the address */
+        job = job_of(start_read, file);
+        job.iov[0] = (struct iovec){(void *)(uintptr_t)1, 10};
+        job.n_iov = 1;
+        assert_int_equal(run(&job), -EFAULT);
+    }
     job = job_of(start_punch, file);
     job.flags = 0x8000;
     assert_int_equal(run(&job), -EOPNOTSUPP);

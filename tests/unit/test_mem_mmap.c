@@ -4,6 +4,7 @@
 
 #include "core/diag_i.h"
 #include "core/mem.h"
+#include "requires.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -127,6 +128,8 @@ static void test_mem_mmap_sparse_terabyte_is_fine(void **state)
     uint64_t size = UINT64_C(1) << 40;
     struct gw_region *region;
 
+    if (is_under_valgrind())
+        skip();
     assert_int_equal(make(&region, size, 0, memory(size, 0)), 0);
     region->hva[size - 1] = 1;
     gw_region_put(region);

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/diag_i.h"
 #include "core/socket.h"
+#include "requires.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -183,6 +184,8 @@ static void test_socket_no_room_for_fds_is_told(void **state)
     struct frame f = frame_of(8);
     struct rlimit old, few;
 
+    if (is_under_valgrind())
+        skip();
     send_with_fds(&f, length(&f), 8);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
     few = old;

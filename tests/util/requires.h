@@ -39,6 +39,17 @@ static inline int has_io_uring(void)
     return 1;
 }
 
+/*
+ * Valgrind runs one thread at a time, maps no terabytes and keeps the limit of open files to
+ * itself. Tests of just that are skipped.
+ */
+static inline int is_under_valgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+
+    return preload && strstr(preload, "vgpreload");
+}
+
 static inline void requires_io_uring(void)
 {
     if (!has_io_uring())

@@ -269,6 +269,9 @@ static int change_over(struct migration *m)
         return r;
     for (unsigned i = 0; i < m->n_drivers; i++)
         gw_driver_set_track(m->drivers[i], NULL);
+    /* What was taken and never completed would be lost: it is done once more. */
+    for (unsigned i = 0; m->hop->in_flight_stopped && i < m->n_drivers; i++)
+        gw_driver_requeue(m->drivers[i]);
     m->mem = m->other;
     m->other = stopped;
     gw_guest_track_take(m->track, NULL, NULL);
@@ -401,6 +404,7 @@ static void sum_up(struct migration *m)
     struct migration_result *ret = m->ret;
     uint64_t ns = 0, bytes = 0;
 
+    migration_load_halt(m);
     migration_load_stats(m);
     for (unsigned i = 0; i < ret->n_hops; i++) {
         ns += ret->hops[i].copy_ns;

@@ -90,6 +90,7 @@ void migration_free_guest(struct migration *m)
     gw_guest_mem_free(m->mem);
     free(m->pairs);
     free(m->runs);
+    migration_drop_snapshot(m);
     free(m->prints);
 }
 

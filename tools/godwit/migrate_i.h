@@ -34,6 +34,7 @@ struct migration_print {
     gw_gpa_t page;
     uint64_t length;
     uint64_t hash;
+    const uint8_t *copy; /* in the snapshot; NULL: there was no room */
 };
 
 /* By one comparison, until it is told. */
@@ -48,13 +49,11 @@ struct migration_old_log {
     bool is_told; /* that there are marks in it */
 };
 
-/* What may be done while the load runs, and when it is time for it. */
+/* When it is time for what is done while the load runs. */
 struct migration_schedule {
     uint64_t next_log_ns, next_region_ns, next_call_ns;
 };
-
 #define MIGRATION_OLD_LOGS_MAX 64
-
 struct migration {
     struct migration_options o; /* with defaults */
     struct migration_result *ret;
@@ -101,6 +100,8 @@ struct migration {
     struct migration_found found[2]; /* not marked; written after the stop */
     struct migration_print *prints;
     size_t n_prints, n_prints_room;
+    uint8_t *snapshot;
+    size_t snapshot_used, snapshot_room;
 };
 
 /* ---- migrate_record.c: the result, while it grows ---- */
@@ -191,9 +192,9 @@ int migration_compare(struct migration *m);
 void migration_compare_region(struct migration *m, gw_gpa_t gpa);
 /* Has the stopped source written since? */
 void migration_watch_source(struct migration *m);
+void migration_drop_snapshot(struct migration *m);
 
 /* ---- migrate_name.c ---- */
-
 /* What is at `gpa`; the text is empty where it is nothing. `ret_skip`: so many bytes more of it. */
 enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text, size_t size,
                                   uint64_t *ret_skip);

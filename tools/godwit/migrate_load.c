@@ -194,6 +194,21 @@ static int tell_failure(struct migration *m, int r)
                            l->work->error(l->arg));
 }
 
+void migration_load_halt(struct migration *m)
+{
+    struct migration_load *l = m->load;
+
+    if (!l || !l->has_runner)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->wish = PAUSE;
+    if (!l->is_paused)
+        l->work->interrupt(l->arg);
+    while (!l->is_paused)
+        pthread_cond_wait(&l->changed, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
 int migration_load_pause(struct migration *m)
 {
     struct migration_load *l = m->load;
@@ -201,12 +216,8 @@ int migration_load_pause(struct migration *m)
 
     if (!l)
         return 0;
+    migration_load_halt(m);
     pthread_mutex_lock(&l->lock);
-    l->wish = PAUSE;
-    if (!l->is_paused)
-        l->work->interrupt(l->arg);
-    while (!l->is_paused)
-        pthread_cond_wait(&l->changed, &l->lock);
     r = l->r;
     pthread_mutex_unlock(&l->lock);
     return tell_failure(m, r);

@@ -77,6 +77,8 @@ static int start_with_log(struct migration *m)
 
     if (r == 0)
         r = migration_stop(m, m->src);
+    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
+        gw_driver_requeue(m->drivers[i]); /* as it should be already */
     if (r == 0)
         r = migration_start(m, m->src, m->log);
     if (r == 0)

@@ -50,17 +50,19 @@ static enum migration_use name_request(const struct migration *m,
     static const char *const parts[] = {"", "header", "status byte", "data buffer"};
     static const enum migration_use uses[] = {MIGRATION_USE_OUTSIDE, MIGRATION_USE_HEADER,
                                               MIGRATION_USE_STATUS, MIGRATION_USE_DATA};
+    char where[32] = "";
     const char *state = p->in_flight ? "in flight" : "completed";
 
+    if (p->part != GW_GUEST_LOAD_PART_STATUS)
+        snprintf(where, sizeof(where), "byte %" PRIu64 " of the ", p->offset);
     if (!p->is_used)
-        snprintf(text, size, "%s that was not in use yet", parts[p->part]);
+        snprintf(text, size, "%s%s that was not in use yet", where, parts[p->part]);
     else if (m->o.device == MIGRATION_DEVICE_RNG)
-        snprintf(text, size, "byte %" PRIu64 " of a buffer for random bytes, %s", p->offset, state);
+        snprintf(text, size, "%sbuffer for random bytes, %s", where, state);
     else
         snprintf(text, size,
-                 "byte %" PRIu64 " of the %s of a %s of sector %" PRIu64 ", generation %" PRIu32
-                 ", queue %u, %s%s",
-                 p->offset, parts[p->part], type_name(p->type), p->sector, p->generation, p->queue,
+                 "%s%s of a %s of sector %" PRIu64 ", generation %" PRIu32 ", queue %u, %s%s",
+                 where, parts[p->part], type_name(p->type), p->sector, p->generation, p->queue,
                  state, p->is_held ? ", left alone since" : "");
     return uses[p->part];
 }

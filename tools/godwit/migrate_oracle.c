@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define SNAPSHOT_MAX (UINT64_C(1) << 28)
 
 /* Quick, and never the same for two pages that differ in one word only. */
 static uint64_t hash_page(const uint8_t *page, size_t len)
@@ -29,6 +32,36 @@ static uint64_t hash_page(const uint8_t *page, size_t len)
     return lanes[0] ^ lanes[1] * 3 ^ lanes[2] * 5 ^ lanes[3] * 7;
 }
 
+/* So much is kept as it is, to tell later what changed to the byte. */
+static const uint8_t *keep_page(struct migration *m, const uint8_t *page, size_t len)
+{
+    uint8_t *copy = m->snapshot + m->snapshot_used;
+
+    if (!m->snapshot || len > m->snapshot_room - m->snapshot_used)
+        return NULL;
+    m->snapshot_used += len;
+    return memcpy(copy, page, len);
+}
+
+static void make_snapshot(struct migration *m)
+{
+    void *map = mmap(NULL, SNAPSHOT_MAX, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    m->n_prints = 0;
+    m->snapshot = map == MAP_FAILED ? NULL : map;
+    m->snapshot_room = m->snapshot ? SNAPSHOT_MAX : 0;
+    m->snapshot_used = 0;
+}
+
+void migration_drop_snapshot(struct migration *m)
+{
+    if (m->snapshot)
+        munmap(m->snapshot, m->snapshot_room);
+    m->snapshot = NULL;
+    m->n_prints = 0;
+}
+
 static void print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len)
 {
     size_t room = m->n_prints_room ? m->n_prints_room * 2 : 4096;
@@ -41,8 +74,8 @@ static void print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, s
         m->prints = grown;
         m->n_prints_room = room;
     }
-    m->prints[m->n_prints++] =
-        (struct migration_print){.page = gpa, .length = len, .hash = hash_page(page, len)};
+    m->prints[m->n_prints++] = (struct migration_print){
+        .page = gpa, .length = len, .hash = hash_page(page, len), .copy = keep_page(m, page, len)};
 }
 
 /* Was it marked in a log that had been replaced? */
@@ -191,12 +224,26 @@ int migration_compare(struct migration *m)
 {
     uint64_t begin = migration_now(m);
 
-    m->n_prints = 0;
+    make_snapshot(m);
     for (unsigned i = 0; i < m->n_pairs; i++)
         compare_pair(m, &m->pairs[i], true);
     blame_found(m);
     m->hop->compare_ns = migration_now(m) - begin;
     return 0;
+}
+
+/* Without a copy it is not known to the byte what changed: told is what begins in the page. */
+static void name_whole_page(struct migration *m, uint64_t length, struct migration_lost *found)
+{
+    uint64_t skip;
+
+    for (uint64_t at = 0; at < length && found->uses == 0; at += skip) {
+        found->use = migration_name(m, found->page + at, found->text, sizeof(found->text), &skip);
+        if (found->use != MIGRATION_USE_OUTSIDE)
+            found->uses = 1u << found->use;
+    }
+    if (found->uses == 0)
+        found->uses = 1u << MIGRATION_USE_OUTSIDE;
 }
 
 void migration_watch_source(struct migration *m)
@@ -205,20 +252,17 @@ void migration_watch_source(struct migration *m)
         const struct migration_print *p = &m->prints[i];
         struct migration_lost found = {.page = p->page, .first = p->page};
         const uint8_t *page = gw_guest_mem_at(m->other, p->page, p->length);
-        uint64_t skip;
 
         if (!page || hash_page(page, p->length) == p->hash)
             continue;
-        /* What it was before is not known to the byte: told is what begins in the page. */
-        for (uint64_t at = 0; at < p->length && found.uses == 0; at += skip) {
-            found.use = migration_name(m, p->page + at, found.text, sizeof(found.text), &skip);
-            if (found.use != MIGRATION_USE_OUTSIDE)
-                found.uses = 1u << found.use;
-        }
-        if (found.uses == 0)
-            found.uses = 1u << MIGRATION_USE_OUTSIDE;
+        if (p->copy)
+            name_page(m, page, p->copy, p->length, &found);
+        else
+            name_whole_page(m, p->length, &found);
+        if (found.uses & (1u << MIGRATION_USE_DATA | 1u << MIGRATION_USE_STATUS))
+            add_text(&found, " (the request that has it by now)");
         tell_page(m, &found, true);
     }
-    m->n_prints = 0;
+    migration_drop_snapshot(m);
     blame_found(m);
 }
