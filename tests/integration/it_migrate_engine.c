@@ -216,7 +216,7 @@ static const struct crime crimes[] = {
     {SUSPECT_EVERY_100TH, USE(DATA), ~USE(DATA), "data buffer", false},
     {SUSPECT_MARK_FIRST, USE(DATA), ~USE(DATA), "data buffer", false},
     {SUSPECT_WRITE_AFTER_STOP, USE(DATA), ~USE(DATA), "after the stop", false},
-    {SUSPECT_OLD_LOG, 0, RINGS | USE(OUTSIDE), "after the answer to its replacement", false},
+    {SUSPECT_OLD_LOG, 0, USE(OUTSIDE), "after the answer to its replacement", false},
     {SUSPECT_LATER_REGION, USE(DATA), RINGS | USE(OUTSIDE), "not marked", false},
     {SUSPECT_OUTSIDE, USE(OUTSIDE), ~USE(OUTSIDE), "outside everything", false},
     {SUSPECT_STOP_IN_FLIGHT, 0, ~0u, "taken and not completed", false},

@@ -26,7 +26,7 @@ class Mutant:
     def __init__(self, *options, uses=(), fault=None, backend=()):
         self.options = options
         self.uses = set(uses)  # what the lost pages may hold; one of them must be found
-        self.fault = fault  # a part of the reason, where pages are not what gives it away
+        self.fault = fault  # a part of one of the faults, where pages are not what gives it away
         self.backend = backend
 
 
@@ -41,6 +41,8 @@ EXPECTED = {
     "last-page": Mutant("--block-size=64K", uses=["data buffer"]),
     "status-byte": Mutant(uses=["status byte"]),
     "indirect-data": Mutant(uses=BUFFERS),
+    "late-region": Mutant("--replace-log-every=0", "--hotplug=50ms", "--copy-time=500ms",
+                          uses=BUFFERS),
     "late-map": Mutant("--replace-log-every=0", "--hotplug=50ms", "--copy-time=500ms", uses=BUFFERS),
     "mark-before-write": Mutant(uses=BUFFERS, backend=SLOW_DISK),
     "stop-before-drain": Mutant(backend=SLOW_DISK, fault="taken and not completed"),
@@ -52,12 +54,11 @@ EXPECTED = {
 # What no front-end whose used rings are where they are logged can see; unit tests do.
 INVISIBLE = {
     "used-flags": "flags and index are in one word, so the mark of the index covers both",
-    "late-region": "the load has no buffers in memory that is added; see late-map",
 }
 
 
 def migrate(godwit, backend, mutant, seed):
-    """Returns: (exit status, reason, uses of the pages lost, what it said)."""
+    """Returns: (exit status, all faults, uses of the pages lost, what it said)."""
     command = " ".join([shlex.quote(str(backend)), "--socket-path {socket} --blk-file {file}",
                         *mutant.backend])
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +71,8 @@ def migrate(godwit, backend, mutant, seed):
             return done.returncode, "no result", set(), done.stdout
         told = json.loads(result.read_text(encoding="utf-8"))
     uses = {use for use, n in told["lost_by_use"].items() if n > 0}
-    return done.returncode, told["reason"], uses, done.stdout
+    faults = "; ".join([told["reason"], *(fault["text"] for fault in told["faults"])])
+    return done.returncode, faults, uses, done.stdout
 
 
 def find(godwit, name, backend):
