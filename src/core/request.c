@@ -204,7 +204,6 @@ int gw_request_unpop(struct gw_request *pub)
         for (unsigned i = 0; i < r->n_out_extents; i++)
             gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
         q->parked = false; /* it is no completion, so it wakes nothing */
-        q->parked = false;
         gw_request_retire(q, r);
         /* The device could not use it: as if it had been left on the ring. */
         q->moved = false;

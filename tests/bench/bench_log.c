@@ -9,6 +9,7 @@
  * usage: bench_log BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
+#include "measured.h"
 #include "proc_meter.h"
 
 #include <godwit/load.h>
@@ -64,35 +65,6 @@ struct turn {
     double max_us;
     double p999_us;
 };
-
-static void pin_to(int cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    (void)sched_setaffinity(0, sizeof(set), &set);
-}
-
-static pid_t start_backend(char **argv, const char *path)
-{
-    pid_t pid;
-
-    for (char **arg = argv; *arg; arg++) {
-        char *at = strstr(*arg, "{socket}"), *joined;
-
-        if (at && asprintf(&joined, "%.*s%s%s", (int)(at - *arg), *arg, path, at + 8) > 0)
-            *arg = joined;
-    }
-    pid = fork();
-    if (pid == 0) {
-        pin_to(1);
-        execvp(argv[0], argv);
-        perror(argv[0]);
-        _exit(127);
-    }
-    return pid;
-}
 
 static int prepare(struct bench *b, const char *path)
 {
@@ -179,7 +151,7 @@ static void *front_end(void *arg)
     struct bench *b = arg;
     uint64_t features;
 
-    pin_to(0);
+    measured_pin_to(0);
     while (b->error == 0 && !__atomic_load_n(&b->ends, __ATOMIC_RELAXED)) {
         usleep(b->beside == SYNC ? SYNC_US : REPLACE_US);
         if (b->beside == MESSAGES)
@@ -310,8 +282,8 @@ int main(int argc, char **argv)
         return 64;
     }
     snprintf(path, sizeof(path), "/tmp/bench_log-%d.sock", (int)getpid());
-    b.backend = start_backend(argv + 1, path);
-    pin_to(0);
+    b.backend = measured_start(argv + 1, path);
+    measured_pin_to(0);
     r = prepare(&b, path);
     if (r == 0)
         r = bench_throughput(&b);

@@ -8,6 +8,7 @@
  * usage: bench_ring BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
+#include "measured.h"
 #include "proc_meter.h"
 
 #include <endian.h>
@@ -37,40 +38,6 @@ static const struct {
 } runs[] = {
     {512, 1}, {512, 32}, {512, 80}, {512, 128}, {4096, 1}, {4096, 32}, {4096, 80}, {4096, 128},
 };
-
-static void pin_to(int cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    (void)sched_setaffinity(0, sizeof(set), &set);
-}
-
-static void replace_socket(char **argv, const char *path)
-{
-    for (; *argv; argv++) {
-        char *at = strstr(*argv, "{socket}"), *joined;
-
-        if (at && asprintf(&joined, "%.*s%s%s", (int)(at - *argv), *argv, path, at + 8) > 0)
-            *argv = joined;
-    }
-}
-
-static pid_t start_backend(char **argv, const char *path)
-{
-    pid_t pid;
-
-    replace_socket(argv, path);
-    pid = fork();
-    if (pid == 0) {
-        pin_to(1);
-        execvp(argv[0], argv);
-        perror(argv[0]);
-        _exit(127);
-    }
-    return pid;
-}
 
 struct bench {
     struct gw_guest_mem *mem;
@@ -194,8 +161,8 @@ int main(int argc, char **argv)
         return 64;
     }
     snprintf(path, sizeof(path), "/tmp/bench_ring-%d.sock", (int)getpid());
-    backend = start_backend(argv + 1, path);
-    pin_to(0);
+    backend = measured_start(argv + 1, path);
+    measured_pin_to(0);
     printf("%6s %6s %12s %10s %10s %10s\n", "bytes", "depth", "requests/s", "cpu ns/req",
            "calls/req", "kicks/req");
     for (unsigned i = 0; r == 0 && i < sizeof(runs) / sizeof(runs[0]); i++)

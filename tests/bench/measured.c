@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Starting the back-end that is measured. */
+#include "measured.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void measured_pin_to(int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void replace_socket(char **argv, const char *path)
+{
+    for (; *argv; argv++) {
+        char *at = strstr(*argv, "{socket}"), *joined;
+
+        if (at && asprintf(&joined, "%.*s%s%s", (int)(at - *argv), *argv, path, at + 8) > 0)
+            *argv = joined;
+    }
+}
+
+pid_t measured_start(char **argv, const char *path)
+{
+    pid_t pid;
+
+    replace_socket(argv, path);
+    pid = fork();
+    if (pid == 0) {
+        measured_pin_to(1);
+        execvp(argv[0], argv);
+        perror(argv[0]);
+        _exit(127);
+    }
+    return pid;
+}
