@@ -42,10 +42,13 @@ enum gw_msg_id {
     GW_MSG_SET_BACKEND_REQ_FD = 21,
     GW_MSG_GET_CONFIG = 24,
     GW_MSG_SET_CONFIG = 25,
+    GW_MSG_GET_INFLIGHT_FD = 31,
+    GW_MSG_SET_INFLIGHT_FD = 32,
     GW_MSG_RESET_DEVICE = 34,
     GW_MSG_GET_MAX_MEM_SLOTS = 36,
     GW_MSG_ADD_MEM_REG = 37,
     GW_MSG_REM_MEM_REG = 38,
+    GW_MSG_GET_VRING_BASE_SKIP_DRAIN = 45,
 };
 
 /* Back-end to front-end, on the channel of SET_BACKEND_REQ_FD. */
@@ -65,6 +68,8 @@ enum gw_protocol_feature {
     GW_PROTOCOL_F_INFLIGHT_SHMFD = 12,
     GW_PROTOCOL_F_RESET_DEVICE = 13,
     GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
+    GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT = 20,
+    GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN = 23,
 };
 
 /* Virtio feature bits that the transport acts on, bit numbers. */
@@ -77,6 +82,7 @@ enum gw_virtio_feature {
     GW_F_PROTOCOL_FEATURES = 30, /* of vhost-user, never seen by the guest */
     GW_F_VERSION_1 = 32,
     GW_F_RING_PACKED = 34,
+    GW_F_IN_ORDER = 35,
 };
 
 /* The u64 of SET_VRING_KICK, CALL and ERR. */
@@ -133,6 +139,14 @@ struct gw_wire_log {
     uint64_t mmap_offset;
 } __attribute__((packed));
 
+struct gw_wire_inflight {
+    uint64_t mmap_size;
+    uint64_t mmap_offset;
+    uint16_t num_queues;
+    uint16_t queue_size;
+    uint32_t padding; /* every peer sends it, the specification does not have it */
+} __attribute__((packed));
+
 struct gw_wire_config {
     uint32_t offset;
     uint32_t size;
@@ -147,4 +161,5 @@ _Static_assert(sizeof(struct gw_wire_region) == 32, "region");
 _Static_assert(sizeof(struct gw_wire_mem_table) == 8 + 32 * GW_MSG_TABLE_REGIONS_MAX, "table");
 _Static_assert(sizeof(struct gw_wire_single_region) == 40, "single region");
 _Static_assert(sizeof(struct gw_wire_log) == 16, "log");
+_Static_assert(sizeof(struct gw_wire_inflight) == 24, "inflight");
 _Static_assert(sizeof(struct gw_wire_config) == 12, "config");
