@@ -17,7 +17,7 @@ static inline uint16_t gw_load16(const uint16_t *p)
     return le16toh(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
-/* What the other side wrote before it stored this value is visible after the load. */
+/* _acquire: what the other side wrote before it stored this value is visible after the load. */
 static inline uint16_t gw_load16_acquire(const uint16_t *p)
 {
     return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
@@ -28,12 +28,17 @@ static inline uint64_t gw_load64(const uint64_t *p)
     return le64toh(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
+static inline uint64_t gw_load64_acquire(const uint64_t *p)
+{
+    return le64toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
 static inline void gw_store16(uint16_t *p, uint16_t v)
 {
     __atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
 }
 
-/* What was written before is visible to whoever sees the value. */
+/* _release: what was written before is visible to whoever sees the value. */
 static inline void gw_store16_release(uint16_t *p, uint16_t v)
 {
     __atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
@@ -42,6 +47,16 @@ static inline void gw_store16_release(uint16_t *p, uint16_t v)
 static inline void gw_store32(uint32_t *p, uint32_t v)
 {
     __atomic_store_n(p, htole32(v), __ATOMIC_RELAXED);
+}
+
+static inline void gw_store64(uint64_t *p, uint64_t v)
+{
+    __atomic_store_n(p, htole64(v), __ATOMIC_RELAXED);
+}
+
+static inline void gw_store64_release(uint64_t *p, uint64_t v)
+{
+    __atomic_store_n(p, htole64(v), __ATOMIC_RELEASE);
 }
 
 /* Stores before it are visible before loads after it read: the one order x86 does not give. */

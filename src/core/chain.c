@@ -3,8 +3,12 @@
  * Descriptor chains. Each descriptor is copied once and only the copy is looked at: the driver may
  * write the table while we read it. The walk is bounded three times over: by the table it is in, by
  * GW_CHAIN_MAX, and by one level of indirection.
+ *
+ * In a split ring `next` says where a chain goes on. The packed layout has it in consecutive
+ * descriptors: those of the ring were copied when the chain was taken (ring_packed.c), those of an
+ * indirect table go on to its end (virtio 1.x, 2.8.8).
  */
-#include "barrier.h"
+#include "desc.h"
 #include "queue.h"
 
 #include <errno.h>
@@ -16,6 +20,7 @@ struct walk {
     struct gw_request_i *request;
     const struct vring_desc *table;
     uint32_t table_size;
+    bool is_packed;
     bool in_indirect; /* not to be told by the address: a driver may put the table into the ring */
     struct gw_extent *extents;
     unsigned max_extents;
@@ -25,18 +30,16 @@ struct walk {
     uint64_t in_len;
 };
 
-struct vring_desc gw_desc_copy(const struct vring_desc *desc)
+static struct vring_desc load(const struct walk *w, uint32_t i)
 {
-    /* Two loads; a descriptor is 16 bytes aligned to 16 (2.7.5). */
-    const uint64_t *words = (const uint64_t *)(const void *)desc;
-    uint64_t addr = gw_load64(&words[0]), rest = gw_load64(&words[1]);
+    if (!w->is_packed)
+        return gw_desc_load(&w->table[i]);
+    return w->in_indirect ? gw_desc_load_packed(&w->table[i]) : w->table[i];
+}
 
-    return (struct vring_desc){
-        .addr = addr,
-        .len = (uint32_t)rest,
-        .flags = (uint16_t)(rest >> 32),
-        .next = (uint16_t)(rest >> 48),
-    };
+static bool has_next(const struct walk *w, const struct vring_desc *d, uint32_t i)
+{
+    return w->is_packed ? i + 1 < w->table_size : (d->flags & VRING_DESC_F_NEXT) != 0;
 }
 
 static struct gw_segments *borrow_segments(struct gw_queue *q)
@@ -120,7 +123,8 @@ static const char *gather_table(struct walk *w, const struct iovec *iov, int n_i
     return NULL;
 }
 
-static const char *enter_table(struct walk *w, const struct vring_desc *d)
+/* The table that descriptor `i`, copied to `d`, names. */
+static const char *enter_table(struct walk *w, const struct vring_desc *d, uint32_t i)
 {
     struct gw_queue *q = w->queue;
     struct gw_extent extent = {.gpa = d->addr, .len = d->len};
@@ -132,7 +136,7 @@ static const char *enter_table(struct walk *w, const struct vring_desc *d)
         return "indirect table, which was not negotiated";
     if (w->in_indirect)
         return "indirect table inside an indirect table";
-    if (d->flags & VRING_DESC_F_NEXT)
+    if (has_next(w, d, i))
         return "indirect table that is not the last descriptor";
     if (d->len == 0 || d->len % sizeof(*d) != 0)
         return "indirect table of a wrong length";
@@ -155,28 +159,30 @@ static const char *enter_table(struct walk *w, const struct vring_desc *d)
 
 static const char *walk_descriptors(struct walk *w, struct vring_desc d)
 {
-    uint32_t n_left = w->table_size;
+    uint32_t i = 0, n_left = w->table_size;
     const char *why;
 
     for (;;) {
         if (d.flags & VRING_DESC_F_INDIRECT) {
-            why = enter_table(w, &d);
+            why = enter_table(w, &d, i);
             if (why)
                 return why;
+            i = 0;
             n_left = w->table_size;
-            d = gw_desc_copy(&w->table[0]);
+            d = load(w, i);
             continue;
         }
         why = add_buffer(w, &d);
         if (why)
             return why;
-        if (!(d.flags & VRING_DESC_F_NEXT))
+        if (!has_next(w, &d, i))
             return NULL;
         if (--n_left == 0)
             return "it loops";
-        if (d.next >= w->table_size)
+        i = w->is_packed ? i + 1 : d.next;
+        if (i >= w->table_size)
             return "next descriptor beyond the table";
-        d = gw_desc_copy(&w->table[d.next]);
+        d = load(w, i);
     }
 }
 
@@ -236,13 +242,15 @@ static const char *finish(struct walk *w)
     return NULL;
 }
 
-const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vring_desc first)
+const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head)
 {
+    bool is_packed = q->ring.ops->is_packed;
     struct walk w = {
         .queue = q,
         .request = r,
-        .table = q->ring.desc,
-        .table_size = q->ring.size,
+        .table = is_packed ? q->ring.packed.copies + head->copy : q->ring.split.desc,
+        .table_size = is_packed ? head->n_slots : q->ring.size,
+        .is_packed = is_packed,
         .extents = r->extents,
         .max_extents = GW_CHAIN_INLINE,
     };
@@ -250,7 +258,9 @@ const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vri
 
     r->segments = NULL;
     r->pin.backend = NULL;
-    why = walk_descriptors(&w, first);
+    r->n_out_extents = 0;
+    r->n_in_extents = 0;
+    why = walk_descriptors(&w, head->first);
     if (!why)
         why = finish(&w);
     if (why)

@@ -13,6 +13,9 @@
  * waits for requests (a stop, a new map) waits for marks. They are of guest addresses recorded when
  * the chain was walked, never read again; and of all writable buffers, whatever length the device
  * told, since it may have written beyond.
+ *
+ * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10) an answer waits for those of all requests taken
+ * before it. Answers in a row become one used element: that of the last.
  */
 #include "barrier.h"
 #include "queue.h"
@@ -60,8 +63,7 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
     gw_full_fence();
     for (unsigned i = 0; i < q->map->n_entries; i++)
         gw_dirty_log_mark(q->log.log, q->map->entries[i].gpa, q->map->entries[i].size);
-    if (ring->log)
-        gw_dirty_log_mark(ring->log, ring->log_addr, 6 + UINT64_C(8) * ring->config.size);
+    ring->ops->mark_all(ring);
 }
 
 static void retire_completed(struct gw_queue *q)
@@ -87,10 +89,59 @@ static void check_log(struct gw_queue *q)
                     "queue %u: a write lies outside the dirty log: do not migrate", q->index);
 }
 
+/* Its memory may have been taken away, see gw_queue_adopt_map. */
+static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_slots)
+{
+    if (q->ring.attached)
+        q->ring.ops->put_used(&q->ring, id, len, n_slots);
+}
+
+/* From now on its used element is written, and it waits for its mark and the index. */
+static void settle(struct gw_queue *q, struct gw_request_i *r)
+{
+    r->next_free = q->completed;
+    q->completed = r;
+}
+
+/* Who is skipped counts as written to its end. */
+static bool can_be_skipped(const struct gw_request_i *r)
+{
+    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+    uint64_t len = 0;
+
+    for (unsigned i = 0; i < r->n_in_extents; i++)
+        len += in[i].len;
+    return r->used_len == len;
+}
+
+static void settle_in_order(struct gw_queue *q)
+{
+    unsigned n_slots = 0;
+
+    /* None of the list is settled: who is, is retired before anybody looks again. */
+    for (struct gw_list *at = q->in_flight.next; at != &q->in_flight; at = at->next) {
+        struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
+        bool is_last = at->next == &q->in_flight ||
+                       !gw_container_of(at->next, struct gw_request_i, in_flight)->is_done;
+
+        if (!r->is_done)
+            break;
+        n_slots += r->n_slots;
+        if (is_last || !can_be_skipped(r)) {
+            put_used(q, r->id, r->used_len, n_slots);
+            n_slots = 0;
+        }
+        settle(q, r);
+    }
+}
+
 void gw_queue_publish(struct gw_queue *q)
 {
-    bool unpublished = q->ring.used && q->ring.ops->has_unpublished(&q->ring);
+    bool unpublished;
 
+    if (q->in_order)
+        settle_in_order(q);
+    unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
     if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
         gw_list_remove(&q->dirty_link);
     if (gw_queue_lacks_log(q) && (q->completed || unpublished))
@@ -121,17 +172,15 @@ static void publish_soon(struct gw_queue *q)
         gw_list_append(&q->worker->dirty, &q->dirty_link);
 }
 
-static void put_used(struct gw_queue *q, uint16_t head, uint32_t len)
+void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)
 {
-    /* Its memory may have been taken away, see gw_queue_adopt_map. */
-    if (q->ring.used)
-        q->ring.ops->put_used(&q->ring, head, len);
+    r->used_len = len;
+    r->is_done = true;
+    if (!q->in_order) {
+        put_used(q, r->id, len, r->n_slots);
+        settle(q, r);
+    }
     publish_soon(q);
-}
-
-void gw_queue_put_bad(struct gw_queue *q, uint16_t head)
-{
-    put_used(q, head, 0);
 }
 
 void gw_request_complete(struct gw_request *pub, uint32_t len)
@@ -142,9 +191,7 @@ void gw_request_complete(struct gw_request *pub, uint32_t len)
     gw_queue_lock(q);
     gw_count(&q->stats.completed, 1);
     gw_count(&q->stats.bytes_in, len);
-    r->next_free = q->completed;
-    q->completed = r;
-    put_used(q, r->head, len);
+    gw_request_answer(q, r, len);
     gw_queue_unlock(q);
 }
 

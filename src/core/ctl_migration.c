@@ -31,11 +31,15 @@ int gw_ctl_check_log_map(const struct gw_dirty_log *log, const struct gw_map *ma
     return check_range(log, "the memory region", last->gpa, last->size);
 }
 
-int gw_ctl_check_log_ring(const struct gw_dirty_log *log, const struct gw_vring *vring)
+int gw_ctl_check_log_ring(const struct gw_daemon *d, const struct gw_dirty_log *log,
+                          const struct gw_vring *vring)
 {
+    bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
+
     if (!log || !vring->log_used)
         return 0;
-    return check_range(log, "the used ring", vring->log_addr, 6 + UINT64_C(8) * vring->config.size);
+    return check_range(log, packed ? "the device event area" : "the used ring", vring->log_addr,
+                       gw_ring_log_len(packed, vring->config.size));
 }
 
 static int check_session(const struct gw_daemon *d, const struct gw_dirty_log *log)
@@ -45,7 +49,7 @@ static int check_session(const struct gw_daemon *d, const struct gw_dirty_log *l
     /* What a stopped ring once logged to may be gone; it is looked at again when it starts. */
     for (unsigned i = 0; i < d->num_queues && r == 0; i++)
         if (d->session.vrings[i].started)
-            r = gw_ctl_check_log_ring(log, &d->session.vrings[i]);
+            r = gw_ctl_check_log_ring(d, log, &d->session.vrings[i]);
     return r;
 }
 

@@ -7,6 +7,7 @@
 /* LOG_ALL comes or goes. */
 int gw_ctl_set_log_all(struct gw_daemon *d, bool all);
 
-/* Does the log cover all of the map, the used ring? Without a log, yes. */
+/* Does `log` cover all of the map, what is written of the ring? Without a log, yes. */
 int gw_ctl_check_log_map(const struct gw_dirty_log *log, const struct gw_map *map);
-int gw_ctl_check_log_ring(const struct gw_dirty_log *log, const struct gw_vring *vring);
+int gw_ctl_check_log_ring(const struct gw_daemon *d, const struct gw_dirty_log *log,
+                          const struct gw_vring *vring);

@@ -46,11 +46,11 @@ int gw_ctl_set_vring_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
 
     if (r < 0)
         return r;
-    if (!gw_is_power_of_two(state->num) || state->num > d->queue_size_max)
-        return gw_fail(-EINVAL, "ring size %u is not a power of two up to %u", state->num,
-                       d->queue_size_max);
-    vring->config.size = state->num;
-    return 0;
+    r = gw_ring_check_size(gw_session_has(&d->session, GW_F_RING_PACKED), state->num,
+                           d->queue_size_max);
+    if (r == 0)
+        vring->config.size = state->num;
+    return r;
 }
 
 static int on_set_ring_log(void *arg)
@@ -75,7 +75,7 @@ static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *ad
 
     next.log_used = ask.log_used;
     next.log_addr = ask.log_addr;
-    r = gw_ctl_check_log_ring(d->session.log.log, &next);
+    r = gw_ctl_check_log_ring(d, d->session.log.log, &next);
     if (r < 0)
         return r;
     *vring = next;
@@ -107,6 +107,14 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     return 0;
 }
 
+/* Where a ring begins, if nobody told: at 0, in the first lap of a packed one. */
+static uint32_t base_of(const struct gw_daemon *d, const struct gw_vring *vring)
+{
+    if (vring->has_base)
+        return vring->config.base;
+    return gw_session_has(&d->session, GW_F_RING_PACKED) ? UINT32_C(0x80008000) : 0;
+}
+
 int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_vring_state *state = (const void *)msg->payload;
@@ -115,9 +123,10 @@ int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
 
     if (r < 0)
         return r;
-    if (state->num > UINT16_MAX)
+    if (state->num > UINT16_MAX && !gw_session_has(&d->session, GW_F_RING_PACKED))
         return gw_fail(-EINVAL, "base %#x of a split ring is beyond 16 bits", state->num);
     vring->config.base = state->num;
+    vring->has_base = true;
     return 0;
 }
 
@@ -147,7 +156,6 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
     struct gw_vring *vring = &d->session.vrings[index];
     struct gw_queue_start start = {
-        .ring = vring->config,
         .map = d->session.map,
         .features = d->session.features,
         .kick_fd = -1,
@@ -162,9 +170,11 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     r = gw_ctl_check_eventfd(msg);
     if (r < 0)
         return r;
-    r = gw_ctl_check_log_ring(d->session.log.log, vring);
+    r = gw_ctl_check_log_ring(d, d->session.log.log, vring);
     if (r < 0)
         return r;
+    vring->config.base = base_of(d, vring);
+    start.ring = vring->config;
     if (msg->n_fds == 1)
         start.kick_fd = gw_steal_fd(&msg->fds[0]);
     r = ask_queue(on_start, &ask);
@@ -264,11 +274,12 @@ int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (vring->started) {
         /* The latch ordered the worker's last use of the ring before this. */
         vring->config.base = q->ring.ops->base(&q->ring);
+        vring->has_base = true;
         vring->started = false;
         gw_diag(&d->diag, GW_DIAG_INFO, "queue %u stops: base %u", state->index,
                 vring->config.base);
     }
-    *result = (struct gw_wire_vring_state){.index = state->index, .num = vring->config.base};
+    *result = (struct gw_wire_vring_state){.index = state->index, .num = base_of(d, vring)};
     reply->size = sizeof(*result);
     return 0;
 }

@@ -106,7 +106,7 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     gw_daemon_each_queue(d, reset_queue, NULL);
     for (unsigned i = 0; i < d->num_queues; i++) {
         s->vrings[i].started = false;
-        s->vrings[i].config.base = 0;
+        s->vrings[i].has_base = false;
     }
     if (d->ops.reset)
         d->ops.reset(d->dev);

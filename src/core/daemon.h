@@ -21,6 +21,7 @@
 struct gw_vring {
     struct gw_ring_config config;
     bool has_addr;
+    bool has_base;
     bool log_used; /* writes to the used ring are logged, at log_addr */
     gw_gpa_t log_addr;
     bool started;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,11 @@ int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int
         return r;
     *ret = gw_steal(region);
     return 0;
+}
+
+void gw_region_name(const struct gw_region *region, char *ret, size_t size)
+{
+    snprintf(ret, size, "the memory region at %#" PRIx64, region->desc.gpa);
 }
 
 void gw_region_put(struct gw_region *region)
@@ -105,15 +111,18 @@ struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_reg
     return NULL;
 }
 
-void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len)
+void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa)
 {
     if (!gw_range_is_valid(uva, len))
         return NULL;
     for (unsigned i = 0; i < map->n_entries; i++) {
         const struct gw_region *region = map->entries[i].region;
 
-        if (region->hva && gw_range_is_inside(uva, len, region->desc.uva, region->desc.size))
-            return region->hva + (uva - region->desc.uva);
+        if (!region->hva || !gw_range_is_inside(uva, len, region->desc.uva, region->desc.size))
+            continue;
+        if (ret_gpa)
+            *ret_gpa = map->entries[i].gpa + (uva - region->desc.uva);
+        return region->hva + (uva - region->desc.uva);
     }
     return NULL;
 }

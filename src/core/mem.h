@@ -29,6 +29,9 @@ struct gw_map {
 int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd);
 void gw_region_put(struct gw_region *region);
 
+/* What messages call it. */
+void gw_region_name(const struct gw_region *region, char *ret, size_t size);
+
 /*
  * A map of these regions; takes a reference on each. Free it with gw_map_free.
  * Returns: 0; -EEXIST when two of them overlap; -ENOMEM.
@@ -39,8 +42,11 @@ void gw_map_free(struct gw_map *map);
 /* The region whose description matches but for mmap_offset, which front-ends get wrong; or NULL. */
 struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_region_desc *desc);
 
-/* Host address of [uva, uva + len), in one region with a lasting address; or NULL. */
-void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len);
+/*
+ * Host address of [uva, uva + len), in one region with a lasting address; or NULL. Its guest
+ * address is stored in `ret_gpa` unless that is NULL.
+ */
+void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa);
 
 const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa);
 

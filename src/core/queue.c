@@ -151,7 +151,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     }
     n_available = q->ring.ops->n_available(&q->ring);
     if (n_available < 0) {
-        gw_queue_break(q, "the driver's available index is ahead by more than the ring's size");
+        gw_queue_break(q, gw_last_error());
         deactivate(q);
         return false;
     }
@@ -211,19 +211,25 @@ void gw_queue_break(struct gw_queue *q, const char *why)
 
 /* ---- start ---- */
 
+static bool has(const struct gw_queue_start *start, enum gw_virtio_feature bit)
+{
+    return (start->features & GW_BIT(bit)) != 0;
+}
+
 static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
 {
-    int r;
+    int r = gw_ring_check_size(has(start, GW_F_RING_PACKED), start->ring.size, q->size_max);
 
-    if (!gw_is_power_of_two(start->ring.size) || start->ring.size > q->size_max)
-        return gw_fail(-EINVAL, "ring size %u is not a power of two up to %u", start->ring.size,
-                       q->size_max);
+    if (r < 0)
+        return r;
     q->ring = (struct gw_ring){
-        .ops = &gw_ring_split_ops,
+        .ops = has(start, GW_F_RING_PACKED) ? &gw_ring_packed_ops : &gw_ring_split_ops,
         .config = start->ring,
-        .event_idx = (start->features & GW_BIT(GW_F_RING_EVENT_IDX)) != 0,
-        .indirect = (start->features & GW_BIT(GW_F_RING_INDIRECT_DESC)) != 0,
+        .event_idx = has(start, GW_F_RING_EVENT_IDX),
+        .indirect = has(start, GW_F_RING_INDIRECT_DESC),
+        .notify_on_empty = has(start, GW_F_NOTIFY_ON_EMPTY),
     };
+    q->in_order = has(start, GW_F_IN_ORDER);
     r = q->ring.ops->attach(&q->ring, start->map);
     if (r == 0)
         r = q->ring.ops->start(&q->ring);
@@ -266,13 +272,25 @@ static void apply_ring_log(struct gw_queue *q)
 
 static void finish_stop_when_drained(struct gw_queue *q);
 
+/* [lock] There is no ring any more that anybody may read or write. */
+static void let_go_of_ring(struct gw_queue *q)
+{
+    if (q->ring.ops)
+        q->ring.ops->done(&q->ring);
+    q->ring.attached = false;
+}
+
 /* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
 static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 {
     int r = start_ring(q, start);
 
-    if (r < 0)
+    if (r == 0)
+        r = watch_kick(q, gw_steal_fd(&start->kick_fd));
+    if (r < 0) {
+        let_go_of_ring(q);
         return r;
+    }
     apply_ring_log(q);
     q->map = start->map;
     q->map_last = 0;
@@ -281,9 +299,6 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->parked = false;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
-    r = watch_kick(q, gw_steal_fd(&start->kick_fd));
-    if (r < 0)
-        return r;
     q->state = GW_QUEUE_STARTED;
     gw_queue_mark_unlogged(q);
     /* Before there is a log nothing is written, and kicks too many do no harm. */
@@ -407,7 +422,7 @@ static void finish_stop(struct gw_queue *q)
     q->parked = false;
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
-    q->ring.used = NULL; /* not ours to write any more */
+    let_go_of_ring(q);
     if (q->drained)
         gw_latch_count(q->drained, 0);
     q->drained = NULL;
@@ -458,7 +473,7 @@ void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_
         q->epoch++;
         q->n_old = q->n_in_flight;
         if (q->ring.ops->attach(&q->ring, map) < 0) {
-            q->ring.used = NULL; /* no answer can be written any more */
+            q->ring.attached = false; /* no answer can be written any more */
             gw_queue_break(q, gw_last_error());
         }
         waits = q->n_old > 0;
@@ -485,7 +500,7 @@ void gw_queue_reset(struct gw_queue *q)
         /* The ring is the next session's: what is late is answered to nobody. */
         gw_queue_publish(q);
         q->abandoned = true;
-        q->ring.used = NULL;
+        q->ring.attached = false;
     }
     gw_close(&q->call_fd);
     gw_close(&q->err_fd);
@@ -516,6 +531,7 @@ void gw_queue_init(struct gw_queue *q)
 
 void gw_queue_done(struct gw_queue *q)
 {
+    let_go_of_ring(q);
     gw_request_pool_free(q);
     gw_close(&q->call_fd);
     gw_close(&q->err_fd);

@@ -86,6 +86,7 @@ struct gw_queue {
     size_t request_size;      /* of the device's own bytes */
     struct gw_task wake;
     bool wake_posted;               /* atomic */
+    bool in_order;                  /* IN_ORDER: used in the order of n_taken */
     struct gw_request_i *completed; /* [lock] by next_free: to be marked and published */
     struct gw_log_state log;        /* [lock] */
     uint64_t log_lost;              /* [lock] marks lost that were told */

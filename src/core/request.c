@@ -80,100 +80,100 @@ static void note_oldest(struct gw_queue *q)
     __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
-static struct gw_request_i *pop_one(struct gw_queue *q, uint16_t head, struct vring_desc first,
+/* Returns: NULL for a bad chain, which is answered then. */
+static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head,
                                     uint64_t position)
 {
     struct gw_request_i *r = pool_take(q);
-    const char *why = gw_chain_walk(q, r, first);
+    const char *why = gw_chain_walk(q, r, head);
 
-    if (why) {
-        gw_request_put(q, r);
-        gw_count(&q->stats.errors, 1);
-        gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
-                        "queue %u: bad descriptor chain at head %u: %s", q->index, head, why);
-        gw_queue_put_bad(q, head);
-        return NULL;
-    }
-    r->head = head;
+    r->id = head->id;
+    r->n_slots = head->n_slots;
     r->position = position;
     r->epoch = q->epoch;
     r->popped_ns = q->now_ns;
+    r->is_done = false;
     gw_list_append(&q->in_flight, &r->in_flight);
     q->n_in_flight++;
+    if (why) {
+        gw_count(&q->stats.errors, 1);
+        gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
+                        "queue %u: bad descriptor chain at head %u: %s", q->index, head->id, why);
+        gw_request_answer(q, r, 0);
+        return NULL;
+    }
     gw_count(&q->stats.requests, 1);
     gw_count(&q->stats.bytes_out, r->pub.out_len);
     return r;
 }
 
-static bool head_is_valid(struct gw_queue *q, uint16_t head)
+/* There is such a descriptor; otherwise there is nothing to walk, and nothing to answer. */
+static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
 {
-    if (head < q->ring.size)
-        return true;
-    /* There is no such descriptor, so there is nothing to answer. */
+    return q->ring.ops->is_packed || head->id < q->ring.size;
+}
+
+static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
+{
+    q->ring.n_busy -= head->n_slots;
     gw_count(&q->stats.errors, 1);
     gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
-                    "queue %u: head %u is beyond the ring of %u", q->index, head, q->ring.size);
-    return false;
+                    "queue %u: head %u is beyond the ring of %u", q->index, head->id, q->ring.size);
 }
 
 /*
- * Three passes, because what the driver wrote is in its cache and each step waits for the one
- * before: all heads (and their descriptors are being fetched), all first descriptors (and the
- * tables and headers they name), then the walks.
+ * What the driver wrote is in its cache, and each step waits for the one before: when all first
+ * descriptors are there (take), the tables and headers they name are being fetched before the first
+ * of the chains is walked.
  */
-static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, unsigned n)
+static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const struct gw_head *heads,
+                          unsigned n)
 {
-    uint16_t heads[GW_POP_BATCH];
-    struct vring_desc first[GW_POP_BATCH];
     unsigned n_popped = 0;
 
-    q->ring.ops->take(&q->ring, heads, n);
+    for (unsigned i = 0; i < n; i++)
+        if (head_is_valid(q, &heads[i]))
+            gw_chain_prefetch(q, &heads[i].first);
     for (unsigned i = 0; i < n; i++) {
-        if (!head_is_valid(q, heads[i]))
-            continue;
-        first[i] = gw_desc_copy(&q->ring.desc[heads[i]]);
-        gw_chain_prefetch(q, &first[i]);
-    }
-    for (unsigned i = 0; i < n; i++) {
-        struct gw_request_i *r;
+        struct gw_request_i *r = NULL;
 
-        if (heads[i] >= q->ring.size)
-            continue;
-        r = pop_one(q, heads[i], first[i], q->n_taken + i + 1);
+        q->n_taken++;
+        if (head_is_valid(q, &heads[i]))
+            r = pop_one(q, &heads[i], q->n_taken);
+        else
+            drop_invalid(q, &heads[i]);
         if (r)
             reqs[n_popped++] = &r->pub;
     }
-    q->n_taken += n;
     return n_popped;
 }
 
-/* How many of `n` can be popped now. */
-static unsigned n_poppable(struct gw_queue *q, unsigned n)
+/* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
+static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
-    int n_available;
+    int n_taken;
 
     if (!gw_queue_is_running(q))
         return 0;
-    n_available = q->ring.ops->n_available(&q->ring);
-    if (n_available < 0) {
-        gw_queue_break(q, "the driver's available index is ahead by more than the ring's size");
-        return 0;
-    }
-    n = gw_min_u(n, (unsigned)n_available);
     n = gw_min_u(n, q->ring.size - q->n_in_flight);
-    return gw_min_u(n, GW_POP_BATCH);
+    n_taken = q->ring.ops->take(&q->ring, heads, gw_min_u(n, GW_POP_BATCH));
+    if (n_taken >= 0)
+        return (unsigned)n_taken;
+    gw_queue_break(q, gw_last_error());
+    return 0;
 }
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
+    struct gw_head heads[GW_POP_BATCH];
     unsigned n_popped = 0, n_taken = 0, n;
 
     gw_queue_lock(q);
     q->now_ns = gw_clock_coarse_ns();
     /* Not for ever: a driver may make bad chains available as fast as they are answered. */
     while (n_popped < n_reqs && n_taken < q->ring.size &&
-           (n = n_poppable(q, n_reqs - n_popped)) > 0) {
-        n_popped += pop_batch(q, reqs + n_popped, n);
+           (n = take(q, heads, n_reqs - n_popped)) > 0) {
+        n_popped += pop_batch(q, reqs + n_popped, heads, n);
         n_taken += n;
         q->moved = true;
     }
@@ -198,7 +198,7 @@ int gw_request_unpop(struct gw_request *pub)
 
     gw_queue_lock(q);
     if (r->position == q->n_taken) {
-        q->ring.ops->untake(&q->ring);
+        q->ring.ops->untake(&q->ring, r->n_slots);
         q->n_taken--;
         gw_count(&q->stats.requests, (uint64_t)-1);
         for (unsigned i = 0; i < r->n_out_extents; i++)

@@ -7,6 +7,7 @@
 
 #include "list.h"
 #include "mem.h"
+#include "ring.h"
 
 #include <godwit/queue.h>
 #include <linux/virtio_ring.h>
@@ -34,10 +35,13 @@ struct gw_request_i {
     struct gw_request_i *next_free;
     struct gw_segments *segments; /* NULL: inline ones */
     struct gw_pin pin;
-    uint64_t popped_ns; /* coarse */
-    uint64_t position;  /* n_taken when it was taken */
-    uint32_t epoch;     /* of the map it was born under */
-    uint16_t head;
+    uint64_t popped_ns;     /* coarse */
+    uint64_t position;      /* n_taken when it was taken */
+    uint32_t epoch;         /* of the map it was born under */
+    uint32_t used_len;      /* what is_done answers with */
+    bool is_done;           /* IN_ORDER: answered by the device, and maybe not yet its turn */
+    uint16_t id;            /* what names it in the used ring */
+    uint16_t n_slots;       /* of the ring */
     uint16_t n_out_extents; /* extents: those of `out`, then those of `in` */
     uint16_t n_in_extents;
     struct iovec iov[GW_CHAIN_INLINE];
@@ -57,14 +61,12 @@ void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
 /* It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
 
-/* The one copy of a descriptor that is ever read. */
-struct vring_desc gw_desc_copy(const struct vring_desc *desc);
 /*
  * Walk a chain once, from the copy of its first descriptor: copy the others, check all, pin their
  * buffers.
- * Returns: NULL, or why the chain is bad; it holds nothing then.
+ * Returns: NULL, or why the chain is bad; it holds nothing then, and has no buffers.
  */
-const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, struct vring_desc first);
+const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head);
 /* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
 void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
 /* Give back what the walk took. */
@@ -74,7 +76,7 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 void gw_queue_publish(struct gw_queue *q);
 /* Mark what was answered while there was LOG_ALL without a log, now that there is one. */
 void gw_queue_mark_unlogged(struct gw_queue *q);
-/* Answer a chain that the device never sees. */
-void gw_queue_put_bad(struct gw_queue *q, uint16_t head);
+/* Answer a request that is in flight. */
+void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len);
 /* Notify the driver, now or with the loop's next submission. */
 void gw_queue_call(struct gw_queue *q);

@@ -12,64 +12,132 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct gw_queue;
-struct gw_request_i;
-
 /* A ring as the front-end described it, complete at start. */
 struct gw_ring_config {
-    uint32_t size; /* descriptors; a power of two */
+    uint32_t size; /* descriptors */
     uint32_t base; /* as SET_VRING_BASE and GET_VRING_BASE give it */
     gw_uva_t desc;
-    gw_uva_t avail;
-    gw_uva_t used;
+    gw_uva_t avail; /* packed: the driver's event suppression area */
+    gw_uva_t used;  /* packed: the device's */
 };
 
-struct gw_ring {
-    const struct gw_ring_ops *ops;
+/* A chain as it was taken off the ring. */
+struct gw_head {
+    struct vring_desc first; /* the one copy of its first descriptor */
+    uint16_t id;             /* what names it when it is used */
+    uint16_t n_slots;        /* what it takes up in the ring; split: 1 */
+    uint16_t copy;           /* packed: where its descriptors begin in `copies` */
+};
+
+struct gw_ring_split {
     const struct vring_desc *desc;
     const struct vring_avail *avail;
     struct vring_used *used;
     uint16_t *avail_event;      /* ours, in the used ring */
     const uint16_t *used_event; /* the driver's, in the available ring */
-    uint32_t size;
     uint16_t mask;
     uint16_t next_avail;    /* the next to pop */
     uint16_t next_used;     /* the next used element to write */
     uint16_t published;     /* the used index the driver sees */
     uint16_t notified_used; /* `published` when the driver was last asked whether to notify */
     bool notified_valid;
+};
+
+/* A place in a packed ring. The wrap counter begins at 1 and turns over with every lap. */
+struct gw_ring_slot {
+    uint16_t index;
+    bool wrap;
+};
+
+struct gw_ring_packed {
+    struct vring_packed_desc *desc;
+    const struct vring_packed_desc_event *driver_event;
+    struct vring_packed_desc_event *device_event;
+    /*
+     * Descriptors of the chains taken last, in the form of a split ring's, `next` being the buffer
+     * id. As many as the ring has.
+     */
+    struct vring_desc *copies;
+    struct gw_ring_slot next_avail; /* the next to pop */
+    struct gw_ring_slot next_used;  /* the next to write a used descriptor to */
+    struct gw_ring_slot published;  /* the first that the driver has not been shown */
+    uint64_t first_used;            /* what is to be written there, last of its batch */
+    uint32_t n_unpublished;         /* slots from `published` to `next_used` */
+    uint16_t event_flags;           /* of device_event, as it was written last */
+    gw_gpa_t desc_gpa;
+    gw_gpa_t event_gpa; /* of device_event */
+};
+
+struct gw_ring {
+    const struct gw_ring_ops *ops;
+    uint32_t size;
+    uint32_t n_busy; /* slots taken and not used yet */
+    bool attached;   /* its memory is there; otherwise nothing may be read or written */
     bool event_idx;
     bool indirect;
+    bool notify_on_empty;
     struct gw_dirty_log *log; /* where writes to the used ring are marked, or NULL */
     gw_gpa_t log_addr;        /* of the used ring (VHOST_VRING_F_LOG) */
     struct gw_ring_config config;
+    union {
+        struct gw_ring_split split;
+        struct gw_ring_packed packed;
+    };
 };
 
-/* What a look at the available ring found. Negative: it is broken, the message tells how. */
 struct gw_ring_ops {
+    bool is_packed;
     /*
      * Find the ring's memory in `map`. Called at start and again for every new map; indices stay.
      * Returns: 0; -EFAULT with gw_last_error.
      */
     int (*attach)(struct gw_ring *ring, const struct gw_map *map);
-    /* Begin at the base of the config. Returns: 0; -EINVAL with gw_last_error. */
+    /* Begin at the base of the config. Returns: 0; -EINVAL, -ENOMEM with gw_last_error. */
     int (*start)(struct gw_ring *ring);
-    /* Requests waiting; -EPROTO when the driver's index is impossible. */
+    /* The end of what start made. */
+    void (*done)(struct gw_ring *ring);
+    /*
+     * Begin elsewhere than the base said: `used` is the place of the next used element (bit 15: the
+     * wrap counter, of a packed ring), and `n_slots` from there on are taken already.
+     */
+    void (*resume)(struct gw_ring *ring, uint16_t used, uint32_t n_slots);
+    /* Requests waiting, or merely that there are some; -EPROTO, with gw_last_error, for an
+     * impossible index. */
     int (*n_available)(const struct gw_ring *ring);
-    /* Take `n` heads, which are available, off the ring. */
-    void (*take)(struct gw_ring *ring, uint16_t *heads, unsigned n);
+    /*
+     * Take up to `n` chains off the ring. Returns: how many; -EPROTO, with gw_last_error, when
+     * the ring is broken. An id beyond the ring of a split one has no descriptor.
+     */
+    int (*take)(struct gw_ring *ring, struct gw_head *heads, unsigned n);
     /* Undo the last take of one. */
-    void (*untake)(struct gw_ring *ring);
-    /* Write a used element; the driver does not see it before publish. */
-    void (*put_used)(struct gw_ring *ring, uint16_t head, uint32_t len);
+    void (*untake)(struct gw_ring *ring, unsigned n_slots);
+    /*
+     * Write a used element for the last `n_slots` (of several chains, where IN_ORDER allows to skip
+     * all but the last); the driver does not see it before publish.
+     */
+    void (*put_used)(struct gw_ring *ring, uint16_t id, uint32_t len, unsigned n_slots);
     /* Show the driver what was put. Returns: does it want to be notified? */
     bool (*publish)(struct gw_ring *ring);
     bool (*has_unpublished)(const struct gw_ring *ring);
     /* Ask the driver not to kick, or to kick; after asking for kicks, look again. */
     void (*disable_kicks)(struct gw_ring *ring);
     void (*enable_kicks)(struct gw_ring *ring);
+    /* Mark all that may ever have been written of it. A full fence is behind the writes. */
+    void (*mark_all)(struct gw_ring *ring);
+    /* Of the next used element, as in resume. */
+    uint16_t (*used)(const struct gw_ring *ring);
     /* What GET_VRING_BASE answers. */
     uint32_t (*base)(const struct gw_ring *ring);
 };
 
 extern const struct gw_ring_ops gw_ring_split_ops;
+extern const struct gw_ring_ops gw_ring_packed_ops;
+
+/* May a ring be of this size? Returns: 0; -EINVAL with gw_last_error. */
+int gw_ring_check_size(bool packed, uint32_t size, uint32_t max);
+
+/* Bytes at the log address of a ring (VHOST_VRING_F_LOG). */
+static inline uint64_t gw_ring_log_len(bool packed, uint32_t size)
+{
+    return packed ? sizeof(struct vring_packed_desc_event) : 6 + UINT64_C(8) * size;
+}

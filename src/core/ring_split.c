@@ -15,6 +15,7 @@
  *       find the request.
  */
 #include "barrier.h"
+#include "desc.h"
 #include "diag_i.h"
 #include "ring.h"
 
@@ -24,11 +25,12 @@
 static int split_attach(struct gw_ring *ring, const struct gw_map *map)
 {
     const struct gw_ring_config *c = &ring->config;
+    struct gw_ring_split *s = &ring->split;
     /* The event words behind both rings belong to them, negotiated or not (2.7.6, 2.7.8). */
     uint64_t avail_len = 6 + UINT64_C(2) * c->size, used_len = 6 + UINT64_C(8) * c->size;
-    void *desc = gw_map_translate_uva(map, c->desc, UINT64_C(16) * c->size);
-    void *avail = gw_map_translate_uva(map, c->avail, avail_len);
-    void *used = gw_map_translate_uva(map, c->used, used_len);
+    void *desc = gw_map_translate_uva(map, c->desc, UINT64_C(16) * c->size, NULL);
+    void *avail = gw_map_translate_uva(map, c->avail, avail_len, NULL);
+    void *used = gw_map_translate_uva(map, c->used, used_len, NULL);
 
     if (!desc || !avail || !used)
         return gw_fail(-EFAULT,
@@ -46,75 +48,116 @@ static int split_attach(struct gw_ring *ring, const struct gw_map *map)
                        "rings at user addresses %#" PRIx64 ", %#" PRIx64 ", %#" PRIx64
                        " are not aligned in their file",
                        c->desc, c->avail, c->used);
-    ring->desc = desc;
-    ring->avail = avail;
-    ring->used = used;
-    ring->used_event = (const uint16_t *)&ring->avail->ring[c->size];
-    ring->avail_event = (uint16_t *)(void *)&ring->used->ring[c->size];
+    s->desc = desc;
+    s->avail = avail;
+    s->used = used;
+    s->used_event = (const uint16_t *)&s->avail->ring[c->size];
+    s->avail_event = (uint16_t *)(void *)&s->used->ring[c->size];
+    ring->attached = true;
     return 0;
 }
 
 static int split_start(struct gw_ring *ring)
 {
+    struct gw_ring_split *s = &ring->split;
+
     if (ring->config.base > UINT16_MAX)
         return gw_fail(-EINVAL, "base %#x of a split ring is beyond 16 bits", ring->config.base);
     ring->size = ring->config.size;
-    ring->mask = (uint16_t)(ring->size - 1);
-    ring->next_avail = (uint16_t)ring->config.base;
+    ring->n_busy = 0;
+    s->mask = (uint16_t)(ring->size - 1);
+    s->next_avail = (uint16_t)ring->config.base;
     /* A ring is continued where the last back-end left it. */
-    ring->published = gw_load16(&ring->used->idx);
-    ring->next_used = ring->published;
-    ring->notified_valid = false;
+    s->published = gw_load16(&s->used->idx);
+    s->next_used = s->published;
+    s->notified_valid = false;
     return 0;
+}
+
+static void split_done(struct gw_ring *ring)
+{
+}
+
+static void split_resume(struct gw_ring *ring, uint16_t used, uint32_t n_slots)
+{
+    ring->split.next_used = ring->split.published = used;
+    ring->split.next_avail = (uint16_t)(used + n_slots);
+    ring->n_busy = n_slots;
 }
 
 static int split_n_available(const struct gw_ring *ring)
 {
-    uint16_t n = (uint16_t)(gw_load16_acquire(&ring->avail->idx) - ring->next_avail); /* [A] */
+    const struct gw_ring_split *s = &ring->split;
+    uint16_t n = (uint16_t)(gw_load16_acquire(&s->avail->idx) - s->next_avail); /* [A] */
 
-    return n <= ring->size ? n : -EPROTO;
+    if (n > ring->size)
+        return gw_fail(-EPROTO,
+                       "the driver's available index is ahead by more than the ring's size");
+    return n;
 }
 
-static void split_take(struct gw_ring *ring, uint16_t *heads, unsigned n)
+/*
+ * What the driver wrote is in its cache and each step waits for the one before, so all heads are
+ * read first, while their descriptors are being fetched, and then all descriptors.
+ */
+static int split_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
+    struct gw_ring_split *s = &ring->split;
+    int n_available = split_n_available(ring);
+
+    if (n_available < 0)
+        return n_available;
+    if (n > (unsigned)n_available)
+        n = (unsigned)n_available;
     for (unsigned i = 0; i < n; i++) {
-        heads[i] = gw_load16(&ring->avail->ring[(uint16_t)(ring->next_avail + i) & ring->mask]);
-        /* The table is in the driver's cache: start fetching all of them, then walk the first. */
-        if (heads[i] < ring->size)
-            __builtin_prefetch(&ring->desc[heads[i]]);
+        heads[i].id = gw_load16(&s->avail->ring[(uint16_t)(s->next_avail + i) & s->mask]);
+        heads[i].n_slots = 1;
+        if (heads[i].id < ring->size)
+            __builtin_prefetch(&s->desc[heads[i].id]);
     }
-    ring->next_avail = (uint16_t)(ring->next_avail + n);
+    for (unsigned i = 0; i < n; i++)
+        if (heads[i].id < ring->size)
+            heads[i].first = gw_desc_load(&s->desc[heads[i].id]);
+    s->next_avail = (uint16_t)(s->next_avail + n);
+    ring->n_busy += n;
+    return (int)n;
 }
 
-static void split_untake(struct gw_ring *ring)
+static void split_untake(struct gw_ring *ring, unsigned n_slots)
 {
-    ring->next_avail--;
+    ring->split.next_avail = (uint16_t)(ring->split.next_avail - n_slots);
+    ring->n_busy -= n_slots;
 }
 
-static void split_put_used(struct gw_ring *ring, uint16_t head, uint32_t len)
+static void split_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, unsigned n_slots)
 {
-    struct vring_used_elem *elem = &ring->used->ring[ring->next_used & ring->mask];
+    struct gw_ring_split *s = &ring->split;
+    struct vring_used_elem *elem = &s->used->ring[s->next_used & s->mask];
 
-    gw_store32(&elem->id, head);
+    gw_store32(&elem->id, id);
     gw_store32(&elem->len, len);
-    ring->next_used++;
+    s->next_used = (uint16_t)(s->next_used + n_slots);
+    ring->n_busy -= n_slots;
 }
 
 static bool split_has_unpublished(const struct gw_ring *ring)
 {
-    return ring->published != ring->next_used;
+    return ring->split.published != ring->split.next_used;
 }
 
 static bool split_wants_notification(struct gw_ring *ring)
 {
-    uint16_t old = ring->notified_used;
-    bool valid = ring->notified_valid;
+    struct gw_ring_split *s = &ring->split;
+    uint16_t old = s->notified_used;
+    bool valid = s->notified_valid;
 
+    s->notified_used = s->published;
+    s->notified_valid = true;
+    if (ring->notify_on_empty && ring->n_busy == 0 && split_n_available(ring) == 0)
+        return true;
     if (!ring->event_idx)
-        return !(gw_load16(&ring->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
-    ring->notified_used = ring->published;
-    ring->notified_valid = true;
-    return !valid || vring_need_event(gw_load16(ring->used_event), ring->published, old);
+        return !(gw_load16(&s->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+    return !valid || vring_need_event(gw_load16(s->used_event), s->published, old);
 }
 
 /* A full fence is behind the write. */
@@ -123,64 +166,82 @@ static void split_mark(struct gw_ring *ring, const volatile void *written, size_
     if (ring->log)
         gw_dirty_log_mark(ring->log,
                           ring->log_addr + (size_t)((const volatile char *)written -
-                                                    (const volatile char *)ring->used),
+                                                    (const volatile char *)ring->split.used),
                           len);
 }
 
 /* The used elements from `first` up to `end`, which may wrap around. */
 static void split_mark_elements(struct gw_ring *ring, uint16_t first, uint16_t end)
 {
-    const size_t size = sizeof(ring->used->ring[0]);
+    const struct gw_ring_split *s = &ring->split;
+    const size_t size = sizeof(s->used->ring[0]);
     uint16_t n = (uint16_t)(end - first);
-    uint32_t at = first & ring->mask;
+    uint32_t at = first & s->mask;
     uint32_t n_before_wrap = n < ring->size - at ? n : ring->size - at;
 
-    split_mark(ring, &ring->used->ring[at], n_before_wrap * size);
+    split_mark(ring, &s->used->ring[at], n_before_wrap * size);
     if (n > n_before_wrap)
-        split_mark(ring, &ring->used->ring[0], (n - n_before_wrap) * size);
+        split_mark(ring, &s->used->ring[0], (n - n_before_wrap) * size);
 }
 
 static bool split_publish(struct gw_ring *ring)
 {
-    uint16_t old = ring->published;
+    struct gw_ring_split *s = &ring->split;
+    uint16_t old = s->published;
 
-    ring->published = ring->next_used;
-    gw_store16_release(&ring->used->idx, ring->published); /* [B] */
-    gw_full_fence();                                       /* [C] */
+    s->published = s->next_used;
+    gw_store16_release(&s->used->idx, s->published); /* [B] */
+    gw_full_fence();                                 /* [C] */
     if (ring->log) {
-        split_mark_elements(ring, old, ring->published);
-        split_mark(ring, &ring->used->idx, sizeof(ring->used->idx));
+        split_mark_elements(ring, old, s->published);
+        split_mark(ring, &s->used->idx, sizeof(s->used->idx));
     }
     return split_wants_notification(ring);
 }
 
 static void split_disable_kicks(struct gw_ring *ring)
 {
+    struct gw_ring_split *s = &ring->split;
+
     /* With EVENT_IDX a stale avail_event does that by itself. */
     if (ring->event_idx)
         return;
-    gw_store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+    gw_store16(&s->used->flags, VRING_USED_F_NO_NOTIFY);
     gw_full_fence(); /* before its mark */
-    split_mark(ring, &ring->used->flags, sizeof(ring->used->flags));
+    split_mark(ring, &s->used->flags, sizeof(s->used->flags));
 }
 
 static void split_enable_kicks(struct gw_ring *ring)
 {
-    uint16_t *word = ring->event_idx ? ring->avail_event : &ring->used->flags;
+    struct gw_ring_split *s = &ring->split;
+    uint16_t *word = ring->event_idx ? s->avail_event : &s->used->flags;
 
-    gw_store16(word, ring->event_idx ? ring->next_avail : 0);
+    gw_store16(word, ring->event_idx ? s->next_avail : 0);
     gw_full_fence(); /* [D] */
     split_mark(ring, word, sizeof(*word));
 }
 
+static void split_mark_all(struct gw_ring *ring)
+{
+    if (ring->log)
+        gw_dirty_log_mark(ring->log, ring->log_addr, gw_ring_log_len(false, ring->size));
+}
+
+static uint16_t split_used(const struct gw_ring *ring)
+{
+    return ring->split.next_used;
+}
+
 static uint32_t split_base(const struct gw_ring *ring)
 {
-    return ring->next_avail;
+    return ring->split.next_avail;
 }
 
 const struct gw_ring_ops gw_ring_split_ops = {
     .attach = split_attach,
     .start = split_start,
+    .done = split_done,
+    .resume = split_resume,
     .n_available = split_n_available,
     .take = split_take,
     .untake = split_untake,
@@ -189,5 +250,7 @@ const struct gw_ring_ops gw_ring_split_ops = {
     .has_unpublished = split_has_unpublished,
     .disable_kicks = split_disable_kicks,
     .enable_kicks = split_enable_kicks,
+    .mark_all = split_mark_all,
+    .used = split_used,
     .base = split_base,
 };

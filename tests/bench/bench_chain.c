@@ -4,6 +4,7 @@
  * everything in the cache. Direct and indirect, up to chains that borrow a block of segments.
  */
 #include "core/clock.h"
+#include "core/desc.h"
 #include "core/queue.h"
 
 #include <stdio.h>
@@ -56,7 +57,8 @@ static double walk_ns(struct gw_queue *q, struct gw_request_i *r, const struct v
         uint64_t begin = gw_clock_ns();
 
         for (unsigned i = 0; i < ROUNDS; i++) {
-            const char *why = gw_chain_walk(q, r, gw_desc_copy(head));
+            struct gw_head at = {.first = gw_desc_load(head), .n_slots = 1};
+            const char *why = gw_chain_walk(q, r, &at);
             if (why) {
                 fprintf(stderr, "bench_chain: %s\n", why);
                 abort();
@@ -81,7 +83,8 @@ int main(void)
 
     gw_queue_init(&q);
     q.map = map;
-    q.ring.desc = ring;
+    q.ring.ops = &gw_ring_split_ops;
+    q.ring.split.desc = ring;
     q.ring.size = RING;
     q.ring.indirect = true;
     printf("%12s %14s %14s %14s\n", "descriptors", "direct", "indirect", "per descriptor");

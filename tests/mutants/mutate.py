@@ -23,19 +23,19 @@ MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
 MUTANTS = {
     # ---- the used ring ----
     "used-idx": {SPLIT: [(
-        "        split_mark(ring, &ring->used->idx, sizeof(ring->used->idx));\n", "")]},
+        "        split_mark(ring, &s->used->idx, sizeof(s->used->idx));\n", "")]},
     "used-flags": {SPLIT: [
-        ("    split_mark(ring, &ring->used->flags, sizeof(ring->used->flags));\n", ""),
+        ("    split_mark(ring, &s->used->flags, sizeof(s->used->flags));\n", ""),
         ("    split_mark(ring, word, sizeof(*word));\n",
          "    if (ring->event_idx)\n        split_mark(ring, word, sizeof(*word));\n")]},
     "avail-event": {SPLIT: [(
         "    split_mark(ring, word, sizeof(*word));\n",
         "    if (!ring->event_idx)\n        split_mark(ring, word, sizeof(*word));\n")]},
     "used-elements": {SPLIT: [(
-        "        split_mark_elements(ring, old, ring->published);\n", "        (void)old;\n"
+        "        split_mark_elements(ring, old, s->published);\n", "        (void)old;\n"
         "        if (0)\n            split_mark_elements(ring, old, old);\n")]},
     "used-wrap": {SPLIT: [(
-        "        split_mark(ring, &ring->used->ring[0], (n - n_before_wrap) * size);\n",
+        "        split_mark(ring, &s->used->ring[0], (n - n_before_wrap) * size);\n",
         "        return;\n")]},
     # ---- buffers ----
     "last-page": {COMPLETE: [(

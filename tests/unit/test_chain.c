@@ -5,6 +5,7 @@
  */
 #include "fdcheck.h"
 
+#include "core/desc.h"
 #include "core/queue.h"
 
 #include <errno.h>
@@ -69,7 +70,8 @@ static int setup(void **state)
     memset(&queue, 0, sizeof(queue));
     memset(&request, 0, sizeof(request));
     queue.map = map;
-    queue.ring.desc = at(0);
+    queue.ring.ops = &gw_ring_split_ops;
+    queue.ring.split.desc = at(0);
     queue.ring.size = SIZE;
     queue.ring.indirect = true;
     return 0;
@@ -103,7 +105,9 @@ static void write_chain(gw_gpa_t table, unsigned n_out, unsigned n)
 
 static const char *walk_from(unsigned head)
 {
-    return gw_chain_walk(&queue, &request, gw_desc_copy(&queue.ring.desc[head]));
+    struct gw_head at = {.first = gw_desc_load(&queue.ring.split.desc[head]), .n_slots = 1};
+
+    return gw_chain_walk(&queue, &request, &at);
 }
 
 static void expect_good(unsigned n_out, unsigned n_in, uint64_t out_len, uint64_t in_len)

@@ -91,8 +91,8 @@ static void test_mem_region_up_to_the_end_of_addresses_is_fine(void **state)
     assert_ptr_equal(iov[0].iov_base, map->entries[0].region->hva + 2 * PAGE - 1);
     assert_int_equal(gw_mem_pin(map, &cache, &beyond, 1, iov, 2, &pin), -EFAULT);
     assert_int_equal(gw_mem_pin(map, &cache, &all, 1, iov, 2, &pin), 1);
-    assert_non_null(gw_map_translate_uva(map, UINT64_MAX, 1));
-    assert_null(gw_map_translate_uva(map, UINT64_MAX, 2));
+    assert_non_null(gw_map_translate_uva(map, UINT64_MAX, 1, NULL));
+    assert_null(gw_map_translate_uva(map, UINT64_MAX, 2, NULL));
     gw_map_free(map);
 }
 
@@ -154,7 +154,7 @@ static void test_mem_empty_map_holds_nothing(void **state)
 
     assert_int_equal(gw_map_new(&map, NULL, 0), 0);
     assert_null(gw_map_find(map, &cache, 0));
-    assert_null(gw_map_translate_uva(map, 0, 1));
+    assert_null(gw_map_translate_uva(map, 0, 1, NULL));
     assert_int_equal(gw_mem_pin(map, &cache, &extent, 1, &iov, 1, &pin), -EFAULT);
     gw_map_free(map);
     gw_map_free(NULL);
@@ -193,7 +193,7 @@ static void test_mem_as_many_regions_as_there_can_be_are_found(void **state)
         assert_ptr_equal(gw_map_find(map, &cache, gpa + 2 * PAGE - 1), &map->entries[k]);
         assert_null(gw_map_find(map, &cache, gpa + 2 * PAGE));
         assert_null(gw_map_search(map, gpa + 3 * PAGE - 1));
-        assert_ptr_equal(gw_map_translate_uva(map, UVA + gpa + 5, 2 * PAGE - 5),
+        assert_ptr_equal(gw_map_translate_uva(map, UVA + gpa + 5, 2 * PAGE - 5, NULL),
                          map->entries[k].region->hva + 5);
     }
     gw_map_free(map);
@@ -284,13 +284,17 @@ static void test_mem_user_range_lies_in_one_region(void **state)
 {
     struct gw_region *regions[] = {region(0, PAGE, UVA), region(PAGE, PAGE, UVA + PAGE)};
     struct gw_map *map = map_of(regions, 2);
+    gw_gpa_t gpa = 0;
 
-    assert_ptr_equal(gw_map_translate_uva(map, UVA, PAGE), regions[0]->hva);
-    assert_ptr_equal(gw_map_translate_uva(map, UVA + PAGE, PAGE), regions[1]->hva);
-    assert_null(gw_map_translate_uva(map, UVA, PAGE + 1));
-    assert_null(gw_map_translate_uva(map, UVA + 1, PAGE));
-    assert_null(gw_map_translate_uva(map, UVA - 1, 1));
-    assert_null(gw_map_translate_uva(map, 0, 1)); /* a guest address */
+    assert_ptr_equal(gw_map_translate_uva(map, UVA, PAGE, NULL), regions[0]->hva);
+    assert_ptr_equal(gw_map_translate_uva(map, UVA + PAGE, PAGE, &gpa), regions[1]->hva);
+    assert_int_equal(gpa, regions[1]->desc.gpa);
+    assert_ptr_equal(gw_map_translate_uva(map, UVA + PAGE + 7, 9, &gpa), regions[1]->hva + 7);
+    assert_int_equal(gpa, regions[1]->desc.gpa + 7);
+    assert_null(gw_map_translate_uva(map, UVA, PAGE + 1, NULL));
+    assert_null(gw_map_translate_uva(map, UVA + 1, PAGE, NULL));
+    assert_null(gw_map_translate_uva(map, UVA - 1, 1, NULL));
+    assert_null(gw_map_translate_uva(map, 0, 1, NULL)); /* a guest address */
     gw_map_free(map);
 }
 
