@@ -78,9 +78,10 @@ struct gw_device_ops {
     int (*queue_ready)(void *dev, struct gw_queue *q);
 
     /*
-     * [worker] The queue stops: no queue_ready follows. Finish (gw_request_complete) or hand back
-     * (gw_request_unpop) what was popped; it may happen later, the library waits for it before it
-     * answers the front-end. NULL: nothing to hurry.
+     * [worker] The queue stops: no queue_ready follows. Finish (gw_request_complete), hand back
+     * (gw_request_unpop) or, where gw_queue_may_suspend, suspend (gw_request_suspend) what was
+     * popped; it may happen later, the library waits for it before it answers the front-end. NULL:
+     * nothing to hurry.
      */
     void (*queue_stop)(void *dev, struct gw_queue *q);
 
@@ -141,6 +142,22 @@ struct gw_daemon_config {
     gw_diag_cb *diag; /* NULL: stderr */
     void *diag_arg;
     enum gw_diag_level diag_level; /* the most talkative level passed on; default errors only */
+    /*
+     * For gw_daemon_start_client: connect again when a session is over, or when nobody listens yet,
+     * until gw_daemon_stop. The pauses between two attempts begin with 10 ms and double up to so
+     * many milliseconds; at most an hour. 0: one session.
+     */
+    unsigned reconnect_max_ms;
+    /*
+     * A front-end that truncates memory it shares makes every access to it SIGBUS. With the first
+     * memory of a front-end the library installs a handler of that signal, once and for as long as
+     * the process lives: such a page then reads as zeroes, and the session that it belongs to ends.
+     * Any other SIGBUS goes to the handler, or the default action, of before. Whoever installs
+     * another one later calls the one that he replaces; threads of the embedder that touch requests
+     * (GW_SYNC_MUTEX) must not block SIGBUS. True: no handler is installed for this daemon, and a
+     * front-end may kill the process.
+     */
+    bool no_sigbus_handler;
 };
 
 /*
@@ -174,15 +191,18 @@ int gw_daemon_start(struct gw_daemon *d, int fd);
 
 /*
  * The same on a socket of its own at `path`. A socket left there by a process that is gone is
- * replaced; the path is removed when the daemon ends.
+ * replaced. Beside it there is a lock file, `path`.lock, for as long as the daemon runs; both are
+ * removed when it ends.
  * Returns: as gw_daemon_start; -EADDRINUSE when somebody listens there; -ENAMETOOLONG; the errno
- * of bind(2) and listen(2).
+ * of open(2), bind(2) and listen(2).
  */
 int gw_daemon_start_path(struct gw_daemon *d, const char *path);
 
 /*
- * Connect to a front-end that listens at `path`, and serve that one session in the background.
- * Returns: as gw_daemon_start; the errno of connect(2).
+ * Connect to a front-end that listens at `path`, and serve that one session in the background. With
+ * reconnect_max_ms of the config, go on connecting until gw_daemon_stop; then it is no failure that
+ * nobody listens.
+ * Returns: as gw_daemon_start; -ENAMETOOLONG; the errno of connect(2).
  */
 int gw_daemon_start_client(struct gw_daemon *d, const char *path);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The other end of the wire: what a VMM is to a vhost-user back-end. A connection (gw_frontend_*),
- * guest memory (gw_guest_mem_*) and the driver's side of a queue (gw_driver_*). Disk requests and a
- * verified load are in godwit/load.h.
+ * The other end of the wire: what a VMM is to a vhost-user back-end. A connection (gw_frontend_*)
+ * and guest memory (gw_guest_mem_*). The driver's side of a queue (gw_driver_*) is in
+ * godwit/driver.h, disk requests and a verified load in godwit/load.h.
  *
  * Threads: an object belongs to one thread at a time. A driver may live on another thread than the
  * front-end that starts and stops its queue, as a vCPU does; loads and drivers share the memory.
@@ -13,6 +13,7 @@
 #ifndef GODWIT_FRONTEND_H
 #define GODWIT_FRONTEND_H
 
+#include <godwit/driver.h>
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,7 +26,6 @@ extern "C" {
 
 struct gw_frontend;
 struct gw_guest_mem;
-struct gw_driver;
 
 /* ---- Guest memory ---- */
 
@@ -160,7 +160,7 @@ struct gw_frontend_vring_addr {
     gw_uva_t desc;
     gw_uva_t avail;
     gw_uva_t used;
-    gw_gpa_t log;   /* of the used ring, with flag bit 0 */
+    gw_gpa_t log;   /* of the used ring, or device event area, with flag bit 0 */
     uint32_t flags; /* bit 0: writes to the used ring are logged */
 };
 
@@ -174,6 +174,39 @@ int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd);
 int gw_frontend_set_vring_call(struct gw_frontend *fe, unsigned index, int fd);
 int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd);
 int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable);
+
+/*
+ * As GET_VRING_BASE, but the back-end stops at once and leaves what it had taken in its inflight
+ * region; needs GET_VRING_BASE_SKIP_DRAIN (23). Give the answer to gw_driver_set_base.
+ */
+int gw_frontend_get_vring_base_skip_drain(struct gw_frontend *fe, unsigned index, uint32_t *ret);
+
+/*
+ * Where a back-end keeps what it has taken and not completed, to go on with after a crash of its
+ * own. The front-end stores it as it is, and hands it over in each session. All zeros: there is
+ * none yet.
+ */
+struct gw_frontend_inflight {
+    int fd; /* counts only with a size */
+    uint64_t mmap_size;
+    uint64_t mmap_offset;
+    uint16_t num_queues;
+    uint16_t queue_size;
+};
+
+/* Close its fd, if it has one. It is as none then. */
+void gw_frontend_inflight_done(struct gw_frontend_inflight *inflight);
+
+/*
+ * Ask for a region, after SET_FEATURES, which decide about its layout; gw_frontend_inflight_done
+ * closes it. A size of 0 says that the back-end wants none. Hand one over; its fd stays the
+ * caller's. Both need INFLIGHT_SHMFD (12). An answer that cannot be a region for so many queues is
+ * -EPROTO.
+ */
+int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, unsigned queue_size,
+                                struct gw_frontend_inflight *ret);
+int gw_frontend_set_inflight_fd(struct gw_frontend *fe,
+                                const struct gw_frontend_inflight *inflight);
 
 /* `len` up to 256; a refusal (answer without data) is -EREMOTEIO. */
 int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, uint32_t len);
@@ -233,116 +266,9 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
 int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_message *msg,
                               uint64_t value);
 
-/* ---- The driver's side of a split queue ("Split Virtqueues", virtio 1.2, 2.7) ---- */
-
-struct gw_driver_config {
-    size_t size;
-    struct gw_guest_mem *mem;
-    unsigned index;        /* of the queue in the device */
-    unsigned queue_size;   /* power of two, 1 to 32768; default 256 */
-    unsigned indirect_max; /* longest indirect table; 0: GW_DRIVER_INDIRECT cannot be used */
-    bool place;            /* the rings are at these addresses; otherwise they are allocated */
-    gw_gpa_t desc, avail, used;
-};
-
-struct gw_driver_buf {
-    gw_gpa_t addr;
-    uint32_t len;
-};
-
-struct gw_driver_used {
-    uint64_t cookie;
-    uint32_t len; /* as the device told, not checked */
-    uint32_t id;  /* head descriptor */
-};
-
-enum gw_driver_flags {
-    GW_DRIVER_INDIRECT = 1, /* put the chain into an indirect table */
-};
-
-/*
- * Make the driver's side of a queue, its rings (empty, index 0), its kick and call eventfd.
- * Free with gw_driver_free.
- * Returns: 0; -EINVAL; -EFAULT a placed ring is outside of the memory; -ENOSPC; -ENOMEM; -EMFILE.
- */
-int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg);
-void gw_driver_free(struct gw_driver *d);
-
-/* Which virtio features hold: EVENT_IDX (29) matters here. gw_frontend_start does it. */
-void gw_driver_set_features(struct gw_driver *d, uint64_t features);
-
-/* Empty the rings and begin at index `base`; chains in flight are forgotten. Only while stopped. */
-void gw_driver_reset(struct gw_driver *d, uint16_t base);
-
-/*
- * Go on in a gw_guest_mem_clone that holds a copy of the rings by now; what is in flight stays so.
- * Returns: 0; -EFAULT.
- */
-int gw_driver_set_mem(struct gw_driver *d, struct gw_guest_mem *m);
-
-/* The index the back-end starts at: what GET_VRING_BASE said, or the used index after a crash. */
-void gw_driver_set_base(struct gw_driver *d, uint32_t base);
-uint32_t gw_driver_base(const struct gw_driver *d);
-uint16_t gw_driver_used_idx(const struct gw_driver *d); /* as the device last wrote it */
-
-/*
- * After a crash, or a stop that was answered too early: all that is in flight is made available
- * once more, and the base is where the device begins with it. Only while stopped.
- */
-void gw_driver_requeue(struct gw_driver *d);
-
-unsigned gw_driver_index(const struct gw_driver *d);
-unsigned gw_driver_size(const struct gw_driver *d);
-unsigned gw_driver_in_flight(const struct gw_driver *d);
-struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
-/* Both belong to the driver. */
-int gw_driver_kick_fd(const struct gw_driver *d);
-int gw_driver_call_fd(const struct gw_driver *d);
-/* Another call fd, consumed; the back-end has it already (SET_VRING_CALL). No call gets lost. */
-void gw_driver_set_call_fd(struct gw_driver *d, int fd);
-
 /* Start one queue (NUM, BASE, ADDR, KICK, CALL), or stop it (GET_VRING_BASE, kept as its base). */
-int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d);
+int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d);
 int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d);
-
-/*
- * Make one chain of `n_out` readable and then `n_in` writable buffers available. The device sees it
- * after gw_driver_publish or gw_driver_kick.
- * Returns: 0; -ENOSPC too few free descriptors; -EINVAL no buffer, or more than the table takes.
- */
-int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                  unsigned n_in, uint64_t cookie, unsigned flags);
-void gw_driver_publish(struct gw_driver *d);
-/* Publish, and write the kick fd when the device asked for that. Returns: whether it was. */
-bool gw_driver_kick(struct gw_driver *d);
-void gw_driver_kick_always(struct gw_driver *d);
-
-/*
- * Take up to `n` used elements. Returns: how many. Where the device broke the ring (an id not in
- * flight, an index too far) nothing comes any more, and gw_driver_error says so.
- */
-unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n);
-/* Returns: 0; -EPROTO, with what the device did in `ret_text` (may be NULL). */
-int gw_driver_error(const struct gw_driver *d, const char **ret_text);
-
-/* Ask the device not to call, the default, or to call at the next used element. */
-void gw_driver_suppress_calls(struct gw_driver *d);
-/* Returns: false when used elements came meanwhile: take them, no call will tell. */
-bool gw_driver_want_calls(struct gw_driver *d);
-/*
- * Sleep until there are used elements. Returns: 0; -ETIMEDOUT; -ENOMSG they came, but the call the
- * device owed did not; -EPROTO as gw_driver_error.
- */
-int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms);
-
-/* The rings as they are, for tests of bad input. `i` is taken modulo the queue size. */
-void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32_t len,
-                          uint16_t flags, uint16_t next);
-void gw_driver_write_avail(struct gw_driver *d, unsigned i, uint16_t head);
-void gw_driver_write_avail_idx(struct gw_driver *d, uint16_t idx);
-void gw_driver_write_avail_flags(struct gw_driver *d, uint16_t flags);
-void gw_driver_read_used(const struct gw_driver *d, unsigned i, uint32_t *ret_id,
-                         uint32_t *ret_len);
 
 /* ---- Sessions as QEMU makes them ---- */
 
@@ -356,7 +282,7 @@ struct gw_guest_log;
 
 struct gw_frontend_options {
     size_t size;
-    uint64_t features;          /* wanted of those offered; 0: bits 28, 29, 30 and 32 */
+    uint64_t features; /* wanted of those offered; 0: bits 28, 29, 30 and 32, 34 if packed */
     uint64_t protocol_features; /* wanted of what is offered; 0: all used here */
     struct gw_guest_mem *mem;
     struct gw_driver **drivers;
@@ -364,21 +290,30 @@ struct gw_frontend_options {
     enum gw_frontend_mem_form mem_form;
     bool no_enable;                 /* leave the queues disabled */
     const struct gw_guest_log *log; /* start with LOG_ALL and this log, as in a migration */
+    /* Asked for where it is none yet, handed over where it is one; the caller's. NULL: not used. */
+    struct gw_frontend_inflight *inflight;
 };
 
 /*
  * Negotiate as QEMU does: GET_FEATURES, protocol features (where bit 30 is offered and wanted),
  * GET_QUEUE_NUM, GET_MAX_MEM_SLOTS, the back-end channel, SET_OWNER. Looks at `features`,
- * `protocol_features` and `mem_form` of the options.
+ * `protocol_features`, `drivers`, `mem_form` and `inflight` of the options.
  * Returns: as the requests; -EOPNOTSUPP the back-end does not offer VERSION_1.
  */
 int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt);
 
 /*
- * Start the device: negotiate unless that is done, SET_FEATURES, the memory unless this session
- * has it, each queue, then SET_VRING_ENABLE. Drivers must not run meanwhile, unless the
- * negotiated features are those they run with.
- * Returns: as the requests; -ERANGE for more queues or regions than the back-end has.
+ * Start the device: negotiate unless that is done, the inflight region, SET_FEATURES, the memory
+ * unless this session has it, each queue, then SET_VRING_ENABLE. Drivers must not run meanwhile,
+ * unless the negotiated features are those they run with.
+ *
+ * After a session was lost with queues running: disconnect, connect (or accept), start again with
+ * the same drivers. With the inflight region of the session before, the back-end itself completes
+ * what was in flight, and drivers that were not stopped begin where the used elements end. Without
+ * one, call gw_driver_requeue on each of them first.
+ * Returns: as the requests; -ERANGE for more queues or regions than the back-end has; for a driver
+ * -EOPNOTSUPP packed where RING_PACKED was not negotiated, -EINVAL split where it was, -EBUSY
+ * IN_ORDER changed with chains in flight.
  */
 int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt);
 /* Stop: SET_VRING_ENABLE 0, then GET_VRING_BASE each. Goes on after a refusal, returns the first.

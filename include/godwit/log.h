@@ -99,6 +99,14 @@ uint64_t gw_guest_track_take(struct gw_guest_track *t, gw_guest_dirty_cb *cb, vo
  */
 void gw_driver_set_track(struct gw_driver *d, struct gw_guest_track *t);
 
+/*
+ * What the driver wrote last at [gpa, gpa + len), over a copy in `to`, where the device writes as
+ * well: the descriptors of a packed ring. Who copies what gw_guest_track_take names lays this over
+ * it, so that it holds nothing of the device's; what a dirty log names must be taken before and
+ * copied afterwards. Context: any thread.
+ */
+void gw_driver_overlay(const struct gw_driver *d, gw_gpa_t gpa, void *to, uint64_t len);
+
 /* ---- What is where ---- */
 
 enum gw_driver_place {
@@ -109,6 +117,9 @@ enum gw_driver_place {
     GW_DRIVER_PLACE_USED_IDX,
     GW_DRIVER_PLACE_USED_ELEMENT, /* number `ret_i` of the ring */
     GW_DRIVER_PLACE_AVAIL_EVENT,
+    GW_DRIVER_PLACE_PACKED_DESC, /* number `ret_i` of the ring; both sides write it */
+    GW_DRIVER_PLACE_DRIVER_EVENT,
+    GW_DRIVER_PLACE_DEVICE_EVENT,
 };
 
 /* What of the rings of the driver is at `gpa`? `ret_i` may be NULL. */

@@ -72,6 +72,19 @@ void gw_request_complete(struct gw_request *r, uint32_t len);
  */
 int gw_request_unpop(struct gw_request *r);
 
+/*
+ * From queue_stop on: may requests be left undone? Where the front-end keeps track of them for the
+ * next back-end (an inflight region) and does not insist on an answer to each.
+ */
+bool gw_queue_may_suspend(struct gw_queue *q);
+
+/*
+ * Leave a request undone: whoever serves the queue next does it, from its beginning. Nothing may
+ * write to its buffers any more, and it must not be touched afterwards.
+ * Returns: 0; -EPERM where gw_queue_may_suspend says no.
+ */
+int gw_request_suspend(struct gw_request *r);
+
 /* Publish and notify what was completed so far, without waiting for the turn to end. */
 void gw_queue_flush(struct gw_queue *q);
 

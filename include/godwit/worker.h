@@ -91,6 +91,14 @@ void gw_io_fdatasync(struct gw_worker *w, struct gw_io *io, int fd);
 void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, int64_t offset,
                      int64_t length);
 
+/*
+ * Ask an operation that was started to end early. `done` is called all the same, never inside this
+ * call: with -ECANCELED where it had not begun; with -EINTR or fewer bytes where it was
+ * interrupted; and with its result where it could not be, as a disk that has its command cannot.
+ * One that is over stays as it is.
+ */
+void gw_io_cancel(struct gw_io *io);
+
 /* Context: any thread. */
 unsigned gw_worker_index(const struct gw_worker *w);
 bool gw_worker_is_current(const struct gw_worker *w);

@@ -16,9 +16,13 @@
  *
  * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10) an answer waits for those of all requests taken
  * before it. Answers in a row become one used element: that of the last.
+ *
+ * Where requests are tracked for a crash (inflight.h), a batch is linked before the index and
+ * cleared after it: whoever comes after a crash finds out by the ring itself which of the two was
+ * the last.
  */
 #include "barrier.h"
-#include "queue.h"
+#include "queue_i.h"
 
 void gw_queue_call(struct gw_queue *q)
 {
@@ -34,19 +38,22 @@ void gw_queue_call(struct gw_queue *q)
         loop->ops->signal(loop, q->call_fd);
 }
 
+void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
+{
+    struct gw_dirty_log *log = q->log.log;
+    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+
+    for (unsigned i = 0; i < r->n_in_extents; i++)
+        gw_dirty_log_mark(log, in[i].gpa, in[i].len);
+}
+
 static void mark_completed(struct gw_queue *q)
 {
-    struct gw_dirty_log *log = q->log.all ? q->log.log : NULL;
-
-    if (!log || !q->completed)
+    if (!q->log.all || !q->log.log || !q->completed)
         return;
     gw_full_fence();
-    for (const struct gw_request_i *r = q->completed; r; r = r->next_free) {
-        const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
-
-        for (unsigned i = 0; i < r->n_in_extents; i++)
-            gw_dirty_log_mark(log, in[i].gpa, in[i].len);
-    }
+    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+        gw_request_mark(q, r);
 }
 
 /*
@@ -64,6 +71,19 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
     for (unsigned i = 0; i < q->map->n_entries; i++)
         gw_dirty_log_mark(q->log.log, q->map->entries[i].gpa, q->map->entries[i].size);
     ring->ops->mark_all(ring);
+}
+
+static bool publish_tracked(struct gw_queue *q)
+{
+    bool notify;
+
+    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+        gw_inflight_link(&q->inflight, r->entry, r->n_slots);
+    notify = q->ring.ops->publish(&q->ring);
+    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+        gw_inflight_clear(&q->inflight, r->entry);
+    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));
+    return notify;
 }
 
 static void retire_completed(struct gw_queue *q)
@@ -111,21 +131,41 @@ static bool can_be_skipped(const struct gw_request_i *r)
 
     for (unsigned i = 0; i < r->n_in_extents; i++)
         len += in[i].len;
-    return r->used_len == len;
+    return !r->is_bad && r->used_len == len;
+}
+
+static bool is_done(const struct gw_queue *q, const struct gw_list *at)
+{
+    return at != &q->in_flight && gw_container_of(at, struct gw_request_i, in_flight)->is_done;
+}
+
+/* Behind a request that is left undone nothing can be used any more, so that it is done again. */
+static void leave_all_behind(struct gw_queue *q)
+{
+    struct gw_list *at, *next;
+
+    gw_list_for_each_safe (at, next, &q->in_flight) {
+        struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
+
+        if (!r->is_done || r->position < q->first_suspended)
+            continue;
+        if (!r->is_bad)
+            gw_count(&q->stats.completed, (uint64_t)-1);
+        gw_request_leave(q, r);
+    }
 }
 
 static void settle_in_order(struct gw_queue *q)
 {
     unsigned n_slots = 0;
 
+    if (q->first_suspended != UINT64_MAX)
+        leave_all_behind(q);
     /* None of the list is settled: who is, is retired before anybody looks again. */
-    for (struct gw_list *at = q->in_flight.next; at != &q->in_flight; at = at->next) {
+    for (struct gw_list *at = q->in_flight.next; is_done(q, at); at = at->next) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
-        bool is_last = at->next == &q->in_flight ||
-                       !gw_container_of(at->next, struct gw_request_i, in_flight)->is_done;
+        bool is_last = !is_done(q, at->next);
 
-        if (!r->is_done)
-            break;
         n_slots += r->n_slots;
         if (is_last || !can_be_skipped(r)) {
             put_used(q, r->id, r->used_len, n_slots);
@@ -148,7 +188,7 @@ void gw_queue_publish(struct gw_queue *q)
         q->unlogged = true;
     mark_completed(q);
     if (unpublished) {
-        bool notify = q->ring.ops->publish(&q->ring);
+        bool notify = q->inflight.part ? publish_tracked(q) : q->ring.ops->publish(&q->ring);
 
         if (q->log.log) {
             check_log(q);

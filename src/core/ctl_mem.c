@@ -53,7 +53,7 @@ int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
 
         r = gw_region_new(&regions[n], &desc, gw_steal_fd(&msg->fds[n]));
         if (r == 0)
-            n++;
+            gw_region_guard(regions[n++], d->guard);
     }
     if (r == 0)
         r = replace_with(d, regions, n);
@@ -93,6 +93,7 @@ int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
     r = gw_region_new(&added, &desc, gw_steal_fd(&msg->fds[0]));
     if (r < 0)
         return r;
+    gw_region_guard(added, d->guard);
     regions[n++] = added;
     r = replace_with(d, regions, n);
     gw_region_put(added);

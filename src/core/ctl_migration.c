@@ -62,6 +62,7 @@ int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 
     if (r < 0)
         return r;
+    gw_dirty_log_guard(state.log, d->guard);
     r = check_session(d, state.log);
     if (r < 0) {
         gw_dirty_log_free(state.log);

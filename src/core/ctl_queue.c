@@ -16,6 +16,7 @@ struct ask {
     struct gw_queue *queue;
     struct gw_queue_start *start;
     struct gw_latch *latch;
+    enum gw_queue_stop stop;
     int fd;
     bool enable;
     bool log_used;
@@ -173,10 +174,15 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     r = gw_ctl_check_log_ring(d, d->session.log.log, vring);
     if (r < 0)
         return r;
+    r = gw_inflight_region_part(&d->session.inflight, index,
+                                gw_session_has(&d->session, GW_F_RING_PACKED), &start.inflight);
+    if (r < 0)
+        return r;
     vring->config.base = base_of(d, vring);
     start.ring = vring->config;
     if (msg->n_fds == 1)
         start.kick_fd = gw_steal_fd(&msg->fds[0]);
+    start.inflight_size = d->session.inflight.queue_size;
     r = ask_queue(on_start, &ask);
     gw_close(&start.kick_fd);
     if (r < 0)
@@ -251,18 +257,19 @@ static int on_stop(void *arg)
 {
     struct ask *ask = arg;
 
-    gw_queue_stop(ask->queue, ask->latch);
+    gw_queue_stop(ask->queue, ask->latch, ask->stop);
     return 0;
 }
 
-int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply,
+                          enum gw_queue_stop how)
 {
     const struct gw_wire_vring_state *state = (const void *)msg->payload;
     struct gw_wire_vring_state *result = (void *)reply->payload;
     struct gw_vring *vring = vring_of(d, state);
     struct gw_queue *q = &d->queues[state->index];
     struct gw_latch latch;
-    struct ask ask = {.queue = q, .latch = &latch};
+    struct ask ask = {.queue = q, .latch = &latch, .stop = how};
     int r;
 
     gw_latch_init(&latch, 1);
@@ -282,4 +289,17 @@ int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     *result = (struct gw_wire_vring_state){.index = state->index, .num = base_of(d, vring)};
     reply->size = sizeof(*result);
     return 0;
+}
+
+int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    bool may_suspend = gw_session_has_protocol(&d->session, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
+
+    return get_vring_base(d, msg, reply, may_suspend ? GW_STOP_SUSPEND : GW_STOP_DRAIN);
+}
+
+int gw_ctl_get_vring_base_skip_drain(struct gw_daemon *d, struct gw_msg *msg,
+                                     struct gw_reply *reply)
+{
+    return get_vring_base(d, msg, reply, GW_STOP_SUSPEND);
 }

@@ -69,15 +69,29 @@ int gw_ctl_get_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct
     return 0;
 }
 
+static int check_needs(uint64_t features, enum gw_protocol_feature bit, uint64_t needs)
+{
+    if (!(features & GW_BIT(bit)) || (features & needs) == needs)
+        return 0;
+    return gw_fail(-EINVAL, "protocol feature %d needs %#" PRIx64 " beside it", bit, needs);
+}
+
 int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     uint64_t features = gw_msg_u64(msg);
     uint64_t unknown = features & ~gw_daemon_protocol_features(d);
+    int r;
 
     if (unknown)
         return gw_fail(-EINVAL, "protocol feature bits %#" PRIx64 " were not offered", unknown);
-    d->session.protocol_features = features;
-    return 0;
+    r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
+                    GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
+    if (r == 0)
+        r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT));
+    if (r == 0)
+        d->session.protocol_features = features;
+    return r;
 }
 
 int gw_ctl_get_queue_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -99,7 +113,7 @@ static void reset_queue(struct gw_queue *q, void *arg)
 int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_session *s = &d->session;
-    int r = gw_daemon_stop_queues(d);
+    int r = gw_daemon_stop_queues(d, GW_STOP_DRAIN);
 
     if (r < 0)
         return r;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Making a daemon, its control thread from start to stop, and its end. */
+/* Making a daemon, starting and stopping it, and its end. */
 #include "daemon.h"
 
 #include "cleanup.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,8 +12,8 @@
 enum {
     DEFAULT_QUEUE_SIZE = 1024,
     DEFAULT_DRAIN_MS = 60000,
-    ACCEPT_PAUSE_MS = 100,
-    REQUEST_SIZE_MAX = 1 << 20
+    REQUEST_SIZE_MAX = 1 << 20,
+    RECONNECT_MS_MAX = 3600 * 1000
 };
 
 /* ---- what is offered ---- */
@@ -33,8 +32,10 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
 {
     uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_LOG_SHMFD) |
                         GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) |
-                        GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
-                        GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+                        GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD) | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
+                        GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
 
     if (d->ops.get_config)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
@@ -61,6 +62,9 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
         (!gw_is_power_of_two(cfg->queue_size_max) || cfg->queue_size_max > GW_QUEUE_SIZE_MAX))
         return gw_fail(-EINVAL, "queue size %u is not a power of two up to %d", cfg->queue_size_max,
                        GW_QUEUE_SIZE_MAX);
+    if (cfg->reconnect_max_ms > RECONNECT_MS_MAX)
+        return gw_fail(-EINVAL, "a pause of %u ms between connections is longer than %d",
+                       cfg->reconnect_max_ms, RECONNECT_MS_MAX);
     if (cfg->request_size > REQUEST_SIZE_MAX)
         return gw_fail(-EINVAL, "requests of %zu bytes are larger than %d", cfg->request_size,
                        REQUEST_SIZE_MAX);
@@ -70,6 +74,12 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
         if (cfg->queue_workers[i] >= n_workers)
             return gw_fail(-EINVAL, "queue %u belongs to worker %u, of %u", i,
                            cfg->queue_workers[i], n_workers);
+    return 0;
+}
+
+static int unblock_sigbus(void *arg)
+{
+    gw_sigbus_unblock();
     return 0;
 }
 
@@ -95,6 +105,8 @@ static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg
         if (r < 0)
             return r;
         d->num_workers++;
+        if (d->guard)
+            (void)gw_worker_call(w, unblock_sigbus, NULL);
     }
     return 0;
 }
@@ -130,7 +142,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     unsigned timeout_ms = cfg->drain_timeout_ms ? cfg->drain_timeout_ms : DEFAULT_DRAIN_MS;
     int r;
 
-    d->listen_fd = -1;
+    d->listener = (struct gw_listener){.fd = -1, .lock_fd = -1};
     d->session.fd = -1;
     d->session.backend_fd = -1;
     d->session.log.event_fd = -1;
@@ -139,6 +151,9 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (d->control_fd < 0)
         return gw_fail(-errno, "eventfd: %s", strerror(errno));
+    d->loss.wake_fd = d->control_fd;
+    d->guard = cfg->no_sigbus_handler ? NULL : &d->loss;
+    d->reconnect_max_ms = cfg->reconnect_max_ms;
     d->name = strdup(cfg->name ? cfg->name : "godwit");
     if (!d->name)
         return gw_fail(-ENOMEM, "no memory for a daemon");
@@ -182,7 +197,7 @@ void gw_daemon_free(struct gw_daemon *d)
         gw_worker_end(&d->workers[i]);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
-    free(d->stuck_maps); /* the maps themselves may be in use until the process ends */
+    gw_daemon_leave_stuck(d);
     free(d->queues);
     free(d->workers);
     free(d->name);
@@ -190,80 +205,29 @@ void gw_daemon_free(struct gw_daemon *d)
     free(d);
 }
 
-/* ---- the control thread ---- */
+/* ---- starting ---- */
 
-static int wait_for_connection(struct gw_daemon *d)
+static void release_sockets(struct gw_daemon *d)
 {
-    struct pollfd fds[] = {
-        {.fd = d->listen_fd, .events = POLLIN},
-        {.fd = d->control_fd, .events = POLLIN},
-    };
-    eventfd_t count;
-
-    if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
-        return -errno;
-    if (fds[1].revents)
-        (void)eventfd_read(d->control_fd, &count);
-    return fds[0].revents && !gw_daemon_is_stopping(d) ? gw_socket_accept(d->listen_fd) : -EINTR;
+    gw_listener_close(&d->listener);
+    gw_close(&d->session.fd);
+    free(d->client_path);
+    d->client_path = NULL;
 }
 
-static void serve_listener(struct gw_daemon *d)
+/* The sockets, or the path, are the daemon's by now, and are released on failure. */
+static int start_control(struct gw_daemon *d, bool single)
 {
-    while (!gw_daemon_is_stopping(d)) {
-        int fd = wait_for_connection(d);
-
-        if (fd >= 0) {
-            d->result = gw_session_run(d, fd);
-            if (d->single)
-                return;
-        } else if (fd != -EINTR && fd != -EAGAIN) {
-            /* Out of descriptors, most likely; the connection waits in the backlog. */
-            gw_diag(&d->diag, GW_DIAG_ERROR, "%s", gw_last_error());
-            (void)poll(&(struct pollfd){.fd = d->control_fd, .events = POLLIN}, 1, ACCEPT_PAUSE_MS);
-        }
-    }
-    d->result = 0;
-}
-
-static void *control_main(void *arg)
-{
-    struct gw_daemon *d = arg;
-
-    (void)pthread_setname_np(pthread_self(), "gw-control");
-    if (d->listen_fd >= 0)
-        serve_listener(d);
-    else
-        d->result = gw_session_run(d, gw_steal_fd(&d->session.fd));
-    return NULL;
-}
-
-/* Where sockets are listened on, or connected. Consumes both; `path` is removed at the end. */
-static int start_control(struct gw_daemon *d, int fd, char *path, bool single)
-{
-    gw_cleanup_fd int owned_fd = fd;
-    int listening = gw_socket_is_listening(fd);
     int r;
 
-    if (listening < 0) {
-        free(path);
-        return listening;
-    }
-    d->path = path;
     d->single = single;
     d->result = 0;
-    if (listening)
-        d->listen_fd = gw_steal_fd(&owned_fd);
-    else
-        d->session.fd = gw_steal_fd(&owned_fd);
-    r = -pthread_create(&d->thread, NULL, control_main, d);
+    r = -pthread_create(&d->thread, NULL, gw_control_main, d);
     if (r == 0) {
         d->started = true;
         return 0;
     }
-    gw_close(&d->listen_fd);
-    gw_close(&d->session.fd);
-    free(d->path);
-    d->path = NULL;
+    release_sockets(d);
     return gw_fail(r, "no control thread: %s", strerror(-r));
 }
 
@@ -274,32 +238,27 @@ static int check_not_started(const struct gw_daemon *d)
 
 int gw_daemon_start(struct gw_daemon *d, int fd)
 {
+    gw_cleanup_fd int owned_fd = fd;
     int r = check_not_started(d);
 
-    if (r < 0) {
-        gw_close(&fd);
+    if (r == 0)
+        r = gw_socket_is_listening(fd);
+    if (r < 0)
         return r;
-    }
-    return start_control(d, fd, NULL, false);
+    if (r == 1)
+        d->listener.fd = gw_steal_fd(&owned_fd);
+    else
+        d->session.fd = gw_steal_fd(&owned_fd);
+    return start_control(d, false);
 }
 
 static int start_path(struct gw_daemon *d, const char *path, bool single)
 {
-    int fd, r = check_not_started(d);
-    char *copy;
+    int r = check_not_started(d);
 
-    if (r < 0)
-        return r;
-    fd = gw_socket_listen(path);
-    if (fd < 0)
-        return fd;
-    copy = strdup(path);
-    if (!copy) {
-        gw_close(&fd);
-        (void)unlink(path);
-        return gw_fail(-ENOMEM, "no memory for a path");
-    }
-    return start_control(d, fd, copy, single);
+    if (r == 0)
+        r = gw_listener_open(&d->listener, path);
+    return r < 0 ? r : start_control(d, single);
 }
 
 int gw_daemon_start_path(struct gw_daemon *d, const char *path)
@@ -309,12 +268,24 @@ int gw_daemon_start_path(struct gw_daemon *d, const char *path)
 
 int gw_daemon_start_client(struct gw_daemon *d, const char *path)
 {
-    int fd, r = check_not_started(d);
+    struct sockaddr_un addr;
+    int r = check_not_started(d);
 
     if (r < 0)
         return r;
-    fd = gw_socket_connect(path);
-    return fd < 0 ? fd : start_control(d, fd, NULL, true);
+    if (d->reconnect_max_ms > 0) {
+        r = gw_socket_address(&addr, path); /* the only thing that does not mend */
+        if (r < 0)
+            return r;
+        d->client_path = strdup(path);
+        if (!d->client_path)
+            return gw_fail(-ENOMEM, "no memory for a path");
+    } else {
+        d->session.fd = gw_socket_connect(path, 0);
+        if (d->session.fd < 0)
+            return gw_steal_fd(&d->session.fd);
+    }
+    return start_control(d, true);
 }
 
 int gw_daemon_serve(struct gw_daemon *d, const char *path)
@@ -332,11 +303,7 @@ int gw_daemon_wait(struct gw_daemon *d)
     d->started = false;
     /* Here and not at the start, so that no stop is lost that comes before it. */
     __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
-    gw_close(&d->listen_fd);
-    if (d->path)
-        (void)unlink(d->path);
-    free(d->path);
-    d->path = NULL;
+    release_sockets(d);
     if (d->result < 0)
         return gw_fail(d->result, "the session ended by a fault of the front-end");
     return 0;

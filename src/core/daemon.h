@@ -6,6 +6,7 @@
 
 #include "checked.h"
 #include "diag_i.h"
+#include "listener.h"
 #include "mem.h"
 #include "proto.h"
 #include "queue.h"
@@ -35,8 +36,16 @@ struct gw_session {
     uint64_t protocol_features;
     struct gw_map *map; /* never NULL during a session */
     struct gw_log_state log;
+    struct gw_inflight_region inflight;
     struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
+};
+
+/* Maps whose requests have not finished in time; kept until they have. */
+struct gw_stuck {
+    struct gw_map **maps;
+    unsigned n_maps;
+    struct gw_latch latch; /* opens then; made while n_maps > 0 */
 };
 
 struct gw_daemon {
@@ -55,18 +64,19 @@ struct gw_daemon {
     pthread_t thread;
     bool started;
     bool single; /* ends with its first session */
-    int listen_fd;
-    char *path; /* of listen_fd, when it is ours to remove */
+    struct gw_listener listener;
+    char *client_path; /* where the front-end listens, if it is connected to again and again */
+    unsigned reconnect_max_ms; /* 0: it is not */
     int result;
     struct gw_session session;
-    /* Maps of sessions whose requests never finished; kept until those have. */
-    struct gw_map **stuck_maps;
-    unsigned n_stuck_maps;
+    struct gw_stuck stuck;
 
-    /* What others tell the control thread. */
-    int control_fd;      /* eventfd */
-    bool stopping;       /* atomic */
-    bool config_changed; /* atomic */
+    /* What others tell the control thread; they write `control_fd` then. */
+    int control_fd;        /* eventfd */
+    bool stopping;         /* atomic */
+    bool config_changed;   /* atomic */
+    struct gw_loss loss;   /* of memory that the session has mapped */
+    struct gw_loss *guard; /* &loss; NULL: the embedder has declined */
 };
 
 static inline bool gw_session_has(const struct gw_session *s, enum gw_virtio_feature bit)
@@ -94,6 +104,9 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d);
  */
 int gw_session_run(struct gw_daemon *d, int fd);
 
+/* The control thread of a daemon that was started. `arg` is the daemon. */
+void *gw_control_main(void *arg);
+
 /* Run `fn(q, arg)` for every queue, on its worker. */
 void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
                           void *arg);
@@ -105,7 +118,7 @@ void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, vo
 int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what);
 
 /* Stop every queue. Returns: 0; -ETIMEDOUT, some go on stopping. */
-int gw_daemon_stop_queues(struct gw_daemon *d);
+int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how);
 
 /*
  * Log so from now on, everywhere; the session's log, if it is another, is freed. Consumes what
@@ -115,3 +128,12 @@ void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log);
 
 /* Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`. */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
+
+/* stuck.c: `map` may still be written to by requests that do not finish. Consumes it. */
+void gw_daemon_keep_stuck(struct gw_daemon *d, struct gw_map *map);
+/* Queues may have forgotten that somebody waits for that; tell them again. */
+void gw_daemon_watch_stuck(struct gw_daemon *d);
+/* Unmap what is not in use any more. */
+void gw_daemon_free_stuck(struct gw_daemon *d);
+/* The workers have ended: what is in use even so stays mapped as long as the process lives. */
+void gw_daemon_leave_stuck(struct gw_daemon *d);

@@ -9,6 +9,8 @@
  */
 #include "dispatch.h"
 
+#include "cleanup.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -33,6 +35,7 @@ enum answer {
     ANSWER_ACK,      /* u64, when asked for with NEED_REPLY */
     ANSWER_ALWAYS,   /* of its own; refused: the session ends */
     ANSWER_OR_EMPTY, /* of its own; refused: without payload */
+    ANSWER_OR_ZERO,  /* of its own; refused: zeroes */
 };
 
 /* The feature that must have been negotiated; protocol features count from 0, see gate_is_open. */
@@ -41,8 +44,10 @@ enum gate {
     GATE_MQ = GW_PROTOCOL_F_MQ,
     GATE_BACKEND_REQ = GW_PROTOCOL_F_BACKEND_REQ,
     GATE_CONFIG = GW_PROTOCOL_F_CONFIG,
+    GATE_INFLIGHT = GW_PROTOCOL_F_INFLIGHT_SHMFD,
     GATE_RESET_DEVICE = GW_PROTOCOL_F_RESET_DEVICE,
     GATE_MEM_SLOTS = GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+    GATE_SKIP_DRAIN = GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
     GATE_PROTOCOL_FEATURES = 64, /* VHOST_USER_F_PROTOCOL_FEATURES itself */
 };
 
@@ -61,6 +66,7 @@ struct row {
 #define U64        EXACTLY(8)
 #define STATE      EXACTLY(sizeof(struct gw_wire_vring_state))
 #define REGION     EXACTLY(sizeof(struct gw_wire_single_region))
+#define INFLIGHT   EXACTLY(sizeof(struct gw_wire_inflight))
 #define TABLE      8, sizeof(struct gw_wire_mem_table)
 #define CONFIG     sizeof(struct gw_wire_config), sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX
 
@@ -108,6 +114,10 @@ static const struct row rows[] = {
         FDS_NONE, RING_NONE, GATE_CONFIG, ANSWER_OR_EMPTY, gw_ctl_get_config},
     [GW_MSG_SET_CONFIG] = {"SET_CONFIG", CONFIG,
         FDS_NONE, RING_NONE, GATE_CONFIG, ANSWER_ACK, gw_ctl_set_config},
+    [GW_MSG_GET_INFLIGHT_FD] = {"GET_INFLIGHT_FD", INFLIGHT,
+        FDS_NONE, RING_NONE, GATE_INFLIGHT, ANSWER_OR_ZERO, gw_ctl_get_inflight_fd},
+    [GW_MSG_SET_INFLIGHT_FD] = {"SET_INFLIGHT_FD", INFLIGHT,
+        FDS_ONE, RING_NONE, GATE_INFLIGHT, ANSWER_ACK, gw_ctl_set_inflight_fd},
     [GW_MSG_RESET_DEVICE] = {"RESET_DEVICE", EXACTLY(0),
         FDS_NONE, RING_NONE, GATE_RESET_DEVICE, ANSWER_ACK, gw_ctl_reset_device},
     [GW_MSG_GET_MAX_MEM_SLOTS] = {"GET_MAX_MEM_SLOTS", EXACTLY(0),
@@ -116,6 +126,8 @@ static const struct row rows[] = {
         FDS_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_ACK, gw_ctl_add_mem_reg},
     [GW_MSG_REM_MEM_REG] = {"REM_MEM_REG", REGION,
         FDS_MAYBE_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_ACK, gw_ctl_rem_mem_reg},
+    [GW_MSG_GET_VRING_BASE_SKIP_DRAIN] = {"GET_VRING_BASE_SKIP_DRAIN", STATE,
+        FDS_NONE, RING_STATE, GATE_SKIP_DRAIN, ANSWER_ALWAYS, gw_ctl_get_vring_base_skip_drain},
 };
 
 /* Without LOG_SHMFD the log is named by an address, and the answer is another. */
@@ -207,7 +219,8 @@ static int send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struc
         .flags = GW_MSG_VERSION | GW_MSG_REPLY,
         .size = reply->size,
     };
-    int r = gw_socket_send(d->session.fd, &header, reply->payload, d->control_fd, &d->stopping);
+    int r = gw_socket_send(d->session.fd, &header, reply->payload, reply->fd, d->control_fd,
+                           &d->stopping);
 
     return r < 0 ? gw_fail(r, "its answer cannot be sent: %s", strerror(-r)) : 0;
 }
@@ -222,8 +235,10 @@ static int answer(struct gw_daemon *d, const struct row *row, const struct gw_ms
     if (row && row->answer != ANSWER_ACK) {
         if (r < 0 && row->answer == ANSWER_ALWAYS)
             return r;
-        if (r < 0)
-            reply->size = 0;
+        if (r < 0) {
+            reply->size = row->answer == ANSWER_OR_ZERO ? row->size_min : 0;
+            memset(reply->payload, 0, reply->size);
+        }
         return send_reply(d, msg, reply);
     }
     if (!wants_ack)
@@ -237,7 +252,7 @@ int gw_dispatch(struct gw_daemon *d)
     struct gw_msg *msg = &d->session.rx.msg;
     const struct row *row = find_row(&d->session, msg->header.request);
     const char *name = row ? row->name : "unknown message";
-    struct gw_reply reply = {.size = 0};
+    struct gw_reply reply = {.fd = -1};
     int r, end;
 
     r = check(d, row, msg);
@@ -249,6 +264,7 @@ int gw_dispatch(struct gw_daemon *d)
         gw_diag(&d->diag, GW_DIAG_WARNING, "%s (%u) is refused: %s", name, msg->header.request,
                 gw_last_error());
     end = answer(d, row, msg, &reply, r);
+    gw_close(&reply.fd);
     if (end < 0)
         gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s (%u) %s", name,
                 msg->header.request, r < 0 ? "cannot be refused otherwise" : gw_last_error());

@@ -9,6 +9,7 @@
 
 /* What a handler answers with; the payload may be that of the request, overwritten. */
 struct gw_reply {
+    int fd; /* goes with it, and is closed then; -1: none */
     uint32_t size;
     _Alignas(8) uint8_t payload[sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX];
 };
@@ -48,9 +49,11 @@ gw_handler gw_ctl_get_features, gw_ctl_set_features, gw_ctl_set_owner, gw_ctl_re
 gw_handler gw_ctl_set_mem_table, gw_ctl_get_max_mem_slots, gw_ctl_add_mem_reg, gw_ctl_rem_mem_reg;
 /* ctl_queue.c */
 gw_handler gw_ctl_set_vring_num, gw_ctl_set_vring_addr, gw_ctl_set_vring_base,
-    gw_ctl_get_vring_base, gw_ctl_set_vring_kick, gw_ctl_set_vring_call, gw_ctl_set_vring_err,
-    gw_ctl_set_vring_enable;
+    gw_ctl_get_vring_base, gw_ctl_get_vring_base_skip_drain, gw_ctl_set_vring_kick,
+    gw_ctl_set_vring_call, gw_ctl_set_vring_err, gw_ctl_set_vring_enable;
 /* ctl_migration.c */
 gw_handler gw_ctl_set_log_base, gw_ctl_set_log_base_by_address, gw_ctl_set_log_fd;
+/* ctl_inflight.c */
+gw_handler gw_ctl_get_inflight_fd, gw_ctl_set_inflight_fd;
 /* ctl_config.c */
 gw_handler gw_ctl_get_config, gw_ctl_set_config;

@@ -58,13 +58,28 @@ static struct gw_io *io_list_take(struct io_list *l)
     return io;
 }
 
+/* Who cancels many begins with the oldest, which is near the front. Returns: was it there? */
+static bool io_list_remove(struct io_list *l, const struct gw_io *io)
+{
+    struct gw_io **at = &l->first;
+
+    while (*at && *at != io)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = io->next;
+    if (!*at)
+        l->end = at;
+    return true;
+}
+
 static int perform(const struct gw_io *io)
 {
     ssize_t n = -1;
 
     switch ((enum gw_io_op)io->op) {
     case GW_IO_PREADV:
-        n = preadv(io->fd, io->iov, (int)io->n_iov, io->offset);
+        n = preadv2(io->fd, io->iov, (int)io->n_iov, io->offset, 0);
         break;
     case GW_IO_PWRITEV:
         n = pwritev2(io->fd, io->iov, (int)io->n_iov, io->offset, io->flags);
@@ -181,6 +196,17 @@ void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io)
         pool->n_todo++;
         pthread_cond_signal(&pool->work);
     } else {
+        finished(pool, io);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io)
+{
+    pthread_mutex_lock(&pool->lock);
+    if (io_list_remove(&pool->todo, io)) {
+        pool->n_todo--;
+        io->res = -ECANCELED;
         finished(pool, io);
     }
     pthread_mutex_unlock(&pool->lock);

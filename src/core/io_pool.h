@@ -17,5 +17,8 @@ int gw_io_pool_fd(const struct gw_io_pool *pool);
 
 void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io);
 
+/* End an operation that no thread has begun; any other goes on. */
+void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io);
+
 /* Run `done` of everything that finished. */
 void gw_io_pool_reap(struct gw_io_pool *pool);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * How the control thread waits for workers: a latch opens when it was counted down to zero, and
- * keeps the first failure it was told. It lives on the stack of who waits; who counts down never
- * touches it after its own count.
+ * keeps the first failure it was told. It lives on the stack of who waits, or with who is woken by
+ * an eventfd; who counts down never touches it after its own count.
  */
 #pragma once
 
@@ -10,12 +10,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 
 struct gw_latch {
     pthread_mutex_t lock;
     pthread_cond_t opened;
     unsigned n_left; /* lock */
     int r;           /* lock */
+    int wake_fd;     /* an eventfd written to when it opens; -1: none */
 };
 
 static inline void gw_latch_init(struct gw_latch *l, unsigned n)
@@ -29,6 +31,7 @@ static inline void gw_latch_init(struct gw_latch *l, unsigned n)
     pthread_condattr_destroy(&attr);
     l->n_left = n;
     l->r = 0;
+    l->wake_fd = -1;
 }
 
 static inline void gw_latch_done(struct gw_latch *l)
@@ -43,8 +46,11 @@ static inline void gw_latch_count(struct gw_latch *l, int r)
     pthread_mutex_lock(&l->lock);
     if (l->r == 0)
         l->r = r;
-    if (--l->n_left == 0)
+    if (--l->n_left == 0) {
         pthread_cond_broadcast(&l->opened);
+        if (l->wake_fd >= 0)
+            (void)eventfd_write(l->wake_fd, 1);
+    }
     pthread_mutex_unlock(&l->lock);
 }
 

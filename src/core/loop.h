@@ -40,6 +40,8 @@ struct gw_loop_ops {
     void (*signal)(struct gw_loop *loop, int fd);
     /* Start a file operation. */
     void (*io)(struct gw_loop *loop, struct gw_io *io);
+    /* Have one end early, if it has not ended. `done` is never called in here. */
+    void (*cancel)(struct gw_loop *loop, struct gw_io *io);
     /* Give the kernel what was collected so far. */
     void (*submit)(struct gw_loop *loop);
     /*

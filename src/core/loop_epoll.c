@@ -79,6 +79,11 @@ static void epoll_loop_io(struct gw_loop *loop, struct gw_io *io)
     gw_io_pool_start(epoll_of(loop)->pool, io);
 }
 
+static void epoll_loop_cancel(struct gw_loop *loop, struct gw_io *io)
+{
+    gw_io_pool_cancel(epoll_of(loop)->pool, io);
+}
+
 static void epoll_loop_submit(struct gw_loop *loop)
 {
 }
@@ -138,6 +143,7 @@ static const struct gw_loop_ops epoll_ops = {
     .remove = epoll_loop_remove,
     .signal = epoll_loop_signal,
     .io = epoll_loop_io,
+    .cancel = epoll_loop_cancel,
     .submit = epoll_loop_submit,
     .is_pending = epoll_loop_is_pending,
     .turn = epoll_loop_turn,

@@ -147,6 +147,20 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
     io_uring_sqe_set_data64(sqe, (uintptr_t)io | TAG_IO);
 }
 
+/*
+ * Found by its user data. What became of it is told by its own completion; a cancel that finds
+ * nothing completes as what nobody waits for. Submissions are looked at in their order, so it finds
+ * no later operation of the same gw_io.
+ */
+static void uring_cancel(struct gw_loop *loop, struct gw_io *io)
+{
+    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+
+    io_uring_prep_cancel64(sqe, (uintptr_t)io | TAG_IO, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+}
+
 static bool uring_is_pending(struct gw_loop *loop)
 {
     struct io_uring *ring = &uring_of(loop)->ring;
@@ -238,6 +252,7 @@ static const struct gw_loop_ops uring_ops = {
     .remove = uring_remove,
     .signal = uring_signal,
     .io = uring_io,
+    .cancel = uring_cancel,
     .submit = uring_submit,
     .is_pending = uring_is_pending,
     .turn = uring_turn,

@@ -46,6 +46,19 @@ void gw_region_name(const struct gw_region *region, char *ret, size_t size)
     snprintf(ret, size, "the memory region at %#" PRIx64, region->desc.gpa);
 }
 
+void gw_region_guard(struct gw_region *region, struct gw_loss *loss)
+{
+    gw_mapping_guard(&region->mapping, loss);
+}
+
+int gw_region_check(const struct gw_region *region)
+{
+    char what[64];
+
+    gw_region_name(region, what, sizeof(what));
+    return gw_mapping_check(&region->mapping, what);
+}
+
 void gw_region_put(struct gw_region *region)
 {
     if (!region || --region->refs > 0)
@@ -54,16 +67,62 @@ void gw_region_put(struct gw_region *region)
     free(region);
 }
 
-static int compare_entries(const void *a, const void *b)
+static int compare(uint64_t a, uint64_t b)
+{
+    return a < b ? -1 : a > b;
+}
+
+static int compare_by_gpa(const void *a, const void *b)
 {
     const struct gw_map_entry *x = a, *y = b;
 
-    return x->gpa < y->gpa ? -1 : x->gpa > y->gpa;
+    return compare(x->gpa, y->gpa);
+}
+
+static int compare_by_uva(const void *a, const void *b)
+{
+    const struct gw_map_entry *x = a, *y = b;
+
+    return compare(x->region->desc.uva, y->region->desc.uva);
+}
+
+static int sort_by_gpa(struct gw_map *map)
+{
+    qsort(map->entries, map->n_entries, sizeof(map->entries[0]), compare_by_gpa);
+    for (unsigned i = 1; i < map->n_entries; i++) {
+        const struct gw_map_entry *a = &map->entries[i - 1], *b = &map->entries[i];
+
+        if (gw_ranges_overlap(a->gpa, a->size, b->gpa, b->size))
+            return gw_fail(-EEXIST, "memory regions at %#" PRIx64 " and %#" PRIx64 " overlap",
+                           a->gpa, b->gpa);
+    }
+    return 0;
+}
+
+/*
+ * Rings are named by user addresses: were two regions at one, which ring would be meant? No VMM
+ * does that, since its regions are in one address space of its own; newer specifications forbid it.
+ */
+static int check_user_addresses(struct gw_map *map)
+{
+    qsort(map->entries, map->n_entries, sizeof(map->entries[0]), compare_by_uva);
+    for (unsigned i = 1; i < map->n_entries; i++) {
+        const struct gw_region_desc *a = &map->entries[i - 1].region->desc;
+        const struct gw_region_desc *b = &map->entries[i].region->desc;
+
+        if (gw_ranges_overlap(a->uva, a->size, b->uva, b->size))
+            return gw_fail(-EEXIST,
+                           "memory regions at %#" PRIx64 " and %#" PRIx64
+                           " overlap in user addresses, %#" PRIx64 " and %#" PRIx64,
+                           a->gpa, b->gpa, a->uva, b->uva);
+    }
+    return 0;
 }
 
 int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions)
 {
     struct gw_map *map = calloc(1, sizeof(*map) + n_regions * sizeof(map->entries[0]));
+    int r;
 
     if (!map)
         return gw_fail(-ENOMEM, "no memory for a map of %u regions", n_regions);
@@ -74,17 +133,12 @@ int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n
             .size = regions[i]->desc.size,
             .region = regions[i],
         };
-    qsort(map->entries, n_regions, sizeof(map->entries[0]), compare_entries);
-
-    for (unsigned i = 1; i < n_regions; i++) {
-        const struct gw_map_entry *a = &map->entries[i - 1], *b = &map->entries[i];
-
-        if (gw_ranges_overlap(a->gpa, a->size, b->gpa, b->size)) {
-            int r = gw_fail(-EEXIST, "memory regions at %#" PRIx64 " and %#" PRIx64 " overlap",
-                            a->gpa, b->gpa);
-            free(map);
-            return r;
-        }
+    r = check_user_addresses(map);
+    if (r == 0)
+        r = sort_by_gpa(map);
+    if (r < 0) {
+        free(map);
+        return r;
     }
     for (unsigned i = 0; i < n_regions; i++)
         regions[i]->refs++;

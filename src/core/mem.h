@@ -32,9 +32,13 @@ void gw_region_put(struct gw_region *region);
 /* What messages call it. */
 void gw_region_name(const struct gw_region *region, char *ret, size_t size);
 
+/* As gw_mapping_guard and gw_mapping_check. */
+void gw_region_guard(struct gw_region *region, struct gw_loss *loss);
+int gw_region_check(const struct gw_region *region);
+
 /*
  * A map of these regions; takes a reference on each. Free it with gw_map_free.
- * Returns: 0; -EEXIST when two of them overlap; -ENOMEM.
+ * Returns: 0; -EEXIST when two of them overlap, in guest or in user addresses; -ENOMEM.
  */
 int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions);
 void gw_map_free(struct gw_map *map);

@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "mapping.h"
+
 #include <godwit/memory.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,10 +32,9 @@ struct gw_region_desc {
 /* One mapped piece of guest memory, shared by all maps that hold it. */
 struct gw_region {
     struct gw_region_desc desc;
-    unsigned refs; /* control thread only */
-    uint8_t *hva;  /* of the first guest byte; NULL where each pin maps */
-    void *base;    /* the backend's: what to unmap */
-    size_t length;
+    unsigned refs;             /* control thread only */
+    uint8_t *hva;              /* of the first guest byte; NULL where each pin maps */
+    struct gw_mapping mapping; /* of the backend, where it lasts as long as the region */
 };
 
 /* A piece of guest memory as a descriptor names it. */

@@ -6,7 +6,7 @@
  * fetched while it is both. The available ring is looked at whenever that becomes true, so a kick
  * that came earlier, or to a fd that nobody watched yet, is not needed.
  */
-#include "queue.h"
+#include "queue_i.h"
 
 #include "barrier.h"
 #include "checked.h"
@@ -125,7 +125,7 @@ static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
     if (!q->kicks_enabled) {
         q->kicks_enabled = true;
         q->ring.ops->enable_kicks(&q->ring);
-        if (q->ring.ops->n_available(&q->ring) != 0)
+        if (gw_queue_n_available(q) != 0)
             return GW_QUEUE_LOOKING;
     }
     if (q->poll_us > q->worker->poll_us / POLL_SHORTEST)
@@ -137,19 +137,32 @@ static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
 
 static void finish_stop(struct gw_queue *q);
 
+/* Not before it has been given all that it is to finish. */
+static void tell_device_of_stop(struct gw_queue *q)
+{
+    bool tell;
+
+    gw_queue_lock(q);
+    tell = q->stop_untold && !gw_queue_must_redo(q);
+    q->stop_untold = q->stop_untold && !tell;
+    gw_queue_unlock(q);
+    if (tell && q->ops->queue_stop)
+        q->ops->queue_stop(q->dev, q);
+}
+
 /* Is there work for the device? If not, `ret` is what the turn came to. [lock] */
 static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
 {
     int n_available;
 
     *ret = GW_QUEUE_ASLEEP;
-    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0)
+    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0 && !gw_queue_must_redo(q))
         finish_stop(q);
     if (!gw_queue_is_running(q)) {
         deactivate(q);
         return false;
     }
-    n_available = q->ring.ops->n_available(&q->ring);
+    n_available = gw_queue_n_available(q);
     if (n_available < 0) {
         gw_queue_break(q, gw_last_error());
         deactivate(q);
@@ -177,6 +190,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     bool work;
     int r;
 
+    tell_device_of_stop(q);
     gw_queue_lock(q);
     work = has_work(q, &turn);
     gw_queue_unlock(q);
@@ -189,7 +203,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
-    else if (!q->moved && q->ring.ops->n_available(&q->ring) > 0) {
+    else if (!q->moved && gw_queue_n_available(q) > 0) {
         /* The device has no room for more: a completion or gw_queue_wake goes on. */
         q->parked = true;
         deactivate(q);
@@ -235,6 +249,8 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
         r = q->ring.ops->start(&q->ring);
     if (r == 0)
         r = gw_request_pool_new(q);
+    if (r == 0)
+        r = gw_queue_resume(q, start);
     return r;
 }
 
@@ -268,6 +284,11 @@ static void apply_ring_log(struct gw_queue *q)
 {
     q->ring.log = q->log_used ? q->log.log : NULL;
     q->ring.log_addr = q->log_addr;
+    if (q->ring.log && q->ring_unmarked) {
+        gw_full_fence();
+        q->ring.ops->mark_all(&q->ring);
+        q->ring_unmarked = false;
+    }
 }
 
 static void finish_stop_when_drained(struct gw_queue *q);
@@ -275,6 +296,7 @@ static void finish_stop_when_drained(struct gw_queue *q);
 /* [lock] There is no ring any more that anybody may read or write. */
 static void let_go_of_ring(struct gw_queue *q)
 {
+    gw_queue_end_inflight(q);
     if (q->ring.ops)
         q->ring.ops->done(&q->ring);
     q->ring.attached = false;
@@ -335,8 +357,10 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
         gw_queue_activate(q);
     else if (runs)
         gw_queue_break(q, gw_last_error()); /* it has requests in flight, and no kick any more */
-    else if (q->state == GW_QUEUE_STARTED)
+    else if (q->state == GW_QUEUE_STARTED) {
+        q->stop = GW_STOP_LOST;
         finish_stop_when_drained(q); /* somebody may have popped in the meantime */
+    }
     gw_queue_unlock(q);
     if (r < 0)
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
@@ -422,6 +446,11 @@ static void finish_stop(struct gw_queue *q)
     q->parked = false;
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
+    q->stop_untold = false;
+    /* The front-end is about to learn where the ring is, and may change that before a start. */
+    if (q->stop != GW_STOP_LOST && q->first_suspended == UINT64_MAX && !gw_queue_has_again(q) &&
+        q->ring.attached)
+        gw_inflight_finish(&q->inflight);
     let_go_of_ring(q);
     if (q->drained)
         gw_latch_count(q->drained, 0);
@@ -433,27 +462,27 @@ static void finish_stop_when_drained(struct gw_queue *q)
 {
     q->state = GW_QUEUE_STOPPING;
     gw_queue_publish(q);
-    if (q->n_in_flight == 0)
+    if (gw_queue_must_redo(q))
+        gw_queue_activate(q);
+    else if (q->n_in_flight == 0)
         finish_stop(q);
 }
 
-void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch)
+void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how)
 {
-    bool tell_device;
-
     gw_queue_lock(q);
     if (q->state == GW_QUEUE_STOPPED) {
         gw_queue_unlock(q);
         gw_latch_count(latch, 0);
         return;
     }
-    tell_device = q->state == GW_QUEUE_STARTED;
+    q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED;
     q->state = GW_QUEUE_STOPPING;
+    q->stop = how;
     q->drained = latch;
     gw_queue_unlock(q);
 
-    if (tell_device && q->ops->queue_stop)
-        q->ops->queue_stop(q->dev, q);
+    tell_device_of_stop(q);
 
     gw_queue_lock(q);
     if (q->state == GW_QUEUE_STOPPING)
@@ -500,6 +529,7 @@ void gw_queue_reset(struct gw_queue *q)
         /* The ring is the next session's: what is late is answered to nobody. */
         gw_queue_publish(q);
         q->abandoned = true;
+        gw_queue_end_inflight(q);
         q->ring.attached = false;
     }
     gw_close(&q->call_fd);

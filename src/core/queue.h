@@ -9,6 +9,7 @@
 #pragma once
 
 #include "diag_i.h"
+#include "inflight.h"
 #include "latch.h"
 #include "list.h"
 #include "loop.h"
@@ -34,6 +35,13 @@ enum gw_queue_state {
     GW_QUEUE_STOPPED = 0,
     GW_QUEUE_STARTED,
     GW_QUEUE_STOPPING, /* fetches nothing more, waits for what is in flight */
+};
+
+/* How what is in flight ends when a queue stops. */
+enum gw_queue_stop {
+    GW_STOP_DRAIN = 0, /* it is answered */
+    GW_STOP_SUSPEND,   /* where it is tracked it may be left to the next back-end */
+    GW_STOP_LOST,      /* likewise; nobody is there to learn where the ring was */
 };
 
 /* What is to be logged, and where. All of it belongs to the session. */
@@ -77,6 +85,8 @@ struct gw_queue {
     struct gw_queue_stats stats; /* [lock] written with gw_count, read by anyone */
     uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
     struct gw_source kick;
+    enum gw_queue_stop stop;  /* [lock] how, while it is stopping */
+    bool stop_untold;         /* [lock] the device does not know of it yet */
     struct gw_latch *drained; /* [lock] who waits for the stop */
     struct gw_latch *adopted; /* [lock] who waits for the requests of an older map */
     uint8_t *pool;            /* [lock] all requests */
@@ -85,14 +95,20 @@ struct gw_queue {
     struct vring_desc *table; /* an indirect table that had to be put together */
     size_t request_size;      /* of the device's own bytes */
     struct gw_task wake;
-    bool wake_posted;               /* atomic */
-    bool in_order;                  /* IN_ORDER: used in the order of n_taken */
-    struct gw_request_i *completed; /* [lock] by next_free: to be marked and published */
-    struct gw_log_state log;        /* [lock] */
-    uint64_t log_lost;              /* [lock] marks lost that were told */
-    bool log_used;                  /* [lock] VHOST_VRING_F_LOG */
-    bool unlogged;                  /* [lock] something was written between LOG_ALL and its base */
-    gw_gpa_t log_addr;              /* [lock] */
+    bool wake_posted;                /* atomic */
+    struct gw_inflight inflight;     /* [lock] what a crash leaves behind */
+    struct gw_inflight_entry *again; /* [lock] was left behind: to be done first */
+    unsigned n_again;                /* [lock] */
+    unsigned next_again;             /* [lock] */
+    uint64_t first_suspended;        /* [lock] its position, or UINT64_MAX */
+    bool ring_unmarked;              /* [lock] as the back-end before may have left it */
+    bool in_order;                   /* IN_ORDER: used in the order of n_taken */
+    struct gw_request_i *completed;  /* [lock] by next_free: to be marked and published */
+    struct gw_log_state log;         /* [lock] */
+    uint64_t log_lost;               /* [lock] marks lost that were told */
+    bool log_used;                   /* [lock] VHOST_VRING_F_LOG */
+    bool unlogged;                   /* [lock] something was written between LOG_ALL and its base */
+    gw_gpa_t log_addr;               /* [lock] */
     struct gw_diag_limit bad_chain_limit;
     struct gw_diag_limit log_limit;
     const struct gw_device_ops *ops;
@@ -116,8 +132,10 @@ struct gw_queue_start {
     struct gw_ring_config ring;
     const struct gw_map *map;
     uint64_t features;
-    int kick_fd;   /* consumed; -1: polled */
-    char why[160]; /* when it fails: gw_last_error belongs to the worker */
+    void *inflight;         /* its part of the inflight region, or NULL */
+    uint16_t inflight_size; /* requests it has room for */
+    int kick_fd;            /* consumed; -1: polled */
+    char why[160];          /* when it fails: gw_last_error belongs to the worker */
 };
 
 /* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, and start->why tells why. */
@@ -139,7 +157,7 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
  * Stop: `latch` is counted when nothing is in flight and everything is published, at once for a
  * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
  */
-void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch);
+void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
 /* Use `map` from now on; `latch` is counted when no request of an older one is in flight. */
 void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch);
 void gw_queue_forget(struct gw_queue *q);
@@ -150,37 +168,3 @@ void gw_queue_reset(struct gw_queue *q);
 /* ---- what the worker does ---- */
 
 enum gw_queue_turn gw_queue_run(struct gw_queue *q);
-
-/* ---- between queue.c and the files of request.h ---- */
-
-/* The locks of the sync policies; a queue that is not shared has none. */
-void gw_queue_lock_shared(struct gw_queue *q);
-void gw_queue_unlock_shared(struct gw_queue *q);
-
-static inline void gw_queue_lock(struct gw_queue *q)
-{
-    if (q->sync != GW_SYNC_NONE)
-        gw_queue_lock_shared(q);
-}
-
-static inline void gw_queue_unlock(struct gw_queue *q)
-{
-    if (q->sync != GW_SYNC_NONE)
-        gw_queue_unlock_shared(q);
-}
-
-/* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
-void gw_queue_activate(struct gw_queue *q);
-/* [lock] LOG_ALL is on, and there is nowhere to log yet. */
-static inline bool gw_queue_lacks_log(const struct gw_queue *q)
-{
-    return q->log.all && !q->log.log;
-}
-
-/* [lock] Fetching is allowed; not while what it leads to could not be logged. */
-static inline bool gw_queue_is_running(const struct gw_queue *q)
-{
-    return q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !gw_queue_lacks_log(q);
-}
-/* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
-void gw_queue_break(struct gw_queue *q, const char *why);

@@ -7,7 +7,7 @@
  */
 #include "barrier.h"
 #include "clock.h"
-#include "queue.h"
+#include "queue_i.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -87,6 +87,9 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     struct gw_request_i *r = pool_take(q);
     const char *why = gw_chain_walk(q, r, head);
 
+    r->is_again = head->is_again;
+    r->is_bad = why != NULL;
+    r->entry = head->entry;
     r->id = head->id;
     r->n_slots = head->n_slots;
     r->position = position;
@@ -148,6 +151,15 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     return n_popped;
 }
 
+static void track(struct gw_queue *q, struct gw_head *head)
+{
+    const struct vring_desc *descs =
+        q->ring.ops->is_packed ? q->ring.packed.copies + head->copy : &head->first;
+
+    head->is_again = false;
+    head->entry = gw_inflight_take(&q->inflight, head->id, descs, head->n_slots);
+}
+
 /* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
 static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
@@ -156,11 +168,18 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     if (!gw_queue_is_running(q))
         return 0;
     n = gw_min_u(n, q->ring.size - q->n_in_flight);
-    n_taken = q->ring.ops->take(&q->ring, heads, gw_min_u(n, GW_POP_BATCH));
-    if (n_taken >= 0)
-        return (unsigned)n_taken;
-    gw_queue_break(q, gw_last_error());
-    return 0;
+    n = gw_min_u(n, GW_POP_BATCH);
+    if (gw_queue_has_again(q))
+        return gw_queue_take_again(q, heads, n);
+    n_taken = q->ring.ops->take(&q->ring, heads, n);
+    if (n_taken < 0) {
+        gw_queue_break(q, gw_last_error());
+        return 0;
+    }
+    for (int i = 0; i < n_taken; i++)
+        if (head_is_valid(q, &heads[i]))
+            track(q, &heads[i]);
+    return (unsigned)n_taken;
 }
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
@@ -198,7 +217,12 @@ int gw_request_unpop(struct gw_request *pub)
 
     gw_queue_lock(q);
     if (r->position == q->n_taken) {
-        q->ring.ops->untake(&q->ring, r->n_slots);
+        if (r->is_again) {
+            q->next_again--;
+        } else {
+            q->ring.ops->untake(&q->ring, r->n_slots);
+            gw_inflight_untake(&q->inflight, r->entry);
+        }
         q->n_taken--;
         gw_count(&q->stats.requests, (uint64_t)-1);
         for (unsigned i = 0; i < r->n_out_extents; i++)
@@ -208,6 +232,50 @@ int gw_request_unpop(struct gw_request *pub)
         /* The device could not use it: as if it had been left on the ring. */
         q->moved = false;
         q->parked = true;
+        ret = 0;
+    }
+    gw_queue_unlock(q);
+    return ret;
+}
+
+static bool may_suspend(const struct gw_queue *q)
+{
+    return q->state == GW_QUEUE_STOPPING && q->stop != GW_STOP_DRAIN && q->inflight.part;
+}
+
+bool gw_queue_may_suspend(struct gw_queue *q)
+{
+    bool may;
+
+    gw_queue_lock(q);
+    may = may_suspend(q);
+    gw_queue_unlock(q);
+    return may;
+}
+
+void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
+{
+    gw_full_fence();
+    if (q->log.all && q->log.log)
+        gw_request_mark(q, r); /* some of it may have been written */
+    if (!r->is_bad)
+        gw_count(&q->stats.requests, (uint64_t)-1);
+    gw_request_retire(q, r);
+}
+
+int gw_request_suspend(struct gw_request *pub)
+{
+    struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+    struct gw_queue *q = pub->queue;
+    int ret = -EPERM;
+
+    gw_queue_lock(q);
+    if (may_suspend(q)) {
+        if (r->position < q->first_suspended)
+            q->first_suspended = r->position;
+        gw_request_leave(q, r);
+        if (q->in_order)
+            gw_queue_publish(q); /* answers may have waited for this one */
         ret = 0;
     }
     gw_queue_unlock(q);

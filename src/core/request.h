@@ -39,6 +39,9 @@ struct gw_request_i {
     uint64_t position;      /* n_taken when it was taken */
     uint32_t epoch;         /* of the map it was born under */
     uint32_t used_len;      /* what is_done answers with */
+    uint16_t entry;         /* of the inflight part */
+    bool is_again;          /* left behind by the back-end before */
+    bool is_bad;            /* the device never sees it, and nothing is written for it */
     bool is_done;           /* IN_ORDER: answered by the device, and maybe not yet its turn */
     uint16_t id;            /* what names it in the used ring */
     uint16_t n_slots;       /* of the ring */
@@ -58,6 +61,8 @@ static inline const struct gw_extent *gw_request_extents(const struct gw_request
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
+/* It stays in the inflight part, and is in flight here no more. */
+void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
 /* It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
 
@@ -74,6 +79,8 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 
 /* Publish what was put and notify; see complete.c for the order. */
 void gw_queue_publish(struct gw_queue *q);
+/* Mark all that the device may have written for it. A full fence is behind the writes. */
+void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r);
 /* Mark what was answered while there was LOG_ALL without a log, now that there is one. */
 void gw_queue_mark_unlogged(struct gw_queue *q);
 /* Answer a request that is in flight. */

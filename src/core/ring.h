@@ -27,6 +27,8 @@ struct gw_head {
     uint16_t id;             /* what names it when it is used */
     uint16_t n_slots;        /* what it takes up in the ring; split: 1 */
     uint16_t copy;           /* packed: where its descriptors begin in `copies` */
+    uint16_t entry;          /* of the inflight part */
+    bool is_again;           /* left behind by the back-end before */
 };
 
 struct gw_ring_split {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * One session, on the control thread: wait for messages, dispatch them, and clean up however it
- * ended. The control thread waits for three things only: the front-end, whoever wants it to stop or
- * to tell a config change, and the workers, which it reports when they take long.
+ * ended. The control thread waits for three things only: the front-end, whoever writes the control
+ * fd (see daemon.h), and the workers, which it reports when they take long.
  */
 #include "backend_req.h"
 #include "cleanup.h"
@@ -66,7 +66,7 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
     }
 }
 
-int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
+static int drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
 {
     uint64_t deadline = gw_clock_ns() + d->drain_timeout_ns;
     int r;
@@ -91,56 +91,39 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
                : r;
 }
 
-static void stop(struct gw_queue *q, void *arg)
+int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
 {
-    gw_queue_stop(q, arg);
+    int r = drain(d, latch, what);
+
+    gw_daemon_watch_stuck(d); /* a queue knows one latch of a kind, and that was another one */
+    return r;
 }
 
-int gw_daemon_stop_queues(struct gw_daemon *d)
-{
+struct stop {
+    enum gw_queue_stop how;
     struct gw_latch latch;
+};
+
+static void stop(struct gw_queue *q, void *arg)
+{
+    struct stop *s = arg;
+
+    gw_queue_stop(q, &s->latch, s->how);
+}
+
+int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
+{
+    struct stop s = {.how = how};
     int r;
 
-    gw_latch_init(&latch, d->num_queues);
-    gw_daemon_each_queue(d, stop, &latch);
-    r = gw_daemon_drain(d, &latch, "stopping");
-    gw_latch_done(&latch);
+    gw_latch_init(&s.latch, d->num_queues);
+    gw_daemon_each_queue(d, stop, &s);
+    r = gw_daemon_drain(d, &s.latch, "stopping");
+    gw_latch_done(&s.latch);
     return r;
 }
 
 /* ---- maps ---- */
-
-/* Requests that never finished may still write to it: it is kept until they have. */
-static void keep_stuck_map(struct gw_daemon *d, struct gw_map *map)
-{
-    struct gw_map **maps = realloc(d->stuck_maps, (d->n_stuck_maps + 1) * sizeof(maps[0]));
-
-    gw_diag(&d->diag, GW_DIAG_ERROR, "memory of the front-end stays mapped until they finish");
-    if (!maps)
-        return; /* leaked, rather than unmapped under the kernel's hands */
-    maps[d->n_stuck_maps++] = map;
-    d->stuck_maps = maps;
-}
-
-static void count_running(struct gw_queue *q, void *arg)
-{
-    *(unsigned *)arg += q->state != GW_QUEUE_STOPPED;
-}
-
-static void free_stuck_maps(struct gw_daemon *d)
-{
-    unsigned n_running = 0;
-
-    if (d->n_stuck_maps == 0)
-        return;
-    gw_daemon_each_queue(d, count_running, &n_running);
-    if (n_running > 0)
-        return;
-    while (d->n_stuck_maps > 0)
-        gw_map_free(d->stuck_maps[--d->n_stuck_maps]);
-    free(d->stuck_maps);
-    d->stuck_maps = NULL;
-}
 
 struct adopt {
     const struct gw_map *map;
@@ -166,7 +149,7 @@ int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
     r = gw_daemon_drain(d, &a.latch, "changing memory");
     gw_latch_done(&a.latch);
     if (r < 0)
-        keep_stuck_map(d, old);
+        gw_daemon_keep_stuck(d, old);
     else
         gw_map_free(old);
     return r;
@@ -216,12 +199,13 @@ static void session_done(struct gw_daemon *d)
     gw_close(&s->fd);
     gw_close(&s->backend_fd);
     gw_rx_reset(&s->rx);
-    if (gw_daemon_stop_queues(d) < 0)
-        keep_stuck_map(d, s->map);
+    if (gw_daemon_stop_queues(d, GW_STOP_LOST) < 0)
+        gw_daemon_keep_stuck(d, s->map);
     else
         gw_map_free(s->map);
     s->map = NULL;
     gw_daemon_each_queue(d, reset_queue, NULL);
+    gw_mapping_done(&s->inflight.mapping);
     gw_daemon_replace_log(d, &(struct gw_log_state){.event_fd = -1});
 }
 
@@ -250,6 +234,38 @@ static int receive(struct gw_daemon *d)
     return r;
 }
 
+/* Has memory of the front-end gone? Any thread may have found out. */
+static int check_loss(struct gw_daemon *d)
+{
+    const struct gw_session *s = &d->session;
+    int r = 0;
+
+    if (!__atomic_exchange_n(&d->loss.happened, false, __ATOMIC_ACQUIRE))
+        return 0;
+    for (unsigned i = 0; i < s->map->n_entries && r == 0; i++)
+        r = gw_region_check(s->map->entries[i].region);
+    if (r == 0 && s->log.log)
+        r = gw_dirty_log_check(s->log.log);
+    if (r == 0 && s->inflight.mapping.at)
+        r = gw_mapping_check(&s->inflight.mapping, GW_INFLIGHT_NAME);
+    if (r < 0)
+        gw_diag(&d->diag, GW_DIAG_ERROR, "the session ends: %s", gw_last_error());
+    return r;
+}
+
+/* What the control fd is written for. Returns: as session_turn. */
+static int look_around(struct gw_daemon *d)
+{
+    int r;
+
+    if (gw_daemon_is_stopping(d))
+        return 0;
+    gw_daemon_free_stuck(d);
+    r = check_loss(d);
+    return r < 0 ? r : 1;
+}
+
+/* Returns: 1 to go on; 0 or a negative errno when the session is over. */
 static int session_turn(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
@@ -260,13 +276,18 @@ static int session_turn(struct gw_daemon *d)
         {.fd = s->backend_fd, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
     };
     eventfd_t count;
+    int r = look_around(d); /* whoever sends to the socket takes the wake-ups that come meanwhile */
 
+    if (r <= 0)
+        return r;
     if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
         return errno == EINTR ? 1 : -errno;
-    if (fds[1].revents)
+    if (fds[1].revents) {
         (void)eventfd_read(d->control_fd, &count);
-    if (gw_daemon_is_stopping(d))
-        return 0;
+        r = look_around(d);
+        if (r <= 0)
+            return r;
+    }
     if (fds[2].revents & ~POLLOUT)
         gw_backend_req_drain(d);
     return fds[0].revents ? receive(d) : 1;
@@ -276,7 +297,6 @@ int gw_session_run(struct gw_daemon *d, int fd)
 {
     int r;
 
-    free_stuck_maps(d);
     r = session_init(&d->session, fd);
     gw_diag(&d->diag, GW_DIAG_INFO, "a front-end is connected");
     if (r == 0)

@@ -13,11 +13,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 enum {
-    LISTEN_BACKLOG = 4,
     SEND_PATIENCE_MS = 10000
 };
 
@@ -115,6 +113,12 @@ void gw_rx_reset(struct gw_rx *rx)
 
 /* ---- out ---- */
 
+/* Room for the one that an answer may have. */
+union one_fd {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
 static int wait_writable(int fd, int wake_fd, const bool *stop)
 {
     struct pollfd fds[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
@@ -134,8 +138,23 @@ static int wait_writable(int fd, int wake_fd, const bool *stop)
     return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
 }
 
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd,
-                   const bool *stop)
+/* The first byte carries it. */
+static void attach_fd(struct msghdr *hdr, union one_fd *control, int fd)
+{
+    if (fd < 0)
+        return;
+    *control = (union one_fd){.header = {
+                                  .cmsg_level = SOL_SOCKET,
+                                  .cmsg_type = SCM_RIGHTS,
+                                  .cmsg_len = CMSG_LEN(sizeof(fd)),
+                              }};
+    memcpy(CMSG_DATA(&control->header), &fd, sizeof(fd));
+    hdr->msg_control = control;
+    hdr->msg_controllen = sizeof(*control);
+}
+
+int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
+                   int wake_fd, const bool *stop)
 {
     struct iovec iov[] = {
         {.iov_base = (void *)(uintptr_t)header, .iov_len = sizeof(*header)},
@@ -143,7 +162,9 @@ int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payl
     };
     struct msghdr hdr = {.msg_iov = iov, .msg_iovlen = 2};
     size_t left = sizeof(*header) + header->size;
+    union one_fd control;
 
+    attach_fd(&hdr, &control, pass_fd);
     while (left > 0) {
         ssize_t n = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -156,6 +177,7 @@ int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payl
             continue;
         }
         left -= (size_t)n;
+        hdr.msg_controllen = 0;
         for (int i = 0; i < 2; i++) {
             size_t step = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
 
@@ -169,7 +191,7 @@ int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payl
 
 /* ---- making connections ---- */
 
-static int set_path(struct sockaddr_un *addr, const char *path)
+int gw_socket_address(struct sockaddr_un *addr, const char *path)
 {
     size_t len = strlen(path);
 
@@ -181,61 +203,23 @@ static int set_path(struct sockaddr_un *addr, const char *path)
     return 0;
 }
 
-static int unix_socket(int flags)
+int gw_socket_new(int flags)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
     return fd < 0 ? gw_fail(-errno, "socket: %s", strerror(errno)) : fd;
 }
 
-/* A socket that nobody listens on any more is in the way; anything else is somebody's. */
-static int remove_stale(const struct sockaddr_un *addr)
-{
-    gw_cleanup_fd int fd = -1;
-    struct stat st;
-
-    if (lstat(addr->sun_path, &st) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(st.st_mode))
-        return gw_fail(-EADDRINUSE, "%s is there and is no socket", addr->sun_path);
-    fd = unix_socket(SOCK_NONBLOCK); /* its backlog may be full */
-    if (fd < 0)
-        return fd;
-    if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno != ECONNREFUSED)
-        return gw_fail(-EADDRINUSE, "somebody listens on %s already", addr->sun_path);
-    return unlink(addr->sun_path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int gw_socket_listen(const char *path)
+int gw_socket_connect(const char *path, int flags)
 {
     gw_cleanup_fd int fd = -1;
     struct sockaddr_un addr;
     int r;
 
-    r = set_path(&addr, path);
-    if (r == 0)
-        r = remove_stale(&addr);
+    r = gw_socket_address(&addr, path);
     if (r < 0)
         return r;
-    fd = unix_socket(0);
-    if (fd < 0)
-        return fd;
-    if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-        listen(fd, LISTEN_BACKLOG) < 0)
-        return gw_fail(-errno, "cannot listen on %s: %s", path, strerror(errno));
-    return gw_steal_fd(&fd);
-}
-
-int gw_socket_connect(const char *path)
-{
-    gw_cleanup_fd int fd = -1;
-    struct sockaddr_un addr;
-    int r;
-
-    r = set_path(&addr, path);
-    if (r < 0)
-        return r;
-    fd = unix_socket(0);
+    fd = gw_socket_new(flags);
     if (fd < 0)
         return fd;
     if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)

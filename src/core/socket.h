@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/un.h>
 
 struct gw_msg {
     struct gw_wire_header header;
@@ -39,16 +40,22 @@ int gw_rx_pump(struct gw_rx *rx, int fd);
 void gw_rx_reset(struct gw_rx *rx);
 
 /*
- * Send a frame; waits up to 10 s for a peer that does not read, unless the eventfd `wake_fd` is
- * written to and `stop` (atomic) is set then.
+ * Send a frame, and `pass_fd` with it unless that is -1; waits up to 10 s for a peer that does not
+ * read, unless the eventfd `wake_fd` is written to and `stop` (atomic) is set then.
  * Returns: 0; -ETIMEDOUT; -ECANCELED when told to stop; the errno of send(2).
  */
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int wake_fd,
-                   const bool *stop);
+int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
+                   int wake_fd, const bool *stop);
 
-/* All return the new fd or a negative errno, with gw_last_error. */
-int gw_socket_listen(const char *path);
-int gw_socket_connect(const char *path);
+/* Returns: 0; -ENAMETOOLONG, also for an empty path; with gw_last_error. */
+int gw_socket_address(struct sockaddr_un *ret, const char *path);
+
+/*
+ * All return the new fd or a negative errno, with gw_last_error. `flags` are of socket(2): with
+ * SOCK_NONBLOCK, connecting fails with -EAGAIN rather than wait while others are being accepted.
+ */
+int gw_socket_new(int flags);
+int gw_socket_connect(const char *path, int flags);
 int gw_socket_accept(int listen_fd);
 
 /* Returns: 1 for a listening Unix stream socket, 0 for a connected one; -ENOTSOCK; -EINVAL. */

@@ -292,6 +292,11 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
     io_start(w, io);
 }
 
+void gw_io_cancel(struct gw_io *io)
+{
+    io->worker->loop->ops->cancel(io->worker->loop, io);
+}
+
 void gw_worker_drop_fds(struct gw_worker *w)
 {
     struct gw_list *pos, *next;

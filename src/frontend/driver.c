@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Setting up the driver's side of a queue: where its rings are, its eventfds, which index it
- * begins at. The life of a request is in driver_split.c.
+ * begins at, and what is made of it after a crash. The life of a request is in driver_run.c.
  */
 #include "driver_i.h"
 #include "frontend_i.h"
@@ -16,26 +16,32 @@
 #define SIZE_DEFAULT  256
 #define SIZE_MAX_RING 32768
 #define F_EVENT_IDX   29
+#define F_PACKED      34
+#define F_IN_ORDER    35
 
 /* Bytes of the three parts, the event fields included whether negotiated or not. */
 static uint64_t desc_len(const struct gw_driver *d)
 {
-    return sizeof(struct vring_desc) * (d->mask + 1ull);
+    return sizeof(struct vring_desc) * (uint64_t)d->size;
 }
 
 static uint64_t avail_len(const struct gw_driver *d)
 {
-    return sizeof(struct vring_avail) + 2 * (d->mask + 1ull) + 2;
+    if (d->is_packed)
+        return sizeof(struct vring_packed_desc_event);
+    return sizeof(struct vring_avail) + 2 * (uint64_t)d->size + 2;
 }
 
-static uint64_t used_len(const struct gw_driver *d)
+uint64_t gw_driver_used_len(const struct gw_driver *d)
 {
-    return sizeof(struct vring_used) + sizeof(struct vring_used_elem) * (d->mask + 1ull) + 2;
+    if (d->is_packed)
+        return sizeof(struct vring_packed_desc_event);
+    return sizeof(struct vring_used) + sizeof(struct vring_used_elem) * (uint64_t)d->size + 2;
 }
 
 static uint64_t tables_len(const struct gw_driver *d)
 {
-    return sizeof(struct vring_desc) * d->indirect_max * (d->mask + 1ull);
+    return sizeof(struct vring_desc) * d->indirect_max * (uint64_t)d->size;
 }
 
 uint64_t gw_driver_now(void)
@@ -48,30 +54,26 @@ static int locate(struct gw_driver *d, struct gw_guest_mem *m)
 {
     void *desc = gw_guest_mem_at(m, d->desc_gpa, desc_len(d));
     void *avail = gw_guest_mem_at(m, d->avail_gpa, avail_len(d));
-    void *used = gw_guest_mem_at(m, d->used_gpa, used_len(d));
+    void *used = gw_guest_mem_at(m, d->used_gpa, gw_driver_used_len(d));
     void *tables = NULL;
 
     if (d->indirect_max)
         tables = gw_guest_mem_at(m, d->tables_gpa, tables_len(d));
     if (!desc || !avail || !used || (d->indirect_max && !tables))
         return -EFAULT;
-    d->desc = desc;
-    d->avail = avail;
-    d->used = used;
+    d->ops->locate(d, desc, avail, used);
     d->tables = tables;
-    d->used_event = &d->avail->ring[d->mask + 1];
-    d->avail_event = (uint16_t *)(void *)&d->used->ring[d->mask + 1];
     d->mem = m;
     return 0;
 }
 
-/* Addresses of the rings: as placed, or allocated with the alignments of virtio 1.2, 2.7. */
+/* Addresses of the rings: as placed, or allocated. Alignments of virtio 1.2, 2.7 and 2.8. */
 static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
 {
     int r = 0;
 
     if (cfg->place) {
-        if (cfg->desc % 16 || cfg->avail % 2 || cfg->used % 4)
+        if (cfg->desc % 16 || cfg->avail % (cfg->packed ? 4 : 2) || cfg->used % 4)
             return -EINVAL;
         d->placed = true;
         d->desc_gpa = cfg->desc;
@@ -83,7 +85,7 @@ static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
         if (r == 0)
             r = gw_guest_mem_alloc(cfg->mem, avail_len(d), 64, &d->avail_gpa);
         if (r == 0)
-            r = gw_guest_mem_alloc(cfg->mem, used_len(d), 64, &d->used_gpa);
+            r = gw_guest_mem_alloc(cfg->mem, gw_driver_used_len(d), 64, &d->used_gpa);
     }
     if (r == 0 && d->indirect_max)
         r = gw_guest_mem_alloc(cfg->mem, tables_len(d), 64, &d->tables_gpa);
@@ -99,10 +101,29 @@ static void unplace(struct gw_driver *d)
         if (d->avail_gpa != UINT64_MAX)
             gw_guest_mem_release(d->mem, d->avail_gpa, avail_len(d));
         if (d->used_gpa != UINT64_MAX)
-            gw_guest_mem_release(d->mem, d->used_gpa, used_len(d));
+            gw_guest_mem_release(d->mem, d->used_gpa, gw_driver_used_len(d));
     }
     if (d->tables_gpa != UINT64_MAX)
         gw_guest_mem_release(d->mem, d->tables_gpa, tables_len(d));
+}
+
+/* What is beside the rings. */
+static int allocate(struct gw_driver *d)
+{
+    d->slots = calloc(d->size, sizeof(*d->slots));
+    if (!d->slots)
+        return -ENOMEM;
+    if (!d->is_packed)
+        return 0;
+    d->packed.slots = calloc(d->size, sizeof(*d->packed.slots));
+    d->packed.written = calloc(d->size, sizeof(*d->packed.written));
+    return d->packed.slots && d->packed.written ? 0 : -ENOMEM;
+}
+
+static bool is_size(const struct gw_driver_config *cfg, unsigned size)
+{
+    /* Only a split ring must have a power of two (virtio 1.2, 2.7 and 2.8.10.1). */
+    return size <= SIZE_MAX_RING && (cfg->packed || (size & (size - 1)) == 0);
 }
 
 int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
@@ -111,15 +132,17 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
     struct gw_driver *d;
     int r;
 
-    if (cfg->size != sizeof(*cfg) || !cfg->mem || size > SIZE_MAX_RING || (size & (size - 1)) ||
-        cfg->index > 255 || cfg->indirect_max > SIZE_MAX_RING)
+    if (cfg->size != sizeof(*cfg) || !cfg->mem || !is_size(cfg, size) || cfg->index > 255 ||
+        cfg->indirect_max > SIZE_MAX_RING)
         return -EINVAL;
     d = calloc(1, sizeof(*d));
     if (!d)
         return -ENOMEM;
+    d->is_packed = cfg->packed;
+    d->ops = cfg->packed ? &gw_driver_packed_ops : &gw_driver_split_ops;
     d->mem = cfg->mem;
     d->index = cfg->index;
-    d->mask = size - 1;
+    d->size = size;
     d->indirect_max = cfg->indirect_max;
     d->desc_gpa = d->avail_gpa = d->used_gpa = d->tables_gpa = UINT64_MAX;
     d->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -127,9 +150,8 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
     d->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r == 0 && d->call_fd < 0)
         r = -errno;
-    d->slots = calloc(size, sizeof(*d->slots));
-    if (r == 0 && !d->slots)
-        r = -ENOMEM;
+    if (r == 0)
+        r = allocate(d);
     if (r == 0)
         r = place(d, cfg);
     if (r == 0)
@@ -152,14 +174,56 @@ void gw_driver_free(struct gw_driver *d)
         close(d->kick_fd);
     if (d->call_fd >= 0)
         close(d->call_fd);
+    if (d->is_packed) {
+        free(d->packed.slots);
+        free(d->packed.written);
+    }
     free(d->slots);
     free(d);
 }
 
+int gw_driver_check_features(const struct gw_driver *d, uint64_t features, const char **ret_why)
+{
+    bool packed = features >> F_PACKED & 1, in_order = features >> F_IN_ORDER & 1;
+
+    if (packed && !d->is_packed) {
+        *ret_why = "it has a split ring, and RING_PACKED (34) was negotiated";
+        return -EINVAL;
+    }
+    if (!packed && d->is_packed) {
+        *ret_why = "it has a packed ring, and RING_PACKED (34) was not negotiated";
+        return -EOPNOTSUPP;
+    }
+    if (in_order != d->in_order && d->n_in_flight) {
+        *ret_why = "IN_ORDER (35) cannot change with requests in flight";
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* All slots are free, in the order of the ring. */
+static void free_all(struct gw_driver *d)
+{
+    for (unsigned i = 0; i < d->size; i++) {
+        d->slots[i].next = gw_driver_slot_after(d, i, 1);
+        d->slots[i].n_desc = 0;
+    }
+    /* IN_ORDER: the table is used from its begin; in a packed ring a head is where its chain is. */
+    d->free_head = (uint16_t)(d->is_packed ? d->avail_idx % d->size : 0);
+    d->oldest = d->free_head;
+    d->n_free = d->size;
+    d->n_in_flight = 0;
+    d->batch.n_left = 0;
+}
+
 void gw_driver_set_features(struct gw_driver *d, uint64_t features)
 {
-    bool event_idx = features >> F_EVENT_IDX & 1;
+    bool event_idx = features >> F_EVENT_IDX & 1, in_order = features >> F_IN_ORDER & 1;
 
+    if (d->in_order != in_order && d->n_in_flight == 0) {
+        d->in_order = in_order;
+        free_all(d);
+    }
     if (d->event_idx == event_idx)
         return;
     d->event_idx = event_idx;
@@ -170,27 +234,21 @@ void gw_driver_set_features(struct gw_driver *d, uint64_t features)
 
 void gw_driver_reset(struct gw_driver *d, uint16_t base)
 {
-    unsigned size = d->mask + 1;
-
-    memset(d->desc, 0, desc_len(d));
-    memset(d->avail, 0, avail_len(d));
-    memset(d->used, 0, used_len(d));
-    for (unsigned i = 0; i < size; i++) {
-        d->slots[i].next = (uint16_t)((i + 1) & d->mask);
-        d->slots[i].n_desc = 0;
-    }
-    d->free_head = 0;
-    d->n_free = size;
-    d->n_in_flight = 0;
-    d->avail_idx = d->published = d->kicked = d->last_used = base;
-    d->avail->idx = htole16(base);
-    d->used->idx = htole16(base);
-    d->base = base;
+    if (d->is_packed)
+        base = (uint16_t)(base % (2 * d->size));
+    memset(gw_guest_mem_at(d->mem, d->desc_gpa, desc_len(d)), 0, desc_len(d));
+    memset(gw_guest_mem_at(d->mem, d->avail_gpa, avail_len(d)), 0, avail_len(d));
+    memset(gw_guest_mem_at(d->mem, d->used_gpa, gw_driver_used_len(d)), 0, gw_driver_used_len(d));
+    d->avail_idx = d->published = d->last_used = base;
+    d->unkicked = 0;
+    free_all(d);
+    d->base = d->ops->clear(d, base);
+    d->is_started = false;
     d->broken = false;
     d->error[0] = '\0';
     gw_driver_wrote(d, d->desc_gpa, desc_len(d));
     gw_driver_wrote(d, d->avail_gpa, avail_len(d));
-    gw_driver_wrote(d, d->used_gpa, used_len(d));
+    gw_driver_wrote(d, d->used_gpa, gw_driver_used_len(d));
     gw_driver_suppress_calls(d);
 }
 
@@ -202,29 +260,65 @@ int gw_driver_set_mem(struct gw_driver *d, struct gw_guest_mem *m)
 void gw_driver_set_base(struct gw_driver *d, uint32_t base)
 {
     d->base = base;
+    d->is_started = false;
 }
 
-/* It is done already, and its used element is still to be taken. */
-static bool is_used(const struct gw_driver *d, unsigned head)
+uint16_t gw_driver_used_idx(const struct gw_driver *d)
 {
-    for (uint16_t i = d->last_used; i != gw_driver_used_idx(d); i++) {
-        if (le32toh(d->used->ring[i & d->mask].id) == head)
-            return true;
+    return d->ops->used_idx(d);
+}
+
+void gw_driver_restore_base(struct gw_driver *d)
+{
+    gw_driver_set_base(d, d->ops->base(d, gw_driver_used_idx(d)));
+}
+
+int gw_driver_check_base(const struct gw_driver *d, unsigned *ret_taken)
+{
+    uint16_t is_used = gw_driver_used_idx(d), avail, used;
+
+    if (!d->ops->parse_base(d, d->base, &avail, &used) || used != is_used ||
+        gw_driver_distance(d, used, avail) > gw_driver_distance(d, used, d->published))
+        return -EPROTO;
+    *ret_taken = gw_driver_distance(d, used, avail);
+    return 0;
+}
+
+/* In order, what is used is the oldest: the rest of a batch, then as far as the index goes. */
+static void find_used_in_order(struct gw_driver *d, uint16_t end)
+{
+    uint16_t index = d->last_used, head = d->oldest;
+    unsigned n_batched = d->batch.n_left, n_desc;
+
+    for (unsigned n = 0; n < d->n_in_flight && (n < n_batched || index != end); n++) {
+        n_desc = d->slots[head].n_desc;
+        d->slots[head].is_used = true;
+        if (n >= n_batched)
+            index = gw_driver_index_after(d, index, n_desc);
+        head = gw_driver_slot_after(d, head, n_desc);
     }
-    return false;
 }
 
 void gw_driver_requeue(struct gw_driver *d)
 {
-    uint16_t at = gw_driver_used_idx(d);
+    uint16_t at = gw_driver_used_idx(d), first = d->in_order ? d->oldest : 0;
 
-    d->base = at;
-    for (unsigned head = 0; head <= d->mask; head++) {
-        if (d->slots[head].n_desc && !is_used(d, head))
-            gw_driver_write_avail(d, at++, (uint16_t)head);
+    gw_driver_set_base(d, d->ops->base(d, at));
+    for (unsigned i = 0; i < d->size; i++)
+        d->slots[i].is_used = false;
+    if (d->in_order)
+        find_used_in_order(d, at);
+    else
+        d->ops->find_used(d);
+    for (unsigned i = 0; i < d->size; i++) {
+        uint16_t head = gw_driver_slot_after(d, first, i);
+
+        if (d->slots[head].n_desc && !d->slots[head].is_used)
+            at = d->ops->offer(d, at, head);
     }
     /* As many as before: what is in flight is available, and not used. */
-    d->avail_idx = d->published = d->kicked = at;
+    d->avail_idx = d->published = at;
+    d->unkicked = 0;
     gw_driver_write_avail_idx(d, at);
 }
 
@@ -240,12 +334,30 @@ unsigned gw_driver_index(const struct gw_driver *d)
 
 unsigned gw_driver_size(const struct gw_driver *d)
 {
-    return d->mask + 1;
+    return d->size;
+}
+
+bool gw_driver_is_packed(const struct gw_driver *d)
+{
+    return d->is_packed;
 }
 
 unsigned gw_driver_in_flight(const struct gw_driver *d)
 {
     return d->n_in_flight;
+}
+
+uint64_t gw_driver_added(const struct gw_driver *d)
+{
+    return d->n_added;
+}
+
+bool gw_driver_is_in_flight(const struct gw_driver *d, unsigned id, uint64_t *ret_number)
+{
+    if (id >= d->size || d->slots[id].n_desc == 0)
+        return false;
+    *ret_number = d->slots[id].number;
+    return true;
 }
 
 struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d)
@@ -277,33 +389,18 @@ void gw_driver_set_call_fd(struct gw_driver *d, int fd)
 
 enum gw_driver_place gw_driver_find(const struct gw_driver *d, gw_gpa_t gpa, unsigned *ret_i)
 {
-    uint64_t used = gpa - d->used_gpa;
-    unsigned i = 0;
     enum gw_driver_place place = GW_DRIVER_PLACE_NONE;
+    unsigned i = 0;
 
-    if (gpa - d->desc_gpa < desc_len(d) ||
-        (d->indirect_max && gpa - d->tables_gpa < tables_len(d))) {
+    if (gpa - d->desc_gpa < desc_len(d))
+        place = d->ops->find_desc(gpa - d->desc_gpa, &i);
+    else if (d->indirect_max && gpa - d->tables_gpa < tables_len(d))
         place = GW_DRIVER_PLACE_DESC;
-    } else if (gpa - d->avail_gpa < avail_len(d)) {
-        place = GW_DRIVER_PLACE_AVAIL;
-    } else if (used < offsetof(struct vring_used, idx)) {
-        place = GW_DRIVER_PLACE_USED_FLAGS;
-    } else if (used < offsetof(struct vring_used, ring)) {
-        place = GW_DRIVER_PLACE_USED_IDX;
-    } else if (used < used_len(d) - sizeof(uint16_t)) {
-        place = GW_DRIVER_PLACE_USED_ELEMENT;
-        i = (unsigned)((used - offsetof(struct vring_used, ring)) / sizeof(struct vring_used_elem));
-    } else if (used < used_len(d)) {
-        place = GW_DRIVER_PLACE_AVAIL_EVENT;
-    }
+    else if (gpa - d->avail_gpa < avail_len(d))
+        place = d->is_packed ? GW_DRIVER_PLACE_DRIVER_EVENT : GW_DRIVER_PLACE_AVAIL;
+    else if (gpa - d->used_gpa < gw_driver_used_len(d))
+        place = d->ops->find_used_part(d, gpa - d->used_gpa, &i);
     if (ret_i)
         *ret_i = i;
     return place;
-}
-
-int gw_driver_error(const struct gw_driver *d, const char **ret_text)
-{
-    if (ret_text)
-        *ret_text = d->error;
-    return d->broken ? -EPROTO : 0;
 }

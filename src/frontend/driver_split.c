@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of a split virtqueue (virtio 1.2, 2.7): chains in, used elements out, kicks and
- * calls only where they are wanted. Setting one up is in driver.c.
- *
- * It is the load generator of the benchmarks, so nothing here allocates, and no system call is made
- * but the write of the kick. The device may write anything to the used ring: what is in flight is
- * remembered beside the ring and never read back from it.
+ * The driver's side of a split virtqueue's memory (virtio 1.2, 2.7): the descriptor table, the
+ * available ring with used_event, the used ring with avail_event. What is done with it is in
+ * driver_run.c.
  */
 #include "driver_i.h"
 
 #include <endian.h>
-#include <errno.h>
-#include <poll.h>
-#include <stdio.h>
-#include <unistd.h>
 
-/* How long a call that is owed may take once its used element is there. */
-#define CALL_GRACE_NS 200000000u
+/* Where in the available ring things are. */
+#define AVAIL_FLAGS      0
+#define AVAIL_IDX        2
+#define AVAIL_RING(i)    (4 + 2 * (i))
+#define USED_EVENT(size) AVAIL_RING(size)
 
 static uint16_t load16(const uint16_t *p)
 {
@@ -28,10 +24,15 @@ static void store16(uint16_t *p, uint16_t v)
     __atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
 }
 
-/* The device passed `event` when it went from `old` to `new` (virtio 1.2, 2.7.7.2). */
-static bool need_event(uint16_t event, uint16_t new_idx, uint16_t old_idx)
+static unsigned place(const struct gw_driver *d, uint16_t index)
 {
-    return (uint16_t)(new_idx - event - 1) < (uint16_t)(new_idx - old_idx);
+    return index & (d->size - 1);
+}
+
+/* The driver wrote to the available ring, `at` bytes from its begin. */
+static void wrote_avail(const struct gw_driver *d, unsigned at)
+{
+    gw_driver_wrote(d, d->avail_gpa + at, sizeof(uint16_t));
 }
 
 static void fill_desc(struct vring_desc *desc, const struct gw_driver_buf *buf, uint16_t flags,
@@ -43,23 +44,82 @@ static void fill_desc(struct vring_desc *desc, const struct gw_driver_buf *buf, 
     desc->next = htole16(next);
 }
 
-/* Take `n` descriptors off the free list and link them in the table; the list is linked alike. */
+static void write_avail(struct gw_driver *d, uint16_t index, uint16_t head)
+{
+    unsigned i = place(d, index);
+
+    store16(&d->split.avail->ring[i], head);
+    wrote_avail(d, AVAIL_RING(i));
+}
+
+static void write_avail_idx(struct gw_driver *d, uint16_t index)
+{
+    /* Release: the device that sees the index sees the descriptors and the ring behind it. */
+    __atomic_store_n(&d->split.avail->idx, htole16(index), __ATOMIC_RELEASE);
+    wrote_avail(d, AVAIL_IDX);
+}
+
+static void write_avail_flags(struct gw_driver *d, uint16_t flags)
+{
+    store16(&d->split.avail->flags, flags);
+    wrote_avail(d, AVAIL_FLAGS);
+}
+
+static void write_used_event(struct gw_driver *d, uint16_t value)
+{
+    store16(d->split.used_event, value);
+    wrote_avail(d, USED_EVENT(d->size));
+}
+
+static void split_locate(struct gw_driver *d, void *desc, void *avail, void *used)
+{
+    struct gw_driver_split *s = &d->split;
+
+    s->desc = desc;
+    s->avail = avail;
+    s->used = used;
+    s->used_event = &s->avail->ring[d->size];
+    s->avail_event = (uint16_t *)(void *)&s->used->ring[d->size];
+}
+
+static uint32_t split_base(const struct gw_driver *d, uint16_t index)
+{
+    (void)d;
+    return index;
+}
+
+/* What is used is in the ring alone. */
+static bool split_parse_base(const struct gw_driver *d, uint32_t base, uint16_t *ret_avail,
+                             uint16_t *ret_used)
+{
+    *ret_avail = (uint16_t)base;
+    *ret_used = d->ops->used_idx(d);
+    return true;
+}
+
+static uint32_t split_clear(struct gw_driver *d, uint16_t index)
+{
+    d->split.avail->idx = htole16(index);
+    d->split.used->idx = htole16(index);
+    return index;
+}
+
+/* Link `n` free slots in the table as they are on the free list. */
 static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                             unsigned n)
 {
-    uint16_t head = d->free_head, i = head;
+    uint16_t i = d->free_head, last = i;
 
     for (unsigned k = 0; k < n; k++) {
         uint16_t flags =
             (k >= n_out ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
-        fill_desc(&d->desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
-        gw_driver_wrote(d, d->desc_gpa + i * sizeof(*d->desc), sizeof(*d->desc));
-        d->slots[head].last = i;
+        fill_desc(&d->split.desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
+        gw_driver_wrote(d, d->desc_gpa + i * sizeof(struct vring_desc), sizeof(struct vring_desc));
+        last = i;
         i = d->slots[i].next;
     }
-    d->free_head = i;
-    return head;
+    return last;
 }
 
 static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
@@ -67,7 +127,7 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
 {
     uint16_t head = d->free_head;
     size_t at = (size_t)head * d->indirect_max;
-    struct vring_desc *table = &d->tables[at];
+    struct vring_desc *table = (struct vring_desc *)d->tables + at;
     struct gw_driver_buf whole = {
         .addr = d->tables_gpa + at * sizeof(*table),
         .len = (uint32_t)(n * sizeof(*table)),
@@ -79,152 +139,103 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
 
         fill_desc(&table[k], &bufs[k], flags, k + 1 < n ? (uint16_t)(k + 1) : 0);
     }
-    fill_desc(&d->desc[head], &whole, VRING_DESC_F_INDIRECT, 0);
+    fill_desc(&d->split.desc[head], &whole, VRING_DESC_F_INDIRECT, 0);
     gw_driver_wrote(d, whole.addr, whole.len);
-    gw_driver_wrote(d, d->desc_gpa + head * sizeof(*d->desc), sizeof(*d->desc));
-    d->slots[head].last = head;
-    d->free_head = d->slots[head].next;
+    gw_driver_wrote(d, d->desc_gpa + head * sizeof(*table), sizeof(*table));
     return head;
 }
 
-int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                  unsigned n_in, uint64_t cookie, unsigned flags)
+static uint16_t split_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+                          unsigned n, unsigned flags)
 {
-    unsigned n = n_out + n_in;
-    unsigned n_desc = flags & GW_DRIVER_INDIRECT ? 1 : n;
-    struct gw_driver_slot *slot;
-    uint16_t head;
+    uint16_t last = flags & GW_DRIVER_INDIRECT ? fill_indirect(d, bufs, n_out, n)
+                                               : fill_direct(d, bufs, n_out, n);
 
-    if (n == 0 || (flags & GW_DRIVER_INDIRECT && n > d->indirect_max))
-        return -EINVAL;
-    if (n_desc > d->n_free)
-        return -ENOSPC;
-    if (flags & GW_DRIVER_INDIRECT)
-        head = fill_indirect(d, bufs, n_out, n);
-    else
-        head = fill_direct(d, bufs, n_out, n);
-    slot = &d->slots[head];
-    slot->cookie = cookie;
-    slot->n_desc = (uint16_t)n_desc;
-    d->n_free -= n_desc;
-    d->n_in_flight++;
-    d->avail->ring[d->avail_idx & d->mask] = htole16(head);
-    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_RING(d->avail_idx & d->mask));
-    d->avail_idx++;
-    return 0;
+    write_avail(d, d->avail_idx++, d->free_head);
+    return last;
 }
 
-void gw_driver_publish(struct gw_driver *d)
+static void split_publish(struct gw_driver *d)
 {
-    if (d->published == d->avail_idx)
-        return;
     d->published = d->avail_idx;
-    /* Release: the device that sees the index sees the descriptors and the ring behind it. */
-    __atomic_store_n(&d->avail->idx, htole16(d->avail_idx), __ATOMIC_RELEASE);
-    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_IDX);
+    write_avail_idx(d, d->avail_idx);
 }
 
-static void write_kick(struct gw_driver *d)
+static bool split_wants_kick(struct gw_driver *d)
 {
-    uint64_t one = 1;
-    ssize_t n = write(d->kick_fd, &one, sizeof(one));
+    uint16_t event;
 
-    /* Only a counter about to overflow refuses, and then the device has been told already. */
-    (void)n;
+    if (!d->event_idx)
+        return !(load16(&d->split.used->flags) & VRING_USED_F_NO_NOTIFY);
+    /* The index went past the event (virtio 1.2, 2.7.10). */
+    event = load16(d->split.avail_event);
+    return (uint16_t)(d->published - event - 1) < d->unkicked;
 }
 
-bool gw_driver_kick(struct gw_driver *d)
+/* The element at last_used, where `ready` more chains are used from. */
+static bool take_one(struct gw_driver *d, unsigned ready, struct gw_driver_used *ret)
 {
-    uint16_t old_idx = d->kicked;
-    bool wanted;
-
-    gw_driver_publish(d);
-    if (old_idx == d->avail_idx)
-        return false;
-    d->kicked = d->avail_idx;
-    /*
-     * Full barrier: the index is visible before it is read what the device wants. It does the
-     * reverse, so that one of the two sees the other (virtio 1.2, 2.7.21.1).
-     */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (d->event_idx)
-        wanted = need_event(load16(d->avail_event), d->avail_idx, old_idx);
-    else
-        wanted = !(load16(&d->used->flags) & VRING_USED_F_NO_NOTIFY);
-    if (wanted)
-        write_kick(d);
-    return wanted;
-}
-
-void gw_driver_kick_always(struct gw_driver *d)
-{
-    gw_driver_publish(d);
-    d->kicked = d->avail_idx;
-    write_kick(d);
-}
-
-/* The device broke the ring: nothing is taken from it any more. */
-static void set_broken(struct gw_driver *d, const char *what, unsigned value)
-{
-    d->broken = true;
-    snprintf(d->error, sizeof(d->error), "queue %u: %s (%u) at used index %u", d->index, what,
-             value, d->last_used);
-}
-
-static bool take_one(struct gw_driver *d, struct gw_driver_used *ret)
-{
-    const struct vring_used_elem *e = &d->used->ring[d->last_used & d->mask];
+    const struct vring_used_elem *e = &d->split.used->ring[place(d, d->last_used)];
     uint32_t id = le32toh(__atomic_load_n(&e->id, __ATOMIC_RELAXED));
-    struct gw_driver_slot *slot;
+    uint32_t len = le32toh(__atomic_load_n(&e->len, __ATOMIC_RELAXED));
 
-    if (id > d->mask) {
-        set_broken(d, "a used id beyond the ring", id);
+    if (id >= d->size) {
+        gw_driver_set_broken(d, "a used id beyond the ring", id);
         return false;
     }
-    slot = &d->slots[id];
-    if (slot->n_desc == 0) {
-        set_broken(d, "a used id that is not in flight", id);
+    if (d->slots[id].n_desc == 0) {
+        gw_driver_set_broken(d, "a used id that is not in flight", id);
         return false;
     }
-    ret->cookie = slot->cookie;
-    ret->id = id;
-    ret->len = le32toh(__atomic_load_n(&e->len, __ATOMIC_RELAXED));
-    d->n_free += slot->n_desc;
-    d->n_in_flight--;
-    slot->n_desc = 0;
-    d->slots[slot->last].next = d->free_head;
-    d->free_head = (uint16_t)id;
-    d->last_used++;
+    if (len > d->slots[id].in_len) {
+        gw_driver_set_broken(d, "a used length beyond the buffers", len);
+        return false;
+    }
+    if (!d->in_order) {
+        gw_driver_retire(d, (uint16_t)id, len, ret);
+        d->last_used++;
+        return true;
+    }
+    if (gw_driver_begin_batch(d, (uint16_t)id, len) == 0 || d->batch.n_left > ready) {
+        d->batch.n_left = 0;
+        gw_driver_set_broken(d, "a batch beyond the used index, which ends with id", id);
+        return false;
+    }
+    d->last_used = (uint16_t)(d->last_used + d->batch.n_left);
+    gw_driver_take_batched(d, ret);
     return true;
 }
 
-unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
+static unsigned split_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
 {
     /* Acquire: the elements, and the data the device wrote, are read after the index. */
-    uint16_t idx = le16toh(__atomic_load_n(&d->used->idx, __ATOMIC_ACQUIRE));
+    uint16_t idx = le16toh(__atomic_load_n(&d->split.used->idx, __ATOMIC_ACQUIRE));
     unsigned ready = (uint16_t)(idx - d->last_used);
-    unsigned i;
 
-    if (ready == 0 || d->broken)
-        return 0;
-    if (ready > d->n_in_flight) {
-        set_broken(d, "more used elements than are in flight", ready);
+    if (ready > d->n_in_flight - d->batch.n_left) {
+        gw_driver_set_broken(d, "more used elements than are in flight", ready);
         return 0;
     }
-    if (n > ready)
-        n = ready;
-    for (i = 0; i < n && take_one(d, &used[i]); i++)
-        ;
-    return i;
+    for (unsigned i = 0; i < n; i++) {
+        if (d->batch.n_left)
+            gw_driver_take_batched(d, &used[i]);
+        else if (idx == d->last_used || !take_one(d, (uint16_t)(idx - d->last_used), &used[i]))
+            return i;
+    }
+    return n;
 }
 
-static void write_used_event(struct gw_driver *d, uint16_t value)
+static uint16_t split_used_idx(const struct gw_driver *d)
 {
-    store16(d->used_event, value);
-    gw_driver_wrote_avail(d, GW_DRIVER_USED_EVENT(d->mask + 1));
+    return le16toh(__atomic_load_n(&d->split.used->idx, __ATOMIC_ACQUIRE));
 }
 
-void gw_driver_suppress_calls(struct gw_driver *d)
+static bool split_has_used(const struct gw_driver *d)
+{
+    return load16(&d->split.used->idx) != d->last_used;
+}
+
+static void split_suppress_calls(struct gw_driver *d)
 {
     /*
      * With EVENT_IDX the flag must stay 0 (virtio 1.2, 2.7.7.1): an event just behind is not
@@ -233,98 +244,114 @@ void gw_driver_suppress_calls(struct gw_driver *d)
     if (d->event_idx)
         write_used_event(d, (uint16_t)(d->last_used - 1));
     else
-        gw_driver_write_avail_flags(d, VRING_AVAIL_F_NO_INTERRUPT);
+        write_avail_flags(d, VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-bool gw_driver_want_calls(struct gw_driver *d)
+static void split_ask_for_calls(struct gw_driver *d)
 {
     if (d->event_idx)
         write_used_event(d, d->last_used);
     else
-        gw_driver_write_avail_flags(d, 0);
-    /* Full barrier: the wish is visible before it is looked whether it came too late. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return load16(&d->used->idx) == d->last_used;
+        write_avail_flags(d, 0);
 }
 
-/* Empty the call fd. Returns: whether it had been written. */
-static bool read_call(struct gw_driver *d)
+static void split_find_used(struct gw_driver *d)
 {
-    uint64_t value;
+    uint16_t idx = split_used_idx(d);
 
-    return read(d->call_fd, &value, sizeof(value)) == sizeof(value);
-}
+    for (uint16_t i = d->last_used; i != idx; i++) {
+        uint32_t id = le32toh(d->split.used->ring[place(d, i)].id);
 
-static void poll_call(struct gw_driver *d, uint64_t deadline)
-{
-    struct pollfd p = {.fd = d->call_fd, .events = POLLIN};
-    uint64_t now = gw_driver_now();
-    uint64_t ms = deadline > now ? (deadline - now + 999999u) / 1000000u : 0;
-
-    poll(&p, 1, ms > INT32_MAX ? INT32_MAX : (int)ms);
-}
-
-int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
-{
-    uint64_t deadline = gw_driver_now() + (uint64_t)timeout_ms * 1000000u;
-    bool called = false;
-
-    while (!d->broken) {
-        if (!gw_driver_want_calls(d)) {
-            gw_driver_suppress_calls(d);
-            return 0;
-        }
-        poll_call(d, deadline);
-        called = read_call(d);
-        if (called || gw_driver_now() < deadline)
-            continue;
-        if (load16(&d->used->idx) == d->last_used)
-            return -ETIMEDOUT;
-        /* It may have come in this moment, and its call is still to come. */
-        poll_call(d, gw_driver_now() + CALL_GRACE_NS);
-        if (!read_call(d))
-            return -ENOMSG;
+        if (id < d->size)
+            d->slots[id].is_used = true;
     }
-    return -EPROTO;
 }
+
+static uint16_t split_offer(struct gw_driver *d, uint16_t index, uint16_t head)
+{
+    write_avail(d, index, head);
+    return (uint16_t)(index + 1);
+}
+
+static enum gw_driver_place split_find_desc(uint64_t at, unsigned *ret_i)
+{
+    *ret_i = (unsigned)(at / sizeof(struct vring_desc));
+    return GW_DRIVER_PLACE_DESC;
+}
+
+static enum gw_driver_place split_find_used_part(const struct gw_driver *d, uint64_t at,
+                                                 unsigned *ret_i)
+{
+    uint64_t element = (at - offsetof(struct vring_used, ring)) / sizeof(struct vring_used_elem);
+
+    if (at < offsetof(struct vring_used, idx))
+        return GW_DRIVER_PLACE_USED_FLAGS;
+    if (at < offsetof(struct vring_used, ring))
+        return GW_DRIVER_PLACE_USED_IDX;
+    if (element >= d->size)
+        return GW_DRIVER_PLACE_AVAIL_EVENT;
+    *ret_i = (unsigned)element;
+    return GW_DRIVER_PLACE_USED_ELEMENT;
+}
+
+const struct gw_driver_ops gw_driver_split_ops = {
+    .locate = split_locate,
+    .clear = split_clear,
+    .add = split_add,
+    .publish = split_publish,
+    .wants_kick = split_wants_kick,
+    .take = split_take,
+    .has_used = split_has_used,
+    .suppress_calls = split_suppress_calls,
+    .ask_for_calls = split_ask_for_calls,
+    .used_idx = split_used_idx,
+    .find_used = split_find_used,
+    .offer = split_offer,
+    .base = split_base,
+    .parse_base = split_parse_base,
+    .find_desc = split_find_desc,
+    .find_used_part = split_find_used_part,
+};
+
+/* ---- As they are ---- */
 
 void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32_t len,
                           uint16_t flags, uint16_t next)
 {
     struct gw_driver_buf buf = {.addr = addr, .len = len};
 
-    fill_desc(&d->desc[i & d->mask], &buf, flags, next);
-    gw_driver_wrote(d, d->desc_gpa + (i & d->mask) * sizeof(*d->desc), sizeof(*d->desc));
+    if (d->is_packed)
+        return;
+    i &= d->size - 1;
+    fill_desc(&d->split.desc[i], &buf, flags, next);
+    gw_driver_wrote(d, d->desc_gpa + i * sizeof(struct vring_desc), sizeof(struct vring_desc));
 }
 
 void gw_driver_write_avail(struct gw_driver *d, unsigned i, uint16_t head)
 {
-    store16(&d->avail->ring[i & d->mask], head);
-    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_RING(i & d->mask));
+    if (!d->is_packed)
+        write_avail(d, (uint16_t)i, head);
 }
 
 void gw_driver_write_avail_idx(struct gw_driver *d, uint16_t idx)
 {
-    /* Release, as in gw_driver_publish. */
-    __atomic_store_n(&d->avail->idx, htole16(idx), __ATOMIC_RELEASE);
-    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_IDX);
+    if (!d->is_packed)
+        write_avail_idx(d, idx);
 }
 
 void gw_driver_write_avail_flags(struct gw_driver *d, uint16_t flags)
 {
-    store16(&d->avail->flags, flags);
-    gw_driver_wrote_avail(d, GW_DRIVER_AVAIL_FLAGS);
+    if (!d->is_packed)
+        write_avail_flags(d, flags);
 }
 
 void gw_driver_read_used(const struct gw_driver *d, unsigned i, uint32_t *ret_id, uint32_t *ret_len)
 {
-    const struct vring_used_elem *e = &d->used->ring[i & d->mask];
+    const struct vring_used_elem *e;
 
+    if (d->is_packed)
+        return;
+    e = &d->split.used->ring[i & (d->size - 1)];
     *ret_id = le32toh(__atomic_load_n(&e->id, __ATOMIC_RELAXED));
     *ret_len = le32toh(__atomic_load_n(&e->len, __ATOMIC_RELAXED));
-}
-
-uint16_t gw_driver_used_idx(const struct gw_driver *d)
-{
-    return le16toh(__atomic_load_n(&d->used->idx, __ATOMIC_ACQUIRE));
 }

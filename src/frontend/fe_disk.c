@@ -18,6 +18,7 @@
 #define BLOCK_SIZE_MAX     (16u << 20)
 
 struct block {
+    uint64_t done_at;     /* n_done when it was */
     uint32_t done;        /* generation acknowledged */
     uint32_t issued : 31; /* newest generation that may be there */
     uint32_t claimed : 1; /* a request is in flight */
@@ -27,7 +28,9 @@ struct gw_guest_disk {
     struct gw_guest_disk_config cfg;
     uint64_t n_blocks;
     struct block *blocks;
-    char error[256];
+    uint64_t n_done;    /* writes acknowledged */
+    uint64_t n_flushed; /* of these, the first so many had a FLUSH after them, which was answered */
+    char error[320];
 };
 
 int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_config *cfg)
@@ -112,12 +115,26 @@ void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data)
 void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block)
 {
     disk->blocks[block].done = disk->blocks[block].issued;
+    disk->blocks[block].done_at = disk->n_done++;
+}
+
+uint64_t gw_guest_disk_flush(const struct gw_guest_disk *disk)
+{
+    return disk->n_done;
+}
+
+void gw_guest_disk_flushed(struct gw_guest_disk *disk, uint64_t covered)
+{
+    if (covered > disk->n_flushed)
+        disk->n_flushed = covered;
 }
 
 /* A sector that is not exactly the one generation expected: still right, or wrong in which way? */
 static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sector,
                         const struct gw_guest_disk_known *b, const void *data)
 {
+    const struct block *now = &disk->blocks[block];
+    const char *lost = "";
     uint32_t generation = 0;
     char why[128];
     bool ours;
@@ -131,11 +148,14 @@ static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sec
     /* A disk of an earlier run with the same seed, of which this one knows nothing. */
     if (b->issued == 0 && !disk->cfg.blank)
         return 0;
+    if (ours && generation < b->done)
+        lost = b->done == now->done && now->done_at < disk->n_flushed
+                   ? " (a lost write, although a FLUSH sent after it was answered)"
+                   : " (a lost write)";
     snprintf(disk->error, sizeof(disk->error),
              "sector %" PRIu64 " of block %" PRIu64 ": expected generation %" PRIu32 " to %" PRIu32
              ", found %s%s",
-             sector, block, b->done, b->issued, why,
-             ours && generation < b->done ? " (a lost write)" : "");
+             sector, block, b->done, b->issued, why, lost);
     return -EILSEQ;
 }
 

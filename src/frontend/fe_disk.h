@@ -17,6 +17,10 @@ void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data);
 /* That write has been done. */
 void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block);
 
+/* A FLUSH is sent: what it covers, which gw_guest_disk_flushed is told when it has been done. */
+uint64_t gw_guest_disk_flush(const struct gw_guest_disk *disk);
+void gw_guest_disk_flushed(struct gw_guest_disk *disk, uint64_t covered);
+
 /* Which generations of a block may be on the disk now, and a check against what that was once. */
 struct gw_guest_disk_known {
     uint32_t done;   /* acknowledged */

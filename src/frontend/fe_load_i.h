@@ -50,6 +50,7 @@ struct gw_guest_load_request {
     gw_gpa_t allocated; /* from here, data_len() bytes */
     uint8_t *host;
     uint64_t block;
+    uint64_t flush_covers; /* gw_guest_disk_flush */
     uint64_t start_ns;
     uint32_t type;
     bool in_flight;

@@ -61,6 +61,7 @@ static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
 
     if (percent < l->cfg.flush_percent) {
         req->type = GW_DRIVER_BLK_FLUSH;
+        req->flush_covers = gw_guest_disk_flush(l->cfg.disk);
         return;
     }
     req->type = percent < l->cfg.flush_percent + l->cfg.write_percent ? GW_DRIVER_BLK_WRITE
@@ -181,6 +182,8 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
         r = check_length(l, req, used->len);
     if (r == 0 && req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data)
         gw_guest_disk_written(l->cfg.disk, req->block);
+    if (r == 0 && req->type == GW_DRIVER_BLK_FLUSH)
+        gw_guest_disk_flushed(l->cfg.disk, req->flush_covers);
     if (req->slot) {
         gw_guest_load_hold_complete(l, req->slot, req->block);
         req->slot = NULL;

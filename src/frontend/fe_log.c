@@ -56,8 +56,7 @@ uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver 
     if (n && gw_guest_mem_region(m, n - 1, &region) == 0)
         len = length_up_to(region.gpa + region.length);
     for (unsigned i = 0; i < n_drivers; i++) {
-        more = length_up_to(drivers[i]->used_gpa + sizeof(struct vring_used) +
-                            sizeof(struct vring_used_elem) * (drivers[i]->mask + 1ull) + 2);
+        more = length_up_to(drivers[i]->used_gpa + gw_driver_used_len(drivers[i]));
         if (more > len)
             len = more;
     }
@@ -215,15 +214,32 @@ uint64_t gw_guest_log_take(struct gw_guest_log *log, gw_guest_dirty_cb *cb, void
     return run.n_total;
 }
 
+/* The bits of bytes [from, to) of the bitmap; nearly all of them are clear, so words are skipped.
+ */
+static uint64_t count_bytes(const struct gw_guest_log *log, uint64_t from, uint64_t to)
+{
+    const uint8_t *p = log->bitmap;
+    uint64_t n = 0;
+
+    while (from < to) {
+        bool is_word = ((uintptr_t)(p + from) & 7) == 0 && to - from >= 8;
+        uint64_t bits =
+            is_word ? __atomic_load_n((const uint64_t *)(const void *)(p + from), __ATOMIC_RELAXED)
+                    : __atomic_load_n(p + from, __ATOMIC_RELAXED);
+
+        if (bits)
+            n += (unsigned)__builtin_popcountll(bits);
+        from += is_word ? 8 : 1;
+    }
+    return n;
+}
+
 uint64_t gw_guest_log_count(const struct gw_guest_log *log)
 {
     uint64_t n = 0, from, to = 0;
 
-    while (next_extent(log, to, &from, &to)) {
-        for (; from < to; from++)
-            n +=
-                (unsigned)__builtin_popcount(__atomic_load_n(&log->bitmap[from], __ATOMIC_RELAXED));
-    }
+    while (next_extent(log, to, &from, &to))
+        n += count_bytes(log, from, to);
     return n;
 }
 

@@ -40,10 +40,13 @@ static const char *const message_names[] = {
     [GW_MSG_SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
     [GW_MSG_GET_CONFIG] = "GET_CONFIG",
     [GW_MSG_SET_CONFIG] = "SET_CONFIG",
+    [GW_MSG_GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
+    [GW_MSG_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
     [GW_MSG_RESET_DEVICE] = "RESET_DEVICE",
     [GW_MSG_GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
     [GW_MSG_ADD_MEM_REG] = "ADD_MEM_REG",
     [GW_MSG_REM_MEM_REG] = "REM_MEM_REG",
+    [GW_MSG_GET_VRING_BASE_SKIP_DRAIN] = "GET_VRING_BASE_SKIP_DRAIN",
 };
 
 const char *gw_frontend_message_name(uint32_t request)
@@ -92,7 +95,7 @@ static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (msg->flags != (GW_MSG_VERSION | GW_MSG_REPLY))
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with flags 0x%" PRIx32, name,
                                 msg->flags);
-    if (msg->n_fds)
+    if (msg->n_fds > (call->reply_fd ? 1 : 0))
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with %u fds", name, msg->n_fds);
     /* A refused GET_CONFIG has no data ("VHOST_USER_GET_CONFIG"). */
     if (call->request == GW_MSG_GET_CONFIG && msg->size < want_size &&
@@ -123,6 +126,8 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (r < 0)
         return broke(fe, r, name, r == -EPROTO ? "too long an answer" : strerror(-r));
     r = check_reply(fe, call, &msg, call->reply ? call->reply_size : sizeof(ack));
+    if (r == 0 && msg.n_fds)
+        *call->reply_fd = msg.fds[--msg.n_fds];
     gw_frontend_message_done(&msg);
     if (r == -EPROTO)
         fe->broken = r;

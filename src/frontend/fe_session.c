@@ -5,10 +5,10 @@
  * the connection knows.
  */
 #include "../core/proto.h"
-#include "frontend_i.h"
+#include "driver_i.h"
+#include "fe_requests.h"
 
 #include <errno.h>
-#include <godwit/log.h>
 #include <inttypes.h>
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -25,6 +25,20 @@ static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
     return fe->protocol_features >> bit & 1;
 }
 
+/* The features wanted, where the caller did not say. */
+static uint64_t features_of(const struct gw_frontend_options *opt)
+{
+    uint64_t features = default_features;
+
+    if (opt->features)
+        return opt->features;
+    for (unsigned i = 0; i < opt->n_drivers; i++) {
+        if (gw_driver_is_packed(opt->drivers[i]))
+            features |= BIT(GW_F_RING_PACKED);
+    }
+    return features;
+}
+
 static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     uint64_t offered, wanted = opt->protocol_features;
@@ -35,6 +49,9 @@ static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_o
         /* Who has the slots form uses it; a front-end of the table form has not asked for it. */
         if (opt->mem_form == GW_FRONTEND_MEM_TABLE)
             wanted &= ~BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+        /* A back-end may insist on a region once this is negotiated (libvhost-user). */
+        if (opt->inflight)
+            wanted |= BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD);
     }
     if (r == 0)
         r = gw_frontend_set_protocol_features(fe, offered & wanted);
@@ -59,7 +76,7 @@ int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_optio
         return r;
     if (!(offered & BIT(GW_F_VERSION_1)))
         return gw_frontend_fail(fe, -EOPNOTSUPP, "negotiate: VERSION_1 is not offered");
-    fe->wanted = offered & (opt->features ? opt->features : default_features);
+    fe->wanted = offered & features_of(opt);
     if (fe->wanted & BIT(GW_F_PROTOCOL_FEATURES))
         r = negotiate_protocol(fe, opt);
     if (r == 0)
@@ -106,27 +123,57 @@ static int enable_all(struct gw_frontend *fe, struct gw_driver **drivers, unsign
     return first;
 }
 
+/* Can these drivers run on what was negotiated? */
+static int check_drivers(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+{
+    const char *why;
+
+    for (unsigned i = 0; i < opt->n_drivers; i++) {
+        const struct gw_driver *d = opt->drivers[i];
+        int r = gw_driver_check_features(d, fe->wanted, &why);
+
+        if (fe->n_queues_max && gw_driver_index(d) >= fe->n_queues_max)
+            return gw_frontend_fail(fe, -ERANGE, "start: queue %u, the back-end has %" PRIu64,
+                                    gw_driver_index(d), fe->n_queues_max);
+        if (r < 0)
+            return gw_frontend_fail(fe, r, "start of queue %u: %s", gw_driver_index(d), why);
+    }
+    return 0;
+}
+
+/* One queue; where the session before was lost, from what was used then. */
+static int start_queue(struct gw_frontend *fe, const struct gw_frontend_options *opt,
+                       struct gw_driver *d)
+{
+    gw_driver_set_features(d, fe->features);
+    if (d->is_started && opt->inflight && opt->inflight->mmap_size)
+        gw_driver_restore_base(d);
+    return gw_frontend_start_queue(fe, d);
+}
+
 int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
+    uint64_t log_all = opt->log ? BIT(GW_F_LOG_ALL) : 0;
     int r = 0;
 
     if (opt->size != sizeof(*opt))
         return gw_frontend_fail(fe, -EINVAL, "start: options of another size");
     if (!fe->negotiated)
         r = gw_frontend_negotiate(fe, opt);
-    for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++) {
-        if (fe->n_queues_max && gw_driver_index(opt->drivers[i]) >= fe->n_queues_max)
-            r = gw_frontend_fail(fe, -ERANGE, "start: queue %u, the back-end has %" PRIu64,
-                                 gw_driver_index(opt->drivers[i]), fe->n_queues_max);
+    if (r == 0)
+        r = check_drivers(fe, opt);
+    if (r == 0 && opt->inflight) {
+        /* The layout of the region follows from the features (vhost_dev_prepare_inflight). */
+        r = gw_frontend_set_features(fe, fe->wanted);
+        if (r == 0)
+            r = gw_frontend_prepare_inflight(fe, opt);
     }
     if (r == 0)
-        r = gw_frontend_set_features(fe, fe->wanted | (opt->log ? BIT(GW_F_LOG_ALL) : 0));
+        r = gw_frontend_set_features(fe, fe->wanted | log_all);
     if (r == 0 && !fe->has_mem)
         r = give_mem(fe, opt);
-    for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++) {
-        gw_driver_set_features(opt->drivers[i], fe->features);
-        r = gw_frontend_start_queue(fe, opt->drivers[i]);
-    }
+    for (unsigned i = 0; r == 0 && i < opt->n_drivers; i++)
+        r = start_queue(fe, opt, opt->drivers[i]);
     if (r == 0 && opt->log)
         r = gw_frontend_set_log_base(fe, opt->log);
     if (r == 0 && !opt->no_enable)

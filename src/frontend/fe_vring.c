@@ -44,11 +44,11 @@ int gw_frontend_set_vring_base(struct gw_frontend *fe, unsigned index, uint32_t 
     return set_state(fe, GW_MSG_SET_VRING_BASE, index, base);
 }
 
-int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+static int get_base(struct gw_frontend *fe, uint32_t request, unsigned index, uint32_t *ret)
 {
     struct gw_wire_vring_state s = {.index = index}, answer;
     struct gw_frontend_call call = {
-        .request = GW_MSG_GET_VRING_BASE,
+        .request = request,
         .payload = &s,
         .size = sizeof(s),
         .reply = &answer,
@@ -60,11 +60,24 @@ int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t 
         return r;
     if (answer.index != index) {
         fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "GET_VRING_BASE of ring %u: answered for ring %u",
-                                index, answer.index);
+        return gw_frontend_fail(fe, -EPROTO, "%s of ring %u: answered for ring %u",
+                                gw_frontend_message_name(request), index, answer.index);
     }
     *ret = answer.num;
     return 0;
+}
+
+int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+{
+    return get_base(fe, GW_MSG_GET_VRING_BASE, index, ret);
+}
+
+int gw_frontend_get_vring_base_skip_drain(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+{
+    uint32_t request = GW_MSG_GET_VRING_BASE_SKIP_DRAIN;
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN, request);
+
+    return r < 0 ? r : get_base(fe, request, index, ret);
 }
 
 static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index, int fd)
@@ -116,7 +129,7 @@ struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *
     };
 }
 
-int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d)
+int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d)
 {
     struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
     int r;
@@ -124,14 +137,17 @@ int gw_frontend_start_queue(struct gw_frontend *fe, const struct gw_driver *d)
     /* With LOG_ALL the used ring is logged from the begin, as by vhost_virtqueue_start of QEMU. */
     if (fe->features >> GW_F_LOG_ALL & 1)
         addr.flags = GW_VRING_F_LOG;
-    r = gw_frontend_set_vring_num(fe, d->index, d->mask + 1);
+    r = gw_frontend_set_vring_num(fe, d->index, d->size);
 
     if (r == 0)
         r = gw_frontend_set_vring_base(fe, d->index, d->base);
     if (r == 0)
         r = gw_frontend_set_vring_addr(fe, d->index, &addr);
-    if (r == 0)
+    if (r == 0) {
+        /* Also where this is not answered any more, the back-end may have begun. */
+        d->is_started = true;
         r = gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);
+    }
     if (r == 0)
         r = gw_frontend_set_vring_call(fe, d->index, d->call_fd);
     return r;
@@ -143,6 +159,6 @@ int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d)
     int r = gw_frontend_get_vring_base(fe, d->index, &base);
 
     if (r == 0)
-        d->base = base;
+        gw_driver_set_base(d, base);
     return r;
 }

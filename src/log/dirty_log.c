@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Mapping the dirty log and keeping marks inside of it. Knows neither queues nor messages. */
+/* The dirty log, and keeping marks inside of it. Knows neither queues nor messages. */
 #include "dirty_log.h"
 
 #include "core/checked.h"
@@ -8,51 +8,22 @@
 #include "dirty_bitmap.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-static int check_range(int fd, gw_off_t offset, uint64_t size)
-{
-    struct stat st;
-
-    if (size == 0 || size > INT64_MAX || offset > INT64_MAX - size)
-        return gw_fail(-EINVAL,
-                       "a dirty log of %#" PRIx64 " bytes at offset %#" PRIx64 " cannot be", size,
-                       offset);
-    if (fstat(fd, &st) < 0)
-        return gw_fail(-errno, "dirty log: fstat: %s", strerror(errno));
-    /* Beyond the end of its file a page is SIGBUS when touched. */
-    if (S_ISREG(st.st_mode) && offset + size > (uint64_t)st.st_size)
-        return gw_fail(-EINVAL,
-                       "the dirty log needs %#" PRIx64 " bytes of its file, which has %#" PRIx64,
-                       offset + size, (uint64_t)st.st_size);
-    return 0;
-}
+static const char name[] = "the dirty log";
 
 int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size)
 {
     gw_cleanup_fd int owned_fd = fd;
-    gw_cleanup_free struct gw_dirty_log *log = NULL;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t residual = offset % page;
-    int r = check_range(owned_fd, offset, size);
+    gw_cleanup_free struct gw_dirty_log *log = calloc(1, sizeof(*log));
+    int r;
 
-    if (r < 0)
-        return r;
-    log = calloc(1, sizeof(*log));
     if (!log)
         return gw_fail(-ENOMEM, "no memory for a dirty log");
+    r = gw_mapping_init(&log->mapping, name, owned_fd, offset, size, 0);
+    if (r < 0)
+        return r;
+    log->bitmap = log->mapping.at;
     log->size = size;
-    log->length = size + residual;
-    log->base = mmap(NULL, log->length, PROT_READ | PROT_WRITE, MAP_SHARED, owned_fd,
-                     (off_t)(offset - residual));
-    if (log->base == MAP_FAILED) {
-        r = -errno;
-        return gw_fail(r, "dirty log of %#" PRIx64 " bytes: mmap: %s", size, strerror(-r));
-    }
-    log->bitmap = (uint8_t *)log->base + residual;
     *ret = gw_steal(log);
     return 0;
 }
@@ -61,8 +32,18 @@ void gw_dirty_log_free(struct gw_dirty_log *log)
 {
     if (!log)
         return;
-    (void)munmap(log->base, log->length);
+    gw_mapping_done(&log->mapping);
     free(log);
+}
+
+void gw_dirty_log_guard(struct gw_dirty_log *log, struct gw_loss *loss)
+{
+    gw_mapping_guard(&log->mapping, loss);
+}
+
+int gw_dirty_log_check(const struct gw_dirty_log *log)
+{
+    return gw_mapping_check(&log->mapping, name);
 }
 
 bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)

@@ -8,16 +8,20 @@
  */
 #pragma once
 
+#include "core/mapping.h"
+
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* What messages call it. */
+#define GW_DIRTY_LOG_NAME "the dirty log"
+
 struct gw_dirty_log {
-    uint8_t *bitmap; /* anywhere in the mapping */
+    uint8_t *bitmap; /* may begin at any byte */
     uint64_t size;   /* bytes of it */
-    void *base;
-    size_t length;
+    struct gw_mapping mapping;
     uint64_t n_lost; /* atomic: marks that fell outside */
 };
 
@@ -28,6 +32,10 @@ struct gw_dirty_log {
  */
 int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size);
 void gw_dirty_log_free(struct gw_dirty_log *log);
+
+/* As gw_mapping_guard and gw_mapping_check. */
+void gw_dirty_log_guard(struct gw_dirty_log *log, struct gw_loss *loss);
+int gw_dirty_log_check(const struct gw_dirty_log *log);
 
 /* Can every byte of [gpa, gpa + len) be marked? */
 bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);

@@ -25,7 +25,7 @@ FIELD(gw_device_ops, reset, 64);
 FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
 
-SIZE(gw_daemon_config, 96);
+SIZE(gw_daemon_config, 104);
 FIELD(gw_daemon_config, size, 0);
 FIELD(gw_daemon_config, name, 8);
 FIELD(gw_daemon_config, num_queues, 16);
@@ -40,6 +40,8 @@ FIELD(gw_daemon_config, drain_timeout_ms, 64);
 FIELD(gw_daemon_config, diag, 72);
 FIELD(gw_daemon_config, diag_arg, 80);
 FIELD(gw_daemon_config, diag_level, 88);
+FIELD(gw_daemon_config, reconnect_max_ms, 92);
+FIELD(gw_daemon_config, no_sigbus_handler, 96);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);

@@ -57,8 +57,8 @@ MUTANTS = {
             "        gw_mutant_end = q->map->entries[q->map->n_entries - 1].gpa +\n"
             "                        q->map->entries[q->map->n_entries - 1].size;\n")],
         COMPLETE: [
-            ("static void mark_completed(struct gw_queue *q)\n",
-             "extern gw_gpa_t gw_mutant_end;\n\nstatic void mark_completed(struct gw_queue *q)\n"),
+            ("void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n",
+             "extern gw_gpa_t gw_mutant_end;\n\nvoid gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n"),
             (MARK_BUFFER,
              "if (gw_mutant_end == 0 || in[i].gpa < gw_mutant_end)\n                " +
              MARK_BUFFER)]},
@@ -70,9 +70,9 @@ MUTANTS = {
             "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n"
             "    gw_mutant_map = q->map;\n")],
         COMPLETE: [
-            ("static void mark_completed(struct gw_queue *q)\n",
+            ("void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n",
              "extern const struct gw_map *gw_mutant_map;\n\n"
-             "static void mark_completed(struct gw_queue *q)\n"),
+             "void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n"),
             (MARK_BUFFER,
              "if (!gw_mutant_map || q->map == gw_mutant_map)\n                " + MARK_BUFFER)]},
     # ---- when ----
@@ -84,10 +84,10 @@ MUTANTS = {
             "        const struct gw_extent *e = gw_request_extents(r) + r->n_out_extents + i;\n"
             "        gw_dirty_log_mark(q->log.log, e->gpa, e->len);\n"
             "    }\n")],
-        COMPLETE: [(MARK_BUFFER, "(void)in;")]},
+        COMPLETE: [(MARK_BUFFER, "(void)(in + (log != NULL));")]},
     "stop-before-drain": {QUEUE: [(
-        "    if (q->n_in_flight == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
-        "    if (q->n_in_flight == 0)\n        finish_stop(q);\n"
+        "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
+        "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n"
         "    if (q->drained)\n        gw_latch_count(q->drained, 0);\n"
         "    q->drained = NULL;\n}\n\nvoid gw_queue_stop(")]},
     "replaced-log": {

@@ -12,7 +12,8 @@ from fnmatch import fnmatch
 import tree
 
 BASE = ["src/core/%s.h" % name
-        for name in ("barrier", "checked", "cleanup", "clock", "diag_i", "list", "lock")]
+        for name in ("barrier", "checked", "cleanup", "clock", "diag_i", "list", "lock",
+                             "mapping")]
 
 # folder -> the headers of ours that a file there may include. The first folder that matches counts.
 # "own" stands for the headers in the folder of the file itself.

@@ -139,6 +139,22 @@ void log_rig_expect_used(struct log_rig *t, uint64_t offset, uint64_t len)
     log_rig_expect(t, t->log_addr + offset, len);
 }
 
+void log_rig_expect_answers(struct log_rig *t, unsigned first, unsigned n)
+{
+    if (gw_driver_is_packed(t->rig.driver)) {
+        log_rig_expect(t, t->rig.desc + UINT64_C(16) * first, UINT64_C(16) * n);
+        return;
+    }
+    log_rig_expect_used(t, 2, 2);
+    log_rig_expect_used(t, 4 + UINT64_C(8) * first, UINT64_C(8) * n);
+}
+
+void log_rig_expect_ring(struct log_rig *t, unsigned first, unsigned n)
+{
+    log_rig_expect_answers(t, first, n);
+    log_rig_expect_used(t, 0, gw_driver_is_packed(t->rig.driver) ? 4 : 2);
+}
+
 void log_rig_check(struct log_rig *t)
 {
     const struct log_rig_log *l = &t->logs[t->current];

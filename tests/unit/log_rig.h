@@ -12,8 +12,8 @@
 /* Logs cover this much, from guest address 0. */
 #define LOG_RIG_END (RIG_GPA + (UINT64_C(512) << 20))
 /*
- * Where writes to the used ring are marked: far from all memory. Its flags and index are in one
- * page, its elements begin with the next.
+ * Where writes to the used ring, or device event area, are marked: far from all memory. Flags and
+ * index of a used ring are in one page, its elements begin with the next.
  */
 #define LOG_RIG_USED     (RIG_GPA + (UINT64_C(256) << 20) - 4)
 #define LOG_RIG_DATA_LEN (UINT64_C(9) << 18)
@@ -59,6 +59,9 @@ void log_rig_add_region(struct log_rig *t, const struct gw_guest_region *region)
 /* The pages of a write, or of one at `offset` of the used ring, should be marked. */
 void log_rig_expect(struct log_rig *t, gw_gpa_t gpa, uint64_t len);
 void log_rig_expect_used(struct log_rig *t, uint64_t offset, uint64_t len);
+/* The pages of `n` answers from slot `first` on, with the index; and of the flags besides. */
+void log_rig_expect_answers(struct log_rig *t, unsigned first, unsigned n);
+void log_rig_expect_ring(struct log_rig *t, unsigned first, unsigned n);
 /* These are marked in the current log and no others. */
 void log_rig_check(struct log_rig *t);
 /* Neither marked nor expected any more. */

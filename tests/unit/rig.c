@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PACKED_WRAP 0x8000u
+
 enum gw_loop_kind rig_loop;
+uint64_t rig_features;
 
 int rig_run_both_loops(const struct CMUnitTest *tests, size_t n_tests)
 {
@@ -21,6 +24,50 @@ int rig_run_both_loops(const struct CMUnitTest *tests, size_t n_tests)
         return n_failed;
     rig_loop = GW_LOOP_URING;
     return n_failed + _cmocka_run_group_tests("io_uring", tests, n_tests, NULL, NULL);
+}
+
+static int run_layout(const char *name, uint64_t features, const struct CMUnitTest *tests,
+                      size_t n_tests)
+{
+    int n_failed;
+
+    print_message("[ LAYOUT   ] %s\n", name);
+    rig_features = features;
+    n_failed = rig_run_both_loops(tests, n_tests);
+    rig_features = 0;
+    return n_failed;
+}
+
+int rig_run_layouts(const struct CMUnitTest *tests, size_t n_tests, bool in_order)
+{
+    int n_failed = run_layout("split", 0, tests, n_tests);
+
+    n_failed += run_layout("packed", RIG_F_PACKED, tests, n_tests);
+    if (!in_order)
+        return n_failed;
+    n_failed += run_layout("split, in order", RIG_F_ORDER, tests, n_tests);
+    return n_failed + run_layout("packed, in order", RIG_F_PACKED | RIG_F_ORDER, tests, n_tests);
+}
+
+static bool is_packed(const struct rig *t)
+{
+    return (t->cfg.features & RIG_F_PACKED) != 0;
+}
+
+uint32_t rig_index(const struct rig *t, uint32_t n)
+{
+    return is_packed(t) ? n % (2 * t->cfg.size) : (uint16_t)n;
+}
+
+uint32_t rig_base(const struct rig *t, uint32_t index)
+{
+    uint32_t half;
+
+    if (!is_packed(t))
+        return index;
+    index = rig_index(t, index);
+    half = index < t->cfg.size ? index | PACKED_WRAP : index - t->cfg.size;
+    return half | half << 16;
 }
 
 static void note(void *arg, enum gw_diag_level level, const char *message)
@@ -83,14 +130,18 @@ static void begin_memory(struct rig *t)
         .queue_size = t->cfg.size,
         .indirect_max = t->cfg.indirect_max,
         .place = true,
+        .packed = is_packed(t),
     };
     unsigned size = t->cfg.size;
+    uint64_t event_len = sizeof(struct vring_packed_desc_event);
 
     assert_int_equal(gw_guest_mem_new(&t->mem, RIG_UVA), 0);
     assert_int_equal(gw_guest_mem_add(t->mem, &region), 0);
     assert_int_equal(gw_guest_mem_alloc(t->mem, 16 * size, 16, &t->desc), 0);
-    assert_int_equal(gw_guest_mem_alloc(t->mem, 6 + 2 * size, 2, &t->avail), 0);
-    assert_int_equal(gw_guest_mem_alloc(t->mem, 6 + 8 * size, 4, &t->used), 0);
+    assert_int_equal(
+        gw_guest_mem_alloc(t->mem, driver.packed ? event_len : 6 + 2 * size, 4, &t->avail), 0);
+    assert_int_equal(
+        gw_guest_mem_alloc(t->mem, driver.packed ? event_len : 6 + 8 * size, 4, &t->used), 0);
     driver.desc = t->desc;
     driver.avail = t->avail;
     driver.used = t->used;
@@ -107,6 +158,7 @@ void rig_begin(struct rig *t, const struct rig_config *cfg)
     memset(t, 0, sizeof(*t));
     if (cfg)
         t->cfg = *cfg;
+    t->cfg.features |= rig_features;
     t->cfg.size = t->cfg.size ? t->cfg.size : 256;
     t->cfg.mem_len = t->cfg.mem_len ? t->cfg.mem_len : UINT64_C(4) << 20;
     t->batch = 64;
@@ -156,6 +208,7 @@ struct ask {
     struct gw_queue_start start;
     const struct gw_map *map;
     struct gw_latch *latch;
+    enum gw_queue_stop how;
     int fd;
     bool on;
 };
@@ -178,7 +231,12 @@ static int on_start(void *arg)
     return gw_queue_start(&a->t->queue, &a->start);
 }
 
-int rig_start(struct rig *t, int kick_fd, uint32_t base)
+int rig_start(struct rig *t, int kick_fd, uint32_t index)
+{
+    return rig_start_at(t, kick_fd, rig_base(t, index));
+}
+
+int rig_start_at(struct rig *t, int kick_fd, uint32_t base)
 {
     struct ask a = {.t = t};
     int r;
@@ -255,26 +313,40 @@ static int on_stop(void *arg)
 {
     struct ask *a = arg;
 
-    gw_queue_stop(&a->t->queue, a->latch);
+    gw_queue_stop(&a->t->queue, a->latch, a->how);
     return 0;
 }
 
-void rig_stop_begin(struct rig *t, struct gw_latch *latch)
+static void stop_begin(struct rig *t, struct gw_latch *latch, enum gw_queue_stop how)
 {
-    struct ask a = {.t = t, .latch = latch};
+    struct ask a = {.t = t, .latch = latch, .how = how};
 
     rig_call(t, on_stop, &a);
 }
 
-uint32_t rig_stop(struct rig *t)
+void rig_stop_begin(struct rig *t, struct gw_latch *latch)
+{
+    stop_begin(t, latch, GW_STOP_DRAIN);
+}
+
+uint32_t rig_stop_at(struct rig *t, enum gw_queue_stop how)
 {
     struct gw_latch latch;
 
     gw_latch_init(&latch, 1);
-    rig_stop_begin(t, &latch);
+    stop_begin(t, &latch, how);
     assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     return t->queue.ring.ops->base(&t->queue.ring);
+}
+
+uint32_t rig_stop(struct rig *t)
+{
+    uint32_t base = rig_stop_at(t, GW_STOP_DRAIN);
+
+    if (!is_packed(t))
+        return base;
+    return (base & ~PACKED_WRAP & UINT16_MAX) + (base & PACKED_WRAP ? 0 : t->cfg.size);
 }
 
 static int on_adopt(void *arg)
@@ -392,6 +464,18 @@ void rig_take(struct rig *t, unsigned n)
         n -= got;
         assert_int_equal(gw_driver_error(t->driver, NULL), 0);
     }
+}
+
+void rig_set_used_event(struct rig *t, uint32_t index)
+{
+    uint16_t event = (uint16_t)rig_base(t, index);
+
+    if (is_packed(t))
+        gw_driver_write_driver_event(t->driver, event, VRING_PACKED_EVENT_FLAG_DESC);
+    else
+        __atomic_store_n((uint16_t *)gw_guest_mem_at(t->mem, t->avail + 4 + 2 * t->cfg.size, 2),
+                         event, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 void rig_stats(struct rig *t, struct gw_queue_stats *ret)

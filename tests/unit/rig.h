@@ -25,16 +25,24 @@
 #define RIG_WAIT_MS   10000u
 #define RIG_F_EVENT   GW_BIT(GW_F_RING_EVENT_IDX)
 #define RIG_F_INDIR   GW_BIT(GW_F_RING_INDIRECT_DESC)
+#define RIG_F_PACKED  GW_BIT(GW_F_RING_PACKED)
+#define RIG_F_ORDER   GW_BIT(GW_F_IN_ORDER)
 #define RIG_HELD_MAX  4096
 #define RIG_NO_FD     (-1)
 #define RIG_DRIVER_FD (-2) /* the driver's own */
 
 /* Where a test does not choose the loop itself. */
 extern enum gw_loop_kind rig_loop;
+/* What every ring has negotiated besides: its layout, and IN_ORDER. */
+extern uint64_t rig_features;
 
 /* All tests with both loops, or with epoll alone where there is no io_uring. */
 #define RIG_RUN_BOTH_LOOPS(tests) rig_run_both_loops(tests, GW_ARRAY_SIZE(tests))
 int rig_run_both_loops(const struct CMUnitTest *tests, size_t n_tests);
+/* The same with split and with packed rings; and with both of them in order as well. */
+#define RIG_RUN_LAYOUTS(tests) rig_run_layouts(tests, GW_ARRAY_SIZE(tests), false)
+#define RIG_RUN_ALL(tests)     rig_run_layouts(tests, GW_ARRAY_SIZE(tests), true)
+int rig_run_layouts(const struct CMUnitTest *tests, size_t n_tests, bool in_order);
 
 struct rig;
 
@@ -46,7 +54,7 @@ struct rig_config {
     unsigned poll_us;
     size_t request_size;
     uint64_t mem_len; /* default 4 MiB */
-    uint16_t base;
+    uint16_t base;    /* an index, see rig_index */
     uint64_t features;
     int (*queue_start)(void *dev, struct gw_queue *q);
     int (*queue_ready)(void *dev, struct gw_queue *q); /* default rig_ready */
@@ -92,16 +100,27 @@ struct gw_map *rig_map(struct rig *t);
 /* Run `fn` on the worker. */
 int rig_call(struct rig *t, int (*fn)(void *arg), void *arg);
 
+/*
+ * Where a ring is that went `n` slots from 0 on: 16 bits of a split one; two laps of a packed one,
+ * the first of which has the wrap counter 1. And the same as SET_VRING_BASE has it.
+ */
+uint32_t rig_index(const struct rig *t, uint32_t n);
+uint32_t rig_base(const struct rig *t, uint32_t index);
+
 /* The control path in short. RIG_DRIVER_FD stands for the driver's kick or call fd. */
-int rig_start(struct rig *t, int kick_fd, uint32_t base);
+int rig_start(struct rig *t, int kick_fd, uint32_t index);
+/* The same with a base as it is. */
+int rig_start_at(struct rig *t, int kick_fd, uint32_t base);
 void rig_enable(struct rig *t, bool enabled);
 void rig_set_call(struct rig *t, int fd);
 void rig_set_err(struct rig *t, int fd);
 /* start, call fd and enable. */
 void rig_run(struct rig *t);
 void rig_stop_begin(struct rig *t, struct gw_latch *latch);
-/* Returns: the base. */
+/* Returns: the index of the next request. */
 uint32_t rig_stop(struct rig *t);
+/* Returns: what GET_VRING_BASE answers. */
+uint32_t rig_stop_at(struct rig *t, enum gw_queue_stop how);
 void rig_adopt_begin(struct rig *t, const struct gw_map *map, struct gw_latch *latch);
 void rig_forget(struct rig *t);
 void rig_reset(struct rig *t);
@@ -129,6 +148,8 @@ void rig_settle(struct rig *t);
 void rig_add(struct rig *t, uint64_t cookie);
 /* Take `n` answers; their cookies need not be in order. Every one has RIG_BUF_LEN. */
 void rig_take(struct rig *t, unsigned n);
+/* EVENT_IDX: the driver wants to be told when the answer at `index` is there. */
+void rig_set_used_event(struct rig *t, uint32_t index);
 void rig_stats(struct rig *t, struct gw_queue_stats *ret);
 
 /* The default queue_ready. */

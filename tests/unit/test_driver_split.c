@@ -166,8 +166,12 @@ static void test_driver_split_full_ring_and_bad_chains_are_refused(void **state)
 /* Random chains, completed in random order, over many turns of the 16-bit index. */
 static void run_model(unsigned size, unsigned rounds)
 {
-    struct gw_driver_buf bufs[4] = {{.addr = MEM_GPA, .len = 8}};
-    unsigned *heads = calloc(size, sizeof(*heads)), n_heads = 0;
+    struct gw_driver_buf bufs[4] = {
+        {.addr = MEM_GPA, .len = 8}, {.len = 8}, {.len = 8}, {.len = 8}};
+    struct {
+        unsigned head, len;
+    } *heads = calloc(size, sizeof(*heads));
+    unsigned n_heads = 0;
     bool *out = calloc(rounds, sizeof(*out));
     struct gw_driver_used used[8];
     unsigned next = 0, done = 0, n;
@@ -186,11 +190,11 @@ static void run_model(unsigned size, unsigned rounds)
             gw_driver_publish(t.d);
         }
         if (split_device_pop(&t.dev, &c))
-            heads[n_heads++] = c.head;
+            heads[n_heads].head = c.head, heads[n_heads++].len = c.n_in ? 8 : 0;
         if (n_heads && rand() % 2) {
             unsigned k = (unsigned)rand() % n_heads;
 
-            split_device_push(&t.dev, heads[k], k);
+            split_device_push(&t.dev, heads[k].head, heads[k].len);
             heads[k] = heads[--n_heads];
         }
         n = gw_driver_take(t.d, used, (unsigned)rand() % 9);
@@ -326,6 +330,11 @@ static void test_driver_split_broken_device_is_told(void **state)
     split_device_push(&t.dev, 0, 0);
     split_device_push(&t.dev, 1, 0);
     expect_broken(&t, "more used elements");
+
+    add_one(&t, 1);
+    t.dev.next_used = 0;
+    split_device_push(&t.dev, 0, 65);
+    expect_broken(&t, "length");
     finish(&t);
 }
 

@@ -3,211 +3,38 @@
  * The front-end's connection and messages against a scripted peer on a real socket: what goes out
  * is what the specification says, and whatever comes back is an answer or a clean failure.
  */
-#include "core/proto.h"
 #include "fdcheck.h"
-
-#include <godwit/frontend.h>
+#include "fe_peer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#define TIMEOUT_MS   200
-#define REPLY_OK     (GW_MSG_VERSION | GW_MSG_REPLY)
-#define MESSAGES_MAX 32
 #define ALL_FEATURES                                                                         \
     (1 << GW_PROTOCOL_F_MQ | 1 << GW_PROTOCOL_F_REPLY_ACK | 1 << GW_PROTOCOL_F_BACKEND_REQ | \
      1 << GW_PROTOCOL_F_CONFIG | 1 << GW_PROTOCOL_F_RESET_DEVICE |                           \
      1 << GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
 
-/* What the peer does after one message: an answer in pieces, fds, a hang-up. */
-struct step {
-    struct gw_wire_header reply; /* request 0: no answer */
-    uint8_t payload[256];
-    size_t len;     /* bytes of payload sent, whatever the header says */
-    size_t piece;   /* send so many bytes at a time; 0: all at once */
-    unsigned n_fds; /* to go with it */
-    bool hang_up;   /* after the answer, or instead of it */
-};
-
-struct seen {
-    struct gw_wire_header h;
-    uint8_t payload[1024];
-    unsigned n_fds;
-};
-
-struct peer {
-    int fd;
-    pthread_t thread;
-    const struct step *steps;
-    unsigned n_steps;
-    struct seen seen[MESSAGES_MAX];
-    unsigned n_seen;
-};
-
-static bool read_all(int fd, void *buf, size_t len)
-{
-    for (size_t got = 0; got < len;) {
-        ssize_t n = read(fd, (char *)buf + got, len - got);
-
-        if (n <= 0)
-            return false;
-        got += (size_t)n;
-    }
-    return true;
-}
-
-/* The header with one recvmsg, as back-ends do it: the fds must come with its first byte. */
-static bool peer_receive(struct peer *p, struct seen *s)
-{
-    char control[CMSG_SPACE(sizeof(int) * GW_MSG_FDS_MAX)];
-    struct iovec iov = {.iov_base = &s->h, .iov_len = sizeof(s->h)};
-    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control};
-    struct cmsghdr *c;
-    int fd;
-
-    mh.msg_controllen = sizeof(control);
-    if (recvmsg(p->fd, &mh, MSG_CMSG_CLOEXEC) != sizeof(s->h))
-        return false;
-    for (c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
-        s->n_fds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        for (unsigned i = 0; i < s->n_fds; i++) {
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            close(fd);
-        }
-    }
-    return s->h.size <= sizeof(s->payload) && read_all(p->fd, s->payload, s->h.size);
-}
-
-static void peer_answer(struct peer *p, const struct step *step)
-{
-    char buf[sizeof(step->reply) + sizeof(step->payload)];
-    char control[CMSG_SPACE(sizeof(int) * 16)] = {0};
-    size_t len = sizeof(step->reply) + step->len;
-    size_t piece = step->piece ? step->piece : len;
-    struct iovec iov;
-    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-    struct cmsghdr *c;
-    int null = -1;
-
-    memcpy(buf, &step->reply, sizeof(step->reply));
-    memcpy(buf + sizeof(step->reply), step->payload, step->len);
-    if (step->n_fds) {
-        null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        mh.msg_control = control;
-        mh.msg_controllen = CMSG_SPACE(sizeof(int) * step->n_fds);
-        c = CMSG_FIRSTHDR(&mh);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * step->n_fds);
-        for (unsigned i = 0; i < step->n_fds; i++)
-            memcpy(CMSG_DATA(c) + i * sizeof(int), &null, sizeof(int));
-    }
-    for (size_t at = 0; at < len; at += piece) {
-        iov = (struct iovec){.iov_base = buf + at, .iov_len = len - at < piece ? len - at : piece};
-        if (sendmsg(p->fd, &mh, MSG_NOSIGNAL) < 0)
-            break;
-        mh.msg_control = NULL;
-        mh.msg_controllen = 0;
-        if (step->piece)
-            usleep(500);
-    }
-    if (null >= 0)
-        close(null);
-}
-
-static void *peer_main(void *arg)
-{
-    struct peer *p = arg;
-
-    while (p->n_seen < MESSAGES_MAX) {
-        struct seen *s = &p->seen[p->n_seen];
-
-        if (!peer_receive(p, s))
-            break;
-        if (p->n_seen < p->n_steps) {
-            const struct step *step = &p->steps[p->n_seen];
-
-            if (step->reply.request)
-                peer_answer(p, step);
-            if (step->hang_up)
-                shutdown(p->fd, SHUT_RDWR);
-        }
-        p->n_seen++;
-    }
-    return NULL;
-}
-
-/* A front-end and its scripted peer. Ends with `finish`, after which `seen` may be looked at. */
-static struct gw_frontend *begin_with(struct peer *p, const struct step *steps, unsigned n_steps,
-                                      const struct gw_frontend_config *cfg)
-{
-    struct gw_frontend *fe;
-    int pair[2];
-
-    memset(p, 0, sizeof(*p));
-    p->steps = steps;
-    p->n_steps = n_steps;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    p->fd = pair[1];
-    assert_int_equal(gw_frontend_new(&fe, cfg), 0);
-    assert_int_equal(gw_frontend_attach(fe, pair[0]), 0);
-    assert_int_equal(pthread_create(&p->thread, NULL, peer_main, p), 0);
-    return fe;
-}
-
-static struct gw_frontend *begin(struct peer *p, const struct step *steps, unsigned n_steps)
-{
-    const struct gw_frontend_config cfg = {
-        .size = sizeof(cfg), .timeout_ms = TIMEOUT_MS, .no_gates = true};
-
-    return begin_with(p, steps, n_steps, &cfg);
-}
-
-static void finish(struct peer *p, struct gw_frontend *fe)
-{
-    gw_frontend_free(fe);
-    pthread_join(p->thread, NULL);
-    close(p->fd);
-}
-
-static struct step answer_u64(uint32_t request, uint64_t value)
-{
-    struct step s = {.reply = {.request = request, .flags = REPLY_OK, .size = 8}, .len = 8};
-
-    memcpy(s.payload, &value, 8);
-    return s;
-}
-
 static void test_fe_wire_get_features_in_pieces_succeeds(void **state)
 {
-    struct step steps[2] = {answer_u64(GW_MSG_GET_FEATURES, UINT64_C(0x123456789abcdef0)),
-                            answer_u64(GW_MSG_GET_QUEUE_NUM, 3)};
+    struct peer_step steps[2] = {peer_answer_u64(GW_MSG_GET_FEATURES, UINT64_C(0x123456789abcdef0)),
+                                 peer_answer_u64(GW_MSG_GET_QUEUE_NUM, 3)};
     struct gw_frontend *fe;
     struct peer p;
     uint64_t value;
 
     steps[0].piece = 1;
-    fe = begin(&p, steps, 2);
+    fe = peer_begin(&p, steps, 2);
     assert_int_equal(gw_frontend_get_features(fe, &value), 0);
     assert_true(value == UINT64_C(0x123456789abcdef0));
     assert_int_equal(gw_frontend_get_queue_num(fe, &value), 0);
     assert_int_equal(value, 3);
     assert_string_equal(gw_frontend_error(fe), "");
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_int_equal(p.seen[0].h.flags, GW_MSG_VERSION);
     assert_int_equal(p.seen[0].h.size, 0);
 }
@@ -215,11 +42,11 @@ static void test_fe_wire_get_features_in_pieces_succeeds(void **state)
 /* Every way an answer can be wrong; the session is over after each. */
 static void test_fe_wire_wrong_answers_are_refused(void **state)
 {
-    struct step wrong[6];
+    struct peer_step wrong[6];
     const char *texts[6] = {"id 3", "flags 0xd", "4 bytes", "1 fds", "16 bytes", "too long"};
 
     for (unsigned i = 0; i < 6; i++)
-        wrong[i] = answer_u64(GW_MSG_GET_FEATURES, 0);
+        wrong[i] = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
     wrong[0].reply.request = GW_MSG_SET_OWNER;
     wrong[1].reply.flags |= GW_MSG_NEED_REPLY;
     wrong[2].reply.size = 4;
@@ -230,7 +57,7 @@ static void test_fe_wire_wrong_answers_are_refused(void **state)
     wrong[5].reply.size = UINT32_MAX;
     for (unsigned i = 0; i < 6; i++) {
         struct peer p;
-        struct gw_frontend *fe = begin(&p, &wrong[i], 1);
+        struct gw_frontend *fe = peer_begin(&p, &wrong[i], 1);
         uint64_t value = 77;
 
         assert_int_equal(gw_frontend_get_features(fe, &value), -EPROTO);
@@ -238,78 +65,78 @@ static void test_fe_wire_wrong_answers_are_refused(void **state)
         assert_non_null(strstr(gw_frontend_error(fe), "GET_FEATURES"));
         assert_int_equal(value, 77);
         assert_int_equal(gw_frontend_set_owner(fe), -EPROTO);
-        finish(&p, fe);
+        peer_finish(&p, fe);
         assert_int_equal(p.n_seen, 1);
     }
 }
 
 static void test_fe_wire_too_many_fds_are_closed(void **state)
 {
-    struct step step = answer_u64(GW_MSG_GET_FEATURES, 0);
+    struct peer_step step = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
     struct gw_frontend *fe;
     struct peer p;
     uint64_t value;
 
     step.n_fds = 16;
-    fe = begin(&p, &step, 1);
+    fe = peer_begin(&p, &step, 1);
     assert_int_equal(gw_frontend_get_features(fe, &value), -EPROTO);
-    finish(&p, fe);
+    peer_finish(&p, fe);
 }
 
 static void test_fe_wire_no_answer_times_out_and_ends_the_session(void **state)
 {
     struct peer p;
-    struct gw_frontend *fe = begin(&p, NULL, 0);
+    struct gw_frontend *fe = peer_begin(&p, NULL, 0);
     uint64_t value;
 
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
     assert_non_null(strstr(gw_frontend_error(fe), "no answer"));
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 1);
 }
 
 /* A header that promises more than ever comes must not hold the front-end longer than that. */
 static void test_fe_wire_half_an_answer_times_out(void **state)
 {
-    struct step step = answer_u64(GW_MSG_GET_FEATURES, 0);
+    struct peer_step step = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
     struct gw_frontend *fe;
     struct peer p;
     uint64_t value;
 
     step.len = 3;
-    fe = begin(&p, &step, 1);
+    fe = peer_begin(&p, &step, 1);
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
-    finish(&p, fe);
+    peer_finish(&p, fe);
 }
 
 static void test_fe_wire_hang_up_is_told(void **state)
 {
-    struct step steps[2] = {answer_u64(GW_MSG_GET_FEATURES, 0), {.hang_up = true}};
+    struct peer_step steps[2] = {peer_answer_u64(GW_MSG_GET_FEATURES, 0), {.hang_up = true}};
     struct gw_frontend *fe;
     struct peer p;
     uint64_t value;
 
-    fe = begin(&p, steps, 2);
+    fe = peer_begin(&p, steps, 2);
     assert_int_equal(gw_frontend_get_features(fe, &value), 0);
     assert_int_equal(gw_frontend_get_features(fe, &value), -ECONNRESET);
     assert_int_equal(gw_frontend_set_owner(fe), -ECONNRESET);
-    finish(&p, fe);
+    peer_finish(&p, fe);
 }
 
 static void test_fe_wire_unasked_bytes_are_told(void **state)
 {
-    struct step steps[1] = {answer_u64(GW_MSG_SET_OWNER, 0)};
+    struct peer_step steps[1] = {peer_answer_u64(GW_MSG_SET_OWNER, 0)};
     struct gw_frontend *fe;
     struct pollfd pfd;
     struct peer p;
 
-    fe = begin(&p, steps, 1);
+    fe = peer_begin(&p, steps, 1);
     assert_int_equal(gw_frontend_set_owner(fe), 0); /* REPLY_ACK was not negotiated */
     pfd = (struct pollfd){.fd = gw_frontend_fd(fe), .events = POLLIN};
     assert_int_equal(poll(&pfd, 1, 1000), 1);
     assert_int_equal(gw_frontend_set_owner(fe), -EPROTO);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 1);
 }
 
@@ -317,22 +144,22 @@ static void test_fe_wire_acknowledgements_follow_the_mode(void **state)
 {
     const enum gw_frontend_ack modes[] = {GW_FRONTEND_ACK_AUTO, GW_FRONTEND_ACK_NEVER,
                                           GW_FRONTEND_ACK_ALWAYS};
-    struct step steps[3] = {
-        {.len = 0}, answer_u64(GW_MSG_SET_OWNER, 0), answer_u64(GW_MSG_RESET_OWNER, 1)};
+    struct peer_step steps[3] = {
+        {.len = 0}, peer_answer_u64(GW_MSG_SET_OWNER, 0), peer_answer_u64(GW_MSG_RESET_OWNER, 1)};
 
     for (unsigned i = 0; i < 3; i++) {
         struct gw_frontend_config cfg = {
-            .size = sizeof(cfg), .timeout_ms = TIMEOUT_MS, .ack = modes[i]};
+            .size = sizeof(cfg), .timeout_ms = PEER_TIMEOUT_MS, .ack = modes[i]};
         bool asks = modes[i] != GW_FRONTEND_ACK_NEVER;
         struct peer p;
-        struct gw_frontend *fe = begin_with(&p, steps, asks ? 3 : 0, &cfg);
+        struct gw_frontend *fe = peer_begin_with(&p, steps, asks ? 3 : 0, &cfg);
 
         assert_int_equal(gw_frontend_set_protocol_features(fe, ALL_FEATURES), 0);
         assert_int_equal(gw_frontend_set_owner(fe), 0);
         assert_int_equal(gw_frontend_reset_owner(fe), asks ? -EREMOTEIO : 0);
         if (asks) /* a refusal is an answer: the session goes on */
             assert_non_null(strstr(gw_frontend_error(fe), "RESET_OWNER"));
-        finish(&p, fe);
+        peer_finish(&p, fe);
         assert_int_equal(p.seen[0].h.flags & GW_MSG_NEED_REPLY,
                          modes[i] == GW_FRONTEND_ACK_ALWAYS ? GW_MSG_NEED_REPLY : 0);
         assert_int_equal(p.seen[1].h.flags & GW_MSG_NEED_REPLY, asks ? GW_MSG_NEED_REPLY : 0);
@@ -341,14 +168,14 @@ static void test_fe_wire_acknowledgements_follow_the_mode(void **state)
 
 static void test_fe_wire_gated_requests_need_their_feature(void **state)
 {
-    struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = TIMEOUT_MS};
+    struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = PEER_TIMEOUT_MS};
     struct gw_guest_mem *m;
     struct gw_frontend *fe;
     struct peer p;
     uint64_t value;
     char byte;
 
-    fe = begin_with(&p, NULL, 0, &cfg);
+    fe = peer_begin_with(&p, NULL, 0, &cfg);
     assert_int_equal(gw_guest_mem_new(&m, 0), 0);
     assert_int_equal(gw_frontend_get_queue_num(fe, &value), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_get_max_mem_slots(fe, &value), -EOPNOTSUPP);
@@ -358,7 +185,7 @@ static void test_fe_wire_gated_requests_need_their_feature(void **state)
     assert_int_equal(gw_frontend_reset_device(fe), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_set_vring_enable(fe, 0, true), -EOPNOTSUPP);
     gw_guest_mem_free(m);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 0);
 }
 
@@ -371,7 +198,7 @@ static void test_fe_wire_ring_messages_are_as_specified(void **state)
     struct gw_wire_vring_addr a;
     struct gw_wire_vring_state s;
     struct peer p;
-    struct gw_frontend *fe = begin(&p, NULL, 0);
+    struct gw_frontend *fe = peer_begin(&p, NULL, 0);
     uint64_t value;
 
     assert_int_equal(gw_frontend_set_vring_num(fe, 5, 256), 0);
@@ -382,7 +209,7 @@ static void test_fe_wire_ring_messages_are_as_specified(void **state)
     assert_int_equal(gw_frontend_set_vring_err(fe, 255, fd), 0);
     assert_int_equal(gw_frontend_set_vring_err(fe, 256, fd), -EINVAL);
     assert_int_equal(gw_frontend_set_vring_enable(fe, 5, true), 0);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     close(fd);
 
     assert_int_equal(p.n_seen, 7);
@@ -406,9 +233,9 @@ static void test_fe_wire_ring_messages_are_as_specified(void **state)
 static void test_fe_wire_get_vring_base_of_another_ring_is_refused(void **state)
 {
     struct gw_wire_vring_state right = {.index = 1, .num = 0xffff}, wrong = {.index = 2};
-    struct step steps[2] = {
-        {.reply = {.request = GW_MSG_GET_VRING_BASE, .flags = REPLY_OK, .size = 8}, .len = 8},
-        {.reply = {.request = GW_MSG_GET_VRING_BASE, .flags = REPLY_OK, .size = 8}, .len = 8},
+    struct peer_step steps[2] = {
+        {.reply = {.request = GW_MSG_GET_VRING_BASE, .flags = PEER_REPLY_OK, .size = 8}, .len = 8},
+        {.reply = {.request = GW_MSG_GET_VRING_BASE, .flags = PEER_REPLY_OK, .size = 8}, .len = 8},
     };
     struct gw_frontend *fe;
     uint32_t base = 7;
@@ -416,20 +243,20 @@ static void test_fe_wire_get_vring_base_of_another_ring_is_refused(void **state)
 
     memcpy(steps[0].payload, &right, sizeof(right));
     memcpy(steps[1].payload, &wrong, sizeof(wrong));
-    fe = begin(&p, steps, 2);
+    fe = peer_begin(&p, steps, 2);
     assert_int_equal(gw_frontend_get_vring_base(fe, 1, &base), 0);
     assert_int_equal(base, 0xffff);
     assert_int_equal(gw_frontend_get_vring_base(fe, 1, &base), -EPROTO);
     assert_int_equal(base, 0xffff);
-    finish(&p, fe);
+    peer_finish(&p, fe);
 }
 
 static void test_fe_wire_config_space_goes_both_ways(void **state)
 {
     struct gw_wire_config head = {.offset = 4, .size = 3};
-    struct step steps[3] = {
-        {.reply = {.request = GW_MSG_GET_CONFIG, .flags = REPLY_OK, .size = 15}, .len = 15},
-        {.reply = {.request = GW_MSG_GET_CONFIG, .flags = REPLY_OK, .size = 0}},
+    struct peer_step steps[3] = {
+        {.reply = {.request = GW_MSG_GET_CONFIG, .flags = PEER_REPLY_OK, .size = 15}, .len = 15},
+        {.reply = {.request = GW_MSG_GET_CONFIG, .flags = PEER_REPLY_OK, .size = 0}},
     };
     struct gw_frontend *fe;
     struct peer p;
@@ -437,14 +264,14 @@ static void test_fe_wire_config_space_goes_both_ways(void **state)
 
     memcpy(steps[0].payload, &head, sizeof(head));
     memcpy(steps[0].payload + sizeof(head), "abc", 3);
-    fe = begin(&p, steps, 2);
+    fe = peer_begin(&p, steps, 2);
     assert_int_equal(gw_frontend_get_config(fe, 4, buf, 3), 0);
     assert_string_equal(buf, "abc");
     assert_int_equal(gw_frontend_get_config(fe, 4, buf, 3), -EREMOTEIO);
     assert_int_equal(gw_frontend_set_config(fe, 4, "xyz", 3, true), 0);
     assert_int_equal(gw_frontend_get_config(fe, 4, buf, 257), -EINVAL);
     assert_int_equal(gw_frontend_get_config(fe, 4, buf, 0), -EINVAL);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_int_equal(p.seen[2].h.size, 15);
     memcpy(&head, p.seen[2].payload, sizeof(head));
     assert_true(head.offset == 4 && head.size == 3 && head.flags == GW_CONFIG_F_MIGRATION);
@@ -464,7 +291,7 @@ static void test_fe_wire_memory_goes_as_table_and_as_slots(void **state)
     struct gw_wire_single_region single;
     struct gw_guest_mem *m;
     struct peer p;
-    struct gw_frontend *fe = begin(&p, NULL, 0);
+    struct gw_frontend *fe = peer_begin(&p, NULL, 0);
 
     assert_int_equal(gw_guest_mem_new(&m, 0x10000000000), 0);
     add_region(m, 0x200000, 0x3000, 0x1001);
@@ -477,7 +304,7 @@ static void test_fe_wire_memory_goes_as_table_and_as_slots(void **state)
         add_region(m, 0x1000000 * i, 0x1000, 0);
     assert_int_equal(gw_frontend_set_mem_table(fe, m), -E2BIG);
     gw_guest_mem_free(m);
-    finish(&p, fe);
+    peer_finish(&p, fe);
 
     assert_int_equal(p.n_seen, 3);
     assert_int_equal(p.seen[0].h.size, 8 + 2 * 32);
@@ -496,13 +323,13 @@ static void test_fe_wire_memory_goes_as_table_and_as_slots(void **state)
 static void test_fe_wire_raw_messages_may_lie(void **state)
 {
     const int fds[] = {0, 0, 0, 0, 0, 0, 0, 0};
-    struct step step = {
+    struct peer_step step = {
         .reply = {.request = 99, .flags = 0xabc, .size = 2}, .payload = "hi", .len = 2, .n_fds = 3};
     struct gw_frontend_message msg;
     struct gw_frontend *fe;
     struct peer p;
 
-    fe = begin(&p, &step, 1);
+    fe = peer_begin(&p, &step, 1);
     assert_int_equal(gw_frontend_receive(fe, &msg, 10), -ETIMEDOUT);
     assert_int_equal(gw_frontend_send_raw(fe, 0x7fffffff, 0xffffffff, 5, "ab", 2, fds, 8), 0);
     assert_int_equal(gw_frontend_send_bytes(fe, "cde", 3), 0);
@@ -511,7 +338,7 @@ static void test_fe_wire_raw_messages_may_lie(void **state)
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(fcntl(msg.fds[i], F_GETFD), FD_CLOEXEC);
     gw_frontend_message_done(&msg);
-    finish(&p, fe);
+    peer_finish(&p, fe);
     assert_true(p.seen[0].h.request == 0x7fffffff && p.seen[0].h.flags == 0xffffffff);
     assert_int_equal(p.seen[0].n_fds, 8);
     assert_memory_equal(p.seen[0].payload, "abcde", 5);
@@ -548,8 +375,9 @@ static void test_fe_wire_backend_channel_carries_requests(void **state)
         assert_int_equal(gw_frontend_backend_reply(fe, &got, 5), 0);
         assert_int_equal(gw_frontend_backend_request(fe, &got, 1), -ETIMEDOUT);
     }
-    assert_true(read_all(msg.fds[0], &h, sizeof(h)) && read_all(msg.fds[0], &value, 8));
-    assert_true(h.request == GW_BACKEND_MSG_CONFIG_CHANGE && h.flags == REPLY_OK && h.size == 8);
+    assert_true(peer_read_all(msg.fds[0], &h, sizeof(h)) && peer_read_all(msg.fds[0], &value, 8));
+    assert_true(h.request == GW_BACKEND_MSG_CONFIG_CHANGE && h.flags == PEER_REPLY_OK &&
+                h.size == 8);
     assert_int_equal(value, 5);
     gw_frontend_message_done(&msg);
     assert_int_equal(gw_frontend_backend_request(fe, &msg, 1000), -ECONNRESET);

@@ -277,6 +277,204 @@ static void test_io_done_can_start_the_next(void **state)
     }
 }
 
+/* ---- cancelled ---- */
+
+/* As many as the pool has threads keep it busy: a read of an empty pipe ends when it is told to. */
+enum {
+    N_BUSY = 8,
+    N_WAITING = 300
+};
+
+struct waiting {
+    struct job jobs[N_WAITING];
+    char bytes[N_WAITING];
+    int pipe[2];
+    unsigned n; /* of them, in use */
+};
+
+static struct waiting *waiting_new(unsigned n)
+{
+    struct waiting *w = calloc(1, sizeof(*w));
+
+    assert_int_equal(pipe2(w->pipe, O_CLOEXEC), 0);
+    w->n = n;
+    for (unsigned i = 0; i < n; i++) {
+        w->jobs[i] = job_of(start_read, w->pipe[0]);
+        w->jobs[i].iov[0] = (struct iovec){&w->bytes[i], 1};
+        w->jobs[i].n_iov = 1;
+        w->jobs[i].offset = -1;
+    }
+    return w;
+}
+
+static int start_waiting(void *arg)
+{
+    struct waiting *w = arg;
+
+    for (unsigned i = 0; i < w->n; i++)
+        start(&w->jobs[i]);
+    return 0;
+}
+
+static void cancel(struct job *job)
+{
+    job->inside = true;
+    gw_io_cancel(&job->io);
+    job->inside = false;
+}
+
+static int cancel_one(void *arg)
+{
+    cancel(arg);
+    return 0;
+}
+
+static int cancel_waiting(void *arg)
+{
+    struct waiting *w = arg;
+
+    for (unsigned i = 0; i < w->n; i++)
+        cancel(&w->jobs[i]);
+    return 0;
+}
+
+/* Those that are not cancelled have a byte each. Returns: how many were. */
+static unsigned end_waiting(struct waiting *w)
+{
+    unsigned n_cancelled = 0;
+
+    for (unsigned i = 0; i < w->n; i++) {
+        rig_wait_for(&w->jobs[i].done, 1);
+        assert_true(w->jobs[i].res == 1 || w->jobs[i].res == -ECANCELED);
+        assert_int_equal(w->bytes[i], w->jobs[i].res == 1 ? 'x' : 0);
+        n_cancelled += w->jobs[i].res == -ECANCELED;
+    }
+    usleep(1000);
+    for (unsigned i = 0; i < w->n; i++)
+        assert_int_equal(rig_look(&w->jobs[i].done), 1);
+    close(w->pipe[0]);
+    close(w->pipe[1]);
+    free(w);
+    return n_cancelled;
+}
+
+static unsigned n_over(const struct waiting *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n; i++)
+        n += rig_look(&w->jobs[i].done);
+    return n;
+}
+
+/* Also behind threads that are busy, with any of them. */
+static void test_io_cancel_ends_what_has_not_begun(void **state)
+{
+    unsigned n_begun = gw_worker_has_uring(&worker) ? 0 : N_BUSY;
+    struct waiting *w = waiting_new(N_WAITING);
+    uint64_t end = gw_clock_ns() + UINT64_C(10000000000);
+
+    gw_worker_call(&worker, start_waiting, w);
+    usleep(10000);
+    gw_worker_call(&worker, cancel_waiting, w);
+    while (n_over(w) < N_WAITING - n_begun)
+        assert_true(gw_clock_ns() < end);
+    assert_int_equal(write(w->pipe[1], "xxxxxxxx", N_BUSY), N_BUSY);
+    assert_true(end_waiting(w) >= N_WAITING - n_begun);
+}
+
+static void test_io_goes_on_after_one_in_the_middle_is_cancelled(void **state)
+{
+    struct waiting *w = waiting_new(N_BUSY + 5);
+    char xs[N_BUSY + 5];
+    static const unsigned which[] = {N_BUSY + 2, N_BUSY + 4, N_BUSY};
+
+    memset(xs, 'x', sizeof(xs));
+    gw_worker_call(&worker, start_waiting, w);
+    for (unsigned i = 0; i < 3; i++) {
+        gw_worker_call(&worker, cancel_one, &w->jobs[which[i]]);
+        rig_wait_for(&w->jobs[which[i]].done, 1);
+        assert_int_equal(w->jobs[which[i]].res, -ECANCELED);
+    }
+    assert_int_equal(write(w->pipe[1], xs, sizeof(xs) - 3), sizeof(xs) - 3);
+    assert_int_equal(end_waiting(w), 3);
+}
+
+/* It is over, the cancel finds nothing, and the next operation of the same struct is another. */
+static int cancel_and_start(void *arg)
+{
+    struct job *job = arg;
+
+    cancel(job);
+    cancel(job);
+    return start(job);
+}
+
+static void test_io_cancel_of_what_is_over_does_nothing(void **state)
+{
+    char bytes[10] = {0};
+    struct job job = job_of(start_read, file);
+
+    job.iov[0] = (struct iovec){bytes, sizeof(bytes)};
+    job.n_iov = 1;
+    assert_int_equal(run(&job), 10);
+    for (unsigned i = 2; i < 100; i++) {
+        gw_worker_call(&worker, cancel_and_start, &job);
+        rig_wait_for(&job.done, i);
+        assert_int_equal(job.res, 10);
+    }
+}
+
+static int start_and_cancel_many(void *arg)
+{
+    struct many *m = arg;
+
+    start_many(m);
+    for (unsigned i = 0; i < 2000; i++)
+        cancel(&m->jobs[i]);
+    return 0;
+}
+
+/* Whatever is told is true: it was written, or it was not. Returns: how many were not. */
+static unsigned cancel_many(void)
+{
+    struct many *m = calloc(1, sizeof(*m));
+    unsigned n_cancelled = 0;
+    char back[2000];
+
+    assert_int_equal(ftruncate(file, 0), 0);
+    gw_worker_call(&worker, start_and_cancel_many, m);
+    for (unsigned i = 0; i < 2000; i++)
+        rig_wait_for(&m->jobs[i].done, 1);
+    assert_int_equal(ftruncate(file, LEN), 0);
+    assert_int_equal(pread(file, back, 2000, 0), 2000);
+    for (unsigned i = 0; i < 2000; i++) {
+        bool is_cancelled = m->jobs[i].res == -ECANCELED;
+
+        if (!is_cancelled)
+            assert_int_equal(m->jobs[i].res, 1);
+        assert_int_equal(back[i], is_cancelled ? 0 : m->bytes[i]);
+        assert_int_equal(rig_look(&m->jobs[i].done), 1);
+        n_cancelled += is_cancelled;
+    }
+    free(m);
+    return n_cancelled;
+}
+
+static void test_io_cancel_of_thousands_tells_what_happened(void **state)
+{
+    struct waiting *w = waiting_new(N_BUSY);
+    unsigned n_cancelled;
+
+    (void)cancel_many();
+    gw_worker_call(&worker, start_waiting, w);
+    n_cancelled = cancel_many();
+    if (!gw_worker_has_uring(&worker))
+        assert_int_equal(n_cancelled, 2000);
+    assert_int_equal(write(w->pipe[1], "xxxxxxxx", N_BUSY), N_BUSY);
+    assert_int_equal(end_waiting(w), 0);
+}
+
 #define IO_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -288,6 +486,10 @@ int main(void)
         IO_TEST(test_io_failures_are_told_to_done),
         IO_TEST(test_io_thousands_at_once_all_end_once),
         IO_TEST(test_io_done_can_start_the_next),
+        IO_TEST(test_io_cancel_ends_what_has_not_begun),
+        IO_TEST(test_io_goes_on_after_one_in_the_middle_is_cancelled),
+        IO_TEST(test_io_cancel_of_what_is_over_does_nothing),
+        IO_TEST(test_io_cancel_of_thousands_tells_what_happened),
     };
 
     return RIG_RUN_BOTH_LOOPS(tests);

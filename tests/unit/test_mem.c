@@ -112,6 +112,18 @@ static void test_mem_extent_does_not_wrap_around(void **state)
 
 /* ---- maps ---- */
 
+/* Consumes `b`. */
+static void expect_together(struct gw_region *a, struct gw_region *b, bool swap, int r)
+{
+    struct gw_region *both[] = {swap ? b : a, swap ? a : b};
+    struct gw_map *map = NULL;
+
+    assert_int_equal(gw_map_new(&map, both, 2), r);
+    assert_true(!map == (r < 0));
+    gw_map_free(map);
+    gw_region_put(b);
+}
+
 static void test_mem_overlapping_regions_are_refused(void **state)
 {
     static const struct {
@@ -132,13 +144,11 @@ static void test_mem_overlapping_regions_are_refused(void **state)
     for (unsigned i = 0; i < GW_ARRAY_SIZE(others); i++)
         for (unsigned swap = 0; swap < 2; swap++) {
             struct gw_region *other = region(others[i].gpa, others[i].size, 0);
-            struct gw_region *both[] = {swap ? other : regions[0], swap ? regions[0] : other};
-            struct gw_map *map = NULL;
 
-            assert_int_equal(gw_map_new(&map, both, 2), others[i].r);
-            assert_true(!map == (others[i].r < 0));
-            gw_map_free(map);
-            gw_region_put(other);
+            expect_together(regions[0], other, swap, others[i].r);
+            /* The same in user addresses, from where the first is in guest addresses. */
+            other = region(64 * PAGE, others[i].size, UVA + others[i].gpa - 4 * PAGE);
+            expect_together(regions[0], other, swap, others[i].r);
         }
     assert_int_equal(regions[0]->refs, 1); /* a refused map took none */
     gw_region_put(regions[0]);
@@ -241,7 +251,7 @@ static void test_mem_region_is_found_by_its_description(void **state)
 static void test_mem_extent_over_touching_regions_is_cut(void **state)
 {
     struct gw_region *regions[] = {region(2 * PAGE, PAGE, UVA + PAGE), region(0, 2 * PAGE, 0),
-                                   region(3 * PAGE, PAGE, 0x1000)};
+                                   region(3 * PAGE, PAGE, 0x2000)};
     struct gw_map *map = map_of(regions, 3);
     struct gw_extent extents[] = {{PAGE, 2 * PAGE + 10}, {0, 1}};
     struct iovec iov[4];

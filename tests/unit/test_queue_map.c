@@ -164,7 +164,8 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     old = t.map;
     t.map = map;
     gw_map_free(old); /* whoever looks at the ring now dies */
-    assert_non_null(strstr(t.message, "descriptor table of 256 entries"));
+    assert_non_null(strstr(t.message, "descriptor "));
+    assert_non_null(strstr(t.message, "is not in guest memory"));
     (void)gw_driver_kick(t.driver);
     gw_driver_kick_always(t.driver);
     gw_queue_wake(&t.queue);
@@ -230,7 +231,7 @@ static void test_queue_map_changes_under_load_lose_nothing(void **state)
             adopt_without_extra(&t);
         rig_take(&t, 32);
     }
-    assert_int_equal(rig_stop(&t), next);
+    assert_int_equal(rig_stop(&t), rig_index(&t, next));
     rig_end(&t);
 }
 
@@ -245,5 +246,5 @@ int main(void)
         FDCHECK_TEST(test_queue_map_changes_under_load_lose_nothing),
     };
 
-    return RIG_RUN_BOTH_LOOPS(tests);
+    return RIG_RUN_ALL(tests);
 }

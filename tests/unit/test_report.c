@@ -221,6 +221,57 @@ static void test_lost_pages_are_told(void **state)
     free(text);
 }
 
+static void test_severity_is_told(void **state)
+{
+    struct migration_result result = failed();
+    struct report r = report_of(&result);
+    char *text = text_of(&r, report_text);
+
+    assert_has(text, "severity    data loss: the guest is corrupt\n");
+    free(text);
+
+    hop.pages_hint = 1;
+    text = text_of(&r, report_junit);
+    assert_has(text, "data loss: the guest is corrupt (2 pages; 1 more: harmless hint word");
+    free(text);
+
+    hop.pages_hint = 3;
+    assert_int_equal(report_status(&r), 1);
+    text = text_of(&r, report_text);
+    assert_has(text, "severity    harmless hint word (avail_event / used flags): no data lost");
+    assert_has(text, "marked in the dirty log, hint words only");
+    assert_has_not(text, "corrupt");
+    free(text);
+    text = text_of(&r, report_html);
+    assert_has(text, "harmless hint word");
+    free(text);
+}
+
+static void test_fault_is_told_with_its_check(void **state)
+{
+    static const struct {
+        int error;
+        enum migration_phase phase;
+        enum report_outcome pages, data;
+    } cases[] = {
+        {-ESTALE, MIGRATION_PHASE_COMPARE, REPORT_FAILED, REPORT_PASSED},
+        {-ESTALE, MIGRATION_PHASE_COPY, REPORT_FAILED, REPORT_PASSED},
+        {-EINPROGRESS, MIGRATION_PHASE_SETTLE, REPORT_PASSED, REPORT_PASSED},
+        {-EILSEQ, MIGRATION_PHASE_SETTLE, REPORT_PASSED, REPORT_FAILED},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct migration_result result = passed();
+        struct report r = report_of(&result);
+
+        result.verdict = MIGRATION_FAILED;
+        set_fault(&result, cases[i].phase, cases[i].error, "something");
+        assert_int_equal(outcome_of(&r, "pages-marked"), cases[i].pages);
+        assert_int_equal(outcome_of(&r, "data"), cases[i].data);
+        assert_int_equal(outcome_of(&r, "session"), REPORT_PASSED);
+    }
+}
+
 static void test_could_not_run_is_told(void **state)
 {
     struct migration_result result = {.verdict = MIGRATION_COULD_NOT, .seed = 1};
@@ -390,6 +441,8 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_passed_is_told),
         FDCHECK_TEST(test_longest_downtime_decides),
         FDCHECK_TEST(test_lost_pages_are_told),
+        FDCHECK_TEST(test_severity_is_told),
+        FDCHECK_TEST(test_fault_is_told_with_its_check),
         FDCHECK_TEST(test_could_not_run_is_told),
         FDCHECK_TEST(test_json_is_complete),
         FDCHECK_TEST(test_junit_is_escaped),

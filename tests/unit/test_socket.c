@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Frames in and out over real sockets, cut and laden in every way; making connections. */
+/* Frames in and out over real sockets, cut and laden in every way. */
 #include "fdcheck.h"
 
 #include "core/checked.h"
@@ -21,7 +21,6 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -255,7 +254,7 @@ static void test_socket_send_waits_for_a_slow_reader(void **state)
 
     assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
     for (unsigned i = 0; i < 500; i++)
-        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, &no), 0);
+        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, -1, &no), 0);
     pthread_join(thread, NULL);
     assert_int_equal(left, 0);
 }
@@ -269,7 +268,7 @@ static void test_socket_send_in_pieces_is_whole(void **state)
 
     assert_int_equal(setsockopt(near_end, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
     eventfd_write(wake, 1); /* do not wait */
-    while (gw_socket_send(near_end, &f.header, f.payload, wake, &yes) == 0)
+    while (gw_socket_send(near_end, &f.header, f.payload, -1, wake, &yes) == 0)
         n++;
     assert_true(n > 0);
     /* What came through is whole frames and a part of the last one. */
@@ -298,7 +297,7 @@ static void test_socket_send_to_who_does_not_read_can_be_woken(void **state)
 
     assert_int_equal(pthread_create(&thread, NULL, wake_soon, &wake), 0);
     do
-        r = gw_socket_send(near_end, &f.header, f.payload, wake, &yes);
+        r = gw_socket_send(near_end, &f.header, f.payload, -1, wake, &yes);
     while (r == 0);
     assert_int_equal(r, -ECANCELED);
     assert_true(gw_clock_ns() - begun < UINT64_C(5000000000));
@@ -317,7 +316,7 @@ static void test_socket_send_goes_on_when_woken_for_something_else(void **state)
     assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
     for (unsigned i = 0; i < 500; i++) {
         eventfd_write(wake, 1);
-        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, wake, &no), 0);
+        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, wake, &no), 0);
     }
     pthread_join(thread, NULL);
     assert_int_equal(left, 0);
@@ -330,118 +329,10 @@ static void test_socket_send_to_who_hung_up_fails(void **state)
     struct frame f = frame_of(8);
 
     gw_close(&far_end);
-    assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, &no), -EPIPE);
+    assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, -1, &no), -EPIPE);
 }
 
 /* ---- connections ---- */
-
-static const char *temp_path(const char *name)
-{
-    static char dir[64], path[128];
-
-    if (!dir[0]) {
-        snprintf(dir, sizeof(dir), "/tmp/godwit-test-XXXXXX");
-        assert_non_null(mkdtemp(dir));
-    }
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    if (!*name)
-        dir[0] = '\0';
-    return path;
-}
-
-static void remove_temp(void)
-{
-    assert_int_equal(rmdir(temp_path("")), 0);
-}
-
-static void test_socket_listen_connect_accept(void **state)
-{
-    const char *path = temp_path("s");
-    int fd = gw_socket_listen(path), client, server;
-
-    assert_true(fd >= 0);
-    assert_int_equal(gw_socket_is_listening(fd), 1);
-    client = gw_socket_connect(path);
-    assert_true(client >= 0);
-    assert_int_equal(gw_socket_is_listening(client), 0);
-    server = gw_socket_accept(fd);
-    assert_true(server >= 0);
-    assert_int_equal(fcntl(server, F_GETFD), FD_CLOEXEC);
-    assert_int_equal(fcntl(client, F_GETFD), FD_CLOEXEC);
-    close(client);
-    close(server);
-    close(fd);
-    unlink(path);
-    remove_temp();
-}
-
-static void test_socket_stale_path_is_replaced(void **state)
-{
-    const char *path = temp_path("s");
-    int fd = gw_socket_listen(path);
-
-    assert_true(fd >= 0);
-    close(fd);
-    fd = gw_socket_listen(path);
-    assert_true(fd >= 0);
-    close(fd);
-    unlink(path);
-    remove_temp();
-}
-
-static void test_socket_path_in_use_is_left_alone(void **state)
-{
-    const char *path = temp_path("s");
-    int fd = gw_socket_listen(path), others[32];
-    unsigned n = 0;
-
-    assert_true(fd >= 0);
-    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
-    assert_int_equal(gw_socket_is_listening(fd), 1);
-    close(gw_socket_accept(fd)); /* the one who asked */
-    /* Nor does a full backlog hang who asks. */
-    for (; n < 32; n++) {
-        struct pollfd p = {.events = POLLOUT};
-
-        p.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        others[n] = p.fd;
-        {
-            struct sockaddr_storage addr;
-            socklen_t len = sizeof(addr);
-
-            assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-            if (connect(p.fd, (struct sockaddr *)&addr, len) < 0 && errno == EAGAIN) {
-                n++;
-                break;
-            }
-        }
-    }
-    assert_true(n < 32);
-    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
-    gw_close_all(others, n);
-    close(fd);
-    unlink(path);
-    remove_temp();
-}
-
-static void test_socket_file_in_the_way_is_left_alone(void **state)
-{
-    const char *path = temp_path("s");
-    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    struct stat st;
-
-    assert_true(fd >= 0);
-    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
-    assert_non_null(strstr(gw_last_error(), "is no socket"));
-    assert_int_equal(stat(path, &st), 0);
-    assert_true(S_ISREG(st.st_mode));
-    close(fd);
-    unlink(path);
-    assert_int_equal(symlink("/nonexistent", path), 0);
-    assert_int_equal(gw_socket_listen(path), -EADDRINUSE);
-    unlink(path);
-    remove_temp();
-}
 
 static void test_socket_impossible_path_is_refused(void **state)
 {
@@ -449,13 +340,11 @@ static void test_socket_impossible_path_is_refused(void **state)
 
     memset(path, 'x', sizeof(path));
     path[108] = '\0';
-    assert_int_equal(gw_socket_listen(path), -ENAMETOOLONG);
-    assert_int_equal(gw_socket_connect(path), -ENAMETOOLONG);
-    assert_int_equal(gw_socket_listen(""), -ENAMETOOLONG);
+    assert_int_equal(gw_socket_connect(path, 0), -ENAMETOOLONG);
+    assert_int_equal(gw_socket_connect("", 0), -ENAMETOOLONG);
     path[107] = '\0';
-    assert_int_equal(gw_socket_connect(path), -ENOENT);
-    assert_int_equal(gw_socket_listen("/nonexistent/s"), -ENOENT);
-    assert_int_equal(gw_socket_connect("/nonexistent/s"), -ENOENT);
+    assert_int_equal(gw_socket_connect(path, 0), -ENOENT);
+    assert_int_equal(gw_socket_connect("/nonexistent/s", 0), -ENOENT);
 }
 
 static void test_socket_what_is_none_is_told(void **state)
@@ -494,10 +383,6 @@ int main(void)
         SOCKET_TEST(test_socket_send_to_who_does_not_read_can_be_woken),
         SOCKET_TEST(test_socket_send_goes_on_when_woken_for_something_else),
         SOCKET_TEST(test_socket_send_to_who_hung_up_fails),
-        SOCKET_TEST(test_socket_listen_connect_accept),
-        SOCKET_TEST(test_socket_stale_path_is_replaced),
-        SOCKET_TEST(test_socket_path_in_use_is_left_alone),
-        SOCKET_TEST(test_socket_file_in_the_way_is_left_alone),
         SOCKET_TEST(test_socket_impossible_path_is_refused),
         SOCKET_TEST(test_socket_what_is_none_is_told),
     };

@@ -50,6 +50,18 @@ static inline int is_under_valgrind(void)
     return preload && strstr(preload, "vgpreload");
 }
 
+/* ThreadSanitizer maps memory of its own at any time and cannot do without. */
+static inline int is_under_tsan(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    return 1;
+#elif defined(__has_feature)
+    return __has_feature(thread_sanitizer);
+#else
+    return 0;
+#endif
+}
+
 static inline void requires_io_uring(void)
 {
     if (!has_io_uring())

@@ -26,6 +26,7 @@ struct backend_options {
     int fd;                  /* -1: not given, nor by socket activation */
     bool is_activated;       /* fd came by socket activation */
     bool is_client;
+    unsigned reconnect_s; /* 0: one session */
     enum gw_loop_kind loop;
     unsigned poll_us;
     unsigned num_queues;

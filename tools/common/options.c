@@ -17,6 +17,7 @@ enum {
     OPTION_FD = 0x1000,
     OPTION_PRINT_CAPABILITIES,
     OPTION_CLIENT,
+    OPTION_RECONNECT,
     OPTION_NUM_QUEUES,
     OPTION_QUEUE_SIZE,
     OPTION_WORKERS,
@@ -24,7 +25,8 @@ enum {
     OPTION_POLL_US,
 };
 
-#define POLL_US_MAX 1000000
+#define POLL_US_MAX     1000000
+#define RECONNECT_S_MAX 3600
 
 /* In the order of enum gw_loop_kind. */
 static const char *const loop_words[] = {"auto", "uring", "epoll", NULL};
@@ -33,6 +35,10 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Socket:", 2},
     {"socket-path", OPTION_SOCKET_PATH, "PATH", 0, "listen on a Unix socket at PATH", 0},
     {"client", OPTION_CLIENT, NULL, 0, "connect to PATH instead: the front-end listens there", 0},
+    {"reconnect", OPTION_RECONNECT, "SECONDS", OPTION_ARG_OPTIONAL,
+     "with --client: connect again when the front-end is gone, or not there yet; pauses double up "
+     "to SECONDS (default 1)",
+     0},
     {"fd", OPTION_FD, "FDNUM", 0,
      "use an inherited Unix socket, listening or connected; without either, the socket of systemd "
      "socket activation",
@@ -177,6 +183,8 @@ static void check_options(struct argp_state *state, struct backend_options *o)
         argp_error(state, "--socket-path and --fd exclude each other");
     if (o->is_client && o->socket_path == NULL)
         argp_error(state, "--client needs --socket-path, the socket to connect to");
+    if (o->reconnect_s != 0 && !o->is_client)
+        argp_error(state, "--reconnect needs --client: who listens is connected to");
     if ((o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->num_workers > o->num_queues)
@@ -199,6 +207,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_CLIENT:
         o->is_client = true;
+        break;
+    case OPTION_RECONNECT:
+        o->reconnect_s =
+            arg == NULL ? 1 : backend_parse_number(state, "reconnect", arg, 0, RECONNECT_S_MAX);
         break;
     case OPTION_NUM_QUEUES:
         o->num_queues = backend_parse_number(state, "num-queues", arg, 1, GW_QUEUES_MAX);

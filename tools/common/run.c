@@ -108,9 +108,10 @@ static int start_path(struct gw_daemon *d, const struct backend_options *o)
     if (r == -EADDRINUSE)
         remedy = "; end that process, or choose another path";
     else if (r == -ENOENT)
-        remedy = o->is_client ? "; start the front-end first" : "; make its directory first";
+        remedy = o->is_client ? "; start the front-end first, or use --reconnect"
+                              : "; make its directory first";
     else if (r == -ECONNREFUSED)
-        remedy = "; nobody listens there: start the front-end first";
+        remedy = "; nobody listens there: start the front-end first, or use --reconnect";
     backend_say(GW_DIAG_ERROR, "%s%s", gw_last_error(), remedy);
     return r;
 }
@@ -135,6 +136,7 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
         .num_workers = o->num_workers,
         .loop = o->loop,
         .poll_us = o->poll_us,
+        .reconnect_max_ms = o->reconnect_s * 1000,
         .request_size = request_size,
         .diag = backend_diag,
         .diag_level = backend_say_level(),

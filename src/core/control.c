@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The control thread, between sessions: where the next one comes from. A listening socket is
+ * accepted from; a path where the front-end listens is connected to, again and again if so
+ * configured; a socket that is connected is served once. The device and its workers know nothing
+ * of it.
+ */
+#include "clock.h"
+#include "daemon.h"
+
+#include "cleanup.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+enum {
+    ACCEPT_PAUSE_MS = 100,
+    RECONNECT_FIRST_MS = 10
+};
+
+/*
+ * Wait until `fd` (-1: none) can be read, or for so long (-1: for ever); less when there is news.
+ * Returns: whether it can.
+ */
+static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
+{
+    struct pollfd fds[] = {
+        {.fd = fd, .events = POLLIN},
+        {.fd = d->control_fd, .events = POLLIN},
+    };
+    eventfd_t count;
+
+    gw_daemon_free_stuck(d);
+    if (poll(fds, GW_ARRAY_SIZE(fds), timeout_ms) <= 0)
+        return false;
+    if (fds[1].revents)
+        (void)eventfd_read(d->control_fd, &count);
+    return fds[0].revents != 0;
+}
+
+/* Until the time is over or the daemon is told to stop. */
+static void pause_for(struct gw_daemon *d, unsigned ms)
+{
+    uint64_t end = gw_clock_ns() + ms * UINT64_C(1000000), now;
+
+    while (!gw_daemon_is_stopping(d) && (now = gw_clock_ns()) < end)
+        (void)wait_for(d, -1, (int)((end - now) / 1000000 + 1));
+}
+
+static int serve_listener(struct gw_daemon *d)
+{
+    while (!gw_daemon_is_stopping(d)) {
+        int fd;
+
+        if (!wait_for(d, d->listener.fd, -1) || gw_daemon_is_stopping(d))
+            continue;
+        fd = gw_socket_accept(d->listener.fd);
+        if (fd >= 0) {
+            int r = gw_session_run(d, fd);
+            if (d->single)
+                return r;
+        } else if (fd != -EAGAIN) {
+            /* Out of descriptors, most likely; the connection waits in the backlog. */
+            gw_diag(&d->diag, GW_DIAG_ERROR, "%s", gw_last_error());
+            pause_for(d, ACCEPT_PAUSE_MS);
+        }
+    }
+    return 0;
+}
+
+/*
+ * Pauses double from one failure to the next. A session that is over sooner than the pause before
+ * it is a failure, too: a front-end that accepts and hangs up would keep both of us busy.
+ */
+static int serve_reconnecting(struct gw_daemon *d)
+{
+    unsigned pause_ms = RECONNECT_FIRST_MS;
+    bool told = false;
+
+    while (!gw_daemon_is_stopping(d)) {
+        uint64_t begin = gw_clock_ns();
+        int fd = gw_socket_connect(d->client_path, SOCK_NONBLOCK);
+
+        if (fd >= 0) {
+            (void)gw_session_run(d, fd);
+            told = false;
+        } else if (!told) {
+            gw_diag(&d->diag, GW_DIAG_WARNING, "%s; trying again until it works", gw_last_error());
+            told = true;
+        }
+        if (fd >= 0 && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000))
+            pause_ms = RECONNECT_FIRST_MS;
+        pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms);
+        pause_for(d, pause_ms);
+        pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms / 2) * 2;
+    }
+    return 0;
+}
+
+void *gw_control_main(void *arg)
+{
+    struct gw_daemon *d = arg;
+
+    (void)pthread_setname_np(pthread_self(), "gw-control");
+    if (d->guard)
+        gw_sigbus_unblock();
+    if (d->listener.fd >= 0)
+        d->result = serve_listener(d);
+    else if (d->client_path)
+        d->result = serve_reconnecting(d);
+    else
+        d->result = gw_session_run(d, gw_steal_fd(&d->session.fd));
+    return NULL;
+}

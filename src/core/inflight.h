@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Requests that survive this process: which ones a queue has taken off its ring and not answered
+ * yet is kept in memory of the front-end (GET_INFLIGHT_FD, SET_INFLIGHT_FD), so that whoever serves
+ * the ring next does those again, and only those, in the order they came.
+ *
+ * While a queue runs, its part of the region is written and never read: what is needed of it is
+ * kept here as well. It is read once, by gw_inflight_recover, with all the suspicion it deserves.
+ *
+ * The caller does, in this order, for each batch that it completes:
+ *
+ *     gw_inflight_link for every request that the new used elements stand for
+ *     make the used elements visible
+ *     gw_inflight_clear for each of them
+ *     gw_inflight_commit
+ *
+ * and takes no request between the first of them and the last. Every used element must stand for
+ * requests that were taken here: the split layout knows a batch by how far the used index moved.
+ */
+#pragma once
+
+#include "inflight_layout.h"
+#include "mapping.h"
+
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What messages call the region. */
+#define GW_INFLIGHT_NAME "the inflight region"
+
+struct gw_inflight_ops;
+
+/* Of a packed entry: what is needed of it while the queue runs. */
+struct gw_inflight_links {
+    uint16_t next;
+    uint16_t last;
+};
+
+/* One queue's part of the region, on its worker. Zeroed, it tracks nothing. */
+struct gw_inflight {
+    const struct gw_inflight_ops *ops;
+    void *part;       /* NULL: requests are not tracked */
+    uint16_t size;    /* entries of the part */
+    uint16_t n_slots; /* of the ring */
+    bool is_new;      /* nobody has used the part before */
+    uint64_t counter; /* of the next request */
+    union {
+        struct {
+            uint16_t last_batch_head;
+        } split;
+        struct {
+            union gw_inflight_heads heads;
+            union gw_inflight_used used;
+            struct gw_inflight_links *links;
+        } packed;
+    };
+};
+
+/* A request that is to be done again. */
+struct gw_inflight_entry {
+    uint16_t entry;
+    uint16_t id;      /* split: the head; packed: the buffer id */
+    uint16_t n_slots; /* of the ring */
+    uint64_t counter;
+};
+
+/* The ring, as far as recovery has to look at it. */
+struct gw_inflight_ring {
+    uint16_t used; /* split: the used index; packed: of SET_VRING_BASE, bit 15 the wrap counter */
+    struct vring_packed_desc *desc; /* packed only; written to where a batch was half written */
+};
+
+struct gw_inflight_found {
+    struct gw_inflight_entry *entries; /* the oldest first; the caller's to free */
+    unsigned n_entries;
+    uint32_t n_slots; /* of all of them */
+    uint16_t used;    /* where the ring goes on, as in gw_inflight_ring; n_slots are taken there */
+};
+
+struct gw_inflight_ops {
+    void (*format)(void *part, uint16_t size, uint16_t used);
+    int (*recover)(struct gw_inflight *f, const struct gw_inflight_ring *ring,
+                   struct gw_inflight_found *found);
+    uint16_t (*take)(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
+                     unsigned n);
+    void (*untake)(struct gw_inflight *f, uint16_t entry);
+    void (*link)(struct gw_inflight *f, uint16_t entry, unsigned n_slots);
+    void (*clear)(struct gw_inflight *f, uint16_t entry);
+    void (*commit)(struct gw_inflight *f, uint16_t used);
+};
+
+extern const struct gw_inflight_ops gw_inflight_split_ops;
+extern const struct gw_inflight_ops gw_inflight_packed_ops;
+
+/* ---- the region, on the control thread ---- */
+
+/* Zeroed: there is none. */
+struct gw_inflight_region {
+    struct gw_mapping mapping;
+    uint64_t size;
+    uint16_t num_queues;
+    uint16_t queue_size;
+};
+
+/* Bytes of one part, which is also the way to the next. */
+uint64_t gw_inflight_stride(bool packed, uint16_t queue_size);
+
+/* A new region: what its creator initialises. Its parts count as never used. */
+void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t queue_size);
+
+/*
+ * A queue's part; NULL, and success, when there is no region.
+ * Returns: 0; -EINVAL when the region has no such part in this layout, which is agreed on after
+ * SET_INFLIGHT_FD by some front-ends; with gw_last_error.
+ */
+int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned index, bool packed,
+                            void **ret);
+
+/* ---- a queue's part, on its worker ---- */
+
+/*
+ * Begin with a part of `part_size` entries, the queue_size of SET_INFLIGHT_FD, which governs its
+ * layout; a ring may have as many descriptors or fewer. Nothing is written yet. gw_inflight_recover
+ * comes next, and gw_inflight_detach at the end.
+ * Returns: 0; -EINVAL for a part of another version, size or with features, or one that is smaller
+ * than the ring; -ENOMEM; with gw_last_error.
+ */
+int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t part_size,
+                       uint32_t ring_size);
+
+/*
+ * Nothing is in flight, and the front-end is told where the ring is: the part counts as never used,
+ * so that the ring may be started at another base.
+ */
+void gw_inflight_finish(struct gw_inflight *f);
+
+/* Track no more. Leaves the part as it is. Fine twice, and on zeroes. */
+void gw_inflight_detach(struct gw_inflight *f);
+
+/*
+ * Settle what a crash left half done, and tell which requests are to be done again and where the
+ * ring goes on, whatever its base says. A part that was never used is brought into use, with the
+ * ring where `ring` says. May be interrupted by a crash itself, and be repeated.
+ *
+ * What was written to the ring by a back-end that died may be missing in the dirty log, and its
+ * driver may still wait for a notification: mark the ring and notify.
+ *
+ * Returns: 0; -EINVAL when the part contradicts itself or the ring, and nothing is written then;
+ * -ENOMEM; with gw_last_error.
+ */
+int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ring,
+                        struct gw_inflight_found *ret);
+
+/*
+ * A request is taken off the ring, in ring order. `descs` are the `n` descriptors it has there, as
+ * they were copied (desc.h): an indirect table is known by its one descriptor.
+ * Returns: its entry; 0 when nothing is tracked. A split ring's head beyond the ring has no entry,
+ * and is ignored here and below.
+ */
+static inline uint16_t gw_inflight_take(struct gw_inflight *f, uint16_t id,
+                                        const struct vring_desc *descs, unsigned n)
+{
+    return f->part ? f->ops->take(f, id, descs, n) : 0;
+}
+
+/* Undo the last take that was not undone. */
+static inline void gw_inflight_untake(struct gw_inflight *f, uint16_t entry)
+{
+    if (f->part)
+        f->ops->untake(f, entry);
+}
+
+/* `n_slots` is what it takes up in the ring. */
+static inline void gw_inflight_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
+{
+    if (f->part)
+        f->ops->link(f, entry, n_slots);
+}
+
+static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
+{
+    if (f->part)
+        f->ops->clear(f, entry);
+}
+
+/* `used` is where the ring's next used element goes, as in gw_inflight_ring. */
+static inline void gw_inflight_commit(struct gw_inflight *f, uint16_t used)
+{
+    if (f->part)
+        f->ops->commit(f, used);
+}
+
+/*
+ * The descriptors of a packed ring's request that is in flight, out of the region: its slots in the
+ * ring may have been overwritten. What is in them is as hostile as in a ring.
+ * Returns: how many; -EINVAL when there are more than `max`, or their flags do not make a chain.
+ */
+int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_desc *to,
+                      unsigned max);

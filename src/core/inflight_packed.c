@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Inflight tracking of a packed ring. Used descriptors overwrite available ones, so an entry is a
+ * copy of a descriptor; those of a chain are linked, and so are the free ones. Where the free list
+ * begins and where the ring goes on is written twice: as it is, and as it was before the last batch
+ * ("old"). Whoever comes after a crash looks at the ring:
+ *
+ *     the old place is still available    the batch was not shown to the driver: what is old
+ *                                         holds, and all of it is done again
+ *     it is not, or old and new agree     the driver has it: what is new holds
+ *
+ * Then nothing in the free list is in flight, whatever its flag says. The driver may go on in the
+ * meantime and make the old place available again, but with the other wrap counter. Hence an index
+ * and its wrap counter are one store: one without the other would mistake those two.
+ */
+#include "barrier.h"
+#include "cleanup.h"
+#include "diag_i.h"
+#include "inflight.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define FLAG_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
+#define FLAG_USED  (1u << VRING_PACKED_DESC_F_USED)
+#define WRAP       (1u << VRING_PACKED_EVENT_F_WRAP_CTR)
+
+static void packed_format(void *part, uint16_t size, uint16_t used)
+{
+    struct gw_inflight_packed *p = part;
+
+    memset(p, 0, gw_inflight_stride(true, size));
+    p->header.desc_num = size;
+    p->used.idx = p->used.old_idx = (uint16_t)(used & ~WRAP);
+    p->used.wrap = p->used.old_wrap = (used & WRAP) != 0;
+    for (unsigned i = 0; i < size; i++)
+        p->entries[i].next = (uint16_t)(i + 1);
+}
+
+/* What is to be settled is settled: old and new agree. */
+static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
+                   union gw_inflight_used used)
+{
+    struct gw_inflight_packed *p = f->part;
+
+    f->packed.heads = heads;
+    f->packed.used = used;
+    gw_inflight_order();
+    /* The heads first: until the places agree, the next look at the ring finds the same again. */
+    gw_inflight_set(&p->heads.word, heads.word);
+    gw_inflight_order();
+    gw_inflight_set(&p->used.word, used.word);
+    gw_inflight_order();
+}
+
+/* ---- recovery ---- */
+
+/* Whose turn the flags of a slot say it is: the driver's available one, or the device's used one.
+ */
+static uint16_t turn_flags(bool wrap, bool used)
+{
+    return (uint16_t)((wrap ? FLAG_AVAIL : 0) | (wrap == used ? FLAG_USED : 0));
+}
+
+static uint16_t turn_of(const struct vring_packed_desc *desc)
+{
+    return gw_load16(&desc->flags) & (FLAG_AVAIL | FLAG_USED);
+}
+
+static int check_places(const struct gw_inflight *f, const union gw_inflight_used *used)
+{
+    if (used->idx >= f->n_slots || used->old_idx >= f->n_slots)
+        return gw_fail(-EINVAL, "the inflight region's used index %u or %u is beyond the ring",
+                       used->idx, used->old_idx);
+    if (used->wrap > 1 || used->old_wrap > 1)
+        return gw_fail(-EINVAL, "the inflight region has a wrap counter of %u or %u", used->wrap,
+                       used->old_wrap);
+    return 0;
+}
+
+/* Is what is new what holds? */
+static bool was_shown(const struct gw_inflight_ring *ring, const union gw_inflight_used *used)
+{
+    if (used->idx == used->old_idx && used->wrap == used->old_wrap)
+        return false; /* nothing is half done: what is old is the free list without a half chain */
+    return turn_of(&ring->desc[used->old_idx]) != turn_flags(used->old_wrap, false);
+}
+
+/* An entry is in the free list or in one chain, once. */
+enum owner {
+    OWNER_NONE = 0,
+    OWNER_FREE,
+    OWNER_CHAIN
+};
+
+static int own(const struct gw_inflight *f, uint8_t *owners, uint16_t entry, enum owner owner)
+{
+    if (entry >= f->size)
+        return gw_fail(-EINVAL, "entry %u of the inflight region is beyond its end", entry);
+    if (owners[entry] != OWNER_NONE)
+        return gw_fail(-EINVAL, "entry %u of the inflight region is in two lists, or in one twice",
+                       entry);
+    owners[entry] = owner;
+    return 0;
+}
+
+static int own_free_list(const struct gw_inflight *f, uint8_t *owners, uint16_t entry)
+{
+    int r = 0;
+
+    for (; entry < f->size && r == 0; entry = f->packed.links[entry].next)
+        r = own(f, owners, entry, OWNER_FREE);
+    return r;
+}
+
+static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
+                     struct gw_inflight_found *found)
+{
+    const struct gw_inflight_packed *p = f->part;
+    uint16_t num = gw_inflight_get(&p->entries[first].num);
+    uint16_t last = gw_inflight_get(&p->entries[first].last), entry = first;
+    int r = own(f, owners, first, OWNER_CHAIN);
+
+    for (unsigned n = 1; n < num && r == 0; n++) {
+        entry = f->packed.links[entry].next;
+        r = own(f, owners, entry, OWNER_CHAIN);
+    }
+    if (r < 0)
+        return r;
+    if (num == 0 || entry != last || num > f->n_slots - found->n_slots)
+        return gw_fail(-EINVAL, "the %u descriptors at entry %u of the inflight region %s", num,
+                       first, entry != last ? "do not end where they should" : "cannot be");
+    f->packed.links[first].last = last;
+    found->n_slots += num;
+    found->entries[found->n_entries++] = (struct gw_inflight_entry){
+        .entry = first,
+        .id = gw_inflight_get(&p->entries[last].id),
+        .n_slots = num,
+        .counter = gw_inflight_get(&p->entries[first].counter),
+    };
+    return 0;
+}
+
+/* All entries have their place, and those of chains in flight are found. */
+static int own_all(struct gw_inflight *f, uint8_t *owners, uint16_t free_head,
+                   struct gw_inflight_found *found)
+{
+    const struct gw_inflight_packed *p = f->part;
+    int r;
+
+    for (unsigned i = 0; i < f->size; i++)
+        f->packed.links[i].next = gw_inflight_get(&p->entries[i].next);
+    r = own_free_list(f, owners, free_head);
+    for (unsigned i = 0; i < f->size && r == 0; i++)
+        if (owners[i] != OWNER_FREE && gw_inflight_get(&p->entries[i].inflight))
+            r = own_chain(f, owners, (uint16_t)i, found);
+    for (unsigned i = 0; i < f->size && r == 0; i++)
+        if (owners[i] == OWNER_NONE)
+            r = gw_fail(-EINVAL, "entry %u of the inflight region is neither free nor in flight",
+                        i);
+    return r;
+}
+
+/*
+ * The used descriptors of a batch are written before its first one shows them all. If that did not
+ * happen they are still in the ring, and the driver would take them for answers as soon as it gets
+ * there: what is in flight must not look used.
+ */
+static void take_back_used(const struct gw_inflight *f, const struct gw_inflight_ring *ring,
+                           const struct gw_inflight_found *found)
+{
+    bool wrap = f->packed.used.wrap;
+    uint32_t idx = f->packed.used.idx;
+
+    for (uint32_t n = 0; n < found->n_slots; n++) {
+        if (turn_of(&ring->desc[idx]) == turn_flags(wrap, true))
+            gw_store16(&ring->desc[idx].flags, turn_flags(wrap, false));
+        if (++idx == f->n_slots) {
+            idx = 0;
+            wrap = !wrap;
+        }
+    }
+}
+
+static int packed_recover(struct gw_inflight *f, const struct gw_inflight_ring *ring,
+                          struct gw_inflight_found *found)
+{
+    gw_cleanup_free uint8_t *owners = calloc(f->size, sizeof(owners[0]));
+    struct gw_inflight_packed *p = f->part;
+    union gw_inflight_heads heads = {.word = gw_inflight_get(&p->heads.word)};
+    union gw_inflight_used used = {.word = gw_inflight_get(&p->used.word)};
+    int r = check_places(f, &used);
+
+    if (!owners)
+        r = gw_fail(-ENOMEM, "no memory to recover %u descriptors", f->size);
+    if (r < 0)
+        return r;
+    if (was_shown(ring, &used)) {
+        heads.old_free_head = heads.free_head;
+        used.old_idx = used.idx;
+        used.old_wrap = used.wrap;
+    } else {
+        heads.free_head = heads.old_free_head;
+        used.idx = used.old_idx;
+        used.wrap = used.old_wrap;
+    }
+    r = own_all(f, owners, heads.free_head, found);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < f->size; i++)
+        if (owners[i] == OWNER_FREE)
+            gw_inflight_set(&p->entries[i].inflight, 0);
+    settle(f, heads, used);
+    take_back_used(f, ring, found);
+    found->used = (uint16_t)(used.idx | (used.wrap ? WRAP : 0));
+    return 0;
+}
+
+int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_desc *to,
+                      unsigned max)
+{
+    const struct gw_inflight_packed *p = f->part;
+    uint16_t last = f->packed.links[entry].last;
+    unsigned n = 0;
+
+    for (;; entry = f->packed.links[entry].next) {
+        const struct gw_inflight_packed_entry *e = &p->entries[entry];
+
+        if (n == max)
+            return gw_fail(-EINVAL, "a chain in the inflight region has more than %u descriptors",
+                           max);
+        to[n] = (struct vring_desc){
+            .addr = gw_inflight_get(&e->addr),
+            .len = gw_inflight_get(&e->len),
+            .flags = gw_inflight_get(&e->flags),
+            .next = gw_inflight_get(&e->id),
+        };
+        if (!(to[n].flags & VRING_DESC_F_NEXT) != (entry == last))
+            return gw_fail(-EINVAL, "descriptor %u of a chain in the inflight region has flags %#x",
+                           n, to[n].flags);
+        n++;
+        if (entry == last)
+            return (int)n;
+    }
+}
+
+/* ---- running ---- */
+
+/*
+ * Until the free list begins behind them, the entries are free: the order in which they are filled
+ * does not matter.
+ */
+static uint16_t packed_take(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
+                            unsigned n)
+{
+    struct gw_inflight_packed *p = f->part;
+    uint16_t first = f->packed.heads.free_head, entry = first, last = first;
+
+    for (unsigned i = 0; i < n; i++) {
+        assert(entry < f->size); /* there are at least as many as the ring has slots */
+        last = entry;
+        p->entries[last].id = descs[i].next;
+        p->entries[last].flags = descs[i].flags;
+        p->entries[last].len = descs[i].len;
+        p->entries[last].addr = descs[i].addr;
+        entry = f->packed.links[last].next;
+    }
+    p->entries[last].id = id;
+    p->entries[first].last = f->packed.links[first].last = last;
+    p->entries[first].num = (uint16_t)n;
+    p->entries[first].counter = f->counter++;
+    p->entries[first].inflight = 1;
+    f->packed.heads.free_head = f->packed.heads.old_free_head = entry;
+    gw_inflight_order();
+    gw_inflight_set(&p->heads.word, f->packed.heads.word);
+    gw_inflight_order();
+    return first;
+}
+
+static void packed_clear(struct gw_inflight *f, uint16_t entry)
+{
+    struct gw_inflight_packed *p = f->part;
+
+    gw_inflight_order();
+    gw_inflight_set(&p->entries[entry].inflight, 0);
+}
+
+/* The links are as they were. */
+static void packed_untake(struct gw_inflight *f, uint16_t entry)
+{
+    struct gw_inflight_packed *p = f->part;
+
+    f->packed.heads.free_head = f->packed.heads.old_free_head = entry;
+    f->counter--;
+    gw_inflight_order();
+    gw_inflight_set(&p->heads.word, f->packed.heads.word);
+    packed_clear(f, entry);
+}
+
+/* To the front of the free list, as a whole. */
+static void packed_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
+{
+    struct gw_inflight_packed *p = f->part;
+    uint16_t last = f->packed.links[entry].last;
+    uint32_t idx = f->packed.used.idx + n_slots;
+
+    if (idx >= f->n_slots) {
+        idx -= f->n_slots;
+        f->packed.used.wrap ^= 1;
+    }
+    f->packed.used.idx = (uint16_t)idx;
+    f->packed.links[last].next = f->packed.heads.free_head;
+    gw_inflight_set(&p->entries[last].next, f->packed.heads.free_head);
+    f->packed.heads.free_head = entry;
+    gw_inflight_set(&p->heads.word, f->packed.heads.word);
+    gw_inflight_set(&p->used.word, f->packed.used.word);
+    gw_inflight_order();
+}
+
+static void packed_commit(struct gw_inflight *f, uint16_t used)
+{
+    union gw_inflight_heads heads = f->packed.heads;
+    union gw_inflight_used places = f->packed.used;
+
+    heads.old_free_head = heads.free_head;
+    places.old_idx = places.idx;
+    places.old_wrap = places.wrap;
+    settle(f, heads, places);
+}
+
+const struct gw_inflight_ops gw_inflight_packed_ops = {
+    .format = packed_format,
+    .recover = packed_recover,
+    .take = packed_take,
+    .untake = packed_untake,
+    .link = packed_link,
+    .clear = packed_clear,
+    .commit = packed_commit,
+};

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Taking a path, and giving it back.
+ *
+ * The lock is of flock(2): it ends with the process, however that ends, and so a lock file that was
+ * left behind is in nobody's way. Whoever gives the path back removes the file while he has the
+ * lock; somebody may have opened it by then, and gets a lock on a file without a name. So whoever
+ * got a lock looks whether the file is still the one at the path, and else begins anew.
+ */
+#include "listener.h"
+
+#include "cleanup.h"
+#include "diag_i.h"
+#include "socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+enum {
+    LISTEN_BACKLOG = 4,
+};
+
+/*
+ * What is there is opened without O_CREAT, which the kernel refuses for a file of somebody else in
+ * a directory like /tmp (sysctl fs.protected_regular); to be locked it need not be writable.
+ */
+static int open_lock(const char *path)
+{
+    int fd;
+
+    do {
+        fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+            fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    } while (fd < 0 && errno == EEXIST);
+    return fd < 0 ? gw_fail(-errno, "lock file %s: %s", path, strerror(errno)) : fd;
+}
+
+static bool is_at(int fd, const char *path)
+{
+    struct stat opened, there;
+
+    return fstat(fd, &opened) == 0 && lstat(path, &there) == 0 && opened.st_dev == there.st_dev &&
+           opened.st_ino == there.st_ino;
+}
+
+static int take_lock(const char *path, const char *lock_path)
+{
+    for (;;) {
+        gw_cleanup_fd int fd = open_lock(lock_path);
+
+        if (fd < 0)
+            return fd;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+            return errno == EWOULDBLOCK
+                       ? gw_fail(-EADDRINUSE, "somebody listens on %s already", path)
+                       : gw_fail(-errno, "lock file %s: flock: %s", lock_path, strerror(errno));
+        if (is_at(fd, lock_path))
+            return gw_steal_fd(&fd);
+    }
+}
+
+/*
+ * A socket that nobody listens on any more is in the way; anything else is somebody's. With the
+ * lock in our hands he who listens is a program without such locks, and connecting is all that is
+ * left to find out.
+ */
+static int remove_stale(const struct sockaddr_un *addr)
+{
+    gw_cleanup_fd int fd = -1;
+    struct stat st;
+
+    if (lstat(addr->sun_path, &st) < 0)
+        return errno == ENOENT ? 0 : gw_fail(-errno, "%s: %s", addr->sun_path, strerror(errno));
+    if (!S_ISSOCK(st.st_mode))
+        return gw_fail(-EADDRINUSE, "%s is there and is no socket", addr->sun_path);
+    fd = gw_socket_new(SOCK_NONBLOCK); /* its backlog may be full */
+    if (fd < 0)
+        return fd;
+    if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno != ECONNREFUSED)
+        return gw_fail(-EADDRINUSE, "somebody listens on %s already", addr->sun_path);
+    if (unlink(addr->sun_path) < 0 && errno != ENOENT)
+        return gw_fail(-errno, "%s cannot be replaced: %s", addr->sun_path, strerror(errno));
+    return 0;
+}
+
+static int listen_at(const struct sockaddr_un *addr)
+{
+    gw_cleanup_fd int fd = gw_socket_new(0);
+
+    if (fd < 0)
+        return fd;
+    if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
+        return gw_fail(-errno, "cannot listen on %s: %s", addr->sun_path, strerror(errno));
+    if (listen(fd, LISTEN_BACKLOG) < 0) {
+        int r = gw_fail(-errno, "cannot listen on %s: %s", addr->sun_path, strerror(errno));
+        (void)unlink(addr->sun_path);
+        return r;
+    }
+    return gw_steal_fd(&fd);
+}
+
+/* What was done is undone by gw_listener_close. */
+static int listener_init(struct gw_listener *l, const char *path)
+{
+    struct sockaddr_un addr;
+    char *lock_path;
+    int r = gw_socket_address(&addr, path);
+
+    if (r < 0)
+        return r;
+    if (asprintf(&lock_path, "%s.lock", path) < 0)
+        return gw_fail(-ENOMEM, "no memory for a path");
+    l->lock_path = lock_path;
+    l->lock_fd = take_lock(path, lock_path);
+    if (l->lock_fd < 0)
+        return l->lock_fd;
+    r = remove_stale(&addr);
+    if (r < 0)
+        return r;
+    l->fd = listen_at(&addr);
+    if (l->fd < 0)
+        return l->fd;
+    l->path = strdup(path);
+    if (l->path)
+        return 0;
+    (void)unlink(path);
+    return gw_fail(-ENOMEM, "no memory for a path");
+}
+
+int gw_listener_open(struct gw_listener *ret, const char *path)
+{
+    struct gw_listener l = {.fd = -1, .lock_fd = -1};
+    int r = listener_init(&l, path);
+
+    if (r < 0)
+        gw_listener_close(&l);
+    else
+        *ret = l;
+    return r;
+}
+
+void gw_listener_close(struct gw_listener *l)
+{
+    gw_close(&l->fd);
+    if (l->path)
+        (void)unlink(l->path);
+    if (l->lock_fd >= 0)
+        (void)unlink(l->lock_path);
+    gw_close(&l->lock_fd);
+    free(l->path);
+    free(l->lock_path);
+    l->path = NULL;
+    l->lock_path = NULL;
+}

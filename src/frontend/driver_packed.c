@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The driver's side of a packed virtqueue's memory (virtio 1.2, 2.8): one ring of descriptors,
+ * which both sides write, and an event area of each. What is done with it is in driver_run.c.
+ *
+ * An index here runs over two laps of the ring: below the size the wrap counter is 1, from there on
+ * 0. A descriptor is available where its AVAIL bit is the wrap counter and its USED bit is not, and
+ * used where both are.
+ *
+ * The device overwrites descriptors in the order in which it is done, so a chain in flight may be
+ * nowhere in the ring any more. What was made available is remembered in packed.slots.
+ */
+#include "driver_i.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define F_AVAIL     (1u << VRING_PACKED_DESC_F_AVAIL)
+#define F_USED      (1u << VRING_PACKED_DESC_F_USED)
+#define WRAP        (1u << VRING_PACKED_EVENT_F_WRAP_CTR)
+#define OFFSET_MASK (WRAP - 1)
+#define EVENT_FLAGS 3u
+
+#define DESC_LEN sizeof(struct vring_packed_desc)
+#define FLAGS_AT offsetof(struct vring_packed_desc, flags)
+
+enum desc_state {
+    DESC_AVAILABLE,
+    DESC_USED,
+    DESC_OTHER_LAP,
+};
+
+static unsigned place(const struct gw_driver *d, uint16_t index)
+{
+    return index < d->size ? index : index - d->size;
+}
+
+/* What makes a descriptor available at `index`. */
+static uint16_t avail_flags(const struct gw_driver *d, uint16_t index)
+{
+    return index < d->size ? F_AVAIL : F_USED;
+}
+
+static enum desc_state desc_state(const struct gw_driver *d, uint16_t index, uint16_t flags)
+{
+    bool wrap = index < d->size;
+
+    if (!!(flags & F_AVAIL) != wrap)
+        return DESC_OTHER_LAP;
+    return !!(flags & F_USED) == wrap ? DESC_USED : DESC_AVAILABLE;
+}
+
+static uint16_t load_flags(const struct gw_driver *d, uint16_t index)
+{
+    /* Acquire: id and length, and the data the device wrote, are read after the flags. */
+    return le16toh(__atomic_load_n(&d->packed.ring[place(d, index)].flags, __ATOMIC_ACQUIRE));
+}
+
+/* As an event area has it: 15 bits and the wrap counter. */
+static uint16_t to_event(const struct gw_driver *d, uint16_t index)
+{
+    return (uint16_t)(place(d, index) | (index < d->size ? WRAP : 0));
+}
+
+static uint16_t from_event(const struct gw_driver *d, uint16_t event)
+{
+    return (uint16_t)((event & OFFSET_MASK) + (event & WRAP ? 0 : d->size));
+}
+
+/* ---- What is written ---- */
+
+/*
+ * The driver wrote `len` bytes, `at` bytes into descriptor `i`, which is `desc` now. It is
+ * remembered by halves, since another thread may look meanwhile.
+ */
+static void wrote_desc(const struct gw_driver *d, unsigned i, const struct vring_packed_desc *desc,
+                       unsigned at, unsigned len)
+{
+    uint64_t halves[2], *to = (void *)&d->packed.written[i];
+
+    if (!d->track)
+        return;
+    memcpy(halves, desc, sizeof(halves));
+    __atomic_store_n(&to[0], halves[0], __ATOMIC_RELAXED);
+    __atomic_store_n(&to[1], halves[1], __ATOMIC_RELAXED);
+    gw_guest_track_mark(d->track, d->desc_gpa + i * DESC_LEN + at, len);
+}
+
+/* Write all of a descriptor but its flags, which the next function does. */
+static void write_body(struct gw_driver *d, uint16_t index, const struct vring_packed_desc *desc)
+{
+    struct vring_packed_desc *to = &d->packed.ring[place(d, index)];
+
+    to->addr = desc->addr;
+    to->len = desc->len;
+    to->id = desc->id;
+}
+
+/* Release: the device that sees these flags sees the chain, and all before it. */
+static void write_flags(struct gw_driver *d, uint16_t index, uint16_t flags)
+{
+    __atomic_store_n(&d->packed.ring[place(d, index)].flags, htole16(flags), __ATOMIC_RELEASE);
+}
+
+static void write_event(struct gw_driver *d, uint16_t event, uint16_t flags)
+{
+    /* Both halves at once: neither is ever seen with an old other one. */
+    __atomic_store_n(d->packed.driver_event, htole32(event | (uint32_t)flags << 16),
+                     __ATOMIC_RELAXED);
+    gw_driver_wrote(d, d->avail_gpa, sizeof(uint32_t));
+}
+
+/* ---- Setting up ---- */
+
+static void packed_locate(struct gw_driver *d, void *desc, void *avail, void *used)
+{
+    d->packed.ring = desc;
+    d->packed.driver_event = avail;
+    d->packed.device_event = used;
+}
+
+/* "VHOST_USER_GET_VRING_BASE": the available index below, the used one above. */
+static uint32_t packed_base(const struct gw_driver *d, uint16_t index)
+{
+    return to_event(d, index) | (uint32_t)to_event(d, index) << 16;
+}
+
+static bool packed_parse_base(const struct gw_driver *d, uint32_t base, uint16_t *ret_avail,
+                              uint16_t *ret_used)
+{
+    *ret_avail = from_event(d, (uint16_t)base);
+    *ret_used = from_event(d, (uint16_t)(base >> 16));
+    return (base & OFFSET_MASK) < d->size && (base >> 16 & OFFSET_MASK) < d->size;
+}
+
+/* All looks as if it had been used in the lap before. */
+static uint32_t packed_clear(struct gw_driver *d, uint16_t index)
+{
+    for (unsigned i = 0; i < d->size; i++) {
+        bool wrap = (index < d->size) == (i >= place(d, index)); /* when its turn comes */
+
+        d->packed.ring[i].flags = htole16(wrap ? 0 : F_AVAIL | F_USED);
+        d->packed.written[i] = d->packed.ring[i];
+    }
+    return packed_base(d, index);
+}
+
+/* ---- Chains in ---- */
+
+/*
+ * One descriptor at avail_idx, from its slot. The first one that is not published yet keeps its
+ * flags until then, so that the device sees none of those behind it either.
+ */
+static void put_desc(struct gw_driver *d, uint16_t slot, uint16_t id)
+{
+    struct vring_packed_desc desc = d->packed.slots[slot];
+    uint16_t flags = desc.flags | avail_flags(d, d->avail_idx);
+    unsigned i = place(d, d->avail_idx), len = DESC_LEN;
+
+    desc.id = htole16(id);
+    desc.flags = htole16(flags);
+    write_body(d, d->avail_idx, &desc);
+    if (d->avail_idx == d->published) {
+        d->packed.held_flags = flags;
+        desc.flags = d->packed.written[i].flags;
+        len = FLAGS_AT;
+    } else {
+        write_flags(d, d->avail_idx, flags);
+    }
+    wrote_desc(d, i, &desc, 0, len);
+    d->avail_idx = gw_driver_index_after(d, d->avail_idx, 1);
+}
+
+static void fill_slot(struct gw_driver *d, uint16_t slot, const struct gw_driver_buf *buf,
+                      unsigned flags)
+{
+    d->packed.slots[slot] = (struct vring_packed_desc){
+        .addr = htole64(buf->addr), .len = htole32(buf->len), .flags = (uint16_t)flags};
+}
+
+static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                                       unsigned n_out, unsigned n)
+{
+    size_t at = (size_t)d->free_head * d->indirect_max;
+    struct vring_packed_desc *table = (struct vring_packed_desc *)d->tables + at;
+    struct gw_driver_buf whole = {
+        .addr = d->tables_gpa + at * sizeof(*table),
+        .len = (uint32_t)(n * sizeof(*table)),
+    };
+
+    /* In a table the order is that of its entries; only WRITE counts (virtio 1.2, 2.8.7). */
+    for (unsigned k = 0; k < n; k++)
+        table[k] = (struct vring_packed_desc){
+            .addr = htole64(bufs[k].addr),
+            .len = htole32(bufs[k].len),
+            .flags = htole16(k >= n_out ? VRING_DESC_F_WRITE : 0),
+        };
+    gw_driver_wrote(d, whole.addr, whole.len);
+    return whole;
+}
+
+static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+                           unsigned n, unsigned flags)
+{
+    uint16_t head = d->free_head, last = head, i = head;
+    struct gw_driver_buf whole;
+
+    if (flags & GW_DRIVER_INDIRECT) {
+        whole = fill_table(d, bufs, n_out, n);
+        fill_slot(d, head, &whole, VRING_DESC_F_INDIRECT);
+        put_desc(d, head, head);
+        return head;
+    }
+    for (unsigned k = 0; k < n; k++) {
+        fill_slot(d, i, &bufs[k],
+                  (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u));
+        /* Only the last one's id counts; all have it, as by most drivers. */
+        put_desc(d, i, head);
+        last = i;
+        i = d->slots[i].next;
+    }
+    return last;
+}
+
+static void packed_publish(struct gw_driver *d)
+{
+    unsigned i = place(d, d->published);
+    struct vring_packed_desc desc = d->packed.written[i];
+
+    desc.flags = htole16(d->packed.held_flags);
+    /* First the mark: with the flags the descriptor is the device's, which may write there. */
+    wrote_desc(d, i, &desc, FLAGS_AT, sizeof(desc.flags));
+    write_flags(d, d->published, d->packed.held_flags);
+    d->published = d->avail_idx;
+}
+
+static bool packed_wants_kick(struct gw_driver *d)
+{
+    uint32_t area = le32toh(__atomic_load_n(d->packed.device_event, __ATOMIC_RELAXED));
+    uint16_t event, flags = area >> 16 & EVENT_FLAGS;
+
+    if (flags == VRING_PACKED_EVENT_FLAG_ENABLE || flags == VRING_PACKED_EVENT_FLAG_DISABLE)
+        return flags == VRING_PACKED_EVENT_FLAG_ENABLE;
+    if (flags != VRING_PACKED_EVENT_FLAG_DESC || !d->event_idx) {
+        gw_driver_set_broken(d, "device event flags that do not exist here", flags);
+        return true;
+    }
+    if ((area & OFFSET_MASK) >= d->size) {
+        gw_driver_set_broken(d, "a device event beyond the ring", area & OFFSET_MASK);
+        return true;
+    }
+    /* The device waits for this one to become available: is it behind what it knew? */
+    event = from_event(d, (uint16_t)area);
+    return gw_driver_distance(d, gw_driver_index_after(d, event, 1), d->published) < d->unkicked;
+}
+
+/* ---- Used elements out ---- */
+
+/* The descriptor at last_used is used: by which chain, and how much further is the next? */
+static bool take_one(struct gw_driver *d, uint16_t flags, struct gw_driver_used *ret)
+{
+    const struct vring_packed_desc *desc = &d->packed.ring[place(d, d->last_used)];
+    uint16_t id = le16toh(__atomic_load_n(&desc->id, __ATOMIC_RELAXED));
+    uint32_t len = le32toh(__atomic_load_n(&desc->len, __ATOMIC_RELAXED));
+    unsigned n_desc;
+
+    /* Without WRITE nothing was written, and the length means nothing (virtio 1.2, 2.8.4). */
+    if (!(flags & VRING_DESC_F_WRITE))
+        len = 0;
+    if (id >= d->size) {
+        gw_driver_set_broken(d, "a used id beyond the ring", id);
+        return false;
+    }
+    n_desc = d->slots[id].n_desc;
+    if (d->in_order && n_desc)
+        n_desc = gw_driver_begin_batch(d, id, len);
+    if (n_desc == 0 || n_desc > gw_driver_distance(d, d->last_used, d->published)) {
+        d->batch.n_left = 0;
+        gw_driver_set_broken(d, "a used id that is not in flight", id);
+        return false;
+    }
+    if (len > d->slots[id].in_len) {
+        d->batch.n_left = 0;
+        gw_driver_set_broken(d, "a used length beyond the buffers", len);
+        return false;
+    }
+    d->last_used = gw_driver_index_after(d, d->last_used, n_desc);
+    if (d->in_order)
+        gw_driver_take_batched(d, ret);
+    else
+        gw_driver_retire(d, id, len, ret);
+    return true;
+}
+
+/* Is the descriptor at last_used used? Where it is what it cannot be, the device broke the ring. */
+static bool look(struct gw_driver *d, uint16_t *ret_flags)
+{
+    uint16_t flags = load_flags(d, d->last_used);
+    enum desc_state state = desc_state(d, d->last_used, flags);
+
+    *ret_flags = flags;
+    if (d->last_used == d->published) {
+        if (state == DESC_USED)
+            gw_driver_set_broken(d, "a used descriptor where none was available, with flags",
+                                 flags);
+        return false;
+    }
+    if (state == DESC_OTHER_LAP)
+        gw_driver_set_broken(d, "a descriptor with the wrong wrap counter, with flags", flags);
+    return state == DESC_USED;
+}
+
+static unsigned packed_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
+{
+    uint16_t flags;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (d->batch.n_left)
+            gw_driver_take_batched(d, &used[i]);
+        else if (!look(d, &flags) || !take_one(d, flags, &used[i]))
+            return i;
+    }
+    return n;
+}
+
+/* Also where it is broken: who takes is told. */
+static bool packed_has_used(const struct gw_driver *d)
+{
+    enum desc_state state = desc_state(d, d->last_used, load_flags(d, d->last_used));
+
+    if (d->last_used == d->published)
+        return state == DESC_USED;
+    return state != DESC_AVAILABLE;
+}
+
+static void packed_suppress_calls(struct gw_driver *d)
+{
+    write_event(d, 0, VRING_PACKED_EVENT_FLAG_DISABLE);
+}
+
+static void packed_ask_for_calls(struct gw_driver *d)
+{
+    if (d->event_idx)
+        write_event(d, to_event(d, d->last_used), VRING_PACKED_EVENT_FLAG_DESC);
+    else
+        write_event(d, 0, VRING_PACKED_EVENT_FLAG_ENABLE);
+}
+
+/* ---- While stopped ---- */
+
+/* Descriptors of the chain, or batch, that is used at `index`; 0 where nothing is. */
+static unsigned used_at(const struct gw_driver *d, uint16_t index, uint16_t *ret_id)
+{
+    unsigned n_desc = 0, n;
+    uint16_t head;
+
+    if (index == d->published || desc_state(d, index, load_flags(d, index)) != DESC_USED)
+        return 0;
+    *ret_id = le16toh(d->packed.ring[place(d, index)].id);
+    if (*ret_id >= d->size)
+        return 0;
+    if (!d->in_order)
+        return d->slots[*ret_id].n_desc;
+    /* In order a head is the number of its descriptor (gw_driver_set_features). */
+    head = (uint16_t)place(d, index);
+    do {
+        n = d->slots[head].n_desc;
+        n_desc += n;
+        if (head == *ret_id)
+            return n_desc;
+        head = gw_driver_slot_after(d, head, n);
+    } while (n && n_desc < d->size);
+    return 0;
+}
+
+/* The device keeps no index in memory: follow what it used. */
+static uint16_t follow_used(const struct gw_driver *d, uint16_t index, uint16_t *ret_id)
+{
+    unsigned n = used_at(d, index, ret_id);
+
+    return n && n <= gw_driver_distance(d, index, d->published) ? gw_driver_index_after(d, index, n)
+                                                                : index;
+}
+
+static uint16_t packed_used_idx(const struct gw_driver *d)
+{
+    uint16_t index = d->last_used, next, id;
+
+    while ((next = follow_used(d, index, &id)) != index)
+        index = next;
+    return index;
+}
+
+static void packed_find_used(struct gw_driver *d)
+{
+    uint16_t index = d->last_used, next, id;
+
+    while ((next = follow_used(d, index, &id)) != index) {
+        d->slots[id].is_used = true;
+        index = next;
+    }
+}
+
+static uint16_t packed_offer(struct gw_driver *d, uint16_t index, uint16_t head)
+{
+    unsigned n = d->slots[head].n_desc;
+    uint16_t slot = head;
+
+    for (unsigned k = 0; k < n; k++) {
+        struct vring_packed_desc desc = d->packed.slots[slot];
+        uint16_t flags = desc.flags | avail_flags(d, index);
+
+        desc.id = htole16(head);
+        desc.flags = htole16(flags);
+        write_body(d, index, &desc);
+        write_flags(d, index, flags);
+        wrote_desc(d, place(d, index), &desc, 0, DESC_LEN);
+        index = gw_driver_index_after(d, index, 1);
+        slot = d->slots[slot].next;
+    }
+    return index;
+}
+
+static enum gw_driver_place packed_find_desc(uint64_t at, unsigned *ret_i)
+{
+    *ret_i = (unsigned)(at / DESC_LEN);
+    return GW_DRIVER_PLACE_PACKED_DESC;
+}
+
+static enum gw_driver_place packed_find_used_part(const struct gw_driver *d, uint64_t at,
+                                                  unsigned *ret_i)
+{
+    (void)d;
+    (void)at;
+    (void)ret_i;
+    return GW_DRIVER_PLACE_DEVICE_EVENT;
+}
+
+const struct gw_driver_ops gw_driver_packed_ops = {
+    .locate = packed_locate,
+    .clear = packed_clear,
+    .add = packed_add,
+    .publish = packed_publish,
+    .wants_kick = packed_wants_kick,
+    .take = packed_take,
+    .has_used = packed_has_used,
+    .suppress_calls = packed_suppress_calls,
+    .ask_for_calls = packed_ask_for_calls,
+    .used_idx = packed_used_idx,
+    .find_used = packed_find_used,
+    .offer = packed_offer,
+    .base = packed_base,
+    .parse_base = packed_parse_base,
+    .find_desc = packed_find_desc,
+    .find_used_part = packed_find_used_part,
+};
+
+/* ---- As they are ---- */
+
+void gw_driver_overlay(const struct gw_driver *d, gw_gpa_t gpa, void *to, uint64_t len)
+{
+    uint64_t from = gpa, end = gpa + len, halves[2], piece;
+    uint8_t desc[sizeof(halves)];
+    const uint64_t *written;
+
+    if (!d->is_packed)
+        return;
+    if (from < d->desc_gpa)
+        from = d->desc_gpa;
+    if (end > d->desc_gpa + d->size * DESC_LEN)
+        end = d->desc_gpa + d->size * DESC_LEN;
+    for (; from < end; from += piece) {
+        uint64_t at = from - d->desc_gpa;
+
+        written = (const void *)&d->packed.written[at / DESC_LEN];
+        halves[0] = __atomic_load_n(&written[0], __ATOMIC_RELAXED);
+        halves[1] = __atomic_load_n(&written[1], __ATOMIC_RELAXED);
+        memcpy(desc, halves, sizeof(desc));
+        piece = DESC_LEN - at % DESC_LEN;
+        if (piece > end - from)
+            piece = end - from;
+        memcpy((uint8_t *)to + (from - gpa), desc + at % DESC_LEN, piece);
+    }
+}
+
+void gw_driver_write_packed_desc(struct gw_driver *d, unsigned i,
+                                 const struct gw_driver_packed_desc *desc)
+{
+    struct vring_packed_desc raw = {
+        .addr = htole64(desc->addr),
+        .len = htole32(desc->len),
+        .id = htole16(desc->id),
+        .flags = htole16(desc->flags),
+    };
+
+    if (!d->is_packed)
+        return;
+    i %= d->size;
+    write_body(d, (uint16_t)i, &raw);
+    write_flags(d, (uint16_t)i, desc->flags);
+    wrote_desc(d, i, &raw, 0, DESC_LEN);
+}
+
+void gw_driver_read_packed_desc(const struct gw_driver *d, unsigned i,
+                                struct gw_driver_packed_desc *ret)
+{
+    const struct vring_packed_desc *desc;
+
+    if (!d->is_packed)
+        return;
+    i %= d->size;
+    desc = &d->packed.ring[i];
+    ret->flags = load_flags(d, (uint16_t)i);
+    ret->addr = le64toh(__atomic_load_n(&desc->addr, __ATOMIC_RELAXED));
+    ret->len = le32toh(__atomic_load_n(&desc->len, __ATOMIC_RELAXED));
+    ret->id = le16toh(__atomic_load_n(&desc->id, __ATOMIC_RELAXED));
+}
+
+void gw_driver_write_driver_event(struct gw_driver *d, uint16_t event, uint16_t flags)
+{
+    if (d->is_packed)
+        write_event(d, event, flags);
+}
+
+void gw_driver_read_device_event(const struct gw_driver *d, uint16_t *ret_event,
+                                 uint16_t *ret_flags)
+{
+    uint32_t area;
+
+    if (!d->is_packed)
+        return;
+    area = le32toh(__atomic_load_n(d->packed.device_event, __ATOMIC_RELAXED));
+    *ret_event = (uint16_t)area;
+    *ret_flags = (uint16_t)(area >> 16);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The life of a request on the driver's side, as far as it is the same in both layouts: chains in,
+ * used elements out, kicks and calls only where they are wanted. The rings themselves are the
+ * business of driver_split.c and driver_packed.c; setting one up is in driver.c.
+ *
+ * It is the load generator of the benchmarks, so nothing here allocates, and no system call is made
+ * but the write of the kick. The device may write anything to the rings: what is in flight is
+ * remembered beside them and never read back from there.
+ */
+#include "driver_i.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* How long a call that is owed may take once its used element is there. */
+#define CALL_GRACE_NS 200000000u
+/* More than any index runs over: further is as far. */
+#define UNKICKED_MAX (UINT32_C(1) << 30)
+
+/* What the device may write of a chain, up to what a used length can say. */
+static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n)
+{
+    uint64_t len = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        len += bufs[i].len;
+    return len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
+}
+
+int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+                  unsigned n_in, uint64_t cookie, unsigned flags)
+{
+    unsigned n = n_out + n_in;
+    unsigned n_desc = flags & GW_DRIVER_INDIRECT ? 1 : n;
+    struct gw_driver_slot *slot = &d->slots[d->free_head];
+
+    if (n == 0 || (flags & GW_DRIVER_INDIRECT && n > d->indirect_max))
+        return -EINVAL;
+    if (n_desc > d->n_free)
+        return -ENOSPC;
+    slot->cookie = cookie;
+    slot->number = d->n_added++;
+    slot->in_len = writable_len(bufs + n_out, n_in);
+    slot->n_desc = (uint16_t)n_desc;
+    slot->last = d->ops->add(d, bufs, n_out, n, flags);
+    d->free_head = d->slots[slot->last].next;
+    d->n_free -= n_desc;
+    d->n_in_flight++;
+    return 0;
+}
+
+void gw_driver_publish(struct gw_driver *d)
+{
+    uint16_t old = d->published;
+
+    if (old == d->avail_idx)
+        return;
+    d->ops->publish(d);
+    d->unkicked += gw_driver_distance(d, old, d->published);
+    if (d->unkicked > UNKICKED_MAX)
+        d->unkicked = UNKICKED_MAX;
+}
+
+static void write_kick(struct gw_driver *d)
+{
+    uint64_t one = 1;
+    ssize_t n = write(d->kick_fd, &one, sizeof(one));
+
+    /* Only a counter about to overflow refuses, and then the device has been told already. */
+    (void)n;
+}
+
+bool gw_driver_kick(struct gw_driver *d)
+{
+    bool wanted;
+
+    gw_driver_publish(d);
+    if (d->unkicked == 0)
+        return false;
+    /*
+     * Full barrier: what is available is visible before it is read what the device wants. It does
+     * the reverse, so that one of the two sees the other (virtio 1.2, 2.7.21 and 2.8.21).
+     */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    wanted = d->ops->wants_kick(d);
+    d->unkicked = 0;
+    if (wanted)
+        write_kick(d);
+    return wanted;
+}
+
+void gw_driver_kick_always(struct gw_driver *d)
+{
+    gw_driver_publish(d);
+    d->unkicked = 0;
+    write_kick(d);
+}
+
+void gw_driver_retire(struct gw_driver *d, uint16_t head, uint32_t len, struct gw_driver_used *ret)
+{
+    struct gw_driver_slot *slot = &d->slots[head];
+
+    ret->cookie = slot->cookie;
+    ret->id = head;
+    ret->len = len;
+    d->n_free += slot->n_desc;
+    d->n_in_flight--;
+    if (d->in_order) {
+        d->oldest = gw_driver_slot_after(d, head, slot->n_desc);
+    } else {
+        d->slots[slot->last].next = d->free_head;
+        d->free_head = head;
+    }
+    slot->n_desc = 0;
+}
+
+unsigned gw_driver_begin_batch(struct gw_driver *d, uint16_t last, uint32_t len)
+{
+    uint16_t head = d->oldest;
+    unsigned n_desc = 0;
+
+    for (unsigned n = 1; n <= d->n_in_flight; n++) {
+        n_desc += d->slots[head].n_desc;
+        if (head == last) {
+            d->batch = (struct gw_driver_batch){.n_left = n, .last_len = len};
+            return n_desc;
+        }
+        head = gw_driver_slot_after(d, head, d->slots[head].n_desc);
+    }
+    return 0;
+}
+
+void gw_driver_take_batched(struct gw_driver *d, struct gw_driver_used *ret)
+{
+    bool is_last = --d->batch.n_left == 0;
+
+    /* What was skipped counts as used completely (virtio 1.2, 2.7.9 and 2.8.8). */
+    gw_driver_retire(d, d->oldest, is_last ? d->batch.last_len : d->slots[d->oldest].in_len, ret);
+}
+
+unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
+{
+    return d->broken ? 0 : d->ops->take(d, used, n);
+}
+
+void gw_driver_set_broken(struct gw_driver *d, const char *what, unsigned value)
+{
+    int n = snprintf(d->error, sizeof(d->error), "queue %u: %s (%u) at ", d->index, what, value);
+
+    d->broken = true;
+    if (n < 0 || n >= (int)sizeof(d->error))
+        return;
+    if (d->is_packed)
+        snprintf(d->error + n, sizeof(d->error) - (size_t)n, "descriptor %u, wrap counter %d",
+                 d->last_used % d->size, d->last_used < d->size);
+    else
+        snprintf(d->error + n, sizeof(d->error) - (size_t)n, "used index %u", d->last_used);
+}
+
+int gw_driver_error(const struct gw_driver *d, const char **ret_text)
+{
+    if (ret_text)
+        *ret_text = d->error;
+    return d->broken ? -EPROTO : 0;
+}
+
+void gw_driver_suppress_calls(struct gw_driver *d)
+{
+    d->ops->suppress_calls(d);
+}
+
+static bool has_used(const struct gw_driver *d)
+{
+    return d->batch.n_left || d->ops->has_used(d);
+}
+
+bool gw_driver_want_calls(struct gw_driver *d)
+{
+    d->ops->ask_for_calls(d);
+    /* Full barrier: the wish is visible before it is looked whether it came too late. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return !has_used(d);
+}
+
+/* Empty the call fd. Returns: whether it had been written. */
+static bool read_call(struct gw_driver *d)
+{
+    uint64_t value;
+
+    return read(d->call_fd, &value, sizeof(value)) == sizeof(value);
+}
+
+static void poll_call(struct gw_driver *d, uint64_t deadline)
+{
+    struct pollfd p = {.fd = d->call_fd, .events = POLLIN};
+    uint64_t now = gw_driver_now();
+    uint64_t ms = deadline > now ? (deadline - now + 999999u) / 1000000u : 0;
+
+    poll(&p, 1, ms > INT32_MAX ? INT32_MAX : (int)ms);
+}
+
+int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
+{
+    uint64_t deadline = gw_driver_now() + (uint64_t)timeout_ms * 1000000u;
+    bool called = false;
+
+    while (!d->broken) {
+        if (!gw_driver_want_calls(d)) {
+            gw_driver_suppress_calls(d);
+            return 0;
+        }
+        poll_call(d, deadline);
+        called = read_call(d);
+        if (called || gw_driver_now() < deadline)
+            continue;
+        if (!has_used(d))
+            return -ETIMEDOUT;
+        /* It may have come in this moment, and its call is still to come. */
+        poll_call(d, gw_driver_now() + CALL_GRACE_NS);
+        if (!read_call(d))
+            return -ENOMSG;
+    }
+    return -EPROTO;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Death at any instruction (torn.h). After each store that a device makes to its ring or its
+ * inflight part, whoever comes next must find every request that the driver made exactly once:
+ * answered, to be done again, or still waiting on the ring; and must be able to go on.
+ */
+#include "torn.h"
+
+#include "core/checked.h"
+
+#include "fdcheck.h"
+#include "requires.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Every state is recovered from, and every one of these a device dies of while it recovers. */
+#define SECOND_DEATH_EVERY 7
+
+/* One run of a device until it has completed all requests. */
+struct run {
+    const struct torn_config *cfg;
+    enum torn_fault fault;
+    struct torn_bed bed;
+    struct torn_bed copy;   /* where what is found is recovered */
+    struct torn_bed second; /* where recovery is interrupted, too */
+    struct torn_driver driver;
+    struct torn_state last;
+    struct torn_state second_last;
+    uint32_t last_turn;
+    unsigned seed;
+    unsigned n_states; /* seen and recovered from */
+    unsigned n_second_states;
+    unsigned n_again; /* requests that were done again, in all of them */
+    long n_steps;
+    const char *why; /* the first that went wrong */
+};
+
+/* ---- the device, in the child ---- */
+
+static void complete_some(struct torn_device *dev, unsigned *seed)
+{
+    unsigned which[TORN_SIZE_MAX], n, left = dev->n_held;
+
+    n = gw_min_u(left, 1 + torn_random(seed, dev->cfg->batch));
+    for (unsigned i = 0; i < n; i++) {
+        bool again;
+
+        /* Any of them, but each once. */
+        do {
+            which[i] = dev->cfg->in_order ? i : torn_random(seed, left);
+            again = false;
+            for (unsigned k = 0; k < i; k++)
+                again = again || which[k] == which[i];
+        } while (again);
+    }
+    if (n > 0)
+        torn_device_complete(dev, which, n);
+}
+
+static void ask_driver(struct torn_mem *mem)
+{
+    __atomic_store_n(&mem->turn, mem->turn + 1, __ATOMIC_RELEASE);
+}
+
+static void device_main(void *arg)
+{
+    struct run *run = arg;
+    const struct torn_config *cfg = run->cfg;
+    struct torn_device dev;
+    unsigned seed = cfg->seed, n_popped = 0, n_new;
+
+    torn_step_here();
+    if (torn_device_start(&dev, cfg, &run->bed))
+        _exit(1);
+    dev.fault = run->fault;
+    while (n_popped < cfg->n_reqs || dev.n_held > 0) {
+        ask_driver(run->bed.mem);
+        n_new = 0;
+        for (unsigned n = 1 + torn_random(&seed, cfg->size); n > 0; n--)
+            n_new += torn_device_pop(&dev);
+        if (n_new > 0 && torn_random(&seed, 4) == 0) {
+            torn_device_unpop(&dev);
+            n_new--;
+        }
+        n_popped += n_new;
+        complete_some(&dev, &seed);
+    }
+    torn_device_done(&dev);
+}
+
+/* ---- recovery ---- */
+
+/* The held requests are the oldest that are not answered, the others wait on the ring. */
+static const char *check_found(const struct torn_device *dev, const struct torn_driver *driver)
+{
+    unsigned req = 0;
+
+    for (unsigned i = 0; i < dev->n_held; i++, req++) {
+        while (req < driver->n_made && driver->answered[req])
+            req++;
+        if (dev->held[i].req < req)
+            return "a request is done again that was answered, or out of order";
+        if (dev->held[i].req > req || req == driver->n_made)
+            return "a request is lost, or done again out of order";
+    }
+    return NULL;
+}
+
+static const char *complete_and_take(struct torn_device *dev, struct torn_driver *driver,
+                                     unsigned n)
+{
+    unsigned which[TORN_SIZE_MAX];
+
+    for (unsigned i = 0; i < n; i++)
+        which[i] = i;
+    torn_device_complete(dev, which, n);
+    return torn_driver_take(driver);
+}
+
+/* Finish all there is, in batches of `n`. */
+static const char *finish(struct torn_device *dev, struct torn_driver *driver, unsigned n)
+{
+    const char *why = NULL;
+
+    while (torn_device_pop(dev))
+        ;
+    while (!why && dev->n_held > 0)
+        why = complete_and_take(dev, driver, gw_min_u(n, dev->n_held));
+    for (unsigned i = 0; !why && i < driver->n_made; i++)
+        if (driver->answered[i] != 1)
+            why = driver->answered[i] ? "a request is answered twice" : "a request is not answered";
+    return why;
+}
+
+static void fill_ring(struct torn_driver *driver)
+{
+    while (torn_driver_add(driver, 1))
+        ;
+}
+
+/* Whoever comes next, on a copy. What happens between the death of one and the birth of the other?
+ */
+enum between {
+    NOTHING,
+    DRIVER_GOES_ON,
+    ANOTHER_DIES, /* after it has recovered and done a part */
+};
+
+/* Recover, answer one and take what is there, and die. */
+static const char *live_and_die(struct run *run, struct torn_driver *driver)
+{
+    struct torn_device dev;
+    const char *why = torn_device_start(&dev, run->cfg, &run->copy);
+
+    if (why)
+        return why;
+    if (dev.n_held > 0)
+        why = complete_and_take(&dev, driver, 1);
+    while (torn_device_pop(&dev))
+        ;
+    torn_device_done(&dev);
+    return why;
+}
+
+static const char *recover(struct run *run, const struct torn_state *state, enum between between,
+                           unsigned batch)
+{
+    struct torn_driver driver = run->driver;
+    struct torn_device dev;
+    const char *why = NULL;
+
+    run->copy.mem->state = *state;
+    driver.state = &run->copy.mem->state;
+    if (between == DRIVER_GOES_ON) {
+        why = torn_driver_take(&driver);
+        fill_ring(&driver);
+    } else if (between == ANOTHER_DIES) {
+        why = live_and_die(run, &driver);
+    }
+    if (!why)
+        why = torn_device_start(&dev, run->cfg, &run->copy);
+    if (why)
+        return why;
+    run->n_again += dev.n_again;
+    why = torn_driver_take(&driver);
+    if (!why)
+        why = check_found(&dev, &driver);
+    if (!why)
+        why = finish(&dev, &driver, batch);
+    /* Nothing is missing: the whole ring can be in flight. */
+    fill_ring(&driver);
+    if (!why)
+        why = finish(&dev, &driver, TORN_SIZE_MAX);
+    torn_device_done(&dev);
+    return why;
+}
+
+static const char *recover_in_all_ways(struct run *run, const struct torn_state *state)
+{
+    const char *why = recover(run, state, NOTHING, 1);
+
+    if (!why)
+        why = recover(run, state, NOTHING, 3);
+    if (!why)
+        why = recover(run, state, DRIVER_GOES_ON, 1);
+    if (!why)
+        why = recover(run, state, ANOTHER_DIES, 1);
+    return why;
+}
+
+/* ---- death while recovering ---- */
+
+static void recovery_main(void *arg)
+{
+    struct run *run = arg;
+    struct torn_device dev;
+
+    torn_step_here();
+    if (torn_device_start(&dev, run->cfg, &run->second))
+        _exit(1);
+    torn_device_done(&dev);
+}
+
+static bool look_at_recovery(void *arg)
+{
+    struct run *run = arg;
+    struct torn_state *now = &run->second.mem->state;
+
+    if (memcmp(&run->second_last, now, sizeof(*now)) == 0)
+        return true;
+    run->second_last = *now;
+    run->n_second_states++;
+    run->why = recover_in_all_ways(run, now);
+    return !run->why;
+}
+
+/* Now and then, where recovery has something to do. */
+static void die_while_recovering(struct run *run, const struct torn_state *state)
+{
+    if (run->why || run->n_states % SECOND_DEATH_EVERY != 0)
+        return;
+    run->second.mem->state = run->second_last = *state;
+    assert_true(torn_step(recovery_main, look_at_recovery, run) > 0);
+}
+
+/* ---- watching ---- */
+
+static void drive(struct run *run)
+{
+    struct torn_driver *d = &run->driver;
+
+    if (!run->why)
+        run->why = torn_driver_take(d);
+    for (unsigned n = torn_random(&run->seed, run->cfg->size + 1); n > 0; n--)
+        if (d->n_made < run->cfg->n_reqs)
+            torn_driver_add(d, 1 + torn_random(&run->seed, run->cfg->chain));
+}
+
+/* Returns: is all well? */
+static bool look(void *arg)
+{
+    struct run *run = arg;
+    struct torn_state *now = &run->bed.mem->state;
+    uint32_t turn = __atomic_load_n(&run->bed.mem->turn, __ATOMIC_ACQUIRE);
+
+    if (turn != run->last_turn)
+        drive(run);
+    run->last_turn = turn;
+    if (run->why || memcmp(&run->last, now, sizeof(*now)) == 0)
+        return !run->why;
+    run->last = *now;
+    run->n_states++;
+    run->why = recover_in_all_ways(run, now);
+    die_while_recovering(run, now);
+    return !run->why;
+}
+
+/* Returns: NULL, or what was found to be wrong. */
+static const char *run_all(struct run *run, const struct torn_config *cfg, enum torn_fault fault)
+{
+    memset(run, 0, sizeof(*run));
+    run->cfg = cfg;
+    run->fault = fault;
+    run->seed = cfg->seed;
+    torn_bed_init(&run->bed);
+    torn_bed_init(&run->copy);
+    torn_bed_init(&run->second);
+    torn_driver_init(&run->driver, cfg, &run->bed.mem->state);
+    run->last = run->bed.mem->state;
+    run->n_steps = torn_step(device_main, look, run);
+    assert_true(run->n_steps > 0);
+    if (!run->why)
+        run->why = torn_driver_take(&run->driver);
+    if (!run->why && run->driver.n_answered != cfg->n_reqs)
+        run->why = "not everything was answered in the end";
+    torn_bed_done(&run->second);
+    torn_bed_done(&run->copy);
+    torn_bed_done(&run->bed);
+    return run->why;
+}
+
+/* ---- tests ---- */
+
+/* clang-format off */
+static const struct torn_config configs[] = {
+    {.name = "split, one at a time", .size = 8, .start = 65530, .chain = 1, .batch = 1,
+     .n_reqs = 30, .seed = 1},
+    {.name = "split, batches of 3", .size = 8, .start = 65530, .chain = 3, .batch = 3,
+     .n_reqs = 50, .seed = 2},
+    {.name = "split, batches of any size", .size = 16, .start = 65500, .chain = 1, .batch = 16,
+     .n_reqs = 100, .seed = 3},
+    {.name = "split, in order", .size = 8, .start = 65530, .chain = 2, .batch = 8, .n_reqs = 50,
+     .in_order = true, .seed = 4},
+    {.name = "packed, one at a time", .packed = true, .size = 8, .start = 5, .chain = 1, .batch = 1,
+     .n_reqs = 30, .seed = 5},
+    {.name = "packed, batches of 3", .packed = true, .size = 7, .start = 5, .chain = 3, .batch = 3,
+     .n_reqs = 50, .seed = 6},
+    {.name = "packed, batches of any size", .packed = true, .size = 16, .chain = 1, .batch = 16,
+     .n_reqs = 100, .seed = 7},
+    {.name = "packed, in order", .packed = true, .size = 8, .start = 7, .chain = 2, .batch = 8,
+     .n_reqs = 50, .in_order = true, .seed = 8},
+};
+/* clang-format on */
+
+static void test_inflight_torn_anywhere_loses_nothing(void **state)
+{
+    struct run run;
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(configs); i++) {
+        if (run_all(&run, &configs[i], TORN_RIGHT))
+            fail_msg("%s, seed %u: after instruction %ld: %s", configs[i].name, configs[i].seed,
+                     run.n_steps, run.why);
+        print_message("%s: %ld instructions, %u states and %u of recovery, %u requests again\n",
+                      configs[i].name, run.n_steps, run.n_states, run.n_second_states, run.n_again);
+        assert_true(run.n_states > 4 * configs[i].n_reqs);
+    }
+}
+
+/* What is wrong is noticed. */
+static void test_inflight_torn_device_in_another_order_is_found_out(void **state)
+{
+    struct run run;
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(configs); i++)
+        for (int fault = TORN_CLEARS_FIRST; fault <= TORN_FORGETS_TO_TAKE; fault++)
+            if (!run_all(&run, &configs[i], (enum torn_fault)fault))
+                fail_msg("%s: fault %d was not found", configs[i].name, fault);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_inflight_torn_anywhere_loses_nothing),
+        FDCHECK_TEST(test_inflight_torn_device_in_another_order_is_found_out),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
