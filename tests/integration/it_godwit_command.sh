@@ -103,6 +103,8 @@ run 64 migrate a
 says "no DESTINATION"
 run 64 migrate --backend="$disk" a
 run 64 migrate same same
+run 64 migrate --log-offset=-1 a b
+run 64 migrate --log-offset=some a b
 run 64 migrate --order=wrong a b
 says "one of qemu, rings"
 
@@ -192,8 +194,9 @@ says "ending the back-ends"
 # ---- migrate
 
 short="--warm-up=50ms --copy-time=200ms --settle=50ms --replace-log-every=10ms --file-size=16M"
+disk_file="$blk --socket-path {socket} --blk-file {file}"
 # shellcheck disable=SC2086 # these are words
-run 0 migrate $short --backend="$blk --socket-path {socket} --blk-file {file}" \
+run 0 migrate $short --backend="$disk_file" \
     --json="$scratch/m.json" --junit="$scratch/m.xml" --report="$scratch/m.html"
 shows '^PASSED after'
 json 'd["verdict"] == "PASSED" and d["exit_status"] == 0 and d["rounds"]' "$scratch/m.json"
@@ -201,21 +204,69 @@ python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$scratch/m.
     wrong "no XML"
 grep -q '</html>' "$scratch/m.html" || wrong "no HTML"
 # shellcheck disable=SC2086
-run 0 migrate $short --quiet --json=- --backend="$blk --socket-path {socket} --blk-file {file}"
+run 0 migrate $short --quiet --json=- --backend="$disk_file"
 json 'd["seed"] > 0'
 says "PASSED after"
 # shellcheck disable=SC2086
-run 0 migrate $short --device=rng "$entropy" "$entropy"
+run 0 migrate $short --quiet --json=- --device=rng "$entropy" "$entropy"
+json '0 < d["load"]["latency_p50_ns"] <= d["load"]["latency_p99_ns"] <= d["load"]["latency_max_ns"]'
+json 'd["copy_bytes_per_second"] > 0 and d["memcpy_bytes_per_second"] > 0'
+json 'all(h["downtime_ns"] >= h["device_stop_ns"] + h["device_start_ns"] for h in d["hops"])'
+for offset in 1 12345 random; do
+    # shellcheck disable=SC2086
+    run 0 migrate $short --quiet --json=- --log-offset=$offset --backend="$disk_file"
+    json "d['options']['log_offset'] == ${offset/random/0}"
+    json "d['options']['log_offset_random'] == ('$offset' == 'random')"
+done
 run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
 says "make its directory first"
 # shellcheck disable=SC2086
-run 2 migrate $short --report=/dev/full --backend="$blk --socket-path {socket} --blk-file {file}"
+run 2 migrate $short --report=/dev/full --backend="$disk_file"
 says "/dev/full cannot be written: No space left on device"
 shows '^PASSED after'
 # shellcheck disable=SC2086
 run 1 migrate $short "$disk" "$disk" # two disks, not one
+run 2 migrate "$disk" "$blk --socket-path {socket} --ram 32M --num-queues 2"
+shows '^fault +destination, .*its disk has 65536 sectors, that of the other 131072$'
+run 2 migrate --queues=2 "$disk" "$blk --socket-path {socket} --ram 64M"
+shows '^fault +destination, .*2 queues are asked for, it has 1$'
+run 2 migrate "$disk" "$entropy"
+shows '^fault +destination, .*the source has FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
 grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
+
+# ---- A back-end that is killed or stopped in the middle of a migration
+
+# hurt SIGNAL WHICH PHASE WORDS OPTION...: the source (1) or the destination (2) gets the signal in a
+# phase that lasts. It is named, with the phase, and nothing is left of either.
+hurt() {
+    local signal=$1 which=$2 phase=$3 words=$4 status=0
+    local names=(- source destination)
+    shift 4
+    # shellcheck disable=SC2086
+    "$godwit" migrate $short "$@" --backend="$disk_file" >"$scratch/out" 2>"$scratch/err" &
+    backend=$!
+    wait_until grep -q " s  $phase  " "$scratch/err"
+    pgrep -P "$backend" >"$scratch/children" || true
+    kill "-$signal" "$(sed -n "${which}p" "$scratch/children")" || true # too late is seen below
+    wait "$backend" 2>/dev/null || status=$?
+    backend=
+    [ "$status" = 1 ] || wrong "status $status instead of 1: $signal to $which in $phase"
+    shows "^fault +${names[which]}.*, phase \"$phase\".*$words"
+    [ "$(wc -l <"$scratch/children")" = 2 ] || wrong "not two back-ends"
+    while read -r child; do
+        ! kill -0 "$child" 2>/dev/null || wrong "a child stays: $signal to $which in $phase"
+    done <"$scratch/children"
+    [ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind: $(ls "$TMPDIR")"
+}
+
+hurt KILL 1 "warm up" "signal 9" --warm-up=20s
+hurt KILL 2 "warm up" "signal 9" --warm-up=20s
+hurt KILL 1 copy "signal 9" --copy-time=20s
+hurt KILL 2 copy "signal 9" --copy-time=20s
+hurt KILL 2 settle "signal 9" --settle=20s
+hurt STOP 1 copy "" --copy-time=20s --request-timeout=3s
+hurt STOP 2 settle "" --settle=20s --request-timeout=3s
 
 # ---- qemu-storage-daemon
 

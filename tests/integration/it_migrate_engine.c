@@ -101,7 +101,7 @@ static struct bench *bench_new(uint64_t seed)
         .call_fd_ms = 15,
         .request_ms = 2000,
         .timeout_ms = 20000,
-        .log_offset = seed % 2,
+        .log_offset_random = seed % 2,
     };
     return b;
 }
@@ -140,6 +140,13 @@ static void expect_passed(struct bench *b)
     assert_int_equal(b->result.verdict, MIGRATION_PASSED);
     assert_int_equal(b->result.n_faults, 0);
     assert_int_equal(b->result.disk_blocks, DISK_BYTES / 4096);
+    assert_true(b->result.latency_p50 > 0 && b->result.latency_p50 <= b->result.latency_p99);
+    for (unsigned i = 0; i < b->result.n_hops; i++) {
+        const struct migration_hop *hop = &b->result.hops[i];
+
+        assert_true(hop->downtime_ns >= hop->device_stop_ns + hop->device_start_ns);
+        assert_true(hop->end_ns - hop->stop_ns >= hop->downtime_ns);
+    }
 }
 
 /* ---- honest ---- */
@@ -159,6 +166,7 @@ static void test_engine_honest_passes(void **state)
         expect_passed(b);
         for (unsigned i = 0; i < b->result.n_rounds; i++)
             assert_int_equal(b->result.rounds[i].pages_outside, 0);
+        assert_true(b->result.copy_rate > 0 && b->result.memcpy_rate > 0);
         held += b->result.held;
         logs += b->result.hops[0].logs_replaced;
         regions += b->result.hops[0].regions_removed;
@@ -243,6 +251,9 @@ static bool is_convicted(const struct crime *c, struct bench *b)
     if (!told)
         show(r);
     assert_true(told);
+    if (r->hops[0].pages_lost)
+        assert_int_equal(r->hops[0].pages_hint == r->hops[0].pages_lost,
+                         c->uses == USE(AVAIL_EVENT));
     return true;
 }
 
@@ -332,6 +343,16 @@ static const struct mishap mishaps[] = {
     {SUSPECT_DIES, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ECONNRESET},
     {SUSPECT_DIES, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -ECONNRESET},
     {SUSPECT_REFUSES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EREMOTEIO},
+    {SUSPECT_DIES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ECONNRESET},
+    {SUSPECT_WRONG_ID, GW_MSG_GET_CONFIG, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
+    {SUSPECT_BABBLES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
+    {SUSPECT_BABBLES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
+    {SUSPECT_WRONG_ID, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
+    {SUSPECT_HANGS, GW_MSG_SET_VRING_ENABLE, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
+    {SUSPECT_IS_LATE, GW_MSG_ADD_MEM_REG, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
+    {SUSPECT_IS_LATE, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
+    {SUSPECT_HANGS, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ETIMEDOUT},
+    {SUSPECT_DIES, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ECONNRESET},
 };
 
 static void test_engine_mishap_is_told(void **state)
@@ -354,6 +375,26 @@ static void test_engine_mishap_is_told(void **state)
         assert_int_equal(b->result.faults[0].side,
                          h->at_destination ? MIGRATION_SIDE_DESTINATION : MIGRATION_SIDE_SOURCE);
         assert_string_equal(b->result.faults[0].who, t->name);
+        bench_free(b);
+    }
+}
+
+/* Later than all others, and in time. */
+static void test_engine_late_answers_are_waited_for(void **state)
+{
+    static const uint32_t requests[] = {GW_MSG_GET_FEATURES, GW_MSG_SET_LOG_BASE,
+                                        GW_MSG_GET_VRING_BASE};
+
+    for (unsigned i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+        struct bench *b = bench_new(i);
+
+        b->source.suspect.failure = b->destination.suspect.failure = SUSPECT_IS_LATE;
+        b->source.suspect.fail_request = b->destination.suspect.fail_request = requests[i];
+        b->o.replace_log_ms = 100;
+        b->o.region_ms = 0;
+        b->o.timeout_ms = 60000;
+        bench_run(b);
+        expect_passed(b);
         bench_free(b);
     }
 }
@@ -413,6 +454,7 @@ int main(void)
         FDCHECK_TEST(test_engine_too_many_marks_are_counted),
         FDCHECK_TEST(test_engine_lost_writes_are_found),
         FDCHECK_TEST(test_engine_mishap_is_told),
+        FDCHECK_TEST(test_engine_late_answers_are_waited_for),
         FDCHECK_TEST(test_engine_lacking_feature_is_told),
         FDCHECK_TEST(test_engine_other_disk_is_told),
         FDCHECK_TEST(test_engine_time_limit_holds),

@@ -37,6 +37,7 @@ enum suspect_failure {
     SUSPECT_REFUSES, /* where the message has an acknowledgement */
     SUSPECT_BABBLES, /* answers twice */
     SUSPECT_WRONG_ID,
+    SUSPECT_IS_LATE, /* answers half a second after it was asked */
 };
 
 #define SUSPECT_QUEUES  4

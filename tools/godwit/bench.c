@@ -5,6 +5,7 @@
  */
 #include "bench.h"
 
+#include "../../src/core/proto.h"
 #include "command.h"
 #include "feature_names.h"
 
@@ -33,6 +34,8 @@ enum {
     OPTION_FLUSHES,
     OPTION_SEGMENTS,
     OPTION_QUEUE_SIZE,
+    OPTION_PACKED,
+    OPTION_IN_ORDER,
     OPTION_INDIRECT,
     OPTION_SLEEP,
     OPTION_VERIFY,
@@ -54,6 +57,8 @@ static const struct argp_option options[] = {
     {"segments", OPTION_SEGMENTS, "N", 0, "buffers per block (default 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
      "of the rings, a power of two (default: 256, or what the depth needs)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
     {"indirect", OPTION_INDIRECT, NULL, 0, "put each chain into an indirect table", 0},
     {"sleep", OPTION_SLEEP, NULL, 0, "wait for calls in place of polling the used rings", 0},
     {"verify", OPTION_VERIFY, NULL, 0,
@@ -98,6 +103,12 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_QUEUE_SIZE:
         o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
+        break;
+    case OPTION_PACKED:
+        o->is_packed = true;
+        break;
+    case OPTION_IN_ORDER:
+        o->is_in_order = true;
         break;
     case OPTION_INDIRECT:
         o->is_indirect = true;
@@ -220,7 +231,8 @@ static int make_guest(struct bench *b)
                                        .mem = b->mem,
                                        .index = i,
                                        .queue_size = o->queue_size,
-                                       .indirect_max = o->is_indirect ? o->segments + 2 : 0};
+                                       .indirect_max = o->is_indirect ? o->segments + 2 : 0,
+                                       .packed = o->is_packed};
         r = gw_driver_new(&b->drivers[i], &cfg);
     }
     if (r < 0)
@@ -229,17 +241,37 @@ static int make_guest(struct bench *b)
     return r;
 }
 
+/* What is wanted of the virtio features. */
+static uint64_t ring_features(const struct bench_options *o)
+{
+    uint64_t features = FEATURES_BIT(GW_F_RING_INDIRECT_DESC) | FEATURES_BIT(GW_F_RING_EVENT_IDX) |
+                        FEATURES_BIT(GW_F_PROTOCOL_FEATURES) | FEATURES_BIT(GW_F_VERSION_1);
+
+    if (o->is_packed)
+        features |= FEATURES_BIT(GW_F_RING_PACKED);
+    if (o->is_in_order)
+        features |= FEATURES_BIT(GW_F_IN_ORDER);
+    return features;
+}
+
 /* Everything up to rings that run. Returns: an exit status. */
 static int start_device(struct bench *b)
 {
-    struct gw_frontend_options opt = {
-        .size = sizeof(opt), .mem = b->mem, .drivers = b->drivers, .n_drivers = b->o->n_queues};
+    struct gw_frontend_options opt = {.size = sizeof(opt),
+                                      .features = ring_features(b->o),
+                                      .mem = b->mem,
+                                      .drivers = b->drivers,
+                                      .n_drivers = b->o->n_queues};
     uint64_t sectors, features = 0;
     int r;
 
     if (target_connect(b->target, b->fe) < 0)
         return say_no_connection(b->target);
     r = gw_frontend_get_features(b->fe, &features);
+    if (r == 0 && b->o->is_in_order && !(features & FEATURES_BIT(GW_F_IN_ORDER))) {
+        say("the back-end does not offer IN_ORDER (35)");
+        return COMMAND_COULD_NOT;
+    }
     if (r == 0)
         r = gw_frontend_negotiate(b->fe, &opt);
     if (r == 0 && b->o->device == BENCH_BLK) {

@@ -21,7 +21,7 @@ struct bench_options {
     unsigned n_queues, queue_size, write_percent, flush_percent, segments;
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
-    bool is_verified, is_indirect, is_sleeping, is_json;
+    bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping, is_json;
 };
 
 /* Times in nanoseconds. */

@@ -173,6 +173,20 @@ static void signal_child(struct child *c, int sig)
     pthread_mutex_unlock(&lock);
 }
 
+void child_kill(struct child *c)
+{
+    signal_child(c, SIGKILL);
+}
+
+void child_wait(struct child *c, int *ret_status)
+{
+    siginfo_t info;
+
+    /* Only this thread reaps it: until then its number is its own, without the lock. */
+    while (!child_has_ended(c, ret_status))
+        waitid(P_PID, (id_t)c->number, &info, WEXITED | WNOWAIT);
+}
+
 bool child_end(struct child *c, unsigned grace_ms, int *ret_status)
 {
     bool is_gentle = true;
@@ -186,8 +200,7 @@ bool child_end(struct child *c, unsigned grace_ms, int *ret_status)
         }
         nap();
     }
-    while (!child_has_ended(c, ret_status)) /* a killed one may be busy in the kernel */
-        nap();
+    child_wait(c, ret_status); /* a killed one may be busy in the kernel */
     return is_gentle;
 }
 

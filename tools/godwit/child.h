@@ -32,6 +32,11 @@ bool child_has_ended(struct child *c, int *ret_status);
  */
 bool child_end(struct child *c, unsigned grace_ms, int *ret_status);
 
+/* SIGKILL to the group, and that is all. Context: any thread. */
+void child_kill(struct child *c);
+/* Wait until it has ended, and reap it. */
+void child_wait(struct child *c, int *ret_status);
+
 /* The last lines, each with its line end, at most `n` of them; free it. NULL: no memory. */
 char *child_last_lines(struct child *c, unsigned n);
 

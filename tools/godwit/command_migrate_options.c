@@ -6,6 +6,7 @@
 
 #define BLOCK_SIZE_MAX (1u << 20)
 #define TIME_MAX_MS    86400000u
+#define LOG_OFFSET_MAX (UINT64_C(1) << 46)
 
 enum {
     OPTION_BACKEND = 'b',
@@ -13,6 +14,8 @@ enum {
     OPTION_QUEUES = 'q',
     OPTION_QUIET = 0x1000,
     OPTION_QUEUE_SIZE,
+    OPTION_PACKED,
+    OPTION_IN_ORDER,
     OPTION_DEPTH,
     OPTION_BLOCK_SIZE,
     OPTION_WRITES,
@@ -33,6 +36,7 @@ enum {
     OPTION_SETTLE,
     OPTION_ROUND_PAUSE,
     OPTION_REPLACE_LOG,
+    OPTION_LOG_OFFSET,
     OPTION_HOTPLUG,
     OPTION_NO_HOTPLUG,
     OPTION_SWAP_CALL_FDS,
@@ -63,6 +67,8 @@ static const struct argp_option options[] = {
     {"hugetlb", OPTION_HUGETLB, NULL, 0, "memory in pages of 2 MiB", 0},
     {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "of the rings (default: chosen by the seed)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
     {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default 32)", 0},
     {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "of a request (default 4K)", 0},
     {"writes", OPTION_WRITES, "PERCENT", 0,
@@ -78,6 +84,8 @@ static const struct argp_option options[] = {
     {"order", OPTION_ORDER, "ORDER", 0,
      "of the messages that turn the log on: qemu (default), rings, features, started or random", 0},
     {"replace-log-every", OPTION_REPLACE_LOG, "TIME", 0, "a new dirty log (default 100ms)", 0},
+    {"log-offset", OPTION_LOG_OFFSET, "BYTES", 0,
+     "where logs begin in their files (default 0), or random for anywhere, each of them", 0},
     {"hotplug", OPTION_HOTPLUG, "TIME", OPTION_ARG_OPTIONAL,
      "memory added or removed every TIME (default 250ms)", 0},
     {"no-hotplug", OPTION_NO_HOTPLUG, NULL, 0, "the memory stays as it is", 0},
@@ -123,6 +131,12 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
         if ((o->queue_size & (o->queue_size - 1)) != 0)
             argp_error(state, "--queue-size=%s is not a power of two", arg);
+        break;
+    case OPTION_PACKED:
+        o->packed = true;
+        break;
+    case OPTION_IN_ORDER:
+        o->in_order = true;
         break;
     case OPTION_DEPTH:
         o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
@@ -252,6 +266,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_ORDER:
         o->order = (enum migration_order)options_word(state, "order", arg, orders);
+        break;
+    case OPTION_LOG_OFFSET:
+        o->log_offset_random = strcmp(arg, "random") == 0;
+        if (!o->log_offset_random)
+            o->log_offset = options_size(state, "log-offset", arg, 0, LOG_OFFSET_MAX);
         break;
     case OPTION_HOPS:
         o->hops = (unsigned)options_number(state, "hops", arg, 1, 100000);

@@ -11,7 +11,8 @@
 #include <time.h>
 
 #define NS_PER_MS    1000000u
-#define TEND_MS      2   /* between two looks at everything */
+#define TEND_MS      2 /* between two looks at everything */
+#define AWAIT_NS     50000
 #define PROGRESS_MS  100 /* between two calls of the progress */
 #define PAGE_OF_HUGE (2u << 20)
 
@@ -278,12 +279,31 @@ static int change_over(struct migration *m)
     return migration_load_check_held(m);
 }
 
+/*
+ * Has the destination completed a request, and the driver seen it? What the source completed and
+ * the driver only finds now is none.
+ */
+static bool has_completed(struct migration *m, uint64_t before)
+{
+    uint64_t n = migration_load_requests(m) - before;
+
+    for (unsigned i = 0; n && n <= m->hop->in_flight && i < m->n_drivers; i++) {
+        if (gw_driver_used_idx(m->drivers[i]) != (uint16_t)gw_driver_base(m->drivers[i]))
+            return true;
+    }
+    return n > m->hop->in_flight;
+}
+
+/* The time until then is the downtime: it is looked at more often than all else. */
 static int await_completion(struct migration *m, uint64_t before)
 {
+    const struct timespec pause = {.tv_nsec = AWAIT_NS};
     int r = 0;
 
-    while (r == 0 && m->load && migration_load_requests(m) == before)
-        r = migration_tend(m, 1);
+    while (r == 0 && m->load && !has_completed(m, before)) {
+        nanosleep(&pause, NULL);
+        r = migration_tend(m, 0);
+    }
     return r;
 }
 
@@ -398,25 +418,24 @@ static int run(struct migration *m)
     return r ? r : finish(m);
 }
 
+static double rate_of(const struct migration_speed *s)
+{
+    return s->ns ? (double)s->bytes * 1e9 / (double)s->ns : 0;
+}
+
 /* The numbers that are of the whole run. */
 static void sum_up(struct migration *m)
 {
     struct migration_result *ret = m->ret;
-    uint64_t ns = 0, bytes = 0;
 
     migration_load_halt(m);
     migration_load_stats(m);
-    for (unsigned i = 0; i < ret->n_hops; i++) {
-        ns += ret->hops[i].copy_ns;
-        bytes += ret->hops[i].copy_bytes;
-    }
-    if (ns)
-        ret->copy_rate = (double)bytes * 1e9 / (double)ns;
+    ret->copy_rate = rate_of(&m->speed);
+    ret->memcpy_rate = rate_of(&m->plain.speed);
     if (ret->stall_copy_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_copy_ns;
     if (ret->stall_before_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_before_ns;
-    ret->memcpy_rate = migration_memcpy_rate();
     ret->duration_ns = migration_now(m);
 }
 

@@ -30,6 +30,8 @@ struct migration_options {
     bool read_only;         /* no writes at all */
     uint64_t disk_bytes;    /* of the disk that the load uses; default: up to 64 MiB */
     uint64_t features;      /* virtio features wanted of those offered; 0: all that are used here */
+    bool packed;            /* packed rings, RING_PACKED (34) */
+    bool in_order;          /* IN_ORDER (35) */
 
     unsigned hops;       /* migrations that succeed, there and back; default 1 */
     unsigned cancels;    /* migrations that are cancelled at the source before the first hop */
@@ -42,7 +44,8 @@ struct migration_options {
     unsigned call_fd_ms;     /* the call fds swapped so often; 0: never */
     unsigned timeout_ms;     /* of the whole run; default 60 s */
     unsigned request_ms;     /* of one request, also of the load; default 10 s */
-    bool log_offset;         /* logs begin anywhere in their files; QEMU has them at 0 */
+    uint64_t log_offset;     /* of the logs in their files; QEMU has them at 0 */
+    bool log_offset_random;  /* anywhere in the first pages instead, by the seed */
     bool keep_backends;      /* connect to the same processes again in later hops, no new ones */
 };
 

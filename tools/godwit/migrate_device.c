@@ -38,21 +38,36 @@ static int blame_fe(struct migration *m, unsigned which, int r)
                            gw_frontend_error(m->fe[which]));
 }
 
+/* What the rings are asked to be. */
+static uint64_t ring_features(const struct migration *m)
+{
+    return (m->o.packed ? BIT(GW_F_RING_PACKED) : 0) | (m->o.in_order ? BIT(GW_F_IN_ORDER) : 0);
+}
+
 static uint64_t wanted_features(const struct migration *m)
 {
     uint64_t wanted = FEATURES;
 
-    if (m->o.features)
-        return m->o.features;
     if (m->o.device == MIGRATION_DEVICE_BLK)
         wanted |= FEATURES_BLK;
-    return wanted;
+    return (m->o.features ? m->o.features : wanted) | ring_features(m);
+}
+
+/* It does not offer some of `mask`, which `why` says to be needed. */
+static int lacks(struct migration *m, unsigned which, const char *why, uint64_t mask)
+{
+    char text[192];
+
+    features_text(features_device(m->o.device == MIGRATION_DEVICE_BLK ? "blk" : "generic"), mask,
+                  text, sizeof(text));
+    return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
+                            "%s %s, which it does not offer", why, text);
 }
 
 /* Does it have what a migration needs? Told before anything is started. */
 static int check_offer(struct migration *m, unsigned which)
 {
-    uint64_t offered = 0, protocol = 0, lacking;
+    uint64_t offered = 0, protocol = 0;
     struct gw_frontend *fe = m->fe[which];
     char text[192];
     int r = gw_frontend_get_features(fe, &offered);
@@ -65,15 +80,13 @@ static int check_offer(struct migration *m, unsigned which)
     if (text[0])
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "a migration needs %s, which it does not offer", text);
+    if (ring_features(m) & ~offered)
+        return lacks(m, which, "the rings are asked to have", ring_features(m) & ~offered);
     if (m->wanted == 0) /* the source comes first */
         m->wanted = offered & wanted_features(m);
-    lacking = m->wanted & ~offered;
-    if (!lacking)
-        return 0;
-    features_text(features_device(m->o.device == MIGRATION_DEVICE_BLK ? "blk" : "generic"), lacking,
-                  text, sizeof(text));
-    return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
-                            "the device at the source has %s, which it does not offer", text);
+    if (m->wanted & ~offered)
+        return lacks(m, which, "the device at the source has", m->wanted & ~offered);
+    return 0;
 }
 
 static int check_disk(struct migration *m, unsigned which)
@@ -169,21 +182,23 @@ int migration_start(struct migration *m, unsigned which, const struct gw_guest_l
 /* The base must be between what is used and what is available. */
 static int check_base(struct migration *m, unsigned which, struct gw_driver *d)
 {
-    uint16_t base = (uint16_t)gw_driver_base(d), used = gw_driver_used_idx(d);
-    unsigned taken = (uint16_t)(base - used);
+    uint32_t base = gw_driver_base(d);
+    unsigned taken = 0;
 
-    if (taken > gw_driver_in_flight(d))
+    if (gw_driver_check_base(d, &taken) < 0)
         return migration_blame(m, migration_side_of(m, which), -EPROTO,
-                               "GET_VRING_BASE of ring %u was answered with index %u, while its "
-                               "used index is %u and %u requests are in flight",
-                               gw_driver_index(d), base, used, gw_driver_in_flight(d));
+                               "GET_VRING_BASE of ring %u was answered with %s%#" PRIx32
+                               ", while its used index is %u and %u requests are in flight",
+                               gw_driver_index(d), gw_driver_is_packed(d) ? "" : "index ", base,
+                               gw_driver_used_idx(d), gw_driver_in_flight(d));
     if (m->phase == MIGRATION_PHASE_STOP)
         m->hop->in_flight_stopped += taken;
     if (taken)
         migration_blame(m, migration_side_of(m, which), -EBUSY,
-                        "GET_VRING_BASE of ring %u was answered with %u requests taken and not "
+                        "GET_VRING_BASE of ring %u was answered with %u %s taken and not "
                         "completed",
-                        gw_driver_index(d), taken);
+                        gw_driver_index(d), taken,
+                        gw_driver_is_packed(d) ? "descriptors" : "requests");
     return 0;
 }
 

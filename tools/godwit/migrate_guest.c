@@ -90,6 +90,7 @@ void migration_free_guest(struct migration *m)
     gw_guest_mem_free(m->mem);
     free(m->pairs);
     free(m->runs);
+    migration_drop_plain(m);
     migration_drop_snapshot(m);
     free(m->prints);
 }
@@ -111,26 +112,50 @@ static gw_gpa_t place_used(struct migration *m, gw_gpa_t at, unsigned size)
     }
 }
 
+/* Each part has pages of its own, so that nothing else's mark covers it up. */
+static int place_packed(struct migration *m, struct gw_driver_config *cfg)
+{
+    uint64_t len = (UINT64_C(16) * cfg->queue_size + MIGRATION_PAGE - 1) & ~(MIGRATION_PAGE - 1ull);
+    int r = gw_guest_mem_alloc(m->mem, len, MIGRATION_PAGE, &cfg->desc);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, MIGRATION_PAGE, MIGRATION_PAGE, &cfg->avail);
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, MIGRATION_PAGE, MIGRATION_PAGE, &cfg->used);
+    /* The event areas anywhere in theirs. */
+    cfg->avail += migration_random(m, MIGRATION_PAGE / 4) * 4;
+    cfg->used += migration_random(m, MIGRATION_PAGE / 4) * 4;
+    return r;
+}
+
+static int place_split(struct migration *m, struct gw_driver_config *cfg)
+{
+    unsigned size = cfg->queue_size;
+    uint64_t used = (UINT64_C(8) * size / MIGRATION_PAGE + RINGS_PAGES) * MIGRATION_PAGE;
+    int r = gw_guest_mem_alloc(m->mem, used, MIGRATION_PAGE, &cfg->used);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, UINT64_C(16) * size, 64, &cfg->desc);
+    if (r == 0)
+        r = gw_guest_mem_alloc(m->mem, UINT64_C(2) * size + 8, 64, &cfg->avail);
+    cfg->used = place_used(m, cfg->used, size);
+    return r;
+}
+
 static int make_ring(struct migration *m, unsigned index)
 {
     static const unsigned sizes[] = {128, 256, 512, 512};
-    unsigned size = m->o.queue_size ? m->o.queue_size : sizes[migration_random(m, 4)];
-    uint64_t used = (UINT64_C(8) * size / MIGRATION_PAGE + RINGS_PAGES) * MIGRATION_PAGE;
     struct gw_driver_config cfg = {
         .size = sizeof(cfg),
         .mem = m->mem,
         .index = index,
-        .queue_size = size,
+        .queue_size = m->o.queue_size ? m->o.queue_size : sizes[migration_random(m, 4)],
         .indirect_max = INDIRECT_MAX,
         .place = true,
+        .packed = m->o.packed,
     };
-    int r = gw_guest_mem_alloc(m->mem, used, MIGRATION_PAGE, &cfg.used);
+    int r = m->o.packed ? place_packed(m, &cfg) : place_split(m, &cfg);
 
-    if (r == 0)
-        r = gw_guest_mem_alloc(m->mem, UINT64_C(16) * size, 64, &cfg.desc);
-    if (r == 0)
-        r = gw_guest_mem_alloc(m->mem, UINT64_C(2) * size + 8, 64, &cfg.avail);
-    cfg.used = place_used(m, cfg.used, size);
     if (r == 0)
         r = gw_driver_new(&m->drivers[index], &cfg);
     return r;

@@ -6,28 +6,11 @@
 #pragma once
 
 #include "migrate.h"
+#include "migrate_copy.h"
 
 #include <godwit/load.h>
-#include <godwit/log.h>
-
-#define MIGRATION_PAGE GW_GUEST_LOG_PAGE
 
 struct migration_load;
-
-/* A piece of guest memory at both ends of a migration. */
-struct migration_pair {
-    gw_gpa_t gpa;
-    uint64_t length;
-    uint8_t *from, *to;
-    int from_fd, to_fd; /* of the guest memory */
-    gw_off_t offset;    /* of the piece in both files */
-};
-
-/* What a log names, until it is copied. */
-struct migration_run {
-    gw_gpa_t gpa;
-    uint64_t length;
-};
 
 /* What the source's pages were when it had stopped. */
 struct migration_print {
@@ -96,6 +79,10 @@ struct migration {
     struct migration_round *round; /* going on, or the last */
     struct migration_run *runs;
     size_t n_runs, n_runs_room;
+    unsigned n_taken;             /* so often the marks of a log were taken */
+    uint64_t bytes_passed;        /* copied, or found to be equal, by the last copying */
+    struct migration_speed speed; /* of what the log named */
+    struct migration_plain plain;
     struct migration_schedule schedule;
     struct migration_found found[2]; /* not marked; written after the stop */
     struct migration_print *prints;
@@ -155,19 +142,6 @@ int migration_tell_region(struct migration *m, gw_gpa_t gpa, bool is_added);
 enum migration_side migration_side_of(const struct migration *m, unsigned which);
 /* Answer what a back-end asks, see whether it hung up. */
 int migration_tend_end(struct migration *m, unsigned which);
-
-/* ---- migrate_copy.c ---- */
-
-/* Find the memories of both ends again, after a region came or went. */
-int migration_pair_up(struct migration *m);
-void migration_prepare(struct migration *m);
-/* Copy all that holds data; what the log and the driver name; copy `len` bytes from `gpa`. */
-int migration_copy_all(struct migration *m);
-int migration_copy_round(struct migration *m, unsigned number, bool is_final);
-void migration_copy_log(struct migration *m, struct gw_guest_log *log); /* into the last round */
-/* Data of a file at or after `at`, up to `end`. */
-bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to);
-double migration_memcpy_rate(void);
 
 /* ---- migrate_log.c ---- */
 

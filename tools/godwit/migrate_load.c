@@ -35,7 +35,8 @@ struct migration_load {
     int r; /* of the last run */
     unsigned stall_ms;
 
-    /* the sampler's, under the lock */
+    /* under the lock */
+    struct gw_guest_load_sample seen; /* since the last sample */
     struct migration_sample *samples;
     size_t n_samples, n_room;
     uint64_t requests; /* so far */
@@ -70,14 +71,30 @@ static void *runner(void *arg)
     return NULL;
 }
 
-static void add_sample(struct migration_load *l, const struct gw_guest_load_sample *s)
+/* What the load did since the last look. Under the lock. */
+static void look(struct migration_load *l)
+{
+    struct gw_guest_load_sample s;
+
+    l->work->sample(l->arg, &s);
+    l->requests += s.requests;
+    if (s.stall > l->worst_stall)
+        l->worst_stall = s.stall;
+    l->seen.requests += s.requests;
+    l->seen.bytes += s.bytes;
+    if (s.stall > l->seen.stall)
+        l->seen.stall = s.stall;
+    if (s.latency > l->seen.latency)
+        l->seen.latency = s.latency;
+}
+
+static void add_sample(struct migration_load *l)
 {
     size_t room = l->n_room ? l->n_room * 2 : 1024;
+    struct gw_guest_load_sample s = l->seen;
     struct migration_sample *grown;
 
-    l->requests += s->requests;
-    if (s->stall > l->worst_stall)
-        l->worst_stall = s->stall;
+    l->seen = (struct gw_guest_load_sample){0};
     if (l->n_samples == l->n_room) {
         grown = realloc(l->samples, room * sizeof(*grown));
         if (!grown)
@@ -87,10 +104,10 @@ static void add_sample(struct migration_load *l, const struct gw_guest_load_samp
     }
     l->samples[l->n_samples++] = (struct migration_sample){
         .at_ns = migration_now(l->m),
-        .requests = s->requests,
-        .bytes = s->bytes,
-        .stall_ns = s->stall,
-        .latency_ns = s->latency,
+        .requests = s.requests,
+        .bytes = s.bytes,
+        .stall_ns = s.stall,
+        .latency_ns = s.latency,
     };
 }
 
@@ -98,14 +115,13 @@ static void *sampler(void *arg)
 {
     const struct timespec pause = {.tv_nsec = SAMPLE_NS};
     struct migration_load *l = arg;
-    struct gw_guest_load_sample s;
     bool quit;
 
     do {
         nanosleep(&pause, NULL);
         pthread_mutex_lock(&l->lock);
-        l->work->sample(l->arg, &s);
-        add_sample(l, &s);
+        look(l);
+        add_sample(l);
         quit = l->wish == QUIT;
         pthread_mutex_unlock(&l->lock);
     } while (!quit);
@@ -282,6 +298,7 @@ uint64_t migration_load_requests(struct migration *m)
     if (!m->load)
         return 0;
     pthread_mutex_lock(&m->load->lock);
+    look(m->load);
     n = m->load->requests;
     pthread_mutex_unlock(&m->load->lock);
     return n;
@@ -294,6 +311,7 @@ uint64_t migration_load_worst_stall(struct migration *m, bool restart)
     if (!m->load)
         return 0;
     pthread_mutex_lock(&m->load->lock);
+    look(m->load);
     ns = m->load->worst_stall;
     if (restart)
         m->load->worst_stall = 0;

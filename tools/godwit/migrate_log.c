@@ -18,7 +18,10 @@
 static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log **ret)
 {
     struct gw_guest_log_config cfg = {
-        .size = sizeof(cfg), .length = gw_guest_log_length_for(m->mem, m->drivers, m->n_drivers)};
+        .size = sizeof(cfg),
+        .length = gw_guest_log_length_for(m->mem, m->drivers, m->n_drivers),
+        .offset = m->o.log_offset,
+    };
     uint64_t more = (more_top + MIGRATION_PAGE * 64 - 1) / (MIGRATION_PAGE * 64) * 8;
     int r;
 
@@ -27,8 +30,8 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
     if (migration_random(m, 4) == 0)
         cfg.length += GROW_CHUNKS * 8;
     /* The specification lets it be anywhere; libvhost-user only maps whole pages. */
-    if (m->o.log_offset)
-        cfg.offset = migration_random(m, OFFSET_PAGES * MIGRATION_PAGE / 8) * 8;
+    if (m->o.log_offset_random)
+        cfg.offset = migration_random(m, OFFSET_PAGES * MIGRATION_PAGE);
     r = gw_guest_log_new(ret, &cfg);
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "a dirty log of %llu bytes: %s",

@@ -34,6 +34,15 @@ static enum migration_use name_ring(const struct gw_driver *d, gw_gpa_t gpa, cha
     case GW_DRIVER_PLACE_AVAIL_EVENT:
         snprintf(text, size, "avail_event behind the used ring of queue %u", q);
         return MIGRATION_USE_AVAIL_EVENT;
+    case GW_DRIVER_PLACE_PACKED_DESC:
+        snprintf(text, size, "descriptor %u of the packed ring of queue %u, written back", i, q);
+        return MIGRATION_USE_PACKED_DESC;
+    case GW_DRIVER_PLACE_DRIVER_EVENT:
+        snprintf(text, size, "the driver event area of queue %u, which the device only reads", q);
+        return MIGRATION_USE_DRIVER_EVENT;
+    case GW_DRIVER_PLACE_DEVICE_EVENT:
+        snprintf(text, size, "the device event area of queue %u", q);
+        return MIGRATION_USE_DEVICE_EVENT;
     default:
         return MIGRATION_USE_OUTSIDE;
     }

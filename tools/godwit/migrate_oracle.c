@@ -134,6 +134,8 @@ static void tell_page(struct migration *m, struct migration_lost *found, bool is
         m->hop->pages_late++;
     else
         m->hop->pages_lost++;
+    if (!is_late && !(found->uses & ~MIGRATION_USES_HINT))
+        m->hop->pages_hint++;
     m->found[is_late].pages++;
     m->found[is_late].uses |= found->uses;
     lost = migration_new_lost(m);
@@ -193,20 +195,27 @@ static void list_uses(unsigned uses, char *text, size_t size)
     }
 }
 
-/* What has been found since the last time is told in one sentence each. */
+/*
+ * What has been found since the last time is told in one sentence each, with errors of their own:
+ * the copy is stale, or the source is still at work.
+ */
 static void blame_found(struct migration *m)
 {
     static const char *const what[2] = {"and not marked", "after the stop had been answered"};
+    static const int errors[2] = {-ESTALE, -EINPROGRESS};
     char text[128];
 
     for (unsigned is_late = 0; is_late < 2; is_late++) {
         struct migration_found *found = &m->found[is_late];
+        bool is_hint = !is_late && !(found->uses & ~MIGRATION_USES_HINT);
 
         if (!found->pages)
             continue;
         list_uses(found->uses, text, sizeof(text));
-        migration_blame(m, MIGRATION_SIDE_SOURCE, -EILSEQ, "%" PRIu64 " pages were written %s (%s)",
-                        found->pages, what[is_late], text);
+        migration_blame(m, MIGRATION_SIDE_SOURCE, errors[is_late],
+                        "%" PRIu64 " page%s written %s (%s%s)", found->pages,
+                        found->pages == 1 ? " was" : "s were", what[is_late],
+                        is_hint ? "harmless hint words: " : "", text);
         *found = (struct migration_found){0};
     }
 }

@@ -29,11 +29,19 @@ static const char *const phase_names[] = {
 };
 
 static const char *const use_names[] = {
-    [MIGRATION_USE_OUTSIDE] = "outside everything", [MIGRATION_USE_DATA] = "data buffer",
-    [MIGRATION_USE_STATUS] = "status byte",         [MIGRATION_USE_HEADER] = "request header",
-    [MIGRATION_USE_DESC] = "descriptor table",      [MIGRATION_USE_AVAIL] = "available ring",
-    [MIGRATION_USE_USED_FLAGS] = "used flags",      [MIGRATION_USE_USED_IDX] = "used index",
-    [MIGRATION_USE_USED_ELEMENT] = "used element",  [MIGRATION_USE_AVAIL_EVENT] = "avail_event",
+    [MIGRATION_USE_OUTSIDE] = "outside everything",
+    [MIGRATION_USE_DATA] = "data buffer",
+    [MIGRATION_USE_STATUS] = "status byte",
+    [MIGRATION_USE_HEADER] = "request header",
+    [MIGRATION_USE_DESC] = "descriptor table",
+    [MIGRATION_USE_AVAIL] = "available ring",
+    [MIGRATION_USE_USED_FLAGS] = "used flags",
+    [MIGRATION_USE_USED_IDX] = "used index",
+    [MIGRATION_USE_USED_ELEMENT] = "used element",
+    [MIGRATION_USE_AVAIL_EVENT] = "avail_event",
+    [MIGRATION_USE_PACKED_DESC] = "descriptor written back",
+    [MIGRATION_USE_DRIVER_EVENT] = "driver event area",
+    [MIGRATION_USE_DEVICE_EVENT] = "device event area",
 };
 
 static const char *const side_names[] = {

@@ -5,83 +5,11 @@
  */
 #pragma once
 
+#include "migrate_kinds.h"
+
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-enum migration_device {
-    MIGRATION_DEVICE_BLK = 0, /* a disk, both ends on one image: a verified load */
-    MIGRATION_DEVICE_RNG,     /* buffers of random bytes */
-    MIGRATION_DEVICE_GENERIC, /* rings are started and left alone */
-};
-
-enum migration_order {
-    MIGRATION_ORDER_QEMU = 0, /* SET_LOG_BASE, LOG_ALL, VHOST_VRING_F_LOG of each ring */
-    MIGRATION_ORDER_RINGS,    /* SET_LOG_BASE, VHOST_VRING_F_LOG of each ring, LOG_ALL */
-    MIGRATION_ORDER_FEATURES, /* LOG_ALL, SET_LOG_BASE, VHOST_VRING_F_LOG of each ring */
-    MIGRATION_ORDER_STARTED,  /* the device is started anew with the log on, as after a hot plug */
-    MIGRATION_ORDER_RANDOM,   /* one of these, by the seed, each time */
-};
-
-enum migration_phase {
-    MIGRATION_PHASE_CONNECT = 0, /* connecting and negotiating, both ends */
-    MIGRATION_PHASE_START,       /* starting the device at the source */
-    MIGRATION_PHASE_WARM_UP,     /* load, log off */
-    MIGRATION_PHASE_LOG_ON,
-    MIGRATION_PHASE_COPY, /* rounds, with all that happens meanwhile */
-    MIGRATION_PHASE_CANCEL,
-    MIGRATION_PHASE_STOP,    /* GET_VRING_BASE */
-    MIGRATION_PHASE_FINAL,   /* the last round */
-    MIGRATION_PHASE_COMPARE, /* both memories, byte by byte */
-    MIGRATION_PHASE_RESUME,  /* starting the device at the destination */
-    MIGRATION_PHASE_SETTLE,  /* load at the destination */
-    MIGRATION_PHASE_VERIFY,  /* reading back what is on the disk */
-    MIGRATION_PHASE_DONE,
-    MIGRATION_N_PHASES,
-};
-
-/* What a byte of guest memory is used for. */
-enum migration_use {
-    MIGRATION_USE_OUTSIDE = 0, /* nothing that the device was given */
-    MIGRATION_USE_DATA,        /* data buffer of a request */
-    MIGRATION_USE_STATUS,      /* status byte of a request */
-    MIGRATION_USE_HEADER,      /* header of a request, which the device only reads */
-    MIGRATION_USE_DESC,        /* descriptor table, direct or indirect: the device only reads it */
-    MIGRATION_USE_AVAIL,       /* available ring: the device only reads it */
-    MIGRATION_USE_USED_FLAGS,
-    MIGRATION_USE_USED_IDX,
-    MIGRATION_USE_USED_ELEMENT,
-    MIGRATION_USE_AVAIL_EVENT,
-    MIGRATION_N_USES,
-};
-
-enum migration_verdict {
-    MIGRATION_PASSED = 0,    /* exit status 0 */
-    MIGRATION_FAILED = 1,    /* a back-end is at fault */
-    MIGRATION_COULD_NOT = 2, /* could not run: lacking features, no connection, a mistake of ours */
-};
-
-enum migration_side {
-    MIGRATION_SIDE_TOOL = 0,
-    MIGRATION_SIDE_SOURCE,
-    MIGRATION_SIDE_DESTINATION,
-    MIGRATION_SIDE_EITHER, /* of the two back-ends; it cannot be told which */
-};
-
-enum migration_event_kind {
-    MIGRATION_EVENT_PHASE = 0, /* `phase` began */
-    MIGRATION_EVENT_LOG_ON,
-    MIGRATION_EVENT_LOG_OFF,
-    MIGRATION_EVENT_LOG_REPLACED,
-    MIGRATION_EVENT_REGION_ADDED,
-    MIGRATION_EVENT_REGION_REMOVED,
-    MIGRATION_EVENT_CALL_FD,
-    MIGRATION_EVENT_LOAD_STOPPED,
-    MIGRATION_EVENT_DEVICE_STOPPED,
-    MIGRATION_EVENT_DEVICE_STARTED,
-    MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
-    MIGRATION_EVENT_FAULT,
-};
 
 /* All times are nanoseconds since migration_run began. */
 struct migration_event {
@@ -155,6 +83,7 @@ struct migration_hop {
     uint64_t pages_marked;      /* by the log, the first round not counted */
     uint64_t pages_unchanged;   /* of these, without a change: over-marking */
     uint64_t pages_lost;        /* whose mark was lost */
+    uint64_t pages_hint;        /* of these, without any use but MIGRATION_USES_HINT */
     uint64_t pages_late;        /* written after the stop had been answered */
     uint64_t pages_old_log;     /* marked in a log after its replacement had been answered */
     enum migration_order order;
@@ -195,6 +124,6 @@ struct migration_result {
     uint64_t stall_copy_ns;                    /* worst while the log was on, before the stop */
     uint64_t stall_ns;                         /* worst without the switch itself */
     double rate_before, rate_copy, rate_after; /* requests per second: log off, on, destination */
-    /* bytes per second of processor time; a plain memcpy by the same process to compare with */
+    /* bytes per second of processor time, of pages that the log named; a plain memcpy of such */
     double copy_rate, memcpy_rate;
 };

@@ -4,6 +4,7 @@
  * and left alone until its turn comes again; before that it is checked that it still has that sum.
  * Bytes behind what the device says it wrote must be as the driver left them.
  */
+#include "histogram.h"
 #include "migrate_work.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ struct rng {
     /* atomic */
     uint64_t requests, bytes, since, stall, latency;
     uint64_t sampled_requests, sampled_bytes;
-    uint64_t worst_latency, progress_ns;
+    uint64_t progress_ns;
+    struct histogram latencies; /* of the load's thread; of others while it is paused */
     char error[160];
 };
 
@@ -229,7 +231,7 @@ static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
             return fail(g, -EPROTO, "it wrote to byte %u of a buffer and told %u", i, len);
     }
     raise_to(&g->latency, now - b->start_ns);
-    raise_to(&g->worst_latency, now - b->start_ns);
+    histogram_add(&g->latencies, now - b->start_ns);
     __atomic_fetch_add(&g->requests, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&g->bytes, len, __ATOMIC_RELAXED);
     return 0;
@@ -399,7 +401,9 @@ static void rng_stats(void *w, struct migration_result *ret)
 
     ret->requests = ret->reads = ret->held = g->requests;
     ret->bytes = g->bytes;
-    ret->latency_max = g->worst_latency;
+    ret->latency_p50 = histogram_percentile(&g->latencies, 500000);
+    ret->latency_p99 = histogram_percentile(&g->latencies, 990000);
+    ret->latency_max = g->latencies.max;
 }
 
 static int rng_verify(void *w, struct migration *m)

@@ -19,7 +19,7 @@
 
 /* The sums over all hops that the checks ask for. */
 struct sums {
-    uint64_t lost, late, old_log, compared, in_flight_stopped, marked, unchanged, downtime;
+    uint64_t lost, hint, late, old_log, compared, in_flight_stopped, marked, unchanged, downtime;
     unsigned logs_replaced, n_done;
     bool has_begun; /* the log was on */
 };
@@ -31,6 +31,7 @@ static void sum_up(const struct migration_result *result, struct sums *s)
         const struct migration_hop *hop = &result->hops[i];
 
         s->lost += hop->pages_lost;
+        s->hint += hop->pages_hint;
         s->late += hop->pages_late;
         s->old_log += hop->pages_old_log;
         s->compared += hop->compare_bytes;
@@ -49,6 +50,7 @@ static void sum_up(const struct migration_result *result, struct sums *s)
 enum topic {
     TOPIC_START, /* connecting, negotiating */
     TOPIC_PAGES,
+    TOPIC_QUIET, /* it went on after the stop: its check counts pages */
     TOPIC_DATA,
     TOPIC_SESSION,
 };
@@ -59,6 +61,10 @@ static enum topic topic_of(const struct migration_fault *f)
         return TOPIC_START;
     if (f->error == -EILSEQ)
         return TOPIC_DATA;
+    if (f->error == -ESTALE)
+        return TOPIC_PAGES;
+    if (f->error == -EINPROGRESS)
+        return TOPIC_QUIET;
     return f->phase == MIGRATION_PHASE_COMPARE ? TOPIC_PAGES : TOPIC_SESSION;
 }
 
@@ -109,6 +115,26 @@ const char *report_verdict(const struct report *r)
     return words[report_status(r)];
 }
 
+void report_severity(const struct report *r, char *buf, size_t size)
+{
+    static const char *const hint = "harmless hint word (avail_event / used flags)";
+    uint64_t data;
+    struct sums s;
+
+    sum_up(r->result, &s);
+    data = s.lost - s.hint;
+    if (s.lost == 0)
+        buf[0] = '\0';
+    else if (data == 0)
+        snprintf(buf, size, "%s: no data lost, at worst a notification is late or one too many",
+                 hint);
+    else if (s.hint == 0)
+        snprintf(buf, size, "data loss: the guest is corrupt");
+    else
+        snprintf(buf, size, "data loss: the guest is corrupt (%s page%s; %s more: %s)",
+                 format_count(data).text, data == 1 ? "" : "s", format_count(s.hint).text, hint);
+}
+
 void report_sentence(const struct report *r, char *buf, size_t size)
 {
     const struct migration_result *result = r->result;
@@ -116,8 +142,9 @@ void report_sentence(const struct report *r, char *buf, size_t size)
 
     sum_up(result, &s);
     if (s.lost > 0)
-        snprintf(buf, size, "%s page%s written and not marked in the dirty log",
-                 format_count(s.lost).text, s.lost == 1 ? " was" : "s were");
+        snprintf(buf, size, "%s page%s written and not marked in the dirty log%s",
+                 format_count(s.lost).text, s.lost == 1 ? " was" : "s were",
+                 s.hint == s.lost ? ", hint words only" : "");
     else if (result->n_faults > 0)
         report_fault(r, &result->faults[0], buf, size);
     else if (is_slow(r))
@@ -176,15 +203,18 @@ static void check_pages(struct checks *c)
 {
     const struct sums *s = &c->sums;
     const char *not_compared = "the memories were not compared";
+    char severity[200];
 
+    report_severity(c->report, severity, sizeof(severity));
     if (s->compared == 0 && s->lost == 0)
         add_by_fault(c, "pages-marked", "every page written was marked", TOPIC_PAGES, false, "");
     else
         add(c, "pages-marked", "every page written was marked",
             s->lost == 0 && first_fault(c->report, TOPIC_PAGES) == NULL ? REPORT_PASSED
                                                                         : REPORT_FAILED,
-            "%s pages lost in %s compared", format_count(s->lost).text,
-            format_bytes(s->compared).text);
+            "%s page%s lost in %s compared%s%s", format_count(s->lost).text,
+            s->lost == 1 ? "" : "s", format_bytes(s->compared).text,
+            severity[0] != '\0' ? "; " : "", severity);
     add(c, "quiet-after-stop", "nothing was written after the stop was answered",
         s->compared == 0 ? REPORT_SKIPPED
         : s->late == 0   ? REPORT_PASSED

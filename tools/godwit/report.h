@@ -45,6 +45,8 @@ int report_status(const struct report *r);
 const char *report_verdict(const struct report *r);
 /* One sentence on the verdict. */
 void report_sentence(const struct report *r, char *buf, size_t size);
+/* How bad the lost pages are, as a sentence; empty where there are none. */
+void report_severity(const struct report *r, char *buf, size_t size);
 /* A fault as a sentence: who, in which phase, what. */
 void report_fault(const struct report *r, const struct migration_fault *f, char *buf, size_t size);
 

@@ -163,13 +163,17 @@ static void html_lost_by_use(const struct migration_result *result, FILE *out)
     fputs("</table></div>\n", out);
 }
 
-static void html_lost(const struct migration_result *result, FILE *out)
+static void html_lost(const struct report *r, FILE *out)
 {
-    char text[48];
+    const struct migration_result *result = r->result;
+    char text[48], severity[200];
 
     if (result->n_lost == 0)
         return;
-    fputs("<h2>Pages lost</h2>\n", out);
+    report_severity(r, severity, sizeof(severity));
+    fputs("<h2>Pages lost</h2>\n<p>", out);
+    utf8_print_xml(out, severity);
+    fputs("</p>\n", out);
     html_lost_by_use(result, out);
     fputs("<div class=\"wide\"><table>\n<tr><th>page</th><th>first byte</th><th>bytes</th>"
           "<th>hop</th><th>what it held</th></tr>\n",
@@ -306,7 +310,7 @@ void report_html(const struct report *r, FILE *out)
     html_faults(r, out);
     fputs("<h2>Timeline</h2>\n", out);
     report_plots(r, out);
-    html_lost(r->result, out);
+    html_lost(r, out);
     html_checks(r, out);
     html_hops(r->result, out);
     html_load(r->result, out);

@@ -33,6 +33,8 @@ static struct json_object *json_options(const struct report *r)
     json_add_number(json, "settle_ms", o->settle_ms);
     json_add_number(json, "round_ms", o->round_ms);
     json_add_number(json, "replace_log_ms", o->replace_log_ms);
+    json_add_number(json, "log_offset", o->log_offset);
+    json_add_bool(json, "log_offset_random", o->log_offset_random);
     json_add_number(json, "region_ms", o->region_ms);
     json_add_number(json, "call_fd_ms", o->call_fd_ms);
     json_add_number(json, "timeout_ms", o->timeout_ms);
@@ -108,6 +110,7 @@ static struct json_object *json_hop(const struct migration_hop *hop)
     json_add_number(json, "pages_marked", hop->pages_marked);
     json_add_number(json, "pages_unchanged", hop->pages_unchanged);
     json_add_number(json, "pages_lost", hop->pages_lost);
+    json_add_number(json, "pages_hint", hop->pages_hint);
     json_add_number(json, "pages_late", hop->pages_late);
     json_add_number(json, "pages_old_log", hop->pages_old_log);
     return json;
@@ -211,6 +214,7 @@ static struct json_object *json_lost(const struct migration_result *result)
         }
         json_object_object_add(json, "uses", uses);
         json_add_bool(json, "is_late", lost->is_late);
+        json_add_bool(json, "is_hint", !lost->is_late && !(lost->uses & ~MIGRATION_USES_HINT));
         json_add_text(json, "text", lost->text);
         json_object_array_add(list, json);
     }
@@ -263,6 +267,8 @@ void report_json(const struct report *r, FILE *out)
     json_add_text(json, "verdict", report_verdict(r));
     report_sentence(r, text, sizeof(text));
     json_add_text(json, "reason", text);
+    report_severity(r, text, sizeof(text));
+    json_add_text(json, "severity", text[0] != '\0' ? text : NULL);
     json_object_object_add(json, "exit_status", json_object_new_int(report_status(r)));
     json_add_number(json, "seed", result->seed);
     json_add_text(json, "source", r->source);

@@ -18,9 +18,11 @@ static void text_faults(const struct report *r, FILE *out)
     }
 }
 
-static void text_lost(const struct migration_result *result, FILE *out)
+static void text_lost(const struct report *r, FILE *out)
 {
+    const struct migration_result *result = r->result;
     uint64_t total = 0;
+    char severity[200];
 
     for (unsigned i = 0; i < result->n_hops; i++)
         total += result->hops[i].pages_lost + result->hops[i].pages_late;
@@ -43,6 +45,9 @@ static void text_lost(const struct migration_result *result, FILE *out)
     if (total > LOST_SHOWN)
         fprintf(out, "    ... and %s more; --json tells of %u\n",
                 format_count(total - LOST_SHOWN).text, result->n_lost);
+    report_severity(r, severity, sizeof(severity));
+    if (severity[0] != '\0')
+        fprintf(out, "severity    %s\n", severity);
     fputc('\n', out);
 }
 
@@ -56,8 +61,9 @@ static void text_hop(const struct migration_hop *hop, unsigned number, FILE *out
             "hop %-7u %s -> %s: %u rounds, %u logs, %u regions added and %u removed, %u call fds\n",
             number, hop->source, hop->destination, hop->rounds, hop->logs_replaced,
             hop->regions_added, hop->regions_removed, hop->call_fds_swapped);
-    fprintf(out, "            %s pages marked (%.1f %% of them unchanged)",
-            format_count(hop->pages_marked).text, over);
+    fprintf(out, "            %s pages marked (%.1f %% of them unchanged%s%s)",
+            format_count(hop->pages_marked).text, over, hop->begin_ns != 0 ? "; order " : "",
+            hop->begin_ns != 0 ? migration_order_name(hop->order) : "");
     if (hop->end_ns != 0)
         fprintf(out, ", downtime %s (stop %s, start %s)\n", format_time(hop->downtime_ns).text,
                 format_time(hop->device_stop_ns).text, format_time(hop->device_start_ns).text);
@@ -116,7 +122,7 @@ void report_text(const struct report *r, FILE *out)
         fprintf(out, "copying     %s, plain memcpy %s\n", format_byte_rate(result->copy_rate).text,
                 format_byte_rate(result->memcpy_rate).text);
     text_load(result, out);
-    text_lost(result, out);
+    text_lost(r, out);
     text_faults(r, out);
     text_checks(r, out);
     fprintf(out, "%s after %s: %s\n", report_verdict(r), format_time(result->duration_ns).text,

@@ -26,7 +26,7 @@
 
 #define START_COMMAND_MS 10000
 #define START_PATH_MS    2000
-#define RETRY_NS         5000000
+#define RETRY_NS         500000
 #define GRACE_MS         2000
 #define LAST_LINES       8
 
@@ -37,9 +37,10 @@ struct target {
     bool is_verbose;
 
     struct child *child;
-    char *path; /* of the socket; NULL for {fd} */
-    int fd;     /* our end of {fd}, -1 once it was connected */
-    pid_t peer; /* who listens at the path */
+    char *path;       /* of the socket; NULL for {fd} */
+    bool has_remains; /* who was killed left the socket there */
+    int fd;           /* our end of {fd}, -1 once it was connected */
+    pid_t peer;       /* who listens at the path */
     char *last_lines;
     char error[640];
 };
@@ -240,7 +241,7 @@ int target_start(struct target *t)
     if (t->words == NULL || t->child != NULL)
         return 0;
     if (!words_has(t->text, "fd"))
-        r = make_path(t);
+        r = t->has_remains ? 0 : make_path(t);
     else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         r = -errno;
     if (r < 0)
@@ -390,14 +391,19 @@ int target_check(struct target *t)
     return -EHOSTDOWN;
 }
 
-int target_stop(struct target *t)
+static void close_own_end(struct target *t)
 {
-    int status, r;
-
     if (t->fd >= 0)
         close(t->fd);
     t->fd = -1;
     t->peer = 0;
+}
+
+int target_stop(struct target *t)
+{
+    int status, r;
+
+    close_own_end(t);
     if (t->child == NULL)
         return 0;
 
@@ -412,8 +418,35 @@ int target_stop(struct target *t)
     target_last_lines(t); /* still to be had afterwards */
     child_free(t->child);
     t->child = NULL;
+    t->has_remains = false;
     if (t->path != NULL)
         unlink(t->path);
+    return r;
+}
+
+void target_kill(struct target *t)
+{
+    if (t->child != NULL)
+        child_kill(t->child);
+}
+
+int target_bury(struct target *t)
+{
+    int status, r = 0;
+
+    close_own_end(t);
+    if (t->child == NULL)
+        return 0;
+    child_wait(t->child, &status);
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+        tell_end(t, status);
+        r = -EPROTO;
+    }
+    /* Whoever else is in the group holds the pipe: it is gone when that has ended. */
+    target_last_lines(t);
+    child_free(t->child);
+    t->child = NULL;
+    t->has_remains = t->path != NULL;
     return r;
 }
 

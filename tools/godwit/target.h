@@ -71,6 +71,18 @@ int target_check(struct target *t);
  */
 int target_stop(struct target *t);
 
+/*
+ * SIGKILL to a command and all of its group, in the middle of anything. Context: any thread, while
+ * no other one starts or ends the target.
+ */
+void target_kill(struct target *t);
+/*
+ * What was killed is waited for until all of it is gone. Started again, it finds the socket of the
+ * one before, as it would behind a VMM that connects again. Returns: 0; -EPROTO it had ended in
+ * another way, told by target_error.
+ */
+int target_bury(struct target *t);
+
 /* What the last failure was, as a sentence; "" when there was none. Valid until the next call. */
 const char *target_error(const struct target *t);
 /* The last lines it wrote to stdout or stderr, "" for none. Valid until the next call of this. */
