@@ -237,6 +237,10 @@ grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missi
 
 # ---- A back-end that is killed or stopped in the middle of a migration
 
+two_children() {
+    pgrep -P "$1" >"$scratch/children" && [ "$(wc -l <"$scratch/children")" = 2 ]
+}
+
 # hurt SIGNAL WHICH PHASE WORDS OPTION...: the source (1) or the destination (2) gets the signal in a
 # phase that lasts. It is named, with the phase, and nothing is left of either.
 hurt() {
@@ -247,13 +251,12 @@ hurt() {
     "$godwit" migrate $short "$@" --backend="$disk_file" >"$scratch/out" 2>"$scratch/err" &
     backend=$!
     wait_until grep -q " s  $phase  " "$scratch/err"
-    pgrep -P "$backend" >"$scratch/children" || true
+    wait_until two_children "$backend"
     kill "-$signal" "$(sed -n "${which}p" "$scratch/children")" || true # too late is seen below
     wait "$backend" 2>/dev/null || status=$?
     backend=
     [ "$status" = 1 ] || wrong "status $status instead of 1: $signal to $which in $phase"
     shows "^fault +${names[which]}.*, phase \"$phase\".*$words"
-    [ "$(wc -l <"$scratch/children")" = 2 ] || wrong "not two back-ends"
     while read -r child; do
         ! kill -0 "$child" 2>/dev/null || wrong "a child stays: $signal to $which in $phase"
     done <"$scratch/children"

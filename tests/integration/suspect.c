@@ -22,6 +22,7 @@
 #define BATCH     8   /* requests between two looks at the socket */
 #define OLD_MARKS 200 /* that still go to a log that was replaced */
 #define LATE_MS   20
+#define TAKEN_MS  100 /* a front-end takes its log more often */
 #define SLOW_US   1000
 #define IDLE_MS   10
 
@@ -75,6 +76,18 @@ void suspect_mark(struct suspect *s, uint64_t gpa, uint64_t len)
     for (uint64_t page = gpa / PAGE; page <= (gpa + len - 1) / PAGE; page++) {
         if (page / 8 < log->size)
             __atomic_fetch_or(&log->bits[page / 8], (uint8_t)(1u << (page % 8)), __ATOMIC_SEQ_CST);
+    }
+}
+
+void suspect_wait_taken(const struct suspect *s, uint64_t gpa)
+{
+    const struct suspect_log *log = &s->log;
+    uint64_t page = gpa / PAGE;
+
+    for (unsigned ms = 0; ms < TAKEN_MS && page / 8 < log->size; ms++) {
+        if (!(__atomic_load_n(&log->bits[page / 8], __ATOMIC_SEQ_CST) & 1u << (page % 8)))
+            break;
+        usleep(1000);
     }
 }
 

@@ -97,5 +97,7 @@ void suspect_end(struct suspect *s);
 void *suspect_at(const struct suspect *s, uint64_t gpa, uint64_t len);
 void *suspect_at_uva(const struct suspect *s, uint64_t uva);
 void suspect_mark(struct suspect *s, uint64_t gpa, uint64_t len);
+/* Wait, not for ever, until the front-end has taken the mark of this page. */
+void suspect_wait_taken(const struct suspect *s, uint64_t gpa);
 /* All that is available on a queue. `n_max`: so many requests at most. */
 void suspect_serve(struct suspect *s, struct suspect_queue *q, unsigned n_max);

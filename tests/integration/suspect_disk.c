@@ -14,7 +14,7 @@
 #define CHAIN_MAX   64
 #define F_EVENT_IDX 29
 #define LATE_EVERY  64    /* requests, of those that are marked before they are written */
-#define LATE_US     15000 /* later than a round */
+#define LATE_US     15000 /* until a page is copied whose mark was taken */
 #define LOSE_EVERY  500
 
 struct piece {
@@ -81,8 +81,10 @@ static void read_piece(struct suspect *s, const struct piece *p, off_t at)
 
     if (s->guilt == SUSPECT_MARK_FIRST) {
         mark_data(s, p);
-        if (s->n_requests % LATE_EVERY == 0)
+        if (s->n_requests % LATE_EVERY == 0) {
+            suspect_wait_taken(s, p->gpa);
             usleep(LATE_US);
+        }
         n = pread(s->disk_fd, to, p->len, at);
     } else {
         n = pread(s->disk_fd, to, p->len, at);
