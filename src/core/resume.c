@@ -36,6 +36,8 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     ring->ops->resume(ring, found.used, found.n_slots);
     q->n_again = found.n_entries;
     q->ring_unmarked = true;
+    /* A front-end may forget the log it had when its connection broke: QEMU 7.2 and 10.0 do. */
+    q->unlogged = q->log.all;
     if (q->n_again > 0)
         gw_diag(q->diag, GW_DIAG_INFO, "queue %u: %u requests were in flight and are done again",
                 q->index, q->n_again);

@@ -42,7 +42,7 @@ static unsigned long count_interrupts(unsigned queue)
 
         if (p == NULL || strstr(line, name) == NULL)
             continue;
-        for (unsigned cpu = 0; cpu < GUEST_CPUS; cpu++)
+        for (unsigned cpu = 0; cpu < count_cpus(); cpu++)
             sum += strtoul(p + 1, &p, 10);
     }
     fclose(f);
@@ -65,13 +65,18 @@ static void do_start(const char *args)
 static void do_stat(const char *args)
 {
     (void)args;
+    char each[GUEST_CPUS_MAX * 64] = "";
     struct io_counters c;
+    int n = 0;
 
     io_count(&c);
-    answer("stat requests=%lu cpu0=%lu cpu1=%lu reads=%lu writes=%lu blocks=%lu flushes=%lu "
-           "zeroed=%lu discarded=%lu plugged=%lu irq0=%lu irq1=%lu",
-           c.reads + c.writes, c.cpus[0], c.cpus[1], c.reads, c.writes, c.blocks, c.flushes,
-           c.zeroed, c.discarded, c.plugged, count_interrupts(0), count_interrupts(1));
+    for (unsigned i = 0; i < count_cpus(); i++)
+        n += snprintf(each + n, sizeof(each) - (size_t)n, " cpu%u=%lu irq%u=%lu", i, c.cpus[i], i,
+                      count_interrupts(i));
+    answer("stat requests=%lu reads=%lu writes=%lu blocks=%lu flushes=%lu zeroed=%lu discarded=%lu "
+           "plugged=%lu%s",
+           c.reads + c.writes, c.reads, c.writes, c.blocks, c.flushes, c.zeroed, c.discarded,
+           c.plugged, each);
 }
 
 static void do_online(const char *args)

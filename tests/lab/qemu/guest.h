@@ -10,10 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GUEST_CPUS 2u
-#define GUEST_PAGE 4096u
+#define GUEST_CPUS_MAX 8u
+#define GUEST_PAGE     4096u
 
 /* guest_util.c */
+
+/* How many CPUs there are, each of which has a queue of the disk. */
+unsigned count_cpus(void);
 
 /* One line to the host. */
 void answer(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -47,7 +50,7 @@ void memory_plugged_range(uint64_t *ret_begin, uint64_t *ret_end);
 /* guest_io.c */
 
 struct io_counters {
-    unsigned long cpus[GUEST_CPUS]; /* requests */
+    unsigned long cpus[GUEST_CPUS_MAX]; /* requests */
     unsigned long reads, writes, blocks, flushes, zeroed, discarded, plugged;
 };
 

@@ -23,7 +23,6 @@
 #include "../pattern.h"
 #include "guest.h"
 
-#define N_WORKERS       GUEST_CPUS
 #define DEPTH           8u
 #define SEGMENT_BLOCKS  2048u /* 1 MiB, the largest request */
 #define BUFFER_BYTES    (SEGMENT_BLOCKS * PATTERN_BLOCK + GUEST_PAGE)
@@ -48,7 +47,8 @@ struct worker {
     atomic_ulong n_reads, n_writes, n_blocks, n_flushes, n_zeroed, n_discarded, n_plugged;
 };
 
-static struct worker workers[N_WORKERS];
+static struct worker workers[GUEST_CPUS_MAX];
+static unsigned n_workers;
 static uint32_t *generations; /* each element is used by the worker that owns the block */
 static uint64_t n_blocks;
 static int disk_fd = -1;
@@ -77,10 +77,10 @@ static uint32_t random_below(struct worker *w, uint32_t limit)
 /* A segment of this worker that no request in flight is in. */
 static uint64_t idle_segment(struct worker *w)
 {
-    uint32_t n_segments = (uint32_t)(n_blocks / SEGMENT_BLOCKS / N_WORKERS);
+    uint32_t n_segments = (uint32_t)(n_blocks / SEGMENT_BLOCKS / n_workers);
 
     for (;;) {
-        uint64_t segment = (uint64_t)random_below(w, n_segments) * N_WORKERS + w->index;
+        uint64_t segment = (uint64_t)random_below(w, n_segments) * n_workers + w->index;
         bool is_idle = true;
 
         for (unsigned i = 0; i < DEPTH; i++)
@@ -290,7 +290,7 @@ static void verify_own_segments(struct worker *w)
     struct slot *s = &w->slots[0];
 
     for (uint64_t first = w->index * SEGMENT_BLOCKS; first < n_blocks;
-         first += N_WORKERS * SEGMENT_BLOCKS) {
+         first += n_workers * SEGMENT_BLOCKS) {
         s->first = first;
         s->n_blocks = SEGMENT_BLOCKS;
         read_blocks(s, s->buffer);
@@ -333,8 +333,9 @@ static void *run_worker(void *arg)
 
 void io_start(uint64_t seed, uint64_t blocks, bool read_only, bool discard, bool zeroes)
 {
-    if (blocks == 0 || blocks % (SEGMENT_BLOCKS * N_WORKERS) != 0)
-        fail("%" PRIu64 " blocks cannot be shared by %u workers", blocks, N_WORKERS);
+    n_workers = count_cpus();
+    if (blocks == 0 || blocks % (SEGMENT_BLOCKS * n_workers) != 0)
+        fail("%" PRIu64 " blocks cannot be shared by %u workers", blocks, n_workers);
     n_blocks = blocks;
     is_read_only = read_only;
     has_discard = discard;
@@ -347,7 +348,7 @@ void io_start(uint64_t seed, uint64_t blocks, bool read_only, bool discard, bool
     if (generations == MAP_FAILED)
         fail("no memory for the generations");
     pattern_init(seed);
-    for (unsigned i = 0; i < N_WORKERS; i++) {
+    for (unsigned i = 0; i < n_workers; i++) {
         workers[i].index = i;
         workers[i].random = seed + i;
         if (pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) != 0)
@@ -358,7 +359,7 @@ void io_start(uint64_t seed, uint64_t blocks, bool read_only, bool discard, bool
 void io_count(struct io_counters *ret)
 {
     *ret = (struct io_counters){0};
-    for (unsigned i = 0; i < N_WORKERS; i++) {
+    for (unsigned i = 0; i < n_workers; i++) {
         struct worker *w = &workers[i];
 
         ret->cpus[i] = w->n_reads + w->n_writes;
@@ -399,7 +400,7 @@ static void store_generations(void)
 uint32_t io_stop(void)
 {
     atomic_store(&stopping, true);
-    for (unsigned i = 0; i < N_WORKERS; i++)
+    for (unsigned i = 0; i < n_workers; i++)
         pthread_join(workers[i].thread, NULL);
     if (!is_read_only)
         store_generations();

@@ -46,7 +46,7 @@ void fail(const char *format, ...)
     _exit(1);
 }
 
-/* --- sysfs ------------------------------------------------------------------------------------ */
+/* --- the kernel's words ----------------------------------------------------------------------- */
 
 int read_line(const char *path, char *line, size_t size)
 {
@@ -95,6 +95,15 @@ unsigned count_entries(const char *path)
     return n;
 }
 
+unsigned count_cpus(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (n < 1 || n > GUEST_CPUS_MAX)
+        fail("%ld CPUs", n);
+    return (unsigned)n;
+}
+
 uint32_t crc32_of(const void *data, size_t n)
 {
     const uint8_t *p = data;
@@ -128,7 +137,7 @@ void spin_start(void)
 {
     pthread_t thread;
 
-    for (uintptr_t cpu = 0; cpu < GUEST_CPUS; cpu++)
+    for (uintptr_t cpu = 0; cpu < count_cpus(); cpu++)
         if (pthread_create(&thread, NULL, spin, (void *)cpu) != 0)
             fail("no thread");
 }

@@ -12,6 +12,7 @@ ends everything. The processes never outlive the lab, however it ends.
 """
 
 import ctypes
+import dataclasses
 import json
 import os
 import select
@@ -26,6 +27,7 @@ import time
 
 LAB = os.path.dirname(os.path.abspath(__file__))
 PR_SET_PDEATHSIG = 1
+VIRTIO_F_RING_PACKED = 1 << 34
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 LIBC = ctypes.CDLL(None)
 
@@ -55,15 +57,19 @@ class Process:
         self.name = name
         self.log = lab.path(f'{name}.log')
         self.is_expected_to_end = False
-        with open(self.log, 'wb') as log:
-            try:
-                self.popen = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log,
-                                              stderr=subprocess.STDOUT, start_new_session=True,
-                                              env={**os.environ, **(env or {})},
-                                              preexec_fn=die_with_parent)
-            except OSError as e:
-                raise LabError(f'{name} cannot be started: {e}') from None
+        self.args = args
+        self.env = {**os.environ, **(env or {})}
+        self.popen = self.start()
         lab.processes.append(self)
+
+    def start(self):
+        with open(self.log, 'ab') as log:
+            try:
+                return subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=log,
+                                        stderr=subprocess.STDOUT, start_new_session=True,
+                                        env=self.env, preexec_fn=die_with_parent)
+            except OSError as e:
+                raise LabError(f'{self.name} cannot be started: {e}') from None
 
     def has_ended(self):
         return self.popen.poll() is not None
@@ -279,6 +285,38 @@ class Backend(Process):
         super().__init__(lab, name, words, env)
         lab.wait_until(lambda: os.path.exists(self.socket), "the backend's socket", 20)
 
+    def crash(self):
+        """Killed as it stands, and started again on the same socket."""
+        self.check()
+        self.kill()
+        self.popen = self.start()
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What the guest gets."""
+    cpus: int = 2               # each with a queue of the disk
+    packed: bool = False        # the rings
+    reconnects: bool = False    # QEMU looks for a backend that is gone, every second
+
+    @classmethod
+    def add_options(cls, parser):
+        parser.add_argument('--queues', type=int, default=cls.cpus,
+                            help='of the disk, and as many CPUs')
+        parser.add_argument('--packed', action='store_true', help='packed rings')
+
+    @classmethod
+    def of(cls, options, reconnects):
+        return cls(options.queues, options.packed, reconnects)
+
+    def check(self, disk):
+        """What the guest says of its disk: QEMU drops silently what the backend does not offer."""
+        if disk['queues'] != self.cpus:
+            raise LabError(f"the guest has {disk['queues']} queues, not {self.cpus}")
+        if bool(disk['features'] & VIRTIO_F_RING_PACKED) != self.packed:
+            raise LabError('the rings are packed, or are not, against the request: '
+                           f"{disk['features']:#x}")
+
 
 def parse_fields(line):
     """'stat a=1 b=0x2 c=x' as a dict, numbers as int."""
@@ -301,11 +339,13 @@ class Guest(Process):
     MEMORY = '512M'
     APPEND = 'console=ttyS0 quiet panic=-1 oops=panic'
 
-    def __init__(self, lab, qemu, kernel, initramfs, backend_socket, name='qemu'):
+    def __init__(self, lab, qemu, kernel, initramfs, backend_socket, name='qemu',
+                 hardware=Hardware()):
         if shutil.which(qemu) is None:
             raise Skip(f'{qemu} is not installed (package qemu-system-x86)')
         self.lab = lab
         self.lines = None
+        self.hardware = hardware
         super().__init__(lab, name, [qemu, *self.arguments(name, kernel, initramfs,
                                                            backend_socket)])
         self.lines = Lines(lab, lab.path(f'{name}.commands.sock'), f'{name}.commands')
@@ -313,9 +353,11 @@ class Guest(Process):
 
     def arguments(self, name, kernel, initramfs, backend_socket):
         path = self.lab.path(name)
+        reconnect = ',reconnect=1' if self.hardware.reconnects else ''
+        packed = ',packed=on' if self.hardware.packed else ''
         return [
             '-machine', f'{self.MACHINE},accel=tcg,memory-backend=mem', '-cpu', self.CPU,
-            '-smp', '2', '-m', f'{self.MEMORY},slots=4,maxmem=2G',
+            '-smp', str(self.hardware.cpus), '-m', f'{self.MEMORY},slots=4,maxmem=2G',
             '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on',
             '-kernel', kernel, '-initrd', initramfs, '-append', self.APPEND,
             '-nodefaults', '-no-reboot', '-display', 'none',
@@ -324,8 +366,9 @@ class Guest(Process):
             '-chardev', f'socket,id=commands,path={path}.commands.sock,server=on,wait=off',
             '-serial', 'chardev:commands',
             '-qmp', f'unix:{path}.qmp.sock,server=on,wait=off',
-            '-chardev', f'socket,id=disk,path={backend_socket}',
-            '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,num-queues=2,disable-legacy=on',
+            '-chardev', f'socket,id=disk,path={backend_socket}{reconnect}',
+            '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,disable-legacy=on,'
+                       f'num-queues={self.hardware.cpus}{packed}',
         ]
 
     def check(self):
@@ -337,7 +380,9 @@ class Guest(Process):
 
     def wait_ready(self):
         """Waits for the guest program; returns what it says of its disk."""
-        return self.wait_answer('ready', 60)
+        disk = self.wait_answer('ready', 60)
+        self.hardware.check(disk)
+        return disk
 
     def wait_answer(self, name, seconds):
         line = self.lines.receive(seconds, f"'{name}'")
@@ -363,6 +408,17 @@ class Guest(Process):
             if time.monotonic() > end:
                 raise LabError(f'{what} did not happen within {seconds} s: {counters}')
             time.sleep(0.1)
+
+    def requests_of(self, counters):
+        """Those of each CPU."""
+        return [counters[f'cpu{i}'] for i in range(self.hardware.cpus)]
+
+    def busy(self, n, seconds=30):
+        """Waits for n more requests on each CPU; returns the counters."""
+        now = self.requests_of(self.ask('stat'))
+        return self.wait_for(
+            lambda c: all(then - before >= n for then, before in zip(self.requests_of(c), now)),
+            f'{n} requests on each CPU', seconds)
 
     def plug_memory(self, name, n_bytes):
         self.qmp.command('object-add', **{'qom-type': 'memory-backend-memfd', 'id': f'{name}-mem',

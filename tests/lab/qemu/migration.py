@@ -29,11 +29,12 @@ class MigratingGuest(Guest):
     # when the guest is stopped right after such a reading, as QEMU does; see is_stopped_first.
     APPEND = Guest.APPEND + ' pti=on'
 
-    def __init__(self, lab, qemu, kernel, initramfs, backend, name, incoming=None, is_held=False):
+    def __init__(self, lab, qemu, kernel, initramfs, backend, name, hardware, incoming=None,
+                 is_held=False):
         self.incoming = incoming
         self.is_held = is_held
         self.backend = backend
-        super().__init__(lab, qemu, kernel, initramfs, backend.socket, name)
+        super().__init__(lab, qemu, kernel, initramfs, backend.socket, name, hardware)
 
     def arguments(self, name, kernel, initramfs, backend_socket):
         arguments = super().arguments(name, kernel, initramfs, backend_socket)

@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True  # the source folder stays as it is
 
 import initramfs
 from image import Image
-from lab import Backend, Guest, Lab, LabError, Skip, peer, run_test
+from lab import Backend, Guest, Hardware, Lab, LabError, Skip, peer, run_test
 from pattern import BLOCK, Pattern
 
 N_BLOCKS = 64 * 2048            # 64 MiB under test
@@ -41,7 +41,6 @@ def require(condition, text):
 def check_disk(lab, disk, image, read_only, serial):
     lab.say(f'the guest is up: {disk}')
     require(disk['capacity'] == image.size // BLOCK, 'the capacity is wrong')
-    require(disk['queues'] == 2, f"the guest has {disk['queues']} queues, not 2")
     require(disk['features'] & VIRTIO_BLK_F_MQ, 'VIRTIO_BLK_F_MQ was not negotiated')
     require(disk['features'] & VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1 was not negotiated')
     require(disk['ro'] == int(read_only), 'the disk is read-only, or is not, against the request')
@@ -49,47 +48,48 @@ def check_disk(lab, disk, image, read_only, serial):
     require(bool(disk['features'] & VIRTIO_BLK_F_RO) == read_only, 'VIRTIO_BLK_F_RO is wrong')
 
 
-def check_progress(before, after, what):
-    for cpu in ('cpu0', 'cpu1'):
-        require(after[cpu] > before[cpu], f'{cpu} was idle during the {what}')
+def check_progress(guest, before, after, what):
+    for cpu, (n, m) in enumerate(zip(guest.requests_of(before), guest.requests_of(after))):
+        require(m > n, f'CPU {cpu} was idle during the {what}')
     return after['requests'] - before['requests']
 
 
-def busy(guest, n):
-    """Waits for n more requests on each CPU; returns the counters."""
-    now = guest.ask('stat')
-    return guest.wait_for(lambda c: min(c['cpu0'] - now['cpu0'], c['cpu1'] - now['cpu1']) >= n,
-                          f'{n} requests on each CPU')
-
-
 def plug(lab, guest):
-    before = busy(guest, 50)
+    before = guest.busy(50)
     guest.plug_memory('dimm0', PLUGGED_BYTES)
-    during = busy(guest, 20)
+    during = guest.busy(20)
     answer = guest.ask(f'online {PLUGGED_BYTES}')
     after = guest.wait_for(lambda c: c['plugged'] - before['plugged'] >= 200,
                            'I/O in plugged memory')
-    n = check_progress(before, during, 'plugging')
+    n = check_progress(guest, before, during, 'plugging')
     lab.say(f"memory plugged at {answer['begin']:#x} in the middle of {n} requests; "
             f"{after['plugged']} requests in it so far")
 
 
 def unplug(lab, guest):
-    before = busy(guest, 50)
+    before = guest.busy(50)
     answer = guest.ask('offline')
     require(answer['requests'] > 0, 'the disk was idle while the memory was put offline')
-    middle = busy(guest, 20)
+    middle = guest.busy(20)
     guest.unplug_memory('dimm0')
-    after = busy(guest, 50)
-    n = check_progress(middle, after, 'unplugging')
+    after = guest.busy(50)
+    n = check_progress(guest, middle, after, 'unplugging')
     lab.say(f"memory offline after {answer['requests']} requests, unplugged in the middle of {n}")
-    check_progress(before, after, 'whole unplugging')
+    check_progress(guest, before, after, 'whole unplugging')
+
+
+def crash(lab, guest, backend, number):
+    """Kills the backend in the middle of I/O, which has to go on with the next."""
+    before = guest.busy(5)
+    backend.crash()
+    after = guest.busy(20)
+    lab.say(f"crash {number}: {after['requests'] - before['requests']} requests since")
 
 
 def check_counters(lab, disk, counters, read_only):
     lab.say(f'counters: {counters}')
-    for queue in ('irq0', 'irq1'):
-        require(counters[queue] > 20, f'{queue}: the queue was not used')
+    for queue in range(disk['queues']):
+        require(counters[f'irq{queue}'] > 20, f'queue {queue} was not used')
     require(counters['reads'] > 0, 'no reads')
     if not read_only:
         require(counters['writes'] > 0, 'no writes')
@@ -102,19 +102,22 @@ def run_guest(lab, options, backend, image, seed):
     """Boots the guest, keeps the disk busy; returns the checksum of the table of generations."""
     kernel = options.kernel or peer('kernel')
     archive = initramfs.build(kernel, lab.folder)
-    guest = Guest(lab, options.qemu, kernel, archive, backend.socket)
+    guest = Guest(lab, options.qemu, kernel, archive, backend.socket,
+                  hardware=Hardware.of(options, options.crashes > 0))
     disk = guest.wait_ready()
     check_disk(lab, disk, image, options.read_only, options.serial)
     guest.ask(f'start {seed} {N_BLOCKS} {"ro" if options.read_only else "rw"}')
     if options.sabotage == 'backend':
-        busy(guest, 50)
+        guest.busy(50)
         backend.popen.kill()
     if options.sabotage == 'disk':
-        busy(guest, 50)
+        guest.busy(50)
         image.corrupt(2000)
     if options.read_only:
-        busy(guest, 500)
+        guest.busy(500)
     else:
+        for number in range(options.crashes):
+            crash(lab, guest, backend, number + 1)
         for _ in range(options.rounds):
             plug(lab, guest)
             unplug(lab, guest)
@@ -134,7 +137,8 @@ def run(options):
     with Lab(options.limit, options.keep, quiet=bool(options.sabotage)) as lab:
         lab.say(f'seed {seed}')
         image = Image(lab, Pattern(seed), N_BLOCKS)
-        backend = Backend(lab, options.backend, image.path)
+        command = options.backend.replace('{slow}', str(options.slow))
+        backend = Backend(lab, command, image.path)
         try:
             crc = run_guest(lab, options, backend, image, seed)
         except initramfs.CannotBuild as e:
@@ -149,13 +153,19 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
     parser.add_argument('--qemu', default='qemu-system-x86_64',
                         help='path, or "qemu10" for the peer')
-    parser.add_argument('--backend', required=True, help='a command with {socket} and {file} in it')
+    parser.add_argument('--backend', required=True, help='a command with {socket} and {file} in it, and {slow} where it can be '
+                             'made slow')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
     parser.add_argument('--read-only', action='store_true', help='the backend is a read-only one')
     parser.add_argument('--serial', help='the serial that the guest has to see')
     parser.add_argument('--requests', type=int, default=8000,
                         help='end after so many (default 8000)')
     parser.add_argument('--rounds', type=int, default=1, help='how often memory is plugged')
+    parser.add_argument('--slow', type=int, default=0, metavar='MS',
+                        help='each read and write of the disk is so late')
+    parser.add_argument('--crashes', type=int, default=0, metavar='N',
+                        help='kill the backend N times, and start it again')
+    Hardware.add_options(parser)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--limit', type=int, default=120, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')

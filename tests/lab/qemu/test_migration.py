@@ -19,7 +19,7 @@ import initramfs
 import memory
 import migration
 from image import Image
-from lab import LAB, Backend, Lab, LabError, Skip, peer, run_test
+from lab import LAB, Backend, Hardware, Lab, LabError, Skip, peer, run_test
 from migration import MigratingGuest
 from pattern import Pattern
 
@@ -28,6 +28,7 @@ N_KEPT = 32 * 2048              # 32 MiB are only read, into memory that is look
 HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
+PHASES = ('before', 'during', 'after')
 
 # What must be found when the backend forgets all marks, see godwit-blk-unlogged.
 UNLOGGED = {
@@ -48,6 +49,7 @@ class Run:
         self.lab = lab
         self.options = options
         self.n_stations = 0
+        self.hardware = Hardware.of(options, bool(options.crash))
         self.image = Image(lab, Pattern(options.seed), N_BLOCKS, N_KEPT)
         self.kernel = options.kernel or peer('kernel')
         self.archive = initramfs.build(self.kernel, lab.folder)
@@ -71,14 +73,19 @@ class Run:
         backend = Backend(self.lab, command, self.image.path, f'backend{number}', self.preload)
         incoming = None if is_first else self.lab.path(f'migration{number}.sock')
         return MigratingGuest(self.lab, qemu, self.kernel, self.archive, backend,
-                              f'qemu{number}', incoming, self.options.compare and not is_first)
+                              f'qemu{number}', self.hardware, incoming,
+                              self.options.compare and not is_first)
 
 
-def busy(guest, n):
-    """Waits for n more requests on each CPU; returns the counters."""
-    now = guest.ask('stat')
-    return guest.wait_for(lambda c: min(c['cpu0'] - now['cpu0'], c['cpu1'] - now['cpu1']) >= n,
-                          f'{n} requests on each CPU')
+def crash(run, guest, phase):
+    """Kills the guest's backend in the middle of I/O, which has to go on with the next."""
+    if phase not in run.options.crash:
+        return
+    before = guest.busy(5)
+    guest.backend.crash()
+    after = guest.busy(20)
+    run.lab.say(f"{guest.backend.name} was killed {phase} a migration; "
+                f"{after['requests'] - before['requests']} requests since")
 
 
 def count_log_replacements(backend):
@@ -93,7 +100,7 @@ def replace_log(run, guest):
     for _ in range(run.options.replace_log):
         for state in ('closed', 'open'):
             guest.ask(f'window {state}')
-            busy(guest, 5)
+            guest.busy(5)
     n = count_log_replacements(guest.backend) - before
     if before > 0:  # its log names messages
         require(n >= 2 * run.options.replace_log, f'only {n} logs were replaced')
@@ -124,12 +131,14 @@ def compare(run, source, destination):
 def hop(run, source):
     """One migration; returns the guest where it is now."""
     destination = run.start_station(is_first=False)
-    busy(source, 20)
+    source.busy(20)
+    crash(run, source, 'before')
     migration.begin(source, destination)
+    crash(run, source, 'during')
     if run.options.replace_log:
         replace_log(run, source)
     migration.wait_rounds(source, run.options.sync_rounds)
-    before = busy(source, 5)
+    before = source.busy(5)
     state = migration.finish(source, destination, run.options.stop_first)
     run.lab.say(f"{source.name} to {destination.name}: {state['ram']['dirty-sync-count']} rounds, "
                 f"{state['total-time']} ms, down for {state['downtime']} ms")
@@ -138,10 +147,11 @@ def hop(run, source):
     if run.options.compare or run.options.stop_first:
         destination.qmp.command('cont')
     kept = destination.ask('inspect')
-    after = busy(destination, 50)
+    after = destination.busy(50)
     run.lab.say(f"{kept['blocks']} blocks that only the device wrote are right, "
                 f"{kept['requests']} reads to them; "
                 f"{after['requests'] - before['requests']} requests since")
+    crash(run, destination, 'after')
     source.quit()
     source.backend.stop(30)
     return destination
@@ -157,7 +167,6 @@ def run(options):
         guest = run.start_station(is_first=True)
         disk = guest.wait_ready()
         lab.say(f'the guest is up: {disk}')
-        require(disk['queues'] == options.queues, f"the guest has {disk['queues']} queues")
         guest.ask(f'start {options.seed} {N_BLOCKS} rw')
         guest.ask('spin')
         huge = guest.ask(f'hoard {options.seed} {run.image.first_kept} {N_KEPT} {HOARD_MIB}')['huge']
@@ -197,7 +206,10 @@ def parse_options():
                         help='let memory appear and disappear N times during each migration')
     parser.add_argument('--unlogged', action='store_true',
                         help='the backend marks nothing: succeed if the damage is found')
-    parser.add_argument('--queues', type=int, default=2, help='what the guest has to see')
+    parser.add_argument('--crash', choices=PHASES, nargs='+', default=[], metavar='PHASE',
+                        help='kill the backend before, during or after each migration, and start '
+                             'it again')
+    Hardware.add_options(parser)
     parser.add_argument('--sync-rounds', type=int, default=3, metavar='N',
                         help='let no migration end before dirty pages were looked for N times')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * libgodwit's front-end and driver on a network device that forwards each frame to where it came
+ * from: sends frames in one to three buffers, with and without indirect tables, and looks at each
+ * that comes back. None may be lost, come twice, too early or changed. The device is stopped and
+ * started again on the way.
+ *
+ *     exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED
+ *
+ * FEATURES are the virtio bits wanted; with RING_PACKED (34) the rings are packed. Exit 0: all as
+ * it must be; 1: not, with the reason on stderr.
+ */
+#include "frame.h"
+
+#include <errno.h>
+#include <godwit/frontend.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    RECEIVE = 0, /* the two queues, as the driver sees them */
+    SEND = 1,
+    QUEUE_SIZE = 256,
+    ROOMS = 120, /* for frames that come, each of two descriptors */
+    SLOTS = 48,  /* frames that go: fewer than there is room for, so that none has to be dropped */
+    BUFFER_SIZE = 2048,
+    HEADER_SIZE = 12, /* struct virtio_net_hdr with VERSION_1 */
+    SEGMENTS_MAX = 3,
+    BURST = 16,
+    PATIENCE_MS = 10000,
+    DROPPED_MS = 200, /* a frame that was taken so long ago does not come any more */
+    RING_PACKED = 34,
+};
+
+struct exchange {
+    struct gw_frontend *fe;
+    struct gw_guest_mem *mem;
+    struct gw_driver *drivers[2];
+    gw_gpa_t rooms, slots; /* the first buffer of each */
+    bool is_busy[SLOTS];
+    uint64_t seed, n_sent, n_back;
+};
+
+static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+static void fail(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("exchange: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(EXIT_FAILURE);
+}
+
+static void check(int r, const char *what)
+{
+    if (r < 0)
+        fail("%s: %s", what, strerror(-r));
+}
+
+static void check_frontend(const struct exchange *x, int r, const char *what)
+{
+    if (r < 0)
+        fail("%s: %s", what, gw_frontend_error(x->fe));
+}
+
+static void check_driver(const struct gw_driver *d, int r)
+{
+    const char *text = "";
+
+    if (gw_driver_error(d, &text) < 0 || r < 0)
+        fail("queue %u: %s %s", gw_driver_index(d), strerror(-r), text);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* --- frames that go --------------------------------------------------------------------------- */
+
+/* Cut into buffers that follow one another; returns how many. The first is the header. */
+static unsigned cut(struct gw_driver_buf *bufs, gw_gpa_t at, uint32_t length, unsigned n_segments)
+{
+    bufs[0] = (struct gw_driver_buf){at, HEADER_SIZE};
+    at += HEADER_SIZE;
+    for (unsigned i = 1; i <= n_segments; i++) {
+        uint32_t part = i < n_segments ? length / 2 : length;
+
+        bufs[i] = (struct gw_driver_buf){at, part};
+        at += part;
+        length -= part;
+    }
+    return n_segments + 1;
+}
+
+static void send_one(struct exchange *x)
+{
+    unsigned slot = x->n_sent % SLOTS;
+    gw_gpa_t at = x->slots + slot * BUFFER_SIZE;
+    uint8_t *bytes = gw_guest_mem_at(x->mem, at, BUFFER_SIZE);
+    uint64_t choice = frame_random(x->seed, x->n_sent, 1);
+    struct gw_driver_buf bufs[SEGMENTS_MAX + 1];
+    unsigned n;
+
+    memset(bytes, 0, HEADER_SIZE);
+    n = cut(bufs, at, frame_make(x->seed, x->n_sent, bytes + HEADER_SIZE),
+            1 + choice % SEGMENTS_MAX);
+    check_driver(x->drivers[SEND], gw_driver_add(x->drivers[SEND], bufs, n, 0, slot,
+                                                 choice >> 8 & 1 ? GW_DRIVER_INDIRECT : 0));
+    x->is_busy[slot] = true;
+    x->n_sent++;
+}
+
+static void send_some(struct exchange *x)
+{
+    unsigned n = 1 + frame_random(x->seed, x->n_sent, 2) % BURST;
+
+    while (n-- > 0 && x->n_sent - x->n_back < SLOTS && !x->is_busy[x->n_sent % SLOTS])
+        send_one(x);
+    gw_driver_kick(x->drivers[SEND]);
+}
+
+static void take_sent(struct exchange *x)
+{
+    struct gw_driver_used used[SLOTS];
+    unsigned n = gw_driver_take(x->drivers[SEND], used, SLOTS);
+
+    check_driver(x->drivers[SEND], 0);
+    for (unsigned i = 0; i < n; i++)
+        x->is_busy[used[i].cookie] = false;
+}
+
+/* --- frames that come ------------------------------------------------------------------------- */
+
+static void add_room(struct exchange *x, uint64_t room)
+{
+    gw_gpa_t at = x->rooms + room * BUFFER_SIZE;
+    const struct gw_driver_buf bufs[] = {{at, HEADER_SIZE},
+                                         {at + HEADER_SIZE, BUFFER_SIZE - HEADER_SIZE}};
+
+    memset(gw_guest_mem_at(x->mem, at, BUFFER_SIZE), 0xa5, BUFFER_SIZE);
+    check_driver(x->drivers[RECEIVE], gw_driver_add(x->drivers[RECEIVE], bufs, 0, 2, room, 0));
+}
+
+static void check_frame(struct exchange *x, const struct gw_driver_used *used)
+{
+    const uint8_t *bytes =
+        gw_guest_mem_at(x->mem, x->rooms + used->cookie * BUFFER_SIZE, BUFFER_SIZE);
+    char why[128];
+
+    if (x->n_back >= x->n_sent)
+        fail("a frame came that nobody sent, after %" PRIu64, x->n_back);
+    if (used->len < HEADER_SIZE || !frame_is(bytes + HEADER_SIZE, used->len - HEADER_SIZE, x->seed,
+                                             x->n_back, why, sizeof(why)))
+        fail("%s", used->len < HEADER_SIZE ? "a frame without a header came" : why);
+    x->n_back++;
+}
+
+/* Returns: how many. */
+static unsigned receive_some(struct exchange *x)
+{
+    struct gw_driver_used used[ROOMS];
+    unsigned n = gw_driver_take(x->drivers[RECEIVE], used, ROOMS);
+
+    check_driver(x->drivers[RECEIVE], 0);
+    for (unsigned i = 0; i < n; i++) {
+        check_frame(x, &used[i]);
+        add_room(x, used[i].cookie);
+    }
+    gw_driver_kick(x->drivers[RECEIVE]);
+    return n;
+}
+
+/* Sends one frame. Returns: whether it came back; otherwise it was taken, and dropped. */
+static bool try_one(struct exchange *x)
+{
+    uint64_t limit = now_ms() + PATIENCE_MS;
+    unsigned slot = x->n_sent % SLOTS;
+
+    send_one(x);
+    gw_driver_kick(x->drivers[SEND]);
+    while (now_ms() < limit) {
+        int r = gw_driver_wait(x->drivers[RECEIVE], DROPPED_MS);
+
+        if (r != -ETIMEDOUT)
+            check_driver(x->drivers[RECEIVE], r);
+        take_sent(x);
+        if (receive_some(x) > 0)
+            return true;
+        if (!x->is_busy[slot]) {
+            x->n_back = x->n_sent;
+            return false;
+        }
+    }
+    fail("frame %" PRIu64 " was not taken in %d ms", x->n_sent - 1, PATIENCE_MS);
+}
+
+static void run_round(struct exchange *x, uint64_t ms)
+{
+    uint64_t stop, link = now_ms() + PATIENCE_MS;
+
+    /* A device may drop what comes before its link is up, and nothing after that. */
+    while (!try_one(x) && now_ms() < link)
+        ;
+    stop = now_ms() + ms;
+    while (now_ms() < stop || x->n_back < x->n_sent) {
+        if (now_ms() < stop)
+            send_some(x);
+        take_sent(x);
+        if (receive_some(x) == 0 && x->n_back < x->n_sent)
+            check_driver(x->drivers[RECEIVE], gw_driver_wait(x->drivers[RECEIVE], PATIENCE_MS));
+    }
+}
+
+/* --- the device ------------------------------------------------------------------------------- */
+
+static void begin(struct exchange *x, const char *path, uint64_t features)
+{
+    const struct gw_guest_region region = {.gpa = 1 << 20, .length = 4 << 20};
+    const struct gw_frontend_config cfg = {.size = sizeof(cfg)};
+
+    check(gw_guest_mem_new(&x->mem, GW_GUEST_UVA_HOST), "guest memory");
+    check(gw_guest_mem_add(x->mem, &region), "guest memory");
+    check(gw_guest_mem_alloc(x->mem, ROOMS * BUFFER_SIZE, BUFFER_SIZE, &x->rooms), "buffers");
+    check(gw_guest_mem_alloc(x->mem, SLOTS * BUFFER_SIZE, BUFFER_SIZE, &x->slots), "buffers");
+    for (unsigned i = RECEIVE; i <= SEND; i++) {
+        const struct gw_driver_config driver = {.size = sizeof(driver),
+                                                .mem = x->mem,
+                                                .index = i,
+                                                .queue_size = QUEUE_SIZE,
+                                                .indirect_max = SEGMENTS_MAX + 1,
+                                                .packed = features >> RING_PACKED & 1};
+
+        check(gw_driver_new(&x->drivers[i], &driver), "a queue");
+        gw_driver_set_features(x->drivers[i], features); /* before there is something in it */
+    }
+    check(gw_frontend_new(&x->fe, &cfg), "the front-end");
+    check_frontend(x, gw_frontend_connect(x->fe, path), "the back-end");
+}
+
+static void end(struct exchange *x)
+{
+    gw_frontend_free(x->fe);
+    for (unsigned i = RECEIVE; i <= SEND; i++)
+        gw_driver_free(x->drivers[i]);
+    gw_guest_mem_free(x->mem);
+}
+
+int main(int argc, char **argv)
+{
+    struct exchange x = {0};
+    struct gw_frontend_options opt = {.size = sizeof(opt), .drivers = x.drivers, .n_drivers = 2};
+
+    if (argc != 6)
+        fail("usage: exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED");
+    opt.features = strtoull(argv[2], NULL, 0);
+    x.seed = strtoull(argv[5], NULL, 0);
+    begin(&x, argv[1], opt.features);
+    opt.mem = x.mem;
+    for (unsigned i = 0; i < ROOMS; i++)
+        add_room(&x, i);
+    for (int rounds = atoi(argv[3]); rounds > 0; rounds--) {
+        check_frontend(&x, gw_frontend_start(x.fe, &opt), "start");
+        if (gw_frontend_features(x.fe) != opt.features)
+            fail("features %#" PRIx64 " were negotiated", gw_frontend_features(x.fe));
+        run_round(&x, strtoull(argv[4], NULL, 0));
+        check_frontend(&x, gw_frontend_stop(x.fe, x.drivers, 2), "stop");
+    }
+    printf("%" PRIu64 " frames\n", x.n_back);
+    end(&x);
+    return EXIT_SUCCESS;
+}
