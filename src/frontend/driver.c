@@ -299,17 +299,33 @@ static void find_used_in_order(struct gw_driver *d, uint16_t end)
     }
 }
 
+/* Set is_used of what is used and not taken. */
+static void find_used(struct gw_driver *d)
+{
+    for (unsigned i = 0; i < d->size; i++)
+        d->slots[i].is_used = false;
+    if (d->in_order)
+        find_used_in_order(d, gw_driver_used_idx(d));
+    else
+        d->ops->find_used(d);
+}
+
+unsigned gw_driver_n_used(struct gw_driver *d)
+{
+    unsigned n = 0;
+
+    find_used(d);
+    for (unsigned i = 0; i < d->size; i++)
+        n += d->slots[i].n_desc && d->slots[i].is_used;
+    return n;
+}
+
 void gw_driver_requeue(struct gw_driver *d)
 {
     uint16_t at = gw_driver_used_idx(d), first = d->in_order ? d->oldest : 0;
 
     gw_driver_set_base(d, d->ops->base(d, at));
-    for (unsigned i = 0; i < d->size; i++)
-        d->slots[i].is_used = false;
-    if (d->in_order)
-        find_used_in_order(d, at);
-    else
-        d->ops->find_used(d);
+    find_used(d);
     for (unsigned i = 0; i < d->size; i++) {
         uint16_t head = gw_driver_slot_after(d, first, i);
 

@@ -8,6 +8,7 @@
 #include "../../src/core/proto.h"
 #include "command.h"
 #include "feature_names.h"
+#include "json.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -56,7 +57,7 @@ static const struct argp_option options[] = {
     {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 0)", 0},
     {"segments", OPTION_SEGMENTS, "N", 0, "buffers per block (default 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "of the rings, a power of two (default: 256, or what the depth needs)", 0},
+     "of the rings, a power of two if not --packed (default: 256, or what the depth needs)", 0},
     {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
     {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
     {"indirect", OPTION_INDIRECT, NULL, 0, "put each chain into an indirect table", 0},
@@ -167,7 +168,7 @@ static void check(struct argp_state *state, struct bench_options *o)
         for (o->queue_size = 256; o->queue_size < needed && o->queue_size < 32768;)
             o->queue_size *= 2;
     }
-    if ((o->queue_size & (o->queue_size - 1)) != 0)
+    if (!o->is_packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (needed > o->queue_size)
         argp_error(state,
@@ -339,8 +340,7 @@ static void show(const struct bench *b)
         return;
     }
     json = bench_json(b);
-    puts(json_object_to_json_string_ext(json,
-                                        JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_print(json, stdout);
     json_object_put(json);
 }
 

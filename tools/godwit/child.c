@@ -139,6 +139,9 @@ static bool reap(struct child *c)
         return true;
     if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
         return false;
+    /* A child that is traced from here is also told of when it is stopped. */
+    if (info.si_code != CLD_EXITED && info.si_code != CLD_KILLED && info.si_code != CLD_DUMPED)
+        return false;
     kill(-c->pid, SIGKILL);
     waitpid(c->pid, &c->status, 0);
     c->pid = 0;

@@ -20,6 +20,7 @@ struct command {
 int command_probe(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_migrate(int argc, char **argv);
+int command_crash(int argc, char **argv);
 
 /* say.c: messages begin with "godwit COMMAND" from now on. Returns: that. */
 char *say_init(const char *command);

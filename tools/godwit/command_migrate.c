@@ -6,61 +6,12 @@
 #include "command_migrate.h"
 
 #include "command.h"
+#include "output.h"
+#include "progress.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-
-/* One argument as a shell would take it. */
-static void quote(FILE *out, const char *arg)
-{
-    if (arg[0] != '\0' && strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                      "0123456789-_=./,:+@%") == strlen(arg)) {
-        fprintf(out, " %s", arg);
-        return;
-    }
-    fputs(" '", out);
-    for (; *arg != '\0'; arg++) {
-        if (*arg == '\'')
-            fputs("'\\''", out);
-        else
-            fputc(*arg, out);
-    }
-    fputc('\'', out);
-}
-
-/* The command line with which all happens again. */
-static char *command_line(const struct migrate_command *c, int argc, char **argv)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-
-    if (out == NULL)
-        return NULL;
-    fputs(argv[0], out); /* "godwit migrate" */
-    if (!c->has_seed)
-        fprintf(out, " --seed=%" PRIu64, c->migration.seed);
-    for (int i = 1; i < argc; i++)
-        quote(out, argv[i]);
-    if (fclose(out) == 0)
-        return text;
-    free(text);
-    return NULL;
-}
-
-static void choose_seed(struct migrate_command *c)
-{
-    uint32_t random = 1; /* short enough to be typed */
-
-    if (c->has_seed)
-        return;
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-        random = (uint32_t)time(NULL);
-    c->migration.seed = random;
-}
 
 static int make_targets(struct migrate_command *c, struct target *targets[2])
 {
@@ -145,7 +96,7 @@ static int run(struct migrate_command *c)
     int status = COMMAND_COULD_NOT, r = 0;
 
     for (size_t i = 0; r == 0 && i < 3; i++)
-        r = paths[i] != NULL ? report_try(paths[i]) : 0;
+        r = paths[i] != NULL ? output_try(paths[i]) : 0;
     if (r == 0 && make_targets(c, targets) == 0)
         status = migrate(c, targets);
     for (unsigned i = 0; i < 2; i++)
@@ -167,8 +118,9 @@ int command_migrate(int argc, char **argv)
 
     if (migrate_parse(&c, argc, argv) != 0)
         return COMMAND_COULD_NOT;
-    choose_seed(&c);
-    c.command_line = command_line(&c, argc, argv);
+    if (!c.has_seed)
+        c.migration.seed = options_seed();
+    c.command_line = options_again(argc, argv, c.has_seed ? NULL : &c.migration.seed);
     if (c.command_line == NULL) {
         say("%s", strerror(ENOMEM));
         return COMMAND_COULD_NOT;

@@ -129,8 +129,6 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_QUEUE_SIZE:
         o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
-        if ((o->queue_size & (o->queue_size - 1)) != 0)
-            argp_error(state, "--queue-size=%s is not a power of two", arg);
         break;
     case OPTION_PACKED:
         o->packed = true;
@@ -243,6 +241,8 @@ static void check(struct argp_state *state, struct migrate_command *c)
                    "both ends at %s: a command line has {socket} in it, and two sockets "
                    "have two paths",
                    c->texts[0]);
+    if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
+        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->write_percent + o->flush_percent > 100)
         argp_error(state, "--writes and --flushes together are more than 100 %%");
 }

@@ -54,3 +54,10 @@ void json_add_bool(struct json_object *json, const char *key, bool value)
 {
     json_object_object_add(json, key, json_object_new_boolean(value));
 }
+
+void json_print(struct json_object *json, FILE *out)
+{
+    fprintf(out, "%s\n",
+            json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
+                                                     JSON_C_TO_STRING_NOSLASHESCAPE));
+}

@@ -8,6 +8,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* An object that begins with the version of godwit and the command. */
 struct json_object *json_new(const char *command);
@@ -16,3 +17,6 @@ void json_add_text(struct json_object *json, const char *key, const char *text);
 void json_add_number(struct json_object *json, const char *key, uint64_t value);
 void json_add_real(struct json_object *json, const char *key, double value);
 void json_add_bool(struct json_object *json, const char *key, bool value);
+
+/* All of it, as a text for people as well. */
+void json_print(struct json_object *json, FILE *out);

@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"bench", "drive a back-end with load and measure it", command_bench},
     {"migrate", "migrate between two back-ends without a VM, and find every page lost",
      command_migrate},
+    {"crash", "kill a back-end again and again, and find every request lost", command_crash},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -127,7 +127,7 @@ static int take_options(struct migration *m, const struct migration_options *o)
     if (m->o.device == MIGRATION_DEVICE_RNG)
         m->o.n_queues = 1;
     if (o->write_percent > 100 || o->flush_percent > 100 - m->o.write_percent ||
-        m->o.n_queues > 256 || m->o.queue_size & (m->o.queue_size - 1) ||
+        m->o.n_queues > 256 || (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
         m->o.order > MIGRATION_ORDER_RANDOM || m->o.device > MIGRATION_DEVICE_GENERIC ||
         m->o.block_size % 512 || (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
         return -EINVAL;
@@ -185,7 +185,7 @@ static int copy(struct migration *m, unsigned ms)
 
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "guest memory of the destination: %s",
-                                strerror(-r));
+                                migration_memory_error(m, r));
     r = migration_pair_up(m);
     if (r < 0)
         return r;
@@ -279,28 +279,26 @@ static int change_over(struct migration *m)
     return migration_load_check_held(m);
 }
 
-/*
- * Has the destination completed a request, and the driver seen it? What the source completed and
- * the driver only finds now is none.
- */
-static bool has_completed(struct migration *m, uint64_t before)
+/* What the source completed and the driver will only find now. */
+static unsigned found_late(const struct migration *m)
 {
-    uint64_t n = migration_load_requests(m) - before;
+    unsigned n = 0;
 
-    for (unsigned i = 0; n && n <= m->hop->in_flight && i < m->n_drivers; i++) {
-        if (gw_driver_used_idx(m->drivers[i]) != (uint16_t)gw_driver_base(m->drivers[i]))
-            return true;
-    }
-    return n > m->hop->in_flight;
+    for (unsigned i = 0; i < m->n_drivers; i++)
+        n += gw_driver_n_used(m->drivers[i]);
+    return n;
 }
 
-/* The time until then is the downtime: it is looked at more often than all else. */
+/*
+ * Wait for more requests than `before`. The time until then is the downtime: it is looked at more
+ * often than all else.
+ */
 static int await_completion(struct migration *m, uint64_t before)
 {
     const struct timespec pause = {.tv_nsec = AWAIT_NS};
     int r = 0;
 
-    while (r == 0 && m->load && !has_completed(m, before)) {
+    while (r == 0 && m->load && migration_load_requests(m) <= before) {
         nanosleep(&pause, NULL);
         r = migration_tend(m, 0);
     }
@@ -316,6 +314,7 @@ static int resume(struct migration *m)
     r = change_over(m);
     if (r < 0)
         return r;
+    before += found_late(m);
     begin = migration_now(m);
     r = migration_start(m, m->dst, NULL);
     m->hop->device_start_ns = migration_now(m) - begin;

@@ -20,6 +20,13 @@
 #define RINGS_PAGES  3                        /* more than the bytes of a used ring take */
 #define INDIRECT_MAX 18
 
+const char *migration_memory_error(const struct migration *m, int r)
+{
+    if (m->o.hugetlb && r == -ENOMEM)
+        return "too few free pages of 2 MiB; see the sysctl vm.nr_hugepages";
+    return strerror(-r);
+}
+
 static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t offset)
 {
     struct gw_guest_region region = {
@@ -33,7 +40,7 @@ static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t 
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "guest memory of %llu MiB at 0x%llx: %s",
                                 (unsigned long long)(len / MIB), (unsigned long long)gpa,
-                                strerror(-r));
+                                migration_memory_error(m, r));
     m->ret->memory_bytes += len;
     if (gpa + len > m->top)
         m->top = gpa + len;

@@ -125,6 +125,8 @@ unsigned migration_request_ms(const struct migration *m);
 
 /* ---- migrate_guest.c: memory, rings ---- */
 
+/* What is the matter with memory, and what to do about it. */
+const char *migration_memory_error(const struct migration *m, int r);
 int migration_make_guest(struct migration *m);
 void migration_free_guest(struct migration *m);
 int migration_make_rings(struct migration *m);

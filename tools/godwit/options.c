@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
 #define FILE_SIZE (UINT64_C(256) << 20)
 
@@ -206,4 +208,50 @@ int options_word(struct argp_state *state, const char *option, const char *text,
     }
     argp_error(state, "--%s=%s is not known: one of %s", option, text, known);
     return 0;
+}
+
+uint64_t options_seed(void)
+{
+    uint32_t random = 1;
+
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = (uint32_t)time(NULL);
+    return random;
+}
+
+/* One argument as a shell would take it. */
+static void quote(FILE *out, const char *arg)
+{
+    if (arg[0] != '\0' && strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                      "0123456789-_=./,:+@%") == strlen(arg)) {
+        fprintf(out, " %s", arg);
+        return;
+    }
+    fputs(" '", out);
+    for (; *arg != '\0'; arg++) {
+        if (*arg == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*arg, out);
+    }
+    fputc('\'', out);
+}
+
+char *options_again(int argc, char **argv, const uint64_t *seed)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (out == NULL)
+        return NULL;
+    fputs(argv[0], out); /* "godwit COMMAND" */
+    if (seed != NULL)
+        fprintf(out, " --seed=%" PRIu64, *seed);
+    for (int i = 1; i < argc; i++)
+        quote(out, argv[i]);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
 }

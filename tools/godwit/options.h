@@ -48,6 +48,14 @@ struct options_list {
 /* Sizes with "," between them. */
 void options_list(struct argp_state *state, const char *option, const char *text, unsigned min,
                   unsigned max, struct options_list *ret);
+/* One to begin with where none was given: short enough to be typed. */
+uint64_t options_seed(void);
+/*
+ * The command line with which all happens again, for a shell: the arguments, and a seed that was
+ * not among them (NULL: it was). Free it. NULL: no memory.
+ */
+char *options_again(int argc, char **argv, const uint64_t *seed);
+
 /* The index of `text` in `words`, which ends with NULL. */
 int options_word(struct argp_state *state, const char *option, const char *text,
                  const char *const *words);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The progress of a migration on stderr, as wide as the terminal at most. */
+/* The progress of a command on stderr, as wide as the terminal at most. */
+#include "progress.h"
+
 #include "format.h"
 #include "report.h"
 
@@ -45,22 +47,26 @@ static int width(void)
     return size.ws_col;
 }
 
+void progress_show(struct progress *p, uint64_t elapsed_ns, const char *line)
+{
+    if (p->is_terminal) {
+        fprintf(stderr, "\r\033[K%.*s", width() - 1, line);
+        fflush(stderr);
+        p->has_line = true;
+        return;
+    }
+    if (elapsed_ns - p->last_ns < PLAIN_INTERVAL_NS)
+        return;
+    fprintf(stderr, "%s\n", line);
+    p->last_ns = elapsed_ns;
+}
+
 void progress_tell(const struct migration_progress *p, void *arg)
 {
-    struct progress *progress = arg;
     char line[LINE_SIZE];
 
     make_line(p, line);
-    if (progress->is_terminal) {
-        fprintf(stderr, "\r\033[K%.*s", width() - 1, line);
-        fflush(stderr);
-        progress->has_line = true;
-        return;
-    }
-    if (p->elapsed_ns - progress->last_ns < PLAIN_INTERVAL_NS)
-        return;
-    fprintf(stderr, "%s\n", line);
-    progress->last_ns = p->elapsed_ns;
+    progress_show(arg, p->elapsed_ns, line);
 }
 
 void progress_done(struct progress *p)

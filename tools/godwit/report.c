@@ -2,20 +2,17 @@
 /*
  * What a migration proved and what not: a list of checks, each passed, failed or not come to. The
  * engine's verdict stands above them; what is asked for on top (the longest downtime) is decided
- * here. Writing a report to its file is here, too.
+ * here.
  */
 #include "report.h"
 
 #include "command.h"
 #include "format.h"
+#include "output.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* The sums over all hops that the checks ask for. */
 struct sums {
@@ -117,7 +114,7 @@ const char *report_verdict(const struct report *r)
 
 void report_severity(const struct report *r, char *buf, size_t size)
 {
-    static const char *const hint = "harmless hint word (avail_event / used flags)";
+    static const char *const hint = "harmless hint word (avail_event / used flags / device event)";
     uint64_t data;
     struct sums s;
 
@@ -270,81 +267,11 @@ unsigned report_checks(const struct report *r, struct report_check *checks)
     return c.n;
 }
 
-/* ---- Files ---- */
-
-static int cannot_write(const char *path, int r)
-{
-    const char *remedy = r == -ENOSPC   ? "; make room, or write it elsewhere"
-                         : r == -ENOENT ? "; make its directory first"
-                                        : "";
-
-    say("%s cannot be written: %s%s", path, strerror(-r), remedy);
-    return r;
-}
-
-int report_try(const char *path)
-{
-    int fd, r;
-
-    if (strcmp(path, "-") == 0)
-        return 0;
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0) {
-        close(fd);
-        unlink(path);
-        return 0;
-    }
-    if (errno == EEXIST) {
-        fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
-        if (fd >= 0)
-            return close(fd);
-    }
-    r = -errno;
-    return cannot_write(path, r);
-}
-
-/* All of a text, into a file that is emptied first. */
-static int write_file(const char *path, const char *text, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), r = 0;
-
-    if (fd < 0)
-        return -errno;
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            r = -errno;
-            break;
-        }
-        text += n;
-        len -= (size_t)n;
-    }
-    if (close(fd) < 0 && r == 0) /* some file systems tell only now that they are full */
-        r = -errno;
-    return r;
-}
-
 int report_write(const struct report *r, report_form *form, const char *path)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-    int result = out == NULL ? -ENOMEM : 0;
+    struct output o;
 
-    if (out != NULL) {
-        form(r, out);
-        if (fclose(out) != 0)
-            result = -ENOMEM;
-    }
-    if (result == 0 && strcmp(path, "-") == 0) {
-        if (fwrite(text, 1, len, stdout) != len || fflush(stdout) != 0)
-            result = -errno;
-    } else if (result == 0) {
-        result = write_file(path, text, len);
-    }
-    free(text);
-    return result < 0 ? cannot_write(path, result) : 0;
+    if (output_begin(&o) != NULL)
+        form(r, o.file);
+    return output_end(&o, path);
 }

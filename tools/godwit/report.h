@@ -6,6 +6,7 @@
 #pragma once
 
 #include "migrate.h"
+#include "report_check.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -21,19 +22,6 @@ struct report {
 };
 
 /* ---- report.c: the checks ---- */
-
-enum report_outcome {
-    REPORT_PASSED = 0,
-    REPORT_FAILED,
-    REPORT_SKIPPED, /* it did not come to that */
-};
-
-struct report_check {
-    const char *name;  /* "pages-marked" */
-    const char *title; /* "every page written was marked" */
-    enum report_outcome outcome;
-    char text[512]; /* what was seen */
-};
 
 #define REPORT_CHECKS_MAX 10
 
@@ -61,23 +49,8 @@ void report_plots(const struct report *r, FILE *out);
 
 typedef void report_form(const struct report *r, FILE *out);
 
-/*
- * Write a form to a file, "-" for stdout. What fails is said. Returns: 0; -ENOMEM; the errno of
- * open or write.
- */
+/* Write a form to a file. Returns: as output_end. */
 int report_write(const struct report *r, report_form *form, const char *path);
-/* Whether that would work as far as can be told before; nothing is left behind. Returns: as above.
- */
-int report_try(const char *path);
 
-/* ---- progress.c: a line on stderr that is kept up to date, or a line now and then ---- */
-
-struct progress {
-    bool is_terminal, has_line;
-    uint64_t last_ns; /* when something was said */
-};
-
-void progress_init(struct progress *p);
-migration_progress_cb progress_tell; /* its argument is the struct progress */
-/* Take the line away. */
-void progress_done(struct progress *p);
+/* What there is to see of it so far; the argument is a struct progress. */
+migration_progress_cb progress_tell;

@@ -20,6 +20,8 @@ static struct json_object *json_options(const struct report *r)
     json_add_bool(json, "hugetlb", o->hugetlb);
     json_add_number(json, "queues", o->n_queues);
     json_add_number(json, "queue_size", o->queue_size);
+    json_add_bool(json, "packed", o->packed);
+    json_add_bool(json, "in_order", o->in_order);
     json_add_number(json, "depth", o->depth);
     json_add_number(json, "block_size", o->block_size);
     json_add_number(json, "write_percent", o->write_percent);
@@ -44,12 +46,10 @@ static struct json_object *json_options(const struct report *r)
     return json;
 }
 
-static struct json_object *json_checks(const struct report *r)
+struct json_object *report_json_checks(const struct report_check *checks, unsigned n)
 {
     static const char *const words[] = {"passed", "failed", "skipped"};
     struct json_object *list = json_object_new_array();
-    struct report_check checks[REPORT_CHECKS_MAX];
-    unsigned n = report_checks(r, checks);
 
     for (unsigned i = 0; i < n; i++) {
         struct json_object *json = json_object_new_object();
@@ -259,6 +259,7 @@ void report_json(const struct report *r, FILE *out)
 {
     const struct migration_result *result = r->result;
     struct json_object *json = json_new("migrate");
+    struct report_check checks[REPORT_CHECKS_MAX];
     char text[512];
 
     json_add_text(json, "command_line", r->command_line);
@@ -279,7 +280,7 @@ void report_json(const struct report *r, FILE *out)
     json_add_real(json, "copy_bytes_per_second", result->copy_rate);
     json_add_real(json, "memcpy_bytes_per_second", result->memcpy_rate);
     json_object_object_add(json, "options", json_options(r));
-    json_object_object_add(json, "checks", json_checks(r));
+    json_object_object_add(json, "checks", report_json_checks(checks, report_checks(r, checks)));
     json_object_object_add(json, "faults", json_faults(result));
     json_object_object_add(json, "load", json_load(result));
     json_object_object_add(json, "hops", json_hops(result));
@@ -288,8 +289,6 @@ void report_json(const struct report *r, FILE *out)
     json_object_object_add(json, "lost", json_lost(result));
     json_object_object_add(json, "events", json_events(result));
     json_object_object_add(json, "samples", json_samples(result));
-    fprintf(out, "%s\n",
-            json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
-                                                     JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_print(json, out);
     json_object_put(json);
 }

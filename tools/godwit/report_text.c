@@ -94,11 +94,9 @@ static void text_load(const struct migration_result *result, FILE *out)
             format_count(result->disk_blocks).text);
 }
 
-static void text_checks(const struct report *r, FILE *out)
+void report_print_checks(const struct report_check *checks, unsigned n, FILE *out)
 {
     static const char *const words[] = {"passed", "FAILED"};
-    struct report_check checks[REPORT_CHECKS_MAX];
-    unsigned n = report_checks(r, checks);
 
     for (unsigned i = 0; i < n; i++) {
         if (checks[i].outcome == REPORT_SKIPPED)
@@ -110,6 +108,7 @@ static void text_checks(const struct report *r, FILE *out)
 void report_text(const struct report *r, FILE *out)
 {
     const struct migration_result *result = r->result;
+    struct report_check checks[REPORT_CHECKS_MAX];
     char sentence[512];
 
     report_sentence(r, sentence, sizeof(sentence));
@@ -124,7 +123,7 @@ void report_text(const struct report *r, FILE *out)
     text_load(result, out);
     text_lost(r, out);
     text_faults(r, out);
-    text_checks(r, out);
+    report_print_checks(checks, report_checks(r, checks), out);
     fprintf(out, "%s after %s: %s\n", report_verdict(r), format_time(result->duration_ns).text,
             sentence);
     if (report_status(r) == 1)

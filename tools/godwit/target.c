@@ -164,6 +164,11 @@ pid_t target_pid(const struct target *t)
     return t->child != NULL ? child_pid(t->child) : t->peer;
 }
 
+pid_t target_listener(const struct target *t)
+{
+    return t->peer;
+}
+
 const char *target_error(const struct target *t)
 {
     return t->error;

@@ -41,6 +41,9 @@ bool target_is_command(const struct target *t);
 /* Of the child, or of who listens at the path once connected; 0 when not known. */
 pid_t target_pid(const struct target *t);
 
+/* Who listened at the socket, which may be a child of the child; 0 when not connected yet. */
+pid_t target_listener(const struct target *t);
+
 /*
  * Start the command; nothing to do for a socket path, or when it runs. It can be started again
  * after target_stop. Returns: 0; -ENOENT, -EACCES and others of execvp; the errno of fork, pipe

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* godwit crash: its command line, its target, and where its reports go. The rest is crash.c's. */
+#include "command.h"
+#include "crash_report.h"
+#include "format.h"
+#include "options.h"
+#include "output.h"
+#include "progress.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_SIZE_MAX (1u << 20)
+#define TIME_MAX_MS    86400000u
+
+struct crash_command {
+    struct target_options target;
+    struct crash_options crash;
+    const char *text;         /* of the target */
+    const char *json, *junit; /* files of the reports; NULL: none */
+    char *command_line;       /* of the same run */
+    bool has_seed, is_quiet;
+};
+
+enum {
+    OPTION_KILLS = 'n',
+    OPTION_QUEUES = 'q',
+    OPTION_PACKED = 0x1000,
+    OPTION_IN_ORDER,
+    OPTION_QUEUE_SIZE,
+    OPTION_DEPTH,
+    OPTION_BLOCK_SIZE,
+    OPTION_WRITES,
+    OPTION_FLUSHES,
+    OPTION_DISK_SIZE,
+    OPTION_EXACT,
+    OPTION_HANDOVERS,
+    OPTION_SEED,
+    OPTION_MAX_RECOVERY,
+    OPTION_TIMEOUT,
+    OPTION_REQUEST_TIMEOUT,
+    OPTION_JSON,
+    OPTION_JUNIT,
+    OPTION_QUIET,
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Kills:", 1},
+    {"kills", OPTION_KILLS, "N", 0, "so many (default 100)", 0},
+    {"exact", OPTION_EXACT, "PERCENT", 0,
+     "of the kills under load, by single steps to where requests are completed (default 30; 0 "
+     "where it must not be traced)",
+     0},
+    {"handovers", OPTION_HANDOVERS, "PERCENT", 0,
+     "of the back-ends are suspended with requests in flight instead, where they can be (default "
+     "10)",
+     0},
+    {"seed", OPTION_SEED, "N", 0, "of everything that is random", 0},
+
+    {NULL, 0, NULL, 0, "Load:", 2},
+    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "answers in the order of the requests", 0},
+    {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
+     "of the rings, a power of two (default: 256, or what the depth needs)", 0},
+    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default 32)", 0},
+    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "of a request (default 4K)", 0},
+    {"writes", OPTION_WRITES, "PERCENT", 0,
+     "of the requests (default 60); what is on the disk is lost", 0},
+    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 5)", 0},
+    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0, "of the disk that is used (default: up to 16M)", 0},
+
+    {NULL, 0, NULL, 0, "Time:", 3},
+    {"max-recovery", OPTION_MAX_RECOVERY, "TIME", 0,
+     "from a connection to the first request completed; longer is a failure", 0},
+    {"timeout", OPTION_TIMEOUT, "TIME", 0, "of the whole run (default 10m)", 0},
+    {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
+     "of one message or request (default 10s)", 0},
+
+    {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 4},
+    {"json", OPTION_JSON, "FILE", 0, "everything", 0},
+    {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
+    {"quiet", OPTION_QUIET, NULL, 0, "no progress", 0},
+    {0},
+};
+
+static error_t parse_load(int key, char *arg, struct argp_state *state)
+{
+    struct crash_command *c = state->input;
+    struct crash_options *o = &c->crash;
+
+    switch (key) {
+    case OPTION_QUEUES:
+        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, 64);
+        break;
+    case OPTION_PACKED:
+        o->is_packed = true;
+        break;
+    case OPTION_IN_ORDER:
+        o->is_in_order = true;
+        break;
+    case OPTION_QUEUE_SIZE:
+        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 4, 32768);
+        if ((o->queue_size & (o->queue_size - 1)) != 0)
+            argp_error(state, "--queue-size=%s is not a power of two", arg);
+        break;
+    case OPTION_DEPTH:
+        o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
+        break;
+    case OPTION_BLOCK_SIZE:
+        o->block_size = (unsigned)options_size(state, "block-size", arg, 512, BLOCK_SIZE_MAX);
+        if (o->block_size % 512 != 0)
+            argp_error(state, "--block-size=%s is no multiple of 512", arg);
+        break;
+    case OPTION_WRITES:
+        o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
+        break;
+    case OPTION_FLUSHES:
+        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 99);
+        break;
+    case OPTION_DISK_SIZE:
+        o->disk_bytes = options_size(state, "disk-size", arg, 512, INT64_MAX);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* What no single option can tell. */
+static void check(struct argp_state *state, const struct crash_command *c)
+{
+    const struct crash_options *o = &c->crash;
+
+    if (c->text == NULL)
+        argp_error(state, "no TARGET: a command line with {socket} in it");
+    if (strstr(c->text, "{socket}") == NULL && strstr(c->text, "{fd}") == NULL)
+        argp_error(state, "a back-end can only be killed where godwit starts it: TARGET is a "
+                          "command line with {socket} or {fd} in it");
+    if (o->write_percent + o->flush_percent > 100)
+        argp_error(state, "--writes and --flushes together are more than 100 %%");
+    if (o->queue_size != 0 && o->depth * 3 > o->queue_size)
+        argp_error(state, "--depth=%u needs %u descriptors, the rings have %u", o->depth,
+                   o->depth * 3, o->queue_size);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct crash_command *c = state->input;
+    struct crash_options *o = &c->crash;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &c->target;
+        break;
+    case OPTION_KILLS:
+        o->kills = (unsigned)options_number(state, "kills", arg, 1, 10000000);
+        break;
+    case OPTION_EXACT:
+        o->exact_percent = (unsigned)options_number(state, "exact", arg, 0, 100);
+        break;
+    case OPTION_HANDOVERS:
+        o->handover_percent = (unsigned)options_number(state, "handovers", arg, 0, 90);
+        break;
+    case OPTION_SEED:
+        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
+        c->has_seed = true;
+        break;
+    case OPTION_MAX_RECOVERY:
+        o->max_recovery_ns =
+            UINT64_C(1000000) * options_time(state, "max-recovery", arg, 1, TIME_MAX_MS);
+        break;
+    case OPTION_TIMEOUT:
+        o->timeout_ms = options_time(state, "timeout", arg, 100, TIME_MAX_MS);
+        break;
+    case OPTION_REQUEST_TIMEOUT:
+        o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
+        break;
+    case OPTION_JSON:
+        c->json = arg;
+        break;
+    case OPTION_JUNIT:
+        c->junit = arg;
+        break;
+    case OPTION_QUIET:
+        c->is_quiet = true;
+        break;
+    case ARGP_KEY_ARG:
+        if (c->text != NULL)
+            argp_error(state, "one TARGET at a time; quote it: 'PROGRAM ... {socket}'");
+        c->text = arg;
+        break;
+    case ARGP_KEY_END:
+        check(state, c);
+        break;
+    default:
+        return parse_load(key, arg, state);
+    }
+    return 0;
+}
+
+static void tell_progress(const struct crash_progress *p, void *arg)
+{
+    char line[160];
+
+    snprintf(line, sizeof(line), "%5.1f s  %s of %s kills  %s requests  recovery %s",
+             (double)p->elapsed_ns / 1e9, format_count(p->n_kills).text,
+             format_count(p->n_kills_wanted).text, format_count(p->requests).text,
+             format_time(p->recovery_p50).text);
+    progress_show(arg, p->elapsed_ns, line);
+}
+
+static int write_report(const struct crash_report *r, crash_report_form *form, const char *path)
+{
+    struct output o;
+
+    if (path == NULL)
+        return 0;
+    if (output_begin(&o) != NULL)
+        form(r, o.file);
+    return output_end(&o, path);
+}
+
+static bool is_stdout(const char *path)
+{
+    return path != NULL && strcmp(path, "-") == 0;
+}
+
+/* The statuses of a command are the engine's verdicts. */
+static int crash(struct crash_command *c, struct target *target)
+{
+    struct crash_result result;
+    struct crash_report report = {.options = &c->crash,
+                                  .result = &result,
+                                  .target = c->text,
+                                  .command_line = c->command_line,
+                                  .began = time(NULL)};
+    struct progress progress;
+
+    progress_init(&progress);
+    crash_run(&c->crash, target, c->is_quiet ? NULL : tell_progress, &progress, &result);
+    progress_done(&progress);
+    crash_report_text(&report, is_stdout(c->json) || is_stdout(c->junit) ? stderr : stdout);
+    if ((write_report(&report, crash_report_json, c->json) < 0 ||
+         write_report(&report, crash_report_junit, c->junit) < 0) &&
+        result.verdict == CRASH_PASSED)
+        return COMMAND_COULD_NOT;
+    return (int)result.verdict;
+}
+
+static int run(struct crash_command *c)
+{
+    struct target *target = NULL;
+    int status = COMMAND_COULD_NOT;
+
+    if ((c->json != NULL && output_try(c->json) < 0) ||
+        (c->junit != NULL && output_try(c->junit) < 0))
+        return COMMAND_COULD_NOT;
+    if (options_target(&target, &c->target, c->text, "back-end") < 0)
+        return COMMAND_COULD_NOT;
+    if (c->target.file != NULL || strstr(c->text, "{file}") != NULL)
+        c->crash.disk_file = options_file(&c->target);
+    status = crash(c, target);
+    target_free(target);
+    return status;
+}
+
+int command_crash(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "TARGET",
+        .doc = "Kill a disk back-end with SIGKILL at random moments under a verified load, start "
+               "it again with its inflight region, and prove that no request is lost or answered "
+               "twice and no acknowledged write is missing.\vTARGET is a command line with "
+               "{socket} (or {fd}) in it; {file} is the disk, which must outlive the back-end.",
+        .children = children,
+    };
+    struct crash_command c = {.crash = {.kills = 100,
+                                        .n_queues = 1,
+                                        .depth = 32,
+                                        .block_size = 4096,
+                                        .write_percent = 60,
+                                        .flush_percent = 5,
+                                        .exact_percent = 30,
+                                        .handover_percent = 10,
+                                        .timeout_ms = 600000,
+                                        .request_ms = 10000}};
+    int status;
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &c) != 0)
+        return COMMAND_COULD_NOT;
+    if (!c.has_seed)
+        c.crash.seed = options_seed();
+    c.command_line = options_again(argc, argv, c.has_seed ? NULL : &c.crash.seed);
+    if (c.command_line == NULL) {
+        say("%s", strerror(ENOMEM));
+        return COMMAND_COULD_NOT;
+    }
+    status = run(&c);
+    free(c.command_line);
+    return status;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The course of a run: a first life that tells what the back-end is, lives that end by force, and a
+ * last one in which all is settled and read back. The first fault ends it.
+ */
+#include "crash_i.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define NS_PER_MS  UINT64_C(1000000)
+#define KILLS      100
+#define DEPTH      32
+#define BLOCK_SIZE 4096
+#define QUEUE_SIZE 256
+#define TIMEOUT_MS 600000
+#define REQUEST_MS 10000
+
+const char *crash_moment_name(enum crash_moment moment)
+{
+    static const char *const names[] = {"spawn", "connect", "start", "recover",
+                                        "load",  "drain",   "stop"};
+
+    return (unsigned)moment < CRASH_N_MOMENTS ? names[moment] : "?";
+}
+
+uint64_t crash_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* A step of splitmix64. */
+uint64_t crash_random(struct crash *c, uint64_t n)
+{
+    uint64_t x = c->random += UINT64_C(0x9e3779b97f4a7c15);
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return n ? (x ^ (x >> 31)) % n : 0;
+}
+
+/* ---- Faults ---- */
+
+__attribute__((format(printf, 5, 0))) static int tell(struct crash *c, enum crash_verdict verdict,
+                                                      enum crash_check check, int r,
+                                                      const char *format, va_list args)
+{
+    struct crash_fault *f = &c->ret->fault;
+
+    if (c->ret->has_fault)
+        return r;
+    c->ret->has_fault = true;
+    c->ret->verdict = verdict;
+    *f = (struct crash_fault){
+        .check = check,
+        .moment = c->moment,
+        .is_first = c->ret->n_kills == 0,
+        .n_kills = c->ret->n_kills,
+        .error = r,
+    };
+    vsnprintf(f->text, sizeof(f->text), format, args);
+    return r;
+}
+
+int crash_blame(struct crash *c, enum crash_check check, int r, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    tell(c, CRASH_FAILED, check, r, format, args);
+    va_end(args);
+    return r;
+}
+
+int crash_cannot(struct crash *c, int r, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    tell(c, CRASH_COULD_NOT, CRASH_CHECK_RESTARTS, r, format, args);
+    va_end(args);
+    return r;
+}
+
+/* ---- The run ---- */
+
+static void or_default(unsigned *value, unsigned def)
+{
+    if (*value == 0)
+        *value = def;
+}
+
+static int take_options(struct crash *c, const struct crash_options *o)
+{
+    c->o = *o;
+    or_default(&c->o.kills, KILLS);
+    or_default(&c->o.n_queues, 1);
+    or_default(&c->o.depth, DEPTH);
+    or_default(&c->o.block_size, BLOCK_SIZE);
+    or_default(&c->o.timeout_ms, TIMEOUT_MS);
+    or_default(&c->o.request_ms, REQUEST_MS);
+    /* Three descriptors a request, at least. */
+    if (c->o.queue_size == 0) {
+        for (c->o.queue_size = QUEUE_SIZE; c->o.queue_size < c->o.depth * 3;)
+            c->o.queue_size *= 2;
+    }
+    c->deadline_ns = c->start_ns + c->o.timeout_ms * NS_PER_MS;
+    return target_is_command(c->target) && c->o.depth * 3 <= c->o.queue_size &&
+                   c->o.queue_size <= 32768 && c->o.block_size % 512 == 0 &&
+                   c->o.write_percent + c->o.flush_percent <= 100 && c->o.handover_percent <= 100 &&
+                   c->o.exact_percent <= 100
+               ? 0
+               : -EINVAL;
+}
+
+static int check_time(struct crash *c)
+{
+    if (crash_now() < c->deadline_ns)
+        return 0;
+    return crash_cannot(c, -ETIMEDOUT, "%u of %u kills within the %u ms of the time limit",
+                        c->ret->n_kills, c->o.kills, c->o.timeout_ms);
+}
+
+static void tell_progress(const struct crash *c, crash_progress_cb *progress, void *arg)
+{
+    struct gw_guest_load_stats stats;
+    struct crash_progress p = {
+        .n_kills = c->ret->n_kills,
+        .n_kills_wanted = c->o.kills,
+        .elapsed_ns = crash_now() - c->start_ns,
+        .recovery_p50 = histogram_percentile(&c->recovery, 500000),
+    };
+
+    if (!progress)
+        return;
+    gw_guest_load_stats(c->load, &stats);
+    p.requests = stats.requests;
+    progress(&p, arg);
+}
+
+static int check_recovery(struct crash *c)
+{
+    if (c->o.max_recovery_ns == 0 || c->recovery.max <= c->o.max_recovery_ns)
+        return 0;
+    return crash_blame(c, CRASH_CHECK_TIME, -ETIME,
+                       "%.2f ms from a connection to the first request completed, and %.2f ms are "
+                       "allowed",
+                       (double)c->recovery.max / 1e6, (double)c->o.max_recovery_ns / 1e6);
+}
+
+static int run(struct crash *c, crash_progress_cb *progress, void *arg)
+{
+    int r = crash_killer_new(&c->killer, c->target);
+
+    if (r < 0)
+        return crash_cannot(c, r, "the thread that kills: %s", strerror(-r));
+    r = crash_first_life(c);
+    while (r == 0 && c->ret->n_kills < c->o.kills) {
+        r = check_time(c);
+        if (r == 0)
+            r = crash_life(c);
+        if (r == 0)
+            tell_progress(c, progress, arg);
+    }
+    if (r == 0)
+        r = crash_last_life(c);
+    return r ? r : check_recovery(c);
+}
+
+static void sum_up(struct crash *c)
+{
+    struct crash_result *ret = c->ret;
+    struct gw_guest_load_stats stats = {0};
+
+    if (c->load)
+        gw_guest_load_stats(c->load, &stats);
+    ret->requests = stats.requests;
+    ret->reads = stats.reads;
+    ret->writes = stats.writes;
+    ret->flushes = stats.flushes;
+    ret->bytes = stats.bytes;
+    ret->verified = stats.verified;
+    ret->n_recovered = (unsigned)c->recovery.n;
+    ret->recovery_p50 = histogram_percentile(&c->recovery, 500000);
+    ret->recovery_p99 = histogram_percentile(&c->recovery, 990000);
+    ret->recovery_max = c->recovery.max;
+    ret->duration_ns = crash_now() - c->start_ns;
+}
+
+int crash_run(const struct crash_options *o, struct target *target, crash_progress_cb *progress,
+              void *arg, struct crash_result *ret)
+{
+    struct crash c = {
+        .ret = ret,
+        .target = target,
+        .random = o->seed,
+        .start_ns = crash_now(),
+        .disk_fd = -1,
+    };
+    int r;
+
+    memset(ret, 0, sizeof(*ret));
+    r = take_options(&c, o);
+    if (r < 0)
+        return crash_cannot(&c, r, "these options do not go together");
+    r = run(&c, progress, arg);
+    if (r < 0)
+        crash_cannot(&c, r, "%s", strerror(-r)); /* unless it was told */
+    sum_up(&c);
+    gw_frontend_free(c.fe);
+    crash_killer_free(c.killer);
+    crash_free_guest(&c);
+    return r == -ENOMEM ? r : 0;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The guest: its memory, rings, load, and what it knows of its disk. No back-end is started here.
+ */
+#include "crash_i.h"
+
+#include "../../src/core/proto.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SECTOR       512
+#define PAGE         4096
+#define DISK_DEFAULT (16u << 20)
+#define MEM_MIN      (4u << 20)
+#define INDIRECT_MAX 6
+#define LOOK_BLOCKS  32
+#define COLLECT_MS   1 /* the dead answer no more: that long at most for what they had answered */
+#define UNSERVED_MS  1
+#define BIT(n)       (UINT64_C(1) << (n))
+
+/* How requests look, by the seed: the tables, and the rings, have chains of several lengths. */
+static void choose_shape(struct crash *c, struct gw_guest_load_config *cfg)
+{
+    cfg->segments = 1u << crash_random(c, 3);
+    cfg->indirect = c->features & BIT(GW_F_RING_INDIRECT_DESC) && crash_random(c, 2);
+    while (cfg->segments > 1 &&
+           (c->o.block_size % (cfg->segments * SECTOR) ||
+            (!cfg->indirect && (cfg->segments + 2) * c->o.depth > c->o.queue_size)))
+        cfg->segments /= 2;
+}
+
+static int make_disk(struct crash *c, uint64_t capacity)
+{
+    struct gw_guest_disk_config cfg = {
+        .size = sizeof(cfg), .block_size = c->o.block_size, .seed = c->o.seed};
+    uint64_t most = capacity * SECTOR, want = c->o.disk_bytes ? c->o.disk_bytes : DISK_DEFAULT;
+
+    cfg.length = (want < most ? want : most) / cfg.block_size * cfg.block_size;
+    c->n_blocks = cfg.length / cfg.block_size;
+    if (c->n_blocks <= (uint64_t)c->o.depth * c->n_drivers)
+        return crash_cannot(
+            c, -ERANGE, "its disk of %llu sectors is too small for %u requests of %u bytes",
+            (unsigned long long)capacity, c->o.depth * c->n_drivers, c->o.block_size);
+    if (c->o.disk_file) {
+        c->disk_fd = open(c->o.disk_file, O_RDONLY | O_CLOEXEC);
+        if (c->disk_fd < 0)
+            return crash_cannot(c, -errno, "%s: %s", c->o.disk_file, strerror(errno));
+    }
+    c->block = malloc(cfg.block_size);
+    return c->block ? gw_guest_disk_new(&c->disk, &cfg) : -ENOMEM;
+}
+
+static int make_ring(struct crash *c, unsigned index)
+{
+    struct gw_driver_config cfg = {
+        .size = sizeof(cfg),
+        .mem = c->mem,
+        .index = index,
+        .queue_size = c->o.queue_size,
+        .indirect_max = INDIRECT_MAX,
+        .place = true,
+        .packed = c->o.is_packed,
+    };
+    uint64_t size = cfg.queue_size;
+    int r = gw_guest_mem_alloc(c->mem, 16 * size, 64, &cfg.desc);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(c->mem, cfg.packed ? 4 : 6 + 2 * size, 64, &cfg.avail);
+    if (r == 0)
+        r = gw_guest_mem_alloc(c->mem, cfg.packed ? 4 : 6 + 8 * size, 64, &cfg.used);
+    if (r == 0)
+        r = gw_driver_new(&c->drivers[index], &cfg);
+    if (r == 0) {
+        c->rings[index] = gw_guest_mem_at(c->mem, cfg.packed ? cfg.desc : cfg.used + 2, 2);
+        gw_driver_set_features(c->drivers[index], c->features);
+        /* As after a while of running: who believes in zeros begins in the wrong place. */
+        gw_driver_reset(c->drivers[index], (uint16_t)crash_random(c, UINT16_MAX + 1u));
+        c->is_stopped[index] = true;
+    }
+    return r;
+}
+
+static int make_memory(struct crash *c)
+{
+    uint64_t requests = (uint64_t)c->n_drivers * c->o.depth;
+    uint64_t rings = (uint64_t)c->n_drivers * c->o.queue_size;
+    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .gpa = PAGE, .length = MEM_MIN};
+    int r = gw_guest_mem_new(&c->mem, GW_GUEST_UVA_HOST);
+
+    region.length += requests * (c->o.block_size + 2 * PAGE) + rings * 32 * INDIRECT_MAX;
+    region.length = (region.length + PAGE - 1) / PAGE * PAGE;
+    return r < 0 ? r : gw_guest_mem_add(c->mem, &region);
+}
+
+static int make_all(struct crash *c, uint64_t capacity)
+{
+    struct gw_guest_load_config cfg = {
+        .size = sizeof(cfg),
+        .depth = c->o.depth,
+        .write_percent = c->o.write_percent,
+        .flush_percent = c->features & BIT(VIRTIO_BLK_F_FLUSH) ? c->o.flush_percent : 0,
+        .seed = c->o.seed,
+    };
+    int r;
+
+    c->drivers = calloc(c->o.n_queues, sizeof(struct gw_driver *));
+    c->rings = calloc(c->o.n_queues, sizeof(const uint16_t *));
+    c->is_stopped = calloc(c->o.n_queues, sizeof(bool));
+    if (!c->drivers || !c->rings || !c->is_stopped)
+        return -ENOMEM;
+    c->n_drivers = c->o.n_queues;
+    r = make_disk(c, capacity);
+    if (r == 0)
+        r = make_memory(c);
+    for (unsigned i = 0; r == 0 && i < c->n_drivers; i++)
+        r = make_ring(c, i);
+    if (r < 0)
+        return r;
+    choose_shape(c, &cfg);
+    cfg.disk = c->disk;
+    cfg.drivers = c->drivers;
+    cfg.n_drivers = c->n_drivers;
+    return gw_guest_load_new(&c->load, &cfg);
+}
+
+int crash_make_guest(struct crash *c, uint64_t capacity)
+{
+    int r = make_all(c, capacity);
+
+    return r < 0 ? crash_cannot(c, r, "the guest: %s", strerror(-r)) : 0;
+}
+
+void crash_free_guest(struct crash *c)
+{
+    gw_guest_load_free(c->load);
+    gw_guest_disk_free(c->disk);
+    for (unsigned i = 0; i < c->n_drivers; i++)
+        gw_driver_free(c->drivers[i]);
+    free(c->drivers);
+    free(c->rings);
+    free(c->is_stopped);
+    free(c->block);
+    gw_guest_mem_free(c->mem);
+    gw_frontend_inflight_done(&c->inflight);
+    if (c->disk_fd >= 0)
+        close(c->disk_fd);
+}
+
+/* ---- The load ---- */
+
+int crash_load_fault(struct crash *c, int r)
+{
+    const char *why = gw_guest_load_error(c->load);
+
+    switch (r) {
+    case -EILSEQ:
+        return crash_blame(c, CRASH_CHECK_WRITES, r, "%s", why);
+    case -EPROTO:
+    case -EIO:
+        return crash_blame(c, CRASH_CHECK_ONCE, r, "%s", why);
+    case -ETIMEDOUT:
+        return crash_blame(c, CRASH_CHECK_ALL, r, "%s", why);
+    default:
+        return r < 0 ? crash_cannot(c, r, "the load: %s", why) : 0;
+    }
+}
+
+int crash_collect(struct crash *c)
+{
+    int r = gw_guest_load_drain(c->load, COLLECT_MS);
+
+    return r == -ETIMEDOUT ? 0 : crash_load_fault(c, r);
+}
+
+int crash_submit_unserved(struct crash *c)
+{
+    return crash_load_fault(c, gw_guest_load_run(c->load, UNSERVED_MS, 0, 0));
+}
+
+/* ---- The disk ---- */
+
+static int look_at(struct crash *c, uint64_t block)
+{
+    ssize_t n = pread(c->disk_fd, c->block, c->o.block_size, (off_t)(block * c->o.block_size));
+    int r = n < 0 ? -errno : n == (ssize_t)c->o.block_size ? 0 : -EIO;
+
+    if (r < 0)
+        return crash_cannot(c, r, "%s cannot be read", c->o.disk_file);
+    r = gw_guest_disk_check(c->disk, block, c->block);
+    if (r < 0)
+        return crash_blame(c, CRASH_CHECK_WRITES, r, "%s while nobody served it: %s",
+                           c->o.disk_file, gw_guest_disk_error(c->disk));
+    c->ret->looked_at++;
+    return 0;
+}
+
+int crash_look_at_file(struct crash *c)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && c->disk_fd >= 0 && i < LOOK_BLOCKS; i++)
+        r = look_at(c, crash_random(c, c->n_blocks));
+    return r;
+}
+
+int crash_check_file(struct crash *c)
+{
+    int r;
+
+    if (c->disk_fd < 0)
+        return 0;
+    r = gw_guest_disk_check_fd(c->disk, c->disk_fd);
+    if (r == -EILSEQ)
+        return crash_blame(c, CRASH_CHECK_WRITES, r, "%s at the end: %s", c->o.disk_file,
+                           gw_guest_disk_error(c->disk));
+    return r < 0 ? crash_cannot(c, r, "%s at the end: %s", c->o.disk_file, strerror(-r)) : 0;
+}
+
+static int read_block(struct crash *c, struct gw_driver_blk *blk, gw_gpa_t data, uint64_t block)
+{
+    const struct gw_driver_buf buf = {.addr = data, .len = c->o.block_size};
+    uint64_t sector = block * c->o.block_size / SECTOR;
+    int r = gw_driver_blk_add(blk, GW_DRIVER_BLK_READ, sector, &buf, 1, block, 0);
+
+    if (r == 0)
+        r = gw_driver_blk_wait(blk, block, c->o.request_ms);
+    if (r < 0)
+        return crash_blame(c, r == -ETIMEDOUT ? CRASH_CHECK_ALL : CRASH_CHECK_ONCE, r,
+                           "reading block %llu at the end: %s", (unsigned long long)block,
+                           strerror(-r));
+    r = gw_guest_disk_check(c->disk, block, gw_guest_mem_at(c->mem, data, c->o.block_size));
+    if (r < 0)
+        return crash_blame(c, CRASH_CHECK_WRITES, r, "read back at the end: %s",
+                           gw_guest_disk_error(c->disk));
+    c->ret->disk_blocks++;
+    return 0;
+}
+
+int crash_read_back(struct crash *c)
+{
+    struct gw_driver_blk blk = {.driver = NULL};
+    gw_gpa_t data;
+    int r = gw_guest_mem_alloc(c->mem, c->o.block_size, PAGE, &data);
+
+    if (r < 0)
+        return crash_cannot(c, r, "guest memory: %s", strerror(-r));
+    r = gw_driver_blk_init(&blk, c->drivers[0]);
+    if (r < 0)
+        r = crash_cannot(c, r, "guest memory: %s", strerror(-r));
+    for (uint64_t block = 0; r == 0 && block < c->n_blocks; block++)
+        r = read_block(c, &blk, data, block);
+    gw_driver_blk_done(&blk);
+    gw_guest_mem_release(c->mem, data, c->o.block_size);
+    return r;
+}

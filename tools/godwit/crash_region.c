@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the dead said: the inflight region ("Queue region"), settled as the next back-end shall do
+ * it, against what the driver knows to be in flight. A reading of its own, byte by byte, which
+ * shares no line with those who write it.
+ *
+ * A device takes chains in the order of the ring. So those it has taken are the oldest: of the
+ * chains added so far, `n_added`, the driver has `n_answered`; with `n_taken` in the region, what
+ * is in flight and has a number below n_answered + n_taken must be there, and nothing else. One
+ * that is missing is never answered by the next back-end, one too many is answered again.
+ *
+ * Where nobody has used the region (version 0) it says nothing, and that is right if nobody took
+ * anything: what comes of it shows in the answers.
+ */
+#include "crash_i.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define VERSION     1
+#define AT_VERSION  8
+#define AT_DESC_NUM 10
+#define PART_ALIGN  64
+#define F_AVAIL     (1u << 7)
+#define F_USED      (1u << 15)
+
+/* Split: the header, then an entry for each head. */
+#define SPLIT_BATCH_HEAD 12
+#define SPLIT_USED_IDX   14
+#define SPLIT_ENTRIES    16
+#define SPLIT_ENTRY      16
+#define SPLIT_NEXT       6
+#define SPLIT_COUNTER    8
+
+/* Packed: the header, then an entry for each descriptor. */
+#define PACKED_FREE_HEAD     12
+#define PACKED_OLD_FREE_HEAD 14
+#define PACKED_USED_IDX      16
+#define PACKED_OLD_USED_IDX  18
+#define PACKED_WRAP          20
+#define PACKED_OLD_WRAP      21
+#define PACKED_ENTRIES       32
+#define PACKED_ENTRY         32
+#define PACKED_NEXT          2
+#define PACKED_LAST          4
+#define PACKED_NUM           6
+#define PACKED_COUNTER       8
+#define PACKED_ID            16
+
+/* One queue of the region. */
+struct part {
+    struct crash *c;
+    const struct gw_driver *driver;
+    const uint8_t *at;
+    unsigned n_entries;
+    bool is_torn; /* it died between showing a batch and settling it */
+    struct taken *taken;
+    unsigned n_taken, n_slots;
+};
+
+/* A request that is to be done again. */
+struct taken {
+    uint64_t counter;
+    uint64_t number; /* of the chain */
+    unsigned id;
+};
+
+static uint16_t get16(const struct part *p, size_t at)
+{
+    uint16_t v;
+
+    memcpy(&v, p->at + at, sizeof(v));
+    return v;
+}
+
+static uint64_t get64(const struct part *p, size_t at)
+{
+    uint64_t v;
+
+    memcpy(&v, p->at + at, sizeof(v));
+    return v;
+}
+
+static unsigned index_of(const struct part *p)
+{
+    return gw_driver_index(p->driver);
+}
+
+static int blame(const struct part *p, const char *what, unsigned number)
+{
+    return crash_blame(p->c, CRASH_CHECK_REGION, -EBADMSG,
+                       "the inflight region of queue %u has %s %u", index_of(p), what, number);
+}
+
+/* It is said to be in flight: what does the driver know of it? */
+static int add_taken(struct part *p, unsigned id, unsigned n_slots, uint64_t counter)
+{
+    struct taken *t = &p->taken[p->n_taken];
+
+    if (!gw_driver_is_in_flight(p->driver, id, &t->number))
+        return crash_blame(p->c, CRASH_CHECK_REGION, -EBADMSG,
+                           "the inflight region of queue %u has request %u in flight, which was "
+                           "answered: it would be answered twice",
+                           index_of(p), id);
+    t->id = id;
+    t->counter = counter;
+    p->n_taken++;
+    p->n_slots += n_slots;
+    return 0;
+}
+
+/* ---- Split ---- */
+
+/* The batch the driver has, by how far its used index went: not in flight, whatever it says. */
+static int settle_split(struct part *p, bool *is_settled)
+{
+    uint16_t n = (uint16_t)(gw_driver_used_idx(p->driver) - get16(p, SPLIT_USED_IDX));
+    unsigned head = get16(p, SPLIT_BATCH_HEAD);
+
+    p->is_torn = n > 0;
+    for (; n > 0; n--) {
+        if (head >= p->n_entries || is_settled[head])
+            return blame(p, "a last batch that is shorter than what was answered, at entry", head);
+        is_settled[head] = true;
+        head = get16(p, SPLIT_ENTRIES + (size_t)head * SPLIT_ENTRY + SPLIT_NEXT);
+    }
+    return 0;
+}
+
+static int read_split(struct part *p, bool *is_settled)
+{
+    bool is_any = false;
+    int r = 0;
+
+    for (unsigned i = 0; i < p->n_entries; i++)
+        is_any |= p->at[SPLIT_ENTRIES + (size_t)i * SPLIT_ENTRY] != 0;
+    if (is_any)
+        r = settle_split(p, is_settled);
+    for (unsigned i = 0; r == 0 && i < p->n_entries; i++) {
+        size_t at = SPLIT_ENTRIES + (size_t)i * SPLIT_ENTRY;
+
+        if (p->at[at] != 0 && !is_settled[i])
+            r = add_taken(p, i, 1, get64(p, at + SPLIT_COUNTER));
+    }
+    return r;
+}
+
+/* ---- Packed ---- */
+
+/* Was the last batch shown to the driver? Its first descriptor is no longer the driver's then. */
+static bool was_shown(const struct part *p)
+{
+    unsigned old = get16(p, PACKED_OLD_USED_IDX);
+    uint8_t old_wrap = p->at[PACKED_OLD_WRAP];
+    struct gw_driver_packed_desc desc;
+
+    if (get16(p, PACKED_USED_IDX) == old && p->at[PACKED_WRAP] == old_wrap)
+        return false;
+    gw_driver_read_packed_desc(p->driver, old, &desc);
+    return (desc.flags & (F_AVAIL | F_USED)) != (old_wrap ? F_AVAIL : F_USED);
+}
+
+static int read_free_list(struct part *p, bool *is_free)
+{
+    unsigned entry = get16(p, p->is_torn ? PACKED_FREE_HEAD : PACKED_OLD_FREE_HEAD);
+
+    while (entry < p->n_entries) {
+        if (is_free[entry])
+            return blame(p, "a loop in its free list, at entry", entry);
+        is_free[entry] = true;
+        entry = get16(p, PACKED_ENTRIES + (size_t)entry * PACKED_ENTRY + PACKED_NEXT);
+    }
+    return 0;
+}
+
+static int read_chain(struct part *p, unsigned first)
+{
+    size_t at = PACKED_ENTRIES + (size_t)first * PACKED_ENTRY;
+    unsigned last = get16(p, at + PACKED_LAST), num = get16(p, at + PACKED_NUM);
+
+    if (last >= p->n_entries || num == 0)
+        return blame(p, "a chain that cannot be, at entry", first);
+    return add_taken(p, get16(p, PACKED_ENTRIES + (size_t)last * PACKED_ENTRY + PACKED_ID), num,
+                     get64(p, at + PACKED_COUNTER));
+}
+
+static int read_packed(struct part *p, bool *is_free)
+{
+    int r;
+
+    p->is_torn = was_shown(p);
+    r = read_free_list(p, is_free);
+    for (unsigned i = 0; r == 0 && i < p->n_entries; i++) {
+        if (p->at[PACKED_ENTRIES + (size_t)i * PACKED_ENTRY] != 0 && !is_free[i])
+            r = read_chain(p, i);
+    }
+    return r;
+}
+
+/* ---- What it should be ---- */
+
+static int compare(const void *one, const void *other)
+{
+    const struct taken *a = one, *b = other;
+
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static int check_taken(struct part *p)
+{
+    uint64_t n_answered = gw_driver_added(p->driver) - gw_driver_in_flight(p->driver);
+    uint64_t number, end = n_answered + p->n_taken;
+
+    qsort(p->taken, p->n_taken, sizeof(p->taken[0]), compare);
+    for (unsigned i = 1; i < p->n_taken; i++) {
+        if (p->taken[i].number == p->taken[i - 1].number)
+            return blame(p, "twice the request", p->taken[i].id);
+        /* Counters are numbers on a circle: later is less than half of it away. */
+        if ((int64_t)(p->taken[i].counter - p->taken[i - 1].counter) <= 0)
+            return crash_blame(p->c, CRASH_CHECK_ORDER, -EBADMSG,
+                               "the inflight region of queue %u counts request %u before request "
+                               "%u, which was made available first",
+                               index_of(p), p->taken[i].id, p->taken[i - 1].id);
+    }
+    for (unsigned id = 0, at = 0; id < gw_driver_size(p->driver); id++) {
+        if (!gw_driver_is_in_flight(p->driver, id, &number) || number >= end)
+            continue;
+        for (at = 0; at < p->n_taken && p->taken[at].id != id;)
+            at++;
+        if (at == p->n_taken)
+            return crash_blame(p->c, CRASH_CHECK_REGION, -EBADMSG,
+                               "the inflight region of queue %u lacks request %u, although later "
+                               "ones are in it or answered: it would never be answered",
+                               index_of(p), id);
+    }
+    return 0;
+}
+
+/* A base that was told at a stop must agree with it. */
+static int check_stop(struct part *p)
+{
+    unsigned taken = 0;
+
+    if (!p->c->is_stopped[index_of(p)])
+        return 0;
+    if (gw_driver_check_base(p->driver, &taken) < 0)
+        return crash_blame(p->c, CRASH_CHECK_REGION, -EPROTO,
+                           "GET_VRING_BASE of queue %u was answered with %#x, which cannot be",
+                           index_of(p), gw_driver_base(p->driver));
+    if (p->c->is_drained && p->n_taken > 0)
+        return crash_blame(p->c, CRASH_CHECK_REGION, -EBUSY,
+                           "queue %u was stopped with %u requests in flight", index_of(p),
+                           p->n_taken);
+    if (taken == p->n_slots)
+        return 0;
+    return crash_blame(p->c, CRASH_CHECK_REGION, -EPROTO,
+                       "GET_VRING_BASE of queue %u says that %u are taken, its inflight region %u",
+                       index_of(p), taken, p->n_slots);
+}
+
+static int check_part(struct part *p, bool *flags)
+{
+    uint16_t version = get16(p, AT_VERSION);
+    int r = 0;
+
+    if (version > VERSION)
+        return blame(p, "version", version);
+    if (version == VERSION && get16(p, AT_DESC_NUM) != p->n_entries)
+        return blame(p, "another number of entries:", get16(p, AT_DESC_NUM));
+    if (version == VERSION)
+        r = gw_driver_is_packed(p->driver) ? read_packed(p, flags) : read_split(p, flags);
+    if (r == 0 && version == VERSION)
+        r = check_taken(p);
+    if (r == 0)
+        r = check_stop(p);
+    p->c->ret->n_in_flight += gw_driver_in_flight(p->driver);
+    p->c->ret->n_taken += p->n_taken;
+    p->c->ret->n_torn += p->is_torn;
+    return r;
+}
+
+static uint64_t stride_of(const struct crash *c)
+{
+    uint64_t n = c->inflight.queue_size, len = c->o.is_packed ? PACKED_ENTRIES + n * PACKED_ENTRY
+                                                              : SPLIT_ENTRIES + n * SPLIT_ENTRY;
+
+    return (len + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
+}
+
+static int check_all(struct crash *c, const uint8_t *region)
+{
+    unsigned n = c->inflight.queue_size;
+    struct taken *taken = calloc(n, sizeof(*taken));
+    bool *flags = calloc(n, sizeof(*flags));
+    int r = taken && flags ? 0 : -ENOMEM;
+
+    for (unsigned i = 0; r == 0 && i < c->n_drivers; i++) {
+        struct part p = {.c = c,
+                         .driver = c->drivers[i],
+                         .at = region + i * stride_of(c),
+                         .n_entries = n,
+                         .taken = taken};
+
+        memset(flags, 0, n * sizeof(*flags));
+        r = check_part(&p, flags);
+    }
+    free(flags);
+    free(taken);
+    return r;
+}
+
+int crash_check_region(struct crash *c)
+{
+    uint64_t len = c->n_drivers * stride_of(c);
+    uint8_t *copy;
+    ssize_t n;
+    int r;
+
+    if (c->inflight.mmap_size == 0)
+        return 0;
+    copy = malloc(len);
+    if (!copy)
+        return -ENOMEM;
+    /* Read, not mapped: the file is the back-end's, which might have made it shorter. */
+    n = pread(c->inflight.fd, copy, len, (off_t)c->inflight.mmap_offset);
+    if (n == (ssize_t)len && len <= c->inflight.mmap_size)
+        r = check_all(c, copy);
+    else
+        r = crash_blame(c, CRASH_CHECK_REGION, -EBADMSG,
+                        "%zd of %llu bytes can be read of the inflight region, and %u queues of %u "
+                        "descriptors take %llu",
+                        n, (unsigned long long)c->inflight.mmap_size, c->n_drivers,
+                        c->inflight.queue_size, (unsigned long long)len);
+    free(copy);
+    return r;
+}
+
+struct crash_watch crash_watch_of(const struct crash *c)
+{
+    /* Both indices of where the batch is. A packed ring's free list changes with each request. */
+    uint64_t at = c->o.is_packed ? PACKED_USED_IDX : SPLIT_BATCH_HEAD;
+
+    return (struct crash_watch){.fd = c->inflight.fd,
+                                .first = c->inflight.mmap_offset + at,
+                                .stride = stride_of(c),
+                                .rings = c->rings,
+                                .is_packed = c->o.is_packed,
+                                .queue_size = c->o.queue_size,
+                                .n = c->inflight.mmap_size > 0 ? c->n_drivers : 0};
+}
