@@ -83,6 +83,8 @@ void gw_driver_set_base(struct gw_driver *d, uint32_t base);
 uint32_t gw_driver_base(const struct gw_driver *d);
 /* As the device last wrote it; in a packed ring behind all that it used. */
 uint16_t gw_driver_used_idx(const struct gw_driver *d);
+/* How many chains are used and not taken yet. Only while nobody drives it. */
+unsigned gw_driver_n_used(struct gw_driver *d);
 
 /*
  * Can the base be true, after a stop? `ret_taken` is what the device has taken and not completed

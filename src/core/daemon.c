@@ -185,6 +185,11 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
     return 0;
 }
 
+static int do_nothing(void *arg)
+{
+    return 0;
+}
+
 void gw_daemon_free(struct gw_daemon *d)
 {
     if (!d)
@@ -193,6 +198,9 @@ void gw_daemon_free(struct gw_daemon *d)
         (void)gw_daemon_stop(d);
         (void)gw_daemon_wait(d);
     }
+    /* A queue that got its last request back in this turn finishes its stop in the next. */
+    for (unsigned i = 0; i < d->num_workers; i++)
+        (void)gw_worker_call(&d->workers[i], do_nothing, NULL);
     for (unsigned i = 0; i < d->num_workers; i++)
         gw_worker_end(&d->workers[i]);
     for (unsigned i = 0; i < d->num_queues; i++)

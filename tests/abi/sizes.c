@@ -5,6 +5,8 @@
  * `size`.
  */
 #include <godwit.h>
+#include <godwit/frontend.h>
+#include <godwit/log.h>
 #include <stddef.h>
 
 #ifdef __LP64__
@@ -76,6 +78,90 @@ FIELD(gw_io, op, 56);
 FIELD(gw_io, flags, 60);
 FIELD(gw_io, res, 64);
 
+/* The other end of the wire. */
+SIZE(gw_guest_region, 48);
+FIELD(gw_guest_region, kind, 0);
+FIELD(gw_guest_region, gpa, 8);
+FIELD(gw_guest_region, length, 16);
+FIELD(gw_guest_region, offset, 24);
+FIELD(gw_guest_region, fd, 32);
+FIELD(gw_guest_region, no_alloc, 36);
+FIELD(gw_guest_region, uva, 40);
+
+SIZE(gw_frontend_config, 24);
+FIELD(gw_frontend_config, size, 0);
+FIELD(gw_frontend_config, timeout_ms, 8);
+FIELD(gw_frontend_config, connect_timeout_ms, 12);
+FIELD(gw_frontend_config, ack, 16);
+FIELD(gw_frontend_config, no_gates, 20);
+
+SIZE(gw_frontend_vring_addr, 40);
+FIELD(gw_frontend_vring_addr, desc, 0);
+FIELD(gw_frontend_vring_addr, avail, 8);
+FIELD(gw_frontend_vring_addr, used, 16);
+FIELD(gw_frontend_vring_addr, log, 24);
+FIELD(gw_frontend_vring_addr, flags, 32);
+
+SIZE(gw_frontend_inflight, 32);
+FIELD(gw_frontend_inflight, fd, 0);
+FIELD(gw_frontend_inflight, mmap_size, 8);
+FIELD(gw_frontend_inflight, mmap_offset, 16);
+FIELD(gw_frontend_inflight, num_queues, 24);
+FIELD(gw_frontend_inflight, queue_size, 26);
+
+SIZE(gw_frontend_message, 4144);
+FIELD(gw_frontend_message, request, 0);
+FIELD(gw_frontend_message, flags, 4);
+FIELD(gw_frontend_message, size, 8);
+FIELD(gw_frontend_message, n_fds, 12);
+FIELD(gw_frontend_message, fds, 16);
+FIELD(gw_frontend_message, payload, 48);
+
+SIZE(gw_frontend_options, 72);
+FIELD(gw_frontend_options, size, 0);
+FIELD(gw_frontend_options, features, 8);
+FIELD(gw_frontend_options, protocol_features, 16);
+FIELD(gw_frontend_options, mem, 24);
+FIELD(gw_frontend_options, drivers, 32);
+FIELD(gw_frontend_options, n_drivers, 40);
+FIELD(gw_frontend_options, mem_form, 44);
+FIELD(gw_frontend_options, no_enable, 48);
+FIELD(gw_frontend_options, log, 56);
+FIELD(gw_frontend_options, inflight, 64);
+
+SIZE(gw_driver_config, 64);
+FIELD(gw_driver_config, size, 0);
+FIELD(gw_driver_config, mem, 8);
+FIELD(gw_driver_config, index, 16);
+FIELD(gw_driver_config, queue_size, 20);
+FIELD(gw_driver_config, indirect_max, 24);
+FIELD(gw_driver_config, place, 28);
+FIELD(gw_driver_config, desc, 32);
+FIELD(gw_driver_config, avail, 40);
+FIELD(gw_driver_config, used, 48);
+FIELD(gw_driver_config, packed, 56);
+
+SIZE(gw_driver_buf, 16);
+FIELD(gw_driver_buf, addr, 0);
+FIELD(gw_driver_buf, len, 8);
+
+SIZE(gw_driver_used, 16);
+FIELD(gw_driver_used, cookie, 0);
+FIELD(gw_driver_used, len, 8);
+FIELD(gw_driver_used, id, 12);
+
+SIZE(gw_driver_packed_desc, 16);
+FIELD(gw_driver_packed_desc, addr, 0);
+FIELD(gw_driver_packed_desc, len, 8);
+FIELD(gw_driver_packed_desc, id, 12);
+FIELD(gw_driver_packed_desc, flags, 14);
+
+SIZE(gw_guest_log_config, 32);
+FIELD(gw_guest_log_config, size, 0);
+FIELD(gw_guest_log_config, length, 8);
+FIELD(gw_guest_log_config, offset, 16);
+FIELD(gw_guest_log_config, no_seals, 24);
+
 _Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8,
                "size of the address types");
 #endif
@@ -86,6 +172,9 @@ _Static_assert(GW_LOOP_AUTO == 0 && GW_LOOP_URING == 1 && GW_LOOP_EPOLL == 2, "g
 _Static_assert(GW_DIAG_ERROR == 0 && GW_DIAG_WARNING == 1 && GW_DIAG_INFO == 2 &&
                    GW_DIAG_DEBUG == 3,
                "gw_diag_level");
+_Static_assert(GW_DRIVER_INDIRECT == 1 && GW_DRIVER_PLACE_AVAIL_EVENT == 6 &&
+                   GW_DRIVER_PLACE_DEVICE_EVENT == 9,
+               "gw_driver_flags, gw_driver_place");
 _Static_assert(GW_QUEUES_MAX == 256 && GW_QUEUE_SIZE_MAX == 32768 && GW_WORKERS_MAX == 256 &&
                    GW_CONFIG_SIZE_MAX == 256 && GW_MEM_SLOTS_MAX == 509,
                "limits");

@@ -10,17 +10,10 @@
  */
 #include "measured.h"
 #include "proc_meter.h"
+#include "ring_bed.h"
 
-#include <endian.h>
-#include <errno.h>
-#include <getopt.h>
-#include <godwit/frontend.h>
-#include <godwit/load.h>
-#include <inttypes.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,8 +21,6 @@
 enum {
     RUN_MS = 1000,
     WARM_UP_MS = 100,
-    STALL_MS = 10000,
-    EXTENT = 16 << 20
 };
 
 static const struct {
@@ -39,99 +30,28 @@ static const struct {
     {512, 1}, {512, 32}, {512, 80}, {512, 128}, {4096, 1}, {4096, 32}, {4096, 80}, {4096, 128},
 };
 
-struct bench {
-    struct gw_guest_mem *mem;
-    struct gw_driver *driver;
-    struct gw_frontend *fe;
-    struct gw_guest_disk *disk;
-    struct gw_guest_load *load;
-};
-
-static int prepare(struct bench *b, const char *path, unsigned block_size, unsigned depth)
-{
-    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = 64 << 20};
-    struct gw_driver_config ring = {.size = sizeof(ring), .queue_size = 512};
-    struct gw_guest_disk_config extent = {
-        .size = sizeof(extent), .length = EXTENT, .block_size = block_size};
-    struct gw_guest_load_config load = {
-        .size = sizeof(load), .n_drivers = 1, .depth = depth, .no_data = true};
-    struct gw_frontend_options options = {.size = sizeof(options), .n_drivers = 1};
-    int r = gw_guest_mem_new(&b->mem, GW_GUEST_UVA_HOST);
-
-    if (r == 0)
-        r = gw_guest_mem_add(b->mem, &region);
-    ring.mem = b->mem;
-    if (r == 0)
-        r = gw_driver_new(&b->driver, &ring);
-    if (r == 0)
-        r = gw_guest_disk_new(&b->disk, &extent);
-    load.disk = b->disk;
-    load.drivers = &b->driver;
-    if (r == 0)
-        r = gw_guest_load_new(&b->load, &load);
-    if (r == 0)
-        r = gw_frontend_new(&b->fe, NULL);
-    if (r == 0)
-        r = gw_frontend_connect(b->fe, path);
-    options.mem = b->mem;
-    options.drivers = &b->driver;
-    return r == 0 ? gw_frontend_start(b->fe, &options) : r;
-}
-
-/* Pages never written would all be read from one page of zeros. */
-static int fill_disk(struct bench *b)
-{
-    struct gw_guest_load_config writes = {
-        .size = sizeof(writes),
-        .disk = b->disk,
-        .drivers = &b->driver,
-        .n_drivers = 1,
-        .write_percent = 100,
-        .no_data = true,
-    };
-    struct gw_guest_load *load;
-    int r = gw_guest_load_new(&load, &writes);
-
-    if (r < 0)
-        return r;
-    r = gw_guest_load_run(load, 0, 16 * EXTENT / 4096, STALL_MS);
-    if (r == 0)
-        r = gw_guest_load_drain(load, STALL_MS);
-    gw_guest_load_free(load);
-    return r;
-}
-
-static void finish(struct bench *b)
-{
-    (void)gw_frontend_stop(b->fe, &b->driver, 1);
-    gw_frontend_free(b->fe);
-    gw_guest_load_free(b->load);
-    gw_guest_disk_free(b->disk);
-    gw_driver_free(b->driver);
-    gw_guest_mem_free(b->mem);
-}
-
 static int run_one(const char *path, pid_t backend, unsigned block_size, unsigned depth)
 {
-    struct bench b = {0};
+    const struct ring_bed_config cfg = {.block_size = block_size, .depth = depth};
+    struct ring_bed b;
     struct gw_guest_load_stats before, after;
     struct proc_meter meter;
     double n;
-    int r = prepare(&b, path, block_size, depth);
+    int r = ring_bed_start(&b, path, &cfg);
 
     if (r == 0)
-        r = fill_disk(&b);
+        r = ring_bed_fill(&b);
     if (r == 0)
-        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, STALL_MS);
+        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
     if (r == 0) {
         proc_meter_start(&meter, backend);
         gw_guest_load_stats(b.load, &before);
-        r = gw_guest_load_run(b.load, RUN_MS, 0, STALL_MS);
+        r = gw_guest_load_run(b.load, RUN_MS, 0, RING_BED_STALL_MS);
         gw_guest_load_stats(b.load, &after);
         proc_meter_stop(&meter);
     }
     if (r == 0)
-        r = gw_guest_load_drain(b.load, STALL_MS);
+        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
     if (r < 0) {
         fprintf(stderr, "bench_ring: depth %u: %s %s\n", depth, strerror(-r),
                 b.load ? gw_guest_load_error(b.load) : "");
@@ -146,7 +66,7 @@ static int run_one(const char *path, pid_t backend, unsigned block_size, unsigne
         printf(" %10.4f\n", (double)(after.kicks - before.kicks) / n);
         fflush(stdout);
     }
-    finish(&b);
+    ring_bed_finish(&b);
     return r;
 }
 

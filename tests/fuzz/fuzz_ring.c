@@ -3,9 +3,10 @@
  * Whatever a guest puts into its rings, descriptors and indirect tables: the queue answers or
  * breaks, and can be stopped.
  *
- * The input is one byte of flags (bit 0: indirect descriptors, bit 1: event index), the available
- * index (2 bytes, little endian), and what is laid over the guest memory from address 0 on: 16
- * descriptors at 0, the available ring at 0x100, the used ring at 0x200, and after that anything.
+ * The input is one byte of flags (bit 0: indirect descriptors, 1: event index, 2: packed, 3: in
+ * order), the available index (2 bytes, little endian; of a packed ring, where it begins), and what
+ * is laid over the guest memory from address 0 on: 16 descriptors at 0, the available ring or
+ * driver event area at 0x100, the used ring or device event area at 0x200, and after that anything.
  */
 #include "fuzz.h"
 
@@ -25,6 +26,8 @@
 
 #define F_INDIRECT  (UINT64_C(1) << 28)
 #define F_EVENT_IDX (UINT64_C(1) << 29)
+#define F_PACKED    (UINT64_C(1) << 34)
+#define F_IN_ORDER  (UINT64_C(1) << 35)
 #define F_ALWAYS    (UINT64_C(1) << 30 | UINT64_C(1) << 32)
 
 static void check(int r)
@@ -100,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < HEAD)
         return 0;
+    driver_cfg.packed = data[0] & 4;
     check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
     struct gw_daemon *daemon = start_daemon(ends[0]);
     check(gw_guest_mem_new(&mem, GW_GUEST_UVA_HOST));
@@ -111,10 +115,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct gw_frontend_options opt = {
         .size = sizeof(opt), .mem = mem, .drivers = &driver, .n_drivers = 1};
-    opt.features = F_ALWAYS | (data[0] & 1 ? F_INDIRECT : 0) | (data[0] & 2 ? F_EVENT_IDX : 0);
+    opt.features = F_ALWAYS | (data[0] & 1 ? F_INDIRECT : 0) | (data[0] & 2 ? F_EVENT_IDX : 0) |
+                   (data[0] & 4 ? F_PACKED : 0) | (data[0] & 8 ? F_IN_ORDER : 0);
+    uint16_t idx = (uint16_t)(data[1] | data[2] << 8);
+    if (driver_cfg.packed)
+        gw_driver_reset(driver, idx);
     check(gw_frontend_start(fe, &opt));
 
-    uint16_t idx = (uint16_t)(data[1] | data[2] << 8);
     size_t length = size - HEAD < MEMORY ? size - HEAD : MEMORY;
     memcpy(gw_guest_mem_at(mem, 0, MEMORY), data + HEAD, length);
     gw_driver_write_avail_idx(driver, idx);

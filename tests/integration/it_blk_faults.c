@@ -6,6 +6,7 @@
  * usage: it_blk_faults PATH_OF_GODWIT_BLK
  */
 #include "bed.h"
+#include "blk_test.h"
 #include "fdcheck.h"
 #include "program.h"
 
@@ -28,77 +29,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static const char *blk_path;
-
-struct test {
-    char dir[64];
-    char socket[128];
-    char file[128];
-    int fd; /* of the file */
-    struct program program;
-    struct guest g;
-};
-
-static void test_begin(struct test *t, uint64_t size)
-{
-    memset(t, 0, sizeof(*t));
-    strcpy(t->dir, "/tmp/godwit-it-XXXXXX");
-    assert_non_null(mkdtemp(t->dir));
-    snprintf(t->socket, sizeof(t->socket), "%s/socket", t->dir);
-    snprintf(t->file, sizeof(t->file), "%s/disk", t->dir);
-    t->fd = -1;
-    if (size == 0)
-        return;
-    t->fd = open(t->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(t->fd >= 0);
-    assert_int_equal(ftruncate(t->fd, (off_t)size), 0);
-}
-
-static void test_end(struct test *t)
-{
-    if (t->fd >= 0)
-        close(t->fd);
-    (void)unlink(t->file);
-    (void)unlink(t->socket);
-    assert_int_equal(rmdir(t->dir), 0);
-}
-
-/* Two queues on the file; `extra` is one more option, or NULL. */
-static struct program_config config_of(const struct test *t, const char *extra)
-{
-    return (struct program_config){
-        .path = blk_path,
-        .args = {"--verbose", "--num-queues", "2", "--socket-path", t->socket, "--blk-file",
-                 t->file, extra},
-    };
-}
-
-static void connect_guest(struct test *t)
-{
-    guest_init(&t->g, 64);
-    assert_int_equal(gw_frontend_connect(t->g.fe, t->socket), 0);
-    if (gw_frontend_start(t->g.fe, &t->g.opt) < 0)
-        fail_msg("%s", gw_frontend_error(t->g.fe));
-}
-
-static void start(struct test *t, const char *extra)
-{
-    struct program_config cfg = config_of(t, extra);
-
-    program_start(&t->program, &cfg);
-    connect_guest(t);
-}
-
-/* Ends in good order: status 0, and the socket is gone. */
-static void end(struct test *t)
-{
-    guest_done(&t->g);
-    assert_int_equal(program_end(&t->program, SIGTERM), 0);
-    assert_int_equal(access(t->socket, F_OK), -1);
-    test_end(t);
-}
-
-static uint64_t capacity(struct test *t)
+static uint64_t capacity(struct blk_test *t)
 {
     uint64_t sectors = 0;
 
@@ -107,7 +38,7 @@ static uint64_t capacity(struct test *t)
 }
 
 /* SIGHUP, the message that follows, and the capacity the driver reads then. */
-static void expect_size(struct test *t, uint64_t bytes)
+static void expect_size(struct blk_test *t, uint64_t bytes)
 {
     struct gw_frontend_message msg;
 
@@ -119,7 +50,7 @@ static void expect_size(struct test *t, uint64_t bytes)
 }
 
 /* One request of 4 KiB on queue 0. Returns: 0 or a negative errno, as the device answered. */
-static int request(struct test *t, uint32_t type, uint64_t offset, uint8_t pattern)
+static int request(struct blk_test *t, uint32_t type, uint64_t offset, uint8_t pattern)
 {
     struct gw_driver_buf buf = {.len = 4096};
     struct gw_driver_blk blk;
@@ -137,11 +68,11 @@ static int request(struct test *t, uint32_t type, uint64_t offset, uint8_t patte
 
 static void test_file_shrinks(void **state)
 {
-    struct test t;
+    struct blk_test t;
     (void)state;
 
-    test_begin(&t, 4 * MIB);
-    start(&t, NULL);
+    blk_test_begin(&t, 4 * MIB);
+    blk_test_start(&t, NULL);
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), 0);
     assert_int_equal(ftruncate(t.fd, (off_t)MIB), 0);
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), -EIO);
@@ -151,17 +82,17 @@ static void test_file_shrinks(void **state)
     expect_size(&t, MIB);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, MIB - 4096, 1), 0);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 static void test_file_grows(void **state)
 {
     uint8_t byte = 0;
-    struct test t;
+    struct blk_test t;
     (void)state;
 
-    test_begin(&t, MIB);
-    start(&t, NULL);
+    blk_test_begin(&t, MIB);
+    blk_test_start(&t, NULL);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, MIB, 0x5a), -EIO);
     assert_int_equal(ftruncate(t.fd, (off_t)(8 * MIB)), 0);
     expect_size(&t, 8 * MIB);
@@ -169,7 +100,7 @@ static void test_file_grows(void **state)
     assert_int_equal(pread(t.fd, &byte, 1, (off_t)(8 * MIB - 1)), 1);
     assert_int_equal(byte, 0x5a);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 8 * MIB, 0x5a), -EIO);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 /* A mount namespace of our own, once. */
@@ -190,14 +121,14 @@ static void run_no_room(const char *loop)
 {
     struct gw_driver_blk blk;
     unsigned n_failed = 0, n_done = 0;
-    struct test t;
+    struct blk_test t;
 
-    test_begin(&t, 0);
+    blk_test_begin(&t, 0);
     assert_int_equal(mount("tmpfs", t.dir, "tmpfs", 0, "size=1m"), 0);
     t.fd = open(t.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_true(t.fd >= 0);
     assert_int_equal(ftruncate(t.fd, (off_t)(4 * MIB)), 0);
-    start(&t, loop);
+    blk_test_start(&t, loop);
     for (uint64_t at = 0; at < 4 * MIB; at += 4096) {
         int r = request(&t, GW_DRIVER_BLK_WRITE, at, 0x33);
 
@@ -220,7 +151,7 @@ static void run_no_room(const char *loop)
     close(t.fd);
     t.fd = -1;
     assert_int_equal(umount(t.dir), 0);
-    test_end(&t);
+    blk_test_end(&t);
 }
 
 static void test_no_room(void **state)
@@ -236,13 +167,13 @@ static void test_no_room(void **state)
 static void test_read_only_mount(void **state)
 {
     struct program_config cfg;
-    struct test t;
+    struct blk_test t;
     int fd;
     (void)state;
 
     if (!have_mounts())
         skip();
-    test_begin(&t, 0);
+    blk_test_begin(&t, 0);
     assert_int_equal(mount("tmpfs", t.dir, "tmpfs", 0, "size=2m"), 0);
     fd = open(t.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
@@ -250,32 +181,32 @@ static void test_read_only_mount(void **state)
     assert_int_equal(mount(NULL, t.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     snprintf(t.socket, sizeof(t.socket), "%s.socket", t.dir);
 
-    cfg = config_of(&t, NULL);
+    cfg = blk_test_config(&t, NULL);
     program_start(&t.program, &cfg);
     assert_int_equal(program_wait(&t.program, 5000), EXIT_FAILURE);
     assert_true(program_says(&t.program, "use --read-only"));
     close(t.program.said_fd);
 
-    start(&t, "--read-only");
+    blk_test_start(&t, "--read-only");
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, MIB - 4096, 0), 0);
     guest_done(&t.g);
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
     assert_int_equal(umount(t.dir), 0);
-    test_end(&t);
+    blk_test_end(&t);
 }
 
 static void test_read_only_option(void **state)
 {
     uint64_t features;
-    struct test t;
+    struct blk_test t;
     struct stat before, after;
     (void)state;
 
-    test_begin(&t, MIB);
+    blk_test_begin(&t, MIB);
     assert_int_equal(fstat(t.fd, &before), 0);
-    start(&t, "--read-only");
+    blk_test_start(&t, "--read-only");
     assert_int_equal(gw_frontend_get_features(t.g.fe, &features), 0);
     assert_true(features >> VIRTIO_BLK_F_RO & 1);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
@@ -283,26 +214,26 @@ static void test_read_only_option(void **state)
     assert_int_equal(fstat(t.fd, &after), 0);
     assert_int_equal(before.st_blocks, after.st_blocks);
     assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 /* The process may not write files longer than 1 MiB: an error for the guest, not SIGXFSZ. */
 static void run_file_size_limit(const char *loop)
 {
     struct program_config cfg;
-    struct test t;
+    struct blk_test t;
 
-    test_begin(&t, 4 * MIB);
-    cfg = config_of(&t, loop);
+    blk_test_begin(&t, 4 * MIB);
+    cfg = blk_test_config(&t, loop);
     cfg.file_size_limit = MIB;
     program_start(&t.program, &cfg);
-    connect_guest(&t);
+    blk_test_connect(&t);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), 0);
     assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
     assert_true(program_says(&t.program, "File too large"));
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 1), 0);
     assert_int_equal(guest_io(&t.g, 1, 8, 1), 0);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 static void test_file_size_limit(void **state)
@@ -336,21 +267,21 @@ static int make_loop_device(int fd, char *path, size_t path_size)
 /* A medium that cannot be read: a loop device whose file was cut off. */
 static void test_io_errors(void **state)
 {
-    struct test t;
+    struct blk_test t;
     char file[128];
     int device;
     (void)state;
 
-    test_begin(&t, 4 * MIB);
+    blk_test_begin(&t, 4 * MIB);
     strcpy(file, t.file);
     device = make_loop_device(t.fd, t.file, sizeof(t.file));
     if (device < 0) {
         fprintf(stderr, "skipped: no loop device: %s\n", strerror(errno));
         strcpy(t.file, file);
-        test_end(&t);
+        blk_test_end(&t);
         skip();
     }
-    start(&t, "--direct=auto");
+    blk_test_start(&t, "--direct=auto");
     close(device);
     assert_int_equal(request(&t, GW_DRIVER_BLK_READ, MIB, 0), 0);
     assert_int_equal(ftruncate(t.fd, (off_t)MIB), 0);
@@ -361,14 +292,14 @@ static void test_io_errors(void **state)
     guest_done(&t.g);
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
     strcpy(t.file, file);
-    test_end(&t);
+    blk_test_end(&t);
 }
 
 /* ---- under load ---- */
 
+/* In a thread of its own. */
 struct load {
-    struct gw_guest_disk *disk;
-    struct gw_guest_load *load;
+    struct blk_load blk;
     pthread_t thread;
     int result;
 };
@@ -377,42 +308,23 @@ static void *load_main(void *arg)
 {
     struct load *l = arg;
 
-    l->result = gw_guest_load_run(l->load, 0, 0, 0);
+    l->result = gw_guest_load_run(l->blk.load, 0, 0, 0);
     return NULL;
 }
 
-static void load_start(struct load *l, struct test *t)
+static void load_start(struct load *l, struct blk_test *t)
 {
-    struct gw_guest_disk_config disk = {.size = sizeof(disk), .length = 4 * MIB, .blank = true};
-    struct gw_guest_load_config load = {.size = sizeof(load),
-                                        .drivers = t->g.drivers,
-                                        .n_drivers = BED_QUEUES,
-                                        .depth = 16,
-                                        .write_percent = 60,
-                                        .sleep = true};
-
-    assert_int_equal(gw_guest_disk_new(&l->disk, &disk), 0);
-    load.disk = l->disk;
-    assert_int_equal(gw_guest_load_new(&l->load, &load), 0);
+    blk_load_init(&l->blk, t);
     assert_int_equal(pthread_create(&l->thread, NULL, load_main, l), 0);
 }
 
-/* Stop it, and compare the file with what was answered. */
-static void load_end(struct load *l, struct test *t)
+static void load_end(struct load *l, struct blk_test *t)
 {
-    struct gw_guest_load_stats stats;
-
-    gw_guest_load_interrupt(l->load);
+    gw_guest_load_interrupt(l->blk.load);
     pthread_join(l->thread, NULL);
     if (l->result < 0)
-        fail_msg("%s", gw_guest_load_error(l->load));
-    gw_guest_load_stats(l->load, &stats);
-    assert_true(stats.writes > 0);
-    gw_guest_load_abandon(l->load);
-    if (gw_guest_disk_check_fd(l->disk, t->fd) < 0)
-        fail_msg("%s", gw_guest_disk_error(l->disk));
-    gw_guest_load_free(l->load);
-    gw_guest_disk_free(l->disk);
+        fail_msg("%s", gw_guest_load_error(l->blk.load));
+    blk_load_done(&l->blk, t);
 }
 
 static void sleep_ms(long ms)
@@ -424,10 +336,10 @@ static void sleep_ms(long ms)
 static void run_end_under_load(const char *loop, int sig)
 {
     struct load l;
-    struct test t;
+    struct blk_test t;
 
-    test_begin(&t, 4 * MIB);
-    start(&t, loop);
+    blk_test_begin(&t, 4 * MIB);
+    blk_test_start(&t, loop);
     load_start(&l, &t);
     sleep_ms(200);
     assert_int_equal(program_end(&t.program, sig), sig == SIGKILL ? -SIGKILL : 0);
@@ -435,9 +347,9 @@ static void run_end_under_load(const char *loop, int sig)
     guest_done(&t.g);
 
     /* And it starts again at the same path, whatever was left there. */
-    start(&t, loop);
+    blk_test_start(&t, loop);
     assert_int_equal(guest_io(&t.g, 0, 0, 0x66), 0);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 static void test_sigterm_under_load(void **state)
@@ -457,11 +369,11 @@ static void test_kill_and_restart(void **state)
 static void test_statistics_under_load(void **state)
 {
     struct load l;
-    struct test t;
+    struct blk_test t;
     (void)state;
 
-    test_begin(&t, 4 * MIB);
-    start(&t, NULL);
+    blk_test_begin(&t, 4 * MIB);
+    blk_test_start(&t, NULL);
     load_start(&l, &t);
     for (unsigned i = 0; i < 20; i++) {
         assert_int_equal(kill(t.program.pid, SIGUSR1), 0);
@@ -469,7 +381,7 @@ static void test_statistics_under_load(void **state)
     }
     assert_true(program_says(&t.program, "in flight  oldest ms"));
     load_end(&l, &t);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 /* ---- who connects how ---- */
@@ -478,11 +390,11 @@ static void test_two_front_ends(void **state)
 {
     struct gw_frontend *waiting;
     uint64_t features;
-    struct test t;
+    struct blk_test t;
     (void)state;
 
-    test_begin(&t, 4 * MIB);
-    start(&t, NULL);
+    blk_test_begin(&t, 4 * MIB);
+    blk_test_start(&t, NULL);
     assert_int_equal(guest_io(&t.g, 0, 0, 0x71), 0);
     /* The second waits until the first is gone. */
     assert_int_equal(gw_frontend_new(&waiting, NULL), 0);
@@ -490,22 +402,22 @@ static void test_two_front_ends(void **state)
     guest_done(&t.g);
     assert_int_equal(gw_frontend_get_features(waiting, &features), 0);
     gw_frontend_free(waiting);
-    connect_guest(&t);
+    blk_test_connect(&t);
     assert_int_equal(guest_io(&t.g, 1, 8, 0x72), 0);
-    end(&t);
+    blk_test_stop(&t);
 }
 
 static void test_inherited_socketpair(void **state)
 {
     struct program_config cfg;
-    struct test t;
+    struct blk_test t;
     int pair[2];
     (void)state;
 
-    test_begin(&t, 4 * MIB);
+    blk_test_begin(&t, 4 * MIB);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     cfg = (struct program_config){
-        .path = blk_path,
+        .path = blk_test_path,
         .args = {"--num-queues", "2", "--fd", "3", "--blk-file", t.file},
         .fd = pair[0],
     };
@@ -518,23 +430,54 @@ static void test_inherited_socketpair(void **state)
     guest_done(&t.g);
     /* Its one connection is over: so is the program, with success. */
     assert_int_equal(program_end(&t.program, 0), 0);
-    test_end(&t);
+    blk_test_end(&t);
+}
+
+/* The front-end listens: it comes later, goes, and comes again. */
+static void test_client_reconnects(void **state)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct program_config cfg;
+    struct blk_test t;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)state;
+
+    blk_test_begin(&t, 4 * MIB);
+    cfg = blk_test_config(&t, "--reconnect");
+    program_start(&t.program, &cfg);
+    assert_int_equal(program_end(&t.program, 0), 64); /* it makes no sense for who listens */
+    cfg.args[8] = "--client";
+    program_start(&t.program, &cfg);
+    assert_true(program_says(&t.program, "trying again"));
+    strcpy(addr.sun_path, t.socket);
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        guest_init(&t.g, 64);
+        assert_int_equal(gw_frontend_accept(t.g.fe, fd), 0);
+        assert_int_equal(gw_frontend_start(t.g.fe, &t.g.opt), 0);
+        assert_int_equal(guest_io(&t.g, 0, 0, (uint8_t)i), 0);
+        guest_done(&t.g);
+    }
+    close(fd);
+    assert_int_equal(program_end(&t.program, SIGTERM), 0);
+    blk_test_end(&t);
 }
 
 static void test_socket_activation(void **state)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct program_config cfg;
-    struct test t;
+    struct blk_test t;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)state;
 
-    test_begin(&t, 4 * MIB);
+    blk_test_begin(&t, 4 * MIB);
     strcpy(addr.sun_path, t.socket);
     assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     assert_int_equal(listen(fd, 4), 0);
     cfg = (struct program_config){
-        .path = blk_path,
+        .path = blk_test_path,
         .args = {"--verbose", "--num-queues", "2", "--blk-file", t.file},
         .fd = fd,
         .is_socket = true,
@@ -542,14 +485,14 @@ static void test_socket_activation(void **state)
     program_start(&t.program, &cfg);
     close(fd);
     for (unsigned i = 0; i < 2; i++) {
-        connect_guest(&t);
+        blk_test_connect(&t);
         assert_int_equal(guest_io(&t.g, 0, 0, 0x74), 0);
         guest_done(&t.g);
     }
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
     /* The socket is systemd's, and stays. */
     assert_int_equal(access(t.socket, F_OK), 0);
-    test_end(&t);
+    blk_test_end(&t);
 }
 
 int main(int argc, char **argv)
@@ -561,13 +504,13 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_io_errors),         FDCHECK_TEST(test_sigterm_under_load),
         FDCHECK_TEST(test_kill_and_restart),  FDCHECK_TEST(test_statistics_under_load),
         FDCHECK_TEST(test_two_front_ends),    FDCHECK_TEST(test_inherited_socketpair),
-        FDCHECK_TEST(test_socket_activation),
+        FDCHECK_TEST(test_client_reconnects), FDCHECK_TEST(test_socket_activation),
     };
 
     if (argc != 2) {
         fprintf(stderr, "usage: it_blk_faults PATH_OF_GODWIT_BLK\n");
         return EXIT_FAILURE;
     }
-    blk_path = argv[1];
+    blk_test_path = argv[1];
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,6 +149,13 @@ json 'len(d["runs"]) == 1 and d["runs"][0]["verified_blocks"] > 0'
 json 'd["runs"][0]["backend_cpu_ns"] > 0 and d["runs"][0]["latency_ns"]["p99.9"] > 0'
 run 0 bench --time=200ms --sleep --json "$disk"
 json '[r["depth"] for r in d["runs"]] == [1, 32]'
+for layout in --packed --in-order '--packed --in-order --queue-size=100'; do
+    # shellcheck disable=SC2086 # several options
+    run 0 bench --time=200ms --verify --writes=50 --depth=1,32 --queues=2 $layout --json "$disk"
+    json 'len(d["runs"]) == 2 and all(r["verified_blocks"] > 0 for r in d["runs"])'
+done
+run 0 bench --device=rng --time=200ms --block-size=64 --packed "$entropy"
+run 64 bench --queue-size=100 x
 run 0 bench --device=rng --time=200ms --block-size=64 --json "$entropy"
 json 'd["runs"][1]["bytes"] > 0'
 run 2 bench --time=200ms --queues=9 "$disk"
@@ -218,6 +225,15 @@ for offset in 1 12345 random; do
     json "d['options']['log_offset'] == ${offset/random/0}"
     json "d['options']['log_offset_random'] == ('$offset' == 'random')"
 done
+for layout in --packed --in-order '--packed --in-order --queue-size=300'; do
+    # shellcheck disable=SC2086 # several options
+    run 0 migrate $short --quiet --json=- $layout --backend="$disk_file"
+    json 'd["verdict"] == "PASSED"'
+done
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --device=rng --packed "$entropy" "$entropy"
+run 64 migrate --queue-size=300 a b
+
 run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
 says "make its directory first"
 # shellcheck disable=SC2086
@@ -247,6 +263,7 @@ hurt() {
     local signal=$1 which=$2 phase=$3 words=$4 status=0
     local names=(- source destination)
     shift 4
+    : >"$scratch/err" # the last one's progress is not to be mistaken for this one's
     # shellcheck disable=SC2086
     "$godwit" migrate $short "$@" --backend="$disk_file" >"$scratch/out" 2>"$scratch/err" &
     backend=$!
@@ -281,6 +298,12 @@ if command -v qemu-storage-daemon >/dev/null; then
     json 'd["queues"] == 2 and d["can_migrate"] and d["config"]["length"] == 60'
     run 0 bench --time=300ms --queues=2 --depth=8 --verify --writes=50 "$qsd"
     shows 'all as they were last written'
+    run 2 bench --packed "$qsd"
+    says 'RING_PACKED (34) was not negotiated'
+    run 2 bench --in-order "$qsd"
+    says 'does not offer IN_ORDER (35)'
+    run 2 migrate --packed --backend="$qsd"
+    shows 'RING_PACKED \(virtio bit 34\), which it does not offer'
 fi
 
 [ "$failures" = 0 ] || exit 1

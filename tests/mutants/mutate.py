@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Make mutants of the library: its sources with one thing of the dirty log left out. Whatever calls
-itself a proof of the log must tell each of them from the real library.
+"""Make mutants of the library: its sources with one thing of the dirty log, or of inflight tracking,
+left out. Whatever calls itself a proof of one of them must tell each from the real library.
 
 usage: mutate.py --list                   NAME FILE... of every mutant, a line each
        mutate.py NAME ROOT OUTPUT...      write its mutated files, in the order of --list
@@ -15,6 +15,10 @@ from pathlib import Path
 
 COMPLETE = "src/core/complete.c"
 SPLIT = "src/core/ring_split.c"
+PACKED = "src/core/ring_packed.c"
+INFLIGHT = "src/core/inflight.c"
+INFLIGHT_SPLIT = "src/core/inflight_split.c"
+INFLIGHT_PACKED = "src/core/inflight_packed.c"
 QUEUE = "src/core/queue.c"
 
 MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
@@ -37,6 +41,14 @@ MUTANTS = {
     "used-wrap": {SPLIT: [(
         "        split_mark(ring, &s->used->ring[0], (n - n_before_wrap) * size);\n",
         "        return;\n")]},
+    # ---- the packed ring ----
+    "packed-used": {PACKED: [
+        ("    packed_mark_desc(ring, first, n_before_wrap);\n", "")]},
+    "packed-wrap": {PACKED: [
+        ("    packed_mark_desc(ring, 0, n - n_before_wrap);\n", "")]},
+    "packed-event": {PACKED: [(
+        "                                    /* [D] */\n    packed_mark_event(ring);\n",
+        "                                    /* [D] */\n")]},
     # ---- buffers ----
     "last-page": {COMPLETE: [(
         MARK_BUFFER,
@@ -97,6 +109,34 @@ MUTANTS = {
         "src/core/session.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
     "log-all-off": {"src/core/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
+    # ---- inflight ----
+    "not-in-flight": {
+        INFLIGHT_SPLIT: [("    gw_inflight_set(&p->entries[id].inflight, 1);\n", "")],
+        INFLIGHT_PACKED: [("    p->entries[first].inflight = 1;\n", "")]},
+    "shown-before-linked": {COMPLETE: [
+        ("    bool notify;\n\n    for (const struct gw_request_i *r = q->completed",
+         "    bool notify = q->ring.ops->publish(&q->ring);\n\n"
+         "    for (const struct gw_request_i *r = q->completed"),
+        ("    notify = q->ring.ops->publish(&q->ring);\n", "")]},
+    "cleared-before-shown": {COMPLETE: [
+        ("    notify = q->ring.ops->publish(&q->ring);\n", ""),
+        ("    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));\n    return notify;\n",
+         "    notify = q->ring.ops->publish(&q->ring);\n"
+         "    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));\n    return notify;\n")]},
+    "old-used": {
+        INFLIGHT_SPLIT: [(
+            "    gw_inflight_order();\n    gw_inflight_set(&p->used_idx, used);\n    gw_inflight_order();\n",
+            "    (void)p;\n    (void)used;\n")],
+        INFLIGHT_PACKED: [(
+            "    places.old_idx = places.idx;\n    places.old_wrap = places.wrap;\n", "")]},
+    "done-twice": {"src/core/resume.c": [
+        ("    ring->ops->resume(ring, found.used, found.n_slots);\n",
+         "    ring->ops->resume(ring, found.used, 0);\n")]},
+    "other-order": {INFLIGHT: [
+        ("    sort(entries, found.n_entries);\n",
+         "    sort(entries, found.n_entries);\n    reverse(entries, found.n_entries);\n")]},
+    "trusts-zeroes": {INFLIGHT: [(
+        "        f->ops->format(f->part, f->size, ring->used);\n", "")]},
 }
 
 

@@ -35,6 +35,10 @@ EXPECTED = {
     "used-idx": Mutant(uses=["used index"]),
     "avail-event": Mutant(uses=["avail_event"]),
     "used-elements": Mutant(uses=["used element"]),
+    "packed-used": Mutant("--packed", uses=["descriptor written back"]),
+    "packed-wrap": Mutant("--packed", "--queue-size=1024", "--depth=300", "--hops=6",
+                          uses=["descriptor written back"], backend=SLOW_DISK),
+    "packed-event": Mutant("--packed", uses=["device event area"]),
     # Only where the ring is longer than a page, and the last batch goes around.
     "used-wrap": Mutant("--queue-size=1024", "--depth=300", "--hops=6", uses=["used element"],
                         backend=SLOW_DISK),
@@ -51,9 +55,18 @@ EXPECTED = {
     "log-all-off": Mutant("--cancel=1", fault="after LOG_ALL had been cleared"),
 }
 
-# What no front-end whose used rings are where they are logged can see; unit tests do.
+CRASH = "only who comes after a crash can tell"
+
+# What no migration can show, where used rings are where they are logged; unit tests do.
 INVISIBLE = {
     "used-flags": "flags and index are in one word, so the mark of the index covers both",
+    "not-in-flight": CRASH,
+    "shown-before-linked": CRASH,
+    "cleared-before-shown": CRASH,
+    "old-used": CRASH,
+    "done-twice": CRASH,
+    "other-order": CRASH,
+    "trusts-zeroes": CRASH,
 }
 
 

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -151,6 +152,11 @@ static void begin_memory(struct rig *t)
     gw_driver_reset(t->driver, t->cfg.base);
     assert_int_equal(gw_guest_mem_alloc(t->mem, RIG_BUF_LEN, 64, &t->buf), 0);
     t->map = rig_map(t);
+    if (!t->cfg.inflight)
+        return;
+    t->part = aligned_alloc(64, gw_inflight_stride(driver.packed, (uint16_t)size));
+    assert_non_null(t->part);
+    gw_inflight_format(t->part, driver.packed, 1, (uint16_t)size);
 }
 
 void rig_begin(struct rig *t, const struct rig_config *cfg)
@@ -192,6 +198,7 @@ void rig_end(struct rig *t)
     gw_worker_end(&t->worker);
     gw_queue_done(&t->queue);
     gw_map_free(t->map);
+    free(t->part);
     gw_driver_free(t->driver);
     gw_guest_mem_free(t->mem);
 }
@@ -249,6 +256,8 @@ int rig_start_at(struct rig *t, int kick_fd, uint32_t base)
                  .used = gw_guest_mem_uva(t->mem, t->used)},
         .map = t->map,
         .features = t->cfg.features,
+        .inflight = t->part,
+        .inflight_size = (uint16_t)t->cfg.size,
         .kick_fd = own(kick_fd, gw_driver_kick_fd(t->driver)),
     };
     r = rig_call(t, on_start, &a);
@@ -347,6 +356,17 @@ uint32_t rig_stop(struct rig *t)
     if (!is_packed(t))
         return base;
     return (base & ~PACKED_WRAP & UINT16_MAX) + (base & PACKED_WRAP ? 0 : t->cfg.size);
+}
+
+void rig_lose(struct rig *t)
+{
+    struct gw_latch latch;
+
+    gw_latch_init(&latch, 1);
+    stop_begin(t, &latch, GW_STOP_LOST);
+    rig_forget(t);
+    rig_reset(t);
+    gw_latch_done(&latch);
 }
 
 static int on_adopt(void *arg)

@@ -55,6 +55,7 @@ struct rig_config {
     size_t request_size;
     uint64_t mem_len; /* default 4 MiB */
     uint16_t base;    /* an index, see rig_index */
+    bool inflight;    /* requests are tracked in `part` */
     uint64_t features;
     int (*queue_start)(void *dev, struct gw_queue *q);
     int (*queue_ready)(void *dev, struct gw_queue *q); /* default rig_ready */
@@ -78,6 +79,7 @@ struct rig {
     struct gw_driver *driver;
     struct gw_map *map;
     gw_gpa_t desc, avail, used; /* the rings */
+    void *part;                 /* inflight region of one queue; NULL: none */
     gw_gpa_t buf;               /* RIG_BUF_LEN bytes that all requests write to */
     enum rig_mode mode;         /* atomic, see rig_set_mode */
     unsigned n_ready;           /* atomic: calls of queue_ready */
@@ -121,6 +123,11 @@ void rig_stop_begin(struct rig *t, struct gw_latch *latch);
 uint32_t rig_stop(struct rig *t);
 /* Returns: what GET_VRING_BASE answers. */
 uint32_t rig_stop_at(struct rig *t, enum gw_queue_stop how);
+/*
+ * The session is lost: what is in flight is waited for no longer, and when it ends it writes
+ * nothing any more. What is held is still there.
+ */
+void rig_lose(struct rig *t);
 void rig_adopt_begin(struct rig *t, const struct gw_map *map, struct gw_latch *latch);
 void rig_forget(struct rig *t);
 void rig_reset(struct rig *t);

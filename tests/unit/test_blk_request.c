@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * godwit-blk between libgodwit and its store: parsing requests that a hostile driver made, the
- * order of answers, config space. Both neighbours are fakes here: the few library functions that
- * the device calls work on plain iovecs, and the store does what the test says.
+ * order of answers, what a stop leaves undone. Both neighbours are fakes here: the few library
+ * functions that it calls work on plain iovecs, and the store does what the test says.
  */
 #include "blk.h"
-
-#include "backend.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -18,14 +16,17 @@
 
 enum {
     DISK_SIZE = 1 << 20,
-    NOT_COMPLETED = 0x7fffffff
+    NOT_COMPLETED = 0x7fffffff,
+    N_FLUSHES = 3
 };
 
 /* ---- the library, faked ---- */
 
 static uint32_t completed_len;
-static unsigned n_completed, n_config_changed;
-static struct blk_request b; /* in place of the bytes beside a request */
+static unsigned n_completed, n_suspended;
+static int suspend_result;
+static struct gw_request req, flushes[N_FLUSHES];
+static struct blk_request b, flush_bs[N_FLUSHES]; /* in place of the bytes beside them */
 
 static size_t take(struct iovec **iov, uint32_t *n_iov, size_t *left, void *to, const void *from,
                    size_t len)
@@ -81,34 +82,22 @@ void gw_request_complete(struct gw_request *r, uint32_t len)
     n_completed++;
 }
 
+static void note_suspended(void);
+
+int gw_request_suspend(struct gw_request *r)
+{
+    note_suspended();
+    return suspend_result;
+}
+
 struct gw_worker *gw_queue_worker(const struct gw_queue *q)
 {
     return NULL;
 }
 
-unsigned gw_queue_index(const struct gw_queue *q)
-{
-    return 0;
-}
-
-int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
-{
-    return 0;
-}
-
 void *gw_request_private(struct gw_request *r)
 {
-    return &b;
-}
-
-int gw_daemon_config_changed(struct gw_daemon *d)
-{
-    n_config_changed++;
-    return 0;
-}
-
-void backend_say(enum gw_diag_level level, const char *format, ...)
-{
+    return r == &req ? &b : &flush_bs[r - flushes];
 }
 
 /* ---- the store, faked ---- */
@@ -116,17 +105,28 @@ void backend_say(enum gw_diag_level level, const char *format, ...)
 static struct {
     struct store base;
     int result; /* of submit */
-    int start_result;
-    uint64_t next_size;
-    unsigned n_submitted, n_started, n_stopped;
-    struct store_io *last;
+    unsigned n_submitted, n_started, n_stopped, n_cancelled;
+    unsigned n_stopped_before; /* the last suspend */
+    struct store_io *last, *cancelled[N_FLUSHES];
 } store;
+
+static void note_suspended(void)
+{
+    n_suspended++;
+    store.n_stopped_before = store.n_stopped;
+}
 
 static int fake_submit(struct store *s, struct store_io *io)
 {
     store.n_submitted++;
     store.last = io;
     return store.result;
+}
+
+static void fake_cancel(struct store *s, struct store_io *io)
+{
+    assert_true(io->is_cancelled);
+    store.cancelled[store.n_cancelled++] = io;
 }
 
 static void fake_prefetch(struct store *s, const struct store_io *io)
@@ -136,7 +136,7 @@ static void fake_prefetch(struct store *s, const struct store_io *io)
 static int fake_start(struct store *s)
 {
     store.n_started++;
-    return store.start_result;
+    return 0;
 }
 
 static void fake_stop(struct store *s)
@@ -144,26 +144,19 @@ static void fake_stop(struct store *s)
     store.n_stopped++;
 }
 
-static int fake_resize(struct store *s)
-{
-    s->size = store.next_size;
-    return 0;
-}
-
 static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
                                           .submit = fake_submit,
+                                          .cancel = fake_cancel,
                                           .start = fake_start,
-                                          .stop = fake_stop,
-                                          .resize = fake_resize};
+                                          .stop = fake_stop};
 
 /* ---- one request to make ---- */
 
 static uint8_t data[65536], status;
 static struct iovec out[4], in[4];
-static struct gw_request req;
 static struct blk_queue queue;
-static struct blk blk;
 static struct blk_limits limits;
+static const char serial[VIRTIO_BLK_ID_BYTES] = "disk 1";
 
 static int setup(void **state)
 {
@@ -172,15 +165,14 @@ static int setup(void **state)
     store.base.size = DISK_SIZE;
     store.base.block_size = 512;
     memset(data, 0xaa, sizeof(data));
-    memset(&blk, 0, sizeof(blk));
     memset(&b, 0xee, sizeof(b)); /* as an earlier request may have left it */
-    blk_init(&blk, &store.base,
-             &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
-    queue = (struct blk_queue){.store = &store.base};
-    limits = (struct blk_limits){.size = DISK_SIZE, .block_size = 512, .serial = blk.serial};
+    assert_int_equal(blk_queue_start(&queue, &store.base), 0);
+    store.n_started = 0;
+    limits = (struct blk_limits){.size = DISK_SIZE, .block_size = 512, .serial = serial};
     status = 0xff;
     completed_len = NOT_COMPLETED;
-    n_completed = n_config_changed = 0;
+    n_completed = n_suspended = 0;
+    suspend_result = 0;
     return 0;
 }
 
@@ -222,7 +214,7 @@ static void expect_refused(uint8_t expected, uint32_t len)
     assert_int_equal(status, expected);
     assert_int_equal(completed_len, len);
     assert_int_equal(store.n_submitted, 0);
-    assert_int_equal(queue.in_flight, 0);
+    assert_null(queue.in_flight);
 }
 
 static void test_blk_read_goes_to_the_store(void **state)
@@ -381,7 +373,7 @@ static void test_blk_ranges_go_one_by_one(void **state)
     assert_int_equal(store.last->offset, 4096);
     assert_int_equal(store.last->length, 4096);
     assert_false(store.last->may_unmap);
-    assert_int_equal(queue.in_flight, 1);
+    assert_ptr_equal(queue.in_flight, &b);
     assert_int_equal(n_completed, 0);
 
     store.last->done(store.last, 0);
@@ -391,7 +383,7 @@ static void test_blk_ranges_go_one_by_one(void **state)
     assert_int_equal(n_completed, 0);
 
     store.last->done(store.last, 0);
-    assert_int_equal(queue.in_flight, 0);
+    assert_null(queue.in_flight);
     assert_int_equal(n_completed, 1);
     assert_int_equal(status, VIRTIO_BLK_S_OK);
 }
@@ -452,7 +444,7 @@ static void test_blk_errors_of_the_store_become_a_status(void **state)
     make(VIRTIO_BLK_T_FLUSH, 0, 0, 0);
     run();
     assert_int_equal(status, VIRTIO_BLK_S_UNSUPP);
-    assert_int_equal(queue.in_flight, 0);
+    assert_null(queue.in_flight);
 }
 
 static void test_blk_stop_waits_for_what_is_in_flight(void **state)
@@ -460,111 +452,124 @@ static void test_blk_stop_waits_for_what_is_in_flight(void **state)
     store.result = -EINPROGRESS;
     make(VIRTIO_BLK_T_FLUSH, 0, 0, 0);
     run();
-    blk_queue_stop(&queue);
+    blk_queue_stop(&queue, false);
+    assert_int_equal(store.n_cancelled, 0);
     assert_int_equal(store.n_stopped, 0);
     store.last->done(store.last, 0);
     assert_int_equal(store.n_stopped, 1);
     assert_int_equal(n_completed, 1);
 
-    blk_queue_stop(&queue); /* of the next start: nothing in flight */
+    blk_queue_stop(&queue, true); /* of the next start: nothing in flight */
     assert_int_equal(store.n_stopped, 2);
 }
 
-/* ---- config space ---- */
-
-static struct virtio_blk_config get_config(void)
+/* Several at once, all under way. */
+static void run_flushes(void)
 {
-    struct virtio_blk_config cfg;
+    static uint8_t statuses[N_FLUSHES];
+    static struct iovec outs[N_FLUSHES], ins[N_FLUSHES];
+    struct gw_request *reqs[N_FLUSHES];
 
-    assert_int_equal(blk_ops.get_config(&blk, 0, &cfg, sizeof(cfg)), 0);
-    return cfg;
+    store.result = -EINPROGRESS;
+    header.type = htole32(VIRTIO_BLK_T_FLUSH);
+    for (unsigned i = 0; i < N_FLUSHES; i++) {
+        outs[i] = (struct iovec){&header, sizeof(header)};
+        ins[i] = (struct iovec){&statuses[i], 1};
+        flushes[i] = (struct gw_request){.out = &outs[i],
+                                         .in = &ins[i],
+                                         .n_out = 1,
+                                         .n_in = 1,
+                                         .out_len = sizeof(header),
+                                         .in_len = 1};
+        reqs[i] = &flushes[i];
+    }
+    blk_requests_run(reqs, N_FLUSHES, &queue, &limits);
+    assert_int_equal(store.n_submitted, N_FLUSHES);
 }
 
-static void test_blk_config_tells_the_disk(void **state)
+static void flush_done(unsigned i, int r)
 {
-    struct virtio_blk_config cfg;
-
-    store.base.topology = (struct store_topology){.physical_block = 4096, .io_min = 4096};
-    cfg = get_config();
-    assert_int_equal(le64toh(cfg.capacity), DISK_SIZE / 512);
-    assert_int_equal(le32toh(cfg.seg_max), 126);
-    assert_int_equal(le32toh(cfg.blk_size), 512);
-    assert_int_equal(cfg.physical_block_exp, 3);
-    assert_int_equal(le16toh(cfg.min_io_size), 8);
-    assert_int_equal(le16toh(cfg.num_queues), 4);
-    assert_int_equal(cfg.wce, 1);
-    assert_int_equal(le32toh(cfg.max_discard_seg), BLK_SEGMENTS_MAX);
-    blk.queue_size = 64;
-    assert_int_equal(le32toh(get_config().seg_max), 62);
+    flush_bs[i].io.done(&flush_bs[i].io, r);
 }
 
-static void test_blk_config_parts_and_behind_the_end(void **state)
+/* All but those that are over already, whichever these are. */
+static void test_blk_stop_that_may_suspend_cancels_the_oldest_first(void **state)
 {
-    uint8_t buf[GW_CONFIG_SIZE_MAX + 8];
-    uint64_t capacity = htole64(DISK_SIZE / 512);
+    for (unsigned over = 0; over < N_FLUSHES; over++) {
+        unsigned n = 0;
 
-    memset(buf, 0xee, sizeof(buf));
-    assert_int_equal(blk_ops.get_config(&blk, 0, buf, GW_CONFIG_SIZE_MAX), 0);
-    assert_memory_equal(buf, &capacity, 8);
-    assert_int_equal(buf[GW_CONFIG_SIZE_MAX - 1], 0);
-    assert_int_equal(buf[GW_CONFIG_SIZE_MAX], 0xee);
-    assert_int_equal(blk_ops.get_config(&blk, 20, buf, 4), 0);
-    assert_int_equal(buf[1], 2); /* blk_size 512 */
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 0), 0);
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX - 1, buf, 1), 0);
-    assert_int_equal(buf[0], 0);
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 1), -EINVAL);
-    assert_int_equal(blk_ops.get_config(&blk, UINT32_MAX, buf, 2), -EINVAL);
+        setup(state);
+        run_flushes();
+        flush_done(over, 0);
+        make(VIRTIO_BLK_T_FLUSH, 0, 0, 0); /* one more, behind them */
+        run();
+        blk_queue_stop(&queue, true);
+        assert_int_equal(n_completed, 1);
+        assert_int_equal(store.n_cancelled, N_FLUSHES);
+        for (unsigned i = 0; i < N_FLUSHES; i++) {
+            if (i == over)
+                continue;
+            assert_ptr_equal(store.cancelled[n++], &flush_bs[i].io);
+            flush_done(i, -ECANCELED);
+        }
+        assert_ptr_equal(store.cancelled[n], &b.io);
+        b.io.done(&b.io, -ECANCELED);
+        assert_int_equal(n_suspended, N_FLUSHES);
+        assert_int_equal(n_completed, 1);
+        assert_int_equal(store.n_stopped, 1);
+        assert_int_equal(store.n_stopped_before, 1);
+    }
 }
 
-static void test_blk_writeback_byte_makes_writes_durable(void **state)
+static void test_blk_cancelled_too_late_is_answered(void **state)
 {
-    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
-    uint8_t value = 0, two = 2;
-
-    assert_true(blk.is_write_through); /* no driver yet, and so no flush */
-    blk_ops.features_acked(&blk, UINT64_C(1) << VIRTIO_BLK_F_FLUSH);
-    assert_false(blk.is_write_through);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &value, 1, false), 0);
-    assert_true(blk.is_write_through);
-    assert_int_equal(get_config().wce, 0);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &two, 1, false), -EINVAL);
-    blk_ops.reset(&blk);
-    assert_int_equal(get_config().wce, 1);
-    blk_ops.features_acked(&blk, 0);
-    assert_true(blk.is_write_through);
+    run_flushes();
+    blk_queue_stop(&queue, true);
+    flush_done(2, 0);
+    assert_int_equal(*flush_bs[2].status, VIRTIO_BLK_S_OK);
+    flush_done(1, -EIO);
+    assert_int_equal(*flush_bs[1].status, VIRTIO_BLK_S_IOERR);
+    assert_int_equal(n_completed, 2);
+    assert_int_equal(store.n_stopped, 0);
+    suspend_result = -EPERM; /* the session is over, and its requests are nobody's */
+    flush_done(0, -ECANCELED);
+    assert_int_equal(n_completed, 3);
+    assert_int_equal(store.n_stopped, 1);
 }
 
-static void test_blk_config_writes_elsewhere_are_refused(void **state)
+static void test_blk_cancelled_between_ranges_is_suspended(void **state)
 {
-    struct virtio_blk_config cfg = get_config();
-    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    store.result = -EINPROGRESS;
+    put_range(0, 8, 8, 0);
+    put_range(1, 32, 4, 0);
+    make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
+    run();
+    blk_queue_stop(&queue, true);
+    store.last->done(store.last, 0);
+    assert_int_equal(store.n_submitted, 1);
+    assert_int_equal(n_suspended, 1);
+    assert_int_equal(n_completed, 0);
+    assert_int_equal(status, 0xff);
 
-    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, 8, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg.wce, 2, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, UINT32_MAX, &cfg, 1, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg, 0, false), -EINVAL);
-    cfg.wce = 0;
-    cfg.capacity = 0;
-    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, sizeof(cfg), true), 0);
-    assert_int_equal(get_config().wce, 0);
-    assert_int_equal(le64toh(get_config().capacity), DISK_SIZE / 512);
+    setup(state); /* the same in its last range */
+    store.result = -EINPROGRESS;
+    put_range(0, 8, 8, 0);
+    put_range(1, 32, 4, 0);
+    make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
+    run();
+    store.last->done(store.last, 0);
+    blk_queue_stop(&queue, true);
+    store.last->done(store.last, 0);
+    assert_int_equal(n_suspended, 0);
+    assert_int_equal(status, VIRTIO_BLK_S_OK);
 }
 
-static void test_blk_reload_tells_a_new_size_once(void **state)
+static void test_blk_cancelled_by_nobody_is_an_error(void **state)
 {
-    store.next_size = DISK_SIZE * 2;
-    blk_reload(&blk, NULL);
-    blk_reload(&blk, NULL);
-    assert_int_equal(n_config_changed, 1);
-    assert_int_equal(le64toh(get_config().capacity), DISK_SIZE * 2 / 512);
-}
-
-static void test_blk_queue_start_can_be_refused(void **state)
-{
-    store.start_result = -EBUSY;
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), -EBUSY);
-    assert_int_equal(store.n_started, 1);
+    run_flushes();
+    flush_done(0, -ECANCELED);
+    assert_int_equal(n_suspended, 0);
+    assert_int_equal(*flush_bs[0].status, VIRTIO_BLK_S_IOERR);
 }
 
 #define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)
@@ -589,12 +594,10 @@ int main(void)
         TEST(too_many_ranges_are_refused),
         TEST(errors_of_the_store_become_a_status),
         TEST(stop_waits_for_what_is_in_flight),
-        TEST(config_tells_the_disk),
-        TEST(config_parts_and_behind_the_end),
-        TEST(writeback_byte_makes_writes_durable),
-        TEST(config_writes_elsewhere_are_refused),
-        TEST(reload_tells_a_new_size_once),
-        TEST(queue_start_can_be_refused),
+        TEST(stop_that_may_suspend_cancels_the_oldest_first),
+        TEST(cancelled_too_late_is_answered),
+        TEST(cancelled_between_ranges_is_suspended),
+        TEST(cancelled_by_nobody_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ static struct {
     unsigned n_iov;
     int fail;           /* the next operation ends with this */
     int fail_fallocate; /* every fallocate does */
-    unsigned n_ops, n_sync, n_fallocate, n_dsync;
+    unsigned cancel_at; /* this operation, counted from 1, is cancelled before it ends */
+    unsigned n_ops, n_sync, n_fallocate, n_dsync, n_cancelled, n_said;
 } fake;
 
 static void begin(struct gw_io *io, int (*act)(struct gw_io *io))
@@ -117,12 +118,31 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
     begin(io, act_fallocate);
 }
 
+void gw_io_cancel(struct gw_io *io)
+{
+    assert_ptr_equal(io, fake.io);
+    fake.n_cancelled++;
+}
+
+static struct store *s;
+
+static void cancel(struct gw_io *gw)
+{
+    struct store_io *io = (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+
+    io->is_cancelled = true;
+    s->ops->cancel(s, io);
+}
+
 static void pump(void)
 {
     while (fake.io != NULL) {
         struct gw_io *io = fake.io;
-        int r = fake.fail != 0 ? fake.fail : fake.act(io);
+        int r;
 
+        if (fake.n_ops == fake.cancel_at)
+            cancel(io);
+        r = fake.fail != 0 ? fake.fail : fake.act(io);
         fake.fail = 0;
         fake.io = NULL;
         io->done(io, r);
@@ -136,13 +156,39 @@ void backend_say(enum gw_diag_level level, const char *format, ...)
 void backend_say_limited(struct backend_limit *limit, enum gw_diag_level level, const char *format,
                          ...)
 {
+    fake.n_said++;
+}
+
+/* A timer at a time; it is due when the test says so. */
+static struct gw_timer {
+    gw_timer_cb *cb;
+    void *arg;
+    uint64_t delay_ns;
+    bool is_there;
+} timer;
+
+int gw_timer_new(struct gw_timer **ret, struct gw_worker *w, gw_timer_cb *cb, void *arg)
+{
+    assert_false(timer.is_there);
+    timer = (struct gw_timer){.cb = cb, .arg = arg, .is_there = true};
+    *ret = &timer;
+    return 0;
+}
+
+void gw_timer_start(struct gw_timer *t, uint64_t delay_ns, uint64_t period_ns)
+{
+    t->delay_ns = delay_ns;
+}
+
+void gw_timer_free(struct gw_timer *t)
+{
+    t->is_there = false;
 }
 
 /* ---- a store on a file of its own, and one operation ---- */
 
 static char path[64];
 static uint8_t *memory; /* page aligned; one byte more than the file */
-static struct store *s;
 static struct iovec iovs[2048];
 static int result;
 
@@ -363,6 +409,137 @@ static void test_store_write_through_is_durable(void **state)
     assert_int_equal(fake.n_dsync, 1);
 }
 
+/* Run an operation whose `at`th piece of I/O is cancelled while it is under way. */
+static int cancelled_at(unsigned at, int (*op)(void))
+{
+    unsigned n_said = fake.n_said;
+    int r;
+
+    fake.n_ops = fake.n_cancelled = fake.n_sync = 0;
+    fake.cancel_at = at;
+    r = op();
+    fake.cancel_at = 0;
+    assert_int_equal(fake.n_cancelled, 1);
+    assert_int_equal(fake.n_ops, at); /* nothing was begun after it */
+    if (r == -ECANCELED)
+        assert_int_equal(fake.n_said, n_said);
+    return r;
+}
+
+static int read_op(void)
+{
+    return transfer_op(STORE_READ, 0, 4 * BLOCK, 4 * BLOCK, 0);
+}
+
+static int shifted_write_op(void)
+{
+    return transfer_op(STORE_WRITE, 0, 4 * BLOCK, BLOCK, 1);
+}
+
+static int zero_op(void)
+{
+    return range_op(STORE_WRITE_ZEROES, false, false);
+}
+
+static int durable_discard_op(void)
+{
+    return range_op(STORE_DISCARD, false, true);
+}
+
+static int flush_op(void)
+{
+    return run(&(struct store_io){.kind = STORE_FLUSH});
+}
+
+static void check_cancelled_transfers(int (*op)(void))
+{
+    fake.short_by = BLOCK;
+    for (unsigned at = 1; at < 4; at++)
+        assert_int_equal(cancelled_at(at, op), -ECANCELED);
+    assert_int_equal(cancelled_at(4, op), 0); /* it was the last, and it happened */
+    fake.fail = -EINTR;
+    assert_int_equal(cancelled_at(1, op), -ECANCELED);
+    fake.fail = -ECANCELED;
+    assert_int_equal(cancelled_at(1, op), -ECANCELED);
+    fake.fail = -EIO;
+    assert_int_equal(cancelled_at(1, op), -EIO);
+    fake.short_by = 0;
+}
+
+static void test_store_cancelled_transfer_begins_nothing_more(void **state)
+{
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    check_cancelled_transfers(read_op);
+    check_cancelled_transfers(shifted_write_op);
+}
+
+static void test_store_cancelled_bounce_begins_nothing_more(void **state)
+{
+    if (open_store(STORE_ON, BLOCK) < 0)
+        skip(); /* the build folder's file system has no O_DIRECT */
+    check_cancelled_transfers(shifted_write_op);
+}
+
+static void test_store_cancelled_range_begins_nothing_more(void **state)
+{
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    assert_int_equal(cancelled_at(1, durable_discard_op), -ECANCELED); /* it was not synced */
+    assert_int_equal(cancelled_at(2, durable_discard_op), 0);
+    fake.fail = -EINTR;
+    assert_int_equal(cancelled_at(1, zero_op), -ECANCELED);
+    assert_int_equal(cancelled_at(1, zero_op), 0);
+    fake.fail_fallocate = -EOPNOTSUPP;
+    assert_int_equal(cancelled_at(1, zero_op), -ECANCELED);
+    check_cancelled_transfers(zero_op);
+}
+
+static void test_store_cancelled_flush_leaves_it_dirty(void **state)
+{
+    struct store_file *f;
+
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    f = (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+    assert_int_equal(shifted_write_op(), 0);
+    fake.fail = -ECANCELED;
+    assert_int_equal(cancelled_at(1, flush_op), -ECANCELED);
+    assert_true(f->is_dirty);
+    assert_int_equal(cancelled_at(1, flush_op), 0);
+    assert_false(f->is_dirty);
+}
+
+static void test_store_delay_is_cut_short(void **state)
+{
+    struct store_io io = {.kind = STORE_WRITE, .iov = iovs, .n_iov = 1, .length = BLOCK};
+
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    assert_int_equal(store_delay_new(&s, s, 20), 0);
+    memset(memory, 0x77, BLOCK);
+    io.done = op_done;
+    iovs[0] = (struct iovec){memory, BLOCK};
+    result = 1;
+    assert_int_equal(s->ops->submit(s, &io), -EINPROGRESS);
+    assert_int_equal(timer.delay_ns, 20000000);
+    io.is_cancelled = true;
+    s->ops->cancel(s, &io);
+    assert_int_equal(timer.delay_ns, 0);
+    assert_int_equal(result, 1);
+    timer.cb(timer.arg);
+    assert_false(timer.is_there);
+    assert_int_equal(result, -ECANCELED);
+    assert_int_equal(fake.n_ops, 0);
+
+    /* When its time is over the store behind has it. */
+    io.is_cancelled = false;
+    assert_int_equal(s->ops->submit(s, &io), -EINPROGRESS);
+    timer.cb(timer.arg);
+    fake.cancel_at = 1;
+    fake.fail = -ECANCELED;
+    pump();
+    assert_int_equal(fake.n_cancelled, 1);
+    assert_int_equal(result, -ECANCELED);
+    assert_block(0, 1);
+}
+
 static void test_store_two_users_take_turns(void **state)
 {
     struct store *first, *second;
@@ -453,6 +630,11 @@ int main(void)
         TEST(zeroes_with_and_without_fallocate),
         TEST(discard_is_advice),
         TEST(write_through_is_durable),
+        TEST(cancelled_transfer_begins_nothing_more),
+        TEST(cancelled_bounce_begins_nothing_more),
+        TEST(cancelled_range_begins_nothing_more),
+        TEST(cancelled_flush_leaves_it_dirty),
+        TEST(delay_is_cut_short),
         TEST(two_users_take_turns),
         TEST(readers_share),
         TEST(size_is_whole_blocks),

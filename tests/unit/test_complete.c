@@ -207,6 +207,56 @@ static void test_complete_event_inside_a_batch_is_told(void **state)
     }
 }
 
+/* Old drivers: the last answer is told although they asked not to be, and only the last. */
+static void check_notify_on_empty(uint64_t features)
+{
+    struct rig_config cfg = {.features = features};
+    bool empties = features & GW_BIT(GW_F_NOTIFY_ON_EMPTY);
+    struct rig t;
+    int call;
+
+    begin_and_run(&t, &cfg);
+    call = gw_driver_call_fd(t.driver);
+    hold(&t, 4);
+    gw_driver_suppress_calls(t.driver);
+    rig_release(&t, 1); /* the first of a run with EVENT_IDX is always told */
+    rig_settle(&t);
+    counter(call);
+    rig_release(&t, 2);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 0);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(call), empties);
+    /* Nothing is in flight, but something is on the ring. */
+    __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
+    rig_take(&t, 4);
+    hold(&t, 1);
+    rig_set_mode(&t, RIG_IGNORE);
+    rig_add(&t, 2);
+    gw_driver_publish(t.driver);
+    gw_driver_suppress_calls(t.driver);
+    counter(call);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 0);
+    rig_set_mode(&t, RIG_COMPLETE);
+    gw_queue_wake(&t.queue);
+    rig_settle(&t);
+    assert_int_equal(counter(call), empties);
+    end(&t);
+}
+
+static void test_complete_notify_on_empty(void **state)
+{
+    const uint64_t bit = GW_BIT(GW_F_NOTIFY_ON_EMPTY);
+
+    check_notify_on_empty(bit);
+    check_notify_on_empty(bit | RIG_F_EVENT);
+    check_notify_on_empty(0);
+    check_notify_on_empty(RIG_F_EVENT);
+}
+
 /* The driver is asked for kicks exactly while the worker sleeps. */
 static void check_kicks(uint64_t features)
 {
@@ -407,6 +457,7 @@ int main(void)
         FDCHECK_TEST(test_complete_calls_follow_flags),
         FDCHECK_TEST(test_complete_calls_follow_event_index),
         FDCHECK_TEST(test_complete_event_inside_a_batch_is_told),
+        FDCHECK_TEST(test_complete_notify_on_empty),
         FDCHECK_TEST(test_complete_kicks_are_asked_for_by_flags),
         FDCHECK_TEST(test_complete_kicks_are_asked_for_by_event_index),
         FDCHECK_TEST(test_complete_without_call_fd_is_told_on_the_next_one),

@@ -280,6 +280,7 @@ static void test_driver_in_order_requeue_keeps_the_order(void **state)
         device_push(&t, 3);
         device_push(&t, 1);
         assert_int_equal(gw_driver_take(t.d, used, 2), 2);
+        assert_int_equal(gw_driver_n_used(t.d), 2);
         gw_driver_requeue(t.d);
         assert_int_equal(gw_driver_check_base(t.d, &taken), 0);
         assert_int_equal(taken, 0);

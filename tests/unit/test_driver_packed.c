@@ -395,7 +395,7 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
         {.addr = 0x1000, .len = 8}, {.addr = 0x2000, .len = 8}, {.addr = 0x3000, .len = 8}};
 
     for (unsigned index = 0; index < 22; index++) {
-        struct packed_chain chains[6], c;
+        struct packed_chain chains[6] = {0}, c = {0};
         struct gw_driver_used used[8];
         unsigned seen = 0, taken;
         struct packed_ring t;
@@ -413,7 +413,9 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
         /* Half written when it died: it does not count, and is in nobody's way. */
         t.dev.ring[t.dev.used.offset].id = chains[0].id;
         t.dev.ring[t.dev.used.offset].len = 77;
+        assert_int_equal(gw_driver_n_used(t.d), 1);
         gw_driver_requeue(t.d);
+        assert_int_equal(gw_driver_n_used(t.d), 1);
         assert_int_equal(gw_driver_check_base(t.d, &taken), 0);
         assert_int_equal(taken, 0);
         packed_device_init(&t.dev, t.mem, &t.cfg, gw_driver_used_idx(t.d));

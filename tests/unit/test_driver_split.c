@@ -535,6 +535,7 @@ static void test_driver_split_requeue_offers_what_is_not_done(void **state)
     split_device_push(&t.dev, 4, 64);
     assert_int_equal(gw_driver_take(t.d, used, 8), 1);
     split_device_push(&t.dev, 2, 64); /* done, but not taken yet */
+    assert_int_equal(gw_driver_n_used(t.d), 1);
     gw_driver_requeue(t.d);
     assert_int_equal((uint16_t)gw_driver_base(t.d), 65535);
     assert_int_equal(t.dev.avail->idx, 3);

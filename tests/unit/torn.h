@@ -52,6 +52,7 @@ struct torn_config {
     unsigned chain;  /* descriptors of a request: 1 to this */
     unsigned batch;  /* completed at a time: 1 to this */
     unsigned n_reqs; /* in all; half of TORN_REQS_MAX at most */
+    unsigned life;   /* states that a device sees before another takes over; 0: all */
     unsigned seed;
 };
 
@@ -86,7 +87,16 @@ const char *torn_driver_take(struct torn_driver *d);
 /* The request of a descriptor's address, or UINT32_MAX. */
 uint32_t torn_req_at(uint64_t addr);
 
-/* ---- a device ---- */
+/* ---- devices, in the child ---- */
+
+/* As SET_VRING_NUM, ADDR and BASE tell it. */
+struct gw_ring_config torn_ring_config(const struct torn_config *cfg);
+
+/* The device begins a turn: the driver may act. */
+void torn_ask_driver(struct torn_mem *mem);
+
+/* A whole queue on a worker, until all requests are completed, or for ever. Ends the process. */
+void torn_queue_main(const struct torn_config *cfg, const struct torn_bed *bed);
 
 /* A request as the device holds it. */
 struct torn_held {

@@ -50,6 +50,28 @@ static uint32_t req_of(struct torn_device *dev, const struct torn_held *h)
     return req;
 }
 
+struct gw_ring_config torn_ring_config(const struct torn_config *cfg)
+{
+    return (struct gw_ring_config){
+        .size = cfg->size,
+        .desc = TORN_UVA + offsetof(struct torn_mem, state.desc),
+        .avail = TORN_UVA + offsetof(struct torn_mem, state.avail),
+        .used = TORN_UVA + offsetof(struct torn_mem, state.used),
+        .base = cfg->packed ? (cfg->start | 0x8000u) * 0x10001u : cfg->start,
+    };
+}
+
+void torn_ask_driver(struct torn_mem *mem)
+{
+    __atomic_store_n(&mem->turn, mem->turn + 1, __ATOMIC_RELEASE);
+}
+
+void torn_device_done(struct torn_device *dev)
+{
+    gw_inflight_detach(&dev->inflight);
+    dev->ring.ops->done(&dev->ring);
+}
+
 const char *torn_device_start(struct torn_device *dev, const struct torn_config *cfg,
                               const struct torn_bed *bed)
 {
@@ -58,25 +80,16 @@ const char *torn_device_start(struct torn_device *dev, const struct torn_config 
     memset(dev, 0, sizeof(*dev));
     dev->cfg = cfg;
     dev->ring.ops = cfg->packed ? &gw_ring_packed_ops : &gw_ring_split_ops;
-    dev->ring.config = (struct gw_ring_config){
-        .size = cfg->size,
-        .desc = TORN_UVA + offsetof(struct torn_mem, state.desc),
-        .avail = TORN_UVA + offsetof(struct torn_mem, state.avail),
-        .used = TORN_UVA + offsetof(struct torn_mem, state.used),
-        .base = cfg->packed ? (cfg->start | 0x8000u) * 0x10001u : cfg->start,
-    };
+    dev->ring.config = torn_ring_config(cfg);
     if (dev->ring.ops->attach(&dev->ring, bed->map) < 0 || dev->ring.ops->start(&dev->ring) < 0)
-        return gw_last_error();
-    why = recover(dev, &bed->mem->state);
+        why = gw_last_error();
+    else
+        why = recover(dev, &bed->mem->state);
     for (unsigned i = 0; i < dev->n_held && !why; i++)
         dev->held[i].req = req_of(dev, &dev->held[i]);
+    if (why)
+        torn_device_done(dev);
     return why;
-}
-
-void torn_device_done(struct torn_device *dev)
-{
-    gw_inflight_detach(&dev->inflight);
-    dev->ring.ops->done(&dev->ring);
 }
 
 bool torn_device_pop(struct torn_device *dev)

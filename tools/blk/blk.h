@@ -27,8 +27,9 @@ struct blk_limits {
 /* A queue as its worker sees it; touched by that worker only. */
 struct blk_queue {
     struct store *store;
-    unsigned in_flight; /* submitted to the store, not done */
-    bool is_stopping;   /* the last one done lets go of the store */
+    struct blk_request *in_flight;      /* submitted to the store, not done; the oldest first */
+    struct blk_request **in_flight_end; /* where the next one is linked */
+    bool is_stopping;                   /* the last one done lets go of the store */
 };
 
 struct blk_range {
@@ -41,10 +42,12 @@ struct blk_range {
 struct blk_request {
     struct gw_request *req;
     struct blk_queue *queue;
-    uint8_t *status;   /* in guest memory; only ever written */
-    uint32_t in_total; /* bytes of writable buffers, the status included */
-    uint8_t result;    /* VIRTIO_BLK_S_* */
-    uint16_t n_ranges; /* of discard and write zeroes */
+    struct blk_request *next;  /* in flight */
+    struct blk_request **link; /* what points to it there */
+    uint8_t *status;           /* in guest memory; only ever written */
+    uint32_t in_total;         /* bytes of writable buffers, the status included */
+    uint8_t result;            /* VIRTIO_BLK_S_* */
+    uint16_t n_ranges;         /* of discard and write zeroes */
     uint16_t next_range;
     struct store_io io;
     struct blk_range ranges[BLK_SEGMENTS_MAX];
@@ -61,8 +64,14 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
 void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
                       const struct blk_limits *limits);
 
-/* The queue stops: the store is let go of when nothing is in flight any more. */
-void blk_queue_stop(struct blk_queue *queue);
+/* The queue starts, and claims the store. Returns: 0, or why that will not be claimed. */
+int blk_queue_start(struct blk_queue *queue, struct store *store);
+
+/*
+ * It stops: the store is let go of when nothing is in flight any more. Where requests may be
+ * suspended, those are that are not over soon.
+ */
+void blk_queue_stop(struct blk_queue *queue, bool may_suspend);
 
 struct blk_options {
     unsigned num_queues;

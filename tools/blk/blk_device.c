@@ -126,13 +126,11 @@ static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len
     return 0;
 }
 
-static int blk_queue_start(void *dev, struct gw_queue *q)
+static int blk_device_queue_start(void *dev, struct gw_queue *q)
 {
     struct blk *blk = dev;
-    struct blk_queue *queue = &blk->queues[gw_queue_index(q)];
 
-    queue->store = blk->store;
-    return blk->store->ops->start(blk->store);
+    return blk_queue_start(&blk->queues[gw_queue_index(q)], blk->store);
 }
 
 static int blk_queue_ready(void *dev, struct gw_queue *q)
@@ -157,7 +155,7 @@ static void blk_device_queue_stop(void *dev, struct gw_queue *q)
 {
     struct blk *blk = dev;
 
-    blk_queue_stop(&blk->queues[gw_queue_index(q)]);
+    blk_queue_stop(&blk->queues[gw_queue_index(q)], gw_queue_may_suspend(q));
 }
 
 static void blk_reset(void *dev)
@@ -175,7 +173,7 @@ const struct gw_device_ops blk_ops = {
     .features_acked = blk_features_acked,
     .get_config = blk_get_config,
     .set_config = blk_set_config,
-    .queue_start = blk_queue_start,
+    .queue_start = blk_device_queue_start,
     .queue_ready = blk_queue_ready,
     .queue_stop = blk_device_queue_stop,
     .reset = blk_reset,

@@ -164,6 +164,27 @@ static void complete(struct blk_request *b)
     gw_request_complete(b->req, b->status != NULL ? b->in_total : 0);
 }
 
+/* ---- in flight ---- */
+
+static void link_in_flight(struct blk_request *b)
+{
+    struct blk_queue *queue = b->queue;
+
+    b->next = NULL;
+    b->link = queue->in_flight_end;
+    *b->link = b;
+    queue->in_flight_end = &b->next;
+}
+
+static void unlink_in_flight(struct blk_request *b)
+{
+    *b->link = b->next;
+    if (b->next != NULL)
+        b->next->link = b->link;
+    else
+        b->queue->in_flight_end = b->link;
+}
+
 static void let_go(struct blk_queue *queue)
 {
     queue->is_stopping = false;
@@ -186,6 +207,15 @@ static int submit(struct blk_request *b)
     return r;
 }
 
+/* With the next range. Returns: as submit. */
+static int go_on(struct blk_request *b)
+{
+    if (b->io.is_cancelled)
+        return -ECANCELED;
+    load_range(b);
+    return submit(b);
+}
+
 static uint8_t status_of(int r)
 {
     if (r == 0)
@@ -200,15 +230,18 @@ static void store_done(struct store_io *io, int r)
     struct blk_queue *queue = b->queue;
 
     if (r == 0 && b->next_range < b->n_ranges) {
-        load_range(b);
-        r = submit(b);
+        r = go_on(b);
         if (r == -EINPROGRESS)
             return;
     }
-    b->result = status_of(r);
-    /* Let go first: once the last request is answered, the other side may take over. */
-    if (--queue->in_flight == 0 && queue->is_stopping)
+    unlink_in_flight(b);
+    /* Let go first: once the last request is over, the other side may take over. */
+    if (queue->in_flight == NULL && queue->is_stopping)
         let_go(queue);
+    /* A session that gave up waiting meanwhile has no use for either. */
+    if (r == -ECANCELED && b->io.is_cancelled && gw_request_suspend(b->req) == 0)
+        return;
+    b->result = status_of(r);
     complete(b);
 }
 
@@ -218,9 +251,10 @@ static void start(struct blk_request *b)
 
     b->io.done = store_done;
     b->io.worker = gw_queue_worker(b->req->queue);
+    b->io.is_cancelled = false;
     r = submit(b);
     if (r == -EINPROGRESS) {
-        b->queue->in_flight++;
+        link_in_flight(b);
         return;
     }
     b->result = status_of(r);
@@ -252,10 +286,23 @@ void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queu
         start(good[i]);
 }
 
-void blk_queue_stop(struct blk_queue *queue)
+int blk_queue_start(struct blk_queue *queue, struct store *store)
 {
-    if (queue->in_flight > 0)
-        queue->is_stopping = true;
-    else
+    *queue = (struct blk_queue){.store = store, .in_flight_end = &queue->in_flight};
+    return store->ops->start(store);
+}
+
+void blk_queue_stop(struct blk_queue *queue, bool may_suspend)
+{
+    if (queue->in_flight == NULL) {
         let_go(queue);
+        return;
+    }
+    queue->is_stopping = true;
+    if (!may_suspend)
+        return;
+    for (struct blk_request *b = queue->in_flight; b != NULL; b = b->next) {
+        b->io.is_cancelled = true;
+        queue->store->ops->cancel(queue->store, &b->io);
+    }
 }

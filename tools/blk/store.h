@@ -29,15 +29,17 @@ struct store_io {
     struct iovec *iov; /* STORE_READ and STORE_WRITE */
     uint32_t n_iov;
     enum store_kind kind;
-    bool is_durable; /* a change is on stable storage when it is done */
-    bool may_unmap;  /* STORE_WRITE_ZEROES: holes are welcome */
+    bool is_durable;   /* a change is on stable storage when it is done */
+    bool may_unmap;    /* STORE_WRITE_ZEROES: holes are welcome */
+    bool is_cancelled; /* see store_ops.cancel */
     uint64_t offset;
     uint64_t length;
     /* below: the store's */
     struct store *store;
     struct gw_io gw;
-    uint8_t *bounce;      /* aligned copy for what O_DIRECT does not take as it is; or NULL */
-    struct iovec own_iov; /* of the bounce buffer, or of zeroes */
+    uint8_t *bounce;         /* aligned copy for what O_DIRECT does not take as it is; or NULL */
+    struct iovec own_iov;    /* of the bounce buffer, or of zeroes */
+    struct store_held *held; /* while it is held back (store_delay.c); or NULL */
 };
 
 struct store_ops {
@@ -49,6 +51,12 @@ struct store_ops {
      * errno: it is over, and `done` is not called.
      */
     int (*submit)(struct store *s, struct store_io *io);
+
+    /*
+     * End an operation that is under way as soon as can be; it has is_cancelled set. `done` tells
+     * as ever, later: -ECANCELED if something of it is left undone.
+     */
+    void (*cancel)(struct store *s, struct store_io *io);
 
     /*
      * The first and the last user of the contents: a queue starts, or has stopped and nothing of

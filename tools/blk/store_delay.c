@@ -21,7 +21,7 @@ struct store_delay {
 };
 
 /* One operation held back. */
-struct held {
+struct store_held {
     struct store *behind;
     struct store_io *io;
     struct gw_timer *timer;
@@ -38,14 +38,15 @@ static void delay_prefetch(struct store *s, const struct store_io *io)
 
 static void release(void *arg)
 {
-    struct held *held = arg;
+    struct store_held *held = arg;
     struct store_io *io = held->io;
     struct store *behind = held->behind;
     int r;
 
     gw_timer_free(held->timer);
     free(held);
-    r = behind->ops->submit(behind, io);
+    io->held = NULL;
+    r = io->is_cancelled ? -ECANCELED : behind->ops->submit(behind, io);
     if (r != -EINPROGRESS)
         io->done(io, r);
 }
@@ -53,9 +54,10 @@ static void release(void *arg)
 static int delay_submit(struct store *s, struct store_io *io)
 {
     struct store_delay *delay = delay_of(s);
-    struct held *held;
+    struct store_held *held;
     int r;
 
+    io->held = NULL;
     if (io->kind != STORE_READ && io->kind != STORE_WRITE)
         return delay->behind->ops->submit(delay->behind, io);
     held = malloc(sizeof(*held));
@@ -68,8 +70,19 @@ static int delay_submit(struct store *s, struct store_io *io)
         free(held);
         return r;
     }
+    io->held = held;
     gw_timer_start(held->timer, delay->delay_ns, 0);
     return -EINPROGRESS;
+}
+
+static void delay_cancel(struct store *s, struct store_io *io)
+{
+    struct store *behind = delay_of(s)->behind;
+
+    if (io->held != NULL)
+        gw_timer_start(io->held->timer, 0, 0);
+    else
+        behind->ops->cancel(behind, io);
 }
 
 static int delay_start(struct store *s)
@@ -101,6 +114,7 @@ static void delay_free(struct store *s)
 static const struct store_ops delay_ops = {
     .prefetch = delay_prefetch,
     .submit = delay_submit,
+    .cancel = delay_cancel,
     .start = delay_start,
     .stop = delay_stop,
     .resize = delay_resize,

@@ -273,6 +273,7 @@ static void file_prefetch(struct store *s, const struct store_io *io)
 static const struct store_ops file_ops = {
     .prefetch = file_prefetch,
     .submit = store_file_submit,
+    .cancel = store_file_cancel,
     .start = file_start,
     .stop = file_stop,
     .resize = file_resize,

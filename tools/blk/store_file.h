@@ -25,6 +25,7 @@ struct store_file {
 
 /* store_file_io.c */
 int store_file_submit(struct store *s, struct store_io *io);
+void store_file_cancel(struct store *s, struct store_io *io);
 
 /*
  * store_lock.c: the lock of QEMU's file driver. Returns: 0; -EAGAIN when another process has it;

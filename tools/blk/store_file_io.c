@@ -56,13 +56,24 @@ static void finish(struct store_io *io, int res)
 
     free(io->bounce);
     io->bounce = NULL;
+    if (io->is_cancelled && res == -EINTR)
+        res = -ECANCELED;
     if (io->kind != STORE_READ && io->kind != STORE_FLUSH && !io->is_durable &&
         !atomic_load_explicit(&f->is_dirty, memory_order_relaxed))
         atomic_store_explicit(&f->is_dirty, true, memory_order_relaxed);
-    if (res < 0)
+    if (res < 0 && !(io->is_cancelled && res == -ECANCELED))
         backend_say_limited(&f->limit, GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path,
                             kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
     io->done(io, res);
+}
+
+/* With the next step, unless it has been cancelled meanwhile. */
+static void go_on(struct store_io *io, void (*step)(struct store_io *io))
+{
+    if (io->is_cancelled)
+        finish(io, -ECANCELED);
+    else
+        step(io);
 }
 
 /* Step over `n` bytes of the iovecs; with `bounce`, copy them from or to it on the way. */
@@ -121,7 +132,7 @@ static void transfer_done(struct gw_io *gw, int res)
     struct store_io *io = io_of(gw);
 
     if (res == -EINTR) {
-        start_transfer(io);
+        go_on(io, start_transfer);
         return;
     }
     /* Nothing at all means the end of the file, which is shorter than it was. */
@@ -141,7 +152,7 @@ static void transfer_done(struct gw_io *gw, int res)
     io->offset += (uint64_t)res;
     io->length -= (uint64_t)res;
     if (io->length > 0)
-        start_transfer(io);
+        go_on(io, start_transfer);
     else
         finish(io, 0);
 }
@@ -190,7 +201,7 @@ static void start_sync(struct store_io *io)
 static void finish_range(struct store_io *io)
 {
     if (io->is_durable)
-        start_sync(io);
+        go_on(io, start_sync);
     else
         finish(io, 0);
 }
@@ -219,7 +230,7 @@ static void zero_done(struct gw_io *gw, int res)
     io->offset += (uint64_t)res;
     io->length -= (uint64_t)res;
     if (io->length > 0)
-        start_zero(io);
+        go_on(io, start_zero);
     else
         finish(io, 0);
 }
@@ -247,7 +258,7 @@ static void range_done(struct gw_io *gw, int res)
     if (io->kind == STORE_DISCARD)
         finish(io, 0); /* a discard is advice */
     else
-        start_zero(io);
+        go_on(io, start_zero);
 }
 
 static int submit_range(struct store_file *f, struct store_io *io)
@@ -292,4 +303,9 @@ int store_file_submit(struct store *s, struct store_io *io)
     atomic_store_explicit(&f->is_dirty, false, memory_order_relaxed);
     start_sync(io);
     return -EINPROGRESS;
+}
+
+void store_file_cancel(struct store *s, struct store_io *io)
+{
+    gw_io_cancel(&io->gw);
 }

@@ -95,6 +95,11 @@ static int ram_submit(struct store *s, struct store_io *io)
     return 0;
 }
 
+/* Nothing is ever under way. */
+static void ram_cancel(struct store *s, struct store_io *io)
+{
+}
+
 static int ram_start(struct store *s)
 {
     return 0;
@@ -119,6 +124,7 @@ static void ram_free(struct store *s)
 static const struct store_ops ram_ops = {
     .prefetch = ram_prefetch,
     .submit = ram_submit,
+    .cancel = ram_cancel,
     .start = ram_start,
     .stop = ram_stop,
     .resize = ram_resize,

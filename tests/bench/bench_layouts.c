@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Ring layouts compared: split and packed; IN_ORDER, inflight tracking, or indirect tables with
+ * each; against a godwit-blk process with a RAM disk. They take short turns, so that what the
+ * machine does meanwhile meets all of them alike; told is the median of the turns, and of the
+ * back-end's CPU time the ratio to that of the split ring in the same turn.
+ *
+ * usage: bench_layouts BACKEND [ARGUMENT...]
+ * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
+ */
+#include "measured.h"
+#include "proc_meter.h"
+#include "ring_bed.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    TURN_MS = 100,
+    WARM_UP_MS = 10,
+    TURNS = 15,
+    BLOCK_SIZE = 512,
+};
+
+static const struct {
+    const char *name;
+    struct ring_bed_config cfg;
+} layouts[] = {
+    {"split", {.packed = false}},
+    {"split, in order", {.in_order = true}},
+    {"split, inflight", {.inflight = true}},
+    {"split, indirect", {.indirect = true}},
+    {"packed", {.packed = true}},
+    {"packed, in order", {.packed = true, .in_order = true}},
+    {"packed, inflight", {.packed = true, .inflight = true}},
+    {"packed, indirect", {.packed = true, .indirect = true}},
+};
+
+#define N_LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
+
+static const unsigned depths[] = {1, 32, 128};
+
+/* Of one layout, in all turns. */
+struct result {
+    double rate[TURNS]; /* requests per second */
+    double cpu[TURNS];  /* nanoseconds of the back-end per request */
+    double ratio[TURNS];
+};
+
+static int turn(const char *path, pid_t backend, unsigned layout, unsigned depth,
+                struct result *result, unsigned n)
+{
+    struct ring_bed_config cfg = layouts[layout].cfg;
+    struct gw_guest_load_stats before, after;
+    struct proc_meter meter;
+    struct ring_bed b;
+    int r;
+
+    cfg.block_size = BLOCK_SIZE;
+    cfg.depth = depth;
+    r = ring_bed_start(&b, path, &cfg);
+    if (r == 0)
+        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
+    if (r == 0) {
+        proc_meter_start(&meter, backend);
+        gw_guest_load_stats(b.load, &before);
+        r = gw_guest_load_run(b.load, TURN_MS, 0, RING_BED_STALL_MS);
+        gw_guest_load_stats(b.load, &after);
+        proc_meter_stop(&meter);
+    }
+    if (r == 0)
+        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
+    if (r < 0) {
+        fprintf(stderr, "bench_layouts: %s: %s %s\n", layouts[layout].name, strerror(-r),
+                b.fe ? gw_frontend_error(b.fe) : "");
+    } else {
+        double requests = (double)(after.requests - before.requests);
+
+        result->rate[n] = requests * 1e9 / (double)(after.run_ns - before.run_ns);
+        result->cpu[n] = (double)meter.cpu_ns / requests;
+    }
+    ring_bed_finish(&b);
+    return r;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *values)
+{
+    qsort(values, TURNS, sizeof(*values), compare);
+    return values[TURNS / 2];
+}
+
+static int run_depth(const char *path, pid_t backend, unsigned depth)
+{
+    static struct result results[N_LAYOUTS];
+    int r = 0;
+
+    for (unsigned n = 0; r == 0 && n < TURNS; n++) {
+        for (unsigned i = 0; r == 0 && i < N_LAYOUTS; i++)
+            r = turn(path, backend, i, depth, &results[i], n);
+        for (unsigned i = 0; i < N_LAYOUTS; i++)
+            results[i].ratio[n] = results[i].cpu[n] / results[0].cpu[n];
+    }
+    for (unsigned i = 0; r == 0 && i < N_LAYOUTS; i++)
+        printf("%6u  %-20s %12.0f %10.0f %10.3f\n", depth, layouts[i].name, median(results[i].rate),
+               median(results[i].cpu), median(results[i].ratio));
+    fflush(stdout);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    const struct ring_bed_config fill = {.block_size = 4096, .depth = 32};
+    struct ring_bed b;
+    char path[64];
+    pid_t backend;
+    int r, status;
+
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s BACKEND [ARGUMENT...]   ({socket} is replaced)\n", argv[0]);
+        return 64;
+    }
+    snprintf(path, sizeof(path), "/tmp/bench_layouts-%d.sock", (int)getpid());
+    backend = measured_start(argv + 1, path);
+    measured_pin_to(0);
+    r = ring_bed_start(&b, path, &fill);
+    if (r == 0)
+        r = ring_bed_fill(&b);
+    ring_bed_finish(&b);
+    printf("%6s  %-20s %12s %10s %10s\n", "depth", "layout", "requests/s", "cpu ns/req",
+           "of split's");
+    for (unsigned i = 0; r == 0 && i < sizeof(depths) / sizeof(depths[0]); i++)
+        r = run_depth(path, backend, depths[i]);
+    kill(backend, SIGTERM);
+    (void)waitpid(backend, &status, 0);
+    unlink(path);
+    return r == 0 ? 0 : 1;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "blk_test.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+const char *blk_test_path;
+
+void blk_test_begin(struct blk_test *t, uint64_t size)
+{
+    memset(t, 0, sizeof(*t));
+    strcpy(t->dir, "/tmp/godwit-it-XXXXXX");
+    assert_non_null(mkdtemp(t->dir));
+    snprintf(t->socket, sizeof(t->socket), "%s/socket", t->dir);
+    snprintf(t->file, sizeof(t->file), "%s/disk", t->dir);
+    t->fd = -1;
+    if (size == 0)
+        return;
+    t->fd = open(t->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(t->fd >= 0);
+    assert_int_equal(ftruncate(t->fd, (off_t)size), 0);
+}
+
+void blk_test_end(struct blk_test *t)
+{
+    if (t->fd >= 0)
+        close(t->fd);
+    (void)unlink(t->file);
+    (void)unlink(t->socket);
+    assert_int_equal(rmdir(t->dir), 0);
+}
+
+struct program_config blk_test_config(const struct blk_test *t, const char *extra)
+{
+    return (struct program_config){
+        .path = blk_test_path,
+        .args = {"--verbose", "--num-queues", "2", "--socket-path", t->socket, "--blk-file",
+                 t->file, extra},
+    };
+}
+
+void blk_test_connect(struct blk_test *t)
+{
+    guest_init(&t->g, 64);
+    assert_int_equal(gw_frontend_connect(t->g.fe, t->socket), 0);
+    if (gw_frontend_start(t->g.fe, &t->g.opt) < 0)
+        fail_msg("%s", gw_frontend_error(t->g.fe));
+}
+
+void blk_test_start(struct blk_test *t, const char *extra)
+{
+    struct program_config cfg = blk_test_config(t, extra);
+
+    program_start(&t->program, &cfg);
+    blk_test_connect(t);
+}
+
+void blk_test_stop(struct blk_test *t)
+{
+    guest_done(&t->g);
+    assert_int_equal(program_end(&t->program, SIGTERM), 0);
+    assert_int_equal(access(t->socket, F_OK), -1);
+    blk_test_end(t);
+}
+
+void blk_load_init(struct blk_load *l, struct blk_test *t)
+{
+    struct gw_guest_disk_config disk = {.size = sizeof(disk), .length = 4 * MIB, .blank = true};
+    struct gw_guest_load_config load = {.size = sizeof(load),
+                                        .drivers = t->g.drivers,
+                                        .n_drivers = BED_QUEUES,
+                                        .depth = 16,
+                                        .write_percent = 60,
+                                        .sleep = true};
+
+    assert_int_equal(gw_guest_disk_new(&l->disk, &disk), 0);
+    load.disk = l->disk;
+    assert_int_equal(gw_guest_load_new(&l->load, &load), 0);
+}
+
+void blk_load_done(struct blk_load *l, const struct blk_test *t)
+{
+    struct gw_guest_load_stats stats;
+
+    gw_guest_load_stats(l->load, &stats);
+    assert_true(stats.writes > 0);
+    gw_guest_load_abandon(l->load);
+    if (gw_guest_disk_check_fd(l->disk, t->fd) < 0)
+        fail_msg("%s", gw_guest_disk_error(l->disk));
+    gw_guest_load_free(l->load);
+    gw_guest_disk_free(l->disk);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit-blk as a program on a file of its own, and a guest in front of it. Functions fail the
+ * test.
+ */
+#pragma once
+
+#include "bed.h"
+#include "program.h"
+
+#include <godwit/load.h>
+
+/* Of the program; main sets it. */
+extern const char *blk_test_path;
+
+struct blk_test {
+    char dir[64];
+    char socket[128];
+    char file[128];
+    int fd; /* of the file */
+    struct program program;
+    struct guest g;
+};
+
+/* A folder, and in it, but for size 0, the file. */
+void blk_test_begin(struct blk_test *t, uint64_t size);
+void blk_test_end(struct blk_test *t);
+
+/* Two queues on the file; `extra` is one more option, or NULL. */
+struct program_config blk_test_config(const struct blk_test *t, const char *extra);
+/* A new guest with a running device. */
+void blk_test_connect(struct blk_test *t);
+/* The program, and that. */
+void blk_test_start(struct blk_test *t, const char *extra);
+/* Ends in good order: status 0, and the socket is gone. */
+void blk_test_stop(struct blk_test *t);
+
+/* Random reads and writes on both queues, in the first 4 MiB of the file, all checked. */
+struct blk_load {
+    struct gw_guest_disk *disk;
+    struct gw_guest_load *load;
+};
+
+void blk_load_init(struct blk_load *l, struct blk_test *t);
+/* Compare the file with what was answered. The load does not run any more. */
+void blk_load_done(struct blk_load *l, const struct blk_test *t);

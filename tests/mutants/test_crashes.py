@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""`godwit crash` must find each mutant of inflight tracking (mutate.py) and name what is wrong; and it
+must find nothing in the real back-end with the same options and seeds.
+
+usage: test_crashes.py GODWIT REAL-BACKEND [NAME=MUTANT-BACKEND...]      other mutants are left out
+
+When a back-end dies is random, so several seeds are tried until one shows the mutant; whatever is
+said on the way must be right as well.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SEEDS = 6
+SECONDS = 90
+QUICK = ["--quiet", "--queues=2", "--kills=120", "--exact=60", "--disk-size=4M", "--file-size=4M",
+         "--request-timeout=2s"]
+SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
+
+# Which checks may fail, and in which rings it shows.
+ANSWERS = {"region", "answered-once", "answered-all"}
+EXPECTED = {
+    "not-in-flight": (ANSWERS, [SPLIT, PACKED]),
+    "shown-before-linked": ({"region", "answered-once"}, [SPLIT, PACKED]),
+    "cleared-before-shown": (ANSWERS, [SPLIT, PACKED]),
+    "old-used": (ANSWERS, [SPLIT, PACKED]),
+    "done-twice": (ANSWERS | {"restarts"}, [SPLIT, PACKED]),
+    "other-order": ({"order", *ANSWERS}, [SPLIT, PACKED, IN_ORDER]),
+    # A split ring tells by itself where it goes on, as long as nothing is in flight.
+    "trusts-zeroes": (ANSWERS | {"restarts"}, [PACKED]),
+}
+
+
+def crash(godwit, backend, options, seed):
+    """Returns: (exit status, the check that failed, all that was said)."""
+    command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}} " \
+              "--num-queues 2"
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        done = subprocess.run(
+            [godwit, "crash", *QUICK, *options, f"--seed={seed}", f"--json={result}", command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=SECONDS, check=False)
+        if not result.exists():
+            return done.returncode, None, done.stdout
+        fault = json.loads(result.read_text(encoding="utf-8"))["fault"]
+    return done.returncode, fault and fault["check"], done.stdout
+
+
+def find(godwit, real, name, backend, options):
+    """Is the mutant found, with a right reason, and not so the real one?"""
+    wanted, _ = EXPECTED[name]
+    what = " ".join([name, *options])
+    for seed in range(1, SEEDS + 1):
+        status, check, said = crash(godwit, backend, options, seed)
+        if status == 0:
+            continue
+        if status != 1 or check not in wanted:
+            print(f"NOT OK: {what}, seed {seed}: status {status}, {check}\n{said}")
+            return False
+        print(f"ok: {what}, seed {seed}: {check}: {said.splitlines()[-2]}")
+        status, check, said = crash(godwit, real, options, seed)
+        if status != 0:
+            print(f"NOT OK: the real back-end as {what}, seed {seed}: {check}\n{said}")
+        return status == 0
+    print(f"NOT OK: {what} is not found with seeds 1 to {SEEDS}")
+    return False
+
+
+def main():
+    godwit, real, *pairs = sys.argv[1:]
+    backends = dict(pair.split("=", 1) for pair in pairs)
+    failed = False
+    for name, (_, rings) in EXPECTED.items():
+        if name not in backends:
+            print(f"NOT OK: {name} is not there")
+            failed = True
+            continue
+        for options in rings:
+            failed |= not find(godwit, real, name, backends[name], options)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

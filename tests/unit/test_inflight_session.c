@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* GET_INFLIGHT_FD and SET_INFLIGHT_FD, as a daemon takes and answers them, right and wrong. */
+#include "core/checked.h"
+#include "core/proto.h"
+
+#include <godwit.h>
+#include <godwit/frontend.h>
+
+#include "fdcheck.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define QUEUES    4u
+#define RING      16u
+#define SPLIT_LEN (64 * 5) /* of a part for RING */
+#define PACKED    GW_BIT(GW_F_RING_PACKED)
+#define FEATURES  (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
+#define PROTOCOL                                                  \
+    (GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_MQ) | \
+     GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD))
+#define WAIT_MS 10000
+
+struct bed {
+    struct gw_daemon *daemon;
+    struct gw_frontend *fe;
+    struct gw_guest_mem *mem;
+    struct gw_driver *drivers[QUEUES];
+    struct gw_frontend_options opt;
+    struct gw_frontend_message answer;
+};
+
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+static char said[4096];
+
+static void note(void *arg, enum gw_diag_level level, const char *message)
+{
+    size_t at;
+
+    pthread_mutex_lock(&said_lock);
+    at = strlen(said);
+    snprintf(said + at, sizeof(said) - at, "%s\n", message);
+    pthread_mutex_unlock(&said_lock);
+}
+
+/* Was it told? What was told so far is forgotten. */
+static void expect_said(const char *text)
+{
+    char copy[sizeof(said)];
+
+    pthread_mutex_lock(&said_lock);
+    memcpy(copy, said, sizeof(copy));
+    said[0] = '\0';
+    pthread_mutex_unlock(&said_lock);
+    if (!strstr(copy, text))
+        fail_msg("\"%s\" is not in \"%s\"", text, copy);
+}
+
+static int queue_ready(void *dev, struct gw_queue *q)
+{
+    struct gw_request *reqs[RING];
+    int n = gw_queue_pop(q, reqs, RING);
+
+    for (int i = 0; i < n; i++)
+        gw_request_complete(reqs[i], 0);
+    return 0;
+}
+
+static void begin_drivers(struct bed *b, uint64_t features)
+{
+    struct gw_guest_region region = {.gpa = 0x100000, .length = 1 << 20};
+
+    assert_int_equal(gw_guest_mem_new(&b->mem, 0x700000000000), 0);
+    assert_int_equal(gw_guest_mem_add(b->mem, &region), 0);
+    for (unsigned i = 0; i < QUEUES; i++) {
+        struct gw_driver_config cfg = {
+            .size = sizeof(cfg), .mem = b->mem, .index = i, .queue_size = RING};
+
+        cfg.packed = (features & PACKED) != 0;
+        assert_int_equal(gw_driver_new(&b->drivers[i], &cfg), 0);
+    }
+}
+
+/* A session with these features of virtio and of the protocol, and rings that do not run. */
+static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
+{
+    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
+    struct gw_daemon_config cfg = {
+        .size = sizeof(cfg), .num_queues = QUEUES, .diag = note, .diag_level = GW_DIAG_WARNING};
+    int ends[2];
+
+    said[0] = '\0';
+    memset(b, 0, sizeof(*b));
+    begin_drivers(b, features);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_new(&b->daemon, &cfg, &ops, NULL), 0);
+    assert_int_equal(gw_daemon_start(b->daemon, ends[0]), 0);
+    assert_int_equal(gw_frontend_new(&b->fe, NULL), 0);
+    assert_int_equal(gw_frontend_attach(b->fe, ends[1]), 0);
+    b->opt = (struct gw_frontend_options){
+        .size = sizeof(b->opt),
+        .features = FEATURES | features,
+        .protocol_features = protocol,
+        .mem = b->mem,
+        .drivers = b->drivers,
+        .n_drivers = QUEUES,
+    };
+    assert_int_equal(gw_frontend_negotiate(b->fe, &b->opt), 0);
+    assert_int_equal(gw_frontend_set_features(b->fe, FEATURES | features), 0);
+}
+
+static void bed_end(struct bed *b)
+{
+    gw_frontend_free(b->fe);
+    gw_daemon_wait(b->daemon);
+    gw_daemon_free(b->daemon);
+    for (unsigned i = 0; i < QUEUES; i++)
+        gw_driver_free(b->drivers[i]);
+    gw_guest_mem_free(b->mem);
+}
+
+/* Send it and wait for the answer, which is in b->answer then. */
+static void ask(struct bed *b, uint32_t request, const void *payload, uint32_t size, const int *fds,
+                unsigned n_fds)
+{
+    gw_frontend_message_done(&b->answer);
+    assert_int_equal(gw_frontend_send_raw(b->fe, request, GW_MSG_VERSION | GW_MSG_NEED_REPLY, size,
+                                          payload, size, fds, n_fds),
+                     0);
+    assert_int_equal(gw_frontend_receive(b->fe, &b->answer, WAIT_MS), 0);
+    assert_int_equal(b->answer.request, request);
+    assert_int_equal(b->answer.flags, GW_MSG_VERSION | GW_MSG_REPLY);
+}
+
+static const struct gw_wire_inflight *get(struct bed *b, uint16_t num_queues, uint16_t queue_size)
+{
+    struct gw_wire_inflight wire = {.num_queues = num_queues, .queue_size = queue_size};
+
+    ask(b, GW_MSG_GET_INFLIGHT_FD, &wire, sizeof(wire), NULL, 0);
+    assert_int_equal(b->answer.size, sizeof(wire));
+    return (const void *)b->answer.payload;
+}
+
+static void get_refused(struct bed *b, const char *why)
+{
+    static const uint8_t zeroes[24];
+
+    assert_int_equal(b->answer.size, sizeof(zeroes));
+    assert_memory_equal(b->answer.payload, zeroes, sizeof(zeroes));
+    assert_int_equal(b->answer.n_fds, 0);
+    expect_said(why);
+}
+
+static void set(struct bed *b, const struct gw_wire_inflight *wire, const int *fds, unsigned n_fds,
+                const char *why)
+{
+    ask(b, GW_MSG_SET_INFLIGHT_FD, wire, sizeof(*wire), fds, n_fds);
+    assert_int_equal(b->answer.size, 8);
+    if (why)
+        expect_said(why);
+    else if (*(const uint64_t *)(const void *)b->answer.payload != 0)
+        fail_msg("%s", said);
+    assert_int_equal(*(const uint64_t *)(const void *)b->answer.payload != 0, why != NULL);
+}
+
+static int file_of(uint64_t size)
+{
+    int fd = memfd_create("inflight", MFD_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    return fd;
+}
+
+/* ---- GET_INFLIGHT_FD ---- */
+
+static void expect_region(const struct bed *b, uint64_t stride, bool packed)
+{
+    const int all = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
+    const struct gw_wire_inflight *wire = (const void *)b->answer.payload;
+    uint8_t bytes[2 * 640];
+    struct stat st;
+
+    assert_int_equal(b->answer.n_fds, 1);
+    assert_int_equal(fcntl(b->answer.fds[0], F_GET_SEALS), all);
+    assert_int_equal(fstat(b->answer.fds[0], &st), 0);
+    assert_int_equal(st.st_size, 2 * stride);
+    assert_int_equal(wire->mmap_size, 2 * stride);
+    assert_int_equal(wire->mmap_offset, 0);
+    assert_int_equal(wire->num_queues, 2);
+    assert_int_equal(wire->queue_size, RING);
+    assert_int_equal(wire->padding, 0);
+    assert_int_equal(pread(b->answer.fds[0], bytes, 2 * stride, 0), 2 * stride);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint8_t *part = bytes + i * stride;
+
+        assert_int_equal(part[8] | part[9], 0); /* version */
+        assert_int_equal(part[20], packed);     /* the wrap counters */
+        assert_int_equal(part[21], packed);
+        for (unsigned k = 0; packed && k < RING; k++)
+            assert_int_equal(part[32 + 32 * k + 2], k + 1); /* next */
+    }
+}
+
+static void test_inflight_session_region_has_the_layout_of_the_rings(void **state)
+{
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    get(&b, 2, RING);
+    expect_region(&b, SPLIT_LEN, false);
+    gw_frontend_message_done(&b.answer);
+    bed_end(&b);
+    bed_begin(&b, PACKED, PROTOCOL);
+    get(&b, 2, RING);
+    expect_region(&b, 576, true);
+    gw_frontend_message_done(&b.answer);
+    bed_end(&b);
+}
+
+/* Whoever asks again and again gets new ones, and we keep none. */
+static void test_inflight_session_many_regions_leave_nothing(void **state)
+{
+    struct fdcheck *check;
+    struct bed b;
+
+    bed_begin(&b, PACKED, PROTOCOL);
+    get(&b, QUEUES, 32768);
+    gw_frontend_message_done(&b.answer);
+    check = fdcheck_begin();
+    for (unsigned i = 0; i < 300; i++)
+        assert_true(get(&b, QUEUES, 1024)->mmap_size > 0);
+    gw_frontend_message_done(&b.answer);
+    assert_int_equal(fdcheck_end(check), 0);
+    bed_end(&b);
+}
+
+static void test_inflight_session_impossible_regions_are_answered_with_none(void **state)
+{
+    static const struct {
+        uint16_t num_queues, queue_size;
+        const char *why;
+    } shapes[] = {
+        {0, RING, "for 0 queues, and the device has 4"},
+        {QUEUES + 1, RING, "for 5 queues"},
+        {65535, RING, "for 65535 queues"},
+        {1, 0, "rings of 0 descriptors"},
+        {1, 32769, "rings of 32769 descriptors"},
+        {1, 65535, "rings of 65535 descriptors"},
+    };
+    struct gw_wire_inflight wire = {.num_queues = 1, .queue_size = RING};
+    int fd = file_of(4096);
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(shapes); i++) {
+        get(&b, shapes[i].num_queues, shapes[i].queue_size);
+        get_refused(&b, shapes[i].why);
+    }
+    ask(&b, GW_MSG_GET_INFLIGHT_FD, &wire, sizeof(wire), &fd, 1);
+    get_refused(&b, "1 file descriptors instead of 0");
+    ask(&b, GW_MSG_GET_INFLIGHT_FD, &wire, 20, NULL, 0);
+    get_refused(&b, "20 bytes");
+    assert_int_equal(get(&b, 1, RING)->mmap_size, SPLIT_LEN);
+    gw_frontend_message_done(&b.answer);
+    bed_end(&b);
+
+    bed_begin(&b, 0, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
+    get(&b, 1, RING);
+    get_refused(&b, "not negotiated");
+    set(&b, &wire, &fd, 1, "not negotiated");
+    gw_frontend_message_done(&b.answer);
+    bed_end(&b);
+    close(fd);
+}
+
+/* ---- SET_INFLIGHT_FD ---- */
+
+static void test_inflight_session_region_may_begin_anywhere_and_be_replaced(void **state)
+{
+    static const uint64_t offsets[] = {0, 8, 64, 4088, 4096, 12344};
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(offsets); i++) {
+        struct gw_wire_inflight wire = {.mmap_size = 2 * SPLIT_LEN,
+                                        .mmap_offset = offsets[i],
+                                        .num_queues = 2,
+                                        .queue_size = RING};
+        int fd = file_of(offsets[i] + wire.mmap_size);
+
+        set(&b, &wire, &fd, 1, NULL);
+        close(fd);
+    }
+    bed_end(&b);
+}
+
+static void test_inflight_session_impossible_regions_are_refused(void **state)
+{
+    static const struct {
+        struct gw_wire_inflight wire;
+        const char *why;
+    } cases[] = {
+        {{2 * SPLIT_LEN - 1, 0, 2, RING, 0}, "is too small for 2 split rings of 16"},
+        {{0, 0, 1, RING, 0}, "is too small"},
+        {{SPLIT_LEN, 0, 1, RING + 4, 0}, "is too small"},
+        {{UINT64_MAX, 0, 2, RING, 0}, "cannot be"},
+        {{2 * SPLIT_LEN, UINT64_MAX - 7, 2, RING, 0}, "cannot be"},
+        {{2 * SPLIT_LEN, INT64_MAX - 7, 2, RING, 0}, "cannot be"},
+        {{8192, 0, 2, RING, 0}, "which has 0x1000"},
+        {{4096, 8, 2, RING, 0}, "which has 0x1000"},
+        {{2048, 4, 2, RING, 0}, "not aligned to 8"},
+        {{2048, 1, 2, RING, 0}, "not aligned to 8"},
+        {{4096, 0, 0, RING, 0}, "for 0 queues"},
+        {{4096, 0, QUEUES + 1, RING, 0}, "for 5 queues"},
+        {{4096, 0, 65535, RING, 0}, "for 65535 queues"},
+        {{4096, 0, 2, 0, 0}, "rings of 0"},
+        {{4096, 0, 2, 65535, 0}, "rings of 65535"},
+    };
+    const struct gw_wire_inflight right = {2 * SPLIT_LEN, 0, 2, RING, 0};
+    int fds[2] = {file_of(4096), file_of(4096)}, pipes[2];
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++)
+        set(&b, &cases[i].wire, fds, 1, cases[i].why);
+    set(&b, &right, NULL, 0, "0 file descriptors instead of 1");
+    set(&b, &right, fds, 2, "2 file descriptors instead of 1");
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    set(&b, &right, pipes, 1, "mmap");
+    set(&b, &right, fds, 1, NULL);
+    bed_end(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        close(fds[i]);
+        close(pipes[i]);
+    }
+}
+
+static void io(struct bed *b, unsigned queue)
+{
+    struct gw_driver_buf buf = {.addr = 0x180000, .len = 16};
+    struct gw_driver_used used;
+
+    assert_int_equal(gw_driver_add(b->drivers[queue], &buf, 0, 1, 7, 0), 0);
+    gw_driver_kick(b->drivers[queue]);
+    assert_int_equal(gw_driver_wait(b->drivers[queue], WAIT_MS), 0);
+    assert_int_equal(gw_driver_take(b->drivers[queue], &used, 1), 1);
+}
+
+static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
+{
+    const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+    int fd = file_of(wire.mmap_size);
+    uint16_t version = 0;
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 3);
+    assert_int_equal(pread(fd, &version, 2, 3 * SPLIT_LEN + 8), 2);
+    assert_int_equal(version, 1); /* that one is in use */
+    set(&b, &wire, &fd, 1, "queue 0 runs");
+    io(&b, 3);
+    assert_int_equal(gw_frontend_stop(b.fe, b.drivers, QUEUES), 0);
+    set(&b, &wire, &fd, 1, NULL);
+    bed_end(&b);
+    close(fd);
+}
+
+/* What a region lacks is told when a ring starts: layout, size and number may be agreed on later.
+ */
+static void start_refused(const struct gw_wire_inflight *wire, uint64_t features, const char *why)
+{
+    int fd = file_of(wire->mmap_size);
+    struct bed b;
+
+    bed_begin(&b, features, PROTOCOL);
+    if (features)
+        assert_int_equal(gw_frontend_set_features(b.fe, FEATURES), 0);
+    set(&b, wire, &fd, 1, NULL);
+    assert_true(gw_frontend_start(b.fe, &b.opt) < 0);
+    expect_said(why);
+    bed_end(&b);
+    close(fd);
+}
+
+static void test_inflight_session_ring_without_a_part_does_not_start(void **state)
+{
+    const struct gw_wire_inflight few = {2 * SPLIT_LEN, 0, 2, RING, 0};
+    const struct gw_wire_inflight small = {QUEUES * 192, 0, QUEUES, 8, 0};
+    const struct gw_wire_inflight split = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+
+    start_refused(&few, 0, "the inflight region is of 2 queues");
+    start_refused(&small, 0, "a ring of 16 descriptors does not fit");
+    start_refused(&split, PACKED, "too small for packed rings of 16");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_inflight_session_region_has_the_layout_of_the_rings),
+        FDCHECK_TEST(test_inflight_session_many_regions_leave_nothing),
+        FDCHECK_TEST(test_inflight_session_impossible_regions_are_answered_with_none),
+        FDCHECK_TEST(test_inflight_session_region_may_begin_anywhere_and_be_replaced),
+        FDCHECK_TEST(test_inflight_session_impossible_regions_are_refused),
+        FDCHECK_TEST(test_inflight_session_region_stays_while_a_ring_runs),
+        FDCHECK_TEST(test_inflight_session_ring_without_a_part_does_not_start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* See torn.h: the queue as the library has it, on a worker whose thread is the one that is stepped.
+ */
+#include "torn.h"
+
+#include "core/proto.h"
+#include "core/queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct torn_queue {
+    const struct torn_config *cfg;
+    struct torn_mem *mem;
+    struct gw_device_ops ops;
+    struct gw_diag diag;
+    struct gw_worker worker;
+    struct gw_queue queue;
+    struct gw_queue_start start;
+    struct gw_request *held[TORN_SIZE_MAX]; /* the oldest first */
+    unsigned n_held;
+    unsigned n_popped;
+    unsigned seed;
+};
+
+static void die(const char *why)
+{
+    (void)!write(STDERR_FILENO, why, strlen(why));
+    _exit(EXIT_FAILURE);
+}
+
+static void complete_one(struct torn_queue *t, unsigned at)
+{
+    gw_request_complete(t->held[at], (uint32_t)t->held[at]->in_len);
+    t->n_held--;
+    for (unsigned i = at; i < t->n_held; i++)
+        t->held[i] = t->held[i + 1];
+}
+
+/* One turn of the worker, which publishes at its end. Then there is another. */
+static void turn(void *arg)
+{
+    struct torn_queue *t = arg;
+    int n;
+
+    torn_ask_driver(t->mem);
+    if (t->cfg->life == 0 && t->n_popped == t->cfg->n_reqs && t->n_held == 0)
+        _exit(EXIT_SUCCESS);
+    n = gw_queue_pop(&t->queue, t->held + t->n_held, 1 + torn_random(&t->seed, t->cfg->size));
+    if (n > 0 && torn_random(&t->seed, 4) == 0 && gw_request_unpop(t->held[t->n_held + n - 1]) == 0)
+        n--;
+    t->n_held += (unsigned)n;
+    t->n_popped += (unsigned)n;
+    for (unsigned i = 1 + torn_random(&t->seed, t->cfg->batch); i > 0 && t->n_held > 0; i--)
+        complete_one(t, torn_random(&t->seed, t->n_held));
+    if (gw_worker_post(&t->worker, turn, t) < 0)
+        die("post\n");
+}
+
+static int start(void *arg)
+{
+    struct torn_queue *t = arg;
+
+    torn_step_here();
+    if (gw_queue_start(&t->queue, &t->start) < 0)
+        die(t->start.why);
+    gw_queue_set_enabled(&t->queue, true);
+    turn(t);
+    return 0;
+}
+
+/* It pops when it is its turn, and not when there is something. */
+static int queue_ready(void *dev, struct gw_queue *q)
+{
+    (void)dev;
+    (void)q;
+    return 0;
+}
+
+static void note(void *arg, enum gw_diag_level level, const char *message)
+{
+    (void)arg;
+    (void)level;
+    (void)message;
+}
+
+static uint64_t features_of(const struct torn_config *cfg)
+{
+    return GW_BIT(GW_F_VERSION_1) | (cfg->packed ? GW_BIT(GW_F_RING_PACKED) : 0) |
+           (cfg->in_order ? GW_BIT(GW_F_IN_ORDER) : 0);
+}
+
+void torn_queue_main(const struct torn_config *cfg, const struct torn_bed *bed)
+{
+    static struct torn_queue t;
+
+    t.cfg = cfg;
+    t.mem = bed->mem;
+    t.seed = cfg->seed;
+    t.ops = (struct gw_device_ops){.size = sizeof(t.ops), .queue_ready = queue_ready};
+    gw_diag_init(&t.diag, note, NULL, GW_DIAG_WARNING, "torn");
+    t.worker.ops = &t.ops;
+    t.worker.diag = &t.diag;
+    t.worker.loop_kind = GW_LOOP_EPOLL;
+    t.queue.worker = &t.worker;
+    t.queue.ops = &t.ops;
+    t.queue.diag = &t.diag;
+    t.queue.size_max = TORN_SIZE_MAX;
+    t.start = (struct gw_queue_start){
+        .ring = torn_ring_config(cfg),
+        .map = bed->map,
+        .features = features_of(cfg),
+        .inflight = bed->mem->state.part,
+        .inflight_size = (uint16_t)cfg->size,
+        .kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+    };
+    if (t.start.kick_fd < 0 || gw_worker_start(&t.worker) < 0)
+        die("worker\n");
+    gw_queue_init(&t.queue);
+    (void)gw_worker_call(&t.worker, start, &t);
+    pause(); /* the worker ends the process, or it is killed */
+}
