@@ -41,15 +41,25 @@ struct gw_inflight_split {
 
 /* One for each descriptor; inflight, last, num and counter are those of a chain's first. */
 struct gw_inflight_packed_entry {
-    uint8_t inflight;
-    uint8_t padding;
-    uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
-    uint16_t last;
-    uint16_t num;
+    union {
+        struct {
+            uint8_t inflight;
+            uint8_t padding;
+            uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
+            uint16_t last;
+            uint16_t num;
+        };
+        uint64_t first_word;
+    };
     uint64_t counter;
-    uint16_t id;
-    uint16_t flags;
-    uint32_t len;
+    union {
+        struct {
+            uint16_t id;
+            uint16_t flags;
+            uint32_t len;
+        };
+        uint64_t desc_word;
+    };
     uint64_t addr;
 };
 

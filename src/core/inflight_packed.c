@@ -38,6 +38,19 @@ static void packed_format(void *part, uint16_t size, uint16_t used)
         p->entries[i].next = (uint16_t)(i + 1);
 }
 
+/*
+ * Each pair is put together in a register: to write its halves and read the whole back would stall
+ * the processor.
+ */
+static void store_heads(struct gw_inflight *f, uint16_t free_head, uint16_t old_free_head)
+{
+    struct gw_inflight_packed *p = f->part;
+    union gw_inflight_heads heads = {.free_head = free_head, .old_free_head = old_free_head};
+
+    f->packed.heads.word = heads.word;
+    gw_inflight_set(&p->heads.word, heads.word);
+}
+
 /* What is to be settled is settled: old and new agree. */
 static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
                    union gw_inflight_used used)
@@ -254,26 +267,29 @@ int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_
 static uint16_t packed_take(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
                             unsigned n)
 {
-    struct gw_inflight_packed *p = f->part;
+    struct gw_inflight_packed_entry *entries = ((struct gw_inflight_packed *)f->part)->entries;
+    struct gw_inflight_links *links = f->packed.links;
     uint16_t first = f->packed.heads.free_head, entry = first, last = first;
 
+    /* By words, since this is done for every descriptor of every request. */
     for (unsigned i = 0; i < n; i++) {
         assert(entry < f->size); /* there are at least as many as the ring has slots */
         last = entry;
-        p->entries[last].id = descs[i].next;
-        p->entries[last].flags = descs[i].flags;
-        p->entries[last].len = descs[i].len;
-        p->entries[last].addr = descs[i].addr;
-        entry = f->packed.links[last].next;
+        entries[last].desc_word = (struct gw_inflight_packed_entry){.id = descs[i].next,
+                                                                    .flags = descs[i].flags,
+                                                                    .len = descs[i].len}
+                                      .desc_word;
+        entries[last].addr = descs[i].addr;
+        entry = links[last].next;
     }
-    p->entries[last].id = id;
-    p->entries[first].last = f->packed.links[first].last = last;
-    p->entries[first].num = (uint16_t)n;
-    p->entries[first].counter = f->counter++;
-    p->entries[first].inflight = 1;
-    f->packed.heads.free_head = f->packed.heads.old_free_head = entry;
+    links[first].last = last;
+    entries[first].counter = f->counter++;
+    entries[first].first_word =
+        (struct gw_inflight_packed_entry){
+            .inflight = 1, .next = links[first].next, .last = last, .num = (uint16_t)n}
+            .first_word;
     gw_inflight_order();
-    gw_inflight_set(&p->heads.word, f->packed.heads.word);
+    store_heads(f, entry, entry);
     gw_inflight_order();
     return first;
 }
@@ -289,12 +305,9 @@ static void packed_clear(struct gw_inflight *f, uint16_t entry)
 /* The links are as they were. */
 static void packed_untake(struct gw_inflight *f, uint16_t entry)
 {
-    struct gw_inflight_packed *p = f->part;
-
-    f->packed.heads.free_head = f->packed.heads.old_free_head = entry;
     f->counter--;
     gw_inflight_order();
-    gw_inflight_set(&p->heads.word, f->packed.heads.word);
+    store_heads(f, entry, entry);
     packed_clear(f, entry);
 }
 
@@ -302,19 +315,18 @@ static void packed_untake(struct gw_inflight *f, uint16_t entry)
 static void packed_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
 {
     struct gw_inflight_packed *p = f->part;
+    union gw_inflight_heads heads = f->packed.heads;
+    union gw_inflight_used used = f->packed.used;
     uint16_t last = f->packed.links[entry].last;
-    uint32_t idx = f->packed.used.idx + n_slots;
+    uint32_t idx = used.idx + n_slots;
 
-    if (idx >= f->n_slots) {
-        idx -= f->n_slots;
-        f->packed.used.wrap ^= 1;
-    }
-    f->packed.used.idx = (uint16_t)idx;
-    f->packed.links[last].next = f->packed.heads.free_head;
-    gw_inflight_set(&p->entries[last].next, f->packed.heads.free_head);
-    f->packed.heads.free_head = entry;
-    gw_inflight_set(&p->heads.word, f->packed.heads.word);
-    gw_inflight_set(&p->used.word, f->packed.used.word);
+    used.wrap ^= idx >= f->n_slots;
+    used.idx = (uint16_t)(idx >= f->n_slots ? idx - f->n_slots : idx);
+    f->packed.used.word = used.word;
+    f->packed.links[last].next = heads.free_head;
+    gw_inflight_set(&p->entries[last].next, heads.free_head);
+    store_heads(f, entry, heads.old_free_head);
+    gw_inflight_set(&p->used.word, used.word);
     gw_inflight_order();
 }
 

@@ -138,7 +138,7 @@ static void packed_resume(struct gw_ring *ring, uint16_t used, uint32_t n_slots)
 
 static bool is_available(uint16_t flags, bool wrap)
 {
-    return !!(flags & FLAG_AVAIL) == wrap && !!(flags & FLAG_USED) != wrap;
+    return (flags & (FLAG_AVAIL | FLAG_USED)) == (wrap ? FLAG_AVAIL : FLAG_USED);
 }
 
 static int packed_n_available(const struct gw_ring *ring)
@@ -156,22 +156,22 @@ static int packed_n_available(const struct gw_ring *ring)
  */
 static int copy_chain(struct gw_ring *ring, uint32_t at)
 {
-    struct gw_ring_packed *p = &ring->packed;
-    struct gw_ring_slot slot = p->next_avail;
-    struct vring_desc d = gw_desc_load_packed(&p->desc[slot.index]); /* [A] */
-    uint32_t n = 0;
+    const struct gw_ring_packed *p = &ring->packed;
+    uint32_t index = p->next_avail.index, n_left = ring->size - ring->n_busy, n = 0;
+    struct vring_desc d = gw_desc_load_packed(&p->desc[index]); /* [A] */
 
-    if (!is_available(d.flags, slot.wrap))
+    if (!is_available(d.flags, p->next_avail.wrap))
         return 0;
     for (;;) {
-        if (ring->n_busy + n == ring->size)
+        if (n == n_left)
             return gw_fail(-EPROTO,
                            "the driver made a chain available that is longer than what is left");
         p->copies[at + n++] = d;
         if (!(d.flags & VRING_DESC_F_NEXT))
             return (int)n;
-        slot = step(ring, slot, 1);
-        d = gw_desc_load_packed(&p->desc[slot.index]);
+        if (++index == ring->size)
+            index = 0;
+        d = gw_desc_load_packed(&p->desc[index]);
     }
 }
 
