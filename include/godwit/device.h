@@ -43,8 +43,9 @@ struct gw_device_ops {
     size_t size;
 
     /*
-     * [control] The virtio feature bits the device offers. The library adds VERSION_1,
-     * RING_INDIRECT_DESC, RING_EVENT_IDX and VHOST_USER_F_PROTOCOL_FEATURES (30).
+     * [control] The virtio feature bits the device offers. The library adds what it does itself:
+     * VERSION_1, RING_INDIRECT_DESC, RING_EVENT_IDX, RING_PACKED, IN_ORDER, NOTIFY_ON_EMPTY,
+     * ANY_LAYOUT, VHOST_F_LOG_ALL (26) and VHOST_USER_F_PROTOCOL_FEATURES (30).
      * NULL: none but those.
      */
     uint64_t (*features)(void *dev);
