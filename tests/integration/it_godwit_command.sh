@@ -219,6 +219,19 @@ run 0 migrate $short --quiet --json=- --device=rng "$entropy" "$entropy"
 json '0 < d["load"]["latency_p50_ns"] <= d["load"]["latency_p99_ns"] <= d["load"]["latency_max_ns"]'
 json 'd["copy_bytes_per_second"] > 0 and d["memcpy_bytes_per_second"] > 0'
 json 'all(h["downtime_ns"] >= h["device_stop_ns"] + h["device_start_ns"] for h in d["hops"])'
+for phase in warm-up copy stop start settle; do
+    for layout in --queues=1 --packed; do
+        # shellcheck disable=SC2086
+        run 0 migrate $short --quiet --json=- --kill-at=$phase "$layout" --backend="$disk_file"
+        json 'd["kills"] == 1 and d["options"]["kill_at"] == "'$phase'"'
+        json '[e["kind"] for e in d["events"]].count("killed, started again") == 1'
+    done
+done
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --json=- --kill-at=random --hops=3 --backend="$disk_file"
+json 'd["kills"] == 3'
+run 64 migrate --kill-at=copy "$scratch/a.sock" "$scratch/b.sock"
+says "only a back-end that is a command line can be started again"
 for offset in 1 12345 random; do
     # shellcheck disable=SC2086
     run 0 migrate $short --quiet --json=- --log-offset=$offset --backend="$disk_file"

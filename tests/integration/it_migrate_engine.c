@@ -62,6 +62,16 @@ int target_stop(struct target *t)
     return 0;
 }
 
+void target_kill(struct target *t)
+{
+    suspect_end(&t->suspect);
+}
+
+int target_bury(struct target *t)
+{
+    return 0;
+}
+
 const char *target_error(const struct target *t)
 {
     return "";
@@ -415,6 +425,14 @@ static void test_engine_lacking_feature_is_told(void **state)
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
     assert_non_null(strstr(b->result.faults[0].text, "EVENT_IDX"));
+    bench_free(b);
+
+    b = bench_new(1);
+    b->o.kill = MIGRATION_KILL_COPY;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_int_equal(b->result.kills, 0);
+    assert_non_null(strstr(b->result.faults[0].text, "INFLIGHT_SHMFD"));
     bench_free(b);
 }
 

@@ -13,8 +13,8 @@
 #define MANY        (256 * PAGE)
 #define CHAIN_MAX   64
 #define F_EVENT_IDX 29
-#define LATE_EVERY  64    /* requests, of those that are marked before they are written */
-#define LATE_US     15000 /* until a page is copied whose mark was taken */
+#define LATE_EVERY  16   /* requests, of those that are marked before they are written */
+#define LATE_US     4000 /* until a page is copied whose mark was taken */
 #define LOSE_EVERY  500
 
 struct piece {
@@ -81,7 +81,7 @@ static void read_piece(struct suspect *s, const struct piece *p, off_t at)
 
     if (s->guilt == SUSPECT_MARK_FIRST) {
         mark_data(s, p);
-        if (s->n_requests % LATE_EVERY == 0) {
+        if (s->n_requests % LATE_EVERY == 0 && s->log.bits) {
             suspect_wait_taken(s, p->gpa);
             usleep(LATE_US);
         }

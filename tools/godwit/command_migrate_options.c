@@ -40,6 +40,7 @@ enum {
     OPTION_HOTPLUG,
     OPTION_NO_HOTPLUG,
     OPTION_SWAP_CALL_FDS,
+    OPTION_KILL_AT,
     OPTION_MAX_DOWNTIME,
     OPTION_TIMEOUT,
     OPTION_REQUEST_TIMEOUT,
@@ -90,6 +91,10 @@ static const struct argp_option options[] = {
      "memory added or removed every TIME (default 250ms)", 0},
     {"no-hotplug", OPTION_NO_HOTPLUG, NULL, 0, "the memory stays as it is", 0},
     {"swap-call-fds-every", OPTION_SWAP_CALL_FDS, "TIME", 0, "new call fds (default 150ms)", 0},
+    {"kill-at", OPTION_KILL_AT, "PHASE", 0,
+     "a back-end killed and started again, with its inflight region, in each migration: never "
+     "(default), warm-up, copy, stop, start, settle or random",
+     0},
 
     {NULL, 0, NULL, 0, "Time:", 4},
     {"warm-up", OPTION_WARM_UP, "TIME", 0, "load before the migration (default 200ms)", 0},
@@ -223,6 +228,11 @@ static void add_text(struct argp_state *state, struct migrate_command *c, const 
 }
 
 /* What no single option can tell. */
+static bool is_command(const char *text)
+{
+    return strstr(text, "{socket}") != NULL || strstr(text, "{fd}") != NULL;
+}
+
 static void check(struct argp_state *state, struct migrate_command *c)
 {
     const struct migration_options *o = &c->migration;
@@ -235,12 +245,13 @@ static void check(struct argp_state *state, struct migrate_command *c)
         argp_error(state, "no SOURCE and DESTINATION, and no --backend");
     if (c->texts[1] == NULL)
         argp_error(state, "no DESTINATION: a migration needs two back-ends");
-    if (strcmp(c->texts[0], c->texts[1]) == 0 && strstr(c->texts[0], "{socket}") == NULL &&
-        strstr(c->texts[0], "{fd}") == NULL)
+    if (strcmp(c->texts[0], c->texts[1]) == 0 && !is_command(c->texts[0]))
         argp_error(state,
                    "both ends at %s: a command line has {socket} in it, and two sockets "
                    "have two paths",
                    c->texts[0]);
+    if (o->kill != MIGRATION_KILL_NEVER && (!is_command(c->texts[0]) || !is_command(c->texts[1])))
+        argp_error(state, "--kill-at: only a back-end that is a command line can be started again");
     if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->write_percent + o->flush_percent > 100)
@@ -250,6 +261,8 @@ static void check(struct argp_state *state, struct migrate_command *c)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const devices[] = {"blk", "rng", "generic", NULL};
+    static const char *const kills[] = {"never", "warm-up", "copy",   "stop",
+                                        "start", "settle",  "random", NULL};
     static const char *const orders[] = {"qemu", "rings", "features", "started", "random", NULL};
     struct migrate_command *c = state->input;
     struct migration_options *o = &c->migration;
@@ -266,6 +279,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_ORDER:
         o->order = (enum migration_order)options_word(state, "order", arg, orders);
+        break;
+    case OPTION_KILL_AT:
+        o->kill = (enum migration_kill)options_word(state, "kill-at", arg, kills);
         break;
     case OPTION_LOG_OFFSET:
         o->log_offset_random = strcmp(arg, "random") == 0;

@@ -170,7 +170,7 @@ static int begin(struct migration *m)
     n = migration_load_requests(m);
     r = migration_load_resume(m);
     if (r == 0)
-        r = migration_tend(m, m->o.warm_up_ms);
+        r = migration_tend_kill(m, MIGRATION_KILL_WARM_UP, m->src, m->o.warm_up_ms);
     m->ret->rate_before = rate_since(m, at, n);
     m->ret->stall_before_ns = migration_load_worst_stall(m, true);
     return r;
@@ -180,7 +180,7 @@ static int begin(struct migration *m)
 static int copy(struct migration *m, unsigned ms)
 {
     unsigned number = 0;
-    uint64_t until, at, n;
+    uint64_t until, kill_at, at, n;
     int r = gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST);
 
     if (r < 0)
@@ -201,10 +201,13 @@ static int copy(struct migration *m, unsigned ms)
     until = at + (uint64_t)ms * NS_PER_MS;
     migration_schedule_start(m);
     r = migration_copy_all(m);
+    kill_at = at + migration_random(m, ms) * NS_PER_MS;
     while (r == 0 && (number < ROUNDS_MIN || migration_now(m) < until)) {
         r = migration_tend(m, m->o.round_ms);
         if (r == 0)
             r = migration_do_events(m);
+        if (r == 0 && migration_now(m) >= kill_at)
+            r = migration_kill(m, MIGRATION_KILL_COPY, m->src);
         if (r == 0)
             r = migration_copy_round(m, ++number, false);
         migration_watch_old_logs(m);
@@ -248,7 +251,9 @@ static int stop(struct migration *m)
     for (unsigned i = 0; i < m->n_drivers; i++)
         m->hop->in_flight += gw_driver_in_flight(m->drivers[i]);
     migration_event(m, MIGRATION_EVENT_LOAD_STOPPED, 0, "%u requests in flight", m->hop->in_flight);
-    r = migration_stop(m, m->src);
+    r = migration_kill(m, MIGRATION_KILL_STOP, m->src);
+    if (r == 0)
+        r = migration_stop(m, m->src);
     if (r < 0)
         return r;
     migration_set_phase(m, MIGRATION_PHASE_FINAL);
@@ -319,6 +324,8 @@ static int resume(struct migration *m)
     r = migration_start(m, m->dst, NULL);
     m->hop->device_start_ns = migration_now(m) - begin;
     if (r == 0)
+        r = migration_kill(m, MIGRATION_KILL_START, m->dst);
+    if (r == 0)
         r = migration_load_resume(m);
     if (r == 0)
         r = await_completion(m, before);
@@ -338,7 +345,7 @@ static int settle(struct migration *m)
     int r, e;
 
     migration_set_phase(m, MIGRATION_PHASE_SETTLE);
-    r = migration_tend(m, m->o.settle_ms);
+    r = migration_tend_kill(m, MIGRATION_KILL_SETTLE, m->dst, m->o.settle_ms);
     m->ret->rate_after = rate_since(m, at, n);
     e = migration_load_pause(m);
     migration_watch_old_logs(m);
@@ -374,6 +381,7 @@ static int turn_round(struct migration *m)
     m->dst = src;
     if (!migration_begin_hop(m))
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    migration_choose_kill(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
     if (!m->o.keep_backends && target_is_command(m->targets[m->dst]))
         target_stop(m->targets[m->dst]);
@@ -405,6 +413,7 @@ static int run(struct migration *m)
 
     if (!migration_begin_hop(m))
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    migration_choose_kill(m);
     r = begin(m);
     for (unsigned i = 0; r == 0 && i < m->o.cancels; i++)
         r = cancel(m);

@@ -39,14 +39,15 @@ struct migration_options {
     unsigned copy_ms;    /* rounds go on for this long at least; default 1000 */
     unsigned settle_ms;  /* load at the destination; the stopped source is watched; default 300 */
     unsigned round_ms;   /* pause between rounds; default 10 */
-    unsigned replace_log_ms; /* a new dirty log so often; 0: never */
-    unsigned region_ms;      /* a memory region added or removed so often; 0: never */
-    unsigned call_fd_ms;     /* the call fds swapped so often; 0: never */
-    unsigned timeout_ms;     /* of the whole run; default 60 s */
-    unsigned request_ms;     /* of one request, also of the load; default 10 s */
-    uint64_t log_offset;     /* of the logs in their files; QEMU has them at 0 */
-    bool log_offset_random;  /* anywhere in the first pages instead, by the seed */
-    bool keep_backends;      /* connect to the same processes again in later hops, no new ones */
+    unsigned replace_log_ms;  /* a new dirty log so often; 0: never */
+    unsigned region_ms;       /* a memory region added or removed so often; 0: never */
+    unsigned call_fd_ms;      /* the call fds swapped so often; 0: never */
+    unsigned timeout_ms;      /* of the whole run; default 60 s */
+    unsigned request_ms;      /* of one request, also of the load; default 10 s */
+    uint64_t log_offset;      /* of the logs in their files; QEMU has them at 0 */
+    bool log_offset_random;   /* anywhere in the first pages instead, by the seed */
+    enum migration_kill kill; /* of a back-end that is a command; needs INFLIGHT_SHMFD */
+    bool keep_backends;       /* connect to the same processes again in later hops, no new ones */
 };
 
 struct migration_progress {
@@ -82,4 +83,5 @@ const char *migration_phase_name(enum migration_phase phase);
 const char *migration_use_name(enum migration_use use);
 const char *migration_side_name(enum migration_side side);
 const char *migration_order_name(enum migration_order order);
+const char *migration_kill_name(enum migration_kill kill);
 const char *migration_event_name(enum migration_event_kind kind);

@@ -77,6 +77,10 @@ static int check_offer(struct migration *m, unsigned which)
     if (r < 0)
         return blame_fe(m, which, r);
     features_missing(offered, protocol, text, sizeof(text));
+    if (!text[0] && m->o.kill && !(protocol & BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)))
+        return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
+                                "to be killed and go on takes INFLIGHT_SHMFD (protocol feature "
+                                "12), which it does not offer");
     if (text[0])
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "a migration needs %s, which it does not offer", text);
@@ -119,9 +123,15 @@ static int check_disk(struct migration *m, unsigned which)
     return 0;
 }
 
+static struct gw_frontend_inflight *inflight_of(struct migration *m, unsigned which)
+{
+    return m->o.kill ? &m->inflight[which] : NULL;
+}
+
 static int negotiate(struct migration *m, unsigned which)
 {
-    struct gw_frontend_options opt = {.size = sizeof(opt), .features = m->wanted};
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt), .features = m->wanted, .inflight = inflight_of(m, which)};
     int r = gw_frontend_negotiate(m->fe[which], &opt);
 
     if (r < 0)
@@ -149,10 +159,21 @@ int migration_connect(struct migration *m, unsigned which)
     return r ? r : negotiate(m, which);
 }
 
+int migration_reconnect(struct migration *m, unsigned which)
+{
+    int r = target_connect(m->targets[which], m->fe[which]);
+
+    if (r < 0)
+        return migration_blame(m, migration_side_of(m, which), r, "it does not come back: %s",
+                               target_error(m->targets[which]));
+    return negotiate(m, which);
+}
+
 void migration_disconnect(struct migration *m, unsigned which)
 {
     gw_frontend_free(m->fe[which]);
     m->fe[which] = NULL;
+    gw_frontend_inflight_done(&m->inflight[which]);
     m->running[which] = false;
 }
 
@@ -165,6 +186,7 @@ int migration_start(struct migration *m, unsigned which, const struct gw_guest_l
         .drivers = m->drivers,
         .n_drivers = m->n_drivers,
         .log = log,
+        .inflight = inflight_of(m, which),
     };
     uint64_t begin = migration_now(m);
     int r = gw_frontend_start(m->fe[which], &opt);

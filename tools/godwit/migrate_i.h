@@ -54,6 +54,8 @@ struct migration {
     enum migration_phase phase;
     struct migration_hop *hop; /* the last of the result */
     unsigned n_hop;            /* its number */
+    enum migration_kill kill;  /* that is still to come in this hop */
+    struct gw_frontend_inflight inflight[2];
     bool is_cancelled;
 
     /* the guest */
@@ -138,6 +140,8 @@ int migration_connect(struct migration *m, unsigned which);
 /* Start the device, in the memory of the guest as it is now. */
 int migration_start(struct migration *m, unsigned which, const struct gw_guest_log *log);
 int migration_stop(struct migration *m, unsigned which);
+/* Once more, after the back-end was killed; what was negotiated is negotiated again. */
+int migration_reconnect(struct migration *m, unsigned which);
 void migration_disconnect(struct migration *m, unsigned which);
 bool migration_has_slots(const struct migration *m); /* ADD_MEM_REG and REM_MEM_REG */
 int migration_tell_region(struct migration *m, gw_gpa_t gpa, bool is_added);
@@ -159,6 +163,15 @@ void migration_drop_logs(struct migration *m);
 void migration_schedule_start(struct migration *m);
 /* Do what it is time for. */
 int migration_do_events(struct migration *m);
+
+/* ---- migrate_kill.c ---- */
+
+/* When in the hop that begins. */
+void migration_choose_kill(struct migration *m);
+/* Kill this end and start it again, if that is to be done here. */
+int migration_kill(struct migration *m, enum migration_kill at, unsigned which);
+/* The same at some time of migration_tend. */
+int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms);
 
 /* ---- migrate_oracle.c ---- */
 

@@ -73,6 +73,18 @@ enum migration_side {
     MIGRATION_SIDE_EITHER, /* of the two back-ends; it cannot be told which */
 };
 
+/* When a back-end is killed, once in each migration: the source, after the switch the destination.
+ */
+enum migration_kill {
+    MIGRATION_KILL_NEVER = 0,
+    MIGRATION_KILL_WARM_UP, /* before the first migration */
+    MIGRATION_KILL_COPY,    /* while memory is copied */
+    MIGRATION_KILL_STOP,    /* when the guest has stopped, before the device is */
+    MIGRATION_KILL_START,   /* when the device has started at the destination, before the guest */
+    MIGRATION_KILL_SETTLE,  /* when both run there */
+    MIGRATION_KILL_RANDOM,  /* one of them, by the seed */
+};
+
 enum migration_event_kind {
     MIGRATION_EVENT_PHASE = 0, /* `phase` began */
     MIGRATION_EVENT_LOG_ON,
@@ -85,5 +97,6 @@ enum migration_event_kind {
     MIGRATION_EVENT_DEVICE_STOPPED,
     MIGRATION_EVENT_DEVICE_STARTED,
     MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
+    MIGRATION_EVENT_KILLED,           /* and started again */
     MIGRATION_EVENT_FAULT,
 };

@@ -197,6 +197,18 @@ int migration_load_resume(struct migration *m)
     return 0;
 }
 
+bool migration_load_is_running(struct migration *m)
+{
+    bool is_running;
+
+    if (!m->load)
+        return false;
+    pthread_mutex_lock(&m->load->lock);
+    is_running = m->load->wish == RUN;
+    pthread_mutex_unlock(&m->load->lock);
+    return is_running;
+}
+
 /* Told once, with the side that runs the device. */
 static int tell_failure(struct migration *m, int r)
 {

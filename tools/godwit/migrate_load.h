@@ -8,7 +8,8 @@ int migration_load_new(struct migration *m);
 void migration_load_free(struct migration *m);
 int migration_load_resume(struct migration *m);
 int migration_load_pause(struct migration *m);
-void migration_load_halt(struct migration *m); /* the same, and nothing is told */
+bool migration_load_is_running(struct migration *m); /* or asked to */
+void migration_load_halt(struct migration *m);       /* the same, and nothing is told */
 /* Did it fail? Told already where it returns other than 0. */
 int migration_load_check(struct migration *m);
 int migration_load_drain(struct migration *m);

@@ -57,6 +57,13 @@ static const char *const order_names[] = {
     [MIGRATION_ORDER_RANDOM] = "random",
 };
 
+static const char *const kill_names[] = {
+    [MIGRATION_KILL_NEVER] = "never",   [MIGRATION_KILL_WARM_UP] = "warm-up",
+    [MIGRATION_KILL_COPY] = "copy",     [MIGRATION_KILL_STOP] = "stop",
+    [MIGRATION_KILL_START] = "start",   [MIGRATION_KILL_SETTLE] = "settle",
+    [MIGRATION_KILL_RANDOM] = "random",
+};
+
 static const char *const event_names[] = {
     [MIGRATION_EVENT_PHASE] = "phase",
     [MIGRATION_EVENT_LOG_ON] = "log on",
@@ -69,6 +76,7 @@ static const char *const event_names[] = {
     [MIGRATION_EVENT_DEVICE_STOPPED] = "device stopped",
     [MIGRATION_EVENT_DEVICE_STARTED] = "device started",
     [MIGRATION_EVENT_FIRST_COMPLETION] = "first completion",
+    [MIGRATION_EVENT_KILLED] = "killed, started again",
     [MIGRATION_EVENT_FAULT] = "fault",
 };
 
@@ -92,6 +100,11 @@ const char *migration_side_name(enum migration_side side)
 const char *migration_order_name(enum migration_order order)
 {
     return NAME_OF(order_names, order);
+}
+
+const char *migration_kill_name(enum migration_kill kill)
+{
+    return NAME_OF(kill_names, kill);
 }
 
 const char *migration_event_name(enum migration_event_kind kind)

@@ -100,6 +100,7 @@ struct migration_result {
     unsigned n_faults;
     uint64_t seed;
     enum migration_device device;
+    unsigned kills;        /* of back-ends, on purpose */
     uint64_t memory_bytes; /* of all regions */
     uint64_t log_bytes;    /* of the dirty log */
     uint64_t duration_ns;

@@ -41,6 +41,7 @@ static struct json_object *json_options(const struct report *r)
     json_add_number(json, "call_fd_ms", o->call_fd_ms);
     json_add_number(json, "timeout_ms", o->timeout_ms);
     json_add_number(json, "request_ms", o->request_ms);
+    json_add_text(json, "kill_at", migration_kill_name(o->kill));
     json_add_bool(json, "keep_backends", o->keep_backends);
     json_add_number(json, "max_downtime_ns", r->max_downtime_ns);
     return json;
@@ -275,6 +276,7 @@ void report_json(const struct report *r, FILE *out)
     json_add_text(json, "source", r->source);
     json_add_text(json, "destination", r->destination);
     json_add_number(json, "duration_ns", result->duration_ns);
+    json_add_number(json, "kills", result->kills);
     json_add_number(json, "memory_bytes", result->memory_bytes);
     json_add_number(json, "log_bytes", result->log_bytes);
     json_add_real(json, "copy_bytes_per_second", result->copy_rate);

@@ -87,6 +87,10 @@ static void text_load(const struct migration_result *result, FILE *out)
             format_time(result->latency_p50).text, format_time(result->latency_p99).text,
             format_time(result->latency_max).text, format_time(result->stall_before_ns).text,
             format_time(result->stall_copy_ns).text);
+    if (result->kills != 0)
+        fprintf(out, "killed      %u back-end%s, started again with what %s in flight\n",
+                result->kills, result->kills == 1 ? "" : "s",
+                result->kills == 1 ? "it had" : "they had");
     fprintf(out,
             "verified    %s blocks, %s of them looked at only after the switch, %s read back "
             "at the end\n",

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A back-end that is killed in the middle of a migration. What a VMM does then is done here: the
+ * back-end is started again and gets its inflight region back, with the memory, the rings and,
+ * where there is one, the dirty log as they are; the guest never stopped, and the migration goes
+ * on.
+ */
+#include "migrate_i.h"
+#include "migrate_load.h"
+
+#include <errno.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+
+void migration_choose_kill(struct migration *m)
+{
+    /* The device is warmed up before the first hop only. */
+    enum migration_kill first = m->n_hop > 0 ? MIGRATION_KILL_COPY : MIGRATION_KILL_WARM_UP;
+
+    m->kill = m->o.kill;
+    if (m->kill == MIGRATION_KILL_RANDOM)
+        m->kill = first + (enum migration_kill)migration_random(m, MIGRATION_KILL_RANDOM - first);
+}
+
+/* The load is paused when this returns, and does not know that anything happened. */
+static int bury(struct migration *m, unsigned which)
+{
+    int r;
+
+    target_kill(m->targets[which]);
+    r = migration_load_pause(m);
+    gw_frontend_disconnect(m->fe[which]);
+    m->running[which] = false;
+    if (target_bury(m->targets[which]) < 0 && r == 0)
+        r = migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",
+                            target_error(m->targets[which]));
+    return r;
+}
+
+static int kill_now(struct migration *m, unsigned which)
+{
+    bool is_loaded = migration_load_is_running(m);
+    uint64_t begin = migration_now(m);
+    unsigned in_flight = 0;
+    int r = bury(m, which);
+
+    m->kill = MIGRATION_KILL_NEVER;
+    m->ret->kills++;
+    for (unsigned i = 0; i < m->n_drivers; i++)
+        in_flight += gw_driver_in_flight(m->drivers[i]);
+    if (r == 0)
+        r = migration_reconnect(m, which);
+    if (r == 0)
+        r = migration_start(m, which, m->log_is_on ? m->log : NULL);
+    if (r == 0)
+        r = migration_event(m, MIGRATION_EVENT_KILLED, begin, "%s, %u requests in flight",
+                            target_name(m->targets[which]), in_flight);
+    return r == 0 && is_loaded ? migration_load_resume(m) : r;
+}
+
+int migration_kill(struct migration *m, enum migration_kill at, unsigned which)
+{
+    return m->kill == at && !m->is_cancelled ? kill_now(m, which) : 0;
+}
+
+int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms)
+{
+    unsigned before;
+    int r;
+
+    if (m->kill != at || m->is_cancelled)
+        return migration_tend(m, ms);
+    before = (unsigned)migration_random(m, ms + 1);
+    r = migration_tend(m, before);
+    if (r == 0)
+        r = kill_now(m, which);
+    return r ? r : migration_tend(m, ms - before);
+}
