@@ -41,25 +41,15 @@ struct gw_inflight_split {
 
 /* One for each descriptor; inflight, last, num and counter are those of a chain's first. */
 struct gw_inflight_packed_entry {
-    union {
-        struct {
-            uint8_t inflight;
-            uint8_t padding;
-            uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
-            uint16_t last;
-            uint16_t num;
-        };
-        uint64_t first_word;
-    };
+    uint8_t inflight;
+    uint8_t padding;
+    uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
+    uint16_t last;
+    uint16_t num;
     uint64_t counter;
-    union {
-        struct {
-            uint16_t id;
-            uint16_t flags;
-            uint32_t len;
-        };
-        uint64_t desc_word;
-    };
+    uint16_t id;
+    uint16_t flags;
+    uint32_t len;
     uint64_t addr;
 };
 

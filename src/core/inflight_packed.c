@@ -271,23 +271,20 @@ static uint16_t packed_take(struct gw_inflight *f, uint16_t id, const struct vri
     struct gw_inflight_links *links = f->packed.links;
     uint16_t first = f->packed.heads.free_head, entry = first, last = first;
 
-    /* By words, since this is done for every descriptor of every request. */
+    /* What is written by halves is not read back, and needs no putting together. */
     for (unsigned i = 0; i < n; i++) {
         assert(entry < f->size); /* there are at least as many as the ring has slots */
         last = entry;
-        entries[last].desc_word = (struct gw_inflight_packed_entry){.id = descs[i].next,
-                                                                    .flags = descs[i].flags,
-                                                                    .len = descs[i].len}
-                                      .desc_word;
+        entries[last].id = descs[i].next;
+        entries[last].flags = descs[i].flags;
+        entries[last].len = descs[i].len;
         entries[last].addr = descs[i].addr;
         entry = links[last].next;
     }
-    links[first].last = last;
+    links[first].last = entries[first].last = last;
+    entries[first].num = (uint16_t)n;
     entries[first].counter = f->counter++;
-    entries[first].first_word =
-        (struct gw_inflight_packed_entry){
-            .inflight = 1, .next = links[first].next, .last = last, .num = (uint16_t)n}
-            .first_word;
+    entries[first].inflight = 1;
     gw_inflight_order();
     store_heads(f, entry, entry);
     gw_inflight_order();

@@ -112,7 +112,7 @@ MUTANTS = {
     # ---- inflight ----
     "not-in-flight": {
         INFLIGHT_SPLIT: [("    gw_inflight_set(&p->entries[id].inflight, 1);\n", "")],
-        INFLIGHT_PACKED: [(".inflight = 1, ", "")]},
+        INFLIGHT_PACKED: [("    entries[first].inflight = 1;\n", "")]},
     "shown-before-linked": {COMPLETE: [
         ("    bool notify;\n\n    for (const struct gw_request_i *r = q->completed",
          "    bool notify = q->ring.ops->publish(&q->ring);\n\n"
