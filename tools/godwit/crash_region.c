@@ -162,39 +162,54 @@ static bool was_shown(const struct part *p)
     return (desc.flags & (F_AVAIL | F_USED)) != (old_wrap ? F_AVAIL : F_USED);
 }
 
-static int read_free_list(struct part *p, bool *is_free)
+static unsigned next_of(const struct part *p, unsigned entry)
+{
+    return get16(p, PACKED_ENTRIES + (size_t)entry * PACKED_ENTRY + PACKED_NEXT);
+}
+
+static int read_free_list(struct part *p, bool *is_listed)
 {
     unsigned entry = get16(p, p->is_torn ? PACKED_FREE_HEAD : PACKED_OLD_FREE_HEAD);
 
-    while (entry < p->n_entries) {
-        if (is_free[entry])
+    for (; entry < p->n_entries; entry = next_of(p, entry)) {
+        if (is_listed[entry])
             return blame(p, "a loop in its free list, at entry", entry);
-        is_free[entry] = true;
-        entry = get16(p, PACKED_ENTRIES + (size_t)entry * PACKED_ENTRY + PACKED_NEXT);
+        is_listed[entry] = true;
     }
     return 0;
 }
 
-static int read_chain(struct part *p, unsigned first)
+static int read_chain(struct part *p, unsigned first, bool *is_listed)
 {
     size_t at = PACKED_ENTRIES + (size_t)first * PACKED_ENTRY;
-    unsigned last = get16(p, at + PACKED_LAST), num = get16(p, at + PACKED_NUM);
+    unsigned last = get16(p, at + PACKED_LAST), num = get16(p, at + PACKED_NUM), entry = first;
 
-    if (last >= p->n_entries || num == 0)
-        return blame(p, "a chain that cannot be, at entry", first);
+    for (unsigned n = 0; n < num; n++) {
+        if (n > 0)
+            entry = next_of(p, entry);
+        if (entry >= p->n_entries || is_listed[entry])
+            return blame(p, "a chain that is free, or in another, from entry", first);
+        is_listed[entry] = true;
+    }
+    if (num == 0 || entry != last)
+        return blame(p, "a chain that does not end where it says, from entry", first);
     return add_taken(p, get16(p, PACKED_ENTRIES + (size_t)last * PACKED_ENTRY + PACKED_ID), num,
                      get64(p, at + PACKED_COUNTER));
 }
 
-static int read_packed(struct part *p, bool *is_free)
+static int read_packed(struct part *p, bool *is_listed)
 {
     int r;
 
     p->is_torn = was_shown(p);
-    r = read_free_list(p, is_free);
+    r = read_free_list(p, is_listed);
     for (unsigned i = 0; r == 0 && i < p->n_entries; i++) {
-        if (p->at[PACKED_ENTRIES + (size_t)i * PACKED_ENTRY] != 0 && !is_free[i])
-            r = read_chain(p, i);
+        if (p->at[PACKED_ENTRIES + (size_t)i * PACKED_ENTRY] != 0 && !is_listed[i])
+            r = read_chain(p, i, is_listed);
+    }
+    for (unsigned i = 0; r == 0 && i < p->n_entries; i++) {
+        if (!is_listed[i])
+            r = blame(p, "an entry that is neither free nor in flight:", i);
     }
     return r;
 }
@@ -208,24 +223,14 @@ static int compare(const void *one, const void *other)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-static int check_taken(struct part *p)
+/* Is one missing that was taken, as later ones were? */
+static int check_missing(const struct part *p)
 {
     uint64_t n_answered = gw_driver_added(p->driver) - gw_driver_in_flight(p->driver);
-    uint64_t number, end = n_answered + p->n_taken;
+    uint64_t number;
 
-    qsort(p->taken, p->n_taken, sizeof(p->taken[0]), compare);
-    for (unsigned i = 1; i < p->n_taken; i++) {
-        if (p->taken[i].number == p->taken[i - 1].number)
-            return blame(p, "twice the request", p->taken[i].id);
-        /* Counters are numbers on a circle: later is less than half of it away. */
-        if ((int64_t)(p->taken[i].counter - p->taken[i - 1].counter) <= 0)
-            return crash_blame(p->c, CRASH_CHECK_ORDER, -EBADMSG,
-                               "the inflight region of queue %u counts request %u before request "
-                               "%u, which was made available first",
-                               index_of(p), p->taken[i].id, p->taken[i - 1].id);
-    }
     for (unsigned id = 0, at = 0; id < gw_driver_size(p->driver); id++) {
-        if (!gw_driver_is_in_flight(p->driver, id, &number) || number >= end)
+        if (!gw_driver_is_in_flight(p->driver, id, &number) || number >= n_answered + p->n_taken)
             continue;
         for (at = 0; at < p->n_taken && p->taken[at].id != id;)
             at++;
@@ -236,6 +241,32 @@ static int check_taken(struct part *p)
                                index_of(p), id);
     }
     return 0;
+}
+
+/* `taken` is in the order in which it was made available. */
+static int check_order(const struct part *p)
+{
+    for (unsigned i = 1; i < p->n_taken; i++) {
+        const struct taken *t = &p->taken[i];
+
+        if (t->number == t[-1].number)
+            return blame(p, "twice the request", t->id);
+        /* Counters are numbers on a circle: later is less than half of it away. */
+        if ((int64_t)(t->counter - t[-1].counter) <= 0)
+            return crash_blame(p->c, CRASH_CHECK_ORDER, -EBADMSG,
+                               "the inflight region of queue %u counts request %u before request "
+                               "%u, which was made available first",
+                               index_of(p), t->id, t[-1].id);
+    }
+    return 0;
+}
+
+static int check_taken(struct part *p)
+{
+    int r = check_missing(p);
+
+    qsort(p->taken, p->n_taken, sizeof(p->taken[0]), compare);
+    return r ? r : check_order(p);
 }
 
 /* A base that was told at a stop must agree with it. */
