@@ -227,6 +227,8 @@ static int setup(void **state)
     strcpy(path, "test_blk_store.XXXXXX"); /* in the build folder: /tmp may have no O_DIRECT */
     close(mkstemp(path));
     memory = aligned_alloc(BLOCK, SIZE + BLOCK);
+    assert_non_null(memory);
+    memset(memory, 0, SIZE + BLOCK);
     fill_file();
     s = NULL;
     return 0;

@@ -62,6 +62,18 @@ static inline int is_under_tsan(void)
 #endif
 }
 
+/* AddressSanitizer ends the process where it gets no mapping. */
+static inline int is_under_asan(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return 1;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer);
+#else
+    return 0;
+#endif
+}
+
 static inline void requires_io_uring(void)
 {
     if (!has_io_uring())
