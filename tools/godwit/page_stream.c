@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A bitmap of the pages that are still to be sent, and a queue of those that are waited for. The
+ * background goes once over the words of the bitmap: word i is number (i * step + first) modulo
+ * their number, which comes to each exactly once since step has no divisor in common with it. In a
+ * word it begins anywhere. Memory may be sparse: a terabyte takes 32 MiB of bits, of which only
+ * what is set is ever touched for writing.
+ */
+#include "page_stream.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define WORD_BITS 64
+#define PAGES_MAX (UINT64_C(1) << 40)
+#define NS_PER_S  UINT64_C(1000000000)
+
+struct request {
+    uint64_t page;
+    uint64_t asked_ns;
+};
+
+struct page_stream {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+
+    /* under the lock */
+    uint64_t *words; /* pages to be sent */
+    uint64_t *asked; /* of these, those in the queue */
+    uint64_t n_pages, n_words;
+    uint64_t n_left;
+    uint64_t step, at, n_visited; /* the background: its word, and how many it is done with */
+    uint64_t random;
+    bool is_random;
+    struct request *queue; /* a ring */
+    uint64_t first, n_queued, n_room;
+    uint64_t rate, free_ns; /* the link is busy until then */
+    bool is_paused, is_stopped;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static uint64_t divisor(uint64_t a, uint64_t b)
+{
+    while (b) {
+        uint64_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Where the background begins, and how it goes on. */
+static void choose_order(struct page_stream *s)
+{
+    s->step = 1;
+    if (!s->is_random)
+        return;
+    s->at = next_random(&s->random) % s->n_words;
+    do
+        s->step = 1 + next_random(&s->random) % s->n_words;
+    while (divisor(s->step, s->n_words) != 1);
+}
+
+/* Zeros that cost nothing until they are written. NULL: no address space. */
+static void *map_bits(uint64_t n_words)
+{
+    void *map = mmap(NULL, n_words * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return map == MAP_FAILED ? NULL : map;
+}
+
+int page_stream_new(struct page_stream **ret, const struct page_stream_config *cfg)
+{
+    pthread_condattr_t attr;
+    struct page_stream *s;
+
+    if (cfg->n_pages == 0 || cfg->n_pages > PAGES_MAX)
+        return -EINVAL;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    s->n_pages = cfg->n_pages;
+    s->n_words = (cfg->n_pages + WORD_BITS - 1) / WORD_BITS;
+    s->is_random = cfg->is_random;
+    s->random = cfg->seed;
+    s->rate = cfg->rate;
+    choose_order(s);
+    s->words = map_bits(s->n_words);
+    s->asked = map_bits(s->n_words);
+    if (!s->words || !s->asked) {
+        page_stream_free(s);
+        return -ENOMEM;
+    }
+    *ret = s;
+    return 0;
+}
+
+void page_stream_free(struct page_stream *s)
+{
+    if (!s)
+        return;
+    if (s->words)
+        munmap(s->words, s->n_words * sizeof(uint64_t));
+    if (s->asked)
+        munmap(s->asked, s->n_words * sizeof(uint64_t));
+    free(s->queue);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static bool is_set(const uint64_t *words, uint64_t page)
+{
+    return words[page / WORD_BITS] >> (page % WORD_BITS) & 1;
+}
+
+static void set(uint64_t *words, uint64_t page)
+{
+    words[page / WORD_BITS] |= UINT64_C(1) << (page % WORD_BITS);
+}
+
+static void clear(uint64_t *words, uint64_t page)
+{
+    words[page / WORD_BITS] &= ~(UINT64_C(1) << (page % WORD_BITS));
+}
+
+void page_stream_add(struct page_stream *s, uint64_t first, uint64_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    for (uint64_t page = first; page < s->n_pages && page - first < n; page++) {
+        s->n_left += !is_set(s->words, page);
+        set(s->words, page);
+    }
+    s->n_visited = 0; /* also where the background has been */
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Room for one more. */
+static int grow(struct page_stream *s)
+{
+    uint64_t room = s->n_room ? 2 * s->n_room : 64;
+    struct request *grown;
+
+    if (s->n_queued < s->n_room)
+        return 0;
+    grown = malloc(room * sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < s->n_queued; i++)
+        grown[i] = s->queue[(s->first + i) % s->n_room];
+    free(s->queue);
+    s->queue = grown;
+    s->n_room = room;
+    s->first = 0;
+    return 0;
+}
+
+int page_stream_request(struct page_stream *s, uint64_t page)
+{
+    int r = 0;
+
+    if (page >= s->n_pages)
+        return -ERANGE;
+    pthread_mutex_lock(&s->lock);
+    if (!is_set(s->words, page))
+        r = -EALREADY;
+    else if (!is_set(s->asked, page))
+        r = grow(s);
+    if (r == 0 && !is_set(s->asked, page)) {
+        set(s->asked, page);
+        s->queue[(s->first + s->n_queued++) % s->n_room] =
+            (struct request){.page = page, .asked_ns = now_ns()};
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+static void hand_out(struct page_stream *s, uint64_t page)
+{
+    clear(s->words, page);
+    s->n_left--;
+}
+
+static bool take_requested(struct page_stream *s, struct page_stream_item *ret)
+{
+    if (s->n_queued == 0)
+        return false;
+    *ret = (struct page_stream_item){.page = s->queue[s->first].page,
+                                     .is_requested = true,
+                                     .asked_ns = s->queue[s->first].asked_ns};
+    s->first = (s->first + 1) % s->n_room;
+    s->n_queued--;
+    clear(s->asked, ret->page);
+    hand_out(s, ret->page);
+    return true;
+}
+
+/* One of the pages of a word that has some. */
+static uint64_t choose_in_word(struct page_stream *s, uint64_t word)
+{
+    unsigned turn = s->is_random ? (unsigned)(next_random(&s->random) % WORD_BITS) : 0;
+    uint64_t turned = turn ? word >> turn | word << (WORD_BITS - turn) : word;
+
+    return ((unsigned)__builtin_ctzll(turned) + turn) % WORD_BITS;
+}
+
+static bool take_any(struct page_stream *s, struct page_stream_item *ret)
+{
+    for (; s->n_visited < s->n_words; s->n_visited++) {
+        uint64_t word = s->words[s->at];
+
+        if (word) {
+            *ret = (struct page_stream_item){.page = s->at * WORD_BITS + choose_in_word(s, word)};
+            hand_out(s, ret->page);
+            return true;
+        }
+        s->at = s->step < s->n_words - s->at ? s->at + s->step : s->at + s->step - s->n_words;
+    }
+    return false;
+}
+
+/* Under the lock. One that the background takes while it is queued cannot be: requests go first. */
+static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)
+{
+    uint64_t now = now_ns();
+
+    if (s->is_stopped)
+        return -ECANCELED;
+    if (s->n_left == 0)
+        return -ENODATA;
+    *ret_wait_ns = s->is_paused ? UINT64_MAX : s->free_ns > now ? s->free_ns - now : 0;
+    if (*ret_wait_ns)
+        return -EAGAIN;
+    return take_requested(s, ret) || take_any(s, ret) ? 0 : -ENODATA;
+}
+
+int page_stream_next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)
+{
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    r = next(s, ret, ret_wait_ns);
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+int page_stream_await(struct page_stream *s, struct page_stream_item *ret)
+{
+    uint64_t wait_ns = 0;
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    while ((r = next(s, ret, &wait_ns)) == -EAGAIN) {
+        uint64_t until = wait_ns == UINT64_MAX ? 0 : now_ns() + wait_ns;
+        struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_S),
+                              .tv_nsec = (long)(until % NS_PER_S)};
+
+        if (wait_ns == UINT64_MAX)
+            pthread_cond_wait(&s->changed, &s->lock);
+        else
+            pthread_cond_timedwait(&s->changed, &s->lock, &ts);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+void page_stream_sent(struct page_stream *s, uint64_t bytes)
+{
+    uint64_t now = now_ns();
+
+    pthread_mutex_lock(&s->lock);
+    if (s->rate) {
+        if (s->free_ns < now)
+            s->free_ns = now;
+        s->free_ns += (uint64_t)((__uint128_t)bytes * NS_PER_S / s->rate);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+void page_stream_pause(struct page_stream *s, bool paused)
+{
+    pthread_mutex_lock(&s->lock);
+    s->is_paused = paused;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void page_stream_stop(struct page_stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->is_stopped = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t page_stream_left(struct page_stream *s)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->n_left;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+uint64_t page_stream_n_requested(struct page_stream *s)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->n_queued;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
