@@ -159,6 +159,13 @@ struct gw_daemon_config {
      * front-end may kill the process.
      */
     bool no_sigbus_handler;
+    /*
+     * Do not offer postcopy (PAGEFAULT). It is offered where userfaultfd(2) can be had, and then
+     * whoever touches a request's memory may sleep until the page arrives: in a callback of the
+     * device, in a system call or an io_uring request on its behalf. True for a device that locks
+     * guest memory or hands it to hardware, since what it touches so would never arrive.
+     */
+    bool no_postcopy;
 };
 
 /*

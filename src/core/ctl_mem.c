@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 static struct gw_region_desc desc_of(const struct gw_wire_region *wire)
 {
@@ -20,8 +21,30 @@ static struct gw_region_desc desc_of(const struct gw_wire_region *wire)
     };
 }
 
-/* A map of these regions replaces the session's. They stay the caller's. */
-static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions)
+/* A region of this session. Put it with gw_region_put. Consumes `fd`. */
+static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, int fd,
+                      struct gw_region **ret)
+{
+    struct gw_session *s = &d->session;
+    struct gw_region_desc desc = desc_of(wire);
+    struct gw_region *region;
+    int r = gw_region_new(&region, &desc, fd);
+
+    if (r < 0)
+        return r;
+    gw_region_guard(region, d->guard);
+    if (gw_postcopy_is_listening(&s->postcopy))
+        r = gw_region_listen(region, &s->postcopy);
+    if (r < 0)
+        gw_region_put(region);
+    else
+        *ret = region;
+    return r;
+}
+
+/* A map of these regions that the session may have. They stay the caller's. */
+static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions,
+                    struct gw_map **ret)
 {
     struct gw_map *map;
     int r = gw_map_new(&map, regions, n_regions);
@@ -30,16 +53,42 @@ static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigne
         return r;
     /* A log that is too small grows before the memory does. */
     r = d->session.log.all ? gw_ctl_check_log_map(d->session.log.log, map) : 0;
-    if (r < 0) {
+    if (r < 0)
         gw_map_free(map);
+    else
+        *ret = map;
+    return r;
+}
+
+/*
+ * A map of these regions, with new ones among them, replaces the session's: at once, or in postcopy
+ * when the front-end acknowledges the addresses that it is told.
+ */
+static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions)
+{
+    struct gw_map *map;
+    int r = make_map(d, regions, n_regions, &map);
+
+    if (r < 0)
         return r;
-    }
-    return gw_daemon_replace_map(d, map);
+    if (!gw_postcopy_is_listening(&d->session.postcopy))
+        return gw_daemon_replace_map(d, map);
+    gw_map_free(d->session.pending);
+    d->session.pending = map;
+    return 0;
+}
+
+/* In postcopy the answer is the message itself, with the address of the region's first byte here.
+ */
+static void tell_address(struct gw_wire_region *wire, const struct gw_region *region)
+{
+    wire->user_addr = (uintptr_t)region->hva;
 }
 
 int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_mem_table *table = (const void *)msg->payload;
+    struct gw_wire_mem_table *told = (void *)reply->payload;
     struct gw_region *regions[GW_MSG_TABLE_REGIONS_MAX];
     unsigned n = 0;
     int r = 0;
@@ -48,12 +97,14 @@ int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
     if (msg->header.size != 8 + table->num_regions * sizeof(table->regions[0]))
         return gw_fail(-EBADMSG, "a payload of %u bytes does not hold %u regions", msg->header.size,
                        table->num_regions);
+    reply->size = msg->header.size;
+    memcpy(told, table, reply->size);
     while (n < table->num_regions && r == 0) {
-        struct gw_region_desc desc = desc_of(&table->regions[n]);
-
-        r = gw_region_new(&regions[n], &desc, gw_steal_fd(&msg->fds[n]));
-        if (r == 0)
-            gw_region_guard(regions[n++], d->guard);
+        r = new_region(d, &table->regions[n], gw_steal_fd(&msg->fds[n]), &regions[n]);
+        if (r == 0) {
+            tell_address(&told->regions[n], regions[n]);
+            n++;
+        }
     }
     if (r == 0)
         r = replace_with(d, regions, n);
@@ -68,7 +119,13 @@ int gw_ctl_get_max_mem_slots(struct gw_daemon *d, struct gw_msg *msg, struct gw_
     return 0;
 }
 
-/* The regions of the session's map but for `without`. Returns: how many. */
+/* The map as of the last message: in postcopy the front-end may not have acknowledged it yet. */
+static const struct gw_map *latest_map(const struct gw_session *s)
+{
+    return s->pending ? s->pending : s->map;
+}
+
+/* The regions of a map but for `without`. Returns: how many. */
 static unsigned list_regions(const struct gw_map *map, const struct gw_region *without,
                              struct gw_region **regions)
 {
@@ -83,21 +140,43 @@ static unsigned list_regions(const struct gw_map *map, const struct gw_region *w
 int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_single_region *wire = (const void *)msg->payload;
-    struct gw_region_desc desc = desc_of(&wire->region);
+    struct gw_wire_single_region *told = (void *)reply->payload;
     struct gw_region *regions[GW_MEM_SLOTS_MAX], *added;
-    unsigned n = list_regions(d->session.map, NULL, regions);
+    unsigned n = list_regions(latest_map(&d->session), NULL, regions);
     int r;
 
     if (n == GW_MEM_SLOTS_MAX)
         return gw_fail(-ENOSPC, "all %u memory slots are taken", GW_MEM_SLOTS_MAX);
-    r = gw_region_new(&added, &desc, gw_steal_fd(&msg->fds[0]));
+    r = new_region(d, &wire->region, gw_steal_fd(&msg->fds[0]), &added);
     if (r < 0)
         return r;
-    gw_region_guard(added, d->guard);
+    reply->size = sizeof(*told);
+    *told = *wire;
+    tell_address(&told->region, added);
     regions[n++] = added;
     r = replace_with(d, regions, n);
     gw_region_put(added);
     return r;
+}
+
+/* Out of what is not yet acknowledged, if it is there. Returns: 1; 0: it is not; -ENOMEM. */
+static int remove_pending(struct gw_daemon *d, const struct gw_region_desc *desc)
+{
+    struct gw_session *s = &d->session;
+    struct gw_region *regions[GW_MEM_SLOTS_MAX], *removed = NULL;
+    struct gw_map *map;
+    int r;
+
+    if (s->pending)
+        removed = gw_map_find_desc(s->pending, desc);
+    if (!removed)
+        return 0;
+    r = make_map(d, regions, list_regions(s->pending, removed, regions), &map);
+    if (r < 0)
+        return r;
+    gw_map_free(s->pending);
+    s->pending = map;
+    return 1;
 }
 
 int gw_ctl_rem_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -105,10 +184,17 @@ int gw_ctl_rem_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
     const struct gw_wire_single_region *wire = (const void *)msg->payload;
     struct gw_region_desc desc = desc_of(&wire->region);
     struct gw_region *regions[GW_MEM_SLOTS_MAX], *removed;
+    struct gw_map *map;
+    int was_pending = remove_pending(d, &desc), r;
 
+    if (was_pending < 0)
+        return was_pending;
     removed = gw_map_find_desc(d->session.map, &desc);
+    if (!removed && was_pending)
+        return 0;
     if (!removed)
         return gw_fail(-ENOENT, "there is no memory region at %#" PRIx64 " of %#" PRIx64 " bytes",
                        desc.gpa, desc.size);
-    return replace_with(d, regions, list_regions(d->session.map, removed, regions));
+    r = make_map(d, regions, list_regions(d->session.map, removed, regions), &map);
+    return r < 0 ? r : gw_daemon_replace_map(d, map);
 }

@@ -39,6 +39,8 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
 
     if (d->ops.get_config)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
+    if (d->has_postcopy)
+        features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
     return features;
 }
 
@@ -137,6 +139,16 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     return 0;
 }
 
+static bool can_postcopy(const struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    if (cfg->no_postcopy || !(gw_mem_backend_caps() & GW_MEM_CAP_STABLE_HVA))
+        return false;
+    if (gw_postcopy_probe() == 0)
+        return true;
+    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy is not offered: %s", gw_last_error());
+    return false;
+}
+
 static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     unsigned timeout_ms = cfg->drain_timeout_ms ? cfg->drain_timeout_ms : DEFAULT_DRAIN_MS;
@@ -158,6 +170,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     if (!d->name)
         return gw_fail(-ENOMEM, "no memory for a daemon");
     gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    d->has_postcopy = can_postcopy(d, cfg);
     r = start_workers(d, cfg);
     return r < 0 ? r : make_queues(d, cfg);
 }

@@ -34,7 +34,9 @@ struct gw_session {
     int backend_fd; /* the back-end channel, -1: none */
     uint64_t features;
     uint64_t protocol_features;
-    struct gw_map *map; /* never NULL during a session */
+    struct gw_map *map;     /* never NULL during a session */
+    struct gw_map *pending; /* of postcopy: what it becomes once the front-end acknowledges it */
+    struct gw_postcopy postcopy;
     struct gw_log_state log;
     struct gw_inflight_region inflight;
     struct gw_rx rx;
@@ -57,6 +59,7 @@ struct gw_daemon {
     unsigned queue_size_max;
     unsigned num_workers;
     uint64_t drain_timeout_ns;
+    bool has_postcopy; /* it is offered */
     struct gw_queue *queues;
     struct gw_worker *workers;
 

@@ -36,6 +36,9 @@ enum answer {
     ANSWER_ALWAYS,   /* of its own; refused: the session ends */
     ANSWER_OR_EMPTY, /* of its own; refused: without payload */
     ANSWER_OR_ZERO,  /* of its own; refused: zeroes */
+    ANSWER_ASKED,    /* u64, when NEED_REPLY is set, be REPLY_ACK negotiated or not */
+    ANSWER_STATUS,   /* u64, always */
+    ANSWER_NEVER,    /* refused: the session ends */
 };
 
 /* The feature that must have been negotiated; protocol features count from 0, see gate_is_open. */
@@ -43,6 +46,7 @@ enum gate {
     GATE_NONE = -1,
     GATE_MQ = GW_PROTOCOL_F_MQ,
     GATE_BACKEND_REQ = GW_PROTOCOL_F_BACKEND_REQ,
+    GATE_PAGEFAULT = GW_PROTOCOL_F_PAGEFAULT,
     GATE_CONFIG = GW_PROTOCOL_F_CONFIG,
     GATE_INFLIGHT = GW_PROTOCOL_F_INFLIGHT_SHMFD,
     GATE_RESET_DEVICE = GW_PROTOCOL_F_RESET_DEVICE,
@@ -114,6 +118,12 @@ static const struct row rows[] = {
         FDS_NONE, RING_NONE, GATE_CONFIG, ANSWER_OR_EMPTY, gw_ctl_get_config},
     [GW_MSG_SET_CONFIG] = {"SET_CONFIG", CONFIG,
         FDS_NONE, RING_NONE, GATE_CONFIG, ANSWER_ACK, gw_ctl_set_config},
+    [GW_MSG_POSTCOPY_ADVISE] = {"POSTCOPY_ADVISE", EXACTLY(0),
+        FDS_NONE, RING_NONE, GATE_PAGEFAULT, ANSWER_OR_EMPTY, gw_ctl_postcopy_advise},
+    [GW_MSG_POSTCOPY_LISTEN] = {"POSTCOPY_LISTEN", EXACTLY(0),
+        FDS_NONE, RING_NONE, GATE_PAGEFAULT, ANSWER_ASKED, gw_ctl_postcopy_listen},
+    [GW_MSG_POSTCOPY_END] = {"POSTCOPY_END", EXACTLY(0),
+        FDS_NONE, RING_NONE, GATE_PAGEFAULT, ANSWER_STATUS, gw_ctl_postcopy_end},
     [GW_MSG_GET_INFLIGHT_FD] = {"GET_INFLIGHT_FD", INFLIGHT,
         FDS_NONE, RING_NONE, GATE_INFLIGHT, ANSWER_OR_ZERO, gw_ctl_get_inflight_fd},
     [GW_MSG_SET_INFLIGHT_FD] = {"SET_INFLIGHT_FD", INFLIGHT,
@@ -133,10 +143,46 @@ static const struct row rows[] = {
 /* Without LOG_SHMFD the log is named by an address, and the answer is another. */
 static const struct row log_base_by_address = {"SET_LOG_BASE", U64,
     FDS_NONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_log_base_by_address};
+
+/* While missing pages are listened for, tables are answered with our addresses. */
+static const struct row table_in_postcopy = {"SET_MEM_TABLE", TABLE,
+    FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_OR_EMPTY, gw_ctl_set_mem_table};
+static const struct row region_in_postcopy = {"ADD_MEM_REG", REGION,
+    FDS_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_OR_EMPTY, gw_ctl_add_mem_reg};
+static const struct row acknowledgement = {"acknowledgement of a memory table", U64,
+    FDS_NONE, RING_NONE, GATE_NONE, ANSWER_NEVER, gw_ctl_postcopy_acknowledge};
 /* clang-format on */
 
-static const struct row *find_row(const struct gw_session *s, uint32_t request)
+/*
+ * An acknowledgement has the number of whatever message came before it, or of none where nothing
+ * changed, and a payload as no message about memory has but a table without regions.
+ */
+static const struct row *find_row_in_postcopy(const struct gw_wire_header *h)
 {
+    bool is_short = h->size == sizeof(uint64_t);
+
+    switch (h->request) {
+    case GW_MSG_NONE:
+    case GW_MSG_REM_MEM_REG:
+        return is_short ? &acknowledgement : NULL;
+    case GW_MSG_SET_MEM_TABLE:
+        return is_short ? &acknowledgement : &table_in_postcopy;
+    case GW_MSG_ADD_MEM_REG:
+        return is_short ? &acknowledgement : &region_in_postcopy;
+    default:
+        return NULL;
+    }
+}
+
+static const struct row *find_row(const struct gw_session *s, const struct gw_wire_header *h)
+{
+    const uint32_t request = h->request;
+    const struct row *row = NULL;
+
+    if (gw_postcopy_is_listening(&s->postcopy))
+        row = find_row_in_postcopy(h);
+    if (row)
+        return row;
     if (request == GW_MSG_SET_LOG_BASE && !gw_session_has_protocol(s, GW_PROTOCOL_F_LOG_SHMFD))
         return &log_base_by_address;
     return request < GW_ARRAY_SIZE(rows) && rows[request].handle ? &rows[request] : NULL;
@@ -225,23 +271,44 @@ static int send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struc
     return r < 0 ? gw_fail(r, "its answer cannot be sent: %s", strerror(-r)) : 0;
 }
 
+/* The answer that a message has of its own, if it is not refused. */
+static int answer_itself(struct gw_daemon *d, const struct row *row, const struct gw_msg *msg,
+                         struct gw_reply *reply, int r)
+{
+    if (r < 0 && row->answer == ANSWER_ALWAYS)
+        return r;
+    if (r < 0) {
+        reply->size = row->answer == ANSWER_OR_ZERO ? row->size_min : 0;
+        memset(reply->payload, 0, reply->size);
+    }
+    return send_reply(d, msg, reply);
+}
+
+static bool wants_status(const struct gw_daemon *d, enum answer answer, const struct gw_msg *msg)
+{
+    bool is_asked = (msg->header.flags & GW_MSG_NEED_REPLY) != 0;
+
+    switch (answer) {
+    case ANSWER_STATUS:
+        return true;
+    case ANSWER_ASKED:
+        return is_asked;
+    case ANSWER_NEVER:
+        return false;
+    default:
+        return is_asked && gw_session_has_protocol(&d->session, GW_PROTOCOL_F_REPLY_ACK);
+    }
+}
+
 /* Returns: 0 when the session can go on. */
 static int answer(struct gw_daemon *d, const struct row *row, const struct gw_msg *msg,
                   struct gw_reply *reply, int r)
 {
-    bool wants_ack = (msg->header.flags & GW_MSG_NEED_REPLY) &&
-                     gw_session_has_protocol(&d->session, GW_PROTOCOL_F_REPLY_ACK);
+    enum answer how = row ? row->answer : ANSWER_ACK;
 
-    if (row && row->answer != ANSWER_ACK) {
-        if (r < 0 && row->answer == ANSWER_ALWAYS)
-            return r;
-        if (r < 0) {
-            reply->size = row->answer == ANSWER_OR_ZERO ? row->size_min : 0;
-            memset(reply->payload, 0, reply->size);
-        }
-        return send_reply(d, msg, reply);
-    }
-    if (!wants_ack)
+    if (how == ANSWER_ALWAYS || how == ANSWER_OR_EMPTY || how == ANSWER_OR_ZERO)
+        return answer_itself(d, row, msg, reply, r);
+    if (!wants_status(d, how, msg))
         return r;
     gw_reply_u64(reply, (uint64_t)-r);
     return send_reply(d, msg, reply);
@@ -250,7 +317,7 @@ static int answer(struct gw_daemon *d, const struct row *row, const struct gw_ms
 int gw_dispatch(struct gw_daemon *d)
 {
     struct gw_msg *msg = &d->session.rx.msg;
-    const struct row *row = find_row(&d->session, msg->header.request);
+    const struct row *row = find_row(&d->session, &msg->header);
     const char *name = row ? row->name : "unknown message";
     struct gw_reply reply = {.fd = -1};
     int r, end;

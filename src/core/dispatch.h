@@ -53,6 +53,9 @@ gw_handler gw_ctl_set_vring_num, gw_ctl_set_vring_addr, gw_ctl_set_vring_base,
     gw_ctl_set_vring_call, gw_ctl_set_vring_err, gw_ctl_set_vring_enable;
 /* ctl_migration.c */
 gw_handler gw_ctl_set_log_base, gw_ctl_set_log_base_by_address, gw_ctl_set_log_fd;
+/* ctl_postcopy.c */
+gw_handler gw_ctl_postcopy_advise, gw_ctl_postcopy_listen, gw_ctl_postcopy_acknowledge,
+    gw_ctl_postcopy_end;
 /* ctl_inflight.c */
 gw_handler gw_ctl_get_inflight_fd, gw_ctl_set_inflight_fd;
 /* ctl_config.c */

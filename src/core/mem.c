@@ -59,10 +59,21 @@ int gw_region_check(const struct gw_region *region)
     return gw_mapping_check(&region->mapping, what);
 }
 
+int gw_region_listen(struct gw_region *region, struct gw_postcopy *p)
+{
+    char what[64];
+
+    region->missing.base = region->mapping.range.base;
+    region->missing.length = region->mapping.range.length;
+    gw_region_name(region, what, sizeof(what));
+    return gw_postcopy_register(p, &region->missing, what);
+}
+
 void gw_region_put(struct gw_region *region)
 {
     if (!region || --region->refs > 0)
         return;
+    gw_postcopy_unregister(&region->missing);
     gw_mem_backend_unmap(region);
     free(region);
 }

@@ -36,6 +36,9 @@ void gw_region_name(const struct gw_region *region, char *ret, size_t size);
 void gw_region_guard(struct gw_region *region, struct gw_loss *loss);
 int gw_region_check(const struct gw_region *region);
 
+/* As gw_postcopy_register: its missing pages are faults until it, or postcopy, ends. */
+int gw_region_listen(struct gw_region *region, struct gw_postcopy *p);
+
 /*
  * A map of these regions; takes a reference on each. Free it with gw_map_free.
  * Returns: 0; -EEXIST when two of them overlap, in guest or in user addresses; -ENOMEM.

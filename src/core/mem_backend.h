@@ -10,6 +10,7 @@
 #pragma once
 
 #include "mapping.h"
+#include "postcopy/postcopy.h"
 
 #include <godwit/memory.h>
 #include <stddef.h>
@@ -32,9 +33,10 @@ struct gw_region_desc {
 /* One mapped piece of guest memory, shared by all maps that hold it. */
 struct gw_region {
     struct gw_region_desc desc;
-    unsigned refs;             /* control thread only */
-    uint8_t *hva;              /* of the first guest byte; NULL where each pin maps */
-    struct gw_mapping mapping; /* of the backend, where it lasts as long as the region */
+    unsigned refs;                    /* control thread only */
+    uint8_t *hva;                     /* of the first guest byte; NULL where each pin maps */
+    struct gw_mapping mapping;        /* of the backend, where it lasts as long as the region */
+    struct gw_postcopy_range missing; /* its pages may be */
 };
 
 /* A piece of guest memory as a descriptor names it. */

@@ -21,6 +21,7 @@
 
 /* Front-end to back-end. */
 enum gw_msg_id {
+    GW_MSG_NONE = 0,
     GW_MSG_GET_FEATURES = 1,
     GW_MSG_SET_FEATURES = 2,
     GW_MSG_SET_OWNER = 3,
@@ -42,6 +43,9 @@ enum gw_msg_id {
     GW_MSG_SET_BACKEND_REQ_FD = 21,
     GW_MSG_GET_CONFIG = 24,
     GW_MSG_SET_CONFIG = 25,
+    GW_MSG_POSTCOPY_ADVISE = 28,
+    GW_MSG_POSTCOPY_LISTEN = 29,
+    GW_MSG_POSTCOPY_END = 30,
     GW_MSG_GET_INFLIGHT_FD = 31,
     GW_MSG_SET_INFLIGHT_FD = 32,
     GW_MSG_RESET_DEVICE = 34,

@@ -75,6 +75,10 @@ static int drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
         uint64_t now = gw_clock_ns();
         uint64_t left = now < deadline ? deadline - now : 0;
 
+        /* When missing pages arrive is up to the front-end; should it go away, they do not count.
+         */
+        if (gw_postcopy_has_missing(&d->session.postcopy))
+            left = REPORT_NS;
         r = gw_latch_wait(latch, left < REPORT_NS ? left : REPORT_NS);
         if (r != -ETIMEDOUT)
             return r;
@@ -183,6 +187,7 @@ static int session_init(struct gw_session *s, int fd)
     s->fd = fd;
     s->backend_fd = -1;
     s->log.event_fd = -1;
+    gw_postcopy_init(&s->postcopy);
     return gw_map_new(&s->map, NULL, 0);
 }
 
@@ -195,7 +200,8 @@ static void session_done(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
 
-    /* First, so that the front-end does not wait for an answer that will not come. */
+    /* First, so that workers do not wait for pages, nor the front-end for an answer. */
+    gw_postcopy_done(&s->postcopy);
     gw_close(&s->fd);
     gw_close(&s->backend_fd);
     gw_rx_reset(&s->rx);
@@ -204,6 +210,8 @@ static void session_done(struct gw_daemon *d)
     else
         gw_map_free(s->map);
     s->map = NULL;
+    gw_map_free(s->pending);
+    s->pending = NULL;
     gw_daemon_each_queue(d, reset_queue, NULL);
     gw_mapping_done(&s->inflight.mapping);
     gw_daemon_replace_log(d, &(struct gw_log_state){.event_fd = -1});

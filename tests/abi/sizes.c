@@ -44,6 +44,7 @@ FIELD(gw_daemon_config, diag_arg, 80);
 FIELD(gw_daemon_config, diag_level, 88);
 FIELD(gw_daemon_config, reconnect_max_ms, 92);
 FIELD(gw_daemon_config, no_sigbus_handler, 96);
+FIELD(gw_daemon_config, no_postcopy, 97);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);

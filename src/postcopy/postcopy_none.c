@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* A build without postcopy: it is never offered, so nothing here is ever listening. */
+#include "postcopy.h"
+
+#include "core/diag_i.h"
+
+#include <errno.h>
+
+static int refuse(void)
+{
+    return gw_fail(-EOPNOTSUPP, "postcopy was left out when libgodwit was built");
+}
+
+int gw_postcopy_probe(void)
+{
+    return refuse();
+}
+
+void gw_postcopy_init(struct gw_postcopy *p)
+{
+    *p = (struct gw_postcopy){.uffd = -1, .watch_fd = -1, .quit_fd = -1};
+}
+
+int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd)
+{
+    return refuse();
+}
+
+int gw_postcopy_listen(struct gw_postcopy *p, const struct gw_postcopy_peer *peer)
+{
+    return refuse();
+}
+
+int gw_postcopy_register(struct gw_postcopy *p, struct gw_postcopy_range *range, const char *what)
+{
+    return refuse();
+}
+
+void gw_postcopy_unregister(struct gw_postcopy_range *range)
+{
+}
+
+bool gw_postcopy_has_missing(struct gw_postcopy *p)
+{
+    return false;
+}
+
+int gw_postcopy_end(struct gw_postcopy *p)
+{
+    return refuse();
+}
+
+void gw_postcopy_done(struct gw_postcopy *p)
+{
+}
