@@ -246,6 +246,12 @@ done
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --device=rng --packed "$entropy" "$entropy"
 run 64 migrate --queue-size=300 a b
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --json=- --devices=3 --hops=2 --kill-at=random --backend="$disk_file"
+json 'd["options"]["devices"] == 3 and d["hops"][0]["source"] == "A 1 and 2 more"'
+json 'd["load"]["disk_blocks_read_back"] == 3 * (16 << 20) / 4096'
+run 64 migrate --devices=2 a b
+says "only a back-end that is a command line can be started often"
 
 run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
 says "make its directory first"

@@ -21,8 +21,9 @@
 
 #include <cmocka.h>
 
-#define DISK_BYTES (4u << 20)
-#define N_SEEDS    50
+#define DISK_BYTES  (4u << 20)
+#define N_SEEDS     50
+#define DEVICES_MAX 3
 
 /* ---- in place of the targets of the command ---- */
 
@@ -80,10 +81,10 @@ const char *target_error(const struct target *t)
 /* ---- one run ---- */
 
 struct bench {
-    struct target source, destination;
+    struct target sources[DEVICES_MAX], destinations[DEVICES_MAX];
     struct migration_options o;
     struct migration_result result;
-    int disk;
+    int disk, other_disks[DEVICES_MAX - 1]; /* which are not read back */
 };
 
 static struct bench *bench_new(uint64_t seed)
@@ -94,10 +95,18 @@ static struct bench *bench_new(uint64_t seed)
     b->disk = memfd_create("disk", MFD_CLOEXEC);
     assert_true(b->disk >= 0);
     assert_int_equal(ftruncate(b->disk, DISK_BYTES), 0);
-    b->source.name = "source";
-    b->destination.name = "destination";
-    b->source.suspect.disk_fd = b->destination.suspect.disk_fd = b->disk;
-    b->source.suspect.sectors = b->destination.suspect.sectors = DISK_BYTES / 512;
+    for (unsigned i = 0; i < DEVICES_MAX - 1; i++) {
+        b->other_disks[i] = memfd_create("disk", MFD_CLOEXEC);
+        assert_int_equal(ftruncate(b->other_disks[i], DISK_BYTES), 0);
+    }
+    for (unsigned i = 0; i < DEVICES_MAX; i++) {
+        struct target *from = &b->sources[i], *to = &b->destinations[i];
+
+        from->name = "source";
+        to->name = "destination";
+        from->suspect.disk_fd = to->suspect.disk_fd = i == 0 ? b->disk : b->other_disks[i - 1];
+        from->suspect.sectors = to->suspect.sectors = DISK_BYTES / 512;
+    }
     b->o = (struct migration_options){
         .seed = seed,
         .memory = 16 << 20,
@@ -118,19 +127,26 @@ static struct bench *bench_new(uint64_t seed)
 
 static void bench_run(struct bench *b)
 {
+    struct target *targets[2 * DEVICES_MAX];
     char path[64];
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", b->disk);
-    b->o.disk_file = path;
-    assert_int_equal(migration_run(&b->o, &b->source, &b->destination, NULL, NULL, &b->result), 0);
-    suspect_end(&b->source.suspect);
-    suspect_end(&b->destination.suspect);
+    b->o.disk_files[0] = path;
+    for (unsigned i = 0; i < DEVICES_MAX; i++) {
+        targets[2 * i] = &b->sources[i];
+        targets[2 * i + 1] = &b->destinations[i];
+    }
+    assert_int_equal(migration_run(&b->o, targets, NULL, NULL, &b->result), 0);
+    for (unsigned i = 0; i < 2 * DEVICES_MAX; i++)
+        suspect_end(&targets[i]->suspect);
 }
 
 static void bench_free(struct bench *b)
 {
     migration_result_done(&b->result);
     close(b->disk);
+    for (unsigned i = 0; i < DEVICES_MAX - 1; i++)
+        close(b->other_disks[i]);
     free(b);
 }
 
@@ -196,6 +212,36 @@ static void test_engine_there_and_back_passes(void **state)
     expect_passed(b);
     assert_int_equal(b->result.n_hops, 4);
     assert_string_equal(b->result.hops[1].source, "destination");
+    bench_free(b);
+}
+
+/* The devices share the memory and the log; what one of them forgets is found. */
+static void test_engine_several_devices_pass(void **state)
+{
+    struct bench *b = bench_new(5);
+
+    b->o.n_devices = DEVICES_MAX;
+    b->o.n_queues = 2;
+    b->o.depth = 16;
+    b->o.memory = 32 << 20;
+    bench_run(b);
+    expect_passed(b);
+    assert_string_equal(b->result.hops[0].source, "source and 2 more");
+    bench_free(b);
+}
+
+static void test_engine_guilt_of_one_of_several_is_found(void **state)
+{
+    struct bench *b = bench_new(6);
+
+    b->o.n_devices = DEVICES_MAX;
+    b->o.memory = 32 << 20;
+    b->sources[1].suspect.guilt = SUSPECT_NO_STATUS;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+    assert_true(b->result.lost_by_use[MIGRATION_USE_STATUS] > 0);
+    for (unsigned i = 0; i < b->result.n_lost; i++)
+        assert_non_null(strstr(b->result.lost[i].text, ", device 2"));
     bench_free(b);
 }
 
@@ -275,7 +321,7 @@ static void test_engine_guilty_is_found(void **state)
         for (uint64_t seed = 1; !found && seed <= 10; seed++) {
             struct bench *b = bench_new(seed);
 
-            b->source.suspect.guilt = crimes[i].guilt;
+            b->sources[0].suspect.guilt = crimes[i].guilt;
             if (crimes[i].guilt == SUSPECT_LATER_REGION)
                 b->o.replace_log_ms = 0;
             if (crimes[i].guilt == SUSPECT_MARKS_AFTER_OFF)
@@ -297,7 +343,7 @@ static void test_engine_indirect_guilt_is_found(void **state)
     for (uint64_t seed = 1; !found && seed <= 8; seed++) {
         struct bench *b = bench_new(seed); /* some seeds take no indirect tables */
 
-        b->source.suspect.guilt = SUSPECT_NO_INDIRECT;
+        b->sources[0].suspect.guilt = SUSPECT_NO_INDIRECT;
         bench_run(b);
         found = b->result.lost_by_use[MIGRATION_USE_DATA] > 0;
         bench_free(b);
@@ -309,7 +355,7 @@ static void test_engine_too_many_marks_are_counted(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->source.suspect.guilt = SUSPECT_MARKS_TOO_MUCH;
+    b->sources[0].suspect.guilt = SUSPECT_MARKS_TOO_MUCH;
     bench_run(b);
     expect_passed(b);
     assert_true(b->result.hops[0].pages_unchanged * 4 > b->result.hops[0].pages_marked);
@@ -320,7 +366,7 @@ static void test_engine_lost_writes_are_found(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->source.suspect.guilt = SUSPECT_LOSES_WRITES;
+    b->sources[0].suspect.guilt = SUSPECT_LOSES_WRITES;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_int_equal(b->result.faults[0].error, -EILSEQ);
@@ -370,7 +416,7 @@ static void test_engine_mishap_is_told(void **state)
     for (unsigned i = 0; i < sizeof(mishaps) / sizeof(mishaps[0]); i++) {
         const struct mishap *h = &mishaps[i];
         struct bench *b = bench_new(i);
-        struct target *t = h->at_destination ? &b->destination : &b->source;
+        struct target *t = h->at_destination ? &b->destinations[0] : &b->sources[0];
 
         b->o.request_ms = 300;
         t->suspect.failure = h->failure;
@@ -398,8 +444,8 @@ static void test_engine_late_answers_are_waited_for(void **state)
     for (unsigned i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
         struct bench *b = bench_new(i);
 
-        b->source.suspect.failure = b->destination.suspect.failure = SUSPECT_IS_LATE;
-        b->source.suspect.fail_request = b->destination.suspect.fail_request = requests[i];
+        b->sources[0].suspect.failure = b->destinations[0].suspect.failure = SUSPECT_IS_LATE;
+        b->sources[0].suspect.fail_request = b->destinations[0].suspect.fail_request = requests[i];
         b->o.replace_log_ms = 100;
         b->o.region_ms = 0;
         b->o.timeout_ms = 60000;
@@ -413,14 +459,14 @@ static void test_engine_lacking_feature_is_told(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->source.suspect.features_off = 1u << GW_F_LOG_ALL;
+    b->sources[0].suspect.features_off = 1u << GW_F_LOG_ALL;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_non_null(strstr(b->result.faults[0].text, "LOG_ALL"));
     bench_free(b);
 
     b = bench_new(1);
-    b->destination.suspect.features_off = 1u << GW_F_RING_EVENT_IDX;
+    b->destinations[0].suspect.features_off = 1u << GW_F_RING_EVENT_IDX;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
@@ -440,7 +486,7 @@ static void test_engine_other_disk_is_told(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->destination.suspect.sectors--;
+    b->destinations[0].suspect.sectors--;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
@@ -466,6 +512,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_engine_honest_passes),
         FDCHECK_TEST(test_engine_there_and_back_passes),
+        FDCHECK_TEST(test_engine_several_devices_pass),
+        FDCHECK_TEST(test_engine_guilt_of_one_of_several_is_found),
         FDCHECK_TEST(test_engine_generic_passes),
         FDCHECK_TEST(test_engine_guilty_is_found),
         FDCHECK_TEST(test_engine_indirect_guilt_is_found),

@@ -13,18 +13,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int make_targets(struct migrate_command *c, struct target *targets[2])
+#define TARGETS_MAX (2 * MIGRATION_DEVICES_MAX)
+
+/* Source and destination of each device. */
+static int make_targets(struct migrate_command *c, struct target *targets[TARGETS_MAX])
 {
     /* Who is the source changes with every hop. */
     bool has_roles = c->migration.hops == 1;
     const char *names[] = {has_roles ? "source" : "A", has_roles ? "destination" : "B"};
+    char name[32];
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < 2; i++)
-        r = options_target(&targets[i], &c->target, c->texts[i], names[i]);
-    if (r == 0 && c->migration.device == MIGRATION_DEVICE_BLK &&
-        (c->target.file != NULL || strstr(c->texts[0], "{file}") != NULL))
-        c->migration.disk_file = options_file(&c->target);
+    for (unsigned i = 0; r == 0 && i < 2 * c->migration.n_devices; i++) {
+        if (c->migration.n_devices == 1)
+            snprintf(name, sizeof(name), "%s", names[i % 2]);
+        else
+            snprintf(name, sizeof(name), "%s %u", names[i % 2], i / 2 + 1);
+        c->target.n_file = i / 2;
+        r = options_target(&targets[i], &c->target, c->texts[i % 2], name);
+        if (r == 0 && c->migration.device == MIGRATION_DEVICE_BLK &&
+            (c->target.file != NULL || strstr(c->texts[0], "{file}") != NULL))
+            c->migration.disk_files[i / 2] = options_file(&c->target);
+    }
     return r;
 }
 
@@ -55,7 +65,7 @@ static FILE *verdict_stream(const struct migrate_command *c)
     return stdout;
 }
 
-static int migrate(struct migrate_command *c, struct target *targets[2])
+static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX])
 {
     struct migration_result *result = calloc(1, sizeof(*result));
     struct report report = {.options = &c->migration,
@@ -73,8 +83,8 @@ static int migrate(struct migrate_command *c, struct target *targets[2])
         return COMMAND_COULD_NOT;
     }
     progress_init(&progress);
-    r = migration_run(&c->migration, targets[0], targets[1], c->is_quiet ? NULL : progress_tell,
-                      &progress, result);
+    r = migration_run(&c->migration, targets, c->is_quiet ? NULL : progress_tell, &progress,
+                      result);
     progress_done(&progress);
     if (r < 0 && result->n_faults == 0)
         say("%s", strerror(-r));
@@ -92,14 +102,14 @@ static int migrate(struct migrate_command *c, struct target *targets[2])
 static int run(struct migrate_command *c)
 {
     const char *const paths[] = {c->json, c->junit, c->html};
-    struct target *targets[2] = {NULL, NULL};
+    struct target *targets[TARGETS_MAX] = {NULL};
     int status = COMMAND_COULD_NOT, r = 0;
 
     for (size_t i = 0; r == 0 && i < 3; i++)
         r = paths[i] != NULL ? output_try(paths[i]) : 0;
     if (r == 0 && make_targets(c, targets) == 0)
         status = migrate(c, targets);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < TARGETS_MAX; i++)
         target_free(targets[i]);
     return status;
 }
@@ -107,6 +117,7 @@ static int run(struct migrate_command *c)
 int command_migrate(int argc, char **argv)
 {
     struct migrate_command c = {.migration = {.hops = 1,
+                                              .n_devices = 1,
                                               .n_queues = 1,
                                               .depth = 32,
                                               .block_size = 4096,

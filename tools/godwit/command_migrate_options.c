@@ -13,6 +13,7 @@ enum {
     OPTION_DEVICE = 'd',
     OPTION_QUEUES = 'q',
     OPTION_QUIET = 0x1000,
+    OPTION_DEVICES,
     OPTION_QUEUE_SIZE,
     OPTION_PACKED,
     OPTION_IN_ORDER,
@@ -66,7 +67,10 @@ static const struct argp_option options[] = {
     {"memory-top", OPTION_MEMORY_TOP, "SIZE", 0,
      "address at which a last, sparse region ends, such as 1T", 0},
     {"hugetlb", OPTION_HUGETLB, NULL, 0, "memory in pages of 2 MiB", 0},
-    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
+    {"devices", OPTION_DEVICES, "N", 0,
+     "devices in one guest memory, each with two back-ends of the same command lines (default 1)",
+     0},
+    {"queues", OPTION_QUEUES, "N", 0, "queues of each device (default 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "of the rings (default: chosen by the seed)", 0},
     {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
     {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
@@ -128,6 +132,9 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_HUGETLB:
         o->hugetlb = true;
+        break;
+    case OPTION_DEVICES:
+        o->n_devices = (unsigned)options_number(state, "devices", arg, 1, MIGRATION_DEVICES_MAX);
         break;
     case OPTION_QUEUES:
         o->n_queues = (unsigned)options_number(state, "queues", arg, 1, 64);
@@ -252,6 +259,8 @@ static void check(struct argp_state *state, struct migrate_command *c)
                    c->texts[0]);
     if (o->kill != MIGRATION_KILL_NEVER && (!is_command(c->texts[0]) || !is_command(c->texts[1])))
         argp_error(state, "--kill-at: only a back-end that is a command line can be started again");
+    if (o->n_devices > 1 && (!is_command(c->texts[0]) || !is_command(c->texts[1])))
+        argp_error(state, "--devices: only a back-end that is a command line can be started often");
     if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->write_percent + o->flush_percent > 100)

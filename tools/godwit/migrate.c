@@ -7,6 +7,7 @@
 #include "migrate_load.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -55,8 +56,8 @@ static void tell_progress(struct migration *m)
         .n_hops = m->o.hops,
         .elapsed_ns = migration_now(m),
         .stall_ns = migration_load_worst_stall(m, false),
-        .source = target_name(m->targets[m->src]),
-        .destination = target_name(m->targets[m->dst]),
+        .source = target_name(m->units[0].targets[m->src]),
+        .destination = target_name(m->units[0].targets[m->dst]),
     };
     uint64_t requests = migration_load_requests(m);
 
@@ -112,6 +113,7 @@ static int take_options(struct migration *m, const struct migration_options *o)
     m->o = *o;
     if (!m->o.memory)
         m->o.memory = MEMORY;
+    or_default(&m->o.n_devices, 1);
     or_default(&m->o.n_queues, 1);
     or_default(&m->o.depth, DEPTH);
     or_default(&m->o.block_size, BLOCK_SIZE);
@@ -127,7 +129,8 @@ static int take_options(struct migration *m, const struct migration_options *o)
     if (m->o.device == MIGRATION_DEVICE_RNG)
         m->o.n_queues = 1;
     if (o->write_percent > 100 || o->flush_percent > 100 - m->o.write_percent ||
-        m->o.n_queues > 256 || (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
+        m->o.n_queues > 256 || m->o.n_devices > MIGRATION_DEVICES_MAX ||
+        (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
         m->o.order > MIGRATION_ORDER_RANDOM || m->o.device > MIGRATION_DEVICE_GENERIC ||
         m->o.block_size % 512 || (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
         return -EINVAL;
@@ -383,8 +386,10 @@ static int turn_round(struct migration *m)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     migration_choose_kill(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
-    if (!m->o.keep_backends && target_is_command(m->targets[m->dst]))
-        target_stop(m->targets[m->dst]);
+    for (unsigned i = 0; !m->o.keep_backends && i < m->n_units; i++) {
+        if (target_is_command(m->units[i].targets[m->dst]))
+            target_stop(m->units[i].targets[m->dst]);
+    }
     r = migration_connect(m, m->dst);
     return r ? r : migration_load_resume(m);
 }
@@ -447,16 +452,28 @@ static void sum_up(struct migration *m)
     ret->duration_ns = migration_now(m);
 }
 
-int migration_run(const struct migration_options *o, struct target *source,
-                  struct target *destination, migration_progress_cb *progress, void *arg,
-                  struct migration_result *ret)
+static int make_units(struct migration *m, struct target *const *targets)
+{
+    m->n_units = m->o.n_devices;
+    m->units = calloc(m->n_units, sizeof(*m->units));
+    if (!m->units) {
+        m->n_units = 0;
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    }
+    for (unsigned i = 0; i < m->n_units; i++)
+        m->units[i] = (struct migration_unit){
+            .m = m, .number = i, .targets = {targets[2 * i], targets[2 * i + 1]}};
+    return 0;
+}
+
+int migration_run(const struct migration_options *o, struct target *const *targets,
+                  migration_progress_cb *progress, void *arg, struct migration_result *ret)
 {
     struct migration m = {
         .ret = ret,
         .progress = progress,
         .progress_arg = arg,
         .random = o->seed,
-        .targets = {source, destination},
         .dst = 1,
     };
     int r;
@@ -469,7 +486,9 @@ int migration_run(const struct migration_options *o, struct target *source,
     if (r < 0)
         return migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "these options do not go together");
     m.deadline_ns = (uint64_t)m.o.timeout_ms * NS_PER_MS;
-    r = run(&m);
+    r = make_units(&m, targets);
+    if (r == 0)
+        r = run(&m);
     if (r < 0 && ret->n_faults == 0)
         migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "%s", strerror(-r));
     sum_up(&m);
@@ -478,5 +497,6 @@ int migration_run(const struct migration_options *o, struct target *source,
         migration_disconnect(&m, i);
     migration_drop_logs(&m);
     migration_free_guest(&m);
+    free(m.units);
     return 0;
 }

@@ -11,17 +11,21 @@
 #include "migrate_result.h"
 #include "target.h"
 
+#define MIGRATION_DEVICES_MAX 16
+
 /* Zeros mean the defaults. */
 struct migration_options {
     enum migration_device device;
     enum migration_order order;
     uint64_t seed;
-    const char *disk_file; /* what both ends show, to be read back at the end; NULL: not done */
+    /* what both ends of a device show, to be read back at the end; NULL: not done */
+    const char *disk_files[MIGRATION_DEVICES_MAX];
 
     uint64_t memory;        /* bytes of guest memory; default 64 MiB, the load uses a part of it */
     uint64_t memory_top;    /* guest address at which a sparse last region ends (1 TiB: 1 << 40) */
     bool hugetlb;           /* 2 MiB pages */
-    unsigned n_queues;      /* default 1 */
+    unsigned n_devices;     /* of one memory, each with two back-ends; default 1 */
+    unsigned n_queues;      /* of each device; default 1 */
     unsigned queue_size;    /* default: by the seed */
     unsigned depth;         /* requests in flight per queue; default 32 */
     unsigned block_size;    /* default 4096 */
@@ -68,14 +72,14 @@ struct migration_progress {
 typedef void migration_progress_cb(const struct migration_progress *p, void *arg);
 
 /*
- * Migrate. `progress` may be NULL. The targets may be started already or not; they stay the
- * caller's, connected to nothing when this returns.
- * Returns: 0, whatever the verdict; a negative errno where there is no result at all (-EINVAL for
- * options that make no sense, -ENOMEM), with the reason in the only fault.
+ * Migrate. `targets` are the source and the destination of the first device, then those of the
+ * second, and so on. They may be started already or not; they stay the caller's, connected to
+ * nothing when this returns. `progress` may be NULL. Returns: 0, whatever the verdict; a negative
+ * errno where there is no result at all (-EINVAL for options that make no sense, -ENOMEM), with the
+ * reason in the only fault.
  */
-int migration_run(const struct migration_options *o, struct target *source,
-                  struct target *destination, migration_progress_cb *progress, void *arg,
-                  struct migration_result *ret);
+int migration_run(const struct migration_options *o, struct target *const *targets,
+                  migration_progress_cb *progress, void *arg, struct migration_result *ret);
 void migration_result_done(struct migration_result *result);
 
 /* Words for people, of all enums; never NULL. */

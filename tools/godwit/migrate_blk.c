@@ -19,6 +19,7 @@
 #define HOLD_PERCENT 20
 
 struct blk {
+    struct migration_unit *unit;
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
     uint64_t n_blocks;
@@ -33,33 +34,35 @@ static void blk_free(void *w)
     free(b);
 }
 
-static int new_disk(struct migration *m, struct blk *b)
+static int new_disk(struct migration_unit *u, struct blk *b)
 {
+    struct migration *m = u->m;
     struct gw_guest_disk_config cfg = {
         .size = sizeof(cfg), .block_size = m->o.block_size, .seed = m->o.seed};
-    uint64_t most = m->disk_capacity * SECTOR, want = m->o.disk_bytes;
+    uint64_t most = u->disk_capacity * SECTOR, want = m->o.disk_bytes;
 
     if (!want)
         want = most < DISK_DEFAULT ? most : DISK_DEFAULT;
-    cfg.length = (want < most ? want : most) / cfg.block_size * cfg.block_size;
-    b->n_blocks = cfg.length / cfg.block_size;
-    if (b->n_blocks <= (uint64_t)m->o.depth * m->n_drivers)
+    b->n_blocks = (want < most ? want : most) / cfg.block_size;
+    cfg.length = b->n_blocks * cfg.block_size;
+    if (b->n_blocks <= (uint64_t)m->o.depth * u->n_drivers)
         return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ERANGE,
                                 "its disk of %llu sectors is too small for %u requests of %u bytes",
-                                (unsigned long long)m->disk_capacity, m->o.depth * m->n_drivers,
+                                (unsigned long long)u->disk_capacity, m->o.depth * m->n_drivers,
                                 m->o.block_size);
     return gw_guest_disk_new(&b->disk, &cfg);
 }
 
 /* Buffers per block, and whether they are in an indirect table. */
-static void choose_shape(struct migration *m, struct gw_guest_load_config *cfg)
+static void choose_shape(struct migration_unit *u, struct gw_guest_load_config *cfg)
 {
     static const unsigned segments[] = {1, 1, 2, 4, 8};
+    struct migration *m = u->m;
 
-    cfg->indirect = m->wanted >> GW_F_RING_INDIRECT_DESC & 1 && migration_random(m, 2);
+    cfg->indirect = u->wanted >> GW_F_RING_INDIRECT_DESC & 1 && migration_random(m, 2);
     cfg->segments = segments[migration_random(m, 5)];
-    for (unsigned i = 0; i < m->n_drivers; i++) {
-        unsigned room = gw_driver_size(m->drivers[i]);
+    for (unsigned i = 0; i < u->n_drivers; i++) {
+        unsigned room = gw_driver_size(u->drivers[i]);
 
         while (cfg->segments > 1 && (m->o.block_size % (cfg->segments * SECTOR) ||
                                      (!cfg->indirect && (cfg->segments + 2) * m->o.depth > room)))
@@ -67,16 +70,17 @@ static void choose_shape(struct migration *m, struct gw_guest_load_config *cfg)
     }
 }
 
-static int blk_new(struct migration *m, void **ret)
+static int blk_new(struct migration_unit *u, void **ret)
 {
+    struct migration *m = u->m;
     struct gw_guest_load_config cfg = {
         .size = sizeof(cfg),
-        .drivers = m->drivers,
-        .n_drivers = m->n_drivers,
+        .drivers = u->drivers,
+        .n_drivers = u->n_drivers,
         .depth = m->o.depth,
         .write_percent = m->o.write_percent,
-        .flush_percent = m->wanted >> VIRTIO_BLK_F_FLUSH & 1 ? m->o.flush_percent : 0,
-        .seed = m->o.seed,
+        .flush_percent = u->wanted >> VIRTIO_BLK_F_FLUSH & 1 ? m->o.flush_percent : 0,
+        .seed = m->o.seed + u->number,
         .hold_percent = HOLD_PERCENT,
         .scatter = true,
         .sleep = m->o.call_fd_ms || migration_random(m, 2),
@@ -87,10 +91,11 @@ static int blk_new(struct migration *m, void **ret)
     if (!b)
         return -ENOMEM;
     *ret = b;
-    choose_shape(m, &cfg);
-    if (m->o.read_only || m->wanted >> VIRTIO_BLK_F_RO & 1)
+    b->unit = u;
+    choose_shape(u, &cfg);
+    if (m->o.read_only || u->wanted >> VIRTIO_BLK_F_RO & 1)
         cfg.write_percent = cfg.flush_percent = 0;
-    r = new_disk(m, b);
+    r = new_disk(u, b);
     cfg.disk = b->disk;
     return r ? r : gw_guest_load_new(&b->load, &cfg);
 }
@@ -158,36 +163,35 @@ static void blk_stats(void *w, struct migration_result *ret)
     if (!b->load)
         return;
     gw_guest_load_stats(b->load, &s);
-    ret->requests = s.requests;
-    ret->reads = s.reads;
-    ret->writes = s.writes;
-    ret->flushes = s.flushes;
-    ret->bytes = s.bytes;
-    ret->verified = s.verified;
-    ret->held = s.held;
-    ret->latency_p50 = s.p50;
-    ret->latency_p99 = s.p99;
-    ret->latency_max = s.max;
+    ret->requests += s.requests;
+    ret->reads += s.reads;
+    ret->writes += s.writes;
+    ret->flushes += s.flushes;
+    ret->bytes += s.bytes;
+    ret->verified += s.verified;
+    ret->held += s.held;
+    migration_slowest(ret, s.p50, s.p99, s.max);
 }
 
 static int blk_verify(void *w, struct migration *m)
 {
     struct blk *b = w;
+    const char *path = m->o.disk_files[b->unit->number];
     int fd, r;
 
-    if (!m->o.disk_file)
+    if (!path)
         return 0;
-    fd = open(m->o.disk_file, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         r = -errno;
-        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s: %s", m->o.disk_file, strerror(-r));
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s: %s", path, strerror(-r));
     }
     r = gw_guest_disk_check_fd(b->disk, fd);
     close(fd);
     if (r < 0)
-        return migration_blame(m, MIGRATION_SIDE_EITHER, r, "%s read back at the end: %s",
-                               m->o.disk_file, gw_guest_disk_error(b->disk));
-    m->ret->disk_blocks = b->n_blocks;
+        return migration_blame(m, MIGRATION_SIDE_EITHER, r, "%s read back at the end: %s", path,
+                               gw_guest_disk_error(b->disk));
+    m->ret->disk_blocks += b->n_blocks;
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The two back-ends of a migration: connected and asked what they can, started, stopped, told about
- * regions, and looked after meanwhile. What goes wrong here is told with the side it is of.
+ * The back-ends of a migration, two of each device: connected and asked what they can, started,
+ * stopped, told about regions, and looked after meanwhile. What goes wrong here is told with the
+ * side it is of.
  */
 #include "migrate_i.h"
 
@@ -32,10 +33,10 @@ enum migration_side migration_side_of(const struct migration *m, unsigned which)
     return which == m->src ? MIGRATION_SIDE_SOURCE : MIGRATION_SIDE_DESTINATION;
 }
 
-static int blame_fe(struct migration *m, unsigned which, int r)
+int migration_blame_fe(struct migration_unit *u, unsigned which, int r)
 {
-    return migration_blame(m, migration_side_of(m, which), r, "%s",
-                           gw_frontend_error(m->fe[which]));
+    return migration_blame(u->m, migration_side_of(u->m, which), r, "%s",
+                           gw_frontend_error(u->fe[which]));
 }
 
 /* What the rings are asked to be. */
@@ -54,8 +55,9 @@ static uint64_t wanted_features(const struct migration *m)
 }
 
 /* It does not offer some of `mask`, which `why` says to be needed. */
-static int lacks(struct migration *m, unsigned which, const char *why, uint64_t mask)
+static int lacks(struct migration_unit *u, unsigned which, const char *why, uint64_t mask)
 {
+    struct migration *m = u->m;
     char text[192];
 
     features_text(features_device(m->o.device == MIGRATION_DEVICE_BLK ? "blk" : "generic"), mask,
@@ -65,17 +67,18 @@ static int lacks(struct migration *m, unsigned which, const char *why, uint64_t 
 }
 
 /* Does it have what a migration needs? Told before anything is started. */
-static int check_offer(struct migration *m, unsigned which)
+static int check_offer(struct migration_unit *u, unsigned which)
 {
     uint64_t offered = 0, protocol = 0;
-    struct gw_frontend *fe = m->fe[which];
+    struct gw_frontend *fe = u->fe[which];
+    struct migration *m = u->m;
     char text[192];
     int r = gw_frontend_get_features(fe, &offered);
 
     if (r == 0 && offered & BIT(GW_F_PROTOCOL_FEATURES))
         r = gw_frontend_get_protocol_features(fe, &protocol);
     if (r < 0)
-        return blame_fe(m, which, r);
+        return migration_blame_fe(u, which, r);
     features_missing(offered, protocol, text, sizeof(text));
     if (!text[0] && m->o.kill && !(protocol & BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)))
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
@@ -85,19 +88,20 @@ static int check_offer(struct migration *m, unsigned which)
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "a migration needs %s, which it does not offer", text);
     if (ring_features(m) & ~offered)
-        return lacks(m, which, "the rings are asked to have", ring_features(m) & ~offered);
-    if (m->wanted == 0) /* the source comes first */
-        m->wanted = offered & wanted_features(m);
-    if (m->wanted & ~offered)
-        return lacks(m, which, "the device at the source has", m->wanted & ~offered);
+        return lacks(u, which, "the rings are asked to have", ring_features(m) & ~offered);
+    if (u->wanted == 0) /* the source comes first */
+        u->wanted = offered & wanted_features(m);
+    if (u->wanted & ~offered)
+        return lacks(u, which, "the device at the source has", u->wanted & ~offered);
     return 0;
 }
 
-static int check_disk(struct migration *m, unsigned which)
+static int check_disk(struct migration_unit *u, unsigned which)
 {
-    bool has_queues = m->wanted & BIT(VIRTIO_BLK_F_MQ);
+    bool has_queues = u->wanted & BIT(VIRTIO_BLK_F_MQ);
     struct virtio_blk_config config = {0};
-    struct gw_frontend *fe = m->fe[which];
+    struct gw_frontend *fe = u->fe[which];
+    struct migration *m = u->m;
     unsigned n_queues = 1;
     uint64_t capacity;
     /* From the begin: libvhost-user does not look at the offset. */
@@ -107,40 +111,41 @@ static int check_disk(struct migration *m, unsigned which)
                                               : sizeof(config.capacity));
 
     if (r < 0)
-        return blame_fe(m, which, r);
+        return migration_blame_fe(u, which, r);
     capacity = le64toh(config.capacity);
     if (has_queues)
         n_queues = le16toh(config.num_queues);
     if (n_queues < m->o.n_queues)
         return migration_cannot(m, migration_side_of(m, which), -ERANGE,
                                 "%u queues are asked for, it has %u", m->o.n_queues, n_queues);
-    if (which == m->src && !m->disk_capacity)
-        m->disk_capacity = capacity;
-    if (capacity != m->disk_capacity)
+    if (which == m->src && !u->disk_capacity)
+        u->disk_capacity = capacity;
+    if (capacity != u->disk_capacity)
         return migration_cannot(m, migration_side_of(m, which), -EINVAL,
                                 "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
-                                capacity, m->disk_capacity);
+                                capacity, u->disk_capacity);
     return 0;
 }
 
-static struct gw_frontend_inflight *inflight_of(struct migration *m, unsigned which)
+static struct gw_frontend_inflight *inflight_of(struct migration_unit *u, unsigned which)
 {
-    return m->o.kill ? &m->inflight[which] : NULL;
+    return u->m->o.kill ? &u->inflight[which] : NULL;
 }
 
-static int negotiate(struct migration *m, unsigned which)
+static int negotiate(struct migration_unit *u, unsigned which)
 {
     struct gw_frontend_options opt = {
-        .size = sizeof(opt), .features = m->wanted, .inflight = inflight_of(m, which)};
-    int r = gw_frontend_negotiate(m->fe[which], &opt);
+        .size = sizeof(opt), .features = u->wanted, .inflight = inflight_of(u, which)};
+    int r = gw_frontend_negotiate(u->fe[which], &opt);
 
     if (r < 0)
-        return blame_fe(m, which, r);
-    return m->o.device == MIGRATION_DEVICE_BLK ? check_disk(m, which) : 0;
+        return migration_blame_fe(u, which, r);
+    return u->m->o.device == MIGRATION_DEVICE_BLK ? check_disk(u, which) : 0;
 }
 
-int migration_connect(struct migration *m, unsigned which)
+static int connect_unit(struct migration_unit *u, unsigned which)
 {
+    struct migration *m = u->m;
     struct gw_frontend_config cfg = {
         .size = sizeof(cfg),
         .connect_timeout_ms = migration_request_ms(m),
@@ -148,57 +153,86 @@ int migration_connect(struct migration *m, unsigned which)
     int r;
 
     cfg.timeout_ms = m->allowed_ms = migration_request_ms(m);
-    r = gw_frontend_new(&m->fe[which], &cfg);
+    r = gw_frontend_new(&u->fe[which], &cfg);
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s", strerror(-r));
-    r = target_connect(m->targets[which], m->fe[which]);
+    r = target_connect(u->targets[which], u->fe[which]);
     if (r < 0)
         return migration_cannot(m, migration_side_of(m, which), r, "no connection: %s",
-                                target_error(m->targets[which]));
-    r = check_offer(m, which);
-    return r ? r : negotiate(m, which);
+                                target_error(u->targets[which]));
+    r = check_offer(u, which);
+    return r ? r : negotiate(u, which);
 }
 
-int migration_reconnect(struct migration *m, unsigned which)
+int migration_connect(struct migration *m, unsigned which)
 {
-    int r = target_connect(m->targets[which], m->fe[which]);
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        m->talking = &m->units[i];
+        r = connect_unit(&m->units[i], which);
+    }
+    m->talking = NULL;
+    return r;
+}
+
+int migration_reconnect(struct migration_unit *u, unsigned which)
+{
+    int r = target_connect(u->targets[which], u->fe[which]);
 
     if (r < 0)
-        return migration_blame(m, migration_side_of(m, which), r, "it does not come back: %s",
-                               target_error(m->targets[which]));
-    return negotiate(m, which);
+        return migration_blame(u->m, migration_side_of(u->m, which), r, "it does not come back: %s",
+                               target_error(u->targets[which]));
+    return negotiate(u, which);
 }
 
 void migration_disconnect(struct migration *m, unsigned which)
 {
-    gw_frontend_free(m->fe[which]);
-    m->fe[which] = NULL;
-    gw_frontend_inflight_done(&m->inflight[which]);
-    m->running[which] = false;
+    for (unsigned i = 0; i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        gw_frontend_free(u->fe[which]);
+        u->fe[which] = NULL;
+        gw_frontend_inflight_done(&u->inflight[which]);
+        u->running[which] = false;
+    }
+}
+
+int migration_start_unit(struct migration_unit *u, unsigned which, const struct gw_guest_log *log)
+{
+    struct migration *m = u->m;
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt),
+        .features = u->wanted,
+        .mem = m->mem,
+        .drivers = u->drivers,
+        .n_drivers = u->n_drivers,
+        .log = log,
+        .inflight = inflight_of(u, which),
+    };
+    uint64_t begin = migration_now(m);
+    int r = gw_frontend_start(u->fe[which], &opt);
+
+    if (r < 0)
+        return migration_blame_fe(u, which, r);
+    u->running[which] = true;
+    migration_event(m, MIGRATION_EVENT_DEVICE_STARTED, begin, "%s", target_name(u->targets[which]));
+    /* As newer specifications ask for: what is available already is not told by another kick. */
+    for (unsigned i = 0; i < u->n_drivers; i++)
+        gw_driver_kick_always(u->drivers[i]);
+    return 0;
 }
 
 int migration_start(struct migration *m, unsigned which, const struct gw_guest_log *log)
 {
-    struct gw_frontend_options opt = {
-        .size = sizeof(opt),
-        .features = m->wanted,
-        .mem = m->mem,
-        .drivers = m->drivers,
-        .n_drivers = m->n_drivers,
-        .log = log,
-        .inflight = inflight_of(m, which),
-    };
-    uint64_t begin = migration_now(m);
-    int r = gw_frontend_start(m->fe[which], &opt);
+    int r = 0;
 
-    if (r < 0)
-        return blame_fe(m, which, r);
-    m->running[which] = true;
-    migration_event(m, MIGRATION_EVENT_DEVICE_STARTED, begin, "%s", target_name(m->targets[which]));
-    /* As newer specifications ask for: what is available already is not told by another kick. */
-    for (unsigned i = 0; i < m->n_drivers; i++)
-        gw_driver_kick_always(m->drivers[i]);
-    return 0;
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        m->talking = &m->units[i];
+        r = migration_start_unit(&m->units[i], which, log);
+    }
+    m->talking = NULL;
+    return r;
 }
 
 /* The base must be between what is used and what is available. */
@@ -224,72 +258,123 @@ static int check_base(struct migration *m, unsigned which, struct gw_driver *d)
     return 0;
 }
 
-int migration_stop(struct migration *m, unsigned which)
+static int stop_unit(struct migration_unit *u, unsigned which)
 {
+    struct migration *m = u->m;
     uint64_t begin = migration_now(m);
-    int r = gw_frontend_stop(m->fe[which], m->drivers, m->n_drivers);
+    int r = gw_frontend_stop(u->fe[which], u->drivers, u->n_drivers);
 
-    if (m->phase == MIGRATION_PHASE_STOP)
-        m->hop->device_stop_ns = migration_now(m) - begin;
     if (r < 0)
-        return blame_fe(m, which, r);
-    m->running[which] = false;
-    migration_event(m, MIGRATION_EVENT_DEVICE_STOPPED, begin, "%s", target_name(m->targets[which]));
-    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
-        r = check_base(m, which, m->drivers[i]);
+        return migration_blame_fe(u, which, r);
+    u->running[which] = false;
+    migration_event(m, MIGRATION_EVENT_DEVICE_STOPPED, begin, "%s", target_name(u->targets[which]));
+    for (unsigned i = 0; r == 0 && i < u->n_drivers; i++)
+        r = check_base(m, which, u->drivers[i]);
     return r;
 }
 
-bool migration_has_slots(const struct migration *m)
+int migration_stop(struct migration *m, unsigned which)
 {
-    return gw_frontend_protocol_features(m->fe[m->src]) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1;
+    uint64_t begin = migration_now(m);
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        m->talking = &m->units[i];
+        r = stop_unit(&m->units[i], which);
+    }
+    m->talking = NULL;
+    if (m->phase == MIGRATION_PHASE_STOP)
+        m->hop->device_stop_ns = migration_now(m) - begin;
+    return r;
 }
 
-int migration_tell_region(struct migration *m, gw_gpa_t gpa, bool is_added)
+static bool has_slots(const struct migration *m, const struct migration_unit *u)
 {
-    struct gw_frontend *fe = m->fe[m->src];
-    int r;
+    return gw_frontend_protocol_features(u->fe[m->src]) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1;
+}
 
-    if (migration_has_slots(m))
-        r = is_added ? gw_frontend_add_mem_reg(fe, m->mem, gpa)
-                     : gw_frontend_rem_mem_reg(fe, m->mem, gpa);
-    else
-        r = gw_frontend_set_mem_table(fe, m->mem);
-    return r < 0 ? blame_fe(m, m->src, r) : 0;
+int migration_tell_slots(struct migration *m, gw_gpa_t gpa, bool is_added)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        if (!has_slots(m, u))
+            continue;
+        m->talking = u;
+        r = is_added ? gw_frontend_add_mem_reg(u->fe[m->src], m->mem, gpa)
+                     : gw_frontend_rem_mem_reg(u->fe[m->src], m->mem, gpa);
+        if (r < 0)
+            migration_blame_fe(u, m->src, r);
+    }
+    m->talking = NULL;
+    return r;
+}
+
+int migration_tell_table(struct migration *m)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        if (has_slots(m, u))
+            continue;
+        m->talking = u;
+        r = gw_frontend_set_mem_table(u->fe[m->src], m->mem);
+        if (r < 0)
+            migration_blame_fe(u, m->src, r);
+    }
+    m->talking = NULL;
+    return r;
 }
 
 /* What it asks on its own channel is taken notice of, and answered where it wants that. */
-static int answer(struct migration *m, unsigned which)
+static int answer(struct migration_unit *u, unsigned which)
 {
-    struct gw_frontend *fe = m->fe[which];
+    struct gw_frontend *fe = u->fe[which];
     struct pollfd p = {.fd = gw_frontend_backend_fd(fe), .events = POLLIN};
     struct gw_frontend_message msg;
     int r;
 
     if (p.fd < 0 || poll(&p, 1, 0) <= 0 || !(p.revents & POLLIN))
         return 0;
-    r = gw_frontend_backend_request(fe, &msg, migration_request_ms(m));
+    r = gw_frontend_backend_request(fe, &msg, migration_request_ms(u->m));
     if (r == -ECONNRESET)
         return 0; /* its end is closed with the session, or before: no fault */
     if (r == 0 && msg.flags & BACKEND_NEED_REPLY)
         r = gw_frontend_backend_reply(fe, &msg, 0);
     gw_frontend_message_done(&msg);
-    return r < 0 ? blame_fe(m, which, r) : 0;
+    return r < 0 ? migration_blame_fe(u, which, r) : 0;
+}
+
+static int tend_unit(struct migration_unit *u, unsigned which)
+{
+    struct pollfd p = {.events = POLLRDHUP};
+    struct migration *m = u->m;
+
+    if (!u->fe[which])
+        return 0;
+    p.fd = gw_frontend_fd(u->fe[which]);
+    m->allowed_ms = migration_request_ms(m);
+    gw_frontend_set_timeout(u->fe[which], m->allowed_ms);
+    if (p.fd >= 0 && poll(&p, 1, 0) > 0)
+        return migration_blame(m, migration_side_of(m, which), -ECONNRESET, "the back-end hung up");
+    if (target_check(u->targets[which]) < 0)
+        return migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",
+                               u->running[which] ? "it ended with its rings running" : "it ended");
+    return answer(u, which);
 }
 
 int migration_tend_end(struct migration *m, unsigned which)
 {
-    struct pollfd p = {.events = POLLRDHUP};
+    int r = 0;
 
-    if (!m->fe[which])
-        return 0;
-    p.fd = gw_frontend_fd(m->fe[which]);
-    m->allowed_ms = migration_request_ms(m);
-    gw_frontend_set_timeout(m->fe[which], m->allowed_ms);
-    if (p.fd >= 0 && poll(&p, 1, 0) > 0)
-        return migration_blame(m, migration_side_of(m, which), -ECONNRESET, "the back-end hung up");
-    if (target_check(m->targets[which]) < 0)
-        return migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",
-                               m->running[which] ? "it ended with its rings running" : "it ended");
-    return answer(m, which);
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        m->talking = &m->units[i];
+        r = tend_unit(&m->units[i], which);
+    }
+    m->talking = NULL;
+    return r;
 }

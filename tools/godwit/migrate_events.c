@@ -61,7 +61,7 @@ static int add_region(struct migration *m)
     int r;
 
     m->hot_gpa = place * HOT_GRANULE;
-    m->hot_len = MIB + migration_random(m, 64) * MIGRATION_PAGE;
+    m->hot_len = m->n_units * MIB + migration_random(m, 64) * MIGRATION_PAGE;
     /* QEMU makes the log large enough before it tells of the memory. */
     r = migration_log_replace(m, m->hot_gpa + m->hot_len);
     if (r == 0)
@@ -72,7 +72,9 @@ static int add_region(struct migration *m)
         r = migration_load_resume(m);
     begin = migration_now(m);
     if (r == 0)
-        r = migration_tell_region(m, m->hot_gpa, true);
+        r = migration_tell_slots(m, m->hot_gpa, true);
+    if (r == 0)
+        r = migration_tell_table(m);
     if (r < 0)
         return r;
     migration_event(m, MIGRATION_EVENT_REGION_ADDED, begin, "%llu KiB at 0x%llx",
@@ -92,7 +94,7 @@ static int retire_region(struct migration *m)
 
     for (;;) {
         r = migration_load_pause(m);
-        if (r < 0 || migration_load_retire(m, m->hot_gpa) == 0)
+        if (r < 0 || migration_load_retire(m, m->hot_gpa, m->hot_len) == 0)
             return r;
         r = migration_load_resume(m);
         if (r == 0)
@@ -115,29 +117,27 @@ static int empty_region(struct migration *m)
     if (r < 0)
         return r;
     migration_compare_region(m, m->hot_gpa);
-    r = migration_load_remove(m, m->hot_gpa);
+    r = migration_load_remove(m, m->hot_gpa, m->hot_len);
     return r ? r : migration_load_resume(m);
 }
 
 static int remove_region(struct migration *m)
 {
-    bool has_slots = migration_has_slots(m);
     uint64_t begin;
     int r = empty_region(m);
 
     if (r < 0)
         return r;
     begin = migration_now(m);
-    if (has_slots)
-        r = migration_tell_region(m, m->hot_gpa, false);
+    r = migration_tell_slots(m, m->hot_gpa, false);
     if (r == 0)
         r = migration_load_pause(m);
     if (r == 0)
         r = unplug(m);
     if (r == 0)
         r = migration_load_resume(m);
-    if (r == 0 && !has_slots)
-        r = migration_tell_region(m, m->hot_gpa, false);
+    if (r == 0)
+        r = migration_tell_table(m);
     if (r < 0)
         return r;
     migration_event(m, MIGRATION_EVENT_REGION_REMOVED, begin, "at 0x%llx",
@@ -150,7 +150,8 @@ static int remove_region(struct migration *m)
 /* One queue, any of them. */
 static int swap_call_fd(struct migration *m)
 {
-    struct gw_driver *d = m->drivers[migration_random(m, m->n_drivers)];
+    struct migration_unit *u = &m->units[migration_random(m, m->n_units)];
+    struct gw_driver *d = u->drivers[migration_random(m, u->n_drivers)];
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r;
     uint64_t begin = migration_now(m);
 
@@ -158,11 +159,15 @@ static int swap_call_fd(struct migration *m)
         r = -errno;
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "eventfd: %s", strerror(-r));
     }
-    r = gw_frontend_set_vring_call(m->fe[m->src], gw_driver_index(d), fd);
+    m->talking = u;
+    r = gw_frontend_set_vring_call(u->fe[m->src], gw_driver_index(d), fd);
     if (r < 0) {
         close(fd);
-        return migration_blame(m, MIGRATION_SIDE_SOURCE, r, "%s", gw_frontend_error(m->fe[m->src]));
+        migration_blame_fe(u, m->src, r);
     }
+    m->talking = NULL;
+    if (r < 0)
+        return r;
     migration_event(m, MIGRATION_EVENT_CALL_FD, begin, "queue %u", gw_driver_index(d));
     m->hop->call_fds_swapped++;
     r = migration_load_pause(m);

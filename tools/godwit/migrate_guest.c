@@ -149,9 +149,10 @@ static int place_split(struct migration *m, struct gw_driver_config *cfg)
     return r;
 }
 
-static int make_ring(struct migration *m, unsigned index)
+static int make_ring(struct migration_unit *u, unsigned index)
 {
     static const unsigned sizes[] = {128, 256, 512, 512};
+    struct migration *m = u->m;
     struct gw_driver_config cfg = {
         .size = sizeof(cfg),
         .mem = m->mem,
@@ -164,20 +165,27 @@ static int make_ring(struct migration *m, unsigned index)
     int r = m->o.packed ? place_packed(m, &cfg) : place_split(m, &cfg);
 
     if (r == 0)
-        r = gw_driver_new(&m->drivers[index], &cfg);
+        r = gw_driver_new(&u->drivers[index], &cfg);
     return r;
 }
 
 int migration_make_rings(struct migration *m)
 {
+    unsigned n = m->o.n_queues;
     int r = 0;
 
-    m->drivers = calloc(m->o.n_queues, sizeof(*m->drivers));
+    m->drivers = calloc((size_t)m->n_units * n, sizeof(*m->drivers));
     if (!m->drivers)
         r = -ENOMEM;
-    m->n_drivers = m->drivers ? m->o.n_queues : 0;
-    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
-        r = make_ring(m, i);
+    m->n_drivers = m->drivers ? m->n_units * n : 0;
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        u->drivers = m->drivers + (size_t)i * n;
+        u->n_drivers = n;
+        for (unsigned k = 0; r == 0 && k < n; k++)
+            r = make_ring(u, k);
+    }
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the rings: %s", strerror(-r));
     return 0;

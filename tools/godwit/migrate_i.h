@@ -7,6 +7,7 @@
 
 #include "migrate.h"
 #include "migrate_copy.h"
+#include "migrate_unit.h"
 
 #include <godwit/load.h>
 
@@ -37,6 +38,7 @@ struct migration_schedule {
     uint64_t next_log_ns, next_region_ns, next_call_ns;
 };
 #define MIGRATION_OLD_LOGS_MAX 64
+
 struct migration {
     struct migration_options o; /* with defaults */
     struct migration_result *ret;
@@ -47,29 +49,26 @@ struct migration {
     uint64_t rate_ns, rate_requests; /* as the progress knew them last */
     uint64_t random;
 
-    struct target *targets[2];
-    struct gw_frontend *fe[2];
-    unsigned src, dst; /* which of the two */
-    bool running[2];   /* its rings are started */
+    struct migration_unit *units;
+    unsigned n_units;
+    const struct migration_unit *talking; /* who is spoken to, and blamed; NULL: nobody of them */
+    unsigned src, dst;                    /* which of the two ends */
     enum migration_phase phase;
     struct migration_hop *hop; /* the last of the result */
     unsigned n_hop;            /* its number */
     enum migration_kill kill;  /* that is still to come in this hop */
-    struct gw_frontend_inflight inflight[2];
     bool is_cancelled;
 
     /* the guest */
     struct gw_guest_mem *mem;   /* of the device that runs, or ran last */
     struct gw_guest_mem *other; /* the destination's; after the switch the stopped source's */
-    struct gw_driver **drivers;
+    struct gw_driver **drivers; /* of all devices */
     unsigned n_drivers;
     struct gw_guest_track *track;
     struct migration_load *load; /* NULL: MIGRATION_DEVICE_GENERIC */
     gw_gpa_t hot_gpa;            /* of the region that comes and goes; 0: it is not there */
     uint64_t hot_len;
     gw_gpa_t top; /* no region is above */
-    uint64_t disk_capacity;
-    uint64_t wanted; /* virtio features */
 
     /* the migration */
     struct gw_guest_log *log;
@@ -103,6 +102,8 @@ int migration_event(struct migration *m, enum migration_event_kind kind, uint64_
 void migration_set_phase(struct migration *m, enum migration_phase phase);
 /* NULL where there is no room any more: it is counted all the same. */
 struct migration_lost *migration_new_lost(struct migration *m);
+/* Of several devices, the latencies of the slowest are told. */
+void migration_slowest(struct migration_result *ret, uint64_t p50, uint64_t p99, uint64_t max);
 
 /*
  * Tell who did what; returns `r`. A back-end is at fault (blame), or it cannot go on (cannot). What
@@ -134,21 +135,6 @@ void migration_free_guest(struct migration *m);
 int migration_make_rings(struct migration *m);
 int migration_make_buffers(struct migration *m);
 
-/* ---- migrate_device.c: the two back-ends ---- */
-
-int migration_connect(struct migration *m, unsigned which);
-/* Start the device, in the memory of the guest as it is now. */
-int migration_start(struct migration *m, unsigned which, const struct gw_guest_log *log);
-int migration_stop(struct migration *m, unsigned which);
-/* Once more, after the back-end was killed; what was negotiated is negotiated again. */
-int migration_reconnect(struct migration *m, unsigned which);
-void migration_disconnect(struct migration *m, unsigned which);
-bool migration_has_slots(const struct migration *m); /* ADD_MEM_REG and REM_MEM_REG */
-int migration_tell_region(struct migration *m, gw_gpa_t gpa, bool is_added);
-enum migration_side migration_side_of(const struct migration *m, unsigned which);
-/* Answer what a back-end asks, see whether it hung up. */
-int migration_tend_end(struct migration *m, unsigned which);
-
 /* ---- migrate_log.c ---- */
 
 int migration_log_on(struct migration *m);
@@ -168,7 +154,7 @@ int migration_do_events(struct migration *m);
 
 /* When in the hop that begins. */
 void migration_choose_kill(struct migration *m);
-/* Kill this end and start it again, if that is to be done here. */
+/* Kill a back-end of this end and start it again, if that is to be done here. */
 int migration_kill(struct migration *m, enum migration_kill at, unsigned which);
 /* The same at some time of migration_tend. */
 int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms);

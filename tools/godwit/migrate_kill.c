@@ -23,38 +23,42 @@ void migration_choose_kill(struct migration *m)
 }
 
 /* The load is paused when this returns, and does not know that anything happened. */
-static int bury(struct migration *m, unsigned which)
+static int bury(struct migration_unit *u, unsigned which)
 {
+    struct migration *m = u->m;
     int r;
 
-    target_kill(m->targets[which]);
+    target_kill(u->targets[which]);
     r = migration_load_pause(m);
-    gw_frontend_disconnect(m->fe[which]);
-    m->running[which] = false;
-    if (target_bury(m->targets[which]) < 0 && r == 0)
+    m->talking = u;
+    gw_frontend_disconnect(u->fe[which]);
+    u->running[which] = false;
+    if (target_bury(u->targets[which]) < 0 && r == 0)
         r = migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",
-                            target_error(m->targets[which]));
+                            target_error(u->targets[which]));
     return r;
 }
 
 static int kill_now(struct migration *m, unsigned which)
 {
+    struct migration_unit *u = &m->units[migration_random(m, m->n_units)];
     bool is_loaded = migration_load_is_running(m);
     uint64_t begin = migration_now(m);
     unsigned in_flight = 0;
-    int r = bury(m, which);
+    int r = bury(u, which);
 
     m->kill = MIGRATION_KILL_NEVER;
     m->ret->kills++;
-    for (unsigned i = 0; i < m->n_drivers; i++)
-        in_flight += gw_driver_in_flight(m->drivers[i]);
+    for (unsigned i = 0; i < u->n_drivers; i++)
+        in_flight += gw_driver_in_flight(u->drivers[i]);
     if (r == 0)
-        r = migration_reconnect(m, which);
+        r = migration_reconnect(u, which);
     if (r == 0)
-        r = migration_start(m, which, m->log_is_on ? m->log : NULL);
+        r = migration_start_unit(u, which, m->log_is_on ? m->log : NULL);
+    m->talking = NULL;
     if (r == 0)
         r = migration_event(m, MIGRATION_EVENT_KILLED, begin, "%s, %u requests in flight",
-                            target_name(m->targets[which]), in_flight);
+                            target_name(u->targets[which]), in_flight);
     return r == 0 && is_loaded ? migration_load_resume(m) : r;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The load of a migration on a thread of its own, as the vCPUs of a guest, and a sampler that looks
- * at it every 10 ms. The load is paused by interrupting it; requests stay in flight meanwhile, as
- * they do when a VMM stops its vCPUs.
+ * The load of a migration, of each device on a thread of its own, as the vCPUs of a guest, and a
+ * sampler that looks at all of them every 10 ms. The load is paused by interrupting it; requests
+ * stay in flight meanwhile, as they do when a VMM stops its vCPUs.
  */
 #include "migrate_load.h"
 #include "migrate_work.h"
@@ -21,18 +21,28 @@ enum wish {
     QUIT,
 };
 
+/* What one device is given to do. */
+struct runner {
+    struct migration_load *load;
+    struct migration_unit *unit;
+    void *arg;
+    pthread_t thread;
+    bool has_thread;
+    bool is_paused; /* under the lock */
+    int r;          /* of the last run; under the lock */
+};
+
 struct migration_load {
     const struct migration_work *work;
-    void *arg;
     struct migration *m;
-    pthread_t runner, sampler;
-    bool has_runner, has_sampler;
+    struct runner *runners;
+    unsigned n_runners;
+    pthread_t sampler;
+    bool has_sampler;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
     enum wish wish;
-    bool is_paused;
-    int r; /* of the last run */
     unsigned stall_ms;
 
     /* under the lock */
@@ -44,28 +54,29 @@ struct migration_load {
     bool is_told; /* that it failed; of the thread of migration_run */
 };
 
-static void *runner(void *arg)
+static void *run(void *arg)
 {
-    struct migration_load *l = arg;
+    struct runner *me = arg;
+    struct migration_load *l = me->load;
 
     pthread_mutex_lock(&l->lock);
     while (l->wish != QUIT) {
         unsigned stall_ms = l->stall_ms;
         int r;
 
-        if (l->wish == PAUSE || l->r < 0) {
-            l->is_paused = true;
+        if (l->wish == PAUSE || me->r < 0) {
+            me->is_paused = true;
             pthread_cond_broadcast(&l->changed);
             pthread_cond_wait(&l->changed, &l->lock);
             continue;
         }
-        l->is_paused = false;
+        me->is_paused = false;
         pthread_mutex_unlock(&l->lock);
-        r = l->work->run(l->arg, stall_ms);
+        r = l->work->run(me->arg, stall_ms);
         pthread_mutex_lock(&l->lock);
-        l->r = r;
+        me->r = r;
     }
-    l->is_paused = true;
+    me->is_paused = true;
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -74,18 +85,20 @@ static void *runner(void *arg)
 /* What the load did since the last look. Under the lock. */
 static void look(struct migration_load *l)
 {
-    struct gw_guest_load_sample s;
+    for (unsigned i = 0; i < l->n_runners; i++) {
+        struct gw_guest_load_sample s;
 
-    l->work->sample(l->arg, &s);
-    l->requests += s.requests;
-    if (s.stall > l->worst_stall)
-        l->worst_stall = s.stall;
-    l->seen.requests += s.requests;
-    l->seen.bytes += s.bytes;
-    if (s.stall > l->seen.stall)
-        l->seen.stall = s.stall;
-    if (s.latency > l->seen.latency)
-        l->seen.latency = s.latency;
+        l->work->sample(l->runners[i].arg, &s);
+        l->requests += s.requests;
+        if (s.stall > l->worst_stall)
+            l->worst_stall = s.stall;
+        l->seen.requests += s.requests;
+        l->seen.bytes += s.bytes;
+        if (s.stall > l->seen.stall)
+            l->seen.stall = s.stall;
+        if (s.latency > l->seen.latency)
+            l->seen.latency = s.latency;
+    }
 }
 
 static void add_sample(struct migration_load *l)
@@ -111,7 +124,7 @@ static void add_sample(struct migration_load *l)
     };
 }
 
-static void *sampler(void *arg)
+static void *sample(void *arg)
 {
     const struct timespec pause = {.tv_nsec = SAMPLE_NS};
     struct migration_load *l = arg;
@@ -128,6 +141,23 @@ static void *sampler(void *arg)
     return NULL;
 }
 
+/* All of the work is there before any thread is. */
+static int add_runners(struct migration *m, struct migration_load *l)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct runner *one = &l->runners[l->n_runners];
+
+        *one = (struct runner){.load = l, .unit = &m->units[i], .is_paused = true};
+        m->talking = one->unit;
+        r = l->work->new (one->unit, &one->arg);
+        l->n_runners += one->arg != NULL;
+    }
+    m->talking = NULL;
+    return r;
+}
+
 int migration_load_new(struct migration *m)
 {
     struct migration_load *l;
@@ -136,19 +166,24 @@ int migration_load_new(struct migration *m)
     if (m->o.device == MIGRATION_DEVICE_GENERIC)
         return 0;
     l = calloc(1, sizeof(*l));
-    if (!l)
+    if (l)
+        l->runners = calloc(m->n_units, sizeof(*l->runners));
+    if (!l || !l->runners) {
+        free(l);
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    }
     l->work = m->o.device == MIGRATION_DEVICE_RNG ? &migration_work_rng : &migration_work_blk;
     l->m = m;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     m->load = l;
-    r = l->work->new (m, &l->arg);
+    r = add_runners(m, l);
+    for (unsigned i = 0; r == 0 && i < l->n_runners; i++) {
+        r = -pthread_create(&l->runners[i].thread, NULL, run, &l->runners[i]);
+        l->runners[i].has_thread = r == 0;
+    }
     if (r == 0)
-        r = -pthread_create(&l->runner, NULL, runner, l);
-    l->has_runner = r == 0;
-    if (r == 0)
-        r = -pthread_create(&l->sampler, NULL, sampler, l);
+        r = -pthread_create(&l->sampler, NULL, sample, l);
     l->has_sampler = r == 0;
     if (r < 0 && m->ret->n_faults == 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the load: %s", strerror(-r));
@@ -159,8 +194,8 @@ static void wish(struct migration_load *l, enum wish w)
 {
     pthread_mutex_lock(&l->lock);
     l->wish = w;
-    if (w == RUN)
-        l->is_paused = false;
+    for (unsigned i = 0; w == RUN && i < l->n_runners; i++)
+        l->runners[i].is_paused = false;
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->lock);
 }
@@ -172,18 +207,21 @@ void migration_load_free(struct migration *m)
     if (!l)
         return;
     wish(l, QUIT);
-    if (l->has_runner) {
-        l->work->interrupt(l->arg);
-        pthread_join(l->runner, NULL);
+    for (unsigned i = 0; i < l->n_runners; i++) {
+        if (!l->runners[i].has_thread)
+            continue;
+        l->work->interrupt(l->runners[i].arg);
+        pthread_join(l->runners[i].thread, NULL);
     }
     if (l->has_sampler)
         pthread_join(l->sampler, NULL);
     m->ret->samples = l->samples;
     m->ret->n_samples = (unsigned)l->n_samples;
-    if (l->arg)
-        l->work->free(l->arg);
+    for (unsigned i = 0; i < l->n_runners; i++)
+        l->work->free(l->runners[i].arg);
     pthread_cond_destroy(&l->changed);
     pthread_mutex_destroy(&l->lock);
+    free(l->runners);
     free(l);
     m->load = NULL;
 }
@@ -210,97 +248,159 @@ bool migration_load_is_running(struct migration *m)
 }
 
 /* Told once, with the side that runs the device. */
-static int tell_failure(struct migration *m, int r)
+static int tell_failure(struct runner *one, int r)
 {
-    struct migration_load *l = m->load;
-    unsigned which = m->running[m->dst] && !m->running[m->src] ? m->dst : m->src;
+    struct migration_load *l = one->load;
+    struct migration *m = l->m;
+    bool is_moved = one->unit->running[m->dst] && !one->unit->running[m->src];
 
     if (r >= 0 || l->is_told)
         return r;
     l->is_told = true;
-    return migration_blame(m, migration_side_of(m, which), r, "the load: %s",
-                           l->work->error(l->arg));
+    m->talking = one->unit;
+    migration_blame(m, migration_side_of(m, is_moved ? m->dst : m->src), r, "the load: %s",
+                    l->work->error(one->arg));
+    m->talking = NULL;
+    return r;
+}
+
+/* Tell what the runs came to; the first error is returned. */
+static int check_runs(struct migration_load *l, bool paused_only)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < l->n_runners; i++) {
+        pthread_mutex_lock(&l->lock);
+        r = paused_only && !l->runners[i].is_paused ? 0 : l->runners[i].r;
+        pthread_mutex_unlock(&l->lock);
+        r = tell_failure(&l->runners[i], r);
+    }
+    return r;
 }
 
 void migration_load_halt(struct migration *m)
 {
     struct migration_load *l = m->load;
 
-    if (!l || !l->has_runner)
+    if (!l)
         return;
     pthread_mutex_lock(&l->lock);
     l->wish = PAUSE;
-    if (!l->is_paused)
-        l->work->interrupt(l->arg);
-    while (!l->is_paused)
-        pthread_cond_wait(&l->changed, &l->lock);
+    for (unsigned i = 0; i < l->n_runners; i++) {
+        if (l->runners[i].has_thread && !l->runners[i].is_paused)
+            l->work->interrupt(l->runners[i].arg);
+    }
+    for (unsigned i = 0; i < l->n_runners; i++) {
+        while (l->runners[i].has_thread && !l->runners[i].is_paused)
+            pthread_cond_wait(&l->changed, &l->lock);
+    }
     pthread_mutex_unlock(&l->lock);
 }
 
 int migration_load_pause(struct migration *m)
 {
-    struct migration_load *l = m->load;
-    int r;
-
-    if (!l)
+    if (!m->load)
         return 0;
     migration_load_halt(m);
-    pthread_mutex_lock(&l->lock);
-    r = l->r;
-    pthread_mutex_unlock(&l->lock);
-    return tell_failure(m, r);
+    return check_runs(m->load, false);
 }
 
 int migration_load_check(struct migration *m)
 {
-    struct migration_load *l = m->load;
-    int r;
-
-    if (!l)
-        return 0;
-    pthread_mutex_lock(&l->lock);
-    r = l->is_paused ? l->r : 0;
-    pthread_mutex_unlock(&l->lock);
-    return tell_failure(m, r);
+    return m->load ? check_runs(m->load, true) : 0;
 }
 
 int migration_load_drain(struct migration *m)
 {
-    return m->load ? tell_failure(m, m->load->work->drain(m->load->arg, migration_request_ms(m)))
-                   : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++)
+        r = tell_failure(&l->runners[i],
+                         l->work->drain(l->runners[i].arg, migration_request_ms(m)));
+    return r;
 }
 
 int migration_load_set_mem(struct migration *m, struct gw_guest_mem *mem)
 {
+    struct migration_load *l = m->load;
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
         r = gw_driver_set_mem(m->drivers[i], mem);
-    if (r == 0 && m->load)
-        r = m->load->work->set_mem(m->load->arg, mem);
+    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++)
+        r = l->work->set_mem(l->runners[i].arg, mem);
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the other memory lacks what is in use");
     return 0;
 }
 
+/* What of [*gpa, *gpa + *len) is for the buffers of one device. */
+static void share_of(const struct migration_load *l, unsigned i, gw_gpa_t *gpa, uint64_t *len)
+{
+    uint64_t share = *len / l->n_runners / MIGRATION_PAGE * MIGRATION_PAGE;
+
+    *gpa += i * share;
+    *len = share;
+}
+
 int migration_load_add(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
-    return m->load ? m->load->work->add(m->load->arg, gpa, len) : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++) {
+        gw_gpa_t at = gpa;
+        uint64_t n = len;
+
+        share_of(l, i, &at, &n);
+        r = l->work->add(l->runners[i].arg, at, n);
+    }
+    return r;
 }
 
-int migration_load_retire(struct migration *m, gw_gpa_t gpa)
+int migration_load_retire(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
-    return m->load ? m->load->work->retire(m->load->arg, gpa) : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && i < l->n_runners; i++) {
+        gw_gpa_t at = gpa;
+        uint64_t n = len;
+        int e;
+
+        share_of(l, i, &at, &n);
+        e = l->work->retire(l->runners[i].arg, at);
+        r = r ? r : e;
+    }
+    return r;
 }
 
-int migration_load_remove(struct migration *m, gw_gpa_t gpa)
+int migration_load_remove(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
-    return m->load ? tell_failure(m, m->load->work->remove(m->load->arg, gpa)) : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && i < l->n_runners; i++) {
+        gw_gpa_t at = gpa;
+        uint64_t n = len;
+        int e;
+
+        share_of(l, i, &at, &n);
+        e = tell_failure(&l->runners[i], l->work->remove(l->runners[i].arg, at));
+        r = r ? r : e;
+    }
+    return r;
 }
 
 int migration_load_check_held(struct migration *m)
 {
-    return m->load ? tell_failure(m, m->load->work->check_held(m->load->arg)) : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++)
+        r = tell_failure(&l->runners[i], l->work->check_held(l->runners[i].arg));
+    return r;
 }
 
 uint64_t migration_load_requests(struct migration *m)
@@ -331,18 +431,31 @@ uint64_t migration_load_worst_stall(struct migration *m, bool restart)
     return ns;
 }
 
-bool migration_load_find(struct migration *m, gw_gpa_t gpa, struct gw_guest_load_place *ret)
+bool migration_load_find(struct migration *m, gw_gpa_t gpa, struct gw_guest_load_place *ret,
+                         unsigned *ret_unit)
 {
-    return m->load && m->load->work->find(m->load->arg, gpa, ret);
+    struct migration_load *l = m->load;
+
+    for (unsigned i = 0; l && i < l->n_runners; i++) {
+        *ret_unit = l->runners[i].unit->number;
+        if (l->work->find(l->runners[i].arg, gpa, ret))
+            return true;
+    }
+    return false;
 }
 
 void migration_load_stats(struct migration *m)
 {
-    if (m->load && m->load->arg)
-        m->load->work->stats(m->load->arg, m->ret);
+    for (unsigned i = 0; m->load && i < m->load->n_runners; i++)
+        m->load->work->stats(m->load->runners[i].arg, m->ret);
 }
 
 int migration_load_verify(struct migration *m)
 {
-    return m->load ? m->load->work->verify(m->load->arg, m) : 0;
+    struct migration_load *l = m->load;
+    int r = 0;
+
+    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++)
+        r = l->work->verify(l->runners[i].arg, m);
+    return r;
 }

@@ -15,13 +15,18 @@ int migration_load_check(struct migration *m);
 int migration_load_drain(struct migration *m);
 /* The other memory is the one from now on, with all that was in flight. */
 int migration_load_set_mem(struct migration *m, struct gw_guest_mem *mem);
-/* Buffers in another place; no requests there (-EBUSY: not yet); none there any more. Paused. */
+/*
+ * Buffers in another place, for all devices; no requests there (-EBUSY: not yet); none there any
+ * more. Paused.
+ */
 int migration_load_add(struct migration *m, gw_gpa_t gpa, uint64_t len);
-int migration_load_retire(struct migration *m, gw_gpa_t gpa);
-int migration_load_remove(struct migration *m, gw_gpa_t gpa);
+int migration_load_retire(struct migration *m, gw_gpa_t gpa, uint64_t len);
+int migration_load_remove(struct migration *m, gw_gpa_t gpa, uint64_t len);
 int migration_load_check_held(struct migration *m);
 uint64_t migration_load_requests(struct migration *m); /* completed so far */
 uint64_t migration_load_worst_stall(struct migration *m, bool restart);
-bool migration_load_find(struct migration *m, gw_gpa_t gpa, struct gw_guest_load_place *ret);
+/* Which request of which device. */
+bool migration_load_find(struct migration *m, gw_gpa_t gpa, struct gw_guest_load_place *ret,
+                         unsigned *ret_unit);
 void migration_load_stats(struct migration *m);
 int migration_load_verify(struct migration *m);

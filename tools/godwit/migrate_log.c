@@ -41,36 +41,63 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
     return 0;
 }
 
-static int set_base(struct migration *m)
+/* One message, or one for each ring, to each source. */
+static int for_all(struct migration *m, int (*send)(struct migration_unit *u, bool on), bool on)
 {
-    struct gw_frontend *fe = m->fe[m->src];
-    int r = gw_frontend_set_log_base(fe, m->log);
+    int r = 0;
 
-    return r ? migration_blame(m, MIGRATION_SIDE_SOURCE, r, "%s", gw_frontend_error(fe)) : 0;
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        m->talking = &m->units[i];
+        r = send(&m->units[i], on);
+    }
+    m->talking = NULL;
+    return r;
 }
 
-static int set_all(struct migration *m, bool on)
+static int send_base(struct migration_unit *u, bool on)
 {
-    struct gw_frontend *fe = m->fe[m->src];
+    int r = gw_frontend_set_log_base(u->fe[u->m->src], u->m->log);
+
+    return r ? migration_blame_fe(u, u->m->src, r) : 0;
+}
+
+static int send_all(struct migration_unit *u, bool on)
+{
+    struct gw_frontend *fe = u->fe[u->m->src];
     int r = gw_frontend_set_log_all(fe, on);
 
-    return r ? migration_blame(m, MIGRATION_SIDE_SOURCE, r, "LOG_ALL %s: %s", on ? "on" : "off",
+    return r ? migration_blame(u->m, MIGRATION_SIDE_SOURCE, r, "LOG_ALL %s: %s", on ? "on" : "off",
                                gw_frontend_error(fe))
              : 0;
 }
 
-static int set_rings(struct migration *m, bool on)
+static int send_rings(struct migration_unit *u, bool on)
 {
-    struct gw_frontend *fe = m->fe[m->src];
+    struct gw_frontend *fe = u->fe[u->m->src];
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++) {
-        r = gw_frontend_set_vring_log(fe, m->drivers[i], on);
+    for (unsigned i = 0; r == 0 && i < u->n_drivers; i++) {
+        r = gw_frontend_set_vring_log(fe, u->drivers[i], on);
         if (r < 0)
-            migration_blame(m, MIGRATION_SIDE_SOURCE, r, "VHOST_VRING_F_LOG %s: %s",
+            migration_blame(u->m, MIGRATION_SIDE_SOURCE, r, "VHOST_VRING_F_LOG %s: %s",
                             on ? "on" : "off", gw_frontend_error(fe));
     }
     return r;
+}
+
+static int set_base(struct migration *m)
+{
+    return for_all(m, send_base, true);
+}
+
+static int set_all(struct migration *m, bool on)
+{
+    return for_all(m, send_all, on);
+}
+
+static int set_rings(struct migration *m, bool on)
+{
+    return for_all(m, send_rings, on);
 }
 
 /* The device is stopped and started with the log, as one plugged in during a migration. */

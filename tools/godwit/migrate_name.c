@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static enum migration_use name_ring(const struct gw_driver *d, gw_gpa_t gpa, char *text,
                                     size_t size)
@@ -76,20 +77,34 @@ static enum migration_use name_request(const struct migration *m,
     return uses[p->part];
 }
 
+/* Which device it is of, where there are several. */
+static enum migration_use add_unit(const struct migration *m, unsigned unit, enum migration_use use,
+                                   char *text, size_t size)
+{
+    size_t len = strlen(text);
+
+    if (m->n_units > 1)
+        snprintf(text + len, size - len, ", device %u", unit + 1);
+    return use;
+}
+
 enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text, size_t size,
                                   uint64_t *ret_skip)
 {
     struct gw_guest_load_place place;
     enum migration_use use = MIGRATION_USE_OUTSIDE;
+    unsigned unit;
 
     *ret_skip = 1;
-    for (unsigned i = 0; use == MIGRATION_USE_OUTSIDE && i < m->n_drivers; i++)
+    for (unsigned i = 0; use == MIGRATION_USE_OUTSIDE && i < m->n_drivers; i++) {
         use = name_ring(m->drivers[i], gpa, text, size);
+        unit = i / m->o.n_queues;
+    }
     if (use != MIGRATION_USE_OUTSIDE)
-        return use;
-    if (migration_load_find(m, gpa, &place)) {
+        return add_unit(m, unit, use, text, size);
+    if (migration_load_find(m, gpa, &place, &unit)) {
         *ret_skip = place.left;
-        return name_request(m, &place, text, size);
+        return add_unit(m, unit, name_request(m, &place, text, size), text, size);
     }
     snprintf(text, size, "nothing that the device was given");
     return MIGRATION_USE_OUTSIDE;

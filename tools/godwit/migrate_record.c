@@ -136,6 +136,17 @@ static void *append(void *array, unsigned *n, size_t size)
     return memset(grown, 0, size);
 }
 
+/* Of its first device; how many more there are. */
+static void name_end(const struct migration *m, unsigned which, char *text, size_t size)
+{
+    const char *first = target_name(m->units[0].targets[which]);
+
+    if (m->n_units == 1)
+        snprintf(text, size, "%s", first);
+    else
+        snprintf(text, size, "%.40s and %u more", first, m->n_units - 1);
+}
+
 struct migration_hop *migration_begin_hop(struct migration *m)
 {
     struct migration_hop *hop = append(&m->ret->hops, &m->ret->n_hops, sizeof(*hop));
@@ -144,8 +155,8 @@ struct migration_hop *migration_begin_hop(struct migration *m)
         return NULL;
     m->hop = hop;
     m->n_hop = m->ret->n_hops - 1;
-    snprintf(hop->source, sizeof(hop->source), "%s", target_name(m->targets[m->src]));
-    snprintf(hop->destination, sizeof(hop->destination), "%s", target_name(m->targets[m->dst]));
+    name_end(m, m->src, hop->source, sizeof(hop->source));
+    name_end(m, m->dst, hop->destination, sizeof(hop->destination));
     return hop;
 }
 
@@ -197,9 +208,11 @@ void migration_set_phase(struct migration *m, enum migration_phase phase)
 /* The target of a side, NULL for the tool and where it cannot be told. */
 static struct target *target_of(const struct migration *m, enum migration_side side)
 {
-    if (side == MIGRATION_SIDE_SOURCE)
-        return m->targets[m->src];
-    return side == MIGRATION_SIDE_DESTINATION ? m->targets[m->dst] : NULL;
+    const struct migration_unit *u = m->n_units == 1 ? m->units : m->talking;
+
+    if (!u || (side != MIGRATION_SIDE_SOURCE && side != MIGRATION_SIDE_DESTINATION))
+        return NULL;
+    return u->targets[side == MIGRATION_SIDE_SOURCE ? m->src : m->dst];
 }
 
 /* It hung up: has its process ended? Sooner or later that can be seen. */
@@ -267,6 +280,18 @@ int migration_cannot(struct migration *m, enum migration_side side, int r, const
     if (m->ret->verdict == MIGRATION_PASSED)
         m->ret->verdict = MIGRATION_COULD_NOT;
     return r;
+}
+
+static void raise_to(uint64_t *max, uint64_t value)
+{
+    *max = value > *max ? value : *max;
+}
+
+void migration_slowest(struct migration_result *ret, uint64_t p50, uint64_t p99, uint64_t max)
+{
+    raise_to(&ret->latency_p50, p50);
+    raise_to(&ret->latency_p99, p99);
+    raise_to(&ret->latency_max, max);
 }
 
 void migration_result_done(struct migration_result *result)

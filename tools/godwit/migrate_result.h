@@ -120,8 +120,8 @@ struct migration_result {
     uint64_t verified;    /* blocks read that were what they should be */
     uint64_t held;        /* reads whose buffers were looked at only after the switch */
     uint64_t disk_blocks; /* read back at the end */
-    uint64_t latency_p50, latency_p99, latency_max;
-    uint64_t stall_before_ns;                  /* worst while the log was off, at the source */
+    uint64_t latency_p50, latency_p99, latency_max; /* of several devices: of the slowest */
+    uint64_t stall_before_ns;                       /* worst while the log was off, at the source */
     uint64_t stall_copy_ns;                    /* worst while the log was on, before the stop */
     uint64_t stall_ns;                         /* worst without the switch itself */
     double rate_before, rate_copy, rate_after; /* requests per second: log off, on, destination */

@@ -102,16 +102,17 @@ static int check(struct rng *g, const struct buffer *b)
     return 0;
 }
 
-static int rng_new(struct migration *m, void **ret)
+static int rng_new(struct migration_unit *u, void **ret)
 {
+    struct migration *m = u->m;
     struct rng *g = calloc(1, sizeof(*g));
 
     if (!g)
         return -ENOMEM;
     g->m = m;
-    g->driver = m->drivers[0];
+    g->driver = u->drivers[0];
     g->mem = m->mem;
-    g->random = m->o.seed;
+    g->random = m->o.seed + u->number;
     *ret = g;
     return 0;
 }
@@ -399,11 +400,12 @@ static void rng_stats(void *w, struct migration_result *ret)
 {
     struct rng *g = w;
 
-    ret->requests = ret->reads = ret->held = g->requests;
-    ret->bytes = g->bytes;
-    ret->latency_p50 = histogram_percentile(&g->latencies, 500000);
-    ret->latency_p99 = histogram_percentile(&g->latencies, 990000);
-    ret->latency_max = g->latencies.max;
+    ret->requests += g->requests;
+    ret->reads += g->requests;
+    ret->held += g->requests;
+    ret->bytes += g->bytes;
+    migration_slowest(ret, histogram_percentile(&g->latencies, 500000),
+                      histogram_percentile(&g->latencies, 990000), g->latencies.max);
 }
 
 static int rng_verify(void *w, struct migration *m)

@@ -9,7 +9,7 @@
 #include "migrate_i.h"
 
 struct migration_work {
-    int (*new)(struct migration *m, void **ret);
+    int (*new)(struct migration_unit *u, void **ret); /* *ret: NULL, or to be freed all the same */
     void (*free)(void *w);
     /* Until it is interrupted, from any thread. Returns: 0; a negative errno, and then error(). */
     int (*run)(void *w, unsigned stall_ms);
@@ -24,8 +24,8 @@ struct migration_work {
     int (*check_held)(void *w);
     void (*sample)(void *w, struct gw_guest_load_sample *ret);
     bool (*find)(void *w, gw_gpa_t gpa, struct gw_guest_load_place *ret);
-    void (*stats)(void *w, struct migration_result *ret);
-    int (*verify)(void *w, struct migration *m); /* what is on the disk */
+    void (*stats)(void *w, struct migration_result *ret); /* added to what is there */
+    int (*verify)(void *w, struct migration *m);          /* what is on the disk */
 };
 
 extern const struct migration_work migration_work_blk, migration_work_rng;

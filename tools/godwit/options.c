@@ -27,7 +27,7 @@ static const struct argp_option target_options[] = {
     {NULL, 0, NULL, 0, "Back-ends:", 50},
     {"shared-file", OPTION_FILE, "FILE", 0,
      "what {file} stands for; made, sparse, where there is none (default: one that is removed at "
-     "the end)",
+     "the end); of further devices FILE.2 and so on",
      0},
     {"file", OPTION_FILE, NULL, OPTION_ALIAS, NULL, 0},
     {"file-size", OPTION_FILE_SIZE, "SIZE", 0, "of a file that is made (default 256M)", 0},
@@ -64,13 +64,18 @@ const struct argp options_target_argp = {.options = target_options, .parser = pa
 
 const char *options_file(struct target_options *o)
 {
-    static char *path; /* of the one file of this process */
+    static char *paths[OPTIONS_FILES_MAX]; /* of the files of this process */
+    char **path = &paths[o->n_file], *name = NULL;
     int r = 0;
 
-    if (path == NULL)
-        r = scratch_disk(&path, o->file, o->file_size != 0 ? o->file_size : FILE_SIZE);
+    if (o->file != NULL && o->n_file > 0 && asprintf(&name, "%s.%u", o->file, o->n_file + 1) < 0)
+        r = -ENOMEM;
+    if (r == 0 && *path == NULL)
+        r = scratch_disk(path, name != NULL ? name : o->file,
+                         o->file_size != 0 ? o->file_size : FILE_SIZE);
+    free(name);
     if (r == 0)
-        return path;
+        return *path;
     say("%s: %s", o->file != NULL ? o->file : "no place for a file", strerror(-r));
     return NULL;
 }

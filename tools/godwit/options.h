@@ -10,9 +10,12 @@
 
 #include <argp.h>
 
+#define OPTIONS_FILES_MAX 16
+
 /* How targets are made. Zero it; the input of the child parser. */
 struct target_options {
     const char *file; /* NULL: none was given */
+    unsigned n_file;  /* which of the files: from 1 on, not FILE but FILE.2, FILE.3 ... */
     uint64_t file_size;
     unsigned start_ms;
     bool is_verbose;

@@ -263,7 +263,8 @@ static void html_options(const struct report *r, FILE *out)
     row(out, "guest memory", format_bytes(r->result->memory_bytes).text);
     row(out, "dirty log", format_bytes(r->result->log_bytes).text);
     number_row(out, "seed", r->result->seed, "");
-    number_row(out, "queues", o->n_queues, "");
+    number_row(out, "devices", o->n_devices, "");
+    number_row(out, "queues of each", o->n_queues, "");
     number_row(out, "requests in flight per queue", o->depth, "");
     number_row(out, "block size", o->block_size, " bytes");
     number_row(out, "writes", o->write_percent, " %");

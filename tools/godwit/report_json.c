@@ -14,10 +14,11 @@ static struct json_object *json_options(const struct report *r)
 
     json_add_text(json, "device", device_names[o->device]);
     json_add_text(json, "order", migration_order_name(o->order));
-    json_add_text(json, "file", o->disk_file);
+    json_add_text(json, "file", o->disk_files[0]);
     json_add_number(json, "memory", o->memory);
     json_add_number(json, "memory_top", o->memory_top);
     json_add_bool(json, "hugetlb", o->hugetlb);
+    json_add_number(json, "devices", o->n_devices);
     json_add_number(json, "queues", o->n_queues);
     json_add_number(json, "queue_size", o->queue_size);
     json_add_bool(json, "packed", o->packed);
