@@ -13,6 +13,12 @@
 #include <errno.h>
 #include <inttypes.h>
 
+void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault)
+{
+    for (unsigned i = 0; i < d->num_workers; i++)
+        __atomic_store_n(&d->workers[i].loop->may_fault, may_fault, __ATOMIC_RELAXED);
+}
+
 int gw_ctl_postcopy_advise(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     return gw_postcopy_advise(&d->session.postcopy, &reply->fd);
@@ -45,11 +51,13 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     if (r < 0)
         return r;
     r = listen_to_all(s);
-    if (r < 0)
+    if (r < 0) {
         (void)gw_postcopy_end(&s->postcopy);
-    else
-        gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: missing memory is waited for");
-    return r;
+        return r;
+    }
+    gw_daemon_expect_faults(d, true);
+    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: missing memory is waited for");
+    return 0;
 }
 
 /* What the front-end says of a table whose addresses it was told. */
@@ -79,6 +87,7 @@ int gw_ctl_postcopy_end(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
                 "postcopy ends, and its last memory table was never acknowledged");
     gw_map_free(s->pending);
     s->pending = NULL;
+    gw_daemon_expect_faults(d, false);
     if (was_listening)
         gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: all memory is there");
     return r;

@@ -129,6 +129,9 @@ int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how);
  */
 void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log);
 
+/* ctl_postcopy.c: may guest memory be missing? What workers start from now on goes by that. */
+void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
+
 /* Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`. */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
 

@@ -28,6 +28,7 @@ struct gw_source {
 struct gw_loop {
     const struct gw_loop_ops *ops;
     const struct gw_diag *diag;
+    bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
 };
 
 struct gw_loop_ops {

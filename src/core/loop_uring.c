@@ -126,9 +126,14 @@ static void uring_signal(struct gw_loop *loop, int fd)
     io_uring_sqe_set_data64(sqe, 0);
 }
 
+/*
+ * Where memory may be missing, the kernel's own threads move the data: the submitting one would
+ * sleep in io_uring_enter until the page comes, and everything else of this worker with it.
+ */
 static void uring_io(struct gw_loop *loop, struct gw_io *io)
 {
     struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+    bool is_async = __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
 
     switch ((enum gw_io_op)io->op) {
     case GW_IO_PREADV:
@@ -144,6 +149,7 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
         io_uring_prep_fallocate(sqe, io->fd, io->flags, io->offset, io->length);
         break;
     }
+    sqe->flags |= is_async ? IOSQE_ASYNC : 0;
     io_uring_sqe_set_data64(sqe, (uintptr_t)io | TAG_IO);
 }
 

@@ -202,6 +202,7 @@ static void session_done(struct gw_daemon *d)
 
     /* First, so that workers do not wait for pages, nor the front-end for an answer. */
     gw_postcopy_done(&s->postcopy);
+    gw_daemon_expect_faults(d, false);
     gw_close(&s->fd);
     gw_close(&s->backend_fd);
     gw_rx_reset(&s->rx);

@@ -112,7 +112,8 @@ int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
     if (r < 0)
         goto out;
     while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
-        gw_diag(w->diag, GW_DIAG_WARNING, "worker %u is still busy in a callback of the device",
+        gw_diag(w->diag, GW_DIAG_WARNING,
+                "worker %u is still busy: in a callback of the device, or waiting for a page",
                 w->index);
 out:
     gw_latch_done(&call.latch);

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* File operations of a worker, on real files: by io_uring, and by the pool of threads. */
 #include "fdcheck.h"
+
+#include "core/mapping.h"
+#include "postcopy/postcopy.h"
 #include "requires.h"
 #include "rig.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -475,6 +482,122 @@ static void test_io_cancel_of_thousands_tells_what_happened(void **state)
     assert_int_equal(end_waiting(w), 0);
 }
 
+/* ---- memory that is missing ---- */
+
+/* The page of a memfd; whoever touches it first waits until it is sent. */
+struct missing {
+    struct gw_postcopy postcopy;
+    struct gw_mapping mapping;
+    struct gw_postcopy_range range;
+    bool stopping;
+    int ends[2], control_fd; /* of the session, which nobody ends */
+    int fd, uffd;
+};
+
+static void missing_init(struct missing *m)
+{
+    m->fd = memfd_create("missing", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(m->fd, LEN), 0);
+    assert_int_equal(gw_mapping_init(&m->mapping, "it", m->fd, 0, LEN, 0), 0);
+    m->range = (struct gw_postcopy_range){.base = m->mapping.range.base, .length = LEN};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, m->ends), 0);
+    m->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    m->stopping = false;
+    gw_postcopy_init(&m->postcopy);
+    assert_int_equal(gw_postcopy_advise(&m->postcopy, &m->uffd), 0);
+    assert_int_equal(
+        gw_postcopy_listen(&m->postcopy, &(struct gw_postcopy_peer){.socket_fd = m->ends[0],
+                                                                    .control_fd = m->control_fd,
+                                                                    .stopping = &m->stopping}),
+        0);
+    assert_int_equal(gw_postcopy_register(&m->postcopy, &m->range, "it"), 0);
+}
+
+static void missing_send(struct missing *m)
+{
+    struct uffdio_range range = {.start = m->range.base, .len = LEN};
+
+    assert_int_equal(pwrite(m->fd, "there", 5, 0), 5);
+    assert_int_equal(ioctl(m->uffd, UFFDIO_WAKE, &range), 0);
+}
+
+static void missing_done(struct missing *m)
+{
+    gw_postcopy_unregister(&m->range);
+    gw_postcopy_done(&m->postcopy);
+    gw_mapping_done(&m->mapping);
+    close(m->ends[0]);
+    close(m->ends[1]);
+    close(m->control_fd);
+    close(m->uffd);
+    close(m->fd);
+}
+
+struct mark {
+    struct gw_task task;
+    unsigned n; /* atomic */
+};
+
+static void run_mark(struct gw_task *task)
+{
+    struct mark *mark = gw_container_of(task, struct mark, task);
+
+    __atomic_store_n(&mark->n, mark->n + 1, __ATOMIC_RELEASE);
+}
+
+/* One task in each of so many turns, if the worker takes them. */
+static void expect_turns(unsigned n)
+{
+    struct mark mark = {.task.run = run_mark};
+
+    for (unsigned i = 1; i <= n; i++) {
+        gw_worker_submit(&worker, &mark.task);
+        rig_wait_for(&mark.n, i);
+        if (mark.n != i)
+            fail_msg("the worker waits, too");
+    }
+}
+
+/* Of a disk, since the kernel reads a memfd by a thread of its own anyway. */
+static int cached_file(void)
+{
+    char path[] = "/var/tmp/godwit-io-XXXXXX", page[LEN] = "here";
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(write(fd, page, LEN), LEN);
+    return fd;
+}
+
+static void test_io_missing_buffer_holds_up_nothing_else(void **state)
+{
+    struct job held, other;
+    struct missing m;
+    char c[8];
+    int fd;
+
+    if (gw_postcopy_probe() < 0)
+        skip();
+    fd = cached_file();
+    held = other = job_of(start_read, fd);
+    missing_init(&m);
+    __atomic_store_n(&worker.loop->may_fault, true, __ATOMIC_RELAXED);
+    held.iov[0] = (struct iovec){m.mapping.at, 16};
+    held.n_iov = 1;
+    gw_worker_call(&worker, start, &held);
+    expect_turns(3);
+    other.iov[0] = (struct iovec){c, sizeof(c)};
+    other.n_iov = 1;
+    assert_int_equal(run(&other), sizeof(c));
+    assert_int_equal(__atomic_load_n(&held.done, __ATOMIC_ACQUIRE), 0);
+    missing_send(&m);
+    rig_wait_for(&held.done, 1);
+    assert_int_equal(held.res, 16);
+    missing_done(&m);
+    close(fd);
+}
+
 #define IO_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -490,6 +613,7 @@ int main(void)
         IO_TEST(test_io_goes_on_after_one_in_the_middle_is_cancelled),
         IO_TEST(test_io_cancel_of_what_is_over_does_nothing),
         IO_TEST(test_io_cancel_of_thousands_tells_what_happened),
+        IO_TEST(test_io_missing_buffer_holds_up_nothing_else),
     };
 
     return RIG_RUN_BOTH_LOOPS(tests);
