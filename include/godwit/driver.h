@@ -100,6 +100,16 @@ int gw_driver_check_base(const struct gw_driver *d, unsigned *ret_taken);
  */
 void gw_driver_requeue(struct gw_driver *d);
 
+/*
+ * What it knows of chains in flight and indices, and guest memory does not hold: as bytes, to be
+ * restored in a driver of the same shape at the same addresses, perhaps on another host. Free them
+ * with free(). Only while stopped; neither touches guest memory. A cookie stays the number it is.
+ * Returns: 0; -ENOMEM; save: -EPROTO the device broke the ring; restore: -EINVAL it is not what a
+ * driver of this shape can have saved, and then nothing has changed.
+ */
+int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len);
+int gw_driver_restore(struct gw_driver *d, const void *state, size_t len);
+
 unsigned gw_driver_index(const struct gw_driver *d);
 unsigned gw_driver_size(const struct gw_driver *d);
 bool gw_driver_is_packed(const struct gw_driver *d);

@@ -181,6 +181,17 @@ int gw_guest_load_hold_check(struct gw_guest_load *l);
 /* Go on in a clone of the guest memory; the drivers have it already (gw_driver_set_mem). */
 int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m);
 
+/*
+ * What the load and its disk know, as bytes, for a load of the same configuration, perhaps on
+ * another host, which goes on with all that is in flight. Free them with free(). Only between runs;
+ * restore after gw_driver_restore of all its drivers. Neither touches guest memory. Counters are
+ * not part of it.
+ * Returns: 0; -ENOMEM; restore: -EINVAL it is not what such a load on such drivers can have saved,
+ * and then nothing has changed.
+ */
+int gw_guest_load_save(const struct gw_guest_load *l, void **ret, size_t *ret_len);
+int gw_guest_load_restore(struct gw_guest_load *l, const void *state, size_t len);
+
 /* Counters since the load was made, or since gw_guest_load_restart_stats. */
 void gw_guest_load_stats(const struct gw_guest_load *l, struct gw_guest_load_stats *ret);
 void gw_guest_load_restart_stats(struct gw_guest_load *l);

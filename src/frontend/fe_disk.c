@@ -17,7 +17,7 @@
 #define BLOCK_SIZE_DEFAULT 4096
 #define BLOCK_SIZE_MAX     (16u << 20)
 
-struct block {
+struct gw_guest_disk_block {
     uint64_t done_at;     /* n_done when it was */
     uint32_t done;        /* generation acknowledged */
     uint32_t issued : 31; /* newest generation that may be there */
@@ -27,7 +27,7 @@ struct block {
 struct gw_guest_disk {
     struct gw_guest_disk_config cfg;
     uint64_t n_blocks;
-    struct block *blocks;
+    struct gw_guest_disk_block *blocks;
     uint64_t n_done;    /* writes acknowledged */
     uint64_t n_flushed; /* of these, the first so many had a FLUSH after them, which was answered */
     char error[320];
@@ -104,7 +104,7 @@ void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data)
 {
     uint64_t sector = gw_guest_disk_sector(disk, block);
     uint32_t n = disk->cfg.block_size / GW_GUEST_SECTOR_SIZE;
-    struct block *b = &disk->blocks[block];
+    struct gw_guest_disk_block *b = &disk->blocks[block];
 
     b->issued++;
     for (uint32_t i = 0; i < n; i++)
@@ -133,7 +133,7 @@ void gw_guest_disk_flushed(struct gw_guest_disk *disk, uint64_t covered)
 static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sector,
                         const struct gw_guest_disk_known *b, const void *data)
 {
-    const struct block *now = &disk->blocks[block];
+    const struct gw_guest_disk_block *now = &disk->blocks[block];
     const char *lost = "";
     uint32_t generation = 0;
     char why[128];
@@ -213,4 +213,96 @@ int gw_guest_disk_check_fd(struct gw_guest_disk *disk, int fd)
     }
     free(buf);
     return r;
+}
+
+/* ---- On its way to another host ---- */
+
+/* Only what was ever written: the rest is zeros. */
+void gw_guest_disk_put(const struct gw_guest_disk *disk, struct gw_state_writer *w)
+{
+    uint64_t n = 0;
+
+    for (uint64_t i = 0; i < disk->n_blocks; i++)
+        n += disk->blocks[i].issued != 0;
+    gw_state_put(w, disk->cfg.offset, 8);
+    gw_state_put(w, disk->n_blocks, 8);
+    gw_state_put(w, disk->cfg.seed, 8);
+    gw_state_put(w, disk->cfg.blank, 1);
+    gw_state_put(w, disk->n_done, 8);
+    gw_state_put(w, disk->n_flushed, 8);
+    gw_state_put(w, n, 8);
+    for (uint64_t i = 0; i < disk->n_blocks; i++) {
+        const struct gw_guest_disk_block *b = &disk->blocks[i];
+
+        if (b->issued == 0)
+            continue;
+        gw_state_put(w, i, 8);
+        gw_state_put(w, b->done, 4);
+        gw_state_put(w, b->issued, 4);
+        gw_state_put(w, b->done_at, 8);
+    }
+}
+
+static bool get_block(struct gw_state_reader *r, struct gw_guest_disk_state *s)
+{
+    uint64_t i = gw_state_get(r, 8);
+    uint32_t done = (uint32_t)gw_state_get(r, 4), issued = (uint32_t)gw_state_get(r, 4);
+    uint64_t done_at = gw_state_get(r, 8);
+
+    if (i >= s->n_blocks || issued == 0 || issued > INT32_MAX || done > issued ||
+        s->blocks[i].issued)
+        return false;
+    s->blocks[i].done = done;
+    s->blocks[i].issued = issued & INT32_MAX;
+    s->blocks[i].done_at = done_at;
+    return true;
+}
+
+int gw_guest_disk_get(const struct gw_guest_disk *disk, struct gw_state_reader *r,
+                      struct gw_guest_disk_state *ret)
+{
+    bool is_same = gw_state_get(r, 8) == disk->cfg.offset;
+    uint64_t n;
+
+    is_same &= gw_state_get(r, 8) == disk->n_blocks;
+    is_same &= gw_state_get(r, 8) == disk->cfg.seed;
+    is_same &= gw_state_get(r, 1) == disk->cfg.blank;
+    ret->n_done = gw_state_get(r, 8);
+    ret->n_flushed = gw_state_get(r, 8);
+    n = gw_state_get(r, 8);
+    if (!is_same || n > disk->n_blocks || ret->n_flushed > ret->n_done)
+        return -EINVAL;
+    ret->n_blocks = disk->n_blocks;
+    ret->blocks = calloc(disk->n_blocks, sizeof(*ret->blocks));
+    if (!ret->blocks)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < n; i++) {
+        if (!get_block(r, ret))
+            return -EINVAL;
+    }
+    return 0;
+}
+
+bool gw_guest_disk_state_claim(struct gw_guest_disk_state *s, uint64_t block)
+{
+    if (s->blocks[block].claimed)
+        return false;
+    s->blocks[block].claimed = 1;
+    return true;
+}
+
+void gw_guest_disk_take(struct gw_guest_disk *disk, struct gw_guest_disk_state *s)
+{
+    struct gw_guest_disk_block *blocks = disk->blocks;
+
+    disk->blocks = s->blocks;
+    disk->n_done = s->n_done;
+    disk->n_flushed = s->n_flushed;
+    s->blocks = blocks;
+}
+
+void gw_guest_disk_state_done(struct gw_guest_disk_state *s)
+{
+    free(s->blocks);
+    s->blocks = NULL;
 }

@@ -2,6 +2,8 @@
 /* What a load asks the memory of a disk while it runs. */
 #pragma once
 
+#include "fe_state.h"
+
 #include <godwit/load.h>
 
 uint64_t gw_guest_disk_blocks(const struct gw_guest_disk *disk);
@@ -31,3 +33,20 @@ void gw_guest_disk_known(const struct gw_guest_disk *disk, uint64_t block,
 /* Returns: as gw_guest_disk_check. */
 int gw_guest_disk_check_known(struct gw_guest_disk *disk, uint64_t block,
                               const struct gw_guest_disk_known *known, const void *data);
+
+/* What is known of all blocks, on its way to another host (fe_load_state.c). */
+struct gw_guest_disk_state {
+    struct gw_guest_disk_block *blocks;
+    uint64_t n_blocks;
+    uint64_t n_done, n_flushed;
+};
+
+void gw_guest_disk_put(const struct gw_guest_disk *disk, struct gw_state_writer *w);
+/* Returns: 0; -EINVAL it is that of another disk; -ENOMEM. Free with gw_guest_disk_state_done. */
+int gw_guest_disk_get(const struct gw_guest_disk *disk, struct gw_state_reader *r,
+                      struct gw_guest_disk_state *ret);
+/* A request is in flight for it. Returns: false where one is already. */
+bool gw_guest_disk_state_claim(struct gw_guest_disk_state *s, uint64_t block);
+/* It is the disk's from now on. */
+void gw_guest_disk_take(struct gw_guest_disk *disk, struct gw_guest_disk_state *s);
+void gw_guest_disk_state_done(struct gw_guest_disk_state *s);

@@ -105,7 +105,8 @@ static int submit_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
     }
     if (r == 0)
         r = gw_driver_blk_add(req->slot ? &req->slot->blk : &req->blk, req->type, sector, data, n,
-                              (uint64_t)(uintptr_t)req, l->cfg.indirect ? GW_DRIVER_INDIRECT : 0);
+                              (uint64_t)(req - q->requests),
+                              l->cfg.indirect ? GW_DRIVER_INDIRECT : 0);
     req->in_flight = r == 0;
     l->n_in_flight += r == 0;
     if (r < 0 && req->type != GW_DRIVER_BLK_FLUSH)
@@ -169,7 +170,7 @@ static int check_length(struct gw_guest_load *l, const struct gw_guest_load_requ
 static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                         const struct gw_driver_used *used, uint64_t now)
 {
-    struct gw_guest_load_request *req = (void *)(uintptr_t)used->cookie;
+    struct gw_guest_load_request *req = &q->requests[used->cookie];
     int r = gw_driver_blk_status(req->slot ? &req->slot->blk : &req->blk);
 
     if (r < 0)

@@ -350,6 +350,99 @@ static void test_fe_load_goes_on_in_a_clone(void **state)
     finish(&t);
 }
 
+/*
+ * The same between two hosts: another disk, other drivers and another load go on with what was
+ * saved, in buffers that were left alone as well.
+ */
+static void move_to(struct disk *t, struct disk *to, struct gw_guest_load_config load)
+{
+    const uint64_t len = 4 << 20;
+    void *saved[N_QUEUES], *state;
+    size_t lens[N_QUEUES], n;
+
+    begin(to, load);
+    stop(to);
+    assert_int_equal(gw_guest_load_save(t->load, &state, &n), 0);
+    memcpy(gw_guest_mem_at(to->mem, 0x40000000, len), gw_guest_mem_at(t->mem, 0x40000000, len),
+           len);
+    memcpy(to->data, t->data, DISK_LEN);
+    for (unsigned i = 0; i < N_QUEUES; i++) {
+        assert_int_equal(gw_driver_save(t->drivers[i], &saved[i], &lens[i]), 0);
+        assert_int_equal(gw_driver_restore(to->drivers[i], saved[i], lens[i]), 0);
+        to->dev[i].next_avail = t->dev[i].next_avail;
+        to->dev[i].next_used = t->dev[i].next_used;
+        free(saved[i]);
+    }
+    assert_int_equal(gw_guest_load_restore(to->load, state, n), 0);
+    for (size_t cut = 0; cut < n; cut += 1 + n / 300)
+        assert_int_equal(gw_guest_load_restore(to->load, state, cut), -EINVAL);
+    free(state);
+    memset(gw_guest_mem_at(t->mem, 0x40000000, len), 0xaa, len);
+    finish(t);
+    start(to);
+}
+
+static void test_fe_load_goes_on_at_another_host(void **state)
+{
+    const struct gw_guest_load_config load = {
+        .depth = 8, .write_percent = 50, .flush_percent = 5, .hold_percent = 30};
+    struct disk t[2];
+
+    begin(&t[0], load);
+    assert_int_equal(gw_guest_load_hold_add(t[0].load, 0x40000000 + (3 << 20), 512 << 10), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        struct disk *from = &t[i % 2], *to = &t[1 - i % 2];
+
+        assert_int_equal(gw_guest_load_run(from->load, 0, 500, 5000), 0);
+        assert_int_equal(gw_guest_load_run(from->load, 1, 0, 5000), 0);
+        stop(from);
+        move_to(from, to, load);
+        assert_int_equal(gw_guest_load_hold_check(to->load), 0);
+    }
+    assert_int_equal(gw_guest_load_run(t[0].load, 0, 500, 5000), 0);
+    assert_int_equal(gw_guest_load_drain(t[0].load, 5000), 0);
+    assert_int_equal(gw_guest_disk_check_fd(t[0].memory, t[0].fd), 0);
+    stop(&t[0]);
+    finish(&t[0]);
+}
+
+static void test_fe_load_changed_state_is_refused_or_runs(void **state)
+{
+    const struct gw_guest_load_config load = {.depth = 4, .write_percent = 50, .hold_percent = 50};
+    struct gw_guest_load_sample sample;
+    unsigned n_refused = 0;
+    uint8_t *bytes;
+    struct disk t;
+    size_t len;
+    void *saved;
+
+    begin(&t, load);
+    assert_int_equal(gw_guest_load_hold_add(t.load, 0x40000000 + (3 << 20), 128 << 10), 0);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 300, 5000), 0);
+    stop(&t);
+    assert_int_equal(gw_guest_load_save(t.load, &saved, &len), 0);
+    bytes = saved;
+    for (size_t at = 0; at < len; at++) {
+        uint8_t byte = bytes[at];
+
+        bytes[at] ^= (uint8_t)(1u << at % 8);
+        if (gw_guest_load_restore(t.load, saved, len) < 0)
+            n_refused++;
+        else
+            gw_guest_load_hold_check(t.load); /* what it says is of no interest */
+        bytes[at] = byte;
+    }
+    assert_true(n_refused > 100);
+    assert_int_equal(gw_guest_load_restore(t.load, saved, len), 0);
+    gw_guest_load_sample(t.load, &sample);
+    start(&t);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 300, 5000), 0);
+    assert_int_equal(gw_guest_load_drain(t.load, 5000), 0);
+    stop(&t);
+    free(saved);
+    finish(&t);
+}
+
 static void *interrupt_main(void *arg)
 {
     usleep(20000);
@@ -447,6 +540,8 @@ int main(void)
         FDCHECK_TEST(test_fe_load_missing_call_is_told),
         FDCHECK_TEST(test_fe_load_abandoned_writes_may_be_either),
         FDCHECK_TEST(test_fe_load_goes_on_in_a_clone),
+        FDCHECK_TEST(test_fe_load_goes_on_at_another_host),
+        FDCHECK_TEST(test_fe_load_changed_state_is_refused_or_runs),
         FDCHECK_TEST(test_fe_load_can_be_interrupted),
         FDCHECK_TEST(test_fe_load_bad_config_is_refused),
         FDCHECK_TEST(test_fe_load_single_requests_are_answered),
