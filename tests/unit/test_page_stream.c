@@ -252,6 +252,32 @@ static void test_page_stream_numbers_that_cannot_be(void **state)
     page_stream_free(s);
 }
 
+static void test_page_stream_requests_take_their_time(void **state)
+{
+    struct page_stream_config cfg = {.n_pages = N_PAGES, .delay_ns = 200000000};
+    uint64_t order[N_PAGES], wait, begin = now_ns();
+    struct page_stream_item item;
+    struct page_stream *s = NULL;
+
+    assert_int_equal(page_stream_new(&s, &cfg), 0);
+    page_stream_add(s, 0, N_PAGES);
+    assert_int_equal(page_stream_request(s, 1), 0);
+    assert_int_equal(page_stream_request(s, 500), 0);
+    /* The background does not wait for them, and is quicker with one of them. */
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(page_stream_next(s, &item, &wait), 0);
+        assert_false(item.is_requested);
+        assert_int_equal(item.page, i);
+    }
+    usleep(201000);
+    assert_int_equal(page_stream_next(s, &item, &wait), 0);
+    assert_true(item.is_requested && item.asked_ns >= begin);
+    assert_int_equal(item.page, 500);
+    assert_int_equal(page_stream_n_requested(s), 0);
+    assert_int_equal(take_all(s, order), N_PAGES - 4);
+    page_stream_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +291,7 @@ int main(void)
         FDCHECK_TEST(test_page_stream_paused_waits),
         FDCHECK_TEST(test_page_stream_stopped_lets_go),
         FDCHECK_TEST(test_page_stream_numbers_that_cannot_be),
+        FDCHECK_TEST(test_page_stream_requests_take_their_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,7 @@ struct page_stream {
     struct request *queue; /* a ring */
     uint64_t first, n_queued, n_room;
     uint64_t rate, free_ns; /* the link is busy until then */
+    uint64_t delay_ns;
     bool is_paused, is_stopped;
 };
 
@@ -111,6 +112,7 @@ int page_stream_new(struct page_stream **ret, const struct page_stream_config *c
     s->is_random = cfg->is_random;
     s->random = cfg->seed;
     s->rate = cfg->rate;
+    s->delay_ns = cfg->delay_ns;
     choose_order(s);
     s->words = map_bits(s->n_words);
     s->asked = map_bits(s->n_words);
@@ -210,10 +212,26 @@ static void hand_out(struct page_stream *s, uint64_t page)
     s->n_left--;
 }
 
-static bool take_requested(struct page_stream *s, struct page_stream_item *ret)
+/* Forget the requests whose pages the background was quicker with. */
+static void skip_requests(struct page_stream *s)
 {
-    if (s->n_queued == 0)
-        return false;
+    while (s->n_queued && !is_set(s->words, s->queue[s->first].page)) {
+        clear(s->asked, s->queue[s->first].page);
+        s->first = (s->first + 1) % s->n_room;
+        s->n_queued--;
+    }
+}
+
+/* When the first request has come. UINT64_MAX: there is none. */
+static uint64_t request_due_ns(struct page_stream *s)
+{
+    skip_requests(s);
+    return s->n_queued ? s->queue[s->first].asked_ns + s->delay_ns : UINT64_MAX;
+}
+
+/* There is one. */
+static void take_requested(struct page_stream *s, struct page_stream_item *ret)
+{
     *ret = (struct page_stream_item){.page = s->queue[s->first].page,
                                      .is_requested = true,
                                      .asked_ns = s->queue[s->first].asked_ns};
@@ -221,7 +239,6 @@ static bool take_requested(struct page_stream *s, struct page_stream_item *ret)
     s->n_queued--;
     clear(s->asked, ret->page);
     hand_out(s, ret->page);
-    return true;
 }
 
 /* One of the pages of a word that has some. */
@@ -248,7 +265,7 @@ static bool take_any(struct page_stream *s, struct page_stream_item *ret)
     return false;
 }
 
-/* Under the lock. One that the background takes while it is queued cannot be: requests go first. */
+/* Under the lock. What has been asked for is in the background as well, as long as it is set. */
 static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)
 {
     uint64_t now = now_ns();
@@ -260,7 +277,10 @@ static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *r
     *ret_wait_ns = s->is_paused ? UINT64_MAX : s->free_ns > now ? s->free_ns - now : 0;
     if (*ret_wait_ns)
         return -EAGAIN;
-    return take_requested(s, ret) || take_any(s, ret) ? 0 : -ENODATA;
+    if (request_due_ns(s) > now)
+        return take_any(s, ret) ? 0 : -ENODATA;
+    take_requested(s, ret);
+    return 0;
 }
 
 int page_stream_next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)

@@ -19,7 +19,8 @@ struct page_stream_config {
     uint64_t n_pages; /* numbers go from 0 up to this */
     bool is_random;   /* the order of what nobody waits for */
     uint64_t seed;
-    uint64_t rate; /* bytes per second; 0: any */
+    uint64_t rate;     /* bytes per second; 0: any */
+    uint64_t delay_ns; /* until a request has come to who sends; the background goes on meanwhile */
 };
 
 struct page_stream_item {
@@ -55,6 +56,6 @@ void page_stream_pause(struct page_stream *s, bool paused);
 /* Whoever waits comes back, now and from now on. */
 void page_stream_stop(struct page_stream *s);
 
-/* Pages that are still to be handed out; of these, those somebody waits for. */
+/* Pages that are still to be handed out; requests that are under way or wait to be. */
 uint64_t page_stream_left(struct page_stream *s);
 uint64_t page_stream_n_requested(struct page_stream *s);
