@@ -188,20 +188,21 @@ void gw_guest_load_free(struct gw_guest_load *l)
 int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m)
 {
     l->error[0] = '\0';
+    l->mem = m;
+    l->n_mem++;
     for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
         for (unsigned k = 0; k < l->cfg.depth; k++) {
             struct gw_guest_load_request *req = &l->queues[i].requests[k];
             uint8_t *host = gw_guest_mem_at(m, req->data, l->block_size);
             int r = gw_driver_blk_set_mem(&req->blk, m);
 
+            if (r == 0 && req->slot)
+                r = gw_guest_load_hold_locate(l, req->slot);
             if (r < 0 || !host)
                 return gw_guest_load_fail(l, -EFAULT, "the other memory has no such buffers");
             req->host = host;
         }
     }
-    if (gw_guest_load_hold_set_mem(l, m) < 0)
-        return gw_guest_load_fail(l, -EFAULT, "the other memory has no such buffers");
-    l->mem = m;
     return 0;
 }
 

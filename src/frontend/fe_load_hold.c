@@ -26,23 +26,48 @@ static gw_gpa_t stride_of(const struct gw_guest_load *l)
     return ((gw_gpa_t)l->block_size + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
 }
 
-static void arm(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
+/*
+ * Find it in the memory that is the load's now. One by one, when they are used: there may be many,
+ * and who changes the memory has the guest wait.
+ */
+int gw_guest_load_hold_locate(const struct gw_guest_load *l, struct gw_guest_load_slot *slot)
+{
+    uint8_t *host;
+
+    if (slot->n_mem == l->n_mem)
+        return 0;
+    host = gw_guest_mem_at(l->mem, slot->data, l->block_size);
+    if (!host || gw_driver_blk_set_mem(&slot->blk, l->mem) < 0)
+        return -EFAULT;
+    slot->host = host;
+    slot->n_mem = l->n_mem;
+    return 0;
+}
+
+static int arm(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
     const struct gw_driver *d = l->queues[0].driver;
 
+    if (gw_guest_load_hold_locate(l, slot) < 0)
+        return gw_guest_load_fail(l, -EFAULT, "the other memory has no buffer at 0x%llx",
+                                  (unsigned long long)slot->data);
     memset(slot->host, 0xa1 ^ (int)(l->hold.n_armed++ & 0x3f), l->block_size);
     gw_driver_wrote(d, slot->data, l->block_size);
     *slot->blk.status = STATUS_NONE;
     gw_driver_wrote(d, slot->blk.status_gpa, 1);
     slot->state = GW_GUEST_LOAD_SLOT_ARMED;
+    return 0;
 }
 
-static int check(struct gw_guest_load *l, const struct gw_guest_load_slot *slot)
+static int check(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
     int r;
 
     if (slot->state != GW_GUEST_LOAD_SLOT_HELD)
         return 0;
+    if (gw_guest_load_hold_locate(l, slot) < 0)
+        return gw_guest_load_fail(l, -EFAULT, "the other memory has no buffer at 0x%llx",
+                                  (unsigned long long)slot->data);
     r = gw_guest_disk_check_known(l->cfg.disk, slot->block, &slot->known, slot->host);
     if (r < 0)
         return gw_guest_load_fail(l, r, "a buffer at 0x%llx read some time ago: %s",
@@ -64,6 +89,7 @@ static int slot_new(struct gw_guest_load_slot **ret, struct gw_guest_load *l, gw
         return -ENOMEM;
     slot->data = gpa + (random % 4 ? random / 4 % (PAGE / 16) * 16 : 0);
     slot->host = gw_guest_mem_at(l->mem, slot->data, l->block_size);
+    slot->n_mem = l->n_mem;
     r = gw_driver_blk_place(&slot->blk, l->queues[0].driver, own, own + 64 + random / 1024 % 4000);
     if (r == 0 && !slot->host)
         r = -EFAULT;
@@ -71,9 +97,8 @@ static int slot_new(struct gw_guest_load_slot **ret, struct gw_guest_load *l, gw
         free(slot);
         return r;
     }
-    arm(l, slot);
     *ret = slot;
-    return 0;
+    return arm(l, slot);
 }
 
 int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len)
@@ -158,9 +183,7 @@ static int arm_ahead(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
     if (slot->state != GW_GUEST_LOAD_SLOT_HELD || slot->is_retired)
         return 0;
     r = check(l, slot);
-    if (r == 0)
-        arm(l, slot);
-    return r;
+    return r ? r : arm(l, slot);
 }
 
 int gw_guest_load_hold_take(struct gw_guest_load *l, struct gw_guest_load_queue *q,
@@ -179,7 +202,8 @@ int gw_guest_load_hold_take(struct gw_guest_load *l, struct gw_guest_load_queue 
             r = arm_ahead(l, h->slots[(h->cursor + h->n_slots / 2) % h->n_slots]);
             h->cursor = (h->cursor + 1) % h->n_slots;
         }
-        if (slot->state != GW_GUEST_LOAD_SLOT_ARMED || slot->is_retired)
+        if (slot->state != GW_GUEST_LOAD_SLOT_ARMED || slot->is_retired ||
+            gw_guest_load_hold_locate(l, slot) < 0)
             continue;
         slot->state = GW_GUEST_LOAD_SLOT_BUSY;
         slot->blk.driver = q->driver;
@@ -200,20 +224,7 @@ void gw_guest_load_hold_complete(struct gw_guest_load *l, struct gw_guest_load_s
 
 void gw_guest_load_hold_abandon(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
-    arm(l, slot);
-}
-
-int gw_guest_load_hold_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m)
-{
-    for (unsigned i = 0; i < l->hold.n_slots; i++) {
-        struct gw_guest_load_slot *slot = l->hold.slots[i];
-        uint8_t *host = gw_guest_mem_at(m, slot->data, l->block_size);
-
-        if (!host || gw_driver_blk_set_mem(&slot->blk, m) < 0)
-            return -EFAULT;
-        slot->host = host;
-    }
-    return 0;
+    (void)arm(l, slot); /* in the memory that it is in */
 }
 
 void gw_guest_load_hold_done(struct gw_guest_load *l)

@@ -18,6 +18,7 @@ struct gw_guest_load_slot {
     struct gw_driver_blk blk;
     gw_gpa_t data;
     uint8_t *host;
+    unsigned n_mem; /* in which of the memories that the load had one after the other `host` is */
     gw_gpa_t batch; /* the add it came with */
     uint64_t block; /* what was read */
     struct gw_guest_disk_known known;
@@ -66,6 +67,7 @@ struct gw_guest_load_queue {
 struct gw_guest_load {
     struct gw_guest_load_config cfg;
     struct gw_guest_mem *mem;
+    unsigned n_mem; /* counts the memories that it had */
     struct gw_guest_load_queue *queues;
     uint32_t block_size;
     unsigned n_in_flight;
@@ -89,7 +91,8 @@ int gw_guest_load_hold_take(struct gw_guest_load *l, struct gw_guest_load_queue 
 void gw_guest_load_hold_complete(struct gw_guest_load *l, struct gw_guest_load_slot *slot,
                                  uint64_t block);
 void gw_guest_load_hold_abandon(struct gw_guest_load *l, struct gw_guest_load_slot *slot);
-int gw_guest_load_hold_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m);
+/* The load has another memory: find its buffers there, now. Returns: 0; -EFAULT. */
+int gw_guest_load_hold_locate(const struct gw_guest_load *l, struct gw_guest_load_slot *slot);
 void gw_guest_load_hold_done(struct gw_guest_load *l);
 
 /* Remember why; returns `r`. */

@@ -32,7 +32,6 @@ enum buffer_state {
 struct buffer {
     gw_gpa_t batch;
     gw_gpa_t gpa;
-    uint8_t *host;
     uint32_t len, used;
     uint64_t sum;
     uint64_t start_ns;
@@ -78,25 +77,33 @@ static uint64_t next(struct rng *g)
     return x ^ (x >> 31);
 }
 
-static uint64_t sum_of(const struct buffer *b)
+/* In the memory as it is now: there are too many to find all of them while the guest stands still.
+ */
+static uint8_t *host_of(const struct rng *g, const struct buffer *b)
 {
+    return gw_guest_mem_at(g->mem, b->gpa, b->len);
+}
+
+static uint64_t sum_of(const struct rng *g, const struct buffer *b)
+{
+    const uint8_t *host = host_of(g, b);
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < b->len; i++)
-        sum = (sum ^ b->host[i]) * UINT64_C(0x100000001b3);
+        sum = (sum ^ host[i]) * UINT64_C(0x100000001b3);
     return sum;
 }
 
 static void arm(struct rng *g, struct buffer *b)
 {
-    memset(b->host, POISON, b->len);
+    memset(host_of(g, b), POISON, b->len);
     gw_guest_track_mark(g->m->track, b->gpa, b->len);
     b->state = ARMED;
 }
 
 static int check(struct rng *g, const struct buffer *b)
 {
-    if (b->state == FILLED && sum_of(b) != b->sum)
+    if (b->state == FILLED && sum_of(g, b) != b->sum)
         return fail(g, -EILSEQ, "a buffer at 0x%llx is not what it was when it had been filled",
                     (unsigned long long)b->gpa);
     return 0;
@@ -144,7 +151,6 @@ static int rng_add(void *w, gw_gpa_t gpa, uint64_t len)
         b->batch = gpa;
         b->gpa = gpa + i * BUFFER_LEN + next(g) % MIGRATION_PAGE;
         b->len = (uint32_t)(next(g) % DATA_MAX + 1);
-        b->host = gw_guest_mem_at(g->mem, b->gpa, b->len);
         grown[g->n_buffers++] = b;
         arm(g, b);
     }
@@ -221,14 +227,16 @@ static void raise_to(uint64_t *max, uint64_t value)
 
 static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
 {
+    const uint8_t *host = host_of(g, b);
+
     g->n_in_flight--;
     b->used = len;
     b->state = FILLED;
-    b->sum = sum_of(b);
+    b->sum = sum_of(g, b);
     if (len == 0 || len > b->len)
         return fail(g, -EPROTO, "%u bytes of %u were used", len, b->len);
     for (uint32_t i = len; i < b->len; i++) {
-        if (b->host[i] != POISON)
+        if (host[i] != POISON)
             return fail(g, -EPROTO, "it wrote to byte %u of a buffer and told %u", i, len);
     }
     raise_to(&g->latency, now - b->start_ns);
@@ -333,14 +341,7 @@ static const char *rng_error(void *w)
 
 static int rng_set_mem(void *w, struct gw_guest_mem *mem)
 {
-    struct rng *g = w;
-
-    g->mem = mem;
-    for (unsigned i = 0; i < g->n_buffers; i++) {
-        g->buffers[i]->host = gw_guest_mem_at(mem, g->buffers[i]->gpa, g->buffers[i]->len);
-        if (!g->buffers[i]->host)
-            return -EFAULT;
-    }
+    ((struct rng *)w)->mem = mem; /* a clone: what is in use is there */
     return 0;
 }
 
