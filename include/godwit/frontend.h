@@ -41,8 +41,9 @@ int gw_guest_mem_new(struct gw_guest_mem **ret, gw_uva_t uva_base);
 void gw_guest_mem_free(struct gw_guest_mem *m);
 
 /*
- * Make one with the same regions in new memfds (huge pages stay huge) and the same allocations, but
- * zeros for contents: the destination of a migration. Returns: 0; as gw_guest_mem_add.
+ * Make one with the same regions in new memfds (huge pages stay huge; no domain's memory) and the
+ * same allocations, but zeros for contents: the destination of a migration. Returns: 0; as
+ * gw_guest_mem_add.
  */
 int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, gw_uva_t uva_base);
 
@@ -50,6 +51,15 @@ enum gw_guest_region_kind {
     GW_GUEST_MEMFD = 0, /* a memfd of its own, `offset` + `length` bytes long */
     GW_GUEST_HUGETLB,   /* the same of 2 MiB pages */
     GW_GUEST_FD,        /* `fd`, duplicated; it must be long enough */
+    GW_GUEST_MAPPED,    /* what the caller has mapped at `host`, and unmaps after its removal */
+};
+
+/* How a back-end reaches a region of a Xen domain, "Memory region description": xen_mmap_flags. */
+enum gw_guest_xen {
+    GW_GUEST_XEN_NONE = 0,           /* by its fd, as ever */
+    GW_GUEST_XEN_FOREIGN = 0x1,      /* by frame numbers: its address counts them */
+    GW_GUEST_XEN_GRANT = 0x2,        /* by grant references: bit 63 of its address is set */
+    GW_GUEST_XEN_NO_ADVANCE = 0x100, /* with GRANT: only what is in use, while it is */
 };
 
 struct gw_guest_region {
@@ -60,12 +70,16 @@ struct gw_guest_region {
     int fd;          /* GW_GUEST_FD: stays the caller's. When asked: the region's, not to close */
     bool no_alloc;   /* gw_guest_mem_alloc leaves it alone */
     gw_uva_t uva;    /* when asked: its user address */
+    void *host;      /* GW_GUEST_MAPPED: `length` bytes; `fd`, if any, is for the back-end */
+    uint32_t xen;    /* enum gw_guest_xen, told where XEN_MMAP (17) was negotiated */
+    uint32_t domid;  /* with it: whose memory it is */
 };
 
 /*
  * Add a region; it may touch others but not overlap them. The back-end is told by
  * gw_frontend_add_mem_reg or gw_frontend_set_mem_table.
- * Returns: 0; -EINVAL empty, or past the end of the address space; -EEXIST overlap; -ENOMEM, also
+ * Returns: 0; -EINVAL empty, past the end of the address space, or GW_GUEST_MAPPED without `host`
+ * or with an offset; -EEXIST overlap; -ENOMEM, also
  * where there are no huge pages; the errno of memfd_create, ftruncate or mmap.
  */
 int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *region);
@@ -149,7 +163,10 @@ int gw_frontend_reset_owner(struct gw_frontend *fe);
 int gw_frontend_reset_device(struct gw_frontend *fe);
 int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret);
 
-/* The table form takes up to 8 regions, else -E2BIG. Both take what `m` holds when called. */
+/*
+ * The table form takes up to 8 regions, else -E2BIG. Both take what `m` holds when called;
+ * -EOPNOTSUPP: memory of a Xen domain, and XEN_MMAP (17) was not negotiated.
+ */
 int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem *m);
 int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret);
 /* The region that begins at `gpa`; -ENOENT without one. Send REM before gw_guest_mem_remove. */
@@ -283,7 +300,7 @@ struct gw_guest_log;
 struct gw_frontend_options {
     size_t size;
     uint64_t features; /* wanted of those offered; 0: bits 28, 29, 30 and 32, 34 if packed */
-    uint64_t protocol_features; /* wanted of what is offered; 0: all used here */
+    uint64_t protocol_features; /* wanted of what is offered; 0: all used here, and XEN_MMAP */
     struct gw_guest_mem *mem;
     struct gw_driver **drivers;
     unsigned n_drivers;

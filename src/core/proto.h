@@ -72,6 +72,7 @@ enum gw_protocol_feature {
     GW_PROTOCOL_F_INFLIGHT_SHMFD = 12,
     GW_PROTOCOL_F_RESET_DEVICE = 13,
     GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
+    GW_PROTOCOL_F_XEN_MMAP = 17,
     GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT = 20,
     GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN = 23,
 };
@@ -138,6 +139,24 @@ struct gw_wire_single_region {
     struct gw_wire_region region;
 } __attribute__((packed));
 
+/* The same with XEN_MMAP negotiated: every region is told as one of these. */
+struct gw_wire_xen_region {
+    struct gw_wire_region region;
+    uint32_t flags;
+    uint32_t domid;
+} __attribute__((packed));
+
+struct gw_wire_xen_mem_table {
+    uint32_t num_regions;
+    uint32_t padding;
+    struct gw_wire_xen_region regions[GW_MSG_TABLE_REGIONS_MAX];
+} __attribute__((packed));
+
+struct gw_wire_xen_single_region {
+    uint64_t padding;
+    struct gw_wire_xen_region region;
+} __attribute__((packed));
+
 struct gw_wire_log {
     uint64_t mmap_size;
     uint64_t mmap_offset;
@@ -164,6 +183,10 @@ _Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
 _Static_assert(sizeof(struct gw_wire_region) == 32, "region");
 _Static_assert(sizeof(struct gw_wire_mem_table) == 8 + 32 * GW_MSG_TABLE_REGIONS_MAX, "table");
 _Static_assert(sizeof(struct gw_wire_single_region) == 40, "single region");
+_Static_assert(sizeof(struct gw_wire_xen_region) == 40, "xen region");
+_Static_assert(sizeof(struct gw_wire_xen_mem_table) == 8 + 40 * GW_MSG_TABLE_REGIONS_MAX,
+               "xen table");
+_Static_assert(sizeof(struct gw_wire_xen_single_region) == 48, "xen single region");
 _Static_assert(sizeof(struct gw_wire_log) == 16, "log");
 _Static_assert(sizeof(struct gw_wire_inflight) == 24, "inflight");
 _Static_assert(sizeof(struct gw_wire_config) == 12, "config");

@@ -19,30 +19,78 @@ static struct gw_wire_region wire_region(const struct gw_guest_region *r)
     };
 }
 
+static struct gw_wire_xen_region wire_xen_region(const struct gw_guest_region *r)
+{
+    return (struct gw_wire_xen_region){
+        .region = wire_region(r),
+        .flags = r->xen,
+        .domid = r->domid,
+    };
+}
+
+/* With it every region is told with flags and domain, those of ordinary memory as well. */
+static bool has_xen(const struct gw_frontend *fe)
+{
+    return fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1;
+}
+
+/* A back-end that is not told of it would map the device node as if it were memory. */
+static int check_xen(struct gw_frontend *fe, const struct gw_guest_region *r, uint32_t request)
+{
+    if (r->xen == GW_GUEST_XEN_NONE || has_xen(fe))
+        return 0;
+    return gw_frontend_fail(fe, -EOPNOTSUPP,
+                            "%s: region 0x%" PRIx64 " is memory of domain %" PRIu32
+                            ", and XEN_MMAP (17) was not negotiated",
+                            gw_frontend_message_name(request), r->gpa, r->domid);
+}
+
+union table {
+    struct gw_wire_mem_table plain;
+    struct gw_wire_xen_mem_table xen;
+};
+
+/* One of the two forms of a table; `fds` has room for as many. */
+static int fill_table(struct gw_frontend *fe, const struct gw_guest_mem *m, union table *t,
+                      int *fds)
+{
+    struct gw_guest_region region;
+    int r = 0;
+
+    t->plain.num_regions = gw_guest_mem_count(m);
+    for (unsigned i = 0; r == 0 && i < t->plain.num_regions; i++) {
+        gw_guest_mem_region(m, i, &region);
+        r = check_xen(fe, &region, GW_MSG_SET_MEM_TABLE);
+        if (has_xen(fe))
+            t->xen.regions[i] = wire_xen_region(&region);
+        else
+            t->plain.regions[i] = wire_region(&region);
+        fds[i] = region.fd;
+    }
+    return r;
+}
+
 int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem *m)
 {
-    struct gw_wire_mem_table table = {.num_regions = gw_guest_mem_count(m)};
+    size_t entry = has_xen(fe) ? sizeof(struct gw_wire_xen_region) : sizeof(struct gw_wire_region);
     int fds[GW_MSG_TABLE_REGIONS_MAX];
-    struct gw_guest_region region;
+    unsigned n = gw_guest_mem_count(m);
+    union table table = {0};
     struct gw_frontend_call call = {
         .request = GW_MSG_SET_MEM_TABLE,
         .payload = &table,
+        .size = (uint32_t)(offsetof(struct gw_wire_mem_table, regions) + n * entry),
         .fds = fds,
-        .n_fds = table.num_regions,
+        .n_fds = n,
     };
     int r;
 
-    if (table.num_regions > GW_MSG_TABLE_REGIONS_MAX)
-        return gw_frontend_fail(fe, -E2BIG, "SET_MEM_TABLE: %" PRIu32 " regions, %d fit",
-                                table.num_regions, GW_MSG_TABLE_REGIONS_MAX);
-    for (unsigned i = 0; i < table.num_regions; i++) {
-        gw_guest_mem_region(m, i, &region);
-        table.regions[i] = wire_region(&region);
-        fds[i] = region.fd;
-    }
-    call.size = (uint32_t)(sizeof(table) - sizeof(table.regions) +
-                           table.num_regions * sizeof(*table.regions));
-    r = gw_frontend_transact(fe, &call);
+    if (n > GW_MSG_TABLE_REGIONS_MAX)
+        return gw_frontend_fail(fe, -E2BIG, "SET_MEM_TABLE: %u regions, %d fit", n,
+                                GW_MSG_TABLE_REGIONS_MAX);
+    r = fill_table(fe, m, &table, fds);
+    if (r == 0)
+        r = gw_frontend_transact(fe, &call);
     if (r == 0)
         fe->has_mem = true;
     return r;
@@ -66,12 +114,15 @@ int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret)
 static int one_region(struct gw_frontend *fe, uint32_t request, const struct gw_guest_mem *m,
                       gw_gpa_t gpa, bool with_fd)
 {
-    struct gw_wire_single_region single = {0};
+    union {
+        struct gw_wire_single_region plain;
+        struct gw_wire_xen_single_region xen;
+    } single = {0};
     struct gw_guest_region region;
     struct gw_frontend_call call = {
         .request = request,
         .payload = &single,
-        .size = sizeof(single),
+        .size = has_xen(fe) ? sizeof(single.xen) : sizeof(single.plain),
         .fds = &region.fd,
         .n_fds = with_fd ? 1 : 0,
     };
@@ -86,7 +137,13 @@ static int one_region(struct gw_frontend *fe, uint32_t request, const struct gw_
     if (r < 0)
         return gw_frontend_fail(fe, r, "%s: no region begins at 0x%" PRIx64,
                                 gw_frontend_message_name(request), gpa);
-    single.region = wire_region(&region);
+    r = check_xen(fe, &region, request);
+    if (r < 0)
+        return r;
+    if (has_xen(fe))
+        single.xen.region = wire_xen_region(&region);
+    else
+        single.plain.region = wire_region(&region);
     return gw_frontend_transact(fe, &call);
 }
 

@@ -18,7 +18,7 @@ static const uint64_t default_features = BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F
 static const uint64_t default_protocol_features =
     BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) | BIT(GW_PROTOCOL_F_REPLY_ACK) |
     BIT(GW_PROTOCOL_F_BACKEND_REQ) | BIT(GW_PROTOCOL_F_CONFIG) | BIT(GW_PROTOCOL_F_RESET_DEVICE) |
-    BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+    BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(GW_PROTOCOL_F_XEN_MMAP);
 
 static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
 {

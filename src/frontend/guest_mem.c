@@ -108,6 +108,18 @@ static uint64_t granule_of(const struct gw_guest_region *r)
     return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* The mapping stays the caller's. */
+static int region_take(struct region *g)
+{
+    int fd = g->r.fd;
+
+    g->host = g->r.host;
+    if (fd < 0)
+        return 0;
+    g->r.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return g->r.fd < 0 ? -errno : 0;
+}
+
 static int region_map(struct region *g)
 {
     uint64_t granule = granule_of(&g->r);
@@ -115,6 +127,8 @@ static int region_map(struct region *g)
     void *map;
     int fd;
 
+    if (g->r.kind == GW_GUEST_MAPPED)
+        return region_take(g);
     fd = open_file(&g->r, granule);
     g->r.fd = fd < 0 ? -1 : fd;
     if (fd < 0)
@@ -135,8 +149,10 @@ static int check_place(const struct gw_guest_mem *m, const struct gw_guest_regio
 {
     unsigned i = 0;
 
-    if (r->length == 0 || r->gpa + r->length < r->gpa || r->kind > GW_GUEST_FD ||
+    if (r->length == 0 || r->gpa + r->length < r->gpa || r->kind > GW_GUEST_MAPPED ||
         r->offset > INT64_MAX / 2 || r->length > INT64_MAX / 2)
+        return -EINVAL;
+    if (r->kind == GW_GUEST_MAPPED && (!r->host || r->offset))
         return -EINVAL;
     if (m->uva_base != GW_GUEST_UVA_HOST && m->uva_base + r->gpa + r->length < m->uva_base)
         return -EINVAL;
@@ -188,9 +204,13 @@ int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, 
         const struct region *from = &m->regions[i];
         struct gw_guest_region region = from->r;
 
-        if (region.kind == GW_GUEST_FD) {
+        if (region.kind == GW_GUEST_FD)
             region.kind = granule_of(&from->r) == HUGE_SIZE ? GW_GUEST_HUGETLB : GW_GUEST_MEMFD;
-        }
+        if (region.kind == GW_GUEST_MAPPED)
+            region.kind = GW_GUEST_MEMFD;
+        region.host = NULL;
+        region.xen = GW_GUEST_XEN_NONE;
+        region.domid = 0;
         r = gw_guest_mem_add(c, &region);
         if (r == 0) {
             gw_guest_alloc_done(&c->regions[i].alloc);

@@ -80,7 +80,7 @@ FIELD(gw_io, flags, 60);
 FIELD(gw_io, res, 64);
 
 /* The other end of the wire. */
-SIZE(gw_guest_region, 48);
+SIZE(gw_guest_region, 64);
 FIELD(gw_guest_region, kind, 0);
 FIELD(gw_guest_region, gpa, 8);
 FIELD(gw_guest_region, length, 16);
@@ -88,6 +88,9 @@ FIELD(gw_guest_region, offset, 24);
 FIELD(gw_guest_region, fd, 32);
 FIELD(gw_guest_region, no_alloc, 36);
 FIELD(gw_guest_region, uva, 40);
+FIELD(gw_guest_region, host, 48);
+FIELD(gw_guest_region, xen, 56);
+FIELD(gw_guest_region, domid, 60);
 
 SIZE(gw_frontend_config, 24);
 FIELD(gw_frontend_config, size, 0);

@@ -320,6 +320,61 @@ static void test_fe_wire_memory_goes_as_table_and_as_slots(void **state)
     assert_true(p.seen[2].h.size == 40 && p.seen[2].n_fds == 0);
 }
 
+static void add_xen_region(struct gw_guest_mem *m, gw_gpa_t gpa, void *host, uint32_t xen)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const struct gw_guest_region r = {.kind = GW_GUEST_MAPPED,
+                                      .gpa = gpa,
+                                      .length = 0x1000,
+                                      .fd = fd,
+                                      .host = host,
+                                      .xen = xen,
+                                      .domid = 7};
+
+    assert_int_equal(gw_guest_mem_add(m, &r), 0);
+    close(fd);
+}
+
+/* Regions of a domain and ordinary ones: 40 bytes each once XEN_MMAP was negotiated. */
+static void test_fe_wire_xen_memory_has_flags_and_domain(void **state)
+{
+    static char page[0x1000];
+    const gw_gpa_t grant = UINT64_C(1) << 63 | 0x5000;
+    struct gw_wire_xen_mem_table table;
+    struct gw_wire_xen_single_region single;
+    struct gw_guest_mem *m;
+    struct peer p;
+    struct gw_frontend *fe = peer_begin(&p, NULL, 0);
+
+    assert_int_equal(gw_guest_mem_new(&m, GW_GUEST_UVA_HOST), 0);
+    add_region(m, 0x200000, 0x3000, 0x1001);
+    add_xen_region(m, grant, page, GW_GUEST_XEN_GRANT | GW_GUEST_XEN_NO_ADVANCE);
+    assert_int_equal(gw_frontend_set_mem_table(fe, m), -EOPNOTSUPP);
+    assert_int_equal(gw_frontend_add_mem_reg(fe, m, grant), -EOPNOTSUPP);
+    assert_int_equal(
+        gw_frontend_set_protocol_features(fe, UINT64_C(1) << GW_PROTOCOL_F_XEN_MMAP |
+                                                  UINT64_C(1) << GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS),
+        0);
+    assert_int_equal(gw_frontend_set_mem_table(fe, m), 0);
+    assert_int_equal(gw_frontend_add_mem_reg(fe, m, grant), 0);
+    assert_int_equal(gw_frontend_rem_mem_reg(fe, m, 0x200000), 0);
+    gw_guest_mem_free(m);
+    peer_finish(&p, fe);
+
+    assert_int_equal(p.n_seen, 4);
+    assert_true(p.seen[1].h.size == 8 + 2 * 40 && p.seen[1].n_fds == 2);
+    memcpy(&table, p.seen[1].payload, 8 + 2 * 40);
+    assert_true(table.num_regions == 2 && table.regions[0].region.mmap_offset == 0x1001);
+    assert_true(table.regions[0].flags == 0 && table.regions[0].domid == 0);
+    assert_true(table.regions[1].region.guest_addr == grant);
+    assert_true(table.regions[1].region.user_addr == (uintptr_t)page);
+    assert_true(table.regions[1].flags == 0x102 && table.regions[1].domid == 7);
+    memcpy(&single, p.seen[2].payload, sizeof(single));
+    assert_true(p.seen[2].h.size == 48 && p.seen[2].n_fds == 1 && single.padding == 0);
+    assert_true(single.region.region.guest_addr == grant && single.region.domid == 7);
+    assert_true(p.seen[3].h.size == 48 && p.seen[3].n_fds == 0);
+}
+
 static void test_fe_wire_raw_messages_may_lie(void **state)
 {
     const int fds[] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -490,6 +545,7 @@ int main(void)
         FDCHECK_TEST(test_fe_wire_get_vring_base_of_another_ring_is_refused),
         FDCHECK_TEST(test_fe_wire_config_space_goes_both_ways),
         FDCHECK_TEST(test_fe_wire_memory_goes_as_table_and_as_slots),
+        FDCHECK_TEST(test_fe_wire_xen_memory_has_flags_and_domain),
         FDCHECK_TEST(test_fe_wire_raw_messages_may_lie),
         FDCHECK_TEST(test_fe_wire_backend_channel_carries_requests),
         FDCHECK_TEST(test_fe_wire_full_socket_times_out),

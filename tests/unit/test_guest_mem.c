@@ -213,6 +213,50 @@ static void test_guest_mem_clone_has_the_same_shape(void **state)
     gw_guest_mem_free(c);
 }
 
+/* Memory of somebody else's: neither mapped nor unmapped here, and a clone has its own. */
+static void test_guest_mem_mapped_by_the_caller_stays_the_callers(void **state)
+{
+    static char memory[0x2000];
+    struct gw_guest_region r = {.kind = GW_GUEST_MAPPED,
+                                .gpa = UINT64_C(1) << 63,
+                                .length = sizeof(memory),
+                                .fd = -1,
+                                .host = memory,
+                                .xen = GW_GUEST_XEN_GRANT,
+                                .domid = 3};
+    struct gw_guest_mem *m = new_mem(GW_GUEST_UVA_HOST), *clone;
+    gw_gpa_t gpa;
+
+    assert_int_equal(gw_guest_mem_add(m, &r), 0);
+    assert_ptr_equal(gw_guest_mem_at(m, r.gpa + 0x1fff, 1), memory + 0x1fff);
+    assert_int_equal(gw_guest_mem_alloc(m, 0x1000, 0x1000, &gpa), 0);
+    assert_int_equal(gpa, r.gpa);
+    assert_int_equal(gw_guest_mem_clone(&clone, m, GW_GUEST_UVA_HOST), 0);
+    assert_int_equal(gw_guest_mem_region(clone, 0, &r), 0);
+    assert_true(r.kind == GW_GUEST_MEMFD && r.fd >= 0 && r.xen == 0 && r.domid == 0);
+    memset(gw_guest_mem_at(clone, gpa, 0x1000), 1, 0x1000);
+    gw_guest_mem_free(clone);
+    gw_guest_mem_free(m);
+    assert_int_equal(memory[0], 0);
+}
+
+static void test_guest_mem_mapped_needs_its_place(void **state)
+{
+    struct gw_guest_region r = {.kind = GW_GUEST_MAPPED, .length = 0x1000, .fd = -1};
+    struct gw_guest_mem *m = new_mem(GW_GUEST_UVA_HOST);
+    static char memory[0x1000];
+
+    assert_int_equal(gw_guest_mem_add(m, &r), -EINVAL);
+    r.host = memory;
+    r.offset = 1;
+    assert_int_equal(gw_guest_mem_add(m, &r), -EINVAL);
+    r.offset = 0;
+    r.fd = 1 << 20;
+    assert_int_equal(gw_guest_mem_add(m, &r), -EBADF);
+    assert_int_equal(gw_guest_mem_count(m), 0);
+    gw_guest_mem_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +266,8 @@ int main(void)
         FDCHECK_TEST(test_guest_mem_huge_pages_work_or_are_refused),
         FDCHECK_TEST(test_guest_mem_allocations_never_overlap),
         FDCHECK_TEST(test_guest_mem_clone_has_the_same_shape),
+        FDCHECK_TEST(test_guest_mem_mapped_by_the_caller_stays_the_callers),
+        FDCHECK_TEST(test_guest_mem_mapped_needs_its_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
