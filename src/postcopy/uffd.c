@@ -99,9 +99,15 @@ int gw_uffd_register(int uffd, uintptr_t base, size_t length, const char *what)
     return 0;
 }
 
+/*
+ * Unregistering is said to wake whoever waits. But it does so before it shuts out those who are on
+ * their way to sleep, where faults are handled under the lock of one mapping (seen on Linux 6.18):
+ * when it returns they sleep, and only another wake-up finds them. No new one can come by then.
+ */
 void gw_uffd_unregister(int uffd, uintptr_t base, size_t length)
 {
     struct uffdio_range range = {.start = base, .len = length};
 
     (void)ioctl(uffd, UFFDIO_UNREGISTER, &range);
+    (void)ioctl(uffd, UFFDIO_WAKE, &range);
 }

@@ -36,6 +36,7 @@
 #define PAGE    UINT64_C(4096)
 #define PAGES   8u
 #define WAIT_MS 10000
+#define RACES   3000u
 
 /* One session's postcopy, with a front-end at the other end of a socket. */
 struct bed {
@@ -271,6 +272,60 @@ static void test_postcopy_unregistered_range_is_ordinary_memory(void **state)
     bed_end(&b);
 }
 
+/* Who is about to sleep when the range is unregistered must come back as well. */
+struct racer {
+    const struct bed *bed;
+    unsigned begin, end; /* atomic */
+};
+
+static void *touch_in_rounds(void *arg)
+{
+    struct racer *r = arg;
+
+    for (unsigned i = 1; i <= RACES; i++) {
+        while (__atomic_load_n(&r->begin, __ATOMIC_ACQUIRE) < i)
+            ;
+        (void)*(volatile uint8_t *)r->bed->mapping.at;
+        __atomic_store_n(&r->end, i, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static bool has_come_back(struct racer *r, unsigned i)
+{
+    for (unsigned us = 0; us < WAIT_MS * 100; us += 10) {
+        if (__atomic_load_n(&r->end, __ATOMIC_ACQUIRE) == i)
+            return true;
+        usleep(10);
+    }
+    return false;
+}
+
+static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
+{
+    struct racer r = {.begin = 0};
+    pthread_t thread;
+    struct bed b;
+
+    bed_listen(&b);
+    gw_postcopy_unregister(&b.range);
+    r.bed = &b;
+    assert_int_equal(pthread_create(&thread, NULL, touch_in_rounds, &r), 0);
+    for (unsigned i = 1; i <= RACES; i++) {
+        assert_int_equal(ftruncate(b.mem_fd, 0), 0);
+        assert_int_equal(ftruncate(b.mem_fd, (off_t)(PAGES * PAGE)), 0);
+        assert_int_equal(gw_postcopy_register(&b.postcopy, &b.range, "it"), 0);
+        __atomic_store_n(&r.begin, i, __ATOMIC_RELEASE);
+        for (volatile unsigned n = 0; n < i * 7 % 3000; n++)
+            ;
+        gw_postcopy_unregister(&b.range);
+        if (!has_come_back(&r, i))
+            fail_msg("round %u: it was left asleep", i);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    bed_end(&b);
+}
+
 /* ---- the states ---- */
 
 static void test_postcopy_wrong_order_is_refused(void **state)
@@ -393,6 +448,7 @@ int main(void)
         FDCHECK_TEST(test_postcopy_stop_brings_who_waits_back),
         FDCHECK_TEST(test_postcopy_register_after_hang_up_is_refused),
         FDCHECK_TEST(test_postcopy_unregistered_range_is_ordinary_memory),
+        FDCHECK_TEST(test_postcopy_end_races_with_who_begins_to_wait),
         FDCHECK_TEST(test_postcopy_wrong_order_is_refused),
         FDCHECK_TEST(test_postcopy_end_without_listen_is_fine),
         FDCHECK_TEST(test_postcopy_several_rounds_on_one_session),
