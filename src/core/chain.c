@@ -53,9 +53,18 @@ static struct gw_segments *borrow_segments(struct gw_queue *q)
     return s;
 }
 
+static void unpin(struct gw_queue *q, struct gw_request_i *r)
+{
+    if (r->is_copied)
+        q->n_copied -= gw_request_len(r);
+    r->is_copied = false;
+    gw_mem_unpin(&r->pin);
+}
+
 void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
 {
-    gw_mem_unpin(&r->pin);
+    if (r->pin.backend)
+        unpin(q, r);
     if (r->segments) {
         r->segments->next = q->free_segments;
         q->free_segments = r->segments;
@@ -123,6 +132,19 @@ static const char *gather_table(struct walk *w, const struct iovec *iov, int n_i
     return NULL;
 }
 
+/* Returns: is the table there? If not, the pin is undone. */
+static bool fetch_table(struct gw_pin *pin)
+{
+    struct gw_pin_copy copy = {.pin = pin, .n_out = 1};
+
+    if (!pin->backend)
+        return true;
+    gw_mem_backend_fetch(&copy, 1);
+    if (copy.failed)
+        gw_mem_unpin(pin);
+    return !copy.failed;
+}
+
 /* The table that descriptor `i`, copied to `d`, names. */
 static const char *enter_table(struct walk *w, const struct vring_desc *d, uint32_t i)
 {
@@ -143,7 +165,7 @@ static const char *enter_table(struct walk *w, const struct vring_desc *d, uint3
     if (d->len / sizeof(*d) > GW_CHAIN_MAX)
         return "indirect table longer than 1024 descriptors";
     n = gw_mem_pin(q->map, &q->map_last, &extent, 1, iov, GW_ARRAY_SIZE(iov), &pin);
-    if (n < 0)
+    if (n < 0 || !fetch_table(&pin))
         return "indirect table outside guest memory";
     w->table_size = (uint32_t)(d->len / sizeof(*d));
     w->in_indirect = true;

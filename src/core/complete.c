@@ -2,7 +2,7 @@
 /*
  * From the device's answer to the driver's interrupt. The order is the whole point:
  *
- *   data written  ->  used element written  ->  fence  ->  data marked
+ *   data written  ->  used element written  ->  copies stored  ->  fence  ->  data marked
  *                 ->  used index (release)  ->  fence  ->  used ring marked  ->  notify decision
  *
  * The device has written its data before it calls gw_request_complete. A batch, on the worker what
@@ -47,6 +47,34 @@ void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
         gw_dirty_log_mark(log, in[i].gpa, in[i].len);
 }
 
+/*
+ * Where buffers are copies, what the device wrote goes to the guest now. A driver that is told of
+ * an answer may take the pages away at once, and is told of none that it has not got: where a page
+ * cannot be written any more, the ring ends here.
+ */
+static void store_completed(struct gw_queue *q)
+{
+    struct gw_pin_copy copies[GW_POP_BATCH];
+    struct gw_request_i *r = q->completed;
+    bool failed = false;
+
+    while (r) {
+        unsigned n = 0;
+
+        for (; r && n < GW_ARRAY_SIZE(copies); r = r->next_free)
+            if (r->is_copied)
+                copies[n++] = (struct gw_pin_copy){.pin = (struct gw_pin *)&r->pin,
+                                                   .n_out = r->n_out_extents};
+        gw_mem_backend_store(copies, n);
+        for (unsigned i = 0; i < n; i++)
+            failed = failed || copies[i].failed;
+    }
+    if (!failed)
+        return;
+    q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
+    gw_queue_break(q, "the driver has taken pages away that it is to be answered in");
+}
+
 static void mark_completed(struct gw_queue *q)
 {
     if (!q->log.all || !q->log.log || !q->completed)
@@ -68,8 +96,15 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
         return;
     q->unlogged = false;
     gw_full_fence();
-    for (unsigned i = 0; i < q->map->n_entries; i++)
-        gw_dirty_log_mark(q->log.log, q->map->entries[i].gpa, q->map->entries[i].size);
+    for (unsigned i = 0; i < q->map->n_entries; i++) {
+        const struct gw_map_entry *e = &q->map->entries[i];
+
+        /* Of references that may be anything, those that the log has. */
+        if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
+            gw_dirty_log_mark_known(q->log.log, e->gpa, e->size);
+        else
+            gw_dirty_log_mark(q->log.log, e->gpa, e->size);
+    }
     ring->ops->mark_all(ring);
 }
 
@@ -181,6 +216,8 @@ void gw_queue_publish(struct gw_queue *q)
 
     if (q->in_order)
         settle_in_order(q);
+    if (q->n_copied > 0 && q->completed)
+        store_completed(q);
     unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
     if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
         gw_list_remove(&q->dirty_link);

@@ -9,16 +9,43 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
-static struct gw_region_desc desc_of(const struct gw_wire_region *wire)
+/* What vm-memory of rust-vmm has for GW_REGION_NO_ADVANCE, which bit 8 says in the specification.
+ */
+#define NO_ADVANCE_OF_RUST_VMM 0x8u
+
+/* With XEN_MMAP every region is told with flags and domain behind it, else without. */
+static bool has_xen(const struct gw_session *s)
 {
-    return (struct gw_region_desc){
+    return gw_session_has_protocol(s, GW_PROTOCOL_F_XEN_MMAP);
+}
+
+static uint32_t flags_of(const struct gw_wire_xen_region *wire)
+{
+    if (wire->flags & NO_ADVANCE_OF_RUST_VMM)
+        return (wire->flags & ~NO_ADVANCE_OF_RUST_VMM) | GW_REGION_NO_ADVANCE;
+    return wire->flags;
+}
+
+static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_wire_region *wire)
+{
+    struct gw_region_desc desc = {
         .gpa = wire->guest_addr,
         .size = wire->size,
         .uva = wire->user_addr,
         .mmap_offset = wire->mmap_offset,
     };
+
+    if (has_xen(&d->session)) {
+        const struct gw_wire_xen_region *xen = (const void *)wire;
+
+        desc.flags = flags_of(xen);
+        desc.domid = xen->domid;
+        desc.cache_pages = d->xen_cache_pages;
+    }
+    return desc;
 }
 
 /* A region of this session. Put it with gw_region_put. Consumes `fd`. */
@@ -26,7 +53,7 @@ static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, in
                       struct gw_region **ret)
 {
     struct gw_session *s = &d->session;
-    struct gw_region_desc desc = desc_of(wire);
+    struct gw_region_desc desc = desc_of(d, wire);
     struct gw_region *region;
     int r = gw_region_new(&region, &desc, fd);
 
@@ -85,24 +112,33 @@ static void tell_address(struct gw_wire_region *wire, const struct gw_region *re
     wire->user_addr = (uintptr_t)region->hva;
 }
 
+/* The region of that number in a table. */
+static struct gw_wire_region *region_at(const struct gw_daemon *d, void *table, unsigned i)
+{
+    size_t size =
+        has_xen(&d->session) ? sizeof(struct gw_wire_xen_region) : sizeof(struct gw_wire_region);
+
+    return (void *)((uint8_t *)table + offsetof(struct gw_wire_mem_table, regions) + i * size);
+}
+
 int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_mem_table *table = (const void *)msg->payload;
-    struct gw_wire_mem_table *told = (void *)reply->payload;
+    const uint8_t *end = (const void *)region_at(d, msg->payload, table->num_regions);
     struct gw_region *regions[GW_MSG_TABLE_REGIONS_MAX];
     unsigned n = 0;
     int r = 0;
 
     /* num_regions is as many as there are fds, so at most GW_MSG_FDS_MAX. */
-    if (msg->header.size != 8 + table->num_regions * sizeof(table->regions[0]))
+    if (msg->header.size != (size_t)(end - msg->payload))
         return gw_fail(-EBADMSG, "a payload of %u bytes does not hold %u regions", msg->header.size,
                        table->num_regions);
     reply->size = msg->header.size;
-    memcpy(told, table, reply->size);
+    memcpy(reply->payload, table, reply->size);
     while (n < table->num_regions && r == 0) {
-        r = new_region(d, &table->regions[n], gw_steal_fd(&msg->fds[n]), &regions[n]);
+        r = new_region(d, region_at(d, msg->payload, n), gw_steal_fd(&msg->fds[n]), &regions[n]);
         if (r == 0) {
-            tell_address(&told->regions[n], regions[n]);
+            tell_address(region_at(d, reply->payload, n), regions[n]);
             n++;
         }
     }
@@ -182,7 +218,7 @@ static int remove_pending(struct gw_daemon *d, const struct gw_region_desc *desc
 int gw_ctl_rem_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_single_region *wire = (const void *)msg->payload;
-    struct gw_region_desc desc = desc_of(&wire->region);
+    struct gw_region_desc desc = desc_of(d, &wire->region);
     struct gw_region *regions[GW_MEM_SLOTS_MAX], *removed;
     struct gw_map *map;
     int was_pending = remove_pending(d, &desc), r;

@@ -23,22 +23,32 @@ static int check_range(const struct gw_dirty_log *log, const char *what, gw_gpa_
 
 int gw_ctl_check_log_map(const struct gw_dirty_log *log, const struct gw_map *map)
 {
-    const struct gw_map_entry *last;
+    int r = 0;
 
-    if (!log || map->n_entries == 0)
-        return 0;
-    last = &map->entries[map->n_entries - 1];
-    return check_range(log, "the memory region", last->gpa, last->size);
+    for (unsigned i = 0; log && i < map->n_entries && r == 0; i++) {
+        const struct gw_map_entry *e = &map->entries[i];
+        bool is_grant = (e->region->desc.flags & GW_REGION_GRANT) != 0;
+
+        /* There may be any reference; the front-end knows which ones are used. */
+        if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
+            continue;
+        r = check_range(log, "the memory region", is_grant ? gw_dirty_log_address(e->gpa) : e->gpa,
+                        e->size);
+    }
+    return r;
 }
 
 int gw_ctl_check_log_ring(const struct gw_daemon *d, const struct gw_dirty_log *log,
                           const struct gw_vring *vring)
 {
     bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
+    gw_gpa_t addr = vring->log_addr;
 
+    if (gw_session_has_protocol(&d->session, GW_PROTOCOL_F_XEN_MMAP))
+        addr = gw_dirty_log_address(addr);
     if (!log || !vring->log_used)
         return 0;
-    return check_range(log, packed ? "the device event area" : "the used ring", vring->log_addr,
+    return check_range(log, packed ? "the device event area" : "the used ring", addr,
                        gw_ring_log_len(packed, vring->config.size));
 }
 

@@ -41,6 +41,8 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
     if (d->has_postcopy)
         features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
+    if (d->mem_caps & GW_MEM_CAP_XEN)
+        features |= GW_BIT(GW_PROTOCOL_F_XEN_MMAP);
     return features;
 }
 
@@ -141,7 +143,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
 static bool can_postcopy(const struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
-    if (cfg->no_postcopy || !(gw_mem_backend_caps() & GW_MEM_CAP_STABLE_HVA))
+    if (cfg->no_postcopy || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
         return false;
     if (gw_postcopy_probe() == 0)
         return true;
@@ -170,6 +172,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     if (!d->name)
         return gw_fail(-ENOMEM, "no memory for a daemon");
     gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    d->mem_caps = gw_mem_backend_probe(&d->diag);
     d->has_postcopy = can_postcopy(d, cfg);
     r = start_workers(d, cfg);
     return r < 0 ? r : make_queues(d, cfg);

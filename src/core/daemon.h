@@ -59,7 +59,9 @@ struct gw_daemon {
     unsigned queue_size_max;
     unsigned num_workers;
     uint64_t drain_timeout_ns;
-    bool has_postcopy; /* it is offered */
+    bool has_postcopy;        /* it is offered */
+    unsigned mem_caps;        /* of the memory backend, on this machine */
+    unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
     struct gw_queue *queues;
     struct gw_worker *workers;
 

@@ -72,6 +72,8 @@ struct row {
 #define REGION     EXACTLY(sizeof(struct gw_wire_single_region))
 #define INFLIGHT   EXACTLY(sizeof(struct gw_wire_inflight))
 #define TABLE      8, sizeof(struct gw_wire_mem_table)
+#define XEN_TABLE  8, sizeof(struct gw_wire_xen_mem_table)
+#define XEN_REGION EXACTLY(sizeof(struct gw_wire_xen_single_region))
 #define CONFIG     sizeof(struct gw_wire_config), sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX
 
 /* clang-format off */
@@ -149,6 +151,13 @@ static const struct row table_in_postcopy = {"SET_MEM_TABLE", TABLE,
     FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_OR_EMPTY, gw_ctl_set_mem_table};
 static const struct row region_in_postcopy = {"ADD_MEM_REG", REGION,
     FDS_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_OR_EMPTY, gw_ctl_add_mem_reg};
+/* With XEN_MMAP every region says whose memory it is, and how it is had. */
+static const struct row xen_table = {"SET_MEM_TABLE", XEN_TABLE,
+    FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_mem_table};
+static const struct row xen_add_region = {"ADD_MEM_REG", XEN_REGION,
+    FDS_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_ACK, gw_ctl_add_mem_reg};
+static const struct row xen_rem_region = {"REM_MEM_REG", XEN_REGION,
+    FDS_MAYBE_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_ACK, gw_ctl_rem_mem_reg};
 static const struct row acknowledgement = {"acknowledgement of a memory table", U64,
     FDS_NONE, RING_NONE, GATE_NONE, ANSWER_NEVER, gw_ctl_postcopy_acknowledge};
 /* clang-format on */
@@ -174,6 +183,20 @@ static const struct row *find_row_in_postcopy(const struct gw_wire_header *h)
     }
 }
 
+static const struct row *find_xen_row(uint32_t request)
+{
+    switch (request) {
+    case GW_MSG_SET_MEM_TABLE:
+        return &xen_table;
+    case GW_MSG_ADD_MEM_REG:
+        return &xen_add_region;
+    case GW_MSG_REM_MEM_REG:
+        return &xen_rem_region;
+    default:
+        return NULL;
+    }
+}
+
 static const struct row *find_row(const struct gw_session *s, const struct gw_wire_header *h)
 {
     const uint32_t request = h->request;
@@ -181,6 +204,8 @@ static const struct row *find_row(const struct gw_session *s, const struct gw_wi
 
     if (gw_postcopy_is_listening(&s->postcopy))
         row = find_row_in_postcopy(h);
+    else if (gw_session_has_protocol(s, GW_PROTOCOL_F_XEN_MMAP))
+        row = find_xen_row(request);
     if (row)
         return row;
     if (request == GW_MSG_SET_LOG_BASE && !gw_session_has_protocol(s, GW_PROTOCOL_F_LOG_SHMFD))

@@ -11,8 +11,12 @@
 struct gw_reply {
     int fd; /* goes with it, and is closed then; -1: none */
     uint32_t size;
-    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX];
+    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_xen_mem_table)];
 };
+
+_Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
+                   sizeof(((struct gw_reply *)0)->payload),
+               "room for any answer");
 
 /*
  * Handle the message in the session's rx and answer it.

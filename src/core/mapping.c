@@ -83,7 +83,7 @@ void gw_mapping_done(struct gw_mapping *m)
 
 void gw_mapping_guard(struct gw_mapping *m, struct gw_loss *loss)
 {
-    if (loss)
+    if (loss && m->at)
         gw_sigbus_register(&m->range, loss);
 }
 

@@ -32,7 +32,7 @@ void gw_mapping_done(struct gw_mapping *m);
 
 /*
  * From now on a page of it that is gone reads as zeroes, and `loss` is told; without, it is SIGBUS
- * as ever. `m` stays in place until it is done. With NULL nothing happens.
+ * as ever. `m` stays in place until it is done. With NULL, or nothing mapped, nothing happens.
  */
 void gw_mapping_guard(struct gw_mapping *m, struct gw_loss *loss);
 

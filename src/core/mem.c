@@ -151,8 +151,10 @@ int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n
         free(map);
         return r;
     }
-    for (unsigned i = 0; i < n_regions; i++)
+    for (unsigned i = 0; i < n_regions; i++) {
         regions[i]->refs++;
+        map->has_copies = map->has_copies || !regions[i]->hva;
+    }
     *ret = map;
     return 0;
 }
@@ -176,20 +178,51 @@ struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_reg
     return NULL;
 }
 
-void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa)
+/* The entry of the region that has all of the range in user addresses, or NULL. */
+static const struct gw_map_entry *find_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len)
 {
     if (!gw_range_is_valid(uva, len))
         return NULL;
     for (unsigned i = 0; i < map->n_entries; i++) {
-        const struct gw_region *region = map->entries[i].region;
+        const struct gw_region_desc *desc = &map->entries[i].region->desc;
 
-        if (!region->hva || !gw_range_is_inside(uva, len, region->desc.uva, region->desc.size))
-            continue;
-        if (ret_gpa)
-            *ret_gpa = map->entries[i].gpa + (uva - region->desc.uva);
-        return region->hva + (uva - region->desc.uva);
+        if (gw_range_is_inside(uva, len, desc->uva, desc->size))
+            return &map->entries[i];
     }
     return NULL;
+}
+
+void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa,
+                     struct gw_pin *ret_pin)
+{
+    const struct gw_map_entry *entry = find_uva(map, uva, len);
+    uint64_t offset;
+    void *at;
+
+    ret_pin->backend = NULL;
+    if (!entry)
+        return NULL;
+    offset = uva - entry->region->desc.uva;
+    if (entry->region->hva)
+        at = entry->region->hva + offset;
+    else if (gw_mem_backend_hold(entry->region, offset, len, &at, ret_pin) < 0)
+        return NULL;
+    if (ret_gpa)
+        *ret_gpa = entry->gpa + offset;
+    return at;
+}
+
+void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa)
+{
+    const struct gw_map_entry *entry = find_uva(map, uva, len);
+    uint64_t offset;
+
+    if (!entry || !entry->region->hva)
+        return NULL;
+    offset = uva - entry->region->desc.uva;
+    if (ret_gpa)
+        *ret_gpa = entry->gpa + offset;
+    return entry->region->hva + offset;
 }
 
 const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa)

@@ -19,6 +19,7 @@ struct gw_map_entry {
 
 struct gw_map {
     unsigned n_entries;
+    bool has_copies;               /* some region has no hva: pins may be copies */
     struct gw_map_entry entries[]; /* by ascending gpa, never overlapping */
 };
 
@@ -54,6 +55,13 @@ struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_reg
  * address is stored in `ret_gpa` unless that is NULL.
  */
 void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa);
+
+/*
+ * The same, and where the region has no lasting address the range gets one for as long as `ret_pin`
+ * is held; undo it with gw_mem_unpin.
+ */
+void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa,
+                     struct gw_pin *ret_pin);
 
 const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa);
 

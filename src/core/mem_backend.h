@@ -5,7 +5,11 @@
  *
  * A backend hands out pins, not pointers: the right to touch extents until they are unpinned. Where
  * a region has a lasting address (hva), pinning is arithmetic and mem.h does it alone; the backend
- * is asked for the rest, a whole chain in one call, since a call may cost a hypercall.
+ * is asked for the rest, a whole chain in one call.
+ *
+ * What is pinned may be a copy: then its contents are fetched after the pin, for as many chains as
+ * were pinned meanwhile in one call, and stored before their answers are shown to the driver, again
+ * for many in one call. A call may cost a hypercall.
  */
 #pragma once
 
@@ -13,14 +17,26 @@
 #include "postcopy/postcopy.h"
 
 #include <godwit/memory.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct gw_diag;
 struct gw_map;
 
 /* Every region keeps one address for its life: postcopy is possible. */
 #define GW_MEM_CAP_STABLE_HVA 0x1u
+/* Memory of Xen domains can be had: XEN_MMAP is offered. */
+#define GW_MEM_CAP_XEN 0x2u
+
+/* gw_region_desc.flags, as on the wire; none: it is a file. */
+#define GW_REGION_FOREIGN    0x1u   /* frames of a Xen domain, by number */
+#define GW_REGION_GRANT      0x2u   /* pages that one granted, by reference */
+#define GW_REGION_NO_ADVANCE 0x100u /* of the latter, only what is in use */
+
+/* Set in every address of granted pages; what is left of the page number is the reference. */
+#define GW_GRANT_ADDRESS (UINT64_C(1) << 63)
 
 /* A region as the front-end describes it; checked in gw_region_new. */
 struct gw_region_desc {
@@ -28,6 +44,9 @@ struct gw_region_desc {
     uint64_t size;
     gw_uva_t uva;
     gw_off_t mmap_offset;
+    uint32_t flags;
+    uint32_t domid;       /* whose pages they are */
+    uint32_t cache_pages; /* NO_ADVANCE: so many may stay mapped while nobody uses them */
 };
 
 /* One mapped piece of guest memory, shared by all maps that hold it. */
@@ -35,7 +54,8 @@ struct gw_region {
     struct gw_region_desc desc;
     unsigned refs;                    /* control thread only */
     uint8_t *hva;                     /* of the first guest byte; NULL where each pin maps */
-    struct gw_mapping mapping;        /* of the backend, where it lasts as long as the region */
+    struct gw_mapping mapping;        /* of a file */
+    void *backend;                    /* the backend's own */
     struct gw_postcopy_range missing; /* its pages may be */
 };
 
@@ -50,11 +70,23 @@ struct gw_pin {
     void *backend;
 };
 
-unsigned gw_mem_backend_caps(void);
+/* A pin whose extents may be copies. The first `n_out` of them are read by the device. */
+struct gw_pin_copy {
+    struct gw_pin *pin;
+    unsigned n_out;
+    bool failed; /* some of it could not be copied */
+};
+
+/* More than so much granted memory is no chain's, so that a driver cannot use up ours. */
+#define GW_PIN_COPY_MAX (UINT64_C(4) << 20)
+
+/* What can be had here (GW_MEM_CAP_*); what is missing for more is told in `diag`. */
+unsigned gw_mem_backend_probe(const struct gw_diag *diag);
 
 /*
  * Map the region. Consumes `fd`, also on failure.
- * Returns: 0; -EINVAL for an object shorter than the region says; the errno of mmap(2).
+ * Returns: 0; -EINVAL for an object shorter than the region says, or flags that cannot be; -ENODEV
+ * where there is no such memory; the errno of mmap(2), or of Xen.
  */
 int gw_mem_backend_map(struct gw_region *region, int fd);
 void gw_mem_backend_unmap(struct gw_region *region);
@@ -67,3 +99,18 @@ int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents
                        unsigned n_extents, struct iovec *iov, unsigned max_iov,
                        struct gw_pin *ret_pin);
 void gw_mem_backend_unpin(struct gw_pin *pin);
+
+/*
+ * Read what the device is to read, and write what it wrote, where pins are copies; all of them in
+ * one go. One that fails does not keep the others from being copied.
+ */
+void gw_mem_backend_fetch(struct gw_pin_copy *copies, unsigned n_copies);
+void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies);
+
+/*
+ * Host address of `len` bytes at `offset` of a region without hva, never a copy: for a ring, which
+ * both sides look at all the time. Undo it with gw_mem_backend_unpin.
+ * Returns: 0; -EFAULT when any byte is not there; -ENOMEM; the errno of Xen.
+ */
+int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
+                        void **ret_at, struct gw_pin *ret_pin);

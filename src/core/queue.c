@@ -299,7 +299,7 @@ static void let_go_of_ring(struct gw_queue *q)
     gw_queue_end_inflight(q);
     if (q->ring.ops)
         q->ring.ops->done(&q->ring);
-    q->ring.attached = false;
+    gw_ring_detach(&q->ring);
 }
 
 /* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
@@ -501,10 +501,8 @@ void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_
         q->map_last = 0;
         q->epoch++;
         q->n_old = q->n_in_flight;
-        if (q->ring.ops->attach(&q->ring, map) < 0) {
-            q->ring.attached = false; /* no answer can be written any more */
-            gw_queue_break(q, gw_last_error());
-        }
+        if (q->ring.ops->attach(&q->ring, map) < 0)
+            gw_queue_break(q, gw_last_error()); /* no answer can be written any more */
         waits = q->n_old > 0;
         if (waits)
             q->adopted = latch;
@@ -530,7 +528,7 @@ void gw_queue_reset(struct gw_queue *q)
         gw_queue_publish(q);
         q->abandoned = true;
         gw_queue_end_inflight(q);
-        q->ring.attached = false;
+        gw_ring_detach(&q->ring);
     }
     gw_close(&q->call_fd);
     gw_close(&q->err_fd);

@@ -60,6 +60,7 @@ struct gw_queue {
     uint64_t now_ns;                   /* [lock] coarse time of the last pop */
     unsigned n_in_flight;              /* [lock] */
     unsigned n_old;                    /* [lock] of those, born under an older map */
+    uint64_t n_copied;                 /* [lock] bytes of those whose buffers are copies */
     struct gw_list in_flight;          /* [lock] */
     struct gw_request_i *free;         /* [lock] */
     struct gw_segments *free_segments; /* [lock] */

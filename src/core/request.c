@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What copies of buffers may take up per queue: a driver chooses how much it has in flight. */
+#define COPIES_MAX (GW_POP_BATCH * GW_PIN_COPY_MAX)
+
 /* ---- pool ---- */
 
 static size_t stride(const struct gw_queue *q)
@@ -80,6 +83,14 @@ static void note_oldest(struct gw_queue *q)
     __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
+static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
+{
+    gw_count(&q->stats.errors, 1);
+    gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
+                    "queue %u: bad descriptor chain at head %u: %s", q->index, r->id, why);
+    gw_request_answer(q, r, 0);
+}
+
 /* Returns: NULL for a bad chain, which is answered then. */
 static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head,
                                     uint64_t position)
@@ -99,15 +110,51 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     gw_list_append(&q->in_flight, &r->in_flight);
     q->n_in_flight++;
     if (why) {
-        gw_count(&q->stats.errors, 1);
-        gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
-                        "queue %u: bad descriptor chain at head %u: %s", q->index, head->id, why);
-        gw_request_answer(q, r, 0);
+        refuse(q, r, why);
         return NULL;
     }
     gw_count(&q->stats.requests, 1);
     gw_count(&q->stats.bytes_out, r->pub.out_len);
     return r;
+}
+
+/* It was taken for good, and is not. */
+static void uncount(struct gw_queue *q, const struct gw_request_i *r)
+{
+    gw_count(&q->stats.requests, (uint64_t)-1);
+    for (unsigned i = 0; i < r->n_out_extents; i++)
+        gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
+}
+
+unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    struct gw_pin_copy copies[GW_POP_BATCH];
+    unsigned n_copies = 0, n_good = 0, at = 0;
+
+    for (unsigned i = 0; i < n_reqs; i++) {
+        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
+
+        if (!r->pin.backend)
+            continue;
+        r->is_copied = true;
+        q->n_copied += gw_request_len(r);
+        copies[n_copies++] = (struct gw_pin_copy){.pin = &r->pin, .n_out = r->n_out_extents};
+    }
+    gw_mem_backend_fetch(copies, n_copies);
+    for (unsigned i = 0; i < n_reqs; i++) {
+        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
+
+        if (!r->is_copied || !copies[at++].failed) {
+            reqs[n_good++] = reqs[i];
+            continue;
+        }
+        uncount(q, r);
+        gw_chain_release(q, r);
+        r->is_bad = true;
+        r->n_out_extents = r->n_in_extents = 0;
+        refuse(q, r, "a page of it is not granted");
+    }
+    return n_good;
 }
 
 /* There is such a descriptor; otherwise there is nothing to walk, and nothing to answer. */
@@ -148,7 +195,7 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
         if (r)
             reqs[n_popped++] = &r->pub;
     }
-    return n_popped;
+    return q->map->has_copies ? gw_request_fetch(q, reqs, n_popped) : n_popped;
 }
 
 static void track(struct gw_queue *q, struct gw_head *head)
@@ -160,6 +207,12 @@ static void track(struct gw_queue *q, struct gw_head *head)
     head->entry = gw_inflight_take(&q->inflight, head->id, descs, head->n_slots);
 }
 
+/* Of chains as long as any can be. Who waits for room goes on when a request completes. */
+static unsigned room_for_copies(const struct gw_queue *q)
+{
+    return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
+}
+
 /* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
 static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
@@ -169,6 +222,8 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
         return 0;
     n = gw_min_u(n, q->ring.size - q->n_in_flight);
     n = gw_min_u(n, GW_POP_BATCH);
+    if (q->n_copied > 0)
+        n = gw_min_u(n, room_for_copies(q));
     if (gw_queue_has_again(q))
         return gw_queue_take_again(q, heads, n);
     n_taken = q->ring.ops->take(&q->ring, heads, n);
@@ -224,9 +279,7 @@ int gw_request_unpop(struct gw_request *pub)
             gw_inflight_untake(&q->inflight, r->entry);
         }
         q->n_taken--;
-        gw_count(&q->stats.requests, (uint64_t)-1);
-        for (unsigned i = 0; i < r->n_out_extents; i++)
-            gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
+        uncount(q, r);
         q->parked = false; /* it is no completion, so it wakes nothing */
         gw_request_retire(q, r);
         /* The device could not use it: as if it had been left on the ring. */

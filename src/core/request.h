@@ -42,6 +42,7 @@ struct gw_request_i {
     uint16_t entry;         /* of the inflight part */
     bool is_again;          /* left behind by the back-end before */
     bool is_bad;            /* the device never sees it, and nothing is written for it */
+    bool is_copied;         /* its buffers may be copies, see gw_mem_backend_fetch */
     bool is_done;           /* IN_ORDER: answered by the device, and maybe not yet its turn */
     uint16_t id;            /* what names it in the used ring */
     uint16_t n_slots;       /* of the ring */
@@ -55,6 +56,17 @@ struct gw_request_i {
 static inline const struct gw_extent *gw_request_extents(const struct gw_request_i *r)
 {
     return r->segments ? r->segments->extents : r->extents;
+}
+
+/* Bytes of its buffers, whatever the device has consumed. */
+static inline uint64_t gw_request_len(const struct gw_request_i *r)
+{
+    const struct gw_extent *extents = gw_request_extents(r);
+    uint64_t len = 0;
+
+    for (unsigned i = 0; i < (unsigned)r->n_out_extents + r->n_in_extents; i++)
+        len += extents[i].len;
+    return len;
 }
 
 /* Requests of a queue: memory of the pool, taken and put back. */
@@ -74,6 +86,11 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
 const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head);
 /* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
 void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
+/*
+ * Fetch what was pinned as copies, for all of the requests in one go. Returns: how many are good,
+ * which are moved to the front; the others are answered as bad chains.
+ */
+unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 /* Give back what the walk took. */
 void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 

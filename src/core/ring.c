@@ -6,6 +6,8 @@
 #include "diag_i.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max)
 {
@@ -15,4 +17,34 @@ int gw_ring_check_size(bool packed, uint32_t size, uint32_t max)
     if (size == 0 || size > max)
         return gw_fail(-EINVAL, "ring size %u is not from 1 to %u", size, max);
     return 0;
+}
+
+int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
+                 struct gw_ring_piece pieces[GW_RING_PIECES])
+{
+    struct gw_pin pins[GW_RING_PIECES] = {0};
+    const struct gw_ring_piece *missing = NULL;
+
+    for (unsigned i = 0; i < GW_RING_PIECES && !missing; i++) {
+        struct gw_ring_piece *p = &pieces[i];
+
+        p->at = gw_map_pin_uva(map, p->uva, p->len, &p->gpa, &pins[i]);
+        missing = p->at ? NULL : p;
+    }
+    gw_ring_detach(ring);
+    memcpy(ring->pins, pins, sizeof(pins));
+    if (!missing) {
+        ring->attached = true;
+        return 0;
+    }
+    gw_ring_detach(ring);
+    return gw_fail(-EFAULT, "%s of %u entries at user address %#" PRIx64 " is not in guest memory",
+                   missing->name, ring->config.size, missing->uva);
+}
+
+void gw_ring_detach(struct gw_ring *ring)
+{
+    ring->attached = false;
+    for (unsigned i = 0; i < GW_RING_PIECES; i++)
+        gw_mem_unpin(&ring->pins[i]);
 }

@@ -70,6 +70,17 @@ struct gw_ring_packed {
     gw_gpa_t event_gpa; /* of device_event */
 };
 
+/* A ring is three pieces of memory: descriptors, and one written by each side. */
+#define GW_RING_PIECES 3
+
+struct gw_ring_piece {
+    const char *name; /* in messages */
+    gw_uva_t uva;
+    uint64_t len;
+    void *at;     /* where it is */
+    gw_gpa_t gpa; /* and where for the guest */
+};
+
 struct gw_ring {
     const struct gw_ring_ops *ops;
     uint32_t size;
@@ -81,6 +92,7 @@ struct gw_ring {
     struct gw_dirty_log *log; /* where writes to the used ring are marked, or NULL */
     gw_gpa_t log_addr;        /* of the used ring (VHOST_VRING_F_LOG) */
     struct gw_ring_config config;
+    struct gw_pin pins[GW_RING_PIECES]; /* of its memory */
     union {
         struct gw_ring_split split;
         struct gw_ring_packed packed;
@@ -137,6 +149,16 @@ extern const struct gw_ring_ops gw_ring_packed_ops;
 
 /* May a ring be of this size? Returns: 0; -EINVAL with gw_last_error. */
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max);
+
+/*
+ * For the layouts: find the pieces in `map`, in place of those that were found before.
+ * Returns: 0; -EFAULT with gw_last_error; the ring has no memory then.
+ */
+int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
+                 struct gw_ring_piece pieces[GW_RING_PIECES]);
+
+/* Nobody reads or writes its memory any more. Fine twice, and on zeroes. */
+void gw_ring_detach(struct gw_ring *ring);
 
 /* Bytes at the log address of a ring (VHOST_VRING_F_LOG). */
 static inline uint64_t gw_ring_log_len(bool packed, uint32_t size)

@@ -71,29 +71,31 @@ static int packed_attach(struct gw_ring *ring, const struct gw_map *map)
     const struct gw_ring_config *c = &ring->config;
     struct gw_ring_packed *p = &ring->packed;
     const uint64_t event_len = sizeof(struct vring_packed_desc_event);
-    uint64_t desc_len = sizeof(struct vring_packed_desc) * (uint64_t)c->size;
-    void *desc = gw_map_translate_uva(map, c->desc, desc_len, &p->desc_gpa);
-    void *driver = gw_map_translate_uva(map, c->avail, event_len, NULL);
-    void *device = gw_map_translate_uva(map, c->used, event_len, &p->event_gpa);
+    struct gw_ring_piece pieces[GW_RING_PIECES] = {
+        {.name = "descriptor ring",
+         .uva = c->desc,
+         .len = sizeof(struct vring_packed_desc) * (uint64_t)c->size},
+        {.name = "driver event area", .uva = c->avail, .len = event_len},
+        {.name = "device event area", .uva = c->used, .len = event_len},
+    };
+    int r = gw_ring_find(ring, map, pieces);
 
-    if (!desc || !driver || !device)
-        return gw_fail(-EFAULT, "%s at user address %#" PRIx64 " is not in guest memory",
-                       !desc     ? "descriptor ring"
-                       : !driver ? "driver event area"
-                                 : "device event area",
-                       !desc     ? c->desc
-                       : !driver ? c->avail
-                                 : c->used);
+    if (r < 0)
+        return r;
+    p->desc = pieces[0].at;
+    p->driver_event = pieces[1].at;
+    p->device_event = pieces[2].at;
+    p->desc_gpa = pieces[0].gpa;
+    p->event_gpa = pieces[2].gpa;
     /* User addresses are; the offset of a region in its file may shift them. */
-    if ((uintptr_t)desc % 8 || (uintptr_t)driver % 4 || (uintptr_t)device % 4)
+    if ((uintptr_t)p->desc % 8 || (uintptr_t)p->driver_event % 4 ||
+        (uintptr_t)p->device_event % 4) {
+        gw_ring_detach(ring);
         return gw_fail(-EFAULT,
                        "ring and event areas at user addresses %#" PRIx64 ", %#" PRIx64
                        ", %#" PRIx64 " are not aligned in their file",
                        c->desc, c->avail, c->used);
-    p->desc = desc;
-    p->driver_event = driver;
-    p->device_event = device;
-    ring->attached = true;
+    }
     return 0;
 }
 

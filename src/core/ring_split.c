@@ -27,33 +27,28 @@ static int split_attach(struct gw_ring *ring, const struct gw_map *map)
     const struct gw_ring_config *c = &ring->config;
     struct gw_ring_split *s = &ring->split;
     /* The event words behind both rings belong to them, negotiated or not (2.7.6, 2.7.8). */
-    uint64_t avail_len = 6 + UINT64_C(2) * c->size, used_len = 6 + UINT64_C(8) * c->size;
-    void *desc = gw_map_translate_uva(map, c->desc, UINT64_C(16) * c->size, NULL);
-    void *avail = gw_map_translate_uva(map, c->avail, avail_len, NULL);
-    void *used = gw_map_translate_uva(map, c->used, used_len, NULL);
+    struct gw_ring_piece pieces[GW_RING_PIECES] = {
+        {.name = "descriptor table", .uva = c->desc, .len = UINT64_C(16) * c->size},
+        {.name = "available ring", .uva = c->avail, .len = 6 + UINT64_C(2) * c->size},
+        {.name = "used ring", .uva = c->used, .len = 6 + UINT64_C(8) * c->size},
+    };
+    int r = gw_ring_find(ring, map, pieces);
 
-    if (!desc || !avail || !used)
-        return gw_fail(-EFAULT,
-                       "%s of %u entries at user address %#" PRIx64 " is not in guest memory",
-                       !desc    ? "descriptor table"
-                       : !avail ? "available ring"
-                                : "used ring",
-                       c->size,
-                       !desc    ? c->desc
-                       : !avail ? c->avail
-                                : c->used);
+    if (r < 0)
+        return r;
+    s->desc = pieces[0].at;
+    s->avail = pieces[1].at;
+    s->used = pieces[2].at;
     /* User addresses are; the offset of a region in its file may shift them. */
-    if ((uintptr_t)desc % 8 || (uintptr_t)avail % 2 || (uintptr_t)used % 4)
+    if ((uintptr_t)s->desc % 8 || (uintptr_t)s->avail % 2 || (uintptr_t)s->used % 4) {
+        gw_ring_detach(ring);
         return gw_fail(-EFAULT,
                        "rings at user addresses %#" PRIx64 ", %#" PRIx64 ", %#" PRIx64
                        " are not aligned in their file",
                        c->desc, c->avail, c->used);
-    s->desc = desc;
-    s->avail = avail;
-    s->used = used;
+    }
     s->used_event = (const uint16_t *)&s->avail->ring[c->size];
     s->avail_event = (uint16_t *)(void *)&s->used->ring[c->size];
-    ring->attached = true;
     return 0;
 }
 

@@ -52,19 +52,35 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
            (gw_range_is_valid(gpa, len) && gw_dirty_bitmap_size(gpa + (len - 1)) <= log->size);
 }
 
-void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
+/* Returns: has all of it been marked? */
+static bool mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t n_pages = log->size > UINT64_MAX / 8 ? UINT64_MAX : log->size * 8;
-    uint64_t first = gpa >> GW_DIRTY_PAGE_SHIFT, last;
+    uint64_t first, last;
+    bool all = true;
 
     if (len == 0)
-        return;
+        return true;
+    gpa = gw_dirty_log_address(gpa);
+    first = gpa >> GW_DIRTY_PAGE_SHIFT;
     last = (gw_range_is_valid(gpa, len) ? gpa + (len - 1) : UINT64_MAX) >> GW_DIRTY_PAGE_SHIFT;
     if (last >= n_pages) {
-        (void)__atomic_fetch_add(&log->n_lost, 1, __ATOMIC_RELAXED);
         if (first >= n_pages)
-            return;
+            return false;
         last = n_pages - 1;
+        all = false;
     }
     gw_dirty_bitmap_mark(log->bitmap, first, last);
+    return all;
+}
+
+void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
+{
+    if (!mark(log, gpa, len))
+        (void)__atomic_fetch_add(&log->n_lost, 1, __ATOMIC_RELAXED);
+}
+
+void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
+{
+    (void)mark(log, gpa, len);
 }

@@ -37,6 +37,16 @@ void gw_dirty_log_free(struct gw_dirty_log *log);
 void gw_dirty_log_guard(struct gw_dirty_log *log, struct gw_loss *loss);
 int gw_dirty_log_check(const struct gw_dirty_log *log);
 
+/*
+ * Where an address is in the log. Pages that a Xen domain granted have bit 63 set in theirs, and no
+ * log is as long as that: the log has them by their references, which is what is left without it
+ * (docs/memory-backends.md). No other address that a log covers has the bit.
+ */
+static inline gw_gpa_t gw_dirty_log_address(gw_gpa_t gpa)
+{
+    return gpa & (UINT64_MAX >> 1);
+}
+
 /* Can every byte of [gpa, gpa + len) be marked? */
 bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 
@@ -46,6 +56,9 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
  * Context: any thread.
  */
 void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
+/* The same of what may have been written, as far as there is any: nothing is lost beyond the log.
+ */
+void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 
 static inline uint64_t gw_dirty_log_n_lost(const struct gw_dirty_log *log)
 {
