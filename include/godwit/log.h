@@ -30,10 +30,18 @@ struct gw_guest_log_config {
     uint64_t length; /* bytes of the bitmap, as from gw_guest_log_length_for */
     gw_off_t offset; /* of the bitmap in its memfd; need not be page-aligned */
     bool no_seals;   /* otherwise the file can neither shrink nor grow */
+    gw_gpa_t base;   /* of the first page; GW_GUEST_LOG_GRANTS of memory that is granted */
 };
 
 /*
- * The bytes QEMU takes: for all of `m` and the used rings of `drivers`, a multiple of 8.
+ * Pages of a Xen domain that are known by reference have bit 63 in their address. They are logged
+ * without it, by reference: a bitmap that reached up to there would have 2^48 bytes.
+ */
+#define GW_GUEST_LOG_GRANTS (UINT64_C(1) << 63)
+
+/*
+ * The bytes QEMU takes: for all of `m` and the used rings of `drivers`, a multiple of 8, whether
+ * that is granted memory or not.
  */
 uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver *const *drivers,
                                  unsigned n_drivers);

@@ -34,6 +34,7 @@ struct gw_guest_log {
 
 /* A run of pages that grows while marks follow each other. */
 struct run {
+    gw_gpa_t base;
     gw_guest_dirty_cb *cb;
     void *arg;
     uint64_t first;
@@ -41,22 +42,26 @@ struct run {
     uint64_t n_total;
 };
 
-static uint64_t length_up_to(uint64_t end)
+static uint64_t length_up_to(gw_gpa_t gpa, uint64_t len)
 {
+    uint64_t end = (gpa & ~GW_GUEST_LOG_GRANTS) + len;
+
     return end ? ((end - 1) / CHUNK + 1) * sizeof(uint64_t) : 0;
 }
 
 uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver *const *drivers,
                                  unsigned n_drivers)
 {
-    unsigned n = gw_guest_mem_count(m);
     struct gw_guest_region region;
     uint64_t len = 0, more;
 
-    if (n && gw_guest_mem_region(m, n - 1, &region) == 0)
-        len = length_up_to(region.gpa + region.length);
+    for (unsigned i = 0; gw_guest_mem_region(m, i, &region) == 0; i++) {
+        more = length_up_to(region.gpa, region.length);
+        if (more > len)
+            len = more;
+    }
     for (unsigned i = 0; i < n_drivers; i++) {
-        more = length_up_to(drivers[i]->used_gpa + gw_driver_used_len(drivers[i]));
+        more = length_up_to(drivers[i]->used_gpa, gw_driver_used_len(drivers[i]));
         if (more > len)
             len = more;
     }
@@ -131,7 +136,7 @@ int gw_guest_log_fd(const struct gw_guest_log *log)
 static void run_flush(struct run *run)
 {
     if (run->n && run->cb)
-        run->cb(run->arg, run->first * GW_GUEST_LOG_PAGE, run->n * GW_GUEST_LOG_PAGE);
+        run->cb(run->arg, run->base + run->first * GW_GUEST_LOG_PAGE, run->n * GW_GUEST_LOG_PAGE);
     run->n_total += run->n;
     run->n = 0;
 }
@@ -205,7 +210,7 @@ static bool next_extent(const struct gw_guest_log *log, uint64_t at, uint64_t *r
 
 uint64_t gw_guest_log_take(struct gw_guest_log *log, gw_guest_dirty_cb *cb, void *arg)
 {
-    struct run run = {.cb = cb, .arg = arg};
+    struct run run = {.base = log->cfg.base, .cb = cb, .arg = arg};
     uint64_t from, to = 0;
 
     while (next_extent(log, to, &from, &to))
@@ -245,7 +250,7 @@ uint64_t gw_guest_log_count(const struct gw_guest_log *log)
 
 bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa)
 {
-    uint64_t page = gpa / GW_GUEST_LOG_PAGE;
+    uint64_t page = (gpa - log->cfg.base) / GW_GUEST_LOG_PAGE;
 
     if (page / 8 >= log->cfg.length)
         return false;

@@ -160,11 +160,12 @@ FIELD(gw_driver_packed_desc, len, 8);
 FIELD(gw_driver_packed_desc, id, 12);
 FIELD(gw_driver_packed_desc, flags, 14);
 
-SIZE(gw_guest_log_config, 32);
+SIZE(gw_guest_log_config, 40);
 FIELD(gw_guest_log_config, size, 0);
 FIELD(gw_guest_log_config, length, 8);
 FIELD(gw_guest_log_config, offset, 16);
 FIELD(gw_guest_log_config, no_seals, 24);
+FIELD(gw_guest_log_config, base, 32);
 
 _Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8,
                "size of the address types");

@@ -121,6 +121,39 @@ static void test_log_length_is_that_of_qemu(void **state)
     gw_guest_mem_free(m);
 }
 
+/* By reference, without bit 63: reference 0x8001 is bit 1 of byte 0x1000. */
+static void test_log_of_granted_memory_is_by_reference(void **state)
+{
+    static char pages[0x2000];
+    struct gw_guest_region region = {.kind = GW_GUEST_MAPPED,
+                                     .gpa = GW_GUEST_LOG_GRANTS + 0x8000000,
+                                     .length = sizeof(pages),
+                                     .fd = -1,
+                                     .host = pages,
+                                     .xen = GW_GUEST_XEN_GRANT};
+    struct gw_guest_log_config cfg = {.size = sizeof(cfg), .base = GW_GUEST_LOG_GRANTS};
+    struct gw_guest_log *log;
+    struct gw_guest_mem *m;
+    struct runs runs = {.n = 0};
+    struct view v;
+
+    assert_int_equal(gw_guest_mem_new(&m, GW_GUEST_UVA_HOST), 0);
+    assert_int_equal(gw_guest_mem_add(m, &region), 0);
+    cfg.length = gw_guest_log_length_for(m, NULL, 0);
+    assert_int_equal(cfg.length, 0x1008);
+    assert_int_equal(gw_guest_log_new(&log, &cfg), 0);
+    v = map_view(log, 0);
+    mark(&v, 0x8001);
+    assert_true(gw_guest_log_is_marked(log, region.gpa + 0x1fff));
+    assert_false(gw_guest_log_is_marked(log, region.gpa));
+    assert_false(gw_guest_log_is_marked(log, 0x8001000));
+    assert_int_equal(gw_guest_log_take(log, note, &runs), 1);
+    expect_run(&runs, 0, region.gpa + PAGE, PAGE);
+    munmap(v.map, v.len);
+    gw_guest_log_free(log);
+    gw_guest_mem_free(m);
+}
+
 static void test_log_take_tells_runs_and_clears(void **state)
 {
     static const gw_off_t offsets[] = {0, 8, 13, 4095, 12288, 12301};
@@ -623,6 +656,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_log_length_is_that_of_qemu),
+        FDCHECK_TEST(test_log_of_granted_memory_is_by_reference),
         FDCHECK_TEST(test_log_take_tells_runs_and_clears),
         FDCHECK_TEST(test_log_all_bits_are_one_run),
         FDCHECK_TEST(test_log_can_neither_shrink_nor_grow),
