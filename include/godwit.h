@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * libgodwit: vhost-user backends that live-migrate without losing a byte. All that a back-end
- * needs; the other end of the wire is in <godwit/frontend.h>, <godwit/driver.h> and
- * <godwit/log.h>.
+ * needs; the other end of the wire is in <godwit/frontend.h>, <godwit/driver.h>, <godwit/log.h> and
+ * <godwit/fault.h>.
  */
 #ifndef GODWIT_H
 #define GODWIT_H

@@ -37,6 +37,31 @@ void gw_guest_histogram_add(struct gw_guest_histogram *h, uint64_t value)
     h->buckets[bucket_of(value)]++;
 }
 
+void gw_guest_histogram_add_shared(struct gw_guest_histogram *h, uint64_t value)
+{
+    uint64_t max = __atomic_load_n(&h->max, __ATOMIC_RELAXED);
+
+    while (value > max && !__atomic_compare_exchange_n(&h->max, &max, value, true, __ATOMIC_RELAXED,
+                                                       __ATOMIC_RELAXED))
+        ;
+    __atomic_fetch_add(&h->buckets[bucket_of(value)], 1, __ATOMIC_RELAXED);
+}
+
+void gw_guest_histogram_merge(struct gw_guest_histogram *to, const struct gw_guest_histogram *from)
+{
+    uint64_t max = __atomic_load_n(&from->max, __ATOMIC_RELAXED);
+
+    if (max > to->max)
+        to->max = max;
+    /* The count follows from the buckets, so that the two always agree. */
+    for (unsigned i = 0; i < GW_GUEST_HISTOGRAM_BUCKETS; i++) {
+        uint64_t n = __atomic_load_n(&from->buckets[i], __ATOMIC_RELAXED);
+
+        to->buckets[i] += n;
+        to->count += n;
+    }
+}
+
 uint64_t gw_guest_histogram_at(const struct gw_guest_histogram *h, unsigned per_million)
 {
     /* How many values lie at or below the answer; the order keeps the product within 64 bits. */

@@ -2,6 +2,7 @@
 /* A log-linear histogram of 64-bit values: 32 steps per power of two, so within about 3 percent. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define GW_GUEST_HISTOGRAM_BUCKETS ((64 - 4) * 32)
@@ -13,5 +14,9 @@ struct gw_guest_histogram {
 };
 
 void gw_guest_histogram_add(struct gw_guest_histogram *h, uint64_t value);
+/* The same by several threads; who reads meanwhile takes a copy, which may be behind. */
+void gw_guest_histogram_add_shared(struct gw_guest_histogram *h, uint64_t value);
+/* Add all values of `from`, which others may add to meanwhile, to `to`, which they may not. */
+void gw_guest_histogram_merge(struct gw_guest_histogram *to, const struct gw_guest_histogram *from);
 /* The upper end of the bucket that holds this share of all values, at most the maximum; 0: none. */
 uint64_t gw_guest_histogram_at(const struct gw_guest_histogram *h, unsigned per_million);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Guest memory on the wire: the table form (SET_MEM_TABLE replaces everything) and the slots form
- * (ADD_MEM_REG and REM_MEM_REG, one region each, "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS").
+ * (ADD_MEM_REG and REM_MEM_REG, one region each, "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"). What
+ * postcopy makes of them is in fe_postcopy.c.
  */
 #include "../core/proto.h"
 #include "fe_requests.h"
@@ -90,7 +91,9 @@ int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem 
                                 GW_MSG_TABLE_REGIONS_MAX);
     r = fill_table(fe, m, &table, fds);
     if (r == 0)
-        r = gw_frontend_transact(fe, &call);
+        r = fe->is_listening ? gw_frontend_tell_table(fe, &call) : gw_frontend_transact(fe, &call);
+    if (r == 0)
+        r = gw_frontend_acknowledge(fe, call.request);
     if (r == 0)
         fe->has_mem = true;
     return r;
@@ -110,53 +113,68 @@ int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret)
     return r;
 }
 
-/* `with_fd`: REM_MEM_REG carries none; rust-vmm refuses it with one. */
-static int one_region(struct gw_frontend *fe, uint32_t request, const struct gw_guest_mem *m,
-                      gw_gpa_t gpa, bool with_fd)
-{
+/* One region of the slots form: the call points to what is in here. */
+struct single {
     union {
         struct gw_wire_single_region plain;
         struct gw_wire_xen_single_region xen;
-    } single = {0};
+    } wire;
     struct gw_guest_region region;
-    struct gw_frontend_call call = {
-        .request = request,
-        .payload = &single,
-        .size = has_xen(fe) ? sizeof(single.xen) : sizeof(single.plain),
-        .fds = &region.fd,
-        .n_fds = with_fd ? 1 : 0,
-    };
+};
+
+static int fill_single(struct gw_frontend *fe, struct gw_frontend_call *call, struct single *single,
+                       const struct gw_guest_mem *m, gw_gpa_t gpa)
+{
+    struct gw_guest_region *region = &single->region;
     unsigned i = 0;
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS, request);
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS, call->request);
 
     if (r < 0)
         return r;
     do {
-        r = gw_guest_mem_region(m, i++, &region);
-    } while (r == 0 && region.gpa != gpa);
+        r = gw_guest_mem_region(m, i++, region);
+    } while (r == 0 && region->gpa != gpa);
     if (r < 0)
         return gw_frontend_fail(fe, r, "%s: no region begins at 0x%" PRIx64,
-                                gw_frontend_message_name(request), gpa);
-    r = check_xen(fe, &region, request);
-    if (r < 0)
-        return r;
+                                gw_frontend_message_name(call->request), gpa);
     if (has_xen(fe))
-        single.xen.region = wire_xen_region(&region);
+        single->wire.xen.region = wire_xen_region(region);
     else
-        single.plain.region = wire_region(&region);
-    return gw_frontend_transact(fe, &call);
+        single->wire.plain.region = wire_region(region);
+    call->payload = &single->wire;
+    call->size = has_xen(fe) ? sizeof(single->wire.xen) : sizeof(single->wire.plain);
+    return check_xen(fe, region, call->request);
 }
 
-int gw_frontend_add_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa)
+int gw_frontend_add_region(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa)
 {
-    int r = one_region(fe, GW_MSG_ADD_MEM_REG, m, gpa, true);
+    struct single single = {0};
+    struct gw_frontend_call call = {
+        .request = GW_MSG_ADD_MEM_REG, .fds = &single.region.fd, .n_fds = 1};
+    int r = fill_single(fe, &call, &single, m, gpa);
 
+    if (r == 0)
+        r = fe->is_listening ? gw_frontend_tell_region(fe, &call) : gw_frontend_transact(fe, &call);
     if (r == 0)
         fe->has_mem = true;
     return r;
 }
 
+int gw_frontend_add_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa)
+{
+    int r = gw_frontend_add_region(fe, m, gpa);
+
+    return r < 0 ? r : gw_frontend_acknowledge(fe, GW_MSG_ADD_MEM_REG);
+}
+
+/* Without the fd: rust-vmm refuses it with one. */
 int gw_frontend_rem_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa)
 {
-    return one_region(fe, GW_MSG_REM_MEM_REG, m, gpa, false);
+    struct gw_frontend_call call = {.request = GW_MSG_REM_MEM_REG};
+    struct single single = {0};
+    int r = fill_single(fe, &call, &single, m, gpa);
+
+    if (r == 0)
+        r = gw_frontend_transact(fe, &call);
+    return r < 0 ? r : gw_frontend_acknowledge(fe, GW_MSG_REM_MEM_REG);
 }

@@ -40,6 +40,9 @@ static const char *const message_names[] = {
     [GW_MSG_SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
     [GW_MSG_GET_CONFIG] = "GET_CONFIG",
     [GW_MSG_SET_CONFIG] = "SET_CONFIG",
+    [GW_MSG_POSTCOPY_ADVISE] = "POSTCOPY_ADVISE",
+    [GW_MSG_POSTCOPY_LISTEN] = "POSTCOPY_LISTEN",
+    [GW_MSG_POSTCOPY_END] = "POSTCOPY_END",
     [GW_MSG_GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
     [GW_MSG_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
     [GW_MSG_RESET_DEVICE] = "RESET_DEVICE",
@@ -101,6 +104,8 @@ static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (call->request == GW_MSG_GET_CONFIG && msg->size < want_size &&
         (msg->size == 0 || msg->size == sizeof(struct gw_wire_config)))
         return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
+    if (call->may_refuse && msg->size == 0 && want_size)
+        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
     /* Answered with 16, 8 (libvhost-user) or no bytes (DPDK). */
     if (call->request == GW_MSG_SET_LOG_BASE && (msg->size == 0 || msg->size == sizeof(uint64_t)))
         return 0;
@@ -147,6 +152,7 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
 int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *call)
 {
     bool acks = fe->protocol_features >> GW_PROTOCOL_F_REPLY_ACK & 1;
+    enum gw_frontend_ack ack = call->ack == GW_FRONTEND_ACK_AUTO ? fe->cfg.ack : call->ack;
     const char *name = gw_frontend_message_name(call->request);
     struct gw_wire_header h = {
         .request = call->request, .flags = GW_MSG_VERSION, .size = call->size};
@@ -164,8 +170,7 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
     r = check_silence(fe, name);
     if (r < 0)
         return r;
-    if (fe->cfg.ack == GW_FRONTEND_ACK_ALWAYS ||
-        (fe->cfg.ack == GW_FRONTEND_ACK_AUTO && acks && !call->reply))
+    if (ack == GW_FRONTEND_ACK_ALWAYS || (ack == GW_FRONTEND_ACK_AUTO && acks && !call->reply))
         h.flags |= GW_MSG_NEED_REPLY;
     r = gw_frontend_wire_send(fe->fd, iov, call->size ? 2 : 1, call->fds, call->n_fds, deadline);
     if (r < 0)

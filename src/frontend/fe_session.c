@@ -17,8 +17,9 @@ static const uint64_t default_features = BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F
                                          BIT(GW_F_PROTOCOL_FEATURES) | BIT(GW_F_VERSION_1);
 static const uint64_t default_protocol_features =
     BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) | BIT(GW_PROTOCOL_F_REPLY_ACK) |
-    BIT(GW_PROTOCOL_F_BACKEND_REQ) | BIT(GW_PROTOCOL_F_CONFIG) | BIT(GW_PROTOCOL_F_RESET_DEVICE) |
-    BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(GW_PROTOCOL_F_XEN_MMAP);
+    BIT(GW_PROTOCOL_F_BACKEND_REQ) | BIT(GW_PROTOCOL_F_PAGEFAULT) | BIT(GW_PROTOCOL_F_CONFIG) |
+    BIT(GW_PROTOCOL_F_RESET_DEVICE) | BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+    BIT(GW_PROTOCOL_F_XEN_MMAP);
 
 static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
 {
@@ -101,9 +102,9 @@ static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *op
                                 fe->n_slots_max);
     for (unsigned i = 0; r == 0 && i < n; i++) {
         gw_guest_mem_region(opt->mem, i, &region);
-        r = gw_frontend_add_mem_reg(fe, opt->mem, region.gpa);
+        r = gw_frontend_add_region(fe, opt->mem, region.gpa);
     }
-    return r;
+    return r < 0 ? r : gw_frontend_acknowledge(fe, GW_MSG_ADD_MEM_REG);
 }
 
 /* Without bit 30 SET_FEATURES has enabled the rings ("Ring states"). */

@@ -85,6 +85,7 @@ static int begin(struct gw_frontend *fe, int fd)
     fe->protocol_features = 0;
     fe->n_queues_max = 0;
     fe->n_slots_max = 0;
+    fe->is_listening = false;
     return 0;
 }
 

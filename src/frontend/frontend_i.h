@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <godwit/fault.h>
 #include <godwit/frontend.h>
 #include <stdarg.h>
 #include <sys/uio.h>
@@ -25,6 +26,9 @@ struct gw_frontend {
     uint64_t protocol_features;
     uint64_t n_queues_max;
     uint64_t n_slots_max;
+    bool is_listening; /* postcopy: memory is told in its forms */
+    gw_frontend_base_cb *base_cb;
+    void *base_arg;
     char error[256];
 };
 

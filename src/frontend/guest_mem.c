@@ -8,6 +8,7 @@
  * wire tells the exact offset, so that a back-end which takes mmap_offset for page-aligned fails.
  */
 #include "guest_alloc.h"
+#include "guest_mem_i.h"
 
 #include <godwit/frontend.h>
 
@@ -96,8 +97,7 @@ static int open_file(const struct gw_guest_region *r, uint64_t granule)
     return e < 0 ? e : fd;
 }
 
-/* The page size of what is mapped. */
-static uint64_t granule_of(const struct gw_guest_region *r)
+uint64_t gw_guest_region_page_size(const struct gw_guest_region *r)
 {
     struct statfs fs;
 
@@ -122,7 +122,7 @@ static int region_take(struct region *g)
 
 static int region_map(struct region *g)
 {
-    uint64_t granule = granule_of(&g->r);
+    uint64_t granule = gw_guest_region_page_size(&g->r);
     uint64_t residual = g->r.offset & (granule - 1);
     void *map;
     int fd;
@@ -205,7 +205,8 @@ int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, 
         struct gw_guest_region region = from->r;
 
         if (region.kind == GW_GUEST_FD)
-            region.kind = granule_of(&from->r) == HUGE_SIZE ? GW_GUEST_HUGETLB : GW_GUEST_MEMFD;
+            region.kind = gw_guest_region_page_size(&from->r) == HUGE_SIZE ? GW_GUEST_HUGETLB
+                                                                           : GW_GUEST_MEMFD;
         if (region.kind == GW_GUEST_MAPPED)
             region.kind = GW_GUEST_MEMFD;
         region.host = NULL;

@@ -5,6 +5,7 @@
  * `size`.
  */
 #include <godwit.h>
+#include <godwit/fault.h>
 #include <godwit/frontend.h>
 #include <godwit/log.h>
 #include <stddef.h>
@@ -167,7 +168,43 @@ FIELD(gw_guest_log_config, offset, 16);
 FIELD(gw_guest_log_config, no_seals, 24);
 FIELD(gw_guest_log_config, base, 32);
 
-_Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8,
+SIZE(gw_fault_config, 48);
+FIELD(gw_fault_config, size, 0);
+FIELD(gw_fault_config, fill, 8);
+FIELD(gw_fault_config, page, 16);
+FIELD(gw_fault_config, report, 24);
+FIELD(gw_fault_config, served, 32);
+FIELD(gw_fault_config, arg, 40);
+
+SIZE(gw_fault_report, 56);
+FIELD(gw_fault_report, problem, 0);
+FIELD(gw_fault_report, error, 4);
+FIELD(gw_fault_report, gpa, 8);
+FIELD(gw_fault_report, len, 16);
+FIELD(gw_fault_report, region, 24);
+FIELD(gw_fault_report, client, 32);
+FIELD(gw_fault_report, address, 40);
+FIELD(gw_fault_report, text, 48);
+
+SIZE(gw_fault_latency, 48);
+FIELD(gw_fault_latency, count, 0);
+FIELD(gw_fault_latency, p50, 8);
+FIELD(gw_fault_latency, p99, 24);
+FIELD(gw_fault_latency, max, 40);
+
+SIZE(gw_fault_stats, 160);
+FIELD(gw_fault_stats, faults, 0);
+FIELD(gw_fault_stats, copied, 16);
+FIELD(gw_fault_stats, asked, 40);
+FIELD(gw_fault_stats, wakes, 48);
+FIELD(gw_fault_stats, bytes_requested, 56);
+FIELD(gw_fault_stats, repeated, 72);
+FIELD(gw_fault_stats, early, 80);
+FIELD(gw_fault_stats, pages, 96);
+FIELD(gw_fault_stats, latency, 112);
+
+_Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8 &&
+                   sizeof(gw_bva_t) == 8,
                "size of the address types");
 #endif
 
@@ -180,6 +217,9 @@ _Static_assert(GW_DIAG_ERROR == 0 && GW_DIAG_WARNING == 1 && GW_DIAG_INFO == 2 &
 _Static_assert(GW_DRIVER_INDIRECT == 1 && GW_DRIVER_PLACE_AVAIL_EVENT == 6 &&
                    GW_DRIVER_PLACE_DEVICE_EVENT == 9,
                "gw_driver_flags, gw_driver_place");
+_Static_assert(GW_FAULT_COPY == 0 && GW_FAULT_CONTINUE == 1 && GW_FAULT_HERE == 0 &&
+                   GW_FAULT_LATER == 1 && GW_FAULT_PLACE == 3,
+               "gw_fault_fill, gw_fault_answer, gw_fault_problem");
 _Static_assert(GW_QUEUES_MAX == 256 && GW_QUEUE_SIZE_MAX == 32768 && GW_WORKERS_MAX == 256 &&
                    GW_CONFIG_SIZE_MAX == 256 && GW_MEM_SLOTS_MAX == 509,
                "limits");

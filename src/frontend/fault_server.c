@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The fault server: its life, and the thread that reads faults.
+ *
+ * Who may do what when. One thread at a time serves faults (`running` admits one). Any number of
+ * others bring pages, add and remove regions and clients, and ask for numbers. What the two kinds
+ * look up (regions, clients and their bases) is under a lock that those who only look take for
+ * reading: the serving thread once for all that one wait has brought, a bringer once for what it
+ * brings. So nothing goes away under a page that is being placed, and the two do not exclude each
+ * other. Writers are preferred, or a busy stream would keep them out; hence nobody may take the
+ * lock twice, which is why callbacks must not call the server. Of a page, its state decides who
+ * does what (fault_page.c). Counters are atomic by themselves. The lock of the waiters is taken
+ * inside of the other one, and only for pages that were not there in time.
+ *
+ * The serving thread never touches the memory it serves, nor waits for anything but faults: not for
+ * the source, which says LATER instead, and not for a client, whose userfaultfd is read without
+ * waiting whatever its flags say.
+ *
+ * A client may be hostile. It can make us read events, but gets its turn after all others have had
+ * theirs, READ_MAX at a time. Events that are none of page faults are dropped; that of a fork
+ * brings an fd, which is closed.
+ */
+#include "fault_i.h"
+#include "frontend_i.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define READ_MAX   16 /* faults of one client in a row */
+#define CLIENT_MAX 16 /* clients in one turn */
+#define ID_OWN     0  /* in epoll */
+#define ID_WAKE    1
+#define ID_FIRST   2
+
+static _Thread_local char error[256];
+
+int gw_fault_fail(int r, const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(error, sizeof(error), format, ap);
+    va_end(ap);
+    return r;
+}
+
+const char *gw_fault_error(void)
+{
+    return error;
+}
+
+/* ---- its life ---- */
+
+static int watch(struct gw_fault_server *s, int fd, uint64_t id)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = id}};
+
+    if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return gw_fault_fail(-errno, "epoll: %s", strerror(errno));
+    return 0;
+}
+
+static int open_all(struct gw_fault_server *s)
+{
+    int r;
+
+    s->own.uffd = gw_fault_uffd_open(s->cfg.fill);
+    if (s->own.uffd < 0)
+        return s->own.uffd;
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->epoll_fd < 0 || s->wake_fd < 0)
+        return gw_fault_fail(-errno, "epoll, eventfd: %s", strerror(errno));
+    r = watch(s, s->own.uffd, ID_OWN);
+    return r < 0 ? r : watch(s, s->wake_fd, ID_WAKE);
+}
+
+int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *cfg)
+{
+    pthread_rwlockattr_t attr;
+    struct gw_fault_server *s;
+    int r;
+
+    if (cfg->size != sizeof(*cfg) || cfg->fill > GW_FAULT_CONTINUE)
+        return gw_fault_fail(-EINVAL, "no such configuration");
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return gw_fault_fail(-ENOMEM, "out of memory");
+    s->cfg = *cfg;
+    s->epoll_fd = -1;
+    s->wake_fd = -1;
+    s->next_id = ID_FIRST;
+    s->own.server = s;
+    s->own.uffd = -1;
+    s->own.id = ID_OWN;
+    s->own.is_own = true;
+    s->own.is_minor = cfg->fill == GW_FAULT_CONTINUE;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&s->lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+    pthread_mutex_init(&s->waiters_lock, NULL);
+    r = open_all(s);
+    if (r < 0)
+        gw_fault_server_free(s);
+    else
+        *ret = s;
+    return r;
+}
+
+void gw_fault_server_free(struct gw_fault_server *s)
+{
+    if (!s)
+        return;
+    gw_fault_server_stop(s);
+    gw_fault_waiters_drop(s, NULL, NULL);
+    while (s->n_clients)
+        gw_fault_client_free(s->clients[--s->n_clients]);
+    while (s->n_regions)
+        gw_fault_region_free(s, s->regions[--s->n_regions]);
+    if (s->own.uffd >= 0)
+        close(s->own.uffd);
+    if (s->epoll_fd >= 0)
+        close(s->epoll_fd);
+    if (s->wake_fd >= 0)
+        close(s->wake_fd);
+    pthread_mutex_destroy(&s->waiters_lock);
+    pthread_rwlock_destroy(&s->lock);
+    free(s->own.bases);
+    free(s->clients);
+    free(s->regions);
+    free(s);
+}
+
+/* ---- faults ---- */
+
+static const char *name_of(const struct gw_fault_client *c)
+{
+    return c->is_own ? NULL : c->name;
+}
+
+static void break_client(struct gw_fault_server *s, struct gw_fault_client *c, int r)
+{
+    struct gw_fault_report report = {.problem = GW_FAULT_CLIENT, .error = r, .client = name_of(c)};
+
+    c->is_broken = true;
+    (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->uffd, NULL);
+    gw_fault_report(s, &report, "client %s: its userfaultfd is of no use: %s",
+                    c->is_own ? "(own)" : c->name, strerror(-r));
+}
+
+static void stray(struct gw_fault_server *s, const struct gw_fault_client *c, gw_bva_t address)
+{
+    struct gw_fault_report report = {
+        .problem = GW_FAULT_STRAY,
+        .error = -EFAULT,
+        .client = name_of(c),
+        .address = address,
+    };
+
+    gw_fault_count(&s->n_stray, 1);
+    gw_fault_report(s, &report,
+                    "client %s waits for the page at its address 0x%" PRIx64
+                    ", which is in none of its %u regions",
+                    c->is_own ? "(own)" : c->name, address, c->n_bases);
+}
+
+/* Was the page of this event woken for an earlier one that was read with it? */
+static bool is_woken(const struct gw_fault_waiter *done, unsigned n,
+                     const struct gw_fault_waiter *w)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (done[i].address == w->address)
+            return true;
+    }
+    return false;
+}
+
+/* What one read has brought. */
+static void serve_events(struct gw_fault_server *s, struct gw_fault_client *c,
+                         const struct uffd_msg *msgs, unsigned n)
+{
+    struct gw_fault_waiter done[READ_MAX];
+    uint64_t now = gw_frontend_now();
+    unsigned n_done = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        gw_bva_t address = msgs[i].arg.pagefault.address;
+        const struct gw_fault_base *b;
+        struct gw_fault_waiter *w = &done[n_done];
+
+        if (msgs[i].event == UFFD_EVENT_FORK)
+            close((int)msgs[i].arg.fork.ufd);
+        if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+            continue;
+        b = gw_fault_client_find(c, address);
+        if (!b || msgs[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+            stray(s, c, address);
+            continue;
+        }
+        w->client = c;
+        w->region = b->region;
+        w->page = (address - b->start) / b->region->page_size;
+        w->address = b->start + w->page * b->region->page_size;
+        w->since = now;
+        w->is_minor = c->is_minor || msgs[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR;
+        if (is_woken(done, n_done, w)) {
+            gw_fault_count(&w->region->counts.faults, 1);
+            continue;
+        }
+        gw_fault_page_wanted(s, w);
+        n_done++;
+    }
+}
+
+static void serve_client(struct gw_fault_server *s, struct gw_fault_client *c)
+{
+    struct uffd_msg msgs[READ_MAX];
+    ssize_t n = gw_fault_uffd_read(c->uffd, msgs, sizeof(msgs));
+
+    /* Another thread of the client, or the client itself, was faster. */
+    if (n == -EAGAIN || n == -EINTR)
+        return;
+    if (n <= 0 || (size_t)n % sizeof(msgs[0]))
+        break_client(s, c, n < 0 ? (int)n : -EPROTO);
+    else
+        serve_events(s, c, msgs, (unsigned)((size_t)n / sizeof(msgs[0])));
+}
+
+static struct gw_fault_client *client_of(struct gw_fault_server *s, uint64_t id)
+{
+    if (id == ID_OWN)
+        return &s->own;
+    for (unsigned i = 0; i < s->n_clients; i++) {
+        if (s->clients[i]->id == id)
+            return s->clients[i];
+    }
+    return NULL; /* removed since the wait ended */
+}
+
+static void serve(struct gw_fault_server *s, const struct epoll_event *events, unsigned n)
+{
+    pthread_rwlock_rdlock(&s->lock);
+    __atomic_store_n(&s->busy, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < n; i++) {
+        struct gw_fault_client *c = client_of(s, events[i].data.u64);
+
+        if (!c || c->is_broken)
+            continue;
+        if (events[i].events & EPOLLIN)
+            serve_client(s, c);
+        else
+            break_client(s, c, -EBADF);
+    }
+    __atomic_store_n(&s->busy, 0, __ATOMIC_RELAXED);
+    pthread_rwlock_unlock(&s->lock);
+}
+
+/* Returns: false after a stop. */
+static bool serve_until_stop(struct gw_fault_server *s, int timeout_ms)
+{
+    struct epoll_event events[CLIENT_MAX];
+    int n;
+
+    for (;;) {
+        n = epoll_wait(s->epoll_fd, events, CLIENT_MAX, timeout_ms);
+        if (__atomic_exchange_n(&s->quit, false, __ATOMIC_ACQUIRE)) {
+            eventfd_t ignored;
+
+            (void)eventfd_read(s->wake_fd, &ignored);
+            return false;
+        }
+        if (n == 0)
+            return true;
+        if (n > 0) /* the other is a signal */
+            serve(s, events, (unsigned)n);
+    }
+}
+
+/* ---- serving ---- */
+
+static int claim_run(struct gw_fault_server *s)
+{
+    if (__atomic_exchange_n(&s->running, true, __ATOMIC_ACQUIRE))
+        return gw_fault_fail(-EBUSY, "faults are being served already");
+    return 0;
+}
+
+static void *thread_main(void *arg)
+{
+    struct gw_fault_server *s = arg;
+
+    (void)pthread_setname_np(pthread_self(), "gw-faults");
+    (void)serve_until_stop(s, -1);
+    return NULL;
+}
+
+int gw_fault_server_start(struct gw_fault_server *s)
+{
+    int r = claim_run(s);
+
+    if (r < 0)
+        return r;
+    r = -pthread_create(&s->thread, NULL, thread_main, s);
+    if (r < 0) {
+        __atomic_store_n(&s->running, false, __ATOMIC_RELEASE);
+        return gw_fault_fail(r, "pthread_create: %s", strerror(-r));
+    }
+    s->has_thread = true;
+    return 0;
+}
+
+int gw_fault_server_fd(const struct gw_fault_server *s)
+{
+    return s->epoll_fd;
+}
+
+int gw_fault_server_run(struct gw_fault_server *s, int timeout_ms)
+{
+    int r = claim_run(s);
+
+    if (r < 0)
+        return r;
+    (void)serve_until_stop(s, timeout_ms);
+    __atomic_store_n(&s->running, false, __ATOMIC_RELEASE);
+    return 0;
+}
+
+void gw_fault_server_stop(struct gw_fault_server *s)
+{
+    if (!__atomic_load_n(&s->running, __ATOMIC_ACQUIRE))
+        return;
+    __atomic_store_n(&s->quit, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(s->wake_fd, 1);
+    if (!s->has_thread)
+        return;
+    pthread_join(s->thread, NULL);
+    s->has_thread = false;
+    __atomic_store_n(&s->running, false, __ATOMIC_RELEASE);
+}

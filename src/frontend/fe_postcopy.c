@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Postcopy on the wire ("Post-copy support"), message by message as QEMU sends it.
+ *
+ * While the back-end listens, a table or a region is answered by itself with the back-end's own
+ * addresses in it, and that answer by a message of 8 bytes, to which nothing is answered: from then
+ * on there may be faults, so whoever serves them knows the addresses by then. One such message ends
+ * a change of the memory, however many regions were told. None of these messages carries
+ * NEED_REPLY. LISTEN and END always do, and are waited for.
+ */
+#include "../core/proto.h"
+#include "fe_requests.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd)
+{
+    char nothing;
+    int uffd = -1;
+    struct gw_frontend_call call = {
+        .request = GW_MSG_POSTCOPY_ADVISE,
+        .reply = &nothing,
+        .reply_size = 0,
+        .reply_fd = &uffd,
+    };
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_PAGEFAULT, call.request);
+
+    if (r == 0)
+        r = gw_frontend_transact(fe, &call);
+    if (r < 0)
+        return r;
+    if (uffd < 0)
+        return gw_frontend_fail(fe, -EREMOTEIO, "POSTCOPY_ADVISE: the back-end has no userfaultfd");
+    *ret_uffd = uffd;
+    return 0;
+}
+
+/* LISTEN or END, which QEMU waits for whatever was negotiated. */
+static int tell_and_wait(struct gw_frontend *fe, uint32_t request)
+{
+    uint64_t value;
+    struct gw_frontend_call call = {
+        .request = request,
+        .reply = &value,
+        .reply_size = sizeof(value),
+        .ack = GW_FRONTEND_ACK_ALWAYS,
+    };
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_PAGEFAULT, request);
+
+    if (r == 0)
+        r = gw_frontend_transact(fe, &call);
+    if (r == 0 && value)
+        r = gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")",
+                             gw_frontend_message_name(request), value);
+    return r;
+}
+
+int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb, void *arg)
+{
+    int r;
+
+    /* Foreign and granted memory has no page faults that somebody else could serve. */
+    if (fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1)
+        return gw_frontend_fail(fe, -EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
+    r = tell_and_wait(fe, GW_MSG_POSTCOPY_LISTEN);
+    if (r < 0)
+        return r;
+    fe->is_listening = true;
+    fe->base_cb = cb;
+    fe->base_arg = arg;
+    return 0;
+}
+
+int gw_frontend_postcopy_end(struct gw_frontend *fe)
+{
+    int r = tell_and_wait(fe, GW_MSG_POSTCOPY_END);
+
+    if (r == 0)
+        fe->is_listening = false;
+    return r;
+}
+
+/* The back-end waits for the acknowledgement, which does not come: the session is over. */
+static int unusable(struct gw_frontend *fe, int r, uint32_t request, const struct gw_wire_region *w)
+{
+    fe->broken = r;
+    return gw_frontend_fail(
+        fe, r, "%s: answered with 0x%" PRIx64 " for the region at 0x%" PRIx64 ", which cannot be",
+        gw_frontend_message_name(request), w->user_addr, w->guest_addr);
+}
+
+/* The answer for one region has to be about that region; QEMU looks at its guest address. */
+static int take_base(struct gw_frontend *fe, uint32_t request, const struct gw_wire_region *told,
+                     const struct gw_wire_region *answer)
+{
+    int r = 0;
+
+    if (answer->guest_addr != told->guest_addr || answer->size != told->size) {
+        fe->broken = -EPROTO;
+        return gw_frontend_fail(fe, -EPROTO, "%s: answered for another region, at 0x%" PRIx64,
+                                gw_frontend_message_name(request), answer->guest_addr);
+    }
+    if (!answer->user_addr || answer->user_addr + answer->size < answer->user_addr)
+        r = -EPROTO;
+    else if (fe->base_cb)
+        r = fe->base_cb(fe->base_arg, answer->guest_addr, answer->size, answer->user_addr);
+    return r < 0 ? unusable(fe, r == -EINVAL ? -EPROTO : r, request, answer) : 0;
+}
+
+/* Two regions at one address would be served with each other's pages. */
+static int check_apart(struct gw_frontend *fe, const struct gw_wire_region *regions, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned k = 0; k < i; k++) {
+            const struct gw_wire_region *a = &regions[i], *b = &regions[k];
+
+            if (a->user_addr < b->user_addr + b->size && b->user_addr < a->user_addr + a->size)
+                return unusable(fe, -EPROTO, GW_MSG_SET_MEM_TABLE, a);
+        }
+    }
+    return 0;
+}
+
+int gw_frontend_tell_table(struct gw_frontend *fe, struct gw_frontend_call *call)
+{
+    const struct gw_wire_mem_table *table = call->payload;
+    struct gw_wire_mem_table answer;
+    int r;
+
+    call->reply = &answer;
+    call->reply_size = call->size;
+    call->may_refuse = true;
+    call->ack = GW_FRONTEND_ACK_NEVER;
+    r = gw_frontend_transact(fe, call);
+    if (r < 0)
+        return r;
+    if (answer.num_regions != table->num_regions) {
+        fe->broken = -EPROTO;
+        return gw_frontend_fail(fe, -EPROTO, "SET_MEM_TABLE: answered with %" PRIu32 " regions",
+                                answer.num_regions);
+    }
+    r = check_apart(fe, answer.regions, answer.num_regions);
+    for (unsigned i = 0; i < table->num_regions && r == 0; i++)
+        r = take_base(fe, call->request, &table->regions[i], &answer.regions[i]);
+    return r;
+}
+
+int gw_frontend_tell_region(struct gw_frontend *fe, struct gw_frontend_call *call)
+{
+    const struct gw_wire_single_region *single = call->payload;
+    struct gw_wire_single_region answer;
+    int r;
+
+    call->reply = &answer;
+    call->reply_size = sizeof(answer);
+    call->may_refuse = true;
+    call->ack = GW_FRONTEND_ACK_NEVER;
+    r = gw_frontend_transact(fe, call);
+    return r < 0 ? r : take_base(fe, call->request, &single->region, &answer.region);
+}
+
+int gw_frontend_acknowledge(struct gw_frontend *fe, uint32_t request)
+{
+    static const uint64_t fine = 0;
+    struct gw_frontend_call call = {
+        .request = request,
+        .payload = &fine,
+        .size = sizeof(fine),
+        .ack = GW_FRONTEND_ACK_NEVER,
+    };
+
+    return fe->is_listening ? gw_frontend_transact(fe, &call) : 0;
+}

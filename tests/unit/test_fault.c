@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The fault server with real userfaultfds: of this process, of clients in it, and of children that
+ * have the memory mapped at addresses of their own and send their userfaultfd over a socket.
+ */
+#include "fault_bed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+/* A thread is woken before what was done for it is counted. */
+static void settled_stats(struct fault_bed *b, struct gw_fault_stats *ret)
+{
+    gw_fault_server_stop(b->server);
+    gw_fault_server_stats(b->server, ret);
+    assert_int_equal(gw_fault_server_start(b->server), 0);
+}
+
+static void finish(struct fault_bed *b)
+{
+    gw_fault_server_stop(b->server);
+    assert_int_equal(gw_fault_server_finish(b->server), 0);
+}
+
+/* ---- both kinds of source ---- */
+
+static void test_fault_page_at_hand_is_read(void **state)
+{
+    struct fault_bed b;
+    struct gw_fault_stats st;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    for (uint64_t i = 0; i < PAGES; i++)
+        assert_int_equal(touch(b.own + i * PAGE), stamp_of(i));
+    settled_stats(&b, &st);
+    assert_int_equal(st.faults, PAGES);
+    assert_int_equal(st.copied, PAGES - PAGES / ZERO_EVERY);
+    assert_int_equal(st.zeroed, PAGES / ZERO_EVERY);
+    assert_int_equal(st.received, PAGES);
+    assert_int_equal(st.bytes_requested, PAGES * PAGE);
+    assert_int_equal(st.bytes_streamed, 0);
+    assert_int_equal(st.wakes, 0); /* putting it into the mapping woke the thread */
+    assert_int_equal(st.latency.count, PAGES);
+    assert_true(st.latency.p50 > 0 && st.latency.p50 <= st.latency.p99 &&
+                st.latency.p99 <= st.latency.max);
+    assert_int_equal(gw_fault_server_missing(b.server), 0);
+    finish(&b);
+    fault_bed_end(&b);
+}
+
+static void test_fault_clients_are_woken(void **state)
+{
+    struct gw_fault_stats st;
+    struct fault_bed b;
+    struct client c[2];
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    for (unsigned i = 0; i < 2; i++)
+        client_begin(&c[i], &b, false);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        assert_int_equal(touch(c[i % 2].map + i * PAGE), stamp_of(i));
+        assert_int_equal(touch(c[(i + 1) % 2].map + i * PAGE), stamp_of(i)); /* it is there */
+    }
+    settled_stats(&b, &st);
+    assert_int_equal(st.faults, PAGES);
+    assert_int_equal(st.wakes, PAGES);
+    assert_int_equal(st.early, 0);
+    finish(&b);
+    for (unsigned i = 0; i < 2; i++)
+        client_end(&c[i], &b);
+    fault_bed_end(&b);
+}
+
+/* Pages that come from elsewhere, in another order than they were asked for, or unasked. */
+static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
+{
+    struct toucher t[4];
+    struct gw_fault_stats st;
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    client_begin(&c, &b, false);
+    toucher_begin(&t[0], c.map + 3 * PAGE);
+    toucher_begin(&t[1], b.own + 3 * PAGE);
+    toucher_begin(&t[2], c.map + 5 * PAGE);
+    toucher_begin(&t[3], c.map + 5 * PAGE);
+    await_asked(&b, 2);
+    await_faults(&b, 4);
+    assert_false(toucher_is_back(&t[0]));
+    assert_int_equal(put_page(&b, 7), 1); /* nobody asked */
+    assert_int_equal(put_page(&b, 5), 1);
+    assert_int_equal(toucher_end(&t[2]), stamp_of(5));
+    assert_int_equal(toucher_end(&t[3]), stamp_of(5));
+    assert_false(toucher_is_back(&t[0]));
+    assert_int_equal(put_page(&b, 3), 1);
+    assert_int_equal(toucher_end(&t[0]), stamp_of(3));
+    assert_int_equal(toucher_end(&t[1]), stamp_of(3));
+    assert_int_equal(touch(c.map + 7 * PAGE), stamp_of(7));
+    assert_int_equal(put_page(&b, 3), 0); /* once more: nothing happens */
+    settled_stats(&b, &st);
+    assert_int_equal(st.asked, 2);
+    assert_int_equal(st.faults, 4);
+    assert_int_equal(st.repeated, 1);
+    assert_int_equal(st.bytes_requested, 2 * PAGE);
+    assert_int_equal(st.bytes_streamed, PAGE);
+    assert_int_equal(gw_fault_server_finish(b.server), -EBUSY);
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+static void test_fault_answers_that_were_lost_are_asked_for_again(void **state)
+{
+    struct toucher t[2];
+    struct fault_bed b;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    toucher_begin(&t[0], b.own + 1 * PAGE);
+    toucher_begin(&t[1], b.own + 2 * PAGE);
+    await_asked(&b, 2);
+    assert_int_equal(put_page(&b, 1), 1);
+    assert_int_equal(toucher_end(&t[0]), stamp_of(1));
+    assert_int_equal(gw_fault_server_ask_again(b.server), 0);
+    await_asked(&b, 3);
+    assert_true(b.last_asked == b.gpa + 2 * PAGE);
+    /* Now it is at hand. */
+    __atomic_store_n(&b.source, SOURCE_HERE, __ATOMIC_RELAXED);
+    assert_int_equal(gw_fault_server_ask_again(b.server), 0);
+    assert_int_equal(toucher_end(&t[1]), stamp_of(2));
+    fault_bed_end(&b);
+}
+
+static void test_fault_stream_brings_what_nobody_asked_for(void **state)
+{
+    struct gw_fault_stats st;
+    struct fault_bed b;
+    gw_gpa_t gpa = 0;
+    uint64_t len;
+    int n, total = 0;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    assert_int_equal(touch(b.own + 2 * PAGE), stamp_of(2));
+    settled_stats(&b, &st); /* it gives way to faults */
+    assert_int_equal(gw_fault_server_stream(b.server, 2), 2);
+    assert_int_equal(gw_fault_server_next_missing(b.server, &gpa, &len), 0);
+    assert_true(gpa == b.gpa + 3 * PAGE && len == PAGE);
+    while ((n = gw_fault_server_stream(b.server, 4)) > 0)
+        total += n;
+    assert_int_equal(n, 0);
+    assert_int_equal(total, PAGES - 3);
+    assert_int_equal(gw_fault_server_next_missing(b.server, &gpa, &len), -ENOENT);
+    settled_stats(&b, &st);
+    assert_int_equal(st.bytes_streamed, (PAGES - 1) * PAGE);
+    assert_int_equal(st.bytes_requested, PAGE);
+    finish(&b);
+    for (uint64_t i = 0; i < PAGES; i++)
+        assert_int_equal(touch(b.own + i * PAGE), stamp_of(i));
+    fault_bed_end(&b);
+}
+
+/* Two threads bring all pages, each in its own order, while four touch them. */
+static void *bring_all(void *arg)
+{
+    struct fault_bed *b = arg;
+
+    for (uint64_t i = 0; i < PAGES; i++)
+        assert_true(put_page(b, i * 7 % PAGES) >= 0);
+    return NULL;
+}
+
+static void *touch_all(void *arg)
+{
+    char *map = arg;
+
+    for (uint64_t i = 0; i < PAGES; i++) {
+        uint64_t page = i * 5 % PAGES;
+
+        if (touch(map + page * PAGE) != stamp_of(page))
+            return map;
+    }
+    return NULL;
+}
+
+static void test_fault_all_at_once_loses_no_wakeup(void **state)
+{
+    for (unsigned round = 0; round < 30; round++) {
+        pthread_t bringers[2], touchers[4];
+        struct gw_fault_stats st;
+        struct fault_bed b;
+        struct client c;
+        void *wrong;
+
+        fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+        client_begin(&c, &b, false);
+        for (unsigned i = 0; i < 4; i++)
+            pthread_create(&touchers[i], NULL, touch_all, i % 2 ? c.map : b.own);
+        for (unsigned i = 0; i < 2; i++)
+            pthread_create(&bringers[i], NULL, bring_all, &b);
+        for (unsigned i = 0; i < 2; i++)
+            pthread_join(bringers[i], NULL);
+        for (unsigned i = 0; i < 4; i++) {
+            pthread_join(touchers[i], &wrong);
+            assert_null(wrong);
+        }
+        settled_stats(&b, &st);
+        assert_int_equal(st.early, 0);
+        assert_int_equal(st.received, PAGES);
+        assert_int_equal(st.copied + st.zeroed, PAGES);
+        assert_int_equal(st.repeated, PAGES);
+        finish(&b);
+        client_end(&c, &b);
+        fault_bed_end(&b);
+    }
+}
+
+/* ---- what is not as it should be ---- */
+
+/* Somebody has the file mapped without a userfaultfd, and reads zeros. */
+static void test_fault_page_read_before_it_came_is_told(void **state)
+{
+    struct gw_fault_stats st;
+    struct fault_bed b;
+    char *unregistered;
+    struct toucher t;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    unregistered = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, b.region.fd, 0);
+    assert_int_equal(touch(unregistered + 4 * PAGE), 0);
+    toucher_begin(&t, b.own + 6 * PAGE);
+    await_asked(&b, 1);
+    assert_int_equal(put_page(&b, 4), -EEXIST);
+    assert_non_null(strstr(gw_fault_error(), "before it came"));
+    assert_int_equal(b.n_reports[GW_FAULT_EARLY], 1);
+    assert_true(b.last.gpa == b.gpa + 4 * PAGE && b.last.len == PAGE && b.last.region == b.gpa);
+    assert_int_equal(put_page(&b, 4), 0); /* it has come, as far as the server is concerned */
+    assert_int_equal(touch(unregistered + 6 * PAGE), 0);
+    assert_int_equal(put_page(&b, 6), -EEXIST);
+    assert_int_equal(toucher_end(&t), 0); /* who waited comes back */
+    settled_stats(&b, &st);
+    assert_int_equal(st.early, 2);
+    assert_int_equal(st.received, 2);
+    munmap(unregistered, PAGES * PAGE);
+    fault_bed_end(&b);
+}
+
+static void test_fault_received_pages_are_left_alone(void **state)
+{
+    struct fault_bed b;
+
+    fault_bed_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
+    memset(b.own, 0xaa, PAGES * PAGE); /* precopy */
+    assert_int_equal(gw_fault_server_set_received(b.server, b.gpa, 0), 0);
+    assert_int_equal(gw_fault_server_missing(b.server), 0);
+    assert_int_equal(gw_fault_server_discard(b.server, b.gpa + 3 * PAGE + 1, PAGE), 0);
+    assert_int_equal(gw_fault_server_missing(b.server), 2 * PAGE);
+    assert_int_equal(gw_fault_server_set_received(b.server, b.gpa + 1, PAGE), -EINVAL);
+    assert_int_equal(gw_fault_server_discard(b.server, b.gpa, PAGES * PAGE + 1), -EINVAL);
+    fault_bed_serve(&b);
+    assert_int_equal(gw_fault_server_discard(b.server, b.gpa, PAGE), -EBUSY);
+    assert_int_equal(put_page(&b, 0), 0);
+    for (uint64_t i = 0; i < PAGES; i++)
+        assert_int_equal(touch(b.own + i * PAGE), i == 3 || i == 4 ? stamp_of(i) : 0xaaaaaaaa);
+    finish(&b);
+    assert_int_equal(b.n_reports[GW_FAULT_EARLY], 0);
+    fault_bed_end(&b);
+}
+
+/* A client whose answer had wrong addresses: its fault is nobody's. */
+static void test_fault_outside_of_all_regions_is_told(void **state)
+{
+    struct gw_fault_stats st;
+    struct toucher t;
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    client_map(&c, &b, false);
+    assert_int_equal(
+        gw_fault_client_add_base(c.client, b.gpa, PAGES * PAGE, (uintptr_t)c.map + PAGES * PAGE),
+        0);
+    toucher_begin(&t, c.map + PAGE);
+    await_report(&b, GW_FAULT_STRAY);
+    assert_true(b.last.address == (uintptr_t)c.map + PAGE);
+    assert_string_equal(b.last_client, "client");
+    assert_false(toucher_is_back(&t));
+    /* The right one. It has to fault once more to be seen. */
+    assert_int_equal(gw_fault_client_add_base(c.client, b.gpa, PAGES * PAGE, (uintptr_t)c.map), 0);
+    client_wake(&c, PAGE);
+    assert_int_equal(toucher_end(&t), stamp_of(1));
+    settled_stats(&b, &st);
+    assert_int_equal(st.stray, 1);
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+static void test_fault_bases_that_cannot_be_are_refused(void **state)
+{
+    const uint64_t len = PAGES * PAGE;
+    struct gw_fault_client *fc;
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    client_map(&c, &b, false);
+    fc = c.client;
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa + PAGE, len, PAGE), -ENOENT);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len - PAGE, PAGE), -EINVAL);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, PAGE + 1), -EINVAL);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 0 - PAGE), -EINVAL);
+    assert_non_null(strstr(gw_fault_error(), "cannot be at"));
+    /* Overlapping ones replace each other, in whatever order. */
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 8 * len), 0);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 10 * len), 0);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 9 * len - PAGE), 0);
+    assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, (uintptr_t)c.map), 0);
+    assert_int_equal(touch(c.map), stamp_of(0));
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+static void test_fault_what_is_no_userfaultfd_is_refused(void **state)
+{
+    struct gw_fault_client *c;
+    struct fault_bed b;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    assert_int_equal(gw_fault_server_add_client(b.server, &c, -1, "none", false), -EINVAL);
+    assert_int_equal(
+        gw_fault_server_add_client(b.server, &c, eventfd(0, EFD_CLOEXEC), "eventfd", false),
+        -EINVAL);
+    assert_non_null(strstr(gw_fault_error(), "eventfd"));
+    assert_int_equal(gw_fault_server_add_client(b.server, &c, open("/dev/zero", O_RDWR | O_CLOEXEC),
+                                                "zero", false),
+                     -EINVAL);
+    /* One that was never told its API would say nothing, ever. */
+    assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd_raw(), "raw", false),
+                     -EINVAL);
+    assert_non_null(strstr(gw_fault_error(), "ready"));
+    fault_bed_end(&b);
+}
+
+/* It reads its own events, and has its fd wait: neither keeps the server. */
+static void test_fault_client_that_takes_its_flags_away_blocks_nothing(void **state)
+{
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    client_begin(&c, &b, false);
+    assert_int_equal(fcntl(c.uffd, F_SETFL, 0), 0);
+    assert_int_equal(touch(b.own), stamp_of(0));
+    gw_fault_server_stop(b.server);
+    assert_int_equal(gw_fault_server_start(b.server), 0);
+    assert_int_equal(touch(b.own + PAGE), stamp_of(1));
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+/* ---- other processes ---- */
+
+static void test_fault_child_reads_what_comes(void **state)
+{
+    struct fault_bed b;
+    struct child c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    child_begin(&c, &b);
+    for (uint64_t i = 0; i < PAGES; i++)
+        child_touch(&c, i);
+    for (uint64_t i = 0; i < PAGES; i++)
+        assert_int_equal(child_result(&c), stamp_of(i));
+    finish(&b);
+    child_end(&c, &b, SIGTERM);
+    fault_bed_end(&b);
+}
+
+static void test_fault_child_that_dies_while_it_waits_harms_nobody(void **state)
+{
+    struct fault_bed b;
+    struct child c;
+    struct toucher t;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    child_begin(&c, &b);
+    child_touch(&c, 2);
+    await_asked(&b, 1);
+    toucher_begin(&t, b.own + 2 * PAGE);
+    await_faults(&b, 2);
+    child_kill(&c, SIGKILL);
+    assert_int_equal(put_page(&b, 2), 1);
+    assert_int_equal(toucher_end(&t), stamp_of(2));
+    gw_fault_server_remove_client(b.server, c.client);
+    fault_bed_end(&b);
+}
+
+static void test_fault_client_that_is_removed_leaves_no_waiter(void **state)
+{
+    struct toucher t;
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    client_begin(&c, &b, false);
+    toucher_begin(&t, c.map + PAGE);
+    await_asked(&b, 1);
+    gw_fault_server_remove_client(b.server, c.client);
+    c.client = NULL;
+    assert_int_equal(put_page(&b, 1), 1);
+    client_unregister(&c); /* by its own end of the userfaultfd: the thread comes back */
+    assert_int_equal(toucher_end(&t), stamp_of(1));
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_fault_page_at_hand_is_read),
+        FDCHECK_TEST(test_fault_clients_are_woken),
+        FDCHECK_TEST(test_fault_page_that_comes_later_wakes_all_who_wait),
+        FDCHECK_TEST(test_fault_answers_that_were_lost_are_asked_for_again),
+        FDCHECK_TEST(test_fault_stream_brings_what_nobody_asked_for),
+        FDCHECK_TEST(test_fault_all_at_once_loses_no_wakeup),
+        FDCHECK_TEST(test_fault_page_read_before_it_came_is_told),
+        FDCHECK_TEST(test_fault_received_pages_are_left_alone),
+        FDCHECK_TEST(test_fault_outside_of_all_regions_is_told),
+        FDCHECK_TEST(test_fault_bases_that_cannot_be_are_refused),
+        FDCHECK_TEST(test_fault_what_is_no_userfaultfd_is_refused),
+        FDCHECK_TEST(test_fault_client_that_takes_its_flags_away_blocks_nothing),
+        FDCHECK_TEST(test_fault_child_reads_what_comes),
+        FDCHECK_TEST(test_fault_child_that_dies_while_it_waits_harms_nobody),
+        FDCHECK_TEST(test_fault_client_that_is_removed_leaves_no_waiter),
+    };
+
+    requires_userfaultfd();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
