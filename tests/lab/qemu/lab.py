@@ -15,6 +15,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import re
 import select
 import shlex
 import shutil
@@ -29,11 +30,15 @@ LAB = os.path.dirname(os.path.abspath(__file__))
 PR_SET_PDEATHSIG = 1
 VIRTIO_F_RING_PACKED = 1 << 34
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
-LIBC = ctypes.CDLL(None)
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(Exception):
     """The run failed."""
+
+
+class Stalled(LabError):
+    """The guest's kernel goes on without a timer."""
 
 
 class Skip(Exception):
@@ -185,8 +190,14 @@ class Lines:
         self.buffer = b''
         self.log = open(lab.path(f'{name}.log'), 'ab', buffering=0)
         self.socket = socket.socket(socket.AF_UNIX)
-        lab.wait_until(lambda: os.path.exists(path), f'the socket of {name}', 20)
-        self.socket.connect(path)
+        lab.wait_until(lambda: self.connect(path), f'the socket of {name}', 20)
+
+    def connect(self, path):
+        try:
+            self.socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # not yet: a socket has its path before somebody listens
+        return True
 
     def send(self, line):
         self.log.write(b'> ' + line.encode() + b'\n')
@@ -208,7 +219,7 @@ class Lines:
         self.log.write(line + b'\n')
         return line.decode(errors='replace').strip()
 
-    def peek(self, prefix):
+    def peek(self, pattern):
         """A whole line that begins so and was not received yet, or None. Does not wait."""
         try:
             while select.select([self.socket], [], [], 0)[0]:
@@ -220,7 +231,7 @@ class Lines:
             pass  # closed: who reads next will say so
         lines = self.buffer.split(b'\n')[:-1]
         return next((line.decode(errors='replace').strip() for line in lines
-                     if line.startswith(prefix)), None)
+                     if re.match(pattern, line)), None)
 
     def read_some(self):
         try:
@@ -263,6 +274,12 @@ class Qmp:
             if 'return' in message:
                 return message['return']
 
+    def has_migrated(self, status):
+        """Whether a migration has come to this, by an event."""
+        return (any(event['event'] == 'MIGRATION' and event['data']['status'] == status
+                    for event in self.events)
+                or self.lines.peek(b'.*"MIGRATION".*"%b"' % status.encode()) is not None)
+
     def wait_event(self, names, seconds):
         """Waits for the first event that has one of the names, and takes it."""
         while True:
@@ -298,6 +315,7 @@ class Hardware:
     cpus: int = 2               # each with a queue of the disk
     packed: bool = False        # the rings
     reconnects: bool = False    # QEMU looks for a backend that is gone, every second
+    huge: bool = False          # memory in huge pages of 2 MiB, which the host has to have
 
     @classmethod
     def add_options(cls, parser):
@@ -306,8 +324,8 @@ class Hardware:
         parser.add_argument('--packed', action='store_true', help='packed rings')
 
     @classmethod
-    def of(cls, options, reconnects):
-        return cls(options.queues, options.packed, reconnects)
+    def of(cls, options, reconnects, huge=False):
+        return cls(options.queues, options.packed, reconnects, huge)
 
     def check(self, disk):
         """What the guest says of its disk: QEMU drops silently what the backend does not offer."""
@@ -346,6 +364,8 @@ class Guest(Process):
         self.lab = lab
         self.lines = None
         self.hardware = hardware
+        self.is_booting = False
+        self.console = lab.path(f'{name}.console.log')
         super().__init__(lab, name, [qemu, *self.arguments(name, kernel, initramfs,
                                                            backend_socket)])
         self.lines = Lines(lab, lab.path(f'{name}.commands.sock'), f'{name}.commands')
@@ -355,13 +375,14 @@ class Guest(Process):
         path = self.lab.path(name)
         reconnect = ',reconnect=1' if self.hardware.reconnects else ''
         packed = ',packed=on' if self.hardware.packed else ''
+        huge = ',hugetlb=on,hugetlbsize=2M' if self.hardware.huge else ''
         return [
             '-machine', f'{self.MACHINE},accel=tcg,memory-backend=mem', '-cpu', self.CPU,
             '-smp', str(self.hardware.cpus), '-m', f'{self.MEMORY},slots=4,maxmem=2G',
-            '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on',
+            '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on{huge}',
             '-kernel', kernel, '-initrd', initramfs, '-append', self.APPEND,
             '-nodefaults', '-no-reboot', '-display', 'none',
-            '-chardev', f'file,id=console,path={path}.console.log',
+            '-chardev', f'file,id=console,path={self.console},append=on',
             '-serial', 'chardev:console',
             '-chardev', f'socket,id=commands,path={path}.commands.sock,server=on,wait=off',
             '-serial', 'chardev:commands',
@@ -377,10 +398,33 @@ class Guest(Process):
         if line is not None:
             raise LabError(f'the guest says: {line}')
         super().check()
+        if self.is_booting and self.has_stalled():
+            raise Stalled('the guest has lost its timer')
+
+    def has_stalled(self):
+        with open(self.console, 'rb') as f:
+            return b'kthread timer wakeup didn\'t happen' in f.read()
+
+    def boot_again(self):
+        self.lab.say('the guest has lost its timer and is started again')
+        os.truncate(self.console, 0)
+        self.qmp.command('set-action', reboot='reset')
+        self.qmp.command('system_reset')
+        self.qmp.command('set-action', reboot='shutdown')
 
     def wait_ready(self):
-        """Waits for the guest program; returns what it says of its disk."""
-        disk = self.wait_answer('ready', 60)
+        """Waits for the guest program; returns what it says of its disk. On a busy machine a CPU
+        of TCG's loses its timer now and then when a kernel boots; the kernel says so itself."""
+        self.is_booting = True
+        for _ in range(3):
+            try:
+                disk = self.wait_answer('ready', 60)
+                break
+            except Stalled:
+                self.boot_again()
+        else:
+            raise LabError('the guest lost its timer again and again')
+        self.is_booting = False
         self.hardware.check(disk)
         return disk
 

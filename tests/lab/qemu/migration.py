@@ -22,33 +22,43 @@ FINAL_DOWNTIME = 2000
 class MigratingGuest(Guest):
     MACHINE = MACHINE
     CPU = 'qemu64'      # the same in all versions, unlike 'max'
-    MEMORY = '256M'
+    MEMORY_MIB = 256
+    MEMORY = f'{MEMORY_MIB}M'
     # QEMU before 10 loses what a guest's own CPUs write: its software TLB is not armed again after
     # the dirty bitmap was read. With pti=on every change between user and kernel flushes it, which
     # leaves a gap of microseconds as long as no CPU is idle (the guest's "spin"). It matters only
     # when the guest is stopped right after such a reading, as QEMU does; see is_stopped_first.
     APPEND = Guest.APPEND + ' pti=on'
 
-    def __init__(self, lab, qemu, kernel, initramfs, backend, name, hardware, incoming=None,
+    def __init__(self, lab, qemu, kernel, initramfs, backend, name, hardware, is_incoming=False,
                  is_held=False):
-        self.incoming = incoming
+        self.is_incoming = is_incoming
         self.is_held = is_held
         self.backend = backend
+        self.qmp = None
+        self.may_pause = False  # its source may go before postcopy ends
         super().__init__(lab, qemu, kernel, initramfs, backend.socket, name, hardware)
 
     def arguments(self, name, kernel, initramfs, backend_socket):
         arguments = super().arguments(name, kernel, initramfs, backend_socket)
         arguments += ['-object', f'memory-backend-memfd,id=window,size={WINDOW},share=on',
                       '-device', 'ivshmem-plain,id=window0,memdev=window,master=on']
-        if self.incoming is not None:
-            arguments += ['-incoming', f'unix:{self.incoming}']
+        if self.is_incoming:
+            arguments += ['-incoming', 'defer']
         if self.is_held:
             arguments += ['-S']
         return arguments
 
-    def prepare(self):
+    def check(self):
+        """Missing pages that do not come any more hold up whoever waits for them."""
+        super().check()
+        if self.qmp is not None and not self.may_pause and \
+                self.qmp.has_migrated('postcopy-paused'):
+            raise LabError(f'postcopy was interrupted, says {self.name}')
+
+    def set_capabilities(self, names):
         self.qmp.command('migrate-set-capabilities',
-                         capabilities=[{'capability': c, 'state': True} for c in CAPABILITIES])
+                         capabilities=[{'capability': name, 'state': True} for name in names])
 
     def set_limits(self, bandwidth, downtime_ms):
         self.qmp.command('migrate-set-parameters',
@@ -84,13 +94,20 @@ def wait_migration(source, condition, what, seconds=60):
         time.sleep(0.03)
 
 
+def connect(source, destination, capabilities=()):
+    """Starts a migration and waits until it is active."""
+    uri = f'unix:{destination.lab.path(destination.name)}.migration.sock'
+    for guest in (destination, source):
+        guest.set_capabilities((*CAPABILITIES, *capabilities))
+    destination.qmp.command('migrate-incoming', uri=uri)
+    source.qmp.command('migrate', uri=uri)
+    wait_migration(source, lambda state: state.get('status') == 'active', 'the migration')
+
+
 def begin(source, destination):
     """Starts a migration and waits for its first round; it cannot end before finish."""
-    for guest in (source, destination):
-        guest.prepare()
     source.set_limits(FIRST_BANDWIDTH, BUSY_DOWNTIME)
-    source.qmp.command('migrate', uri=f'unix:{destination.incoming}')
-    wait_migration(source, lambda state: state.get('status') == 'active', 'the migration')
+    connect(source, destination)
     wait_rounds(source, 2)
     source.set_limits(BUSY_BANDWIDTH, BUSY_DOWNTIME)
 

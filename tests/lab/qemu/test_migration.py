@@ -8,6 +8,7 @@ Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the re
 """
 
 import argparse
+import contextlib
 import os
 import random
 import sys
@@ -18,6 +19,8 @@ sys.dont_write_bytecode = True  # the source folder stays as it is
 import initramfs
 import memory
 import migration
+import postcopy
+from hugepages import HugePages
 from image import Image
 from lab import LAB, Backend, Hardware, Lab, LabError, Skip, peer, run_test
 from migration import MigratingGuest
@@ -29,11 +32,16 @@ HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
 PHASES = ('before', 'during', 'after')
+N_WAITS = {False: 100, True: 10}  # of the backend for pages, single ones and huge ones
 
-# What must be found when the backend forgets all marks, see godwit-blk-unlogged.
-UNLOGGED = {
-    False: 'the guest says: fail',
-    True: 'the two memories differ',
+# What must be found: a backend that forgets all marks, as the guest or a comparison sees it; one that
+# does not register its memory; one that does not offer postcopy.
+FOUND = {
+    'unlogged': 'the guest says: fail',
+    'unlogged-compared': 'the two memories differ',
+    'unregistered': 'postcopy was interrupted',
+    'no-postcopy': 'QMP migrate-set-capabilities: Postcopy is not supported: vhost-user backend not '
+                   'capable of postcopy',
 }
 
 
@@ -49,7 +57,7 @@ class Run:
         self.lab = lab
         self.options = options
         self.n_stations = 0
-        self.hardware = Hardware.of(options, bool(options.crash))
+        self.hardware = Hardware.of(options, bool(options.crash), options.huge)
         self.image = Image(lab, Pattern(options.seed), N_BLOCKS, N_KEPT)
         self.kernel = options.kernel or peer('kernel')
         self.archive = initramfs.build(self.kernel, lab.folder)
@@ -71,9 +79,8 @@ class Run:
         qemu = self.options.qemus[number % 2]
         command = self.options.backend.replace('{slow}', str(self.options.slow))
         backend = Backend(self.lab, command, self.image.path, f'backend{number}', self.preload)
-        incoming = None if is_first else self.lab.path(f'migration{number}.sock')
         return MigratingGuest(self.lab, qemu, self.kernel, self.archive, backend,
-                              f'qemu{number}', self.hardware, incoming,
+                              f'qemu{number}', self.hardware, not is_first,
                               self.options.compare and not is_first)
 
 
@@ -88,23 +95,30 @@ def crash(run, guest, phase):
                 f"{after['requests'] - before['requests']} requests since")
 
 
-def count_log_replacements(backend):
+def count_messages(backend, name):
+    """In a backend's log that names them, else 0."""
     with open(backend.log, errors='replace') as f:
-        return f.read().count('SET_LOG_BASE')
+        return f.read().count(name)
 
 
-def replace_log(run, guest):
-    """Memory appears and disappears far above the rest, and the log gets longer and shorter."""
-    before = count_log_replacements(guest.backend)
-    check_plug(run, guest)
-    for _ in range(run.options.replace_log):
+def replace_memory(run, guest, message):
+    """Memory appears and disappears far above the rest, which the backend is told by such messages."""
+    before = count_messages(guest.backend, message)
+    for _ in range(run.options.replace_memory):
         for state in ('closed', 'open'):
             guest.ask(f'window {state}')
             guest.busy(5)
-    n = count_log_replacements(guest.backend) - before
-    if before > 0:  # its log names messages
-        require(n >= 2 * run.options.replace_log, f'only {n} logs were replaced')
-        run.lab.say(f'{n} logs were replaced')
+    n = count_messages(guest.backend, message) - before
+    if before > 0:
+        run.lab.say(f'{n} times {message}')
+    return n if before > 0 else None
+
+
+def replace_log(run, guest):
+    """The log gets longer and shorter with the memory."""
+    check_plug(run, guest)
+    n = replace_memory(run, guest, 'SET_LOG_BASE')
+    require(n is None or n >= 2 * run.options.replace_memory, f'only {n} logs were replaced')
 
 
 def check_plug(run, guest):
@@ -128,17 +142,14 @@ def compare(run, source, destination):
     run.lab.say(f'{n_pages} pages of {source.name} and {destination.name} are the same')
 
 
-def hop(run, source):
-    """One migration; returns the guest where it is now."""
-    destination = run.start_station(is_first=False)
-    source.busy(20)
+def migrate(run, source, destination):
     crash(run, source, 'before')
     migration.begin(source, destination)
     crash(run, source, 'during')
-    if run.options.replace_log:
+    if run.options.replace_memory:
         replace_log(run, source)
     migration.wait_rounds(source, run.options.sync_rounds)
-    before = source.busy(5)
+    source.busy(5)
     state = migration.finish(source, destination, run.options.stop_first)
     run.lab.say(f"{source.name} to {destination.name}: {state['ram']['dirty-sync-count']} rounds, "
                 f"{state['total-time']} ms, down for {state['downtime']} ms")
@@ -146,19 +157,52 @@ def hop(run, source):
         compare(run, source, destination)
     if run.options.compare or run.options.stop_first:
         destination.qmp.command('cont')
+
+
+def migrate_by_postcopy(run, source, destination):
+    preempt = run.options.preempt
+    postcopy.start(source, destination, preempt)
+    n_before = postcopy.count_waits(destination.backend)
+    begin = time.monotonic()
+    if run.options.replace_memory:
+        n = replace_memory(run, destination, 'ADD_MEM_REG')
+        require(n is None or n >= run.options.replace_memory, f'memory was added only {n} times')
+    destination.busy(10)
+    postcopy.require_missing(source, 'when each queue had done 10 requests')
+    postcopy.finish(source, destination, preempt)
+    n = postcopy.count_waits(destination.backend) - n_before
+    run.lab.say(f'{source.name} to {destination.name}: pages were missing for '
+                f'{time.monotonic() - begin:.1f} s, and the backend waited {n} times for one')
+    require(n >= N_WAITS[run.options.huge], f'the backend waited only {n} times for a page')
+
+
+def hop(run, source):
+    """One migration; returns the guest where it is now."""
+    destination = run.start_station(is_first=False)
+    before = source.busy(20)
+    if run.options.postcopy:
+        migrate_by_postcopy(run, source, destination)
+    else:
+        migrate(run, source, destination)
     kept = destination.ask('inspect')
     after = destination.busy(50)
     run.lab.say(f"{kept['blocks']} blocks that only the device wrote are right, "
                 f"{kept['requests']} reads to them; "
                 f"{after['requests'] - before['requests']} requests since")
     crash(run, destination, 'after')
-    source.quit()
+    if run.options.preempt:
+        postcopy.leave_unfinished(source, destination)
+    else:
+        source.quit()
     source.backend.stop(30)
     return destination
 
 
 def run(options):
-    with Lab(options.limit, options.keep, quiet=options.unlogged) as lab:
+    with contextlib.ExitStack() as stack:
+        if options.huge:
+            stack.enter_context(HugePages(2 * MigratingGuest.MEMORY_MIB))
+        lab = stack.enter_context(Lab(options.limit, options.keep, quiet=options.finds is not None))
         lab.say(f'seed {options.seed}')
         try:
             run = Run(lab, options)
@@ -202,10 +246,15 @@ def parse_options():
     parser.add_argument('--stop-first', action='store_true',
                         help='stop the guest before the last round, which QEMU before 10 needs for '
                              'a reliable --compare')
-    parser.add_argument('--replace-log', type=int, default=0, metavar='N',
+    parser.add_argument('--replace-memory', type=int, default=0, metavar='N',
                         help='let memory appear and disappear N times during each migration')
-    parser.add_argument('--unlogged', action='store_true',
-                        help='the backend marks nothing: succeed if the damage is found')
+    parser.add_argument('--postcopy', action='store_true',
+                        help='switch to postcopy at once: memory arrives when the guest runs already')
+    parser.add_argument('--preempt', action='store_true',
+                        help='with --postcopy: pages that are waited for have their own connection')
+    parser.add_argument('--huge', action='store_true', help='the memory is in huge pages of 2 MiB')
+    parser.add_argument('--finds', choices=FOUND,
+                        help='something is wrong with the backend: succeed if that is found')
     parser.add_argument('--crash', choices=PHASES, nargs='+', default=[], metavar='PHASE',
                         help='kill the backend before, during or after each migration, and start '
                              'it again')
@@ -220,6 +269,8 @@ def parse_options():
 
 
 def prepare_and_run(options):
+    if options.postcopy:
+        postcopy.require_userfaultfd()
     options.qemus = [find_qemu(options.qemu_from),
                      find_qemu(options.qemu_to or options.qemu_from)]
     run(options)
@@ -228,7 +279,7 @@ def prepare_and_run(options):
 def main():
     options = parse_options()
     return run_test(lambda: prepare_and_run(options),
-                    UNLOGGED[options.compare] if options.unlogged else None)
+                    FOUND.get(options.finds))
 
 
 if __name__ == '__main__':

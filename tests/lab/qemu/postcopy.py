@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""The switch to postcopy, by QMP: a guest goes on at its destination while nearly all of its memory
+is still at the source, and the backend of its disk meets missing pages."""
+
+import ctypes
+import os
+
+import migration
+from lab import LIBC, LabError, Skip
+
+SYS_USERFAULTFD = 323  # of x86-64, as all the guests
+# Before the switch next to nothing is sent; after it the pages take some seconds.
+BEFORE_BANDWIDTH = 1 << 20
+BANDWIDTH = 24 << 20
+SECONDS = 60
+
+
+def require_userfaultfd():
+    """What QEMU and its backends need of this machine; QEMU before 8.1 does not know the device."""
+    fd = LIBC.syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
+    if fd < 0:
+        raise Skip('userfaultfd cannot be had here: ' + os.strerror(ctypes.get_errno()))
+    os.close(fd)
+
+
+def count_waits(process):
+    """How often its threads waited for a page: a fault that had to be tried again counts as a major
+    one, see proc(5), and of other major ones it has few."""
+    with open(f'/proc/{process.popen.pid}/stat') as f:
+        return int(f.read().rpartition(')')[2].split()[9])
+
+
+def start(source, destination, has_preempt):
+    """Starts a migration that switches to postcopy at once."""
+    source.set_limits(BEFORE_BANDWIDTH, migration.BUSY_DOWNTIME)
+    source.qmp.command('migrate-set-parameters', **{'max-postcopy-bandwidth': BANDWIDTH})
+    migration.connect(source, destination,
+                      ('postcopy-ram', 'postcopy-preempt') if has_preempt else ('postcopy-ram',))
+    source.qmp.command('migrate-start-postcopy')
+    migration.wait_migration(source, lambda state: state['status'] != 'active', 'the switch')
+    destination.wait_status('running', 20)
+
+
+def n_missing(source):
+    """Bytes of memory that are not sent yet."""
+    source.lab.check()
+    return migration.migration_state(source)['ram']['remaining']
+
+
+def require_missing(source, what):
+    if n_missing(source) == 0:
+        raise LabError(f'no memory was missing any more {what}')
+
+
+def finish(source, destination, has_preempt):
+    """Until all memory has arrived. QEMU 10.0 with preempt never says so when a backend has waited
+    for a page: it counts such pages by the backend's addresses, and waits until none is left."""
+    migration.wait_migration(source, lambda state: n_missing(source) == 0, 'the last page', SECONDS)
+    if has_preempt:
+        return
+    migration.wait_migration(source, lambda state: state['status'] == 'completed',
+                             'the end of postcopy')
+    # It comes after the backend was told.
+    migration.wait_migration(destination, lambda state: state.get('status') == 'completed',
+                             "the end of the destination's postcopy")
+
+
+def leave_unfinished(source, destination):
+    """With preempt: the source never ends its migration, and takes no part in it any more."""
+    destination.may_pause = True
+    source.is_expected_to_end = True
+    source.kill()
