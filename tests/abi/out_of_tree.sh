@@ -4,13 +4,16 @@
 # What a user of the installed library does: build the example device with pkg-config's words alone,
 # from a folder where nothing else of this tree can be found, and run it.
 #
-#     CC=... MESON=... out_of_tree.sh BUILD SOURCE
+#     CC=... MESON=... out_of_tree.sh BUILD SOURCE NAME
+#
+# NAME is what the build calls the library: godwit, or godwit-xen.
 
 set -euo pipefail
 export LC_ALL=C
 
 build=$1
 source=$2
+name=$3
 
 scratch=$(mktemp -d)
 pid=
@@ -30,24 +33,24 @@ fail() {
 $MESON install -C "$build" --no-rebuild --quiet --destdir "$scratch/root" >"$scratch/out" 2>&1 ||
     { cat "$scratch/out"; fail "meson install failed"; }
 
-pc=$(find "$scratch/root" -name godwit.pc)
-[ -f "$pc" ] || fail "godwit.pc is not installed"
+pc=$(find "$scratch/root" -name "$name.pc")
+[ -f "$pc" ] || fail "$name.pc is not installed"
 export PKG_CONFIG_LIBDIR=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$scratch/root
-library=$(dirname "$(find "$scratch/root" -name 'libgodwit.so')")
-[ -e "$library/libgodwit.so" ] || fail "libgodwit.so is not installed"
+library=$(dirname "$(find "$scratch/root" -name "lib$name.so")")
+[ -e "$library/lib$name.so" ] || fail "lib$name.so is not installed"
 export LD_LIBRARY_PATH=$library
 
 # No header is installed whose functions are not.
-python3 "$source/tests/abi/linkage.py" "$library/libgodwit.so" "$source/src/godwit.map" \
+python3 "$source/tests/abi/linkage.py" "$library/lib$name.so" "$source/src/godwit.map" \
     "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/*.h || fail "installed headers and library differ"
 
 mkdir "$scratch/work"
 cp "$source/tools/rng/rng.c" "$scratch/work/"
 cd "$scratch/work"
 # shellcheck disable=SC2046,SC2086
-$CC -Wall -Werror -o rng rng.c $(pkg-config --cflags --libs godwit) ||
+$CC -Wall -Werror -o rng rng.c $(pkg-config --cflags --libs "$name") ||
     fail "tools/rng/rng.c does not build against the installed library"
-readelf -d rng | grep -q 'NEEDED.*libgodwit\.so\.' || fail "rng does not name libgodwit's soname"
+readelf -d rng | grep -q "NEEDED.*lib$name\.so\." || fail "rng does not name lib$name's soname"
 
 # The version in the .pc file, in the header and in the running library is one.
 cat >version.c <<'END'
@@ -61,8 +64,8 @@ int main(void)
 }
 END
 # shellcheck disable=SC2046,SC2086
-$CC -std=c99 -o version version.c $(pkg-config --cflags --libs godwit)
-[ "$(./version)" = "$(pkg-config --modversion godwit)" ] || fail "versions differ"
+$CC -std=c99 -o version version.c $(pkg-config --cflags --libs "$name")
+[ "$(./version)" = "$(pkg-config --modversion "$name")" ] || fail "versions differ"
 
 ./rng 2>usage && fail "rng without a socket succeeds"
 grep -q socket-path usage || fail "rng does not tell its usage"

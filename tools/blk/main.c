@@ -33,7 +33,7 @@ enum {
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
 static const struct backend program = {
-    .name = "godwit-blk",
+    .name = PROGRAM,
     .type = "block",
     .features = features,
     .reload = blk_reload,
@@ -138,7 +138,7 @@ static const struct argp argp = {
 
 /* glibc looks for it, so it must be seen from outside. */
 __attribute__((visibility("default"))) const char *argp_program_version =
-    "godwit-blk " GW_VERSION_STRING;
+    PROGRAM " " GW_VERSION_STRING;
 
 static int open_store(struct store **ret, const struct options *o)
 {

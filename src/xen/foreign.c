@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Mapping frames, and what went wrong with each of them.
+ *
+ * A call of the library has an address even when not one of its frames could be mapped; what counts
+ * is the error of each. Kernels do not like it when such a mapping is changed: it cannot be mapped
+ * again in part, moved, or given another protection. So the address range is reserved first and
+ * filled piece by piece, each piece a mapping of its own that is only ever replaced as a whole.
+ */
+#include "foreign.h"
+
+#include "core/cleanup.h"
+#include "core/diag_i.h"
+#include "xen_log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum {
+    PAGE_SHIFT = 12,
+    PIECE = 1 << 18,     /* frames in one call: a GiB, and 3 MiB for its lists */
+    PAGED_TRIES = 5,     /* for frames that Xen has to fetch from where it put them */
+    PAGED_FIRST_MS = 10, /* the pause after the first; it doubles */
+};
+
+struct lists {
+    xen_pfn_t *frames;
+    int *errors;
+};
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    (void)nanosleep(&ts, NULL);
+}
+
+static bool some_are_paged_out(const int *errors, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (abs(errors[i]) == ENOENT)
+            return true;
+    return false;
+}
+
+/* Frames that stay away after all tries are holes. */
+static int map_piece(struct gw_foreign *f, uint32_t domid, const struct lists *lists, size_t n)
+{
+    void *at = f->base + (f->n_mapped << PAGE_SHIFT);
+    unsigned wait_ms = PAGED_FIRST_MS;
+
+    for (unsigned i = 0; i < PAGED_TRIES; i++) {
+        memset(lists->errors, 0, n * sizeof(lists->errors[0]));
+        /* What is there by now is replaced as a whole. */
+        if (!xenforeignmemory_map2(f->handle, domid, at, PROT_READ | PROT_WRITE, MAP_FIXED, n,
+                                   lists->frames, lists->errors))
+            return -errno;
+        if (!some_are_paged_out(lists->errors, n) || i + 1 == PAGED_TRIES)
+            break;
+        pause_ms(wait_ms);
+        wait_ms *= 2;
+    }
+    return 0;
+}
+
+static int note_holes(struct gw_foreign *f, const int *errors, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t frame = f->n_mapped + i;
+
+        if (errors[i] == 0)
+            continue;
+        if (!f->holes)
+            f->holes = calloc(1, f->n_frames / 8 + 1);
+        if (!f->holes)
+            return -ENOMEM;
+        f->holes[frame / 8] |= (uint8_t)(1u << frame % 8);
+        if (f->n_holes++ == 0)
+            f->hole_error = -abs(errors[i]);
+    }
+    return 0;
+}
+
+static int map_pieces(struct gw_foreign *f, uint32_t domid, uint64_t first, struct lists *lists)
+{
+    int r = 0;
+
+    while (r == 0 && f->n_mapped < f->n_frames) {
+        uint64_t left = f->n_frames - f->n_mapped;
+        size_t n = left < PIECE ? (size_t)left : PIECE;
+
+        for (size_t i = 0; i < n; i++)
+            lists->frames[i] = first + f->n_mapped + i;
+        r = map_piece(f, domid, lists, n);
+        if (r == 0) {
+            r = note_holes(f, lists->errors, n);
+            f->n_mapped += n;
+        }
+    }
+    return r;
+}
+
+/* A handle that reaches this domain only, where the kernel can see to that. */
+static int open_for(struct gw_foreign *f, uint32_t domid)
+{
+    f->handle = xenforeignmemory_open(&gw_xen_log, 0);
+    if (!f->handle)
+        return gw_fail(-ENODEV, "frames of domain %u cannot be mapped: /dev/xen/privcmd: %s", domid,
+                       strerror(errno));
+    (void)xenforeignmemory_restrict(f->handle, (domid_t)domid);
+    return 0;
+}
+
+static int reserve(struct gw_foreign *f)
+{
+    void *base = MAP_FAILED;
+
+    errno = ENOMEM;
+    if (f->n_frames <= (UINT64_MAX >> 1) >> PAGE_SHIFT)
+        base = mmap(NULL, f->n_frames << PAGE_SHIFT, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return gw_fail(-errno, "there are no addresses for %#" PRIx64 " frames: %s", f->n_frames,
+                       strerror(errno));
+    f->base = base;
+    return 0;
+}
+
+int gw_foreign_map(struct gw_foreign *f, uint32_t domid, uint64_t first, uint64_t n_frames)
+{
+    size_t n = n_frames < PIECE ? (size_t)n_frames : PIECE;
+    gw_cleanup_free xen_pfn_t *frames = calloc(n, sizeof(*frames));
+    gw_cleanup_free int *errors = calloc(n, sizeof(*errors));
+    struct lists lists = {.frames = frames, .errors = errors};
+    int r;
+
+    *f = (struct gw_foreign){.n_frames = n_frames};
+    if (!frames || !errors)
+        return gw_fail(-ENOMEM, "no memory for a list of %zu frames", n);
+    r = open_for(f, domid);
+    if (r == 0)
+        r = reserve(f);
+    if (r == 0) {
+        r = map_pieces(f, domid, first, &lists);
+        if (r == 0 && f->n_holes == f->n_frames)
+            r = f->hole_error;
+        if (r < 0)
+            gw_fail(r, "%#" PRIx64 " frames from %#" PRIx64 " of domain %u cannot be mapped: %s",
+                    n_frames, first, domid, strerror(-r));
+    }
+    if (r < 0)
+        gw_foreign_unmap(f);
+    return r;
+}
+
+void gw_foreign_unmap(struct gw_foreign *f)
+{
+    if (!f->handle)
+        return;
+    for (uint64_t at = 0; at < f->n_mapped; at += PIECE) {
+        uint64_t left = f->n_mapped - at;
+
+        (void)xenforeignmemory_unmap(f->handle, f->base + (at << PAGE_SHIFT),
+                                     left < PIECE ? (size_t)left : PIECE);
+    }
+    if (f->base && f->n_mapped < f->n_frames)
+        (void)munmap(f->base + (f->n_mapped << PAGE_SHIFT), (f->n_frames - f->n_mapped)
+                                                                << PAGE_SHIFT);
+    (void)xenforeignmemory_close(f->handle);
+    free(f->holes);
+    *f = (struct gw_foreign){0};
+}
+
+bool gw_foreign_has(const struct gw_foreign *f, uint64_t first, uint64_t n)
+{
+    for (uint64_t i = first; f->holes && i < first + n; i++)
+        if (f->holes[i / 8] & 1u << i % 8)
+            return false;
+    return true;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Mapping grants: for what is looked at all the time, rings and regions that are mapped in advance.
+ */
+#include "grant.h"
+
+#include "core/cleanup.h"
+#include "core/diag_i.h"
+#include "xen_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int gw_grant_open(xengnttab_handle **ret)
+{
+    xengnttab_handle *handle = xengnttab_open(&gw_xen_log, 0);
+
+    if (!handle)
+        return gw_fail(-ENODEV, "granted pages cannot be had: /dev/xen/gntdev: %s",
+                       strerror(errno));
+    *ret = handle;
+    return 0;
+}
+
+void gw_grant_close(xengnttab_handle *handle)
+{
+    if (handle)
+        (void)xengnttab_close(handle);
+}
+
+int gw_grants_map(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid, uint32_t first,
+                  uint32_t n)
+{
+    gw_cleanup_free uint32_t *refs = NULL;
+    int r;
+
+    *g = (struct gw_grants){.handle = handle, .n = n};
+    if (n > GW_GRANTS_MAX)
+        return gw_fail(-E2BIG, "%u grants are more than the %u that can be mapped together", n,
+                       GW_GRANTS_MAX);
+    refs = calloc(n, sizeof(*refs));
+    if (!refs)
+        return gw_fail(-ENOMEM, "no memory for a list of %u grants", n);
+    for (uint32_t i = 0; i < n; i++)
+        refs[i] = first + i;
+    g->base = xengnttab_map_domain_grant_refs(handle, n, domid, refs, PROT_READ | PROT_WRITE);
+    if (g->base)
+        return 0;
+    r = errno ? -errno : -EINVAL;
+    return gw_fail(r, "grants %u to %u of domain %u cannot be mapped: %s", first, first + (n - 1),
+                   domid, strerror(-r));
+}
+
+void gw_grants_unmap(struct gw_grants *g)
+{
+    if (g->base)
+        (void)xengnttab_unmap(g->handle, g->base, g->n);
+    g->base = NULL;
+}

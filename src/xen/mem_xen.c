@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Memory backend 2: memory of Xen domains beside ordinary files, region by region.
+ *
+ *   a file               as in backend 1: one address for its life
+ *   FOREIGN              mapped at once; without holes it has one address for its life, with holes
+ *                        each pin looks whether it touches one
+ *   GRANT                mapped at once, all or nothing; one address for its life
+ *   GRANT | NO_ADVANCE   rings are mapped while they run, buffers are copied (grant_copy.h)
+ */
+#include "core/cleanup.h"
+#include "core/diag_i.h"
+#include "core/mem.h"
+#include "core/mem_plain.h"
+#include "foreign.h"
+#include "grant.h"
+#include "grant_copy.h"
+#include "xen_log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+_Static_assert(GW_WITH_POSTCOPY == 0,
+               "userfaultfd knows memory by its address, and granted pages keep none");
+
+/* Xen's own, whatever the kernel's are. */
+#define PAGE       UINT64_C(4096)
+#define PAGE_SHIFT 12
+
+/* Where direct I/O may begin; copies begin at the same place of such a block as their originals. */
+#define BLOCK UINT64_C(512)
+
+/* What a region has of Xen. */
+struct xen_region {
+    struct gw_foreign foreign;
+    struct gw_grants grants; /* GRANT, mapped in advance */
+    xengnttab_handle *handle;
+};
+
+enum pin_kind {
+    PIN_COPIES,
+    PIN_GRANTS, /* a ring's */
+};
+
+struct xen_pin {
+    enum pin_kind kind;
+    struct gw_grant_copies *copies;
+    struct gw_grants grants;
+};
+
+/* ---- what there is ---- */
+
+static bool tell(const struct gw_diag *diag, int r)
+{
+    if (r < 0)
+        gw_diag(diag, GW_DIAG_WARNING, "%s", gw_last_error());
+    return r == 0;
+}
+
+static int probe_foreign(void)
+{
+    xenforeignmemory_handle *handle = xenforeignmemory_open(&gw_xen_log, 0);
+
+    if (!handle)
+        return gw_fail(-errno, "frames of Xen domains cannot be mapped here: /dev/xen/privcmd: %s",
+                       strerror(errno));
+    (void)xenforeignmemory_close(handle);
+    return 0;
+}
+
+static int probe_grants(void)
+{
+    xengnttab_handle *handle = NULL;
+    int r = gw_grant_open(&handle);
+
+    gw_grant_close(handle);
+    return r;
+}
+
+unsigned gw_mem_backend_probe(const struct gw_diag *diag)
+{
+    bool foreign = tell(diag, probe_foreign());
+    bool grants = tell(diag, probe_grants());
+
+    return foreign || grants ? GW_MEM_CAP_XEN : 0;
+}
+
+/* ---- regions ---- */
+
+static int check_desc(const struct gw_region_desc *d)
+{
+    const uint32_t known = GW_REGION_FOREIGN | GW_REGION_GRANT | GW_REGION_NO_ADVANCE;
+    bool is_grant = (d->flags & GW_REGION_GRANT) != 0;
+    bool is_grant_address = (d->gpa & GW_GRANT_ADDRESS) != 0;
+
+    if (d->flags & ~known)
+        return gw_fail(-EINVAL, "memory region at %#" PRIx64 ": unknown flags %#x", d->gpa,
+                       d->flags & ~known);
+    if ((d->flags & GW_REGION_FOREIGN) && d->flags != GW_REGION_FOREIGN)
+        return gw_fail(-EINVAL,
+                       "memory region at %#" PRIx64
+                       ": flags %#x, but foreign frames are neither grants nor left unmapped",
+                       d->gpa, d->flags);
+    if (!is_grant && (d->flags & GW_REGION_NO_ADVANCE))
+        return gw_fail(-EINVAL,
+                       "memory region at %#" PRIx64 ": flags %#x: only grants are left unmapped",
+                       d->gpa, d->flags);
+    if (is_grant != is_grant_address || (!is_grant && ((d->gpa + d->size - 1) & GW_GRANT_ADDRESS)))
+        return gw_fail(-EINVAL, "memory region at %#" PRIx64 " %s, flags %#x", d->gpa,
+                       is_grant ? "is granted, and bit 63 of its address is clear"
+                                : "reaches into addresses of grants",
+                       d->flags);
+    if (d->domid >= DOMID_FIRST_RESERVED)
+        return gw_fail(-EINVAL, "memory region at %#" PRIx64 ": there is no domain %u", d->gpa,
+                       d->domid);
+    if (d->mmap_offset != 0)
+        return gw_fail(-EINVAL,
+                       "memory region at %#" PRIx64 " begins at %#" PRIx64
+                       " of a file, but it is a domain's",
+                       d->gpa, d->mmap_offset);
+    return 0;
+}
+
+/* Of a range: the page it begins in, counted from 0 or by references, and how many it touches. */
+static uint64_t first_page(gw_gpa_t gpa)
+{
+    return (gpa & ~GW_GRANT_ADDRESS) >> PAGE_SHIFT;
+}
+
+static uint64_t count_pages(gw_gpa_t gpa, uint64_t len)
+{
+    return (gpa % PAGE + len + PAGE - 1) >> PAGE_SHIFT; /* both are below 2^63 */
+}
+
+static int map_foreign(struct gw_region *region, struct xen_region *x)
+{
+    const struct gw_region_desc *d = &region->desc;
+    int r = gw_foreign_map(&x->foreign, d->domid, first_page(d->gpa), count_pages(d->gpa, d->size));
+
+    if (r == 0 && x->foreign.n_holes == 0)
+        region->hva = x->foreign.base + d->gpa % PAGE;
+    return r;
+}
+
+static int map_grants(struct gw_region *region, struct xen_region *x)
+{
+    const struct gw_region_desc *d = &region->desc;
+    uint64_t first = first_page(d->gpa), n = count_pages(d->gpa, d->size);
+    int r = gw_grant_open(&x->handle);
+
+    if (r < 0 || (d->flags & GW_REGION_NO_ADVANCE))
+        return r;
+    if (n > GW_GRANTS_MAX || first + n > UINT64_C(1) << 32)
+        return gw_fail(-EINVAL,
+                       "memory region at %#" PRIx64 " of %#" PRIx64
+                       " grants cannot be mapped in advance: no more than %u, below 2^32",
+                       d->gpa, n, GW_GRANTS_MAX);
+    r = gw_grants_map(&x->grants, x->handle, d->domid, (uint32_t)first, (uint32_t)n);
+    if (r == 0)
+        region->hva = (uint8_t *)x->grants.base + d->gpa % PAGE;
+    return r;
+}
+
+int gw_mem_backend_map(struct gw_region *region, int fd)
+{
+    gw_cleanup_fd int owned_fd = fd;
+    struct xen_region *x;
+    int r;
+
+    if (region->desc.flags == 0)
+        return gw_mem_plain_map(region, gw_steal_fd(&owned_fd));
+    /* The libraries open the device nodes themselves: what the front-end passed is not needed. */
+    r = check_desc(&region->desc);
+    if (r < 0)
+        return r;
+    if (sysconf(_SC_PAGESIZE) != (long)PAGE)
+        return gw_fail(-EOPNOTSUPP, "pages of domains have 4096 bytes, those of this kernel %ld",
+                       sysconf(_SC_PAGESIZE));
+    x = calloc(1, sizeof(*x));
+    if (!x)
+        return gw_fail(-ENOMEM, "no memory for a memory region");
+    region->backend = x;
+    r = region->desc.flags & GW_REGION_FOREIGN ? map_foreign(region, x) : map_grants(region, x);
+    if (r < 0)
+        gw_mem_backend_unmap(region);
+    return r;
+}
+
+void gw_mem_backend_unmap(struct gw_region *region)
+{
+    struct xen_region *x = region->backend;
+
+    if (!x) {
+        gw_mem_plain_unmap(region);
+        return;
+    }
+    gw_foreign_unmap(&x->foreign);
+    gw_grants_unmap(&x->grants);
+    gw_grant_close(x->handle);
+    free(x);
+    region->backend = NULL;
+    region->hva = NULL;
+}
+
+/* Where a range of a foreign region with holes is. Returns: NULL when some of it is not there. */
+static uint8_t *find_foreign(const struct gw_region *region, uint64_t offset, uint64_t len)
+{
+    const struct xen_region *x = region->backend;
+    gw_gpa_t gpa = region->desc.gpa + offset;
+    uint64_t first = first_page(gpa) - first_page(region->desc.gpa);
+
+    if (!gw_foreign_has(&x->foreign, first, count_pages(gpa, len)))
+        return NULL;
+    return x->foreign.base + (first << PAGE_SHIFT) + gpa % PAGE;
+}
+
+/* ---- pins of requests ---- */
+
+/* A walk over extents, twice: to count, and to describe. */
+struct walk {
+    const struct gw_map *map;
+    struct iovec *iov;
+    unsigned max_iov;
+    unsigned n_iov;
+    unsigned last; /* lookup cache */
+    unsigned n_pieces;
+    uint64_t n_bytes; /* of the copies, with what is between them */
+    xengnttab_handle *handle;
+    struct gw_grant_copies *copies; /* NULL: only count */
+};
+
+static int add_iov(struct walk *w, uint8_t *at, uint64_t len)
+{
+    if (w->n_iov == w->max_iov)
+        return -E2BIG;
+    w->iov[w->n_iov++] = (struct iovec){.iov_base = at, .iov_len = len};
+    return 0;
+}
+
+static int walk_grants(struct walk *w, const struct gw_region *region, gw_gpa_t gpa, uint64_t len,
+                       unsigned extent)
+{
+    const struct xen_region *x = region->backend;
+    uint64_t at = ((w->n_bytes + BLOCK - 1) & ~(BLOCK - 1)) + gpa % BLOCK;
+    uint8_t *begin = w->copies ? w->copies->memory + at : NULL;
+
+    w->handle = x->handle;
+    w->n_bytes = at + len;
+    if (w->n_bytes > GW_PIN_COPY_MAX)
+        return -E2BIG;
+    if (first_page(gpa) + count_pages(gpa, len) > UINT64_C(1) << 32)
+        return -EFAULT; /* there are no such references */
+    for (uint64_t done = 0; done < len;) {
+        uint64_t n = PAGE - (gpa + done) % PAGE;
+
+        n = n < len - done ? n : len - done;
+        if (w->copies)
+            w->copies->pieces[w->n_pieces] = (struct gw_grant_piece){
+                .at = begin + done,
+                .ref = (uint32_t)first_page(gpa + done),
+                .domid = (uint16_t)region->desc.domid,
+                .offset = (uint16_t)((gpa + done) % PAGE),
+                .len = (uint16_t)n,
+                .extent = (uint16_t)extent,
+            };
+        w->n_pieces++;
+        done += n;
+    }
+    return add_iov(w, begin, len);
+}
+
+static int walk_extent(struct walk *w, const struct gw_extent *e, unsigned extent)
+{
+    gw_gpa_t gpa = e->gpa;
+    uint64_t left = e->len;
+    int r = 0;
+
+    while (left > 0 && r == 0) {
+        const struct gw_map_entry *entry = gw_map_find(w->map, &w->last, gpa);
+        uint64_t offset, piece;
+        uint8_t *at;
+
+        if (!entry)
+            return -EFAULT;
+        offset = gpa - entry->gpa;
+        piece = entry->size - offset < left ? entry->size - offset : left;
+        if (entry->region->desc.flags & GW_REGION_NO_ADVANCE) {
+            r = walk_grants(w, entry->region, gpa, piece, extent);
+        } else {
+            at = entry->region->hva ? entry->region->hva + offset
+                                    : find_foreign(entry->region, offset, piece);
+            r = at ? add_iov(w, at, piece) : -EFAULT;
+        }
+        left -= piece;
+        gpa += piece;
+        if (left > 0 && gpa == 0)
+            return -EFAULT; /* wrapped around */
+    }
+    return r;
+}
+
+static int walk(struct walk *w, const struct gw_extent *extents, unsigned n_extents)
+{
+    int r = 0;
+
+    w->n_iov = 0;
+    w->n_pieces = 0;
+    w->n_bytes = 0;
+    for (unsigned i = 0; i < n_extents && r == 0; i++)
+        r = walk_extent(w, &extents[i], i);
+    return r;
+}
+
+int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents,
+                       unsigned n_extents, struct iovec *iov, unsigned max_iov,
+                       struct gw_pin *ret_pin)
+{
+    struct walk w = {.map = map, .iov = iov, .max_iov = max_iov};
+    struct xen_pin *pin;
+    int r = walk(&w, extents, n_extents);
+
+    if (r < 0)
+        return r;
+    if (w.n_pieces == 0)
+        return (int)w.n_iov;
+    pin = calloc(1, sizeof(*pin));
+    if (!pin)
+        return -ENOMEM;
+    w.copies = gw_grant_copies_new(w.handle, w.n_pieces, w.n_bytes);
+    if (!w.copies) {
+        free(pin);
+        return -ENOMEM;
+    }
+    (void)walk(&w, extents, n_extents); /* as before: a map does not change */
+    *pin = (struct xen_pin){.kind = PIN_COPIES, .copies = w.copies};
+    ret_pin->backend = pin;
+    return (int)w.n_iov;
+}
+
+struct gw_grant_copies *gw_pin_copies(const struct gw_pin *pin)
+{
+    const struct xen_pin *p = pin->backend;
+
+    return p && p->kind == PIN_COPIES ? p->copies : NULL;
+}
+
+void gw_mem_backend_fetch(struct gw_pin_copy *copies, unsigned n_copies)
+{
+    gw_grant_copy_in(copies, n_copies);
+}
+
+void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies)
+{
+    gw_grant_copy_out(copies, n_copies);
+}
+
+void gw_mem_backend_unpin(struct gw_pin *pin)
+{
+    struct xen_pin *p = pin->backend;
+
+    if (!p)
+        return;
+    if (p->copies)
+        gw_grant_copies_free(p->copies);
+    gw_grants_unmap(&p->grants);
+    free(p);
+    pin->backend = NULL;
+}
+
+/* ---- rings ---- */
+
+static int hold_grants(const struct gw_region *region, uint64_t offset, uint64_t len, void **ret_at,
+                       struct gw_pin *ret_pin)
+{
+    const struct xen_region *x = region->backend;
+    gw_gpa_t gpa = region->desc.gpa + offset;
+    uint64_t first = first_page(gpa), n = count_pages(gpa, len);
+    struct xen_pin *pin;
+    int r;
+
+    if (n > GW_GRANTS_MAX || first + n > UINT64_C(1) << 32)
+        return gw_fail(-EFAULT, "there are no grants %#" PRIx64 " to %#" PRIx64, first,
+                       first + n - 1);
+    pin = calloc(1, sizeof(*pin));
+    if (!pin)
+        return gw_fail(-ENOMEM, "no memory for a pin");
+    pin->kind = PIN_GRANTS;
+    r = gw_grants_map(&pin->grants, x->handle, region->desc.domid, (uint32_t)first, (uint32_t)n);
+    if (r < 0) {
+        free(pin);
+        return r;
+    }
+    *ret_at = (uint8_t *)pin->grants.base + gpa % PAGE;
+    ret_pin->backend = pin;
+    return 0;
+}
+
+int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
+                        void **ret_at, struct gw_pin *ret_pin)
+{
+    if (region->desc.flags & GW_REGION_NO_ADVANCE)
+        return hold_grants(region, offset, len, ret_at, ret_pin);
+    *ret_at = find_foreign(region, offset, len);
+    return *ret_at ? 0
+                   : gw_fail(-EFAULT, "some frames at %#" PRIx64 " are not there",
+                             region->desc.gpa + offset);
+}

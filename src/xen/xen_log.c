@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A logger that drops everything. Whatever a Xen library says comes with an errno, which is told
+ * with what we wanted to do; and some of it is said for every failure that a guest can cause.
+ */
+#include "xen_log.h"
+
+static void drop_message(xentoollog_logger *logger, xentoollog_level level, int errnoval,
+                         const char *context, const char *format, va_list al)
+{
+}
+
+static void drop_progress(xentoollog_logger *logger, const char *context, const char *doing_what,
+                          int percent, unsigned long done, unsigned long total)
+{
+}
+
+static void destroy(xentoollog_logger *logger)
+{
+}
+
+xentoollog_logger gw_xen_log = {
+    .vmessage = drop_message,
+    .progress = drop_progress,
+    .destroy = destroy,
+};

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "xen_stub.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xenforeignmemory.h>
+#include <xengnttab.h>
+
+#define PAGE 4096u
+
+enum {
+    MAPPINGS_MAX = 4096
+};
+
+/* Handles are nothing but counted. */
+struct xenforeignmemory_handle {
+    uint32_t domid; /* restricted to it; UINT32_MAX: not */
+};
+
+struct xengntdev_handle {
+    int unused;
+};
+
+struct mapping {
+    void *base;
+    uint32_t n;
+};
+
+struct xen_stub xen_stub;
+
+static int memory_fd = -1, missing_fd = -1;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the mappings of grants */
+static struct mapping mappings[MAPPINGS_MAX];
+
+static void add(unsigned *counter, int n)
+{
+    __atomic_add_fetch(counter, (unsigned)n, __ATOMIC_RELAXED);
+}
+
+static int begin_call(enum xen_stub_call call)
+{
+    add(&xen_stub.n_calls[call], 1);
+    errno = xen_stub.errors[call];
+    return errno;
+}
+
+static int file_of(size_t size, int byte)
+{
+    int fd = memfd_create("domain", MFD_CLOEXEC);
+    uint8_t *p;
+
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        abort();
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        abort();
+    if (byte)
+        memset(p, byte, size);
+    munmap(p, size);
+    return fd;
+}
+
+void xen_stub_begin(void)
+{
+    size_t size = (size_t)XEN_STUB_FRAMES * PAGE;
+
+    memset(&xen_stub, 0, sizeof(xen_stub));
+    memset(mappings, 0, sizeof(mappings));
+    xen_stub.restricted_to = UINT32_MAX;
+    memory_fd = file_of(size, 0);
+    missing_fd = file_of(PAGE, 0xff);
+    xen_stub.memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+    if (xen_stub.memory == MAP_FAILED)
+        abort();
+}
+
+void xen_stub_end(void)
+{
+    munmap(xen_stub.memory, (size_t)XEN_STUB_FRAMES * PAGE);
+    close(memory_fd);
+    close(missing_fd);
+    if (xen_stub.n_handles || xen_stub.n_foreign_pages || xen_stub.n_grant_pages)
+        xen_stub.n_misuses++;
+}
+
+void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        xen_stub.grants[ref + i] = (struct xen_stub_grant){.valid = true, .frame = frame + i};
+}
+
+/* ---- libxenforeignmemory ---- */
+
+xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger, unsigned flags)
+{
+    xenforeignmemory_handle *h;
+
+    if (begin_call(XEN_STUB_FOREIGN_OPEN))
+        return NULL;
+    h = calloc(1, sizeof(*h));
+    if (h) {
+        h->domid = UINT32_MAX;
+        add(&xen_stub.n_handles, 1);
+    }
+    return h;
+}
+
+int xenforeignmemory_close(xenforeignmemory_handle *h)
+{
+    add(&xen_stub.n_handles, -1);
+    free(h);
+    return 0;
+}
+
+int xenforeignmemory_restrict(xenforeignmemory_handle *h, domid_t domid)
+{
+    h->domid = domid;
+    xen_stub.restricted_to = domid;
+    return 0;
+}
+
+static int frame_error(const xenforeignmemory_handle *h, uint32_t domid, xen_pfn_t frame)
+{
+    if (h->domid != UINT32_MAX && h->domid != domid)
+        return EPERM;
+    if (domid != XEN_STUB_DOMID || xen_stub.is_dead)
+        return ESRCH;
+    if (frame >= XEN_STUB_FRAMES)
+        return EINVAL;
+    if (xen_stub.frame_paged[frame] > 0) {
+        xen_stub.frame_paged[frame]--;
+        return ENOENT;
+    }
+    return xen_stub.frame_errors[frame];
+}
+
+/* How many of the pages at `at` are mappings of ours already, which are replaced now? */
+static int count_mapped(const uint8_t *at, size_t pages)
+{
+    unsigned char present;
+    int n = 0;
+
+    /* What was only reserved has no memory behind it. */
+    for (size_t i = 0; i < pages; i++)
+        n += mincore((void *)(at + i * PAGE), PAGE, &present) == 0 && (present & 1);
+    return n;
+}
+
+void *xenforeignmemory_map2(xenforeignmemory_handle *h, uint32_t domid, void *addr, int prot,
+                            int flags, size_t pages, const xen_pfn_t frames[], int errors[])
+{
+    if (begin_call(XEN_STUB_FOREIGN_MAP))
+        return NULL;
+    if (!(flags & MAP_FIXED) || !errors || prot != (PROT_READ | PROT_WRITE))
+        add(&xen_stub.n_misuses, 1);
+    add(&xen_stub.n_foreign_pages, -count_mapped(addr, pages));
+    for (size_t i = 0; i < pages; i++) {
+        int e = frame_error(h, domid, frames[i]);
+        void *p = mmap((uint8_t *)addr + i * PAGE, PAGE, e ? PROT_READ : prot,
+                       MAP_SHARED | MAP_FIXED | MAP_POPULATE, e ? missing_fd : memory_fd,
+                       e ? 0 : (off_t)(frames[i] * PAGE));
+
+        if (p == MAP_FAILED)
+            abort();
+        errors[i] = -e;
+        add(&xen_stub.n_foreign_pages, 1);
+    }
+    return addr;
+}
+
+int xenforeignmemory_unmap(xenforeignmemory_handle *h, void *addr, size_t pages)
+{
+    add(&xen_stub.n_foreign_pages, -(int)pages);
+    return munmap(addr, pages * PAGE);
+}
+
+/* ---- libxengnttab ---- */
+
+xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned flags)
+{
+    xengnttab_handle *h;
+
+    if (begin_call(XEN_STUB_GRANT_OPEN))
+        return NULL;
+    h = calloc(1, sizeof(*h));
+    if (h)
+        add(&xen_stub.n_handles, 1);
+    return h;
+}
+
+int xengnttab_close(xengnttab_handle *h)
+{
+    add(&xen_stub.n_handles, -1);
+    free(h);
+    return 0;
+}
+
+static const struct xen_stub_grant *find_grant(uint32_t domid, uint32_t ref, bool write)
+{
+    const struct xen_stub_grant *g;
+
+    if (domid != XEN_STUB_DOMID || xen_stub.is_dead || ref >= XEN_STUB_GRANTS)
+        return NULL;
+    g = &xen_stub.grants[ref];
+    return g->valid && !(write && g->read_only) ? g : NULL;
+}
+
+static void remember(void *base, uint32_t n)
+{
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < MAPPINGS_MAX; i++)
+        if (!mappings[i].base) {
+            mappings[i] = (struct mapping){.base = base, .n = n};
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+}
+
+void *xengnttab_map_domain_grant_refs(xengnttab_handle *h, uint32_t count, uint32_t domid,
+                                      uint32_t *refs, int prot)
+{
+    uint8_t *base;
+
+    if (begin_call(XEN_STUB_GRANT_MAP))
+        return NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (!find_grant(domid, refs[i], prot & PROT_WRITE)) {
+            errno = EINVAL;
+            return NULL;
+        }
+    base = mmap(NULL, (size_t)count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (mmap(base + (size_t)i * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, memory_fd,
+                 (off_t)find_grant(domid, refs[i], false)->frame * PAGE) == MAP_FAILED)
+            abort();
+    remember(base, count);
+    add(&xen_stub.n_grant_pages, (int)count);
+    return base;
+}
+
+int xengnttab_unmap(xengnttab_handle *h, void *base, uint32_t count)
+{
+    bool found = false;
+
+    (void)begin_call(XEN_STUB_GRANT_UNMAP);
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < MAPPINGS_MAX && !found; i++)
+        if (mappings[i].base == base && mappings[i].n == count) {
+            mappings[i].base = NULL;
+            found = true;
+        }
+    pthread_mutex_unlock(&lock);
+    if (!found) {
+        add(&xen_stub.n_misuses, 1);
+        errno = EINVAL;
+        return -1;
+    }
+    add(&xen_stub.n_grant_pages, -(int)count);
+    return munmap(base, (size_t)count * PAGE);
+}
+
+static int16_t copy_one(const xengnttab_grant_copy_segment_t *s)
+{
+    bool in = s->flags & GNTCOPY_source_gref;
+    const union xengnttab_copy_ptr *theirs = in ? &s->source : &s->dest;
+    const struct xen_stub_grant *g = find_grant(theirs->foreign.domid, theirs->foreign.ref, !in);
+    uint8_t *at;
+
+    if (!g)
+        return GNTST_bad_gntref;
+    if (theirs->foreign.offset + s->len > PAGE)
+        return GNTST_bad_copy_arg;
+    at = xen_stub.memory + (size_t)g->frame * PAGE + theirs->foreign.offset;
+    if (in)
+        memcpy(s->dest.virt, at, s->len);
+    else
+        memcpy(at, s->source.virt, s->len);
+    return GNTST_okay;
+}
+
+int xengnttab_grant_copy(xengnttab_handle *h, uint32_t count, xengnttab_grant_copy_segment_t *segs)
+{
+    if (begin_call(XEN_STUB_GRANT_COPY))
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        segs[i].status = copy_one(&segs[i]);
+    return 0;
+}

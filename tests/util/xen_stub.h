@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The Xen libraries without Xen: one domain whose frames are pages of a memfd, and a grant table.
+ * Mappings are real ones of those pages, copies really copy; what goes wrong is as a real Xen has
+ * it: errors of foreign frames are told for each, and a missing page reads as all ones; grants are
+ * mapped all or nothing and copied one by one. Linked into a test, it comes before the libraries.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define XEN_STUB_DOMID  7u
+#define XEN_STUB_FRAMES 4096u
+#define XEN_STUB_GRANTS 8192u
+
+/* What is counted, and may be told to fail. */
+enum xen_stub_call {
+    XEN_STUB_FOREIGN_OPEN,
+    XEN_STUB_FOREIGN_MAP,
+    XEN_STUB_GRANT_OPEN,
+    XEN_STUB_GRANT_MAP,
+    XEN_STUB_GRANT_UNMAP,
+    XEN_STUB_GRANT_COPY,
+    XEN_STUB_N_CALLS,
+};
+
+struct xen_stub_grant {
+    bool valid;
+    bool read_only;
+    uint32_t frame;
+};
+
+struct xen_stub {
+    int errors[XEN_STUB_N_CALLS];       /* every such call fails with it; 0: none does */
+    unsigned n_calls[XEN_STUB_N_CALLS]; /* atomic */
+    unsigned n_handles;                 /* atomic: open */
+    unsigned n_foreign_pages;           /* atomic: mapped now */
+    unsigned n_grant_pages;             /* atomic: mapped now */
+    unsigned n_misuses; /* atomic: unmapped something else than was mapped, and the like */
+    int frame_errors[XEN_STUB_FRAMES];     /* mapping it fails with that errno */
+    unsigned frame_paged[XEN_STUB_FRAMES]; /* ... with ENOENT so many times */
+    struct xen_stub_grant grants[XEN_STUB_GRANTS];
+    uint32_t restricted_to; /* the last handle; UINT32_MAX: none */
+    bool is_dead;           /* the domain */
+    uint8_t *memory;        /* of the domain */
+};
+
+extern struct xen_stub xen_stub;
+
+/* A domain with all frames and no grants; and its end, which tells in n_misuses of what is left. */
+void xen_stub_begin(void);
+void xen_stub_end(void);
+
+/* Grant `n` frames from `frame` on, by references from `ref` on. */
+void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n);
