@@ -26,7 +26,7 @@ MAY_INCLUDE = [
     ("src/frontend", ["include/*", "own", "src/core/proto.h"]),
     ("tools", ["include/*", "own", "tools/common/*.h", "src/core/proto.h"]),
     ("tests/unit", ["include/*", "own", "src/*", "tests/util/*.h", "tools/*"]),
-    ("tests/fuzz", ["include/*", "own", "src/*", "tests/util/*.h"]),
+    ("tests/fuzz", ["include/*", "own", "src/*", "tests/util/*.h", "tools/godwit/link*.h"]),
     ("tests/bench", ["include/*", "own", "src/core/*.h", "src/log/*.h", "tests/util/*.h"]),
     ("tests/mutants", ["include/*", "own", "src/core/proto.h", "tests/util/*.h"]),
     ("tests/lab", ["include/*", "own", "src/core/proto.h", "src/log/*.h", "src/postcopy/*.h",

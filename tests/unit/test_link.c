@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The link between two hosts, without a migration: frames that cannot be are refused with cause and
+ * remedy, addresses, and a connection that is slow, cut in the middle of a frame, or full.
+ */
+#include "fdcheck.h"
+#include "link_channel.h"
+#include "link_tcp.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- Frames ---- */
+
+static int parse(const struct link_out *out, struct link_frame *ret, char *why)
+{
+    return link_parse_header(out->data, ret, why);
+}
+
+static void test_link_header_of_another_kind_is_refused(void **state)
+{
+    char why[LINK_TEXT_MAX];
+    struct link_out out = {0};
+    struct link_frame frame;
+
+    link_begin(&out, LINK_GO);
+    link_end(&out);
+    assert_int_equal(parse(&out, &frame, why), 0);
+    assert_true(frame.type == LINK_GO && frame.length == 0);
+    assert_int_equal(link_parse_header((const uint8_t *)"GET / HTTP/1.1\r\n", &frame, why),
+                     -EPROTO);
+    assert_non_null(strstr(why, "is it the right port?"));
+    out.data[4] = 9;
+    assert_int_equal(parse(&out, &frame, why), -EPROTO);
+    assert_non_null(strstr(why, "version 9"));
+    assert_non_null(strstr(why, "use the same godwit"));
+    out.data[4] = LINK_VERSION;
+    out.data[6] = LINK_N_TYPES;
+    assert_int_equal(parse(&out, &frame, why), -EPROTO);
+    out.data[6] = 0;
+    assert_int_equal(parse(&out, &frame, why), -EPROTO);
+    out.data[6] = LINK_GO;
+    out.data[8] = 1; /* a length it cannot have */
+    assert_int_equal(parse(&out, &frame, why), -EPROTO);
+    assert_non_null(strstr(why, "GO of 1 bytes"));
+    out.data[8] = 0;
+    out.data[13] = 1; /* what must be zero */
+    assert_int_equal(parse(&out, &frame, why), -EPROTO);
+    link_out_done(&out);
+}
+
+static void test_link_every_type_has_its_length(void **state)
+{
+    char why[LINK_TEXT_MAX];
+    struct link_frame frame;
+
+    for (unsigned type = 1; type < LINK_N_TYPES; type++) {
+        struct link_out out = {0};
+
+        assert_string_not_equal(link_type_name(type), "?");
+        link_begin(&out, (enum link_type)type);
+        link_end(&out);
+        for (unsigned i = 0; i < 4; i++)
+            out.data[8 + i] = 0xff;
+        assert_int_equal(parse(&out, &frame, why), -EPROTO);
+        link_out_done(&out);
+    }
+    assert_string_equal(link_type_name(LINK_N_TYPES), "?");
+    assert_string_equal(link_type_name(0), "?");
+}
+
+static void make_hello(struct link_hello *hello)
+{
+    memset(hello, 0, sizeof(*hello));
+    memset(hello->id, 7, sizeof(hello->id));
+    hello->seed = UINT64_C(0x123456789abcdef0);
+    hello->is_postcopy = true;
+    hello->n_options = 2;
+    strcpy(hello->options[0].name, "memory");
+    hello->options[0].value = 64 << 20;
+    strcpy(hello->options[1].name, "queue-size");
+    hello->options[1].value = UINT64_MAX;
+    hello->n_layout = 3;
+    hello->layout[2] = 42;
+}
+
+static void test_link_hello_comes_as_it_was(void **state)
+{
+    static struct link_hello hello, copy;
+    struct link_out out = {0};
+    struct link_in in;
+
+    make_hello(&hello);
+    link_put_hello(&out, &hello);
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = out.len - LINK_HEADER_LEN};
+    assert_true(link_get_hello(&in, &copy));
+    assert_memory_equal(&hello, &copy, sizeof(copy));
+    for (size_t cut = 0; cut < out.len - LINK_HEADER_LEN; cut++) {
+        in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = cut};
+        assert_false(link_get_hello(&in, &copy));
+    }
+    link_out_done(&out);
+}
+
+static void test_link_hello_too_large_is_refused(void **state)
+{
+    static struct link_hello hello, copy;
+    struct link_out out = {0};
+    struct link_in in;
+
+    make_hello(&hello);
+    link_put_hello(&out, &hello);
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = out.len - LINK_HEADER_LEN};
+    out.data[LINK_HEADER_LEN + 25] = 0xff; /* the number of options */
+    assert_false(link_get_hello(&in, &copy));
+    out.data[LINK_HEADER_LEN + 25] = 2;
+    out.data[LINK_HEADER_LEN + 28] = '%'; /* in a name */
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = out.len - LINK_HEADER_LEN};
+    assert_false(link_get_hello(&in, &copy));
+    link_out_done(&out);
+}
+
+static void test_link_runs_that_cannot_be_are_refused(void **state)
+{
+    static struct link_run runs[LINK_RUNS_MAX];
+    struct link_run one = {.gpa = UINT64_MAX - 4095, .length = 4095}, back[2];
+    struct link_out out = {0};
+    struct link_in in;
+
+    link_put_runs(&out, LINK_REQUEST, &one, 1);
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 16};
+    assert_int_equal(link_get_runs(&in, back), 1);
+    assert_true(back[0].gpa == one.gpa && back[0].length == one.length);
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 15};
+    assert_int_equal(link_get_runs(&in, runs), -EPROTO);
+    memcpy(out.data + LINK_HEADER_LEN + 8, "\0\x10", 2); /* 4096: it wraps around */
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 16};
+    assert_int_equal(link_get_runs(&in, runs), -EPROTO);
+    memset(out.data + LINK_HEADER_LEN + 8, 0, 8); /* empty */
+    in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 16};
+    assert_int_equal(link_get_runs(&in, runs), -EPROTO);
+    link_out_done(&out);
+}
+
+static void test_link_text_shows_nothing_odd(void **state)
+{
+    struct link_in in = {.at = (const uint8_t *)"a\033[2J\n\xffz", .left = 8};
+    char text[6];
+
+    link_get_text(&in, text, sizeof(text));
+    assert_string_equal(text, "a?[2J");
+    assert_true(link_is_complete(&in));
+}
+
+/* ---- Addresses ---- */
+
+static void test_link_addresses(void **state)
+{
+    static const char *const good[] = {"localhost:1", "127.0.0.1:65535", "[::1]:80", "0.0.0.0:0"};
+    static const char *const bad[] = {"",      ":4444",       "localhost", "localhost:",  "h:x",
+                                      "h:1x",  "h:65536",     "::1:80",    "[::1:80",     "[]:1",
+                                      "[::1]", "h:123456789", "h:-1",      "127.0.0.1:+1"};
+    char why[256], longest[400];
+    int fd = -1;
+
+    for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_int_equal(link_tcp_check(good[i], why, sizeof(why)), 0);
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        why[0] = '\0';
+        if (link_tcp_check(bad[i], why, sizeof(why)) != -EINVAL || !why[0])
+            fail_msg("%s: %s", bad[i], why);
+    }
+    memset(longest, 'a', sizeof(longest));
+    strcpy(longest + sizeof(longest) - 4, ":80");
+    assert_int_equal(link_tcp_check(longest, why, sizeof(why)), -EINVAL);
+    assert_int_equal(link_tcp_connect("127.0.0.1", 100, &fd, why, sizeof(why)), -EINVAL);
+    assert_int_equal(fd, -1);
+}
+
+/* Port 0 at a loopback address; whether it is there. */
+static int listen_at(const char *address, char *name)
+{
+    char why[256];
+    int fd = -1, r = link_tcp_listen(address, &fd, name, why, sizeof(why));
+
+    if (r < 0 && r != -EADDRNOTAVAIL && r != -EAFNOSUPPORT)
+        fail_msg("%s", why);
+    return fd;
+}
+
+static void connect_both(int listener, const char *name, struct link_channel c[2])
+{
+    char why[256], peer[LINK_ADDRESS_MAX];
+    int fds[2];
+
+    assert_int_equal(link_tcp_connect(name, 2000, &fds[0], why, sizeof(why)), 0);
+    assert_int_equal(link_tcp_accept(listener, 2000, &fds[1]), 0);
+    link_tcp_peer(fds[0], peer, sizeof(peer));
+    assert_string_equal(peer, name);
+    link_channel_init(&c[0], fds[0]);
+    link_channel_init(&c[1], fds[1]);
+}
+
+static void test_link_tcp_of_both_families(void **state)
+{
+    static const char *const addresses[] = {"127.0.0.1:0", "localhost:0", "[::1]:0"};
+
+    for (unsigned i = 0; i < 3; i++) {
+        char name[LINK_ADDRESS_MAX], why[256];
+        struct link_channel c[2];
+        int fd = listen_at(addresses[i], name), other = -1;
+
+        if (fd < 0)
+            continue; /* no IPv6 here */
+        connect_both(fd, name, c);
+        assert_int_equal(link_tcp_accept(fd, 10, &other), -EAGAIN);
+        close(fd);
+        link_channel_done(&c[0]);
+        link_channel_done(&c[1]);
+        assert_int_equal(link_tcp_connect(name, 2000, &other, why, sizeof(why)), -ECONNREFUSED);
+        assert_non_null(strstr(why, "refused"));
+    }
+}
+
+/* ---- A connection ---- */
+
+static void make_pair(struct link_channel c[2])
+{
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+    link_channel_init(&c[0], fds[0]);
+    link_channel_init(&c[1], fds[1]);
+}
+
+static void end_pair(struct link_channel c[2])
+{
+    for (unsigned i = 0; i < 2; i++) {
+        link_channel_done(&c[i]);
+        link_channel_done(&c[i]);
+    }
+}
+
+static void put_data(struct link_channel *c, uint64_t gpa, size_t len)
+{
+    static uint8_t bytes[LINK_DATA_MAX];
+
+    memset(bytes, (int)(gpa + len) & 0xff, len);
+    link_begin(&c->out, LINK_DATA);
+    link_put(&c->out, gpa, 8);
+    link_put_bytes(&c->out, bytes, len);
+    link_end(&c->out);
+}
+
+static void test_link_channel_frames_of_all_sizes(void **state)
+{
+    char why[LINK_TEXT_MAX];
+    struct link_channel c[2];
+    struct link_frame frame;
+    struct link_in in;
+    unsigned n = 0;
+    int r;
+
+    make_pair(c);
+    for (unsigned i = 0; i < 60; i++)
+        put_data(&c[0], i, 1 + (i % 7 == 6 ? LINK_DATA_MAX - 1 : (size_t)i * 977));
+    while (n < 60) {
+        assert_int_equal(link_channel_flush(&c[0]), 0); /* as much as there is room for */
+        while ((r = link_channel_next(&c[1], &frame, &in, why)) == 0) {
+            size_t len = 1 + (n % 7 == 6 ? LINK_DATA_MAX - 1 : (size_t)n * 977);
+
+            assert_true(frame.type == LINK_DATA && frame.length == len + 8);
+            assert_int_equal(link_get(&in, 8), n);
+            assert_int_equal(in.left, len);
+            assert_true(in.at[0] == ((n + len) & 0xff) && in.at[len - 1] == ((n + len) & 0xff));
+            n++;
+        }
+        assert_int_equal(r, -EAGAIN);
+    }
+    assert_int_equal(link_channel_pending(&c[0]), 0);
+    assert_true(c[0].n_sent == c[1].n_received);
+    end_pair(c);
+}
+
+static void test_link_channel_by_single_bytes(void **state)
+{
+    char why[LINK_TEXT_MAX];
+    struct link_channel c[2];
+    struct link_frame frame;
+    struct link_out out;
+    struct link_in in;
+
+    make_pair(c);
+    put_data(&c[0], 5, 300);
+    out = c[0].out;
+    for (size_t i = 0; i < out.len; i++) {
+        assert_int_equal(link_channel_next(&c[1], &frame, &in, why), -EAGAIN);
+        assert_int_equal(write(c[0].fd, out.data + i, 1), 1);
+    }
+    assert_int_equal(link_channel_next(&c[1], &frame, &in, why), 0);
+    assert_int_equal(link_get(&in, 8), 5);
+    end_pair(c);
+}
+
+static void test_link_channel_cut_is_lost(void **state)
+{
+    char why[LINK_TEXT_MAX];
+    struct link_channel c[2];
+    struct link_frame frame;
+    struct link_in in;
+
+    make_pair(c);
+    put_data(&c[0], 5, 300);
+    assert_int_equal(write(c[0].fd, c[0].out.data, 100), 100);
+    close(c[0].fd);
+    c[0].fd = -1;
+    assert_int_equal(link_channel_next(&c[1], &frame, &in, why), -ECONNRESET);
+    assert_true(link_is_lost(-ECONNRESET) && link_is_lost(-ETIMEDOUT) && link_is_lost(-EPIPE));
+    assert_false(link_is_lost(-EAGAIN) || link_is_lost(-EPROTO) || link_is_lost(0));
+    put_data(&c[1], 0, 1);
+    assert_true(link_is_lost(link_channel_flush(&c[1])));
+    assert_true(link_is_lost(link_channel_flush(&c[0])));
+    assert_true(link_is_lost(link_channel_next(&c[0], &frame, &in, why)));
+    end_pair(c);
+}
+
+static void test_link_channel_garbage_is_told(void **state)
+{
+    char why[LINK_TEXT_MAX] = "";
+    struct link_channel c[2];
+    struct link_frame frame;
+    struct link_in in;
+
+    make_pair(c);
+    assert_int_equal(write(c[0].fd, "0123456789abcdef0123", 20), 20);
+    assert_int_equal(link_channel_next(&c[1], &frame, &in, why), -EPROTO);
+    assert_non_null(strstr(why, "not from a godwit migrate"));
+    end_pair(c);
+}
+
+static void test_link_channel_waits_for_others_too(void **state)
+{
+    struct link_channel c[2];
+    int fds[2];
+
+    make_pair(c);
+    assert_int_equal(pipe(fds), 0);
+    assert_false(link_channel_wait(&c[0], -1, 1));
+    assert_false(link_channel_wait(&c[0], fds[0], 1));
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    assert_true(link_channel_wait(&c[0], fds[0], 5000));
+    close(fds[0]);
+    close(fds[1]);
+    end_pair(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_link_header_of_another_kind_is_refused),
+        FDCHECK_TEST(test_link_every_type_has_its_length),
+        FDCHECK_TEST(test_link_hello_comes_as_it_was),
+        FDCHECK_TEST(test_link_hello_too_large_is_refused),
+        FDCHECK_TEST(test_link_runs_that_cannot_be_are_refused),
+        FDCHECK_TEST(test_link_text_shows_nothing_odd),
+        FDCHECK_TEST(test_link_addresses),
+        FDCHECK_TEST(test_link_tcp_of_both_families),
+        FDCHECK_TEST(test_link_channel_frames_of_all_sizes),
+        FDCHECK_TEST(test_link_channel_by_single_bytes),
+        FDCHECK_TEST(test_link_channel_cut_is_lost),
+        FDCHECK_TEST(test_link_channel_garbage_is_told),
+        FDCHECK_TEST(test_link_channel_waits_for_others_too),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
