@@ -148,6 +148,7 @@ static bool get_slot(struct gw_state_reader *r, const struct gw_guest_load *l,
     slot->is_retired = gw_state_get(r, 1);
     slot->is_used = gw_state_get(r, 1);
     slot->host = gw_guest_mem_at(l->mem, slot->data, l->block_size);
+    slot->n_mem = l->n_mem;
     if (!slot->host || queue >= l->cfg.n_drivers || gpa % 16 || state > GW_GUEST_LOAD_SLOT_HELD ||
         slot->block >= gw_guest_disk_blocks(l->cfg.disk))
         return false;

@@ -353,10 +353,11 @@ static void test_link_channel_waits_for_others_too(void **state)
 
     make_pair(c);
     assert_int_equal(pipe(fds), 0);
-    assert_false(link_channel_wait(&c[0], -1, 1));
-    assert_false(link_channel_wait(&c[0], fds[0], 1));
+    assert_false(link_channel_wait(&c[0], -1, -1, 1));
+    assert_false(link_channel_wait(&c[0], fds[0], -1, 1));
     assert_int_equal(write(fds[1], "x", 1), 1);
-    assert_true(link_channel_wait(&c[0], fds[0], 5000));
+    assert_true(link_channel_wait(&c[0], fds[0], -1, 5000));
+    assert_false(link_channel_wait(&c[0], -1, fds[0], 5000)); /* it returns, and that is all */
     close(fds[0]);
     close(fds[1]);
     end_pair(c);

@@ -6,14 +6,33 @@
 #include "command_migrate.h"
 
 #include "command.h"
+#include "link_tcp.h"
 #include "output.h"
 #include "progress.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TARGETS_MAX (2 * MIGRATION_DEVICES_MAX)
+
+static bool is_half(const struct migrate_command *c)
+{
+    return c->listen != NULL || c->migration.to != NULL;
+}
+
+/* Stands for a back-end that is another process's: never started, and known by its name. */
+static int make_other_half(struct target **ret, const char *address, const char *name)
+{
+    const struct target_config cfg = {.text = address, .name = name};
+    char error[256];
+    int r = target_new(ret, &cfg, error, sizeof(error));
+
+    if (r < 0)
+        say("%s: %s", name, error);
+    return r;
+}
 
 /* Source and destination of each device. */
 static int make_targets(struct migrate_command *c, struct target *targets[TARGETS_MAX])
@@ -29,10 +48,14 @@ static int make_targets(struct migrate_command *c, struct target *targets[TARGET
             snprintf(name, sizeof(name), "%s", names[i % 2]);
         else
             snprintf(name, sizeof(name), "%s %u", names[i % 2], i / 2 + 1);
+        if (i % 2 == (c->listen != NULL ? 0 : 1) && is_half(c)) {
+            r = make_other_half(&targets[i], c->texts[i % 2], name);
+            continue;
+        }
         c->target.n_file = i / 2;
         r = options_target(&targets[i], &c->target, c->texts[i % 2], name);
         if (r == 0 && c->migration.device == MIGRATION_DEVICE_BLK &&
-            (c->target.file != NULL || strstr(c->texts[0], "{file}") != NULL))
+            (c->target.file != NULL || strstr(c->texts[i % 2], "{file}") != NULL))
             c->migration.disk_files[i / 2] = options_file(&c->target);
     }
     return r;
@@ -99,6 +122,27 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
     return status;
 }
 
+/* What happens to the connection between the halves. */
+static void tell(const char *text)
+{
+    say("%s", text);
+}
+
+static int start_listening(struct migrate_command *c)
+{
+    static char name[LINK_ADDRESS_MAX];
+    char why[256];
+    int r = link_tcp_listen(c->listen, &c->migration.listen_fd, name, why, sizeof(why));
+
+    if (r < 0) {
+        say("%s", why);
+        return r;
+    }
+    c->migration.listen = name;
+    say("listening at %s; whoever can connect there can send a guest", name);
+    return 0;
+}
+
 static int run(struct migrate_command *c)
 {
     const char *const paths[] = {c->json, c->junit, c->html};
@@ -107,8 +151,14 @@ static int run(struct migrate_command *c)
 
     for (size_t i = 0; r == 0 && i < 3; i++)
         r = paths[i] != NULL ? output_try(paths[i]) : 0;
+    c->migration.notice = tell;
+    c->migration.listen_fd = -1;
+    if (r == 0 && c->listen != NULL)
+        r = start_listening(c);
     if (r == 0 && make_targets(c, targets) == 0)
         status = migrate(c, targets);
+    if (c->migration.listen_fd >= 0)
+        close(c->migration.listen_fd);
     for (unsigned i = 0; i < TARGETS_MAX; i++)
         target_free(targets[i]);
     return status;

@@ -10,6 +10,7 @@ struct migrate_command {
     struct migration_options migration;
     const char *texts[2];            /* source and destination */
     const char *backend;             /* the same for both; NULL: they were given one by one */
+    const char *listen;              /* HOST:PORT, where this is the destination */
     const char *json, *junit, *html; /* files of the reports; NULL: none */
     unsigned max_downtime_ms;        /* 0: any */
     bool has_seed, is_quiet;

@@ -2,6 +2,8 @@
 /* The options of godwit migrate, and what of them does not go together. */
 #include "command_migrate.h"
 
+#include "link_tcp.h"
+
 #include <string.h>
 
 #define BLOCK_SIZE_MAX (1u << 20)
@@ -27,6 +29,9 @@ enum {
     OPTION_MEMORY_TOP,
     OPTION_HUGETLB,
     OPTION_FEATURES,
+    OPTION_TO,
+    OPTION_LISTEN,
+    OPTION_RECONNECT,
     OPTION_HOPS,
     OPTION_CANCEL,
     OPTION_KEEP_BACKENDS,
@@ -56,6 +61,12 @@ static const struct argp_option options[] = {
      "a command line with {socket} in it for both ends, in place of SOURCE and DESTINATION", 0},
     {"device", OPTION_DEVICE, "TYPE", 0,
      "blk (default), rng, or generic, whose queues are started and left alone", 0},
+    {"to", OPTION_TO, "HOST:PORT", 0,
+     "only the source is here; the destination is the half that listens there, with the same "
+     "options and the same disk",
+     0},
+    {"listen", OPTION_LISTEN, "HOST:PORT", 0,
+     "only the destination is here, for a source with --to; whoever reaches the port can be it", 0},
     {"hops", OPTION_HOPS, "N", 0, "migrations, there and back (default 1)", 0},
     {"cancel", OPTION_CANCEL, "N", 0,
      "migrations that are cancelled at the source before the first (default 0)", 0},
@@ -107,6 +118,10 @@ static const struct argp_option options[] = {
     {"settle", OPTION_SETTLE, "TIME", 0, "load at the destination (default 300ms)", 0},
     {"max-downtime", OPTION_MAX_DOWNTIME, "TIME", 0, "a longer downtime is a failure", 0},
     {"timeout", OPTION_TIMEOUT, "TIME", 0, "of the whole run (default 60s)", 0},
+    {"reconnect-timeout", OPTION_RECONNECT, "TIME", 0,
+     "until a connection between the halves that is lost after the switch is given up (default "
+     "30s)",
+     0},
     {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
      "of one message or request (default 10s)", 0},
 
@@ -218,6 +233,9 @@ static error_t parse_time(int key, char *arg, struct argp_state *state)
     case OPTION_TIMEOUT:
         o->timeout_ms = options_time(state, "timeout", arg, 100, TIME_MAX_MS);
         break;
+    case OPTION_RECONNECT:
+        o->reconnect_ms = options_time(state, "reconnect-timeout", arg, 1, TIME_MAX_MS);
+        break;
     case OPTION_REQUEST_TIMEOUT:
         o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
         break;
@@ -240,10 +258,29 @@ static bool is_command(const char *text)
     return strstr(text, "{socket}") != NULL || strstr(text, "{fd}") != NULL;
 }
 
-static void check(struct argp_state *state, struct migrate_command *c)
+static void check_halves(struct argp_state *state, struct migrate_command *c)
 {
-    const struct migration_options *o = &c->migration;
+    const char *address = c->listen != NULL ? c->listen : c->migration.to;
+    char why[256];
 
+    if (c->listen != NULL && c->migration.to != NULL)
+        argp_error(state, "--to and --listen are the two halves: this is one of them");
+    if (link_tcp_check(address, why, sizeof(why)) < 0)
+        argp_error(state, "%s", why);
+    if (c->backend != NULL)
+        c->texts[0] = c->backend;
+    if (c->texts[0] == NULL || (c->backend == NULL && c->texts[1] != NULL))
+        argp_error(state, "with --to or --listen there is one back-end: that of this half");
+    if (c->migration.hops != 1 || c->migration.cancels != 0 || c->migration.keep_backends)
+        argp_error(state, "--hops, --cancel and --keep-backends are for both ends in one process");
+    if (strstr(c->texts[0], "{file}") != NULL && c->target.file == NULL)
+        argp_error(state, "the halves need one disk: name its file with --shared-file");
+    c->texts[1] = c->listen != NULL ? c->texts[0] : address;
+    c->texts[0] = c->listen != NULL ? address : c->texts[0];
+}
+
+static void check_both(struct argp_state *state, struct migrate_command *c)
+{
     if (c->backend != NULL && c->texts[0] != NULL)
         argp_error(state, "--backend is in place of SOURCE and DESTINATION");
     if (c->backend != NULL)
@@ -257,9 +294,26 @@ static void check(struct argp_state *state, struct migrate_command *c)
                    "both ends at %s: a command line has {socket} in it, and two sockets "
                    "have two paths",
                    c->texts[0]);
-    if (o->kill != MIGRATION_KILL_NEVER && (!is_command(c->texts[0]) || !is_command(c->texts[1])))
+}
+
+/* Those that are here. */
+static bool are_commands(const struct migrate_command *c)
+{
+    return (c->listen != NULL || is_command(c->texts[0])) &&
+           (c->migration.to != NULL || is_command(c->texts[1]));
+}
+
+static void check(struct argp_state *state, struct migrate_command *c)
+{
+    const struct migration_options *o = &c->migration;
+
+    if (c->listen != NULL || o->to != NULL)
+        check_halves(state, c);
+    else
+        check_both(state, c);
+    if (o->kill != MIGRATION_KILL_NEVER && !are_commands(c))
         argp_error(state, "--kill-at: only a back-end that is a command line can be started again");
-    if (o->n_devices > 1 && (!is_command(c->texts[0]) || !is_command(c->texts[1])))
+    if (o->n_devices > 1 && !are_commands(c))
         argp_error(state, "--devices: only a back-end that is a command line can be started often");
     if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
@@ -282,6 +336,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_BACKEND:
         c->backend = arg;
+        break;
+    case OPTION_TO:
+        c->migration.to = arg;
+        break;
+    case OPTION_LISTEN:
+        c->listen = arg;
         break;
     case OPTION_DEVICE:
         o->device = (enum migration_device)options_word(state, "device", arg, devices);
@@ -336,7 +396,8 @@ int migrate_parse(struct migrate_command *c, int argc, char **argv)
     const struct argp argp = {
         .options = options,
         .parser = parse,
-        .args_doc = "SOURCE DESTINATION\n--backend=COMMAND",
+        .args_doc = "SOURCE DESTINATION\n--backend=COMMAND\n--to=HOST:PORT SOURCE\n"
+                    "--listen=HOST:PORT DESTINATION",
         .doc =
             "Migrate a device between two vhost-user back-ends without a VM, under load, and "
             "compare the two memories byte by byte: a page that differs is a page whose mark was "

@@ -120,13 +120,15 @@ int link_channel_next(struct link_channel *c, struct link_frame *ret, struct lin
     return 0;
 }
 
-bool link_channel_wait(const struct link_channel *c, int other_fd, unsigned timeout_ms)
+bool link_channel_wait(const struct link_channel *c, int fd, int wake_fd, unsigned timeout_ms)
 {
-    struct pollfd p[2] = {{.fd = c->fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    struct pollfd p[3] = {{.fd = c->fd, .events = POLLIN},
+                          {.fd = fd, .events = POLLIN},
+                          {.fd = wake_fd, .events = POLLIN}};
 
     if (link_channel_pending(c))
         p[0].events |= POLLOUT;
-    return poll(p, 2, (int)timeout_ms) > 0 && p[1].revents;
+    return poll(p, 3, (int)timeout_ms) > 0 && p[1].revents;
 }
 
 bool link_is_lost(int r)

@@ -35,10 +35,10 @@ int link_channel_next(struct link_channel *c, struct link_frame *ret, struct lin
                       char *why);
 
 /*
- * Wait until there is something to read, or to send where something waits, or `other_fd` (-1:
- * none) is readable, for at most `timeout_ms`. Returns: whether it is other_fd.
+ * Wait until there is something to read, or to send where something waits, or one of two other fds
+ * (-1: none) is readable, for at most `timeout_ms`. Returns: whether it is the first of them.
  */
-bool link_channel_wait(const struct link_channel *c, int other_fd, unsigned timeout_ms);
+bool link_channel_wait(const struct link_channel *c, int fd, int wake_fd, unsigned timeout_ms);
 
 /* Is it over with the connection, and not with what was said on it? */
 bool link_is_lost(int r);

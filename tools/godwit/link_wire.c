@@ -9,7 +9,6 @@
 
 #define LENGTH_AT 8
 #define RUN_LEN   16u
-#define STATE_MAX (1u << 20)
 
 static const struct {
     const char *name;
@@ -22,20 +21,21 @@ static const struct {
     [LINK_REGION] = {"REGION", 16, 16},
     [LINK_ROUND] = {"ROUND", 4, 4},
     [LINK_DISCARD] = {"DISCARD", RUN_LEN, LINK_RUNS_MAX *RUN_LEN},
-    [LINK_STATE] = {"STATE", 24, 24 + STATE_MAX},
+    [LINK_STATE] = {"STATE", 24, 24 + LINK_STATE_MAX},
     [LINK_HASHES] = {"HASHES", 16, 8 + LINK_RUNS_MAX * 8},
-    [LINK_SWITCH] = {"SWITCH", 4, 4},
-    [LINK_FETCH] = {"FETCH", 8, 8},
-    [LINK_PAGE] = {"PAGE", 9, 9 + LINK_DATA_MAX},
+    [LINK_COMPARE] = {"COMPARE", 4, 4},
+    [LINK_DIFFERS] = {"DIFFERS", 9, 8 + LINK_PAGE_LEN},
     [LINK_READY] = {"READY", 16, 16},
     [LINK_GO] = {"GO", 0, 0},
     [LINK_RUNNING] = {"RUNNING", 0, 0},
     [LINK_REQUEST] = {"REQUEST", RUN_LEN, LINK_RUNS_MAX *RUN_LEN},
+    [LINK_PAGE] = {"PAGE", 8, 8 + LINK_DATA_MAX},
     [LINK_COMPLETE] = {"COMPLETE", 0, 0},
-    [LINK_VERDICT] = {"VERDICT", 1, 1 + LINK_TEXT_MAX},
+    [LINK_VERDICT] = {"VERDICT", 9, 9 + LINK_TEXT_MAX},
+    [LINK_BYE] = {"BYE", 0, 0},
     [LINK_ERROR] = {"ERROR", 1, LINK_TEXT_MAX},
     [LINK_RESUME] = {"RESUME", LINK_ID_LEN, LINK_ID_LEN},
-    [LINK_RESUMED] = {"RESUMED", 4, 4},
+    [LINK_RESUMED] = {"RESUMED", 0, 0},
     [LINK_RECEIVED] = {"RECEIVED", 0, LINK_RUNS_MAX *RUN_LEN},
 };
 

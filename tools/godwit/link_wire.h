@@ -20,6 +20,8 @@
 #define LINK_TEXT_MAX   320
 #define LINK_RUNS_MAX   4096 /* runs, or hashes, in one frame */
 #define LINK_ID_LEN     16
+#define LINK_PAGE_LEN   4096u       /* of what is compared */
+#define LINK_STATE_MAX  (64u << 10) /* bytes of a piece of state */
 
 enum link_type {
     LINK_HELLO = 1, /* source: who I am, and what must be the same at both ends */
@@ -28,23 +30,36 @@ enum link_type {
     LINK_ZEROS,     /* source: so many bytes of it are zeros */
     LINK_REGION,    /* source: a region came, or went (length 0) */
     LINK_ROUND,     /* source: a round begins */
-    LINK_DISCARD,   /* source: what was sent of these pages is old (postcopy) */
+    LINK_DISCARD,   /* source: these pages come after the switch (postcopy) */
     LINK_STATE,     /* source: a piece of what a driver or a load knows */
-    LINK_HASHES,    /* source: of the pages as they were when it had stopped */
-    LINK_SWITCH,    /* source: that was all */
-    LINK_FETCH,     /* destination: show me this page, it is not what you say */
-    LINK_PAGE,      /* source: that one; a page that was asked for, or of the stream (postcopy) */
-    LINK_READY,     /* destination: all is here, and compared */
+    LINK_HASHES,    /* source: of pages as they are now */
+    LINK_COMPARE,   /* source: that was all to compare, or all there is: see link_compare */
+    LINK_DIFFERS,   /* destination: what I have of this page, which is not what you say */
+    LINK_READY,     /* destination: compared, and all is equal by now */
     LINK_GO,        /* source: the guest is yours */
     LINK_RUNNING,   /* destination: it runs */
     LINK_REQUEST,   /* destination: somebody waits for these pages (postcopy) */
+    LINK_PAGE,      /* source: a page, also after the switch; without bytes it is zeros */
     LINK_COMPLETE,  /* destination: all pages are here (postcopy) */
     LINK_VERDICT,   /* both: what came of it */
+    LINK_BYE,       /* destination: I have your verdict */
     LINK_ERROR,     /* both: I give up, for this reason */
     LINK_RESUME,    /* source: the connection was lost, here I am again */
-    LINK_RESUMED, /* destination: so far I have got; pages that are here follow, as LINK_RECEIVED */
-    LINK_RECEIVED, /* destination: pages that are here; without any: these were all */
+    LINK_RESUMED,   /* destination: so am I; pages that I have follow as LINK_RECEIVED */
+    LINK_RECEIVED,  /* destination: these I have; without any: that was all */
     LINK_N_TYPES,
+};
+
+/* In LINK_COMPARE. */
+enum link_compare {
+    LINK_COMPARE_ALL = 1,     /* the guest has stopped, and nothing more comes before LINK_GO */
+    LINK_COMPARE_REQUEUE = 2, /* requests that were taken and not completed are to be done again */
+};
+
+/* In LINK_STATE. */
+enum link_state {
+    LINK_STATE_DRIVER = 0,
+    LINK_STATE_LOAD,
 };
 
 const char *link_type_name(unsigned type); /* never NULL */

@@ -4,7 +4,7 @@
  * migrations that are not, there and back, and a last look at the disk. What each step is, is in
  * the other files; here is their order, the clock, and what happens when one fails.
  */
-#include "migrate_load.h"
+#include "migrate_remote.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,17 +17,18 @@
 #define PROGRESS_MS  100 /* between two calls of the progress */
 #define PAGE_OF_HUGE (2u << 20)
 
-#define MEMORY     (64u << 20)
-#define DEPTH      32
-#define BLOCK_SIZE 4096
-#define WRITES     50
-#define WARM_UP_MS 200
-#define COPY_MS    1000
-#define SETTLE_MS  300
-#define ROUND_MS   10
-#define TIMEOUT_MS 60000
-#define REQUEST_MS 10000
-#define ROUNDS_MIN 3
+#define MEMORY       (64u << 20)
+#define DEPTH        32
+#define BLOCK_SIZE   4096
+#define WRITES       50
+#define WARM_UP_MS   200
+#define COPY_MS      1000
+#define SETTLE_MS    300
+#define ROUND_MS     10
+#define TIMEOUT_MS   60000
+#define REQUEST_MS   10000
+#define RECONNECT_MS 30000
+#define ROUNDS_MIN   3
 
 uint64_t migration_random(struct migration *m, uint64_t n)
 {
@@ -126,6 +127,7 @@ static int take_options(struct migration *m, const struct migration_options *o)
     or_default(&m->o.round_ms, ROUND_MS);
     or_default(&m->o.timeout_ms, TIMEOUT_MS);
     or_default(&m->o.request_ms, REQUEST_MS);
+    or_default(&m->o.reconnect_ms, RECONNECT_MS);
     if (m->o.device == MIGRATION_DEVICE_RNG)
         m->o.n_queues = 1;
     if (o->write_percent > 100 || o->flush_percent > 100 - m->o.write_percent ||
@@ -149,12 +151,15 @@ static double rate_since(struct migration *m, uint64_t begin_ns, uint64_t before
 static int begin(struct migration *m)
 {
     uint64_t at, n;
-    int r = migration_make_guest(m);
+    int r;
 
+    if (m->remote) /* the other half makes the guest from there */
+        m->random = m->o.seed;
+    r = migration_make_guest(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
     if (r == 0)
         r = migration_connect(m, m->src);
-    if (r == 0)
+    if (r == 0 && !m->remote)
         r = migration_connect(m, m->dst);
     if (r == 0)
         r = migration_make_rings(m);
@@ -162,6 +167,8 @@ static int begin(struct migration *m)
         r = migration_load_new(m);
     if (r == 0)
         r = migration_make_buffers(m);
+    if (r == 0 && m->remote)
+        r = migration_remote_greet(m);
     if (r < 0)
         return r;
     migration_set_phase(m, MIGRATION_PHASE_START);
@@ -184,7 +191,7 @@ static int copy(struct migration *m, unsigned ms)
 {
     unsigned number = 0;
     uint64_t until, kill_at, at, n;
-    int r = gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST);
+    int r = m->remote ? 0 : gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST);
 
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "guest memory of the destination: %s",
@@ -261,6 +268,8 @@ static int stop(struct migration *m)
         return r;
     migration_set_phase(m, MIGRATION_PHASE_FINAL);
     r = migration_copy_round(m, m->round->number + 1, true);
+    if (r == 0 && m->remote)
+        r = migration_state_send(m);
     if (r < 0)
         return r;
     migration_set_phase(m, MIGRATION_PHASE_COMPARE);
@@ -313,15 +322,11 @@ static int await_completion(struct migration *m, uint64_t before)
     return r;
 }
 
-static int resume(struct migration *m)
+int migration_go_on(struct migration *m, uint64_t before)
 {
-    uint64_t begin, before = migration_load_requests(m);
+    uint64_t begin;
     int r;
 
-    migration_set_phase(m, MIGRATION_PHASE_RESUME);
-    r = change_over(m);
-    if (r < 0)
-        return r;
     before += found_late(m);
     begin = migration_now(m);
     r = migration_start(m, m->dst, NULL);
@@ -341,8 +346,17 @@ static int resume(struct migration *m)
                            (double)m->hop->downtime_ns / 1e6);
 }
 
-/* The load at the destination; what is stopped must stay as it is. */
-static int settle(struct migration *m)
+static int resume(struct migration *m)
+{
+    uint64_t before = migration_load_requests(m);
+    int r;
+
+    migration_set_phase(m, MIGRATION_PHASE_RESUME);
+    r = change_over(m);
+    return r ? r : migration_go_on(m, before);
+}
+
+int migration_settle(struct migration *m)
 {
     uint64_t at = migration_now(m), n = migration_load_requests(m), worst;
     int r, e;
@@ -369,9 +383,11 @@ static int hop(struct migration *m)
 
     if (r == 0)
         r = stop(m);
+    if (m->remote)
+        return r ? r : migration_remote_hand_over(m);
     if (r == 0)
         r = resume(m);
-    return r ? r : settle(m);
+    return r ? r : migration_settle(m);
 }
 
 /* The other way round: what was the destination is migrated. */
@@ -394,8 +410,7 @@ static int turn_round(struct migration *m)
     return r ? r : migration_load_resume(m);
 }
 
-/* All that is in flight, the stop, and the disk as it is then. */
-static int finish(struct migration *m)
+int migration_finish(struct migration *m, unsigned which)
 {
     int r;
 
@@ -404,7 +419,7 @@ static int finish(struct migration *m)
     if (r == 0)
         r = migration_load_check_held(m);
     if (r == 0)
-        r = migration_stop(m, m->dst);
+        r = migration_stop(m, which);
     if (r == 0)
         r = migration_load_verify(m);
     if (r == 0)
@@ -428,7 +443,9 @@ static int run(struct migration *m)
         if (r == 0)
             r = hop(m);
     }
-    return r ? r : finish(m);
+    if (m->remote)
+        return r ? migration_remote_cancel(m, r) : 0;
+    return r ? r : migration_finish(m, m->dst);
 }
 
 static double rate_of(const struct migration_speed *s)
@@ -443,7 +460,7 @@ static void sum_up(struct migration *m)
 
     migration_load_halt(m);
     migration_load_stats(m);
-    ret->copy_rate = rate_of(&m->speed);
+    ret->copy_rate = m->remote ? 0 : rate_of(&m->speed); /* that of a link is another thing */
     ret->memcpy_rate = rate_of(&m->plain.speed);
     if (ret->stall_copy_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_copy_ns;
@@ -487,11 +504,14 @@ int migration_run(const struct migration_options *o, struct target *const *targe
         return migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "these options do not go together");
     m.deadline_ns = (uint64_t)m.o.timeout_ms * NS_PER_MS;
     r = make_units(&m, targets);
+    if (r == 0 && (m.o.to || m.o.listen))
+        r = migration_remote_new(&m);
     if (r == 0)
-        r = run(&m);
+        r = m.o.listen ? migration_run_destination(&m) : run(&m);
     if (r < 0 && ret->n_faults == 0)
         migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "%s", strerror(-r));
     sum_up(&m);
+    migration_remote_free(&m);
     /* First the back-ends lose their memory, then it is freed. */
     for (unsigned i = 0; i < 2; i++)
         migration_disconnect(&m, i);

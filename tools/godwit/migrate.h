@@ -51,7 +51,18 @@ struct migration_options {
     uint64_t log_offset;      /* of the logs in their files; QEMU has them at 0 */
     bool log_offset_random;   /* anywhere in the first pages instead, by the seed */
     enum migration_kill kill; /* of a back-end that is a command; needs INFLIGHT_SHMFD */
-    bool keep_backends;       /* connect to the same processes again in later hops, no new ones */
+    /*
+     * The other end is another process: this one is the source and connects to `to`, or it is the
+     * destination and takes a connection from `listen_fd`, which stays the caller's. Both need
+     * targets that stand for the other end, never started. `notice` is told what happens with the
+     * connection, for people.
+     */
+    const char *to;     /* HOST:PORT */
+    const char *listen; /* the same, of listen_fd */
+    int listen_fd;
+    unsigned reconnect_ms; /* until a lost connection is given up, after the switch; default 30 s */
+    void (*notice)(const char *text);
+    bool keep_backends; /* connect to the same processes again in later hops, no new ones */
 };
 
 struct migration_progress {

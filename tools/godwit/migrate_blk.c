@@ -195,6 +195,16 @@ static int blk_verify(void *w, struct migration *m)
     return 0;
 }
 
+static int blk_save(void *w, void **ret, size_t *ret_len)
+{
+    return gw_guest_load_save(((struct blk *)w)->load, ret, ret_len);
+}
+
+static int blk_restore(void *w, const void *state, size_t len)
+{
+    return gw_guest_load_restore(((struct blk *)w)->load, state, len);
+}
+
 const struct migration_work migration_work_blk = {
     .new = blk_new,
     .free = blk_free,
@@ -211,4 +221,6 @@ const struct migration_work migration_work_blk = {
     .find = blk_find,
     .stats = blk_stats,
     .verify = blk_verify,
+    .save = blk_save,
+    .restore = blk_restore,
 };

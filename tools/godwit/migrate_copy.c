@@ -10,7 +10,7 @@
  * first copied to where nobody looks. Copying once more, they are in the caches, and it is not
  * timed.
  */
-#include "migrate_i.h"
+#include "migrate_remote.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,8 +28,8 @@
  * The driver writes to what is copied, and marks it then: a race, and none that matters.
  * ThreadSanitizer would spend its time on telling so; it does not see these.
  */
-__attribute__((no_sanitize("thread"))) static void copy_bytes(uint8_t *to, const uint8_t *from,
-                                                              size_t len)
+__attribute__((no_sanitize("thread"))) void migration_copy_bytes(uint8_t *to, const uint8_t *from,
+                                                                 size_t len)
 {
     for (size_t i = 0; i < len; i++)
         ((volatile uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
@@ -45,7 +45,7 @@ __attribute__((no_sanitize("thread"))) static bool is_equal(const uint8_t *a, co
     return true;
 }
 #else
-static void copy_bytes(uint8_t *to, const uint8_t *from, size_t len)
+void migration_copy_bytes(uint8_t *to, const uint8_t *from, size_t len)
 {
     memcpy(to, from, len);
 }
@@ -100,6 +100,17 @@ int migration_pair_up(struct migration *m)
 
         if (!p)
             return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+        if (m->remote) {
+            *p = (struct migration_pair){
+                .gpa = from.gpa,
+                .length = from.length,
+                .from = gw_guest_mem_at(m->mem, from.gpa, from.length),
+                .from_fd = from.fd,
+                .to_fd = -1,
+                .offset = from.offset,
+            };
+            continue;
+        }
         if (gw_guest_mem_region(m->other, i, &to) < 0 || to.gpa != from.gpa)
             return migration_cannot(m, MIGRATION_SIDE_TOOL, -EFAULT, "the memories do not agree");
         *p = (struct migration_pair){
@@ -126,7 +137,7 @@ static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t 
         round->pages_unchanged++;
         return;
     }
-    copy_bytes(to, from, len);
+    migration_copy_bytes(to, from, len);
     round->bytes += len;
 }
 
@@ -137,7 +148,7 @@ static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uin
         uint64_t n = PLAIN_BYTES - plain->at;
 
         n = n < len ? n : len;
-        copy_bytes(plain->map + plain->at, from, n);
+        migration_copy_bytes(plain->map + plain->at, from, n);
         plain->at = (plain->at + n) % PLAIN_BYTES;
         from += n;
         len -= n;
@@ -151,6 +162,12 @@ static void copy_piece(struct migration *m, const struct migration_pair *p, uint
     m->bytes_passed += to - from;
     if (m->plain.is_on) {
         copy_plainly(&m->plain, p->from + from, to - from);
+        return;
+    }
+    if (m->remote) {
+        m->round->pages += (to - from + MIGRATION_PAGE - 1) / MIGRATION_PAGE;
+        m->round->bytes += to - from;
+        migration_remote_data(m, p->gpa + from, p->from + from, to - from);
         return;
     }
     while (from < to) {
@@ -266,11 +283,15 @@ static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
 
     for (unsigned i = 0; i < m->n_pairs; i++) {
         const struct migration_pair *p = &m->pairs[i];
-        uint8_t *to = p->to + (gpa - p->gpa);
+        uint8_t *to = m->remote ? NULL : p->to + (gpa - p->gpa);
 
         if (gpa < p->gpa || gpa - p->gpa >= p->length || len > p->length - (gpa - p->gpa))
             continue;
-        copy_bytes(to, p->from + (gpa - p->gpa), len);
+        if (m->remote) {
+            migration_remote_written(m, gpa, p->from + (gpa - p->gpa), len);
+            continue;
+        }
+        migration_copy_bytes(to, p->from + (gpa - p->gpa), len);
         for (unsigned k = 0; k < m->n_drivers; k++)
             gw_driver_overlay(m->drivers[k], gpa, to, len);
     }
@@ -331,6 +352,8 @@ void migration_prepare(struct migration *m)
     uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
     uint64_t data, hole;
 
+    if (m->remote) /* it is there, and a copy does not tell how fast the link is */
+        return;
     make_plain(m);
     for (unsigned i = 0; i < m->n_pairs; i++) {
         const struct migration_pair *p = &m->pairs[i];
@@ -354,13 +377,19 @@ int migration_copy_all(struct migration *m)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     /* What was written before is copied now, and the device may have written there unlogged. */
     gw_guest_track_take(m->track, NULL, NULL);
+    migration_remote_round(m, 0);
     begin = cpu_ns();
     for (unsigned i = 0; i < m->n_pairs; i++) {
         const struct migration_pair *p = &m->pairs[i];
         uint64_t at = p->offset, end = p->offset + p->length;
 
         for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
-            copy_bytes(p->to + (data - p->offset), p->from + (data - p->offset), hole - data);
+            if (m->remote)
+                migration_remote_data(m, p->gpa + (data - p->offset), p->from + (data - p->offset),
+                                      hole - data);
+            else
+                migration_copy_bytes(p->to + (data - p->offset), p->from + (data - p->offset),
+                                     hole - data);
             r->pages += (hole - data) / MIGRATION_PAGE;
             r->bytes += hole - data;
         }
@@ -369,7 +398,7 @@ int migration_copy_all(struct migration *m)
     r->duration_ns = migration_now(m) - r->at_ns;
     m->hop->copy_ns += r->copy_ns;
     m->hop->copy_bytes += r->bytes;
-    return 0;
+    return migration_remote_settle(m);
 }
 
 int migration_copy_round(struct migration *m, unsigned number, bool is_final)
@@ -379,8 +408,9 @@ int migration_copy_round(struct migration *m, unsigned number, bool is_final)
     if (!r)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     r->is_final = is_final;
+    migration_remote_round(m, number);
     migration_copy_log(m, m->log);
     r->duration_ns = migration_now(m) - r->at_ns;
     m->hop->rounds++;
-    return 0;
+    return migration_remote_settle(m);
 }

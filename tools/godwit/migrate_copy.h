@@ -38,6 +38,8 @@ struct migration_run {
     uint64_t length;
 };
 
+/* As memcpy, from memory that others may write to meanwhile. */
+void migration_copy_bytes(uint8_t *to, const uint8_t *from, size_t len);
 /* Find the memories of both ends again, after a region came or went. */
 int migration_pair_up(struct migration *m);
 void migration_prepare(struct migration *m);

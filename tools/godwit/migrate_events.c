@@ -4,6 +4,7 @@
  * log, a memory region that comes or goes, other call fds. When each is done follows from the seed.
  */
 #include "migrate_load.h"
+#include "migrate_remote.h"
 
 #include <errno.h>
 #include <string.h>
@@ -36,13 +37,14 @@ static int plug(struct migration *m)
         .kind = GW_GUEST_MEMFD, .gpa = m->hot_gpa, .length = m->hot_len, .no_alloc = true};
     int r = gw_guest_mem_add(m->mem, &region);
 
-    if (r == 0)
+    if (r == 0 && m->other)
         r = gw_guest_mem_add(m->other, &region);
     if (r == 0)
         r = gw_guest_track_add(m->track, m->hot_gpa, m->hot_len);
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "a region of guest memory: %s",
                                 strerror(-r));
+    migration_remote_region(m, m->hot_gpa, m->hot_len);
     return migration_pair_up(m);
 }
 
@@ -50,7 +52,9 @@ static int unplug(struct migration *m)
 {
     gw_guest_track_remove(m->track, m->hot_gpa);
     gw_guest_mem_remove(m->mem, m->hot_gpa);
-    gw_guest_mem_remove(m->other, m->hot_gpa);
+    if (m->other)
+        gw_guest_mem_remove(m->other, m->hot_gpa);
+    migration_remote_region(m, m->hot_gpa, 0);
     return migration_pair_up(m);
 }
 

@@ -12,6 +12,7 @@
 #include <godwit/load.h>
 
 struct migration_load;
+struct migration_remote;
 
 /* What the source's pages were when it had stopped. */
 struct migration_print {
@@ -53,6 +54,7 @@ struct migration {
     unsigned n_units;
     const struct migration_unit *talking; /* who is spoken to, and blamed; NULL: nobody of them */
     unsigned src, dst;                    /* which of the two ends */
+    struct migration_remote *remote;      /* the other end is another process; NULL: it is here */
     enum migration_phase phase;
     struct migration_hop *hop; /* the last of the result */
     unsigned n_hop;            /* its number */
@@ -125,6 +127,14 @@ uint64_t migration_random(struct migration *m, uint64_t n);
 int migration_tend(struct migration *m, unsigned ms);
 /* Milliseconds that one request may take now. */
 unsigned migration_request_ms(const struct migration *m);
+/*
+ * The destination's part: start the devices there, and the load, until more than `before` requests
+ * are done; the load there for a time, while what is stopped must stay as it is.
+ */
+int migration_go_on(struct migration *m, uint64_t before);
+int migration_settle(struct migration *m);
+/* All that is in flight, the stop, and the disk as it is then. */
+int migration_finish(struct migration *m, unsigned which);
 
 /* ---- migrate_guest.c: memory, rings ---- */
 
@@ -168,6 +178,19 @@ void migration_compare_region(struct migration *m, gw_gpa_t gpa);
 /* Has the stopped source written since? */
 void migration_watch_source(struct migration *m);
 void migration_drop_snapshot(struct migration *m);
+/*
+ * The parts of it, for who has the other memory page by page. Is the page at `at` of a pair as
+ * `to`? Where it is not, it is told. `is_last`: the source has stopped, and not only left off this
+ * memory.
+ */
+bool migration_compare_page(struct migration *m, const struct migration_pair *p, uint64_t at,
+                            const uint8_t *to, size_t len, bool is_last);
+uint64_t migration_hash_page(const uint8_t *page, size_t len);
+void migration_make_snapshot(struct migration *m);
+/* Keep what the page was, to see later whether it was written. */
+void migration_print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len);
+/* Tell what was found since the last time. */
+void migration_blame_found(struct migration *m);
 
 /* ---- migrate_name.c ---- */
 /* What is at `gpa`; the text is empty where it is nothing. `ret_skip`: so many bytes more of it. */

@@ -97,6 +97,7 @@ enum migration_event_kind {
     MIGRATION_EVENT_DEVICE_STOPPED,
     MIGRATION_EVENT_DEVICE_STARTED,
     MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
+    MIGRATION_EVENT_RECONNECTED,      /* the link between two processes */
     MIGRATION_EVENT_KILLED,           /* and started again */
     MIGRATION_EVENT_FAULT,
 };

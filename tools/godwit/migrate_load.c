@@ -459,3 +459,21 @@ int migration_load_verify(struct migration *m)
         r = l->work->verify(l->runners[i].arg, m);
     return r;
 }
+
+int migration_load_save(struct migration *m, unsigned unit, void **ret, size_t *ret_len)
+{
+    struct migration_load *l = m->load;
+
+    *ret = NULL;
+    *ret_len = 0;
+    return l ? l->work->save(l->runners[unit].arg, ret, ret_len) : 0;
+}
+
+int migration_load_restore(struct migration *m, unsigned unit, const void *state, size_t len)
+{
+    struct migration_load *l = m->load;
+
+    if (!l)
+        return len ? -EINVAL : 0;
+    return l->work->restore(l->runners[unit].arg, state, len);
+}

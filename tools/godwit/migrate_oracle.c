@@ -6,7 +6,7 @@
  *
  * Of every page of the source a sum is kept, to see later whether it wrote after all.
  */
-#include "migrate_i.h"
+#include "migrate_remote.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +18,7 @@
 #define SNAPSHOT_MAX (UINT64_C(1) << 28)
 
 /* Quick, and never the same for two pages that differ in one word only. */
-static uint64_t hash_page(const uint8_t *page, size_t len)
+uint64_t migration_hash_page(const uint8_t *page, size_t len)
 {
     uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
 
@@ -43,7 +43,7 @@ static const uint8_t *keep_page(struct migration *m, const uint8_t *page, size_t
     return memcpy(copy, page, len);
 }
 
-static void make_snapshot(struct migration *m)
+void migration_make_snapshot(struct migration *m)
 {
     void *map = mmap(NULL, SNAPSHOT_MAX, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -62,7 +62,7 @@ void migration_drop_snapshot(struct migration *m)
     m->n_prints = 0;
 }
 
-static void print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len)
+void migration_print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len)
 {
     size_t room = m->n_prints_room ? m->n_prints_room * 2 : 4096;
     struct migration_print *grown;
@@ -74,8 +74,10 @@ static void print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, s
         m->prints = grown;
         m->n_prints_room = room;
     }
-    m->prints[m->n_prints++] = (struct migration_print){
-        .page = gpa, .length = len, .hash = hash_page(page, len), .copy = keep_page(m, page, len)};
+    m->prints[m->n_prints++] = (struct migration_print){.page = gpa,
+                                                        .length = len,
+                                                        .hash = migration_hash_page(page, len),
+                                                        .copy = keep_page(m, page, len)};
 }
 
 /* Was it marked in a log that had been replaced? */
@@ -143,26 +145,23 @@ static void tell_page(struct migration *m, struct migration_lost *found, bool is
         *lost = *found;
 }
 
-/* `is_last`: the source has stopped, and not only left off this memory. */
-static void compare_page(struct migration *m, const struct migration_pair *p, uint64_t at,
-                         size_t len, bool is_last)
+bool migration_compare_page(struct migration *m, const struct migration_pair *p, uint64_t at,
+                            const uint8_t *to, size_t len, bool is_last)
 {
     struct migration_lost found = {.page = p->gpa + at};
-    bool is_late;
+    bool is_late, differs = memcmp(p->from + at, to, len) != 0;
 
-    if (memcmp(p->from + at, p->to + at, len) != 0) {
-        name_page(m, p->from + at, p->to + at, len, &found);
+    if (differs) {
+        name_page(m, p->from + at, to, len, &found);
         is_late = is_last && gw_guest_log_is_marked(m->log, found.page);
         if (is_late)
             add_text(&found, "; marked after the stop had been answered");
         else if (is_in_old_log(m, found.page))
             add_text(&found, "; marked in a log that had been replaced");
         tell_page(m, &found, is_late);
-        memcpy(p->to + at, p->from + at, len);
     }
-    if (is_last)
-        print_page(m, found.page, p->to + at, len);
     m->hop->compare_bytes += len;
+    return differs;
 }
 
 static void compare_pair(struct migration *m, const struct migration_pair *p, bool is_last)
@@ -176,7 +175,10 @@ static void compare_pair(struct migration *m, const struct migration_pair *p, bo
 
             if (len > hole - i)
                 len = hole - i;
-            compare_page(m, p, off, len, is_last);
+            if (migration_compare_page(m, p, off, p->to + off, len, is_last))
+                memcpy(p->to + off, p->from + off, len);
+            if (is_last)
+                migration_print_page(m, p->gpa + off, p->to + off, len);
             i += len;
         }
     }
@@ -199,7 +201,7 @@ static void list_uses(unsigned uses, char *text, size_t size)
  * What has been found since the last time is told in one sentence each, with errors of their own:
  * the copy is stale, or the source is still at work.
  */
-static void blame_found(struct migration *m)
+void migration_blame_found(struct migration *m)
 {
     static const char *const what[2] = {"and not marked", "after the stop had been answered"};
     static const int errors[2] = {-ESTALE, -EINPROGRESS};
@@ -222,21 +224,27 @@ static void blame_found(struct migration *m)
 
 void migration_compare_region(struct migration *m, gw_gpa_t gpa)
 {
+    if (m->remote) {
+        migration_remote_compare(m, gpa, false);
+        return;
+    }
     for (unsigned i = 0; i < m->n_pairs; i++) {
         if (m->pairs[i].gpa == gpa)
             compare_pair(m, &m->pairs[i], false);
     }
-    blame_found(m);
+    migration_blame_found(m);
 }
 
 int migration_compare(struct migration *m)
 {
     uint64_t begin = migration_now(m);
 
-    make_snapshot(m);
+    if (m->remote)
+        return migration_remote_compare(m, 0, true);
+    migration_make_snapshot(m);
     for (unsigned i = 0; i < m->n_pairs; i++)
         compare_pair(m, &m->pairs[i], true);
-    blame_found(m);
+    migration_blame_found(m);
     m->hop->compare_ns = migration_now(m) - begin;
     return 0;
 }
@@ -262,7 +270,7 @@ void migration_watch_source(struct migration *m)
         struct migration_lost found = {.page = p->page, .first = p->page};
         const uint8_t *page = gw_guest_mem_at(m->other, p->page, p->length);
 
-        if (!page || hash_page(page, p->length) == p->hash)
+        if (!page || migration_hash_page(page, p->length) == p->hash)
             continue;
         if (p->copy)
             name_page(m, page, p->copy, p->length, &found);
@@ -273,5 +281,5 @@ void migration_watch_source(struct migration *m)
         tell_page(m, &found, true);
     }
     migration_drop_snapshot(m);
-    blame_found(m);
+    migration_blame_found(m);
 }

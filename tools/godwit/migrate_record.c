@@ -76,6 +76,7 @@ static const char *const event_names[] = {
     [MIGRATION_EVENT_DEVICE_STOPPED] = "device stopped",
     [MIGRATION_EVENT_DEVICE_STARTED] = "device started",
     [MIGRATION_EVENT_FIRST_COMPLETION] = "first completion",
+    [MIGRATION_EVENT_RECONNECTED] = "connected again",
     [MIGRATION_EVENT_KILLED] = "killed, started again",
     [MIGRATION_EVENT_FAULT] = "fault",
 };

@@ -86,6 +86,7 @@ struct migration_hop {
     uint64_t pages_hint;        /* of these, without any use but MIGRATION_USES_HINT */
     uint64_t pages_late;        /* written after the stop had been answered */
     uint64_t pages_old_log;     /* marked in a log after its replacement had been answered */
+    unsigned reconnects;        /* of the link between two processes */
     enum migration_order order;
     char source[64], destination[64]; /* names of the targets */
 };

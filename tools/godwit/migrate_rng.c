@@ -5,6 +5,7 @@
  * Bytes behind what the device says it wrote must be as the driver left them.
  */
 #include "histogram.h"
+#include "link_wire.h"
 #include "migrate_work.h"
 
 #include <errno.h>
@@ -109,6 +110,15 @@ static int check(struct rng *g, const struct buffer *b)
     return 0;
 }
 
+static void drop_buffers(struct rng *g)
+{
+    for (unsigned i = 0; i < g->n_buffers; i++)
+        free(g->buffers[i]);
+    free(g->buffers);
+    g->buffers = NULL;
+    g->n_buffers = 0;
+}
+
 static int rng_new(struct migration_unit *u, void **ret)
 {
     struct migration *m = u->m;
@@ -126,12 +136,8 @@ static int rng_new(struct migration_unit *u, void **ret)
 
 static void rng_free(void *w)
 {
-    struct rng *g = w;
-
-    for (unsigned i = 0; i < g->n_buffers; i++)
-        free(g->buffers[i]);
-    free(g->buffers);
-    free(g);
+    drop_buffers(w);
+    free(w);
 }
 
 static int rng_add(void *w, gw_gpa_t gpa, uint64_t len)
@@ -209,7 +215,7 @@ static int submit(struct rng *g)
         g->cursor = (g->cursor + 1) % g->n_buffers;
         if (b->state != ARMED || b->is_retired)
             continue;
-        if (gw_driver_add(g->driver, &buf, 0, 1, (uint64_t)(uintptr_t)b, 0) < 0)
+        if (gw_driver_add(g->driver, &buf, 0, 1, b->gpa, 0) < 0)
             break;
         b->state = BUSY;
         b->start_ns = migration_now(g->m);
@@ -246,6 +252,18 @@ static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
     return 0;
 }
 
+/* The buffer at `gpa`: one in flight is among those whose turn was last. NULL: none. */
+static struct buffer *in_flight_at(const struct rng *g, gw_gpa_t gpa)
+{
+    for (unsigned i = 1; i <= g->n_buffers; i++) {
+        struct buffer *b = g->buffers[(g->cursor + g->n_buffers - i) % g->n_buffers];
+
+        if (b->gpa == gpa)
+            return b->state == BUSY ? b : NULL;
+    }
+    return NULL;
+}
+
 static int take(struct rng *g)
 {
     struct gw_driver_used used[TAKE_MAX];
@@ -261,7 +279,9 @@ static int take(struct rng *g)
         g->progress_ns = now;
     }
     for (unsigned i = 0; i < n; i++) {
-        int e = complete(g, (void *)(uintptr_t)used[i].cookie, used[i].len, now);
+        struct buffer *b = in_flight_at(g, used[i].cookie);
+        int e = b ? complete(g, b, used[i].len, now)
+                  : fail(g, -EPROTO, "a request is done that was not in flight");
 
         r = r ? r : e;
     }
@@ -409,6 +429,83 @@ static void rng_stats(void *w, struct migration_result *ret)
                       histogram_percentile(&g->latencies, 990000), g->latencies.max);
 }
 
+/* ---- At another host ---- */
+
+static int rng_save(void *w, void **ret, size_t *ret_len)
+{
+    const struct rng *g = w;
+    uint64_t now = migration_now(g->m);
+    struct link_out out = {0};
+
+    link_put(&out, g->random, 8);
+    link_put(&out, g->cursor, 4);
+    link_put(&out, g->n_buffers, 4);
+    for (unsigned i = 0; i < g->n_buffers; i++) {
+        const struct buffer *b = g->buffers[i];
+
+        link_put(&out, b->batch, 8);
+        link_put(&out, b->gpa, 8);
+        link_put(&out, b->len, 4);
+        link_put(&out, b->used, 4);
+        link_put(&out, b->sum, 8);
+        link_put(&out, b->start_ns ? now - b->start_ns : 0, 8);
+        link_put(&out, b->state, 1);
+        link_put(&out, b->is_retired, 1);
+    }
+    if (out.failed) {
+        link_out_done(&out);
+        return -ENOMEM;
+    }
+    *ret = out.data;
+    *ret_len = out.len;
+    return 0;
+}
+
+static bool get_buffer(struct link_in *in, const struct rng *g, struct buffer *b)
+{
+    uint64_t now = migration_now(g->m), age;
+
+    b->batch = link_get(in, 8);
+    b->gpa = link_get(in, 8);
+    b->len = (uint32_t)link_get(in, 4);
+    b->used = (uint32_t)link_get(in, 4);
+    b->sum = link_get(in, 8);
+    age = link_get(in, 8);
+    b->start_ns = age ? (age < now ? now - age : 1) : 0;
+    b->state = (enum buffer_state)link_get(in, 1);
+    b->is_retired = link_get(in, 1) != 0;
+    return !in->failed && b->state <= FILLED && b->len > 0 && host_of(g, b);
+}
+
+static int rng_restore(void *w, const void *state, size_t len)
+{
+    struct link_in in = {.at = state, .left = len};
+    struct rng *g = w;
+    unsigned n;
+
+    drop_buffers(g);
+    g->random = link_get(&in, 8);
+    g->cursor = (unsigned)link_get(&in, 4);
+    g->n_in_flight = 0;
+    n = (unsigned)link_get(&in, 4);
+    if (n == 0 || n > in.left || g->cursor >= n) /* one takes more than a byte */
+        return -EINVAL;
+    g->buffers = calloc(n, sizeof(*g->buffers));
+    if (!g->buffers)
+        return -ENOMEM;
+    for (unsigned i = 0; i < n; i++) {
+        struct buffer *b = g->buffers[i] = calloc(1, sizeof(*b));
+
+        if (!b)
+            return -ENOMEM;
+        g->n_buffers++;
+        if (!get_buffer(&in, g, b))
+            return -EINVAL;
+        g->n_in_flight += b->state == BUSY;
+    }
+    return link_is_complete(&in) && g->n_in_flight == gw_driver_in_flight(g->driver) ? 0 : -EINVAL;
+}
+
 static int rng_verify(void *w, struct migration *m)
 {
     return 0;
@@ -430,4 +527,6 @@ const struct migration_work migration_work_rng = {
     .find = rng_find,
     .stats = rng_stats,
     .verify = rng_verify,
+    .save = rng_save,
+    .restore = rng_restore,
 };

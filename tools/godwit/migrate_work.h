@@ -26,6 +26,9 @@ struct migration_work {
     bool (*find)(void *w, gw_gpa_t gpa, struct gw_guest_load_place *ret);
     void (*stats)(void *w, struct migration_result *ret); /* added to what is there */
     int (*verify)(void *w, struct migration *m);          /* what is on the disk */
+    /* What it knows, for the same work at another host; `ret` is of malloc. Paused. */
+    int (*save)(void *w, void **ret, size_t *ret_len);
+    int (*restore)(void *w, const void *state, size_t len); /* after its drivers; -EINVAL */
 };
 
 extern const struct migration_work migration_work_blk, migration_work_rng;

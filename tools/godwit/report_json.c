@@ -44,6 +44,9 @@ static struct json_object *json_options(const struct report *r)
     json_add_number(json, "request_ms", o->request_ms);
     json_add_text(json, "kill_at", migration_kill_name(o->kill));
     json_add_bool(json, "keep_backends", o->keep_backends);
+    json_add_text(json, "to", o->to);
+    json_add_text(json, "listen", o->listen);
+    json_add_number(json, "reconnect_ms", o->reconnect_ms);
     json_add_number(json, "max_downtime_ns", r->max_downtime_ns);
     return json;
 }
@@ -115,6 +118,7 @@ static struct json_object *json_hop(const struct migration_hop *hop)
     json_add_number(json, "pages_hint", hop->pages_hint);
     json_add_number(json, "pages_late", hop->pages_late);
     json_add_number(json, "pages_old_log", hop->pages_old_log);
+    json_add_number(json, "reconnects", hop->reconnects);
     return json;
 }
 

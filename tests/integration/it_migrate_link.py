@@ -1,0 +1,443 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""godwit migrate in two processes over loopback: what passes, what is found, what a lost connection
+comes to wherever it is lost, and who is sent away.
+
+usage: it_migrate_link.py GODWIT GODWIT_BLK GODWIT_RNG [NAME...]
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import link_proxy
+from link_proxy import Proxy, frame, once
+
+QUICK = ['--quiet', '--warm-up=50ms', '--copy-time=250ms', '--settle=100ms', '--hotplug=60ms',
+         '--timeout=40s']
+
+
+class Half:
+    """One half, its stderr read as it comes, and what it reports."""
+
+    def __init__(self, bed, role, *words):
+        self.report = os.path.join(bed.folder, f'{role}.json')
+        self.errors = open(os.path.join(bed.folder, f'{role}.err'), 'w+b')
+        command = [bed.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=self.errors, start_new_session=True)
+
+    def said(self):
+        self.errors.flush()
+        with open(self.errors.name, encoding='utf-8', errors='replace') as f:
+            return f.read()
+
+    def wait_for(self, pattern, seconds=20):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            match = re.search(pattern, self.said())
+            if match:
+                return match
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise AssertionError(f'it did not say {pattern!r} but:\n{self.said()}')
+
+    def end(self, status, seconds=45):
+        """It ends with that status. Returns: its stdout."""
+        try:
+            out = self.process.communicate(timeout=seconds)[0].decode()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out = self.process.communicate()[0].decode()
+            raise AssertionError(f'it does not end:\n{out}\n{self.said()}') from None
+        if self.process.returncode != status:
+            raise AssertionError(f'status {self.process.returncode}, not {status}:\n{out}\n'
+                                 f'{self.said()}')
+        return out
+
+    def result(self):
+        with open(self.report, encoding='utf-8') as f:
+            return json.load(f)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class Bed:
+    """Two halves, and a proxy between them where one is wanted."""
+
+    def __init__(self, godwit, blk, rng, folder):
+        self.godwit, self.blk, self.rng, self.folder = godwit, blk, rng, folder
+        self.halves, self.proxies = [], []
+        self.disk = os.path.join(folder, 'disk.img')
+
+    def words(self, device):
+        if device == 'rng':
+            return ['--device=rng', f'{self.rng} --socket-path={{socket}}']
+        return [f'--shared-file={self.disk}',
+                f'{self.blk} --socket-path={{socket}} --blk-file={{file}} --num-queues=2']
+
+    def half(self, role, *words, device='blk'):
+        half = Half(self, role, *words, *self.words(device))
+        self.halves.append(half)
+        return half
+
+    def listen(self, *words, device='blk', address='127.0.0.1:0'):
+        half = self.half('destination', f'--listen={address}', *words, device=device)
+        half.port = int(half.wait_for(r'listening at \S+:(\d+);')[1])
+        return half
+
+    def connect(self, port, *words, device='blk', host='127.0.0.1'):
+        return self.half('source', f'--to={host}:{port}', *words, device=device)
+
+    def proxy(self, port, rule=None):
+        proxy = Proxy(port, rule)
+        self.proxies.append(proxy)
+        return proxy
+
+    def close(self):
+        for half in self.halves:
+            half.close()
+        for proxy in self.proxies:
+            proxy.close()
+
+
+def has(text, part):
+    assert part in text, f'no {part!r} in:\n{text}'
+
+
+def both_pass(bed, *words, device='blk'):
+    destination = bed.listen(*words, device=device)
+    source = bed.connect(destination.port, *words, device=device)
+    source.end(0)
+    destination.end(0)
+    there, here = source.result(), destination.result()
+    assert there['exit_status'] == here['exit_status'] == 0
+    assert there['seed'] == here['seed'], 'the destination has the seed of the source'
+    assert there['load']['requests'] > 0 and here['load']['requests'] > 0
+    return there, here
+
+
+# ---- What passes ----
+
+def test_disk(bed):
+    there, here = both_pass(bed)
+    assert here['load']['disk_blocks_read_back'] > 0 and there['load']['disk_blocks_read_back'] == 0
+    assert there['hops'][0]['downtime_ns'] == here['hops'][0]['downtime_ns'] > 0
+    assert there['hops'][0]['compare_bytes'] > 0
+
+
+def test_disk_packed_in_order_two_queues(bed):
+    both_pass(bed, '--packed', '--in-order', '--queues=2', '--seed=3')
+
+
+def test_several_devices(bed):
+    both_pass(bed, '--devices=2')
+
+
+def test_entropy(bed):
+    both_pass(bed, device='rng')
+
+
+def test_sparse_terabyte(bed):
+    both_pass(bed, '--memory-top=1T', '--no-hotplug')
+
+
+def test_many_seeds(bed):
+    for seed in range(2):
+        both_pass(bed, f'--seed={seed}', '--order=random', '--log-offset=random')
+
+
+def test_killed_backends(bed):
+    destination = bed.listen('--kill-at=start')
+    source = bed.connect(destination.port, '--kill-at=copy')
+    source.end(0)
+    destination.end(0)
+    assert source.result()['kills'] == destination.result()['kills'] == 1
+    destination = bed.listen()
+    bed.connect(destination.port, '--kill-at=random').end(0)
+    destination.end(0)
+
+
+def test_ipv6(bed):
+    try:
+        socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+    except OSError:
+        return
+    destination = bed.listen(address='[::1]:0')
+    bed.connect(destination.port, host='[::1]').end(0)
+    destination.end(0)
+
+
+# ---- What is found ----
+
+def lose_last_round():
+    """What was sent in the last round, before the state, does not arrive."""
+    held = []
+
+    def rule(name, payload):
+        if name in ('DATA', 'ZEROS'):
+            held.append(frame(name, payload))
+            return b''
+        before = b'' if name == 'STATE' else b''.join(held)
+        held.clear()
+        return before + frame(name, payload)
+    return rule
+
+
+def test_lost_pages_are_found_and_named(bed):
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port, lose_last_round())
+    source = bed.connect(proxy.port)
+    out = source.end(1)
+    has(out, 'written and not marked')
+    result = source.result()
+    assert result['hops'][0]['pages_lost'] > 0
+    assert result['lost'] and all(page['text'] for page in result['lost'])
+    has(destination.end(1), 'its half tells')
+    assert 'DIFFERS' in proxy.seen and 'PAGE' in proxy.seen
+
+
+# ---- The connection is lost ----
+
+def cancelled(bed, rule, text='cancelled'):
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port, rule)
+    source = bed.connect(proxy.port)
+    out = source.end(2)
+    has(out, text)
+    has(out, 'the guest goes on here')
+    has(destination.end(2), 'cancelled')
+    result = source.result()
+    assert result['load']['disk_blocks_read_back'] > 0, 'the disk was not read back at the source'
+    assert result['load']['requests'] > 0
+
+
+def test_cut_in_first_round_cancels(bed):
+    cancelled(bed, once('DATA', number=5))
+
+
+def test_cut_in_later_round_cancels(bed):
+    cancelled(bed, once('ROUND', number=4))
+
+
+def test_cut_in_state_cancels(bed):
+    cancelled(bed, once('STATE'))
+
+
+def test_cut_in_comparison_cancels(bed):
+    cancelled(bed, once('HASHES', number=2))
+
+
+def test_cut_before_ready_cancels_source(bed):
+    destination = bed.listen('--reconnect-timeout=1s')
+    proxy = bed.proxy(destination.port, once('READY'))
+    source = bed.connect(proxy.port, '--no-hotplug')
+    has(source.end(2), 'the guest goes on here')
+    has(destination.end(2), 'cancelled')
+
+
+def resumed(bed, name, before, for_seconds=0.0, words=(), least=1):
+    destination = bed.listen(*words)
+    proxy = bed.proxy(destination.port, once(name, before, for_seconds))
+    source = bed.connect(proxy.port, *words)
+    source.end(0)
+    destination.end(0)
+    assert proxy.n_connections > least, 'it was not cut'
+    return source.result(), destination.result()
+
+
+def test_cut_before_go_resumes(bed):
+    there, here = resumed(bed, 'GO', True)
+    assert there['hops'][0]['reconnects'] >= 1 and here['hops'][0]['reconnects'] >= 1
+
+
+def test_cut_for_a_second_resumes(bed):
+    there, _ = resumed(bed, 'GO', True, 1.0)
+    assert there['hops'][0]['downtime_ns'] > 900e6
+
+
+def test_cut_behind_running_resumes(bed):
+    resumed(bed, 'RUNNING', False)
+
+
+def test_cut_before_running_resumes(bed):
+    resumed(bed, 'RUNNING', True, 0.2)
+
+
+def test_cut_before_either_verdict_resumes(bed):
+    for number in (1, 2):
+        destination = bed.listen()
+        proxy = bed.proxy(destination.port, once('VERDICT', True, 0.1, number))
+        bed.connect(proxy.port).end(0)
+        destination.end(0)
+        assert proxy.n_connections == 2
+
+
+def test_cut_before_bye_is_the_end(bed):
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port, once('BYE'))
+    bed.connect(proxy.port).end(0)
+    destination.end(0)
+
+
+def test_nobody_comes_back(bed):
+    words = ('--reconnect-timeout=500ms',)
+    destination = bed.listen(*words)
+    proxy = bed.proxy(destination.port, once('RUNNING', True, 60.0))
+    source = bed.connect(proxy.port, *words)
+    has(source.end(2), 'what became of the guest is not known here')
+    has(destination.end(2), 'nobody came back within 500 ms')
+
+
+def test_source_ends(bed):
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        destination = bed.listen()
+        source = bed.connect(destination.port, '--copy-time=20s')
+        time.sleep(0.5)
+        source.process.send_signal(number)
+        has(destination.end(2), 'cancelled')
+        source.end(-number)
+
+
+def test_destination_ends(bed):
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        destination = bed.listen()
+        source = bed.connect(destination.port, '--copy-time=20s')
+        time.sleep(0.5)
+        destination.process.send_signal(number)
+        has(source.end(2), 'the guest goes on here')
+        destination.end(-number)
+
+
+# ---- Who is sent away ----
+
+def test_strangers_are_sent_away(bed):
+    destination = bed.listen()
+    strangers = {
+        b'GET / HTTP/1.1\r\nHost: x\r\n\r\n': 'not from a godwit migrate',
+        os.urandom(4096): 'sent away',
+        frame('HELLO', b'x' * 40, version=99): 'speaks version 99',
+        frame('HELLO', b'\xff' * 64): 'sent HELLO where that cannot be',
+        frame('DATA', b'x' * 100): 'sent DATA where that cannot be',
+        frame('RESUME', b'x' * 16): 'wants to go on with is not here',
+        struct.pack('<IHHII', link_proxy.MAGIC, 1, 1, 0xffffffff, 0): 'HELLO of 4294967295 bytes',
+    }
+    for data, text in strangers.items():
+        with socket.create_connection(('127.0.0.1', destination.port), 5) as sock:
+            sock.sendall(data)
+            name, payload = link_proxy.read_frame(sock)
+            assert name == 'ERROR' and payload, name
+        destination.wait_for(re.escape(text))
+    socket.create_connection(('127.0.0.1', destination.port), 5).close()
+    bed.connect(destination.port).end(0)
+    destination.end(0)
+
+
+def test_other_machines_are_sent_away(bed):
+    destination = bed.listen()
+    for words, text in ((('--memory=128M',), '--memory is 134217728 at the source and 67108864'),
+                        (('--queues=2',), '--queues is 2 at the source'),
+                        (('--packed',), '--packed is 1 at the source')):
+        out = bed.connect(destination.port, *words).end(2)
+        has(out, text)
+        has(out, 'both halves have to be given the same')
+    bed.connect(destination.port).end(0)
+    destination.end(0)
+
+
+def test_intruders_do_not_disturb(bed):
+    """Others connect while the guest is under way, and after."""
+    destination = bed.listen('--settle=500ms')
+    source = bed.connect(destination.port, '--settle=500ms')
+    others = [socket.create_connection(('127.0.0.1', destination.port), 5) for _ in range(2)]
+    others[0].sendall(frame('RESUME', b'x' * 16))
+    source.end(0)
+    destination.end(0)
+    for other in others:
+        other.close()
+
+
+def change_rule(name, change, number=3):
+    state = {'n': 0}
+
+    def rule(seen, payload):
+        state['n'] += seen == name
+        return change(payload) if seen == name and state['n'] == number else None
+    return rule
+
+
+def test_lies_end_it(bed):
+    lies = {
+        'DATA': lambda p: frame('DATA', struct.pack('<Q', 1 << 60) + p[8:]),
+        'ZEROS': lambda p: frame('ZEROS', struct.pack('<QQ', 4096, 1 << 62)),
+        'REGION': lambda p: frame('REGION', struct.pack('<QQ', 1 << 40, 1 << 50)),
+        'STATE': lambda p: frame('STATE', p[:4] + b'\xff\xff\xff\xff' + p[8:]),
+        'HASHES': lambda p: frame('HASHES', struct.pack('<Q', 1 << 60) + p[8:]),
+        'ROUND': lambda p: frame('BYE'),
+        'COMPARE': lambda p: b'garbage garbage garbage garbage',
+    }
+    for name, change in lies.items():
+        destination = bed.listen()
+        proxy = bed.proxy(destination.port, change_rule(name, change, 1 if name == 'STATE' else 2))
+        source = bed.connect(proxy.port, '--copy-time=500ms')
+        out = source.end(2)
+        has(out, 'the guest goes on here')
+        has(destination.end(2), 'cancelled')
+
+
+def test_state_that_was_changed_is_refused(bed):
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port,
+                      change_rule('STATE', lambda p: frame('STATE', p[:60] + b'\xff' * (len(p) - 60)),
+                                  1))
+    source = bed.connect(proxy.port)
+    has(source.end(2), 'the state of rings or load is not one of this guest')
+    destination.end(2)
+
+
+def test_nobody_listens(bed):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+    source = bed.connect(port, '--request-timeout=500ms')
+    has(source.end(2), 'is the half with --listen there?')
+
+
+def main():
+    godwit, blk, rng, *names = sys.argv[1:]
+    tests = {name: test for name, test in globals().items()
+             if name.startswith('test_') and (not names or name in names)}
+    failures = 0
+    for name, test in tests.items():
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ['TMPDIR'] = os.path.join(folder, 'tmp')
+            os.mkdir(os.environ['TMPDIR'])
+            bed = Bed(godwit, blk, rng, folder)
+            try:
+                test(bed)
+                left = os.listdir(os.environ['TMPDIR'])
+                assert not left or 'ends' in name, f'left behind: {left}'
+                print(f'ok   {name} ({time.monotonic() - begin:.1f} s)', flush=True)
+            except (AssertionError, OSError, KeyError) as e:
+                failures += 1
+                print(f'FAIL {name}: {type(e).__name__}: {e}', flush=True)
+            finally:
+                bed.close()
+    return 1 if failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A TCP proxy between the two halves of a migration that knows their frames: it cuts the connection
+before or behind a certain one, swallows or changes frames, and refuses connections for a time.
+"""
+
+import socket
+import struct
+import threading
+import time
+
+HEADER = struct.Struct('<IHHII')
+MAGIC = 0x6b6c7767
+VERSION = 1
+
+TYPES = ('HELLO WELCOME DATA ZEROS REGION ROUND DISCARD STATE HASHES COMPARE DIFFERS READY GO RUNNING '
+         'REQUEST PAGE COMPLETE VERDICT BYE ERROR RESUME RESUMED RECEIVED').split()
+NUMBERS = {name: number for number, name in enumerate(TYPES, 1)}
+
+
+def frame(name, payload=b'', version=VERSION, magic=MAGIC):
+    return HEADER.pack(magic, version, NUMBERS[name], len(payload), 0) + payload
+
+
+def read_exactly(sock, n):
+    data = b''
+    while len(data) < n:
+        piece = sock.recv(n - len(data))
+        if not piece:
+            raise ConnectionError('closed')
+        data += piece
+    return data
+
+
+def read_frame(sock):
+    """Returns: the name and the payload."""
+    _, _, number, length, _ = HEADER.unpack(read_exactly(sock, HEADER.size))
+    return TYPES[number - 1], read_exactly(sock, length)
+
+
+class Cut(Exception):
+    """The connection ends here."""
+
+
+class Proxy:
+    """Listens at a port of its own for the source's half and connects to the destination's. For
+    each frame the rule is asked, which returns the bytes to go on (None: as they are) or raises Cut.
+    """
+
+    def __init__(self, port, rule=None):
+        self.target = port
+        self.rule = rule or (lambda name, payload: None)
+        self.lock = threading.Lock()
+        self.pairs = []
+        self.refused_until = 0.0
+        self.n_connections = 0
+        self.seen = []  # names of frames, in their order
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+    def cut(self, for_seconds=0.0):
+        """Both sides see the connection closed; new ones are closed at once for a time."""
+        with self.lock:
+            self.refused_until = max(self.refused_until, time.monotonic() + for_seconds)
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for sock in pair:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                sock.close()
+
+    def _serve(self):
+        while True:
+            try:
+                source, _ = self.listener.accept()
+            except OSError:
+                return
+            if time.monotonic() < self.refused_until:
+                source.close()
+                continue
+            try:
+                destination = socket.create_connection(('127.0.0.1', self.target), 5)
+            except OSError:
+                source.close()
+                continue
+            destination.settimeout(None)
+            pair = (source, destination)
+            with self.lock:
+                self.n_connections += 1
+                self.pairs.append(pair)
+            for a, b in (pair, pair[::-1]):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, source, destination):
+        try:
+            while True:
+                name, payload = read_frame(source)
+                with self.lock:
+                    self.seen.append(name)
+                data = self.rule(name, payload)
+                destination.sendall(frame(name, payload) if data is None else data)
+        except Cut as cut:
+            self.cut(*cut.args)
+        except (OSError, ConnectionError):
+            self.cut()
+
+
+def once(name, before=True, for_seconds=0.0, number=1):
+    """A rule: cut at the frame of that name and number (from 1), before it or behind it."""
+    state = {'n': 0, 'behind': False}
+
+    def rule(seen, _payload):
+        if state['behind']:
+            state['behind'] = False
+            raise Cut(for_seconds)
+        if seen == name:
+            state['n'] += 1
+            if state['n'] == number:
+                if before:
+                    raise Cut(for_seconds)
+                state['behind'] = True
+        return None
+    return rule

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The destination's end of the link, on a thread of its own. See migrate_receive.h. */
+#include "migrate_receive.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_MS      100
+#define CHECK_NS     2000000
+#define NS_PER_S     1000000000
+#define HANDSHAKE_MS 2000 /* for who connects to say who he is: the next one waits meanwhile */
+
+struct migration_receiver {
+    struct migration *m; /* its options, and the link; not its result */
+    pthread_t thread;
+    bool has_thread;
+    int wake_fd; /* something is to be said, or it is to end */
+
+    /* the thread's */
+    unsigned said;    /* bit set of enum link_type, on this connection */
+    uint64_t lost_ns; /* since then there is no connection */
+    char lost_why[LINK_TEXT_MAX];
+    struct link_channel candidate; /* connected, and has not said who he is */
+    uint64_t candidate_ns;
+
+    pthread_mutex_t lock;
+    /* under the lock */
+    unsigned to_say;
+    struct link_out verdict;
+    unsigned reconnects;
+    unsigned heard; /* bit set of enum link_type */
+    bool is_over, quit;
+    pthread_cond_t changed;
+};
+
+static void wake(struct migration_receiver *v)
+{
+    uint64_t one = 1;
+    ssize_t n = write(v->wake_fd, &one, sizeof(one));
+
+    (void)n; /* a full counter wakes as well */
+}
+
+static void note(struct migration_receiver *v, unsigned heard, bool is_over)
+{
+    pthread_mutex_lock(&v->lock);
+    v->heard |= heard;
+    v->is_over |= is_over;
+    pthread_cond_broadcast(&v->changed);
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* Write what is to be said and was not on this connection. Returns: is it to end? */
+static bool speak(struct migration_receiver *v)
+{
+    static const enum link_type types[] = {LINK_RUNNING, LINK_COMPLETE, LINK_VERDICT};
+    struct link_channel *c = &v->m->remote->channel;
+    bool quit;
+
+    pthread_mutex_lock(&v->lock);
+    for (unsigned i = 0; c->fd >= 0 && i < sizeof(types) / sizeof(types[0]); i++) {
+        unsigned bit = 1u << types[i];
+
+        if (!(v->to_say & bit) || v->said & bit)
+            continue;
+        v->said |= bit;
+        if (types[i] == LINK_VERDICT) {
+            link_put_bytes(&c->out, v->verdict.data, v->verdict.len);
+        } else {
+            link_begin(&c->out, types[i]);
+            link_end(&c->out);
+        }
+    }
+    quit = v->quit;
+    pthread_mutex_unlock(&v->lock);
+    return quit;
+}
+
+static bool has_heard(struct migration_receiver *v, enum link_type type)
+{
+    bool has;
+
+    pthread_mutex_lock(&v->lock);
+    has = v->heard >> type & 1;
+    pthread_mutex_unlock(&v->lock);
+    return has;
+}
+
+static void lose(struct migration_receiver *v, const char *why)
+{
+    struct migration_remote *l = v->m->remote;
+
+    link_channel_done(&l->channel);
+    v->lost_ns = migration_now(v->m);
+    if (has_heard(v, LINK_VERDICT)) /* all is said */
+        return;
+    snprintf(v->lost_why, sizeof(v->lost_why), "the connection to %.64s was lost: %.200s", l->peer,
+             why);
+    if (v->m->o.notice)
+        v->m->o.notice(v->lost_why);
+}
+
+static int handle(struct migration_receiver *v, const struct link_frame *frame, struct link_in *in)
+{
+    char text[LINK_TEXT_MAX];
+
+    switch (frame->type) {
+    case LINK_GO: /* perhaps once more: it is not known there that it came */
+        note(v, 1u << LINK_GO, false);
+        return 0;
+    case LINK_VERDICT:
+        if (migration_remote_get_verdict(v->m, in) < 0)
+            return -ENOLINK;
+        migration_remote_say(v->m, LINK_BYE);
+        note(v, 1u << LINK_VERDICT, false);
+        return 0;
+    case LINK_ERROR:
+        link_get_text(in, text, sizeof(text));
+        return migration_remote_over(v->m, true, "the other end gave up: %s", text);
+    default:
+        return migration_remote_unexpected(v->m, frame);
+    }
+}
+
+/* All that is here. Returns: 0, also where the connection is lost; -ENOLINK. */
+static int hear(struct migration_receiver *v)
+{
+    struct link_channel *c = &v->m->remote->channel;
+    char why[LINK_TEXT_MAX];
+    struct link_frame frame;
+    struct link_in in;
+    int r = link_channel_flush(c);
+
+    while (r == 0 && (r = link_channel_next(c, &frame, &in, why)) == 0) {
+        r = handle(v, &frame, &in);
+        if (r < 0)
+            return r;
+        r = link_channel_flush(c);
+    }
+    if (r == -EPROTO)
+        return migration_remote_over(v->m, true, "%s: %s", v->m->remote->peer, why);
+    if (r < 0 && r != -EAGAIN)
+        lose(v, r == -ECONNRESET ? "it was closed" : strerror(-r));
+    return 0;
+}
+
+/* A connection in place of the one that was lost, or of one that is not known to be lost yet. */
+static void adopt(struct migration_receiver *v)
+{
+    struct migration_remote *l = v->m->remote;
+
+    link_channel_done(&l->channel);
+    l->channel = v->candidate;
+    link_channel_init(&v->candidate, -1);
+    link_tcp_peer(l->channel.fd, l->peer, sizeof(l->peer));
+    v->said = 0;
+    v->lost_ns = 0;
+    migration_remote_say(v->m, LINK_RESUMED);
+    link_put_runs(&l->channel.out, LINK_RECEIVED, NULL, 0);
+    pthread_mutex_lock(&v->lock);
+    v->reconnects++;
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* Who has connected: is it the source of this migration? Nobody waits for him to say so. */
+static void look_at_candidate(struct migration_receiver *v)
+{
+    struct link_channel *c = &v->candidate;
+    char why[LINK_TEXT_MAX];
+    struct link_frame frame;
+    struct link_in in;
+    int r = link_channel_next(c, &frame, &in, why);
+
+    if (r == -EAGAIN && migration_now(v->m) - v->candidate_ns < HANDSHAKE_MS * UINT64_C(1000000))
+        return;
+    if (r == 0 && frame.type == LINK_RESUME &&
+        memcmp(in.at, v->m->remote->hello.id, LINK_ID_LEN) == 0) {
+        adopt(v);
+        return;
+    }
+    link_begin(&c->out, LINK_ERROR);
+    link_put_text(&c->out, r == -EPROTO ? why : "another migration is going on here");
+    link_end(&c->out);
+    link_channel_flush(c);
+    link_channel_done(c);
+}
+
+static void take_connection(struct migration_receiver *v)
+{
+    int fd;
+
+    if (link_tcp_accept(v->m->remote->listen_fd, 0, &fd) < 0)
+        return;
+    link_channel_init(&v->candidate, fd);
+    v->candidate_ns = migration_now(v->m);
+}
+
+static bool is_too_late(const struct migration_receiver *v)
+{
+    return v->lost_ns &&
+           migration_now(v->m) - v->lost_ns > v->m->o.reconnect_ms * UINT64_C(1000000);
+}
+
+static void *receiver(void *arg)
+{
+    struct migration_receiver *v = arg;
+    struct migration_remote *l = v->m->remote;
+    uint64_t value;
+    int r = 0;
+
+    while (!speak(v) && r == 0) {
+        if (l->channel.fd >= 0)
+            r = hear(v);
+        else if (is_too_late(v))
+            r = migration_remote_over(v->m, true, "%s; nobody came back within %u ms", v->lost_why,
+                                      v->m->o.reconnect_ms);
+        if (v->candidate.fd >= 0)
+            link_channel_wait(&l->channel, v->candidate.fd, v->wake_fd, LOOK_MS);
+        else if (link_channel_wait(&l->channel, l->listen_fd, v->wake_fd, LOOK_MS))
+            take_connection(v);
+        if (v->candidate.fd >= 0)
+            look_at_candidate(v);
+        if (read(v->wake_fd, &value, sizeof(value)) < 0)
+            value = 0; /* nobody woke it */
+    }
+    if (r < 0)
+        note(v, 0, true);
+    link_channel_flush(&l->channel); /* the last words */
+    return NULL;
+}
+
+int migration_receiver_new(struct migration *m, struct migration_receiver **ret)
+{
+    struct migration_receiver *v = calloc(1, sizeof(*v));
+    int r = v ? 0 : -ENOMEM;
+
+    if (v) {
+        v->m = m;
+        link_channel_init(&v->candidate, -1);
+        pthread_mutex_init(&v->lock, NULL);
+        pthread_cond_init(&v->changed, NULL);
+        v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        r = v->wake_fd < 0 ? -errno : -pthread_create(&v->thread, NULL, receiver, v);
+        v->has_thread = r == 0;
+    }
+    if (r < 0) {
+        migration_receiver_free(v);
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the link: %s", strerror(-r));
+    }
+    *ret = v;
+    return 0;
+}
+
+void migration_receiver_free(struct migration_receiver *v)
+{
+    if (!v)
+        return;
+    pthread_mutex_lock(&v->lock);
+    v->quit = true;
+    pthread_mutex_unlock(&v->lock);
+    if (v->has_thread) {
+        wake(v);
+        pthread_join(v->thread, NULL);
+        v->m->hop->reconnects = v->reconnects;
+    }
+    link_channel_done(&v->m->remote->channel);
+    link_channel_done(&v->candidate);
+    link_out_done(&v->verdict);
+    pthread_cond_destroy(&v->changed);
+    pthread_mutex_destroy(&v->lock);
+    if (v->wake_fd >= 0)
+        close(v->wake_fd);
+    free(v);
+}
+
+void migration_receiver_say(struct migration_receiver *v, enum link_type type)
+{
+    pthread_mutex_lock(&v->lock);
+    if (type == LINK_VERDICT) {
+        link_out_done(&v->verdict);
+        migration_remote_put_verdict(v->m, &v->verdict);
+    }
+    v->to_say |= 1u << type;
+    pthread_mutex_unlock(&v->lock);
+    wake(v);
+}
+
+int migration_receiver_check(struct migration_receiver *v, enum link_type type)
+{
+    struct timespec until;
+    int r;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += CHECK_NS;
+    if (until.tv_nsec >= NS_PER_S) {
+        until.tv_nsec -= NS_PER_S;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&v->lock);
+    if (!(v->heard >> type & 1) && !v->is_over)
+        pthread_cond_timedwait(&v->changed, &v->lock, &until);
+    r = v->heard >> type & 1 ? 1 : v->is_over ? -ENOLINK : 0;
+    pthread_mutex_unlock(&v->lock);
+    return r;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the drivers and the loads know, over the link: with it the destination goes on with all that
+ * is in flight, and knows what is on the disk and in the buffers that were left alone.
+ */
+#include "migrate_remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATE_LEN_MAX (UINT64_C(1) << 30)
+
+struct piece {
+    uint8_t *bytes;
+    uint64_t len, total;
+    bool is_known;
+};
+
+struct migration_state {
+    struct piece *pieces; /* of the drivers, then of the loads */
+    unsigned n_drivers, n_units;
+};
+
+/* ---- Out ---- */
+
+static int send_one(struct migration *m, enum link_state kind, unsigned index, const uint8_t *bytes,
+                    uint64_t total)
+{
+    struct link_out *out = &m->remote->channel.out;
+    uint64_t at = 0;
+    int r = 0;
+
+    do {
+        uint64_t n = total - at < LINK_STATE_MAX ? total - at : LINK_STATE_MAX;
+
+        link_begin(out, LINK_STATE);
+        link_put(out, kind, 4);
+        link_put(out, index, 4);
+        link_put(out, at, 8);
+        link_put(out, total, 8);
+        link_put_bytes(out, bytes + at, n);
+        link_end(out);
+        at += n;
+        r = migration_remote_push(m, MIGRATION_REMOTE_CHUNK);
+    } while (r == 0 && at < total);
+    return r;
+}
+
+static int send_driver(struct migration *m, unsigned i)
+{
+    void *state;
+    size_t len;
+    int r = gw_driver_save(m->drivers[i], &state, &len);
+
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the state of a ring: %s", strerror(-r));
+    r = send_one(m, LINK_STATE_DRIVER, i, state, len);
+    free(state);
+    return r;
+}
+
+static int send_load(struct migration *m, unsigned i)
+{
+    void *state;
+    size_t len;
+    int r = migration_load_save(m, i, &state, &len);
+
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the state of the load: %s",
+                                strerror(-r));
+    if (!state)
+        return 0;
+    r = send_one(m, LINK_STATE_LOAD, i, state, len);
+    free(state);
+    return r;
+}
+
+int migration_state_send(struct migration *m)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
+        r = send_driver(m, i);
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++)
+        r = send_load(m, i);
+    return r;
+}
+
+/* ---- In ---- */
+
+int migration_state_new(const struct migration *m, struct migration_state **ret)
+{
+    struct migration_state *s = calloc(1, sizeof(*s));
+
+    if (s)
+        s->pieces = calloc(m->n_drivers + m->n_units, sizeof(*s->pieces));
+    if (!s || !s->pieces) {
+        free(s);
+        return -ENOMEM;
+    }
+    s->n_drivers = m->n_drivers;
+    s->n_units = m->n_units;
+    *ret = s;
+    return 0;
+}
+
+void migration_state_free(struct migration_state *s)
+{
+    if (!s)
+        return;
+    for (unsigned i = 0; i < s->n_drivers + s->n_units; i++)
+        free(s->pieces[i].bytes);
+    free(s->pieces);
+    free(s);
+}
+
+/* They come one after the other: memory is taken as they come, whatever the total is said to be. */
+bool migration_state_take(struct migration_state *s, struct link_in *in)
+{
+    unsigned kind = (unsigned)link_get(in, 4), index = (unsigned)link_get(in, 4);
+    uint64_t at = link_get(in, 8), total = link_get(in, 8), n = in->left;
+    const uint8_t *bytes = link_get_bytes(in, in->left);
+    struct piece *p;
+    uint8_t *grown;
+
+    if (in->failed || kind > LINK_STATE_LOAD || total > STATE_LEN_MAX ||
+        index >= (kind == LINK_STATE_LOAD ? s->n_units : s->n_drivers))
+        return false;
+    p = &s->pieces[kind == LINK_STATE_LOAD ? s->n_drivers + index : index];
+    if (at != p->len || (p->is_known && total != p->total) || n > total - at)
+        return false;
+    grown = realloc(p->bytes, p->len + n + 1);
+    if (!grown)
+        return false;
+    memcpy(grown + p->len, bytes, n);
+    p->bytes = grown;
+    p->len += n;
+    p->total = total;
+    p->is_known = true;
+    return true;
+}
+
+int migration_state_restore(struct migration *m, const struct migration_state *s)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < s->n_drivers + s->n_units; i++) {
+        const struct piece *p = &s->pieces[i];
+
+        if (p->len != p->total)
+            r = -EINVAL;
+        else if (i < s->n_drivers)
+            r = gw_driver_restore(m->drivers[i], p->bytes, p->len);
+        else
+            r = migration_load_restore(m, i - s->n_drivers, p->bytes, p->len);
+    }
+    return r;
+}
