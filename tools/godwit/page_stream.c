@@ -18,6 +18,9 @@
 #define WORD_BITS 64
 #define PAGES_MAX (UINT64_C(1) << 40)
 #define NS_PER_S  UINT64_C(1000000000)
+#define AHEAD_NS                                                                    \
+    200000 /* pages may be ahead of the rate: a sleep takes longer than one of them \
+            */
 
 struct request {
     uint64_t page;
@@ -274,7 +277,9 @@ static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *r
         return -ECANCELED;
     if (s->n_left == 0)
         return -ENODATA;
-    *ret_wait_ns = s->is_paused ? UINT64_MAX : s->free_ns > now ? s->free_ns - now : 0;
+    *ret_wait_ns = s->free_ns > now + AHEAD_NS ? s->free_ns - now - AHEAD_NS : 0;
+    if (s->is_paused)
+        *ret_wait_ns = UINT64_MAX;
     if (*ret_wait_ns)
         return -EAGAIN;
     if (request_due_ns(s) > now)
