@@ -120,8 +120,11 @@ void gw_fault_uffd_unregister(int uffd, struct gw_fault_region *g)
 {
     struct uffdio_range range = {.start = (uintptr_t)g->map, .len = g->n_pages * g->page_size};
 
-    if (g->is_registered)
+    if (g->is_registered) {
         (void)ioctl(uffd, UFFDIO_UNREGISTER, &range);
+        /* It may miss who was on his way to sleep; nobody else comes any more. */
+        (void)ioctl(uffd, UFFDIO_WAKE, &range);
+    }
     g->is_registered = false;
 }
 
