@@ -188,7 +188,7 @@ int gw_fault_server_stream(struct gw_fault_server *s, unsigned n_pages);
 /* Ask again, by `page`, for what is waited for and was answered LATER: the answers were lost. */
 int gw_fault_server_ask_again(struct gw_fault_server *s);
 
-/* The first page at or after `*gpa` that has not come. Returns: 0; -ENOENT there is none. */
+/* The first page that ends after `*gpa` and has not come. Returns: 0; -ENOENT there is none. */
 int gw_fault_server_next_missing(struct gw_fault_server *s, gw_gpa_t *gpa, uint64_t *ret_len);
 /* How many bytes have not come. */
 uint64_t gw_fault_server_missing(struct gw_fault_server *s);

@@ -155,6 +155,14 @@ static inline uint64_t gw_fault_page_of(const struct gw_fault_region *g, gw_gpa_
     return (gpa - g->gpa + g->residual) / g->page_size;
 }
 
+/* The first page that ends after `gpa`; n_pages: none does. */
+static inline uint64_t gw_fault_page_from(const struct gw_fault_region *g, gw_gpa_t gpa)
+{
+    if (gpa <= g->gpa)
+        return 0;
+    return gpa - g->gpa < g->length ? gw_fault_page_of(g, gpa) : g->n_pages;
+}
+
 /* ---- fault_stats.c ---- */
 
 /* What others may be counting in, to what they are not. */

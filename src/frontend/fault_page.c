@@ -362,7 +362,7 @@ static bool next_from(struct gw_fault_server *s, struct gw_fault_region **ret, u
 {
     for (unsigned i = 0; i < s->n_regions; i++) {
         struct gw_fault_region *g = s->regions[i];
-        uint64_t page = s->stream_at > g->gpa ? gw_fault_page_of(g, s->stream_at) : 0;
+        uint64_t page = gw_fault_page_from(g, s->stream_at);
 
         for (; page < g->n_pages; page++) {
             if (__atomic_load_n(&g->pages[page], __ATOMIC_RELAXED))

@@ -118,6 +118,8 @@ static int make_room(struct gw_fault_server *s, const struct gw_fault_region *g)
     return 0;
 }
 
+/* Registered when nothing else can fail: to take that back would be felt by a region in its place.
+ */
 static int insert(struct gw_fault_server *s, struct gw_fault_region *g)
 {
     unsigned i = rank(s, g->gpa);
@@ -125,6 +127,11 @@ static int insert(struct gw_fault_server *s, struct gw_fault_region *g)
 
     if (r == 0)
         r = gw_fault_client_add(&s->own, g, (uintptr_t)g->map);
+    if (r == 0 && s->has_begun) {
+        r = gw_fault_uffd_register(s->own.uffd, g, s->cfg.fill);
+        if (r < 0)
+            gw_fault_client_forget(&s->own, g);
+    }
     if (r < 0)
         return r;
     memmove(&s->regions[i + 1], &s->regions[i],
@@ -150,8 +157,6 @@ int gw_fault_server_add_region(struct gw_fault_server *s, const struct gw_guest_
     /* Registered within: who serves a fault that is read at once waits for the lock. */
     pthread_rwlock_wrlock(&s->lock);
     r = region_init(s, g, m, &from);
-    if (r == 0 && s->has_begun)
-        r = gw_fault_uffd_register(s->own.uffd, g, s->cfg.fill);
     if (r == 0)
         r = insert(s, g);
     pthread_rwlock_unlock(&s->lock);
@@ -332,7 +337,7 @@ int gw_fault_server_next_missing(struct gw_fault_server *s, gw_gpa_t *gpa, uint6
     i = rank(s, *gpa);
     for (i = i ? i - 1 : 0; i < s->n_regions && r < 0; i++) {
         const struct gw_fault_region *g = s->regions[i];
-        uint64_t page = *gpa > g->gpa ? gw_fault_page_of(g, *gpa) : 0;
+        uint64_t page = gw_fault_page_from(g, *gpa);
 
         if (!find_missing(g, &page))
             continue;
