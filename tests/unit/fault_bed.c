@@ -244,6 +244,8 @@ void client_unregister(struct client *c)
     struct uffdio_range range = {.start = (uintptr_t)c->map, .len = c->len};
 
     assert_int_equal(ioctl(c->uffd, UFFDIO_UNREGISTER, &range), 0);
+    /* It may miss who was on his way to sleep. */
+    assert_int_equal(ioctl(c->uffd, UFFDIO_WAKE, &range), 0);
 }
 
 void client_end(struct client *c, struct fault_bed *b)
