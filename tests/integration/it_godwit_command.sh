@@ -252,6 +252,12 @@ json 'd["options"]["devices"] == 3 and d["hops"][0]["source"] == "A 1 and 2 more
 json 'd["load"]["disk_blocks_read_back"] == 3 * (16 << 20) / 4096'
 run 64 migrate --devices=2 a b
 says "only a back-end that is a command line can be started often"
+run 64 migrate --link-rate=1M a b
+says "are about --postcopy"
+run 64 migrate --postcopy --kill-at=start "$disk_file" "$disk_file"
+says "cannot come back before its memory is there"
+run 64 migrate --postcopy --postcopy-at=soon a b
+run 64 migrate --postcopy --fault-delay=2s a b
 
 run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
 says "make its directory first"
@@ -269,6 +275,37 @@ run 2 migrate "$disk" "$entropy"
 shows '^fault +destination, .*the source has FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
 grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
+
+# ---- Postcopy, where this machine lets us have it
+
+# shellcheck disable=SC2086
+"$godwit" migrate $short --quiet --postcopy --backend="$disk_file" >"$scratch/out" 2>&1 || status=$?
+if grep -q "userfaultfd" "$scratch/out"; then
+    echo "without postcopy: $(grep -m 1 userfaultfd "$scratch/out")"
+else
+    # shellcheck disable=SC2086
+    run 0 migrate $short --quiet --postcopy --hops=2 --queues=1 --memory-form=table \
+        --json="$scratch/p.json" --junit="$scratch/p.xml" --report="$scratch/p.html" \
+        --backend="$disk_file"
+    shows '^ +postcopy: .* pages stale at the switch'
+    json 'all(h["postcopy"]["end_ns"] > h["postcopy"]["begin_ns"] for h in d["hops"])' "$scratch/p.json"
+    json '[c["outcome"] for c in d["checks"] if c["name"] == "pages-arrived"] == ["passed"]' \
+        "$scratch/p.json"
+    grep -q 'name="memories-equal"/>' "$scratch/p.xml" || wrong "no test case"
+    grep -q '<h2>Postcopy</h2>' "$scratch/p.html" || wrong "no table"
+    for layout in --packed --in-order --devices=2 --kill-at=random --postcopy-at=0; do
+        # shellcheck disable=SC2086
+        run 0 migrate $short --quiet --json=- --postcopy --link-rate=50M --fault-delay=100us \
+            --page-order=random --cut-link-every=5ms "$layout" --backend="$disk_file"
+        json 'd["hops"][0]["postcopy"]["pages_early"] == 0 and d["hops"][0]["postcopy"]["bytes_sent"] > 0'
+    done
+    json 'd["page_faults"]["at_ns"] == sorted(d["page_faults"]["at_ns"])'
+    json 'd["hops"][0]["postcopy"]["cuts"] > 0 and d["hops"][0]["postcopy"]["faults"] > 0'
+    # shellcheck disable=SC2086
+    run 0 migrate $short --quiet --postcopy --device=rng --packed "$entropy" "$entropy"
+    # shellcheck disable=SC2086
+    run 0 migrate $short --quiet --postcopy --device=generic "$entropy" "$entropy"
+fi
 
 # ---- A back-end that is killed or stopped in the middle of a migration
 

@@ -4,8 +4,7 @@
  * of being wrong is found and called by its name.
  */
 #include "fdcheck.h"
-#include "migrate.h"
-#include "suspect.h"
+#include "migrate_bench.h"
 
 #include "core/proto.h"
 
@@ -21,159 +20,7 @@
 
 #include <cmocka.h>
 
-#define DISK_BYTES  (4u << 20)
-#define N_SEEDS     50
-#define DEVICES_MAX 3
-
-/* ---- in place of the targets of the command ---- */
-
-struct target {
-    const char *name;
-    struct suspect suspect;
-};
-
-int target_connect(struct target *t, struct gw_frontend *fe)
-{
-    int pair[2];
-
-    suspect_end(&t->suspect);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
-    suspect_start(&t->suspect, pair[1]);
-    return gw_frontend_attach(fe, pair[0]);
-}
-
-const char *target_name(const struct target *t)
-{
-    return t->name;
-}
-
-bool target_is_command(const struct target *t)
-{
-    return false;
-}
-
-int target_check(struct target *t)
-{
-    return 0;
-}
-
-int target_stop(struct target *t)
-{
-    return 0;
-}
-
-void target_kill(struct target *t)
-{
-    suspect_end(&t->suspect);
-}
-
-int target_bury(struct target *t)
-{
-    return 0;
-}
-
-const char *target_error(const struct target *t)
-{
-    return "";
-}
-
-/* ---- one run ---- */
-
-struct bench {
-    struct target sources[DEVICES_MAX], destinations[DEVICES_MAX];
-    struct migration_options o;
-    struct migration_result result;
-    int disk, other_disks[DEVICES_MAX - 1]; /* which are not read back */
-};
-
-static struct bench *bench_new(uint64_t seed)
-{
-    struct bench *b = calloc(1, sizeof(*b));
-
-    assert_non_null(b);
-    b->disk = memfd_create("disk", MFD_CLOEXEC);
-    assert_true(b->disk >= 0);
-    assert_int_equal(ftruncate(b->disk, DISK_BYTES), 0);
-    for (unsigned i = 0; i < DEVICES_MAX - 1; i++) {
-        b->other_disks[i] = memfd_create("disk", MFD_CLOEXEC);
-        assert_int_equal(ftruncate(b->other_disks[i], DISK_BYTES), 0);
-    }
-    for (unsigned i = 0; i < DEVICES_MAX; i++) {
-        struct target *from = &b->sources[i], *to = &b->destinations[i];
-
-        from->name = "source";
-        to->name = "destination";
-        from->suspect.disk_fd = to->suspect.disk_fd = i == 0 ? b->disk : b->other_disks[i - 1];
-        from->suspect.sectors = to->suspect.sectors = DISK_BYTES / 512;
-    }
-    b->o = (struct migration_options){
-        .seed = seed,
-        .memory = 16 << 20,
-        .queue_size = 512,
-        .warm_up_ms = 30,
-        .copy_ms = 120,
-        .settle_ms = 60,
-        .round_ms = 3,
-        .replace_log_ms = 10,
-        .region_ms = 25,
-        .call_fd_ms = 15,
-        .request_ms = 2000,
-        .timeout_ms = 20000,
-        .log_offset_random = seed % 2,
-    };
-    return b;
-}
-
-static void bench_run(struct bench *b)
-{
-    struct target *targets[2 * DEVICES_MAX];
-    char path[64];
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", b->disk);
-    b->o.disk_files[0] = path;
-    for (unsigned i = 0; i < DEVICES_MAX; i++) {
-        targets[2 * i] = &b->sources[i];
-        targets[2 * i + 1] = &b->destinations[i];
-    }
-    assert_int_equal(migration_run(&b->o, targets, NULL, NULL, &b->result), 0);
-    for (unsigned i = 0; i < 2 * DEVICES_MAX; i++)
-        suspect_end(&targets[i]->suspect);
-}
-
-static void bench_free(struct bench *b)
-{
-    migration_result_done(&b->result);
-    close(b->disk);
-    for (unsigned i = 0; i < DEVICES_MAX - 1; i++)
-        close(b->other_disks[i]);
-    free(b);
-}
-
-static void show(const struct migration_result *r)
-{
-    for (unsigned i = 0; i < r->n_faults; i++)
-        print_message("fault: %s, %s, %s\n", r->faults[i].who,
-                      migration_phase_name(r->faults[i].phase), r->faults[i].text);
-    for (unsigned i = 0; i < r->n_lost && i < 8; i++)
-        print_message("lost: 0x%llx %s\n", (unsigned long long)r->lost[i].first, r->lost[i].text);
-}
-
-static void expect_passed(struct bench *b)
-{
-    if (b->result.verdict != MIGRATION_PASSED)
-        show(&b->result);
-    assert_int_equal(b->result.verdict, MIGRATION_PASSED);
-    assert_int_equal(b->result.n_faults, 0);
-    assert_int_equal(b->result.disk_blocks, DISK_BYTES / 4096);
-    assert_true(b->result.latency_p50 > 0 && b->result.latency_p50 <= b->result.latency_p99);
-    for (unsigned i = 0; i < b->result.n_hops; i++) {
-        const struct migration_hop *hop = &b->result.hops[i];
-
-        assert_true(hop->downtime_ns >= hop->device_stop_ns + hop->device_start_ns);
-        assert_true(hop->end_ns - hop->stop_ns >= hop->downtime_ns);
-    }
-}
+#define N_SEEDS 50
 
 /* ---- honest ---- */
 
@@ -189,7 +36,7 @@ static void test_engine_honest_passes(void **state)
         b->o.queue_size = 0;
         b->o.depth = 16;
         bench_run(b);
-        expect_passed(b);
+        bench_expect_passed(b);
         for (unsigned i = 0; i < b->result.n_rounds; i++)
             assert_int_equal(b->result.rounds[i].pages_outside, 0);
         assert_true(b->result.copy_rate > 0 && b->result.memcpy_rate > 0);
@@ -209,7 +56,7 @@ static void test_engine_there_and_back_passes(void **state)
     b->o.cancels = 2;
     b->o.order = MIGRATION_ORDER_RANDOM;
     bench_run(b);
-    expect_passed(b);
+    bench_expect_passed(b);
     assert_int_equal(b->result.n_hops, 4);
     assert_string_equal(b->result.hops[1].source, "destination");
     bench_free(b);
@@ -220,12 +67,12 @@ static void test_engine_several_devices_pass(void **state)
 {
     struct bench *b = bench_new(5);
 
-    b->o.n_devices = DEVICES_MAX;
+    b->o.n_devices = BENCH_DEVICES_MAX;
     b->o.n_queues = 2;
     b->o.depth = 16;
     b->o.memory = 32 << 20;
     bench_run(b);
-    expect_passed(b);
+    bench_expect_passed(b);
     assert_string_equal(b->result.hops[0].source, "source and 2 more");
     bench_free(b);
 }
@@ -234,7 +81,7 @@ static void test_engine_guilt_of_one_of_several_is_found(void **state)
 {
     struct bench *b = bench_new(6);
 
-    b->o.n_devices = DEVICES_MAX;
+    b->o.n_devices = BENCH_DEVICES_MAX;
     b->o.memory = 32 << 20;
     b->sources[1].suspect.guilt = SUSPECT_NO_STATUS;
     bench_run(b);
@@ -305,7 +152,7 @@ static bool is_convicted(const struct crime *c, struct bench *b)
             told = false;
     }
     if (!told)
-        show(r);
+        bench_show(r);
     assert_true(told);
     if (r->hops[0].pages_lost)
         assert_int_equal(r->hops[0].pages_hint == r->hops[0].pages_lost,
@@ -357,7 +204,7 @@ static void test_engine_too_many_marks_are_counted(void **state)
 
     b->sources[0].suspect.guilt = SUSPECT_MARKS_TOO_MUCH;
     bench_run(b);
-    expect_passed(b);
+    bench_expect_passed(b);
     assert_true(b->result.hops[0].pages_unchanged * 4 > b->result.hops[0].pages_marked);
     bench_free(b);
 }
@@ -424,7 +271,7 @@ static void test_engine_mishap_is_told(void **state)
         t->suspect.fail_after = h->after;
         bench_run(b);
         if (b->result.faults[0].phase != h->phase || b->result.faults[0].error != h->error)
-            show(&b->result);
+            bench_show(&b->result);
         assert_int_equal(b->result.verdict, MIGRATION_FAILED);
         assert_int_equal(b->result.faults[0].phase, h->phase);
         assert_int_equal(b->result.faults[0].error, h->error);
@@ -450,7 +297,7 @@ static void test_engine_late_answers_are_waited_for(void **state)
         b->o.region_ms = 0;
         b->o.timeout_ms = 60000;
         bench_run(b);
-        expect_passed(b);
+        bench_expect_passed(b);
         bench_free(b);
     }
 }

@@ -35,6 +35,14 @@ struct message {
     unsigned n_fds;
 };
 
+/* The driver does not say such things; memory that was to come and never came does. */
+__attribute__((noreturn)) static void give_up(const struct suspect *s)
+{
+    if (s->is_listening)
+        pthread_exit(NULL);
+    abort();
+}
+
 void *suspect_at(const struct suspect *s, uint64_t gpa, uint64_t len)
 {
     for (unsigned i = 0; i < s->n_regions; i++) {
@@ -43,7 +51,7 @@ void *suspect_at(const struct suspect *s, uint64_t gpa, uint64_t len)
         if (gpa >= g->gpa && gpa + len <= g->gpa + g->size)
             return g->host + (gpa - g->gpa);
     }
-    abort();
+    give_up(s);
 }
 
 void *suspect_at_uva(const struct suspect *s, uint64_t uva)
@@ -54,7 +62,7 @@ void *suspect_at_uva(const struct suspect *s, uint64_t uva)
         if (uva >= g->uva && uva < g->uva + g->size)
             return g->host + (uva - g->uva);
     }
-    abort();
+    give_up(s);
 }
 
 void suspect_mark(struct suspect *s, uint64_t gpa, uint64_t len)
@@ -166,6 +174,28 @@ static bool receive(int fd, struct message *msg)
             recv(fd, msg->payload, msg->h.size, MSG_WAITALL) == (ssize_t)msg->h.size);
 }
 
+/* With the userfaultfd, and nothing else. */
+static bool reply_uffd(struct suspect *s, struct message *msg)
+{
+    struct gw_wire_header h = {.request = msg->h.request, .flags = 5};
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control = {.align = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                           .cmsg_level = SOL_SOCKET,
+                           .cmsg_type = SCM_RIGHTS}};
+    struct iovec iov = {.iov_base = &h, .iov_len = sizeof(h)};
+    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fd = suspect_advise(s);
+
+    if (fd >= 0) {
+        memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
+        mh.msg_control = &control;
+        mh.msg_controllen = sizeof(control);
+    }
+    return sendmsg(s->fd, &mh, MSG_NOSIGNAL) == (ssize_t)sizeof(h);
+}
+
 static bool reply(struct suspect *s, struct message *msg, const void *payload, uint32_t size)
 {
     struct gw_wire_header h = {.request = msg->h.request, .flags = 5, .size = size};
@@ -226,6 +256,18 @@ static bool get_config(struct suspect *s, struct message *msg)
     return reply(s, msg, msg->payload, msg->h.size);
 }
 
+/* While memory is missing: where it has mapped it. The last of these only acknowledges. */
+static bool show_region(struct suspect *s, struct message *msg)
+{
+    struct gw_wire_single_region *single = (void *)msg->payload;
+
+    if (msg->h.size == sizeof(uint64_t))
+        return true;
+    add_region(s, &single->region, msg->fds[0]);
+    single->region.user_addr = suspect_show(s, &s->regions[s->n_regions - 1]);
+    return reply(s, msg, single, sizeof(*single));
+}
+
 /* Messages with an answer of their own. `ret_done`: it was one of them. */
 static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
 {
@@ -234,7 +276,8 @@ static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
                         BIT(GW_F_VERSION_1) | BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ);
     uint64_t protocol = BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) |
                         BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_CONFIG) |
-                        BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+                        BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+                        (s->has_postcopy ? BIT(GW_PROTOCOL_F_PAGEFAULT) : 0);
     struct gw_wire_log log;
 
     *ret_done = true;
@@ -251,6 +294,15 @@ static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
         return get_config(s, msg);
     case GW_MSG_GET_VRING_BASE:
         return get_vring_base(s, msg);
+    case GW_MSG_POSTCOPY_ADVISE:
+        return reply_uffd(s, msg);
+    case GW_MSG_POSTCOPY_END:
+        suspect_forget_faults(s);
+        s->is_listening = false;
+        return reply_u64(s, msg, 0);
+    case GW_MSG_ADD_MEM_REG:
+        *ret_done = s->is_listening;
+        return !s->is_listening || show_region(s, msg);
     case GW_MSG_SET_LOG_BASE:
         memcpy(&log, msg->payload, sizeof(log));
         set_log(s, &log, msg->fds[0]);
@@ -294,6 +346,9 @@ static void handle_set(struct suspect *s, struct message *msg)
         break;
     case GW_MSG_SET_PROTOCOL_FEATURES:
         s->protocol_features = value;
+        break;
+    case GW_MSG_POSTCOPY_LISTEN:
+        s->is_listening = true;
         break;
     case GW_MSG_ADD_MEM_REG:
         add_region(s, &region->region, msg->fds[0]);
@@ -411,6 +466,8 @@ void suspect_start(struct suspect *s, int fd)
     s->fd = fd;
     s->quit_fd = eventfd(0, EFD_CLOEXEC);
     s->features = s->protocol_features = 0;
+    s->uffd = -1;
+    s->is_listening = false;
     for (unsigned i = 0; i < SUSPECT_QUEUES; i++)
         s->queues[i] = (struct suspect_queue){.kick = -1, .call = -1};
     s->is_started = pthread_create(&s->thread, NULL, serve, s) == 0;
@@ -425,6 +482,7 @@ void suspect_end(struct suspect *s)
         return;
     n = write(s->quit_fd, &one, sizeof(one));
     (void)n;
+    suspect_forget_faults(s);
     pthread_join(s->thread, NULL);
     s->is_started = false;
     while (s->n_regions)

@@ -28,6 +28,8 @@ enum suspect_guilt {
     SUSPECT_MARKS_AFTER_OFF,  /* goes on when LOG_ALL was cleared */
     SUSPECT_MARKS_TOO_MUCH,   /* a megabyte around each */
     SUSPECT_LOSES_WRITES,     /* acknowledges and does nothing, now and then */
+    SUSPECT_NOT_REGISTERED,   /* reads zeroes where a page is missing */
+    SUSPECT_OTHER_ADDRESSES,  /* tells the front-end where the front-end itself has its memory */
 };
 
 enum suspect_failure {
@@ -72,6 +74,7 @@ struct suspect {
     int disk_fd;
     uint64_t sectors;
     uint64_t features_off; /* not offered */
+    bool has_postcopy;     /* offers PAGEFAULT */
 
     /* its own */
     bool fails_now; /* in this message */
@@ -79,6 +82,8 @@ struct suspect {
     pthread_t thread;
     bool is_started;
     uint64_t features, protocol_features;
+    int uffd; /* -1: none */
+    bool is_listening;
     struct suspect_region regions[SUSPECT_REGIONS];
     unsigned n_regions;
     struct suspect_queue queues[SUSPECT_QUEUES];
@@ -91,6 +96,16 @@ struct suspect {
 /* Serve the connected socket, which is consumed, until it is hung up or suspect_end. */
 void suspect_start(struct suspect *s, int fd);
 void suspect_end(struct suspect *s);
+
+/* ---- between suspect.c and suspect_postcopy.c ---- */
+
+/* Returns: its userfaultfd; -1 there is none. */
+int suspect_advise(struct suspect *s);
+/* A new region while memory is missing. Returns: where it is said to be. */
+uint64_t suspect_show(struct suspect *s, const struct suspect_region *g);
+void suspect_forget_faults(struct suspect *s);
+/* It does no more than that with a queue: what it reads there is not what the driver wrote. */
+bool suspect_is_lost(const struct suspect *s, const struct suspect_queue *q);
 
 /* ---- between suspect.c and suspect_disk.c ---- */
 

@@ -14,7 +14,8 @@ struct migrate_command {
     const char *json, *junit, *html; /* files of the reports; NULL: none */
     unsigned max_downtime_ms;        /* 0: any */
     bool has_seed, is_quiet;
-    char *command_line; /* of the same run */
+    bool has_postcopy_option; /* one that says how */
+    char *command_line;       /* of the same run */
 };
 
 /*

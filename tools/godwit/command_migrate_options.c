@@ -6,9 +6,12 @@
 
 #include <string.h>
 
-#define BLOCK_SIZE_MAX (1u << 20)
-#define TIME_MAX_MS    86400000u
-#define LOG_OFFSET_MAX (UINT64_C(1) << 46)
+#define BLOCK_SIZE_MAX     (1u << 20)
+#define TIME_MAX_MS        86400000u
+#define LOG_OFFSET_MAX     (UINT64_C(1) << 46)
+#define ROUNDS_MAX         100000
+#define LINK_RATE_MIN      65536 /* bytes per second */
+#define FAULT_DELAY_MAX_NS UINT64_C(1000000000)
 
 enum {
     OPTION_BACKEND = 'b',
@@ -27,6 +30,7 @@ enum {
     OPTION_DISK_SIZE,
     OPTION_MEMORY,
     OPTION_MEMORY_TOP,
+    OPTION_MEMORY_FORM,
     OPTION_HUGETLB,
     OPTION_FEATURES,
     OPTION_TO,
@@ -47,6 +51,13 @@ enum {
     OPTION_NO_HOTPLUG,
     OPTION_SWAP_CALL_FDS,
     OPTION_KILL_AT,
+    OPTION_POSTCOPY,
+    OPTION_POSTCOPY_AT,
+    OPTION_LINK_RATE,
+    OPTION_FAULT_DELAY,
+    OPTION_PAGE_ORDER,
+    OPTION_CUT_LINK,
+    OPTION_CUT_FOR,
     OPTION_MAX_DOWNTIME,
     OPTION_TIMEOUT,
     OPTION_REQUEST_TIMEOUT,
@@ -77,6 +88,8 @@ static const struct argp_option options[] = {
     {"memory", OPTION_MEMORY, "SIZE", 0, "of the guest (default 64M)", 0},
     {"memory-top", OPTION_MEMORY_TOP, "SIZE", 0,
      "address at which a last, sparse region ends, such as 1T", 0},
+    {"memory-form", OPTION_MEMORY_FORM, "FORM", 0,
+     "how back-ends are told of memory: table, slots, or auto (default: slots where offered)", 0},
     {"hugetlb", OPTION_HUGETLB, NULL, 0, "memory in pages of 2 MiB", 0},
     {"devices", OPTION_DEVICES, "N", 0,
      "devices in one guest memory, each with two back-ends of the same command lines (default 1)",
@@ -111,7 +124,24 @@ static const struct argp_option options[] = {
      "(default), warm-up, copy, stop, start, settle or random",
      0},
 
-    {NULL, 0, NULL, 0, "Time:", 4},
+    {NULL, 0, NULL, 0, "Postcopy:", 4},
+    {"postcopy", OPTION_POSTCOPY, NULL, 0,
+     "the destination starts without the memory that is not there yet, and fetches it", 0},
+    {"postcopy-at", OPTION_POSTCOPY_AT, "ROUND|TIME", 0,
+     "after so many rounds (0: nothing is copied before), or so long after the log is on, such as "
+     "500ms (default: the copy time)",
+     0},
+    {"link-rate", OPTION_LINK_RATE, "BYTES", 0,
+     "per second, of pages sent after the switch (default: any)", 0},
+    {"fault-delay", OPTION_FAULT_DELAY, "TIME", 0,
+     "until a request for a page has come to the source, such as 50us (default 0)", 0},
+    {"page-order", OPTION_PAGE_ORDER, "ORDER", 0,
+     "of pages that nobody waits for: address (default), or random, by the seed", 0},
+    {"cut-link-every", OPTION_CUT_LINK, "TIME", 0,
+     "no page comes for a while, so often, at random (default 0: never)", 0},
+    {"cut-link-for", OPTION_CUT_FOR, "TIME", 0, "up to so long, at random (default 20ms)", 0},
+
+    {NULL, 0, NULL, 0, "Time:", 5},
     {"warm-up", OPTION_WARM_UP, "TIME", 0, "load before the migration (default 200ms)", 0},
     {"copy-time", OPTION_COPY_TIME, "TIME", 0, "rounds go on for at least (default 1s)", 0},
     {"round-pause", OPTION_ROUND_PAUSE, "TIME", 0, "between rounds (default 10ms)", 0},
@@ -125,7 +155,7 @@ static const struct argp_option options[] = {
     {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
      "of one message or request (default 10s)", 0},
 
-    {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 5},
+    {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 6},
     {"json", OPTION_JSON, "FILE", 0, "everything", 0},
     {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
     {"report", OPTION_REPORT, "FILE", 0, "one HTML page with the timeline", 0},
@@ -135,6 +165,7 @@ static const struct argp_option options[] = {
 
 static error_t parse_machine(int key, char *arg, struct argp_state *state)
 {
+    static const char *const forms[] = {"auto", "table", "slots", NULL};
     struct migrate_command *c = state->input;
     struct migration_options *o = &c->migration;
 
@@ -144,6 +175,9 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_MEMORY_TOP:
         o->memory_top = options_size(state, "memory-top", arg, 1 << 20, UINT64_C(1) << 52);
+        break;
+    case OPTION_MEMORY_FORM:
+        o->mem_form = (enum gw_frontend_mem_form)options_word(state, "memory-form", arg, forms);
         break;
     case OPTION_HUGETLB:
         o->hugetlb = true;
@@ -196,6 +230,52 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+/* A number of rounds, or a time with its unit. */
+static void parse_switch(struct argp_state *state, const char *arg,
+                         struct migration_postcopy_options *p)
+{
+    p->has_round = arg[0] != '\0' && strspn(arg, "0123456789") == strlen(arg);
+    if (p->has_round)
+        p->round = (unsigned)options_number(state, "postcopy-at", arg, 0, ROUNDS_MAX);
+    else
+        p->at_ms = options_time(state, "postcopy-at", arg, 1, TIME_MAX_MS);
+}
+
+static error_t parse_postcopy(int key, char *arg, struct argp_state *state)
+{
+    static const char *const orders[] = {"address", "random", NULL};
+    struct migrate_command *c = state->input;
+    struct migration_postcopy_options *p = &c->migration.postcopy;
+
+    switch (key) {
+    case OPTION_POSTCOPY:
+        p->is_on = true;
+        break;
+    case OPTION_POSTCOPY_AT:
+        parse_switch(state, arg, p);
+        break;
+    case OPTION_LINK_RATE:
+        p->link_rate = options_size(state, "link-rate", arg, LINK_RATE_MIN, UINT64_C(1) << 50);
+        break;
+    case OPTION_FAULT_DELAY:
+        p->fault_delay_ns = options_short_time(state, "fault-delay", arg, FAULT_DELAY_MAX_NS);
+        break;
+    case OPTION_PAGE_ORDER:
+        p->is_random = options_word(state, "page-order", arg, orders) == 1;
+        break;
+    case OPTION_CUT_LINK:
+        p->cut_ms = options_time(state, "cut-link-every", arg, 0, TIME_MAX_MS);
+        break;
+    case OPTION_CUT_FOR:
+        p->cut_for_ms = options_time(state, "cut-link-for", arg, 1, TIME_MAX_MS);
+        break;
+    default:
+        return parse_machine(key, arg, state);
+    }
+    c->has_postcopy_option |= key != OPTION_POSTCOPY;
+    return 0;
+}
+
 static error_t parse_time(int key, char *arg, struct argp_state *state)
 {
     struct migrate_command *c = state->input;
@@ -240,7 +320,7 @@ static error_t parse_time(int key, char *arg, struct argp_state *state)
         o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
         break;
     default:
-        return parse_machine(key, arg, state);
+        return parse_postcopy(key, arg, state);
     }
     return 0;
 }
@@ -273,6 +353,8 @@ static void check_halves(struct argp_state *state, struct migrate_command *c)
         argp_error(state, "with --to or --listen there is one back-end: that of this half");
     if (c->migration.hops != 1 || c->migration.cancels != 0 || c->migration.keep_backends)
         argp_error(state, "--hops, --cancel and --keep-backends are for both ends in one process");
+    if (c->migration.postcopy.is_on)
+        argp_error(state, "--postcopy is for both ends in one process");
     if (strstr(c->texts[0], "{file}") != NULL && c->target.file == NULL)
         argp_error(state, "the halves need one disk: name its file with --shared-file");
     c->texts[1] = c->listen != NULL ? c->texts[0] : address;
@@ -315,6 +397,12 @@ static void check(struct argp_state *state, struct migrate_command *c)
         argp_error(state, "--kill-at: only a back-end that is a command line can be started again");
     if (o->n_devices > 1 && !are_commands(c))
         argp_error(state, "--devices: only a back-end that is a command line can be started often");
+    if (c->has_postcopy_option && !o->postcopy.is_on)
+        argp_error(state, "--postcopy-at, --link-rate, --fault-delay, --page-order and "
+                          "--cut-link-... are about --postcopy");
+    if (o->postcopy.is_on && o->kill == MIGRATION_KILL_START)
+        argp_error(state, "--kill-at=start: with --postcopy a back-end cannot come back before "
+                          "its memory is there");
     if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->write_percent + o->flush_percent > 100)

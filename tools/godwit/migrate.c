@@ -4,7 +4,10 @@
  * migrations that are not, there and back, and a last look at the disk. What each step is, is in
  * the other files; here is their order, the clock, and what happens when one fails.
  */
+#include "migrate_arrival.h"
+#include "migrate_postcopy.h"
 #include "migrate_remote.h"
+#include "migrate_sums.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -71,6 +74,8 @@ static void tell_progress(struct migration *m)
         if (m->hop->copy_ns)
             p.copy_rate = (double)m->hop->copy_bytes * 1e9 / (double)m->hop->copy_ns;
     }
+    if (m->link)
+        p.remaining = migration_link_left(m);
     if (p.elapsed_ns > m->rate_ns && requests >= m->rate_requests)
         p.requests_rate =
             (double)(requests - m->rate_requests) * 1e9 / (double)(p.elapsed_ns - m->rate_ns);
@@ -90,6 +95,8 @@ int migration_tend(struct migration *m, unsigned ms)
     do {
         for (unsigned i = 0; r == 0 && i < 2; i++)
             r = migration_tend_end(m, i);
+        if (r == 0 && m->link && migration_link_check(m) < 0)
+            r = -EIO;
         if (r == 0)
             r = migration_load_check(m);
         if (r == 0 && migration_now(m) > m->deadline_ns)
@@ -134,7 +141,8 @@ static int take_options(struct migration *m, const struct migration_options *o)
         m->o.n_queues > 256 || m->o.n_devices > MIGRATION_DEVICES_MAX ||
         (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
         m->o.order > MIGRATION_ORDER_RANDOM || m->o.device > MIGRATION_DEVICE_GENERIC ||
-        m->o.block_size % 512 || (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
+        (m->o.postcopy.is_on && (m->o.to || m->o.listen)) || m->o.block_size % 512 ||
+        (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
         return -EINVAL;
     return 0;
 }
@@ -162,6 +170,8 @@ static int begin(struct migration *m)
     if (r == 0 && !m->remote)
         r = migration_connect(m, m->dst);
     if (r == 0)
+        r = migration_postcopy_advise(m);
+    if (r == 0)
         r = migration_make_rings(m);
     if (r == 0)
         r = migration_load_new(m);
@@ -186,6 +196,26 @@ static int begin(struct migration *m)
     return r;
 }
 
+/* Are `n` rounds enough? The time is over at `until`. */
+static bool is_copied(const struct migration *m, unsigned n, uint64_t until)
+{
+    const struct migration_postcopy_options *p = &m->o.postcopy;
+
+    if (p->is_on && p->has_round && !m->is_cancelled)
+        return n >= p->round;
+    return (p->is_on || n > ROUNDS_MIN) && migration_now(m) >= until;
+}
+
+/*
+ * With postcopy, the last quarter of the time is left to the guest alone, as over a link that is
+ * too slow for what it writes: otherwise there would be next to nothing left to come.
+ */
+static bool is_left_alone(const struct migration *m, uint64_t until, unsigned ms)
+{
+    return m->o.postcopy.is_on && !m->o.postcopy.has_round && !m->is_cancelled &&
+           migration_now(m) + ms * NS_PER_MS / 4 >= until;
+}
+
 /* Log on, everything once, then what is marked, for `ms` at least. */
 static int copy(struct migration *m, unsigned ms)
 {
@@ -199,7 +229,8 @@ static int copy(struct migration *m, unsigned ms)
     r = migration_pair_up(m);
     if (r < 0)
         return r;
-    migration_prepare(m);
+    if (!is_copied(m, 0, UINT64_MAX))
+        migration_prepare(m);
     migration_set_phase(m, MIGRATION_PHASE_LOG_ON);
     m->hop->begin_ns = migration_now(m);
     r = migration_log_on(m);
@@ -209,16 +240,20 @@ static int copy(struct migration *m, unsigned ms)
     at = migration_now(m);
     n = migration_load_requests(m);
     until = at + (uint64_t)ms * NS_PER_MS;
+    if (is_copied(m, 0, UINT64_MAX))
+        return 0;
     migration_schedule_start(m);
     r = migration_copy_all(m);
     kill_at = at + migration_random(m, ms) * NS_PER_MS;
-    while (r == 0 && (number < ROUNDS_MIN || migration_now(m) < until)) {
+    while (r == 0 && !is_copied(m, number + 1, until)) {
+        bool is_left = is_left_alone(m, until, ms);
+
         r = migration_tend(m, m->o.round_ms);
-        if (r == 0)
+        if (r == 0 && !is_left)
             r = migration_do_events(m);
         if (r == 0 && migration_now(m) >= kill_at)
             r = migration_kill(m, MIGRATION_KILL_COPY, m->src);
-        if (r == 0)
+        if (r == 0 && !is_left)
             r = migration_copy_round(m, ++number, false);
         migration_watch_old_logs(m);
     }
@@ -238,13 +273,31 @@ static int cancel(struct migration *m)
     }
     if (r == 0)
         r = migration_tend(m, m->o.warm_up_ms);
+    migration_sums_drop(m);
     gw_guest_mem_free(m->other);
     m->other = NULL;
     m->is_cancelled = false;
     return r;
 }
 
-/* vCPUs, then the device; what is left is copied. */
+/* What the source completed and the driver will only find now. */
+static unsigned found_late(const struct migration *m)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->n_drivers; i++)
+        n += gw_driver_n_used(m->drivers[i]);
+    return n;
+}
+
+/* What was taken and never completed would be lost: it is done once more. */
+static void requeue(struct migration *m)
+{
+    for (unsigned i = 0; m->hop->in_flight_stopped && i < m->n_drivers; i++)
+        gw_driver_requeue(m->drivers[i]);
+}
+
+/* vCPUs, then the device; what is left is copied, or left to come. */
 static int stop(struct migration *m)
 {
     uint64_t worst;
@@ -266,7 +319,12 @@ static int stop(struct migration *m)
         r = migration_stop(m, m->src);
     if (r < 0)
         return r;
+    m->n_found_late = found_late(m);
     migration_set_phase(m, MIGRATION_PHASE_FINAL);
+    if (m->o.postcopy.is_on) {
+        requeue(m);
+        return migration_postcopy_drop(m);
+    }
     r = migration_copy_round(m, m->round->number + 1, true);
     if (r == 0 && m->remote)
         r = migration_state_send(m);
@@ -287,23 +345,14 @@ static int change_over(struct migration *m)
         return r;
     for (unsigned i = 0; i < m->n_drivers; i++)
         gw_driver_set_track(m->drivers[i], NULL);
-    /* What was taken and never completed would be lost: it is done once more. */
-    for (unsigned i = 0; m->hop->in_flight_stopped && i < m->n_drivers; i++)
-        gw_driver_requeue(m->drivers[i]);
     m->mem = m->other;
     m->other = stopped;
+    /* With postcopy nothing of the other memory is touched before the guest does. */
+    if (m->o.postcopy.is_on)
+        return 0;
+    requeue(m);
     gw_guest_track_take(m->track, NULL, NULL);
     return migration_load_check_held(m);
-}
-
-/* What the source completed and the driver will only find now. */
-static unsigned found_late(const struct migration *m)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < m->n_drivers; i++)
-        n += gw_driver_n_used(m->drivers[i]);
-    return n;
 }
 
 /*
@@ -327,9 +376,9 @@ int migration_go_on(struct migration *m, uint64_t before)
     uint64_t begin;
     int r;
 
-    before += found_late(m);
+    before += m->remote ? found_late(m) : m->n_found_late;
     begin = migration_now(m);
-    r = migration_start(m, m->dst, NULL);
+    r = m->o.postcopy.is_on ? migration_postcopy_start(m) : migration_start(m, m->dst, NULL);
     m->hop->device_start_ns = migration_now(m) - begin;
     if (r == 0)
         r = migration_kill(m, MIGRATION_KILL_START, m->dst);
@@ -367,11 +416,14 @@ int migration_settle(struct migration *m)
     e = migration_load_pause(m);
     migration_watch_old_logs(m);
     migration_watch_source(m);
+    if (m->o.postcopy.is_on)
+        migration_compare_rest(m);
     worst = migration_load_worst_stall(m, true);
     if (worst > m->ret->stall_ns)
         m->ret->stall_ns = worst;
     migration_drop_logs(m);
     migration_disconnect(m, m->src);
+    migration_sums_drop(m);
     gw_guest_mem_free(m->other);
     m->other = NULL;
     return r ? r : e;
@@ -379,14 +431,19 @@ int migration_settle(struct migration *m)
 
 static int hop(struct migration *m)
 {
-    int r = copy(m, m->o.copy_ms);
+    const struct migration_postcopy_options *p = &m->o.postcopy;
+    int r = copy(m, p->is_on && p->at_ms ? p->at_ms : m->o.copy_ms);
 
+    if (r == 0 && p->is_on)
+        r = migration_postcopy_prepare(m);
     if (r == 0)
         r = stop(m);
     if (m->remote)
         return r ? r : migration_remote_hand_over(m);
     if (r == 0)
         r = resume(m);
+    if (r == 0 && p->is_on)
+        r = migration_postcopy_await(m);
     return r ? r : migration_settle(m);
 }
 
@@ -407,6 +464,8 @@ static int turn_round(struct migration *m)
             target_stop(m->units[i].targets[m->dst]);
     }
     r = migration_connect(m, m->dst);
+    if (r == 0)
+        r = migration_postcopy_advise(m);
     return r ? r : migration_load_resume(m);
 }
 
@@ -479,7 +538,7 @@ static int make_units(struct migration *m, struct target *const *targets)
     }
     for (unsigned i = 0; i < m->n_units; i++)
         m->units[i] = (struct migration_unit){
-            .m = m, .number = i, .targets = {targets[2 * i], targets[2 * i + 1]}};
+            .m = m, .number = i, .targets = {targets[2 * i], targets[2 * i + 1]}, .uffd = -1};
     return 0;
 }
 
@@ -510,6 +569,8 @@ int migration_run(const struct migration_options *o, struct target *const *targe
         r = m.o.listen ? migration_run_destination(&m) : run(&m);
     if (r < 0 && ret->n_faults == 0)
         migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "%s", strerror(-r));
+    /* The load may be waiting for a page. */
+    migration_link_free(&m);
     sum_up(&m);
     migration_remote_free(&m);
     /* First the back-ends lose their memory, then it is freed. */

@@ -14,6 +14,19 @@
 #define MIGRATION_DEVICES_MAX 16
 
 /* Zeros mean the defaults. */
+struct migration_postcopy_options {
+    bool is_on;
+    bool has_round; /* the switch comes after `round` rounds, which may be none */
+    unsigned round;
+    unsigned at_ms;          /* otherwise: so long after the log is on; default copy_ms */
+    uint64_t link_rate;      /* bytes per second of the pages sent after the switch; default: any */
+    uint64_t fault_delay_ns; /* until a request for a page has come to the source */
+    bool is_random;          /* the order of pages that nobody waits for, by the seed */
+    unsigned cut_ms;         /* the link is cut so often, at random; 0: never */
+    unsigned cut_for_ms;     /* up to so long, at random; default 20 */
+};
+
+/* Zeros mean the defaults. */
 struct migration_options {
     enum migration_device device;
     enum migration_order order;
@@ -36,6 +49,7 @@ struct migration_options {
     uint64_t features;      /* virtio features wanted of those offered; 0: all that are used here */
     bool packed;            /* packed rings, RING_PACKED (34) */
     bool in_order;          /* IN_ORDER (35) */
+    enum gw_frontend_mem_form mem_form; /* how back-ends are told of memory */
 
     unsigned hops;       /* migrations that succeed, there and back; default 1 */
     unsigned cancels;    /* migrations that are cancelled at the source before the first hop */
@@ -51,6 +65,7 @@ struct migration_options {
     uint64_t log_offset;      /* of the logs in their files; QEMU has them at 0 */
     bool log_offset_random;   /* anywhere in the first pages instead, by the seed */
     enum migration_kill kill; /* of a back-end that is a command; needs INFLIGHT_SHMFD */
+    struct migration_postcopy_options postcopy;
     /*
      * The other end is another process: this one is the source and connects to `to`, or it is the
      * destination and takes a connection from `listen_fd`, which stays the caller's. Both need

@@ -11,6 +11,7 @@
  * timed.
  */
 #include "migrate_remote.h"
+#include "migrate_sums.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -123,7 +124,16 @@ int migration_pair_up(struct migration *m)
             .offset = from.offset,
         };
     }
-    return 0;
+    return migration_sums_pair_up(m);
+}
+
+struct migration_pair *migration_pair_of(const struct migration *m, gw_gpa_t gpa)
+{
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        if (gpa - m->pairs[i].gpa < m->pairs[i].length)
+            return &m->pairs[i];
+    }
+    return NULL;
 }
 
 /*
@@ -156,8 +166,7 @@ static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uin
 }
 
 /* Bytes [from, to) of a pair, all of them data. */
-static void copy_piece(struct migration *m, const struct migration_pair *p, uint64_t from,
-                       uint64_t to)
+static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t from, uint64_t to)
 {
     m->bytes_passed += to - from;
     if (m->plain.is_on) {
@@ -170,6 +179,7 @@ static void copy_piece(struct migration *m, const struct migration_pair *p, uint
         migration_remote_data(m, p->gpa + from, p->from + from, to - from);
         return;
     }
+    migration_sums_note(m, p, from, to - from);
     while (from < to) {
         uint64_t gpa = p->gpa + from;
         uint64_t len = MIGRATION_PAGE - gpa % MIGRATION_PAGE;
@@ -282,7 +292,7 @@ static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
     struct migration *m = arg;
 
     for (unsigned i = 0; i < m->n_pairs; i++) {
-        const struct migration_pair *p = &m->pairs[i];
+        struct migration_pair *p = &m->pairs[i];
         uint8_t *to = m->remote ? NULL : p->to + (gpa - p->gpa);
 
         if (gpa < p->gpa || gpa - p->gpa >= p->length || len > p->length - (gpa - p->gpa))
@@ -294,6 +304,7 @@ static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
         migration_copy_bytes(to, p->from + (gpa - p->gpa), len);
         for (unsigned k = 0; k < m->n_drivers; k++)
             gw_driver_overlay(m->drivers[k], gpa, to, len);
+        migration_sums_note(m, p, gpa - p->gpa, len);
     }
 }
 
@@ -380,10 +391,11 @@ int migration_copy_all(struct migration *m)
     migration_remote_round(m, 0);
     begin = cpu_ns();
     for (unsigned i = 0; i < m->n_pairs; i++) {
-        const struct migration_pair *p = &m->pairs[i];
+        struct migration_pair *p = &m->pairs[i];
         uint64_t at = p->offset, end = p->offset + p->length;
 
         for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+            migration_sums_note(m, p, data - p->offset, hole - data);
             if (m->remote)
                 migration_remote_data(m, p->gpa + (data - p->offset), p->from + (data - p->offset),
                                       hole - data);
@@ -398,6 +410,7 @@ int migration_copy_all(struct migration *m)
     r->duration_ns = migration_now(m) - r->at_ns;
     m->hop->copy_ns += r->copy_ns;
     m->hop->copy_bytes += r->bytes;
+    migration_sums_settle(m);
     return migration_remote_settle(m);
 }
 
@@ -412,5 +425,6 @@ int migration_copy_round(struct migration *m, unsigned number, bool is_final)
     migration_copy_log(m, m->log);
     r->duration_ns = migration_now(m) - r->at_ns;
     m->hop->rounds++;
+    migration_sums_settle(m);
     return migration_remote_settle(m);
 }

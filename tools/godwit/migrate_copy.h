@@ -18,6 +18,7 @@ struct migration_pair {
     gw_off_t offset;    /* of the piece in both files */
     /* of the source's file: data, as far as that is known */
     uint64_t data_from, data_to;
+    uint64_t *sums; /* of its pages as they were copied (migrate_sums.h); NULL: none are kept */
 };
 
 struct migration_speed {
@@ -42,6 +43,8 @@ struct migration_run {
 void migration_copy_bytes(uint8_t *to, const uint8_t *from, size_t len);
 /* Find the memories of both ends again, after a region came or went. */
 int migration_pair_up(struct migration *m);
+/* The one with the byte at `gpa`; NULL: none has. */
+struct migration_pair *migration_pair_of(const struct migration *m, gw_gpa_t gpa);
 void migration_prepare(struct migration *m);
 void migration_drop_plain(struct migration *m);
 /* Copy all that holds data; what the log and the driver name; copy `len` bytes from `gpa`. */

@@ -66,6 +66,12 @@ static int lacks(struct migration_unit *u, unsigned which, const char *why, uint
                             "%s %s, which it does not offer", why, text);
 }
 
+/* Is it, or will it be, a destination that starts without its memory? */
+static bool is_fetching(const struct migration *m, unsigned which)
+{
+    return m->o.postcopy.is_on && (which == m->dst || m->o.hops > 1);
+}
+
 /* Does it have what a migration needs? Told before anything is started. */
 static int check_offer(struct migration_unit *u, unsigned which)
 {
@@ -84,6 +90,10 @@ static int check_offer(struct migration_unit *u, unsigned which)
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "to be killed and go on takes INFLIGHT_SHMFD (protocol feature "
                                 "12), which it does not offer");
+    if (!text[0] && is_fetching(m, which) && !(protocol & BIT(GW_PROTOCOL_F_PAGEFAULT)))
+        return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
+                                "--postcopy takes PAGEFAULT (protocol feature 8) at the "
+                                "destination, which it does not offer");
     if (text[0])
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "a migration needs %s, which it does not offer", text);
@@ -135,7 +145,11 @@ static struct gw_frontend_inflight *inflight_of(struct migration_unit *u, unsign
 static int negotiate(struct migration_unit *u, unsigned which)
 {
     struct gw_frontend_options opt = {
-        .size = sizeof(opt), .features = u->wanted, .inflight = inflight_of(u, which)};
+        .size = sizeof(opt),
+        .features = u->wanted,
+        .mem_form = u->m->o.mem_form,
+        .inflight = inflight_of(u, which),
+    };
     int r = gw_frontend_negotiate(u->fe[which], &opt);
 
     if (r < 0)
@@ -195,6 +209,10 @@ void migration_disconnect(struct migration *m, unsigned which)
         u->fe[which] = NULL;
         gw_frontend_inflight_done(&u->inflight[which]);
         u->running[which] = false;
+        if (which == m->dst && u->uffd >= 0)
+            close(u->uffd);
+        if (which == m->dst)
+            u->uffd = -1;
     }
 }
 
@@ -207,6 +225,7 @@ int migration_start_unit(struct migration_unit *u, unsigned which, const struct 
         .mem = m->mem,
         .drivers = u->drivers,
         .n_drivers = u->n_drivers,
+        .mem_form = m->o.mem_form,
         .log = log,
         .inflight = inflight_of(u, which),
     };

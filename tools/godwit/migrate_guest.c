@@ -7,6 +7,7 @@
  * sides of page borders wherever that can be: a mark for one of them must not stand for another.
  */
 #include "migrate_load.h"
+#include "migrate_sums.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -95,6 +96,7 @@ void migration_free_guest(struct migration *m)
     gw_guest_track_free(m->track);
     gw_guest_mem_free(m->other);
     gw_guest_mem_free(m->mem);
+    migration_sums_drop(m);
     free(m->pairs);
     free(m->runs);
     migration_drop_plain(m);

@@ -7,12 +7,15 @@
 
 #include "migrate.h"
 #include "migrate_copy.h"
+#include "migrate_oracle.h"
 #include "migrate_unit.h"
 
 #include <godwit/load.h>
 
+struct migration_link;
 struct migration_load;
 struct migration_remote;
+struct migration_sums;
 
 /* What the source's pages were when it had stopped. */
 struct migration_print {
@@ -90,6 +93,12 @@ struct migration {
     struct migration_found found[2]; /* not marked; written after the stop */
     struct migration_print *prints;
     size_t n_prints, n_prints_room;
+    unsigned n_found_late;       /* completed by the source, and not found by the driver yet */
+    struct migration_link *link; /* postcopy: what brings the pages after the switch; or NULL */
+    struct migration_sums *sums; /* postcopy: of all pairs */
+    unsigned n_sums;
+    gw_gpa_t *noted; /* pages whose sums are to be made */
+    size_t n_noted, n_noted_room;
     uint8_t *snapshot;
     size_t snapshot_used, snapshot_room;
 };
@@ -101,6 +110,9 @@ struct migration_hop *migration_begin_hop(struct migration *m);
 struct migration_round *migration_begin_round(struct migration *m, unsigned number);
 int migration_event(struct migration *m, enum migration_event_kind kind, uint64_t begin_ns,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* One that is told later than it happened, without a text. */
+int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
+                       uint64_t duration_ns);
 void migration_set_phase(struct migration *m, enum migration_phase phase);
 /* NULL where there is no room any more: it is counted all the same. */
 struct migration_lost *migration_new_lost(struct migration *m);
@@ -168,29 +180,6 @@ void migration_choose_kill(struct migration *m);
 int migration_kill(struct migration *m, enum migration_kill at, unsigned which);
 /* The same at some time of migration_tend. */
 int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms);
-
-/* ---- migrate_oracle.c ---- */
-
-/* Compare the memories, tell what differs, and make it equal so that it can go on. */
-int migration_compare(struct migration *m);
-/* The same of a region that is no longer in use, before it goes. */
-void migration_compare_region(struct migration *m, gw_gpa_t gpa);
-/* Has the stopped source written since? */
-void migration_watch_source(struct migration *m);
-void migration_drop_snapshot(struct migration *m);
-/*
- * The parts of it, for who has the other memory page by page. Is the page at `at` of a pair as
- * `to`? Where it is not, it is told. `is_last`: the source has stopped, and not only left off this
- * memory.
- */
-bool migration_compare_page(struct migration *m, const struct migration_pair *p, uint64_t at,
-                            const uint8_t *to, size_t len, bool is_last);
-uint64_t migration_hash_page(const uint8_t *page, size_t len);
-void migration_make_snapshot(struct migration *m);
-/* Keep what the page was, to see later whether it was written. */
-void migration_print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page, size_t len);
-/* Tell what was found since the last time. */
-void migration_blame_found(struct migration *m);
 
 /* ---- migrate_name.c ---- */
 /* What is at `gpa`; the text is empty where it is nothing. `ret_skip`: so many bytes more of it. */

@@ -20,6 +20,9 @@ void migration_choose_kill(struct migration *m)
     m->kill = m->o.kill;
     if (m->kill == MIGRATION_KILL_RANDOM)
         m->kill = first + (enum migration_kill)migration_random(m, MIGRATION_KILL_RANDOM - first);
+    /* A back-end that comes back before its memory is there cannot be had. */
+    if (m->o.postcopy.is_on && m->kill == MIGRATION_KILL_START)
+        m->kill = MIGRATION_KILL_SETTLE;
 }
 
 /* The load is paused when this returns, and does not know that anything happened. */

@@ -24,12 +24,13 @@ enum migration_phase {
     MIGRATION_PHASE_LOG_ON,
     MIGRATION_PHASE_COPY, /* rounds, with all that happens meanwhile */
     MIGRATION_PHASE_CANCEL,
-    MIGRATION_PHASE_STOP,    /* GET_VRING_BASE */
-    MIGRATION_PHASE_FINAL,   /* the last round */
-    MIGRATION_PHASE_COMPARE, /* both memories, byte by byte */
-    MIGRATION_PHASE_RESUME,  /* starting the device at the destination */
-    MIGRATION_PHASE_SETTLE,  /* load at the destination */
-    MIGRATION_PHASE_VERIFY,  /* reading back what is on the disk */
+    MIGRATION_PHASE_STOP,     /* GET_VRING_BASE */
+    MIGRATION_PHASE_FINAL,    /* the last round */
+    MIGRATION_PHASE_COMPARE,  /* both memories, byte by byte */
+    MIGRATION_PHASE_RESUME,   /* starting the device at the destination */
+    MIGRATION_PHASE_POSTCOPY, /* the rest of the memory arrives, under load at the destination */
+    MIGRATION_PHASE_SETTLE,   /* load at the destination */
+    MIGRATION_PHASE_VERIFY,   /* reading back what is on the disk */
     MIGRATION_PHASE_DONE,
     MIGRATION_N_PHASES,
 };
@@ -98,6 +99,8 @@ enum migration_event_kind {
     MIGRATION_EVENT_DEVICE_STARTED,
     MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
     MIGRATION_EVENT_RECONNECTED,      /* the link between two processes */
+    MIGRATION_EVENT_LINK_CUT,         /* until it goes on: no page comes */
+    MIGRATION_EVENT_ALL_THERE,        /* the last page has come */
     MIGRATION_EVENT_KILLED,           /* and started again */
     MIGRATION_EVENT_FAULT,
 };

@@ -32,20 +32,29 @@ struct runner {
     int r;          /* of the last run; under the lock */
 };
 
+/* Buffers that were added. */
+struct area {
+    gw_gpa_t gpa;
+    uint64_t len;
+};
+
+#define AREAS_MAX 8
+
 struct migration_load {
     const struct migration_work *work;
     struct migration *m;
     struct runner *runners;
     unsigned n_runners;
+    struct area areas[AREAS_MAX];
+    unsigned n_areas;
     pthread_t sampler;
     bool has_sampler;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    /* under the lock */
     enum wish wish;
     unsigned stall_ms;
-
-    /* under the lock */
     struct gw_guest_load_sample seen; /* since the last sample */
     struct migration_sample *samples;
     size_t n_samples, n_room;
@@ -190,10 +199,12 @@ int migration_load_new(struct migration *m)
     return r;
 }
 
-static void wish(struct migration_load *l, enum wish w)
+/* `stall_ms` is for runs. */
+static void wish(struct migration_load *l, enum wish w, unsigned stall_ms)
 {
     pthread_mutex_lock(&l->lock);
     l->wish = w;
+    l->stall_ms = stall_ms;
     for (unsigned i = 0; w == RUN && i < l->n_runners; i++)
         l->runners[i].is_paused = false;
     pthread_cond_broadcast(&l->changed);
@@ -206,7 +217,7 @@ void migration_load_free(struct migration *m)
 
     if (!l)
         return;
-    wish(l, QUIT);
+    wish(l, QUIT, 0);
     for (unsigned i = 0; i < l->n_runners; i++) {
         if (!l->runners[i].has_thread)
             continue;
@@ -228,10 +239,8 @@ void migration_load_free(struct migration *m)
 
 int migration_load_resume(struct migration *m)
 {
-    if (!m->load)
-        return 0;
-    m->load->stall_ms = migration_request_ms(m);
-    wish(m->load, RUN);
+    if (m->load)
+        wish(m->load, RUN, migration_request_ms(m));
     return 0;
 }
 
@@ -356,7 +365,31 @@ int migration_load_add(struct migration *m, gw_gpa_t gpa, uint64_t len)
         share_of(l, i, &at, &n);
         r = l->work->add(l->runners[i].arg, at, n);
     }
+    if (l && r == 0 && l->n_areas < AREAS_MAX)
+        l->areas[l->n_areas++] = (struct area){.gpa = gpa, .len = len};
     return r;
+}
+
+bool migration_load_has(const struct migration *m, gw_gpa_t gpa)
+{
+    const struct migration_load *l = m->load;
+
+    for (unsigned i = 0; l && i < l->n_areas; i++) {
+        if (gpa - l->areas[i].gpa < l->areas[i].len)
+            return true;
+    }
+    return false;
+}
+
+static void remove_area(struct migration_load *l, gw_gpa_t gpa)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < l->n_areas; i++) {
+        if (l->areas[i].gpa != gpa)
+            l->areas[n++] = l->areas[i];
+    }
+    l->n_areas = n;
 }
 
 int migration_load_retire(struct migration *m, gw_gpa_t gpa, uint64_t len)
@@ -390,6 +423,8 @@ int migration_load_remove(struct migration *m, gw_gpa_t gpa, uint64_t len)
         e = tell_failure(&l->runners[i], l->work->remove(l->runners[i].arg, at));
         r = r ? r : e;
     }
+    if (l)
+        remove_area(l, gpa);
     return r;
 }
 

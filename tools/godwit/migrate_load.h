@@ -22,6 +22,8 @@ int migration_load_set_mem(struct migration *m, struct gw_guest_mem *mem);
 int migration_load_add(struct migration *m, gw_gpa_t gpa, uint64_t len);
 int migration_load_retire(struct migration *m, gw_gpa_t gpa, uint64_t len);
 int migration_load_remove(struct migration *m, gw_gpa_t gpa, uint64_t len);
+/* Is it in buffers that were added? */
+bool migration_load_has(const struct migration *m, gw_gpa_t gpa);
 int migration_load_check_held(struct migration *m);
 uint64_t migration_load_requests(struct migration *m); /* completed so far */
 uint64_t migration_load_worst_stall(struct migration *m, bool restart);

@@ -7,6 +7,7 @@
  * Of every page of the source a sum is kept, to see later whether it wrote after all.
  */
 #include "migrate_remote.h"
+#include "migrate_sums.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -263,8 +264,100 @@ static void name_whole_page(struct migration *m, uint64_t length, struct migrati
         found->uses = 1u << MIGRATION_USE_OUTSIDE;
 }
 
+/*
+ * A page of the source is not what it was when it was copied, or sent. What the destination got can
+ * be told to the byte as long as nobody has written there.
+ */
+static void tell_changed(struct migration *m, gw_gpa_t page, bool is_late)
+{
+    struct migration_pair *p = migration_pair_of(m, page);
+    const uint8_t *from = p->from + (page - p->gpa), *to = p->to + (page - p->gpa);
+    uint64_t *sum = &p->sums[(page - p->gpa) / MIGRATION_PAGE];
+    enum migration_sum_kind kind = migration_sum_kind(*sum);
+    struct migration_lost found = {.page = page, .first = page};
+
+    if (kind == MIGRATION_SUM_COPIED && migration_sum(to, MIGRATION_PAGE, kind) == *sum)
+        name_page(m, from, to, MIGRATION_PAGE, &found);
+    else
+        name_whole_page(m, MIGRATION_PAGE, &found);
+    is_late |= kind == MIGRATION_SUM_SENT || gw_guest_log_is_marked(m->log, page);
+    if (is_late)
+        add_text(&found, "; written after the stop had been answered");
+    else if (is_in_old_log(m, page))
+        add_text(&found, "; marked in a log that had been replaced");
+    tell_page(m, &found, is_late);
+    *sum = migration_sum(from, MIGRATION_PAGE,
+                         kind == MIGRATION_SUM_NONE ? MIGRATION_SUM_COPIED : kind);
+}
+
+void migration_compare_sums(struct migration *m, bool is_late)
+{
+    uint64_t begin = migration_now(m);
+    bool is_loaded = migration_load_is_running(m);
+
+    migration_sums_check(m);
+    if (m->n_noted && is_loaded)
+        migration_load_halt(m);
+    for (size_t i = 0; i < m->n_noted; i++)
+        tell_changed(m, m->noted[i], is_late);
+    if (m->n_noted && is_loaded)
+        migration_load_resume(m);
+    m->n_noted = 0;
+    migration_blame_found(m);
+    m->hop->compare_ns += migration_now(m) - begin;
+}
+
+/* A page differs between the source and the destination, which went on: may it? */
+static bool is_stray(struct migration *m, const struct migration_pair *p, uint64_t at,
+                     gw_gpa_t *ret_first)
+{
+    const uint8_t *from = p->from + at, *to = p->to + at;
+    char text[sizeof(((struct migration_lost *)NULL)->text)];
+    uint64_t skip;
+
+    for (uint64_t i = 0; i < MIGRATION_PAGE; i += skip) {
+        skip = 1;
+        *ret_first = p->gpa + at + i;
+        if (from[i] != to[i] &&
+            migration_name(m, *ret_first, text, sizeof(text), &skip) == MIGRATION_USE_OUTSIDE)
+            return true;
+    }
+    return false;
+}
+
+void migration_compare_rest(struct migration *m)
+{
+    struct migration_arrival *a = &m->hop->arrival;
+    gw_gpa_t at_gpa, first = 0;
+    uint64_t data, hole;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+        uint64_t at = p->offset, end = p->offset + p->length;
+
+        for (; migration_next_data(p->to_fd, at, end, &data, &hole); at = hole) {
+            for (uint64_t off = data - p->offset; off < hole - p->offset; off += MIGRATION_PAGE) {
+                if (memcmp(p->from + off, p->to + off, MIGRATION_PAGE) == 0 ||
+                    migration_load_has(m, p->gpa + off) || !is_stray(m, p, off, &at_gpa))
+                    continue;
+                if (a->pages_stray++ == 0)
+                    first = at_gpa;
+            }
+        }
+    }
+    if (a->pages_stray)
+        migration_blame(m, MIGRATION_SIDE_DESTINATION, -ENOTUNIQ,
+                        "%" PRIu64 " page%s from the source's where the guest has nothing, the "
+                        "first at 0x%" PRIx64,
+                        a->pages_stray, a->pages_stray == 1 ? " differs" : "s differ", first);
+}
+
 void migration_watch_source(struct migration *m)
 {
+    if (m->o.postcopy.is_on) {
+        migration_compare_sums(m, true);
+        return;
+    }
     for (size_t i = 0; i < m->n_prints; i++) {
         const struct migration_print *p = &m->prints[i];
         struct migration_lost found = {.page = p->page, .first = p->page};

@@ -19,13 +19,13 @@
 #define DIES_MS 200 /* until the end of a process can be seen whose socket was closed by it */
 
 static const char *const phase_names[] = {
-    [MIGRATION_PHASE_CONNECT] = "connect", [MIGRATION_PHASE_START] = "start",
-    [MIGRATION_PHASE_WARM_UP] = "warm up", [MIGRATION_PHASE_LOG_ON] = "log on",
-    [MIGRATION_PHASE_COPY] = "copy",       [MIGRATION_PHASE_CANCEL] = "cancel",
-    [MIGRATION_PHASE_STOP] = "stop",       [MIGRATION_PHASE_FINAL] = "final round",
-    [MIGRATION_PHASE_COMPARE] = "compare", [MIGRATION_PHASE_RESUME] = "resume",
-    [MIGRATION_PHASE_SETTLE] = "settle",   [MIGRATION_PHASE_VERIFY] = "verify",
-    [MIGRATION_PHASE_DONE] = "done",
+    [MIGRATION_PHASE_CONNECT] = "connect",   [MIGRATION_PHASE_START] = "start",
+    [MIGRATION_PHASE_WARM_UP] = "warm up",   [MIGRATION_PHASE_LOG_ON] = "log on",
+    [MIGRATION_PHASE_COPY] = "copy",         [MIGRATION_PHASE_CANCEL] = "cancel",
+    [MIGRATION_PHASE_STOP] = "stop",         [MIGRATION_PHASE_FINAL] = "final round",
+    [MIGRATION_PHASE_COMPARE] = "compare",   [MIGRATION_PHASE_RESUME] = "resume",
+    [MIGRATION_PHASE_POSTCOPY] = "postcopy", [MIGRATION_PHASE_SETTLE] = "settle",
+    [MIGRATION_PHASE_VERIFY] = "verify",     [MIGRATION_PHASE_DONE] = "done",
 };
 
 static const char *const use_names[] = {
@@ -77,6 +77,8 @@ static const char *const event_names[] = {
     [MIGRATION_EVENT_DEVICE_STARTED] = "device started",
     [MIGRATION_EVENT_FIRST_COMPLETION] = "first completion",
     [MIGRATION_EVENT_RECONNECTED] = "connected again",
+    [MIGRATION_EVENT_LINK_CUT] = "link cut",
+    [MIGRATION_EVENT_ALL_THERE] = "all pages there",
     [MIGRATION_EVENT_KILLED] = "killed, started again",
     [MIGRATION_EVENT_FAULT] = "fault",
 };
@@ -199,6 +201,21 @@ int migration_event(struct migration *m, enum migration_event_kind kind, uint64_
     return 0;
 }
 
+int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
+                       uint64_t duration_ns)
+{
+    struct migration_event *e = append(&m->ret->events, &m->ret->n_events, sizeof(*e));
+
+    if (!e)
+        return -ENOMEM;
+    e->at_ns = at_ns;
+    e->duration_ns = duration_ns;
+    e->hop = m->n_hop;
+    e->kind = kind;
+    e->phase = m->phase;
+    return 0;
+}
+
 void migration_set_phase(struct migration *m, enum migration_phase phase)
 {
     m->phase = phase;
@@ -301,6 +318,7 @@ void migration_result_done(struct migration_result *result)
     free(result->rounds);
     free(result->samples);
     free(result->events);
+    free(result->page_faults);
     free(result->lost);
     memset(result, 0, sizeof(*result));
 }

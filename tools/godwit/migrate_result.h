@@ -68,6 +68,29 @@ struct migration_fault {
     char text[320]; /* what happened, a sentence without the name, side and phase */
 };
 
+/* What came after the switch, where the destination started without all of its memory. */
+struct migration_arrival {
+    uint64_t discard_ns;  /* of the downtime: taking the last marks, dropping what they name */
+    uint64_t begin_ns;    /* the guest went on at the destination */
+    uint64_t end_ns;      /* the last page was there; 0: it did not come to that */
+    uint64_t pages_stale; /* of 4 KiB: copied before, and written since */
+    uint64_t pages_sent, bytes_sent;
+    uint64_t faults;      /* that somebody had to wait for a page */
+    uint64_t pages_asked; /* sent because of them */
+    uint64_t pages_early; /* were there before they had been sent */
+    uint64_t pages_stray; /* differ at the end where the guest has nothing */
+    uint64_t latency_p50, latency_p90, latency_p99, latency_max; /* of the faults */
+    uint64_t stall_ns; /* longest time without a completion, from the first one on */
+    unsigned cuts;     /* of the link */
+    uint64_t cut_ns;   /* in all */
+};
+
+/* Somebody waited for a page. */
+struct migration_page_fault {
+    uint64_t at_ns;      /* he went on */
+    uint64_t latency_ns; /* he had waited */
+};
+
 struct migration_hop {
     uint64_t begin_ns;        /* log on */
     uint64_t stop_ns;         /* the load was stopped */
@@ -87,12 +110,14 @@ struct migration_hop {
     uint64_t pages_late;        /* written after the stop had been answered */
     uint64_t pages_old_log;     /* marked in a log after its replacement had been answered */
     unsigned reconnects;        /* of the link between two processes */
+    struct migration_arrival arrival; /* postcopy */
     enum migration_order order;
     char source[64], destination[64]; /* names of the targets */
 };
 
-#define MIGRATION_FAULTS_MAX 16
-#define MIGRATION_LOST_MAX   256 /* pages told one by one, of all hops; the counts are complete */
+#define MIGRATION_FAULTS_MAX      16
+#define MIGRATION_PAGE_FAULTS_MAX 65536
+#define MIGRATION_LOST_MAX        256 /* pages told one by one, of all hops; the counts are complete */
 
 /* Free with migration_result_done, also after a failure. */
 struct migration_result {
@@ -113,6 +138,8 @@ struct migration_result {
     unsigned n_samples;
     struct migration_event *events;
     unsigned n_events;
+    struct migration_page_fault *page_faults; /* of all hops, up to MIGRATION_PAGE_FAULTS_MAX */
+    unsigned n_page_faults;
     struct migration_lost *lost;
     unsigned n_lost;
     uint64_t lost_by_use[MIGRATION_N_USES]; /* pages with such bytes; one page may count in many */

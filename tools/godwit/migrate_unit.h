@@ -5,6 +5,7 @@
 #include "migrate_result.h"
 #include "target.h"
 
+struct gw_fault_client;
 struct gw_guest_log;
 struct migration;
 
@@ -18,6 +19,8 @@ struct migration_unit {
     struct gw_frontend_inflight inflight[2];
     struct gw_driver **drivers; /* its part of those of the migration */
     unsigned n_drivers;
+    int uffd; /* postcopy: the destination's, until it is given away; or -1 */
+    struct gw_fault_client *client;
     uint64_t disk_capacity;
     uint64_t wanted; /* virtio features */
 };

@@ -160,21 +160,41 @@ uint64_t options_size(struct argp_state *state, const char *option, const char *
     return value;
 }
 
-unsigned options_time(struct argp_state *state, const char *option, const char *text,
-                      unsigned min_ms, unsigned max_ms)
+/* In milliseconds; NaN where it is no time. */
+static double parse_time(const char *text)
 {
     static const struct {
         const char *name;
         double ms;
-    } units[] = {{"", 1000}, {"s", 1000}, {"ms", 1}, {"m", 60000}, {"h", 3600000}};
+    } units[] = {{"", 1000},   {"s", 1000},  {"ms", 1},     {"m", 60000},
+                 {"us", 1e-3}, {"ns", 1e-6}, {"h", 3600000}};
     char *end;
-    double value = strtod(text, &end), ms = -1;
+    double value = strtod(text, &end);
 
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (end != text && strcmp(end, units[i].name) == 0)
-            ms = value * units[i].ms;
+        if (text[0] >= '0' && text[0] <= '9' && strcmp(end, units[i].name) == 0)
+            return value * units[i].ms;
     }
-    if (text[0] < '0' || text[0] > '9' || isnan(ms) || ms < min_ms || ms > max_ms)
+    return NAN;
+}
+
+uint64_t options_short_time(struct argp_state *state, const char *option, const char *text,
+                            uint64_t max_ns)
+{
+    double ns = parse_time(text) * 1e6;
+
+    if (isnan(ns) || ns > (double)max_ns)
+        argp_error(state, "--%s=%s is not a time of up to %" PRIu64 " ms, such as 50us or 2ms",
+                   option, text, max_ns / 1000000);
+    return (uint64_t)llround(ns);
+}
+
+unsigned options_time(struct argp_state *state, const char *option, const char *text,
+                      unsigned min_ms, unsigned max_ms)
+{
+    double ms = parse_time(text);
+
+    if (isnan(ms) || ms < min_ms || ms > max_ms)
         argp_error(state, "--%s=%s is not a time from %u ms to %u s, such as 10ms, 5s or 2m",
                    option, text, min_ms, max_ms / 1000);
     return (unsigned)lround(ms);

@@ -41,6 +41,10 @@ uint64_t options_size(struct argp_state *state, const char *option, const char *
 unsigned options_time(struct argp_state *state, const char *option, const char *text,
                       unsigned min_ms, unsigned max_ms);
 
+/* The same in nanoseconds, with "us" and "ns" as units besides. */
+uint64_t options_short_time(struct argp_state *state, const char *option, const char *text,
+                            uint64_t max_ns);
+
 #define OPTIONS_LIST_MAX 16
 
 struct options_list {

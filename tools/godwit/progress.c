@@ -32,6 +32,9 @@ static void make_line(const struct migration_progress *p, char *line)
                       "  round %u  %s dirty pages  %s left  copying %s", p->round,
                       format_count(p->dirty_pages).text, format_bytes(p->remaining).text,
                       format_byte_rate(p->copy_rate).text);
+    if (p->phase == MIGRATION_PHASE_POSTCOPY)
+        n += snprintf(line + n, LINE_SIZE - (size_t)n, "  %s to come",
+                      format_bytes(p->remaining).text);
     if (p->requests_rate > 0 && n < LINE_SIZE)
         snprintf(line + n, LINE_SIZE - (size_t)n, "  load %s/s (%s)  worst stall %s",
                  format_rate(p->requests_rate).text, format_byte_rate(p->bytes_rate).text,

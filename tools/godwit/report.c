@@ -17,7 +17,8 @@
 /* The sums over all hops that the checks ask for. */
 struct sums {
     uint64_t lost, hint, late, old_log, compared, in_flight_stopped, marked, unchanged, downtime;
-    unsigned logs_replaced, n_done;
+    uint64_t sent, faults, early, stray;
+    unsigned logs_replaced, n_done, n_arrived;
     bool has_begun; /* the log was on */
 };
 
@@ -37,6 +38,11 @@ static void sum_up(const struct migration_result *result, struct sums *s)
         s->unchanged += hop->pages_unchanged;
         s->logs_replaced += hop->logs_replaced;
         s->n_done += hop->end_ns != 0;
+        s->n_arrived += hop->arrival.end_ns != 0;
+        s->sent += hop->arrival.pages_sent;
+        s->faults += hop->arrival.faults;
+        s->early += hop->arrival.pages_early;
+        s->stray += hop->arrival.pages_stray;
         s->has_begun |= hop->begin_ns != 0;
         if (hop->downtime_ns > s->downtime)
             s->downtime = hop->downtime_ns;
@@ -49,6 +55,8 @@ enum topic {
     TOPIC_PAGES,
     TOPIC_QUIET, /* it went on after the stop: its check counts pages */
     TOPIC_DATA,
+    TOPIC_ARRIVAL, /* a page that was there too early, or never came */
+    TOPIC_STRAY,   /* the memories differ where nobody had to write */
     TOPIC_SESSION,
 };
 
@@ -62,6 +70,10 @@ static enum topic topic_of(const struct migration_fault *f)
         return TOPIC_PAGES;
     if (f->error == -EINPROGRESS)
         return TOPIC_QUIET;
+    if (f->error == -EEXIST || f->error == -EADDRNOTAVAIL)
+        return TOPIC_ARRIVAL;
+    if (f->error == -ENOTUNIQ)
+        return TOPIC_STRAY;
     return f->phase == MIGRATION_PHASE_COMPARE ? TOPIC_PAGES : TOPIC_SESSION;
 }
 
@@ -148,7 +160,8 @@ void report_sentence(const struct report *r, char *buf, size_t size)
         snprintf(buf, size, "the guest stood still for %s, and %s were allowed",
                  format_time(s.downtime).text, format_time(r->max_downtime_ns).text);
     else if (result->verdict == MIGRATION_PASSED)
-        snprintf(buf, size, "every page written was marked%s",
+        snprintf(buf, size, "every page written was marked%s%s",
+                 s.n_arrived > 0 ? ", every page arrived before it was read" : "",
                  result->verified + result->disk_blocks > 0
                      ? ", every block read was as last written"
                      : "");
@@ -226,6 +239,23 @@ static void check_pages(struct checks *c)
         format_count(s->old_log).text);
 }
 
+static void check_arrival(struct checks *c)
+{
+    const struct sums *s = &c->sums;
+    char text[160];
+
+    if (!c->report->options->postcopy.is_on)
+        return;
+    snprintf(text, sizeof(text), "%s pages after the switch, %s faults, %s pages there too early",
+             format_count(s->sent).text, format_count(s->faults).text, format_count(s->early).text);
+    add_by_fault(c, "pages-arrived", "every page arrived, and before anybody read it",
+                 TOPIC_ARRIVAL, s->n_arrived > 0, text);
+    snprintf(text, sizeof(text), "%s pages differ where the guest has nothing",
+             format_count(s->stray).text);
+    add_by_fault(c, "memories-equal", "the memories are equal where the guest did not write",
+                 TOPIC_STRAY, s->n_arrived > 0, text);
+}
+
 static void check_downtime(struct checks *c)
 {
     const struct report *r = c->report;
@@ -253,6 +283,7 @@ unsigned report_checks(const struct report *r, struct report_check *checks)
     add_by_fault(&c, "session", "both back-ends answered, and went on serving", TOPIC_SESSION,
                  c.sums.has_begun, text);
     check_pages(&c);
+    check_arrival(&c);
     add(&c, "drained", "no request was in flight once the stop was answered",
         c.sums.n_done == 0              ? REPORT_SKIPPED
         : c.sums.in_flight_stopped == 0 ? REPORT_PASSED

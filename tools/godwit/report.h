@@ -23,7 +23,7 @@ struct report {
 
 /* ---- report.c: the checks ---- */
 
-#define REPORT_CHECKS_MAX 10
+#define REPORT_CHECKS_MAX 12
 
 /* Returns: how many. */
 unsigned report_checks(const struct report *r, struct report_check *checks);

@@ -41,7 +41,8 @@ static const char style[] =
     "i.start{background:var(--green)}\n"
     "polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}.rate,.latency{stroke:var(--blue)}"
     ".stall{stroke:var(--orange)}\n"
-    "line.log{stroke:var(--blue)}line.memory{stroke:var(--green)}line.call{stroke:var(--violet)}\n"
+    "line.log{stroke:var(--blue)}line.memory{stroke:var(--green)}line.call{stroke:var(--violet)}"
+    "line.cut{stroke:var(--red)}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;width:100%}th,td"
     "{text-align:left;vertical-align:top;padding:.25rem .7rem .25rem 0;border-bottom:1px solid "
     "var(--line)}th{color:var(--soft);font-weight:500}.number{text-align:right;"
@@ -219,6 +220,64 @@ static void html_hop(const struct migration_hop *hop, unsigned number, FILE *out
     fputs("</tr>\n", out);
 }
 
+static void html_arrival(const struct migration_hop *hop, unsigned number, FILE *out)
+{
+    const struct migration_arrival *a = &hop->arrival;
+
+    fputs("<tr>", out);
+    number_cell(out, number);
+    cell(out, "number", format_time(hop->downtime_ns).text);
+    cell(out, "number", format_time(a->discard_ns).text);
+    number_cell(out, a->pages_stale);
+    cell(out, "number", format_bytes(a->bytes_sent).text);
+    cell(out, "number", a->end_ns != 0 ? format_time(a->end_ns - a->begin_ns).text : "-");
+    number_cell(out, a->faults);
+    cell(out, "number", format_time(a->latency_p50).text);
+    cell(out, "number", format_time(a->latency_p90).text);
+    cell(out, "number", format_time(a->latency_p99).text);
+    cell(out, "number", format_time(a->latency_max).text);
+    cell(out, "number", format_time(a->stall_ns).text);
+    number_cell(out, a->cuts);
+    cell(out, "number", format_time(a->cut_ns).text);
+    number_cell(out, a->pages_early);
+    number_cell(out, a->pages_stray);
+    fputs("</tr>\n", out);
+}
+
+static void html_arrivals(const struct report *r, FILE *out)
+{
+    static const char *const names[] = {
+        "hop",
+        "downtime",
+        "dropping pages",
+        "pages stale",
+        "sent after the switch",
+        "in",
+        "faults",
+        "p50",
+        "p90",
+        "p99",
+        "longest wait",
+        "stall",
+        "cuts",
+        "cut for",
+        "there too early",
+        "differ",
+    };
+
+    if (!r->options->postcopy.is_on || r->result->n_hops == 0)
+        return;
+    fputs("<h2>Postcopy</h2>\n<div class=\"wide\"><table>\n<tr>", out);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        fprintf(out, "<th class=\"number\">%s</th>", names[i]);
+    fputs("</tr>\n", out);
+    for (unsigned i = 0; i < r->result->n_hops; i++) {
+        if (r->result->hops[i].arrival.begin_ns != 0)
+            html_arrival(&r->result->hops[i], i + 1, out);
+    }
+    fputs("</table></div>\n", out);
+}
+
 static void html_hops(const struct migration_result *result, FILE *out)
 {
     static const char *const names[] = {
@@ -314,6 +373,7 @@ void report_html(const struct report *r, FILE *out)
     html_lost(r, out);
     html_checks(r, out);
     html_hops(r->result, out);
+    html_arrivals(r, out);
     html_load(r->result, out);
     html_options(r, out);
     fputs("</body></html>\n", out);

@@ -5,7 +5,26 @@
 
 #include <inttypes.h>
 
+static const char *const memory_forms[] = {"auto", "table", "slots"};
 static const char *const device_names[] = {"blk", "rng", "generic"};
+
+static struct json_object *json_postcopy_options(const struct migration_postcopy_options *o)
+{
+    struct json_object *json;
+
+    if (!o->is_on)
+        return NULL;
+    json = json_object_new_object();
+    if (o->has_round)
+        json_add_number(json, "at_round", o->round);
+    json_add_number(json, "at_ms", o->at_ms);
+    json_add_number(json, "link_rate", o->link_rate);
+    json_add_number(json, "fault_delay_ns", o->fault_delay_ns);
+    json_add_text(json, "page_order", o->is_random ? "random" : "address");
+    json_add_number(json, "cut_link_ms", o->cut_ms);
+    json_add_number(json, "cut_link_for_ms", o->cut_for_ms);
+    return json;
+}
 
 static struct json_object *json_options(const struct report *r)
 {
@@ -17,6 +36,7 @@ static struct json_object *json_options(const struct report *r)
     json_add_text(json, "file", o->disk_files[0]);
     json_add_number(json, "memory", o->memory);
     json_add_number(json, "memory_top", o->memory_top);
+    json_add_text(json, "memory_form", memory_forms[o->mem_form]);
     json_add_bool(json, "hugetlb", o->hugetlb);
     json_add_number(json, "devices", o->n_devices);
     json_add_number(json, "queues", o->n_queues);
@@ -42,6 +62,7 @@ static struct json_object *json_options(const struct report *r)
     json_add_number(json, "call_fd_ms", o->call_fd_ms);
     json_add_number(json, "timeout_ms", o->timeout_ms);
     json_add_number(json, "request_ms", o->request_ms);
+    json_object_object_add(json, "postcopy", json_postcopy_options(&o->postcopy));
     json_add_text(json, "kill_at", migration_kill_name(o->kill));
     json_add_bool(json, "keep_backends", o->keep_backends);
     json_add_text(json, "to", o->to);
@@ -88,6 +109,30 @@ static struct json_object *json_faults(const struct migration_result *result)
     return list;
 }
 
+static struct json_object *json_arrival(const struct migration_arrival *a)
+{
+    struct json_object *json = json_object_new_object();
+
+    json_add_number(json, "discard_ns", a->discard_ns);
+    json_add_number(json, "begin_ns", a->begin_ns);
+    json_add_number(json, "end_ns", a->end_ns);
+    json_add_number(json, "pages_stale", a->pages_stale);
+    json_add_number(json, "pages_sent", a->pages_sent);
+    json_add_number(json, "bytes_sent", a->bytes_sent);
+    json_add_number(json, "faults", a->faults);
+    json_add_number(json, "pages_asked", a->pages_asked);
+    json_add_number(json, "pages_early", a->pages_early);
+    json_add_number(json, "pages_stray", a->pages_stray);
+    json_add_number(json, "latency_p50_ns", a->latency_p50);
+    json_add_number(json, "latency_p90_ns", a->latency_p90);
+    json_add_number(json, "latency_p99_ns", a->latency_p99);
+    json_add_number(json, "latency_max_ns", a->latency_max);
+    json_add_number(json, "worst_stall_ns", a->stall_ns);
+    json_add_number(json, "cuts", a->cuts);
+    json_add_number(json, "cut_ns", a->cut_ns);
+    return json;
+}
+
 static struct json_object *json_hop(const struct migration_hop *hop)
 {
     struct json_object *json = json_object_new_object();
@@ -119,6 +164,8 @@ static struct json_object *json_hop(const struct migration_hop *hop)
     json_add_number(json, "pages_late", hop->pages_late);
     json_add_number(json, "pages_old_log", hop->pages_old_log);
     json_add_number(json, "reconnects", hop->reconnects);
+    json_object_object_add(json, "postcopy",
+                           hop->arrival.begin_ns != 0 ? json_arrival(&hop->arrival) : NULL);
     return json;
 }
 
@@ -175,6 +222,20 @@ static struct json_object *json_samples(const struct migration_result *result)
         for (unsigned c = 0; c < 5; c++)
             json_object_array_add(columns[c], json_object_new_uint64(values[c]));
     }
+    return json;
+}
+
+static struct json_object *json_page_faults(const struct migration_result *result)
+{
+    struct json_object *json = json_object_new_object();
+    struct json_object *times = json_object_new_array(), *latencies = json_object_new_array();
+
+    for (unsigned i = 0; i < result->n_page_faults; i++) {
+        json_object_array_add(times, json_object_new_uint64(result->page_faults[i].at_ns));
+        json_object_array_add(latencies, json_object_new_uint64(result->page_faults[i].latency_ns));
+    }
+    json_object_object_add(json, "at_ns", times);
+    json_object_object_add(json, "latency_ns", latencies);
     return json;
 }
 
@@ -295,6 +356,7 @@ void report_json(const struct report *r, FILE *out)
     json_object_object_add(json, "lost_by_use", json_lost_by_use(result));
     json_object_object_add(json, "lost", json_lost(result));
     json_object_object_add(json, "events", json_events(result));
+    json_object_object_add(json, "page_faults", json_page_faults(result));
     json_object_object_add(json, "samples", json_samples(result));
     json_print(json, out);
     json_object_put(json);

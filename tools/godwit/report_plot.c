@@ -170,6 +170,7 @@ static const struct lane_kind {
     {"log replaced", "log", 1u << MIGRATION_EVENT_LOG_REPLACED},
     {"memory", "memory", 1u << MIGRATION_EVENT_REGION_ADDED | 1u << MIGRATION_EVENT_REGION_REMOVED},
     {"call fds", "call", 1u << MIGRATION_EVENT_CALL_FD},
+    {"link cut", "cut", 1u << MIGRATION_EVENT_LINK_CUT},
 };
 
 #define N_LANES    (sizeof(lane_kinds) / sizeof(lane_kinds[0]))
@@ -229,6 +230,88 @@ static void plot_stalls(const struct report *r, const struct column *columns, un
     svg_line(&s, columns, n, stall_of, "stall");
     svg_time_axis(&s);
     svg_end(&s);
+}
+
+/* ---- Page faults: the median and the worst of those that make one pixel ---- */
+
+struct fault_column {
+    uint64_t at_ns, median_ns, worst_ns;
+};
+
+static int compare_latencies(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Faults of one column, from `i` on; returns where the next one begins. */
+static unsigned make_fault_column(const struct migration_result *result, unsigned i,
+                                  uint64_t *latencies, struct fault_column *c)
+{
+    uint64_t width = result->duration_ns / SVG_COLUMN + 1;
+    uint64_t end = (result->page_faults[i].at_ns / width + 1) * width;
+    unsigned n = 0;
+
+    c->at_ns = end - width / 2;
+    for (; i < result->n_page_faults && result->page_faults[i].at_ns < end; i++)
+        latencies[n++] = result->page_faults[i].latency_ns;
+    qsort(latencies, n, sizeof(*latencies), compare_latencies);
+    c->median_ns = latencies[n / 2];
+    c->worst_ns = latencies[n - 1];
+    return i;
+}
+
+static double worst_of(const void *data, unsigned i, uint64_t *ret_ns)
+{
+    const struct fault_column *c = (const struct fault_column *)data + i;
+
+    *ret_ns = c->at_ns;
+    return (double)c->worst_ns;
+}
+
+static double median_of(const void *data, unsigned i, uint64_t *ret_ns)
+{
+    const struct fault_column *c = (const struct fault_column *)data + i;
+
+    *ret_ns = c->at_ns;
+    return (double)c->median_ns;
+}
+
+static void draw_faults(struct svg *s, const struct migration_result *result,
+                        const struct fault_column *columns, unsigned n)
+{
+    double max = 1e5;
+
+    for (unsigned i = 0; i < n; i++)
+        max = (double)columns[i].worst_ns > max ? (double)columns[i].worst_ns : max;
+    s->high = power_of_ten_above(max);
+    heading(s->out, "Page faults",
+            "<i class=\"stall\"></i>longest wait for a page after the switch <i "
+            "class=\"latency\"></i>median, of the faults that make one pixel. Logarithmic.");
+    svg_begin(s, "Waits for pages over time", 170, 0);
+    svg_value_axis(s, label_time);
+    draw_switches(s, result);
+    svg_line(s, columns, n, median_of, "latency");
+    svg_line(s, columns, n, worst_of, "stall");
+    svg_time_axis(s);
+    svg_end(s);
+}
+
+static void plot_faults(const struct report *r, FILE *out)
+{
+    const struct migration_result *result = r->result;
+    struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 1e3};
+    struct fault_column *columns = calloc(SVG_COLUMN + 2, sizeof(*columns));
+    uint64_t *latencies = calloc(result->n_page_faults, sizeof(*latencies));
+    unsigned n = 0;
+
+    for (unsigned i = 0; columns != NULL && latencies != NULL && i < result->n_page_faults; n++)
+        i = make_fault_column(result, i, latencies, &columns[n]);
+    if (n > 0)
+        draw_faults(&s, result, columns, n);
+    free(latencies);
+    free(columns);
 }
 
 /* ---- Downtime ---- */
@@ -300,6 +383,8 @@ void report_plots(const struct report *r, FILE *out)
         plot_rate(r, columns, n, out);
         plot_stalls(r, columns, n, out);
     }
+    if (r->result->n_page_faults > 0)
+        plot_faults(r, out);
     plot_downtime(r, out);
     free(columns);
 }

@@ -71,6 +71,23 @@ static void text_hop(const struct migration_hop *hop, unsigned number, FILE *out
         fprintf(out, ", no switch\n");
 }
 
+static void text_arrival(const struct migration_arrival *a, FILE *out)
+{
+    if (a->begin_ns == 0)
+        return;
+    fprintf(out, "            postcopy: %s pages stale at the switch, %s sent after it",
+            format_count(a->pages_stale).text, format_bytes(a->bytes_sent).text);
+    if (a->end_ns != 0)
+        fprintf(out, " in %s", format_time(a->end_ns - a->begin_ns).text);
+    if (a->cuts != 0)
+        fprintf(out, ", link cut %u times for %s", a->cuts, format_time(a->cut_ns).text);
+    fprintf(out, "; worst stall meanwhile %s\n", format_time(a->stall_ns).text);
+    fprintf(out, "            %s page faults, p50 %s, p90 %s, p99 %s, max %s\n",
+            format_count(a->faults).text, format_time(a->latency_p50).text,
+            format_time(a->latency_p90).text, format_time(a->latency_p99).text,
+            format_time(a->latency_max).text);
+}
+
 static void text_load(const struct migration_result *result, FILE *out)
 {
     if (result->requests == 0)
@@ -119,8 +136,10 @@ void report_text(const struct report *r, FILE *out)
     fprintf(out, "memory      %s, dirty log of %s, seed %" PRIu64 "\n",
             format_bytes(result->memory_bytes).text, format_bytes(result->log_bytes).text,
             result->seed);
-    for (unsigned i = 0; i < result->n_hops; i++)
+    for (unsigned i = 0; i < result->n_hops; i++) {
         text_hop(&result->hops[i], i + 1, out);
+        text_arrival(&result->hops[i].arrival, out);
+    }
     if (result->copy_rate > 0)
         fprintf(out, "copying     %s, plain memcpy %s\n", format_byte_rate(result->copy_rate).text,
                 format_byte_rate(result->memcpy_rate).text);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Postcopy between suspects: honest ones pass whatever the link does, what the source forgot to
+ * mark is found although the destination went on, and so is a destination whose faults nobody sees.
+ */
+#include "fdcheck.h"
+#include "migrate_bench.h"
+#include "requires.h"
+
+#include "core/proto.h"
+
+#include <errno.h>
+#include <godwit/fault.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define N_SEEDS 12
+
+static struct bench *postcopy_new(uint64_t seed)
+{
+    struct bench *b = bench_new(seed);
+
+    for (unsigned i = 0; i < BENCH_DEVICES_MAX; i++)
+        b->sources[i].suspect.has_postcopy = b->destinations[i].suspect.has_postcopy = true;
+    b->o.postcopy.is_on = true;
+    return b;
+}
+
+static void expect_arrived(struct bench *b)
+{
+    bench_expect_passed(b);
+    for (unsigned i = 0; i < b->result.n_hops; i++) {
+        const struct migration_arrival *a = &b->result.hops[i].arrival;
+
+        assert_true(a->end_ns >= a->begin_ns && a->begin_ns > b->result.hops[i].stop_ns);
+        assert_true(a->pages_stale > 0 || b->o.postcopy.has_round);
+        assert_true(a->pages_sent > 0 && a->pages_asked <= a->pages_sent);
+        assert_true(a->latency_p50 <= a->latency_p90 && a->latency_p90 <= a->latency_p99 &&
+                    a->latency_p99 <= a->latency_max);
+        assert_int_equal(a->pages_early, 0);
+        assert_int_equal(a->pages_stray, 0);
+        assert_true(b->result.hops[i].compare_bytes > 0);
+    }
+}
+
+/* ---- honest ---- */
+
+static void test_postcopy_honest_passes(void **state)
+{
+    uint64_t n_cuts = 0, n_faults = 0;
+
+    for (uint64_t seed = 1; seed <= N_SEEDS; seed++) {
+        struct bench *b = postcopy_new(seed);
+
+        b->o.n_queues = (unsigned)(1 + seed % 3);
+        b->o.depth = 16;
+        b->o.postcopy.is_random = seed % 2;
+        b->o.postcopy.link_rate = seed % 3 ? 100 << 20 : 0;
+        b->o.postcopy.fault_delay_ns = seed % 4 * 100000;
+        b->o.postcopy.cut_ms = seed % 2 ? 5 : 0;
+        b->o.postcopy.has_round = seed % 3 == 1;
+        b->o.postcopy.round = (unsigned)(seed / 3 % 3);
+        bench_run(b);
+        expect_arrived(b);
+        n_cuts += b->result.hops[0].arrival.cuts;
+        n_faults += b->result.hops[0].arrival.faults;
+        bench_free(b);
+    }
+    assert_true(n_cuts > 0 && n_faults > N_SEEDS);
+}
+
+static void test_postcopy_there_and_back_passes(void **state)
+{
+    struct bench *b = postcopy_new(7);
+
+    b->o.hops = 4;
+    b->o.cancels = 1;
+    b->o.order = MIGRATION_ORDER_RANDOM;
+    b->o.postcopy.at_ms = 50;
+    bench_run(b);
+    expect_arrived(b);
+    assert_int_equal(b->result.n_hops, 4);
+    bench_free(b);
+}
+
+static void test_postcopy_several_devices_pass(void **state)
+{
+    struct bench *b = postcopy_new(5);
+
+    b->o.n_devices = BENCH_DEVICES_MAX;
+    b->o.n_queues = 2;
+    b->o.depth = 16;
+    b->o.memory = 32 << 20;
+    b->o.postcopy.is_random = true;
+    bench_run(b);
+    expect_arrived(b);
+    bench_free(b);
+}
+
+/* Whoever waits for a page waits for the link. */
+static void test_postcopy_waits_are_seen(void **state)
+{
+    struct bench *b = postcopy_new(3);
+
+    b->o.postcopy.has_round = true; /* none: all of the memory comes after the switch */
+    b->o.postcopy.link_rate = 16 << 20;
+    b->o.postcopy.fault_delay_ns = 5000000;
+    bench_run(b);
+    expect_arrived(b);
+    assert_true(b->result.hops[0].arrival.latency_max >= 5000000);
+    assert_true(b->result.hops[0].arrival.stall_ns >= 5000000);
+    assert_true(b->result.n_page_faults > 0);
+    assert_true(b->result.hops[0].arrival.bytes_sent >= 4 << 20);
+    bench_free(b);
+}
+
+/* ---- refused, or wrong in one way ---- */
+
+static bool is_told(const struct migration_result *r, enum migration_side side, const char *words)
+{
+    for (unsigned i = 0; i < r->n_faults; i++) {
+        if (r->faults[i].side == side && strstr(r->faults[i].text, words))
+            return true;
+    }
+    bench_show(r);
+    return false;
+}
+
+static void test_postcopy_without_pagefault_is_refused(void **state)
+{
+    struct bench *b = postcopy_new(1);
+
+    b->destinations[0].suspect.has_postcopy = false;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+    assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "PAGEFAULT (protocol feature 8)"));
+    assert_int_equal(b->result.requests, 0);
+    bench_free(b);
+}
+
+static void test_postcopy_lost_marks_are_found(void **state)
+{
+    bool found = false;
+
+    for (uint64_t seed = 1; !found && seed <= 5; seed++) {
+        struct bench *b = postcopy_new(seed);
+
+        b->sources[0].suspect.guilt = SUSPECT_EVERY_100TH;
+        b->o.postcopy.has_round = true;
+        b->o.postcopy.round = 10;
+        bench_run(b);
+        found = b->result.hops[0].pages_lost > 0;
+        assert_true(!found || (is_told(&b->result, MIGRATION_SIDE_SOURCE, "not marked") &&
+                               b->result.lost_by_use[MIGRATION_USE_DATA] > 0));
+        bench_free(b);
+    }
+    assert_true(found);
+}
+
+static void test_postcopy_writes_after_the_stop_are_found(void **state)
+{
+    bool found = false;
+
+    for (uint64_t seed = 1; !found && seed <= 5; seed++) {
+        struct bench *b = postcopy_new(seed);
+
+        b->sources[0].suspect.guilt = SUSPECT_WRITE_AFTER_STOP;
+        bench_run(b);
+        found = b->result.hops[0].pages_late > 0;
+        assert_true(!found || is_told(&b->result, MIGRATION_SIDE_SOURCE, "after the stop"));
+        bench_free(b);
+    }
+    assert_true(found);
+}
+
+static void test_postcopy_zeroes_read_too_early_are_found(void **state)
+{
+    struct bench *b = postcopy_new(1);
+
+    b->destinations[0].suspect.guilt = SUSPECT_NOT_REGISTERED;
+    b->o.postcopy.has_round = true;
+    b->o.postcopy.link_rate = 1 << 20;
+    b->o.request_ms = 500;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+    assert_true(b->result.hops[0].arrival.pages_early > 0);
+    assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "before it"));
+    bench_free(b);
+}
+
+static void test_postcopy_other_addresses_are_found(void **state)
+{
+    struct bench *b = postcopy_new(1);
+
+    b->destinations[0].suspect.guilt = SUSPECT_OTHER_ADDRESSES;
+    b->o.postcopy.link_rate = 1 << 20;
+    b->o.request_ms = 500;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+    assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "none of"));
+    bench_free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_postcopy_honest_passes),
+        FDCHECK_TEST(test_postcopy_there_and_back_passes),
+        FDCHECK_TEST(test_postcopy_several_devices_pass),
+        FDCHECK_TEST(test_postcopy_waits_are_seen),
+        FDCHECK_TEST(test_postcopy_without_pagefault_is_refused),
+        FDCHECK_TEST(test_postcopy_lost_marks_are_found),
+        FDCHECK_TEST(test_postcopy_writes_after_the_stop_are_found),
+        FDCHECK_TEST(test_postcopy_zeroes_read_too_early_are_found),
+        FDCHECK_TEST(test_postcopy_other_addresses_are_found),
+    };
+    struct gw_fault_config cfg = {.size = sizeof(cfg)};
+    struct gw_fault_server *server;
+    int r = gw_fault_server_new(&server, &cfg);
+
+    if (r < 0)
+        skip_test("no postcopy here: %s", gw_fault_error());
+    gw_fault_server_free(server);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "migrate_bench.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- in place of the targets of the command ---- */
+
+int target_connect(struct target *t, struct gw_frontend *fe)
+{
+    int pair[2];
+
+    suspect_end(&t->suspect);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    suspect_start(&t->suspect, pair[1]);
+    return gw_frontend_attach(fe, pair[0]);
+}
+
+const char *target_name(const struct target *t)
+{
+    return t->name;
+}
+
+bool target_is_command(const struct target *t)
+{
+    return false;
+}
+
+int target_check(struct target *t)
+{
+    return 0;
+}
+
+int target_stop(struct target *t)
+{
+    return 0;
+}
+
+void target_kill(struct target *t)
+{
+    suspect_end(&t->suspect);
+}
+
+int target_bury(struct target *t)
+{
+    return 0;
+}
+
+const char *target_error(const struct target *t)
+{
+    return "";
+}
+
+/* ---- one run ---- */
+
+struct bench *bench_new(uint64_t seed)
+{
+    struct bench *b = calloc(1, sizeof(*b));
+
+    assert_non_null(b);
+    b->disk = memfd_create("disk", MFD_CLOEXEC);
+    assert_true(b->disk >= 0);
+    assert_int_equal(ftruncate(b->disk, BENCH_DISK_BYTES), 0);
+    for (unsigned i = 0; i < BENCH_DEVICES_MAX - 1; i++) {
+        b->other_disks[i] = memfd_create("disk", MFD_CLOEXEC);
+        assert_int_equal(ftruncate(b->other_disks[i], BENCH_DISK_BYTES), 0);
+    }
+    for (unsigned i = 0; i < BENCH_DEVICES_MAX; i++) {
+        struct target *from = &b->sources[i], *to = &b->destinations[i];
+
+        from->name = "source";
+        to->name = "destination";
+        from->suspect.disk_fd = to->suspect.disk_fd = i == 0 ? b->disk : b->other_disks[i - 1];
+        from->suspect.sectors = to->suspect.sectors = BENCH_DISK_BYTES / 512;
+    }
+    b->o = (struct migration_options){
+        .seed = seed,
+        .memory = 16 << 20,
+        .queue_size = 512,
+        .warm_up_ms = 30,
+        .copy_ms = 120,
+        .settle_ms = 60,
+        .round_ms = 3,
+        .replace_log_ms = 10,
+        .region_ms = 25,
+        .call_fd_ms = 15,
+        .request_ms = 2000,
+        .timeout_ms = 20000,
+        .log_offset_random = seed % 2,
+    };
+    return b;
+}
+
+void bench_run(struct bench *b)
+{
+    struct target *targets[2 * BENCH_DEVICES_MAX];
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", b->disk);
+    b->o.disk_files[0] = path;
+    for (unsigned i = 0; i < BENCH_DEVICES_MAX; i++) {
+        targets[2 * i] = &b->sources[i];
+        targets[2 * i + 1] = &b->destinations[i];
+    }
+    assert_int_equal(migration_run(&b->o, targets, NULL, NULL, &b->result), 0);
+    for (unsigned i = 0; i < 2 * BENCH_DEVICES_MAX; i++)
+        suspect_end(&targets[i]->suspect);
+}
+
+void bench_free(struct bench *b)
+{
+    migration_result_done(&b->result);
+    close(b->disk);
+    for (unsigned i = 0; i < BENCH_DEVICES_MAX - 1; i++)
+        close(b->other_disks[i]);
+    free(b);
+}
+
+void bench_show(const struct migration_result *r)
+{
+    for (unsigned i = 0; i < r->n_faults; i++)
+        print_message("fault: %s, %s, %s\n", r->faults[i].who,
+                      migration_phase_name(r->faults[i].phase), r->faults[i].text);
+    for (unsigned i = 0; i < r->n_lost && i < 8; i++)
+        print_message("lost: 0x%llx %s\n", (unsigned long long)r->lost[i].first, r->lost[i].text);
+}
+
+void bench_expect_passed(struct bench *b)
+{
+    if (b->result.verdict != MIGRATION_PASSED)
+        bench_show(&b->result);
+    assert_int_equal(b->result.verdict, MIGRATION_PASSED);
+    assert_int_equal(b->result.n_faults, 0);
+    assert_int_equal(b->result.disk_blocks, BENCH_DISK_BYTES / 4096);
+    assert_true(b->result.latency_p50 > 0 && b->result.latency_p50 <= b->result.latency_p99);
+    for (unsigned i = 0; i < b->result.n_hops; i++) {
+        const struct migration_hop *hop = &b->result.hops[i];
+
+        assert_true(hop->downtime_ns >= hop->device_stop_ns + hop->device_start_ns);
+        assert_true(hop->end_ns - hop->stop_ns >= hop->downtime_ns);
+    }
+}
