@@ -16,8 +16,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DEPTH_DEFAULT 32
-#define DATA_ALIGN    4096
+#define DEPTH_DEFAULT      32
+#define CALL_GRACE_DEFAULT 200 /* ms */
+#define DATA_ALIGN         4096
 
 int gw_guest_load_fail(struct gw_guest_load *l, int r, const char *format, ...)
 {
@@ -48,6 +49,8 @@ static int take_config(struct gw_guest_load *l, const struct gw_guest_load_confi
     c->drivers = NULL; /* they are in the queues */
     if (!c->depth)
         c->depth = DEPTH_DEFAULT;
+    if (!c->call_grace_ms)
+        c->call_grace_ms = CALL_GRACE_DEFAULT;
     if (!c->segments)
         c->segments = 1;
     l->block_size = gw_guest_disk_block_size(c->disk);

@@ -14,12 +14,11 @@
 #include <sched.h>
 #include <unistd.h>
 
-#define TAKE_MAX      64         /* used elements taken at once */
-#define IDLE_LOOK     64         /* turns without work between two looks at the clock */
-#define IDLE_YIELD    4096       /* turns without work before the processor is offered to others */
-#define SLEEP_MAX_NS  1000000000 /* then it is looked whether a call went missing */
-#define CALL_GRACE_MS 200        /* how long a call may take once its used element is there */
-#define QUEUES_MAX    256
+#define TAKE_MAX     64         /* used elements taken at once */
+#define IDLE_LOOK    64         /* turns without work between two looks at the clock */
+#define IDLE_YIELD   4096       /* turns without work before the processor is offered to others */
+#define SLEEP_MAX_NS 1000000000 /* then it is looked whether a call went missing */
+#define QUEUES_MAX   256
 
 struct limits {
     uint64_t start_ns;
@@ -263,7 +262,8 @@ static int check_lost_call(struct gw_guest_load *l, const struct pollfd *fds)
         if (gw_driver_want_calls(l->queues[i].driver))
             continue;
         /* Who interrupts may have killed the device, whose calls nobody makes up for then. */
-        if (poll(&p, 1, CALL_GRACE_MS) == 0 && !__atomic_load_n(&l->interrupted, __ATOMIC_ACQUIRE))
+        if (poll(&p, 1, (int)l->cfg.call_grace_ms) == 0 &&
+            !__atomic_load_n(&l->interrupted, __ATOMIC_ACQUIRE))
             return gw_guest_load_fail(l, -ENOMSG, "queue %u: requests are done, the call is lost",
                                       gw_driver_index(l->queues[i].driver));
     }

@@ -22,6 +22,7 @@
 #define BLOCK_SIZE_MAX (8u << 20)
 #define SEGMENTS_MAX   126
 #define MEM_MIN        (16u << 20)
+#define XEN_MEM_MIN    (1u << 20) /* what is lent by a domain costs it */
 #define BLK_F_RO       5
 #define PAGE           4096
 
@@ -162,6 +163,8 @@ static void check(struct argp_state *state, struct bench_options *o)
                            o->block_sizes.values[i], SECTOR_SIZE * o->segments);
         }
     }
+    if (o->xen.domid != 0 && o->device != BENCH_BLK)
+        argp_error(state, "--xen-domain: the agent there drives disks only");
     if (o->write_percent + o->flush_percent > 100)
         argp_error(state, "--writes and --flushes together are more than 100 %%");
     if (o->queue_size == 0) {
@@ -184,6 +187,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->target;
+        state->child_inputs[1] = &o->xen;
         break;
     case OPTION_TIME:
         o->duration_ms = options_time(state, "time", arg, 10, 86400000);
@@ -213,20 +217,27 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- The session ---- */
 
+/* Each request its buffers, header, status and indirect table; rings besides. */
+static uint64_t memory_length(const struct bench_options *o)
+{
+    uint64_t block = (max_of(&o->block_sizes) + PAGE - 1) / PAGE * PAGE;
+    uint64_t length = o->xen.domid != 0 ? XEN_MEM_MIN : MEM_MIN;
+
+    length +=
+        (uint64_t)o->n_queues * max_of(&o->depths) * (block + (uint64_t)o->segments * PAGE + PAGE);
+    length += (uint64_t)o->n_queues * o->queue_size * 64;
+    return (length + PAGE - 1) / PAGE * PAGE;
+}
+
 static int make_guest(struct bench *b)
 {
     const struct bench_options *o = b->o;
-    uint64_t block = (max_of(&o->block_sizes) + PAGE - 1) / PAGE * PAGE;
-    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = MEM_MIN};
+    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = memory_length(o)};
     int r = gw_guest_mem_new(&b->mem, GW_GUEST_UVA_HOST);
 
-    /* Each request its buffers, header, status and indirect table; rings besides. */
-    region.length +=
-        (uint64_t)o->n_queues * max_of(&o->depths) * (block + (uint64_t)o->segments * PAGE + PAGE);
-    region.length += (uint64_t)o->n_queues * o->queue_size * 64;
-    region.length = (region.length + PAGE - 1) / PAGE * PAGE;
     if (r == 0)
-        r = gw_guest_mem_add(b->mem, &region);
+        r = o->xen.domid != 0 ? bench_xen_memory(b, region.length)
+                              : gw_guest_mem_add(b->mem, &region);
     for (unsigned i = 0; r == 0 && i < o->n_queues; i++) {
         struct gw_driver_config cfg = {.size = sizeof(cfg),
                                        .mem = b->mem,
@@ -235,10 +246,12 @@ static int make_guest(struct bench *b)
                                        .indirect_max = o->is_indirect ? o->segments + 2 : 0,
                                        .packed = o->is_packed};
         r = gw_driver_new(&b->drivers[i], &cfg);
+        if (r == 0 && o->xen.domid != 0)
+            r = bench_xen_driver(b, &cfg, b->drivers[i]);
     }
     if (r < 0)
         say("%" PRIu64 " MiB of guest memory and %u rings: %s", region.length >> 20, o->n_queues,
-            strerror(-r));
+            b->error[0] != '\0' ? b->error : strerror(-r));
     return r;
 }
 
@@ -318,7 +331,9 @@ static int run_all(struct bench *b)
             run->depth = o->depths.values[j];
             snprintf(what, sizeof(what), "load of %u bytes at depth %u", run->block_size,
                      run->depth);
-            r = o->device == BENCH_BLK ? bench_blk(b, run) : bench_rng(b, run);
+            r = b->xen != NULL           ? bench_xen(b, run)
+                : o->device == BENCH_BLK ? bench_blk(b, run)
+                                         : bench_rng(b, run);
             if (r < 0 && is_fault(r))
                 return say_failure(b->target, r, what, b->error);
             if (r < 0) {
@@ -381,6 +396,7 @@ static int bench_run_command(const struct bench_options *o)
     gw_frontend_free(b->fe);
     for (unsigned i = 0; i < o->n_queues; i++)
         gw_driver_free(b->drivers[i]);
+    bench_xen_free(b);
     gw_guest_mem_free(b->mem);
     target_free(b->target);
     free(b->drivers);
@@ -390,7 +406,8 @@ static int bench_run_command(const struct bench_options *o)
 
 int command_bench(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&options_target_argp, 0, NULL, 0}, {&options_xen_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

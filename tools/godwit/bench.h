@@ -15,6 +15,7 @@ enum bench_device {
 
 struct bench_options {
     struct target_options target;
+    struct options_xen xen;
     const char *text; /* of the target */
     enum bench_device device;
     struct options_list depths, block_sizes;
@@ -42,6 +43,7 @@ struct bench {
     struct gw_frontend *fe;
     struct gw_guest_mem *mem;
     struct gw_driver **drivers; /* n_queues of them */
+    struct xen_guest *xen;      /* whose memory it is; NULL: the tool's */
     uint64_t disk_bytes;        /* of the disk */
     bool is_read_only;
     char error[256]; /* why a run failed */
@@ -55,6 +57,15 @@ struct bench {
  */
 int bench_blk(struct bench *b, struct bench_run *run);
 int bench_rng(struct bench *b, struct bench_run *run);
+
+/*
+ * bench_xen.c: memory and rings of a Xen domain, and a run by its agent. The functions return 0 or
+ * a negative errno with the reason in b->error.
+ */
+int bench_xen_memory(struct bench *b, uint64_t length);
+int bench_xen_driver(struct bench *b, const struct gw_driver_config *cfg, struct gw_driver *own);
+int bench_xen(struct bench *b, struct bench_run *run);
+void bench_xen_free(struct bench *b);
 
 /* bench_show.c */
 void bench_text(const struct bench *b, FILE *out);

@@ -7,6 +7,7 @@
 
 struct migrate_command {
     struct target_options target;
+    struct options_xen xen;
     struct migration_options migration;
     const char *texts[2];            /* source and destination */
     const char *backend;             /* the same for both; NULL: they were given one by one */

@@ -12,6 +12,7 @@
 #define ROUNDS_MAX         100000
 #define LINK_RATE_MIN      65536 /* bytes per second */
 #define FAULT_DELAY_MAX_NS UINT64_C(1000000000)
+#define XEN_MEMORY         (8u << 20)
 
 enum {
     OPTION_BACKEND = 'b',
@@ -338,6 +339,25 @@ static bool is_command(const char *text)
     return strstr(text, "{socket}") != NULL || strstr(text, "{fd}") != NULL;
 }
 
+/* Memory of a domain: fewer things can be done to it, and what is lent costs it. */
+static void check_xen(struct argp_state *state, struct migrate_command *c)
+{
+    struct migration_options *o = &c->migration;
+
+    if (o->device != MIGRATION_DEVICE_BLK || o->n_devices > 1 || o->packed)
+        argp_error(state, "--xen-domain: its agent drives one disk, with split rings");
+    if (o->kill != MIGRATION_KILL_NEVER || o->hugetlb || o->memory_top != 0)
+        argp_error(state, "--xen-domain: neither --kill-at nor --hugetlb nor --memory-top");
+    if (c->listen != NULL || o->to != NULL || o->postcopy.is_on)
+        argp_error(state, "--xen-domain: the domain stays where it is, without --to, --listen and "
+                          "--postcopy");
+    o->xen_domid = c->xen.domid;
+    o->xen_memory = c->xen.memory;
+    o->region_ms = o->call_fd_ms = 0;
+    if (o->memory == 0)
+        o->memory = XEN_MEMORY;
+}
+
 static void check_halves(struct argp_state *state, struct migrate_command *c)
 {
     const char *address = c->listen != NULL ? c->listen : c->migration.to;
@@ -403,6 +423,8 @@ static void check(struct argp_state *state, struct migrate_command *c)
     if (o->postcopy.is_on && o->kill == MIGRATION_KILL_START)
         argp_error(state, "--kill-at=start: with --postcopy a back-end cannot come back before "
                           "its memory is there");
+    if (c->xen.domid != 0)
+        check_xen(state, c);
     if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->write_percent + o->flush_percent > 100)
@@ -421,6 +443,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->target;
+        state->child_inputs[1] = &c->xen;
         break;
     case OPTION_BACKEND:
         c->backend = arg;
@@ -480,7 +503,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int migrate_parse(struct migrate_command *c, int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&options_target_argp, 0, NULL, 0}, {&options_xen_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

@@ -8,6 +8,7 @@
 #include "migrate_postcopy.h"
 #include "migrate_remote.h"
 #include "migrate_sums.h"
+#include "migrate_xen.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -116,6 +117,14 @@ static void or_default(unsigned *value, unsigned def)
         *value = def;
 }
 
+/* The agent drives one disk; what takes its driver out of its hands cannot be done meanwhile. */
+static bool suits_xen(const struct migration_options *o)
+{
+    return o->device == MIGRATION_DEVICE_BLK && o->n_devices == 1 && !o->packed && !o->hugetlb &&
+           !o->memory_top && !o->kill && !o->region_ms && !o->call_fd_ms && !o->to && !o->listen &&
+           !o->postcopy.is_on;
+}
+
 static int take_options(struct migration *m, const struct migration_options *o)
 {
     m->o = *o;
@@ -137,6 +146,8 @@ static int take_options(struct migration *m, const struct migration_options *o)
     or_default(&m->o.reconnect_ms, RECONNECT_MS);
     if (m->o.device == MIGRATION_DEVICE_RNG)
         m->o.n_queues = 1;
+    if (m->o.xen_domid && !suits_xen(&m->o))
+        return -EINVAL;
     if (o->write_percent > 100 || o->flush_percent > 100 - m->o.write_percent ||
         m->o.n_queues > 256 || m->o.n_devices > MIGRATION_DEVICES_MAX ||
         (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
@@ -339,14 +350,19 @@ static int stop(struct migration *m)
 static int change_over(struct migration *m)
 {
     struct gw_guest_mem *stopped = m->mem;
-    int r = migration_load_set_mem(m, m->other);
+    int r = m->xen ? 0 : migration_load_set_mem(m, m->other);
 
     if (r < 0)
         return r;
+    if (m->xen)
+        migration_xen_put_back(m);
     for (unsigned i = 0; i < m->n_drivers; i++)
         gw_driver_set_track(m->drivers[i], NULL);
-    m->mem = m->other;
-    m->other = stopped;
+    /* A domain's memory stays where it is. */
+    if (!m->xen) {
+        m->mem = m->other;
+        m->other = stopped;
+    }
     /* With postcopy nothing of the other memory is touched before the guest does. */
     if (m->o.postcopy.is_on)
         return 0;
@@ -415,7 +431,8 @@ int migration_settle(struct migration *m)
     m->ret->rate_after = rate_since(m, at, n);
     e = migration_load_pause(m);
     migration_watch_old_logs(m);
-    migration_watch_source(m);
+    if (!m->xen)
+        migration_watch_source(m);
     if (m->o.postcopy.is_on)
         migration_compare_rest(m);
     worst = migration_load_worst_stall(m, true);

@@ -77,7 +77,9 @@ struct migration_options {
     int listen_fd;
     unsigned reconnect_ms; /* until a lost connection is given up, after the switch; default 30 s */
     void (*notice)(const char *text);
-    bool keep_backends; /* connect to the same processes again in later hops, no new ones */
+    bool keep_backends;  /* connect to the same processes again in later hops, no new ones */
+    uint32_t xen_domid;  /* the guest is this Xen domain (a disk of split rings); 0: the tool */
+    unsigned xen_memory; /* how back-ends reach its memory: enum xen_form */
 };
 
 struct migration_progress {

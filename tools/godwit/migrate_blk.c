@@ -3,6 +3,8 @@
  * What a disk does during a migration: the verified load of the front-end library, in a shape that
  * follows from the seed, and the image read back at the end.
  */
+#include "migrate_blk.h"
+
 #include "migrate_work.h"
 
 #include "../../src/core/proto.h"
@@ -23,7 +25,18 @@ struct blk {
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
     uint64_t n_blocks;
+    struct migration_blk_shape shape;
 };
+
+const struct migration_blk_shape *migration_blk_shape(const void *w)
+{
+    return &((const struct blk *)w)->shape;
+}
+
+struct gw_guest_load *migration_blk_load(const void *w)
+{
+    return ((const struct blk *)w)->load;
+}
 
 static void blk_free(void *w)
 {
@@ -50,6 +63,7 @@ static int new_disk(struct migration_unit *u, struct blk *b)
                                 "its disk of %llu sectors is too small for %u requests of %u bytes",
                                 (unsigned long long)u->disk_capacity, m->o.depth * m->n_drivers,
                                 m->o.block_size);
+    b->shape.disk = cfg;
     return gw_guest_disk_new(&b->disk, &cfg);
 }
 
@@ -97,6 +111,7 @@ static int blk_new(struct migration_unit *u, void **ret)
         cfg.write_percent = cfg.flush_percent = 0;
     r = new_disk(u, b);
     cfg.disk = b->disk;
+    b->shape.load = cfg;
     return r ? r : gw_guest_load_new(&b->load, &cfg);
 }
 

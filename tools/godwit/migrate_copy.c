@@ -63,6 +63,11 @@ bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, 
 
     if (at >= end)
         return false;
+    if (fd < 0) {
+        *ret_from = at;
+        *ret_to = end;
+        return true;
+    }
     data = lseek(fd, (off_t)at, SEEK_DATA);
     if (data < 0 || (uint64_t)data >= end)
         return false;
@@ -119,7 +124,7 @@ int migration_pair_up(struct migration *m)
             .length = from.length,
             .from = gw_guest_mem_at(m->mem, from.gpa, from.length),
             .to = gw_guest_mem_at(m->other, from.gpa, from.length),
-            .from_fd = from.fd,
+            .from_fd = from.kind == GW_GUEST_MAPPED ? -1 : from.fd,
             .to_fd = to.fd,
             .offset = from.offset,
         };

@@ -14,7 +14,7 @@ struct migration_pair {
     gw_gpa_t gpa;
     uint64_t length;
     uint8_t *from, *to;
-    int from_fd, to_fd; /* of the guest memory */
+    int from_fd, to_fd; /* of the guest memory; -1: there are no holes in it */
     gw_off_t offset;    /* of the piece in both files */
     /* of the source's file: data, as far as that is known */
     uint64_t data_from, data_to;
@@ -51,5 +51,5 @@ void migration_drop_plain(struct migration *m);
 int migration_copy_all(struct migration *m);
 int migration_copy_round(struct migration *m, unsigned number, bool is_final);
 void migration_copy_log(struct migration *m, struct gw_guest_log *log); /* into the last round */
-/* Data of a file at or after `at`, up to `end`. */
+/* Data of a file at or after `at`, up to `end`; all of it without one (-1). */
 bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to);

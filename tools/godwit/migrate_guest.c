@@ -8,6 +8,7 @@
  */
 #include "migrate_load.h"
 #include "migrate_sums.h"
+#include "migrate_xen.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -76,12 +77,13 @@ int migration_make_guest(struct migration *m)
     gw_uva_t base = migration_random(m, 2) ? GW_GUEST_UVA_HOST : UVA_BASE;
     int r;
 
-    if (m->o.memory < MEMORY_MIN || (m->o.memory_top && m->o.memory_top < 9 * GIB))
+    if ((m->o.memory < MEMORY_MIN && !m->o.xen_domid) ||
+        (m->o.memory_top && m->o.memory_top < 9 * GIB))
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -EINVAL,
                                 "guest memory is 16 MiB at least, its top 9 GiB at least");
     r = gw_guest_mem_new(&m->mem, base);
     if (r == 0)
-        r = add_regions(m);
+        r = m->o.xen_domid ? migration_xen_memory(m) : add_regions(m);
     if (r == 0)
         r = add_tracks(m);
     return r;
@@ -95,6 +97,7 @@ void migration_free_guest(struct migration *m)
     free(m->drivers);
     gw_guest_track_free(m->track);
     gw_guest_mem_free(m->other);
+    migration_xen_free(m);
     gw_guest_mem_free(m->mem);
     migration_sums_drop(m);
     free(m->pairs);
@@ -121,6 +124,12 @@ static gw_gpa_t place_used(struct migration *m, gw_gpa_t at, unsigned size)
     }
 }
 
+static int allocate(struct migration *m, uint64_t len, uint64_t align, gw_gpa_t *ret)
+{
+    return m->xen ? migration_xen_alloc(m, len, align, ret)
+                  : gw_guest_mem_alloc(m->mem, len, align, ret);
+}
+
 /* Each part has pages of its own, so that nothing else's mark covers it up. */
 static int place_packed(struct migration *m, struct gw_driver_config *cfg)
 {
@@ -141,12 +150,12 @@ static int place_split(struct migration *m, struct gw_driver_config *cfg)
 {
     unsigned size = cfg->queue_size;
     uint64_t used = (UINT64_C(8) * size / MIGRATION_PAGE + RINGS_PAGES) * MIGRATION_PAGE;
-    int r = gw_guest_mem_alloc(m->mem, used, MIGRATION_PAGE, &cfg->used);
+    int r = allocate(m, used, MIGRATION_PAGE, &cfg->used);
 
     if (r == 0)
-        r = gw_guest_mem_alloc(m->mem, UINT64_C(16) * size, 64, &cfg->desc);
+        r = allocate(m, UINT64_C(16) * size, 64, &cfg->desc);
     if (r == 0)
-        r = gw_guest_mem_alloc(m->mem, UINT64_C(2) * size + 8, 64, &cfg->avail);
+        r = allocate(m, UINT64_C(2) * size + 8, 64, &cfg->avail);
     cfg->used = place_used(m, cfg->used, size);
     return r;
 }
@@ -168,6 +177,8 @@ static int make_ring(struct migration_unit *u, unsigned index)
 
     if (r == 0)
         r = gw_driver_new(&u->drivers[index], &cfg);
+    if (r == 0 && m->xen)
+        r = migration_xen_driver(m, &cfg, u->drivers[index]);
     return r;
 }
 
@@ -196,11 +207,13 @@ int migration_make_rings(struct migration *m)
 /* Half of the memory is for buffers that are left alone, and some at the very top. */
 int migration_make_buffers(struct migration *m)
 {
-    uint64_t len = m->o.memory / 8;
+    /* A domain's memory is in pieces. */
+    unsigned n = m->xen ? 32 : 2;
+    uint64_t len = m->o.memory / 4 / n;
     gw_gpa_t gpa;
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < 2; i++) {
+    for (unsigned i = 0; r == 0 && i < n; i++) {
         r = gw_guest_mem_alloc(m->mem, len, MIGRATION_PAGE, &gpa);
         if (r == 0)
             r = migration_load_add(m, gpa, len);

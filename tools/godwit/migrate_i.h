@@ -70,6 +70,7 @@ struct migration {
     struct gw_driver **drivers; /* of all devices */
     unsigned n_drivers;
     struct gw_guest_track *track;
+    struct xen_guest *xen;       /* whose memory and load it is; NULL: the tool's */
     struct migration_load *load; /* NULL: MIGRATION_DEVICE_GENERIC */
     gw_gpa_t hot_gpa;            /* of the region that comes and goes; 0: it is not there */
     uint64_t hot_len;

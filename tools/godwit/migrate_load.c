@@ -6,6 +6,7 @@
  */
 #include "migrate_load.h"
 #include "migrate_work.h"
+#include "migrate_xen.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -181,7 +182,9 @@ int migration_load_new(struct migration *m)
         free(l);
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     }
-    l->work = m->o.device == MIGRATION_DEVICE_RNG ? &migration_work_rng : &migration_work_blk;
+    l->work = m->xen                                ? &migration_work_xen
+              : m->o.device == MIGRATION_DEVICE_RNG ? &migration_work_rng
+                                                    : &migration_work_blk;
     l->m = m;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);

@@ -21,6 +21,7 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
         .size = sizeof(cfg),
         .length = gw_guest_log_length_for(m->mem, m->drivers, m->n_drivers),
         .offset = m->o.log_offset,
+        .base = m->xen ? m->top & GW_GUEST_LOG_GRANTS : 0,
     };
     uint64_t more = (more_top + MIGRATION_PAGE * 64 - 1) / (MIGRATION_PAGE * 64) * 8;
     int r;

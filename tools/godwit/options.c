@@ -21,7 +21,12 @@ enum {
     OPTION_FILE = 0x2000,
     OPTION_FILE_SIZE,
     OPTION_START_TIMEOUT,
+    OPTION_XEN_DOMAIN,
+    OPTION_XEN_MEMORY,
 };
+
+/* The last number of a domain that is no name for something else (DOMID_FIRST_RESERVED). */
+#define XEN_DOMAIN_MAX 0x7fef
 
 static const struct argp_option target_options[] = {
     {NULL, 0, NULL, 0, "Back-ends:", 50},
@@ -61,6 +66,38 @@ static error_t parse_target(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp options_target_argp = {.options = target_options, .parser = parse_target};
+
+static const struct argp_option xen_options[] = {
+    {NULL, 0, NULL, 0, "Xen:", 45},
+    {"xen-domain", OPTION_XEN_DOMAIN, "ID", 0,
+     "guest memory is the memory of this domain, where godwit-xen-agent runs and drives the rings",
+     0},
+    {"xen-memory", OPTION_XEN_MEMORY, "KIND", 0,
+     "how the back-end reaches it: foreign (default), by frame numbers; grant, by references; "
+     "no-advance, by references, mapped only while in use",
+     0},
+    {0},
+};
+
+static error_t parse_xen(int key, char *arg, struct argp_state *state)
+{
+    static const char *const memories[] = {"foreign", "grant", "no-advance", NULL};
+    struct options_xen *o = state->input;
+
+    switch (key) {
+    case OPTION_XEN_DOMAIN:
+        o->domid = (uint32_t)options_number(state, "xen-domain", arg, 1, XEN_DOMAIN_MAX);
+        break;
+    case OPTION_XEN_MEMORY:
+        o->memory = (unsigned)options_word(state, "xen-memory", arg, memories);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+const struct argp options_xen_argp = {.options = xen_options, .parser = parse_xen};
 
 const char *options_file(struct target_options *o)
 {

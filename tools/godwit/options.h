@@ -32,6 +32,14 @@ int options_target(struct target **ret, const struct target_options *o, const ch
 /* The file to be had for {file}: the given one, or a new one. NULL, and said, when it fails. */
 const char *options_file(struct target_options *o);
 
+/* Guest memory that is a Xen domain's. Zero it; the input of the child parser. */
+struct options_xen {
+    uint32_t domid;  /* 0: the memory is the tool's own */
+    unsigned memory; /* enum xen_form, in its order */
+};
+
+extern const struct argp options_xen_argp;
+
 uint64_t options_number(struct argp_state *state, const char *option, const char *text,
                         uint64_t min, uint64_t max);
 /* K, M, G and T (powers of 1024) may follow. */

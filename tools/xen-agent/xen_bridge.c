@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The kernel could do this (IOCTL_PRIVCMD_IRQFD and IOEVENTFD), but Debian's kernels are built
+ * without; so there is a thread. Queues are added while it sleeps or works: it sees the count,
+ * stored last.
+ */
+#include "xen_bridge.h"
+
+#include "control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <xenevtchn.h>
+
+struct line {
+    int port; /* ours */
+    int kick_fd, call_fd;
+};
+
+struct xen_bridge {
+    uint32_t domid;
+    xenevtchn_handle *events;
+    struct line lines[XEN_QUEUES];
+    unsigned n_lines; /* atomic */
+    int wake_fd;
+    bool is_ending; /* atomic */
+    pthread_t thread;
+    bool has_thread;
+};
+
+static void write_one(int fd)
+{
+    const uint64_t one = 1;
+
+    /* It can only fail because the eventfd is full, which is as good. */
+    if (write(fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+static void take_event(struct xen_bridge *b, unsigned n)
+{
+    int port = xenevtchn_pending(b->events);
+
+    if (port < 0)
+        return;
+    /* Unmasked first: an event that comes while the kick is passed on is another one. */
+    xenevtchn_unmask(b->events, (evtchn_port_t)port);
+    for (unsigned i = 0; i < n; i++) {
+        if (b->lines[i].port == port)
+            write_one(b->lines[i].kick_fd);
+    }
+}
+
+static void *carry(void *arg)
+{
+    struct xen_bridge *b = arg;
+    struct pollfd fds[2 + XEN_QUEUES];
+    uint64_t n_calls;
+
+    while (!__atomic_load_n(&b->is_ending, __ATOMIC_ACQUIRE)) {
+        unsigned n = __atomic_load_n(&b->n_lines, __ATOMIC_ACQUIRE);
+
+        fds[0] = (struct pollfd){.fd = xenevtchn_fd(b->events), .events = POLLIN};
+        fds[1] = (struct pollfd){.fd = b->wake_fd, .events = POLLIN};
+        for (unsigned i = 0; i < n; i++)
+            fds[2 + i] = (struct pollfd){.fd = b->lines[i].call_fd, .events = POLLIN};
+        if (poll(fds, 2 + n, -1) < 0)
+            continue;
+        for (unsigned i = 0; i < n; i++) {
+            if (fds[2 + i].revents &&
+                read(b->lines[i].call_fd, &n_calls, sizeof(n_calls)) == sizeof(n_calls))
+                xenevtchn_notify(b->events, (evtchn_port_t)b->lines[i].port);
+        }
+        if (fds[0].revents)
+            take_event(b, n);
+        if (fds[1].revents && read(b->wake_fd, &n_calls, sizeof(n_calls)) < 0)
+            continue;
+    }
+    return NULL;
+}
+
+int xen_bridge_new(struct xen_bridge **ret, uint32_t domid)
+{
+    struct xen_bridge *b = calloc(1, sizeof(*b));
+    int r = 0;
+
+    if (!b)
+        return -ENOMEM;
+    b->domid = domid;
+    b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    b->events = b->wake_fd < 0 ? NULL : xenevtchn_open(NULL, 0);
+    if (!b->events)
+        r = -errno;
+    if (r == 0)
+        r = -pthread_create(&b->thread, NULL, carry, b);
+    b->has_thread = r == 0;
+    if (r < 0)
+        xen_bridge_free(b);
+    else
+        *ret = b;
+    return r;
+}
+
+void xen_bridge_free(struct xen_bridge *b)
+{
+    if (!b)
+        return;
+    if (b->has_thread) {
+        __atomic_store_n(&b->is_ending, true, __ATOMIC_RELEASE);
+        write_one(b->wake_fd);
+        pthread_join(b->thread, NULL);
+    }
+    if (b->events)
+        xenevtchn_close(b->events);
+    if (b->wake_fd >= 0)
+        close(b->wake_fd);
+    free(b);
+}
+
+int xen_bridge_add(struct xen_bridge *b, uint32_t port, int kick_fd, int call_fd)
+{
+    struct line *line = &b->lines[b->n_lines];
+
+    if (b->n_lines == XEN_QUEUES)
+        return -ENOSPC;
+    line->port = xenevtchn_bind_interdomain(b->events, b->domid, port);
+    if (line->port < 0)
+        return -errno;
+    line->kick_fd = kick_fd;
+    line->call_fd = call_fd;
+    /* Release: the thread that sees the count sees the line. An event that came before is seen as
+     * one of no line and lost, so there is one now, whatever came. */
+    __atomic_store_n(&b->n_lines, b->n_lines + 1, __ATOMIC_RELEASE);
+    write_one(b->wake_fd);
+    write_one(kick_fd);
+    return 0;
+}

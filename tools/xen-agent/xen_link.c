@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Requests to the agent in a domU. What is in the shared pages may change at any time and be
+ * anything: results are clamped, lengths are checked, texts are copied and ended.
+ */
+#include "xen_link.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <xenevtchn.h>
+#include <xengnttab.h>
+#include <xenstore.h>
+
+#define NS_PER_MS  UINT64_C(1000000)
+#define LOOK_MS    100 /* between two looks for an agent, or whether the domain lives */
+#define ERRNO_MAX  4095
+#define STATE_MAX  (UINT64_C(64) << 20)
+#define REQUEST_MS 30000
+
+int xen_link_fail(struct xen_link *l, int r, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(l->error, sizeof(l->error), format, args);
+    va_end(args);
+    return r;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
+}
+
+/* ---- Finding it ---- */
+
+static bool lives(const struct xen_link *l)
+{
+    return xs_is_domain_introduced(l->store, l->domid);
+}
+
+/* Its introduction. Returns: 0; -ENOENT not yet; -EPROTO. */
+static int read_introduction(struct xen_link *l, uint32_t *ret_ref, uint32_t *ret_port)
+{
+    unsigned len, version;
+    char path[96], *text;
+    int n;
+
+    snprintf(path, sizeof(path), "/local/domain/%" PRIu32 "/" XEN_AGENT_KEY, l->domid);
+    text = xs_read(l->store, XBT_NULL, path, &len);
+    if (!text)
+        return -ENOENT;
+    n = sscanf(text, "%u %" SCNu32 " %" SCNu32, &version, ret_ref, ret_port);
+    free(text);
+    if (n != 3 || version != XEN_VERSION)
+        return xen_link_fail(l, -EPROTO, "domain %" PRIu32 ": its agent is of another version",
+                             l->domid);
+    return 0;
+}
+
+static int await_agent(struct xen_link *l, unsigned timeout_ms, uint32_t *ret_ref,
+                       uint32_t *ret_port)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_MS * (long)NS_PER_MS};
+    uint64_t deadline = now_ns() + timeout_ms * NS_PER_MS;
+    int r;
+
+    do {
+        if (!lives(l))
+            return xen_link_fail(l, -ESRCH, "there is no domain %" PRIu32, l->domid);
+        r = read_introduction(l, ret_ref, ret_port);
+        if (r != -ENOENT)
+            return r;
+        nanosleep(&pause, NULL);
+    } while (now_ns() < deadline);
+    return xen_link_fail(l, -ETIMEDOUT,
+                         "no godwit-xen-agent in domain %" PRIu32 " (xenstore has no " XEN_AGENT_KEY
+                         " of it)",
+                         l->domid);
+}
+
+/* The control page, then what it names. */
+static int map_control(struct xen_link *l, uint32_t ref)
+{
+    uint32_t refs[XEN_BULK];
+
+    l->control = xengnttab_map_grant_ref(l->grants, l->domid, ref, PROT_READ | PROT_WRITE);
+    if (!l->control)
+        return xen_link_fail(l, -errno, "the agent's control page: %s", strerror(errno));
+    if (l->control->magic != XEN_MAGIC || l->control->n_refs != XEN_BULK)
+        return xen_link_fail(l, -EPROTO, "the agent's control page is none");
+    memcpy(refs, l->control->refs, sizeof(refs));
+    l->bulk = xengnttab_map_domain_grant_refs(l->grants, XEN_BULK, l->domid, refs,
+                                              PROT_READ | PROT_WRITE);
+    if (!l->bulk)
+        return xen_link_fail(l, -errno, "the agent's pages: %s", strerror(errno));
+    return 0;
+}
+
+int xen_link_open(struct xen_link *l, uint32_t domid, unsigned timeout_ms)
+{
+    const uint64_t arg[4] = {0};
+    uint32_t ref, port;
+    int r;
+
+    *l = (struct xen_link){.domid = domid, .port = -1, .timeout_ms = REQUEST_MS};
+    l->grants = xengnttab_open(NULL, 0);
+    l->events = l->grants ? xenevtchn_open(NULL, 0) : NULL;
+    l->store = l->events ? xs_open(0) : NULL;
+    if (!l->store)
+        return xen_link_fail(l, -ENODEV, "no %s: this is not the privileged domain of a Xen host",
+                             !l->grants   ? "/dev/xen/gntdev"
+                             : !l->events ? "/dev/xen/evtchn"
+                                          : "xenstore");
+    r = await_agent(l, timeout_ms, &ref, &port);
+    if (r < 0)
+        return r;
+    l->port = xenevtchn_bind_interdomain(l->events, domid, port);
+    if (l->port < 0)
+        return xen_link_fail(l, -errno, "the agent's event channel: %s", strerror(errno));
+    r = map_control(l, ref);
+    if (r == 0)
+        r = xen_link_ask(l, XEN_OP_BYE, "forgetting what was", arg, NULL);
+    return r;
+}
+
+void xen_link_close(struct xen_link *l)
+{
+    if (l->bulk)
+        xengnttab_unmap(l->grants, l->bulk, XEN_BULK);
+    if (l->control)
+        xengnttab_unmap(l->grants, l->control, 1);
+    if (l->store)
+        xs_close(l->store);
+    if (l->events)
+        xenevtchn_close(l->events);
+    if (l->grants)
+        xengnttab_close(l->grants);
+    *l = (struct xen_link){.port = -1};
+}
+
+/* ---- Requests ---- */
+
+/* Wait for any event, a while. Returns: 0; -EHOSTDOWN. */
+static int await_event(struct xen_link *l)
+{
+    struct pollfd p = {.fd = xenevtchn_fd(l->events), .events = POLLIN};
+    int port;
+
+    if (poll(&p, 1, LOOK_MS) > 0) {
+        port = xenevtchn_pending(l->events);
+        if (port >= 0)
+            xenevtchn_unmask(l->events, (evtchn_port_t)port);
+        return 0;
+    }
+    if (lives(l))
+        return 0;
+    return xen_link_fail(l, -EHOSTDOWN, "domain %" PRIu32 " is gone", l->domid);
+}
+
+static int clamp(int32_t result)
+{
+    return result > 0 || result < -ERRNO_MAX ? -EPROTO : result;
+}
+
+/* What the agent says about an error; "" when nothing. */
+static void copy_error(const struct xen_link *l, char *text, size_t size)
+{
+    size_t n = size < XEN_ERROR_LEN ? size : XEN_ERROR_LEN;
+
+    memcpy(text, l->control->error, n);
+    text[n - 1] = '\0';
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < ' ')
+            *p = '?';
+    }
+}
+
+int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
+                 uint64_t *ret)
+{
+    uint64_t deadline = now_ns() + l->timeout_ms * NS_PER_MS;
+    struct xen_control *c = l->control;
+    uint32_t number = __atomic_load_n(&c->request, __ATOMIC_RELAXED) + 1;
+    int r = 0;
+
+    memcpy(c->arg, arg, sizeof(c->arg));
+    c->op = op;
+    /* Release: whoever sees the number sees arguments and bulk. Acquire: the same of the answer. */
+    __atomic_store_n(&c->request, number, __ATOMIC_RELEASE);
+    xenevtchn_notify(l->events, (evtchn_port_t)l->port);
+    while (r == 0 && __atomic_load_n(&c->answer, __ATOMIC_ACQUIRE) != number) {
+        r = await_event(l);
+        if (r == 0 && now_ns() > deadline)
+            r = xen_link_fail(l, -ETIMEDOUT, "%s: domain %" PRIu32 " does not answer", what,
+                              l->domid);
+    }
+    if (r < 0)
+        return r;
+    r = clamp(c->result);
+    if (r < 0)
+        return xen_link_fail(l, r, "%s: the agent in domain %" PRIu32 " says: %s", what, l->domid,
+                             strerror(-r));
+    if (ret)
+        *ret = c->ret;
+    return 0;
+}
+
+int xen_link_get(struct xen_link *l, uint64_t which, void **ret, size_t *ret_len)
+{
+    uint64_t arg[4] = {which}, len;
+    char *state;
+    int r = xen_link_ask(l, XEN_OP_SAVE, "taking the state", arg, &len);
+
+    if (r < 0)
+        return r;
+    if (len > STATE_MAX)
+        return xen_link_fail(l, -EPROTO, "a state of %" PRIu64 " bytes", len);
+    state = malloc(len ? len : 1);
+    if (!state)
+        return xen_link_fail(l, -ENOMEM, "out of memory");
+    for (uint64_t at = 0; r == 0 && at < len; at += arg[1]) {
+        arg[0] = at;
+        arg[1] = len - at < XEN_BULK_LEN ? len - at : XEN_BULK_LEN;
+        r = xen_link_ask(l, XEN_OP_GET, "taking the state", arg, NULL);
+        if (r == 0)
+            memcpy(state + at, l->bulk, arg[1]);
+    }
+    if (r < 0) {
+        free(state);
+        return r;
+    }
+    *ret = state;
+    *ret_len = len;
+    return 0;
+}
+
+int xen_link_put(struct xen_link *l, uint64_t which, const void *state, size_t len)
+{
+    uint64_t arg[4] = {0, 0, len};
+    int r = 0;
+
+    for (uint64_t at = 0; r == 0 && at < len; at += arg[1]) {
+        arg[0] = at;
+        arg[1] = len - at < XEN_BULK_LEN ? len - at : XEN_BULK_LEN;
+        memcpy(l->bulk, (const char *)state + at, arg[1]);
+        r = xen_link_ask(l, XEN_OP_PUT, "giving the state", arg, NULL);
+    }
+    arg[0] = which;
+    return r < 0 ? r : xen_link_ask(l, XEN_OP_RESTORE, "giving the state", arg, NULL);
+}
+
+/* ---- Runs ---- */
+
+int xen_link_wait(struct xen_link *l)
+{
+    int r = 0;
+
+    while (r == 0 && __atomic_load_n(&l->control->running, __ATOMIC_ACQUIRE))
+        r = await_event(l);
+    if (r < 0)
+        return r;
+    r = clamp(l->control->run_result);
+    if (r < 0) {
+        copy_error(l, l->error, sizeof(l->error));
+        if (!l->error[0])
+            xen_link_fail(l, r, "the load in domain %" PRIu32 ": %s", l->domid, strerror(-r));
+    }
+    return r;
+}
+
+void xen_link_interrupt(struct xen_link *l)
+{
+    __atomic_store_n(&l->control->interrupt, 1, __ATOMIC_RELEASE);
+    xenevtchn_notify(l->events, (evtchn_port_t)l->port);
+}
