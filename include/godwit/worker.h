@@ -80,8 +80,9 @@ struct gw_io {
 
 /*
  * Start an operation; the arguments are those of preadv2(2), pwritev2(2), fdatasync(2) and
- * fallocate(2). `n_iov` may be up to 1024. They cannot fail: whatever goes wrong is told to `done`,
- * which never runs inside these calls.
+ * fallocate(2), and as there fewer bytes may be moved than were asked for. `n_iov` may be up to
+ * 1024. They cannot fail: whatever goes wrong is told to `done`, which never runs inside these
+ * calls.
  */
 void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
                   unsigned n_iov, int64_t offset);

@@ -90,6 +90,8 @@ static int perform(const struct gw_io *io)
     case GW_IO_FALLOCATE:
         n = fallocate(io->fd, io->flags, io->offset, io->length);
         break;
+    case GW_IO_BOUNCED:
+        break;
     }
     return n < 0 ? -errno : (int)n;
 }

@@ -28,6 +28,7 @@ struct gw_source {
 struct gw_loop {
     const struct gw_loop_ops *ops;
     const struct gw_diag *diag;
+    bool must_bounce; /* atomic: some memory cannot be pinned for direct I/O, see bounce.h */
     bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
 };
 
@@ -61,7 +62,8 @@ enum gw_io_op {
     GW_IO_PREADV,
     GW_IO_PWRITEV,
     GW_IO_FDATASYNC,
-    GW_IO_FALLOCATE
+    GW_IO_FALLOCATE,
+    GW_IO_BOUNCED, /* never a loop's: its `next` is done in its place */
 };
 
 /* Returns: 0; -ENOMEM; the errno of the kernel that has none for us. */

@@ -148,6 +148,8 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
     case GW_IO_FALLOCATE:
         io_uring_prep_fallocate(sqe, io->fd, io->flags, io->offset, io->length);
         break;
+    case GW_IO_BOUNCED:
+        break;
     }
     sqe->flags |= is_async ? IOSQE_ASYNC : 0;
     io_uring_sqe_set_data64(sqe, (uintptr_t)io | TAG_IO);

@@ -154,6 +154,7 @@ int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n
     for (unsigned i = 0; i < n_regions; i++) {
         regions[i]->refs++;
         map->has_copies = map->has_copies || !regions[i]->hva;
+        map->unpinnable = map->unpinnable || regions[i]->unpinnable;
     }
     *ret = map;
     return 0;

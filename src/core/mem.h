@@ -20,6 +20,7 @@ struct gw_map_entry {
 struct gw_map {
     unsigned n_entries;
     bool has_copies;               /* some region has no hva: pins may be copies */
+    bool unpinnable;               /* some region is */
     struct gw_map_entry entries[]; /* by ascending gpa, never overlapping */
 };
 

@@ -56,6 +56,7 @@ struct gw_region {
     uint8_t *hva;                     /* of the first guest byte; NULL where each pin maps */
     struct gw_mapping mapping;        /* of a file */
     void *backend;                    /* the backend's own */
+    bool unpinnable;                  /* by the kernel, for direct I/O */
     struct gw_postcopy_range missing; /* its pages may be */
 };
 

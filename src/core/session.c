@@ -129,6 +129,12 @@ int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
 
 /* ---- maps ---- */
 
+static void set_bounce(struct gw_daemon *d, bool must_bounce)
+{
+    for (unsigned i = 0; i < d->num_workers; i++)
+        __atomic_store_n(&d->workers[i].loop->must_bounce, must_bounce, __ATOMIC_RELAXED);
+}
+
 struct adopt {
     const struct gw_map *map;
     struct gw_latch latch;
@@ -149,6 +155,9 @@ int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
 
     gw_latch_init(&a.latch, d->num_queues);
     d->session.map = map;
+    if (map->unpinnable)
+        set_bounce(d,
+                   true); /* to the end: requests of an older map begin what they do at any time */
     gw_daemon_each_queue(d, adopt, &a);
     r = gw_daemon_drain(d, &a.latch, "changing memory");
     gw_latch_done(&a.latch);
@@ -206,10 +215,12 @@ static void session_done(struct gw_daemon *d)
     gw_close(&s->fd);
     gw_close(&s->backend_fd);
     gw_rx_reset(&s->rx);
-    if (gw_daemon_stop_queues(d, GW_STOP_LOST) < 0)
+    if (gw_daemon_stop_queues(d, GW_STOP_LOST) < 0) {
         gw_daemon_keep_stuck(d, s->map);
-    else
+    } else {
         gw_map_free(s->map);
+        set_bounce(d, false);
+    }
     s->map = NULL;
     gw_map_free(s->pending);
     s->pending = NULL;

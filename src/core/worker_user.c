@@ -2,6 +2,7 @@
 /*
  * What embedders put on a worker beside its queues: posts, timers, fds and file operations.
  */
+#include "bounce.h"
 #include "checked.h"
 #include "clock.h"
 #include "worker.h"
@@ -248,6 +249,8 @@ int gw_worker_remove_fd(struct gw_worker *w, int fd)
 static void io_start(struct gw_worker *w, struct gw_io *io)
 {
     io->worker = w;
+    if (__atomic_load_n(&w->loop->must_bounce, __ATOMIC_RELAXED) && gw_bounce_start(w->loop, io))
+        return;
     w->loop->ops->io(w->loop, io);
 }
 
@@ -294,7 +297,9 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
 
 void gw_io_cancel(struct gw_io *io)
 {
-    io->worker->loop->ops->cancel(io->worker->loop, io);
+    struct gw_loop *loop = io->worker->loop;
+
+    loop->ops->cancel(loop, io->op == GW_IO_BOUNCED ? io->next : io);
 }
 
 void gw_worker_drop_fds(struct gw_worker *w)

@@ -31,7 +31,7 @@ _Static_assert(GW_WITH_POSTCOPY == 0,
 #define PAGE_SHIFT 12
 
 /* Where direct I/O may begin; copies begin at the same place of such a block as their originals. */
-#define BLOCK UINT64_C(512)
+#define BLOCK UINT64_C(512) /* of those that are shorter than a page */
 
 /* What a region has of Xen. */
 struct xen_region {
@@ -140,6 +140,7 @@ static int map_foreign(struct gw_region *region, struct xen_region *x)
     const struct gw_region_desc *d = &region->desc;
     int r = gw_foreign_map(&x->foreign, d->domid, first_page(d->gpa), count_pages(d->gpa, d->size));
 
+    region->unpinnable = true;
     if (r == 0 && x->foreign.n_holes == 0)
         region->hva = x->foreign.base + d->gpa % PAGE;
     return r;
@@ -227,6 +228,7 @@ struct walk {
     unsigned n_iov;
     unsigned last; /* lookup cache */
     unsigned n_pieces;
+    uint64_t len;     /* of what is copied */
     uint64_t n_bytes; /* of the copies, with what is between them */
     xengnttab_handle *handle;
     struct gw_grant_copies *copies; /* NULL: only count */
@@ -244,12 +246,14 @@ static int walk_grants(struct walk *w, const struct gw_region *region, gw_gpa_t 
                        unsigned extent)
 {
     const struct xen_region *x = region->backend;
-    uint64_t at = ((w->n_bytes + BLOCK - 1) & ~(BLOCK - 1)) + gpa % BLOCK;
+    uint64_t block = len < PAGE ? BLOCK : PAGE;
+    uint64_t at = ((w->n_bytes + block - 1) & ~(block - 1)) + gpa % block;
     uint8_t *begin = w->copies ? w->copies->memory + at : NULL;
 
     w->handle = x->handle;
     w->n_bytes = at + len;
-    if (w->n_bytes > GW_PIN_COPY_MAX)
+    w->len += len;
+    if (w->len > GW_PIN_COPY_MAX)
         return -E2BIG;
     if (first_page(gpa) + count_pages(gpa, len) > UINT64_C(1) << 32)
         return -EFAULT; /* there are no such references */
@@ -308,6 +312,7 @@ static int walk(struct walk *w, const struct gw_extent *extents, unsigned n_exte
 
     w->n_iov = 0;
     w->n_pieces = 0;
+    w->len = 0;
     w->n_bytes = 0;
     for (unsigned i = 0; i < n_extents && r == 0; i++)
         r = walk_extent(w, &extents[i], i);
