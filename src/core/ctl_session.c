@@ -89,9 +89,13 @@ int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct
     if (r == 0)
         r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
                         GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT));
-    if (r == 0)
-        d->session.protocol_features = features;
-    return r;
+    if (r < 0)
+        return r;
+    if ((features & GW_BIT(GW_PROTOCOL_F_XEN_MMAP)) && !d->session.owners &&
+        gw_mem_backend_watch(&d->session.owners) < 0)
+        gw_diag(&d->diag, GW_DIAG_WARNING, "%s", gw_last_error());
+    d->session.protocol_features = features;
+    return 0;
 }
 
 int gw_ctl_get_queue_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)

@@ -36,6 +36,7 @@ struct gw_session {
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */
     struct gw_map *pending; /* of postcopy: what it becomes once the front-end acknowledges it */
+    struct gw_mem_watch *owners; /* of its memory; NULL: nobody watches them */
     struct gw_postcopy postcopy;
     struct gw_log_state log;
     struct gw_inflight_region inflight;

@@ -115,3 +115,18 @@ void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies);
  */
 int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
                         void **ret_at, struct gw_pin *ret_pin);
+
+/*
+ * Owners of memory that go away with it, as Xen domains do: whoever watches is told that some may
+ * have. For the control thread.
+ */
+struct gw_mem_watch;
+
+/* Returns: 0, with NULL where memory has no such owners; why nothing will be told. */
+int gw_mem_backend_watch(struct gw_mem_watch **ret);
+/* NULL is fine. */
+void gw_mem_backend_unwatch(struct gw_mem_watch *w);
+/* Becomes readable when there is something to check; -1 with NULL. */
+int gw_mem_backend_watch_fd(const struct gw_mem_watch *w);
+/* Returns: 0; -ESHUTDOWN with gw_last_error when a region of the map has lost its owner. */
+int gw_mem_backend_check_owners(struct gw_mem_watch *w, const struct gw_map *map);

@@ -46,3 +46,23 @@ int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_
 {
     return -EFAULT;
 }
+
+int gw_mem_backend_watch(struct gw_mem_watch **ret)
+{
+    *ret = NULL;
+    return 0;
+}
+
+void gw_mem_backend_unwatch(struct gw_mem_watch *w)
+{
+}
+
+int gw_mem_backend_watch_fd(const struct gw_mem_watch *w)
+{
+    return -1;
+}
+
+int gw_mem_backend_check_owners(struct gw_mem_watch *w, const struct gw_map *map)
+{
+    return 0;
+}

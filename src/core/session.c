@@ -224,6 +224,8 @@ static void session_done(struct gw_daemon *d)
     s->map = NULL;
     gw_map_free(s->pending);
     s->pending = NULL;
+    gw_mem_backend_unwatch(s->owners);
+    s->owners = NULL;
     gw_daemon_each_queue(d, reset_queue, NULL);
     gw_mapping_done(&s->inflight.mapping);
     gw_daemon_replace_log(d, &(struct gw_log_state){.event_fd = -1});
@@ -273,6 +275,17 @@ static int check_loss(struct gw_daemon *d)
     return r;
 }
 
+/* Nobody is there any more whose requests these are; that is no fault of the front-end. */
+static bool owners_live(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    if (gw_mem_backend_check_owners(s->owners, s->map) == 0)
+        return true;
+    gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s", gw_last_error());
+    return false;
+}
+
 /* What the control fd is written for. Returns: as session_turn. */
 static int look_around(struct gw_daemon *d)
 {
@@ -294,6 +307,7 @@ static int session_turn(struct gw_daemon *d)
         {.fd = s->fd, .events = POLLIN},
         {.fd = d->control_fd, .events = POLLIN},
         {.fd = s->backend_fd, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
+        {.fd = gw_mem_backend_watch_fd(s->owners), .events = POLLIN},
     };
     eventfd_t count;
     int r = look_around(d); /* whoever sends to the socket takes the wake-ups that come meanwhile */
@@ -310,6 +324,8 @@ static int session_turn(struct gw_daemon *d)
     }
     if (fds[2].revents & ~POLLOUT)
         gw_backend_req_drain(d);
+    if (fds[3].revents && !owners_live(d))
+        return 0;
     return fds[0].revents ? receive(d) : 1;
 }
 

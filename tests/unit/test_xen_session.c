@@ -180,13 +180,21 @@ static struct gw_guest_region region_of(const struct kind *kind, int fd)
     };
 }
 
+static void restart(struct bed *b)
+{
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt), .mem = b->mem, .drivers = &b->driver, .n_drivers = 1};
+
+    if (gw_frontend_start(b->fe, &opt) != 0)
+        fail_msg("%s: %s", b->kind->name, gw_frontend_error(b->fe));
+}
+
 static void bed_begin(struct bed *b, const struct kind *kind, bool packed)
 {
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     struct gw_guest_region region = region_of(kind, fd);
     struct gw_driver_config cfg = {
         .size = sizeof(cfg), .queue_size = 64, .indirect_max = 8, .packed = packed};
-    struct gw_frontend_options opt = {.size = sizeof(opt), .n_drivers = 1};
 
     memset(b, 0, sizeof(*b));
     b->kind = kind;
@@ -197,10 +205,7 @@ static void bed_begin(struct bed *b, const struct kind *kind, bool packed)
     close(fd);
     cfg.mem = b->mem;
     assert_int_equal(gw_driver_new(&b->driver, &cfg), 0);
-    opt.mem = b->mem;
-    opt.drivers = &b->driver;
-    if (gw_frontend_start(b->fe, &opt) != 0)
-        fail_msg("%s: %s", kind->name, gw_frontend_error(b->fe));
+    restart(b);
     assert_true(gw_frontend_protocol_features(b->fe) & GW_BIT(GW_PROTOCOL_F_XEN_MMAP));
     assert_int_equal(gw_guest_mem_alloc(b->mem, DEPTH * 4 * PAGE, PAGE, &b->buf), 0);
 }
@@ -467,6 +472,61 @@ static void test_xen_session_log_knows_pages_by_their_address(void **state)
     }
 }
 
+/* ---- domains that die ---- */
+
+/* In every state: nobody asks for anything, requests are in flight, and a log is there. */
+static void test_xen_session_ends_with_its_domain(void **state)
+{
+    for (unsigned i = 0; i < 3 * GW_ARRAY_SIZE(kinds); i++) {
+        struct gw_driver_used used[DEPTH];
+        struct bed b;
+
+        bed_begin(&b, &kinds[i / 3], false);
+        add(&b, 0, 0);
+        gw_driver_kick(b.driver);
+        assert_int_equal(take(&b, 1), 1);
+        b.hold = i % 3 > 0;
+        for (unsigned k = 0; b.hold && k < 4; k++)
+            add(&b, k, 0);
+        gw_driver_kick_always(b.driver);
+        while (b.hold && __atomic_load_n(&b.n_held, __ATOMIC_ACQUIRE) < 4)
+            usleep(1000);
+        xen_stub_kill();
+        assert_true(says(&b, "domain 7, whose memory it is about, is gone"));
+        if (b.hold)
+            assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
+        (void)gw_driver_take(b.driver, used, DEPTH);
+        assert_int_equal(gw_daemon_wait(b.daemon), 0);
+        assert_int_equal(xen_stub.n_foreign_pages + xen_stub.n_grant_pages, 0);
+        assert_int_equal(xen_stub.n_handles, 0);
+        /* The daemon is ready for the next. */
+        xen_stub.is_dead = false;
+        b.hold = false;
+        gw_frontend_free(b.fe);
+        connect_to(&b);
+        gw_driver_reset(b.driver, 0);
+        memset(gw_guest_mem_at(b.mem, b.kind->gpa, PAGE), 0, PAGE);
+        restart(&b);
+        add(&b, 0, 0);
+        gw_driver_kick_always(b.driver);
+        assert_int_equal(take(&b, 1), 1);
+        bed_end(&b);
+    }
+}
+
+static void test_xen_session_without_xenstore_is_told(void **state)
+{
+    struct bed b;
+
+    xen_stub.errors[XEN_STUB_STORE_OPEN] = ENOENT;
+    bed_begin(&b, NO_ADVANCE, false);
+    assert_true(says(&b, "xenstore cannot be asked: No such file"));
+    add(&b, 0, 0);
+    gw_driver_kick(b.driver);
+    assert_int_equal(take(&b, 1), 1);
+    bed_end(&b);
+}
+
 /* ---- messages ---- */
 
 static int send_table(struct bed *b, uint32_t flags, uint32_t domid, size_t size)
@@ -558,6 +618,8 @@ int main(void)
         XEN_TEST(test_xen_session_ring_that_is_not_granted_does_not_start),
         XEN_TEST(test_xen_session_region_goes_and_comes_under_a_ring),
         XEN_TEST(test_xen_session_log_knows_pages_by_their_address),
+        XEN_TEST(test_xen_session_ends_with_its_domain),
+        XEN_TEST(test_xen_session_without_xenstore_is_told),
         XEN_TEST(test_xen_session_regions_are_told_as_they_are),
         XEN_TEST(test_xen_session_is_not_offered_without_xen),
     };

@@ -22,6 +22,7 @@ enum xen_stub_call {
     XEN_STUB_GRANT_MAP,
     XEN_STUB_GRANT_UNMAP,
     XEN_STUB_GRANT_COPY,
+    XEN_STUB_STORE_OPEN,
     XEN_STUB_N_CALLS,
 };
 
@@ -51,6 +52,9 @@ extern struct xen_stub xen_stub;
 /* A domain with all frames and no grants; and its end, which tells in n_misuses of what is left. */
 void xen_stub_begin(void);
 void xen_stub_end(void);
+
+/* The domain dies, and whoever watches is told. */
+void xen_stub_kill(void);
 
 /* Grant `n` frames from `frame` on, by references from `ref` on. */
 void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n);
