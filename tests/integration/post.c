@@ -4,6 +4,8 @@
 #include "fdcheck.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +298,56 @@ void post_await_waiting(struct post *p)
         usleep(1000);
     }
     fail_msg("nobody waits for the page at %#lx", (unsigned long)p->later);
+}
+
+/* ---- nobody serves ---- */
+
+/* A request to read into a page that is not in the file. */
+static int read_into_nothing(struct guest *g, unsigned queue, int mem_fd)
+{
+    struct gw_driver_buf *buf = &g->buf[queue];
+    int r = gw_driver_blk_init(&g->blk[queue], g->drivers[queue]);
+
+    if (r == 0)
+        r = gw_guest_mem_alloc(g->mem, PAGE, PAGE, &buf->addr);
+    if (r < 0)
+        return r;
+    buf->len = PAGE;
+    if (fallocate(mem_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  (off_t)(buf->addr - GUEST_GPA), PAGE) < 0)
+        return -errno;
+    r = gw_driver_blk_add(&g->blk[queue], GW_DRIVER_BLK_READ, 8 * queue, buf, 1, COOKIE, 0);
+    if (r == 0)
+        gw_driver_kick_always(g->drivers[queue]);
+    return r;
+}
+
+int post_starve(struct guest *g, int *ret_uffd)
+{
+    struct gw_guest_region region;
+    struct pollfd pfd = {.events = POLLIN};
+    char event[32]; /* struct uffd_msg */
+    int r = gw_frontend_negotiate(g->fe, &g->opt);
+
+    if (r == 0)
+        r = gw_frontend_postcopy_advise(g->fe, ret_uffd);
+    if (r < 0)
+        return r;
+    r = gw_frontend_postcopy_listen(g->fe, NULL, NULL);
+    if (r == 0)
+        r = gw_frontend_start(g->fe, &g->opt);
+    if (r == 0)
+        r = gw_guest_mem_region(g->mem, 0, &region);
+    for (unsigned i = 0; r == 0 && i < BED_QUEUES; i++)
+        r = read_into_nothing(g, i, region.fd);
+    pfd.fd = *ret_uffd;
+    if (r == 0 && poll(&pfd, 1, WAIT_MS) != 1)
+        r = -ETIMEDOUT;
+    if (r == 0 && read(*ret_uffd, event, sizeof(event)) != sizeof(event))
+        r = -EIO;
+    if (r < 0)
+        close(*ret_uffd);
+    return r;
 }
 
 /* ---- the end ---- */

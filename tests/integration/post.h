@@ -75,5 +75,12 @@ void post_await_waiting(struct post *p);
 
 /* After post_join: nobody is connected, and the new memory is the old one of another switch. */
 void post_next(struct post *p);
+/*
+ * A guest that is connected, and nobody who serves its faults: each queue has a request into a page
+ * that is missing, and at least one is waited for. `ret_uffd` has been read from.
+ * Returns: 0 or a negative errno.
+ */
+int post_starve(struct guest *g, int *ret_uffd);
+
 /* What there was to serve was served, and the daemons serve the next. */
 void post_end(struct post *p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "victim.h"
 
-#include "bed.h"
+#include "post.h"
 
 #include <godwit/log.h>
 #include <pthread.h>
@@ -57,6 +57,19 @@ static int start_log(struct guest *g)
     return r < 0 ? r : gw_guest_log_fd(log);
 }
 
+static int starve(const char *path)
+{
+    struct guest g;
+    int uffd;
+
+    guest_init(&g, 64);
+    if (gw_frontend_connect(g.fe, path) < 0 || post_starve(&g, &uffd) < 0)
+        return 1;
+    fputs("running\n", stderr);
+    for (;;)
+        pause();
+}
+
 static int suffer(const char *path, enum victim_end end)
 {
     struct gw_guest_region region;
@@ -92,6 +105,8 @@ int victim_main(int argc, char **argv)
 {
     if (argc != 4 || strcmp(argv[1], "victim") != 0)
         return -1;
+    if (atoi(argv[3]) == VICTIM_SENDS_NO_PAGES)
+        return starve(argv[2]);
     return suffer(argv[2], (enum victim_end)atoi(argv[3]));
 }
 
