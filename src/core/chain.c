@@ -15,31 +15,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct walk {
-    struct gw_queue *queue;
-    struct gw_request_i *request;
-    const struct vring_desc *table;
-    uint32_t table_size;
-    bool is_packed;
-    bool in_indirect; /* not to be told by the address: a driver may put the table into the ring */
-    struct gw_extent *extents;
-    unsigned max_extents;
-    unsigned n_out;
-    unsigned n_in;
-    uint64_t out_len;
-    uint64_t in_len;
+/* Descriptors, one of which is the chain's next. */
+struct table {
+    const void *at; /* of vring_desc; of gw_desc_packed */
+    uint32_t size;
+    bool is_indirect; /* not to be told by the address: a driver may put the table into the ring */
 };
 
-static struct vring_desc load(const struct walk *w, uint32_t i)
+/* What was found so far. The walk has it in registers: nobody else is given its address. */
+struct buffers {
+    struct gw_extent *extents;
+    unsigned max;
+    unsigned n;
+    unsigned n_out;
+    uint64_t len;
+    uint64_t out_len;
+};
+
+static inline struct vring_desc load(const struct table *t, uint32_t i, bool is_packed)
 {
-    if (!w->is_packed)
-        return gw_desc_load(&w->table[i]);
-    return w->in_indirect ? gw_desc_load_packed(&w->table[i]) : w->table[i];
+    if (is_packed)
+        return gw_desc_unpack(gw_desc_copy_packed((const struct gw_desc_packed *)t->at + i));
+    return gw_desc_load((const struct vring_desc *)t->at + i);
 }
 
-static bool has_next(const struct walk *w, const struct vring_desc *d, uint32_t i)
+static inline bool has_next(const struct table *t, const struct vring_desc *d, uint32_t i,
+                            bool is_packed)
 {
-    return w->is_packed ? i + 1 < w->table_size : (d->flags & VRING_DESC_F_NEXT) != 0;
+    return is_packed ? i + 1 < t->size : (d->flags & VRING_DESC_F_NEXT) != 0;
 }
 
 static struct gw_segments *borrow_segments(struct gw_queue *q)
@@ -72,51 +75,50 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
     }
 }
 
-/* More room: from the request's own segments to a block of the queue. */
-static const char *grow(struct walk *w)
+/* More room: from the request's own segments, of which `n` are filled, to a block of the queue. */
+static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_request_i *r,
+                                                  unsigned n)
 {
     struct gw_segments *s;
 
-    if (w->request->segments)
+    if (r->segments)
         return "longer than 1024 descriptors";
-    s = borrow_segments(w->queue);
+    s = borrow_segments(q);
     if (!s)
         return "out of memory";
-    memcpy(s->extents, w->extents, (w->n_out + w->n_in) * sizeof(s->extents[0]));
-    w->request->segments = s;
-    w->extents = s->extents;
-    w->max_extents = GW_CHAIN_MAX;
+    memcpy(s->extents, r->extents, n * sizeof(s->extents[0]));
+    r->segments = s;
     return NULL;
 }
 
-static const char *add_buffer(struct walk *w, const struct vring_desc *d)
+static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r, struct buffers *b,
+                                     const struct vring_desc *d)
 {
     bool in = d->flags & VRING_DESC_F_WRITE;
 
     if (d->len == 0)
         return "empty buffer";
-    if (!in && w->n_in > 0)
+    if (!in && b->n > b->n_out)
         return "readable buffer after a writable one";
-    if (w->n_out + w->n_in == w->max_extents) {
-        const char *why = grow(w);
+    if (b->n == b->max) {
+        const char *why = grow(q, r, b->n);
         if (why)
             return why;
+        b->extents = r->segments->extents;
+        b->max = GW_CHAIN_MAX;
     }
-    w->extents[w->n_out + w->n_in] = (struct gw_extent){.gpa = d->addr, .len = d->len};
-    if (in) {
-        w->n_in++;
-        w->in_len += d->len;
-    } else {
-        w->n_out++;
-        w->out_len += d->len;
+    b->extents[b->n++] = (struct gw_extent){.gpa = d->addr, .len = d->len};
+    b->len += d->len;
+    if (!in) {
+        b->n_out = b->n;
+        b->out_len = b->len;
     }
     return NULL;
 }
 
 /* Copy a table that lies in more than one piece. */
-static const char *gather_table(struct walk *w, const struct iovec *iov, int n_iov)
+static const char *gather_table(struct gw_queue *q, const struct iovec *iov, int n_iov)
 {
-    struct gw_queue *q = w->queue;
     uint8_t *to;
 
     if (!q->table)
@@ -128,7 +130,6 @@ static const char *gather_table(struct walk *w, const struct iovec *iov, int n_i
         memcpy(to, iov[i].iov_base, iov[i].iov_len);
         to += iov[i].iov_len;
     }
-    w->table = q->table;
     return NULL;
 }
 
@@ -145,120 +146,132 @@ static bool fetch_table(struct gw_pin *pin)
     return !copy.failed;
 }
 
-/* The table that descriptor `i`, copied to `d`, names. */
-static const char *enter_table(struct walk *w, const struct vring_desc *d, uint32_t i)
+/* Find the table at `addr`. */
+static const char *find_table(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const void **ret)
 {
-    struct gw_queue *q = w->queue;
-    struct gw_extent extent = {.gpa = d->addr, .len = d->len};
+    const struct gw_extent extent = {.gpa = addr, .len = len};
     struct iovec iov[4];
     struct gw_pin pin;
+    const char *why;
     int n;
 
-    if (!q->ring.indirect)
-        return "indirect table, which was not negotiated";
-    if (w->in_indirect)
-        return "indirect table inside an indirect table";
-    if (has_next(w, d, i))
-        return "indirect table that is not the last descriptor";
-    if (d->len == 0 || d->len % sizeof(*d) != 0)
+    if (len == 0 || len % sizeof(struct vring_desc) != 0)
         return "indirect table of a wrong length";
-    if (d->len / sizeof(*d) > GW_CHAIN_MAX)
+    if (len / sizeof(struct vring_desc) > GW_CHAIN_MAX)
         return "indirect table longer than 1024 descriptors";
     n = gw_mem_pin(q->map, &q->map_last, &extent, 1, iov, GW_ARRAY_SIZE(iov), &pin);
     if (n < 0 || !fetch_table(&pin))
         return "indirect table outside guest memory";
-    w->table_size = (uint32_t)(d->len / sizeof(*d));
-    w->in_indirect = true;
     /* 2.7.5.3.1 asks for no alignment of the table; pieces and odd addresses are copied. */
     if (n == 1 && !pin.backend && (uintptr_t)iov[0].iov_base % sizeof(uint64_t) == 0) {
-        w->table = iov[0].iov_base;
+        *ret = iov[0].iov_base;
         return NULL;
     }
-    const char *why = gather_table(w, iov, n);
+    why = gather_table(q, iov, n);
+    *ret = q->table;
     gw_mem_unpin(&pin);
     return why;
 }
 
-static const char *walk_descriptors(struct walk *w, struct vring_desc d)
+/* To the table that descriptor `i` names. */
+static inline const char *enter_table(struct gw_queue *q, struct table *t,
+                                      const struct vring_desc *d, uint32_t i, bool is_packed)
 {
-    uint32_t i = 0, n_left = w->table_size;
+    const void *at = NULL;
     const char *why;
 
+    if (!q->ring.indirect)
+        return "indirect table, which was not negotiated";
+    if (t->is_indirect)
+        return "indirect table inside an indirect table";
+    if (has_next(t, d, i, is_packed))
+        return "indirect table that is not the last descriptor";
+    why = find_table(q, d->addr, d->len, &at);
+    *t = (struct table){.at = at, .size = d->len / (uint32_t)sizeof(*d), .is_indirect = true};
+    return why;
+}
+
+/* From the first descriptor on, which was copied from `t`. There is one for each layout. */
+static inline __attribute__((always_inline)) const char *walk(struct gw_queue *q,
+                                                              struct gw_request_i *r,
+                                                              struct table t, struct vring_desc d,
+                                                              struct buffers *b, bool is_packed)
+{
+    uint32_t i = 0, n_left = t.size;
+
     for (;;) {
+        const char *why = NULL;
+
         if (d.flags & VRING_DESC_F_INDIRECT) {
-            why = enter_table(w, &d, i);
+            why = enter_table(q, &t, &d, i, is_packed);
             if (why)
                 return why;
             i = 0;
-            n_left = w->table_size;
-            d = load(w, i);
+            n_left = t.size;
+            d = load(&t, i, is_packed);
             continue;
         }
-        why = add_buffer(w, &d);
+        why = add_buffer(q, r, b, &d);
         if (why)
             return why;
-        if (!has_next(w, &d, i))
+        if (!has_next(&t, &d, i, is_packed))
             return NULL;
-        if (--n_left == 0)
+        i = is_packed ? i + 1 : d.next;
+        if (!is_packed && --n_left == 0)
             return "it loops";
-        i = w->is_packed ? i + 1 : d.next;
-        if (i >= w->table_size)
+        if (!is_packed && i >= t.size)
             return "next descriptor beyond the table";
-        d = load(w, i);
+        d = load(&t, i, is_packed);
     }
 }
 
-static int pin_buffers(struct walk *w, struct iovec **ret_iov)
+static int pin_buffers(struct gw_queue *q, struct gw_request_i *r, unsigned n,
+                       struct iovec **ret_iov)
 {
-    struct gw_queue *q = w->queue;
-    struct gw_request_i *r = w->request;
-    unsigned n = w->n_out + w->n_in;
-    int n_iov;
-
     if (!r->segments) {
-        n_iov = gw_mem_pin(q->map, &q->map_last, w->extents, n, r->iov, GW_CHAIN_INLINE, &r->pin);
+        int n_iov =
+            gw_mem_pin(q->map, &q->map_last, r->extents, n, r->iov, GW_CHAIN_INLINE, &r->pin);
+
         *ret_iov = r->iov;
-        if (n_iov != -E2BIG || grow(w) != NULL)
+        if (n_iov != -E2BIG || grow(q, r, n) != NULL)
             return n_iov;
     }
     *ret_iov = r->segments->iov;
-    return gw_mem_pin(q->map, &q->map_last, w->extents, n, r->segments->iov, GW_CHAIN_MAX, &r->pin);
+    return gw_mem_pin(q->map, &q->map_last, r->segments->extents, n, r->segments->iov, GW_CHAIN_MAX,
+                      &r->pin);
 }
 
 /* How many of the iovecs are readable ones; not n_out, where a buffer spans regions. */
-static unsigned count_out(const struct walk *w, const struct iovec *iov, unsigned n_iov)
+static unsigned count_out(const struct iovec *iov, uint64_t out_len)
 {
-    uint64_t left = w->out_len;
     unsigned n = 0;
 
-    if (n_iov == w->n_out + w->n_in)
-        return w->n_out;
-    while (left > 0)
-        left -= iov[n++].iov_len;
+    while (out_len > 0)
+        out_len -= iov[n++].iov_len;
     return n;
 }
 
-static const char *finish(struct walk *w)
+static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct buffers *b)
 {
-    struct gw_request *pub = &w->request->pub;
+    struct gw_request *pub = &r->pub;
     struct iovec *iov;
     int n;
 
-    if (w->out_len + w->in_len > UINT32_MAX)
+    if (b->len > UINT32_MAX)
         return "longer than 4 GiB";
-    n = pin_buffers(w, &iov);
+    n = pin_buffers(q, r, b->n, &iov);
     if (n == -EFAULT)
         return "buffer outside guest memory";
     if (n < 0)
         return "buffers in too many pieces";
-    w->request->n_out_extents = (uint16_t)w->n_out;
-    w->request->n_in_extents = (uint16_t)w->n_in;
+    r->n_out_extents = (uint16_t)b->n_out;
+    r->n_in_extents = (uint16_t)(b->n - b->n_out);
     pub->out = iov;
-    pub->n_out = count_out(w, iov, (unsigned)n);
+    pub->n_out = (unsigned)n == b->n ? b->n_out : count_out(iov, b->out_len);
     pub->in = iov + pub->n_out;
     pub->n_in = (uint32_t)n - pub->n_out;
-    pub->out_len = w->out_len;
-    pub->in_len = w->in_len;
+    pub->out_len = b->out_len;
+    pub->in_len = b->len - b->out_len;
     /* The device reads its header next. */
     __builtin_prefetch(iov[0].iov_base);
     return NULL;
@@ -266,37 +279,30 @@ static const char *finish(struct walk *w)
 
 const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head)
 {
-    bool is_packed = q->ring.ops->is_packed;
-    struct walk w = {
-        .queue = q,
-        .request = r,
-        .table = is_packed ? q->ring.packed.copies + head->copy : q->ring.split.desc,
-        .table_size = is_packed ? head->n_slots : q->ring.size,
-        .is_packed = is_packed,
-        .extents = r->extents,
-        .max_extents = GW_CHAIN_INLINE,
-    };
+    struct buffers found = {.extents = r->extents, .max = GW_CHAIN_INLINE};
     const char *why;
 
     r->segments = NULL;
     r->pin.backend = NULL;
     r->n_out_extents = 0;
     r->n_in_extents = 0;
-    why = walk_descriptors(&w, head->first);
+    if (q->ring.ops->is_packed)
+        why = walk(q, r, (struct table){.at = head->descs, .size = head->n_slots},
+                   gw_desc_unpack(head->descs[0]), &found, true);
+    else
+        why = walk(q, r, (struct table){.at = q->ring.split.desc, .size = q->ring.size},
+                   head->first, &found, false);
     if (!why)
-        why = finish(&w);
+        why = pin(q, r, &found);
     if (why)
         gw_chain_release(q, r);
     return why;
 }
 
-void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first)
+void gw_chain_prefetch_table(struct gw_queue *q, gw_gpa_t addr)
 {
-    const struct gw_map_entry *entry;
+    const struct gw_map_entry *entry = gw_map_find(q->map, &q->map_last, addr);
 
-    if (!(first->flags & VRING_DESC_F_INDIRECT))
-        return;
-    entry = gw_map_find(q->map, &q->map_last, first->addr);
     if (entry && entry->region->hva)
-        __builtin_prefetch(entry->region->hva + (first->addr - entry->gpa));
+        __builtin_prefetch(entry->region->hva + (addr - entry->gpa));
 }

@@ -17,7 +17,7 @@
  * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10) an answer waits for those of all requests taken
  * before it. Answers in a row become one used element: that of the last.
  *
- * Where requests are tracked for a crash (inflight.h), a batch is linked before the index and
+ * Where requests are tracked for a crash (inflight.h), a batch is closed before the index and
  * cleared after it: whoever comes after a crash finds out by the ring itself which of the two was
  * the last.
  */
@@ -108,27 +108,21 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
     ring->ops->mark_all(ring);
 }
 
-static bool publish_tracked(struct gw_queue *q)
+/* Those that the driver was shown a crash does not bring back any more. */
+static void retire_completed(struct gw_queue *q, bool shown)
 {
-    bool notify;
+    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;
 
-    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
-        gw_inflight_link(&q->inflight, r->entry, r->n_slots);
-    notify = q->ring.ops->publish(&q->ring);
-    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
-        gw_inflight_clear(&q->inflight, r->entry);
-    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));
-    return notify;
-}
-
-static void retire_completed(struct gw_queue *q)
-{
     while (q->completed) {
         struct gw_request_i *r = q->completed;
 
         q->completed = r->next_free;
+        if (f)
+            gw_inflight_clear(f, r->entry);
         gw_request_retire(q, r);
     }
+    if (f)
+        gw_inflight_commit(f);
 }
 
 /* What the log could not hold is told, and stays in the statistics: the guest is not migratable. */
@@ -154,6 +148,8 @@ static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_s
 /* From now on its used element is written, and it waits for its mark and the index. */
 static void settle(struct gw_queue *q, struct gw_request_i *r)
 {
+    if (q->inflight.part && q->ring.attached)
+        gw_inflight_link(&q->inflight, r->entry);
     r->next_free = q->completed;
     q->completed = r;
 }
@@ -225,8 +221,10 @@ void gw_queue_publish(struct gw_queue *q)
         q->unlogged = true;
     mark_completed(q);
     if (unpublished) {
-        bool notify = q->inflight.part ? publish_tracked(q) : q->ring.ops->publish(&q->ring);
+        bool notify;
 
+        gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
+        notify = q->ring.ops->publish(&q->ring);
         if (q->log.log) {
             check_log(q);
             if (q->log.event_fd >= 0)
@@ -237,7 +235,7 @@ void gw_queue_publish(struct gw_queue *q)
         else
             gw_count(&q->stats.calls_suppressed, 1);
     }
-    retire_completed(q);
+    retire_completed(q, unpublished);
 }
 
 /* The worker publishes at the end of its turn, another thread at once. */

@@ -97,8 +97,14 @@ int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t 
         .n_slots = (uint16_t)ring_size,
         .is_new = h.version == 0,
     };
-    if (packed)
+    if (packed) {
         f->packed.links = links;
+        f->flags = &((struct gw_inflight_packed *)part)->entries[0].chain.inflight;
+        f->stride = sizeof(struct gw_inflight_packed_entry);
+    } else {
+        f->flags = &((struct gw_inflight_split *)part)->entries[0].inflight;
+        f->stride = sizeof(struct gw_inflight_split_entry);
+    }
     return 0;
 }
 
@@ -115,6 +121,32 @@ void gw_inflight_detach(struct gw_inflight *f)
     if (f->part && f->ops == &gw_inflight_packed_ops)
         free(f->packed.links);
     *f = (struct gw_inflight){.part = NULL};
+}
+
+/* ---- running ---- */
+
+void gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+{
+    if (f->part && n > 0)
+        f->ops->take(f, heads, n);
+}
+
+void gw_inflight_untake(struct gw_inflight *f, uint16_t entry)
+{
+    if (f->part)
+        f->ops->untake(f, entry);
+}
+
+void gw_inflight_close(struct gw_inflight *f, uint16_t used)
+{
+    if (f->part)
+        f->ops->close(f, used);
+}
+
+void gw_inflight_commit(struct gw_inflight *f)
+{
+    if (f->part)
+        f->ops->commit(f);
 }
 
 /* ---- recovery ---- */

@@ -10,17 +10,20 @@
  * The caller does, in this order, for each batch that it completes:
  *
  *     gw_inflight_link for every request that the new used elements stand for
+ *     gw_inflight_close
  *     make the used elements visible
  *     gw_inflight_clear for each of them
  *     gw_inflight_commit
  *
- * and takes no request between the first of them and the last. Every used element must stand for
- * requests that were taken here: the split layout knows a batch by how far the used index moved.
+ * and takes and links no request between the close and the commit. Every used element must stand
+ * for requests that were taken here: the split layout knows a batch by how far the used index
+ * moved.
  */
 #pragma once
 
 #include "inflight_layout.h"
 #include "mapping.h"
+#include "ring.h"
 
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
@@ -41,6 +44,8 @@ struct gw_inflight_links {
 struct gw_inflight {
     const struct gw_inflight_ops *ops;
     void *part;       /* NULL: requests are not tracked */
+    uint8_t *flags;   /* of the first entry: is it in flight? */
+    uint16_t stride;  /* from one to the next */
     uint16_t size;    /* entries of the part */
     uint16_t n_slots; /* of the ring */
     bool is_new;      /* nobody has used the part before */
@@ -48,11 +53,15 @@ struct gw_inflight {
     union {
         struct {
             uint16_t last_batch_head;
+            uint16_t used;
         } split;
         struct {
             union gw_inflight_heads heads;
             union gw_inflight_used used;
             struct gw_inflight_links *links;
+            uint16_t batch_first; /* entries: those of the batch are linked from here */
+            uint16_t batch_last;
+            bool has_batch;
         } packed;
     };
 };
@@ -82,12 +91,11 @@ struct gw_inflight_ops {
     void (*format)(void *part, uint16_t size, uint16_t used);
     int (*recover)(struct gw_inflight *f, const struct gw_inflight_ring *ring,
                    struct gw_inflight_found *found);
-    uint16_t (*take)(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
-                     unsigned n);
+    void (*take)(struct gw_inflight *f, struct gw_head *heads, unsigned n);
     void (*untake)(struct gw_inflight *f, uint16_t entry);
-    void (*link)(struct gw_inflight *f, uint16_t entry, unsigned n_slots);
-    void (*clear)(struct gw_inflight *f, uint16_t entry);
-    void (*commit)(struct gw_inflight *f, uint16_t used);
+    void (*link)(struct gw_inflight *f, uint16_t entry);
+    void (*close)(struct gw_inflight *f, uint16_t used);
+    void (*commit)(struct gw_inflight *f);
 };
 
 extern const struct gw_inflight_ops gw_inflight_split_ops;
@@ -153,48 +161,35 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
                         struct gw_inflight_found *ret);
 
 /*
- * A request is taken off the ring, in ring order. `descs` are the `n` descriptors it has there, as
- * they were copied (desc.h): an indirect table is known by its one descriptor.
- * Returns: its entry; 0 when nothing is tracked. A split ring's head beyond the ring has no entry,
- * and is ignored here and below.
+ * Requests are taken off the ring, in ring order. Their entries are set, but for those of a split
+ * ring whose id is beyond the ring: these are not tracked, and not to be known here any more.
  */
-static inline uint16_t gw_inflight_take(struct gw_inflight *f, uint16_t id,
-                                        const struct vring_desc *descs, unsigned n)
-{
-    return f->part ? f->ops->take(f, id, descs, n) : 0;
-}
+void gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n);
+/* Undo the last take that was not undone, of one request. */
+void gw_inflight_untake(struct gw_inflight *f, uint16_t entry);
 
-/* Undo the last take that was not undone. */
-static inline void gw_inflight_untake(struct gw_inflight *f, uint16_t entry)
+static inline void gw_inflight_link(struct gw_inflight *f, uint16_t entry)
 {
     if (f->part)
-        f->ops->untake(f, entry);
-}
-
-/* `n_slots` is what it takes up in the ring. */
-static inline void gw_inflight_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
-{
-    if (f->part)
-        f->ops->link(f, entry, n_slots);
-}
-
-static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
-{
-    if (f->part)
-        f->ops->clear(f, entry);
+        f->ops->link(f, entry);
 }
 
 /* `used` is where the ring's next used element goes, as in gw_inflight_ring. */
-static inline void gw_inflight_commit(struct gw_inflight *f, uint16_t used)
+void gw_inflight_close(struct gw_inflight *f, uint16_t used);
+
+static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
 {
+    gw_inflight_order();
     if (f->part)
-        f->ops->commit(f, used);
+        gw_inflight_set(f->flags + (size_t)entry * f->stride, 0);
 }
+
+void gw_inflight_commit(struct gw_inflight *f);
 
 /*
  * The descriptors of a packed ring's request that is in flight, out of the region: its slots in the
  * ring may have been overwritten. What is in them is as hostile as in a ring.
  * Returns: how many; -EINVAL when there are more than `max`, or their flags do not make a chain.
  */
-int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_desc *to,
+int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct gw_desc_packed *to,
                       unsigned max);

@@ -39,17 +39,33 @@ struct gw_inflight_split {
     struct gw_inflight_split_entry entries[];
 };
 
+/* Of an entry of a packed ring: where its chain is. */
+union gw_inflight_chain {
+    struct {
+        uint8_t inflight;
+        uint8_t padding;
+        uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
+        uint16_t last;
+        uint16_t num;
+    };
+    uint64_t word;
+};
+
+/* And what is in its descriptor, but for the address. */
+union gw_inflight_desc {
+    struct {
+        uint16_t id;
+        uint16_t flags;
+        uint32_t len;
+    };
+    uint64_t word;
+};
+
 /* One for each descriptor; inflight, last, num and counter are those of a chain's first. */
 struct gw_inflight_packed_entry {
-    uint8_t inflight;
-    uint8_t padding;
-    uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
-    uint16_t last;
-    uint16_t num;
+    union gw_inflight_chain chain;
     uint64_t counter;
-    uint16_t id;
-    uint16_t flags;
-    uint32_t len;
+    union gw_inflight_desc desc;
     uint64_t addr;
 };
 
@@ -97,13 +113,13 @@ GW_INFLIGHT_IS_AT(packed, used.old_idx, 18);
 GW_INFLIGHT_IS_AT(packed, used.wrap, 20);
 GW_INFLIGHT_IS_AT(packed, used.old_wrap, 21);
 GW_INFLIGHT_IS_AT(packed, entries, 32);
-GW_INFLIGHT_IS_AT(packed_entry, next, 2);
-GW_INFLIGHT_IS_AT(packed_entry, last, 4);
-GW_INFLIGHT_IS_AT(packed_entry, num, 6);
+GW_INFLIGHT_IS_AT(packed_entry, chain.next, 2);
+GW_INFLIGHT_IS_AT(packed_entry, chain.last, 4);
+GW_INFLIGHT_IS_AT(packed_entry, chain.num, 6);
 GW_INFLIGHT_IS_AT(packed_entry, counter, 8);
-GW_INFLIGHT_IS_AT(packed_entry, id, 16);
-GW_INFLIGHT_IS_AT(packed_entry, flags, 18);
-GW_INFLIGHT_IS_AT(packed_entry, len, 20);
+GW_INFLIGHT_IS_AT(packed_entry, desc.id, 16);
+GW_INFLIGHT_IS_AT(packed_entry, desc.flags, 18);
+GW_INFLIGHT_IS_AT(packed_entry, desc.len, 20);
 GW_INFLIGHT_IS_AT(packed_entry, addr, 24);
 _Static_assert(sizeof(struct gw_inflight_split_entry) == 16, "split entry");
 _Static_assert(sizeof(struct gw_inflight_packed_entry) == 32, "packed entry");

@@ -35,7 +35,7 @@ static void packed_format(void *part, uint16_t size, uint16_t used)
     p->used.idx = p->used.old_idx = (uint16_t)(used & ~WRAP);
     p->used.wrap = p->used.old_wrap = (used & WRAP) != 0;
     for (unsigned i = 0; i < size; i++)
-        p->entries[i].next = (uint16_t)(i + 1);
+        p->entries[i].chain.next = (uint16_t)(i + 1);
 }
 
 /*
@@ -65,6 +65,22 @@ static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
     gw_inflight_order();
     gw_inflight_set(&p->used.word, used.word);
     gw_inflight_order();
+}
+
+/* Entries are filled by words, which have the fields of the layout where memory is little endian.
+ */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "entries have other words");
+
+/* From the word of a descriptor in the ring to that of an entry, and back. */
+static inline uint64_t turn_word(uint64_t word)
+{
+    return word << 32 | word >> 32;
+}
+
+/* The first entry of a chain in flight. */
+static inline uint64_t chain_word(uint64_t next, uint64_t last, uint64_t num)
+{
+    return 1 | next << 16 | last << 32 | num << 48;
 }
 
 /* ---- recovery ---- */
@@ -131,8 +147,8 @@ static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
                      struct gw_inflight_found *found)
 {
     const struct gw_inflight_packed *p = f->part;
-    uint16_t num = gw_inflight_get(&p->entries[first].num);
-    uint16_t last = gw_inflight_get(&p->entries[first].last), entry = first;
+    uint16_t num = gw_inflight_get(&p->entries[first].chain.num);
+    uint16_t last = gw_inflight_get(&p->entries[first].chain.last), entry = first;
     int r = own(f, owners, first, OWNER_CHAIN);
 
     for (unsigned n = 1; n < num && r == 0; n++) {
@@ -148,7 +164,7 @@ static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
     found->n_slots += num;
     found->entries[found->n_entries++] = (struct gw_inflight_entry){
         .entry = first,
-        .id = gw_inflight_get(&p->entries[last].id),
+        .id = gw_inflight_get(&p->entries[last].desc.id),
         .n_slots = num,
         .counter = gw_inflight_get(&p->entries[first].counter),
     };
@@ -163,10 +179,10 @@ static int own_all(struct gw_inflight *f, uint8_t *owners, uint16_t free_head,
     int r;
 
     for (unsigned i = 0; i < f->size; i++)
-        f->packed.links[i].next = gw_inflight_get(&p->entries[i].next);
+        f->packed.links[i].next = gw_inflight_get(&p->entries[i].chain.next);
     r = own_free_list(f, owners, free_head);
     for (unsigned i = 0; i < f->size && r == 0; i++)
-        if (owners[i] != OWNER_FREE && gw_inflight_get(&p->entries[i].inflight))
+        if (owners[i] != OWNER_FREE && gw_inflight_get(&p->entries[i].chain.inflight))
             r = own_chain(f, owners, (uint16_t)i, found);
     for (unsigned i = 0; i < f->size && r == 0; i++)
         if (owners[i] == OWNER_NONE)
@@ -223,14 +239,14 @@ static int packed_recover(struct gw_inflight *f, const struct gw_inflight_ring *
         return r;
     for (unsigned i = 0; i < f->size; i++)
         if (owners[i] == OWNER_FREE)
-            gw_inflight_set(&p->entries[i].inflight, 0);
+            gw_inflight_set(&p->entries[i].chain.inflight, 0);
     settle(f, heads, used);
     take_back_used(f, ring, found);
     found->used = (uint16_t)(used.idx | (used.wrap ? WRAP : 0));
     return 0;
 }
 
-int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_desc *to,
+int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct gw_desc_packed *to,
                       unsigned max)
 {
     const struct gw_inflight_packed *p = f->part;
@@ -243,15 +259,13 @@ int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_
         if (n == max)
             return gw_fail(-EINVAL, "a chain in the inflight region has more than %u descriptors",
                            max);
-        to[n] = (struct vring_desc){
+        to[n] = (struct gw_desc_packed){
             .addr = gw_inflight_get(&e->addr),
-            .len = gw_inflight_get(&e->len),
-            .flags = gw_inflight_get(&e->flags),
-            .next = gw_inflight_get(&e->id),
+            .word = turn_word(gw_inflight_get(&e->desc.word)),
         };
-        if (!(to[n].flags & VRING_DESC_F_NEXT) != (entry == last))
+        if (!(gw_desc_flags(to[n]) & VRING_DESC_F_NEXT) != (entry == last))
             return gw_fail(-EINVAL, "descriptor %u of a chain in the inflight region has flags %#x",
-                           n, to[n].flags);
+                           n, gw_desc_flags(to[n]));
         n++;
         if (entry == last)
             return (int)n;
@@ -262,41 +276,35 @@ int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct vring_
 
 /*
  * Until the free list begins behind them, the entries are free: the order in which they are filled
- * does not matter.
+ * does not matter. There are at least as many as the ring has slots.
  */
-static uint16_t packed_take(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
-                            unsigned n)
+static void packed_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
 {
     struct gw_inflight_packed_entry *entries = ((struct gw_inflight_packed *)f->part)->entries;
     struct gw_inflight_links *links = f->packed.links;
-    uint16_t first = f->packed.heads.free_head, entry = first, last = first;
+    uint32_t entry = f->packed.heads.free_head;
+    uint64_t counter = f->counter;
 
-    /* What is written by halves is not read back, and needs no putting together. */
-    for (unsigned i = 0; i < n; i++) {
-        assert(entry < f->size); /* there are at least as many as the ring has slots */
-        last = entry;
-        entries[last].id = descs[i].next;
-        entries[last].flags = descs[i].flags;
-        entries[last].len = descs[i].len;
-        entries[last].addr = descs[i].addr;
-        entry = links[last].next;
+    for (struct gw_head *head = heads, *end = heads + n; head < end; head++) {
+        const struct gw_desc_packed *d = head->descs, *d_end = d + head->n_slots;
+        uint32_t first = entry, last;
+
+        do {
+            last = entry;
+            entries[last].desc.word = turn_word(d->word);
+            entries[last].addr = d->addr;
+            entry = links[last].next;
+        } while (++d < d_end);
+        assert(last < f->size);
+        entries[first].chain.word = chain_word(links[first].next, last, head->n_slots);
+        entries[first].counter = counter++;
+        links[first].last = (uint16_t)last;
+        head->entry = (uint16_t)first;
     }
-    links[first].last = entries[first].last = last;
-    entries[first].num = (uint16_t)n;
-    entries[first].counter = f->counter++;
-    entries[first].inflight = 1;
+    f->counter = counter;
     gw_inflight_order();
-    store_heads(f, entry, entry);
+    store_heads(f, (uint16_t)entry, (uint16_t)entry);
     gw_inflight_order();
-    return first;
-}
-
-static void packed_clear(struct gw_inflight *f, uint16_t entry)
-{
-    struct gw_inflight_packed *p = f->part;
-
-    gw_inflight_order();
-    gw_inflight_set(&p->entries[entry].inflight, 0);
 }
 
 /* The links are as they were. */
@@ -305,29 +313,54 @@ static void packed_untake(struct gw_inflight *f, uint16_t entry)
     f->counter--;
     gw_inflight_order();
     store_heads(f, entry, entry);
-    packed_clear(f, entry);
+    gw_inflight_clear(f, entry);
 }
 
-/* To the front of the free list, as a whole. */
-static void packed_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
+/* Where a chain ends, which nobody reads who finds it in flight. */
+static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
+{
+    struct gw_inflight_packed *p = f->part;
+
+    f->packed.links[last].next = next;
+    gw_inflight_set(&p->entries[last].chain.next, next);
+}
+
+/* To the front of its batch. */
+static void packed_link(struct gw_inflight *f, uint16_t entry)
+{
+    uint16_t last = f->packed.links[entry].last;
+
+    if (f->packed.has_batch)
+        set_next(f, last, f->packed.batch_first);
+    else
+        f->packed.batch_last = last;
+    f->packed.has_batch = true;
+    f->packed.batch_first = entry;
+}
+
+/* The batch goes to the front of the free list. */
+static void packed_close(struct gw_inflight *f, uint16_t used)
 {
     struct gw_inflight_packed *p = f->part;
     union gw_inflight_heads heads = f->packed.heads;
-    union gw_inflight_used used = f->packed.used;
-    uint16_t last = f->packed.links[entry].last;
-    uint32_t idx = used.idx + n_slots;
+    union gw_inflight_used places = f->packed.used;
 
-    used.wrap ^= idx >= f->n_slots;
-    used.idx = (uint16_t)(idx >= f->n_slots ? idx - f->n_slots : idx);
-    f->packed.used.word = used.word;
-    f->packed.links[last].next = heads.free_head;
-    gw_inflight_set(&p->entries[last].next, heads.free_head);
-    store_heads(f, entry, heads.old_free_head);
-    gw_inflight_set(&p->used.word, used.word);
+    if (f->packed.has_batch) {
+        set_next(f, f->packed.batch_last, heads.free_head);
+        heads.free_head = f->packed.batch_first;
+        f->packed.has_batch = false;
+    }
+    places.idx = (uint16_t)(used & ~WRAP);
+    places.wrap = (used & WRAP) != 0;
+    f->packed.heads.word = heads.word;
+    f->packed.used.word = places.word;
+    gw_inflight_order();
+    gw_inflight_set(&p->heads.word, heads.word);
+    gw_inflight_set(&p->used.word, places.word);
     gw_inflight_order();
 }
 
-static void packed_commit(struct gw_inflight *f, uint16_t used)
+static void packed_commit(struct gw_inflight *f)
 {
     union gw_inflight_heads heads = f->packed.heads;
     union gw_inflight_used places = f->packed.used;
@@ -344,6 +377,6 @@ const struct gw_inflight_ops gw_inflight_packed_ops = {
     .take = packed_take,
     .untake = packed_untake,
     .link = packed_link,
-    .clear = packed_clear,
+    .close = packed_close,
     .commit = packed_commit,
 };

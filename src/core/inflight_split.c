@@ -111,54 +111,53 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
 
 /* ---- running ---- */
 
-static uint16_t split_take(struct gw_inflight *f, uint16_t id, const struct vring_desc *descs,
-                           unsigned n)
+static void split_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
 {
     struct gw_inflight_split *p = f->part;
 
-    if (id >= f->size)
-        return id;
-    gw_inflight_set(&p->entries[id].counter, f->counter);
-    f->counter++;
-    gw_inflight_order();
-    gw_inflight_set(&p->entries[id].inflight, 1);
-    gw_inflight_order();
-    return id;
-}
+    for (unsigned i = 0; i < n; i++) {
+        uint16_t entry = heads[i].entry = heads[i].id;
 
-static void split_clear(struct gw_inflight *f, uint16_t entry)
-{
-    struct gw_inflight_split *p = f->part;
-
-    gw_inflight_order();
-    if (entry < f->size)
-        gw_inflight_set(&p->entries[entry].inflight, 0);
+        if (entry >= f->n_slots)
+            continue;
+        gw_inflight_set(&p->entries[entry].counter, f->counter);
+        f->counter++;
+        gw_inflight_order();
+        gw_inflight_set(&p->entries[entry].inflight, 1);
+        gw_inflight_order();
+    }
 }
 
 static void split_untake(struct gw_inflight *f, uint16_t entry)
 {
-    split_clear(f, entry);
+    gw_inflight_clear(f, entry);
     f->counter--;
 }
 
-static void split_link(struct gw_inflight *f, uint16_t entry, unsigned n_slots)
+static void split_link(struct gw_inflight *f, uint16_t entry)
 {
     struct gw_inflight_split *p = f->part;
 
-    if (entry >= f->size)
-        return;
     gw_inflight_set(&p->entries[entry].next, f->split.last_batch_head);
     f->split.last_batch_head = entry;
-    gw_inflight_set(&p->last_batch_head, entry);
+}
+
+static void split_close(struct gw_inflight *f, uint16_t used)
+{
+    struct gw_inflight_split *p = f->part;
+
+    f->split.used = used;
+    gw_inflight_order();
+    gw_inflight_set(&p->last_batch_head, f->split.last_batch_head);
     gw_inflight_order();
 }
 
-static void split_commit(struct gw_inflight *f, uint16_t used)
+static void split_commit(struct gw_inflight *f)
 {
     struct gw_inflight_split *p = f->part;
 
     gw_inflight_order();
-    gw_inflight_set(&p->used_idx, used);
+    gw_inflight_set(&p->used_idx, f->split.used);
     gw_inflight_order();
 }
 
@@ -168,6 +167,6 @@ const struct gw_inflight_ops gw_inflight_split_ops = {
     .take = split_take,
     .untake = split_untake,
     .link = split_link,
-    .clear = split_clear,
+    .close = split_close,
     .commit = split_commit,
 };

@@ -92,18 +92,17 @@ static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
 }
 
 /* Returns: NULL for a bad chain, which is answered then. */
-static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head,
-                                    uint64_t position)
+static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head, bool is_again)
 {
     struct gw_request_i *r = pool_take(q);
     const char *why = gw_chain_walk(q, r, head);
 
-    r->is_again = head->is_again;
+    r->is_again = is_again;
     r->is_bad = why != NULL;
     r->entry = head->entry;
     r->id = head->id;
     r->n_slots = head->n_slots;
-    r->position = position;
+    r->position = q->n_taken;
     r->epoch = q->epoch;
     r->popped_ns = q->now_ns;
     r->is_done = false;
@@ -171,40 +170,39 @@ static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
                     "queue %u: head %u is beyond the ring of %u", q->index, head->id, q->ring.size);
 }
 
+static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
+{
+    struct vring_desc first = q->ring.ops->is_packed ? gw_desc_unpack(head->descs[0]) : head->first;
+
+    if (first.flags & VRING_DESC_F_INDIRECT)
+        gw_chain_prefetch_table(q, first.addr);
+}
+
 /*
  * What the driver wrote is in its cache, and each step waits for the one before: when all first
  * descriptors are there (take), the tables and headers they name are being fetched before the first
  * of the chains is walked.
  */
 static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const struct gw_head *heads,
-                          unsigned n)
+                          unsigned n, bool are_again)
 {
     unsigned n_popped = 0;
 
     for (unsigned i = 0; i < n; i++)
         if (head_is_valid(q, &heads[i]))
-            gw_chain_prefetch(q, &heads[i].first);
+            prefetch_table(q, &heads[i]);
     for (unsigned i = 0; i < n; i++) {
         struct gw_request_i *r = NULL;
 
         q->n_taken++;
         if (head_is_valid(q, &heads[i]))
-            r = pop_one(q, &heads[i], q->n_taken);
+            r = pop_one(q, &heads[i], are_again);
         else
             drop_invalid(q, &heads[i]);
         if (r)
             reqs[n_popped++] = &r->pub;
     }
     return q->map->has_copies ? gw_request_fetch(q, reqs, n_popped) : n_popped;
-}
-
-static void track(struct gw_queue *q, struct gw_head *head)
-{
-    const struct vring_desc *descs =
-        q->ring.ops->is_packed ? q->ring.packed.copies + head->copy : &head->first;
-
-    head->is_again = false;
-    head->entry = gw_inflight_take(&q->inflight, head->id, descs, head->n_slots);
 }
 
 /* Of chains as long as any can be. Who waits for room goes on when a request completes. */
@@ -231,9 +229,7 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
         gw_queue_break(q, gw_last_error());
         return 0;
     }
-    for (int i = 0; i < n_taken; i++)
-        if (head_is_valid(q, &heads[i]))
-            track(q, &heads[i]);
+    gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
     return (unsigned)n_taken;
 }
 
@@ -245,9 +241,13 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
     gw_queue_lock(q);
     q->now_ns = gw_clock_coarse_ns();
     /* Not for ever: a driver may make bad chains available as fast as they are answered. */
-    while (n_popped < n_reqs && n_taken < q->ring.size &&
-           (n = take(q, heads, n_reqs - n_popped)) > 0) {
-        n_popped += pop_batch(q, reqs + n_popped, heads, n);
+    while (n_popped < n_reqs && n_taken < q->ring.size) {
+        bool are_again = gw_queue_has_again(q);
+
+        n = take(q, heads, n_reqs - n_popped);
+        if (n == 0)
+            break;
+        n_popped += pop_batch(q, reqs + n_popped, heads, n, are_again);
         n_taken += n;
         q->moved = true;
     }

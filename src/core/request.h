@@ -85,7 +85,7 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
  */
 const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head);
 /* The address of an indirect table, ahead of its walk; a hint, nothing is read. */
-void gw_chain_prefetch(struct gw_queue *q, const struct vring_desc *first);
+void gw_chain_prefetch_table(struct gw_queue *q, gw_gpa_t addr);
 /*
  * Fetch what was pinned as copies, for all of the requests in one go. Returns: how many are good,
  * which are moved to the front; the others are answered as bad chains.

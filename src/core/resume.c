@@ -48,17 +48,17 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
 static struct gw_head head_of(struct gw_queue *q, const struct gw_inflight_entry *e, uint32_t copy)
 {
     struct gw_ring *ring = &q->ring;
-    struct gw_head head = {
-        .id = e->id, .n_slots = e->n_slots, .entry = e->entry, .copy = (uint16_t)copy};
+    struct gw_head head = {.id = e->id, .n_slots = e->n_slots, .entry = e->entry};
+    struct gw_desc_packed *descs = ring->packed.copies + copy;
 
-    if (!ring->ops->is_packed) {
-        if (e->id < ring->size)
-            head.first = gw_desc_load(&ring->split.desc[e->id]);
-    } else if (gw_inflight_descs(&q->inflight, e->entry, ring->packed.copies + copy, e->n_slots) ==
-               e->n_slots) {
-        head.first = ring->packed.copies[copy];
+    /* What cannot be found stays a buffer of length 0, and is answered as a bad chain. */
+    if (ring->ops->is_packed) {
+        if (gw_inflight_descs(&q->inflight, e->entry, descs, e->n_slots) != e->n_slots)
+            descs[0] = (struct gw_desc_packed){.addr = 0};
+        head.descs = descs;
+    } else if (e->id < ring->size) {
+        head.first = gw_desc_load(&ring->split.desc[e->id]);
     }
-    /* Otherwise it stays a buffer of length 0, and is answered as a bad chain. */
     return head;
 }
 
@@ -69,7 +69,6 @@ unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned
 
     for (i = 0; i < n && gw_queue_has_again(q); i++) {
         heads[i] = head_of(q, &q->again[q->next_again++], n_copied);
-        heads[i].is_again = true;
         n_copied += heads[i].n_slots;
     }
     return i;

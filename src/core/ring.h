@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "desc.h"
 #include "log/dirty_log.h"
 #include "mem.h"
 
@@ -23,12 +24,13 @@ struct gw_ring_config {
 
 /* A chain as it was taken off the ring. */
 struct gw_head {
-    struct vring_desc first; /* the one copy of its first descriptor */
-    uint16_t id;             /* what names it when it is used */
-    uint16_t n_slots;        /* what it takes up in the ring; split: 1 */
-    uint16_t copy;           /* packed: where its descriptors begin in `copies` */
-    uint16_t entry;          /* of the inflight part */
-    bool is_again;           /* left behind by the back-end before */
+    union {
+        struct vring_desc first;            /* split: the one copy of its first descriptor */
+        const struct gw_desc_packed *descs; /* packed: the one copy of each it has in the ring */
+    };
+    uint16_t id;      /* what names it when it is used */
+    uint16_t n_slots; /* what it takes up in the ring; split: 1 */
+    uint16_t entry;   /* of the inflight part, where there is one */
 };
 
 struct gw_ring_split {
@@ -55,11 +57,7 @@ struct gw_ring_packed {
     struct vring_packed_desc *desc;
     const struct vring_packed_desc_event *driver_event;
     struct vring_packed_desc_event *device_event;
-    /*
-     * Descriptors of the chains taken last, in the form of a split ring's, `next` being the buffer
-     * id. As many as the ring has.
-     */
-    struct vring_desc *copies;
+    struct gw_desc_packed *copies;  /* of what was taken last; as many as the ring has */
     struct gw_ring_slot next_avail; /* the next to pop */
     struct gw_ring_slot next_used;  /* the next to write a used descriptor to */
     struct gw_ring_slot published;  /* the first that the driver has not been shown */

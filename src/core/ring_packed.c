@@ -138,68 +138,92 @@ static void packed_resume(struct gw_ring *ring, uint16_t used, uint32_t n_slots)
 
 /* ---- available ---- */
 
-static bool is_available(uint16_t flags, bool wrap)
+/* The bits of a descriptor's word that say whose turn it is, and what an available one has there.
+ */
+#define TURN ((uint64_t)(FLAG_AVAIL | FLAG_USED) << GW_DESC_FLAGS_SHIFT)
+
+static inline uint64_t drivers_turn(bool wrap)
 {
-    return (flags & (FLAG_AVAIL | FLAG_USED)) == (wrap ? FLAG_AVAIL : FLAG_USED);
+    return (uint64_t)(wrap ? FLAG_AVAIL : FLAG_USED) << GW_DESC_FLAGS_SHIFT;
 }
 
 static int packed_n_available(const struct gw_ring *ring)
 {
     const struct gw_ring_packed *p = &ring->packed;
-    struct vring_desc d = gw_desc_load_packed(&p->desc[p->next_avail.index]); /* [A] */
+    struct gw_desc_packed d = gw_desc_copy_packed(&p->desc[p->next_avail.index]); /* [A] */
 
-    return is_available(d.flags, p->next_avail.wrap);
+    return (d.word & TURN) == drivers_turn(p->next_avail.wrap);
 }
 
-/*
- * Copy the chain at `next_avail` to copies[at...]. Its later descriptors are taken as they are: the
- * driver has written them before the first became available.
- * Returns: how many; 0 when there is none; -EPROTO when it is longer than what the ring has left.
- */
-static int copy_chain(struct gw_ring *ring, uint32_t at)
-{
-    const struct gw_ring_packed *p = &ring->packed;
-    uint32_t index = p->next_avail.index, n_left = ring->size - ring->n_busy, n = 0;
-    struct vring_desc d = gw_desc_load_packed(&p->desc[index]); /* [A] */
+/* Where chains are taken from, and copied to. */
+struct take {
+    const struct vring_packed_desc *from;
+    const struct vring_packed_desc *ring_begin;
+    const struct vring_packed_desc *ring_end;
+    uint64_t turn; /* what an available descriptor has there */
+    struct gw_desc_packed *to;
+    const struct gw_desc_packed *to_end;
+};
 
-    if (!is_available(d.flags, p->next_avail.wrap))
+/*
+ * Copy a chain. Its later descriptors are taken as they are: the driver has written them before the
+ * first became available.
+ * Returns: how many; 0 when there is none; -1 when it is longer than what the ring has left. `t` is
+ * behind the chain then, or where it was.
+ */
+static inline int take_chain(struct take *t)
+{
+    struct take at = *t;
+    struct gw_desc_packed d = gw_desc_copy_packed(at.from); /* [A] */
+
+    if ((d.word & TURN) != at.turn)
         return 0;
     for (;;) {
-        if (n == n_left)
-            return gw_fail(-EPROTO,
-                           "the driver made a chain available that is longer than what is left");
-        p->copies[at + n++] = d;
-        if (!(d.flags & VRING_DESC_F_NEXT))
-            return (int)n;
-        if (++index == ring->size)
-            index = 0;
-        d = gw_desc_load_packed(&p->desc[index]);
+        if (at.to == at.to_end)
+            return -1;
+        *at.to++ = d;
+        if (++at.from == at.ring_end) {
+            at.from = at.ring_begin;
+            at.turn ^= TURN;
+        }
+        if (!(gw_desc_flags(d) & VRING_DESC_F_NEXT))
+            break;
+        d = gw_desc_copy_packed(at.from);
     }
+    int n = (int)(at.to - t->to);
+    *t = at;
+    return n;
 }
 
 static int packed_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
     struct gw_ring_packed *p = &ring->packed;
-    uint32_t n_copied = 0;
+    struct take t = {
+        .from = p->desc + p->next_avail.index,
+        .ring_begin = p->desc,
+        .ring_end = p->desc + ring->size,
+        .turn = drivers_turn(p->next_avail.wrap),
+        .to = p->copies,
+        .to_end = p->copies + (ring->size - ring->n_busy),
+    };
     unsigned i;
 
     for (i = 0; i < n; i++) {
-        int n_slots = copy_chain(ring, n_copied);
+        struct gw_desc_packed *descs = t.to;
+        int n_slots = take_chain(&t);
 
         if (n_slots < 0 && i == 0)
-            return n_slots;
+            return gw_fail(-EPROTO,
+                           "the driver made a chain available that is longer than what is left");
         if (n_slots <= 0)
             break;
-        heads[i] = (struct gw_head){
-            .first = p->copies[n_copied],
-            .id = p->copies[n_copied + (uint32_t)n_slots - 1].next,
-            .n_slots = (uint16_t)n_slots,
-            .copy = (uint16_t)n_copied,
-        };
-        n_copied += (uint32_t)n_slots;
-        ring->n_busy += (uint32_t)n_slots;
-        p->next_avail = step(ring, p->next_avail, (uint32_t)n_slots);
+        heads[i].descs = descs;
+        heads[i].id = gw_desc_id(descs[n_slots - 1]);
+        heads[i].n_slots = (uint16_t)n_slots;
     }
+    ring->n_busy += (uint32_t)(t.to - p->copies);
+    p->next_avail.index = (uint16_t)(t.from - p->desc);
+    p->next_avail.wrap = t.turn == drivers_turn(true);
     return (int)i;
 }
 
@@ -221,7 +245,7 @@ static void packed_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, uns
     struct gw_ring_packed *p = &ring->packed;
     uint32_t flags = (p->next_used.wrap ? FLAG_AVAIL | FLAG_USED : 0) |
                      (len > 0 ? (uint32_t)VRING_DESC_F_WRITE : 0);
-    uint64_t word = gw_desc_used_word(id, len, (uint16_t)flags);
+    uint64_t word = gw_desc_packed_word(len, id, (uint16_t)flags);
 
     if (p->n_unpublished == 0)
         p->first_used = word;

@@ -55,7 +55,7 @@ static void check_found(const struct ring *r)
 
     for (unsigned i = 0; i < r->found.n_entries; i++) {
         const struct gw_inflight_entry *e = &r->found.entries[i];
-        struct vring_desc descs[RING_MAX];
+        struct gw_desc_packed descs[RING_MAX];
 
         check(e->entry < r->part_size && !seen[e->entry] && e->n_slots > 0);
         seen[e->entry] = true;
@@ -84,7 +84,8 @@ static uint16_t step(const struct ring *r, uint16_t used, unsigned n)
 static void answer_all(struct ring *r)
 {
     for (unsigned i = 0; i < r->found.n_entries; i++)
-        gw_inflight_link(&r->f, r->found.entries[i].entry, r->found.entries[i].n_slots);
+        gw_inflight_link(&r->f, r->found.entries[i].entry);
+    gw_inflight_close(&r->f, step(r, r->found.used, r->found.n_slots));
     if (r->packed && r->found.n_entries > 0)
         r->desc[r->found.used & ~WRAP].flags = r->found.used & WRAP ? 0x8080 : 0;
     r->view.used = step(r, r->found.used, r->found.n_slots);
@@ -93,10 +94,15 @@ static void answer_all(struct ring *r)
 /* All that the ring has room for. */
 static void take_all(struct ring *r)
 {
-    const struct vring_desc desc = {.addr = 0x1000, .len = 1, .next = 7};
+    const struct gw_desc_packed desc = {.addr = 0x1000, .word = gw_desc_packed_word(1, 7, 0)};
 
-    for (uint16_t i = 0; i < r->size; i++)
-        gw_inflight_take(&r->f, i, &desc, 1);
+    for (uint16_t i = 0; i < r->size; i++) {
+        struct gw_head head = {.id = i, .n_slots = 1};
+
+        if (r->packed)
+            head.descs = &desc;
+        gw_inflight_take(&r->f, &head, 1);
+    }
 }
 
 static void run(struct ring *r)

@@ -57,8 +57,11 @@ MUTANTS = {
         MARK_BUFFER,
         "gw_dirty_log_mark(log, in[i].gpa, in[i].len - (i + 1u == r->n_in_extents));")]},
     "indirect-data": {"src/core/chain.c": [(
-        "w->request->n_in_extents = (uint16_t)w->n_in;",
-        "w->request->n_in_extents = w->in_indirect ? 0 : (uint16_t)w->n_in;")]},
+        "        why = pin(q, r, &found);\n",
+        "        why = pin(q, r, &found);\n"
+        "    if ((q->ring.ops->is_packed ? gw_desc_unpack(head->descs[0]) : head->first).flags &\n"
+        "        VRING_DESC_F_INDIRECT)\n"
+        "        r->n_in_extents = 0;\n")]},
     "late-region": {
         QUEUE: [(
             "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n",
@@ -111,22 +114,23 @@ MUTANTS = {
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
     "not-in-flight": {
-        INFLIGHT_SPLIT: [("    gw_inflight_set(&p->entries[id].inflight, 1);\n", "")],
-        INFLIGHT_PACKED: [("    entries[first].inflight = 1;\n", "")]},
+        INFLIGHT_SPLIT: [("        gw_inflight_set(&p->entries[entry].inflight, 1);\n", "")],
+        INFLIGHT_PACKED: [("    return 1 | next << 16", "    return next << 16")]},
     "shown-before-linked": {COMPLETE: [
-        ("    bool notify;\n\n    for (const struct gw_request_i *r = q->completed",
-         "    bool notify = q->ring.ops->publish(&q->ring);\n\n"
-         "    for (const struct gw_request_i *r = q->completed"),
-        ("    notify = q->ring.ops->publish(&q->ring);\n", "")]},
-    "cleared-before-shown": {COMPLETE: [
-        ("    notify = q->ring.ops->publish(&q->ring);\n", ""),
-        ("    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));\n    return notify;\n",
-         "    notify = q->ring.ops->publish(&q->ring);\n"
-         "    gw_inflight_commit(&q->inflight, q->ring.ops->used(&q->ring));\n    return notify;\n")]},
+        ("        gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),
+        ("    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n",
+         "    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n\n"
+         "    if (f)\n"
+         "        gw_inflight_close(f, q->ring.ops->used(&q->ring));\n")]},
+    "cleared-before-shown": {COMPLETE: [(
+        "        notify = q->ring.ops->publish(&q->ring);\n",
+        "        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)\n"
+        "            gw_inflight_clear(&q->inflight, r->entry);\n"
+        "        notify = q->ring.ops->publish(&q->ring);\n")]},
     "old-used": {
         INFLIGHT_SPLIT: [(
-            "    gw_inflight_order();\n    gw_inflight_set(&p->used_idx, used);\n    gw_inflight_order();\n",
-            "    (void)p;\n    (void)used;\n")],
+            "    gw_inflight_order();\n    gw_inflight_set(&p->used_idx, f->split.used);\n    gw_inflight_order();\n",
+            "    (void)p;\n")],
         INFLIGHT_PACKED: [(
             "    places.old_idx = places.idx;\n    places.old_wrap = places.wrap;\n", "")]},
     "done-twice": {"src/core/resume.c": [

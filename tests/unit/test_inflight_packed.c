@@ -69,16 +69,17 @@ static void make_used(struct bed *b, uint16_t at)
 /* Take a chain of `n` off the ring, whose addresses begin at `id` << 12. */
 static uint16_t take(struct bed *b, uint16_t id, unsigned n)
 {
-    struct vring_desc descs[64];
+    struct gw_desc_packed descs[64];
+    struct gw_head head = {.descs = descs, .id = id, .n_slots = (uint16_t)n};
 
     for (unsigned i = 0; i < n; i++)
-        descs[i] = (struct vring_desc){
+        descs[i] = (struct gw_desc_packed){
             .addr = ((uint64_t)id << 12) + i,
-            .len = 100 + i,
-            .flags = (uint16_t)(AVAIL | (i + 1 < n ? VRING_DESC_F_NEXT : 0)),
-            .next = id,
+            .word = gw_desc_packed_word(100 + i, id,
+                                        (uint16_t)(AVAIL | (i + 1 < n ? VRING_DESC_F_NEXT : 0))),
         };
-    return gw_inflight_take(&b->p.f, id, descs, n);
+    gw_inflight_take(&b->p.f, &head, 1);
+    return head.entry;
 }
 
 struct done {
@@ -89,6 +90,7 @@ struct done {
 /* As the queue does it; `until` is where it dies. */
 enum until {
     LINKED,
+    CLOSED,
     PUBLISHED,
     CLEARED,
     COMMITTED
@@ -99,12 +101,15 @@ static void complete(struct bed *b, const struct done *done, unsigned n, enum un
     uint16_t first = b->used;
 
     for (unsigned i = 0; i < n; i++) {
-        gw_inflight_link(&b->p.f, done[i].entry, done[i].n_slots);
+        gw_inflight_link(&b->p.f, done[i].entry);
         if (i > 0)
             make_used(b, b->used);
         b->used = step(b, b->used, done[i].n_slots);
     }
     if (until == LINKED)
+        return;
+    gw_inflight_close(&b->p.f, b->used);
+    if (until == CLOSED)
         return;
     make_used(b, first);
     if (until == PUBLISHED)
@@ -112,7 +117,7 @@ static void complete(struct bed *b, const struct done *done, unsigned n, enum un
     for (unsigned i = 0; i < n; i++)
         gw_inflight_clear(&b->p.f, done[i].entry);
     if (until == COMMITTED)
-        gw_inflight_commit(&b->p.f, b->used);
+        gw_inflight_commit(&b->p.f);
 }
 #define COMPLETE(b, until, ...)                       \
     complete((b), (const struct done[]){__VA_ARGS__}, \
@@ -182,7 +187,7 @@ static void test_inflight_packed_bytes_are_as_specified(void **state)
     gw_inflight_clear(&b.p.f, 1);
     assert_int_equal(b.p.bytes[ENTRY(1) + INFLIGHT], 0);
     gw_inflight_clear(&b.p.f, 0);
-    gw_inflight_commit(&b.p.f, b.used);
+    gw_inflight_commit(&b.p.f);
     assert_int_equal(part_get16(&b.p, OLD_FREE_HEAD), 0);
     assert_int_equal(part_get16(&b.p, OLD_USED_IDX), 1);
     assert_int_equal(b.p.bytes[OLD_USED_WRAP], 0);
@@ -191,20 +196,22 @@ static void test_inflight_packed_bytes_are_as_specified(void **state)
 
 static void expect_descs(const struct bed *b, uint16_t entry, uint16_t id, unsigned n)
 {
-    struct vring_desc descs[64];
+    struct gw_desc_packed descs[64];
 
     assert_int_equal(gw_inflight_descs(&b->p.f, entry, descs, 64), n);
     for (unsigned i = 0; i < n; i++) {
-        assert_int_equal(descs[i].addr, ((uint64_t)id << 12) + i);
-        assert_int_equal(descs[i].len, 100 + i);
-        assert_int_equal(descs[i].next, id);
-        assert_int_equal(!!(descs[i].flags & VRING_DESC_F_NEXT), i + 1 < n);
+        struct vring_desc desc = gw_desc_unpack(descs[i]);
+
+        assert_int_equal(desc.addr, ((uint64_t)id << 12) + i);
+        assert_int_equal(desc.len, 100 + i);
+        assert_int_equal(desc.next, id);
+        assert_int_equal(!!(desc.flags & VRING_DESC_F_NEXT), i + 1 < n);
     }
 }
 
 static void test_inflight_packed_chains_are_found_with_their_descriptors(void **state)
 {
-    struct vring_desc descs[3];
+    struct gw_desc_packed descs[3];
     struct bed b;
 
     bed_init(&b, WRAP);
@@ -286,19 +293,48 @@ static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
 
 static void test_inflight_packed_batch_that_was_not_shown_is_done_again(void **state)
 {
+    for (int until = LINKED; until <= CLOSED; until++) {
+        struct bed b;
+
+        bed_init(&b, 6);
+        make_available(&b, b.used, 8);
+        part_open(&b.p);
+        take(&b, 1, 2);
+        take(&b, 2, 1);
+        take(&b, 3, 2);
+        COMPLETE(&b, (enum until)until, {3, 2}, {2, 1}, {0, 2});
+        part_open(&b.p);
+        PART_FOUND(&b.p, 0, 2, 3);
+        expect_place(&b, 6, 5);
+        assert_int_equal(part_get16(&b.p, FREE_HEAD), 5);
+        part_done(&b.p);
+    }
+}
+
+/* What a batch gives back is in flight until it is shown: nobody else may have it before. */
+static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void **state)
+{
     struct bed b;
 
-    bed_init(&b, 6);
+    bed_init(&b, WRAP);
     make_available(&b, b.used, 8);
     part_open(&b.p);
     take(&b, 1, 2);
     take(&b, 2, 1);
-    take(&b, 3, 2);
-    COMPLETE(&b, LINKED, {3, 2}, {2, 1}, {0, 2});
+    gw_inflight_link(&b.p.f, 0);
+    assert_int_equal(take(&b, 3, 2), 3);
+    gw_inflight_link(&b.p.f, 2);
     part_open(&b.p);
     PART_FOUND(&b.p, 0, 2, 3);
-    expect_place(&b, 6, 5);
-    assert_int_equal(part_get16(&b.p, FREE_HEAD), 5);
+    expect_descs(&b, 0, 1, 2);
+    expect_descs(&b, 2, 2, 1);
+    expect_descs(&b, 3, 3, 2);
+    /* And again, to the end of the batch. */
+    gw_inflight_link(&b.p.f, 0);
+    assert_int_equal(take(&b, 4, 1), 5);
+    COMPLETE(&b, PUBLISHED, {2, 1});
+    part_open(&b.p);
+    PART_FOUND(&b.p, 3, 5);
     part_done(&b.p);
 }
 
@@ -312,7 +348,7 @@ static void test_inflight_packed_half_written_answers_are_taken_back(void **stat
     part_open(&b.p);
     for (uint16_t id = 0; id < 5; id++)
         take(&b, id, 1);
-    COMPLETE(&b, LINKED, {0, 1}, {1, 1}, {2, 1});
+    COMPLETE(&b, CLOSED, {0, 1}, {1, 1}, {2, 1});
     assert_int_equal(b.desc[7].flags, AVAIL | USED);
     assert_int_equal(b.desc[0].flags, 0);
     b.desc[3].flags = 0x5a; /* not taken: not ours */
@@ -341,11 +377,11 @@ static void test_inflight_packed_batch_may_be_the_whole_ring(void **state)
         assert_int_equal(part_get16(&b.p, FREE_HEAD), PART_SIZE);
         COMPLETE(&b, (enum until)until, {5, 3}, {0, 5});
         part_open(&b.p);
-        if (until == LINKED)
+        if (until <= CLOSED)
             PART_FOUND(&b.p, 0, 5);
         else
             PART_FOUND_NONE(&b.p);
-        expect_place(&b, until == LINKED ? 3 | WRAP : 3, until == LINKED ? 8 : 0);
+        expect_place(&b, until <= CLOSED ? 3 | WRAP : 3, until <= CLOSED ? 8 : 0);
         part_done(&b.p);
     }
 }
@@ -558,6 +594,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_packed_untaken_is_not_in_flight),
         FDCHECK_TEST(test_inflight_packed_batch_that_was_shown_is_done),
         FDCHECK_TEST(test_inflight_packed_batch_that_was_not_shown_is_done_again),
+        FDCHECK_TEST(test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere),
         FDCHECK_TEST(test_inflight_packed_half_written_answers_are_taken_back),
         FDCHECK_TEST(test_inflight_packed_batch_may_be_the_whole_ring),
         FDCHECK_TEST(test_inflight_packed_odd_ring_goes_round_many_times),

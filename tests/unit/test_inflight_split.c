@@ -15,16 +15,18 @@
 #define NEXT       6
 #define COUNTER    8
 
-static const struct vring_desc desc = {.addr = 0x1000, .len = 8};
-
 static void take(struct part *p, uint16_t head)
 {
-    assert_int_equal(gw_inflight_take(&p->f, head, &desc, 1), head);
+    struct gw_head taken = {.id = head, .n_slots = 1};
+
+    gw_inflight_take(&p->f, &taken, 1);
+    assert_int_equal(taken.entry, head);
 }
 
 /* As the queue does it; `until` is where it dies. */
 enum until {
     LINKED,
+    CLOSED,
     PUBLISHED,
     CLEARED,
     COMMITTED
@@ -33,8 +35,11 @@ enum until {
 static void complete(struct part *p, const uint16_t *heads, unsigned n, enum until until)
 {
     for (unsigned i = 0; i < n; i++)
-        gw_inflight_link(&p->f, heads[i], 1);
+        gw_inflight_link(&p->f, heads[i]);
     if (until == LINKED)
+        return;
+    gw_inflight_close(&p->f, (uint16_t)(p->ring.used + n));
+    if (until == CLOSED)
         return;
     p->ring.used = (uint16_t)(p->ring.used + n);
     if (until == PUBLISHED)
@@ -42,7 +47,7 @@ static void complete(struct part *p, const uint16_t *heads, unsigned n, enum unt
     for (unsigned i = 0; i < n; i++)
         gw_inflight_clear(&p->f, heads[i]);
     if (until == COMMITTED)
-        gw_inflight_commit(&p->f, p->ring.used);
+        gw_inflight_commit(&p->f);
 }
 #define COMPLETE(p, until, ...)                    \
     complete((p), (const uint16_t[]){__VA_ARGS__}, \
@@ -93,7 +98,7 @@ static void test_inflight_split_bytes_are_as_specified(void **state)
     assert_int_equal(p.bytes[ENTRY(6) + INFLIGHT], 0);
     assert_int_equal(p.bytes[ENTRY(2) + INFLIGHT], 1);
     gw_inflight_clear(&p.f, 2);
-    gw_inflight_commit(&p.f, p.ring.used);
+    gw_inflight_commit(&p.f);
     assert_int_equal(part_get16(&p, USED_IDX), 79);
     part_done(&p);
 }
@@ -166,20 +171,22 @@ static void test_inflight_split_batch_that_was_shown_is_done(void **state)
 
 static void test_inflight_split_batch_that_was_not_shown_is_done_again(void **state)
 {
-    struct part p;
+    for (int until = LINKED; until <= CLOSED; until++) {
+        struct part p;
 
-    part_init(&p, false);
-    part_open(&p);
-    for (uint16_t i = 0; i < 4; i++)
-        take(&p, i);
-    COMPLETE(&p, LINKED, 3, 1);
-    part_open(&p);
-    PART_FOUND(&p, 0, 1, 2, 3);
-    /* The list goes on with what is left of it, and counts from its end. */
-    COMPLETE(&p, PUBLISHED, 2, 3);
-    part_open(&p);
-    PART_FOUND(&p, 0, 1);
-    part_done(&p);
+        part_init(&p, false);
+        part_open(&p);
+        for (uint16_t i = 0; i < 4; i++)
+            take(&p, i);
+        COMPLETE(&p, (enum until)until, 3, 1);
+        part_open(&p);
+        PART_FOUND(&p, 0, 1, 2, 3);
+        /* The list goes on with what is left of it, and counts from its end. */
+        COMPLETE(&p, PUBLISHED, 2, 3);
+        part_open(&p);
+        PART_FOUND(&p, 0, 1);
+        part_done(&p);
+    }
 }
 
 static void test_inflight_split_batch_may_be_the_whole_ring(void **state)
@@ -325,9 +332,6 @@ static void test_inflight_split_head_beyond_the_ring_is_ignored(void **state)
     memcpy(before, p.bytes, sizeof(before));
     take(&p, PART_SIZE);
     take(&p, 65535);
-    gw_inflight_untake(&p.f, 65535);
-    gw_inflight_link(&p.f, PART_SIZE, 1);
-    gw_inflight_clear(&p.f, PART_SIZE);
     assert_memory_equal(p.bytes, before, sizeof(before));
     part_done(&p);
 }
@@ -336,11 +340,12 @@ static void test_inflight_split_nothing_is_tracked_without_a_part(void **state)
 {
     struct gw_inflight f = {.part = NULL};
 
-    assert_int_equal(gw_inflight_take(&f, 3, &desc, 1), 0);
+    gw_inflight_take(&f, &(struct gw_head){.id = 3}, 1);
     gw_inflight_untake(&f, 0);
-    gw_inflight_link(&f, 0, 1);
+    gw_inflight_link(&f, 0);
+    gw_inflight_close(&f, 1);
     gw_inflight_clear(&f, 0);
-    gw_inflight_commit(&f, 1);
+    gw_inflight_commit(&f);
     gw_inflight_finish(&f);
     gw_inflight_detach(&f);
 }

@@ -36,7 +36,7 @@ static const char *recover(struct torn_device *dev, struct torn_state *state)
 /* Which request is it? What cannot be read is none. */
 static uint32_t req_of(struct torn_device *dev, const struct torn_held *h)
 {
-    struct vring_desc descs[TORN_CHAIN] = {{.addr = 0}};
+    struct gw_desc_packed descs[TORN_CHAIN] = {{.addr = 0}};
     uint32_t req;
 
     if (!dev->cfg->packed)
@@ -45,7 +45,7 @@ static uint32_t req_of(struct torn_device *dev, const struct torn_held *h)
         return UINT32_MAX;
     req = torn_req_at(descs[0].addr);
     for (unsigned i = 1; i < h->e.n_slots; i++)
-        if (torn_req_at(descs[i].addr) != req || descs[i].next != h->e.id)
+        if (torn_req_at(descs[i].addr) != req || gw_desc_id(descs[i]) != h->e.id)
             return UINT32_MAX;
     return req;
 }
@@ -96,18 +96,15 @@ bool torn_device_pop(struct torn_device *dev)
 {
     struct torn_held *h = &dev->held[dev->n_held];
     struct gw_head head;
-    const struct vring_desc *descs = &head.first;
 
     if (dev->ring.ops->take(&dev->ring, &head, 1) != 1)
         return false;
-    if (dev->cfg->packed)
-        descs = dev->ring.packed.copies + head.copy;
+    h->req = torn_req_at(dev->cfg->packed ? head.descs[0].addr : head.first.addr);
     h->e = (struct gw_inflight_entry){.id = head.id, .n_slots = head.n_slots};
-    if (dev->fault == TORN_FORGETS_TO_TAKE && head.id == 1)
-        h->e.entry = head.id;
-    else
-        h->e.entry = gw_inflight_take(&dev->inflight, head.id, descs, head.n_slots);
-    h->req = torn_req_at(head.first.addr);
+    head.entry = head.id;
+    if (dev->fault != TORN_FORGETS_TO_TAKE || head.id != 1)
+        gw_inflight_take(&dev->inflight, &head, 1);
+    h->e.entry = head.entry;
     dev->n_held++;
     return true;
 }
@@ -140,8 +137,8 @@ static void put(struct torn_device *dev, const unsigned *which, unsigned n)
 static void link(struct torn_device *dev, const unsigned *which, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        gw_inflight_link(&dev->inflight, dev->held[which[i]].e.entry,
-                         dev->held[which[i]].e.n_slots);
+        gw_inflight_link(&dev->inflight, dev->held[which[i]].e.entry);
+    gw_inflight_close(&dev->inflight, dev->ring.ops->used(&dev->ring));
 }
 
 static void publish(struct torn_device *dev, const unsigned *which, unsigned n)
@@ -161,7 +158,7 @@ static void commit(struct torn_device *dev, const unsigned *which, unsigned n)
 {
     (void)which;
     (void)n;
-    gw_inflight_commit(&dev->inflight, dev->ring.ops->used(&dev->ring));
+    gw_inflight_commit(&dev->inflight);
 }
 
 static void drop(struct torn_device *dev, const unsigned *which, unsigned n)

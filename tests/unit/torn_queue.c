@@ -39,22 +39,30 @@ static void complete_one(struct torn_queue *t, unsigned at)
         t->held[i] = t->held[i + 1];
 }
 
-/* One turn of the worker, which publishes at its end. Then there is another. */
-static void turn(void *arg)
+static void pop_some(struct torn_queue *t)
 {
-    struct torn_queue *t = arg;
-    int n;
+    int n = gw_queue_pop(&t->queue, t->held + t->n_held, 1 + torn_random(&t->seed, t->cfg->size));
 
-    torn_ask_driver(t->mem);
-    if (t->cfg->life == 0 && t->n_popped == t->cfg->n_reqs && t->n_held == 0)
-        _exit(EXIT_SUCCESS);
-    n = gw_queue_pop(&t->queue, t->held + t->n_held, 1 + torn_random(&t->seed, t->cfg->size));
     if (n > 0 && torn_random(&t->seed, 4) == 0 && gw_request_unpop(t->held[t->n_held + n - 1]) == 0)
         n--;
     t->n_held += (unsigned)n;
     t->n_popped += (unsigned)n;
-    for (unsigned i = 1 + torn_random(&t->seed, t->cfg->batch); i > 0 && t->n_held > 0; i--)
+}
+
+/* One turn of the worker, which publishes at its end. Then there is another. */
+static void turn(void *arg)
+{
+    struct torn_queue *t = arg;
+
+    torn_ask_driver(t->mem);
+    if (t->cfg->life == 0 && t->n_popped == t->cfg->n_reqs && t->n_held == 0)
+        _exit(EXIT_SUCCESS);
+    pop_some(t);
+    for (unsigned i = 1 + torn_random(&t->seed, t->cfg->batch); i > 0 && t->n_held > 0; i--) {
         complete_one(t, torn_random(&t->seed, t->n_held));
+        if (torn_random(&t->seed, 4) == 0)
+            pop_some(t);
+    }
     if (gw_worker_post(&t->worker, turn, t) < 0)
         die("post\n");
 }
