@@ -176,7 +176,7 @@ static int lend(struct xen_guest *g, uint32_t n)
         return xen_link_fail(&g->link, -ENOMEM, "out of memory");
     g->n_lent = n;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t ref = refs[i];
+        uint32_t ref = __atomic_load_n(&refs[i], __ATOMIC_RELAXED);
 
         /* A table of so many would be 512 MiB: no domain has it. */
         if (ref >= 1u << 26)

@@ -208,12 +208,12 @@ int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uin
     }
     if (r < 0)
         return r;
-    r = clamp(c->result);
+    r = clamp(__atomic_load_n(&c->result, __ATOMIC_RELAXED));
     if (r < 0)
         return xen_link_fail(l, r, "%s: the agent in domain %" PRIu32 " says: %s", what, l->domid,
                              strerror(-r));
     if (ret)
-        *ret = c->ret;
+        *ret = __atomic_load_n(&c->ret, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -271,7 +271,7 @@ int xen_link_wait(struct xen_link *l)
         r = await_event(l);
     if (r < 0)
         return r;
-    r = clamp(l->control->run_result);
+    r = clamp(__atomic_load_n(&l->control->run_result, __ATOMIC_RELAXED));
     if (r < 0) {
         copy_error(l, l->error, sizeof(l->error));
         if (!l->error[0])

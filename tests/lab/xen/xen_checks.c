@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What is looked at in dom0, on a disk that a back-end there serves to a domU: requests that the
+ * agent in the domU makes and verifies, while regions come and go; memory that cannot be had;
+ * grants that end while they are in use; and a domain that is destroyed in the middle of it all.
+ *
+ *     xen_checks DOMID foreign|grant|no-advance SOCKET STEP...
+ *
+ * After each step the back-end must serve the next session. Exit status 1 when anything failed.
+ */
+#include "../../../src/core/proto.h"
+#include "bed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NO_DOMAIN 999u
+#define NO_REF    30000u /* of those a small domain has in its table, and none it grants */
+#define BEYOND    0x3ffffff0u
+#define STATUS_OK 0
+
+static void pause_ms(unsigned ms)
+{
+    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
+
+    nanosleep(&t, NULL);
+}
+
+static const char *form_name(enum xen_form form)
+{
+    static const char *const names[] = {"foreign", "grant", "no-advance"};
+
+    return names[form];
+}
+
+/* ---- Steps ---- */
+
+static void step_io(struct bed *b)
+{
+    bed_exchange(b, 300);
+    check(true, "%s: 300 requests, verified in the domU", form_name(b->form));
+}
+
+/* The region where nothing is goes, comes, and goes, while the load runs. */
+static void step_region(struct bed *b)
+{
+    struct xen_stats before, after;
+    int r;
+
+    bed_begin(b);
+    r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
+    check(r == 0, "a region is removed under load%s", r ? gw_frontend_error(b->fe) : "");
+    r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
+    check(r == -EREMOTEIO, "it cannot be removed twice (%s)", strerror(-r));
+    r = gw_frontend_add_mem_reg(b->fe, b->mem, b->spare);
+    check(r == 0, "it is added again under load%s", r ? gw_frontend_error(b->fe) : "");
+    bed_rest(b);
+    check(bed_write_from(b, b->spare + 8) == STATUS_OK, "a request with data in it");
+    xen_guest_stats(b->guest, false, &before);
+    bed_exchange(b, 50);
+    xen_guest_stats(b->guest, false, &after);
+    check(after.requests > before.requests, "and the load goes on");
+}
+
+/* ---- Memory that cannot be had ---- */
+
+static const struct bad_region {
+    const char *what;
+    uint64_t number; /* of the first page */
+    bool is_grant;   /* bit 63 is set */
+    uint32_t xen, domid;
+    bool may_come; /* it may also be accepted, and is found bad where it is used */
+} bad_regions[] = {
+    {"foreign and granted", NO_REF, true, GW_GUEST_XEN_FOREIGN | GW_GUEST_XEN_GRANT, 0, false},
+    {"foreign, not in advance", NO_REF, false, GW_GUEST_XEN_FOREIGN | GW_GUEST_XEN_NO_ADVANCE, 0,
+     false},
+    {"not in advance, and nothing else", NO_REF, true, GW_GUEST_XEN_NO_ADVANCE, 0, false},
+    {"an unknown flag", NO_REF, true, GW_GUEST_XEN_GRANT | 0x40, 0, false},
+    {"granted, without bit 63", NO_REF, false, GW_GUEST_XEN_GRANT, 0, false},
+    {"foreign, with bit 63", NO_REF, true, GW_GUEST_XEN_FOREIGN, 0, false},
+    {"foreign frames of no domain", 0x1000, false, GW_GUEST_XEN_FOREIGN, NO_DOMAIN, false},
+    {"grants of no domain", NO_REF, true, GW_GUEST_XEN_GRANT, NO_DOMAIN, false},
+    {"references that grant nothing", NO_REF, true, GW_GUEST_XEN_GRANT, 0, false},
+    {"references beyond the table", BEYOND, true, GW_GUEST_XEN_GRANT, 0, false},
+    {"frames beyond all memory", BEYOND, false, GW_GUEST_XEN_FOREIGN, 0, true},
+    {"the same, not in advance", NO_REF, true, GW_GUEST_XEN_GRANT | GW_GUEST_XEN_NO_ADVANCE, 0,
+     true},
+    {"beyond, not in advance", BEYOND, true, GW_GUEST_XEN_GRANT | GW_GUEST_XEN_NO_ADVANCE, 0, true},
+};
+
+static void one_bad_region(struct bed *b, const struct bad_region *bad)
+{
+    static char host[4 * XEN_PAGE];
+    struct gw_guest_region region = {
+        .kind = GW_GUEST_MAPPED,
+        .gpa = bad->number * XEN_PAGE | (bad->is_grant ? XEN_GRANT : 0),
+        .length = sizeof(host),
+        .host = host,
+        .xen = bad->xen,
+        .domid = bad->domid ? bad->domid : b->domid,
+    };
+    struct gw_guest_mem *m;
+    uint8_t status;
+    int r = gw_guest_mem_new(&m, GW_GUEST_UVA_HOST);
+
+    region.fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    must(r == 0 && region.fd >= 0 && gw_guest_mem_add(m, &region) == 0, "a region");
+    r = gw_frontend_add_mem_reg(b->fe, m, region.gpa);
+    if (r == 0 && bad->may_come) {
+        status = bed_write_from(b, region.gpa + 16);
+        check(status != STATUS_OK, "%s: it comes, and a request with data there is none (%#x)",
+              bad->what, status);
+        r = gw_frontend_rem_mem_reg(b->fe, m, region.gpa);
+        check(r == 0, "  and it goes");
+    } else {
+        check(r == -EREMOTEIO, "%s: refused (%s)", bad->what, r ? strerror(-r) : "it was not");
+    }
+    close(region.fd);
+    gw_guest_mem_free(m);
+}
+
+/* No front-end of ours says this. */
+static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa)
+{
+    struct gw_wire_xen_single_region wire = {
+        .region = {.region = {.guest_addr = gpa, .size = UINT64_C(1) << 63, .user_addr = 1 << 20},
+                   .flags = flags,
+                   .domid = b->domid},
+    };
+    struct gw_frontend_message answer;
+    uint64_t value = 0;
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int r = gw_frontend_send_raw(b->fe, GW_MSG_ADD_MEM_REG, 0x9, sizeof(wire), &wire, sizeof(wire),
+                                 &fd, 1);
+
+    close(fd);
+    if (r == 0)
+        r = gw_frontend_receive(b->fe, &answer, BED_STALL);
+    must(r == 0, "an answer to a region of 2^51 pages: %s", strerror(-r));
+    memcpy(&value, answer.payload, sizeof(value));
+    check(answer.size == sizeof(value) && value != 0, "2^51 pages, flags %#x: refused", flags);
+    gw_frontend_message_done(&answer);
+}
+
+static void step_bad(struct bed *b)
+{
+    for (size_t i = 0; i < sizeof(bad_regions) / sizeof(bad_regions[0]); i++)
+        one_bad_region(b, &bad_regions[i]);
+    enormous_region(b, GW_GUEST_XEN_FOREIGN, 0);
+    enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT);
+    check(bed_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
+    check(bed_write_from(b, b->spare) == STATUS_OK, "and one to memory is one");
+    bed_exchange(b, 50);
+}
+
+/* ---- Grants that end ---- */
+
+/* A region anew, in a memory that is not the domain's. */
+static int add_again(struct bed *b, const struct gw_guest_region *region, struct gw_guest_mem **ret)
+{
+    static char host[BED_SPARE * XEN_PAGE];
+    struct gw_guest_region copy = *region;
+    int r = gw_guest_mem_new(ret, GW_GUEST_UVA_HOST);
+
+    copy.host = host;
+    copy.fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    must(r == 0 && copy.fd >= 0 && gw_guest_mem_add(*ret, &copy) == 0, "a region");
+    close(copy.fd);
+    return gw_frontend_add_mem_reg(b->fe, *ret, copy.gpa);
+}
+
+static struct gw_guest_region find_region(struct bed *b, gw_gpa_t gpa)
+{
+    struct gw_guest_region region = {0};
+
+    for (unsigned i = 0; gw_guest_mem_region(b->mem, i, &region) == 0 && region.gpa != gpa; i++)
+        ;
+    must(region.gpa == gpa, "a region");
+    return region;
+}
+
+/*
+ * The domain ends the grants of the spare region while the load runs. Who has them mapped keeps
+ * them until the region goes, and nobody gets them after that; Xen takes its time.
+ */
+static void step_revoke(struct bed *b)
+{
+    struct gw_guest_region region = find_region(b, b->spare);
+    struct gw_guest_mem *again = NULL;
+    bool refused = false;
+    int r;
+
+    bed_begin(b);
+    r = xen_guest_revoke(b->guest, b->spare);
+    must(r == 0, "%s", xen_guest_error(b->guest));
+    bed_rest(b);
+    if (b->form == XEN_FORM_GRANT)
+        check(bed_write_from(b, b->spare + 16) == STATUS_OK,
+              "revoked, and mapped in advance: still there");
+    r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
+    check(r == 0, "a region of revoked grants goes");
+    r = xen_guest_remove(b->guest, b->spare);
+    must(r == 0, "%s", xen_guest_error(b->guest));
+    for (unsigned i = 0; i < 50 && !refused; i++) {
+        pause_ms(100);
+        r = add_again(b, &region, &again);
+        refused = r == -EREMOTEIO;
+        if (r == 0 && b->form == XEN_FORM_NO_ADVANCE)
+            refused = bed_write_from(b, b->spare + 16) != STATUS_OK;
+        if (r == 0)
+            gw_frontend_rem_mem_reg(b->fe, again, b->spare);
+        gw_guest_mem_free(again);
+    }
+    check(refused, "what was revoked does not come back");
+    bed_exchange(b, 50);
+}
+
+/* ---- The end of the domain ---- */
+
+static bool wait_hangup(struct bed *b, unsigned ms)
+{
+    struct pollfd p = {.fd = gw_frontend_fd(b->fe), .events = POLLRDHUP};
+
+    return poll(&p, 1, (int)ms) == 1;
+}
+
+static int xl(const char *what, uint32_t domid)
+{
+    char command[80];
+
+    snprintf(command, sizeof(command), "xl %s %" PRIu32 " >/dev/null 2>&1", what, domid);
+    return system(command);
+}
+
+static void step_destroy(struct bed *b)
+{
+    uint64_t features;
+    bool is_gone = false;
+    int r;
+
+    bed_begin(b);
+    pause_ms(300);
+    r = xl("destroy", b->domid);
+    check(r == 0, "the domain is destroyed under load");
+    r = xen_link_wait(xen_guest_link(b->guest));
+    check(r == -EHOSTDOWN, "the tool sees it: %s", xen_guest_error(b->guest));
+    check(wait_hangup(b, 20000), "the back-end ends the session");
+    bed_drop(b);
+    for (unsigned i = 0; i < 100 && !is_gone; i++) {
+        is_gone = xl("list", b->domid) != 0;
+        if (!is_gone)
+            pause_ms(100);
+    }
+    check(is_gone, "nothing holds its memory any more");
+    r = gw_frontend_new(&b->fe, NULL);
+    if (r == 0)
+        r = gw_frontend_connect(b->fe, b->socket);
+    if (r == 0)
+        r = gw_frontend_get_features(b->fe, &features);
+    check(r == 0, "the back-end serves the next");
+    gw_frontend_free(b->fe);
+    b->fe = NULL;
+}
+
+static const struct step {
+    const char *name;
+    void (*run)(struct bed *b);
+} steps[] = {
+    {"io", step_io},         {"region", step_region},   {"bad", step_bad},
+    {"revoke", step_revoke}, {"destroy", step_destroy},
+};
+
+static void run_step(struct bed *b, const char *name)
+{
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        if (strcmp(name, steps[i].name) != 0)
+            continue;
+        printf("%s: domain %" PRIu32 ", %s\n", name, b->domid, form_name(b->form));
+        bed_open(b);
+        steps[i].run(b);
+        if (b->fe)
+            bed_close(b);
+        return;
+    }
+    must(false, "there is no step %s", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct bed b = {0};
+    bool is_known = false;
+
+    if (argc < 5)
+        return 2;
+    b.domid = (uint32_t)strtoul(argv[1], NULL, 10);
+    b.socket = argv[3];
+    for (unsigned i = XEN_FORM_FOREIGN; i <= XEN_FORM_NO_ADVANCE && !is_known; i++) {
+        b.form = (enum xen_form)i;
+        is_known = strcmp(argv[2], form_name(b.form)) == 0;
+    }
+    must(is_known, "memory cannot be %s", argv[2]);
+    for (int i = 4; i < argc; i++)
+        run_step(&b, argv[i]);
+    return check_failures() ? EXIT_FAILURE : EXIT_SUCCESS;
+}
