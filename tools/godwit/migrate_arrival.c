@@ -31,6 +31,7 @@
 struct part {
     struct migration_pair *pair;
     uint64_t first, n;
+    uint64_t granule; /* of its files: a huge page comes as a whole */
 };
 
 struct cut {
@@ -43,7 +44,6 @@ struct migration_link {
     struct gw_fault_server *server;
     struct part *parts;
     unsigned n_parts;
-    uint64_t granule; /* of all parts */
     pthread_t sender, cutter;
     bool has_sender, has_cutter;
     int quit_fd;     /* ends the cutter */
@@ -82,12 +82,12 @@ static const struct part *part_of_gpa(const struct migration_link *l, gw_gpa_t g
  * Does the source have nothing at `at` of the part? Reading it there would make a page of it. Where
  * the data ends is not asked for: the kernel would walk over all of it.
  */
-static bool is_hole(const struct migration_link *l, const struct part *part, uint64_t at)
+static bool is_hole(const struct part *part, uint64_t at)
 {
     off_t begin = (off_t)(part->pair->offset + at);
     off_t data = lseek(part->pair->from_fd, begin, SEEK_DATA);
 
-    return data < 0 || (uint64_t)(data - begin) >= l->granule;
+    return data < 0 || (uint64_t)(data - begin) >= part->granule;
 }
 
 /* ---- What the fault server asks and tells, on its threads ---- */
@@ -98,8 +98,8 @@ static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const voi
     const struct part *part = part_of_gpa(l, gpa);
     uint64_t at = gpa - part->pair->gpa;
 
-    if (page_stream_request(l->stream, part->first + at / l->granule) == -EALREADY &&
-        is_hole(l, part, at)) {
+    if (page_stream_request(l->stream, part->first + at / part->granule) == -EALREADY &&
+        is_hole(part, at)) {
         *ret_data = NULL;
         return GW_FAULT_HERE;
     }
@@ -137,11 +137,11 @@ static void note_fault(void *arg, gw_gpa_t gpa, uint64_t latency_ns)
 /* ---- The sender ---- */
 
 /* What it was when it was sent: the source must stay so. */
-static void sum_up(const struct migration_link *l, const struct part *part, uint64_t at)
+static void sum_up(const struct part *part, uint64_t at)
 {
     const struct migration_pair *p = part->pair;
 
-    for (uint64_t off = at; off < at + l->granule; off += MIGRATION_PAGE)
+    for (uint64_t off = at; off < at + part->granule; off += MIGRATION_PAGE)
         p->sums[off / MIGRATION_PAGE] =
             migration_sum(p->from + off, MIGRATION_PAGE, MIGRATION_SUM_SENT);
 }
@@ -150,20 +150,20 @@ static void sum_up(const struct migration_link *l, const struct part *part, uint
 static void send_page(struct migration_link *l, const struct page_stream_item *item)
 {
     const struct part *part = part_of_page(l, item->page);
-    uint64_t at = (item->page - part->first) * l->granule;
-    const uint8_t *data = is_hole(l, part, at) ? NULL : part->pair->from + at;
+    uint64_t at = (item->page - part->first) * part->granule;
+    const uint8_t *data = is_hole(part, at) ? NULL : part->pair->from + at;
 
     if (!data && !item->is_requested)
         return;
-    (void)gw_fault_server_put(l->server, part->pair->gpa + at, l->granule, data);
+    (void)gw_fault_server_put(l->server, part->pair->gpa + at, part->granule, data);
     pthread_mutex_lock(&l->lock);
     l->n_sent++;
     l->n_asked += item->is_requested;
-    l->bytes_sent += data ? l->granule : 0;
+    l->bytes_sent += data ? part->granule : 0;
     pthread_mutex_unlock(&l->lock);
     if (data) {
-        sum_up(l, part, at);
-        page_stream_sent(l->stream, l->granule);
+        sum_up(part, at);
+        page_stream_sent(l->stream, part->granule);
     }
 }
 
@@ -235,21 +235,25 @@ struct gw_fault_server *migration_link_server(struct migration *m)
     return m->link->server;
 }
 
-/* Pages are as large as those of the files. */
 static int number_pages(struct migration_link *l)
 {
     struct migration *m = l->m;
+    struct gw_guest_region region;
     uint64_t n = 0;
 
-    l->granule = m->o.hugetlb ? HUGE_PAGE : MIGRATION_PAGE;
     l->parts = calloc(m->n_pairs, sizeof(*l->parts));
     if (!l->parts)
         return -ENOMEM;
     for (unsigned i = 0; i < m->n_pairs; i++) {
-        struct migration_pair *p = &m->pairs[i];
+        struct part *part = &l->parts[i];
 
-        l->parts[i] = (struct part){.pair = p, .first = n, .n = p->length / l->granule};
-        n += l->parts[i].n;
+        /* The pairs are in the order of the regions. */
+        gw_guest_mem_region(m->other, i, &region);
+        *part = (struct part){.pair = &m->pairs[i], .first = n, .granule = MIGRATION_PAGE};
+        if (region.kind == GW_GUEST_HUGETLB)
+            part->granule = HUGE_PAGE;
+        part->n = part->pair->length / part->granule;
+        n += part->n;
     }
     l->n_parts = m->n_pairs;
     return 0;
@@ -285,12 +289,18 @@ static int make_server(struct migration_link *l)
     return 0;
 }
 
-/* What the destination has by now was copied there. */
+/*
+ * What the destination has by now was copied there. Huge pages do not tell holes from data: then
+ * all of it is data, and was copied if anything was.
+ */
 static int keep_copied(struct migration_link *l)
 {
+    const struct migration_postcopy_options *o = &l->m->o.postcopy;
     uint64_t data, hole;
     int r = 0;
 
+    if (o->has_round && o->round == 0)
+        return 0;
     for (unsigned i = 0; i < l->n_parts; i++) {
         const struct migration_pair *p = l->parts[i].pair;
         uint64_t at = p->offset, end = p->offset + p->length;
@@ -336,10 +346,10 @@ int migration_link_new(struct migration *m)
 /* Pages that the source holds to come, of a range within a pair. */
 static void add_pages(struct migration_link *l, const struct part *part, uint64_t from, uint64_t to)
 {
-    uint64_t first = from / l->granule, end = (to + l->granule - 1) / l->granule;
+    uint64_t first = from / part->granule, end = (to + part->granule - 1) / part->granule;
 
     /* What it was does not matter any more. */
-    for (uint64_t off = first * l->granule; off < end * l->granule; off += MIGRATION_PAGE)
+    for (uint64_t off = first * part->granule; off < end * part->granule; off += MIGRATION_PAGE)
         part->pair->sums[off / MIGRATION_PAGE] = MIGRATION_SUM_STALE;
     page_stream_add(l->stream, part->first + first, end - first);
 }
@@ -457,7 +467,7 @@ int migration_link_check(struct migration *m)
 
 uint64_t migration_link_left(struct migration *m)
 {
-    return page_stream_left(m->link->stream) * m->link->granule;
+    return page_stream_left(m->link->stream) * m->link->parts[0].granule;
 }
 
 /* Its threads have ended when this returns. */

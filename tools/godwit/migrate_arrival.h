@@ -30,7 +30,7 @@ void migration_link_add_all(struct migration *m);
 int migration_link_begin(struct migration *m);
 /* Returns: 1 all has come; 0 not yet; a negative errno that was told: it will not. */
 int migration_link_check(struct migration *m);
-uint64_t migration_link_left(struct migration *m); /* bytes that are to come */
+uint64_t migration_link_left(struct migration *m); /* bytes that are to come, about */
 /*
  * The end, once no back-end waits any more, or is not to: whoever still waits for a page comes
  * back. What the link did is added to the result. Fine without one.
