@@ -97,6 +97,35 @@ static struct migration_result passed(void)
                                      .stall_before_ns = 260000};
 }
 
+/* The same with a switch to postcopy. */
+static struct migration_result arrived(void)
+{
+    static struct migration_page_fault page_faults[200];
+    struct migration_result result = passed();
+
+    for (unsigned i = 0; i < 200; i++)
+        page_faults[i] = (struct migration_page_fault){.at_ns = (SWITCH_MS + 10 + (uint64_t)i) * MS,
+                                                       .latency_ns = 20000 + i % 50 * 1000};
+    hop.arrival = (struct migration_arrival){.discard_ns = 50000,
+                                             .begin_ns = (uint64_t)(SWITCH_MS + 9) * MS,
+                                             .end_ns = (uint64_t)(SWITCH_MS + 309) * MS,
+                                             .pages_stale = 1234,
+                                             .pages_sent = 1300,
+                                             .bytes_sent = 1300 * 4096,
+                                             .faults = 200,
+                                             .pages_asked = 150,
+                                             .latency_p50 = 45000,
+                                             .latency_p90 = 66000,
+                                             .latency_p99 = 68000,
+                                             .latency_max = 69000,
+                                             .stall_ns = 7 * MS,
+                                             .cuts = 3,
+                                             .cut_ns = 41 * MS};
+    result.page_faults = page_faults;
+    result.n_page_faults = 200;
+    return result;
+}
+
 static void set_fault(struct migration_result *result, enum migration_phase phase, int error,
                       const char *text)
 {
@@ -191,6 +220,62 @@ static void test_passed_is_told(void **state)
     assert_int_equal(outcome_of(&r, "pages-marked"), REPORT_PASSED);
     assert_int_equal(outcome_of(&r, "downtime"), REPORT_SKIPPED);
     free(text);
+}
+
+static void test_arrival_is_told(void **state)
+{
+    struct migration_result result = arrived();
+    struct report r = report_of(&result);
+    struct json_object *json, *part;
+    char *text;
+
+    options.postcopy.is_on = true;
+    text = text_of(&r, report_text);
+    assert_has(text, "postcopy: 1,234 pages stale at the switch, 5.08 MiB sent after it in 300 ms, "
+                     "link cut 3 times for 41.0 ms; worst stall meanwhile 7.00 ms");
+    assert_has(text, "200 page faults, p50 45.0 us, p90 66.0 us, p99 68.0 us, max 69.0 us");
+    assert_has(text, "every page arrived before it was read");
+    free(text);
+    assert_int_equal(outcome_of(&r, "pages-arrived"), REPORT_PASSED);
+    assert_int_equal(outcome_of(&r, "memories-equal"), REPORT_PASSED);
+    text = text_of(&r, report_html);
+    assert_has(text, "<h2>Postcopy</h2>");
+    assert_has(text, "<h3>Page faults</h3>");
+    assert_has_not(text, "nan");
+    free(text);
+    text = text_of(&r, report_json);
+    json = json_tokener_parse(text);
+    assert_true(json_object_object_get_ex(json, "page_faults", &part));
+    assert_true(json_object_object_get_ex(part, "latency_ns", &part));
+    assert_int_equal(json_object_array_length(part), 200);
+    json_object_put(json);
+    free(text);
+    options.postcopy.is_on = false;
+}
+
+static void test_arrival_that_failed_is_told(void **state)
+{
+    static const struct {
+        int error;
+        const char *check;
+    } cases[] = {
+        {-EEXIST, "pages-arrived"},
+        {-EADDRNOTAVAIL, "pages-arrived"},
+        {-ENOTUNIQ, "memories-equal"},
+    };
+
+    options.postcopy.is_on = true;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct migration_result result = arrived();
+        struct report r = report_of(&result);
+
+        result.verdict = MIGRATION_FAILED;
+        set_fault(&result, MIGRATION_PHASE_POSTCOPY, cases[i].error, "something");
+        assert_int_equal(outcome_of(&r, cases[i].check), REPORT_FAILED);
+        assert_int_equal(outcome_of(&r, "session"), REPORT_PASSED);
+        assert_int_equal(outcome_of(&r, "pages-marked"), REPORT_PASSED);
+    }
+    options.postcopy.is_on = false;
 }
 
 static void test_longest_downtime_decides(void **state)
@@ -442,6 +527,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_passed_is_told),
+        FDCHECK_TEST(test_arrival_is_told),
+        FDCHECK_TEST(test_arrival_that_failed_is_told),
         FDCHECK_TEST(test_longest_downtime_decides),
         FDCHECK_TEST(test_lost_pages_are_told),
         FDCHECK_TEST(test_severity_is_told),

@@ -308,6 +308,23 @@ static void number_row(FILE *out, const char *name, uint64_t n, const char *unit
     row(out, name, text);
 }
 
+static void html_postcopy_options(const struct migration_postcopy_options *o, FILE *out)
+{
+    char at[48] = "after the copy time";
+
+    if (o->has_round)
+        snprintf(at, sizeof(at), "after %u rounds", o->round);
+    else if (o->at_ms != 0)
+        snprintf(at, sizeof(at), "after %u ms", o->at_ms);
+    row(out, "switch to postcopy", at);
+    row(out, "link per second",
+        o->link_rate != 0 ? format_bytes(o->link_rate).text : "as fast as it goes");
+    row(out, "requests for pages take", format_time(o->fault_delay_ns).text);
+    row(out, "order of pages", o->is_random ? "random" : "address");
+    if (o->cut_ms != 0)
+        number_row(out, "link cut every", o->cut_ms, " ms");
+}
+
 static void html_options(const struct report *r, FILE *out)
 {
     static const char *const devices[] = {"blk", "rng", "generic"};
@@ -332,6 +349,8 @@ static void html_options(const struct report *r, FILE *out)
     number_row(out, "log replaced every", o->replace_log_ms, " ms");
     number_row(out, "memory added or removed every", o->region_ms, " ms");
     number_row(out, "call fds swapped every", o->call_fd_ms, " ms");
+    if (o->postcopy.is_on)
+        html_postcopy_options(&o->postcopy, out);
     fputs("</table></div>\n", out);
 }
 

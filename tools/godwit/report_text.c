@@ -82,6 +82,10 @@ static void text_arrival(const struct migration_arrival *a, FILE *out)
     if (a->cuts != 0)
         fprintf(out, ", link cut %u times for %s", a->cuts, format_time(a->cut_ns).text);
     fprintf(out, "; worst stall meanwhile %s\n", format_time(a->stall_ns).text);
+    if (a->faults == 0) {
+        fprintf(out, "            no page faults: all was there before it was touched\n");
+        return;
+    }
     fprintf(out, "            %s page faults, p50 %s, p90 %s, p99 %s, max %s\n",
             format_count(a->faults).text, format_time(a->latency_p50).text,
             format_time(a->latency_p90).text, format_time(a->latency_p99).text,
