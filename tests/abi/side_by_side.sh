@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+#
+# Two builds with different memory backends, installed into one place: what both install is the same
+# to the byte, and a device out of this tree is built against either, from the same source.
+#
+#     CC=... MESON=... side_by_side.sh BUILD OTHER-BUILD SOURCE
+
+set -euo pipefail
+export LC_ALL=C
+
+build=$1
+other=$2
+source=$3
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+fail() {
+    echo "$*"
+    exit 1
+}
+
+[ -e "$other/build.ninja" ] || { echo "there is no build with another memory backend in $other" >&2; exit 77; }
+[ -z "$(find "$other/src" -name 'libgodwit.so' -prune -o -name 'libgodwit-*.so' -print)" ] ||
+    { echo "$other has this memory backend, too" >&2; exit 77; }
+
+# install BUILD ROOT; MESON may hold arguments
+install_into() {
+    # shellcheck disable=SC2086
+    $MESON install -C "$1" --no-rebuild --quiet --destdir "$2" >"$scratch/out" 2>&1 ||
+        { cat "$scratch/out"; fail "meson install of $1 failed"; }
+}
+install_into "$build" "$scratch/one"
+install_into "$other" "$scratch/two"
+
+n_shared=0
+while read -r file; do
+    [ -e "$scratch/two/$file" ] || continue
+    cmp -s "$scratch/one/$file" "$scratch/two/$file" || fail "$file is not the same in both builds"
+    n_shared=$((n_shared + 1))
+done < <(cd "$scratch/one" && find . -type f)
+[ "$n_shared" -ge 8 ] || fail "only $n_shared files are in both: where are the headers?"
+[ -z "$(cd "$scratch/one" && find . -path '*/bin/*' -exec test -e "$scratch/two/{}" \; -print)" ] ||
+    fail "both install a program of the same name"
+
+mkdir "$scratch/root"
+cp -a "$scratch/one/." "$scratch/two/." "$scratch/root/"
+pc=$(find "$scratch/root" -name godwit.pc)
+export PKG_CONFIG_LIBDIR=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$scratch/root
+LD_LIBRARY_PATH=$(dirname "$(find "$scratch/root" -name 'libgodwit.so')")
+export LD_LIBRARY_PATH
+mkdir "$scratch/work"
+cp "$source/tools/rng/rng.c" "$scratch/work/"
+cd "$scratch/work"
+for name in godwit godwit-xen; do
+    # shellcheck disable=SC2046,SC2086
+    $CC -Wall -Werror -o "$name" rng.c $(pkg-config --cflags --libs "$name") ||
+        fail "rng.c does not build with $name"
+    readelf -d "$name" | grep -q "NEEDED.*lib$name\.so\." || fail "it does not need lib$name"
+    "./$name" --print-capabilities | grep -q '"type"' || fail "$name does not run"
+done
