@@ -205,6 +205,41 @@ static void test_postcopy_other_addresses_are_found(void **state)
     bench_free(b);
 }
 
+/* Whichever message of postcopy fails in whichever way, the destination is told of, and it ends. */
+static void test_postcopy_failures_are_told(void **state)
+{
+    static const struct {
+        uint32_t request;
+        enum suspect_failure failure;
+    } cases[] = {
+        {GW_MSG_POSTCOPY_ADVISE, SUSPECT_REFUSES}, {GW_MSG_POSTCOPY_ADVISE, SUSPECT_HANGS},
+        {GW_MSG_POSTCOPY_ADVISE, SUSPECT_DIES},    {GW_MSG_POSTCOPY_ADVISE, SUSPECT_WRONG_ID},
+        {GW_MSG_POSTCOPY_LISTEN, SUSPECT_REFUSES}, {GW_MSG_POSTCOPY_LISTEN, SUSPECT_HANGS},
+        {GW_MSG_POSTCOPY_LISTEN, SUSPECT_DIES},    {GW_MSG_ADD_MEM_REG, SUSPECT_HANGS},
+        {GW_MSG_ADD_MEM_REG, SUSPECT_DIES},        {GW_MSG_ADD_MEM_REG, SUSPECT_WRONG_ID},
+        {GW_MSG_SET_VRING_KICK, SUSPECT_HANGS},    {GW_MSG_POSTCOPY_END, SUSPECT_HANGS},
+        {GW_MSG_POSTCOPY_END, SUSPECT_DIES},       {GW_MSG_POSTCOPY_END, SUSPECT_WRONG_ID},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct bench *b = postcopy_new(i);
+        const struct migration_fault *f = &b->result.faults[0];
+
+        b->destinations[0].suspect.failure = cases[i].failure;
+        b->destinations[0].suspect.fail_request = cases[i].request;
+        b->o.request_ms = 200;
+        b->o.postcopy.has_round = i % 2;
+        bench_run(b);
+        if (b->result.n_faults == 0 || f->side != MIGRATION_SIDE_DESTINATION) {
+            print_message("case %zu\n", i);
+            bench_show(&b->result);
+        }
+        assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+        assert_int_equal(f->side, MIGRATION_SIDE_DESTINATION);
+        bench_free(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +252,7 @@ int main(void)
         FDCHECK_TEST(test_postcopy_writes_after_the_stop_are_found),
         FDCHECK_TEST(test_postcopy_zeroes_read_too_early_are_found),
         FDCHECK_TEST(test_postcopy_other_addresses_are_found),
+        FDCHECK_TEST(test_postcopy_failures_are_told),
     };
     struct gw_fault_config cfg = {.size = sizeof(cfg)};
     struct gw_fault_server *server;

@@ -188,7 +188,9 @@ static bool reply_uffd(struct suspect *s, struct message *msg)
     struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
     int fd = suspect_advise(s);
 
-    if (fd >= 0) {
+    if (s->fails_now && s->failure == SUSPECT_WRONG_ID)
+        h.request++;
+    if (fd >= 0 && !(s->fails_now && s->failure == SUSPECT_REFUSES)) {
         memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
         mh.msg_control = &control;
         mh.msg_controllen = sizeof(control);
