@@ -29,6 +29,11 @@ void gw_queue_call(struct gw_queue *q)
     struct gw_loop *loop = q->worker->loop;
 
     q->called = true;
+    if (q->call_channel) {
+        gw_count(&q->stats.calls, 1);
+        gw_evtchn_notify(q->call_channel);
+        return;
+    }
     if (q->call_fd < 0)
         return; /* made up for when there is one, see gw_queue_set_call */
     gw_count(&q->stats.calls, 1);

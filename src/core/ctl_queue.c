@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 /* One question to a queue, asked on its worker. */
@@ -21,6 +22,8 @@ struct ask {
     bool enable;
     bool log_used;
     gw_gpa_t log_addr;
+    struct gw_evtchn_name channel;
+    char why[160]; /* gw_last_error belongs to the worker */
 };
 
 static int ask_queue(int (*fn)(void *), struct ask *ask)
@@ -145,6 +148,18 @@ int gw_ctl_check_eventfd(const struct gw_msg *msg)
     return 0;
 }
 
+/* An event channel in place of an fd; dispatch.c lets it through where it may be. */
+static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
+{
+    uint64_t value = gw_msg_u64(msg);
+
+    return (struct gw_evtchn_name){
+        .domid = value >> GW_VRING_FD_DOMID_SHIFT & UINT16_MAX,
+        .port = (uint32_t)(value >> GW_VRING_FD_PORT_SHIFT),
+        .is_set = (value & GW_VRING_FD_EVTCHN) != 0,
+    };
+}
+
 static int on_start(void *arg)
 {
     struct ask *ask = arg;
@@ -182,6 +197,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     start.ring = vring->config;
     if (msg->n_fds == 1)
         start.kick_fd = gw_steal_fd(&msg->fds[0]);
+    start.kick_channel = channel_of(msg);
     start.inflight_size = d->session.inflight.queue_size;
     r = ask_queue(on_start, &ask);
     gw_close(&start.kick_fd);
@@ -189,7 +205,10 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
         return gw_fail(r, "queue %u cannot start: %s", index, start.why);
     vring->started = true;
     gw_diag(&d->diag, GW_DIAG_INFO, "queue %u starts: size %u, base %u%s", index,
-            vring->config.size, vring->config.base, msg->n_fds ? "" : ", polled");
+            vring->config.size, vring->config.base,
+            start.kick_channel.is_set ? ", kicked by an event channel"
+            : msg->n_fds              ? ""
+                                      : ", polled");
     return 0;
 }
 
@@ -224,8 +243,29 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
     return ask_queue(fn, &ask);
 }
 
+static int on_set_call_channel(void *arg)
+{
+    struct ask *ask = arg;
+    int r = gw_queue_set_call_channel(ask->queue, &ask->channel);
+
+    if (r < 0)
+        snprintf(ask->why, sizeof(ask->why), "%s", gw_last_error());
+    return r;
+}
+
+static int set_call_channel(struct gw_daemon *d, const struct gw_msg *msg)
+{
+    uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
+    struct ask ask = {.queue = &d->queues[index], .channel = channel_of(msg)};
+    int r = ask_queue(on_set_call_channel, &ask);
+
+    return r < 0 ? gw_fail(r, "queue %u: %s", index, ask.why) : 0;
+}
+
 int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    if (channel_of(msg).is_set)
+        return set_call_channel(d, msg);
     return hand_over_fd(d, msg, on_set_call);
 }
 

@@ -249,6 +249,17 @@ static int check_fds(const struct row *row, const struct gw_msg *msg)
     return 0;
 }
 
+/* The bits of SET_VRING_KICK and CALL that say what to use instead of a file descriptor. */
+static uint64_t name_of_channel(const struct gw_daemon *d, const struct gw_msg *msg)
+{
+    const uint64_t channel = GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN;
+    bool is_one = (gw_msg_u64(msg) & channel) == channel &&
+                  msg->header.request != GW_MSG_SET_VRING_ERR &&
+                  gw_session_has_protocol(&d->session, GW_PROTOCOL_F_XEN_MMAP);
+
+    return is_one ? ~UINT64_C(0xffff) | channel : GW_VRING_FD_NONE;
+}
+
 static int check_ring(const struct gw_daemon *d, const struct row *row, const struct gw_msg *msg)
 {
     uint64_t index = 0;
@@ -256,7 +267,7 @@ static int check_ring(const struct gw_daemon *d, const struct row *row, const st
     if (row->ring == RING_STATE)
         index = *(const uint32_t *)(const void *)msg->payload;
     else if (row->ring == RING_FD)
-        index = gw_msg_u64(msg) & ~(uint64_t)GW_VRING_FD_NONE;
+        index = gw_msg_u64(msg) & ~name_of_channel(d, msg);
     if (index >= d->num_queues)
         return gw_fail(-EINVAL, "there is no queue %" PRIu64 ", only %u", index, d->num_queues);
     return 0;

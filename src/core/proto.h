@@ -93,6 +93,13 @@ enum gw_virtio_feature {
 /* The u64 of SET_VRING_KICK, CALL and ERR. */
 #define GW_VRING_FD_INDEX_MASK 0xffu
 #define GW_VRING_FD_NONE       0x100u /* NOFD */
+/*
+ * KICK and CALL, ours, with XEN_MMAP negotiated and NOFD set: an event channel of the domain in
+ * bits 16 to 31, which names its port in bits 32 to 63 (docs/memory-backends.md).
+ */
+#define GW_VRING_FD_EVTCHN      0x200u
+#define GW_VRING_FD_DOMID_SHIFT 16
+#define GW_VRING_FD_PORT_SHIFT  32
 
 /* struct gw_wire_vring_addr.flags */
 #define GW_VRING_F_LOG 0x1u

@@ -99,6 +99,12 @@ static void kicked(struct gw_source *source, uint32_t events)
         q->poll_us = q->worker->poll_us;
 }
 
+static void kicked_by_channel(struct gw_source *source, uint32_t events)
+{
+    gw_evtchn_take(gw_container_of(source, struct gw_queue, kick)->kick_channel);
+    kicked(source, events);
+}
+
 /* ---- a turn ---- */
 
 static void deactivate(struct gw_queue *q)
@@ -254,19 +260,35 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
     return r;
 }
 
-static int watch_kick(struct gw_queue *q, int fd)
+static void close_kick(struct gw_queue *q)
+{
+    if (q->kick_channel)
+        q->kick.fd = -1; /* it is the channel's */
+    gw_evtchn_put(&q->kick_channel);
+    gw_close(&q->kick.fd);
+}
+
+/* By the fd, which is consumed, or by the channel; by neither it is polled. */
+static int watch_kick(struct gw_queue *q, int fd, const struct gw_evtchn_name *channel)
 {
     struct gw_loop *loop = q->worker->loop;
-    int r;
+    int r = 0;
 
-    q->polled = fd < 0;
+    q->polled = fd < 0 && !channel->is_set;
     q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .edge = true, .cb = kicked};
+    if (channel->is_set) {
+        r = gw_evtchn_bind(&q->kick_channel, channel, q->call_channel);
+        if (r < 0)
+            return r;
+        fd = gw_evtchn_fd(q->kick_channel);
+        q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .cb = kicked_by_channel};
+    }
     if (fd < 0)
         return 0;
     r = loop->ops->add(loop, &q->kick);
     if (r == 0)
         return 0;
-    gw_close(&q->kick.fd);
+    close_kick(q);
     return gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r));
 }
 
@@ -276,7 +298,7 @@ static void unwatch_kick(struct gw_queue *q)
 
     if (q->kick.fd >= 0)
         loop->ops->remove(loop, &q->kick);
-    gw_close(&q->kick.fd);
+    close_kick(q);
 }
 
 /* [lock] */
@@ -308,7 +330,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     int r = start_ring(q, start);
 
     if (r == 0)
-        r = watch_kick(q, gw_steal_fd(&start->kick_fd));
+        r = watch_kick(q, gw_steal_fd(&start->kick_fd), &start->kick_channel);
     if (r < 0) {
         let_go_of_ring(q);
         return r;
@@ -342,7 +364,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     } else if (runs) {
         /* Kicked by another fd from now on. */
         unwatch_kick(q);
-        r = watch_kick(q, gw_steal_fd(&kick_fd));
+        r = watch_kick(q, gw_steal_fd(&kick_fd), &start->kick_channel);
     } else {
         start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
@@ -376,6 +398,12 @@ void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
     gw_queue_unlock(q);
 }
 
+static void close_call(struct gw_queue *q)
+{
+    gw_close(&q->call_fd);
+    gw_evtchn_put(&q->call_channel);
+}
+
 /*
  * Swap the fd that notifies. What was completed before is notified on the old one, which is then
  * out of use: the number of a closed fd may come to mean another file. A front-end that swaps looks
@@ -389,12 +417,31 @@ void gw_queue_set_call(struct gw_queue *q, int fd)
     gw_queue_lock(q);
     gw_queue_publish(q);
     loop->ops->submit(loop);
-    gw_close(&q->call_fd);
+    close_call(q);
     q->call_fd = fd;
     q->call_blocks = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
     if (q->called && fd >= 0)
         gw_queue_call(q);
     gw_queue_unlock(q);
+}
+
+int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *name)
+{
+    struct gw_evtchn *channel;
+    int r;
+
+    gw_queue_lock(q);
+    r = gw_evtchn_bind(&channel, name, q->kick_channel);
+    if (r == 0) {
+        gw_queue_publish(q); /* as above */
+        q->worker->loop->ops->submit(q->worker->loop);
+        close_call(q);
+        q->call_channel = channel;
+        if (q->called)
+            gw_queue_call(q);
+    }
+    gw_queue_unlock(q);
+    return r;
 }
 
 void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
@@ -440,7 +487,7 @@ static void finish_stop(struct gw_queue *q)
     gw_queue_publish(q);
     loop->ops->submit(loop); /* before the call fd is closed */
     unwatch_kick(q);
-    gw_close(&q->call_fd);
+    close_call(q);
     q->called = false;
     deactivate(q);
     q->parked = false;
@@ -530,7 +577,7 @@ void gw_queue_reset(struct gw_queue *q)
         gw_queue_end_inflight(q);
         gw_ring_detach(&q->ring);
     }
-    gw_close(&q->call_fd);
+    close_call(q);
     gw_close(&q->err_fd);
     q->called = false;
     q->enabled = false;
@@ -561,7 +608,7 @@ void gw_queue_done(struct gw_queue *q)
 {
     let_go_of_ring(q);
     gw_request_pool_free(q);
-    gw_close(&q->call_fd);
+    close_call(q);
     gw_close(&q->err_fd);
     pthread_rwlock_destroy(&q->rwlock);
     pthread_mutex_destroy(&q->mutex);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "diag_i.h"
+#include "evtchn.h"
 #include "inflight.h"
 #include "latch.h"
 #include "list.h"
@@ -75,6 +76,8 @@ struct gw_queue {
     bool call_blocks;                  /* writing to call_fd could block */
     bool called;                       /* [lock] call_fd was written to, or should have been */
     int call_fd;                       /* [lock] */
+    struct gw_evtchn *call_channel;    /* [lock] instead of call_fd */
+    struct gw_evtchn *kick_channel;    /* whose fd kick has, or NULL */
     int err_fd;
     enum gw_queue_sync sync;
     struct gw_worker *worker;
@@ -135,13 +138,16 @@ struct gw_queue_start {
     uint64_t features;
     void *inflight;         /* its part of the inflight region, or NULL */
     uint16_t inflight_size; /* requests it has room for */
-    int kick_fd;            /* consumed; -1: polled */
-    char why[160];          /* when it fails: gw_last_error belongs to the worker */
+    int kick_fd;            /* consumed; -1: polled, or kicked by a channel */
+    struct gw_evtchn_name kick_channel;
+    char why[160]; /* when it fails: gw_last_error belongs to the worker */
 };
 
 /* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, and start->why tells why. */
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
 void gw_queue_set_enabled(struct gw_queue *q, bool enabled);
+/* Instead of the fd, the channel is notified. Returns: 0; as gw_evtchn_bind. */
+int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *name);
 /* Both consume the fd; -1: none. */
 void gw_queue_set_call(struct gw_queue *q, int fd);
 void gw_queue_set_err(struct gw_queue *q, int fd);

@@ -22,7 +22,7 @@ MAY_INCLUDE = [
     ("src/core", ["include/*", "own", "src/log/*.h", "src/postcopy/postcopy.h"]),
     ("src/log", ["include/*", "own", *BASE, "src/core/mem.h"]),
     ("src/postcopy", ["include/*", "own", *BASE, "src/core/mem.h"]),
-    ("src/xen", ["include/*", "own", *BASE, "src/core/mem*.h"]),
+    ("src/xen", ["include/*", "own", *BASE, "src/core/mem*.h", "src/core/evtchn.h"]),
     ("src/frontend", ["include/*", "own", "src/core/proto.h"]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/xen-agent/*.h",
                "src/core/proto.h"]),

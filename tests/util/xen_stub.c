@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xengnttab.h>
 #include <xenstore.h>
@@ -33,6 +34,18 @@ struct xs_handle {
     int fd;
 };
 
+/* Bound once; our end has the number of theirs and OURS. A port is masked from its event on. */
+#define OURS 1000
+
+struct xenevtchn_handle {
+    uint32_t domid; /* restricted to it; UINT32_MAX: not */
+    int fd;
+    uint32_t port; /* theirs */
+    bool is_bound;
+    bool is_masked;  /* lock */
+    bool is_pending; /* lock: came while it was masked */
+};
+
 struct mapping {
     void *base;
     uint32_t n;
@@ -43,7 +56,8 @@ struct xen_stub xen_stub;
 static int memory_fd = -1, missing_fd = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the mappings of grants */
 static struct mapping mappings[MAPPINGS_MAX];
-static struct xs_handle *watcher; /* lock */
+static struct xs_handle *watcher;                         /* lock */
+static struct xenevtchn_handle *channels[XEN_STUB_PORTS]; /* lock */
 
 static void add(unsigned *counter, int n)
 {
@@ -376,4 +390,118 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigne
     }
     *len = 0;
     return calloc(1, 1);
+}
+
+/* ---- libxenevtchn ---- */
+
+xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned flags)
+{
+    xenevtchn_handle *h;
+
+    if (begin_call(XEN_STUB_EVENT_OPEN))
+        return NULL;
+    h = calloc(1, sizeof(*h));
+    if (!h)
+        return NULL;
+    h->domid = UINT32_MAX;
+    h->fd = eventfd(0, EFD_CLOEXEC);
+    add(&xen_stub.n_handles, 1);
+    return h;
+}
+
+int xenevtchn_close(xenevtchn_handle *h)
+{
+    pthread_mutex_lock(&lock);
+    if (h->is_bound) {
+        channels[h->port] = NULL;
+        __atomic_store_n(&xen_stub.is_bound[h->port], false, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&lock);
+    close(h->fd);
+    free(h);
+    add(&xen_stub.n_handles, -1);
+    return 0;
+}
+
+int xenevtchn_fd(xenevtchn_handle *h)
+{
+    return h->fd;
+}
+
+int xenevtchn_restrict(xenevtchn_handle *h, domid_t domid)
+{
+    h->domid = domid;
+    return 0;
+}
+
+/* lock */
+static void raise_event(xenevtchn_handle *h)
+{
+    if (h->is_masked) {
+        h->is_pending = true;
+    } else {
+        h->is_masked = true;
+        (void)eventfd_write(h->fd, 1);
+    }
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h, uint32_t domid,
+                                                     evtchn_port_t port)
+{
+    errno = domid != XEN_STUB_DOMID || is_dead() ? ESRCH : 0;
+    if (errno == 0 && h->domid != UINT32_MAX && h->domid != domid)
+        errno = EPERM;
+    if (errno == 0 && (port >= XEN_STUB_PORTS || !xen_stub.is_offered[port] || channels[port]))
+        errno = EINVAL;
+    if (errno != 0)
+        return -1;
+    pthread_mutex_lock(&lock);
+    h->port = port;
+    h->is_bound = true;
+    channels[port] = h;
+    raise_event(h); /* as the real one */
+    __atomic_store_n(&xen_stub.is_bound[port], true, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&lock);
+    return (int)port + OURS;
+}
+
+int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t port)
+{
+    if (!h->is_bound || port != h->port + OURS)
+        add(&xen_stub.n_misuses, 1);
+    else
+        add(&xen_stub.n_events[h->port], 1);
+    return 0;
+}
+
+xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *h)
+{
+    eventfd_t count;
+
+    (void)eventfd_read(h->fd, &count); /* waits, as the real one may */
+    return (int)h->port + OURS;
+}
+
+int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t port)
+{
+    pthread_mutex_lock(&lock);
+    h->is_masked = false;
+    if (h->is_pending) {
+        h->is_pending = false;
+        raise_event(h);
+    }
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+bool xen_stub_event(uint32_t port)
+{
+    bool found;
+
+    pthread_mutex_lock(&lock);
+    found = channels[port] != NULL;
+    if (found)
+        raise_event(channels[port]);
+    pthread_mutex_unlock(&lock);
+    return found;
 }

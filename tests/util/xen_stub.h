@@ -13,6 +13,7 @@
 #define XEN_STUB_DOMID  7u
 #define XEN_STUB_FRAMES 4096u
 #define XEN_STUB_GRANTS 8192u
+#define XEN_STUB_PORTS  64u
 
 /* What is counted, and may be told to fail. */
 enum xen_stub_call {
@@ -23,6 +24,7 @@ enum xen_stub_call {
     XEN_STUB_GRANT_UNMAP,
     XEN_STUB_GRANT_COPY,
     XEN_STUB_STORE_OPEN,
+    XEN_STUB_EVENT_OPEN,
     XEN_STUB_N_CALLS,
 };
 
@@ -42,9 +44,12 @@ struct xen_stub {
     int frame_errors[XEN_STUB_FRAMES];     /* mapping it fails with that errno */
     unsigned frame_paged[XEN_STUB_FRAMES]; /* ... with ENOENT so many times */
     struct xen_stub_grant grants[XEN_STUB_GRANTS];
-    uint32_t restricted_to; /* the last handle; UINT32_MAX: none */
-    bool is_dead;           /* the domain */
-    uint8_t *memory;        /* of the domain */
+    uint32_t restricted_to;            /* the last handle; UINT32_MAX: none */
+    bool is_dead;                      /* the domain */
+    bool is_offered[XEN_STUB_PORTS];   /* the domain's ends of event channels */
+    bool is_bound[XEN_STUB_PORTS];     /* ours are; atomic */
+    unsigned n_events[XEN_STUB_PORTS]; /* atomic: that the domain got */
+    uint8_t *memory;                   /* of the domain */
 };
 
 extern struct xen_stub xen_stub;
@@ -55,6 +60,9 @@ void xen_stub_end(void);
 
 /* The domain dies, and whoever watches is told. */
 void xen_stub_kill(void);
+
+/* An event from the domain, by its own name of the port. Returns: is anybody there? */
+bool xen_stub_event(uint32_t port);
 
 /* Grant `n` frames from `frame` on, by references from `ref` on. */
 void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n);

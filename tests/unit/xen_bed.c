@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "xen_bed.h"
+
+#include "fdcheck.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+const struct kind kinds[N_KINDS] = {
+    [FOREIGN] = {"foreign", GW_GUEST_XEN_FOREIGN, FIRST *PAGE},
+    [GRANTS] = {"grants", GW_GUEST_XEN_GRANT, GW_GRANT_ADDRESS | REF *PAGE},
+    [NO_ADVANCE] = {"grants, not in advance", GW_GUEST_XEN_GRANT | GW_GUEST_XEN_NO_ADVANCE,
+                    GW_GRANT_ADDRESS | REF *PAGE},
+};
+
+int xen_bed_setup(void **state)
+{
+    if (fdcheck_setup(state) < 0)
+        return -1;
+    xen_stub_begin();
+    xen_stub_grant(REF, FIRST, N_FRAMES);
+    return 0;
+}
+
+int xen_bed_teardown(void **state)
+{
+    xen_stub_end();
+    return fdcheck_teardown(state) < 0 || xen_stub.n_misuses ? -1 : 0;
+}
+
+/* ---- the device: what it reads it writes back, every bit turned over ---- */
+
+static void answer(struct gw_request *req)
+{
+    uint8_t bytes[4096];
+    uint32_t written = 0;
+    size_t n;
+
+    while ((n = gw_request_read(req, bytes, sizeof(bytes))) > 0) {
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)~bytes[i];
+        written += (uint32_t)gw_request_write(req, bytes, n);
+    }
+    gw_request_complete(req, written);
+}
+
+static int queue_ready(void *dev, struct gw_queue *q)
+{
+    struct xen_bed *b = dev;
+    struct gw_request *reqs[64];
+    int n = gw_queue_pop(q, reqs, 64);
+
+    for (int i = 0; i < n; i++) {
+        if (__atomic_load_n(&b->hold, __ATOMIC_ACQUIRE)) {
+            b->held[b->n_held] = reqs[i];
+            __atomic_store_n(&b->n_held, b->n_held + 1, __ATOMIC_RELEASE);
+        } else {
+            answer(reqs[i]);
+        }
+    }
+    return 0;
+}
+
+void answer_held(void *arg)
+{
+    struct xen_bed *b = arg;
+
+    for (unsigned i = 0; i < b->n_held; i++)
+        answer(b->held[i]);
+    __atomic_store_n(&b->n_held, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- the bed ---- */
+
+static void listen_to(void *arg, enum gw_diag_level level, const char *message)
+{
+    struct xen_bed *b = arg;
+    unsigned i = __atomic_load_n(&b->n_said, __ATOMIC_ACQUIRE);
+
+    snprintf(b->said[i % GW_ARRAY_SIZE(b->said)], sizeof(b->said[0]), "%s", message);
+    __atomic_store_n(&b->n_said, i + 1, __ATOMIC_RELEASE);
+}
+
+bool says(struct xen_bed *b, const char *part)
+{
+    for (unsigned ms = 0; ms < WAIT_MS; ms++) {
+        for (unsigned i = 0; i < GW_ARRAY_SIZE(b->said); i++)
+            if (strstr(b->said[i], part))
+                return true;
+        usleep(1000);
+    }
+    return false;
+}
+
+void make_daemon(struct xen_bed *b)
+{
+    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
+
+    b->cfg.size = sizeof(b->cfg);
+    b->cfg.queue_size_max = 64;
+    b->cfg.diag = listen_to;
+    b->cfg.diag_arg = b;
+    b->cfg.diag_level = GW_DIAG_WARNING;
+    assert_int_equal(gw_daemon_new(&b->daemon, &b->cfg, &ops, b), 0);
+}
+
+void connect_to(struct xen_bed *b)
+{
+    const struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = 20000};
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_start(b->daemon, ends[0]), 0);
+    assert_int_equal(gw_frontend_new(&b->fe, &cfg), 0);
+    assert_int_equal(gw_frontend_attach(b->fe, ends[1]), 0);
+}
+
+static struct gw_guest_region region_of(const struct kind *kind, int fd)
+{
+    return (struct gw_guest_region){
+        .kind = GW_GUEST_MAPPED,
+        .gpa = kind->gpa,
+        .length = N_FRAMES * PAGE,
+        .fd = fd,
+        .host = xen_stub.memory + FIRST * PAGE,
+        .xen = kind->flags,
+        .domid = XEN_STUB_DOMID,
+    };
+}
+
+void restart(struct xen_bed *b)
+{
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt), .mem = b->mem, .drivers = &b->driver, .n_drivers = 1};
+
+    if (gw_frontend_start(b->fe, &opt) != 0)
+        fail_msg("%s: %s", b->kind->name, gw_frontend_error(b->fe));
+}
+
+void bed_begin(struct xen_bed *b, unsigned kind, bool packed)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct gw_guest_region region = region_of(&kinds[kind], fd);
+    struct gw_driver_config cfg = {
+        .size = sizeof(cfg), .queue_size = 64, .indirect_max = 8, .packed = packed};
+
+    b->kind = &kinds[kind];
+    make_daemon(b);
+    connect_to(b);
+    assert_int_equal(gw_guest_mem_new(&b->mem, 0x1000), 0);
+    assert_int_equal(gw_guest_mem_add(b->mem, &region), 0);
+    close(fd);
+    cfg.mem = b->mem;
+    assert_int_equal(gw_driver_new(&b->driver, &cfg), 0);
+    restart(b);
+    assert_true(gw_frontend_protocol_features(b->fe) & GW_BIT(GW_PROTOCOL_F_XEN_MMAP));
+    assert_int_equal(gw_guest_mem_alloc(b->mem, DEPTH * 4 * PAGE, PAGE, &b->buf), 0);
+}
+
+/* Nothing of the domain is mapped when the session is over. */
+void bed_end(struct xen_bed *b)
+{
+    gw_frontend_free(b->fe);
+    assert_int_equal(gw_daemon_wait(b->daemon), 0);
+    assert_int_equal(xen_stub.n_foreign_pages, 0);
+    assert_int_equal(xen_stub.n_grant_pages, 0);
+    assert_int_equal(xen_stub.n_handles, 0);
+    gw_daemon_free(b->daemon);
+    gw_driver_free(b->driver);
+    gw_guest_mem_free(b->mem);
+}
+
+/* Request `i`: pages 0 and 1 of its four are read, from the middle of the first, and 2 and 3
+ * written. */
+gw_gpa_t page_of(const struct xen_bed *b, unsigned i, unsigned page)
+{
+    return b->buf + (i * 4 + page) * PAGE;
+}
+
+void add(struct xen_bed *b, unsigned i, unsigned flags)
+{
+    struct gw_driver_buf bufs[] = {
+        {page_of(b, i, 0) + 2048, PAGE}, {page_of(b, i, 2) + 2048, 100}, {page_of(b, i, 3), 3996}};
+    uint8_t *out = gw_guest_mem_at(b->mem, bufs[0].addr, PAGE);
+
+    for (unsigned k = 0; k < PAGE; k++)
+        out[k] = (uint8_t)(k * 7 + i);
+    memset(gw_guest_mem_at(b->mem, page_of(b, i, 2), 2 * PAGE), 0xee, 2 * PAGE);
+    assert_int_equal(gw_driver_add(b->driver, bufs, 1, 2, i, flags), 0);
+}
+
+static void expect_answer(struct xen_bed *b, unsigned i)
+{
+    const uint8_t *in = gw_guest_mem_at(b->mem, page_of(b, i, 2), 2 * PAGE);
+
+    for (unsigned k = 0; k < 2048; k++)
+        assert_int_equal(in[k], 0xee);
+    for (unsigned k = 0; k < PAGE; k++)
+        assert_int_equal(in[k < 100 ? 2048 + k : PAGE + k - 100], (uint8_t) ~(k * 7 + i));
+    assert_int_equal(in[2 * PAGE - 1], 0xee);
+}
+
+/* Returns: how many were answered with all their bytes. */
+unsigned take(struct xen_bed *b, unsigned n)
+{
+    unsigned n_good = 0, n_taken = 0;
+
+    while (n_taken < n) {
+        struct gw_driver_used used[DEPTH];
+        unsigned now = gw_driver_take(b->driver, used, DEPTH);
+
+        for (unsigned k = 0; k < now; k++) {
+            if (used[k].len == PAGE) {
+                expect_answer(b, (unsigned)used[k].cookie);
+                n_good++;
+            } else {
+                assert_int_equal(used[k].len, 0);
+            }
+        }
+        n_taken += now;
+        if (now == 0 && n_taken < n)
+            assert_int_equal(gw_driver_wait(b->driver, WAIT_MS), 0);
+    }
+    return n_good;
+}
+
+unsigned calls(enum xen_stub_call call)
+{
+    return __atomic_load_n(&xen_stub.n_calls[call], __ATOMIC_RELAXED);
+}
