@@ -161,6 +161,21 @@ static void test_postcopy_lost_marks_are_found(void **state)
     assert_true(found);
 }
 
+/* What the source had taken and not completed is done by the destination. */
+static void test_postcopy_requests_left_at_the_stop_are_done(void **state)
+{
+    struct bench *b = postcopy_new(4);
+
+    b->sources[0].suspect.guilt = SUSPECT_STOP_IN_FLIGHT;
+    bench_run(b);
+    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
+    for (unsigned i = 0; i < b->result.n_faults; i++)
+        assert_non_null(strstr(b->result.faults[i].text, "taken and not completed"));
+    assert_true(b->result.hops[0].in_flight_stopped > 0);
+    assert_int_equal(b->result.disk_blocks, BENCH_DISK_BYTES / 4096);
+    bench_free(b);
+}
+
 static void test_postcopy_writes_after_the_stop_are_found(void **state)
 {
     bool found = false;
@@ -227,7 +242,7 @@ static void test_postcopy_failures_are_told(void **state)
 
         b->destinations[0].suspect.failure = cases[i].failure;
         b->destinations[0].suspect.fail_request = cases[i].request;
-        b->o.request_ms = 200;
+        b->o.request_ms = 1000;
         b->o.postcopy.has_round = i % 2;
         bench_run(b);
         if (b->result.n_faults == 0 || f->side != MIGRATION_SIDE_DESTINATION) {
@@ -249,6 +264,7 @@ int main(void)
         FDCHECK_TEST(test_postcopy_waits_are_seen),
         FDCHECK_TEST(test_postcopy_without_pagefault_is_refused),
         FDCHECK_TEST(test_postcopy_lost_marks_are_found),
+        FDCHECK_TEST(test_postcopy_requests_left_at_the_stop_are_done),
         FDCHECK_TEST(test_postcopy_writes_after_the_stop_are_found),
         FDCHECK_TEST(test_postcopy_zeroes_read_too_early_are_found),
         FDCHECK_TEST(test_postcopy_other_addresses_are_found),

@@ -176,6 +176,8 @@ static int begin(struct migration *m)
         m->random = m->o.seed;
     r = migration_make_guest(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
+    if (r == 0 && m->o.postcopy.is_on)
+        r = migration_link_probe(m);
     if (r == 0)
         r = migration_connect(m, m->src);
     if (r == 0 && !m->remote)

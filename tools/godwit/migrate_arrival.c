@@ -230,6 +230,19 @@ static void *cut_link(void *arg)
 
 /* ---- The thread of migration_run ---- */
 
+int migration_link_probe(struct migration *m)
+{
+    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
+    struct gw_fault_server *server;
+    int r = gw_fault_server_new(&server, &cfg);
+
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "no postcopy here: %s",
+                                gw_fault_error());
+    gw_fault_server_free(server);
+    return 0;
+}
+
 struct gw_fault_server *migration_link_server(struct migration *m)
 {
     return m->link->server;

@@ -10,6 +10,8 @@
 
 struct gw_fault_server;
 
+/* Can there be one, on this machine, with our privileges? Returns: 0; told already. */
+int migration_link_probe(struct migration *m);
 /*
  * For the pairs as they are. The destination's memory is registered from now on: only the link may
  * write there. What it has by now stays, nothing is to come yet. Returns: 0; told already.
