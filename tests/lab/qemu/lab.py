@@ -53,6 +53,15 @@ def peer(name):
     return r.stdout.strip()
 
 
+def peer_kernel():
+    """A kernel, and what QEMU is to start of it."""
+    kernel = peer('kernel')
+    try:
+        return kernel, peer('vmlinux')
+    except Skip:
+        return kernel, kernel
+
+
 # --- processes -----------------------------------------------------------------------------------
 
 class Process:

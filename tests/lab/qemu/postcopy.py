@@ -11,7 +11,7 @@ from lab import LIBC, LabError, Skip
 SYS_USERFAULTFD = 323  # of x86-64, as all the guests
 # Before the switch next to nothing is sent; after it the pages take some seconds.
 BEFORE_BANDWIDTH = 1 << 20
-BANDWIDTH = 24 << 20
+BANDWIDTH = 40 << 20
 SECONDS = 60
 
 

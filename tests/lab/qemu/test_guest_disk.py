@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True  # the source folder stays as it is
 
 import initramfs
 from image import Image
-from lab import Backend, Guest, Hardware, Lab, LabError, Skip, peer, run_test
+from lab import Backend, Guest, Hardware, Lab, LabError, Skip, peer, peer_kernel, run_test
 from pattern import BLOCK, Pattern
 
 N_BLOCKS = 64 * 2048            # 64 MiB under test
@@ -100,9 +100,9 @@ def check_counters(lab, disk, counters, read_only):
 
 def run_guest(lab, options, backend, image, seed):
     """Boots the guest, keeps the disk busy; returns the checksum of the table of generations."""
-    kernel = options.kernel or peer('kernel')
+    kernel, start = 2 * [options.kernel] if options.kernel else peer_kernel()
     archive = initramfs.build(kernel, lab.folder)
-    guest = Guest(lab, options.qemu, kernel, archive, backend.socket,
+    guest = Guest(lab, options.qemu, start, archive, backend.socket,
                   hardware=Hardware.of(options, options.crashes > 0))
     disk = guest.wait_ready()
     check_disk(lab, disk, image, options.read_only, options.serial)

@@ -22,7 +22,7 @@ import migration
 import postcopy
 from hugepages import HugePages
 from image import Image
-from lab import LAB, Backend, Hardware, Lab, LabError, Skip, peer, run_test
+from lab import LAB, Backend, Hardware, Lab, LabError, Skip, peer, peer_kernel, run_test
 from migration import MigratingGuest
 from pattern import Pattern
 
@@ -59,8 +59,8 @@ class Run:
         self.n_stations = 0
         self.hardware = Hardware.of(options, bool(options.crash), options.huge)
         self.image = Image(lab, Pattern(options.seed), N_BLOCKS, N_KEPT)
-        self.kernel = options.kernel or peer('kernel')
-        self.archive = initramfs.build(self.kernel, lab.folder)
+        kernel, self.kernel = 2 * [options.kernel] if options.kernel else peer_kernel()
+        self.archive = initramfs.build(kernel, lab.folder)
         self.preload = self.build_preload() if options.slow else None
 
     def build_preload(self):
@@ -212,7 +212,8 @@ def run(options):
         disk = guest.wait_ready()
         lab.say(f'the guest is up: {disk}')
         guest.ask(f'start {options.seed} {N_BLOCKS} rw')
-        guest.ask('spin')
+        if not all(name == 'qemu10' for name in (options.qemu_from, options.qemu_to)):
+            guest.ask('spin')  # see MigratingGuest.APPEND
         huge = guest.ask(f'hoard {options.seed} {run.image.first_kept} {N_KEPT} {HOARD_MIB}')['huge']
         require(huge >= HOARD_MIB // 4, f'only {huge} MiB are in huge pages')
         for _ in range(options.hops):
@@ -271,8 +272,8 @@ def parse_options():
 def prepare_and_run(options):
     if options.postcopy:
         postcopy.require_userfaultfd()
-    options.qemus = [find_qemu(options.qemu_from),
-                     find_qemu(options.qemu_to or options.qemu_from)]
+    options.qemu_to = options.qemu_to or options.qemu_from
+    options.qemus = [find_qemu(options.qemu_from), find_qemu(options.qemu_to)]
     run(options)
 
 
