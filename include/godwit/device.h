@@ -166,6 +166,14 @@ struct gw_daemon_config {
      * guest memory or hands it to hardware, since what it touches so would never arrive.
      */
     bool no_postcopy;
+    /*
+     * Memory of Xen domains that is granted page by page (GRANT with NO_ADVANCE): keep up to so
+     * many pages of each region mapped from one request to the next, which is right only for a
+     * guest that never takes a grant back while the device is there, and grants for reading and
+     * writing. The session is over when that changes. 0: every buffer is copied. Without effect in
+     * builds that know no such memory.
+     */
+    unsigned xen_persistent_grants;
 };
 
 /*

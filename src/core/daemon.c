@@ -172,6 +172,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     if (!d->name)
         return gw_fail(-ENOMEM, "no memory for a daemon");
     gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    d->xen_cache_pages = cfg->xen_persistent_grants;
     d->mem_caps = gw_mem_backend_probe(&d->diag);
     d->has_postcopy = can_postcopy(d, cfg);
     r = start_workers(d, cfg);

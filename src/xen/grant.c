@@ -29,13 +29,26 @@ void gw_grant_close(xengnttab_handle *handle)
         (void)xengnttab_close(handle);
 }
 
+int gw_grants_map_list(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid,
+                       uint32_t *refs, uint32_t n)
+{
+    int r;
+
+    *g = (struct gw_grants){.handle = handle, .n = n};
+    errno = 0;
+    g->base = xengnttab_map_domain_grant_refs(handle, n, domid, refs, PROT_READ | PROT_WRITE);
+    if (g->base)
+        return 0;
+    r = errno ? -errno : -EINVAL;
+    return gw_fail(r, "grants %u to %u of domain %u cannot be mapped: %s", refs[0], refs[n - 1],
+                   domid, strerror(-r));
+}
+
 int gw_grants_map(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid, uint32_t first,
                   uint32_t n)
 {
     gw_cleanup_free uint32_t *refs = NULL;
-    int r;
 
-    *g = (struct gw_grants){.handle = handle, .n = n};
     if (n > GW_GRANTS_MAX)
         return gw_fail(-E2BIG, "%u grants are more than the %u that can be mapped together", n,
                        GW_GRANTS_MAX);
@@ -44,12 +57,7 @@ int gw_grants_map(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid,
         return gw_fail(-ENOMEM, "no memory for a list of %u grants", n);
     for (uint32_t i = 0; i < n; i++)
         refs[i] = first + i;
-    g->base = xengnttab_map_domain_grant_refs(handle, n, domid, refs, PROT_READ | PROT_WRITE);
-    if (g->base)
-        return 0;
-    r = errno ? -errno : -EINVAL;
-    return gw_fail(r, "grants %u to %u of domain %u cannot be mapped: %s", first, first + (n - 1),
-                   domid, strerror(-r));
+    return gw_grants_map_list(g, handle, domid, refs, n);
 }
 
 void gw_grants_unmap(struct gw_grants *g)

@@ -29,5 +29,8 @@ void gw_grant_close(xengnttab_handle *handle);
  */
 int gw_grants_map(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid, uint32_t first,
                   uint32_t n);
+/* The same of any references, in that order. */
+int gw_grants_map_list(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid,
+                       uint32_t *refs, uint32_t n);
 /* Fine twice, and on zeroes. */
 void gw_grants_unmap(struct gw_grants *g);

@@ -6,7 +6,8 @@
  *   FOREIGN              mapped at once; without holes it has one address for its life, with holes
  *                        each pin looks whether it touches one
  *   GRANT                mapped at once, all or nothing; one address for its life
- *   GRANT | NO_ADVANCE   rings are mapped while they run, buffers are copied (grant_copy.h)
+ *   GRANT | NO_ADVANCE   rings are mapped while they run, buffers are copied (grant_copy.h), or
+ * stay mapped where the guest is known to allow it (grant_cache.h)
  */
 #include "core/cleanup.h"
 #include "core/diag_i.h"
@@ -14,6 +15,7 @@
 #include "core/mem_plain.h"
 #include "foreign.h"
 #include "grant.h"
+#include "grant_cache.h"
 #include "grant_copy.h"
 #include "xen_log.h"
 
@@ -33,21 +35,29 @@ _Static_assert(GW_WITH_POSTCOPY == 0,
 /* Where direct I/O may begin; copies begin at the same place of such a block as their originals. */
 #define BLOCK UINT64_C(512) /* of those that are shorter than a page */
 
+/* As many iovecs as anybody has for a chain (GW_CHAIN_MAX). */
+#define IOV_ALL 1024u
+
 /* What a region has of Xen. */
 struct xen_region {
     struct gw_foreign foreign;
-    struct gw_grants grants; /* GRANT, mapped in advance */
+    struct gw_grants grants;      /* GRANT, mapped in advance */
+    struct gw_grant_cache *cache; /* NO_ADVANCE; NULL: all is copied */
     xengnttab_handle *handle;
 };
 
 enum pin_kind {
-    PIN_COPIES,
+    PIN_COPIES = 1,
+    PIN_CACHED,
     PIN_GRANTS, /* a ring's */
 };
 
 struct xen_pin {
     enum pin_kind kind;
     struct gw_grant_copies *copies;
+    struct gw_grant_cache *cache;
+    struct gw_grant_run **runs;
+    unsigned n_runs;
     struct gw_grants grants;
 };
 
@@ -152,6 +162,8 @@ static int map_grants(struct gw_region *region, struct xen_region *x)
     uint64_t first = first_page(d->gpa), n = count_pages(d->gpa, d->size);
     int r = gw_grant_open(&x->handle);
 
+    if (r == 0 && (d->flags & GW_REGION_NO_ADVANCE) && d->cache_pages > 0)
+        r = gw_grant_cache_new(&x->cache, x->handle, d->domid, d->cache_pages);
     if (r < 0 || (d->flags & GW_REGION_NO_ADVANCE))
         return r;
     if (n > GW_GRANTS_MAX || first + n > UINT64_C(1) << 32)
@@ -200,6 +212,7 @@ void gw_mem_backend_unmap(struct gw_region *region)
     }
     gw_foreign_unmap(&x->foreign);
     gw_grants_unmap(&x->grants);
+    gw_grant_cache_free(x->cache);
     gw_grant_close(x->handle);
     free(x);
     region->backend = NULL;
@@ -220,7 +233,10 @@ static uint8_t *find_foreign(const struct gw_region *region, uint64_t offset, ui
 
 /* ---- pins of requests ---- */
 
-/* A walk over extents, twice: to count, and to describe. */
+/*
+ * A walk over extents: to count, then again to describe copies, or to list references and a third
+ * time to describe the pages that are mapped for them.
+ */
 struct walk {
     const struct gw_map *map;
     struct iovec *iov;
@@ -228,10 +244,13 @@ struct walk {
     unsigned n_iov;
     unsigned last; /* lookup cache */
     unsigned n_pieces;
-    uint64_t len;     /* of what is copied */
-    uint64_t n_bytes; /* of the copies, with what is between them */
-    xengnttab_handle *handle;
-    struct gw_grant_copies *copies; /* NULL: only count */
+    uint64_t len;                    /* of what is granted */
+    uint64_t n_bytes;                /* of the copies, with what is between them */
+    const struct xen_region *region; /* that has grants; the last */
+    bool is_one_region;
+    struct gw_grant_copies *copies; /* NULL: there are none */
+    uint32_t *refs;                 /* NULL: they are not listed */
+    uint8_t **pages;                /* where they are; NULL: nowhere yet */
 };
 
 static int add_iov(struct walk *w, uint8_t *at, uint64_t len)
@@ -242,38 +261,61 @@ static int add_iov(struct walk *w, uint8_t *at, uint64_t len)
     return 0;
 }
 
+/* A piece of a page that is mapped; pages of an extent may be neighbours here, too. */
+static int add_page(struct walk *w, uint8_t *at, uint64_t len, bool is_first)
+{
+    struct iovec *before = w->n_iov > 0 ? &w->iov[w->n_iov - 1] : NULL;
+
+    if (is_first || (uint8_t *)before->iov_base + before->iov_len != at)
+        return add_iov(w, at, len);
+    before->iov_len += len;
+    return 0;
+}
+
+static int walk_piece(struct walk *w, const struct gw_grant_piece *p, bool is_first)
+{
+    unsigned i = w->n_pieces++;
+
+    if (w->copies)
+        w->copies->pieces[i] = *p;
+    if (w->refs)
+        w->refs[i] = p->ref;
+    return w->pages ? add_page(w, w->pages[i] + p->offset, p->len, is_first) : 0;
+}
+
 static int walk_grants(struct walk *w, const struct gw_region *region, gw_gpa_t gpa, uint64_t len,
                        unsigned extent)
 {
-    const struct xen_region *x = region->backend;
     uint64_t block = len < PAGE ? BLOCK : PAGE;
     uint64_t at = ((w->n_bytes + block - 1) & ~(block - 1)) + gpa % block;
     uint8_t *begin = w->copies ? w->copies->memory + at : NULL;
+    int r = 0;
 
-    w->handle = x->handle;
+    w->is_one_region = w->is_one_region && (!w->region || w->region == region->backend);
+    w->region = region->backend;
     w->n_bytes = at + len;
     w->len += len;
     if (w->len > GW_PIN_COPY_MAX)
         return -E2BIG;
     if (first_page(gpa) + count_pages(gpa, len) > UINT64_C(1) << 32)
         return -EFAULT; /* there are no such references */
-    for (uint64_t done = 0; done < len;) {
+    for (uint64_t done = 0; done < len && r == 0;) {
         uint64_t n = PAGE - (gpa + done) % PAGE;
+        struct gw_grant_piece piece;
 
         n = n < len - done ? n : len - done;
-        if (w->copies)
-            w->copies->pieces[w->n_pieces] = (struct gw_grant_piece){
-                .at = begin + done,
-                .ref = (uint32_t)first_page(gpa + done),
-                .domid = (uint16_t)region->desc.domid,
-                .offset = (uint16_t)((gpa + done) % PAGE),
-                .len = (uint16_t)n,
-                .extent = (uint16_t)extent,
-            };
-        w->n_pieces++;
+        piece = (struct gw_grant_piece){
+            .at = begin ? begin + done : NULL,
+            .ref = (uint32_t)first_page(gpa + done),
+            .domid = (uint16_t)region->desc.domid,
+            .offset = (uint16_t)((gpa + done) % PAGE),
+            .len = (uint16_t)n,
+            .extent = (uint16_t)extent,
+        };
+        r = walk_piece(w, &piece, done == 0);
         done += n;
     }
-    return add_iov(w, begin, len);
+    return r < 0 || w->pages ? r : add_iov(w, begin, len);
 }
 
 static int walk_extent(struct walk *w, const struct gw_extent *e, unsigned extent)
@@ -314,8 +356,48 @@ static int walk(struct walk *w, const struct gw_extent *extents, unsigned n_exte
     w->n_pieces = 0;
     w->len = 0;
     w->n_bytes = 0;
+    w->region = NULL;
+    w->is_one_region = true;
     for (unsigned i = 0; i < n_extents && r == 0; i++)
         r = walk_extent(w, &extents[i], i);
+    return r;
+}
+
+static int pin_copies(struct walk *w, const struct gw_extent *extents, unsigned n_extents,
+                      struct xen_pin *pin)
+{
+    w->copies = gw_grant_copies_new(w->region->handle, w->n_pieces, w->n_bytes);
+    if (!w->copies)
+        return -ENOMEM;
+    pin->kind = PIN_COPIES;
+    pin->copies = w->copies;
+    (void)walk(w, extents, n_extents); /* as before: a map does not change */
+    return 0;
+}
+
+/* Returns: 0; -ENOENT when they are not cached, and cannot be; -E2BIG; -ENOMEM. */
+static int pin_cached(struct walk *w, const struct gw_extent *extents, unsigned n_extents,
+                      struct xen_pin *pin)
+{
+    unsigned n = w->n_pieces;
+    gw_cleanup_free uint32_t *refs = calloc(n, sizeof(*refs));
+    gw_cleanup_free uint8_t **pages = calloc(n, sizeof(*pages));
+    int r;
+
+    pin->runs = calloc(n, sizeof(*pin->runs));
+    if (!refs || !pages || !pin->runs)
+        return -ENOMEM;
+    w->refs = refs;
+    (void)walk(w, extents, n_extents);
+    w->refs = NULL;
+    if (!gw_grant_cache_hold(w->region->cache, refs, n, pages, pin->runs))
+        return -ENOENT;
+    pin->kind = PIN_CACHED;
+    pin->cache = w->region->cache;
+    pin->n_runs = n;
+    w->pages = pages;
+    r = walk(w, extents, n_extents);
+    w->pages = NULL;
     return r;
 }
 
@@ -324,24 +406,32 @@ int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents
                        struct gw_pin *ret_pin)
 {
     struct walk w = {.map = map, .iov = iov, .max_iov = max_iov};
-    struct xen_pin *pin;
+    struct gw_pin pin;
     int r = walk(&w, extents, n_extents);
 
     if (r < 0)
         return r;
     if (w.n_pieces == 0)
         return (int)w.n_iov;
-    pin = calloc(1, sizeof(*pin));
-    if (!pin)
+    pin.backend = calloc(1, sizeof(struct xen_pin));
+    if (!pin.backend)
         return -ENOMEM;
-    w.copies = gw_grant_copies_new(w.handle, w.n_pieces, w.n_bytes);
-    if (!w.copies) {
-        free(pin);
-        return -ENOMEM;
+    r = -ENOENT;
+    if (w.region->cache && w.is_one_region)
+        r = pin_cached(&w, extents, n_extents, pin.backend);
+    if (r == -ENOENT || (r == -E2BIG && max_iov >= IOV_ALL)) {
+        /* What cannot stay mapped, or lies in too many places, is copied. */
+        gw_mem_backend_unpin(&pin);
+        pin.backend = calloc(1, sizeof(struct xen_pin));
+        r = pin.backend ? walk(&w, extents, n_extents) : -ENOMEM;
+        if (r == 0)
+            r = pin_copies(&w, extents, n_extents, pin.backend);
     }
-    (void)walk(&w, extents, n_extents); /* as before: a map does not change */
-    *pin = (struct xen_pin){.kind = PIN_COPIES, .copies = w.copies};
-    ret_pin->backend = pin;
+    if (r < 0) {
+        gw_mem_backend_unpin(&pin);
+        return r;
+    }
+    ret_pin->backend = pin.backend;
     return (int)w.n_iov;
 }
 
@@ -370,6 +460,9 @@ void gw_mem_backend_unpin(struct gw_pin *pin)
         return;
     if (p->copies)
         gw_grant_copies_free(p->copies);
+    if (p->cache)
+        gw_grant_cache_release(p->cache, p->runs, p->n_runs);
+    free(p->runs);
     gw_grants_unmap(&p->grants);
     free(p);
     pin->backend = NULL;

@@ -46,6 +46,7 @@ FIELD(gw_daemon_config, diag_level, 88);
 FIELD(gw_daemon_config, reconnect_max_ms, 92);
 FIELD(gw_daemon_config, no_sigbus_handler, 96);
 FIELD(gw_daemon_config, no_postcopy, 97);
+FIELD(gw_daemon_config, xen_persistent_grants, 100);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);

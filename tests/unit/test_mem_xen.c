@@ -449,6 +449,122 @@ static void test_mem_xen_extents_without_grants_are_refused(void **state)
     gw_map_free(map);
 }
 
+/* ---- grants that stay mapped ---- */
+
+static struct gw_map *cached_map(unsigned cache_pages)
+{
+    struct gw_region_desc desc = {.gpa = GRANT(0),
+                                  .size = 4096 * PAGE,
+                                  .uva = 0x10000000,
+                                  .flags = GW_REGION_GRANT | GW_REGION_NO_ADVANCE,
+                                  .domid = XEN_STUB_DOMID,
+                                  .cache_pages = cache_pages};
+    struct gw_region *region;
+    struct gw_map *map;
+
+    xen_stub_grant(0, 0, 4096);
+    assert_int_equal(gw_region_new(&region, &desc, device_node()), 0);
+    assert_int_equal(gw_map_new(&map, &region, 1), 0);
+    gw_region_put(region);
+    return map;
+}
+
+static void test_mem_xen_cached_grant_is_mapped_once(void **state)
+{
+    struct gw_map *map = cached_map(16);
+    struct iovec iov[8];
+    struct gw_pin a, b;
+
+    for (unsigned i = 0; i < 20; i++) {
+        unsigned at = i % 2 ? 0 : 1; /* the second page alone, or both */
+
+        assert_int_equal(pin(map, GRANT(8 + at) + 100, 4096 * (2 - at), iov, 8, &a), 1);
+        assert_int_equal(iov[0].iov_len, 4096 * (2 - at));
+        xen_stub.memory[(8 + at) * PAGE + 100] = (uint8_t)i;
+        assert_int_equal(*(uint8_t *)iov[0].iov_base, i);
+        *(uint8_t *)iov[0].iov_base = 99;
+        assert_int_equal(xen_stub.memory[(8 + at) * PAGE + 100], 99);
+        /* The same by two requests at a time. */
+        assert_int_equal(pin(map, GRANT(9), 10, iov, 8, &b), 1);
+        assert_true(fetch(&a, 1) && store(&a, 0));
+        gw_mem_unpin(&a);
+        gw_mem_unpin(&b);
+    }
+    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 0);
+    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_MAP], 2); /* 9 and 10; 8 */
+    assert_int_equal(xen_stub.n_grant_pages, 3);
+    gw_map_free(map);
+    assert_int_equal(xen_stub.n_grant_pages, 0);
+}
+
+static void test_mem_xen_cache_is_bounded(void **state)
+{
+    struct gw_map *map = cached_map(8);
+    struct gw_pin held[4];
+    struct iovec iov[4][8];
+    struct gw_pin p;
+    int n;
+
+    for (unsigned i = 0; i < 200; i++) {
+        unsigned ref = i * 7 % 64;
+
+        assert_int_equal(pin(map, GRANT(ref), 2 * PAGE, iov[0], 8, &p) > 0, true);
+        assert_true(xen_stub.n_grant_pages <= 8);
+        *(uint8_t *)iov[0][0].iov_base = (uint8_t)i;
+        assert_int_equal(xen_stub.memory[ref * PAGE], (uint8_t)i);
+        gw_mem_unpin(&p);
+    }
+    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 0);
+    /* What is held stays; what finds no room is copied. */
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(pin(map, GRANT(100 + 2 * i), 2 * PAGE, iov[i], 8, &held[i]) > 0);
+        *(uint8_t *)iov[i][0].iov_base = (uint8_t)(200 + i);
+    }
+    assert_int_equal(pin(map, GRANT(300), PAGE, iov[0], 8, &p), 1);
+    assert_true(fetch(&p, 1));
+    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 1);
+    gw_mem_unpin(&p);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(xen_stub.memory[(100 + 2 * i) * PAGE], 200 + i);
+        gw_mem_unpin(&held[i]);
+    }
+    /* Pages that were not mapped together are no neighbours here, but by chance. */
+    assert_int_equal(pin(map, GRANT(400), PAGE, iov[0], 8, &p), 1);
+    gw_mem_unpin(&p);
+    assert_int_equal(pin(map, GRANT(401), PAGE, iov[0], 8, &p), 1);
+    gw_mem_unpin(&p);
+    n = pin(map, GRANT(400), 2 * PAGE, iov[0], 8, &p);
+    gw_mem_unpin(&p);
+    assert_true(n == 1 || n == 2);
+    assert_int_equal(pin(map, GRANT(400), 2 * PAGE, iov[0], 1, &p), n == 1 ? 1 : -E2BIG);
+    assert_true(!p.backend == (n == 2));
+    gw_mem_unpin(&p);
+    gw_map_free(map);
+}
+
+static void test_mem_xen_what_cannot_stay_mapped_is_copied(void **state)
+{
+    static struct iovec iov[1024];
+    struct gw_map *map = cached_map(64);
+    struct gw_pin p;
+
+    xen_stub.grants[8].read_only = true;
+    xen_stub.memory[8 * PAGE] = 5;
+    assert_int_equal(pin(map, GRANT(8), PAGE, iov, 8, &p), 1);
+    assert_true(fetch(&p, 1));
+    assert_int_equal(*(uint8_t *)iov[0].iov_base, 5);
+    gw_mem_unpin(&p);
+    assert_int_equal(pin(map, GRANT(9), 100 * PAGE, iov, 1024, &p), 1); /* more than may stay */
+    assert_true(fetch(&p, 1));
+    gw_mem_unpin(&p);
+    xen_stub.grants[300].valid = false;
+    assert_int_equal(pin(map, GRANT(299), 2 * PAGE, iov, 1024, &p), 1);
+    assert_false(fetch(&p, 1));
+    gw_mem_unpin(&p);
+    assert_int_equal(xen_stub.n_grant_pages, 0);
+    gw_map_free(map);
+}
+
 /* What a chain touches may be of any kind. */
 static void test_mem_xen_extents_go_over_regions_of_all_kinds(void **state)
 {
@@ -535,6 +651,9 @@ int main(void)
         XEN_TEST(test_mem_xen_bad_grant_of_a_batch_is_its_chain_s),
         XEN_TEST(test_mem_xen_failed_copy_is_told_of_every_chain),
         XEN_TEST(test_mem_xen_extents_without_grants_are_refused),
+        XEN_TEST(test_mem_xen_cached_grant_is_mapped_once),
+        XEN_TEST(test_mem_xen_cache_is_bounded),
+        XEN_TEST(test_mem_xen_what_cannot_stay_mapped_is_copied),
         XEN_TEST(test_mem_xen_extents_go_over_regions_of_all_kinds),
         XEN_TEST(test_mem_xen_ring_is_mapped_while_it_is_held),
     };

@@ -57,6 +57,28 @@ static void test_xen_session_batch_costs_two_calls(void **state)
     }
 }
 
+static void test_xen_session_persistent_grants_cost_nothing(void **state)
+{
+    struct xen_bed b = {.cfg.xen_persistent_grants = DEPTH * 4 + 8};
+    unsigned maps = 0, copies = 0;
+
+    bed_begin(&b, NO_ADVANCE, false);
+    for (unsigned round = 0; round < 20; round++) {
+        if (round == 1) {
+            maps = calls(XEN_STUB_GRANT_MAP);
+            copies = calls(XEN_STUB_GRANT_COPY);
+        }
+        for (unsigned i = 0; i < DEPTH; i++)
+            add(&b, i, 0);
+        gw_driver_kick(b.driver);
+        assert_int_equal(take(&b, DEPTH), DEPTH);
+    }
+    assert_int_equal(calls(XEN_STUB_GRANT_MAP), maps);
+    assert_int_equal(calls(XEN_STUB_GRANT_COPY), copies);
+    assert_int_equal(copies, 0);
+    bed_end(&b);
+}
+
 static void test_xen_session_bad_grant_is_a_bad_chain(void **state)
 {
     for (unsigned bad = 0; bad < DEPTH; bad++) {
@@ -284,6 +306,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         XEN_TEST(test_xen_session_serves_memory_of_every_kind),
         XEN_TEST(test_xen_session_batch_costs_two_calls),
+        XEN_TEST(test_xen_session_persistent_grants_cost_nothing),
         XEN_TEST(test_xen_session_bad_grant_is_a_bad_chain),
         XEN_TEST(test_xen_session_missing_frame_is_a_bad_chain),
         XEN_TEST(test_xen_session_answer_that_cannot_be_stored_ends_the_ring),

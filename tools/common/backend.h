@@ -29,6 +29,7 @@ struct backend_options {
     unsigned reconnect_s; /* 0: one session */
     enum gw_loop_kind loop;
     unsigned poll_us;
+    unsigned xen_persistent_grants; /* pages; 0: none */
     unsigned num_queues;
     unsigned queue_size;
     unsigned num_workers;

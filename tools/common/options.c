@@ -23,10 +23,14 @@ enum {
     OPTION_WORKERS,
     OPTION_LOOP,
     OPTION_POLL_US,
+    OPTION_XEN_PERSISTENT_GRANTS,
 };
 
 #define POLL_US_MAX     1000000
 #define RECONNECT_S_MAX 3600
+
+#define XEN_PAGES_DEFAULT 4096
+#define XEN_PAGES_MAX     65536 /* as many as the kernel maps together */
 
 /* In the order of enum gw_loop_kind. */
 static const char *const loop_words[] = {"auto", "uring", "epoll", NULL};
@@ -51,6 +55,10 @@ static const struct argp_option options[] = {
     {"loop", OPTION_LOOP, "KIND", 0, "event loop: auto (default), uring or epoll", 0},
     {"poll-us", OPTION_POLL_US, "N", 0,
      "look for requests up to N microseconds before sleeping (default 20)", 0},
+    {"xen-persistent-grants", OPTION_XEN_PERSISTENT_GRANTS, "PAGES", OPTION_ARG_OPTIONAL,
+     "on Xen: keep up to PAGES (default 4096) granted pages mapped, for a guest that takes none "
+     "back",
+     0},
     {NULL, 0, NULL, 0, "Other:", -1},
     {"print-capabilities", OPTION_PRINT_CAPABILITIES, NULL, 0,
      "print what this program can do as JSON, and exit", 0},
@@ -226,6 +234,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_POLL_US:
         o->poll_us = backend_parse_number(state, "poll-us", arg, 0, POLL_US_MAX);
+        break;
+    case OPTION_XEN_PERSISTENT_GRANTS:
+        if (!BACKEND_HAS_XEN)
+            argp_error(state, "--xen-persistent-grants: this program knows no memory of Xen");
+        o->xen_persistent_grants =
+            arg == NULL
+                ? XEN_PAGES_DEFAULT
+                : backend_parse_number(state, "xen-persistent-grants", arg, 0, XEN_PAGES_MAX);
         break;
     case OPTION_VERBOSE:
         o->verbose++;

@@ -136,6 +136,7 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
         .num_workers = o->num_workers,
         .loop = o->loop,
         .poll_us = o->poll_us,
+        .xen_persistent_grants = o->xen_persistent_grants,
         .reconnect_max_ms = o->reconnect_s * 1000,
         .request_size = request_size,
         .diag = backend_diag,
