@@ -63,7 +63,7 @@ static void look_at(const struct link_frame *frame, struct link_in in)
         break;
     case LINK_DISCARD:
     case LINK_REQUEST:
-    case LINK_RECEIVED:
+    case LINK_MISSING:
         look_at_runs(in, frame->type);
         break;
     default:

@@ -30,7 +30,7 @@ class Half:
     def __init__(self, bed, role, *words):
         self.report = os.path.join(bed.folder, f'{role}.json')
         self.errors = open(os.path.join(bed.folder, f'{role}.err'), 'w+b')
-        command = [bed.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
+        command = [*bed.prefixes.get(role, ()), bed.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=self.errors, start_new_session=True)
 
@@ -81,6 +81,7 @@ class Bed:
     def __init__(self, godwit, blk, rng, folder):
         self.godwit, self.blk, self.rng, self.folder = godwit, blk, rng, folder
         self.halves, self.proxies = [], []
+        self.prefixes = {}  # role -> words that run a command elsewhere
         self.disk = os.path.join(folder, 'disk.img')
 
     def words(self, device):
@@ -128,6 +129,18 @@ def both_pass(bed, *words, device='blk'):
     assert there['seed'] == here['seed'], 'the destination has the seed of the source'
     assert there['load']['requests'] > 0 and here['load']['requests'] > 0
     return there, here
+
+
+def change_rule(name, change, number=3, least=0):
+    """The payload of the frame with that name and number is another one; short ones do not count."""
+    state = {'n': 0}
+
+    def rule(seen, payload):
+        if seen != name or len(payload) < least:
+            return None
+        state['n'] += 1
+        return change(payload) if state['n'] == number else None
+    return rule
 
 
 # ---- What passes ----
@@ -322,6 +335,113 @@ def test_destination_ends(bed):
         destination.end(-number)
 
 
+# ---- Postcopy ----
+
+FETCH = ('--postcopy', '--postcopy-at=0', '--page-order=random')
+
+
+def has_userfaultfd():
+    """May a program read and write memory with missing pages, from the kernel as well?"""
+    if os.geteuid() == 0 or os.access('/dev/userfaultfd', os.R_OK | os.W_OK):
+        return True
+    with open('/proc/sys/vm/unprivileged_userfaultfd', encoding='utf-8') as f:
+        return f.read().strip() == '1'
+
+
+def fetched(bed, *words, device='blk', rule=None, there=()):
+    destination = bed.listen(*there, device=device)
+    proxy = bed.proxy(destination.port, rule)
+    source = bed.connect(proxy.port, *FETCH, *there, *words, device=device)
+    source.end(0)
+    destination.end(0)
+    here = destination.result()['hops'][0]['postcopy']
+    assert here['pages_early'] == 0
+    assert here['pages_sent'] > 0 or '--postcopy-at=2' in words
+    assert 'GO' in proxy.seen and 'COMPLETE' in proxy.seen
+    return proxy, source.result(), destination.result()
+
+
+def test_postcopy_disk(bed):
+    proxy, _, here = fetched(bed, '--link-rate=16M')
+    assert 'REQUEST' in proxy.seen and here['hops'][0]['postcopy']['faults'] > 0
+
+
+def test_postcopy_after_rounds(bed):
+    fetched(bed, '--postcopy-at=2', there=('--packed', '--in-order'))
+
+
+def test_postcopy_entropy(bed):
+    fetched(bed, '--link-rate=32M', device='rng')
+
+
+def test_postcopy_several_devices(bed):
+    fetched(bed, '--link-rate=32M', there=('--devices=2', '--queues=2'))
+
+
+def test_postcopy_sparse_terabyte(bed):
+    fetched(bed, there=('--memory-top=1T',))
+
+
+def test_postcopy_cut_on_purpose(bed):
+    for seed in range(2):
+        _, there, here = fetched(bed, f'--seed={seed}', '--link-rate=16M', '--cut-link-every=30ms')
+        assert there['hops'][0]['reconnects'] > 0 and here['hops'][0]['reconnects'] > 0
+
+
+def test_postcopy_cut_by_others(bed):
+    cuts = {'PAGE': (0, 100, 1000), 'REQUEST': (0, 3), 'MISSING': (0,), 'GO': (0,),
+            'COMPLETE': (0,), 'VERDICT': (0, 1)}
+    state = {}
+
+    def rule(name, _payload):
+        n = state[name] = state.get(name, -1) + 1
+        if n in cuts.get(name, ()):
+            raise link_proxy.Cut(0.05)
+    proxy, _, _ = fetched(bed, '--link-rate=32M', rule=rule)
+    assert proxy.n_connections > 8
+
+
+def test_postcopy_nobody_comes_back(bed):
+    words = ('--reconnect-timeout=500ms',)
+    destination = bed.listen(*words)
+    proxy = bed.proxy(destination.port, once('PAGE', True, 60.0, 200))
+    source = bed.connect(proxy.port, *FETCH, *words)
+    has(source.end(2, 15), 'what became of the guest is not known here')
+    has(destination.end(2, 15), 'nobody came back within 500 ms')
+
+
+def test_postcopy_source_dies(bed):
+    destination = bed.listen('--reconnect-timeout=500ms')
+    source = bed.connect(destination.port, *FETCH, '--link-rate=1M')
+    time.sleep(1.0)
+    source.process.kill()
+    source.end(-signal.SIGKILL)
+    has(destination.end(2, 15), 'nobody came back within 500 ms')
+
+
+def test_postcopy_changed_page_is_found(bed):
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port, change_rule(
+        'PAGE', lambda p: frame('PAGE', p[:100] + bytes([p[100] ^ 1]) + p[101:]), 10, 4096))
+    source = bed.connect(proxy.port, *FETCH)
+    has(destination.end(1), 'not what it was when the guest had stopped')
+    has(source.end(1), 'its half tells')
+
+
+def test_postcopy_lies_end_it(bed):
+    lies = (('PAGE', lambda p: frame('PAGE', struct.pack('<Q', 1 << 60) + p[8:])),
+            ('PAGE', lambda p: frame('PAGE', p[:8] + b'x')),
+            ('PAGE', lambda p: frame('HELLO', b'x' * 40)),
+            ('DISCARD', lambda p: frame('DISCARD', struct.pack('<QQ', 4096, 4096))),
+            ('REQUEST', lambda p: frame('REQUEST', struct.pack('<QQ', 4096, 4096))))
+    for name, change in lies:
+        destination = bed.listen()
+        proxy = bed.proxy(destination.port, change_rule(name, change, 1))
+        source = bed.connect(proxy.port, *FETCH, '--link-rate=8M')
+        source.end(2, 20)
+        destination.end(2, 20)
+
+
 # ---- Who is sent away ----
 
 def test_strangers_are_sent_away(bed):
@@ -370,15 +490,6 @@ def test_intruders_do_not_disturb(bed):
         other.close()
 
 
-def change_rule(name, change, number=3):
-    state = {'n': 0}
-
-    def rule(seen, payload):
-        state['n'] += seen == name
-        return change(payload) if seen == name and state['n'] == number else None
-    return rule
-
-
 def test_lies_end_it(bed):
     lies = {
         'DATA': lambda p: frame('DATA', struct.pack('<Q', 1 << 60) + p[8:]),
@@ -420,6 +531,9 @@ def main():
     tests = {name: test for name, test in globals().items()
              if name.startswith('test_') and (not names or name in names)}
     failures = 0
+    if not has_userfaultfd():
+        print('no userfaultfd for this user (sysctl vm.unprivileged_userfaultfd): no postcopy')
+        tests = {name: test for name, test in tests.items() if 'postcopy' not in name}
     for name, test in tests.items():
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
@@ -429,9 +543,9 @@ def main():
             try:
                 test(bed)
                 left = os.listdir(os.environ['TMPDIR'])
-                assert not left or 'ends' in name, f'left behind: {left}'
+                assert not left or 'ends' in name or 'dies' in name, f'left behind: {left}'
                 print(f'ok   {name} ({time.monotonic() - begin:.1f} s)', flush=True)
-            except (AssertionError, OSError, KeyError) as e:
+            except (AssertionError, OSError, KeyError, TypeError, ValueError) as e:
                 failures += 1
                 print(f'FAIL {name}: {type(e).__name__}: {e}', flush=True)
             finally:

@@ -373,8 +373,8 @@ static void check_halves(struct argp_state *state, struct migrate_command *c)
         argp_error(state, "with --to or --listen there is one back-end: that of this half");
     if (c->migration.hops != 1 || c->migration.cancels != 0 || c->migration.keep_backends)
         argp_error(state, "--hops, --cancel and --keep-backends are for both ends in one process");
-    if (c->migration.postcopy.is_on)
-        argp_error(state, "--postcopy is for both ends in one process");
+    if (c->migration.postcopy.is_on && c->listen != NULL)
+        argp_error(state, "--postcopy is told to the half with --to, which tells the other");
     if (strstr(c->texts[0], "{file}") != NULL && c->target.file == NULL)
         argp_error(state, "the halves need one disk: name its file with --shared-file");
     c->texts[1] = c->listen != NULL ? c->texts[0] : address;

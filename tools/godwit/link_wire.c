@@ -23,7 +23,7 @@ static const struct {
     [LINK_DISCARD] = {"DISCARD", RUN_LEN, LINK_RUNS_MAX *RUN_LEN},
     [LINK_STATE] = {"STATE", 24, 24 + LINK_STATE_MAX},
     [LINK_HASHES] = {"HASHES", 16, 8 + LINK_RUNS_MAX * 8},
-    [LINK_COMPARE] = {"COMPARE", 4, 4},
+    [LINK_COMPARE] = {"COMPARE", 8, 8},
     [LINK_DIFFERS] = {"DIFFERS", 9, 8 + LINK_PAGE_LEN},
     [LINK_READY] = {"READY", 16, 16},
     [LINK_GO] = {"GO", 0, 0},
@@ -36,7 +36,7 @@ static const struct {
     [LINK_ERROR] = {"ERROR", 1, LINK_TEXT_MAX},
     [LINK_RESUME] = {"RESUME", LINK_ID_LEN, LINK_ID_LEN},
     [LINK_RESUMED] = {"RESUMED", 0, 0},
-    [LINK_RECEIVED] = {"RECEIVED", 0, LINK_RUNS_MAX *RUN_LEN},
+    [LINK_MISSING] = {"MISSING", 0, LINK_RUNS_MAX *RUN_LEN},
 };
 
 const char *link_type_name(unsigned type)

@@ -45,12 +45,12 @@ enum link_type {
     LINK_BYE,       /* destination: I have your verdict */
     LINK_ERROR,     /* both: I give up, for this reason */
     LINK_RESUME,    /* source: the connection was lost, here I am again */
-    LINK_RESUMED,   /* destination: so am I; pages that I have follow as LINK_RECEIVED */
-    LINK_RECEIVED,  /* destination: these I have; without any: that was all */
+    LINK_RESUMED,   /* destination: so am I; what has not come follows as LINK_MISSING */
+    LINK_MISSING,   /* destination: these pages have not come; without any: that was all */
     LINK_N_TYPES,
 };
 
-/* In LINK_COMPARE. */
+/* In LINK_COMPARE, beside the number of requests that the driver has not found to be done. */
 enum link_compare {
     LINK_COMPARE_ALL = 1,     /* the guest has stopped, and nothing more comes before LINK_GO */
     LINK_COMPARE_REQUEUE = 2, /* requests that were taken and not completed are to be done again */

@@ -5,6 +5,7 @@
  * the other files; here is their order, the clock, and what happens when one fails.
  */
 #include "migrate_arrival.h"
+#include "migrate_pages.h"
 #include "migrate_postcopy.h"
 #include "migrate_remote.h"
 #include "migrate_sums.h"
@@ -98,6 +99,8 @@ int migration_tend(struct migration *m, unsigned ms)
             r = migration_tend_end(m, i);
         if (r == 0 && m->link && migration_link_check(m) < 0)
             r = -EIO;
+        if (r == 0 && m->remote)
+            r = migration_remote_tend(m);
         if (r == 0)
             r = migration_load_check(m);
         if (r == 0 && migration_now(m) > m->deadline_ns)
@@ -152,8 +155,7 @@ static int take_options(struct migration *m, const struct migration_options *o)
         m->o.n_queues > 256 || m->o.n_devices > MIGRATION_DEVICES_MAX ||
         (!m->o.packed && m->o.queue_size & (m->o.queue_size - 1)) ||
         m->o.order > MIGRATION_ORDER_RANDOM || m->o.device > MIGRATION_DEVICE_GENERIC ||
-        (m->o.postcopy.is_on && (m->o.to || m->o.listen)) || m->o.block_size % 512 ||
-        (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
+        m->o.block_size % 512 || (m->o.hugetlb && m->o.memory % PAGE_OF_HUGE))
         return -EINVAL;
     return 0;
 }
@@ -182,7 +184,7 @@ static int begin(struct migration *m)
         r = migration_connect(m, m->src);
     if (r == 0 && !m->remote)
         r = migration_connect(m, m->dst);
-    if (r == 0)
+    if (r == 0 && !m->remote)
         r = migration_postcopy_advise(m);
     if (r == 0)
         r = migration_make_rings(m);
@@ -336,9 +338,12 @@ static int stop(struct migration *m)
     migration_set_phase(m, MIGRATION_PHASE_FINAL);
     if (m->o.postcopy.is_on) {
         requeue(m);
-        return migration_postcopy_drop(m);
+        if (!m->remote)
+            return migration_postcopy_drop(m);
+        r = migration_pages_drop(m);
+    } else {
+        r = migration_copy_round(m, m->round->number + 1, true);
     }
-    r = migration_copy_round(m, m->round->number + 1, true);
     if (r == 0 && m->remote)
         r = migration_state_send(m);
     if (r < 0)
@@ -394,9 +399,12 @@ int migration_go_on(struct migration *m, uint64_t before)
     uint64_t begin;
     int r;
 
-    before += m->remote ? found_late(m) : m->n_found_late;
+    before += m->n_found_late;
     begin = migration_now(m);
-    r = m->o.postcopy.is_on ? migration_postcopy_start(m) : migration_start(m, m->dst, NULL);
+    if (m->o.postcopy.is_on && !m->remote)
+        r = migration_postcopy_start(m);
+    else
+        r = migration_start(m, m->dst, NULL);
     m->hop->device_start_ns = migration_now(m) - begin;
     if (r == 0)
         r = migration_kill(m, MIGRATION_KILL_START, m->dst);
@@ -435,7 +443,7 @@ int migration_settle(struct migration *m)
     migration_watch_old_logs(m);
     if (!m->xen)
         migration_watch_source(m);
-    if (m->o.postcopy.is_on)
+    if (m->o.postcopy.is_on && !m->remote)
         migration_compare_rest(m);
     worst = migration_load_worst_stall(m, true);
     if (worst > m->ret->stall_ns)
@@ -454,7 +462,7 @@ static int hop(struct migration *m)
     int r = copy(m, p->is_on && p->at_ms ? p->at_ms : m->o.copy_ms);
 
     if (r == 0 && p->is_on)
-        r = migration_postcopy_prepare(m);
+        r = m->remote ? migration_pages_prepare(m) : migration_postcopy_prepare(m);
     if (r == 0)
         r = stop(m);
     if (m->remote)

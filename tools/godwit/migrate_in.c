@@ -4,6 +4,8 @@
  * guest it makes by what it is told, the memory and the state that come, the comparison, and the
  * guest that goes on here. See migrate_remote.h.
  */
+#include "migrate_fetch.h"
+#include "migrate_postcopy.h"
 #include "migrate_receive.h"
 #include "migrate_remote.h"
 
@@ -40,8 +42,7 @@ static void notice(struct migration *m, const char *format, ...)
     va_start(ap, format);
     vsnprintf(text, sizeof(text), format, ap);
     va_end(ap);
-    if (m->o.notice)
-        m->o.notice(text);
+    migration_remote_notice(m, text);
 }
 
 /* Is it a source, and does it want what is wanted here? Otherwise the link is over. */
@@ -62,6 +63,8 @@ static int await_hello(struct migration *m)
                                      "the migration that it wants to go on with is not here");
     if (frame.type != LINK_HELLO || !link_get_hello(&in, &l->hello))
         return migration_remote_unexpected(m, &frame);
+    if (l->hello.is_postcopy && m->o.kill == MIGRATION_KILL_START)
+        return migration_remote_over(m, true, "--kill-at=start does not go with its --postcopy");
     if (!migration_agree_check(m, &l->hello, why) || !migration_agree_units(m, &l->hello))
         return migration_remote_over(m, true, "%s",
                                      why[0] ? why : "it has another number of devices");
@@ -104,9 +107,12 @@ static int make_guest(struct migration *m)
     int r;
 
     m->o.seed = m->ret->seed = m->random = m->remote->hello.seed;
+    m->o.postcopy.is_on = m->remote->hello.is_postcopy;
     r = migration_make_guest(m);
     if (r == 0)
         r = migration_connect(m, m->dst);
+    if (r == 0)
+        r = migration_postcopy_advise(m);
     if (r == 0)
         r = migration_make_rings(m);
     if (r == 0)
@@ -167,6 +173,10 @@ static int take_zeros(struct migration *m, gw_gpa_t gpa, uint64_t len)
         if (gpa < region.gpa || gpa - region.gpa >= region.length ||
             len > region.length - (gpa - region.gpa) || len == 0)
             continue;
+        if (region.kind == GW_GUEST_HUGETLB) { /* whose holes cannot be told from data later */
+            memset(gw_guest_mem_at(m->mem, gpa, len), 0, len);
+            return 0;
+        }
         return fallocate(region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                          (off_t)(region.offset + (gpa - region.gpa)), (off_t)len) < 0
                    ? -errno
@@ -243,7 +253,7 @@ static int take_hashes(struct arrival *a, struct link_in *in)
         if (!page)
             return -ERANGE;
         a->n_compared++;
-        if (migration_hash_page(page, len) != hash)
+        if (!migration_fetch_expect(a->m, gpa, hash) && migration_hash_page(page, len) != hash)
             r = tell_difference(a, gpa, page, len);
         gpa += len;
     }
@@ -270,11 +280,24 @@ static int take_compare(struct arrival *a, struct link_in *in)
     a->is_compared = true;
     a->is_all = flags & LINK_COMPARE_ALL;
     a->requeue = flags & LINK_COMPARE_REQUEUE;
+    a->m->n_found_late = (unsigned)link_get(in, 4);
     if (a->is_all && !a->has_state)
         return -ERANGE;
-    if (a->is_all)
-        migration_set_phase(a->m, MIGRATION_PHASE_COMPARE);
-    return 0;
+    if (!a->is_all)
+        return 0;
+    migration_set_phase(a->m, MIGRATION_PHASE_COMPARE);
+    /* Also where it happens that nothing is to come. */
+    return a->m->o.postcopy.is_on ? migration_fetch_drop(a->m, NULL, 0) : 0;
+}
+
+static int take_discard(struct migration *m, struct link_in *in)
+{
+    struct link_run runs[LINK_RUNS_MAX];
+    int n = link_get_runs(in, runs);
+
+    if (n < 0 || !m->o.postcopy.is_on)
+        return -ERANGE;
+    return migration_fetch_drop(m, runs, (unsigned)n);
 }
 
 static int take_state(struct arrival *a, struct link_in *in)
@@ -315,6 +338,8 @@ static int take(struct arrival *a, enum link_type type, struct link_in *in)
         return take_region(m, gpa, link_get(in, 8));
     case LINK_ROUND:
         return take_round(a, in);
+    case LINK_DISCARD:
+        return take_discard(m, in);
     case LINK_STATE:
         return take_state(a, in);
     case LINK_HASHES:
@@ -400,26 +425,64 @@ static int await_verdict(struct migration *m, struct migration_receiver *v)
 
     while ((state = migration_receiver_check(v, LINK_VERDICT)) == 0 && r == 0)
         r = migration_tend(m, 1);
-    if (state < 0)
-        return migration_cannot(m, MIGRATION_SIDE_SOURCE, state,
-                                "%s; what its half found is not known here", m->remote->why);
+    return state < 0 ? migration_remote_tend(m) : r;
+}
+
+/* All pages come, and the back-ends are told so. The guest runs. */
+static int await_pages(struct migration *m, struct migration_receiver *v)
+{
+    int r = 0, done = 0;
+
+    migration_set_phase(m, MIGRATION_PHASE_POSTCOPY);
+    while (r == 0 && done == 0) {
+        r = migration_tend(m, 1);
+        if (r == 0)
+            done = migration_fetch_check(m);
+    }
+    if (r == 0 && done < 0)
+        r = done;
+    if (r < 0)
+        return r;
+    migration_event(m, MIGRATION_EVENT_ALL_THERE, 0, "%s", "");
+    migration_receiver_drop_pages(v);
+    r = migration_fetch_end(m);
+    m->hop->arrival.stall_ns = migration_load_worst_stall(m, true);
+    migration_fetch_free(m);
+    migration_receiver_say(v, LINK_COMPLETE);
     return r;
 }
 
-static int go_on(struct migration *m, const struct arrival *a, struct migration_receiver *v)
+/* Devices and load; with postcopy they wait for pages, and may wait for a connection as well. */
+static int start(struct migration *m, const struct arrival *a, struct migration_receiver *v)
 {
-    int r, e;
+    int r = 0;
 
     migration_set_phase(m, MIGRATION_PHASE_RESUME);
+    if (m->remote->fetch) {
+        m->o.request_ms += m->o.reconnect_ms;
+        r = migration_fetch_begin(m, migration_receiver_wake_fd(v));
+        if (r < 0)
+            return r;
+        migration_receiver_take_pages(v);
+        return migration_go_on(m, 0);
+    }
     /* What was taken and never completed would be lost: it is done once more. */
     for (unsigned i = 0; a->requeue && i < m->n_drivers; i++)
         gw_driver_requeue(m->drivers[i]);
     r = migration_load_check_held(m);
-    if (r == 0)
-        r = migration_go_on(m, migration_load_requests(m));
+    return r ? r : migration_go_on(m, 0);
+}
+
+static int go_on(struct migration *m, const struct arrival *a, struct migration_receiver *v)
+{
+    int r = start(m, a, v), e;
+
     if (r == 0) {
         migration_receiver_say(v, LINK_RUNNING);
-        r = migration_settle(m);
+        if (m->remote->fetch)
+            r = await_pages(m, v);
+        if (r == 0)
+            r = migration_settle(m);
     }
     if (r == 0)
         r = migration_finish(m, m->dst);
@@ -451,11 +514,25 @@ static int run(struct migration *m, struct arrival *a)
     r = migration_receiver_new(m, &v);
     if (r < 0)
         return r;
+    m->remote->receiver = v;
     r = await_go(m, v);
     if (r == 0)
         r = go_on(m, a, v);
+    m->remote->receiver = NULL;
     migration_receiver_free(v);
+    migration_fetch_free(m); /* the load may wait for a page */
     return r;
+}
+
+int migration_remote_tend(struct migration *m)
+{
+    struct migration_remote *l = m->remote;
+
+    if (!l->receiver || !l->is_gone || l->is_told || migration_receiver_is_well(l->receiver))
+        return l->is_told ? -ENOLINK : 0;
+    l->is_told = true;
+    return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ENOLINK,
+                            "%s; what its half found is not known here", l->why);
 }
 
 int migration_run_destination(struct migration *m)

@@ -3,6 +3,7 @@
  * The source's half of a migration between two processes: what is sent and when, what the other
  * half says about it, and what becomes of the guest when the link is lost. See migrate_remote.h.
  */
+#include "migrate_pages.h"
 #include "migrate_remote.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@
 #define ATTEMPT_MS   1000
 #define ANSWER_MS    5000
 #define BYE_MS       2000
+#define WAIT_MS      100
+#define CUT_FOR_MS   20
 #define HASHES       1024 /* in one frame */
 
 /* ---- The beginning ---- */
@@ -66,7 +69,7 @@ int migration_remote_greet(struct migration *m)
                                                    "no connection to %s; is the half with --listen "
                                                    "there?",
                                                    why);
-    l->hello = (struct link_hello){.seed = m->o.seed};
+    l->hello = (struct link_hello){.seed = m->o.seed, .is_postcopy = m->o.postcopy.is_on};
     if (getrandom(l->hello.id, LINK_ID_LEN, 0) != LINK_ID_LEN)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -EIO, "no random numbers");
     migration_agree_options(m, &l->hello);
@@ -266,8 +269,10 @@ int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
     link_begin(out, LINK_COMPARE);
     link_put(out,
              (is_all ? LINK_COMPARE_ALL : 0u) |
-                 (is_all && m->hop->in_flight_stopped ? LINK_COMPARE_REQUEUE : 0u),
+                 (is_all && m->hop->in_flight_stopped && !m->o.postcopy.is_on ? LINK_COMPARE_REQUEUE
+                                                                              : 0u),
              4);
+    link_put(out, m->n_found_late, 4);
     link_end(out);
     while (r == 0 && !c.is_ready)
         r = listen_for(&c, 1000);
@@ -305,8 +310,7 @@ static int reconnect(struct migration *m, unsigned ms)
     int r;
 
     snprintf(was, sizeof(was), "%s", l->why);
-    if (m->o.notice)
-        m->o.notice(was);
+    migration_remote_notice(m, was);
     do {
         r = connect_within(m, (until - migration_now(m)) / NS_PER_MS, why, sizeof(why));
         if (r == 0)
@@ -324,6 +328,32 @@ static int reconnect(struct migration *m, unsigned ms)
     return migration_event(m, MIGRATION_EVENT_RECONNECTED, begin, "%s", was);
 }
 
+/* Somebody waits for them; or, on a new connection, they have not come. */
+static int hear_of_pages(struct migration *m, struct link_frame *frame, struct link_in *in)
+{
+    struct link_run runs[LINK_RUNS_MAX];
+    int n = link_get_runs(in, runs);
+    bool good = n >= 0;
+
+    if (good && frame->type == LINK_REQUEST)
+        good = migration_pages_request(m, runs, (unsigned)n);
+    else if (good)
+        good = migration_pages_again(m, runs, (unsigned)n);
+    if (!good)
+        return migration_remote_unexpected(m, frame);
+    if (frame->type == LINK_MISSING && n == 0)
+        migration_pages_go_on(m);
+    return 0;
+}
+
+static int hear_complete(struct migration *m)
+{
+    if (m->hop->arrival.end_ns)
+        return 0;
+    m->hop->arrival.end_ns = migration_now(m);
+    return migration_event(m, MIGRATION_EVENT_ALL_THERE, 0, "%s", "");
+}
+
 /* What the other half says once the guest is there. */
 static int hear(struct migration *m, struct link_frame *frame, struct link_in *in)
 {
@@ -338,8 +368,11 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
         migration_set_phase(m, MIGRATION_PHASE_SETTLE);
         return migration_event(m, MIGRATION_EVENT_FIRST_COMPLETION, 0, "downtime %.1f ms",
                                (double)hop->downtime_ns / 1e6);
-    case LINK_RECEIVED:
-        return 0;
+    case LINK_REQUEST:
+    case LINK_MISSING:
+        return hear_of_pages(m, frame, in);
+    case LINK_COMPLETE:
+        return hear_complete(m);
     case LINK_VERDICT:
         return migration_remote_get_verdict(m, in);
     default:
@@ -347,23 +380,70 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
     }
 }
 
+/* When the connection is cut next, on purpose. 0: never. */
+static uint64_t next_cut(struct migration *m)
+{
+    uint64_t ns = m->o.postcopy.cut_ms * NS_PER_MS;
+
+    return ns && m->remote->pages ? migration_now(m) + migration_random(m, 2 * ns) : 0;
+}
+
+/* It is closed, and nobody connects for some time. Returns: -ENOLINK. */
+static int cut(struct migration *m)
+{
+    unsigned up_to = m->o.postcopy.cut_for_ms ? m->o.postcopy.cut_for_ms : CUT_FOR_MS;
+    int r;
+
+    migration_remote_attach(m, -1);
+    r = migration_tend(m, 1 + (unsigned)migration_random(m, up_to));
+    return r ? r : migration_remote_over(m, false, "the connection was cut on purpose");
+}
+
+/* The link was lost, or cut: once more, with the pages that did not come. */
+static int begin_again(struct migration *m)
+{
+    struct migration_arrival *a = &m->hop->arrival;
+    uint64_t begin = migration_now(m);
+    int r;
+
+    migration_pages_pause(m);
+    r = reconnect(m, m->o.reconnect_ms);
+    if (r < 0)
+        return r;
+    a->cuts++;
+    a->cut_ns += migration_now(m) - begin;
+    migration_remote_say(m, LINK_GO); /* it may not have come */
+    return 0;
+}
+
 /* Until the verdict, over as many connections as it takes. */
 static int await_verdict(struct migration *m)
 {
     struct migration_remote *l = m->remote;
     struct link_frame frame;
+    uint64_t cut_ns = next_cut(m);
     struct link_in in;
     int r = 0;
 
     while (!l->has_verdict) {
-        r = migration_remote_next(m, 100, &frame, &in);
+        unsigned wait_ms = migration_pages_put(m);
+
+        /* With pages to send there is more to do as soon as the socket has room. */
+        if (link_channel_pending(&l->channel))
+            wait_ms = 0;
+        r = migration_remote_next(m, wait_ms < WAIT_MS ? wait_ms : WAIT_MS, &frame, &in);
         if (r == 0)
             r = hear(m, &frame, &in);
-        if (r == -ENOLINK && !l->gave_up) {
-            r = reconnect(m, m->o.reconnect_ms);
-            if (r == 0)
-                migration_remote_say(m, LINK_GO); /* it may not have come */
+        if (r == -EAGAIN && wait_ms == 0) {
+            link_channel_wait(&l->channel, -1, -1, MIGRATION_REMOTE_WAIT_MS);
+            r = migration_tend(m, 0);
         }
+        if (cut_ns && migration_now(m) >= cut_ns && !m->hop->arrival.end_ns) {
+            r = cut(m);
+            cut_ns = next_cut(m);
+        }
+        if (r == -ENOLINK && !l->gave_up)
+            r = begin_again(m);
         if (r < 0 && r != -EAGAIN)
             return r;
         migration_watch_old_logs(m);
@@ -399,6 +479,7 @@ int migration_remote_hand_over(struct migration *m)
     m->other = m->mem;
     m->mem = NULL;
     r = await_verdict(m);
+    migration_pages_free(m);
     migration_watch_old_logs(m);
     migration_watch_source(m);
     migration_drop_logs(m);

@@ -2,6 +2,8 @@
 /* The destination's end of the link, on a thread of its own. See migrate_receive.h. */
 #include "migrate_receive.h"
 
+#include "migrate_fetch.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -15,6 +17,12 @@
 #define CHECK_NS     2000000
 #define NS_PER_S     1000000000
 #define HANDSHAKE_MS 2000 /* for who connects to say who he is: the next one waits meanwhile */
+
+enum pages {
+    NO_PAGES = 0,
+    PAGES_LATER, /* when faults are served; what comes before waits in the connection */
+    PAGES_NOW,
+};
 
 struct migration_receiver {
     struct migration *m; /* its options, and the link; not its result */
@@ -32,10 +40,12 @@ struct migration_receiver {
     pthread_mutex_t lock;
     /* under the lock */
     unsigned to_say;
+    unsigned n_turns; /* of the thread */
     struct link_out verdict;
     unsigned reconnects;
     unsigned heard; /* bit set of enum link_type */
-    bool is_over, quit;
+    bool is_over, quit, has_ended;
+    enum pages pages;
     pthread_cond_t changed;
 };
 
@@ -56,6 +66,45 @@ static void note(struct migration_receiver *v, unsigned heard, bool is_over)
     pthread_mutex_unlock(&v->lock);
 }
 
+/* What was dropped before is not used from here on. Under the lock. */
+static void begin_turn(struct migration_receiver *v)
+{
+    v->n_turns++;
+    pthread_cond_broadcast(&v->changed);
+}
+
+/* NULL: no pages are to come. It stays while this thread uses it: see drop_pages. */
+static struct migration_fetch *fetch_of(struct migration_receiver *v)
+{
+    struct migration_fetch *f;
+
+    pthread_mutex_lock(&v->lock);
+    f = v->pages != NO_PAGES ? v->m->remote->fetch : NULL;
+    pthread_mutex_unlock(&v->lock);
+    return f;
+}
+
+static bool has_to_quit(struct migration_receiver *v)
+{
+    bool has;
+
+    pthread_mutex_lock(&v->lock);
+    begin_turn(v);
+    has = v->quit;
+    pthread_mutex_unlock(&v->lock);
+    return has;
+}
+
+static bool has_heard(struct migration_receiver *v, enum link_type type)
+{
+    bool has;
+
+    pthread_mutex_lock(&v->lock);
+    has = v->heard >> type & 1;
+    pthread_mutex_unlock(&v->lock);
+    return has;
+}
+
 /* Write what is to be said and was not on this connection. Returns: is it to end? */
 static bool speak(struct migration_receiver *v)
 {
@@ -64,6 +113,7 @@ static bool speak(struct migration_receiver *v)
     bool quit;
 
     pthread_mutex_lock(&v->lock);
+    begin_turn(v);
     for (unsigned i = 0; c->fd >= 0 && i < sizeof(types) / sizeof(types[0]); i++) {
         unsigned bit = 1u << types[i];
 
@@ -79,17 +129,9 @@ static bool speak(struct migration_receiver *v)
     }
     quit = v->quit;
     pthread_mutex_unlock(&v->lock);
+    if (c->fd >= 0 && fetch_of(v))
+        migration_fetch_put_requests(fetch_of(v), &c->out);
     return quit;
-}
-
-static bool has_heard(struct migration_receiver *v, enum link_type type)
-{
-    bool has;
-
-    pthread_mutex_lock(&v->lock);
-    has = v->heard >> type & 1;
-    pthread_mutex_unlock(&v->lock);
-    return has;
 }
 
 static void lose(struct migration_receiver *v, const char *why)
@@ -102,8 +144,18 @@ static void lose(struct migration_receiver *v, const char *why)
         return;
     snprintf(v->lost_why, sizeof(v->lost_why), "the connection to %.64s was lost: %.200s", l->peer,
              why);
-    if (v->m->o.notice)
-        v->m->o.notice(v->lost_why);
+    migration_remote_notice(v->m, v->lost_why);
+}
+
+static int take_page(struct migration_receiver *v, const struct link_frame *frame,
+                     struct link_in *in)
+{
+    struct migration_fetch *f = fetch_of(v);
+    gw_gpa_t gpa = link_get(in, 8);
+
+    if (!f || !migration_fetch_take(f, gpa, in->at, in->left))
+        return migration_remote_unexpected(v->m, frame);
+    return 0;
 }
 
 static int handle(struct migration_receiver *v, const struct link_frame *frame, struct link_in *in)
@@ -114,6 +166,8 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     case LINK_GO: /* perhaps once more: it is not known there that it came */
         note(v, 1u << LINK_GO, false);
         return 0;
+    case LINK_PAGE:
+        return take_page(v, frame, in);
     case LINK_VERDICT:
         if (migration_remote_get_verdict(v->m, in) < 0)
             return -ENOLINK;
@@ -128,6 +182,17 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     }
 }
 
+/* The guest is ours, and cannot take pages yet. */
+static bool is_early(struct migration_receiver *v)
+{
+    bool is;
+
+    pthread_mutex_lock(&v->lock);
+    is = v->pages == PAGES_LATER && v->heard >> LINK_GO & 1;
+    pthread_mutex_unlock(&v->lock);
+    return is;
+}
+
 /* All that is here. Returns: 0, also where the connection is lost; -ENOLINK. */
 static int hear(struct migration_receiver *v)
 {
@@ -137,7 +202,7 @@ static int hear(struct migration_receiver *v)
     struct link_in in;
     int r = link_channel_flush(c);
 
-    while (r == 0 && (r = link_channel_next(c, &frame, &in, why)) == 0) {
+    while (r == 0 && !is_early(v) && (r = link_channel_next(c, &frame, &in, why)) == 0) {
         r = handle(v, &frame, &in);
         if (r < 0)
             return r;
@@ -162,7 +227,10 @@ static void adopt(struct migration_receiver *v)
     v->said = 0;
     v->lost_ns = 0;
     migration_remote_say(v->m, LINK_RESUMED);
-    link_put_runs(&l->channel.out, LINK_RECEIVED, NULL, 0);
+    if (fetch_of(v))
+        migration_fetch_put_missing(fetch_of(v), &l->channel.out);
+    else
+        link_put_runs(&l->channel.out, LINK_MISSING, NULL, 0);
     pthread_mutex_lock(&v->lock);
     v->reconnects++;
     pthread_mutex_unlock(&v->lock);
@@ -201,26 +269,59 @@ static void take_connection(struct migration_receiver *v)
     v->candidate_ns = migration_now(v->m);
 }
 
-static bool is_too_late(const struct migration_receiver *v)
+/* Between two connections, or when they take too long, the time goes on. */
+static int check_time(struct migration_receiver *v)
 {
-    return v->lost_ns &&
-           migration_now(v->m) - v->lost_ns > v->m->o.reconnect_ms * UINT64_C(1000000);
+    struct migration *m = v->m;
+
+    if (v->lost_ns && migration_now(m) - v->lost_ns > m->o.reconnect_ms * UINT64_C(1000000))
+        return migration_remote_over(m, true, "%s; nobody came back within %u ms", v->lost_why,
+                                     m->o.reconnect_ms);
+    if (migration_now(m) > m->deadline_ns)
+        return migration_remote_over(m, true, "not done within the %u ms of the time limit",
+                                     m->o.timeout_ms);
+    return 0;
+}
+
+/*
+ * It is over. Who waits for a page gets zeros, now that it is known that none will come; again and
+ * again, since one may have begun to wait in this moment.
+ */
+static void end_early(struct migration_receiver *v)
+{
+    const struct link_channel nothing = {.fd = -1};
+    struct link_channel *c = &v->m->remote->channel;
+
+    note(v, 0, true);
+    if (c->fd >= 0) {
+        link_begin(&c->out, LINK_ERROR);
+        link_put_text(&c->out, v->m->remote->why);
+        link_end(&c->out);
+        link_channel_flush(c);
+    }
+    while (!has_to_quit(v) && fetch_of(v)) {
+        migration_fetch_abandon(fetch_of(v));
+        link_channel_wait(&nothing, -1, -1, LOOK_MS);
+    }
 }
 
 static void *receiver(void *arg)
 {
     struct migration_receiver *v = arg;
+    const struct link_channel nothing = {.fd = -1};
     struct migration_remote *l = v->m->remote;
     uint64_t value;
     int r = 0;
 
     while (!speak(v) && r == 0) {
-        if (l->channel.fd >= 0)
-            r = hear(v);
-        else if (is_too_late(v))
-            r = migration_remote_over(v->m, true, "%s; nobody came back within %u ms", v->lost_why,
-                                      v->m->o.reconnect_ms);
-        if (v->candidate.fd >= 0)
+        r = l->channel.fd >= 0 ? hear(v) : 0;
+        if (r == 0)
+            r = check_time(v);
+        if (r < 0)
+            break;
+        if (is_early(v))
+            link_channel_wait(&nothing, -1, v->wake_fd, LOOK_MS);
+        else if (v->candidate.fd >= 0)
             link_channel_wait(&l->channel, v->candidate.fd, v->wake_fd, LOOK_MS);
         else if (link_channel_wait(&l->channel, l->listen_fd, v->wake_fd, LOOK_MS))
             take_connection(v);
@@ -230,8 +331,12 @@ static void *receiver(void *arg)
             value = 0; /* nobody woke it */
     }
     if (r < 0)
-        note(v, 0, true);
+        end_early(v);
     link_channel_flush(&l->channel); /* the last words */
+    pthread_mutex_lock(&v->lock);
+    v->has_ended = true;
+    pthread_cond_broadcast(&v->changed);
+    pthread_mutex_unlock(&v->lock);
     return NULL;
 }
 
@@ -242,6 +347,7 @@ int migration_receiver_new(struct migration *m, struct migration_receiver **ret)
 
     if (v) {
         v->m = m;
+        v->pages = m->remote->fetch ? PAGES_LATER : NO_PAGES;
         link_channel_init(&v->candidate, -1);
         pthread_mutex_init(&v->lock, NULL);
         pthread_cond_init(&v->changed, NULL);
@@ -308,4 +414,42 @@ int migration_receiver_check(struct migration_receiver *v, enum link_type type)
     r = v->heard >> type & 1 ? 1 : v->is_over ? -ENOLINK : 0;
     pthread_mutex_unlock(&v->lock);
     return r;
+}
+
+bool migration_receiver_is_well(struct migration_receiver *v)
+{
+    bool is_well;
+
+    pthread_mutex_lock(&v->lock);
+    is_well = !v->is_over || v->heard >> LINK_VERDICT & 1;
+    pthread_mutex_unlock(&v->lock);
+    return is_well;
+}
+
+int migration_receiver_wake_fd(const struct migration_receiver *v)
+{
+    return v->wake_fd;
+}
+
+void migration_receiver_take_pages(struct migration_receiver *v)
+{
+    pthread_mutex_lock(&v->lock);
+    v->pages = PAGES_NOW;
+    pthread_mutex_unlock(&v->lock);
+    wake(v);
+}
+
+/* A turn that begins from here on does not see them any more; one that goes on may. */
+void migration_receiver_drop_pages(struct migration_receiver *v)
+{
+    unsigned turn;
+
+    pthread_mutex_lock(&v->lock);
+    v->pages = NO_PAGES;
+    turn = v->n_turns;
+    while (!v->has_ended && v->n_turns == turn) {
+        wake(v);
+        pthread_cond_wait(&v->changed, &v->lock);
+    }
+    pthread_mutex_unlock(&v->lock);
 }

@@ -25,3 +25,10 @@ void migration_receiver_say(struct migration_receiver *v, enum link_type type);
  * -ENOLINK it will not, and the link is over.
  */
 int migration_receiver_check(struct migration_receiver *v, enum link_type type);
+/* Is it not over, or all has been said? */
+bool migration_receiver_is_well(struct migration_receiver *v);
+/* To be written when there is something for migration_fetch_put_requests. */
+int migration_receiver_wake_fd(const struct migration_receiver *v);
+/* Pages of m->remote->fetch are taken from now on; or no more, and nobody uses it any more. */
+void migration_receiver_take_pages(struct migration_receiver *v);
+void migration_receiver_drop_pages(struct migration_receiver *v);

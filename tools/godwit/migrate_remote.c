@@ -5,6 +5,8 @@
  */
 #include "migrate_remote.h"
 
+#include "migrate_pages.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define NOTICES_MAX 20
+#define NS_PER_MS   UINT64_C(1000000)
 #define PENDING_MAX (1u << 20) /* bytes that may wait before the sender does */
 
 int migration_remote_new(struct migration *m)
@@ -36,6 +40,7 @@ void migration_remote_free(struct migration *m)
 
     if (!l)
         return;
+    migration_pages_free(m);
     link_channel_done(&l->channel);
     if (l->listen_fd >= 0)
         close(l->listen_fd);
@@ -133,7 +138,7 @@ int migration_remote_push(struct migration *m, size_t most)
 int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *ret,
                           struct link_in *ret_in)
 {
-    uint64_t until = migration_now(m) + ms * UINT64_C(1000000);
+    uint64_t until = migration_now(m) + ms * NS_PER_MS, now;
     struct migration_remote *l = m->remote;
     char why[LINK_TEXT_MAX];
     int r;
@@ -148,14 +153,27 @@ int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *r
             return lost(m, r);
         if (r == 0)
             return look_for_error(m, ret, ret_in);
-        if (migration_now(m) >= until)
+        now = migration_now(m);
+        if (now >= until)
             return -EAGAIN;
-        link_channel_wait(&l->channel, -1, -1, MIGRATION_REMOTE_WAIT_MS);
+        link_channel_wait(&l->channel, -1, -1,
+                          until - now < MIGRATION_REMOTE_WAIT_MS * NS_PER_MS
+                              ? (unsigned)((until - now) / NS_PER_MS) + 1
+                              : MIGRATION_REMOTE_WAIT_MS);
         r = migration_tend(m, 0);
         if (r < 0)
             return r;
     }
     return -ENOLINK;
+}
+
+void migration_remote_notice(struct migration *m, const char *text)
+{
+    if (m->o.notice && m->remote->n_notices < NOTICES_MAX)
+        m->o.notice(text);
+    if (m->o.notice && m->remote->n_notices == NOTICES_MAX)
+        m->o.notice("more of this is not told");
+    m->remote->n_notices++;
 }
 
 int migration_remote_unexpected(struct migration *m, const struct link_frame *frame)

@@ -15,17 +15,25 @@
 
 #define MIGRATION_REMOTE_WAIT_MS 10 /* between two looks at everything else */
 
+struct migration_fetch;
+struct migration_pages;
+struct migration_receiver;
+
 struct migration_remote {
     struct link_channel channel;
     int listen_fd; /* of the destination; -1 */
     char peer[LINK_ADDRESS_MAX];
     struct link_hello hello;
-    int r;                   /* of sending memory; 0 as long as that works */
+    int r; /* of sending memory; 0 as long as that works */
+    unsigned n_notices;
     bool is_gone;            /* the guest is the destination's */
     bool is_told;            /* why it is over is in the result */
     bool is_over;            /* nothing goes over it any more */
     bool gave_up;            /* because the other end said so, or said what makes no sense */
     char why[LINK_TEXT_MAX]; /* as a sentence */
+    struct migration_receiver *receiver; /* the destination, from GO on */
+    struct migration_fetch *fetch;       /* postcopy, the destination: pages that come; or NULL */
+    struct migration_pages *pages;       /* postcopy, the source: pages that go; or NULL */
     uint8_t *buffer; /* MIGRATION_REMOTE_CHUNK bytes, for what is copied before it is sent */
     enum link_verdict verdict;
     bool has_verdict; /* of the other end */
@@ -54,6 +62,8 @@ int migration_remote_push(struct migration *m, size_t most);
 /* The next frame within `ms`. Tends meanwhile. Returns: 0; -EAGAIN; -ENOLINK; as migration_tend. */
 int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *ret,
                           struct link_in *ret_in);
+/* Something for people, as long as there is not too much of it. */
+void migration_remote_notice(struct migration *m, const char *text);
 /* What cannot be here. Returns: -ENOLINK. */
 int migration_remote_unexpected(struct migration *m, const struct link_frame *frame);
 /* Send bytes of guest memory as they are at this moment. A failure is remembered by the link. */
@@ -107,3 +117,5 @@ int migration_remote_cancel(struct migration *m, int r);
 /* ---- migrate_in.c: the destination's half, all of it ---- */
 
 int migration_run_destination(struct migration *m);
+/* Is the link over, on which the guest's pages and the verdict are to come? Told once. */
+int migration_remote_tend(struct migration *m);

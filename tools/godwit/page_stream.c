@@ -15,9 +15,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define WORD_BITS 64
-#define PAGES_MAX (UINT64_C(1) << 40)
-#define NS_PER_S  UINT64_C(1000000000)
+#define WORD_BITS   64
+#define PAGES_MAX   (UINT64_C(1) << 40)
+#define NS_PER_S    UINT64_C(1000000000)
+#define LATE_MAX_NS 20000000 /* of a sleep that took longer: so much is made up for */
 #define AHEAD_NS                                                                    \
     200000 /* pages may be ahead of the rate: a sleep takes longer than one of them \
             */
@@ -43,6 +44,7 @@ struct page_stream {
     uint64_t first, n_queued, n_room;
     uint64_t rate, free_ns; /* the link is busy until then */
     uint64_t delay_ns;
+    bool is_behind; /* since somebody had to wait for the link, and came back late */
     bool is_paused, is_stopped;
 };
 
@@ -280,8 +282,10 @@ static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *r
     *ret_wait_ns = s->free_ns > now + AHEAD_NS ? s->free_ns - now - AHEAD_NS : 0;
     if (s->is_paused)
         *ret_wait_ns = UINT64_MAX;
-    if (*ret_wait_ns)
+    if (*ret_wait_ns) {
+        s->is_behind = true;
         return -EAGAIN;
+    }
     if (request_due_ns(s) > now)
         return take_any(s, ret) ? 0 : -ENODATA;
     take_requested(s, ret);
@@ -324,9 +328,12 @@ void page_stream_sent(struct page_stream *s, uint64_t bytes)
 
     pthread_mutex_lock(&s->lock);
     if (s->rate) {
-        if (s->free_ns < now)
-            s->free_ns = now;
+        uint64_t late = s->is_behind && now > LATE_MAX_NS ? LATE_MAX_NS : 0;
+
+        if (s->free_ns < now - late)
+            s->free_ns = now - late;
         s->free_ns += (uint64_t)((__uint128_t)bytes * NS_PER_S / s->rate);
+        s->is_behind &= s->free_ns < now;
     }
     pthread_mutex_unlock(&s->lock);
 }
