@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Make mutants of the library: its sources with one thing of the dirty log, or of inflight tracking,
-left out. Whatever calls itself a proof of one of them must tell each from the real library.
+"""Make mutants of the library: its sources with one thing of the dirty log, of inflight tracking, or
+of postcopy, left out. Whatever calls itself a proof of one of them must tell each from the real library.
 
 usage: mutate.py --list                   NAME FILE... of every mutant, a line each
        mutate.py NAME ROOT OUTPUT...      write its mutated files, in the order of --list
@@ -20,6 +20,9 @@ INFLIGHT = "src/core/inflight.c"
 INFLIGHT_SPLIT = "src/core/inflight_split.c"
 INFLIGHT_PACKED = "src/core/inflight_packed.c"
 QUEUE = "src/core/queue.c"
+CTL_MEM = "src/core/ctl_mem.c"
+CTL_QUEUE = "src/core/ctl_queue.c"
+CTL_POSTCOPY = "src/core/ctl_postcopy.c"
 
 MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
 
@@ -141,6 +144,37 @@ MUTANTS = {
          "    sort(entries, found.n_entries);\n    reverse(entries, found.n_entries);\n")]},
     "trusts-zeroes": {INFLIGHT: [(
         "        f->ops->format(f->part, f->size, ring->used);\n", "")]},
+    # ---- postcopy ----
+    "postcopy-own-address": {CTL_MEM: [(
+        "    wire->user_addr = (uintptr_t)region->hva;\n", "    (void)region;\n")]},
+    "postcopy-late-region": {CTL_MEM: [(
+        "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
+        "    if (gw_postcopy_is_listening(&s->postcopy) && (!s->map || s->map->n_entries == 0))\n"
+        "        r = gw_region_listen(")]},
+    # It takes its time, too: who has the map by then reads zeroes.
+    "postcopy-registers-late": {
+        CTL_MEM: [(
+            "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
+            "    if (0)\n        r = gw_region_listen(")],
+        CTL_POSTCOPY: [
+            ("    if (gw_msg_u64(msg) == 0)\n        return gw_daemon_replace_map(d, map);\n",
+             "    if (gw_msg_u64(msg) == 0) {\n"
+             "        int r = gw_daemon_replace_map(d, map);\n\n"
+             "        usleep(20000);\n"
+             "        return r < 0 ? r : listen_to_all(s);\n    }\n"),
+            ("#include <inttypes.h>\n", "#include <inttypes.h>\n#include <unistd.h>\n")]},
+    "postcopy-unacknowledged": {CTL_MEM: [(
+        "    if (!gw_postcopy_is_listening(&d->session.postcopy))\n"
+        "        return gw_daemon_replace_map(d, map);\n",
+        "    if (!d->session.pending)\n        return gw_daemon_replace_map(d, map);\n")]},
+    # As libvhost-user does.
+    "postcopy-control-reads": {CTL_QUEUE: [(
+        "    vring->has_addr = true;\n    return 0;\n",
+        "    vring->has_addr = true;\n"
+        "    const uint16_t *used =\n"
+        "        gw_map_translate_uva(d->session.map, addr->used, sizeof(*used) * 2, NULL);\n\n"
+        "    if (used)\n        (void)*(const volatile uint16_t *)(used + 1);\n"
+        "    return 0;\n")]},
 }
 
 
