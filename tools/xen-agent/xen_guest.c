@@ -23,7 +23,7 @@
 #include <xenforeignmemory.h>
 #include <xengnttab.h>
 
-#define AGENT_MS    60000 /* a domain that has just been made takes its time */
+#define AGENT_MS    10000 /* in a domain that has just been made it takes its time */
 #define REGIONS_MAX 400u
 #define PER_FRAME   (XEN_PAGE / sizeof(grant_entry_v1_t))
 
