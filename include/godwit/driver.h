@@ -128,6 +128,13 @@ int gw_driver_call_fd(const struct gw_driver *d);
 void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 
 /*
+ * An event channel of a Xen domain in place of both eventfds, from the next start on: the back-end
+ * binds `port` of the domain itself. That is libgodwit's own (docs/memory-backends.md), and needs
+ * XEN_MMAP (17). Whoever drives the queue in the domain sends and awaits the events.
+ */
+void gw_driver_set_channel(struct gw_driver *d, uint32_t domid, uint32_t port);
+
+/*
  * Make one chain of `n_out` readable and then `n_in` writable buffers available. The device sees it
  * after gw_driver_publish or gw_driver_kick.
  * Returns: 0; -ENOSPC too few free descriptors; -EINVAL no buffer, or more than the table takes.

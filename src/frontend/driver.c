@@ -165,6 +165,13 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
     return 0;
 }
 
+void gw_driver_set_channel(struct gw_driver *d, uint32_t domid, uint32_t port)
+{
+    d->has_channel = true;
+    d->domid = domid;
+    d->port = port;
+}
+
 void gw_driver_free(struct gw_driver *d)
 {
     if (!d)

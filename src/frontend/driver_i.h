@@ -122,7 +122,9 @@ struct gw_driver {
 
     /* the rest */
     struct gw_guest_mem *mem;
-    bool placed;     /* the rings are not ours to release */
+    bool placed;      /* the rings are not ours to release */
+    bool has_channel; /* in place of the eventfds, as far as the back-end is concerned */
+    uint32_t domid, port;
     bool is_started; /* a back-end was given it and has not given it back */
     unsigned index;
     uint32_t base;

@@ -97,6 +97,18 @@ static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index
     return gw_frontend_transact(fe, &call);
 }
 
+/* Of a domain, in the bits that the specification does not use. */
+static int set_vring_channel(struct gw_frontend *fe, uint32_t request, const struct gw_driver *d)
+{
+    uint64_t value = d->index | GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN |
+                     (uint64_t)d->domid << GW_VRING_FD_DOMID_SHIFT |
+                     (uint64_t)d->port << GW_VRING_FD_PORT_SHIFT;
+    struct gw_frontend_call call = {.request = request, .payload = &value, .size = sizeof(value)};
+    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_XEN_MMAP, request);
+
+    return r < 0 ? r : gw_frontend_transact(fe, &call);
+}
+
 int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd)
 {
     return set_vring_fd(fe, GW_MSG_SET_VRING_KICK, index, fd);
@@ -146,10 +158,12 @@ int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d)
     if (r == 0) {
         /* Also where this is not answered any more, the back-end may have begun. */
         d->is_started = true;
-        r = gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);
+        r = d->has_channel ? set_vring_channel(fe, GW_MSG_SET_VRING_KICK, d)
+                           : gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);
     }
     if (r == 0)
-        r = gw_frontend_set_vring_call(fe, d->index, d->call_fd);
+        r = d->has_channel ? set_vring_channel(fe, GW_MSG_SET_VRING_CALL, d)
+                           : gw_frontend_set_vring_call(fe, d->index, d->call_fd);
     return r;
 }
 

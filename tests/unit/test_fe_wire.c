@@ -375,6 +375,38 @@ static void test_fe_wire_xen_memory_has_flags_and_domain(void **state)
     assert_true(p.seen[3].h.size == 48 && p.seen[3].n_fds == 0);
 }
 
+/* In place of the eventfds: queue, NOFD, bit 9, domain and port, and no fd. */
+static void test_fe_wire_event_channel_goes_in_the_number(void **state)
+{
+    const uint64_t value = 3 | 0x100 | 0x200 | UINT64_C(7) << 16 | UINT64_C(0x80000001) << 32;
+    struct gw_driver_config cfg = {.size = sizeof(cfg), .index = 3, .queue_size = 16};
+    struct gw_guest_mem *m;
+    struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .timeout_ms = 1000};
+    struct gw_driver *d;
+    struct peer p;
+    struct gw_frontend *fe = peer_begin_with(&p, NULL, 0, &fe_cfg);
+
+    assert_int_equal(gw_guest_mem_new(&m, GW_GUEST_UVA_HOST), 0);
+    add_region(m, 0, 0x4000, 0);
+    cfg.mem = m;
+    assert_int_equal(gw_driver_new(&d, &cfg), 0);
+    gw_driver_set_channel(d, 7, 0x80000001);
+    assert_int_equal(gw_frontend_start_queue(fe, d), -EOPNOTSUPP);
+    assert_int_equal(gw_frontend_set_protocol_features(fe, UINT64_C(1) << GW_PROTOCOL_F_XEN_MMAP),
+                     0);
+    assert_int_equal(gw_frontend_start_queue(fe, d), 0);
+    gw_driver_free(d);
+    gw_guest_mem_free(m);
+    peer_finish(&p, fe);
+    assert_int_equal(p.n_seen, 3 + 1 + 5);
+    for (unsigned i = 7; i < 9; i++) {
+        assert_int_equal(p.seen[i].h.request,
+                         i == 7 ? GW_MSG_SET_VRING_KICK : GW_MSG_SET_VRING_CALL);
+        assert_true(p.seen[i].h.size == 8 && p.seen[i].n_fds == 0);
+        assert_memory_equal(p.seen[i].payload, &value, sizeof(value));
+    }
+}
+
 static void test_fe_wire_raw_messages_may_lie(void **state)
 {
     const int fds[] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -546,6 +578,7 @@ int main(void)
         FDCHECK_TEST(test_fe_wire_config_space_goes_both_ways),
         FDCHECK_TEST(test_fe_wire_memory_goes_as_table_and_as_slots),
         FDCHECK_TEST(test_fe_wire_xen_memory_has_flags_and_domain),
+        FDCHECK_TEST(test_fe_wire_event_channel_goes_in_the_number),
         FDCHECK_TEST(test_fe_wire_raw_messages_may_lie),
         FDCHECK_TEST(test_fe_wire_backend_channel_carries_requests),
         FDCHECK_TEST(test_fe_wire_full_socket_times_out),

@@ -22,6 +22,8 @@ int bench_xen_memory(struct bench *b, uint64_t length)
     const struct options_xen *o = &b->o->xen;
     int r = xen_guest_new(&b->xen, o->domid, (enum xen_form)o->memory);
 
+    if (r == 0 && o->has_events)
+        xen_guest_give_channels(b->xen);
     if (r == 0)
         r = xen_guest_fill(b->xen, b->mem, length, 0);
     return r < 0 ? fail(b, r) : 0;

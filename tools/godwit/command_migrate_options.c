@@ -353,6 +353,7 @@ static void check_xen(struct argp_state *state, struct migrate_command *c)
                           "--postcopy");
     o->xen_domid = c->xen.domid;
     o->xen_memory = c->xen.memory;
+    o->xen_events = c->xen.has_events;
     o->region_ms = o->call_fd_ms = 0;
     if (o->memory == 0)
         o->memory = XEN_MEMORY;

@@ -80,6 +80,7 @@ struct migration_options {
     bool keep_backends;  /* connect to the same processes again in later hops, no new ones */
     uint32_t xen_domid;  /* the guest is this Xen domain (a disk of split rings); 0: the tool */
     unsigned xen_memory; /* how back-ends reach its memory: enum xen_form */
+    bool xen_events;     /* they bind its event channels themselves */
 };
 
 struct migration_progress {

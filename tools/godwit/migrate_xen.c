@@ -37,6 +37,8 @@ int migration_xen_memory(struct migration *m)
     struct gw_guest_region region;
     int r = xen_guest_new(&m->xen, m->o.xen_domid, (enum xen_form)m->o.xen_memory);
 
+    if (r == 0 && m->o.xen_events)
+        xen_guest_give_channels(m->xen);
     if (r == 0)
         r = xen_guest_fill(m->xen, m->mem, m->o.memory, 0);
     if (r < 0)

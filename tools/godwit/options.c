@@ -23,6 +23,7 @@ enum {
     OPTION_START_TIMEOUT,
     OPTION_XEN_DOMAIN,
     OPTION_XEN_MEMORY,
+    OPTION_XEN_EVENTS,
 };
 
 /* The last number of a domain that is no name for something else (DOMID_FIRST_RESERVED). */
@@ -76,6 +77,10 @@ static const struct argp_option xen_options[] = {
      "how the back-end reaches it: foreign (default), by frame numbers; grant, by references; "
      "no-advance, by references, mapped only while in use",
      0},
+    {"xen-events", OPTION_XEN_EVENTS, NULL, 0,
+     "the back-end binds the domain's event channels itself, which is an extension of godwit's "
+     "back-ends (default: godwit carries events between them and eventfds)",
+     0},
     {0},
 };
 
@@ -90,6 +95,9 @@ static error_t parse_xen(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_XEN_MEMORY:
         o->memory = (unsigned)options_word(state, "xen-memory", arg, memories);
+        break;
+    case OPTION_XEN_EVENTS:
+        o->has_events = true;
         break;
     default:
         return ARGP_ERR_UNKNOWN;

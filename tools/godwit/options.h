@@ -36,6 +36,7 @@ const char *options_file(struct target_options *o);
 struct options_xen {
     uint32_t domid;  /* 0: the memory is the tool's own */
     unsigned memory; /* enum xen_form, in its order */
+    bool has_events; /* event channels go to the back-end itself */
 };
 
 extern const struct argp options_xen_argp;

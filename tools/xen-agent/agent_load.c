@@ -129,14 +129,22 @@ int agent_run(struct agent *a, const uint64_t *arg, bool is_drain)
     return r;
 }
 
-void agent_run_ended(struct agent *a)
+/* The runner's last act was to say so, which must not be taken for the end of another run. */
+static void join_runner(struct agent *a)
 {
     uint64_t n;
 
-    if (!a->is_running || read(a->done_fd, &n, sizeof(n)) != sizeof(n))
-        return;
     pthread_join(a->runner, NULL);
+    while (read(a->done_fd, &n, sizeof(n)) == sizeof(n))
+        ;
     a->is_running = false;
+}
+
+void agent_run_ended(struct agent *a)
+{
+    if (!a->is_running)
+        return;
+    join_runner(a);
     agent_sample(a);
     a->control->run_result = a->run_result;
     snprintf(a->control->error, sizeof(a->control->error), "%s", gw_guest_load_error(a->load));
@@ -293,8 +301,8 @@ void agent_forget(struct agent *a)
 {
     if (a->is_running) {
         gw_guest_load_interrupt(a->load);
-        pthread_join(a->runner, NULL);
-        a->is_running = false;
+        join_runner(a);
+        __atomic_store_n(&a->control->running, 0, __ATOMIC_RELEASE);
     }
     free_load(a);
     while (a->n_queues > 0) {

@@ -55,6 +55,7 @@ struct xen_guest {
     struct region regions[REGIONS_MAX];
     uint32_t n_regions;
     struct xen_bridge *bridge;
+    bool gives_channels;
     struct gw_driver *drivers[XEN_QUEUES];
     unsigned n_drivers;
 };
@@ -358,6 +359,11 @@ int xen_guest_alloc(struct xen_guest *g, uint64_t len, uint64_t align, gw_gpa_t 
     return r;
 }
 
+void xen_guest_give_channels(struct xen_guest *g)
+{
+    g->gives_channels = true;
+}
+
 int xen_guest_driver(struct xen_guest *g, const struct gw_driver_config *cfg, struct gw_driver *own)
 {
     const struct xen_driver told = {
@@ -380,7 +386,11 @@ int xen_guest_driver(struct xen_guest *g, const struct gw_driver_config *cfg, st
     r = xen_link_ask(&g->link, XEN_OP_DRIVER, "a queue", arg, &port);
     if (r < 0)
         return r;
-    r = xen_bridge_add(g->bridge, (uint32_t)port, gw_driver_kick_fd(own), gw_driver_call_fd(own));
+    if (g->gives_channels)
+        gw_driver_set_channel(own, g->link.domid, (uint32_t)port);
+    else
+        r = xen_bridge_add(g->bridge, (uint32_t)port, gw_driver_kick_fd(own),
+                           gw_driver_call_fd(own));
     if (r < 0)
         return xen_link_fail(&g->link, r, "the event channel of queue %u: %s", g->n_drivers,
                              strerror(-r));

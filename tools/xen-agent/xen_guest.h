@@ -43,6 +43,9 @@ int xen_guest_revoke(struct xen_guest *g, gw_gpa_t gpa);
 /* Memory for both, from the same place: as gw_guest_mem_alloc. */
 int xen_guest_alloc(struct xen_guest *g, uint64_t len, uint64_t align, gw_gpa_t *ret);
 
+/* The event channels of the queues to come are bound by the back-end, not carried by the tool. */
+void xen_guest_give_channels(struct xen_guest *g);
+
 /*
  * Have the agent make its driver beside `own`, which was made by `cfg`; kicks and calls are
  * carried from now on. In the order of their numbers.
