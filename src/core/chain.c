@@ -116,63 +116,6 @@ static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r,
     return NULL;
 }
 
-/* Copy a table that lies in more than one piece. */
-static const char *gather_table(struct gw_queue *q, const struct iovec *iov, int n_iov)
-{
-    uint8_t *to;
-
-    if (!q->table)
-        q->table = malloc(GW_CHAIN_MAX * sizeof(*q->table));
-    if (!q->table)
-        return "out of memory";
-    to = (uint8_t *)q->table;
-    for (int i = 0; i < n_iov; i++) {
-        memcpy(to, iov[i].iov_base, iov[i].iov_len);
-        to += iov[i].iov_len;
-    }
-    return NULL;
-}
-
-/* Returns: is the table there? If not, the pin is undone. */
-static bool fetch_table(struct gw_pin *pin)
-{
-    struct gw_pin_copy copy = {.pin = pin, .n_out = 1};
-
-    if (!pin->backend)
-        return true;
-    gw_mem_backend_fetch(&copy, 1);
-    if (copy.failed)
-        gw_mem_unpin(pin);
-    return !copy.failed;
-}
-
-/* Find the table at `addr`. */
-static const char *find_table(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const void **ret)
-{
-    const struct gw_extent extent = {.gpa = addr, .len = len};
-    struct iovec iov[4];
-    struct gw_pin pin;
-    const char *why;
-    int n;
-
-    if (len == 0 || len % sizeof(struct vring_desc) != 0)
-        return "indirect table of a wrong length";
-    if (len / sizeof(struct vring_desc) > GW_CHAIN_MAX)
-        return "indirect table longer than 1024 descriptors";
-    n = gw_mem_pin(q->map, &q->map_last, &extent, 1, iov, GW_ARRAY_SIZE(iov), &pin);
-    if (n < 0 || !fetch_table(&pin))
-        return "indirect table outside guest memory";
-    /* 2.7.5.3.1 asks for no alignment of the table; pieces and odd addresses are copied. */
-    if (n == 1 && !pin.backend && (uintptr_t)iov[0].iov_base % sizeof(uint64_t) == 0) {
-        *ret = iov[0].iov_base;
-        return NULL;
-    }
-    why = gather_table(q, iov, n);
-    *ret = q->table;
-    gw_mem_unpin(&pin);
-    return why;
-}
-
 /* To the table that descriptor `i` names. */
 static inline const char *enter_table(struct gw_queue *q, struct table *t,
                                       const struct vring_desc *d, uint32_t i, bool is_packed)
@@ -186,7 +129,7 @@ static inline const char *enter_table(struct gw_queue *q, struct table *t,
         return "indirect table inside an indirect table";
     if (has_next(t, d, i, is_packed))
         return "indirect table that is not the last descriptor";
-    why = find_table(q, d->addr, d->len, &at);
+    why = gw_table_find(q, d->addr, d->len, &at);
     *t = (struct table){.at = at, .size = d->len / (uint32_t)sizeof(*d), .is_indirect = true};
     return why;
 }

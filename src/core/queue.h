@@ -97,6 +97,7 @@ struct gw_queue {
     unsigned n_pooled;        /* [lock] of them, ever used */
     unsigned pool_size;
     struct vring_desc *table; /* an indirect table that had to be put together */
+    struct gw_tables *tables; /* those of the chains that are being popped; NULL: never any */
     size_t request_size;      /* of the device's own bytes */
     struct gw_task wake;
     bool wake_posted;                /* atomic */

@@ -44,6 +44,8 @@ void gw_request_pool_free(struct gw_queue *q)
     }
     free(q->table);
     q->table = NULL;
+    free(q->tables);
+    q->tables = NULL;
     free(q->pool);
     q->pool = NULL;
     q->pool_size = 0;
@@ -172,7 +174,7 @@ static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 
 static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
 {
-    struct vring_desc first = q->ring.ops->is_packed ? gw_desc_unpack(head->descs[0]) : head->first;
+    struct vring_desc first = gw_head_first(q->ring.ops->is_packed, head);
 
     if (first.flags & VRING_DESC_F_INDIRECT)
         gw_chain_prefetch_table(q, first.addr);
@@ -191,6 +193,8 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     for (unsigned i = 0; i < n; i++)
         if (head_is_valid(q, &heads[i]))
             prefetch_table(q, &heads[i]);
+    if (q->map->has_copies)
+        gw_tables_fetch(q, heads, n);
     for (unsigned i = 0; i < n; i++) {
         struct gw_request_i *r = NULL;
 
@@ -202,7 +206,10 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
         if (r)
             reqs[n_popped++] = &r->pub;
     }
-    return q->map->has_copies ? gw_request_fetch(q, reqs, n_popped) : n_popped;
+    if (!q->map->has_copies)
+        return n_popped;
+    gw_tables_release(q);
+    return gw_request_fetch(q, reqs, n_popped);
 }
 
 /* Of chains as long as any can be. Who waits for room goes on when a request completes. */

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "desc.h"
 #include "list.h"
 #include "mem.h"
 #include "ring.h"
@@ -69,6 +70,12 @@ static inline uint64_t gw_request_len(const struct gw_request_i *r)
     return len;
 }
 
+/* The copy of a chain's first descriptor; a split ring has none for an id beyond it. */
+static inline struct vring_desc gw_head_first(bool is_packed, const struct gw_head *head)
+{
+    return is_packed ? gw_desc_unpack(head->descs[0]) : head->first;
+}
+
 /* Requests of a queue: memory of the pool, taken and put back. */
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
@@ -91,6 +98,14 @@ void gw_chain_prefetch_table(struct gw_queue *q, gw_gpa_t addr);
  * which are moved to the front; the others are answered as bad chains.
  */
 unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
+/*
+ * The indirect table that a descriptor of a chain names (chain_table.c). Returns: NULL, or why it
+ * is bad. It stays as long as no other is asked for.
+ */
+const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const void **ret);
+/* Before and after a batch of chains is walked: fetch the tables that are copies, in one go. */
+void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n);
+void gw_tables_release(struct gw_queue *q);
 /* Give back what the walk took. */
 void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
 
