@@ -146,7 +146,8 @@ struct gw_daemon_config {
     /*
      * For gw_daemon_start_client: connect again when a session is over, or when nobody listens yet,
      * until gw_daemon_stop. The pauses between two attempts begin with 10 ms and double up to so
-     * many milliseconds; at most an hour. 0: one session.
+     * many milliseconds; at most an hour. A session that lasted longer than the pause before it is
+     * followed by an attempt at once. 0: one session.
      */
     unsigned reconnect_max_ms;
     /*

@@ -73,7 +73,8 @@ static int serve_listener(struct gw_daemon *d)
 
 /*
  * Pauses double from one failure to the next. A session that is over sooner than the pause before
- * it is a failure, too: a front-end that accepts and hangs up would keep both of us busy.
+ * it is a failure, too: a front-end that accepts and hangs up would keep both of us busy. After one
+ * that was none the front-end may be listening already, and is connected to at once.
  */
 static int serve_reconnecting(struct gw_daemon *d)
 {
@@ -91,8 +92,10 @@ static int serve_reconnecting(struct gw_daemon *d)
             gw_diag(&d->diag, GW_DIAG_WARNING, "%s; trying again until it works", gw_last_error());
             told = true;
         }
-        if (fd >= 0 && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000))
+        if (fd >= 0 && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {
             pause_ms = RECONNECT_FIRST_MS;
+            continue;
+        }
         pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms);
         pause_for(d, pause_ms);
         pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms / 2) * 2;

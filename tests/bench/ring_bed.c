@@ -10,6 +10,30 @@
 #define F_IN_ORDER   F(35)
 #define F(n)         (UINT64_C(1) << (n))
 
+int ring_bed_connect(struct ring_bed *b, const char *path)
+{
+    int r;
+
+    gw_frontend_free(b->fe);
+    b->fe = NULL;
+    r = gw_frontend_new(&b->fe, NULL);
+    return r == 0 ? gw_frontend_connect(b->fe, path) : r;
+}
+
+int ring_bed_resume(struct ring_bed *b, const struct ring_bed_config *cfg)
+{
+    struct gw_frontend_options options = {
+        .size = sizeof(options),
+        .features = F_DEFAULT | (cfg->packed ? F_PACKED : 0) | (cfg->in_order ? F_IN_ORDER : 0),
+        .mem = b->mem,
+        .drivers = &b->driver,
+        .n_drivers = 1,
+        .inflight = cfg->inflight ? &b->inflight : NULL,
+    };
+
+    return gw_frontend_start(b->fe, &options);
+}
+
 int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_config *cfg)
 {
     struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = 64 << 20};
@@ -28,32 +52,24 @@ int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_c
         .indirect = cfg->indirect,
         .no_data = true,
     };
-    struct gw_frontend_options options = {
-        .size = sizeof(options),
-        .features = F_DEFAULT | (cfg->packed ? F_PACKED : 0) | (cfg->in_order ? F_IN_ORDER : 0),
-        .n_drivers = 1,
-        .inflight = cfg->inflight ? &b->inflight : NULL,
-    };
     int r;
 
     memset(b, 0, sizeof(*b));
     r = gw_guest_mem_new(&b->mem, GW_GUEST_UVA_HOST);
     if (r == 0)
         r = gw_guest_mem_add(b->mem, &region);
-    ring.mem = options.mem = b->mem;
+    ring.mem = b->mem;
     if (r == 0)
         r = gw_driver_new(&b->driver, &ring);
     if (r == 0)
         r = gw_guest_disk_new(&b->disk, &extent);
     load.disk = b->disk;
-    load.drivers = options.drivers = &b->driver;
+    load.drivers = &b->driver;
     if (r == 0)
         r = gw_guest_load_new(&b->load, &load);
     if (r == 0)
-        r = gw_frontend_new(&b->fe, NULL);
-    if (r == 0)
-        r = gw_frontend_connect(b->fe, path);
-    return r == 0 ? gw_frontend_start(b->fe, &options) : r;
+        r = ring_bed_connect(b, path);
+    return r == 0 ? ring_bed_resume(b, cfg) : r;
 }
 
 int ring_bed_fill(struct ring_bed *b)

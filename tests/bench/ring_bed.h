@@ -28,4 +28,7 @@ struct ring_bed {
 int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_config *cfg);
 /* Write all blocks: pages never written would all be read from one page of zeros. */
 int ring_bed_fill(struct ring_bed *b);
+/* Connect once more, after its session was lost, and begin a new one with what there is. */
+int ring_bed_connect(struct ring_bed *b, const char *path);
+int ring_bed_resume(struct ring_bed *b, const struct ring_bed_config *cfg);
 void ring_bed_finish(struct ring_bed *b);

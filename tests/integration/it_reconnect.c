@@ -233,6 +233,36 @@ static void test_reconnect_client_is_patient_with_who_hangs_up(void **state)
     stop_client();
 }
 
+/* It does not wait for who was there for a while: after each pause there would be 10 ms and more.
+ */
+static void test_reconnect_client_comes_back_at_once(void **state)
+{
+    uint64_t shortest = UINT64_MAX;
+    unsigned n_warnings;
+    int fd;
+
+    start_client(1000, &n_warnings);
+    fd = listen_at_path();
+    for (unsigned i = 0; i < 20; i++) {
+        int connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        uint64_t ns;
+
+        assert_true(connected >= 0);
+        usleep(15000);
+        ns = now_ns();
+        close(connected);
+        connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        ns = now_ns() - ns;
+        shortest = ns < shortest ? ns : shortest;
+        usleep(15000);
+        close(connected);
+    }
+    print_message("connected again after %.2f ms at best\n", (double)shortest / 1e6);
+    assert_true(shortest < UINT64_C(8000000));
+    stop_listening(fd);
+    stop_client();
+}
+
 /* He does not accept: connecting neither hangs nor fails for good. */
 static void test_reconnect_client_waits_for_a_full_backlog(void **state)
 {
@@ -269,6 +299,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_reconnect_client_keeps_the_device),
         FDCHECK_TEST(test_reconnect_client_stops_in_the_longest_pause),
         FDCHECK_TEST(test_reconnect_client_is_patient_with_who_hangs_up),
+        FDCHECK_TEST(test_reconnect_client_comes_back_at_once),
         FDCHECK_TEST(test_reconnect_client_waits_for_a_full_backlog),
     };
     int r = victim_main(argc, argv);
