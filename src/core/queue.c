@@ -523,7 +523,10 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
         gw_latch_count(latch, 0);
         return;
     }
-    q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED;
+    gw_queue_publish(q); /* so that what is in flight is what the device has in its hands */
+    /* Also when it was to finish all, took too long, and may suspend it now. */
+    q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED ||
+                     (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
     q->state = GW_QUEUE_STOPPING;
     q->stop = how;
     q->drained = latch;

@@ -560,6 +560,32 @@ static void test_queue_resume_lost_session_may_suspend(void **state)
     finish(&b);
 }
 
+/* The front-end wanted all of it finished, waits no longer and hangs up. */
+static void test_queue_resume_stop_that_takes_too_long_may_suspend_in_the_end(void **state)
+{
+    static const unsigned again[] = {0, 1};
+    struct gw_latch latch;
+    struct bed b;
+
+    begin(&b, true);
+    give(&b, 2);
+    gw_latch_init(&latch, 1);
+    rig_stop_begin(&b.rig, &latch);
+    assert_int_equal(gw_latch_wait(&latch, 0), -ETIMEDOUT);
+    assert_false(b.may_suspend);
+    rig_forget(&b.rig);
+    b.suspended = 3;
+    rig_lose(&b.rig);
+    assert_true(b.may_suspend);
+    assert_int_equal(b.suspend_result, 0);
+    assert_int_equal(b.rig.queue.state, GW_QUEUE_STOPPED);
+    __atomic_store_n(&b.rig.n_held, 0, __ATOMIC_RELEASE);
+    gw_latch_done(&latch);
+    run(&b, ANYWHERE);
+    check_held(&b, again, 2);
+    finish(&b);
+}
+
 /* ---- refused, and logged ---- */
 
 static void test_queue_resume_foreign_region_is_refused_and_left_alone(void **state)
@@ -661,6 +687,7 @@ int main(void)
         FDCHECK_TEST(test_queue_resume_nothing_is_suspended_where_it_would_be_lost),
         FDCHECK_TEST(test_queue_resume_nothing_is_suspended_while_it_runs),
         FDCHECK_TEST(test_queue_resume_lost_session_may_suspend),
+        FDCHECK_TEST(test_queue_resume_stop_that_takes_too_long_may_suspend_in_the_end),
         FDCHECK_TEST(test_queue_resume_foreign_region_is_refused_and_left_alone),
         FDCHECK_TEST(test_queue_resume_marks_the_ring),
         FDCHECK_TEST(test_queue_resume_with_log_all_marks_everything),
