@@ -82,8 +82,8 @@ struct gw_device_ops {
      * [worker] The queue stops: no queue_ready follows. Finish (gw_request_complete), hand back
      * (gw_request_unpop) or, where gw_queue_may_suspend, suspend (gw_request_suspend) what was
      * popped; it may happen later, the library waits for it before it answers the front-end. Called
-     * once more when it takes too long and the front-end is gone meanwhile, so that all of it may be
-     * suspended. NULL: nothing to hurry.
+     * once more when it takes too long and the front-end is gone meanwhile, so that all of it may
+     * be suspended. NULL: nothing to hurry.
      */
     void (*queue_stop)(void *dev, struct gw_queue *q);
 

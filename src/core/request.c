@@ -167,6 +167,9 @@ static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
 static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
+    /* Never used, it would be between where the ring is and where the inflight part says. */
+    if (q->inflight.part)
+        gw_queue_break(q, "a head beyond the ring, where requests are tracked");
     gw_count(&q->stats.errors, 1);
     gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
                     "queue %u: head %u is beyond the ring of %u", q->index, head->id, q->ring.size);

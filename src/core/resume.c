@@ -9,6 +9,16 @@
 
 #include <stdlib.h>
 
+/*
+ * A base that is ahead of what is used says that somebody has taken requests and not answered them.
+ * A part that was never used knows nothing of those, so the ring's place could not be told by it.
+ */
+static bool is_settled(const struct gw_ring *ring)
+{
+    return ring->ops->is_packed ? ring->n_busy == 0
+                                : ring->split.next_avail == ring->split.next_used;
+}
+
 int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
 {
     struct gw_ring *ring = &q->ring;
@@ -27,6 +37,14 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     if (r < 0)
         return r;
     is_new = q->inflight.is_new;
+    if (is_new && !is_settled(ring)) {
+        gw_diag(q->diag, GW_DIAG_WARNING,
+                "queue %u: its requests are not tracked: there are some before its base %#x that a"
+                " new inflight region does not know",
+                q->index, ring->config.base);
+        gw_inflight_detach(&q->inflight);
+        return 0;
+    }
     r = gw_inflight_recover(&q->inflight, &view, &found);
     if (r < 0)
         return r;
