@@ -17,6 +17,8 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum {
     URING_ENTRIES = 256,
@@ -127,14 +129,36 @@ static void uring_signal(struct gw_loop *loop, int fd)
 }
 
 /*
+ * A write has its file locked while it waits for a page of its data, and then all other writes to
+ * that file wait as well. So its data is brought first. What fails here fails in the write, too.
+ */
+static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
+{
+    const uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+
+    for (unsigned i = 0; i < io->n_iov; i++) {
+        uintptr_t from = (uintptr_t)io->iov[i].iov_base & ~mask;
+        uintptr_t to = ((uintptr_t)io->iov[i].iov_base + io->iov[i].iov_len + mask) & ~mask;
+        struct io_uring_sqe *sqe = uring_sqe(u);
+
+        io_uring_prep_madvise(sqe, (void *)from, (off_t)(to - from), MADV_POPULATE_READ);
+        sqe->flags |= IOSQE_ASYNC | IOSQE_IO_HARDLINK | IOSQE_CQE_SKIP_SUCCESS;
+        io_uring_sqe_set_data64(sqe, 0);
+    }
+}
+
+/*
  * Where memory may be missing, the kernel's own threads move the data: the submitting one would
  * sleep in io_uring_enter until the page comes, and everything else of this worker with it.
  */
 static void uring_io(struct gw_loop *loop, struct gw_io *io)
 {
-    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
     bool is_async = __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
+    struct io_uring_sqe *sqe;
 
+    if (is_async && io->op == GW_IO_PWRITEV)
+        uring_fetch(uring_of(loop), io);
+    sqe = uring_sqe(uring_of(loop));
     switch ((enum gw_io_op)io->op) {
     case GW_IO_PREADV:
         io_uring_prep_readv(sqe, io->fd, io->iov, io->n_iov, (uint64_t)io->offset);
