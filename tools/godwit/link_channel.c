@@ -59,7 +59,8 @@ static int make_room(struct link_channel *c, size_t len)
 
     if (len <= c->in_room - c->in_at)
         return 0;
-    memmove(c->in, c->in + c->in_at, c->in_len - c->in_at);
+    if (c->in_len > c->in_at)
+        memmove(c->in, c->in + c->in_at, c->in_len - c->in_at);
     c->in_len -= c->in_at;
     c->in_at = 0;
     if (len <= c->in_room)

@@ -520,7 +520,6 @@ static int run(struct migration *m, struct arrival *a)
         r = go_on(m, a, v);
     m->remote->receiver = NULL;
     migration_receiver_free(v);
-    migration_fetch_free(m); /* the load may wait for a page */
     return r;
 }
 
@@ -552,6 +551,7 @@ int migration_run_destination(struct migration *m)
                                 strerror(-r));
     }
     r = run(m, &a);
+    migration_fetch_free(m); /* the load may wait for a page */
     migration_state_free(a.state);
     if (r == -ENOLINK && !l->is_gone)
         migration_cannot(m, MIGRATION_SIDE_SOURCE, r,
