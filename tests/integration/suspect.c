@@ -305,6 +305,9 @@ static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
     case GW_MSG_ADD_MEM_REG:
         *ret_done = s->is_listening;
         return !s->is_listening || show_region(s, msg);
+    case GW_MSG_REM_MEM_REG:
+        *ret_done = s->is_listening && msg->h.size == sizeof(uint64_t); /* acknowledges */
+        return true;
     case GW_MSG_SET_LOG_BASE:
         memcpy(&log, msg->payload, sizeof(log));
         set_log(s, &log, msg->fds[0]);

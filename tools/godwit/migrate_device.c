@@ -4,7 +4,7 @@
  * stopped, told about regions, and looked after meanwhile. What goes wrong here is told with the
  * side it is of.
  */
-#include "migrate_i.h"
+#include "migrate_arrival.h"
 
 #include "feature_names.h"
 
@@ -35,6 +35,9 @@ enum migration_side migration_side_of(const struct migration *m, unsigned which)
 
 int migration_blame_fe(struct migration_unit *u, unsigned which, int r)
 {
+    /* Who waits for a page that cannot come does not answer: the cause is told first. */
+    if (u->m->link)
+        (void)migration_link_check(u->m);
     return migration_blame(u->m, migration_side_of(u->m, which), r, "%s",
                            gw_frontend_error(u->fe[which]));
 }

@@ -36,6 +36,7 @@ static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t 
         .gpa = gpa,
         .length = len,
         .offset = m->o.hugetlb ? 0 : offset,
+        .no_alloc = gpa == m->apart_gpa,
     };
     int r = gw_guest_mem_add(m->mem, &region);
 
@@ -49,14 +50,23 @@ static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t 
     return 0;
 }
 
-/* Below 3 GiB and above 4 GiB, as in a PC, and sparse memory up to the top that was asked for. */
+/*
+ * Below 3 GiB and above 4 GiB, as in a PC, and sparse memory up to the top that was asked for. One
+ * eighth is a region of its own, for buffers: otherwise all might be in the first one, and what a
+ * back-end forgets of those that it is told of later would not be seen.
+ */
 static int add_regions(struct migration *m)
 {
     uint64_t half = m->o.memory / 2 / HUGE * HUGE;
-    int r = add_region(m, 2 * MIB, half, 0);
+    int r;
 
+    m->apart_len = m->o.memory / 8 / HUGE * HUGE;
+    m->apart_gpa = 4 * GIB + half - m->apart_len;
+    r = add_region(m, 2 * MIB, half, 0);
     if (r == 0)
-        r = add_region(m, 4 * GIB, half, 5 * MIGRATION_PAGE);
+        r = add_region(m, 4 * GIB, half - m->apart_len, 5 * MIGRATION_PAGE);
+    if (r == 0)
+        r = add_region(m, m->apart_gpa, m->apart_len, 3 * MIGRATION_PAGE);
     if (r == 0 && m->o.memory_top > m->top)
         r = add_region(m, 8 * GIB, m->o.memory_top - 8 * GIB, 0);
     return r;
@@ -204,12 +214,12 @@ int migration_make_rings(struct migration *m)
     return 0;
 }
 
-/* Half of the memory is for buffers that are left alone, and some at the very top. */
+/* A quarter of the memory is for buffers that are left alone, and some at the very top. */
 int migration_make_buffers(struct migration *m)
 {
     /* A domain's memory is in pieces. */
-    unsigned n = m->xen ? 32 : 2;
-    uint64_t len = m->o.memory / 4 / n;
+    unsigned n = m->xen ? 32 : 1;
+    uint64_t len = m->o.memory / (m->xen ? 4 : 8) / n;
     gw_gpa_t gpa;
     int r = 0;
 
@@ -218,6 +228,8 @@ int migration_make_buffers(struct migration *m)
         if (r == 0)
             r = migration_load_add(m, gpa, len);
     }
+    if (r == 0 && m->apart_len)
+        r = migration_load_add(m, m->apart_gpa, m->apart_len);
     if (r == 0 && m->o.memory_top)
         r = migration_load_add(m, (m->top - 4 * MIB) / MIGRATION_PAGE * MIGRATION_PAGE, 4 * MIB);
     if (r < 0)

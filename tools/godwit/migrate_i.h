@@ -74,7 +74,9 @@ struct migration {
     struct migration_load *load; /* NULL: MIGRATION_DEVICE_GENERIC */
     gw_gpa_t hot_gpa;            /* of the region that comes and goes; 0: it is not there */
     uint64_t hot_len;
-    gw_gpa_t top; /* no region is above */
+    gw_gpa_t top;       /* no region is above */
+    gw_gpa_t apart_gpa; /* of a region for nothing but buffers */
+    uint64_t apart_len; /* 0: there is none */
 
     /* the migration */
     struct gw_guest_log *log;

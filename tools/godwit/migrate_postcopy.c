@@ -14,6 +14,8 @@
 #include "migrate_arrival.h"
 #include "migrate_load.h"
 
+#include "../../src/core/proto.h"
+
 #include <errno.h>
 #include <godwit/fault.h>
 #include <string.h>
@@ -115,6 +117,42 @@ int migration_postcopy_drop(struct migration *m)
     return r;
 }
 
+/* A region that goes and comes again, or a table that is told again. Nothing is in flight there. */
+static int tell_again(struct migration_unit *u)
+{
+    struct migration *m = u->m;
+    struct gw_frontend *fe = u->fe[m->dst];
+    int r;
+
+    if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1))
+        return gw_frontend_set_mem_table(fe, m->mem);
+    r = gw_frontend_rem_mem_reg(fe, m->mem, m->apart_gpa);
+    return r ? r : gw_frontend_add_mem_reg(fe, m->mem, m->apart_gpa);
+}
+
+/* Memory that changes while pages are missing: by the seed, where memory changes at all. */
+static int change_memory(struct migration *m)
+{
+    uint64_t begin = migration_now(m);
+    int r = 0;
+
+    if (!m->o.region_ms || !m->apart_len || migration_random(m, 2))
+        return 0;
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        m->talking = u;
+        r = tell_again(u);
+        if (r < 0)
+            migration_blame_fe(u, m->dst, r);
+    }
+    m->talking = NULL;
+    return r ? r
+             : migration_event(m, MIGRATION_EVENT_REGION_ADDED, begin,
+                               "at 0x%llx, once more, while pages are missing",
+                               (unsigned long long)m->apart_gpa);
+}
+
 int migration_postcopy_start(struct migration *m)
 {
     int r = 0;
@@ -131,7 +169,9 @@ int migration_postcopy_start(struct migration *m)
     m->hop->arrival.begin_ns = migration_now(m);
     if (r == 0)
         r = migration_link_begin(m);
-    return r ? r : migration_start(m, m->dst, NULL);
+    if (r == 0)
+        r = migration_start(m, m->dst, NULL);
+    return r ? r : change_memory(m);
 }
 
 /* The back-ends are told that all is there. Each answers at once, whatever it is doing. */
