@@ -40,7 +40,9 @@ typedef int gw_frontend_base_cb(void *arg, gw_gpa_t gpa, uint64_t len, gw_bva_t 
  * Memory may be missing from now on. Until END, or another session, gw_frontend_set_mem_table,
  * gw_frontend_add_mem_reg, gw_frontend_rem_mem_reg and gw_frontend_start take the forms of
  * postcopy: the back-end's addresses go to `cb` (NULL: nowhere). A refused table or region is
- * -EREMOTEIO; an answer with addresses that cannot be is -EPROTO.
+ * -EREMOTEIO; an answer with addresses that cannot be is -EPROTO. The back-end answers nothing to
+ * the acknowledgement that ends a change: that it has new memory is known by its next answer, such
+ * as that of gw_frontend_get_features.
  */
 int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb, void *arg);
 /* All memory is there, or the back-end is not to wait for the rest. */
