@@ -201,8 +201,10 @@ void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gp
     void *at;
 
     ret_pin->backend = NULL;
-    if (!entry)
+    if (!entry) {
+        gw_fail(-EFAULT, "no region has all of it");
         return NULL;
+    }
     offset = uva - entry->region->desc.uva;
     if (entry->region->hva)
         at = entry->region->hva + offset;

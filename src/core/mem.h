@@ -59,7 +59,7 @@ void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len,
 
 /*
  * The same, and where the region has no lasting address the range gets one for as long as `ret_pin`
- * is held; undo it with gw_mem_unpin.
+ * is held; undo it with gw_mem_unpin. Why there is none is told by gw_last_error.
  */
 void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa,
                      struct gw_pin *ret_pin);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max)
@@ -24,6 +25,7 @@ int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
 {
     struct gw_pin pins[GW_RING_PIECES] = {0};
     const struct gw_ring_piece *missing = NULL;
+    char why[160];
 
     for (unsigned i = 0; i < GW_RING_PIECES && !missing; i++) {
         struct gw_ring_piece *p = &pieces[i];
@@ -37,9 +39,11 @@ int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
         ring->attached = true;
         return 0;
     }
+    snprintf(why, sizeof(why), "%s", gw_last_error());
     gw_ring_detach(ring);
-    return gw_fail(-EFAULT, "%s of %u entries at user address %#" PRIx64 " is not in guest memory",
-                   missing->name, ring->config.size, missing->uva);
+    return gw_fail(-EFAULT,
+                   "%s of %u entries at user address %#" PRIx64 " is not in guest memory: %s",
+                   missing->name, ring->config.size, missing->uva, why);
 }
 
 void gw_ring_detach(struct gw_ring *ring)

@@ -4,6 +4,7 @@
 #include "fdcheck.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -75,21 +76,28 @@ void answer_held(void *arg)
 
 /* ---- the bed ---- */
 
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void listen_to(void *arg, enum gw_diag_level level, const char *message)
 {
     struct xen_bed *b = arg;
-    unsigned i = __atomic_load_n(&b->n_said, __ATOMIC_ACQUIRE);
 
-    snprintf(b->said[i % GW_ARRAY_SIZE(b->said)], sizeof(b->said[0]), "%s", message);
-    __atomic_store_n(&b->n_said, i + 1, __ATOMIC_RELEASE);
+    pthread_mutex_lock(&said_lock);
+    snprintf(b->said[b->n_said++ % GW_ARRAY_SIZE(b->said)], sizeof(b->said[0]), "%s", message);
+    pthread_mutex_unlock(&said_lock);
 }
 
 bool says(struct xen_bed *b, const char *part)
 {
     for (unsigned ms = 0; ms < WAIT_MS; ms++) {
+        bool found = false;
+
+        pthread_mutex_lock(&said_lock);
         for (unsigned i = 0; i < GW_ARRAY_SIZE(b->said); i++)
-            if (strstr(b->said[i], part))
-                return true;
+            found = found || strstr(b->said[i], part);
+        pthread_mutex_unlock(&said_lock);
+        if (found)
+            return true;
         usleep(1000);
     }
     return false;

@@ -56,9 +56,9 @@ struct xen_bed {
     struct gw_driver *driver;
     gw_gpa_t buf;      /* 4 pages for each request */
     char said[8][256]; /* the last of what the daemon said */
-    unsigned n_said;   /* atomic */
-    bool hold;         /* requests are not answered */
-    unsigned n_held;   /* atomic */
+    unsigned n_said;
+    bool hold;       /* requests are not answered */
+    unsigned n_held; /* atomic */
     struct gw_request *held[64];
 };
 
