@@ -161,7 +161,10 @@ MUTANTS = {
              "    if (gw_msg_u64(msg) == 0) {\n"
              "        int r = gw_daemon_replace_map(d, map);\n\n"
              "        usleep(20000);\n"
-             "        return r < 0 ? r : listen_to_all(s);\n    }\n"),
+             "        for (unsigned i = 0; r == 0 && i < s->map->n_entries; i++)\n"
+             "            if (!s->map->entries[i].region->missing.owner)\n"
+             "                r = gw_region_listen(s->map->entries[i].region, &s->postcopy);\n"
+             "        return r;\n    }\n"),
             ("#include <inttypes.h>\n", "#include <inttypes.h>\n#include <unistd.h>\n")]},
     "postcopy-unacknowledged": {CTL_MEM: [(
         "    if (!gw_postcopy_is_listening(&d->session.postcopy))\n"
