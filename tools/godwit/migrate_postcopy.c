@@ -117,17 +117,36 @@ int migration_postcopy_drop(struct migration *m)
     return r;
 }
 
-/* A region that goes and comes again, or a table that is told again. Nothing is in flight there. */
+/* Did the source leave requests in its rings, which the destination does at once? */
+static bool has_requests(const struct migration *m)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->n_drivers; i++)
+        n += gw_driver_in_flight(m->drivers[i]);
+    return n > m->n_found_late;
+}
+
+/*
+ * A region that goes and comes again, while nobody uses it; or a table that is told again. The
+ * acknowledgement of it has no answer, and kicks may overtake it: so one more message is sent, as
+ * QEMU does where it must know that others were handled.
+ */
 static int tell_again(struct migration_unit *u)
 {
     struct migration *m = u->m;
     struct gw_frontend *fe = u->fe[m->dst];
-    int r;
+    uint64_t features;
+    int r = 0;
 
-    if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1))
-        return gw_frontend_set_mem_table(fe, m->mem);
-    r = gw_frontend_rem_mem_reg(fe, m->mem, m->apart_gpa);
-    return r ? r : gw_frontend_add_mem_reg(fe, m->mem, m->apart_gpa);
+    if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1)) {
+        r = gw_frontend_set_mem_table(fe, m->mem);
+    } else if (!has_requests(m)) {
+        r = gw_frontend_rem_mem_reg(fe, m->mem, m->apart_gpa);
+        if (r == 0)
+            r = gw_frontend_add_mem_reg(fe, m->mem, m->apart_gpa);
+    }
+    return r ? r : gw_frontend_get_features(fe, &features);
 }
 
 /* Memory that changes while pages are missing: by the seed, where memory changes at all. */
