@@ -9,9 +9,11 @@ import migration
 from lab import LIBC, LabError, Skip
 
 SYS_USERFAULTFD = 323  # of x86-64, as all the guests
-# Before the switch next to nothing is sent; after it the pages take some seconds.
+# Before the switch next to nothing is sent, and after it little but what is asked for, until enough was
+# seen of that.
 BEFORE_BANDWIDTH = 1 << 20
-BANDWIDTH = 40 << 20
+BANDWIDTH = 4 << 20
+FINAL_BANDWIDTH = 1 << 30
 SECONDS = 60
 
 
@@ -30,10 +32,14 @@ def count_waits(process):
         return int(f.read().rpartition(')')[2].split()[9])
 
 
+def set_bandwidth(source, bandwidth):
+    source.qmp.command('migrate-set-parameters', **{'max-postcopy-bandwidth': bandwidth})
+
+
 def start(source, destination, has_preempt):
     """Starts a migration that switches to postcopy at once."""
     source.set_limits(BEFORE_BANDWIDTH, migration.BUSY_DOWNTIME)
-    source.qmp.command('migrate-set-parameters', **{'max-postcopy-bandwidth': BANDWIDTH})
+    set_bandwidth(source, BANDWIDTH)
     migration.connect(source, destination,
                       ('postcopy-ram', 'postcopy-preempt') if has_preempt else ('postcopy-ram',))
     source.qmp.command('migrate-start-postcopy')
@@ -47,14 +53,18 @@ def n_missing(source):
     return migration.migration_state(source)['ram']['remaining']
 
 
-def require_missing(source, what):
-    if n_missing(source) == 0:
-        raise LabError(f'no memory was missing any more {what}')
+def wait_for_waits(source, backend, n):
+    """Until so many waits of the backend were seen, while there are still pages to wait for."""
+    source.lab.wait_until(lambda: count_waits(backend) >= n or n_missing(source) == 0,
+                          f'{n} waits of the backend for pages', SECONDS)
+    if count_waits(backend) < n or n_missing(source) == 0:
+        raise LabError(f'all memory was there after {count_waits(backend)} waits of the backend')
 
 
 def finish(source, destination, has_preempt):
     """Until all memory has arrived. QEMU 10.0 with preempt never says so when a backend has waited
     for a page: it counts such pages by the backend's addresses, and waits until none is left."""
+    set_bandwidth(source, FINAL_BANDWIDTH)
     migration.wait_migration(source, lambda state: n_missing(source) == 0, 'the last page', SECONDS)
     if has_preempt:
         return
