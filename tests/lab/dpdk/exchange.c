@@ -3,9 +3,10 @@
  * libgodwit's front-end and driver on a network device that forwards each frame to where it came
  * from: sends frames in one to three buffers, with and without indirect tables, and looks at each
  * that comes back. None may be lost, come twice, too early or changed. The device is stopped and
- * started again on the way.
+ * started again on the way; with "postcopy", the last time in another session that starts without
+ * any of the memory.
  *
- *     exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED
+ *     exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED [postcopy]
  *
  * FEATURES are the virtio bits wanted; with RING_PACKED (34) the rings are packed. Exit 0: all as
  * it must be; 1: not, with the reason on stderr.
@@ -13,8 +14,10 @@
 #include "frame.h"
 
 #include <errno.h>
+#include <godwit/fault.h>
 #include <godwit/frontend.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -31,6 +34,9 @@ enum {
     PATIENCE_MS = 10000,
     DROPPED_MS = 200, /* a frame that was taken so long ago does not come any more */
     RING_PACKED = 34,
+    MEMORY_BEGIN = 1 << 20,
+    MEMORY_SIZE = 4 << 20,
+    STREAM_PAGES = 64,
 };
 
 struct exchange {
@@ -40,6 +46,9 @@ struct exchange {
     gw_gpa_t rooms, slots; /* the first buffer of each */
     bool is_busy[SLOTS];
     uint64_t seed, n_sent, n_back;
+    uint8_t *copy;             /* of the memory, from which missing pages come */
+    atomic_bool is_met[ROOMS]; /* since the memory was emptied, we have touched it */
+    uint64_t n_for_device;     /* pages that only the device can have asked for */
 };
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -155,6 +164,7 @@ static void check_frame(struct exchange *x, const struct gw_driver_used *used)
         gw_guest_mem_at(x->mem, x->rooms + used->cookie * BUFFER_SIZE, BUFFER_SIZE);
     char why[128];
 
+    x->is_met[used->cookie] = true;
     if (x->n_back >= x->n_sent)
         fail("a frame came that nobody sent, after %" PRIu64, x->n_back);
     if (used->len < HEADER_SIZE || !frame_is(bytes + HEADER_SIZE, used->len - HEADER_SIZE, x->seed,
@@ -223,9 +233,11 @@ static void run_round(struct exchange *x, uint64_t ms)
 
 static void begin(struct exchange *x, const char *path, uint64_t features)
 {
-    const struct gw_guest_region region = {.gpa = 1 << 20, .length = 4 << 20};
+    const struct gw_guest_region region = {.gpa = MEMORY_BEGIN, .length = MEMORY_SIZE};
     const struct gw_frontend_config cfg = {.size = sizeof(cfg)};
 
+    x->copy = malloc(MEMORY_SIZE);
+    check(x->copy ? 0 : -ENOMEM, "memory");
     check(gw_guest_mem_new(&x->mem, GW_GUEST_UVA_HOST), "guest memory");
     check(gw_guest_mem_add(x->mem, &region), "guest memory");
     check(gw_guest_mem_alloc(x->mem, ROOMS * BUFFER_SIZE, BUFFER_SIZE, &x->rooms), "buffers");
@@ -245,12 +257,104 @@ static void begin(struct exchange *x, const char *path, uint64_t features)
     check_frontend(x, gw_frontend_connect(x->fe, path), "the back-end");
 }
 
+static void start(struct exchange *x, const struct gw_frontend_options *opt)
+{
+    check_frontend(x, gw_frontend_start(x->fe, opt), "start");
+    if (gw_frontend_features(x->fe) != opt->features)
+        fail("features %#" PRIx64 " were negotiated", gw_frontend_features(x->fe));
+}
+
+/* --- memory that follows ---------------------------------------------------------------------- */
+
+static void check_fault(int r, const char *what)
+{
+    if (r < 0)
+        fail("%s: %s", what, gw_fault_error());
+}
+
+/* We look at a room when a frame has come, so who is first there is the device. */
+static bool is_for_device(const struct exchange *x, gw_gpa_t gpa, uint64_t len)
+{
+    uint64_t first = (gpa - x->rooms) / BUFFER_SIZE, n = len / BUFFER_SIZE;
+
+    if (gpa < x->rooms || first + n > ROOMS)
+        return false;
+    for (uint64_t room = first; room < first + n; room++)
+        if (x->is_met[room])
+            return false;
+    return true;
+}
+
+static enum gw_fault_answer give_page(void *arg, gw_gpa_t gpa, uint64_t len, const void **ret_data)
+{
+    struct exchange *x = arg;
+
+    x->n_for_device += is_for_device(x, gpa, len);
+    *ret_data = x->copy + (gpa - MEMORY_BEGIN);
+    return GW_FAULT_HERE;
+}
+
+static void report_problem(void *arg, const struct gw_fault_report *report)
+{
+    fail("%s", report->text);
+}
+
+/* The memory is empty, and whoever touches it gets the page out of the copy. */
+static struct gw_fault_server *empty_memory(struct exchange *x)
+{
+    const struct gw_fault_config cfg = {
+        .size = sizeof(cfg), .page = give_page, .report = report_problem, .arg = x};
+    struct gw_fault_server *server;
+
+    for (unsigned i = 0; i < ROOMS; i++)
+        x->is_met[i] = false;
+    memcpy(x->copy, gw_guest_mem_at(x->mem, MEMORY_BEGIN, MEMORY_SIZE), MEMORY_SIZE);
+    check_fault(gw_fault_server_new(&server, &cfg), "the fault server");
+    check_fault(gw_fault_server_add_mem(server, x->mem), "memory for the fault server");
+    check_fault(gw_fault_server_discard(server, MEMORY_BEGIN, MEMORY_SIZE), "discarded memory");
+    check_fault(gw_fault_server_begin(server), "missing memory");
+    check_fault(gw_fault_server_start(server), "the fault server's thread");
+    return server;
+}
+
+/* DPDK takes part with memory tables only. */
+static void run_postcopy(struct exchange *x, const char *path, struct gw_frontend_options *opt,
+                         uint64_t ms)
+{
+    struct gw_fault_server *server = empty_memory(x);
+    struct gw_fault_client *client;
+    int uffd;
+
+    opt->mem_form = GW_FRONTEND_MEM_TABLE;
+    gw_frontend_disconnect(x->fe);
+    check_frontend(x, gw_frontend_connect(x->fe, path), "another session");
+    check_frontend(x, gw_frontend_negotiate(x->fe, opt), "negotiation");
+    check_frontend(x, gw_frontend_postcopy_advise(x->fe, &uffd), "POSTCOPY_ADVISE");
+    check_fault(gw_fault_server_add_client(server, &client, uffd, "dpdk", false), "its faults");
+    check_frontend(x, gw_frontend_postcopy_listen(x->fe, gw_fault_client_add_base, client),
+                   "POSTCOPY_LISTEN");
+    start(x, opt);
+    run_round(x, ms);
+    gw_fault_server_stop(server);
+    if (x->n_for_device == 0 || gw_fault_server_missing(server) == 0)
+        fail("the device has not waited for any page");
+    check_fault(gw_fault_server_start(server), "the fault server's thread");
+    while (gw_fault_server_missing(server) > 0)
+        check_fault(gw_fault_server_stream(server, STREAM_PAGES), "the rest of the memory");
+    check_frontend(x, gw_frontend_postcopy_end(x->fe), "POSTCOPY_END");
+    check_fault(gw_fault_server_finish(server), "the end of postcopy");
+    run_round(x, ms);
+    check_frontend(x, gw_frontend_stop(x->fe, x->drivers, 2), "stop");
+    gw_fault_server_free(server);
+}
+
 static void end(struct exchange *x)
 {
     gw_frontend_free(x->fe);
     for (unsigned i = RECEIVE; i <= SEND; i++)
         gw_driver_free(x->drivers[i]);
     gw_guest_mem_free(x->mem);
+    free(x->copy);
 }
 
 int main(int argc, char **argv)
@@ -258,22 +362,25 @@ int main(int argc, char **argv)
     struct exchange x = {0};
     struct gw_frontend_options opt = {.size = sizeof(opt), .drivers = x.drivers, .n_drivers = 2};
 
-    if (argc != 6)
-        fail("usage: exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED");
+    uint64_t ms;
+
+    if (argc != 6 && argc != 7)
+        fail("usage: exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED [postcopy]");
     opt.features = strtoull(argv[2], NULL, 0);
+    ms = strtoull(argv[4], NULL, 0);
     x.seed = strtoull(argv[5], NULL, 0);
     begin(&x, argv[1], opt.features);
     opt.mem = x.mem;
     for (unsigned i = 0; i < ROOMS; i++)
         add_room(&x, i);
     for (int rounds = atoi(argv[3]); rounds > 0; rounds--) {
-        check_frontend(&x, gw_frontend_start(x.fe, &opt), "start");
-        if (gw_frontend_features(x.fe) != opt.features)
-            fail("features %#" PRIx64 " were negotiated", gw_frontend_features(x.fe));
-        run_round(&x, strtoull(argv[4], NULL, 0));
+        start(&x, &opt);
+        run_round(&x, ms);
         check_frontend(&x, gw_frontend_stop(x.fe, x.drivers, 2), "stop");
     }
-    printf("%" PRIu64 " frames\n", x.n_back);
+    if (argc == 7)
+        run_postcopy(&x, argv[1], &opt, ms);
+    printf("%" PRIu64 " frames, %" PRIu64 " pages waited for\n", x.n_back, x.n_for_device);
     end(&x);
     return EXIT_SUCCESS;
 }

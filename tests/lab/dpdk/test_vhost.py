@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True  # the source folder stays as it is
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'qemu'))
 
 from lab import Lab, LabError, Process, peer, run_test
+from postcopy import require_userfaultfd
 
 # What both ends can do besides: indirect tables, EVENT_IDX, protocol features, VERSION_1.
 FEATURES = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32
@@ -25,28 +26,33 @@ IN_ORDER = 1 << 35
 
 def run(options):
     testpmd = peer('testpmd')
+    if options.postcopy:
+        require_userfaultfd()
     features = (FEATURES | (RING_PACKED if options.packed else 0)
                 | (IN_ORDER if options.in_order else 0))
     with Lab(options.limit, options.keep) as lab:
         lab.say(f'seed {options.seed}')
         socket = lab.path('vhost.sock')
+        # It must not lock memory that is missing.
+        device, words = (',postcopy-support=1', ['--no-mlockall']) if options.postcopy else ('', [])
         backend = Process(lab, 'testpmd', [
-            testpmd, '--vdev', f'net_vhost0,iface={socket},queues=1', '--',
+            testpmd, '--vdev', f'net_vhost0,iface={socket},queues=1{device}', '--', *words,
             '--total-num-mbufs=4096', '--auto-start', '--stats-period=3600'])
         lab.wait_until(lambda: os.path.exists(socket), "testpmd's socket", 20)
         exchange = Process(lab, 'exchange', [
             options.exchange, socket, hex(features), str(options.rounds),
-            str(options.milliseconds), str(options.seed)])
+            str(options.milliseconds), str(options.seed),
+            *(['postcopy'] if options.postcopy else [])])
         exchange.is_expected_to_end = True
         lab.wait_until(exchange.has_ended, 'the end of exchange', options.limit)
         with open(exchange.log) as f:
             said = f.read().strip()
-        count = re.fullmatch(r'(\d+) frames', said)
+        count = re.fullmatch(r'(\d+) frames, (\d+) pages waited for', said)
         if exchange.popen.returncode != 0 or count is None:
             raise LabError(f'exchange says: {said}')
         if int(count[1]) < 1000:
             raise LabError(f'only {said}')
-        lab.say(f'{said} came back')
+        lab.say(said)
         backend.stop(20)
 
 
@@ -55,6 +61,8 @@ def parse_options():
     parser.add_argument('--exchange', required=True, help='the program, see exchange.c')
     parser.add_argument('--packed', action='store_true', help='packed rings')
     parser.add_argument('--in-order', action='store_true', help='with IN_ORDER')
+    parser.add_argument('--postcopy', action='store_true',
+                        help='at the end a session that starts without its memory')
     parser.add_argument('--rounds', type=int, default=3, help='how often the device is started')
     parser.add_argument('--milliseconds', type=int, default=500, help='of each round')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))

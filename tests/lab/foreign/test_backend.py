@@ -120,6 +120,8 @@ def migration_arguments(godwit, options, seed, path):
                  '--copy-time=300ms', f'--json={path}', f'--backend={godwit.backend}']
     if options.device == 'blk':
         arguments += ['--file-size=64M', '--queues=2']
+    if options.postcopy:
+        arguments += ['--postcopy']
     return arguments
 
 
@@ -136,6 +138,7 @@ def check_migration(lab, godwit, options, seed):
         require(found['reason'] and found['faults'], 'at fault, and nobody says of what')
         require(all(fault['text'] for fault in found['faults']), 'a fault without a text')
         require(not found['lost_by_use'].get(UNNAMED), f"pages lost {UNNAMED}: {found['lost']}")
+    require(options.finds in (found['reason'] or ''), f"found {found['reason']}")
     lab.say(f"seed {seed}: {found['verdict']}, {found['reason']}")
     return status
 
@@ -190,6 +193,8 @@ def parse_options():
     parser.add_argument('--slots', type=int, help='likewise')
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='make N migrations')
     parser.add_argument('--passes', action='store_true', help='nothing may be found in a migration')
+    parser.add_argument('--postcopy', action='store_true', help='migrate by postcopy')
+    parser.add_argument('--finds', default='', metavar='TEXT', help='what each migration has to find')
     parser.add_argument('--limit', type=int, default=90, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()

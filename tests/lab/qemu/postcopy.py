@@ -25,11 +25,17 @@ def require_userfaultfd():
     os.close(fd)
 
 
-def count_waits(process):
-    """How often its threads waited for a page: a fault that had to be tried again counts as a major
-    one, see proc(5), and of other major ones it has few."""
-    with open(f'/proc/{process.popen.pid}/stat') as f:
-        return int(f.read().rpartition(')')[2].split()[9])
+def is_waiting(process):
+    """Whether one of its threads sleeps because a page is missing, see proc(5)."""
+    folder = f'/proc/{process.popen.pid}/task'
+    for thread in os.listdir(folder):
+        try:
+            with open(f'{folder}/{thread}/wchan') as f:
+                if f.read() == 'handle_userfault':
+                    return True
+        except OSError:
+            pass  # it has ended
+    return False
 
 
 def set_bandwidth(source, bandwidth):
@@ -53,12 +59,21 @@ def n_missing(source):
     return migration.migration_state(source)['ram']['remaining']
 
 
-def wait_for_waits(source, backend, n):
-    """Until so many waits of the backend were seen, while there are still pages to wait for."""
-    source.lab.wait_until(lambda: count_waits(backend) >= n or n_missing(source) == 0,
-                          f'{n} waits of the backend for pages', SECONDS)
-    if count_waits(backend) < n or n_missing(source) == 0:
-        raise LabError(f'all memory was there after {count_waits(backend)} waits of the backend')
+def see_waits(source, backend, n):
+    """Looks at the backend until it was seen waiting for a page so many times, and pages are missing
+    still; returns how often it was looked at."""
+    n_seen = n_looks = 0
+
+    def look():
+        nonlocal n_seen, n_looks
+        n_looks += 1
+        n_seen += is_waiting(backend)
+        return n_seen >= n
+
+    source.lab.wait_until(look, f'that the backend waits for a page, in {n} looks,', SECONDS)
+    if n_missing(source) == 0:
+        raise LabError('all memory was there when enough was seen')
+    return n_looks
 
 
 def finish(source, destination, has_preempt):

@@ -32,7 +32,7 @@ HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
 PHASES = ('before', 'during', 'after')
-N_WAITS = {False: 300, True: 10}  # of the backend for pages, single ones and huge ones
+N_WAITS = {False: 30, True: 5}  # of the backend are seen: for single pages, and for huge ones
 
 # What must be found: a backend that forgets all marks, as the guest or a comparison sees it; one that
 # does not register its memory; one that does not offer postcopy.
@@ -167,11 +167,12 @@ def migrate_by_postcopy(run, source, destination):
         n = replace_memory(run, destination, 'ADD_MEM_REG')
         require(n is None or n >= run.options.replace_memory, f'memory was added only {n} times')
     destination.busy(10)
-    postcopy.wait_for_waits(source, destination.backend, N_WAITS[run.options.huge])
+    n = N_WAITS[run.options.huge]
+    n_looks = postcopy.see_waits(source, destination.backend, n)
     postcopy.finish(source, destination, preempt)
     run.lab.say(f'{source.name} to {destination.name}: pages were missing for '
-                f'{time.monotonic() - begin:.1f} s, and the backend waited '
-                f'{postcopy.count_waits(destination.backend)} times for one')
+                f'{time.monotonic() - begin:.1f} s; the backend waited for one in {n} of '
+                f'{n_looks} looks')
 
 
 def hop(run, source):
