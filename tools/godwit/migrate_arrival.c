@@ -123,14 +123,10 @@ static void report(void *arg, const struct gw_fault_report *problem)
 static void note_fault(void *arg, gw_gpa_t gpa, uint64_t latency_ns)
 {
     struct migration_link *l = arg;
-    struct migration_result *ret = l->m->ret;
 
     (void)gpa;
     pthread_mutex_lock(&l->lock);
-    /* The array is of the whole run; nobody else looks at it while there is a link. */
-    if (ret->page_faults && ret->n_page_faults < MIGRATION_PAGE_FAULTS_MAX)
-        ret->page_faults[ret->n_page_faults++] =
-            (struct migration_page_fault){.at_ns = migration_now(l->m), .latency_ns = latency_ns};
+    migration_note_fault(l->m, latency_ns);
     pthread_mutex_unlock(&l->lock);
 }
 

@@ -12,6 +12,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <godwit/fault.h>
 #include <inttypes.h>
 #include <linux/virtio_blk.h>
 #include <poll.h>
@@ -396,6 +397,22 @@ int migration_tend_end(struct migration *m, unsigned which)
     for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
         m->talking = &m->units[i];
         r = tend_unit(&m->units[i], which);
+    }
+    m->talking = NULL;
+    return r;
+}
+
+int migration_end_postcopy(struct migration *m)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
+        struct migration_unit *u = &m->units[i];
+
+        m->talking = u;
+        r = gw_frontend_postcopy_end(u->fe[m->dst]);
+        if (r < 0)
+            migration_blame_fe(u, m->dst, r);
     }
     m->talking = NULL;
     return r;

@@ -122,14 +122,10 @@ static void report(void *arg, const struct gw_fault_report *problem)
 static void note_fault(void *arg, gw_gpa_t gpa, uint64_t latency_ns)
 {
     struct migration_fetch *f = arg;
-    struct migration_result *ret = f->m->ret;
 
     (void)gpa;
     pthread_mutex_lock(&f->lock);
-    /* Nobody else looks at the array while pages come. */
-    if (ret->page_faults && ret->n_page_faults < MIGRATION_PAGE_FAULTS_MAX)
-        ret->page_faults[ret->n_page_faults++] =
-            (struct migration_page_fault){.at_ns = migration_now(f->m), .latency_ns = latency_ns};
+    migration_note_fault(f->m, latency_ns);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -424,23 +420,6 @@ int migration_fetch_check(struct migration *m)
     return done_ns != 0;
 }
 
-/* Each answers at once, whatever it is doing. */
-static int end_units(struct migration *m)
-{
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
-        struct migration_unit *u = &m->units[i];
-
-        m->talking = u;
-        r = gw_frontend_postcopy_end(u->fe[m->dst]);
-        if (r < 0)
-            migration_blame_fe(u, m->dst, r);
-    }
-    m->talking = NULL;
-    return r;
-}
-
 static void sum_up(struct migration *m, const struct migration_fetch *f)
 {
     struct migration_arrival *a = &m->hop->arrival;
@@ -462,7 +441,7 @@ static void sum_up(struct migration *m, const struct migration_fetch *f)
 int migration_fetch_end(struct migration *m)
 {
     struct migration_fetch *f = m->remote->fetch;
-    int r = end_units(m);
+    int r = migration_end_postcopy(m);
 
     gw_fault_server_stop(f->server);
     sum_up(m, f);

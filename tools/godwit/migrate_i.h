@@ -117,6 +117,11 @@ int migration_event(struct migration *m, enum migration_event_kind kind, uint64_
 int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
                        uint64_t duration_ns);
 void migration_set_phase(struct migration *m, enum migration_phase phase);
+/*
+ * A page fault was served. Context: whoever serves faults, one at a time; nobody else looks at them
+ * while pages come.
+ */
+void migration_note_fault(struct migration *m, uint64_t latency_ns);
 /* NULL where there is no room any more: it is counted all the same. */
 struct migration_lost *migration_new_lost(struct migration *m);
 /* Of several devices, the latencies of the slowest are told. */

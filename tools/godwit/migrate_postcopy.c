@@ -193,23 +193,6 @@ int migration_postcopy_start(struct migration *m)
     return r ? r : change_memory(m);
 }
 
-/* The back-ends are told that all is there. Each answers at once, whatever it is doing. */
-static int end(struct migration *m)
-{
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
-        struct migration_unit *u = &m->units[i];
-
-        m->talking = u;
-        r = gw_frontend_postcopy_end(u->fe[m->dst]);
-        if (r < 0)
-            migration_blame_fe(u, m->dst, r);
-    }
-    m->talking = NULL;
-    return r;
-}
-
 int migration_postcopy_await(struct migration *m)
 {
     int r, done = 0;
@@ -225,7 +208,7 @@ int migration_postcopy_await(struct migration *m)
     if (r == 0)
         r = migration_event(m, MIGRATION_EVENT_ALL_THERE, 0, "%s", "");
     if (r == 0)
-        r = end(m);
+        r = migration_end_postcopy(m);
     m->hop->arrival.stall_ns = migration_load_worst_stall(m, true);
     migration_link_free(m);
     /* What the source lost is told even if the destination has failed of it. */

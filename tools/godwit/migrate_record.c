@@ -175,6 +175,15 @@ struct migration_round *migration_begin_round(struct migration *m, unsigned numb
     return m->round;
 }
 
+void migration_note_fault(struct migration *m, uint64_t latency_ns)
+{
+    struct migration_result *ret = m->ret;
+
+    if (ret->page_faults && ret->n_page_faults < MIGRATION_PAGE_FAULTS_MAX)
+        ret->page_faults[ret->n_page_faults++] =
+            (struct migration_page_fault){.at_ns = migration_now(m), .latency_ns = latency_ns};
+}
+
 struct migration_lost *migration_new_lost(struct migration *m)
 {
     if (m->ret->n_lost >= MIGRATION_LOST_MAX)

@@ -44,3 +44,5 @@ int migration_blame_fe(struct migration_unit *u, unsigned which, int r);
 enum migration_side migration_side_of(const struct migration *m, unsigned which);
 /* Answer what the back-ends of an end ask, see whether one hung up. */
 int migration_tend_end(struct migration *m, unsigned which);
+/* The destination's are told that all memory is there; each answers at once, whatever it does. */
+int migration_end_postcopy(struct migration *m);
