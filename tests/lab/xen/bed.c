@@ -74,8 +74,9 @@ static uint64_t connect_disk(struct bed *b)
 {
     struct gw_frontend_options opt = {
         .size = sizeof(opt), .mem = b->mem, .drivers = &b->driver, .n_drivers = 1};
+    struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = BED_STALL};
     uint64_t sectors = 0;
-    int r = gw_frontend_new(&b->fe, NULL);
+    int r = gw_frontend_new(&b->fe, &cfg);
 
     if (r == 0)
         r = gw_frontend_connect(b->fe, b->socket);

@@ -9,7 +9,7 @@
 #define BED_MEMORY (1u << 20)
 #define BED_SPARE  64u /* pages */
 #define BED_DEPTH  16u
-#define BED_STALL  20000u /* ms */
+#define BED_STALL  60000u /* ms: an emulated machine may be slow */
 
 struct bed {
     uint32_t domid;

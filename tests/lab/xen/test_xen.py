@@ -30,18 +30,20 @@ def run(args):
         raise Skip('qemu-system-x86_64 is not installed')
     xen = peer('xen')
     kernel = peer('kernel')
+    vmlinux = peer('vmlinux')
     with Lab(args.limit, keep=args.keep) as lab:
         plan = lab.path('plan')
+        initramfs = lab.path('initramfs')
         with open(plan, 'w') as f:
             f.write(''.join(line + '\n' for line in args.plan))
         try:
-            xen_image.build(lab.folder, xen, kernel, args.program, args.agent,
+            xen_image.build(initramfs, xen, kernel, vmlinux, args.program, args.agent,
                             [('lab/plan', plan), ('lab/checks', os.path.join(HERE, args.checks)),
                              ('lab/domains', os.path.join(HERE, 'domains'))])
         except CannotBuild as e:
             raise Skip(str(e)) from None
         lab.say('the image is built')
-        status = xen_machine.run(xen, lab.folder, args.dom0)
+        status = xen_machine.run(xen, vmlinux, initramfs, args.dom0)
         if status != 0:
             raise LabError(f'dom0 ended with status {status}')
 
@@ -54,7 +56,7 @@ def main():
     parser.add_argument('--agent', action='append', default=[], help='for the domains')
     parser.add_argument('--plan', action='append', default=[], help='TYPE FORM STEP...')
     parser.add_argument('--checks', default='dom0-checks', help='the script that dom0 runs')
-    parser.add_argument('--limit', type=int, default=300, help='seconds')
+    parser.add_argument('--limit', type=int, default=500, help='seconds')
     parser.add_argument('--keep', action='store_true')
     args = parser.parse_args()
     return run_test(lambda: run(args))

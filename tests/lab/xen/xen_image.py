@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What Xen boots: Debian's kernel and hypervisor unpacked, as nothing shall be decompressed under
-emulation, and the two initramfs, of dom0 and, in it, of the domUs. There is no disk and no network.
+"""What dom0 and the domUs boot beside their kernel: the initramfs of dom0 and, in it, that of the
+domUs. Nothing is compressed, as that would be undone under emulation. There is no disk and no network.
 """
 
-import lzma
 import os
 import re
 import stat
-import struct
 import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'qemu'))
 
-from initramfs import CannotBuild, Cpio, find_busybox, kernel_version, module_paths, read_module
+from initramfs import CannotBuild, Cpio, find_busybox, module_paths, read_module
 
 MODULES = ('xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc')
 TOOLS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'libxl-save-helper')
@@ -22,19 +20,6 @@ TOOLS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'libxl-save-helper')
 XENSTORE = ('read', 'ls', 'list', 'exists', 'rm', 'chmod', 'write')
 # glibc loads it by name when a thread is cancelled, as xl does; ldd cannot tell.
 LOADED_BY_NAME = ('libgcc_s.so.1',)
-
-
-def unpack_kernel(image):
-    """The ELF in a bzImage: where it is, is in the header (Documentation/x86/boot.rst)."""
-    with open(image, 'rb') as f:
-        data = f.read()
-    setup_sectors = data[0x1f1]
-    offset, length = struct.unpack_from('<II', data, 0x248)
-    start = (setup_sectors + 1) * 512 + offset
-    payload = data[start:start + length - 4]  # behind it is the unpacked size
-    if not payload.startswith(b'\xfd7zXZ'):
-        raise CannotBuild(f'{image} is not compressed with xz')
-    return lzma.decompress(payload)
 
 
 def libraries_of(program, folder):
@@ -110,31 +95,28 @@ def find_library(name):
     raise CannotBuild(f'{name} is not on this machine')
 
 
-def build(folder, peer, kernel, dom0_programs, domu_programs, dom0_files):
-    """Makes xen's `vmlinux` and `dom0` in the folder. Programs are paths; files are pairs of a name
-    in dom0 and a path."""
-    vmlinux = unpack_kernel(kernel)
-    with open(os.path.join(folder, 'vmlinux'), 'wb') as f:
-        f.write(vmlinux)
+def build(path, peer, kernel, vmlinux, dom0_programs, domu_programs, dom0_files):
+    """Makes the initramfs of dom0, with the domUs' kernel `vmlinux` in it; the modules are those of
+    `kernel`. Programs are paths; files are pairs of a name in dom0 and a path."""
     domu = Root(peer, kernel, 'domu-init')
-    for path in domu_programs:
-        domu.program(f'lab/{os.path.basename(path)}', path)
+    for program in domu_programs:
+        domu.program(f'lab/{os.path.basename(program)}', program)
     dom0 = Root(peer, kernel, 'dom0-init')
+    # libxl looks for its helper where the packages have it.
+    dom0.archive.add_folder('usr/lib/xen-4.17')
+    dom0.archive.add_folder('usr/lib/xen-4.17/bin')
     for name in TOOLS:
-        # libxl looks for its helper where the packages have it.
-        dom0.archive.add_folder('usr/lib/xen-4.17')
-        dom0.archive.add_folder('usr/lib/xen-4.17/bin')
         dom0.program(f'usr/lib/xen-4.17/bin/{name}',
                      os.path.join(peer, 'usr/lib/xen-4.17/bin', name))
         dom0.link(f'bin/{name}', f'/usr/lib/xen-4.17/bin/{name}')
     for name in LOADED_BY_NAME:
         dom0.add_file(f'lab/lib/{name}', find_library(name))
     dom0.add('etc/xen/xl.conf', b'', 0o100644)
-    for path in dom0_programs:
-        dom0.program(f'lab/{os.path.basename(path)}', path)
-    for name, path in dom0_files:
-        dom0.add_file(name, path)
-    dom0.add('lab/vmlinux', vmlinux, 0o100644)
+    for program in dom0_programs:
+        dom0.program(f'lab/{os.path.basename(program)}', program)
+    for name, file in dom0_files:
+        dom0.add_file(name, file)
+    dom0.add_file('lab/vmlinux', vmlinux)
     dom0.add('lab/domu.cpio', domu.archive.finish(), 0o100644)
-    with open(os.path.join(folder, 'dom0'), 'wb') as f:
+    with open(path, 'wb') as f:
         f.write(dom0.archive.finish())

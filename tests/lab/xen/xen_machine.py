@@ -27,7 +27,7 @@ ALARMS = re.compile(r'BUG:|WARNING: CPU|Oops|general protection|Bad page|Bad rss
                     r'FATAL|Assertion)')
 
 
-def qemu_command(peer, folder, dom0):
+def qemu_command(peer, vmlinux, initramfs, dom0):
     """+svm,+npt: Debian's Xen has no shadow paging, so that PVH domains need nested paging. +rdrand:
     else the first random bytes are waited for. qemu64 is an AMD model, so that Xen does without
     page-table isolation. A PVH dom0 is built only where there is an IOMMU."""
@@ -37,12 +37,12 @@ def qemu_command(peer, folder, dom0):
             *machine, '-smp', '1', '-m', str(MEMORY_MIB), '-display', 'none', '-monitor', 'none',
             '-serial', 'stdio', '-no-reboot', '-nodefaults', '-net', 'none',
             '-kernel', os.path.join(peer, 'xen'), '-append', xen,
-            '-initrd', f'{folder}/vmlinux {KERNEL},{folder}/dom0']
+            '-initrd', f'{vmlinux} {KERNEL},{initramfs}']
 
 
-def run(peer, folder, dom0):
+def run(peer, vmlinux, initramfs, dom0):
     """Boots, prints what is said with the time since the start; returns the verdict of dom0."""
-    command = qemu_command(peer, folder, dom0)
+    command = qemu_command(peer, vmlinux, initramfs, dom0)
     begin = time.monotonic()
     verdict = None
     alarms = []
