@@ -128,24 +128,24 @@ static bool has_requests(const struct migration *m)
 }
 
 /*
- * A region that goes and comes again, while nobody uses it; or a table that is told again. The
- * acknowledgement of it has no answer, and kicks may overtake it: so one more message is sent, as
- * QEMU does where it must know that others were handled.
+ * A region that goes and comes again, while nobody uses it. The acknowledgement of it has no
+ * answer, and kicks may overtake it: so one more message is sent, as QEMU does where it must know
+ * that others were handled.
  */
 static int tell_again(struct migration_unit *u)
 {
     struct migration *m = u->m;
     struct gw_frontend *fe = u->fe[m->dst];
     uint64_t features;
-    int r = 0;
+    int r;
 
-    if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1)) {
-        r = gw_frontend_set_mem_table(fe, m->mem);
-    } else if (!has_requests(m)) {
-        r = gw_frontend_rem_mem_reg(fe, m->mem, m->apart_gpa);
-        if (r == 0)
-            r = gw_frontend_add_mem_reg(fe, m->mem, m->apart_gpa);
-    }
+    /* Nobody tells a table that has not changed, and DPDK leaves one unanswered. */
+    if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1) ||
+        has_requests(m))
+        return 0;
+    r = gw_frontend_rem_mem_reg(fe, m->mem, m->apart_gpa);
+    if (r == 0)
+        r = gw_frontend_add_mem_reg(fe, m->mem, m->apart_gpa);
     return r ? r : gw_frontend_get_features(fe, &features);
 }
 
