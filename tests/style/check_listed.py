@@ -14,7 +14,7 @@ FOLDERS = ("include", "src", "tools", "tests")
 # A test is listed by its name without the folder's prefix and the suffix.
 PREFIXES = ("test_", "it_", "fuzz_", "bench_")
 # Programs for guests and for the systems of other peers are built by the scripts beside them.
-BUILT_BY_SCRIPTS = ("tests/lab",)
+BUILT_BY_SCRIPTS = ("tests/lab", "tests/bench/peers")
 
 
 def names(path):

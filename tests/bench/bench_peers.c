@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The same disk served through different libraries, and driven by the same front-end, by reads on
+ * one queue. They take short turns, so that what the machine does meanwhile meets all of them
+ * alike. Told is the median of the turns; and the ratio to the best of the peers in the same turn,
+ * of the requests per second, and of those per second of the back-end's CPU time.
+ *
+ * usage: bench_peers [--indirect] RING NAME COMMAND... [-- RING NAME COMMAND...]...
+ * RING is "split" or "packed", or "peer" for one of the peers, on split rings. {socket} in a
+ * command is replaced. See peers/compare.py, which builds the disks.
+ */
+#include "measured.h"
+#include "proc_meter.h"
+#include "ring_bed.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    TURN_MS = 100,
+    WARM_UP_MS = 10,
+    TURNS = 9,
+    SUBJECTS_MAX = 8,
+};
+
+static const unsigned block_sizes[] = {512, 4096};
+static const unsigned depths[] = {1, 8, 32, 128};
+
+#define N_SIZES  (sizeof(block_sizes) / sizeof(block_sizes[0]))
+#define N_DEPTHS (sizeof(depths) / sizeof(depths[0]))
+
+struct subject {
+    const char *name;
+    char **command;
+    bool is_peer, is_packed;
+    char path[64];
+    pid_t pid;
+    /* At one block size and depth. */
+    double rate[TURNS];       /* requests per second */
+    double cpu[TURNS];        /* nanoseconds of the back-end per request */
+    double rate_ratio[TURNS]; /* to the best peer's */
+    double cpu_ratio[TURNS];  /* the best peer's to its own */
+};
+
+static struct subject subjects[SUBJECTS_MAX];
+static unsigned n_subjects;
+static bool is_indirect;
+
+static int take_turn(struct subject *s, unsigned block_size, unsigned depth, unsigned n)
+{
+    const struct ring_bed_config cfg = {
+        .block_size = block_size,
+        .depth = depth,
+        .packed = s->is_packed,
+        .indirect = is_indirect,
+    };
+    struct gw_guest_load_stats before, after;
+    struct proc_meter meter;
+    struct ring_bed b;
+    int r;
+
+    r = ring_bed_start(&b, s->path, &cfg);
+    if (r == 0)
+        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
+    if (r == 0) {
+        proc_meter_start(&meter, s->pid);
+        gw_guest_load_stats(b.load, &before);
+        r = gw_guest_load_run(b.load, TURN_MS, 0, RING_BED_STALL_MS);
+        gw_guest_load_stats(b.load, &after);
+        proc_meter_stop(&meter);
+    }
+    if (r == 0)
+        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
+    if (r < 0) {
+        fprintf(stderr, "bench_peers: %s: %s %s\n", s->name, strerror(-r),
+                b.fe ? gw_frontend_error(b.fe) : "");
+    } else {
+        uint64_t n_requests = after.requests - before.requests;
+        double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
+
+        s->rate[n] = requests * 1e9 / (double)(after.run_ns - before.run_ns);
+        s->cpu[n] = (double)meter.cpu_ns / requests;
+    }
+    ring_bed_finish(&b);
+    return r;
+}
+
+/* The best of the peers may be another one for each of the two. */
+static void compare_turn(unsigned n)
+{
+    double rate = 0, cpu = 0;
+
+    for (unsigned i = 0; i < n_subjects; i++) {
+        const struct subject *s = &subjects[i];
+
+        if (!s->is_peer)
+            continue;
+        if (s->rate[n] > rate)
+            rate = s->rate[n];
+        if (cpu == 0 || s->cpu[n] < cpu)
+            cpu = s->cpu[n];
+    }
+    for (unsigned i = 0; i < n_subjects; i++) {
+        subjects[i].rate_ratio[n] = rate > 0 ? subjects[i].rate[n] / rate : 0;
+        subjects[i].cpu_ratio[n] = cpu / subjects[i].cpu[n];
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *values)
+{
+    qsort(values, TURNS, sizeof(*values), ascending);
+    return values[TURNS / 2];
+}
+
+static int run_depth(unsigned block_size, unsigned depth)
+{
+    int r = 0;
+
+    for (unsigned n = 0; r == 0 && n < TURNS; n++) {
+        for (unsigned i = 0; r == 0 && i < n_subjects; i++)
+            r = take_turn(&subjects[i], block_size, depth, n);
+        compare_turn(n);
+    }
+    for (unsigned i = 0; r == 0 && i < n_subjects; i++) {
+        struct subject *s = &subjects[i];
+
+        printf("%6u %6u  %-24s %12.0f %10.0f %8.2f %8.2f\n", block_size, depth, s->name,
+               median(s->rate), median(s->cpu), median(s->rate_ratio), median(s->cpu_ratio));
+    }
+    fflush(stdout);
+    return r;
+}
+
+/* One description up to "--" or the end. Returns: how many words; 0 when it is none. */
+static int parse_subject(struct subject *s, char **words)
+{
+    int n = 0;
+
+    while (words[n] && strcmp(words[n], "--") != 0)
+        n++;
+    if (n < 3)
+        return 0;
+    s->is_peer = strcmp(words[0], "peer") == 0;
+    s->is_packed = strcmp(words[0], "packed") == 0;
+    if (!s->is_peer && !s->is_packed && strcmp(words[0], "split") != 0)
+        return 0;
+    s->name = words[1];
+    s->command = words + 2;
+    return n;
+}
+
+static bool parse(char **words)
+{
+    if (*words && strcmp(*words, "--indirect") == 0) {
+        is_indirect = true;
+        words++;
+    }
+    while (n_subjects < SUBJECTS_MAX) {
+        int n = parse_subject(&subjects[n_subjects++], words);
+
+        if (n == 0)
+            return false;
+        if (words[n] == NULL)
+            return true;
+        words[n] = NULL;
+        words += n + 1;
+    }
+    return false;
+}
+
+static void start_all(void)
+{
+    for (unsigned i = 0; i < n_subjects; i++) {
+        struct subject *s = &subjects[i];
+
+        snprintf(s->path, sizeof(s->path), "/tmp/bench_peers-%d-%u.sock", (int)getpid(), i);
+        s->pid = measured_start(s->command, s->path);
+    }
+}
+
+static void stop_all(void)
+{
+    for (unsigned i = 0; i < n_subjects; i++) {
+        int status;
+
+        if (subjects[i].pid > 0) {
+            kill(subjects[i].pid, SIGTERM);
+            (void)waitpid(subjects[i].pid, &status, 0);
+        }
+        unlink(subjects[i].path);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int r = 0;
+
+    if (!parse(argv + 1)) {
+        fprintf(stderr,
+                "usage: %s [--indirect] RING NAME COMMAND... [-- RING NAME COMMAND...]...\n"
+                "RING is split, packed or peer; {socket} is replaced\n",
+                argv[0]);
+        return 64;
+    }
+    start_all();
+    measured_pin_to(0);
+    printf("%6s %6s  %-24s %12s %10s %17s\n%6s %6s  %-24s %12s %10s %8s %8s\n", "", "", "", "", "",
+           "of the best peer", "block", "depth", "", "requests/s", "cpu ns/req", "rate", "per cpu");
+    for (unsigned i = 0; r == 0 && i < N_SIZES; i++)
+        for (unsigned k = 0; r == 0 && k < N_DEPTHS; k++)
+            r = run_depth(block_sizes[i], depths[k]);
+    stop_all();
+    return r == 0 ? 0 : 1;
+}
