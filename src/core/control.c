@@ -33,7 +33,7 @@ static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
     };
     eventfd_t count;
 
-    gw_daemon_free_stuck(d);
+    gw_daemon_free_unused(d);
     if (poll(fds, GW_ARRAY_SIZE(fds), timeout_ms) <= 0)
         return false;
     if (fds[1].revents)

@@ -78,7 +78,9 @@ int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         gw_dirty_log_free(state.log);
         return r;
     }
-    gw_daemon_replace_log(d, &state);
+    r = gw_daemon_replace_log(d, &state);
+    if (r < 0)
+        return r;
     /* Peers answer with 0, 8 or these 16 bytes; the 16 suit all front-ends. */
     *(struct gw_wire_log *)(void *)reply->payload = *wire;
     reply->size = sizeof(*wire);
@@ -101,8 +103,7 @@ int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *
     if (r < 0)
         return r;
     state.event_fd = gw_steal_fd(&msg->fds[0]);
-    gw_daemon_replace_log(d, &state);
-    return 0;
+    return gw_daemon_replace_log(d, &state);
 }
 
 int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
@@ -121,6 +122,5 @@ int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
         state.log = NULL;
     }
     state.all = all;
-    gw_daemon_replace_log(d, &state);
-    return 0;
+    return gw_daemon_replace_log(d, &state);
 }

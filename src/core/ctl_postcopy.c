@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The messages of postcopy. The control thread never touches guest memory, so it answers while
- * workers wait for pages; what it asks of a worker may wait as long as a page does.
+ * The messages of postcopy. The control thread never touches guest memory, and what it asks of a
+ * worker while this one may wait for a page it does not wait for (gw_daemon_ask). So it answers at
+ * once, but for what promises that requests have ended: GET_VRING_BASE, REM_MEM_REG, RESET_DEVICE.
  *
  * Between POSTCOPY_LISTEN and POSTCOPY_END a new memory table is a conversation: the front-end
  * tells its regions, we register them and answer where they are, and it acknowledges, since only
@@ -70,7 +71,7 @@ int gw_ctl_postcopy_acknowledge(struct gw_daemon *d, struct gw_msg *msg, struct 
     if (!map)
         return 0; /* nothing was added */
     if (gw_msg_u64(msg) == 0)
-        return gw_daemon_replace_map(d, map);
+        return gw_daemon_post_map(d, map);
     gw_map_free(map);
     return gw_fail(-ECANCELED, "the front-end does not accept its addresses: %#" PRIx64,
                    gw_msg_u64(msg));

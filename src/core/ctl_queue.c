@@ -12,23 +12,19 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-/* One question to a queue, asked on its worker. */
+/* Something asked of a queue, on its worker, and perhaps later: it owns what it holds. */
 struct ask {
     struct gw_queue *queue;
-    struct gw_queue_start *start;
-    struct gw_latch *latch;
-    enum gw_queue_stop stop;
+    struct gw_queue_start start;
     int fd;
     bool enable;
     bool log_used;
     gw_gpa_t log_addr;
-    struct gw_evtchn_name channel;
-    char why[160]; /* gw_last_error belongs to the worker */
 };
 
-static int ask_queue(int (*fn)(void *), struct ask *ask)
+static int ask_queue(struct gw_daemon *d, int (*fn)(void *), struct ask *ask)
 {
-    return gw_worker_call(ask->queue->worker, fn, ask);
+    return gw_daemon_ask(d, ask->queue->worker, fn, ask, sizeof(*ask));
 }
 
 static struct gw_vring *vring_of(struct gw_daemon *d, const struct gw_wire_vring_state *state)
@@ -83,7 +79,7 @@ static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *ad
     if (r < 0)
         return r;
     *vring = next;
-    return ask_queue(on_set_ring_log, &ask);
+    return ask_queue(d, on_set_ring_log, &ask);
 }
 
 int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -160,23 +156,52 @@ static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
     };
 }
 
+/*
+ * All that can be said of a ring without looking at it, where nobody waits for its worker: what
+ * fails there then breaks the queue.
+ */
+static int check_start(const struct gw_daemon *d, const struct gw_ring_config *ring)
+{
+    bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
+    int r = gw_ring_check_size(packed, ring->size, d->queue_size_max);
+
+    return r < 0 ? r : gw_ring_check_memory(packed, ring, d->session.map);
+}
+
 static int on_start(void *arg)
 {
     struct ask *ask = arg;
+    int r = gw_queue_start(ask->queue, &ask->start);
 
-    return gw_queue_start(ask->queue, ask->start);
+    return ask->start.is_posted ? 0 : r;
+}
+
+static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vring)
+{
+    struct gw_queue_start *start = &ask->start;
+    int r = 0;
+
+    vring->config.base = base_of(d, vring);
+    start->ring = vring->config;
+    start->map = d->session.map;
+    start->features = d->session.features;
+    start->inflight_size = d->session.inflight.queue_size;
+    start->is_posted = gw_postcopy_is_listening(&d->session.postcopy);
+    if (start->is_posted && !vring->started)
+        r = check_start(d, &start->ring);
+    if (r < 0)
+        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
+    else
+        r = ask_queue(d, on_start, ask);
+    return r < 0 ? gw_fail(r, "queue %u cannot start: %s", ask->queue->index, start->why) : 0;
 }
 
 int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
     struct gw_vring *vring = &d->session.vrings[index];
-    struct gw_queue_start start = {
-        .map = d->session.map,
-        .features = d->session.features,
-        .kick_fd = -1,
-    };
-    struct ask ask = {.queue = &d->queues[index], .start = &start};
+    struct ask ask = {.queue = &d->queues[index], .start.kick_fd = -1};
+    struct gw_queue_start *start = &ask.start;
     int r;
 
     if (vring->config.size == 0 || !vring->has_addr)
@@ -190,25 +215,21 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (r < 0)
         return r;
     r = gw_inflight_region_part(&d->session.inflight, index,
-                                gw_session_has(&d->session, GW_F_RING_PACKED), &start.inflight);
+                                gw_session_has(&d->session, GW_F_RING_PACKED), &start->inflight);
     if (r < 0)
         return r;
-    vring->config.base = base_of(d, vring);
-    start.ring = vring->config;
     if (msg->n_fds == 1)
-        start.kick_fd = gw_steal_fd(&msg->fds[0]);
-    start.kick_channel = channel_of(msg);
-    start.inflight_size = d->session.inflight.queue_size;
-    r = ask_queue(on_start, &ask);
-    gw_close(&start.kick_fd);
+        start->kick_fd = gw_steal_fd(&msg->fds[0]);
+    start->kick_channel = channel_of(msg);
+    r = start_queue(d, &ask, vring);
     if (r < 0)
-        return gw_fail(r, "queue %u cannot start: %s", index, start.why);
+        return r;
     vring->started = true;
     gw_diag(&d->diag, GW_DIAG_INFO, "queue %u starts: size %u, base %u%s", index,
             vring->config.size, vring->config.base,
-            start.kick_channel.is_set ? ", kicked by an event channel"
-            : msg->n_fds              ? ""
-                                      : ", polled");
+            start->kick_channel.is_set ? ", kicked by an event channel"
+            : msg->n_fds               ? ""
+                                       : ", polled");
     return 0;
 }
 
@@ -240,12 +261,19 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
         return r;
     if (msg->n_fds == 1)
         ask.fd = gw_steal_fd(&msg->fds[0]);
-    return ask_queue(fn, &ask);
+    return ask_queue(d, fn, &ask);
 }
+
+/* Of a Xen domain, whose pages are never missing: who asks waits, and learns why not. */
+struct ask_channel {
+    struct gw_queue *queue;
+    struct gw_evtchn_name channel;
+    char why[160]; /* gw_last_error belongs to the worker */
+};
 
 static int on_set_call_channel(void *arg)
 {
-    struct ask *ask = arg;
+    struct ask_channel *ask = arg;
     int r = gw_queue_set_call_channel(ask->queue, &ask->channel);
 
     if (r < 0)
@@ -256,8 +284,8 @@ static int on_set_call_channel(void *arg)
 static int set_call_channel(struct gw_daemon *d, const struct gw_msg *msg)
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
-    struct ask ask = {.queue = &d->queues[index], .channel = channel_of(msg)};
-    int r = ask_queue(on_set_call_channel, &ask);
+    struct ask_channel ask = {.queue = &d->queues[index], .channel = channel_of(msg)};
+    int r = gw_worker_call(ask.queue->worker, on_set_call_channel, &ask);
 
     return r < 0 ? gw_fail(r, "queue %u: %s", index, ask.why) : 0;
 }
@@ -290,15 +318,30 @@ int gw_ctl_set_vring_enable(struct gw_daemon *d, struct gw_msg *msg, struct gw_r
     if (state->num > 1)
         return gw_fail(-EINVAL, "queue %u is to be enabled by %u, not 0 or 1", state->index,
                        state->num);
-    return ask_queue(on_enable, &ask);
+    return ask_queue(d, on_enable, &ask);
 }
+
+struct stop {
+    struct gw_queue *queue;
+    struct gw_latch *latch;
+    enum gw_queue_stop how;
+};
 
 static int on_stop(void *arg)
 {
-    struct ask *ask = arg;
+    struct stop *stop = arg;
 
-    gw_queue_stop(ask->queue, ask->latch, ask->stop);
+    gw_queue_stop(stop->queue, stop->latch, stop->how);
     return 0;
+}
+
+/* The latch ordered the worker's last use of the ring before this. */
+static void take_base(const struct gw_queue *q, struct gw_vring *vring)
+{
+    if (!q->start_failed)
+        vring->config.base = q->ring.ops->base(&q->ring);
+    vring->has_base = true;
+    vring->started = false;
 }
 
 static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply,
@@ -309,20 +352,18 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     struct gw_vring *vring = vring_of(d, state);
     struct gw_queue *q = &d->queues[state->index];
     struct gw_latch latch;
-    struct ask ask = {.queue = q, .latch = &latch, .stop = how};
+    struct stop stop = {.queue = q, .latch = &latch, .how = how};
     int r;
 
     gw_latch_init(&latch, 1);
-    (void)ask_queue(on_stop, &ask);
+    (void)gw_worker_call(q->worker, on_stop, &stop);
     r = gw_daemon_drain(d, &latch, "stopping");
     gw_latch_done(&latch);
     if (r < 0)
         return r;
+    gw_daemon_free_unused(d); /* the log is complete before the front-end looks at it */
     if (vring->started) {
-        /* The latch ordered the worker's last use of the ring before this. */
-        vring->config.base = q->ring.ops->base(&q->ring);
-        vring->has_base = true;
-        vring->started = false;
+        take_base(q, vring);
         gw_diag(&d->diag, GW_DIAG_INFO, "queue %u stops: base %u", state->index,
                 vring->config.base);
     }

@@ -19,7 +19,12 @@ int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 
 static void enable_queue(struct gw_queue *q, void *arg)
 {
-    gw_queue_set_enabled(q, *(bool *)arg);
+    gw_queue_set_enabled(q, true);
+}
+
+static void disable_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_enabled(q, false);
 }
 
 int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -27,7 +32,6 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     struct gw_session *s = &d->session;
     uint64_t features = gw_msg_u64(msg);
     uint64_t unknown = features & ~gw_daemon_features(d);
-    bool all = true;
     int r;
 
     if (unknown)
@@ -43,7 +47,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     s->features = features;
     /* "Ring states": without PROTOCOL_FEATURES rings come enabled; with it nothing changes. */
     if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
-        gw_daemon_each_queue(d, enable_queue, &all);
+        gw_daemon_tell_queues(d, enable_queue, NULL);
     if (d->ops.features_acked)
         d->ops.features_acked(d->dev, features & ~TRANSPORT_BITS);
     return 0;
@@ -57,9 +61,7 @@ int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *r
 /* Deprecated; what is left of it is that no ring is processed any more. */
 int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    bool none = false;
-
-    gw_daemon_each_queue(d, enable_queue, &none);
+    gw_daemon_tell_queues(d, disable_queue, NULL);
     return 0;
 }
 
@@ -109,11 +111,6 @@ int gw_ctl_set_backend_req_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw
     return gw_backend_req_set_fd(d, gw_steal_fd(&msg->fds[0]));
 }
 
-static void reset_queue(struct gw_queue *q, void *arg)
-{
-    gw_queue_set_enabled(q, false);
-}
-
 int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_session *s = &d->session;
@@ -121,7 +118,7 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 
     if (r < 0)
         return r;
-    gw_daemon_each_queue(d, reset_queue, NULL);
+    gw_daemon_each_queue(d, disable_queue, NULL);
     for (unsigned i = 0; i < d->num_queues; i++) {
         s->vrings[i].started = false;
         s->vrings[i].has_base = false;

@@ -136,6 +136,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->size_max = d->queue_size_max;
         q->request_size = cfg->request_size;
         gw_queue_init(q);
+        q->settled_fd = d->control_fd;
         d->num_queues++;
     }
     return 0;
@@ -158,6 +159,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
     d->listener = (struct gw_listener){.fd = -1, .lock_fd = -1};
     d->session.fd = -1;
+    d->changes_end = &d->changes;
     d->session.backend_fd = -1;
     d->session.log.event_fd = -1;
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
@@ -222,7 +224,7 @@ void gw_daemon_free(struct gw_daemon *d)
         gw_worker_end(&d->workers[i]);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
-    gw_daemon_leave_stuck(d);
+    gw_daemon_leave_used(d);
     free(d->queues);
     free(d->workers);
     free(d->name);

@@ -42,14 +42,14 @@ struct gw_session {
     struct gw_inflight_region inflight;
     struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
+    uint64_t first_change; /* those up to that number are of sessions before */
 };
 
-/* Maps whose requests have not finished in time; kept until they have. */
-struct gw_stuck {
-    struct gw_map **maps;
-    unsigned n_maps;
-    struct gw_latch latch; /* opens then; made while n_maps > 0 */
-};
+/* Change of a map or log whose predecessor may be in use yet (change.c). */
+struct gw_change;
+
+/* In postcopy; more of them are waited for. */
+#define GW_CHANGES_KEPT_MAX 16
 
 struct gw_daemon {
     struct gw_device_ops ops;
@@ -75,7 +75,10 @@ struct gw_daemon {
     unsigned reconnect_max_ms; /* 0: it is not */
     int result;
     struct gw_session session;
-    struct gw_stuck stuck;
+    uint64_t n_changes;        /* ever */
+    struct gw_change *changes; /* the oldest first */
+    struct gw_change **changes_end;
+    unsigned n_kept; /* of them */
 
     /* What others tell the control thread; they write `control_fd` then. */
     int control_fd;        /* eventfd */
@@ -118,6 +121,18 @@ void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, vo
                           void *arg);
 
 /*
+ * Ask something of a worker: run `fn` there. In postcopy the worker may be waiting for a page, so
+ * it is sent a copy of `arg`, of `size` bytes, and what that holds belongs to `fn`. Whatever is
+ * asked is done in the order of asking, also by what waits for its answer.
+ * Returns: what `fn` returns, which is nobody's in postcopy; then 0.
+ */
+int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
+                  size_t size);
+/* The same of every queue; `arg` stays where it is until all of them have run `fn`. */
+void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                           void *arg);
+
+/*
  * Wait for a latch that queues count, telling what takes so long. On -ETIMEDOUT no queue knows the
  * latch any more.
  */
@@ -126,23 +141,28 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
 /* Stop every queue. Returns: 0; -ETIMEDOUT, some go on stopping. */
 int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how);
 
-/*
- * Log so from now on, everywhere; the session's log, if it is another, is freed. Consumes what
- * `log` holds.
- */
-void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log);
-
 /* ctl_postcopy.c: may guest memory be missing? What workers start from now on goes by that. */
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
 
-/* Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`. */
+/*
+ * Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`.
+ * Returns: 0; -ETIMEDOUT, and requests of the old one go on; -ENOMEM.
+ */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
+/* The same in postcopy, where nobody is waited for. */
+int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map);
+/* The session is over; are there requests that may still write to its memory? */
+void gw_daemon_end_map(struct gw_daemon *d, bool is_used);
 
-/* stuck.c: `map` may still be written to by requests that do not finish. Consumes it. */
-void gw_daemon_keep_stuck(struct gw_daemon *d, struct gw_map *map);
-/* Queues may have forgotten that somebody waits for that; tell them again. */
-void gw_daemon_watch_stuck(struct gw_daemon *d);
-/* Unmap what is not in use any more. */
-void gw_daemon_free_stuck(struct gw_daemon *d);
+/*
+ * Log so from now on, everywhere; the session's log, if it is another, is freed, in postcopy when
+ * no queue uses it any more. Consumes what `log` holds. Returns: 0; -ENOMEM.
+ */
+int gw_daemon_replace_log(struct gw_daemon *d, struct gw_log_state *log);
+/* No queue logs any more. */
+void gw_daemon_drop_logs(struct gw_daemon *d);
+
+/* Free what was replaced and is not in use any more. */
+void gw_daemon_free_unused(struct gw_daemon *d);
 /* The workers have ended: what is in use even so stays mapped as long as the process lives. */
-void gw_daemon_leave_stuck(struct gw_daemon *d);
+void gw_daemon_leave_used(struct gw_daemon *d);

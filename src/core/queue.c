@@ -19,7 +19,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 /* How long a polled ring (NOFD) may be silent before its worker rests between looks. */
 #define POLLED_PATIENCE_NS UINT64_C(200000)
@@ -338,8 +337,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     apply_ring_log(q);
     q->map = start->map;
     q->map_last = 0;
-    q->broken = false;
-    q->abandoned = false;
+    __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
     q->parked = false;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
@@ -368,24 +366,28 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     } else {
         start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
+        q->broken = false;
         r = start_locked(q, start);
         gw_queue_unlock(q);
         gw_close(&start->kick_fd);
         if (r == 0 && q->ops->queue_start && q->ops->queue_start(q->dev, q) != 0)
             r = gw_fail(-ECANCELED, "the device refuses to start it");
     }
+    if (r < 0)
+        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
     gw_queue_lock(q);
+    q->start_failed = r < 0 && !runs && start->is_posted;
     if (r == 0)
         gw_queue_activate(q);
     else if (runs)
-        gw_queue_break(q, gw_last_error()); /* it has requests in flight, and no kick any more */
+        gw_queue_break(q, start->why); /* it has requests in flight, and no kick any more */
     else if (q->state == GW_QUEUE_STARTED) {
         q->stop = GW_STOP_LOST;
         finish_stop_when_drained(q); /* somebody may have popped in the meantime */
     }
+    if (q->start_failed)
+        gw_queue_break(q, start->why);
     gw_queue_unlock(q);
-    if (r < 0)
-        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
     return r;
 }
 
@@ -540,28 +542,6 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     gw_queue_unlock(q);
 }
 
-void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch)
-{
-    bool waits = false;
-
-    gw_queue_lock(q);
-    if (q->state != GW_QUEUE_STOPPED && !q->abandoned) {
-        gw_queue_publish(q);
-        q->map = map;
-        q->map_last = 0;
-        q->epoch++;
-        q->n_old = q->n_in_flight;
-        if (q->ring.ops->attach(&q->ring, map) < 0)
-            gw_queue_break(q, gw_last_error()); /* no answer can be written any more */
-        waits = q->n_old > 0;
-        if (waits)
-            q->adopted = latch;
-    }
-    gw_queue_unlock(q);
-    if (!waits)
-        gw_latch_count(latch, 0);
-}
-
 void gw_queue_forget(struct gw_queue *q)
 {
     gw_queue_lock(q);
@@ -576,7 +556,7 @@ void gw_queue_reset(struct gw_queue *q)
     if (q->state != GW_QUEUE_STOPPED) {
         /* The ring is the next session's: what is late is answered to nobody. */
         gw_queue_publish(q);
-        q->abandoned = true;
+        __atomic_store_n(&q->abandoned, true, __ATOMIC_RELEASE);
         gw_queue_end_inflight(q);
         gw_ring_detach(&q->ring);
     }
@@ -603,6 +583,7 @@ void gw_queue_init(struct gw_queue *q)
     q->log.event_fd = -1;
     q->call_fd = -1;
     q->err_fd = -1;
+    q->settled_fd = -1;
     pthread_mutex_init(&q->mutex, NULL);
     pthread_rwlock_init(&q->rwlock, NULL);
 }

@@ -3,7 +3,7 @@
  * A queue: ring, requests and fds, owned by one worker.
  *
  * Every function here runs on that worker, if it does not say otherwise; the control thread calls
- * them through gw_worker_call. Under GW_SYNC_MUTEX and GW_SYNC_RWLOCK, threads of the embedder come
+ * them through the mailbox. Under GW_SYNC_MUTEX and GW_SYNC_RWLOCK, threads of the embedder come
  * in through the public functions, and `lock` guards what is marked [lock].
  */
 #pragma once
@@ -56,11 +56,13 @@ struct gw_queue {
     struct gw_ring ring;               /* [lock] */
     const struct gw_map *map;          /* [lock] */
     unsigned map_last;                 /* [lock] lookup cache */
-    uint32_t epoch;                    /* [lock] counts maps */
+    uint64_t epoch;                    /* [lock] the last change that was adopted (change.c) */
+    uint64_t told;                     /* atomic: the last that is on its way */
+    uint64_t settled;                  /* atomic: up to here, what was replaced is not in use */
     uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
     uint64_t now_ns;                   /* [lock] coarse time of the last pop */
     unsigned n_in_flight;              /* [lock] */
-    unsigned n_old;                    /* [lock] of those, born under an older map */
+    unsigned n_old;                    /* [lock] of those, born in an older epoch */
     uint64_t n_copied;                 /* [lock] bytes of those whose buffers are copies */
     struct gw_list in_flight;          /* [lock] */
     struct gw_request_i *free;         /* [lock] */
@@ -68,16 +70,17 @@ struct gw_queue {
     enum gw_queue_state state;         /* [lock] */
     bool enabled;                      /* [lock] */
     bool broken;                       /* [lock] the driver's index was impossible */
-    bool abandoned;                    /* [lock] its session did not wait for its requests */
-    bool polled;                       /* NOFD: nobody kicks */
-    bool kicks_enabled;                /* [lock] */
-    bool parked;                       /* [lock] the device leaves requests waiting */
-    bool moved;                        /* [lock] something was popped or ended in this turn */
-    bool call_blocks;                  /* writing to call_fd could block */
-    bool called;                       /* [lock] call_fd was written to, or should have been */
-    int call_fd;                       /* [lock] */
-    struct gw_evtchn *call_channel;    /* [lock] instead of call_fd */
-    struct gw_evtchn *kick_channel;    /* whose fd kick has, or NULL */
+    bool start_failed;                 /* and it was posted: there is no base but the session's */
+    bool abandoned;                 /* [lock] atomic: its session did not wait for its requests */
+    bool polled;                    /* NOFD: nobody kicks */
+    bool kicks_enabled;             /* [lock] */
+    bool parked;                    /* [lock] the device leaves requests waiting */
+    bool moved;                     /* [lock] something was popped or ended in this turn */
+    bool call_blocks;               /* writing to call_fd could block */
+    bool called;                    /* [lock] call_fd was written to, or should have been */
+    int call_fd;                    /* [lock] */
+    struct gw_evtchn *call_channel; /* [lock] instead of call_fd */
+    struct gw_evtchn *kick_channel; /* whose fd kick has, or NULL */
     int err_fd;
     enum gw_queue_sync sync;
     struct gw_worker *worker;
@@ -92,7 +95,8 @@ struct gw_queue {
     enum gw_queue_stop stop;  /* [lock] how, while it is stopping */
     bool stop_untold;         /* [lock] the device does not know of it yet */
     struct gw_latch *drained; /* [lock] who waits for the stop */
-    struct gw_latch *adopted; /* [lock] who waits for the requests of an older map */
+    struct gw_latch *adopted; /* [lock] who waits for the requests of an older epoch */
+    int settled_fd;           /* an eventfd to write to where nobody does, -1: none */
     uint8_t *pool;            /* [lock] all requests */
     unsigned n_pooled;        /* [lock] of them, ever used */
     unsigned pool_size;
@@ -141,7 +145,8 @@ struct gw_queue_start {
     uint16_t inflight_size; /* requests it has room for */
     int kick_fd;            /* consumed; -1: polled, or kicked by a channel */
     struct gw_evtchn_name kick_channel;
-    char why[160]; /* when it fails: gw_last_error belongs to the worker */
+    bool is_posted; /* nobody waits to learn that it fails; the queue is broken then */
+    char why[160];  /* when it fails: gw_last_error belongs to the worker */
 };
 
 /* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, and start->why tells why. */
@@ -166,8 +171,13 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
  * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
  */
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
-/* Use `map` from now on; `latch` is counted when no request of an older one is in flight. */
-void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map, struct gw_latch *latch);
+/* Use `map` from now on. */
+void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map);
+/*
+ * What was adopted begins epoch `number`. When no request of an older one is in flight, what it
+ * replaced is not in use any more: `settled` is that number then, and `latch`, if any, is counted.
+ */
+void gw_queue_settle(struct gw_queue *q, uint64_t number, struct gw_latch *latch);
 void gw_queue_forget(struct gw_queue *q);
 
 /* The session is over: no fds, disabled. Requests that are still out write to no ring any more. */

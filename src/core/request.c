@@ -105,7 +105,7 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     r->id = head->id;
     r->n_slots = head->n_slots;
     r->position = q->n_taken;
-    r->epoch = q->epoch;
+    r->epoch = (uint32_t)q->epoch;
     r->popped_ns = q->now_ns;
     r->is_done = false;
     gw_list_append(&q->in_flight, &r->in_flight);
@@ -221,6 +221,18 @@ static unsigned room_for_copies(const struct gw_queue *q)
     return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
 }
 
+/* What was just taken goes back; the worker looks again after its mail. */
+static void leave_for_later(struct gw_queue *q, const struct gw_head *heads, unsigned n)
+{
+    unsigned n_slots = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        n_slots += heads[i].n_slots;
+    q->ring.ops->untake(&q->ring, n_slots);
+    q->moved = true;
+    gw_queue_activate(q);
+}
+
 /* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
 static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
@@ -237,6 +249,11 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     n_taken = q->ring.ops->take(&q->ring, heads, n);
     if (n_taken < 0) {
         gw_queue_break(q, gw_last_error());
+        return 0;
+    }
+    /* They may lie in memory of a map that is in the worker's mailbox yet (change.c). */
+    if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
+        leave_for_later(q, heads, (unsigned)n_taken);
         return 0;
     }
     gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
@@ -347,7 +364,7 @@ int gw_request_suspend(struct gw_request *pub)
 
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
 {
-    bool old = r->epoch != q->epoch;
+    bool old = r->epoch != (uint32_t)q->epoch;
 
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);
@@ -355,10 +372,8 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
     note_oldest(q);
     q->moved = true;
     q->n_in_flight--;
-    if (old && --q->n_old == 0 && q->adopted) {
-        gw_latch_count(q->adopted, 0);
-        q->adopted = NULL;
-    }
+    if (old && --q->n_old == 0)
+        gw_queue_note_settled(q);
     if (q->parked || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
         gw_queue_activate(q);
 }

@@ -20,6 +20,18 @@ int gw_ring_check_size(bool packed, uint32_t size, uint32_t max)
     return 0;
 }
 
+int gw_ring_check_memory(bool packed, const struct gw_ring_config *config, const struct gw_map *map)
+{
+    struct gw_ring ring = {
+        .ops = packed ? &gw_ring_packed_ops : &gw_ring_split_ops,
+        .config = *config,
+    };
+    int r = ring.ops->attach(&ring, map);
+
+    gw_ring_detach(&ring);
+    return r;
+}
+
 int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
                  struct gw_ring_piece pieces[GW_RING_PIECES])
 {

@@ -149,6 +149,13 @@ extern const struct gw_ring_ops gw_ring_packed_ops;
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max);
 
 /*
+ * Would a ring find its memory in `map`? Arithmetic where regions have lasting addresses.
+ * Returns: as attach.
+ */
+int gw_ring_check_memory(bool packed, const struct gw_ring_config *config,
+                         const struct gw_map *map);
+
+/*
  * For the layouts: find the pieces in `map`, in place of those that were found before.
  * Returns: 0; -EFAULT with gw_last_error; the ring has no memory then.
  */

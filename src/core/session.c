@@ -18,6 +18,11 @@
 /* How often a wait for the workers is reported. */
 #define REPORT_NS UINT64_C(2000000000)
 
+/* What a front-end can have on its way to a worker that does not look, in postcopy. */
+enum {
+    SENT_PER_QUEUE = 16
+};
+
 /* ---- queues, as a whole ---- */
 
 struct each {
@@ -47,6 +52,27 @@ void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, vo
     }
 }
 
+void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                           void *arg)
+{
+    struct each each = {.daemon = d, .fn = fn, .arg = arg};
+
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        each.worker = &d->workers[i];
+        (void)gw_daemon_ask(d, &d->workers[i], each_of_worker, &each, sizeof(each));
+    }
+}
+
+int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
+                  size_t size)
+{
+    if (gw_postcopy_is_listening(&d->session.postcopy) &&
+        gw_worker_n_sent(w) < SENT_PER_QUEUE * d->num_queues &&
+        gw_worker_send(w, fn, arg, size) == 0)
+        return 0;
+    return gw_worker_call(w, fn, arg);
+}
+
 static void forget(struct gw_queue *q, void *arg)
 {
     gw_queue_forget(q);
@@ -66,7 +92,7 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
     }
 }
 
-static int drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
+int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
 {
     uint64_t deadline = gw_clock_ns() + d->drain_timeout_ns;
     int r;
@@ -95,14 +121,6 @@ static int drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
                : r;
 }
 
-int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
-{
-    int r = drain(d, latch, what);
-
-    gw_daemon_watch_stuck(d); /* a queue knows one latch of a kind, and that was another one */
-    return r;
-}
-
 struct stop {
     enum gw_queue_stop how;
     struct gw_latch latch;
@@ -127,72 +145,14 @@ int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
     return r;
 }
 
-/* ---- maps ---- */
-
-static void set_bounce(struct gw_daemon *d, bool must_bounce)
-{
-    for (unsigned i = 0; i < d->num_workers; i++)
-        __atomic_store_n(&d->workers[i].loop->must_bounce, must_bounce, __ATOMIC_RELAXED);
-}
-
-struct adopt {
-    const struct gw_map *map;
-    struct gw_latch latch;
-};
-
-static void adopt(struct gw_queue *q, void *arg)
-{
-    struct adopt *a = arg;
-
-    gw_queue_adopt_map(q, a->map, &a->latch);
-}
-
-int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
-{
-    struct adopt a = {.map = map};
-    struct gw_map *old = d->session.map;
-    int r;
-
-    gw_latch_init(&a.latch, d->num_queues);
-    d->session.map = map;
-    if (map->unpinnable)
-        set_bounce(d,
-                   true); /* to the end: requests of an older map begin what they do at any time */
-    gw_daemon_each_queue(d, adopt, &a);
-    r = gw_daemon_drain(d, &a.latch, "changing memory");
-    gw_latch_done(&a.latch);
-    if (r < 0)
-        gw_daemon_keep_stuck(d, old);
-    else
-        gw_map_free(old);
-    return r;
-}
-
-/* ---- the dirty log ---- */
-
-static void set_log(struct gw_queue *q, void *arg)
-{
-    gw_queue_set_log(q, arg);
-}
-
-void gw_daemon_replace_log(struct gw_daemon *d, const struct gw_log_state *log)
-{
-    struct gw_log_state old = d->session.log;
-
-    d->session.log = *log;
-    gw_daemon_each_queue(d, set_log, &d->session.log);
-    /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
-    if (old.log != log->log)
-        gw_dirty_log_free(old.log);
-    if (old.event_fd != log->event_fd)
-        gw_close(&old.event_fd);
-}
-
 /* ---- the session ---- */
 
-static int session_init(struct gw_session *s, int fd)
+static int session_init(struct gw_daemon *d, int fd)
 {
+    struct gw_session *s = &d->session;
+
     memset(s, 0, sizeof(*s));
+    s->first_change = d->n_changes;
     s->fd = fd;
     s->backend_fd = -1;
     s->log.event_fd = -1;
@@ -215,20 +175,17 @@ static void session_done(struct gw_daemon *d)
     gw_close(&s->fd);
     gw_close(&s->backend_fd);
     gw_rx_reset(&s->rx);
-    if (gw_daemon_stop_queues(d, GW_STOP_LOST) < 0) {
-        gw_daemon_keep_stuck(d, s->map);
-    } else {
-        gw_map_free(s->map);
-        set_bounce(d, false);
-    }
-    s->map = NULL;
+    gw_daemon_end_map(d, gw_daemon_stop_queues(d, GW_STOP_LOST) < 0);
     gw_map_free(s->pending);
     s->pending = NULL;
     gw_mem_backend_unwatch(s->owners);
     s->owners = NULL;
-    gw_daemon_each_queue(d, reset_queue, NULL);
+    gw_daemon_each_queue(d, reset_queue, NULL); /* they have no log any more */
     gw_mapping_done(&s->inflight.mapping);
-    gw_daemon_replace_log(d, &(struct gw_log_state){.event_fd = -1});
+    gw_dirty_log_free(gw_steal(s->log.log));
+    gw_close(&s->log.event_fd);
+    gw_daemon_drop_logs(d);
+    gw_daemon_free_unused(d);
 }
 
 /* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */
@@ -293,7 +250,7 @@ static int look_around(struct gw_daemon *d)
 
     if (gw_daemon_is_stopping(d))
         return 0;
-    gw_daemon_free_stuck(d);
+    gw_daemon_free_unused(d);
     r = check_loss(d);
     return r < 0 ? r : 1;
 }
@@ -333,7 +290,7 @@ int gw_session_run(struct gw_daemon *d, int fd)
 {
     int r;
 
-    r = session_init(&d->session, fd);
+    r = session_init(d, fd);
     gw_diag(&d->diag, GW_DIAG_INFO, "a front-end is connected");
     if (r == 0)
         do

@@ -20,7 +20,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -117,6 +119,40 @@ int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
                 w->index);
 out:
     gw_latch_done(&call.latch);
+    return r;
+}
+
+struct letter {
+    struct gw_task task;
+    struct gw_worker *worker;
+    int (*fn)(void *arg);
+    max_align_t arg[];
+};
+
+static void run_letter(struct gw_task *task)
+{
+    struct letter *letter = gw_container_of(task, struct letter, task);
+
+    (void)letter->fn(letter->arg);
+    (void)__atomic_fetch_sub(&letter->worker->n_sent, 1, __ATOMIC_RELAXED);
+    free(letter);
+}
+
+int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size)
+{
+    struct letter *letter = malloc(sizeof(*letter) + size);
+    int r;
+
+    if (!letter)
+        return -ENOMEM;
+    *letter = (struct letter){.task.run = run_letter, .worker = w, .fn = fn};
+    memcpy(letter->arg, arg, size);
+    (void)__atomic_fetch_add(&w->n_sent, 1, __ATOMIC_RELAXED);
+    r = gw_worker_submit(w, &letter->task);
+    if (r < 0) {
+        (void)__atomic_fetch_sub(&w->n_sent, 1, __ATOMIC_RELAXED);
+        free(letter);
+    }
     return r;
 }
 

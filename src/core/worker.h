@@ -12,6 +12,7 @@
 #include <godwit/worker.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Something to run on the worker. Its owner keeps it in place until it has begun to run. */
@@ -35,6 +36,7 @@ struct gw_worker {
     struct gw_task *mail_first;
     struct gw_task **mail_end;
     struct gw_source mail_source; /* an eventfd, for a worker that sleeps */
+    unsigned n_sent;              /* atomic: tasks of gw_worker_send on their way */
 
     struct gw_daemon *daemon;
     const struct gw_device_ops *ops;
@@ -63,6 +65,14 @@ int gw_worker_submit(struct gw_worker *w, struct gw_task *task);
 
 /* Run `fn` on the worker and wait for what it returns; at once, when that is this thread. */
 int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg);
+
+/* Run it with a copy of `arg` and do not wait. Returns: 0; -ENOMEM; -ESHUTDOWN. */
+int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size);
+/* How many of those have not run yet, seen by who sends. */
+static inline unsigned gw_worker_n_sent(const struct gw_worker *w)
+{
+    return __atomic_load_n(&w->n_sent, __ATOMIC_RELAXED);
+}
 
 /* The embedder's things (worker_user.c): due timers, time to the next (negative: none), fds. */
 void gw_worker_run_timers(struct gw_worker *w);

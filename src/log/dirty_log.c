@@ -84,3 +84,15 @@ void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t le
 {
     (void)mark(log, gpa, len);
 }
+
+void gw_dirty_log_merge(struct gw_dirty_log *log, const struct gw_dirty_log *other)
+{
+    uint64_t n = log->size < other->size ? log->size : other->size;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint8_t marks = __atomic_load_n(&other->bitmap[i], __ATOMIC_RELAXED);
+
+        if (marks)
+            (void)__atomic_fetch_or(&log->bitmap[i], marks, __ATOMIC_RELEASE);
+    }
+}

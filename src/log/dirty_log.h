@@ -4,7 +4,8 @@
  *
  * A log never changes. A new one is handed to every queue and adopted there, and only then is the
  * old one freed: after that nobody writes the old bitmap, and no mark fell between the two, since
- * each queue marks in one or the other.
+ * each queue marks in one or the other. Where the front-end is answered before that (postcopy),
+ * what is marked in the old one is marked in the new one, too, before the old one goes.
  */
 #pragma once
 
@@ -59,6 +60,9 @@ void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 /* The same of what may have been written, as far as there is any: nothing is lost beyond the log.
  */
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
+
+/* Mark in `log` whatever is marked in `other`, as far as `log` goes. */
+void gw_dirty_log_merge(struct gw_dirty_log *log, const struct gw_dirty_log *other);
 
 static inline uint64_t gw_dirty_log_n_lost(const struct gw_dirty_log *log)
 {

@@ -6,7 +6,8 @@
  *
  * Everything here runs on the control thread, which itself never touches such memory. While it
  * listens, a thread of its own watches for a front-end that goes away: the control thread may wait
- * for a worker then, and the worker for a page that nobody will send any more.
+ * for the end of requests then (GET_VRING_BASE), and those for pages that nobody will send any
+ * more.
  */
 #pragma once
 

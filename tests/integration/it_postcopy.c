@@ -96,22 +96,6 @@ static void test_postcopy_several_times(void **state)
 
 /* ---- memory that comes and goes ---- */
 
-static void plug(struct post *p, gw_gpa_t gpa)
-{
-    const struct gw_guest_region region = {
-        .gpa = gpa, .length = POST_HOT_SIZE, .offset = 0x1000, .no_alloc = true};
-    struct gw_frontend *fe = p->devices[0].fe;
-    uint64_t features;
-
-    assert_int_equal(gw_guest_mem_add(p->to, &region), 0);
-    assert_int_equal(gw_fault_server_add_region(p->server, p->to, gpa), 0);
-    assert_int_equal(p->cfg.form == GW_FRONTEND_MEM_TABLE ? gw_frontend_set_mem_table(fe, p->to)
-                                                          : gw_frontend_add_mem_reg(fe, p->to, gpa),
-                     0);
-    /* Nothing is answered to the acknowledgement: what comes behind it is. */
-    assert_int_equal(gw_frontend_get_features(fe, &features), 0);
-}
-
 /* The answer to a removal says that nobody has the region any more; a table has no such answer. */
 static void unplug(struct post *p, gw_gpa_t gpa)
 {
@@ -169,7 +153,7 @@ static void plug_and_unplug(enum gw_frontend_mem_form form)
 
         if (i >= 3)
             unplug(&post, gpa);
-        plug(&post, gpa);
+        post_plug(&post, gpa);
         use(&post, gpa, i);
         assert_true(gw_fault_server_stream(post.server, 8) >= 0);
     }

@@ -189,6 +189,22 @@ void post_switch(struct post *p)
     }
 }
 
+void post_plug(struct post *p, gw_gpa_t gpa)
+{
+    const struct gw_guest_region region = {
+        .gpa = gpa, .length = POST_HOT_SIZE, .offset = 0x1000, .no_alloc = true};
+    struct gw_frontend *fe = p->devices[0].fe;
+    uint64_t features;
+
+    assert_int_equal(gw_guest_mem_add(p->to, &region), 0);
+    assert_int_equal(gw_fault_server_add_region(p->server, p->to, gpa), 0);
+    assert_int_equal(p->cfg.form == GW_FRONTEND_MEM_TABLE ? gw_frontend_set_mem_table(fe, p->to)
+                                                          : gw_frontend_add_mem_reg(fe, p->to, gpa),
+                     0);
+    /* Nothing is answered to the acknowledgement: what comes behind it is. */
+    assert_int_equal(gw_frontend_get_features(fe, &features), 0);
+}
+
 /* ---- after it ---- */
 
 static void *load_main(void *arg)
@@ -386,6 +402,15 @@ void post_next(struct post *p)
     p->to = NULL;
 }
 
+void post_stop(struct post *p)
+{
+    for (unsigned i = 0; i < p->cfg.n_devices; i++) {
+        assert_int_equal(gw_daemon_stop(p->devices[i].bed.daemon), 0);
+        assert_int_equal(gw_daemon_wait(p->devices[i].bed.daemon), 0);
+    }
+    p->is_stopped = true;
+}
+
 void post_end(struct post *p)
 {
     serve_no_more(p);
@@ -393,6 +418,8 @@ void post_end(struct post *p)
         device_done(&p->devices[i]);
     gw_guest_mem_free(p->to);
     gw_guest_mem_free(p->from);
+    for (unsigned i = 0; i < p->cfg.n_devices && p->is_stopped; i++)
+        bed_restart(&p->devices[i].bed);
     for (unsigned i = 0; i < p->cfg.n_devices; i++)
         assert_true(bed_check(&p->devices[i].bed, "postcopy"));
     for (unsigned i = 0; i < p->cfg.n_devices; i++)

@@ -44,6 +44,7 @@ struct post {
     gw_gpa_t later;      /* atomic: the page that comes by post_send only */
     unsigned n_later;    /* atomic: how often somebody waited for it */
     unsigned n_problems; /* atomic */
+    bool is_stopped;
     char problem[256];
 };
 
@@ -55,6 +56,9 @@ void post_leave(struct post *p);
 void post_listen(struct post *p, unsigned i);
 void post_start(struct post *p, unsigned i);
 void post_switch(struct post *p);
+
+/* A region of POST_HOT_SIZE is plugged into the new memory, in the form of the config. */
+void post_plug(struct post *p, gw_gpa_t gpa);
 
 /* The loads on their threads; post_join ends them and checks the disks. */
 void post_load(struct post *p);
@@ -81,6 +85,9 @@ void post_next(struct post *p);
  * Returns: 0 or a negative errno.
  */
 int post_starve(struct guest *g, int *ret_uffd);
+
+/* The daemons are stopped, whatever goes on; post_end starts them again. */
+void post_stop(struct post *p);
 
 /* What there was to serve was served, and the daemons serve the next. */
 void post_end(struct post *p);

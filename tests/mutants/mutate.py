@@ -112,7 +112,7 @@ MUTANTS = {
         QUEUE: [("    q->log = *log;\n",
                  "    if (!q->log.log || !log->log)\n        q->log = *log;\n")],
         # It must stay mapped, or the mutant crashes instead.
-        "src/core/session.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
+        "src/core/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
     "log-all-off": {"src/core/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
@@ -160,9 +160,9 @@ MUTANTS = {
             "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
             "    if (0)\n        r = gw_region_listen(")],
         CTL_POSTCOPY: [
-            ("    if (gw_msg_u64(msg) == 0)\n        return gw_daemon_replace_map(d, map);\n",
+            ("    if (gw_msg_u64(msg) == 0)\n        return gw_daemon_post_map(d, map);\n",
              "    if (gw_msg_u64(msg) == 0) {\n"
-             "        int r = gw_daemon_replace_map(d, map);\n\n"
+             "        int r = gw_daemon_post_map(d, map);\n\n"
              "        usleep(20000);\n"
              "        for (unsigned i = 0; r == 0 && i < s->map->n_entries; i++)\n"
              "            if (!s->map->entries[i].region->missing.owner)\n"

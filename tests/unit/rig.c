@@ -373,7 +373,8 @@ static int on_adopt(void *arg)
 {
     struct ask *a = arg;
 
-    gw_queue_adopt_map(&a->t->queue, a->map, a->latch);
+    gw_queue_adopt_map(&a->t->queue, a->map);
+    gw_queue_settle(&a->t->queue, a->t->queue.epoch + 1, a->latch);
     return 0;
 }
 

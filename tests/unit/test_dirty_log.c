@@ -331,6 +331,26 @@ static void test_dirty_log_lost_marks_of_many_threads_are_all_counted(void **sta
     close(fd);
 }
 
+static void test_dirty_log_merge_takes_all_marks_as_far_as_it_goes(void **state)
+{
+    int fd = file_of(4096);
+    struct gw_dirty_log *log = map_log(fd, 0, 16), *other = map_log(fd, 1001, 24);
+
+    gw_dirty_log_mark(log, 0, 1);
+    for (unsigned i = 1; i < 24 * 8; i += 3)
+        gw_dirty_log_mark(other, i * PAGE, 1);
+    gw_dirty_log_merge(log, other);
+    for (unsigned i = 0; i < 16 * 8; i++)
+        assert_int_equal(log->bitmap[i / 8] >> i % 8 & 1, i == 0 || i % 3 == 1);
+    for (unsigned i = 0; i < 24 * 8; i++)
+        assert_int_equal(other->bitmap[i / 8] >> i % 8 & 1, i % 3 == 1);
+    assert_int_equal(log->bitmap[16], 0);
+    assert_int_equal(gw_dirty_log_n_lost(log), 0);
+    gw_dirty_log_free(log);
+    gw_dirty_log_free(other);
+    close(fd);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -346,6 +366,7 @@ int main(void)
         FDCHECK_TEST(test_dirty_log_last_byte_is_the_last),
         FDCHECK_TEST(test_dirty_log_may_be_huge),
         FDCHECK_TEST(test_dirty_log_replacement_leaves_both_as_they_are),
+        FDCHECK_TEST(test_dirty_log_merge_takes_all_marks_as_far_as_it_goes),
         FDCHECK_TEST(test_dirty_log_lost_marks_of_many_threads_are_all_counted),
     };
 

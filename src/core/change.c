@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Changes that all queues are told of: another map of guest memory, another dirty log. What they
+ * replace is kept until no queue uses it any more, however long its requests take.
+ *
+ * Changes are numbered. A queue that adopts one counts what it has in flight, and when the last of
+ * that is done, `settled` says so: whatever was replaced up to that number is not in use there. The
+ * queue stores it with release behind its last access, and the control thread loads it with acquire
+ * before it unmaps anything. Changes reach a queue in their order, as the mailbox of its worker is
+ * one; so a ring that is started with a map, by a message before, has it exchanged like any other.
+ *
+ * As a rule the front-end is answered when all queues have settled. In postcopy the answer does not
+ * wait, as a worker may be waiting for a page. The front-end may then use what is new as soon as it
+ * is answered, though some worker has not looked into its mailbox: `told` is stored before, and a
+ * queue that finds requests loads it behind the available index. By way of the front-end and its
+ * driver that index comes after the answer, so the queue sees the number, too, and does not look at
+ * a request with a map that is older (take, in request.c).
+ */
+#include "cleanup.h"
+#include "daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct gw_change {
+    struct gw_change *next;
+    uint64_t number;
+    struct gw_latch *latch; /* who waits for it, or NULL; adopts with it */
+    /* What is adopted, one of them. */
+    const struct gw_map *map;
+    struct gw_log_state log;
+    /* What goes when that is settled. */
+    struct gw_map *old_map;
+    struct gw_dirty_log *old_log;
+    int old_event_fd;
+    bool is_late; /* nobody waits for it any more */
+};
+
+static struct gw_change *new_change(struct gw_daemon *d)
+{
+    struct gw_change *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        (void)gw_fail(-ENOMEM, "no memory to change what queues use");
+        return NULL;
+    }
+    c->number = ++d->n_changes;
+    c->old_event_fd = -1;
+    *d->changes_end = c;
+    d->changes_end = &c->next;
+    d->n_kept++;
+    for (unsigned i = 0; i < d->num_queues; i++)
+        __atomic_store_n(&d->queues[i].told, c->number, __ATOMIC_RELAXED);
+    return c;
+}
+
+static void adopt(struct gw_queue *q, void *arg)
+{
+    const struct gw_change *c = arg;
+
+    if (c->map)
+        gw_queue_adopt_map(q, c->map);
+    else
+        gw_queue_set_log(q, &c->log);
+    gw_queue_settle(q, c->number, c->latch); /* `c` may be gone */
+}
+
+/* ---- what was replaced ---- */
+
+static void release(struct gw_daemon *d, struct gw_change *c)
+{
+    /* Marks that were made there after the answer are not lost: the front-end reads the new one. */
+    if (c->old_log && d->session.log.log)
+        gw_dirty_log_merge(d->session.log.log, c->old_log);
+    gw_dirty_log_free(c->old_log);
+    gw_close(&c->old_event_fd);
+    gw_map_free(c->old_map);
+    free(c);
+}
+
+/* Requests that outlived a session have nothing of the next one. */
+static bool has_settled(const struct gw_daemon *d, const struct gw_queue *q,
+                        const struct gw_change *c)
+{
+    return __atomic_load_n(&q->settled, __ATOMIC_ACQUIRE) >= c->number ||
+           (c->number > d->session.first_change &&
+            __atomic_load_n(&q->abandoned, __ATOMIC_ACQUIRE));
+}
+
+static bool is_settled(const struct gw_daemon *d, const struct gw_change *c)
+{
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (!has_settled(d, &d->queues[i], c))
+            return false;
+    return true;
+}
+
+static struct gw_change *take_first(struct gw_daemon *d)
+{
+    struct gw_change *c = d->changes;
+
+    d->changes = c->next;
+    if (!d->changes)
+        d->changes_end = &d->changes;
+    d->n_kept--;
+    return c;
+}
+
+void gw_daemon_free_unused(struct gw_daemon *d)
+{
+    while (d->changes && is_settled(d, d->changes)) {
+        struct gw_change *c = take_first(d);
+
+        if (c->is_late)
+            gw_diag(&d->diag, GW_DIAG_INFO, "they have finished: the memory is unmapped");
+        release(d, c);
+    }
+}
+
+void gw_daemon_drop_logs(struct gw_daemon *d)
+{
+    for (struct gw_change *c = d->changes; c; c = c->next) {
+        gw_dirty_log_free(gw_steal(c->old_log));
+        gw_close(&c->old_event_fd);
+    }
+}
+
+void gw_daemon_leave_used(struct gw_daemon *d)
+{
+    bool idle = true;
+
+    gw_sigbus_forget(&d->loss);
+    /* Without workers nobody settles, but nobody changes anything else either. */
+    for (unsigned i = 0; i < d->num_queues; i++)
+        idle = idle && d->queues[i].n_in_flight == 0;
+    while (d->changes) {
+        struct gw_change *c = take_first(d);
+
+        if (!idle)
+            c->old_map = NULL; /* leaked, rather than unmapped under the kernel's hands */
+        release(d, c);
+    }
+}
+
+/* ---- maps ---- */
+
+static void set_bounce(struct gw_daemon *d, bool must_bounce)
+{
+    for (unsigned i = 0; i < d->num_workers; i++)
+        __atomic_store_n(&d->workers[i].loop->must_bounce, must_bounce, __ATOMIC_RELAXED);
+}
+
+static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c = new_change(d);
+
+    if (!c) {
+        gw_map_free(map);
+        return NULL;
+    }
+    c->map = map;
+    c->old_map = d->session.map;
+    d->session.map = map;
+    if (map->unpinnable)
+        set_bounce(d, true); /* to the end: requests of an older map begin what they do later */
+    return c;
+}
+
+static void keep(struct gw_daemon *d, struct gw_change *c)
+{
+    c->is_late = true;
+    gw_diag(&d->diag, GW_DIAG_ERROR, "memory of the front-end stays mapped until they finish");
+}
+
+int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c = new_map(d, map);
+    struct gw_latch latch;
+    int r;
+
+    if (!c)
+        return -ENOMEM;
+    gw_latch_init(&latch, d->num_queues);
+    c->latch = &latch;
+    gw_daemon_each_queue(d, adopt, c);
+    r = gw_daemon_drain(d, &latch, "changing memory");
+    gw_latch_done(&latch);
+    if (r < 0)
+        keep(d, c);
+    gw_daemon_free_unused(d);
+    return r;
+}
+
+int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c;
+
+    /* What a front-end can have us keep is limited. */
+    if (d->n_kept >= GW_CHANGES_KEPT_MAX)
+        return gw_daemon_replace_map(d, map);
+    c = new_map(d, map);
+    if (!c)
+        return -ENOMEM;
+    gw_daemon_tell_queues(d, adopt, c);
+    gw_daemon_free_unused(d);
+    return 0;
+}
+
+void gw_daemon_end_map(struct gw_daemon *d, bool is_used)
+{
+    struct gw_map *map = d->session.map;
+    struct gw_change *c = is_used ? new_change(d) : NULL;
+
+    if (c) {
+        c->map = c->old_map = map; /* nothing comes after it; who has requests goes on counting */
+        gw_daemon_each_queue(d, adopt, c);
+        keep(d, c);
+    } else if (!is_used) {
+        gw_map_free(map);
+        set_bounce(d, false);
+    }
+    d->session.map = NULL;
+    d->session.first_change = d->n_changes; /* all of them are of a session before */
+}
+
+/* ---- the dirty log ---- */
+
+static void set_log(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_log(q, arg);
+}
+
+static int post_log(struct gw_daemon *d, struct gw_log_state *log)
+{
+    struct gw_change *c = new_change(d);
+
+    if (!c) {
+        if (d->session.log.log != log->log)
+            gw_dirty_log_free(log->log);
+        if (d->session.log.event_fd != log->event_fd)
+            gw_close(&log->event_fd);
+        return -ENOMEM;
+    }
+    c->log = *log;
+    if (d->session.log.log != log->log)
+        c->old_log = d->session.log.log;
+    if (d->session.log.event_fd != log->event_fd)
+        c->old_event_fd = d->session.log.event_fd;
+    d->session.log = *log;
+    gw_daemon_tell_queues(d, adopt, c);
+    return 0;
+}
+
+int gw_daemon_replace_log(struct gw_daemon *d, struct gw_log_state *log)
+{
+    struct gw_log_state old = d->session.log;
+
+    if (gw_postcopy_is_listening(&d->session.postcopy) && d->n_kept < GW_CHANGES_KEPT_MAX)
+        return post_log(d, log);
+    d->session.log = *log;
+    gw_daemon_each_queue(d, set_log, &d->session.log);
+    /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
+    if (old.log != log->log)
+        gw_dirty_log_free(old.log);
+    if (old.event_fd != log->event_fd)
+        gw_close(&old.event_fd);
+    return 0;
+}
