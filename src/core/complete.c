@@ -246,6 +246,9 @@ void gw_queue_publish(struct gw_queue *q)
 /* The worker publishes at the end of its turn, another thread at once. */
 static void publish_soon(struct gw_queue *q)
 {
+    /* Nobody but the worker completes here, and it knows already. */
+    if (q->sync == GW_SYNC_NONE && !gw_list_is_empty(&q->dirty_link))
+        return;
     if (!gw_worker_is_current(q->worker))
         gw_queue_publish(q);
     else if (gw_list_is_empty(&q->dirty_link))

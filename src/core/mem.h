@@ -14,6 +14,7 @@
 struct gw_map_entry {
     gw_gpa_t gpa;
     uint64_t size;
+    uint8_t *hva; /* the region's, here so that a pin need not look there */
     struct gw_region *region;
 };
 
