@@ -44,14 +44,16 @@ static uint16_t slot_to(struct gw_ring_slot slot)
     return (uint16_t)(slot.index | (slot.wrap ? WRAP : 0));
 }
 
-/* Step over up to a lap. */
-static struct gw_ring_slot step(const struct gw_ring *ring, struct gw_ring_slot slot, uint32_t n)
+/* Over up to a lap. */
+static inline void advance(const struct gw_ring *ring, struct gw_ring_slot *slot, uint32_t n)
 {
-    uint32_t index = slot.index + n;
+    uint32_t index = slot->index + n;
 
-    if (index >= ring->size)
-        return (struct gw_ring_slot){.index = (uint16_t)(index - ring->size), .wrap = !slot.wrap};
-    return (struct gw_ring_slot){.index = (uint16_t)index, .wrap = slot.wrap};
+    if (index >= ring->size) {
+        index -= ring->size;
+        slot->wrap = !slot->wrap;
+    }
+    slot->index = (uint16_t)index;
 }
 
 /* From `from` forward to `to`; both wrap counters make a circle of two laps. */
@@ -132,7 +134,8 @@ static void packed_resume(struct gw_ring *ring, uint16_t used, uint32_t n_slots)
     struct gw_ring_packed *p = &ring->packed;
 
     p->next_used = p->published = slot_from(used);
-    p->next_avail = step(ring, p->next_used, n_slots);
+    p->next_avail = p->next_used;
+    advance(ring, &p->next_avail, n_slots);
     ring->n_busy = n_slots;
 }
 
@@ -155,75 +158,48 @@ static int packed_n_available(const struct gw_ring *ring)
     return (d.word & TURN) == drivers_turn(p->next_avail.wrap);
 }
 
-/* Where chains are taken from, and copied to. */
-struct take {
-    const struct vring_packed_desc *from;
-    const struct vring_packed_desc *ring_begin;
-    const struct vring_packed_desc *ring_end;
-    uint64_t turn; /* what an available descriptor has there */
-    struct gw_desc_packed *to;
-    const struct gw_desc_packed *to_end;
-};
-
 /*
- * Copy a chain. Its later descriptors are taken as they are: the driver has written them before the
- * first became available.
- * Returns: how many; 0 when there is none; -1 when it is longer than what the ring has left. `t` is
- * behind the chain then, or where it was.
+ * Chains are copied. Their later descriptors are taken as they are: the driver has written them
+ * before the first became available. One that is longer than what the ring has left is not taken;
+ * it is the ring's end when it is the next.
  */
-static inline int take_chain(struct take *t)
-{
-    struct take at = *t;
-    struct gw_desc_packed d = gw_desc_copy_packed(at.from); /* [A] */
-
-    if ((d.word & TURN) != at.turn)
-        return 0;
-    for (;;) {
-        if (at.to == at.to_end)
-            return -1;
-        *at.to++ = d;
-        if (++at.from == at.ring_end) {
-            at.from = at.ring_begin;
-            at.turn ^= TURN;
-        }
-        if (!(gw_desc_flags(d) & VRING_DESC_F_NEXT))
-            break;
-        d = gw_desc_copy_packed(at.from);
-    }
-    int n = (int)(at.to - t->to);
-    *t = at;
-    return n;
-}
-
 static int packed_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
     struct gw_ring_packed *p = &ring->packed;
-    struct take t = {
-        .from = p->desc + p->next_avail.index,
-        .ring_begin = p->desc,
-        .ring_end = p->desc + ring->size,
-        .turn = drivers_turn(p->next_avail.wrap),
-        .to = p->copies,
-        .to_end = p->copies + (ring->size - ring->n_busy),
-    };
+    const struct vring_packed_desc *from = p->desc + p->next_avail.index;
+    const struct vring_packed_desc *const end = p->desc + ring->size;
+    struct gw_desc_packed *to = p->copies, *chain = to;
+    struct gw_desc_packed *const to_end = to + (ring->size - ring->n_busy);
+    uint64_t turn = drivers_turn(p->next_avail.wrap);
     unsigned i;
 
-    for (i = 0; i < n; i++) {
-        struct gw_desc_packed *descs = t.to;
-        int n_slots = take_chain(&t);
+    for (i = 0; i < n; i++, chain = to) {
+        struct gw_desc_packed d = gw_desc_copy_packed(from); /* [A] */
 
-        if (n_slots < 0 && i == 0)
-            return gw_fail(-EPROTO,
-                           "the driver made a chain available that is longer than what is left");
-        if (n_slots <= 0)
+        if ((d.word & TURN) != turn)
             break;
-        heads[i].descs = descs;
-        heads[i].id = gw_desc_id(descs[n_slots - 1]);
-        heads[i].n_slots = (uint16_t)n_slots;
+        for (;;) {
+            if (to == to_end && i == 0)
+                return gw_fail(-EPROTO, "the driver made a chain available that is longer than"
+                                        " what is left");
+            if (to == to_end)
+                goto out;
+            *to++ = d;
+            if (++from == end) {
+                from = p->desc;
+                turn ^= TURN;
+            }
+            if (!(gw_desc_flags(d) & VRING_DESC_F_NEXT))
+                break;
+            d = gw_desc_copy_packed(from);
+        }
+        heads[i].descs = chain;
+        heads[i].id = gw_desc_id(d);
+        heads[i].n_slots = (uint16_t)(to - chain);
     }
-    ring->n_busy += (uint32_t)(t.to - p->copies);
-    p->next_avail.index = (uint16_t)(t.from - p->desc);
-    p->next_avail.wrap = t.turn == drivers_turn(true);
+out:
+    ring->n_busy += (uint32_t)(chain - p->copies);
+    advance(ring, &p->next_avail, (uint32_t)(chain - p->copies));
     return (int)i;
 }
 
@@ -232,7 +208,7 @@ static void packed_untake(struct gw_ring *ring, unsigned n_slots)
     struct gw_ring_slot *slot = &ring->packed.next_avail;
 
     /* A lap forward without the last of it. */
-    *slot = step(ring, *slot, ring->size - n_slots);
+    advance(ring, slot, ring->size - n_slots);
     slot->wrap = !slot->wrap;
     ring->n_busy -= n_slots;
 }
@@ -251,7 +227,7 @@ static void packed_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, uns
         p->first_used = word;
     else
         gw_store64((uint64_t *)(void *)&p->desc[p->next_used.index] + 1, word);
-    p->next_used = step(ring, p->next_used, n_slots);
+    advance(ring, &p->next_used, n_slots);
     p->n_unpublished += n_slots;
     ring->n_busy -= n_slots;
 }

@@ -72,13 +72,19 @@ struct gw_driver_split {
     uint16_t *avail_event; /* behind the used ring */
 };
 
+/* A packed descriptor in its two halves, as they are in the ring: each is stored at once. */
+struct gw_driver_desc {
+    uint64_t addr;
+    uint64_t word; /* length, id and flags */
+};
+
 struct gw_driver_packed {
-    struct vring_packed_desc *ring;
+    struct gw_driver_desc *ring;
     uint32_t *driver_event; /* an offset with its wrap counter, and flags above it */
     uint32_t *device_event;
-    struct vring_packed_desc *slots;   /* what is in flight, whose place in the ring may be gone */
-    struct vring_packed_desc *written; /* the ring as it was written here, see gw_driver_overlay */
-    uint16_t held_flags;               /* of the first descriptor that is not published */
+    struct gw_driver_desc *slots;   /* what is in flight, whose place in the ring may be gone */
+    struct gw_driver_desc *written; /* the ring as it was written here, see gw_driver_overlay */
+    uint64_t held_word;             /* of the first descriptor that is not published */
 };
 
 /* IN_ORDER: a used element that stands for more chains than were taken yet. */

@@ -21,8 +21,12 @@
 #define OFFSET_MASK (WRAP - 1)
 #define EVENT_FLAGS 3u
 
-#define DESC_LEN sizeof(struct vring_packed_desc)
-#define FLAGS_AT offsetof(struct vring_packed_desc, flags)
+#define DESC_LEN sizeof(struct gw_driver_desc)
+#define WORD_AT  offsetof(struct gw_driver_desc, word)
+
+_Static_assert(sizeof(struct gw_driver_desc) == sizeof(struct vring_packed_desc) &&
+                   offsetof(struct gw_driver_desc, word) == offsetof(struct vring_packed_desc, len),
+               "a descriptor has two halves");
 
 enum desc_state {
     DESC_AVAILABLE,
@@ -33,6 +37,11 @@ enum desc_state {
 static unsigned place(const struct gw_driver *d, uint16_t index)
 {
     return index < d->size ? index : index - d->size;
+}
+
+static uint16_t index_after(const struct gw_driver *d, uint16_t index, unsigned n)
+{
+    return (uint16_t)(index + n >= 2 * d->size ? index + n - 2 * d->size : index + n);
 }
 
 /* What makes a descriptor available at `index`. */
@@ -50,10 +59,31 @@ static enum desc_state desc_state(const struct gw_driver *d, uint16_t index, uin
     return !!(flags & F_USED) == wrap ? DESC_USED : DESC_AVAILABLE;
 }
 
-static uint16_t load_flags(const struct gw_driver *d, uint16_t index)
+/* The second half of a descriptor. */
+static uint64_t to_word(uint32_t len, unsigned id, unsigned flags)
 {
-    /* Acquire: id and length, and the data the device wrote, are read after the flags. */
-    return le16toh(__atomic_load_n(&d->packed.ring[place(d, index)].flags, __ATOMIC_ACQUIRE));
+    return htole64(len | (uint64_t)id << 32 | (uint64_t)flags << 48);
+}
+
+static uint16_t flags_of(uint64_t word)
+{
+    return (uint16_t)(le64toh(word) >> 48);
+}
+
+static uint16_t id_of(uint64_t word)
+{
+    return (uint16_t)(le64toh(word) >> 32);
+}
+
+/* Acquire: what the device wrote before, data and other descriptors, is read after the flags. */
+static uint64_t load_word(const struct gw_driver *d, uint16_t index)
+{
+    return __atomic_load_n(&d->packed.ring[place(d, index)].word, __ATOMIC_ACQUIRE);
+}
+
+static enum desc_state state_at(const struct gw_driver *d, uint16_t index)
+{
+    return desc_state(d, index, flags_of(load_word(d, index)));
 }
 
 /* As an event area has it: 15 bits and the wrap counter. */
@@ -70,36 +100,37 @@ static uint16_t from_event(const struct gw_driver *d, uint16_t event)
 /* ---- What is written ---- */
 
 /*
- * The driver wrote `len` bytes, `at` bytes into descriptor `i`, which is `desc` now. It is
+ * The driver writes `len` bytes, `at` bytes into descriptor `i`, which is `desc` then. It is
  * remembered by halves, since another thread may look meanwhile.
  */
-static void wrote_desc(const struct gw_driver *d, unsigned i, const struct vring_packed_desc *desc,
-                       unsigned at, unsigned len)
+static void note_desc(const struct gw_driver *d, unsigned i, struct gw_driver_desc desc,
+                      unsigned at, unsigned len)
 {
-    uint64_t halves[2], *to = (void *)&d->packed.written[i];
+    struct gw_driver_desc *to = &d->packed.written[i];
 
-    if (!d->track)
-        return;
-    memcpy(halves, desc, sizeof(halves));
-    __atomic_store_n(&to[0], halves[0], __ATOMIC_RELAXED);
-    __atomic_store_n(&to[1], halves[1], __ATOMIC_RELAXED);
-    gw_guest_track_mark(d->track, d->desc_gpa + i * DESC_LEN + at, len);
+    __atomic_store_n(&to->addr, desc.addr, __ATOMIC_RELAXED);
+    __atomic_store_n(&to->word, desc.word, __ATOMIC_RELAXED);
+    if (d->track)
+        gw_guest_track_mark(d->track, d->desc_gpa + i * DESC_LEN + at, len);
 }
 
-/* Write all of a descriptor but its flags, which the next function does. */
-static void write_body(struct gw_driver *d, uint16_t index, const struct vring_packed_desc *desc)
+static void write_addr(const struct gw_driver *d, unsigned i, uint64_t addr)
 {
-    struct vring_packed_desc *to = &d->packed.ring[place(d, index)];
-
-    to->addr = desc->addr;
-    to->len = desc->len;
-    to->id = desc->id;
+    __atomic_store_n(&d->packed.ring[i].addr, addr, __ATOMIC_RELAXED);
 }
 
 /* Release: the device that sees these flags sees the chain, and all before it. */
-static void write_flags(struct gw_driver *d, uint16_t index, uint16_t flags)
+static void write_word(const struct gw_driver *d, unsigned i, uint64_t word)
 {
-    __atomic_store_n(&d->packed.ring[place(d, index)].flags, htole16(flags), __ATOMIC_RELEASE);
+    __atomic_store_n(&d->packed.ring[i].word, word, __ATOMIC_RELEASE);
+}
+
+static inline void write_desc(const struct gw_driver *d, unsigned i, struct gw_driver_desc desc)
+{
+    write_addr(d, i, desc.addr);
+    write_word(d, i, desc.word);
+    if (d->track)
+        note_desc(d, i, desc, 0, DESC_LEN);
 }
 
 static void write_event(struct gw_driver *d, uint16_t event, uint16_t flags)
@@ -139,7 +170,7 @@ static uint32_t packed_clear(struct gw_driver *d, uint16_t index)
     for (unsigned i = 0; i < d->size; i++) {
         bool wrap = (index < d->size) == (i >= place(d, index)); /* when its turn comes */
 
-        d->packed.ring[i].flags = htole16(wrap ? 0 : F_AVAIL | F_USED);
+        d->packed.ring[i].word = to_word(0, 0, wrap ? 0 : F_AVAIL | F_USED);
         d->packed.written[i] = d->packed.ring[i];
     }
     return packed_base(d, index);
@@ -147,42 +178,55 @@ static uint32_t packed_clear(struct gw_driver *d, uint16_t index)
 
 /* ---- Chains in ---- */
 
-/*
- * One descriptor at avail_idx, from its slot. The first one that is not published yet keeps its
- * flags until then, so that the device sees none of those behind it either.
- */
-static void put_desc(struct gw_driver *d, uint16_t slot, uint16_t id)
+/* A descriptor as it is to be at `index`: available. */
+static struct gw_driver_desc made_available(const struct gw_driver *d, uint16_t index,
+                                            struct gw_driver_desc desc)
 {
-    struct vring_packed_desc desc = d->packed.slots[slot];
-    uint16_t flags = desc.flags | avail_flags(d, d->avail_idx);
-    unsigned i = place(d, d->avail_idx), len = DESC_LEN;
-
-    desc.id = htole16(id);
-    desc.flags = htole16(flags);
-    write_body(d, d->avail_idx, &desc);
-    if (d->avail_idx == d->published) {
-        d->packed.held_flags = flags;
-        desc.flags = d->packed.written[i].flags;
-        len = FLAGS_AT;
-    } else {
-        write_flags(d, d->avail_idx, flags);
-    }
-    wrote_desc(d, i, &desc, 0, len);
-    d->avail_idx = gw_driver_index_after(d, d->avail_idx, 1);
+    desc.word |= to_word(0, 0, avail_flags(d, index));
+    return desc;
 }
 
-static void fill_slot(struct gw_driver *d, uint16_t slot, const struct gw_driver_buf *buf,
-                      unsigned flags)
+/*
+ * The first descriptor that is not published yet keeps its flags until then, so that the device
+ * sees none of those behind it either.
+ */
+static inline void hold_desc(struct gw_driver *d, unsigned i, struct gw_driver_desc desc)
 {
-    d->packed.slots[slot] = (struct vring_packed_desc){
-        .addr = htole64(buf->addr), .len = htole32(buf->len), .flags = (uint16_t)flags};
+    d->packed.held_word = desc.word;
+    write_addr(d, i, desc.addr);
+    desc.word = d->packed.written[i].word;
+    if (d->track)
+        note_desc(d, i, desc, 0, WORD_AT);
+}
+
+/*
+ * One more descriptor of a chain. Its id is the head: only that of the last one counts, but most
+ * drivers have it in all.
+ */
+static inline void put_desc(struct gw_driver *d, uint16_t slot, struct gw_driver_buf buf,
+                            unsigned flags)
+{
+    uint16_t index = d->avail_idx;
+    unsigned i = place(d, index);
+    struct gw_driver_desc desc = {
+        .addr = htole64(buf.addr),
+        .word = to_word(buf.len, d->free_head, flags),
+    };
+
+    d->packed.slots[slot] = desc;
+    desc = made_available(d, index, desc);
+    if (index == d->published)
+        hold_desc(d, i, desc);
+    else
+        write_desc(d, i, desc);
+    d->avail_idx = index_after(d, index, 1);
 }
 
 static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driver_buf *bufs,
                                        unsigned n_out, unsigned n)
 {
     size_t at = (size_t)d->free_head * d->indirect_max;
-    struct vring_packed_desc *table = (struct vring_packed_desc *)d->tables + at;
+    struct gw_driver_desc *table = (struct gw_driver_desc *)d->tables + at;
     struct gw_driver_buf whole = {
         .addr = d->tables_gpa + at * sizeof(*table),
         .len = (uint32_t)(n * sizeof(*table)),
@@ -190,10 +234,9 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
 
     /* In a table the order is that of its entries; only WRITE counts (virtio 1.2, 2.8.7). */
     for (unsigned k = 0; k < n; k++)
-        table[k] = (struct vring_packed_desc){
+        table[k] = (struct gw_driver_desc){
             .addr = htole64(bufs[k].addr),
-            .len = htole32(bufs[k].len),
-            .flags = htole16(k >= n_out ? VRING_DESC_F_WRITE : 0),
+            .word = to_word(bufs[k].len, 0, k >= n_out ? VRING_DESC_F_WRITE : 0),
         };
     gw_driver_wrote(d, whole.addr, whole.len);
     return whole;
@@ -202,20 +245,17 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
 static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                            unsigned n, unsigned flags)
 {
-    uint16_t head = d->free_head, last = head, i = head;
-    struct gw_driver_buf whole;
+    uint16_t last = d->free_head, i = last;
 
     if (flags & GW_DRIVER_INDIRECT) {
-        whole = fill_table(d, bufs, n_out, n);
-        fill_slot(d, head, &whole, VRING_DESC_F_INDIRECT);
-        put_desc(d, head, head);
-        return head;
+        struct gw_driver_buf whole = fill_table(d, bufs, n_out, n);
+
+        put_desc(d, i, whole, VRING_DESC_F_INDIRECT);
+        return i;
     }
     for (unsigned k = 0; k < n; k++) {
-        fill_slot(d, i, &bufs[k],
-                  (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u));
-        /* Only the last one's id counts; all have it, as by most drivers. */
-        put_desc(d, i, head);
+        put_desc(d, i, bufs[k],
+                 (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u));
         last = i;
         i = d->slots[i].next;
     }
@@ -225,12 +265,15 @@ static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs
 static void packed_publish(struct gw_driver *d)
 {
     unsigned i = place(d, d->published);
-    struct vring_packed_desc desc = d->packed.written[i];
+    const struct gw_driver_desc desc = {
+        .addr = d->packed.written[i].addr,
+        .word = d->packed.held_word,
+    };
 
-    desc.flags = htole16(d->packed.held_flags);
     /* First the mark: with the flags the descriptor is the device's, which may write there. */
-    wrote_desc(d, i, &desc, FLAGS_AT, sizeof(desc.flags));
-    write_flags(d, d->published, d->packed.held_flags);
+    if (d->track)
+        note_desc(d, i, desc, WORD_AT, DESC_LEN - WORD_AT);
+    write_word(d, i, desc.word);
     d->published = d->avail_idx;
 }
 
@@ -251,22 +294,19 @@ static bool packed_wants_kick(struct gw_driver *d)
     }
     /* The device waits for this one to become available: is it behind what it knew? */
     event = from_event(d, (uint16_t)area);
-    return gw_driver_distance(d, gw_driver_index_after(d, event, 1), d->published) < d->unkicked;
+    return gw_driver_distance(d, index_after(d, event, 1), d->published) < d->unkicked;
 }
 
 /* ---- Used elements out ---- */
 
 /* The descriptor at last_used is used: by which chain, and how much further is the next? */
-static bool take_one(struct gw_driver *d, uint16_t flags, struct gw_driver_used *ret)
+static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *ret)
 {
-    const struct vring_packed_desc *desc = &d->packed.ring[place(d, d->last_used)];
-    uint16_t id = le16toh(__atomic_load_n(&desc->id, __ATOMIC_RELAXED));
-    uint32_t len = le32toh(__atomic_load_n(&desc->len, __ATOMIC_RELAXED));
+    /* Without WRITE nothing was written, and the length means nothing (virtio 1.2, 2.8.4). */
+    uint32_t len = flags_of(word) & VRING_DESC_F_WRITE ? (uint32_t)le64toh(word) : 0;
+    uint16_t id = id_of(word);
     unsigned n_desc;
 
-    /* Without WRITE nothing was written, and the length means nothing (virtio 1.2, 2.8.4). */
-    if (!(flags & VRING_DESC_F_WRITE))
-        len = 0;
     if (id >= d->size) {
         gw_driver_set_broken(d, "a used id beyond the ring", id);
         return false;
@@ -284,7 +324,7 @@ static bool take_one(struct gw_driver *d, uint16_t flags, struct gw_driver_used 
         gw_driver_set_broken(d, "a used length beyond the buffers", len);
         return false;
     }
-    d->last_used = gw_driver_index_after(d, d->last_used, n_desc);
+    d->last_used = index_after(d, d->last_used, n_desc);
     if (d->in_order)
         gw_driver_take_batched(d, ret);
     else
@@ -293,12 +333,13 @@ static bool take_one(struct gw_driver *d, uint16_t flags, struct gw_driver_used 
 }
 
 /* Is the descriptor at last_used used? Where it is what it cannot be, the device broke the ring. */
-static bool look(struct gw_driver *d, uint16_t *ret_flags)
+static bool look(struct gw_driver *d, uint64_t *ret_word)
 {
-    uint16_t flags = load_flags(d, d->last_used);
+    uint64_t word = load_word(d, d->last_used);
+    uint16_t flags = flags_of(word);
     enum desc_state state = desc_state(d, d->last_used, flags);
 
-    *ret_flags = flags;
+    *ret_word = word;
     if (d->last_used == d->published) {
         if (state == DESC_USED)
             gw_driver_set_broken(d, "a used descriptor where none was available, with flags",
@@ -312,12 +353,12 @@ static bool look(struct gw_driver *d, uint16_t *ret_flags)
 
 static unsigned packed_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
 {
-    uint16_t flags;
+    uint64_t word;
 
     for (unsigned i = 0; i < n; i++) {
         if (d->batch.n_left)
             gw_driver_take_batched(d, &used[i]);
-        else if (!look(d, &flags) || !take_one(d, flags, &used[i]))
+        else if (!look(d, &word) || !take_one(d, word, &used[i]))
             return i;
     }
     return n;
@@ -326,7 +367,7 @@ static unsigned packed_take(struct gw_driver *d, struct gw_driver_used *used, un
 /* Also where it is broken: who takes is told. */
 static bool packed_has_used(const struct gw_driver *d)
 {
-    enum desc_state state = desc_state(d, d->last_used, load_flags(d, d->last_used));
+    enum desc_state state = state_at(d, d->last_used);
 
     if (d->last_used == d->published)
         return state == DESC_USED;
@@ -354,9 +395,9 @@ static unsigned used_at(const struct gw_driver *d, uint16_t index, uint16_t *ret
     unsigned n_desc = 0, n;
     uint16_t head;
 
-    if (index == d->published || desc_state(d, index, load_flags(d, index)) != DESC_USED)
+    if (index == d->published || state_at(d, index) != DESC_USED)
         return 0;
-    *ret_id = le16toh(d->packed.ring[place(d, index)].id);
+    *ret_id = id_of(load_word(d, index));
     if (*ret_id >= d->size)
         return 0;
     if (!d->in_order)
@@ -378,8 +419,7 @@ static uint16_t follow_used(const struct gw_driver *d, uint16_t index, uint16_t 
 {
     unsigned n = used_at(d, index, ret_id);
 
-    return n && n <= gw_driver_distance(d, index, d->published) ? gw_driver_index_after(d, index, n)
-                                                                : index;
+    return n && n <= gw_driver_distance(d, index, d->published) ? index_after(d, index, n) : index;
 }
 
 static uint16_t packed_used_idx(const struct gw_driver *d)
@@ -407,15 +447,10 @@ static uint16_t packed_offer(struct gw_driver *d, uint16_t index, uint16_t head)
     uint16_t slot = head;
 
     for (unsigned k = 0; k < n; k++) {
-        struct vring_packed_desc desc = d->packed.slots[slot];
-        uint16_t flags = desc.flags | avail_flags(d, index);
+        struct gw_driver_desc desc = made_available(d, index, d->packed.slots[slot]);
 
-        desc.id = htole16(head);
-        desc.flags = htole16(flags);
-        write_body(d, index, &desc);
-        write_flags(d, index, flags);
-        wrote_desc(d, place(d, index), &desc, 0, DESC_LEN);
-        index = gw_driver_index_after(d, index, 1);
+        write_desc(d, place(d, index), desc);
+        index = index_after(d, index, 1);
         slot = d->slots[slot].next;
     }
     return index;
@@ -459,9 +494,7 @@ const struct gw_driver_ops gw_driver_packed_ops = {
 
 void gw_driver_overlay(const struct gw_driver *d, gw_gpa_t gpa, void *to, uint64_t len)
 {
-    uint64_t from = gpa, end = gpa + len, halves[2], piece;
-    uint8_t desc[sizeof(halves)];
-    const uint64_t *written;
+    uint64_t from = gpa, end = gpa + len, piece;
 
     if (!d->is_packed)
         return;
@@ -471,49 +504,44 @@ void gw_driver_overlay(const struct gw_driver *d, gw_gpa_t gpa, void *to, uint64
         end = d->desc_gpa + d->size * DESC_LEN;
     for (; from < end; from += piece) {
         uint64_t at = from - d->desc_gpa;
+        const struct gw_driver_desc *written = &d->packed.written[at / DESC_LEN];
+        const struct gw_driver_desc desc = {
+            .addr = __atomic_load_n(&written->addr, __ATOMIC_RELAXED),
+            .word = __atomic_load_n(&written->word, __ATOMIC_RELAXED),
+        };
 
-        written = (const void *)&d->packed.written[at / DESC_LEN];
-        halves[0] = __atomic_load_n(&written[0], __ATOMIC_RELAXED);
-        halves[1] = __atomic_load_n(&written[1], __ATOMIC_RELAXED);
-        memcpy(desc, halves, sizeof(desc));
         piece = DESC_LEN - at % DESC_LEN;
         if (piece > end - from)
             piece = end - from;
-        memcpy((uint8_t *)to + (from - gpa), desc + at % DESC_LEN, piece);
+        memcpy((uint8_t *)to + (from - gpa), (const uint8_t *)&desc + at % DESC_LEN, piece);
     }
 }
 
 void gw_driver_write_packed_desc(struct gw_driver *d, unsigned i,
                                  const struct gw_driver_packed_desc *desc)
 {
-    struct vring_packed_desc raw = {
+    const struct gw_driver_desc raw = {
         .addr = htole64(desc->addr),
-        .len = htole32(desc->len),
-        .id = htole16(desc->id),
-        .flags = htole16(desc->flags),
+        .word = to_word(desc->len, desc->id, desc->flags),
     };
 
-    if (!d->is_packed)
-        return;
-    i %= d->size;
-    write_body(d, (uint16_t)i, &raw);
-    write_flags(d, (uint16_t)i, desc->flags);
-    wrote_desc(d, i, &raw, 0, DESC_LEN);
+    if (d->is_packed)
+        write_desc(d, i % d->size, raw);
 }
 
 void gw_driver_read_packed_desc(const struct gw_driver *d, unsigned i,
                                 struct gw_driver_packed_desc *ret)
 {
-    const struct vring_packed_desc *desc;
+    uint64_t word;
 
     if (!d->is_packed)
         return;
     i %= d->size;
-    desc = &d->packed.ring[i];
-    ret->flags = load_flags(d, (uint16_t)i);
-    ret->addr = le64toh(__atomic_load_n(&desc->addr, __ATOMIC_RELAXED));
-    ret->len = le32toh(__atomic_load_n(&desc->len, __ATOMIC_RELAXED));
-    ret->id = le16toh(__atomic_load_n(&desc->id, __ATOMIC_RELAXED));
+    word = load_word(d, (uint16_t)i);
+    ret->flags = flags_of(word);
+    ret->id = id_of(word);
+    ret->len = (uint32_t)le64toh(word);
+    ret->addr = le64toh(__atomic_load_n(&d->packed.ring[i].addr, __ATOMIC_RELAXED));
 }
 
 void gw_driver_write_driver_event(struct gw_driver *d, uint16_t event, uint16_t flags)

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 1u
+#define VERSION 2u
 
 enum flags {
     FLAG_PACKED = 1,
@@ -67,8 +67,7 @@ static void put_slot(struct gw_state_writer *w, const struct gw_driver *d, unsig
     if (!d->is_packed)
         return;
     gw_state_put(w, le64toh(d->packed.slots[i].addr), 8);
-    gw_state_put(w, le32toh(d->packed.slots[i].len), 4);
-    gw_state_put(w, d->packed.slots[i].flags, 2);
+    gw_state_put(w, le64toh(d->packed.slots[i].word), 8);
 }
 
 int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len)
@@ -89,7 +88,7 @@ int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len)
     gw_state_put(&w, d->avail_idx, 2);
     gw_state_put(&w, d->published, 2);
     gw_state_put(&w, d->last_used, 2);
-    gw_state_put(&w, d->is_packed ? d->packed.held_flags : 0, 2);
+    gw_state_put(&w, d->is_packed ? le64toh(d->packed.held_word) : 0, 8);
     for (unsigned i = 0; i < d->size; i++)
         put_slot(&w, d, i);
     return gw_state_take(&w, ret, ret_len);
@@ -110,8 +109,7 @@ static void get_slot(struct gw_state_reader *r, struct gw_driver *d, unsigned i)
     if (!d->is_packed)
         return;
     d->packed.slots[i].addr = htole64(gw_state_get(r, 8));
-    d->packed.slots[i].len = htole32((uint32_t)gw_state_get(r, 4));
-    d->packed.slots[i].flags = (uint16_t)gw_state_get(r, 2);
+    d->packed.slots[i].word = htole64(gw_state_get(r, 8));
 }
 
 static bool get_all(struct gw_state_reader *r, struct gw_driver *d)
@@ -136,9 +134,9 @@ static bool get_all(struct gw_state_reader *r, struct gw_driver *d)
     d->published = (uint16_t)gw_state_get(r, 2);
     d->last_used = (uint16_t)gw_state_get(r, 2);
     if (d->is_packed)
-        d->packed.held_flags = (uint16_t)gw_state_get(r, 2);
+        d->packed.held_word = htole64(gw_state_get(r, 8));
     else
-        gw_state_get(r, 2);
+        gw_state_get(r, 8);
     for (unsigned i = 0; i < d->size; i++)
         get_slot(r, d, i);
     return gw_state_is_complete(r);
@@ -231,7 +229,7 @@ int gw_driver_restore(struct gw_driver *d, const void *state, size_t len)
                      : -EINVAL;
     if (result == 0) {
         struct gw_driver_slot *slots = d->slots;
-        struct vring_packed_desc *packed = d->is_packed ? d->packed.slots : NULL;
+        struct gw_driver_desc *packed = d->is_packed ? d->packed.slots : NULL;
 
         copy.is_started = false;
         copy.broken = false;
