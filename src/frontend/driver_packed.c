@@ -199,29 +199,6 @@ static inline void hold_desc(struct gw_driver *d, unsigned i, struct gw_driver_d
         note_desc(d, i, desc, 0, WORD_AT);
 }
 
-/*
- * One more descriptor of a chain. Its id is the head: only that of the last one counts, but most
- * drivers have it in all.
- */
-static inline void put_desc(struct gw_driver *d, uint16_t slot, struct gw_driver_buf buf,
-                            unsigned flags)
-{
-    uint16_t index = d->avail_idx;
-    unsigned i = place(d, index);
-    struct gw_driver_desc desc = {
-        .addr = htole64(buf.addr),
-        .word = to_word(buf.len, d->free_head, flags),
-    };
-
-    d->packed.slots[slot] = desc;
-    desc = made_available(d, index, desc);
-    if (index == d->published)
-        hold_desc(d, i, desc);
-    else
-        write_desc(d, i, desc);
-    d->avail_idx = index_after(d, index, 1);
-}
-
 static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driver_buf *bufs,
                                        unsigned n_out, unsigned n)
 {
@@ -242,24 +219,49 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
     return whole;
 }
 
+/*
+ * The id of each descriptor is the head: only that of the last one counts, but most drivers have it
+ * in all.
+ */
+static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+                          unsigned n, unsigned flags)
+{
+    uint64_t id = to_word(0, d->free_head, 0);
+    bool is_held = d->avail_idx == d->published;
+    uint16_t index = d->avail_idx, last = d->free_head, slot = last;
+
+    for (unsigned k = 0; k < n; k++) {
+        unsigned more =
+            (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u) | flags;
+        struct gw_driver_desc desc = {
+            .addr = htole64(bufs[k].addr),
+            .word = id | to_word(bufs[k].len, 0, more),
+        };
+
+        d->packed.slots[slot] = desc;
+        desc = made_available(d, index, desc);
+        if (is_held)
+            hold_desc(d, place(d, index), desc);
+        else
+            write_desc(d, place(d, index), desc);
+        is_held = false;
+        index = index_after(d, index, 1);
+        last = slot;
+        slot = d->slots[slot].next;
+    }
+    d->avail_idx = index;
+    return last;
+}
+
 static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                            unsigned n, unsigned flags)
 {
-    uint16_t last = d->free_head, i = last;
+    struct gw_driver_buf whole;
 
-    if (flags & GW_DRIVER_INDIRECT) {
-        struct gw_driver_buf whole = fill_table(d, bufs, n_out, n);
-
-        put_desc(d, i, whole, VRING_DESC_F_INDIRECT);
-        return i;
-    }
-    for (unsigned k = 0; k < n; k++) {
-        put_desc(d, i, bufs[k],
-                 (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u));
-        last = i;
-        i = d->slots[i].next;
-    }
-    return last;
+    if (!(flags & GW_DRIVER_INDIRECT))
+        return put_chain(d, bufs, n_out, n, 0);
+    whole = fill_table(d, bufs, n_out, n);
+    return put_chain(d, &whole, 1, 1, VRING_DESC_F_INDIRECT);
 }
 
 static void packed_publish(struct gw_driver *d)
@@ -333,13 +335,14 @@ static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *
 }
 
 /* Is the descriptor at last_used used? Where it is what it cannot be, the device broke the ring. */
-static bool look(struct gw_driver *d, uint64_t *ret_word)
+static inline bool look(struct gw_driver *d, uint64_t *ret_word)
 {
-    uint64_t word = load_word(d, d->last_used);
-    uint16_t flags = flags_of(word);
-    enum desc_state state = desc_state(d, d->last_used, flags);
+    uint16_t flags;
+    enum desc_state state;
 
-    *ret_word = word;
+    *ret_word = load_word(d, d->last_used);
+    flags = flags_of(*ret_word);
+    state = desc_state(d, d->last_used, flags);
     if (d->last_used == d->published) {
         if (state == DESC_USED)
             gw_driver_set_broken(d, "a used descriptor where none was available, with flags",
