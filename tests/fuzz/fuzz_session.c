@@ -7,6 +7,7 @@
  * the input: 2 bytes, little endian), one byte that is added, signed, to the length in the header,
  * and the payload. Bit i of `kinds` makes fd i an eventfd; otherwise it is 1 MiB of shared memory.
  */
+#include "domain.h"
 #include "fdcheck.h"
 #include "fuzz.h"
 
@@ -129,11 +130,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg), .num_queues = 2, .loop = GW_LOOP_EPOLL, .diag = silent};
-    struct fdcheck *check = fdcheck_begin();
     struct gw_daemon *daemon;
     struct message message;
+    struct fdcheck *check;
     int ends[2];
 
+    fuzz_domain_begin();
+    check = fdcheck_begin();
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
         gw_daemon_new(&daemon, &cfg, &ops, NULL) < 0 || gw_daemon_start(daemon, ends[0]) < 0)
         abort();
@@ -156,5 +159,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close(ends[1]);
     if (fdcheck_end(check) != 0)
         abort();
+    fuzz_domain_end();
     return 0;
 }

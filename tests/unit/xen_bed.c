@@ -55,9 +55,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
     int n = gw_queue_pop(q, reqs, 64);
 
     for (int i = 0; i < n; i++) {
-        if (__atomic_load_n(&b->hold, __ATOMIC_ACQUIRE)) {
+        if (b->hold) {
             b->held[b->n_held] = reqs[i];
-            __atomic_store_n(&b->n_held, b->n_held + 1, __ATOMIC_RELEASE);
+            b->n_held++;
         } else {
             answer(reqs[i]);
         }
@@ -71,7 +71,7 @@ void answer_held(void *arg)
 
     for (unsigned i = 0; i < b->n_held; i++)
         answer(b->held[i]);
-    __atomic_store_n(&b->n_held, 0, __ATOMIC_RELEASE);
+    b->n_held = 0;
 }
 
 /* ---- the bed ---- */
@@ -144,6 +144,10 @@ void restart(struct xen_bed *b)
     struct gw_frontend_options opt = {
         .size = sizeof(opt), .mem = b->mem, .drivers = &b->driver, .n_drivers = 1};
 
+    if (b->in_order)
+        opt.features = GW_BIT(GW_F_RING_INDIRECT_DESC) | GW_BIT(GW_F_RING_EVENT_IDX) |
+                       GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1) |
+                       GW_BIT(GW_F_IN_ORDER) | (b->packed ? GW_BIT(GW_F_RING_PACKED) : 0);
     if (gw_frontend_start(b->fe, &opt) != 0)
         fail_msg("%s: %s", b->kind->name, gw_frontend_error(b->fe));
 }
@@ -156,6 +160,7 @@ void bed_begin(struct xen_bed *b, unsigned kind, bool packed)
         .size = sizeof(cfg), .queue_size = 64, .indirect_max = 8, .packed = packed};
 
     b->kind = &kinds[kind];
+    b->packed = packed;
     make_daemon(b);
     connect_to(b);
     assert_int_equal(gw_guest_mem_new(&b->mem, 0x1000), 0);
@@ -237,5 +242,5 @@ unsigned take(struct xen_bed *b, unsigned n)
 
 unsigned calls(enum xen_stub_call call)
 {
-    return __atomic_load_n(&xen_stub.n_calls[call], __ATOMIC_RELAXED);
+    return xen_stub.n_calls[call];
 }

@@ -50,6 +50,8 @@ extern const struct kind kinds[N_KINDS];
 struct xen_bed {
     const struct kind *kind;
     struct gw_daemon_config cfg; /* what differs from the defaults */
+    bool packed;
+    bool in_order; /* with IN_ORDER, of virtio's features */
     struct gw_daemon *daemon;
     struct gw_frontend *fe;
     struct gw_guest_mem *mem;
@@ -57,8 +59,8 @@ struct xen_bed {
     gw_gpa_t buf;      /* 4 pages for each request */
     char said[8][256]; /* the last of what the daemon said */
     unsigned n_said;
-    bool hold;       /* requests are not answered */
-    unsigned n_held; /* atomic */
+    _Atomic bool hold; /* requests are not answered */
+    _Atomic unsigned n_held;
     struct gw_request *held[64];
 };
 

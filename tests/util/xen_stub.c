@@ -54,24 +54,19 @@ struct mapping {
 struct xen_stub xen_stub;
 
 static int memory_fd = -1, missing_fd = -1;
+/*
+ * The domain's memory as the hypervisor has it, which is not where the domain has it: what orders
+ * its copies is in a ring, which ThreadSanitizer sees at two addresses, too, and as unrelated.
+ */
+static uint8_t *own_view;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the mappings of grants */
 static struct mapping mappings[MAPPINGS_MAX];
 static struct xs_handle *watcher;                         /* lock */
 static struct xenevtchn_handle *channels[XEN_STUB_PORTS]; /* lock */
 
-static void add(unsigned *counter, int n)
-{
-    __atomic_add_fetch(counter, (unsigned)n, __ATOMIC_RELAXED);
-}
-
-static bool is_dead(void)
-{
-    return __atomic_load_n(&xen_stub.is_dead, __ATOMIC_ACQUIRE);
-}
-
 static int begin_call(enum xen_stub_call call)
 {
-    add(&xen_stub.n_calls[call], 1);
+    xen_stub.n_calls[call]++;
     errno = xen_stub.errors[call];
     return errno;
 }
@@ -102,13 +97,15 @@ void xen_stub_begin(void)
     memory_fd = file_of(size, 0);
     missing_fd = file_of(PAGE, 0xff);
     xen_stub.memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-    if (xen_stub.memory == MAP_FAILED)
+    own_view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+    if (xen_stub.memory == MAP_FAILED || own_view == MAP_FAILED)
         abort();
 }
 
 void xen_stub_end(void)
 {
     munmap(xen_stub.memory, (size_t)XEN_STUB_FRAMES * PAGE);
+    munmap(own_view, (size_t)XEN_STUB_FRAMES * PAGE);
     close(memory_fd);
     close(missing_fd);
     if (xen_stub.n_handles || xen_stub.n_foreign_pages || xen_stub.n_grant_pages)
@@ -117,7 +114,7 @@ void xen_stub_end(void)
 
 void xen_stub_kill(void)
 {
-    __atomic_store_n(&xen_stub.is_dead, true, __ATOMIC_RELEASE);
+    xen_stub.is_dead = true;
     pthread_mutex_lock(&lock);
     if (watcher)
         (void)eventfd_write(watcher->fd, 1);
@@ -126,8 +123,14 @@ void xen_stub_kill(void)
 
 void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        xen_stub.grants[ref + i] = (struct xen_stub_grant){.valid = true, .frame = frame + i};
+    for (uint32_t i = 0; i < n; i++) {
+        struct xen_stub_grant *g = &xen_stub.grants[ref + i];
+
+        g->frame = frame + i;
+        g->read_only = false;
+        g->n_copies = 0;
+        g->valid = true;
+    }
 }
 
 /* ---- libxenforeignmemory ---- */
@@ -141,14 +144,14 @@ xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger,
     h = calloc(1, sizeof(*h));
     if (h) {
         h->domid = UINT32_MAX;
-        add(&xen_stub.n_handles, 1);
+        xen_stub.n_handles++;
     }
     return h;
 }
 
 int xenforeignmemory_close(xenforeignmemory_handle *h)
 {
-    add(&xen_stub.n_handles, -1);
+    xen_stub.n_handles--;
     free(h);
     return 0;
 }
@@ -164,7 +167,7 @@ static int frame_error(const xenforeignmemory_handle *h, uint32_t domid, xen_pfn
 {
     if (h->domid != UINT32_MAX && h->domid != domid)
         return EPERM;
-    if (domid != XEN_STUB_DOMID || is_dead())
+    if (domid != XEN_STUB_DOMID || xen_stub.is_dead)
         return ESRCH;
     if (frame >= XEN_STUB_FRAMES)
         return EINVAL;
@@ -176,10 +179,10 @@ static int frame_error(const xenforeignmemory_handle *h, uint32_t domid, xen_pfn
 }
 
 /* How many of the pages at `at` are mappings of ours already, which are replaced now? */
-static int count_mapped(const uint8_t *at, size_t pages)
+static unsigned count_mapped(const uint8_t *at, size_t pages)
 {
     unsigned char present;
-    int n = 0;
+    unsigned n = 0;
 
     /* What was only reserved has no memory behind it. */
     for (size_t i = 0; i < pages; i++)
@@ -193,25 +196,27 @@ void *xenforeignmemory_map2(xenforeignmemory_handle *h, uint32_t domid, void *ad
     if (begin_call(XEN_STUB_FOREIGN_MAP))
         return NULL;
     if (!(flags & MAP_FIXED) || !errors || prot != (PROT_READ | PROT_WRITE))
-        add(&xen_stub.n_misuses, 1);
-    add(&xen_stub.n_foreign_pages, -count_mapped(addr, pages));
+        xen_stub.n_misuses++;
+    xen_stub.n_foreign_pages -= count_mapped(addr, pages);
     for (size_t i = 0; i < pages; i++) {
         int e = frame_error(h, domid, frames[i]);
         void *p = mmap((uint8_t *)addr + i * PAGE, PAGE, e ? PROT_READ : prot,
                        MAP_SHARED | MAP_FIXED | MAP_POPULATE, e ? missing_fd : memory_fd,
                        e ? 0 : (off_t)(frames[i] * PAGE));
 
-        if (p == MAP_FAILED)
-            abort();
+        if (p == MAP_FAILED) {
+            xen_stub.n_foreign_pages -= (unsigned)i;
+            return NULL;
+        }
         errors[i] = -e;
-        add(&xen_stub.n_foreign_pages, 1);
+        xen_stub.n_foreign_pages++;
     }
     return addr;
 }
 
 int xenforeignmemory_unmap(xenforeignmemory_handle *h, void *addr, size_t pages)
 {
-    add(&xen_stub.n_foreign_pages, -(int)pages);
+    xen_stub.n_foreign_pages -= (unsigned)pages;
     return munmap(addr, pages * PAGE);
 }
 
@@ -225,22 +230,22 @@ xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned flag
         return NULL;
     h = calloc(1, sizeof(*h));
     if (h)
-        add(&xen_stub.n_handles, 1);
+        xen_stub.n_handles++;
     return h;
 }
 
 int xengnttab_close(xengnttab_handle *h)
 {
-    add(&xen_stub.n_handles, -1);
+    xen_stub.n_handles--;
     free(h);
     return 0;
 }
 
-static const struct xen_stub_grant *find_grant(uint32_t domid, uint32_t ref, bool write)
+static struct xen_stub_grant *find_grant(uint32_t domid, uint32_t ref, bool write)
 {
-    const struct xen_stub_grant *g;
+    struct xen_stub_grant *g;
 
-    if (domid != XEN_STUB_DOMID || is_dead() || ref >= XEN_STUB_GRANTS)
+    if (domid != XEN_STUB_DOMID || xen_stub.is_dead || ref >= XEN_STUB_GRANTS)
         return NULL;
     g = &xen_stub.grants[ref];
     return g->valid && !(write && g->read_only) ? g : NULL;
@@ -277,7 +282,7 @@ void *xengnttab_map_domain_grant_refs(xengnttab_handle *h, uint32_t count, uint3
                  (off_t)find_grant(domid, refs[i], false)->frame * PAGE) == MAP_FAILED)
             abort();
     remember(base, count);
-    add(&xen_stub.n_grant_pages, (int)count);
+    xen_stub.n_grant_pages += count;
     return base;
 }
 
@@ -294,11 +299,11 @@ int xengnttab_unmap(xengnttab_handle *h, void *base, uint32_t count)
         }
     pthread_mutex_unlock(&lock);
     if (!found) {
-        add(&xen_stub.n_misuses, 1);
+        xen_stub.n_misuses++;
         errno = EINVAL;
         return -1;
     }
-    add(&xen_stub.n_grant_pages, -(int)count);
+    xen_stub.n_grant_pages -= (unsigned)count;
     return munmap(base, (size_t)count * PAGE);
 }
 
@@ -306,18 +311,20 @@ static int16_t copy_one(const xengnttab_grant_copy_segment_t *s)
 {
     bool in = s->flags & GNTCOPY_source_gref;
     const union xengnttab_copy_ptr *theirs = in ? &s->source : &s->dest;
-    const struct xen_stub_grant *g = find_grant(theirs->foreign.domid, theirs->foreign.ref, !in);
+    struct xen_stub_grant *g = find_grant(theirs->foreign.domid, theirs->foreign.ref, !in);
     uint8_t *at;
 
     if (!g)
         return GNTST_bad_gntref;
     if (theirs->foreign.offset + s->len > PAGE)
         return GNTST_bad_copy_arg;
-    at = xen_stub.memory + (size_t)g->frame * PAGE + theirs->foreign.offset;
+    at = own_view + (size_t)g->frame * PAGE + theirs->foreign.offset;
     if (in)
         memcpy(s->dest.virt, at, s->len);
     else
         memcpy(at, s->source.virt, s->len);
+    if (g->n_copies > 0 && --g->n_copies == 0)
+        g->valid = false;
     return GNTST_okay;
 }
 
@@ -342,7 +349,7 @@ struct xs_handle *xs_open(unsigned long flags)
     if (!h)
         return NULL;
     h->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    add(&xen_stub.n_handles, 1);
+    xen_stub.n_handles++;
     return h;
 }
 
@@ -354,13 +361,13 @@ void xs_close(struct xs_handle *h)
     pthread_mutex_unlock(&lock);
     close(h->fd);
     free(h);
-    add(&xen_stub.n_handles, -1);
+    xen_stub.n_handles--;
 }
 
 bool xs_watch(struct xs_handle *h, const char *path, const char *token)
 {
     if (strcmp(path, "@releaseDomain") != 0)
-        add(&xen_stub.n_misuses, 1);
+        xen_stub.n_misuses++;
     pthread_mutex_lock(&lock);
     watcher = h;
     pthread_mutex_unlock(&lock);
@@ -384,7 +391,7 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigne
     char folder[32];
 
     snprintf(folder, sizeof(folder), "/local/domain/%u", XEN_STUB_DOMID);
-    if (strcmp(path, folder) != 0 || is_dead()) {
+    if (strcmp(path, folder) != 0 || xen_stub.is_dead) {
         errno = ENOENT;
         return NULL;
     }
@@ -405,7 +412,7 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned flag
         return NULL;
     h->domid = UINT32_MAX;
     h->fd = eventfd(0, EFD_CLOEXEC);
-    add(&xen_stub.n_handles, 1);
+    xen_stub.n_handles++;
     return h;
 }
 
@@ -414,12 +421,12 @@ int xenevtchn_close(xenevtchn_handle *h)
     pthread_mutex_lock(&lock);
     if (h->is_bound) {
         channels[h->port] = NULL;
-        __atomic_store_n(&xen_stub.is_bound[h->port], false, __ATOMIC_RELEASE);
+        xen_stub.is_bound[h->port] = false;
     }
     pthread_mutex_unlock(&lock);
     close(h->fd);
     free(h);
-    add(&xen_stub.n_handles, -1);
+    xen_stub.n_handles--;
     return 0;
 }
 
@@ -448,19 +455,24 @@ static void raise_event(xenevtchn_handle *h)
 xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h, uint32_t domid,
                                                      evtchn_port_t port)
 {
-    errno = domid != XEN_STUB_DOMID || is_dead() ? ESRCH : 0;
+    errno = domid != XEN_STUB_DOMID || xen_stub.is_dead ? ESRCH : 0;
     if (errno == 0 && h->domid != UINT32_MAX && h->domid != domid)
         errno = EPERM;
-    if (errno == 0 && (port >= XEN_STUB_PORTS || !xen_stub.is_offered[port] || channels[port]))
+    if (errno == 0 && (port >= XEN_STUB_PORTS || !xen_stub.is_offered[port]))
         errno = EINVAL;
     if (errno != 0)
         return -1;
     pthread_mutex_lock(&lock);
+    if (channels[port]) {
+        pthread_mutex_unlock(&lock);
+        errno = EINVAL;
+        return -1;
+    }
     h->port = port;
     h->is_bound = true;
     channels[port] = h;
     raise_event(h); /* as the real one */
-    __atomic_store_n(&xen_stub.is_bound[port], true, __ATOMIC_RELEASE);
+    xen_stub.is_bound[port] = true;
     pthread_mutex_unlock(&lock);
     return (int)port + OURS;
 }
@@ -468,9 +480,9 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h, uint32
 int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t port)
 {
     if (!h->is_bound || port != h->port + OURS)
-        add(&xen_stub.n_misuses, 1);
+        xen_stub.n_misuses++;
     else
-        add(&xen_stub.n_events[h->port], 1);
+        xen_stub.n_events[h->port]++;
     return 0;
 }
 

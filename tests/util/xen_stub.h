@@ -29,27 +29,29 @@ enum xen_stub_call {
 };
 
 struct xen_stub_grant {
-    bool valid;
-    bool read_only;
-    uint32_t frame;
+    _Atomic bool valid;
+    _Atomic bool read_only;
+    _Atomic unsigned n_copies; /* it ends after so many; 0: it does not */
+    _Atomic uint32_t frame;
 };
 
+/* The domain and its hypervisor: what a test says of them, while others use them. */
 struct xen_stub {
-    int errors[XEN_STUB_N_CALLS];       /* every such call fails with it; 0: none does */
-    unsigned n_calls[XEN_STUB_N_CALLS]; /* atomic */
-    unsigned n_handles;                 /* atomic: open */
-    unsigned n_foreign_pages;           /* atomic: mapped now */
-    unsigned n_grant_pages;             /* atomic: mapped now */
-    unsigned n_misuses; /* atomic: unmapped something else than was mapped, and the like */
-    int frame_errors[XEN_STUB_FRAMES];     /* mapping it fails with that errno */
-    unsigned frame_paged[XEN_STUB_FRAMES]; /* ... with ENOENT so many times */
+    _Atomic int errors[XEN_STUB_N_CALLS]; /* every such call fails with it; 0: none does */
+    _Atomic unsigned n_calls[XEN_STUB_N_CALLS];
+    _Atomic unsigned n_handles;       /* open */
+    _Atomic unsigned n_foreign_pages; /* mapped now */
+    _Atomic unsigned n_grant_pages;   /* mapped now */
+    _Atomic unsigned n_misuses;       /* unmapped something else than was mapped, and the like */
+    _Atomic int frame_errors[XEN_STUB_FRAMES];     /* mapping it fails with that errno */
+    _Atomic unsigned frame_paged[XEN_STUB_FRAMES]; /* ... with ENOENT so many times */
     struct xen_stub_grant grants[XEN_STUB_GRANTS];
-    uint32_t restricted_to;            /* the last handle; UINT32_MAX: none */
-    bool is_dead;                      /* the domain */
-    bool is_offered[XEN_STUB_PORTS];   /* the domain's ends of event channels */
-    bool is_bound[XEN_STUB_PORTS];     /* ours are; atomic */
-    unsigned n_events[XEN_STUB_PORTS]; /* atomic: that the domain got */
-    uint8_t *memory;                   /* of the domain */
+    _Atomic uint32_t restricted_to;            /* the last handle; UINT32_MAX: none */
+    _Atomic bool is_dead;                      /* the domain */
+    _Atomic bool is_offered[XEN_STUB_PORTS];   /* the domain's ends of event channels */
+    _Atomic bool is_bound[XEN_STUB_PORTS];     /* ours are */
+    _Atomic unsigned n_events[XEN_STUB_PORTS]; /* that the domain got */
+    uint8_t *memory;                           /* of the domain */
 };
 
 extern struct xen_stub xen_stub;
