@@ -52,34 +52,6 @@ void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
         gw_dirty_log_mark(log, in[i].gpa, in[i].len);
 }
 
-/*
- * Where buffers are copies, what the device wrote goes to the guest now. A driver that is told of
- * an answer may take the pages away at once, and is told of none that it has not got: where a page
- * cannot be written any more, the ring ends here.
- */
-static void store_completed(struct gw_queue *q)
-{
-    struct gw_pin_copy copies[GW_POP_BATCH];
-    struct gw_request_i *r = q->completed;
-    bool failed = false;
-
-    while (r) {
-        unsigned n = 0;
-
-        for (; r && n < GW_ARRAY_SIZE(copies); r = r->next_free)
-            if (r->is_copied)
-                copies[n++] = (struct gw_pin_copy){.pin = (struct gw_pin *)&r->pin,
-                                                   .n_out = r->n_out_extents};
-        gw_mem_backend_store(copies, n);
-        for (unsigned i = 0; i < n; i++)
-            failed = failed || copies[i].failed;
-    }
-    if (!failed)
-        return;
-    q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
-    gw_queue_break(q, "the driver has taken pages away that it is to be answered in");
-}
-
 static void mark_completed(struct gw_queue *q)
 {
     if (!q->log.all || !q->log.log || !q->completed)
@@ -168,6 +140,82 @@ static bool can_be_skipped(const struct gw_request_i *r)
     for (unsigned i = 0; i < r->n_in_extents; i++)
         len += in[i].len;
     return !r->is_bad && r->used_len == len;
+}
+
+/*
+ * The driver has been shown nothing of the batch yet, so that used elements may be written anew,
+ * with other lengths.
+ */
+static void put_again(struct gw_queue *q)
+{
+    struct gw_request_i *oldest = NULL, *r, *next;
+    unsigned n_slots = 0;
+
+    if (!q->ring.attached)
+        return;
+    q->ring.ops->unput(&q->ring);
+    for (r = q->completed; r; r = next) {
+        next = r->next_free;
+        r->next_free = oldest;
+        oldest = r;
+    }
+    q->completed = NULL;
+    for (r = oldest; r; r = next) {
+        next = r->next_free;
+        n_slots += r->n_slots;
+        if (!q->in_order || !next || !can_be_skipped(r)) {
+            put_used(q, r->id, r->used_len, n_slots);
+            n_slots = 0;
+        }
+        r->next_free = q->completed;
+        q->completed = r;
+    }
+}
+
+/* Of up to GW_POP_BATCH requests from `*r` on. Returns: is the ring as it should be? */
+static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_any_bad)
+{
+    struct gw_request_i *stored[GW_POP_BATCH];
+    struct gw_pin_copy copies[GW_POP_BATCH];
+    bool torn = false;
+    unsigned n = 0;
+
+    for (; *r && n < GW_ARRAY_SIZE(copies); *r = (*r)->next_free) {
+        if (!(*r)->is_copied)
+            continue;
+        stored[n] = *r;
+        copies[n++] = (struct gw_pin_copy){.pin = &(*r)->pin, .n_out = (*r)->n_out_extents};
+    }
+    gw_mem_backend_store(copies, n);
+    for (unsigned i = 0; i < n; i++) {
+        torn = torn || copies[i].torn;
+        if (copies[i].failed) {
+            gw_request_condemn(q, stored[i], "a page of it is not granted for writing");
+            *ret_any_bad = true;
+        }
+    }
+    return !torn;
+}
+
+/*
+ * Where buffers are copies, what the device wrote goes to the guest now: a driver that is told of
+ * an answer may take the pages away at once. One that has not all of its answer is a bad chain, and
+ * is told no part of it. Where it takes pages away while this is done, the ring ends here, since a
+ * part may be there that looks like an answer.
+ */
+static void store_completed(struct gw_queue *q)
+{
+    struct gw_request_i *r = q->completed;
+    bool any_bad = false, good = true;
+
+    while (r)
+        good = store_some(q, &r, &any_bad) && good;
+    if (!good) {
+        q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
+        gw_queue_break(q, "the driver has taken pages away that it is to be answered in");
+    } else if (any_bad) {
+        put_again(q);
+    }
 }
 
 static bool is_done(const struct gw_queue *q, const struct gw_list *at)

@@ -76,6 +76,7 @@ struct gw_pin_copy {
     struct gw_pin *pin;
     unsigned n_out;
     bool failed; /* some of it could not be copied */
+    bool torn;   /* ... and what of it was stored could not be made void */
 };
 
 /* More than so much granted memory is no chain's, so that a driver cannot use up ours. */
@@ -103,7 +104,8 @@ void gw_mem_backend_unpin(struct gw_pin *pin);
 
 /*
  * Read what the device is to read, and write what it wrote, where pins are copies; all of them in
- * one go. One that fails does not keep the others from being copied.
+ * one go. One that fails does not keep the others from being copied. Of one that cannot be stored
+ * as a whole nobody may take a part for the answer, such as a status: that part becomes all ones.
  */
 void gw_mem_backend_fetch(struct gw_pin_copy *copies, unsigned n_copies);
 void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies);

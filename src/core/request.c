@@ -85,11 +85,16 @@ static void note_oldest(struct gw_queue *q)
     __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
-static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
+static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
 {
     gw_count(&q->stats.errors, 1);
     gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
                     "queue %u: bad descriptor chain at head %u: %s", q->index, r->id, why);
+}
+
+static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
+{
+    tell_bad(q, r, why);
     gw_request_answer(q, r, 0);
 }
 
@@ -125,6 +130,16 @@ static void uncount(struct gw_queue *q, const struct gw_request_i *r)
     gw_count(&q->stats.requests, (uint64_t)-1);
     for (unsigned i = 0; i < r->n_out_extents; i++)
         gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
+}
+
+void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why)
+{
+    uncount(q, r);
+    gw_count(&q->stats.completed, (uint64_t)-1);
+    gw_count(&q->stats.bytes_in, -(uint64_t)r->used_len);
+    r->is_bad = true;
+    r->used_len = 0;
+    tell_bad(q, r, why);
 }
 
 unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)

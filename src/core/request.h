@@ -42,7 +42,7 @@ struct gw_request_i {
     uint32_t used_len;      /* what is_done answers with */
     uint16_t entry;         /* of the inflight part */
     bool is_again;          /* left behind by the back-end before */
-    bool is_bad;            /* the device never sees it, and nothing is written for it */
+    bool is_bad;            /* its answer says that nothing was written */
     bool is_copied;         /* its buffers may be copies, see gw_mem_backend_fetch */
     bool is_done;           /* IN_ORDER: answered by the device, and maybe not yet its turn */
     uint16_t id;            /* what names it in the used ring */
@@ -80,6 +80,8 @@ static inline struct vring_desc gw_head_first(bool is_packed, const struct gw_he
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
+/* The device has answered it, and it turns out to be a bad chain: counted and told as one. */
+void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why);
 /* It stays in the inflight part, and is in flight here no more. */
 void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
 /* It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */

@@ -128,6 +128,8 @@ struct gw_ring_ops {
      * all but the last); the driver does not see it before publish.
      */
     void (*put_used)(struct gw_ring *ring, uint16_t id, uint32_t len, unsigned n_slots);
+    /* As if nothing had been put since the last publish; it is put again, in no larger parts. */
+    void (*unput)(struct gw_ring *ring);
     /* Show the driver what was put. Returns: does it want to be notified? */
     bool (*publish)(struct gw_ring *ring);
     bool (*has_unpublished)(const struct gw_ring *ring);

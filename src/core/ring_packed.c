@@ -232,6 +232,15 @@ static void packed_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, uns
     ring->n_busy -= n_slots;
 }
 
+static void packed_unput(struct gw_ring *ring)
+{
+    struct gw_ring_packed *p = &ring->packed;
+
+    ring->n_busy += p->n_unpublished;
+    p->n_unpublished = 0;
+    p->next_used = p->published;
+}
+
 static bool packed_has_unpublished(const struct gw_ring *ring)
 {
     return ring->packed.n_unpublished > 0;
@@ -350,6 +359,7 @@ const struct gw_ring_ops gw_ring_packed_ops = {
     .take = packed_take,
     .untake = packed_untake,
     .put_used = packed_put_used,
+    .unput = packed_unput,
     .publish = packed_publish,
     .has_unpublished = packed_has_unpublished,
     .disable_kicks = packed_disable_kicks,

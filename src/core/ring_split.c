@@ -135,6 +135,14 @@ static void split_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, unsi
     ring->n_busy -= n_slots;
 }
 
+static void split_unput(struct gw_ring *ring)
+{
+    struct gw_ring_split *s = &ring->split;
+
+    ring->n_busy += (uint16_t)(s->next_used - s->published);
+    s->next_used = s->published;
+}
+
 static bool split_has_unpublished(const struct gw_ring *ring)
 {
     return ring->split.published != ring->split.next_used;
@@ -241,6 +249,7 @@ const struct gw_ring_ops gw_ring_split_ops = {
     .take = split_take,
     .untake = split_untake,
     .put_used = split_put_used,
+    .unput = split_unput,
     .publish = split_publish,
     .has_unpublished = split_has_unpublished,
     .disable_kicks = split_disable_kicks,

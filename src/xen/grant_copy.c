@@ -36,29 +36,42 @@ void gw_grant_copies_free(struct gw_grant_copies *c)
     free(c);
 }
 
-static bool is_wanted(const struct gw_grant_piece *p, const struct gw_pin_copy *copy, bool in)
+/* What the device reads; what it wrote; ones over what was stored of an answer that is none. */
+enum direction {
+    IN,
+    OUT,
+    VOID,
+};
+
+static bool is_wanted(const struct gw_grant_piece *p, const struct gw_pin_copy *copy,
+                      enum direction way)
 {
-    return in == (p->extent < copy->n_out);
+    if (p->is_mapped || (p->extent < copy->n_out) != (way == IN))
+        return false;
+    return way != VOID || (copy->failed && p->is_stored);
 }
 
-static void describe(xengnttab_grant_copy_segment_t *s, const struct gw_grant_piece *p, bool in)
+static void describe(xengnttab_grant_copy_segment_t *s, const struct gw_grant_piece *p,
+                     enum direction way)
 {
     union xengnttab_copy_ptr ours = {.virt = p->at};
     union xengnttab_copy_ptr theirs = {
         .foreign = {.ref = p->ref, .offset = p->offset, .domid = p->domid}};
 
     *s = (xengnttab_grant_copy_segment_t){
-        .source = in ? theirs : ours,
-        .dest = in ? ours : theirs,
-        .len = p->len,
-        .flags = in ? GNTCOPY_source_gref : GNTCOPY_dest_gref,
+        .source = way == IN ? theirs : ours,
+        .dest = way == IN ? ours : theirs,
+        .len = (uint16_t)p->len,
+        .flags = way == IN ? GNTCOPY_source_gref : GNTCOPY_dest_gref,
         .status = GNTST_general_error, /* until it is done */
     };
+    if (way == VOID)
+        memset(p->at, 0xff, p->len);
 }
 
-/* Go through all wanted pieces. Returns: how many; `s` is described for them, or looked at. */
-static unsigned for_each(struct gw_pin_copy *copies, unsigned n_copies, bool in,
-                         xengnttab_grant_copy_segment_t *s, bool is_done)
+/* Go through all wanted pieces. Returns: how many; `s`, if not NULL, is described for them. */
+static unsigned list_pieces(const struct gw_pin_copy *copies, unsigned n_copies, enum direction way,
+                            xengnttab_grant_copy_segment_t *s)
 {
     unsigned n = 0;
 
@@ -66,16 +79,50 @@ static unsigned for_each(struct gw_pin_copy *copies, unsigned n_copies, bool in,
         const struct gw_grant_copies *c = gw_pin_copies(copies[i].pin);
 
         for (unsigned k = 0; c && k < c->n_pieces; k++) {
-            if (!is_wanted(&c->pieces[k], &copies[i], in))
+            if (!is_wanted(&c->pieces[k], &copies[i], way))
                 continue;
-            if (is_done)
-                copies[i].failed = copies[i].failed || s[n].status != GNTST_okay;
-            else if (s)
-                describe(&s[n], &c->pieces[k], in);
+            if (s)
+                describe(&s[n], &c->pieces[k], way);
             n++;
         }
     }
     return n;
+}
+
+/* What became of them. Returns: did any fail? */
+static bool note_results(struct gw_pin_copy *copies, unsigned n_copies, enum direction way,
+                         const xengnttab_grant_copy_segment_t *s)
+{
+    bool any_failed = false;
+
+    for (unsigned i = 0; i < n_copies; i++) {
+        struct gw_grant_copies *c = gw_pin_copies(copies[i].pin);
+        bool failed = false;
+
+        for (unsigned k = 0; c && k < c->n_pieces; k++) {
+            bool good;
+
+            if (!is_wanted(&c->pieces[k], &copies[i], way))
+                continue;
+            good = s++->status == GNTST_okay;
+            if (way == OUT)
+                c->pieces[k].is_stored = good;
+            failed = failed || !good;
+        }
+        *(way == VOID ? &copies[i].torn : &copies[i].failed) = failed;
+        any_failed = any_failed || failed;
+    }
+    return any_failed;
+}
+
+/* Without memory for the list, when nothing was copied. */
+static bool fail_all(struct gw_pin_copy *copies, unsigned n_copies, enum direction way)
+{
+    for (unsigned i = 0; i < n_copies; i++) {
+        copies[i].torn = way == VOID && copies[i].failed;
+        copies[i].failed = copies[i].failed || way != VOID;
+    }
+    return true;
 }
 
 static xengnttab_handle *any_handle(const struct gw_pin_copy *copies, unsigned n_copies)
@@ -89,34 +136,49 @@ static xengnttab_handle *any_handle(const struct gw_pin_copy *copies, unsigned n
     return NULL;
 }
 
-static void copy_all(struct gw_pin_copy *copies, unsigned n_copies, bool in)
+/* Returns: did any fail? */
+static bool copy_all(struct gw_pin_copy *copies, unsigned n_copies, enum direction way)
 {
     xengnttab_grant_copy_segment_t few[FEW], *segments = few;
-    unsigned n = for_each(copies, n_copies, in, NULL, false);
+    unsigned n = list_pieces(copies, n_copies, way, NULL);
+    bool any_failed;
 
     if (n == 0)
-        return;
+        return false;
     if (n > GW_ARRAY_SIZE(few))
         segments = calloc(n, sizeof(*segments));
-    if (!segments) {
-        for (unsigned i = 0; i < n_copies; i++)
-            copies[i].failed = true;
-        return;
-    }
-    (void)for_each(copies, n_copies, in, segments, false);
+    if (!segments)
+        return fail_all(copies, n_copies, way);
+    (void)list_pieces(copies, n_copies, way, segments);
     /* Where the call fails no piece is said to be done. */
     (void)xengnttab_grant_copy(any_handle(copies, n_copies), n, segments);
-    (void)for_each(copies, n_copies, in, segments, true);
+    any_failed = note_results(copies, n_copies, way, segments);
     if (segments != few)
         free(segments);
+    return any_failed;
 }
 
 void gw_grant_copy_in(struct gw_pin_copy *copies, unsigned n_copies)
 {
-    copy_all(copies, n_copies, true);
+    (void)copy_all(copies, n_copies, IN);
+}
+
+/* What the device wrote of answers that are none where it is mapped. */
+static void void_mapped(const struct gw_pin_copy *copies, unsigned n_copies)
+{
+    for (unsigned i = 0; i < n_copies; i++) {
+        const struct gw_grant_copies *c = copies[i].failed ? gw_pin_copies(copies[i].pin) : NULL;
+
+        for (unsigned k = 0; c && k < c->n_pieces; k++)
+            if (c->pieces[k].is_mapped && c->pieces[k].extent >= copies[i].n_out)
+                memset(c->pieces[k].at, 0xff, c->pieces[k].len);
+    }
 }
 
 void gw_grant_copy_out(struct gw_pin_copy *copies, unsigned n_copies)
 {
-    copy_all(copies, n_copies, false);
+    if (!copy_all(copies, n_copies, OUT))
+        return;
+    void_mapped(copies, n_copies);
+    (void)copy_all(copies, n_copies, VOID);
 }

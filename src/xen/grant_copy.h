@@ -15,14 +15,16 @@
 
 #include <xengnttab.h>
 
-/* One piece of one page. */
+/* One piece of one page; or of memory that is mapped, which the device reads and writes itself. */
 struct gw_grant_piece {
     uint8_t *at; /* ours */
+    uint32_t len;
     uint32_t ref;
     uint16_t domid;
     uint16_t offset;
-    uint16_t len;
     uint16_t extent; /* of the chain */
+    bool is_mapped;
+    bool is_stored; /* it was written to the guest */
 };
 
 struct gw_grant_copies {

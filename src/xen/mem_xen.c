@@ -242,8 +242,9 @@ struct walk {
     struct iovec *iov;
     unsigned max_iov;
     unsigned n_iov;
-    unsigned last; /* lookup cache */
-    unsigned n_pieces;
+    unsigned last;                   /* lookup cache */
+    unsigned n_pieces;               /* of pages that are granted */
+    unsigned n_mapped;               /* and of what is mapped */
     uint64_t len;                    /* of what is granted */
     uint64_t n_bytes;                /* of the copies, with what is between them */
     const struct xen_region *region; /* that has grants; the last */
@@ -272,12 +273,28 @@ static int add_page(struct walk *w, uint8_t *at, uint64_t len, bool is_first)
     return 0;
 }
 
+static void list_piece(struct walk *w, const struct gw_grant_piece *p)
+{
+    if (w->copies)
+        w->copies->pieces[w->n_pieces + w->n_mapped] = *p;
+}
+
+static int walk_mapped(struct walk *w, uint8_t *at, uint64_t len, unsigned extent)
+{
+    const struct gw_grant_piece piece = {
+        .at = at, .len = (uint32_t)len, .extent = (uint16_t)extent, .is_mapped = true};
+
+    list_piece(w, &piece);
+    w->n_mapped++;
+    return add_iov(w, at, len);
+}
+
 static int walk_piece(struct walk *w, const struct gw_grant_piece *p, bool is_first)
 {
-    unsigned i = w->n_pieces++;
+    unsigned i = w->n_pieces;
 
-    if (w->copies)
-        w->copies->pieces[i] = *p;
+    list_piece(w, p);
+    w->n_pieces++;
     if (w->refs)
         w->refs[i] = p->ref;
     return w->pages ? add_page(w, w->pages[i] + p->offset, p->len, is_first) : 0;
@@ -309,7 +326,7 @@ static int walk_grants(struct walk *w, const struct gw_region *region, gw_gpa_t 
             .ref = (uint32_t)first_page(gpa + done),
             .domid = (uint16_t)region->desc.domid,
             .offset = (uint16_t)((gpa + done) % PAGE),
-            .len = (uint16_t)n,
+            .len = (uint32_t)n,
             .extent = (uint16_t)extent,
         };
         r = walk_piece(w, &piece, done == 0);
@@ -338,7 +355,7 @@ static int walk_extent(struct walk *w, const struct gw_extent *e, unsigned exten
         } else {
             at = entry->region->hva ? entry->region->hva + offset
                                     : find_foreign(entry->region, offset, piece);
-            r = at ? add_iov(w, at, piece) : -EFAULT;
+            r = at ? walk_mapped(w, at, piece, extent) : -EFAULT;
         }
         left -= piece;
         gpa += piece;
@@ -354,6 +371,7 @@ static int walk(struct walk *w, const struct gw_extent *extents, unsigned n_exte
 
     w->n_iov = 0;
     w->n_pieces = 0;
+    w->n_mapped = 0;
     w->len = 0;
     w->n_bytes = 0;
     w->region = NULL;
@@ -366,7 +384,7 @@ static int walk(struct walk *w, const struct gw_extent *extents, unsigned n_exte
 static int pin_copies(struct walk *w, const struct gw_extent *extents, unsigned n_extents,
                       struct xen_pin *pin)
 {
-    w->copies = gw_grant_copies_new(w->region->handle, w->n_pieces, w->n_bytes);
+    w->copies = gw_grant_copies_new(w->region->handle, w->n_pieces + w->n_mapped, w->n_bytes);
     if (!w->copies)
         return -ENOMEM;
     pin->kind = PIN_COPIES;

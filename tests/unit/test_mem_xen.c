@@ -403,12 +403,34 @@ static void test_mem_xen_bad_grant_of_a_batch_is_its_chain_s(void **state)
             memset(b.iov[i][1].iov_base, 0xaa, PAGES * PAGE);
         }
         gw_mem_backend_store(b.copies, CHAINS);
-        assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 2);
+        assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], is_out ? 2 : 3);
         for (unsigned i = 0; i < CHAINS; i++) {
             assert_int_equal(b.copies[i].failed, !is_out && i == chain);
+            assert_false(b.copies[i].torn);
+            /* What cannot be told as a whole is not told in part. */
             for (unsigned k = 0; k < PAGES; k++)
                 assert_int_equal(xen_stub.memory[((2 * i + 1) * PAGES + k) * PAGE],
-                                 (2 * i + 1) * PAGES + k == bad ? bad + 1 : 0xaa);
+                                 (2 * i + 1) * PAGES + k == bad ? bad + 1
+                                 : b.copies[i].failed           ? 0xff
+                                                                : 0xaa);
+        }
+        batch_end(&b);
+    }
+}
+
+/* A page that was written, and is gone when it is to be void. */
+static void test_mem_xen_what_cannot_be_made_void_is_told(void **state)
+{
+    for (unsigned bad = 0; bad < CHAINS; bad++) {
+        struct batch b;
+
+        batch_begin(&b);
+        xen_stub.grants[(2 * bad + 1) * PAGES].n_copies = 1;
+        xen_stub.grants[(2 * bad + 2) * PAGES - 1].valid = false;
+        gw_mem_backend_store(b.copies, CHAINS);
+        for (unsigned i = 0; i < CHAINS; i++) {
+            assert_int_equal(b.copies[i].failed, i == bad);
+            assert_int_equal(b.copies[i].torn, i == bad);
         }
         batch_end(&b);
     }
@@ -597,6 +619,15 @@ static void test_mem_xen_extents_go_over_regions_of_all_kinds(void **state)
     assert_int_equal(((uint8_t *)iov[0].iov_base)[7], 1);
     assert_int_equal(((uint8_t *)iov[1].iov_base)[0], 2);
     assert_int_equal(((uint8_t *)iov[2].iov_base)[PAGE + 1], 3);
+    /* Of an answer that cannot be stored nothing stays as it is, wherever the device wrote it. */
+    xen_stub.grants[3].valid = false;
+    ((uint8_t *)iov[1].iov_base)[0] = 0;
+    assert_false(store(&p, 1));
+    assert_int_equal(xen_stub.memory[101 * PAGE], 0xff);
+    assert_int_equal(xen_stub.memory[102 * PAGE - 1], 0xff);
+    assert_int_equal(xen_stub.memory[103 * PAGE - 1], 0xff);
+    assert_int_equal(xen_stub.memory[103 * PAGE + 1], 3); /* it is not ours */
+    assert_int_equal(xen_stub.memory[8 * PAGE + 7], 1);   /* only read */
     gw_mem_unpin(&p);
     assert_int_equal(gw_mem_pin(map, &last, extents, 3, iov, 8, &p), -EFAULT);
     assert_null(p.backend);
@@ -649,6 +680,7 @@ int main(void)
         XEN_TEST(test_mem_xen_bad_grant_is_refused_wherever_it_is),
         XEN_TEST(test_mem_xen_copies_go_both_ways),
         XEN_TEST(test_mem_xen_bad_grant_of_a_batch_is_its_chain_s),
+        XEN_TEST(test_mem_xen_what_cannot_be_made_void_is_told),
         XEN_TEST(test_mem_xen_failed_copy_is_told_of_every_chain),
         XEN_TEST(test_mem_xen_extents_without_grants_are_refused),
         XEN_TEST(test_mem_xen_cached_grant_is_mapped_once),

@@ -127,46 +127,102 @@ static void test_xen_session_missing_frame_is_a_bad_chain(void **state)
     bed_end(&b);
 }
 
-/* No answer is shown whose bytes are not there: the ring ends, and a new start is good again. */
-static void break_by(bool revoked, bool packed)
+/* Make `n` requests available that the device holds. */
+static void hold_requests(struct xen_bed *b, unsigned n)
 {
-    struct gw_driver_used used[DEPTH];
-    uint32_t ref;
-    struct xen_bed b = {0};
-
-    bed_begin(&b, NO_ADVANCE, packed);
-    b.hold = true;
-    ref = (uint32_t)((page_of(&b, 1, 3) & ~GW_GRANT_ADDRESS) / PAGE);
-    if (!revoked)
-        xen_stub.grants[ref].read_only = true;
-    for (unsigned i = 0; i < 3; i++)
-        add(&b, i, 0);
-    gw_driver_kick(b.driver);
-    while (b.n_held < 3)
+    b->hold = true;
+    for (unsigned i = 0; i < n; i++)
+        add(b, i, 0);
+    gw_driver_kick_always(b->driver);
+    while (b->n_held < n)
         usleep(1000);
-    if (revoked)
-        xen_stub.grants[ref].valid = false;
-    assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
-    assert_true(says(&b, "taken pages away"));
-    assert_int_equal(gw_driver_take(b.driver, used, DEPTH), 0);
-    xen_stub_grant(ref, FIRST + ref - REF, 1);
-    assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
-    gw_driver_reset(b.driver, 0);
-    b.hold = false;
-    assert_int_equal(gw_frontend_start_queue(b.fe, b.driver), 0);
-    assert_int_equal(gw_frontend_set_vring_enable(b.fe, 0, true), 0);
-    add(&b, 0, 0);
-    gw_driver_kick_always(b.driver);
-    assert_int_equal(take(&b, 1), 1);
-    bed_end(&b);
+    b->hold = false;
 }
 
-static void test_xen_session_answer_that_cannot_be_stored_ends_the_ring(void **state)
+static uint32_t ref_of(const struct xen_bed *b, unsigned i, unsigned page)
 {
-    break_by(false, false);
-    break_by(false, true);
-    break_by(true, false);
-    break_by(true, true);
+    return (uint32_t)((page_of(b, i, page) & ~GW_GRANT_ADDRESS) / PAGE);
+}
+
+static void grant_again(uint32_t ref)
+{
+    xen_stub_grant(ref, FIRST + ref - REF, 1);
+}
+
+static uint64_t count_bad(const struct xen_bed *b)
+{
+    struct gw_queue_stats stats;
+
+    gw_queue_stats(gw_daemon_queue(b->daemon, 0), &stats);
+    assert_int_equal(stats.requests, stats.completed);
+    assert_int_equal(stats.bytes_out, stats.bytes_in); /* what a device of this kind answers */
+    return stats.errors;
+}
+
+/*
+ * An answer that is not there as a whole is none, and what is there of it cannot be taken for one;
+ * those before it, behind it and after it are answered.
+ */
+static void answer_into_bad(struct xen_bed *b, unsigned bad, unsigned page, bool revoked)
+{
+    uint32_t ref = ref_of(b, bad, page);
+    const uint8_t *in = gw_guest_mem_at(b->mem, page_of(b, bad, 2), 2 * PAGE);
+    uint64_t n_bad = count_bad(b);
+
+    xen_stub.grants[ref].read_only = !revoked;
+    hold_requests(b, 5);
+    xen_stub.grants[ref].valid = !revoked;
+    assert_int_equal(gw_worker_post(gw_daemon_worker(b->daemon, 0), answer_held, b), 0);
+    assert_int_equal(take(b, 5), 4);
+    assert_int_equal(in[2047], 0xee);
+    for (unsigned k = 0; k < PAGE; k++)
+        assert_int_equal(in[k < 100 ? 2048 + k : PAGE + k - 100],
+                         (k < 100) == (page == 2) ? 0xee : 0xff);
+    assert_int_equal(in[2 * PAGE - 1], 0xee);
+    assert_int_equal(count_bad(b), n_bad + 1);
+    grant_again(ref);
+}
+
+static void test_xen_session_answer_that_cannot_be_stored_is_none(void **state)
+{
+    for (unsigned variant = 0; variant < 4; variant++) {
+        struct xen_bed b = {.in_order = variant / 2};
+
+        bed_begin(&b, NO_ADVANCE, variant % 2);
+        for (unsigned bad = 0; bad < 5; bad++) {
+            answer_into_bad(&b, bad, 2, bad % 2);
+            answer_into_bad(&b, bad, 3, bad % 2);
+        }
+        assert_true(says(&b, "not granted for writing"));
+        bed_end(&b);
+    }
+}
+
+/* Where a part of it cannot be taken back the ring ends; and a new start is good again. */
+static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state)
+{
+    for (unsigned packed = 0; packed < 2; packed++) {
+        struct gw_driver_used used[DEPTH];
+        struct xen_bed b = {0};
+
+        bed_begin(&b, NO_ADVANCE, packed);
+        hold_requests(&b, 3);
+        xen_stub.grants[ref_of(&b, 1, 2)].n_copies = 1;
+        xen_stub.grants[ref_of(&b, 1, 3)].valid = false;
+        assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
+        assert_true(says(&b, "taken pages away"));
+        assert_int_equal(gw_driver_take(b.driver, used, DEPTH), 0);
+        grant_again(ref_of(&b, 1, 2));
+        grant_again(ref_of(&b, 1, 3));
+        assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
+        gw_driver_reset(b.driver, 0);
+        assert_int_equal(gw_frontend_start_queue(b.fe, b.driver), 0);
+        assert_int_equal(gw_frontend_set_vring_enable(b.fe, 0, true), 0);
+        add(&b, 0, 0);
+        gw_driver_kick_always(b.driver);
+        assert_int_equal(take(&b, 1), 1);
+        bed_end(&b);
+    }
 }
 
 static void test_xen_session_ring_that_is_not_granted_does_not_start(void **state)
@@ -318,7 +374,8 @@ int main(void)
         XEN_TEST(test_xen_session_persistent_grants_cost_nothing),
         XEN_TEST(test_xen_session_bad_grant_is_a_bad_chain),
         XEN_TEST(test_xen_session_missing_frame_is_a_bad_chain),
-        XEN_TEST(test_xen_session_answer_that_cannot_be_stored_ends_the_ring),
+        XEN_TEST(test_xen_session_answer_that_cannot_be_stored_is_none),
+        XEN_TEST(test_xen_session_answer_that_ends_halfway_ends_the_ring),
         XEN_TEST(test_xen_session_ring_that_is_not_granted_does_not_start),
         XEN_TEST(test_xen_session_region_goes_and_comes_under_a_ring),
         XEN_TEST(test_xen_session_log_knows_pages_by_their_address),

@@ -169,7 +169,7 @@ void bed_rest(struct bed *b)
 }
 
 /* The last sector of the disk, where the load does not look. */
-uint8_t bed_write_from(struct bed *b, gw_gpa_t gpa)
+static uint8_t one_request(struct bed *b, enum gw_driver_blk_type type, gw_gpa_t gpa)
 {
     const struct gw_driver_buf data = {.addr = gpa, .len = SECTOR};
     struct gw_driver_used used;
@@ -178,7 +178,7 @@ uint8_t bed_write_from(struct bed *b, gw_gpa_t gpa)
     int r = gw_driver_blk_init(&blk, b->driver);
 
     must(r == 0, "a request: %s", strerror(-r));
-    r = gw_driver_blk_add(&blk, GW_DRIVER_BLK_WRITE, b->n_sectors - 1, &data, 1, 7, 0);
+    r = gw_driver_blk_add(&blk, type, b->n_sectors - 1, &data, 1, 7, 0);
     must(r == 0, "a request: %s", strerror(-r));
     gw_driver_kick_always(b->driver);
     for (unsigned i = 0; i < 2000 && r == 0; i++) {
@@ -192,4 +192,14 @@ uint8_t bed_write_from(struct bed *b, gw_gpa_t gpa)
     status = *blk.status;
     gw_driver_blk_done(&blk);
     return status;
+}
+
+uint8_t bed_write_from(struct bed *b, gw_gpa_t gpa)
+{
+    return one_request(b, GW_DRIVER_BLK_WRITE, gpa);
+}
+
+uint8_t bed_read_into(struct bed *b, gw_gpa_t gpa)
+{
+    return one_request(b, GW_DRIVER_BLK_READ, gpa);
 }

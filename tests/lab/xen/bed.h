@@ -36,10 +36,12 @@ void bed_begin(struct bed *b);
 void bed_rest(struct bed *b);
 
 /*
- * One write of what is at `gpa`, by the driver here, while the agent rests. Returns: its status
- * byte, 0xff when the device has not written it. Ends the program when it is not answered.
+ * One write of what is at `gpa`, or one read into it, by the driver here, while the agent rests.
+ * Returns: its status byte, 0xff when the device has not written it. Ends the program when it is
+ * not answered.
  */
 uint8_t bed_write_from(struct bed *b, gw_gpa_t gpa);
+uint8_t bed_read_into(struct bed *b, gw_gpa_t gpa);
 
 /* A line for each thing looked at; the program goes on, and ends with failure. */
 void check(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -117,6 +117,8 @@ static void one_bad_region(struct bed *b, const struct bad_region *bad)
         status = bed_write_from(b, region.gpa + 16);
         check(status != STATUS_OK, "%s: it comes, and a request with data there is none (%#x)",
               bad->what, status);
+        status = bed_read_into(b, region.gpa + 16);
+        check(status != STATUS_OK, "  nor can one read into it (%#x)", status);
         r = gw_frontend_rem_mem_reg(b->fe, m, region.gpa);
         check(r == 0, "  and it goes");
     } else {
@@ -156,7 +158,9 @@ static void step_bad(struct bed *b)
     enormous_region(b, GW_GUEST_XEN_FOREIGN, 0);
     enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT);
     check(bed_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
-    check(bed_write_from(b, b->spare) == STATUS_OK, "and one to memory is one");
+    check(bed_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "nor one that reads into nothing");
+    check(bed_write_from(b, b->spare) == STATUS_OK && bed_read_into(b, b->spare) == STATUS_OK,
+          "and those to memory are");
     bed_exchange(b, 50);
 }
 
@@ -213,7 +217,8 @@ static void step_revoke(struct bed *b)
         r = add_again(b, &region, &again);
         refused = r == -EREMOTEIO;
         if (r == 0 && b->form == XEN_FORM_NO_ADVANCE)
-            refused = bed_write_from(b, b->spare + 16) != STATUS_OK;
+            refused = bed_write_from(b, b->spare + 16) != STATUS_OK &&
+                      bed_read_into(b, b->spare + 16) != STATUS_OK;
         if (r == 0)
             gw_frontend_rem_mem_reg(b->fe, again, b->spare);
         gw_guest_mem_free(again);
