@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Ring layouts compared: split and packed; IN_ORDER, inflight tracking, or indirect tables with
- * each; against a godwit-blk process with a RAM disk. They take short turns, so that what the
- * machine does meanwhile meets all of them alike; told is the median of the turns, and of the
- * back-end's CPU time the ratio to that of the split ring in the same turn.
+ * each; against a godwit-blk process with a RAM disk, which should not poll: while it looks for
+ * requests in vain it uses CPU time, too, and that would be the front-end's. They take short turns,
+ * so that what the machine does meanwhile meets all of them alike; told is the median of the turns,
+ * and of the back-end's CPU time the ratio to that of the split ring in the same turn.
  *
  * usage: bench_layouts BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
 #include "measured.h"
 #include "proc_meter.h"
-#include "ring_bed.h"
+#include "ring_pump.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -34,10 +35,12 @@ static const struct {
     {"split, in order", {.in_order = true}},
     {"split, inflight", {.inflight = true}},
     {"split, indirect", {.indirect = true}},
+    {"split, indirect, inflight", {.indirect = true, .inflight = true}},
     {"packed", {.packed = true}},
     {"packed, in order", {.packed = true, .in_order = true}},
     {"packed, inflight", {.packed = true, .inflight = true}},
     {"packed, indirect", {.packed = true, .indirect = true}},
+    {"packed, indirect, inflight", {.packed = true, .indirect = true, .inflight = true}},
 };
 
 #define N_LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
@@ -55,7 +58,8 @@ static int turn(const char *path, pid_t backend, unsigned layout, unsigned depth
                 struct result *result, unsigned n)
 {
     struct ring_bed_config cfg = layouts[layout].cfg;
-    struct gw_guest_load_stats before, after;
+    uint64_t n_requests = 0, run_ns = 0;
+    struct ring_pump *pump = NULL;
     struct proc_meter meter;
     struct ring_bed b;
     int r;
@@ -64,24 +68,23 @@ static int turn(const char *path, pid_t backend, unsigned layout, unsigned depth
     cfg.depth = depth;
     r = ring_bed_start(&b, path, &cfg);
     if (r == 0)
-        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
+        r = ring_pump_new(&pump, &b, &cfg);
+    if (r == 0)
+        r = ring_pump_run(pump, WARM_UP_MS, NULL, NULL);
     if (r == 0) {
         proc_meter_start(&meter, backend);
-        gw_guest_load_stats(b.load, &before);
-        r = gw_guest_load_run(b.load, TURN_MS, 0, RING_BED_STALL_MS);
-        gw_guest_load_stats(b.load, &after);
+        r = ring_pump_run(pump, TURN_MS, &n_requests, &run_ns);
         proc_meter_stop(&meter);
     }
     if (r == 0)
-        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
+        r = ring_pump_finish(pump);
     if (r < 0) {
         fprintf(stderr, "bench_layouts: %s: %s %s\n", layouts[layout].name, strerror(-r),
                 b.fe ? gw_frontend_error(b.fe) : "");
     } else {
-        uint64_t n_requests = after.requests - before.requests;
         double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
 
-        result->rate[n] = requests * 1e9 / (double)(after.run_ns - before.run_ns);
+        result->rate[n] = requests * 1e9 / (double)run_ns;
         result->cpu[n] = (double)meter.cpu_ns / requests;
     }
     ring_bed_finish(&b);
@@ -113,7 +116,7 @@ static int run_depth(const char *path, pid_t backend, unsigned depth)
             results[i].ratio[n] = results[i].cpu[n] / results[0].cpu[n];
     }
     for (unsigned i = 0; r == 0 && i < N_LAYOUTS; i++)
-        printf("%6u  %-20s %12.0f %10.0f %10.3f\n", depth, layouts[i].name, median(results[i].rate),
+        printf("%6u  %-26s %12.0f %10.0f %10.3f\n", depth, layouts[i].name, median(results[i].rate),
                median(results[i].cpu), median(results[i].ratio));
     fflush(stdout);
     return r;
@@ -138,7 +141,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = ring_bed_fill(&b);
     ring_bed_finish(&b);
-    printf("%6s  %-20s %12s %10s %10s\n", "depth", "layout", "requests/s", "cpu ns/req",
+    printf("%6s  %-26s %12s %10s %10s\n", "depth", "layout", "requests/s", "cpu ns/req",
            "of split's");
     for (unsigned i = 0; r == 0 && i < sizeof(depths) / sizeof(depths[0]); i++)
         r = run_depth(path, backend, depths[i]);

@@ -11,7 +11,7 @@
  */
 #include "measured.h"
 #include "proc_meter.h"
-#include "ring_bed.h"
+#include "ring_pump.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -58,31 +58,31 @@ static int take_turn(struct subject *s, unsigned block_size, unsigned depth, uns
         .packed = s->is_packed,
         .indirect = is_indirect,
     };
-    struct gw_guest_load_stats before, after;
+    uint64_t n_requests = 0, run_ns = 0;
+    struct ring_pump *pump = NULL;
     struct proc_meter meter;
     struct ring_bed b;
     int r;
 
     r = ring_bed_start(&b, s->path, &cfg);
     if (r == 0)
-        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
+        r = ring_pump_new(&pump, &b, &cfg);
+    if (r == 0)
+        r = ring_pump_run(pump, WARM_UP_MS, NULL, NULL);
     if (r == 0) {
         proc_meter_start(&meter, s->pid);
-        gw_guest_load_stats(b.load, &before);
-        r = gw_guest_load_run(b.load, TURN_MS, 0, RING_BED_STALL_MS);
-        gw_guest_load_stats(b.load, &after);
+        r = ring_pump_run(pump, TURN_MS, &n_requests, &run_ns);
         proc_meter_stop(&meter);
     }
     if (r == 0)
-        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
+        r = ring_pump_finish(pump);
     if (r < 0) {
         fprintf(stderr, "bench_peers: %s: %s %s\n", s->name, strerror(-r),
                 b.fe ? gw_frontend_error(b.fe) : "");
     } else {
-        uint64_t n_requests = after.requests - before.requests;
         double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
 
-        s->rate[n] = requests * 1e9 / (double)(after.run_ns - before.run_ns);
+        s->rate[n] = requests * 1e9 / (double)run_ns;
         s->cpu[n] = (double)meter.cpu_ns / requests;
     }
     ring_bed_finish(&b);

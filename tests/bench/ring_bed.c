@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define INDIRECT_MAX 3 /* header, data and status */
-#define EXTENT       (UINT64_C(16) << 20)
 #define F_DEFAULT    (F(28) | F(29) | F(30) | F(32))
 #define F_PACKED     F(34)
 #define F_IN_ORDER   F(35)
@@ -44,7 +43,7 @@ int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_c
         .packed = cfg->packed,
     };
     struct gw_guest_disk_config extent = {
-        .size = sizeof(extent), .length = EXTENT, .block_size = cfg->block_size};
+        .size = sizeof(extent), .length = RING_BED_EXTENT, .block_size = cfg->block_size};
     struct gw_guest_load_config load = {
         .size = sizeof(load),
         .n_drivers = 1,
@@ -87,7 +86,7 @@ int ring_bed_fill(struct ring_bed *b)
 
     if (r < 0)
         return r;
-    r = gw_guest_load_run(load, 0, 16 * EXTENT / 4096, RING_BED_STALL_MS);
+    r = gw_guest_load_run(load, 0, 16 * RING_BED_EXTENT / 4096, RING_BED_STALL_MS);
     if (r == 0)
         r = gw_guest_load_drain(load, RING_BED_STALL_MS);
     gw_guest_load_free(load);

@@ -6,6 +6,7 @@
 #include <godwit/load.h>
 
 #define RING_BED_STALL_MS 10000
+#define RING_BED_EXTENT   (UINT64_C(16) << 20) /* bytes of the disk that are read */
 
 struct ring_bed_config {
     unsigned block_size;
