@@ -29,6 +29,7 @@ enum {
 
 #define BLOCK_SIZE_MAX 4096U /* what every guest takes: no more than a page */
 #define DELAY_MS_MAX   10000U
+#define LOCK_PATIENCE  3000U /* ms; front-ends wait at least for as long */
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
@@ -160,7 +161,9 @@ static int open_store(struct store **ret, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.file = {.block_size = BLK_SECTOR}};
+    struct options o = {
+        .file = {.block_size = BLK_SECTOR, .lock_patience_ms = LOCK_PATIENCE},
+    };
     struct store *store = NULL;
     static struct blk blk;
     int status;

@@ -100,6 +100,7 @@ struct store_file_options {
     bool is_read_only;
     enum store_mode direct;
     enum store_mode locking;
+    unsigned lock_patience_ms; /* for a lock that another process may be about to let go of */
 };
 
 /* Open one; what is wrong has been said. Free it with ops->free. Returns: 0 or a negative errno. */

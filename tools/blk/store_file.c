@@ -20,7 +20,6 @@
 #define PROBE_MAX 4096U
 
 enum {
-    LOCK_PATIENCE_MS = 500,
     LOCK_PAUSE_MS = 10,
 };
 
@@ -213,8 +212,9 @@ static int take_lock(struct store_file *f)
     const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
     int r = f->locking == STORE_OFF ? 0 : store_lock_take(f->fd, f->base.is_read_only);
 
-    /* A process that was killed lets go of its files when the kernel has ended its io_uring. */
-    for (int ms = 0; r == -EAGAIN && ms < LOCK_PATIENCE_MS; ms += LOCK_PAUSE_MS) {
+    /* A process that was killed lets go of its files when the kernel has ended its io_uring, which
+     * takes as long as the I/O it has begun. */
+    for (unsigned ms = 0; r == -EAGAIN && ms < f->lock_patience_ms; ms += LOCK_PAUSE_MS) {
         nanosleep(&pause, NULL);
         r = store_lock_take(f->fd, f->base.is_read_only);
     }
@@ -291,6 +291,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->base.block_size = o->block_size;
     f->base.is_read_only = o->is_read_only;
     f->locking = o->locking;
+    f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;
     pthread_mutex_init(&f->users_lock, NULL);
     f->path = strdup(o->path);

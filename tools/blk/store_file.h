@@ -15,6 +15,7 @@ struct store_file {
     bool is_block_device;
     uint32_t memory_align; /* of iovec bases under O_DIRECT; 0: the page cache, anything goes */
     enum store_mode locking;
+    unsigned lock_patience_ms;
     pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */
     unsigned n_users;
     _Atomic bool is_dirty;     /* something was written since the last flush began */
