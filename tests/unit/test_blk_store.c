@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -582,6 +584,33 @@ static void test_store_readers_share(void **state)
     reader2->ops->free(reader2);
 }
 
+static void *let_go_later(void *arg)
+{
+    struct store *holder = arg;
+
+    nanosleep(&(struct timespec){.tv_nsec = 30 * 1000000}, NULL);
+    holder->ops->stop(holder);
+    return NULL;
+}
+
+/* A process that was killed is about to let go of it. */
+static void test_store_waits_for_a_lock(void **state)
+{
+    struct store_file_options o = {.path = path, .block_size = 512, .lock_patience_ms = 60000};
+    struct store *holder;
+    pthread_t thread;
+
+    assert_int_equal(open_store(STORE_AUTO, 512), 0);
+    holder = s;
+    assert_int_equal(holder->ops->start(holder), 0);
+    assert_int_equal(store_file_new(&s, &o), 0);
+    assert_int_equal(pthread_create(&thread, NULL, let_go_later, holder), 0);
+    assert_int_equal(s->ops->start(s), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    s->ops->stop(s);
+    holder->ops->free(holder);
+}
+
 static void test_store_size_is_whole_blocks(void **state)
 {
     assert_int_equal(truncate(path, SIZE + 700), 0);
@@ -639,6 +668,7 @@ int main(void)
         TEST(delay_is_cut_short),
         TEST(two_users_take_turns),
         TEST(readers_share),
+        TEST(waits_for_a_lock),
         TEST(size_is_whole_blocks),
         TEST(refuses_what_is_no_disk),
         TEST(ram_reads_what_was_written),
