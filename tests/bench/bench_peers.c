@@ -135,7 +135,7 @@ static int run_depth(unsigned block_size, unsigned depth)
     for (unsigned i = 0; r == 0 && i < n_subjects; i++) {
         struct subject *s = &subjects[i];
 
-        printf("%6u %6u  %-24s %12.0f %10.0f %8.2f %8.2f\n", block_size, depth, s->name,
+        printf("%6u %6u  %-26s %12.0f %10.0f %8.2f %8.2f\n", block_size, depth, s->name,
                median(s->rate), median(s->cpu), median(s->rate_ratio), median(s->cpu_ratio));
     }
     fflush(stdout);
@@ -215,7 +215,7 @@ int main(int argc, char **argv)
     }
     start_all();
     measured_pin_to(0);
-    printf("%6s %6s  %-24s %12s %10s %17s\n%6s %6s  %-24s %12s %10s %8s %8s\n", "", "", "", "", "",
+    printf("%6s %6s  %-26s %12s %10s %17s\n%6s %6s  %-26s %12s %10s %8s %8s\n", "", "", "", "", "",
            "of the best peer", "block", "depth", "", "requests/s", "cpu ns/req", "rate", "per cpu");
     for (unsigned i = 0; r == 0 && i < N_SIZES; i++)
         for (unsigned k = 0; r == 0 && k < N_DEPTHS; k++)

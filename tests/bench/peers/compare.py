@@ -37,7 +37,7 @@ def run(what, command, **options):
 # --- the disks of others -------------------------------------------------------------------------
 
 def libvhost_user(folder):
-    """With the machine's compiler, as libgodwit is. Returns a command and what it is."""
+    """With the machine's compiler, as libgodwit is. Returns disks by name, and what they are of."""
     root = peer('libvhost-user')
     library = os.path.join(root, 'subprojects', 'libvhost-user')
     with open(os.path.join(root, 'version')) as f:
@@ -48,7 +48,9 @@ def libvhost_user(folder):
     run('ram_libvhost_user', [os.environ.get('CC', 'cc').split()[-1], *C_FLAGS, '-isystem', library,
                               '-o', program, *sources, os.path.join(library, 'libvhost-user.c'),
                               '-pthread'])
-    return [program, '{socket}'], f'of QEMU {version}'
+    disks = {'libvhost-user': [program, '{socket}'],
+             'libvhost-user, one by one': [program, '{socket}', '1']}
+    return disks, f'of QEMU {version}'
 
 
 def crate_versions(root):
@@ -78,7 +80,7 @@ def rust_vmm(_folder):
             os.rename(f'{root}{work}/target/release/ram_rust_vmm', program)
         finally:
             shutil.rmtree(root + work)
-    return [*command_in(root, program), '{socket}'], versions
+    return {'rust-vmm': [*command_in(root, program), '{socket}']}, versions
 
 
 PEERS = {'libvhost-user': libvhost_user, 'rust-vmm': rust_vmm}
@@ -98,12 +100,13 @@ def own_disks(bench):
 def peer_disks(folder):
     for name, build in PEERS.items():
         try:
-            command, versions = build(folder)
+            disks, versions = build(folder)
         except Skip as e:
             print(f'{name}: left out: {e}', flush=True)
             continue
         print(f'{name}: {versions}', flush=True)
-        yield ['peer', name, *command]
+        for title, command in disks.items():
+            yield ['peer', title, *command]
 
 
 def compare(options):
