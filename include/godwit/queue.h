@@ -59,8 +59,8 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 
 /*
  * Answer a request: `len` bytes of its writable buffers were written, counted from their start.
- * On the worker, what completes within one turn of its loop is published and notified together;
- * on other threads at once. The request must not be touched afterwards.
+ * On the worker, what completes within one turn of its loop is notified together, and published at
+ * its end at the latest; on other threads at once. The request must not be touched afterwards.
  */
 void gw_request_complete(struct gw_request *r, uint32_t len);
 

@@ -6,7 +6,10 @@
  *                 ->  used index (release)  ->  fence  ->  used ring marked  ->  notify decision
  *
  * The device has written its data before it calls gw_request_complete. A batch, on the worker what
- * completes within one turn, has one pair of fences, one index and at most one eventfd write.
+ * completes within one turn, has one pair of fences, one index and at most one eventfd write. But
+ * where the device answers at once all that there is, the driver is shown the first half as soon as
+ * it is done: otherwise a driver that looks at the ring finds nothing to do while the device works,
+ * and the device nothing while the driver does.
  *
  * Two facts make the marks right: a bit is set only after the bytes it stands for are visible
  * (dirty_bitmap.c), and a request counts as in flight until it is marked and published, so whoever
@@ -23,6 +26,8 @@
  */
 #include "barrier.h"
 #include "queue_i.h"
+
+#include <limits.h>
 
 void gw_queue_call(struct gw_queue *q)
 {
@@ -259,7 +264,23 @@ static void settle_in_order(struct gw_queue *q)
     }
 }
 
-void gw_queue_publish(struct gw_queue *q)
+/* Returns: does the driver want to be notified? */
+static bool show(struct gw_queue *q)
+{
+    bool notify;
+
+    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
+    notify = q->ring.ops->publish(&q->ring);
+    if (q->log.log) {
+        check_log(q);
+        if (q->log.event_fd >= 0)
+            gw_eventfd_signal(q->log.event_fd);
+    }
+    return notify;
+}
+
+/* Returns: was anything shown? */
+static bool publish(struct gw_queue *q)
 {
     bool unpublished;
 
@@ -268,39 +289,57 @@ void gw_queue_publish(struct gw_queue *q)
     if (q->n_copied > 0 && q->completed)
         store_completed(q);
     unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
-    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
-        gw_list_remove(&q->dirty_link);
     if (gw_queue_lacks_log(q) && (q->completed || unpublished))
         q->unlogged = true;
     mark_completed(q);
-    if (unpublished) {
-        bool notify;
-
-        gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
-        notify = q->ring.ops->publish(&q->ring);
-        if (q->log.log) {
-            check_log(q);
-            if (q->log.event_fd >= 0)
-                gw_eventfd_signal(q->log.event_fd);
-        }
-        if (notify)
-            gw_queue_call(q);
-        else
-            gw_count(&q->stats.calls_suppressed, 1);
-    }
+    if (unpublished && show(q))
+        q->call_due = true;
     retire_completed(q, unpublished);
+    q->n_answered = 0;
+    return unpublished;
 }
 
-/* The worker publishes at the end of its turn, another thread at once. */
+void gw_queue_publish(struct gw_queue *q)
+{
+    bool shown = publish(q) || q->shown_in_parts;
+
+    q->shown_in_parts = false;
+    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
+        gw_list_remove(&q->dirty_link);
+    if (q->call_due)
+        gw_queue_call(q);
+    else if (shown)
+        gw_count(&q->stats.calls_suppressed, 1);
+    q->call_due = false;
+}
+
+/*
+ * After how many answers the worker publishes. Never before all of the batch is there, where more
+ * requests wait anyhow; nor where buffers are copies, since one hypercall stores them all.
+ */
+static unsigned find_step(const struct gw_queue *q)
+{
+    if (q->n_copied > 0 || gw_queue_n_available(q) != 0)
+        return UINT_MAX;
+    return (q->n_in_flight + 1) / 2;
+}
+
+/* The worker publishes at the end of its turn at the latest, another thread at once. */
 static void publish_soon(struct gw_queue *q)
 {
-    /* Nobody but the worker completes here, and it knows already. */
-    if (q->sync == GW_SYNC_NONE && !gw_list_is_empty(&q->dirty_link))
-        return;
-    if (!gw_worker_is_current(q->worker))
+    bool is_listed = !gw_list_is_empty(&q->dirty_link);
+
+    /* Where nobody but the worker completes, it needs to ask only once a turn. */
+    if (!(is_listed && q->sync == GW_SYNC_NONE) && !gw_worker_is_current(q->worker)) {
         gw_queue_publish(q);
-    else if (gw_list_is_empty(&q->dirty_link))
+        return;
+    }
+    if (!is_listed)
         gw_list_append(&q->worker->dirty, &q->dirty_link);
+    if (q->publish_step == 0)
+        q->publish_step = find_step(q);
+    if (++q->n_answered >= q->publish_step)
+        q->shown_in_parts = publish(q) || q->shown_in_parts;
 }
 
 void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)

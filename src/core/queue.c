@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -202,7 +203,9 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     if (!work)
         return turn;
 
+    q->publish_step = 0; /* a part of what it answers now */
     r = q->ops->queue_ready(q->dev, q);
+    q->publish_step = UINT_MAX; /* what is answered later comes one by one */
 
     gw_queue_lock(q);
     gw_queue_publish(q);
@@ -584,6 +587,7 @@ void gw_queue_init(struct gw_queue *q)
     q->call_fd = -1;
     q->err_fd = -1;
     q->settled_fd = -1;
+    q->publish_step = UINT_MAX;
     pthread_mutex_init(&q->mutex, NULL);
     pthread_rwlock_init(&q->rwlock, NULL);
 }

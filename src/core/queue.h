@@ -118,6 +118,10 @@ struct gw_queue {
     bool log_used;                   /* [lock] VHOST_VRING_F_LOG */
     bool unlogged;                   /* [lock] something was written between LOG_ALL and its base */
     gw_gpa_t log_addr;               /* [lock] */
+    unsigned n_answered;             /* [lock] since something was published */
+    unsigned publish_step;           /* the worker's: publish after so many; 0: to be found out */
+    bool shown_in_parts;             /* [lock] published, and the driver not notified yet */
+    bool call_due;                   /* [lock] and it wants to be */
     struct gw_diag_limit bad_chain_limit;
     struct gw_diag_limit log_limit;
     const struct gw_device_ops *ops;

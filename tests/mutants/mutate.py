@@ -120,7 +120,7 @@ MUTANTS = {
         INFLIGHT_SPLIT: [("        gw_inflight_set(&p->entries[entry].inflight, 1);\n", "")],
         INFLIGHT_PACKED: [("    return 1 | next << 16", "    return next << 16")]},
     "shown-before-linked": {COMPLETE: [
-        ("        gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),
+        ("    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),
         ("    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n",
          "    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n\n"
          # The moment in between is a few instructions, which a kill seldom hits.
@@ -129,10 +129,10 @@ MUTANTS = {
          "    if (f)\n"
          "        gw_inflight_close(f, q->ring.ops->used(&q->ring));\n")]},
     "cleared-before-shown": {COMPLETE: [(
-        "        notify = q->ring.ops->publish(&q->ring);\n",
-        "        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)\n"
-        "            gw_inflight_clear(&q->inflight, r->entry);\n"
-        "        notify = q->ring.ops->publish(&q->ring);\n")]},
+        "    notify = q->ring.ops->publish(&q->ring);\n",
+        "    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)\n"
+        "        gw_inflight_clear(&q->inflight, r->entry);\n"
+        "    notify = q->ring.ops->publish(&q->ring);\n")]},
     "old-used": {
         INFLIGHT_SPLIT: [(
             "    gw_inflight_order();\n    gw_inflight_set(&p->used_idx, f->split.used);\n    gw_inflight_order();\n",

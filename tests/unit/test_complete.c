@@ -115,6 +115,64 @@ static void test_complete_flush_publishes_at_once(void **state)
     end(&t);
 }
 
+static uint16_t shown_after[8]; /* used index when so many and one were answered */
+
+/* Answer what is popped at once, and look at the ring meanwhile. */
+static int answer_and_look(void *dev, struct gw_queue *q)
+{
+    struct gw_request *reqs[8];
+    struct rig *t = dev;
+    int n = gw_queue_pop(q, reqs, rig_look(&t->batch));
+
+    for (int i = 0; i < n; i++) {
+        gw_request_complete(reqs[i], RIG_BUF_LEN);
+        shown_after[t->n_held] = gw_driver_used_idx(t->driver);
+        __atomic_store_n(&t->n_held, t->n_held + 1, __ATOMIC_RELEASE);
+    }
+    return 0;
+}
+
+/* Eight requests that are there when the queue starts, and one notification of a batch. */
+static void answer_eight(unsigned batch, uint64_t features, const uint16_t *expected)
+{
+    struct rig_config cfg = {.queue_ready = answer_and_look, .features = features};
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    rig_begin(&t, &cfg);
+    t.batch = batch;
+    for (unsigned i = 0; i < 8; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    assert_true(gw_driver_want_calls(t.driver));
+    rig_run(&t);
+    rig_wait_for(&t.n_held, 8);
+    rig_settle(&t);
+    assert_memory_equal(shown_after, expected, sizeof(shown_after));
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.calls + stats.calls_suppressed, 1 + 8 / batch); /* 1: of the start */
+    assert_true(stats.calls >= 2);
+    rig_take(&t, 8);
+    t.n_held = 0;
+    end(&t);
+}
+
+static void test_complete_first_half_is_shown_while_the_device_works(void **state)
+{
+    static const uint16_t expected[] = {0, 0, 0, 4, 4, 4, 4, 8};
+
+    answer_eight(8, 0, expected);
+    answer_eight(8, RIG_F_EVENT, expected);
+}
+
+static void test_complete_batch_is_shown_at_its_end_when_more_wait(void **state)
+{
+    static const uint16_t expected[] = {0, 0, 0, 0, 4, 6, 6, 8};
+
+    answer_eight(4, 0, expected);
+    answer_eight(4, RIG_F_EVENT, expected);
+}
+
 static void test_complete_length_and_head_are_told_in_order(void **state)
 {
     struct gw_driver_used used[3];
@@ -453,6 +511,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_complete_turn_is_published_and_told_once),
         FDCHECK_TEST(test_complete_flush_publishes_at_once),
+        FDCHECK_TEST(test_complete_first_half_is_shown_while_the_device_works),
+        FDCHECK_TEST(test_complete_batch_is_shown_at_its_end_when_more_wait),
         FDCHECK_TEST(test_complete_length_and_head_are_told_in_order),
         FDCHECK_TEST(test_complete_calls_follow_flags),
         FDCHECK_TEST(test_complete_calls_follow_event_index),
