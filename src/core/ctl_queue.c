@@ -189,10 +189,12 @@ static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vr
     start->is_posted = gw_postcopy_is_listening(&d->session.postcopy);
     if (start->is_posted && !vring->started)
         r = check_start(d, &start->ring);
-    if (r < 0)
+    if (r < 0) {
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
-    else
+        gw_close(&start->kick_fd);
+    } else {
         r = ask_queue(d, on_start, ask);
+    }
     return r < 0 ? gw_fail(r, "queue %u cannot start: %s", ask->queue->index, start->why) : 0;
 }
 
