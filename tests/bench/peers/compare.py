@@ -90,10 +90,12 @@ PEERS = {'libvhost-user': libvhost_user, 'rust-vmm': rust_vmm}
 
 def own_disks(bench):
     program = os.path.join(bench, 'ram_godwit')
+    polls = f'polls {POLL_US} us'
     return [
         ['split', 'godwit', program, '{socket}'],
-        ['split', f'godwit, polls {POLL_US} us', program, '{socket}', POLL_US],
+        ['split', f'godwit, {polls}', program, '{socket}', POLL_US],
         ['packed', 'godwit, packed', program, '{socket}'],
+        ['packed', f'godwit, packed, {polls}', program, '{socket}', POLL_US],
     ]
 
 
