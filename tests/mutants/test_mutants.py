@@ -10,6 +10,7 @@ are tried until one shows it; whatever is said on the way must be right as well.
 """
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,7 @@ class Mutant:
 
 
 BUFFERS = ("data buffer", "status byte")
+LINKED = ("used-elements", "status-byte")
 EXPECTED = {
     "used-idx": Mutant(uses=["used index"]),
     "avail-event": Mutant(uses=["avail_event"]),
@@ -119,6 +121,48 @@ def find(godwit, name, backend):
     return None
 
 
+def migrate_linked(godwit, backend, seed):
+    """In two processes, with postcopy: what was lost is found when the guest runs already."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}}"
+        words = [godwit, "migrate", *QUICK, f"--shared-file={folder}/disk", command]
+        with subprocess.Popen(
+                [*words, "--listen=127.0.0.1:0"], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as there:
+            port = re.search(r"listening at \S+:(\d+);", there.stderr.readline())
+            done = subprocess.run(
+                [*words, f"--to=127.0.0.1:{port[1]}", f"--json={result}", f"--seed={seed}",
+                 "--postcopy", "--postcopy-at=2"] if port else ["false"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, timeout=SECONDS, check=False)
+            said = done.stdout + there.communicate(timeout=SECONDS)[1]
+        if not result.exists():
+            return done.returncode, set(), said
+        told = json.loads(result.read_text(encoding="utf-8"))
+    return done.returncode, {use for use, n in told["lost_by_use"].items() if n > 0}, said
+
+
+def find_linked(godwit, real, backends):
+    for name in LINKED:
+        for seed in range(1, SEEDS + 1):
+            status, uses, said = migrate_linked(godwit, backends[name], seed)
+            if status:
+                break
+        if "no postcopy here" in said:
+            print(f"skipped: {name} in two processes: {said}")
+            continue
+        if status != 1 or not uses or not uses <= EXPECTED[name].uses:
+            print(f"NOT OK: {name} in two processes: status {status}, lost {sorted(uses)}\n{said}")
+            return False
+        print(f"ok: {name} in two processes, seed {seed}: {sorted(uses)}")
+        status, uses, said = migrate_linked(godwit, real, seed)
+        if status:
+            print(f"NOT OK: the real back-end in two processes: lost {sorted(uses)}\n{said}")
+            return False
+    return True
+
+
 def main():
     godwit, real, *pairs = sys.argv[1:]
     backends = dict(pair.split("=", 1) for pair in pairs)
@@ -138,6 +182,7 @@ def main():
         if status != 0:
             print(f"NOT OK: the real back-end as {name}, seed {seed}: {reason}\n{said}")
             failed = True
+    failed |= not find_linked(godwit, real, backends)
     for name in set(EXPECTED) - set(backends):
         print(f"NOT OK: {name} is not there")
         failed = True

@@ -20,7 +20,7 @@ static const struct {
     [LINK_ZEROS] = {"ZEROS", 16, 16},
     [LINK_REGION] = {"REGION", 16, 16},
     [LINK_ROUND] = {"ROUND", 4, 4},
-    [LINK_DISCARD] = {"DISCARD", RUN_LEN, LINK_RUNS_MAX *RUN_LEN},
+    [LINK_DISCARD] = {"DISCARD", 0, LINK_RUNS_MAX *RUN_LEN},
     [LINK_STATE] = {"STATE", 24, 24 + LINK_STATE_MAX},
     [LINK_HASHES] = {"HASHES", 16, 8 + LINK_RUNS_MAX * 8},
     [LINK_COMPARE] = {"COMPARE", 8, 8},

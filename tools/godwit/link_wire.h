@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define LINK_MAGIC      UINT32_C(0x6b6c7767) /* "gwlk" */
-#define LINK_VERSION    1u
+#define LINK_VERSION    2u
 #define LINK_HEADER_LEN 16u
 #define LINK_DATA_MAX   (2u << 20) /* bytes of memory in one frame: a huge page */
 #define LINK_TEXT_MAX   320

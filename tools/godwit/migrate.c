@@ -236,7 +236,8 @@ static int copy(struct migration *m, unsigned ms)
 {
     unsigned number = 0;
     uint64_t until, kill_at, at, n;
-    int r = m->remote ? 0 : gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST);
+    bool has_other = !m->remote || m->o.postcopy.is_on; /* or what was sent to it */
+    int r = has_other ? gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST) : 0;
 
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "guest memory of the destination: %s",

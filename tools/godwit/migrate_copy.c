@@ -106,7 +106,7 @@ int migration_pair_up(struct migration *m)
 
         if (!p)
             return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
-        if (m->remote) {
+        if (!m->other) {
             *p = (struct migration_pair){
                 .gpa = from.gpa,
                 .length = from.length,
@@ -400,13 +400,14 @@ int migration_copy_all(struct migration *m)
         uint64_t at = p->offset, end = p->offset + p->length;
 
         for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
-            migration_sums_note(m, p, data - p->offset, hole - data);
-            if (m->remote)
+            if (m->remote) {
                 migration_remote_data(m, p->gpa + (data - p->offset), p->from + (data - p->offset),
                                       hole - data);
-            else
+            } else {
+                migration_sums_note(m, p, data - p->offset, hole - data);
                 migration_copy_bytes(p->to + (data - p->offset), p->from + (data - p->offset),
                                      hole - data);
+            }
             r->pages += (hole - data) / MIGRATION_PAGE;
             r->bytes += hole - data;
         }

@@ -14,18 +14,15 @@
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
-/* Of each page of 4 KiB: in the low bits what is to become of it, above them the sum it must have.
- */
+/* Of each page of 4 KiB: what is to become of it. */
 #define TO_COME 1u
 #define CAME    2u
-#define HAS_SUM 4u
-#define FLAGS   7u
 
 struct part {
     gw_gpa_t gpa;
     uint64_t length;
     uint64_t granule; /* of its file: a huge page comes as a whole */
-    uint64_t *pages;
+    uint8_t *pages;
 };
 
 struct migration_fetch {
@@ -38,8 +35,7 @@ struct migration_fetch {
     pthread_mutex_t lock;
     /* under the lock */
     uint64_t bytes_left; /* that are to come */
-    uint64_t n_came, bytes_came, n_changed;
-    gw_gpa_t changed; /* the first page that was not what it was said to be */
+    uint64_t n_came, bytes_came;
     uint64_t done_ns;
     struct link_run *asked; /* and not written to the link yet */
     unsigned n_asked, n_asked_room;
@@ -63,7 +59,7 @@ static const struct part *part_of(const struct migration_fetch *f, gw_gpa_t gpa,
     return NULL;
 }
 
-static uint64_t *page_at(const struct part *part, gw_gpa_t gpa)
+static uint8_t *page_at(const struct part *part, gw_gpa_t gpa)
 {
     return &part->pages[(gpa - part->gpa) / MIGRATION_PAGE];
 }
@@ -90,7 +86,8 @@ static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const voi
     struct migration_fetch *f = arg;
     enum gw_fault_answer answer = GW_FAULT_LATER;
     const struct part *part = part_of(f, gpa, len);
-    uint64_t one = 1, page;
+    uint64_t one = 1;
+    uint8_t page;
 
     pthread_mutex_lock(&f->lock);
     page = part ? *page_at(part, gpa) : 0;
@@ -131,25 +128,6 @@ static void note_fault(void *arg, gw_gpa_t gpa, uint64_t latency_ns)
 
 /* ---- The receiver ---- */
 
-/* Is it what the source said it was when it had stopped? Under the lock. */
-static void check_sums(struct migration_fetch *f, const struct part *part, gw_gpa_t gpa,
-                       const uint8_t *bytes)
-{
-    static const uint8_t zeros[MIGRATION_PAGE];
-
-    for (uint64_t at = 0; at < part->granule; at += MIGRATION_PAGE) {
-        uint64_t page = *page_at(part, gpa + at), hash;
-
-        if (!(page & HAS_SUM))
-            continue;
-        hash = migration_hash_page(bytes ? bytes + at : zeros, MIGRATION_PAGE);
-        if ((hash & ~(uint64_t)FLAGS) == (page & ~(uint64_t)FLAGS))
-            continue;
-        if (f->n_changed++ == 0)
-            f->changed = gpa + at;
-    }
-}
-
 /* Under the lock. */
 static void note_page(struct migration_fetch *f, const struct part *part, gw_gpa_t gpa)
 {
@@ -173,8 +151,6 @@ bool migration_fetch_take(struct migration_fetch *f, gw_gpa_t gpa, const uint8_t
     pthread_mutex_lock(&f->lock);
     is_good = *page_at(part, gpa) & TO_COME;
     is_new = is_good && !(*page_at(part, gpa) & CAME); /* once more, after a cut */
-    if (is_new)
-        check_sums(f, part, gpa, len ? bytes : NULL);
     pthread_mutex_unlock(&f->lock);
     if (!is_new)
         return is_good;
@@ -204,7 +180,7 @@ void migration_fetch_abandon(struct migration_fetch *f)
     (void)gw_fault_server_ask_again(f->server);
 }
 
-static bool is_missing(uint64_t page)
+static bool is_missing(uint8_t page)
 {
     return page & TO_COME && !(page & CAME);
 }
@@ -258,8 +234,7 @@ static int add_part(struct migration_fetch *f, const struct gw_guest_region *reg
         return -ENOMEM;
     f->parts = grown;
     /* Zeros that take no memory before they are written. */
-    map = mmap(NULL, n * sizeof(uint64_t), PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    map = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return -errno;
     grown[f->n_parts++] =
@@ -328,7 +303,7 @@ static int drop_run(struct migration_fetch *f, const struct link_run *run)
     if (!part || run->gpa % part->granule || run->length % part->granule)
         return -ERANGE;
     for (uint64_t at = 0; at < run->length; at += MIGRATION_PAGE) {
-        uint64_t *page = page_at(part, run->gpa + at);
+        uint8_t *page = page_at(part, run->gpa + at);
 
         f->bytes_left += *page & TO_COME ? 0 : MIGRATION_PAGE;
         *page |= TO_COME;
@@ -347,18 +322,6 @@ int migration_fetch_drop(struct migration *m, const struct link_run *runs, unsig
     for (unsigned i = 0; r == 0 && i < n_runs; i++)
         r = drop_run(m->remote->fetch, &runs[i]);
     return r;
-}
-
-bool migration_fetch_expect(struct migration *m, gw_gpa_t gpa, uint64_t hash)
-{
-    struct migration_fetch *f = m->remote->fetch;
-    const struct part *part = f ? part_of(f, gpa, 1) : NULL;
-    uint64_t *page = part ? page_at(part, gpa) : NULL;
-
-    if (!page || !(*page & TO_COME))
-        return false;
-    *page = (hash & ~(uint64_t)FLAGS) | HAS_SUM | TO_COME;
-    return true;
 }
 
 static int listen_unit(struct migration_unit *u, struct migration_fetch *f)
@@ -447,13 +410,6 @@ int migration_fetch_end(struct migration *m)
     sum_up(m, f);
     if (f->error)
         migration_blame(m, MIGRATION_SIDE_DESTINATION, f->error, "%s", f->text);
-    if (f->n_changed)
-        migration_blame(m, MIGRATION_SIDE_SOURCE, -EINPROGRESS,
-                        "%" PRIu64 " page%s sent that %s not what %s when the guest had stopped, "
-                        "the first at 0x%" PRIx64,
-                        f->n_changed, f->n_changed == 1 ? " was" : "s were",
-                        f->n_changed == 1 ? "is" : "are",
-                        f->n_changed == 1 ? "it was" : "they were", f->changed);
     return r;
 }
 
@@ -467,8 +423,7 @@ void migration_fetch_free(struct migration *m)
         gw_fault_server_stop(f->server);
     gw_fault_server_free(f->server);
     for (unsigned i = 0; i < f->n_parts; i++)
-        munmap(f->parts[i].pages,
-               (f->parts[i].length + MIGRATION_PAGE - 1) / MIGRATION_PAGE * sizeof(uint64_t));
+        munmap(f->parts[i].pages, (f->parts[i].length + MIGRATION_PAGE - 1) / MIGRATION_PAGE);
     free(f->parts);
     free(f->asked);
     pthread_mutex_destroy(&f->lock);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy at the destination's half: which pages are to come over the link, what they have to be,
- * and who waits for them. The fault server asks on a thread of its own, the receiver brings pages
- * on another; the thread of the migration does the rest.
+ * Postcopy at the destination's half: which pages are to come over the link, and who waits for
+ * them. The fault server asks on a thread of its own, the receiver brings pages on another; the
+ * thread of the migration does the rest.
  */
 #pragma once
 
@@ -19,8 +19,6 @@ struct migration_fetch;
  * others were told.
  */
 int migration_fetch_drop(struct migration *m, const struct link_run *runs, unsigned n_runs);
-/* Is the page at `gpa` to come? Then this is what it has to be. */
-bool migration_fetch_expect(struct migration *m, gw_gpa_t gpa, uint64_t hash);
 /* Have the back-ends show their faults, and serve them. `wake_fd` is written for each request. */
 int migration_fetch_begin(struct migration *m, int wake_fd);
 /* Returns: 1 all has come; 0 not yet; a negative errno that was told. */

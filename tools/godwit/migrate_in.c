@@ -253,7 +253,7 @@ static int take_hashes(struct arrival *a, struct link_in *in)
         if (!page)
             return -ERANGE;
         a->n_compared++;
-        if (!migration_fetch_expect(a->m, gpa, hash) && migration_hash_page(page, len) != hash)
+        if (migration_hash_page(page, len) != hash)
             r = tell_difference(a, gpa, page, len);
         gpa += len;
     }

@@ -354,7 +354,7 @@ void migration_compare_rest(struct migration *m)
 
 void migration_watch_source(struct migration *m)
 {
-    if (m->o.postcopy.is_on && !m->remote) {
+    if (m->o.postcopy.is_on) {
         migration_compare_sums(m, true);
         return;
     }

@@ -253,19 +253,14 @@ static int compare_pair(struct comparison *c, const struct migration_pair *p)
     return r ? r : send_hashes(c);
 }
 
-int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
+/* That was all of it: the other half answers when it has done everything up to here. */
+static int await_ready(struct comparison *c)
 {
-    struct comparison c = {.m = m, .is_all = is_all};
+    struct migration *m = c->m;
     struct link_out *out = &m->remote->channel.out;
-    uint64_t begin = migration_now(m);
+    bool is_all = c->is_all;
     int r = 0;
 
-    if (is_all)
-        migration_make_snapshot(m);
-    for (unsigned i = 0; r == 0 && i < m->n_pairs; i++) {
-        if (is_all || m->pairs[i].gpa == gpa)
-            r = compare_pair(&c, &m->pairs[i]);
-    }
     link_begin(out, LINK_COMPARE);
     link_put(out,
              (is_all ? LINK_COMPARE_ALL : 0u) |
@@ -274,8 +269,33 @@ int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
              4);
     link_put(out, m->n_found_late, 4);
     link_end(out);
-    while (r == 0 && !c.is_ready)
-        r = listen_for(&c, 1000);
+    while (r == 0 && !c->is_ready)
+        r = listen_for(c, 1000);
+    return r;
+}
+
+int migration_remote_catch_up(struct migration *m)
+{
+    struct comparison c = {.m = m};
+
+    return await_ready(&c);
+}
+
+int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
+{
+    struct comparison c = {.m = m, .is_all = is_all};
+    bool is_later = is_all && m->o.postcopy.is_on; /* by sums, when the guest runs again */
+    uint64_t begin = migration_now(m);
+    int r = 0;
+
+    if (is_all && !is_later)
+        migration_make_snapshot(m);
+    for (unsigned i = 0; r == 0 && !is_later && i < m->n_pairs; i++) {
+        if (is_all || m->pairs[i].gpa == gpa)
+            r = compare_pair(&c, &m->pairs[i]);
+    }
+    if (r == 0)
+        r = await_ready(&c);
     migration_blame_found(m);
     if (is_all)
         m->hop->compare_ns = migration_now(m) - begin;
@@ -351,6 +371,7 @@ static int hear_complete(struct migration *m)
     if (m->hop->arrival.end_ns)
         return 0;
     m->hop->arrival.end_ns = migration_now(m);
+    migration_compare_sums(m, false);
     return migration_event(m, MIGRATION_EVENT_ALL_THERE, 0, "%s", "");
 }
 
@@ -476,6 +497,7 @@ int migration_remote_hand_over(struct migration *m)
     l->is_gone = true;
     migration_remote_say(m, LINK_GO);
     /* The stopped source's, as it is called from here on. */
+    l->sent = m->other;
     m->other = m->mem;
     m->mem = NULL;
     r = await_verdict(m);

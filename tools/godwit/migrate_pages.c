@@ -2,6 +2,7 @@
 /* Pages that go over the link after the switch. See migrate_pages.h. */
 #include "migrate_pages.h"
 
+#include "migrate_sums.h"
 #include "page_stream.h"
 
 #include <errno.h>
@@ -50,6 +51,11 @@ static const struct part *part_of_run(const struct migration_pages *g, const str
     return NULL;
 }
 
+static uint64_t *sum_of(const struct part *part, uint64_t at)
+{
+    return &part->pair->sums[at / MIGRATION_PAGE];
+}
+
 /* ---- Before the switch ---- */
 
 static int number_pages(struct migration *m, struct migration_pages *g)
@@ -93,6 +99,9 @@ static void drop_run(struct migration *m)
     if (part) {
         page_stream_add(g->stream, part->first + (g->run.gpa - part->pair->gpa) / part->granule,
                         g->run.length / part->granule);
+        /* What it was does not matter any more. */
+        for (uint64_t off = 0; off < g->run.length; off += MIGRATION_PAGE)
+            *sum_of(part, g->run.gpa - part->pair->gpa + off) = MIGRATION_SUM_STALE;
         link_put_runs(&m->remote->channel.out, LINK_DISCARD, &g->run, 1);
         if (link_channel_pending(&m->remote->channel) > MIGRATION_REMOTE_CHUNK)
             g->r = migration_remote_push(m, MIGRATION_REMOTE_CHUNK / 2);
@@ -167,10 +176,19 @@ int migration_pages_prepare(struct migration *m)
     r = number_pages(m, g);
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the pages: %s", strerror(-r));
+    migration_sums_settle(m);
+    /* From here on the destination knows that pages will come, and which are there. */
+    link_put_runs(&m->remote->channel.out, LINK_DISCARD, NULL, 0);
     if (m->o.postcopy.has_round && m->o.postcopy.round == 0)
         drop_all(m);
-    /* Most of it, so that there is little left when the guest stands still. */
-    return drop_stale(m);
+    /*
+     * Most of it, so that there is little left when the guest stands still; and once more when the
+     * destination is done with that, and with what came before.
+     */
+    r = drop_stale(m);
+    if (r == 0)
+        r = migration_remote_catch_up(m);
+    return r ? r : drop_stale(m);
 }
 
 int migration_pages_drop(struct migration *m)
@@ -258,6 +276,16 @@ static bool is_hole(const struct part *part, uint64_t at)
     return data < 0 || (uint64_t)(data - begin) >= part->granule;
 }
 
+/* What it was when it was sent first: the source must stay so. */
+static void sum_up(const struct part *part, uint64_t at)
+{
+    for (uint64_t off = at; off < at + part->granule; off += MIGRATION_PAGE) {
+        if (migration_sum_kind(*sum_of(part, off)) != MIGRATION_SUM_SENT)
+            *sum_of(part, off) =
+                migration_sum(part->pair->from + off, MIGRATION_PAGE, MIGRATION_SUM_SENT);
+    }
+}
+
 static void put_page(struct migration *m, const struct page_stream_item *item)
 {
     struct migration_pages *g = m->remote->pages;
@@ -266,7 +294,7 @@ static void put_page(struct migration *m, const struct page_stream_item *item)
     uint64_t at = (item->page - part->first) * part->granule;
     struct link_out *out = &m->remote->channel.out;
     const uint8_t *from = part->pair->from + at;
-    bool zeros = is_hole(part, at) || is_zero(from, part->granule);
+    bool is_nothing = is_hole(part, at), zeros = is_nothing || is_zero(from, part->granule);
 
     link_begin(out, LINK_PAGE);
     link_put(out, part->pair->gpa + at, 8);
@@ -277,6 +305,8 @@ static void put_page(struct migration *m, const struct page_stream_item *item)
     a->pages_asked += item->is_requested;
     a->bytes_sent += zeros ? 0 : part->granule;
     page_stream_sent(g->stream, zeros ? LINK_HEADER_LEN : part->granule);
+    if (!is_nothing)
+        sum_up(part, at);
 }
 
 unsigned migration_pages_put(struct migration *m)

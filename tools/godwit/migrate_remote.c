@@ -5,7 +5,9 @@
  */
 #include "migrate_remote.h"
 
+#include "migrate_copy.h"
 #include "migrate_pages.h"
+#include "migrate_sums.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -44,6 +46,7 @@ void migration_remote_free(struct migration *m)
     link_channel_done(&l->channel);
     if (l->listen_fd >= 0)
         close(l->listen_fd);
+    gw_guest_mem_free(l->sent);
     free(l->buffer);
     free(l);
     m->remote = NULL;
@@ -213,11 +216,26 @@ static bool is_zero(const uint8_t *bytes, size_t len)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
+/*
+ * With postcopy the memories are compared when the guest runs over there already: against what was
+ * sent, which is why that is kept.
+ */
+static void keep_sent(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, size_t len)
+{
+    struct migration_pair *p = migration_pair_of(m, gpa);
+
+    if (!p || !p->sums)
+        return;
+    migration_copy_bytes(p->to + (gpa - p->gpa), bytes, len);
+    migration_sums_note(m, p, gpa - p->gpa, len);
+}
+
 /* Runs of pages of zeros are short, all others are as they are. */
 void migration_remote_copy(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, size_t len)
 {
     struct link_out *out = &m->remote->channel.out;
 
+    keep_sent(m, gpa, bytes, len);
     while (len > 0 && !m->remote->is_over) {
         size_t n = piece_of(gpa, len);
         bool zeros = is_zero(bytes, n);

@@ -34,6 +34,7 @@ struct migration_remote {
     struct migration_receiver *receiver; /* the destination, from GO on */
     struct migration_fetch *fetch;       /* postcopy, the destination: pages that come; or NULL */
     struct migration_pages *pages;       /* postcopy, the source: pages that go; or NULL */
+    struct gw_guest_mem *sent;           /* and from GO on, what was sent before; or NULL */
     uint8_t *buffer; /* MIGRATION_REMOTE_CHUNK bytes, for what is copied before it is sent */
     enum link_verdict verdict;
     bool has_verdict; /* of the other end */
@@ -109,6 +110,8 @@ void migration_remote_region(struct migration *m, gw_gpa_t gpa, uint64_t length)
 int migration_remote_settle(struct migration *m); /* what was sent has been, but for a rest */
 /* Let the other half compare what it has of a region, or of all (the load is paused). */
 int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all);
+/* The other half has done all that it was told. Returns: 0; -ENOLINK; as migration_tend. */
+int migration_remote_catch_up(struct migration *m);
 /* The guest is the destination's from here on, until its verdict is there. */
 int migration_remote_hand_over(struct migration *m);
 /* The link was lost before that: the guest goes on here. `r` is what ended it. Returns: it. */

@@ -75,7 +75,7 @@ int migration_sums_pair_up(struct migration *m)
 {
     unsigned n = 0;
 
-    if (!m->o.postcopy.is_on || m->remote) /* the other half compares */
+    if (!m->o.postcopy.is_on)
         return 0;
     for (unsigned i = 0; i < m->n_sums; i++)
         m->sums[i].is_used = false;
