@@ -59,7 +59,7 @@ static void make_guest(struct bed *b)
     must(r == 0, "guest memory: %s", strerror(-r));
     r = xen_guest_new(&b->guest, b->domid, b->form);
     must(r == 0, "%s", b->guest ? xen_guest_error(b->guest) : strerror(-r));
-    r = xen_guest_fill(b->guest, b->mem, BED_MEMORY, BED_SPARE);
+    r = xen_guest_fill(b->guest, b->mem, b->memory ? b->memory : BED_MEMORY, BED_SPARE);
     must(r == 0, "%s", xen_guest_error(b->guest));
     r = xen_guest_add(b->guest, BED_SPARE / 2, &b->spare);
     must(r == 0, "%s", xen_guest_error(b->guest));
@@ -68,6 +68,20 @@ static void make_guest(struct bed *b)
     must(r == 0, "a queue: %s", strerror(-r));
     r = xen_guest_driver(b->guest, &cfg, b->driver);
     must(r == 0, "%s", xen_guest_error(b->guest));
+}
+
+static int64_t free_bytes(void)
+{
+    FILE *f = fopen("/proc/meminfo", "re");
+    long long kib = -1;
+    char line[128];
+
+    must(f != NULL, "/proc/meminfo: %s", strerror(errno));
+    while (kib < 0 && fgets(line, sizeof(line), f))
+        (void)sscanf(line, "MemFree: %lld kB", &kib);
+    fclose(f);
+    must(kib >= 0, "free memory in /proc/meminfo");
+    return kib * 1024;
 }
 
 static uint64_t connect_disk(struct bed *b)
@@ -106,7 +120,9 @@ void bed_open(struct bed *b)
     int r;
 
     make_guest(b);
+    b->taken = free_bytes();
     load.disk_length = connect_disk(b);
+    b->taken -= free_bytes();
     must(load.disk_length > DISK_USED, "a disk of more than 8 MiB");
     b->n_sectors = load.disk_length / SECTOR;
     load.disk_length = DISK_USED;

@@ -15,6 +15,8 @@ struct bed {
     uint32_t domid;
     enum xen_form form;
     const char *socket;
+    uint64_t memory; /* bytes in regions besides the spare ones; 0: BED_MEMORY */
+    int64_t taken;   /* bytes of dom0's memory that are gone since the back-end has them mapped */
     struct xen_guest *guest;
     struct gw_guest_mem *mem;
     struct gw_driver *driver;

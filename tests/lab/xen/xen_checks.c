@@ -48,6 +48,19 @@ static void step_io(struct bed *b)
     check(true, "%s: 300 requests, verified in the domU", form_name(b->form));
 }
 
+/*
+ * What dom0 pays for a page that the back-end has mapped. The first time there is also what the
+ * kernel keeps for the next.
+ */
+static void step_memory(struct bed *b)
+{
+    int64_t per_page = b->taken / (int64_t)(b->memory / XEN_PAGE);
+
+    check(per_page < 1024, "%s: %" PRId64 " bytes for each of %" PRIu64 " pages",
+          form_name(b->form), per_page, b->memory / XEN_PAGE);
+    bed_exchange(b, 50);
+}
+
 /* The region where nothing is goes, comes, and goes, while the load runs. */
 static void step_region(struct bed *b)
 {
@@ -277,9 +290,10 @@ static void step_destroy(struct bed *b)
 static const struct step {
     const char *name;
     void (*run)(struct bed *b);
+    uint64_t memory; /* of the bed */
 } steps[] = {
-    {"io", step_io},         {"region", step_region},   {"bad", step_bad},
-    {"revoke", step_revoke}, {"destroy", step_destroy},
+    {"io", step_io, 0},         {"region", step_region, 0},   {"bad", step_bad, 0},
+    {"revoke", step_revoke, 0}, {"destroy", step_destroy, 0}, {"memory", step_memory, 32u << 20},
 };
 
 static void run_step(struct bed *b, const char *name)
@@ -288,6 +302,7 @@ static void run_step(struct bed *b, const char *name)
         if (strcmp(name, steps[i].name) != 0)
             continue;
         printf("%s: domain %" PRIu32 ", %s\n", name, b->domid, form_name(b->form));
+        b->memory = steps[i].memory;
         bed_open(b);
         steps[i].run(b);
         if (b->fe)
