@@ -72,9 +72,10 @@ static int serve_listener(struct gw_daemon *d)
 }
 
 /*
- * Pauses double from one failure to the next. A session that is over sooner than the pause before
- * it is a failure, too: a front-end that accepts and hangs up would keep both of us busy. After one
- * that was none the front-end may be listening already, and is connected to at once.
+ * Pauses double from one failure to the next. A session in which nothing is said, or that is over
+ * sooner than the pause before it, is a failure, too: a front-end that accepts and hangs up would
+ * keep both of us busy. After one that was none the front-end may be listening already, and is
+ * connected to at once.
  */
 static int serve_reconnecting(struct gw_daemon *d)
 {
@@ -84,15 +85,17 @@ static int serve_reconnecting(struct gw_daemon *d)
     while (!gw_daemon_is_stopping(d)) {
         uint64_t begin = gw_clock_ns();
         int fd = gw_socket_connect(d->client_path, SOCK_NONBLOCK);
+        bool heard = false;
 
         if (fd >= 0) {
             (void)gw_session_run(d, fd);
+            heard = d->session.heard;
             told = false;
         } else if (!told) {
             gw_diag(&d->diag, GW_DIAG_WARNING, "%s; trying again until it works", gw_last_error());
             told = true;
         }
-        if (fd >= 0 && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {
+        if (heard && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {
             pause_ms = RECONNECT_FIRST_MS;
             continue;
         }

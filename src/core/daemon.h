@@ -32,6 +32,7 @@ struct gw_vring {
 struct gw_session {
     int fd;
     int backend_fd; /* the back-end channel, -1: none */
+    bool heard;     /* the front-end has said something */
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */

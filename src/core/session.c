@@ -195,6 +195,7 @@ static int receive(struct gw_daemon *d)
     int r = gw_rx_pump(&s->rx, s->fd);
 
     if (r == 1) {
+        s->heard = true;
         r = gw_dispatch(d);
         gw_rx_reset(&s->rx);
         return r < 0 ? r : 1;
