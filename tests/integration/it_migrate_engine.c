@@ -265,7 +265,8 @@ static void test_engine_mishap_is_told(void **state)
         struct bench *b = bench_new(i);
         struct target *t = h->at_destination ? &b->destinations[0] : &b->sources[0];
 
-        b->o.request_ms = 300;
+        if (h->error == -ETIMEDOUT)
+            b->o.request_ms = SUSPECT_LATE_ANSWER_MS / 2;
         t->suspect.failure = h->failure;
         t->suspect.fail_request = h->request;
         t->suspect.fail_after = h->after;
@@ -350,7 +351,7 @@ static void test_engine_time_limit_holds(void **state)
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].error, -ETIMEDOUT);
-    assert_true(b->result.duration_ns < 3000000000u);
+    assert_true(b->result.duration_ns < 30000000000u);
     bench_free(b);
 }
 

@@ -199,7 +199,7 @@ static void test_postcopy_zeroes_read_too_early_are_found(void **state)
     b->destinations[0].suspect.guilt = SUSPECT_NOT_REGISTERED;
     b->o.postcopy.has_round = true;
     b->o.postcopy.link_rate = 1 << 20;
-    b->o.request_ms = 500;
+    b->o.request_ms = 2000;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_true(b->result.hops[0].arrival.pages_early > 0);
@@ -213,7 +213,7 @@ static void test_postcopy_other_addresses_are_found(void **state)
 
     b->destinations[0].suspect.guilt = SUSPECT_OTHER_ADDRESSES;
     b->o.postcopy.link_rate = 1 << 20;
-    b->o.request_ms = 500;
+    b->o.request_ms = 2000;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "none of"));

@@ -93,8 +93,8 @@ struct bench *bench_new(uint64_t seed)
         .replace_log_ms = 10,
         .region_ms = 25,
         .call_fd_ms = 15,
-        .request_ms = 2000,
-        .timeout_ms = 20000,
+        .request_ms = 10000, /* on a machine that is busy, too */
+        .timeout_ms = 60000,
         .log_offset_random = seed % 2,
     };
     return b;

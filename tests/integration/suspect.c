@@ -26,8 +26,6 @@
 #define SLOW_US   1000
 #define IDLE_MS   10
 
-#define LATE_ANSWER_MS 500
-
 struct message {
     struct gw_wire_header h;
     uint8_t payload[512];
@@ -400,7 +398,7 @@ static bool answer(struct suspect *s, struct message *msg)
     if (s->fails_now && s->failure == SUSPECT_DIES)
         return false;
     if (s->fails_now && s->failure == SUSPECT_IS_LATE)
-        usleep(LATE_ANSWER_MS * 1000);
+        usleep(SUSPECT_LATE_ANSWER_MS * 1000);
     ok = handle_get(s, msg, &done);
     if (!done) {
         handle_set(s, msg);

@@ -32,6 +32,8 @@ enum suspect_guilt {
     SUSPECT_OTHER_ADDRESSES,  /* tells the front-end where the front-end itself has its memory */
 };
 
+#define SUSPECT_LATE_ANSWER_MS 1600
+
 enum suspect_failure {
     SUSPECT_ANSWERS = 0,
     SUSPECT_HANGS,   /* never answers */
@@ -39,7 +41,7 @@ enum suspect_failure {
     SUSPECT_REFUSES, /* where the message has an acknowledgement */
     SUSPECT_BABBLES, /* answers twice */
     SUSPECT_WRONG_ID,
-    SUSPECT_IS_LATE, /* answers half a second after it was asked */
+    SUSPECT_IS_LATE, /* answers SUSPECT_LATE_ANSWER_MS after it was asked */
 };
 
 #define SUSPECT_QUEUES  4
