@@ -168,6 +168,8 @@ static void test_reconnect_client_serves_one_session_after_another(void **state)
     int fd;
 
     start_client(50, &n_warnings);
+    while (__atomic_load_n(&n_warnings, __ATOMIC_RELAXED) == 0)
+        usleep(1000);
     usleep(100000); /* nobody is there yet, and he is told so once */
     assert_int_equal(__atomic_load_n(&n_warnings, __ATOMIC_RELAXED), 1);
     fd = listen_at_path();

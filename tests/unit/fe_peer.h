@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define PEER_TIMEOUT_MS   200
+#define PEER_TIMEOUT_MS   1000
 #define PEER_REPLY_OK     (GW_MSG_VERSION | GW_MSG_REPLY)
 #define PEER_MESSAGES_MAX 32
 /* What the peer does after one message: an answer in pieces, fds, a hang-up. */
