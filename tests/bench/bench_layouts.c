@@ -10,7 +10,6 @@
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
 #include "measured.h"
-#include "proc_meter.h"
 #include "ring_pump.h"
 
 #include <signal.h>
@@ -22,7 +21,6 @@
 
 enum {
     TURN_MS = 100,
-    WARM_UP_MS = 10,
     TURNS = 9,
     BLOCK_SIZE = 512,
 };
@@ -58,50 +56,15 @@ static int turn(const char *path, pid_t backend, unsigned layout, unsigned depth
                 struct result *result, unsigned n)
 {
     struct ring_bed_config cfg = layouts[layout].cfg;
-    uint64_t n_requests = 0, run_ns = 0;
-    struct ring_pump *pump = NULL;
-    struct proc_meter meter;
-    struct ring_bed b;
+    struct ring_pump_turn turn = {0};
     int r;
 
     cfg.block_size = BLOCK_SIZE;
     cfg.depth = depth;
-    r = ring_bed_start(&b, path, &cfg);
-    if (r == 0)
-        r = ring_pump_new(&pump, &b, &cfg);
-    if (r == 0)
-        r = ring_pump_run(pump, WARM_UP_MS, NULL, NULL);
-    if (r == 0) {
-        proc_meter_start(&meter, backend);
-        r = ring_pump_run(pump, TURN_MS, &n_requests, &run_ns);
-        proc_meter_stop(&meter);
-    }
-    if (r == 0)
-        r = ring_pump_finish(pump);
-    if (r < 0) {
-        fprintf(stderr, "bench_layouts: %s: %s %s\n", layouts[layout].name, strerror(-r),
-                b.fe ? gw_frontend_error(b.fe) : "");
-    } else {
-        double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
-
-        result->rate[n] = requests * 1e9 / (double)run_ns;
-        result->cpu[n] = (double)meter.cpu_ns / requests;
-    }
-    ring_bed_finish(&b);
+    r = ring_pump_turn(layouts[layout].name, path, backend, &cfg, TURN_MS, &turn);
+    result->rate[n] = turn.rate;
+    result->cpu[n] = turn.cpu;
     return r;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values)
-{
-    qsort(values, TURNS, sizeof(*values), compare);
-    return values[TURNS / 2];
 }
 
 static int run_depth(const char *path, pid_t backend, unsigned depth)
@@ -116,8 +79,9 @@ static int run_depth(const char *path, pid_t backend, unsigned depth)
             results[i].ratio[n] = results[i].cpu[n] / results[0].cpu[n];
     }
     for (unsigned i = 0; r == 0 && i < N_LAYOUTS; i++)
-        printf("%6u  %-26s %12.0f %10.0f %10.3f\n", depth, layouts[i].name, median(results[i].rate),
-               median(results[i].cpu), median(results[i].ratio));
+        printf("%6u  %-26s %12.0f %10.0f %10.3f\n", depth, layouts[i].name,
+               measured_median(results[i].rate, TURNS), measured_median(results[i].cpu, TURNS),
+               measured_median(results[i].ratio, TURNS));
     fflush(stdout);
     return r;
 }

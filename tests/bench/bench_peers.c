@@ -10,7 +10,6 @@
  * command is replaced. See peers/compare.py, which builds the disks.
  */
 #include "measured.h"
-#include "proc_meter.h"
 #include "ring_pump.h"
 
 #include <signal.h>
@@ -22,7 +21,6 @@
 
 enum {
     TURN_MS = 100,
-    WARM_UP_MS = 10,
     TURNS = 9,
     SUBJECTS_MAX = 8,
 };
@@ -58,34 +56,11 @@ static int take_turn(struct subject *s, unsigned block_size, unsigned depth, uns
         .packed = s->is_packed,
         .indirect = is_indirect,
     };
-    uint64_t n_requests = 0, run_ns = 0;
-    struct ring_pump *pump = NULL;
-    struct proc_meter meter;
-    struct ring_bed b;
-    int r;
+    struct ring_pump_turn turn = {0};
+    int r = ring_pump_turn(s->name, s->path, s->pid, &cfg, TURN_MS, &turn);
 
-    r = ring_bed_start(&b, s->path, &cfg);
-    if (r == 0)
-        r = ring_pump_new(&pump, &b, &cfg);
-    if (r == 0)
-        r = ring_pump_run(pump, WARM_UP_MS, NULL, NULL);
-    if (r == 0) {
-        proc_meter_start(&meter, s->pid);
-        r = ring_pump_run(pump, TURN_MS, &n_requests, &run_ns);
-        proc_meter_stop(&meter);
-    }
-    if (r == 0)
-        r = ring_pump_finish(pump);
-    if (r < 0) {
-        fprintf(stderr, "bench_peers: %s: %s %s\n", s->name, strerror(-r),
-                b.fe ? gw_frontend_error(b.fe) : "");
-    } else {
-        double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
-
-        s->rate[n] = requests * 1e9 / (double)run_ns;
-        s->cpu[n] = (double)meter.cpu_ns / requests;
-    }
-    ring_bed_finish(&b);
+    s->rate[n] = turn.rate;
+    s->cpu[n] = turn.cpu;
     return r;
 }
 
@@ -110,19 +85,6 @@ static void compare_turn(unsigned n)
     }
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values)
-{
-    qsort(values, TURNS, sizeof(*values), ascending);
-    return values[TURNS / 2];
-}
-
 static int run_depth(unsigned block_size, unsigned depth)
 {
     int r = 0;
@@ -136,7 +98,8 @@ static int run_depth(unsigned block_size, unsigned depth)
         struct subject *s = &subjects[i];
 
         printf("%6u %6u  %-26s %12.0f %10.0f %8.2f %8.2f\n", block_size, depth, s->name,
-               median(s->rate), median(s->cpu), median(s->rate_ratio), median(s->cpu_ratio));
+               measured_median(s->rate, TURNS), measured_median(s->cpu, TURNS),
+               measured_median(s->rate_ratio, TURNS), measured_median(s->cpu_ratio, TURNS));
     }
     fflush(stdout);
     return r;

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/proto.h"
 #include "core/queue.h"
+#include "measured.h"
 
 #include <fcntl.h>
 #include <godwit/frontend.h>
@@ -267,19 +268,6 @@ static double turn(struct bed *b, unsigned batch)
     return b->ns;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values)
-{
-    qsort(values, TURNS, sizeof(*values), compare);
-    return values[TURNS / 2];
-}
-
 static void run_batch(struct bed *beds, unsigned batch)
 {
     static double ns[N_LAYOUTS][TURNS], ratio[N_LAYOUTS][TURNS];
@@ -290,8 +278,8 @@ static void run_batch(struct bed *beds, unsigned batch)
             ratio[i][n] = ns[i][n] / ns[0][n];
         }
     for (unsigned i = 0; i < N_LAYOUTS; i++)
-        printf("%6u  %-28s %10.1f %10.3f\n", batch, layouts[i].name, median(ns[i]),
-               median(ratio[i]));
+        printf("%6u  %-28s %10.1f %10.3f\n", batch, layouts[i].name, measured_median(ns[i], TURNS),
+               measured_median(ratio[i], TURNS));
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,4 +40,17 @@ pid_t measured_start(char **argv, const char *path)
         _exit(127);
     }
     return pid;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+double measured_median(double *values, unsigned n)
+{
+    qsort(values, n, sizeof(*values), ascending);
+    return values[n / 2];
 }

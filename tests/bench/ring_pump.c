@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "ring_pump.h"
 
+#include "proc_meter.h"
+
 #include <errno.h>
 #include <linux/virtio_blk.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define TAKE_MAX  64
-#define CLOCK_GAP 64 /* turns without an answer between two looks at the clock */
-#define SECTOR    512
+#define TAKE_MAX   64
+#define CLOCK_GAP  64 /* turns without an answer between two looks at the clock */
+#define SECTOR     512
+#define WARM_UP_MS 10
 
 struct request {
     struct gw_driver_buf bufs[3]; /* header, data, status */
@@ -171,4 +175,36 @@ int ring_pump_finish(struct ring_pump *p)
             r = -EIO;
     pump_free(p);
     return r < 0 ? r : 0;
+}
+
+int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct ring_bed_config *cfg,
+                   unsigned ms, struct ring_pump_turn *ret)
+{
+    uint64_t n_requests = 0, run_ns = 0;
+    struct ring_pump *pump = NULL;
+    struct proc_meter meter;
+    struct ring_bed b;
+    int r = ring_bed_start(&b, path, cfg);
+
+    if (r == 0)
+        r = ring_pump_new(&pump, &b, cfg);
+    if (r == 0)
+        r = ring_pump_run(pump, WARM_UP_MS, NULL, NULL);
+    if (r == 0) {
+        proc_meter_start(&meter, pid);
+        r = ring_pump_run(pump, ms, &n_requests, &run_ns);
+        proc_meter_stop(&meter);
+    }
+    if (r == 0)
+        r = ring_pump_finish(pump);
+    if (r < 0) {
+        fprintf(stderr, "%s: %s %s\n", name, strerror(-r), b.fe ? gw_frontend_error(b.fe) : "");
+    } else {
+        double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
+
+        ret->rate = requests * 1e9 / (double)run_ns;
+        ret->cpu = (double)meter.cpu_ns / requests;
+    }
+    ring_bed_finish(&b);
+    return r;
 }
