@@ -68,11 +68,17 @@ static inline void packed_device_init(struct packed_device *dev, struct gw_guest
     dev->avail = dev->used = packed_place_at(cfg->queue_size, index);
 }
 
+/* Length, id and flags, which both sides load and store as one. */
+static inline uint64_t *packed_device_word(struct vring_packed_desc *d)
+{
+    return (uint64_t *)(void *)&d->len;
+}
+
 static inline bool packed_device_is_avail(const struct packed_device *dev)
 {
+    uint64_t *word = packed_device_word(&dev->ring[dev->avail.offset]);
     /* Acquire: the rest of the chain is read after the flags of its first descriptor. */
-    uint16_t flags =
-        le16toh(__atomic_load_n(&dev->ring[dev->avail.offset].flags, __ATOMIC_ACQUIRE));
+    uint16_t flags = (uint16_t)(le64toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) >> 48);
 
     return !!(flags & PACKED_AVAIL) == dev->avail.wrap &&
            !!(flags & PACKED_USED) != dev->avail.wrap;
@@ -124,10 +130,11 @@ static inline void packed_device_push(struct packed_device *dev, uint16_t id, un
     struct vring_packed_desc *d = &dev->ring[dev->used.offset];
     uint16_t flags = dev->used.wrap ? PACKED_AVAIL | PACKED_USED : 0;
 
-    __atomic_store_n(&d->id, htole16(id), __ATOMIC_RELAXED);
-    __atomic_store_n(&d->len, htole32(len), __ATOMIC_RELAXED);
+    if (len)
+        flags |= VRING_DESC_F_WRITE;
     /* Release: the driver that sees the flags sees the rest and the data. */
-    __atomic_store_n(&d->flags, htole16(flags | (len ? VRING_DESC_F_WRITE : 0)), __ATOMIC_RELEASE);
+    __atomic_store_n(packed_device_word(d),
+                     htole64(len | (uint64_t)id << 32 | (uint64_t)flags << 48), __ATOMIC_RELEASE);
     packed_place_step(dev, &dev->used, n_desc);
 }
 
