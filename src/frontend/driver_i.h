@@ -175,14 +175,19 @@ static inline unsigned gw_driver_distance(const struct gw_driver *d, uint16_t fr
     return to >= from ? (unsigned)to - from : to + 2 * d->size - from;
 }
 
+/* `n_desc` descriptors further, in a packed ring: its index runs over two laps. */
+static inline uint16_t gw_driver_packed_after(const struct gw_driver *d, uint16_t index,
+                                              unsigned n_desc)
+{
+    return (uint16_t)(index + n_desc >= 2 * d->size ? index + n_desc - 2 * d->size
+                                                    : index + n_desc);
+}
+
 /* The index behind a chain at `index`. */
 static inline uint16_t gw_driver_index_after(const struct gw_driver *d, uint16_t index,
                                              unsigned n_desc)
 {
-    if (!d->is_packed)
-        return (uint16_t)(index + 1);
-    return (uint16_t)(index + n_desc >= 2 * d->size ? index + n_desc - 2 * d->size
-                                                    : index + n_desc);
+    return d->is_packed ? gw_driver_packed_after(d, index, n_desc) : (uint16_t)(index + 1);
 }
 
 /* The driver's side wrote this. */

@@ -39,11 +39,6 @@ static unsigned place(const struct gw_driver *d, uint16_t index)
     return index < d->size ? index : index - d->size;
 }
 
-static uint16_t index_after(const struct gw_driver *d, uint16_t index, unsigned n)
-{
-    return (uint16_t)(index + n >= 2 * d->size ? index + n - 2 * d->size : index + n);
-}
-
 /* What makes a descriptor available at `index`. */
 static uint16_t avail_flags(const struct gw_driver *d, uint16_t index)
 {
@@ -245,7 +240,7 @@ static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs,
         else
             write_desc(d, place(d, index), desc);
         is_held = false;
-        index = index_after(d, index, 1);
+        index = gw_driver_packed_after(d, index, 1);
         last = slot;
         slot = d->slots[slot].next;
     }
@@ -296,7 +291,7 @@ static bool packed_wants_kick(struct gw_driver *d)
     }
     /* The device waits for this one to become available: is it behind what it knew? */
     event = from_event(d, (uint16_t)area);
-    return gw_driver_distance(d, index_after(d, event, 1), d->published) < d->unkicked;
+    return gw_driver_distance(d, gw_driver_packed_after(d, event, 1), d->published) < d->unkicked;
 }
 
 /* ---- Used elements out ---- */
@@ -326,7 +321,7 @@ static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *
         gw_driver_set_broken(d, "a used length beyond the buffers", len);
         return false;
     }
-    d->last_used = index_after(d, d->last_used, n_desc);
+    d->last_used = gw_driver_packed_after(d, d->last_used, n_desc);
     if (d->in_order)
         gw_driver_take_batched(d, ret);
     else
@@ -422,7 +417,9 @@ static uint16_t follow_used(const struct gw_driver *d, uint16_t index, uint16_t 
 {
     unsigned n = used_at(d, index, ret_id);
 
-    return n && n <= gw_driver_distance(d, index, d->published) ? index_after(d, index, n) : index;
+    return n && n <= gw_driver_distance(d, index, d->published)
+               ? gw_driver_packed_after(d, index, n)
+               : index;
 }
 
 static uint16_t packed_used_idx(const struct gw_driver *d)
@@ -453,7 +450,7 @@ static uint16_t packed_offer(struct gw_driver *d, uint16_t index, uint16_t head)
         struct gw_driver_desc desc = made_available(d, index, d->packed.slots[slot]);
 
         write_desc(d, place(d, index), desc);
-        index = index_after(d, index, 1);
+        index = gw_driver_packed_after(d, index, 1);
         slot = d->slots[slot].next;
     }
     return index;
