@@ -6,7 +6,6 @@
  */
 #include "fdcheck.h"
 #include "post.h"
-#include "requires.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -280,11 +279,7 @@ int main(void)
         FDCHECK_TEST(test_postcopy_missing_buffer_holds_up_itself_epoll),
         FDCHECK_TEST(test_postcopy_missing_buffer_holds_up_itself_uring),
     };
-    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
-    struct gw_fault_server *s;
 
-    if (gw_fault_server_new(&s, &cfg) < 0)
-        skip_test("%s", gw_fault_error());
-    gw_fault_server_free(s);
+    post_require_faults();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

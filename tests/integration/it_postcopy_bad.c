@@ -8,7 +8,6 @@
  */
 #include "fdcheck.h"
 #include "post.h"
-#include "requires.h"
 #include "victim.h"
 
 #include "core/proto.h"
@@ -550,8 +549,6 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_postcopy_memory_that_is_not_shared),
         FDCHECK_TEST(test_postcopy_is_not_permitted),
     };
-    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
-    struct gw_fault_server *s;
     int r = victim_main(argc, argv);
 
     if (r >= 0)
@@ -561,8 +558,6 @@ int main(int argc, char **argv)
     if (argc != 2)
         return 1;
     godwit_blk = argv[1];
-    if (gw_fault_server_new(&s, &cfg) < 0)
-        skip_test("%s", gw_fault_error());
-    gw_fault_server_free(s);
+    post_require_faults();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

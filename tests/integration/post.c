@@ -2,6 +2,7 @@
 #include "post.h"
 
 #include "fdcheck.h"
+#include "requires.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -400,6 +401,16 @@ void post_next(struct post *p)
     gw_guest_mem_free(p->from);
     p->from = p->to;
     p->to = NULL;
+}
+
+void post_require_faults(void)
+{
+    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
+    struct gw_fault_server *s;
+
+    if (gw_fault_server_new(&s, &cfg) < 0)
+        skip_test("%s", gw_fault_error());
+    gw_fault_server_free(s);
 }
 
 void post_stop(struct post *p)

@@ -86,6 +86,9 @@ void post_next(struct post *p);
  */
 int post_starve(struct guest *g, int *ret_uffd);
 
+/* Skips the program, with the reason, where faults cannot be served. */
+void post_require_faults(void);
+
 /* The daemons are stopped, whatever goes on; post_end starts them again. */
 void post_stop(struct post *p);
 
