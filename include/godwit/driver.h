@@ -52,6 +52,12 @@ enum gw_driver_flags {
 };
 
 /*
+ * Milliseconds that a call which is owed may take behind its used element, before it counts as
+ * lost: a device that is busy, or has no processor, is only late.
+ */
+#define GW_DRIVER_CALL_GRACE_MS 1000
+
+/*
  * Make the driver's side of a queue, its rings (empty, index 0), its kick and call eventfd.
  * Free with gw_driver_free.
  * Returns: 0; -EINVAL; -EFAULT a placed ring is outside of the memory; -ENOSPC; -ENOMEM; -EMFILE.

@@ -114,7 +114,7 @@ struct gw_guest_load_config {
     bool no_data;           /* fill and check nothing: raw speed; `disk` knows nothing afterwards */
     unsigned hold_percent;  /* of the reads go to buffers of gw_guest_load_hold_add */
     bool scatter;           /* buffers begin anywhere in their pages, at multiples of 16 */
-    unsigned call_grace_ms; /* how long a call may take behind its used element; default 200 */
+    unsigned call_grace_ms; /* of a call behind its used element; default GW_DRIVER_CALL_GRACE_MS */
 };
 
 /* Times in nanoseconds, from gw_driver_kick to the element seen used. */

@@ -315,11 +315,12 @@ void gw_queue_publish(struct gw_queue *q)
 
 /*
  * After how many answers the worker publishes. Never before all of the batch is there, where more
- * requests wait anyhow; nor where buffers are copies, since one hypercall stores them all.
+ * requests wait anyhow; nor where buffers are copies, since one hypercall stores them all; nor
+ * where the rest may have to wait for a page, and the notification with it.
  */
 static unsigned find_step(const struct gw_queue *q)
 {
-    if (q->n_copied > 0 || gw_queue_n_available(q) != 0)
+    if (q->n_copied > 0 || gw_queue_n_available(q) != 0 || gw_loop_may_fault(q->worker->loop))
         return UINT_MAX;
     return (q->n_in_flight + 1) / 2;
 }

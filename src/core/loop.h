@@ -58,6 +58,11 @@ struct gw_loop_ops {
     void (*turn)(struct gw_loop *loop, int64_t timeout_ns);
 };
 
+static inline bool gw_loop_may_fault(const struct gw_loop *loop)
+{
+    return __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
+}
+
 enum gw_io_op {
     GW_IO_PREADV,
     GW_IO_PWRITEV,

@@ -153,7 +153,7 @@ static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
  */
 static void uring_io(struct gw_loop *loop, struct gw_io *io)
 {
-    bool is_async = __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
+    bool is_async = gw_loop_may_fault(loop);
     struct io_uring_sqe *sqe;
 
     if (is_async && io->op == GW_IO_PWRITEV)

@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* How long a call that is owed may take once its used element is there. */
-#define CALL_GRACE_NS 200000000u
 /* More than any index runs over: further is as far. */
 #define UNKICKED_MAX (UINT32_C(1) << 30)
 
@@ -219,7 +217,7 @@ int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
         if (!has_used(d))
             return -ETIMEDOUT;
         /* It may have come in this moment, and its call is still to come. */
-        poll_call(d, gw_driver_now() + CALL_GRACE_NS);
+        poll_call(d, gw_driver_now() + GW_DRIVER_CALL_GRACE_MS * UINT64_C(1000000));
         if (!read_call(d))
             return -ENOMSG;
     }

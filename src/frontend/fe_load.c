@@ -16,9 +16,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DEPTH_DEFAULT      32
-#define CALL_GRACE_DEFAULT 200 /* ms */
-#define DATA_ALIGN         4096
+#define DEPTH_DEFAULT 32
+#define DATA_ALIGN    4096
 
 int gw_guest_load_fail(struct gw_guest_load *l, int r, const char *format, ...)
 {
@@ -50,7 +49,7 @@ static int take_config(struct gw_guest_load *l, const struct gw_guest_load_confi
     if (!c->depth)
         c->depth = DEPTH_DEFAULT;
     if (!c->call_grace_ms)
-        c->call_grace_ms = CALL_GRACE_DEFAULT;
+        c->call_grace_ms = GW_DRIVER_CALL_GRACE_MS;
     if (!c->segments)
         c->segments = 1;
     l->block_size = gw_guest_disk_block_size(c->disk);

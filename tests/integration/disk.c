@@ -64,14 +64,29 @@ static void complete(struct op *op, int r)
     gw_request_complete(op->req, op->status ? written + 1 : 0);
 }
 
+static void copy_ram(struct disk *disk, void *to, const void *from, size_t len)
+{
+    pthread_mutex_lock(&disk->ram_lock);
+    memcpy(to, from, len);
+    pthread_mutex_unlock(&disk->ram_lock);
+}
+
+/* By way of the stack: who waits for a page of the guest holds no lock. */
 static int do_ram(struct op *op)
 {
-    uint8_t *at = op->disk->ram + op->offset;
+    uint8_t *at = op->disk->ram + op->offset, *end = at + op->length;
+    uint8_t piece[4096];
 
-    if (op->type == VIRTIO_BLK_T_IN)
-        gw_request_write(op->req, at, op->length);
-    else if (op->type == VIRTIO_BLK_T_OUT)
-        gw_request_read(op->req, at, op->length);
+    for (size_t n; at < end; at += n) {
+        n = (size_t)(end - at) < sizeof(piece) ? (size_t)(end - at) : sizeof(piece);
+        if (op->type == VIRTIO_BLK_T_IN) {
+            copy_ram(op->disk, piece, at, n);
+            gw_request_write(op->req, piece, n);
+        } else if (op->type == VIRTIO_BLK_T_OUT) {
+            gw_request_read(op->req, piece, n);
+            copy_ram(op->disk, at, piece, n);
+        }
+    }
     return 0;
 }
 
@@ -172,6 +187,7 @@ const struct gw_device_ops disk_ops = {
 int disk_init(struct disk *disk, enum disk_kind kind, unsigned delay_ms)
 {
     *disk = (struct disk){.kind = kind, .delay_ms = delay_ms, .fd = -1};
+    pthread_mutex_init(&disk->ram_lock, NULL);
     if (kind != DISK_FILE) {
         disk->ram = calloc(1, DISK_SIZE);
         return disk->ram ? 0 : -ENOMEM;
@@ -185,6 +201,7 @@ int disk_init(struct disk *disk, enum disk_kind kind, unsigned delay_ms)
 void disk_done(struct disk *disk)
 {
     free(disk->ram);
+    pthread_mutex_destroy(&disk->ram_lock);
     if (disk->fd >= 0)
         close(disk->fd);
 }

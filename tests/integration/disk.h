@@ -6,6 +6,7 @@
 #pragma once
 
 #include <godwit.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #define DISK_SIZE   (UINT64_C(4) << 20)
@@ -21,6 +22,7 @@ struct disk {
     enum disk_kind kind;
     unsigned delay_ms; /* atomic */
     uint8_t *ram;
+    pthread_mutex_t ram_lock; /* two queues may be at one block */
     int fd;
 };
 

@@ -21,7 +21,6 @@
 #define DATA_MAX     (BUFFER_LEN - MIGRATION_PAGE) /* it may begin anywhere in its first page */
 #define POISON       0xa7
 #define WAIT_MS      5
-#define GRACE_MS     200 /* until a call is lost that is owed */
 #define TAKE_MAX     32
 
 enum buffer_state {
@@ -304,7 +303,7 @@ static int await_call(struct rng *g)
         gw_driver_suppress_calls(g->driver);
         return 0;
     }
-    while (poll(&p, 1, WAIT_MS) == 0 && ms < GRACE_MS &&
+    while (poll(&p, 1, WAIT_MS) == 0 && ms < GW_DRIVER_CALL_GRACE_MS &&
            !__atomic_load_n(&g->interrupted, __ATOMIC_ACQUIRE)) {
         ms += WAIT_MS;
         /* Nothing is there yet, or it is in this moment, and its call will be soon. */
@@ -314,7 +313,8 @@ static int await_call(struct rng *g)
     n = read(p.fd, &value, sizeof(value));
     (void)n; /* empty is as good */
     gw_driver_suppress_calls(g->driver);
-    return ms < GRACE_MS ? 0 : fail(g, -ENOMSG, "requests are done, the call is lost");
+    return ms < GW_DRIVER_CALL_GRACE_MS ? 0
+                                        : fail(g, -ENOMSG, "requests are done, the call is lost");
 }
 
 static int rng_turns(struct rng *g, unsigned stall_ms, bool drain)
