@@ -115,6 +115,6 @@ int bench_xen(struct bench *b, struct bench_run *run)
     if (r == 0)
         r = measure(b, run);
     if (r == 0)
-        r = xen_guest_pull(b->xen, NULL, NULL);
+        r = xen_guest_pull(b->xen, NULL);
     return r < 0 ? fail(b, r) : 0;
 }

@@ -375,7 +375,7 @@ static int change_over(struct migration *m)
     if (m->o.postcopy.is_on)
         return 0;
     requeue(m);
-    gw_guest_track_take(m->track, NULL, NULL);
+    migration_take_written(m, NULL, NULL);
     return migration_load_check_held(m);
 }
 

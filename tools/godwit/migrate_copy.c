@@ -12,6 +12,7 @@
  */
 #include "migrate_remote.h"
 #include "migrate_sums.h"
+#include "migrate_xen.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -313,6 +314,13 @@ static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
     }
 }
 
+uint64_t migration_take_written(struct migration *m, gw_guest_dirty_cb *cb, void *arg)
+{
+    if (m->xen)
+        migration_xen_take_written(m);
+    return gw_guest_track_take(m->track, cb, arg);
+}
+
 /*
  * The marks of the log, then those of the driver; then the driver's bytes, then the log's pages.
  * So a descriptor that both sides write is the device's whenever it was marked, since its mark is
@@ -327,7 +335,7 @@ void migration_copy_log(struct migration *m, struct gw_guest_log *log)
     m->n_runs = 0;
     gw_guest_log_take(log, note_run, m);
     r->scan_ns += cpu_ns() - begin;
-    r->bytes_driver += gw_guest_track_take(m->track, copy_written, m);
+    r->bytes_driver += migration_take_written(m, copy_written, m);
     if (!is_timed) {
         m->plain.speed.ns += copy_runs(m, true);
         m->plain.speed.bytes += m->bytes_passed;
@@ -392,7 +400,7 @@ int migration_copy_all(struct migration *m)
     if (!r)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     /* What was written before is copied now, and the device may have written there unlogged. */
-    gw_guest_track_take(m->track, NULL, NULL);
+    migration_take_written(m, NULL, NULL);
     migration_remote_round(m, 0);
     begin = cpu_ns();
     for (unsigned i = 0; i < m->n_pairs; i++) {

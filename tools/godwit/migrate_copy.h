@@ -50,6 +50,8 @@ void migration_drop_plain(struct migration *m);
 /* Copy all that holds data; what the log and the driver name; copy `len` bytes from `gpa`. */
 int migration_copy_all(struct migration *m);
 int migration_copy_round(struct migration *m, unsigned number, bool is_final);
+/* As gw_guest_track_take, of what the driver wrote, wherever it runs. */
+uint64_t migration_take_written(struct migration *m, gw_guest_dirty_cb *cb, void *arg);
 void migration_copy_log(struct migration *m, struct gw_guest_log *log); /* into the last round */
 /* Data of a file at or after `at`, up to `end`; all of it without one (-1). */
 bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to);

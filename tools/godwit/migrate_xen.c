@@ -63,6 +63,15 @@ int migration_xen_driver(struct migration *m, const struct gw_driver_config *cfg
     return r < 0 ? cannot(m, r) : 0;
 }
 
+void migration_xen_take_written(struct migration *m)
+{
+    int r = xen_guest_take_written(m->xen, m->track);
+
+    /* The sentence may be about to become another, of the load's thread. */
+    if (r < 0)
+        migration_cannot(m, MIGRATION_SIDE_TOOL, r, "what the domain wrote: %s", strerror(-r));
+}
+
 void migration_xen_free(struct migration *m)
 {
     xen_guest_free(m->xen);
@@ -128,7 +137,7 @@ static void xen_free(void *arg)
 /* Whatever came of it, the state is taken back: it names what was in flight. */
 static int come_back(struct work *w, int r)
 {
-    int e = xen_guest_pull(w->m->xen, migration_blk_load(w->blk), w->m->track);
+    int e = xen_guest_pull(w->m->xen, migration_blk_load(w->blk));
 
     return r < 0 ? r : e;
 }

@@ -13,6 +13,8 @@ int migration_xen_alloc(struct migration *m, uint64_t len, uint64_t align, gw_gp
 int migration_xen_driver(struct migration *m, const struct gw_driver_config *cfg,
                          struct gw_driver *own);
 void migration_xen_free(struct migration *m);
+/* What the agent wrote, into the track of the migration. Where that fails, the migration does. */
+void migration_xen_take_written(struct migration *m);
 
 /*
  * The domain stays where it is: what was copied is put in place of its memory. A page whose mark

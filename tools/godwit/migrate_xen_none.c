@@ -21,6 +21,10 @@ int migration_xen_driver(struct migration *m, const struct gw_driver_config *cfg
     return -EOPNOTSUPP;
 }
 
+void migration_xen_take_written(struct migration *m)
+{
+}
+
 void migration_xen_free(struct migration *m)
 {
 }

@@ -92,15 +92,25 @@ static int forget(struct agent *a)
 
 /* ---- Requests ---- */
 
-/* What must not happen while the load runs. */
-static bool wants_peace(uint32_t op)
+/* What must not happen while the load runs. It writes, and what it wrote can be asked for. */
+static bool wants_peace(uint32_t op, const uint64_t *arg)
 {
-    return op != XEN_OP_REVOKE && op != XEN_OP_LEND && op != XEN_OP_BYE;
+    switch (op) {
+    case XEN_OP_LEND:
+    case XEN_OP_REVOKE:
+    case XEN_OP_GET:
+    case XEN_OP_BYE:
+        return false;
+    case XEN_OP_SAVE:
+        return arg[0] != XEN_STATE_TRACK;
+    default:
+        return true;
+    }
 }
 
 static int serve(struct agent *a, uint32_t op, const uint64_t *arg, uint64_t *ret)
 {
-    if (a->is_running && wants_peace(op))
+    if (a->is_running && wants_peace(op, arg))
         return -EBUSY;
     switch (op) {
     case XEN_OP_LEND:

@@ -425,23 +425,7 @@ int xen_guest_push(struct xen_guest *g, const struct gw_guest_load *load)
     return r;
 }
 
-static int pull_track(struct xen_guest *g, struct gw_guest_track *track)
-{
-    const struct xen_run *runs;
-    void *state;
-    size_t len;
-    int r = xen_link_get(&g->link, XEN_STATE_TRACK, &state, &len);
-
-    if (r < 0)
-        return r;
-    runs = state;
-    for (size_t i = 0; track && i < len / sizeof(*runs); i++)
-        gw_guest_track_mark(track, runs[i].gpa, runs[i].len);
-    free(state);
-    return 0;
-}
-
-int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load, struct gw_guest_track *track)
+int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load)
 {
     void *state;
     size_t len;
@@ -460,7 +444,23 @@ int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load, struct gw_gu
             return xen_link_fail(&g->link, r, "the agent's state of %s is none: %s",
                                  i < g->n_drivers ? "a queue" : "the load", strerror(-r));
     }
-    return r < 0 ? r : pull_track(g, track);
+    return r;
+}
+
+int xen_guest_take_written(struct xen_guest *g, struct gw_guest_track *track)
+{
+    const struct xen_run *runs;
+    void *state;
+    size_t len;
+    int r = xen_link_get(&g->link, XEN_STATE_TRACK, &state, &len);
+
+    if (r < 0)
+        return r;
+    runs = state;
+    for (size_t i = 0; i < len / sizeof(*runs); i++)
+        gw_guest_track_mark(track, runs[i].gpa, runs[i].len);
+    free(state);
+    return 0;
 }
 
 int xen_guest_begin(struct xen_guest *g, unsigned duration_ms, uint64_t n_requests,

@@ -57,10 +57,15 @@ int xen_guest_driver(struct xen_guest *g, const struct gw_driver_config *cfg,
 int xen_guest_load(struct xen_guest *g, const struct xen_load *load);
 /*
  * What the own drivers and the own load (NULL: there is none) know goes to the agent, and comes
- * back; with it what the agent's side wrote, into `track` (NULL: forgotten).
+ * back.
  */
 int xen_guest_push(struct xen_guest *g, const struct gw_guest_load *load);
-int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load, struct gw_guest_track *track);
+int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load);
+/*
+ * What the agent's side wrote since the last time is marked in `track`. Context: any thread, also
+ * beside one that pushes, pulls, or waits for a run.
+ */
+int xen_guest_take_written(struct xen_guest *g, struct gw_guest_track *track);
 /*
  * As gw_guest_load_run and gw_guest_load_drain, by the agent. xen_guest_begin does not wait:
  * xen_link_wait does. To interrupt it: xen_link_interrupt.

@@ -30,7 +30,9 @@ int xen_link_fail(struct xen_link *l, int r, const char *format, ...)
     va_list args;
 
     va_start(args, format);
+    pthread_mutex_lock(&l->waiting);
     vsnprintf(l->error, sizeof(l->error), format, args);
+    pthread_mutex_unlock(&l->waiting);
     va_end(args);
     return r;
 }
@@ -108,6 +110,18 @@ static int map_control(struct xen_link *l, uint32_t ref)
     return 0;
 }
 
+static void make_locks(struct xen_link *l)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&l->asking, &attr);
+    pthread_mutexattr_destroy(&attr);
+    pthread_mutex_init(&l->waiting, NULL);
+    pthread_cond_init(&l->looked, NULL);
+}
+
 int xen_link_open(struct xen_link *l, uint32_t domid, unsigned timeout_ms)
 {
     const uint64_t arg[4] = {0};
@@ -115,6 +129,7 @@ int xen_link_open(struct xen_link *l, uint32_t domid, unsigned timeout_ms)
     int r;
 
     *l = (struct xen_link){.domid = domid, .port = -1, .timeout_ms = REQUEST_MS};
+    make_locks(l);
     l->grants = xengnttab_open(NULL, 0);
     l->events = l->grants ? xenevtchn_open(NULL, 0) : NULL;
     l->store = l->events ? xs_open(0) : NULL;
@@ -147,13 +162,16 @@ void xen_link_close(struct xen_link *l)
         xenevtchn_close(l->events);
     if (l->grants)
         xengnttab_close(l->grants);
+    pthread_cond_destroy(&l->looked);
+    pthread_mutex_destroy(&l->waiting);
+    pthread_mutex_destroy(&l->asking);
     *l = (struct xen_link){.port = -1};
 }
 
 /* ---- Requests ---- */
 
 /* Wait for any event, a while. Returns: 0; -EHOSTDOWN. */
-static int await_event(struct xen_link *l)
+static int look(struct xen_link *l)
 {
     struct pollfd p = {.fd = xenevtchn_fd(l->events), .events = POLLIN};
     int port;
@@ -167,6 +185,55 @@ static int await_event(struct xen_link *l)
     if (lives(l))
         return 0;
     return xen_link_fail(l, -EHOSTDOWN, "domain %" PRIu32 " is gone", l->domid);
+}
+
+/*
+ * The same where an answer and the end of a run may be waited for at once: one thread looks, and
+ * whoever else waits is told that it has, since the event may have been for him. `seen` is n_looks
+ * before he found out that he has to wait: if it is another one now, there was one meanwhile.
+ */
+static int await_event(struct xen_link *l, unsigned seen)
+{
+    bool is_mine;
+    int r = 0;
+
+    pthread_mutex_lock(&l->waiting);
+    is_mine = l->n_looks == seen && !l->is_looking;
+    l->is_looking |= is_mine;
+    while (!is_mine && l->n_looks == seen)
+        pthread_cond_wait(&l->looked, &l->waiting);
+    pthread_mutex_unlock(&l->waiting);
+    if (!is_mine)
+        return 0;
+    r = look(l);
+    pthread_mutex_lock(&l->waiting);
+    l->is_looking = false;
+    l->n_looks++;
+    pthread_cond_broadcast(&l->looked);
+    pthread_mutex_unlock(&l->waiting);
+    return r;
+}
+
+static unsigned looks(struct xen_link *l)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&l->waiting);
+    n = l->n_looks;
+    pthread_mutex_unlock(&l->waiting);
+    return n;
+}
+
+static bool is_answered(struct xen_link *l, uint32_t number, unsigned *ret_looks)
+{
+    *ret_looks = looks(l);
+    return __atomic_load_n(&l->control->answer, __ATOMIC_ACQUIRE) == number;
+}
+
+static bool has_ended(struct xen_link *l, unsigned *ret_looks)
+{
+    *ret_looks = looks(l);
+    return !__atomic_load_n(&l->control->running, __ATOMIC_ACQUIRE);
 }
 
 static int clamp(int32_t result)
@@ -187,12 +254,13 @@ static void copy_error(const struct xen_link *l, char *text, size_t size)
     }
 }
 
-int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
-                 uint64_t *ret)
+static int ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
+               uint64_t *ret)
 {
     uint64_t deadline = now_ns() + l->timeout_ms * NS_PER_MS;
     struct xen_control *c = l->control;
     uint32_t number = __atomic_load_n(&c->request, __ATOMIC_RELAXED) + 1;
+    unsigned seen;
     int r = 0;
 
     memcpy(c->arg, arg, sizeof(c->arg));
@@ -200,8 +268,8 @@ int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uin
     /* Release: whoever sees the number sees arguments and bulk. Acquire: the same of the answer. */
     __atomic_store_n(&c->request, number, __ATOMIC_RELEASE);
     xenevtchn_notify(l->events, (evtchn_port_t)l->port);
-    while (r == 0 && __atomic_load_n(&c->answer, __ATOMIC_ACQUIRE) != number) {
-        r = await_event(l);
+    while (r == 0 && !is_answered(l, number, &seen)) {
+        r = await_event(l, seen);
         if (r == 0 && now_ns() > deadline)
             r = xen_link_fail(l, -ETIMEDOUT, "%s: domain %" PRIu32 " does not answer", what,
                               l->domid);
@@ -217,7 +285,18 @@ int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uin
     return 0;
 }
 
-int xen_link_get(struct xen_link *l, uint64_t which, void **ret, size_t *ret_len)
+int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
+                 uint64_t *ret)
+{
+    int r;
+
+    pthread_mutex_lock(&l->asking);
+    r = ask(l, op, what, arg, ret);
+    pthread_mutex_unlock(&l->asking);
+    return r;
+}
+
+static int get_state(struct xen_link *l, uint64_t which, void **ret, size_t *ret_len)
 {
     uint64_t arg[4] = {which}, len;
     char *state;
@@ -246,11 +325,22 @@ int xen_link_get(struct xen_link *l, uint64_t which, void **ret, size_t *ret_len
     return 0;
 }
 
+int xen_link_get(struct xen_link *l, uint64_t which, void **ret, size_t *ret_len)
+{
+    int r;
+
+    pthread_mutex_lock(&l->asking);
+    r = get_state(l, which, ret, ret_len);
+    pthread_mutex_unlock(&l->asking);
+    return r;
+}
+
 int xen_link_put(struct xen_link *l, uint64_t which, const void *state, size_t len)
 {
     uint64_t arg[4] = {0, 0, len};
     int r = 0;
 
+    pthread_mutex_lock(&l->asking);
     for (uint64_t at = 0; r == 0 && at < len; at += arg[1]) {
         arg[0] = at;
         arg[1] = len - at < XEN_BULK_LEN ? len - at : XEN_BULK_LEN;
@@ -258,23 +348,31 @@ int xen_link_put(struct xen_link *l, uint64_t which, const void *state, size_t l
         r = xen_link_ask(l, XEN_OP_PUT, "giving the state", arg, NULL);
     }
     arg[0] = which;
-    return r < 0 ? r : xen_link_ask(l, XEN_OP_RESTORE, "giving the state", arg, NULL);
+    if (r == 0)
+        r = xen_link_ask(l, XEN_OP_RESTORE, "giving the state", arg, NULL);
+    pthread_mutex_unlock(&l->asking);
+    return r;
 }
 
 /* ---- Runs ---- */
 
 int xen_link_wait(struct xen_link *l)
 {
+    unsigned seen;
     int r = 0;
 
-    while (r == 0 && __atomic_load_n(&l->control->running, __ATOMIC_ACQUIRE))
-        r = await_event(l);
+    while (r == 0 && !has_ended(l, &seen))
+        r = await_event(l, seen);
     if (r < 0)
         return r;
     r = clamp(__atomic_load_n(&l->control->run_result, __ATOMIC_RELAXED));
     if (r < 0) {
-        copy_error(l, l->error, sizeof(l->error));
-        if (!l->error[0])
+        char text[XEN_ERROR_LEN];
+
+        copy_error(l, text, sizeof(text));
+        if (text[0])
+            xen_link_fail(l, r, "%s", text);
+        else
             xen_link_fail(l, r, "the load in domain %" PRIu32 ": %s", l->domid, strerror(-r));
     }
     return r;

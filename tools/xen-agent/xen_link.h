@@ -4,6 +4,7 @@
 
 #include "control.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,7 +21,13 @@ struct xen_link {
     void *bulk;
     int port;
     unsigned timeout_ms; /* of a request */
-    char error[320];     /* why the last call failed */
+
+    pthread_mutex_t asking;  /* of a request, or of several that belong together; recursive */
+    pthread_mutex_t waiting; /* of what follows */
+    pthread_cond_t looked;
+    bool is_looking;  /* somebody waits for events */
+    unsigned n_looks; /* that have ended */
+    char error[320];  /* why the last call failed */
 };
 
 /*
@@ -35,7 +42,10 @@ void xen_link_close(struct xen_link *l);
 int xen_link_fail(struct xen_link *l, int r, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Ask with up to four arguments; `ret` may be NULL. `what` is for people. */
+/*
+ * Ask with up to four arguments; `ret` may be NULL. `what` is for people. Context: any thread, as
+ * xen_link_get and xen_link_put, while no other has something in bulk.
+ */
 int xen_link_ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
                  uint64_t *ret);
 

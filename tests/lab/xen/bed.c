@@ -156,7 +156,7 @@ static void settle(struct bed *b, int r, const char *what)
     if (r == 0)
         r = xen_guest_drain(b->guest, BED_STALL);
     if (r == 0)
-        r = xen_guest_pull(b->guest, NULL, NULL);
+        r = xen_guest_pull(b->guest, NULL);
     must(r == 0, "%s: %s", what, xen_guest_error(b->guest));
 }
 
