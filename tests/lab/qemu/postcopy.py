@@ -4,6 +4,7 @@ is still at the source, and the backend of its disk meets missing pages."""
 
 import ctypes
 import os
+import time
 
 import migration
 from lab import LIBC, LabError, Skip
@@ -15,6 +16,8 @@ BEFORE_BANDWIDTH = 1 << 20
 BANDWIDTH = 4 << 20
 FINAL_BANDWIDTH = 1 << 30
 SECONDS = 60
+# A page that is asked for may be there within a few milliseconds.
+LOOK_SECONDS = 0.002
 
 
 def require_userfaultfd():
@@ -63,14 +66,15 @@ def see_waits(source, backend, n):
     """Looks at the backend until it was seen waiting for a page so many times, and pages are missing
     still; returns how often it was looked at."""
     n_seen = n_looks = 0
-
-    def look():
-        nonlocal n_seen, n_looks
+    end = time.monotonic() + SECONDS
+    while n_seen < n:
+        if time.monotonic() > end:
+            raise LabError(f'the backend was seen waiting for a page in {n_seen} of {n_looks} looks, not '
+                           f'{n}; {n_missing(source)} bytes of memory are missing')
+        source.lab.check()
+        time.sleep(LOOK_SECONDS)
         n_looks += 1
         n_seen += is_waiting(backend)
-        return n_seen >= n
-
-    source.lab.wait_until(look, f'that the backend waits for a page, in {n} looks,', SECONDS)
     if n_missing(source) == 0:
         raise LabError('all memory was there when enough was seen')
     return n_looks

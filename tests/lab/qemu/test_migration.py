@@ -32,7 +32,7 @@ HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
 PHASES = ('before', 'during', 'after')
-N_WAITS = {False: 30, True: 5}  # of the backend are seen: for single pages, and for huge ones
+N_WAITS = {False: 100, True: 15}  # of the backend are seen: for single pages, and for huge ones
 
 # What must be found: a backend that forgets all marks, as the guest or a comparison sees it; one that
 # does not register its memory; one that does not offer postcopy.
