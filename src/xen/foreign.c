@@ -23,6 +23,7 @@
 enum {
     PAGE_SHIFT = 12,
     PIECE = 1 << 18,     /* frames in one call: a GiB, and 3 MiB for its lists */
+    EMPTY_PIECES = 4,    /* in a row: below 4 GiB a machine may have that much without memory */
     PAGED_TRIES = 5,     /* for frames that Xen has to fetch from where it put them */
     PAGED_FIRST_MS = 10, /* the pause after the first; it doubles */
 };
@@ -85,20 +86,28 @@ static int note_holes(struct gw_foreign *f, const int *errors, size_t n)
     return 0;
 }
 
+/*
+ * Somebody waits meanwhile. That takes as long as the domain has memory, not as long as the region
+ * is said to be: where nothing comes for long, nothing is expected any more.
+ */
 static int map_pieces(struct gw_foreign *f, uint32_t domid, uint64_t first, struct lists *lists)
 {
+    unsigned n_empty = 0;
     int r = 0;
 
     while (r == 0 && f->n_mapped < f->n_frames) {
-        uint64_t left = f->n_frames - f->n_mapped;
+        uint64_t left = f->n_frames - f->n_mapped, n_holes = f->n_holes;
         size_t n = left < PIECE ? (size_t)left : PIECE;
 
+        if (n_empty == EMPTY_PIECES)
+            return f->hole_error;
         for (size_t i = 0; i < n; i++)
             lists->frames[i] = first + f->n_mapped + i;
         r = map_piece(f, domid, lists, n);
         if (r == 0) {
             r = note_holes(f, lists->errors, n);
             f->n_mapped += n;
+            n_empty = f->n_holes - n_holes == n ? n_empty + 1 : 0;
         }
     }
     return r;

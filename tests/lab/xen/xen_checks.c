@@ -142,10 +142,10 @@ static void one_bad_region(struct bed *b, const struct bad_region *bad)
 }
 
 /* No front-end of ours says this. */
-static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa)
+static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa, unsigned bits)
 {
     struct gw_wire_xen_single_region wire = {
-        .region = {.region = {.guest_addr = gpa, .size = UINT64_C(1) << 63, .user_addr = 1 << 20},
+        .region = {.region = {.guest_addr = gpa, .size = UINT64_C(1) << bits, .user_addr = 1 << 20},
                    .flags = flags,
                    .domid = b->domid},
     };
@@ -158,9 +158,10 @@ static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa)
     close(fd);
     if (r == 0)
         r = gw_frontend_receive(b->fe, &answer, BED_STALL);
-    must(r == 0, "an answer to a region of 2^51 pages: %s", strerror(-r));
+    must(r == 0, "an answer to a region of 2^%u bytes: %s", bits, strerror(-r));
     memcpy(&value, answer.payload, sizeof(value));
-    check(answer.size == sizeof(value) && value != 0, "2^51 pages, flags %#x: refused", flags);
+    check(answer.size == sizeof(value) && value != 0, "2^%u bytes, flags %#x: refused", bits,
+          flags);
     gw_frontend_message_done(&answer);
 }
 
@@ -168,8 +169,10 @@ static void step_bad(struct bed *b)
 {
     for (size_t i = 0; i < sizeof(bad_regions) / sizeof(bad_regions[0]); i++)
         one_bad_region(b, &bad_regions[i]);
-    enormous_region(b, GW_GUEST_XEN_FOREIGN, 0);
-    enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT);
+    enormous_region(b, GW_GUEST_XEN_FOREIGN, 0, 63);
+    enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT, 63);
+    /* It could be there, and is looked for; not for as long as that would take. */
+    enormous_region(b, GW_GUEST_XEN_FOREIGN, UINT64_C(1) << 43, 42);
     check(bed_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
     check(bed_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "nor one that reads into nothing");
     check(bed_write_from(b, b->spare) == STATUS_OK && bed_read_into(b, b->spare) == STATUS_OK,
