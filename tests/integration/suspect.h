@@ -106,8 +106,8 @@ int suspect_advise(struct suspect *s);
 /* A new region while memory is missing. Returns: where it is said to be. */
 uint64_t suspect_show(struct suspect *s, const struct suspect_region *g);
 void suspect_forget_faults(struct suspect *s);
-/* It does no more than that with a queue: what it reads there is not what the driver wrote. */
-bool suspect_is_lost(const struct suspect *s, const struct suspect_queue *q);
+/* Who looks where nothing of what the driver wrote is does nothing else with a queue. */
+bool suspect_is_lost(const struct suspect *s);
 
 /* ---- between suspect.c and suspect_disk.c ---- */
 

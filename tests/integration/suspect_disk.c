@@ -187,7 +187,7 @@ void suspect_serve(struct suspect *s, struct suspect_queue *q, unsigned n_max)
 {
     const struct vring_avail *avail;
 
-    if (!q->enabled || q->kick < 0 || !s->n_regions || suspect_is_lost(s, q))
+    if (!q->enabled || q->kick < 0 || !s->n_regions || suspect_is_lost(s))
         return;
     avail = suspect_at_uva(s, q->avail);
     for (;;) {

@@ -55,12 +55,13 @@ void suspect_forget_faults(struct suspect *s)
         close(fd);
 }
 
-bool suspect_is_lost(const struct suspect *s, const struct suspect_queue *q)
+bool suspect_is_lost(const struct suspect *s)
 {
     bool is_lost = s->is_listening &&
                    (s->guilt == SUSPECT_NOT_REGISTERED || s->guilt == SUSPECT_OTHER_ADDRESSES);
 
-    if (is_lost)
-        touch(suspect_at_uva(s, q->avail), 1);
+    /* Not its ring alone, which the driver may have made come before. */
+    for (unsigned i = 0; is_lost && i < s->n_regions; i++)
+        touch(s->regions[i].map, s->regions[i].map_len);
     return is_lost;
 }
