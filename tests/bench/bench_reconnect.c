@@ -218,6 +218,8 @@ static int run_layout(char **command, const char *path, pid_t *backend, bool pac
     int r = ring_bed_start(&b, path, &cfg);
 
     if (r == 0)
+        r = ring_bed_load(&b, &cfg);
+    if (r == 0)
         r = load_for_a_while(&b);
     if (r < 0)
         (void)fail(&b, layout, r);

@@ -42,6 +42,8 @@ static int run_one(const char *path, pid_t backend, unsigned block_size, unsigne
     if (r == 0)
         r = ring_bed_fill(&b);
     if (r == 0)
+        r = ring_bed_load(&b, &cfg);
+    if (r == 0)
         r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
     if (r == 0) {
         proc_meter_start(&meter, backend);

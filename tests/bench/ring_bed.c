@@ -44,13 +44,6 @@ int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_c
     };
     struct gw_guest_disk_config extent = {
         .size = sizeof(extent), .length = RING_BED_EXTENT, .block_size = cfg->block_size};
-    struct gw_guest_load_config load = {
-        .size = sizeof(load),
-        .n_drivers = 1,
-        .depth = cfg->depth,
-        .indirect = cfg->indirect,
-        .no_data = true,
-    };
     int r;
 
     memset(b, 0, sizeof(*b));
@@ -62,13 +55,24 @@ int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_c
         r = gw_driver_new(&b->driver, &ring);
     if (r == 0)
         r = gw_guest_disk_new(&b->disk, &extent);
-    load.disk = b->disk;
-    load.drivers = &b->driver;
-    if (r == 0)
-        r = gw_guest_load_new(&b->load, &load);
     if (r == 0)
         r = ring_bed_connect(b, path);
     return r == 0 ? ring_bed_resume(b, cfg) : r;
+}
+
+int ring_bed_load(struct ring_bed *b, const struct ring_bed_config *cfg)
+{
+    struct gw_guest_load_config load = {
+        .size = sizeof(load),
+        .disk = b->disk,
+        .drivers = &b->driver,
+        .n_drivers = 1,
+        .depth = cfg->depth,
+        .indirect = cfg->indirect,
+        .no_data = true,
+    };
+
+    return gw_guest_load_new(&b->load, &load);
 }
 
 int ring_bed_fill(struct ring_bed *b)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* One session with a disk, on one ring with a load of reads: what is measured of the data path. */
+/* One session with a disk, on one ring, and a load of reads: what is measured of the data path. */
 #pragma once
 
 #include <godwit/frontend.h>
@@ -22,11 +22,12 @@ struct ring_bed {
     struct gw_frontend *fe;
     struct gw_frontend_inflight inflight;
     struct gw_guest_disk *disk;
-    struct gw_guest_load *load;
+    struct gw_guest_load *load; /* of ring_bed_load */
 };
 
 /* Connect and start. Returns: 0; a negative errno; either way ring_bed_finish is due. */
 int ring_bed_start(struct ring_bed *b, const char *path, const struct ring_bed_config *cfg);
+int ring_bed_load(struct ring_bed *b, const struct ring_bed_config *cfg);
 /* Write all blocks: pages never written would all be read from one page of zeros. */
 int ring_bed_fill(struct ring_bed *b);
 /* Connect once more, after its session was lost, and begin a new one with what there is. */
