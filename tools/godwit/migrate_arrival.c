@@ -20,10 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CUT_FOR_MS 20
 #define NS_PER_MS  UINT64_C(1000000)
+#define EXPLAIN_MS 1000
 #define HUGE_PAGE  (UINT64_C(2) << 20)
 #define CUTS_MAX   4096 /* told one by one */
 
@@ -479,6 +481,29 @@ uint64_t migration_link_left(struct migration *m)
     return page_stream_left(m->link->stream) * m->link->parts[0].granule;
 }
 
+static bool is_explained(struct migration_link *l)
+{
+    bool is;
+
+    pthread_mutex_lock(&l->lock);
+    is = l->problem.error || l->done_ns;
+    pthread_mutex_unlock(&l->lock);
+    return is;
+}
+
+/*
+ * Who fails while pages are missing may have failed of one that it read as zeroes, which is found
+ * out when that page comes.
+ */
+static void await_explanation(const struct migration *m, struct migration_link *l)
+{
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    uint64_t deadline = migration_now(m) + EXPLAIN_MS * NS_PER_MS;
+
+    while (l->has_sender && m->ret->n_faults && !is_explained(l) && migration_now(m) < deadline)
+        nanosleep(&pause, NULL);
+}
+
 /* Its threads have ended when this returns. */
 static void stop_threads(struct migration_link *l)
 {
@@ -533,6 +558,7 @@ void migration_link_free(struct migration *m)
 
     if (!l)
         return;
+    await_explanation(m, l);
     stop_threads(l);
     if (l->server) {
         gw_fault_server_stop(l->server);
