@@ -286,6 +286,11 @@ void *xengnttab_map_domain_grant_refs(xengnttab_handle *h, uint32_t count, uint3
     return base;
 }
 
+void *xengnttab_map_grant_ref(xengnttab_handle *h, uint32_t domid, uint32_t ref, int prot)
+{
+    return xengnttab_map_domain_grant_refs(h, 1, domid, &ref, prot);
+}
+
 int xengnttab_unmap(xengnttab_handle *h, void *base, uint32_t count)
 {
     bool found = false;
@@ -388,15 +393,27 @@ char **xs_check_watch(struct xs_handle *h)
 
 void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned *len)
 {
+    const char *text = NULL;
     char folder[32];
+    size_t n = (size_t)snprintf(folder, sizeof(folder), "/local/domain/%u", XEN_STUB_DOMID);
 
-    snprintf(folder, sizeof(folder), "/local/domain/%u", XEN_STUB_DOMID);
-    if (strcmp(path, folder) != 0 || xen_stub.is_dead) {
+    if (strcmp(path, folder) == 0)
+        text = "";
+    else if (strncmp(path, folder, n) == 0 && strcmp(path + n, "/data/godwit-agent") == 0 &&
+             xen_stub.introduction[0])
+        text = xen_stub.introduction;
+    if (!text || xen_stub.is_dead) {
         errno = ENOENT;
         return NULL;
     }
-    *len = 0;
-    return calloc(1, 1);
+    *len = (unsigned)strlen(text);
+    return strdup(text);
+}
+
+bool xs_is_domain_introduced(struct xs_handle *h, unsigned domid)
+{
+    xen_stub.n_looks++;
+    return domid == XEN_STUB_DOMID && !xen_stub.is_dead;
 }
 
 /* ---- libxenevtchn ---- */

@@ -48,9 +48,11 @@ struct xen_stub {
     struct xen_stub_grant grants[XEN_STUB_GRANTS];
     _Atomic uint32_t restricted_to;            /* the last handle; UINT32_MAX: none */
     _Atomic bool is_dead;                      /* the domain */
+    _Atomic unsigned n_looks;                  /* in xenstore, whether it is */
     _Atomic bool is_offered[XEN_STUB_PORTS];   /* the domain's ends of event channels */
     _Atomic bool is_bound[XEN_STUB_PORTS];     /* ours are */
     _Atomic unsigned n_events[XEN_STUB_PORTS]; /* that the domain got */
+    char introduction[64];                     /* of an agent, in xenstore; "": there is none */
     uint8_t *memory;                           /* of the domain */
 };
 
