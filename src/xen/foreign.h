@@ -22,8 +22,8 @@ struct gw_foreign {
 
 /*
  * Map the frames from `first` on, for reading and writing.
- * Returns: 0, also with holes; -ESRCH, -EPERM, -EINVAL ... when there is not a single frame, or
- * none in 4 GiB and more behind that; -ENODEV where this is no Xen domain that may map others'
+ * Returns: 0, also with holes; -ESRCH, -EPERM, -EINVAL ... when there is not a single frame, or 4
+ * GiB have none and are not its end; -ENODEV where this is no Xen domain that may map others'
  * memory; -ENOMEM; with gw_last_error.
  */
 int gw_foreign_map(struct gw_foreign *f, uint32_t domid, uint64_t first, uint64_t n_frames);
