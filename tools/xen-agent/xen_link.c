@@ -188,52 +188,50 @@ static int look(struct xen_link *l)
 }
 
 /*
- * The same where an answer and the end of a run may be waited for at once: one thread looks, and
- * whoever else waits is told that it has, since the event may have been for him. `seen` is n_looks
- * before he found out that he has to wait: if it is another one now, there was one meanwhile.
+ * The same where an answer and the end of a run may be waited for at once, with `waiting` held
+ * since it was found out that there is something to wait for: one thread looks, and whoever else
+ * waits is told that it has, since the event may have been for him.
  */
-static int await_event(struct xen_link *l, unsigned seen)
+static int await_event(struct xen_link *l)
 {
-    bool is_mine;
-    int r = 0;
+    int r;
 
-    pthread_mutex_lock(&l->waiting);
-    is_mine = l->n_looks == seen && !l->is_looking;
-    l->is_looking |= is_mine;
-    while (!is_mine && l->n_looks == seen)
+    if (l->is_looking) {
         pthread_cond_wait(&l->looked, &l->waiting);
-    pthread_mutex_unlock(&l->waiting);
-    if (!is_mine)
         return 0;
+    }
+    l->is_looking = true;
+    pthread_mutex_unlock(&l->waiting);
     r = look(l);
     pthread_mutex_lock(&l->waiting);
     l->is_looking = false;
-    l->n_looks++;
     pthread_cond_broadcast(&l->looked);
-    pthread_mutex_unlock(&l->waiting);
     return r;
 }
 
-static unsigned looks(struct xen_link *l)
+static int await_answer(struct xen_link *l, uint32_t number, const char *what)
 {
-    unsigned n;
+    uint64_t deadline = now_ns() + l->timeout_ms * NS_PER_MS;
+    int r = 0;
 
     pthread_mutex_lock(&l->waiting);
-    n = l->n_looks;
+    while (r == 0 && __atomic_load_n(&l->control->answer, __ATOMIC_ACQUIRE) != number)
+        r = now_ns() > deadline ? -ETIMEDOUT : await_event(l);
     pthread_mutex_unlock(&l->waiting);
-    return n;
+    if (r == -ETIMEDOUT)
+        xen_link_fail(l, r, "%s: domain %" PRIu32 " does not answer", what, l->domid);
+    return r;
 }
 
-static bool is_answered(struct xen_link *l, uint32_t number, unsigned *ret_looks)
+static int await_end(struct xen_link *l)
 {
-    *ret_looks = looks(l);
-    return __atomic_load_n(&l->control->answer, __ATOMIC_ACQUIRE) == number;
-}
+    int r = 0;
 
-static bool has_ended(struct xen_link *l, unsigned *ret_looks)
-{
-    *ret_looks = looks(l);
-    return !__atomic_load_n(&l->control->running, __ATOMIC_ACQUIRE);
+    pthread_mutex_lock(&l->waiting);
+    while (r == 0 && __atomic_load_n(&l->control->running, __ATOMIC_ACQUIRE))
+        r = await_event(l);
+    pthread_mutex_unlock(&l->waiting);
+    return r;
 }
 
 static int clamp(int32_t result)
@@ -257,23 +255,16 @@ static void copy_error(const struct xen_link *l, char *text, size_t size)
 static int ask(struct xen_link *l, enum xen_op op, const char *what, const uint64_t arg[4],
                uint64_t *ret)
 {
-    uint64_t deadline = now_ns() + l->timeout_ms * NS_PER_MS;
     struct xen_control *c = l->control;
     uint32_t number = __atomic_load_n(&c->request, __ATOMIC_RELAXED) + 1;
-    unsigned seen;
-    int r = 0;
+    int r;
 
     memcpy(c->arg, arg, sizeof(c->arg));
     c->op = op;
     /* Release: whoever sees the number sees arguments and bulk. Acquire: the same of the answer. */
     __atomic_store_n(&c->request, number, __ATOMIC_RELEASE);
     xenevtchn_notify(l->events, (evtchn_port_t)l->port);
-    while (r == 0 && !is_answered(l, number, &seen)) {
-        r = await_event(l, seen);
-        if (r == 0 && now_ns() > deadline)
-            r = xen_link_fail(l, -ETIMEDOUT, "%s: domain %" PRIu32 " does not answer", what,
-                              l->domid);
-    }
+    r = await_answer(l, number, what);
     if (r < 0)
         return r;
     r = clamp(__atomic_load_n(&c->result, __ATOMIC_RELAXED));
@@ -358,11 +349,8 @@ int xen_link_put(struct xen_link *l, uint64_t which, const void *state, size_t l
 
 int xen_link_wait(struct xen_link *l)
 {
-    unsigned seen;
-    int r = 0;
+    int r = await_end(l);
 
-    while (r == 0 && !has_ended(l, &seen))
-        r = await_event(l, seen);
     if (r < 0)
         return r;
     r = clamp(__atomic_load_n(&l->control->run_result, __ATOMIC_RELAXED));

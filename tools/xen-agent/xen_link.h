@@ -25,9 +25,8 @@ struct xen_link {
     pthread_mutex_t asking;  /* of a request, or of several that belong together; recursive */
     pthread_mutex_t waiting; /* of what follows */
     pthread_cond_t looked;
-    bool is_looking;  /* somebody waits for events */
-    unsigned n_looks; /* that have ended */
-    char error[320];  /* why the last call failed */
+    bool is_looking; /* somebody waits for events */
+    char error[320]; /* why the last call failed */
 };
 
 /*
