@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PROBE_MAX 4096U
@@ -207,19 +206,36 @@ static void find_topology(struct store_file *f)
         t->alignment_offset = (uint32_t)alignment;
 }
 
-static int take_lock(struct store_file *f)
+/*
+ * A killed process releases its locks when the kernel has ended its io_uring, which takes as long
+ * as the I/O that it had begun. Returns: as store_lock_take; -ECANCELED when asked to end.
+ */
+static int wait_for_lock(struct store_file *f)
 {
-    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
-    int r = f->locking == STORE_OFF ? 0 : store_lock_take(f->fd, f->base.is_read_only);
+    int r = store_lock_take(f->fd, f->base.is_read_only);
 
-    /* A process that was killed lets go of its files when the kernel has ended its io_uring, which
-     * takes as long as the I/O it has begun. */
+    if (r == -EAGAIN && f->lock_patience_ms > 0)
+        backend_say(GW_DIAG_INFO, "%s: another process has locked it: waiting up to %u ms", f->path,
+                    f->lock_patience_ms);
     for (unsigned ms = 0; r == -EAGAIN && ms < f->lock_patience_ms; ms += LOCK_PAUSE_MS) {
-        nanosleep(&pause, NULL);
+        if (!backend_pause(LOCK_PAUSE_MS))
+            return -ECANCELED;
         r = store_lock_take(f->fd, f->base.is_read_only);
     }
+    return r;
+}
+
+static int take_lock(struct store_file *f)
+{
+    int r = f->locking == STORE_OFF ? 0 : wait_for_lock(f);
+
     if (r == 0)
         return 0;
+    if (r == -ECANCELED) {
+        backend_say(GW_DIAG_WARNING,
+                    "%s: asked to end before another process has released its lock", f->path);
+        return r;
+    }
     if (r == -EAGAIN) {
         backend_say(GW_DIAG_ERROR,
                     "%s: another process uses it; end that, or give "

@@ -67,6 +67,17 @@ int backend_parse_word(struct argp_state *state, const char *option, const char 
 int backend_run(const struct backend *b, const struct backend_options *o,
                 const struct gw_device_ops *ops, void *dev, size_t request_size);
 
+/*
+ * ending.c: backend_run calls backend_ending_init (0 or a negative errno) before it makes threads,
+ * and backend_ending_begin when a signal asks the program to end.
+ *
+ * backend_pause: sleep for `ms` milliseconds, for code that retries. Returns: true; false at once
+ * when the program has been asked to end, and the caller must give up. Context: any thread.
+ */
+int backend_ending_init(void);
+void backend_ending_begin(void);
+bool backend_pause(unsigned ms);
+
 /* report.c: the counters of every queue as a table on stderr. */
 void backend_report(struct gw_daemon *d, unsigned num_queues);
 

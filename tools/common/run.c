@@ -15,7 +15,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#define REPETITION_NS UINT64_C(1000000000)
 
 struct run {
     const struct backend *backend;
@@ -24,6 +27,9 @@ struct run {
     struct gw_daemon *daemon;
     sigset_t signals;
     _Atomic bool is_over; /* set before the signal thread is woken to end */
+    /* Signal thread only. */
+    unsigned n_end_signals;
+    uint64_t first_end_ns; /* when the first of them came */
 };
 
 static void block_signals(struct run *run)
@@ -38,23 +44,38 @@ static void block_signals(struct run *run)
     signal(SIGXFSZ, SIG_IGN); /* nor is a file that must not grow (ulimit -f): an error says so */
 }
 
-/* The first request to end is followed in good order; who cannot wait for that asks again. */
-static void end_daemon(struct run *run, bool *is_ending)
+/*
+ * The first SIGTERM or SIGINT ends the daemon in good order. A supervisor may send SIGTERM twice:
+ * timeout(1) signals its child and then the child's process group. So a SIGTERM that follows within
+ * a second repeats the first signal; any other signal ends the process at once.
+ */
+static void end_daemon(struct run *run, int sig)
 {
-    if (*is_ending) {
-        backend_say(GW_DIAG_ERROR, "asked to end a second time: ending at once, requests in "
-                                   "flight are not answered");
-        _exit(EXIT_FAILURE);
+    struct timespec ts;
+    uint64_t now;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    now = (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+    run->n_end_signals++;
+    if (run->n_end_signals == 1) {
+        run->first_end_ns = now;
+        backend_ending_begin();
+        backend_systemd_notify("STOPPING=1");
+        gw_daemon_stop(run->daemon);
+        return;
     }
-    *is_ending = true;
-    backend_systemd_notify("STOPPING=1");
-    gw_daemon_stop(run->daemon);
+    if (sig == SIGTERM && run->n_end_signals == 2 && now - run->first_end_ns < REPETITION_NS)
+        return;
+    backend_say(GW_DIAG_ERROR,
+                "%s while ending: ending at once, requests in flight are not "
+                "answered",
+                sig == SIGTERM ? "SIGTERM" : "SIGINT");
+    _exit(EXIT_FAILURE);
 }
 
 static void *signal_thread(void *arg)
 {
     struct run *run = arg;
-    bool is_ending = false;
     int sig;
 
     while (sigwait(&run->signals, &sig) == 0 && !atomic_load(&run->is_over)) {
@@ -67,7 +88,7 @@ static void *signal_thread(void *arg)
             backend_report(run->daemon, run->options->num_queues);
             break;
         default:
-            end_daemon(run, &is_ending);
+            end_daemon(run, sig);
             break;
         }
     }
@@ -181,6 +202,11 @@ int backend_run(const struct backend *b, const struct backend_options *o,
     int r;
 
     block_signals(&run);
+    r = backend_ending_init();
+    if (r < 0) {
+        backend_say(GW_DIAG_ERROR, "eventfd: %s", strerror(-r));
+        return EXIT_FAILURE;
+    }
     r = new_daemon(&run, ops, request_size);
     if (r < 0)
         return EXIT_FAILURE;

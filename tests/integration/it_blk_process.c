@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit-blk as a process: how signals end it, and what it does where its surroundings lack
+ * something (descriptors 0 to 2, system calls, locked memory).
+ *
+ * usage: it_blk_process PATH_OF_GODWIT_BLK
+ */
+#include "blk_test.h"
+#include "fdcheck.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB       (UINT64_C(1) << 20)
+#define SAFETY_MS 120000
+#define DELAY_MS  "1000"
+
+/* ---- signals ---- */
+
+/* Wait until the program has hung up: it is ending, and waits for its requests. */
+static void wait_hang_up(const struct blk_test *t)
+{
+    struct pollfd p = {.fd = gw_frontend_fd(t->g.fe), .events = POLLIN};
+
+    assert_int_equal(poll(&p, 1, SAFETY_MS), 1);
+}
+
+/* The program has taken every signal that was sent to it. */
+static void wait_taken(pid_t pid)
+{
+    unsigned long long pending = 1;
+
+    while (pending) {
+        char path[64], line[128];
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+        f = fopen(path, "re");
+        if (!f)
+            return;
+        while (fgets(line, sizeof(line), f))
+            if (sscanf(line, "ShdPnd: %llx", &pending) == 1)
+                break;
+        fclose(f);
+        (void)poll(NULL, 0, 1);
+    }
+}
+
+/* A read that takes DELAY_MS is in flight: a flush behind it, which is not delayed, is answered. */
+struct slow_read {
+    struct gw_driver_blk blk[2];
+    struct gw_driver_buf data;
+};
+
+static void slow_read_begin(struct slow_read *s, struct blk_test *t)
+{
+    struct gw_driver *d = t->g.drivers[0];
+    struct gw_driver_used used;
+
+    s->data = (struct gw_driver_buf){.len = 4096};
+    assert_int_equal(gw_guest_mem_alloc(t->g.mem, s->data.len, 4096, &s->data.addr), 0);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(gw_driver_blk_init(&s->blk[i], d), 0);
+    assert_int_equal(gw_driver_blk_add(&s->blk[0], GW_DRIVER_BLK_READ, 0, &s->data, 1, 0, 0), 0);
+    assert_int_equal(gw_driver_blk_add(&s->blk[1], GW_DRIVER_BLK_FLUSH, 0, NULL, 0, 1, 0), 0);
+    gw_driver_kick_always(d);
+    while (gw_driver_take(d, &used, 1) == 0)
+        assert_int_equal(gw_driver_wait(d, SAFETY_MS), 0);
+    assert_int_equal(used.cookie, 1);
+}
+
+static void slow_read_done(struct slow_read *s)
+{
+    for (unsigned i = 0; i < 2; i++)
+        gw_driver_blk_done(&s->blk[i]);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/*
+ * Send signals one after the other while a request is in flight. Returns: the exit status; -EAGAIN
+ * when this machine took a second or more to send them.
+ */
+static int try_to_end_by(const int *signals, unsigned n)
+{
+    uint64_t begun, took;
+    struct slow_read slow;
+    struct blk_test t;
+    char lock[140];
+    int status;
+
+    blk_test_begin(&t, MIB);
+    blk_test_start(&t, "--delay=" DELAY_MS);
+    slow_read_begin(&slow, &t);
+    begun = now_ms();
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(kill(t.program.pid, signals[i]), 0);
+        if (i == 0)
+            wait_hang_up(&t);
+        wait_taken(t.program.pid);
+    }
+    took = now_ms() - begun;
+    status = program_end(&t.program, 0);
+    slow_read_done(&slow);
+    guest_done(&t.g);
+    snprintf(lock, sizeof(lock), "%s.lock", t.socket);
+    assert_int_equal(unlink(lock), status == 0 ? -1 : 0); /* ended at once: it stays */
+    blk_test_end(&t);
+    return took < 1000 ? status : -EAGAIN;
+}
+
+static int end_by(const int *signals, unsigned n)
+{
+    int status;
+
+    do
+        status = try_to_end_by(signals, n);
+    while (status == -EAGAIN);
+    return status;
+}
+
+/* timeout(1) sends SIGTERM to its child, and then to the process group of the child. */
+static void test_repeated_sigterm(void **state)
+{
+    (void)state;
+    assert_int_equal(end_by((const int[]){SIGTERM, SIGTERM}, 2), 0);
+    assert_int_equal(end_by((const int[]){SIGINT, SIGTERM}, 2), 0);
+}
+
+static void test_further_signals_end_at_once(void **state)
+{
+    (void)state;
+    assert_int_equal(end_by((const int[]){SIGTERM, SIGTERM, SIGTERM}, 3), EXIT_FAILURE);
+    assert_int_equal(end_by((const int[]){SIGTERM, SIGINT}, 2), EXIT_FAILURE);
+    assert_int_equal(end_by((const int[]){SIGINT, SIGINT}, 2), EXIT_FAILURE);
+}
+
+/* A front-end that starts its queues, which fails. */
+static void *start_main(void *arg)
+{
+    struct blk_test *t = arg;
+
+    (void)gw_frontend_start(t->g.fe, &t->g.opt);
+    return NULL;
+}
+
+static void test_sigterm_while_locked(void **state)
+{
+    /* The byte on which every user of the image holds a shared lock. */
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
+    struct program_config cfg;
+    struct blk_test t;
+    pthread_t thread;
+    (void)state;
+
+    blk_test_begin(&t, MIB);
+    assert_int_equal(fcntl(t.fd, F_OFD_SETLK, &lock), 0);
+    cfg = blk_test_config(&t, NULL);
+    program_start(&t.program, &cfg);
+    guest_init(&t.g, 64);
+    assert_int_equal(gw_frontend_connect(t.g.fe, t.socket), 0);
+    assert_int_equal(pthread_create(&thread, NULL, start_main, &t), 0);
+    assert_true(program_says(&t.program, "another process has locked it: waiting"));
+    assert_int_equal(kill(t.program.pid, SIGTERM), 0);
+    assert_true(program_says(&t.program, "asked to end before another process"));
+    assert_int_equal(program_end(&t.program, 0), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    guest_done(&t.g);
+    blk_test_end(&t);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_repeated_sigterm),
+        FDCHECK_TEST(test_further_signals_end_at_once),
+        FDCHECK_TEST(test_sigterm_while_locked),
+    };
+
+    if (argc != 2) {
+        fprintf(stderr, "usage: it_blk_process PATH_OF_GODWIT_BLK\n");
+        return EXIT_FAILURE;
+    }
+    blk_test_path = argv[1];
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
