@@ -4,6 +4,7 @@
 decompression, which is nearly half of what a guest's start costs.
 
 usage: unpack_kernel.py BZIMAGE OUTPUT
+       unpack_kernel.py --check BZIMAGE    exit 0 if it can be unpacked, 1 with the reason if not
 """
 
 import lzma
@@ -21,24 +22,36 @@ UNPACK = {
 }
 
 
-def unpack(image):
+def payload_of(image):
+    """The packed kernel, and the function that unpacks it."""
+    if len(image) < PAYLOAD + 8:
+        raise ValueError('too short for a bzImage')
     begin = (1 + (image[SETUP_SECTORS] or 4)) * 512
     offset, size = struct.unpack_from('<II', image, PAYLOAD)
     payload = image[begin + offset:begin + offset + size]
     for magic, function in UNPACK.items():
         if payload.startswith(magic):
-            return function(payload)
-    raise ValueError(f'packed in a way that is not known here ({payload[:4].hex()})')
+            return payload, function
+    raise ValueError(f'unknown compression ({payload[:4].hex()}); gzip and xz are supported')
 
 
 def main():
-    source, target = sys.argv[1:]
-    with open(source, 'rb') as f:
-        elf = unpack(f.read())
-    if not elf.startswith(b'\x7fELF'):
-        raise ValueError('what was packed is no ELF file')
-    with open(target, 'wb') as f:
-        f.write(elf)
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    check = sys.argv[1] == '--check'
+    source = sys.argv[2 if check else 1]
+    try:
+        with open(source, 'rb') as f:
+            payload, unpack = payload_of(f.read())
+        if check:
+            return
+        elf = unpack(payload)
+        if not elf.startswith(b'\x7fELF'):
+            raise ValueError('the payload is not an ELF file')
+        with open(sys.argv[2], 'wb') as f:
+            f.write(elf)
+    except (OSError, ValueError) as e:
+        sys.exit(f'unpack_kernel.py: {source}: {e}')
 
 
 if __name__ == '__main__':
