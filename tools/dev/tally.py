@@ -1,29 +1,84 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What a `meson test` did: tells what failed and what was skipped and why, on stderr, and the
-numbers of tests passed, failed and skipped on stdout.
+"""Summarizes a `meson test`: prints what failed, and what was skipped and why, on stderr, and the
+numbers of passed, failed and skipped tests on stdout.
 
 usage: tally.py TESTLOG.json
+       tally.py --strict STAGE MAY_SKIP TESTLOG.json
+
+With --strict, a test or a single case of one that was skipped has failed, unless the file MAY_SKIP
+lists it for this stage.
 """
 
+import fnmatch
 import json
+import re
 import sys
 
 LINES = 40  # of the output of a test that failed
 PASSED = ("OK", "EXPECTEDFAIL")
+CASE = re.compile(r"^\[  SKIPPED \] (?!\d+ test)(?:\w+: )?(\w+)", re.MULTILINE)
 
 
 def output(test):
     return ((test.get("stdout") or "") + (test.get("stderr") or "")).rstrip().splitlines()
 
 
+def name_of(test):
+    return test["name"].split(" / ")[-1]
+
+
+def read_may_skip(path, stage):
+    """The patterns of TEST or TEST:CASE that this stage may skip."""
+    patterns = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            words = line.split(None, 2)
+            if not words or words[0].startswith("#"):
+                continue
+            if len(words) < 3:
+                sys.exit(f"{path}: a stage, a test and a reason expected: {line.strip()}")
+            if fnmatch.fnmatch(stage, words[0]):
+                patterns.append(words[1])
+    return patterns
+
+
+def skipped_cases(test):
+    """The cases that a test of cmocka skipped, by its output."""
+    return sorted(set(CASE.findall("\n".join(output(test)))))
+
+
+def forbidden(test, patterns):
+    """What this test skipped and must not skip."""
+    name = name_of(test)
+    if test["result"] == "SKIP":
+        skipped = [name]
+    elif test["result"] in PASSED:
+        skipped = [f"{name}:{case}" for case in skipped_cases(test)]
+    else:
+        skipped = []
+    return [s for s in skipped if not any(fnmatch.fnmatch(s, p) for p in patterns)]
+
+
 def main():
+    words = sys.argv[1:]
+    patterns = None
+    if words[:1] == ["--strict"] and len(words) == 4:
+        patterns = read_may_skip(words[2], words[1])
+        words = words[3:]
+    if len(words) != 1:
+        sys.exit(__doc__)
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    with open(sys.argv[1], encoding="utf-8") as log:
+    with open(words[0], encoding="utf-8") as log:
         tests = [json.loads(line) for line in log if line.strip()]
     for test in tests:
-        name = test["name"].split(" / ")[-1]
-        if test["result"] in PASSED:
+        name = name_of(test)
+        must_run = forbidden(test, patterns) if patterns is not None else []
+        if must_run:
+            counts["failed"] += 1
+            print(f"    FAILED {name}: must not be skipped here: {', '.join(must_run)}: "
+                  f"{(output(test) or ['no reason given'])[-1]}", file=sys.stderr)
+        elif test["result"] in PASSED:
             counts["passed"] += 1
         elif test["result"] == "SKIP":
             counts["skipped"] += 1
