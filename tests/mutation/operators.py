@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""What a mutant may change: one line of C, by one of these rules."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int  # from 1
+    kind: str
+    before: str
+    after: str
+
+    def apply(self, text):
+        lines = text.splitlines(keepends=True)
+        assert lines[self.line - 1].rstrip('\n') == self.before
+        lines[self.line - 1] = self.after + '\n'
+        return ''.join(lines)
+
+    def key(self):
+        return self.file, self.before.strip(), self.after.strip()
+
+
+# (kind, what is replaced, by what); each match on a line is a mutant.
+REPLACEMENTS = [(kind, re.compile(pattern), by) for kind, pattern, by in (
+    ('comparison', r'(?<![<>=!-])<(?![<=])(?= )', '<='),
+    ('comparison', r'(?<= )<=(?= )', '<'),
+    ('comparison', r'(?<= )>(?= )', '>='),
+    ('comparison', r'(?<= )>=(?= )', '>'),
+    ('comparison', r'==', '!='),
+    ('comparison', r'!=', '=='),
+    ('logic', r'&&', '||'),
+    ('logic', r'\|\|', '&&'),
+    ('logic', r'!(?=[a-z(*])', ''),
+    ('logic', r'\btrue\b', 'false'),
+    ('logic', r'\bfalse\b', 'true'),
+    ('arithmetic', r'(?<= )\+(?= )', '-'),
+    ('arithmetic', r'(?<= )-(?= )', '+'),
+    ('arithmetic', r'\+=', '-='),
+    ('arithmetic', r'-=', '+='),
+    ('arithmetic', r'(?<=\w)\+\+', '--'),
+    ('arithmetic', r'(?<=\w)--', '++'),
+    ('constant', r'\b1\b(?!\.)', '2'),
+    ('constant', r'(?<=[ (\[])0(?=[;,)\] ])', '1'),
+    ('bits', r'(?<= )\|(?= )', '&'),
+    ('bits', r'(?<= )&(?= )', '|'),
+    ('bits', r'<<', '>>'),
+    ('result', r'\breturn r;', 'return 0;'),
+    ('result', r'\breturn gw_fail\(.*\);', 'return 0;'),
+    ('result', r'\breturn -E\w+;', 'return 0;'),
+)]
+
+STATEMENT = re.compile(r'^\s+(?!return\b|break\b|continue\b|goto\b|case\b|default\b|else\b|do\b)'
+                       r'(?:[\w>.()*&\[\]-]+ (?:[|&+-]?= )|\(void\)|[\w>.-]+\().*;\s*(?:/\*.*\*/)?$')
+DECLARATION = re.compile(r'^\s+(?:const |static |volatile |struct |union |enum |unsigned |gw_cleanup_\w+ )'
+                         r'|^\s+(?:u?int\d*_t|int|bool|char|size_t|ssize_t|uint\d+_t|void|long|double|gw_\w+_t)\s')
+# Messages, assertions and their like say nothing that a test should insist on.
+IGNORED = re.compile(r'^\s*(?:#|/?\*|//|assert\b|_Static_assert\b|case\b|\}|\{)|gw_diag|gw_log|gw_count|"')
+
+
+def code_of(line):
+    """Without comments at its end."""
+    return line.split('/*')[0].rstrip()
+
+
+def mutants(file, text):
+    found = []
+    in_comment = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if in_comment or line.lstrip().startswith('/*'):
+            in_comment = '*/' not in line
+            continue
+        if not line.startswith((' ', '\t')) or (IGNORED.search(line) and 'return gw_fail' not in line):
+            continue
+        code = code_of(line)
+        for kind, pattern, by in REPLACEMENTS:
+            for match in pattern.finditer(code):
+                after = code[:match.start()] + by + code[match.end():] + line[len(code):]
+                found.append(Mutant(file, number, kind, line, after))
+        if STATEMENT.match(code) and not DECLARATION.match(code):
+            indent = line[:len(line) - len(line.lstrip())]
+            found.append(Mutant(file, number, 'statement left out', line, indent + ';'))
+    return found
