@@ -25,6 +25,7 @@
  * the last.
  */
 #include "barrier.h"
+#include "fd/peer_fd.h"
 #include "queue_i.h"
 
 #include <limits.h>

@@ -6,11 +6,11 @@
 #include "cleanup.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 /* Something asked of a queue, on its worker, and perhaps later: it owns what it holds. */
 struct ask {
@@ -130,17 +130,11 @@ int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     return 0;
 }
 
-/*
- * What is not an eventfd must not be written to: a pipe or socket whose other end is gone is
- * SIGPIPE, and a file of somebody's own file system may block for ever. An eventfd is an anonymous
- * inode, which is of no type; what else is one does no harm.
- */
+/* Any other file can make the thread that watches it, or writes to it, sleep for ever. */
 int gw_ctl_check_eventfd(const struct gw_msg *msg)
 {
-    struct stat st;
-
-    if (msg->n_fds == 1 && (fstat(msg->fds[0], &st) < 0 || (st.st_mode & S_IFMT) != 0))
-        return gw_fail(-EINVAL, "its file descriptor is no eventfd");
+    if (msg->n_fds == 1 && gw_peer_fd_kind(msg->fds[0]) != GW_PEER_FD_EVENTFD)
+        return gw_fail(-EINVAL, "its file descriptor is not an eventfd");
     return 0;
 }
 

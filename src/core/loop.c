@@ -2,18 +2,7 @@
 /* Which loop a worker gets, and what both do alike. */
 #include "loop.h"
 
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
-
-void gw_eventfd_signal(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-    /* Always asked first: the flag belongs to the other side, too, which may take it away. */
-    if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
-        (void)eventfd_write(fd, 1);
-}
 
 int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag)
 {

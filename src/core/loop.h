@@ -75,11 +75,5 @@ enum gw_io_op {
 int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag);
 int gw_loop_epoll_new(struct gw_loop **ret, const struct gw_diag *diag);
 
-/*
- * Add 1 to an eventfd now, if it has room: one that is full has plenty to wake up for, and one
- * without O_NONBLOCK would make its writer wait. Context: any thread.
- */
-void gw_eventfd_signal(int fd);
-
 /* One of them, as asked for; tells in diag which. */
 int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag);

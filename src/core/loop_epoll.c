@@ -5,6 +5,7 @@
  */
 #include "checked.h"
 #include "cleanup.h"
+#include "fd/peer_fd.h"
 #include "io_pool.h"
 #include "loop.h"
 

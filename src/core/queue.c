@@ -12,6 +12,7 @@
 #include "checked.h"
 #include "cleanup.h"
 #include "clock.h"
+#include "fd/peer_fd.h"
 #include "proto.h"
 
 #include <errno.h>

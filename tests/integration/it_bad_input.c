@@ -429,7 +429,7 @@ static void run_event_fds(enum gw_loop_kind loop)
         bool right = c.kind == FD_EVENTFD || c.kind == FD_EVENTFD_FULL_BLOCKING;
 
         c.outcome = right ? ACCEPTED : REFUSED;
-        c.text = right ? NULL : "is no eventfd";
+        c.text = right ? NULL : "is not an eventfd";
         snprintf(name, sizeof(name), "message %u with a %s, %s", c.request, fd_kind_name(c.kind),
                  c.stage == STAGE_READY ? "stopped" : "running");
         run_both(&c);

@@ -194,7 +194,7 @@ def mutate(name, root, outputs):
             text = text.replace(old, new)
         # Where it is compiled, what was beside it is not.
         text = text.replace('#include "', '#include "core/')
-        for folder in ("core", "log"):
+        for folder in ("core", "fd", "log"):
             text = text.replace(f'#include "core/{folder}/', f'#include "{folder}/')
         Path(output).write_text(text, encoding="utf-8")
 

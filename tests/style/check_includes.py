@@ -19,11 +19,13 @@ BASE = ["src/core/%s.h" % name
 # "own" stands for the headers in the folder of the file itself.
 MAY_INCLUDE = [
     ("include", ["include/*"]),
-    ("src/core", ["include/*", "own", "src/log/*.h", "src/postcopy/postcopy.h"]),
-    ("src/log", ["include/*", "own", *BASE, "src/core/mem.h"]),
+    ("src/fd", ["include/*", "own"]),
+    ("src/core", ["include/*", "own", "src/log/*.h", "src/postcopy/postcopy.h",
+                  "src/fd/peer_fd.h"]),
+    ("src/log", ["include/*", "own", *BASE, "src/core/mem.h", "src/fd/peer_fd.h"]),
     ("src/postcopy", ["include/*", "own", *BASE, "src/core/mem.h"]),
     ("src/xen", ["include/*", "own", *BASE, "src/core/mem*.h", "src/core/evtchn.h"]),
-    ("src/frontend", ["include/*", "own", "src/core/proto.h"]),
+    ("src/frontend", ["include/*", "own", "src/core/proto.h", "src/fd/peer_fd.h"]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/xen-agent/*.h",
                "src/core/proto.h"]),
     ("tests/unit", ["include/*", "own", "src/*", "tests/util/*.h", "tools/*"]),
@@ -43,7 +45,7 @@ MAY_INCLUDE = [
 ONLY_IN = {
     "liburing.h": ["src/core", "tests/lab"],
     "linux/io_uring.h": ["src/core", "tests"],
-    "sys/socket.h": ["src/core", "src/frontend", "tools", "tests"],
+    "sys/socket.h": ["src/core", "src/fd", "src/frontend", "tools", "tests"],
     "sys/un.h": ["src/core", "src/frontend", "tools", "tests"],
     "linux/userfaultfd.h": ["src/postcopy", "src/frontend", "tests"],
     "linux/virtio_ring.h": ["src/core", "src/frontend", "tests"],

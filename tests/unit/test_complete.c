@@ -401,7 +401,7 @@ static void test_complete_full_call_fd_does_not_hang_the_worker(void **state)
     rig_release(&t, 1);
     rig_settle(&t);
     assert_int_equal(eventfd_read(full, &value), 0);
-    assert_true(value == UINT64_MAX - 1);
+    assert_true(value >= UINT64_MAX - 1);
     rig_release(&t, 1);
     rig_settle(&t);
     assert_int_equal(counter(full), 1);

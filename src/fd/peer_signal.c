@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Signalling an eventfd that somebody else writes to as well.
+ *
+ * write(2) on an eventfd sleeps while the counter is full, unless O_NONBLOCK is set. Both belong to
+ * the peer, too: between any check of ours and the write it can clear the flag and fill the
+ * counter. pwritev2(2) with RWF_NOWAIT is not supported for eventfds (up to Linux 6.18 at least),
+ * and io_uring checks the same flag.
+ *
+ * But the kernel itself signals eventfds, of virtual machines and of asynchronous I/O, and its
+ * eventfd_signal() never sleeps: it adds under a spin lock and leaves a full counter full. Linux
+ * AIO reaches it: with IOCB_FLAG_RESFD the completion of a request signals an eventfd, and a read
+ * of no bytes from a memfd of ours completes within io_submit(2). The kernel checks that the
+ * descriptor is an eventfd and refuses every other file without calling into it.
+ *
+ * Where AIO is missing (CONFIG_AIO, a seccomp filter, fs.aio-max-nr) a sacrificial thread writes to
+ * a duplicate, if the counter has room.
+ */
+#include "peer_signal.h"
+
+#include "peer_fd.h"
+#include "sacrificial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    AIO_EVENTS = 64,
+    ATTEMPTS_MAX = 4
+};
+
+/* A flag that no kernel knows. */
+#define BAD_RWF (1 << 30)
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static aio_context_t context; /* atomic; 0: none. Lives as long as the process. */
+static bool is_missing;       /* [lock] AIO is */
+static int empty_fd = -1;     /* [lock] until there is a context; a file without content */
+
+/* The context belongs to the memory of the parent; its threads, which may hold the lock, also. */
+static void after_fork(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    context = 0;
+}
+
+static void init(void)
+{
+    (void)pthread_atfork(NULL, NULL, after_fork);
+}
+
+static aio_context_t make_context(void)
+{
+    aio_context_t c = 0;
+
+    if (empty_fd < 0)
+        empty_fd = memfd_create("godwit-signal", MFD_CLOEXEC);
+    if (empty_fd < 0 || syscall(SYS_io_setup, AIO_EVENTS, &c) < 0)
+        return 0;
+    return c;
+}
+
+/* Returns: 0 if AIO is missing. */
+static aio_context_t get_context(void)
+{
+    aio_context_t c = __atomic_load_n(&context, __ATOMIC_ACQUIRE);
+
+    if (c != 0)
+        return c;
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    if (context == 0 && !is_missing) {
+        c = make_context();
+        is_missing = c == 0;
+        __atomic_store_n(&context, c, __ATOMIC_RELEASE);
+    }
+    c = context;
+    pthread_mutex_unlock(&lock);
+    return c;
+}
+
+/* Read no bytes, with `rw_flags`, and signal `fd`. Returns: 0; a negative errno. */
+static int submit(int fd, int rw_flags)
+{
+    aio_context_t c = get_context();
+    struct iocb cb = {
+        .aio_lio_opcode = IOCB_CMD_PREAD,
+        .aio_fildes = (uint32_t)empty_fd,
+        .aio_rw_flags = rw_flags,
+        .aio_flags = IOCB_FLAG_RESFD,
+        .aio_resfd = (uint32_t)fd,
+    };
+    struct iocb *list = &cb;
+    struct io_event events[AIO_EVENTS];
+    struct timespec no_time = {0};
+    int r = -ENOSYS;
+
+    for (int i = 0; c != 0 && i < ATTEMPTS_MAX; i++) {
+        r = syscall(SYS_io_submit, c, 1L, &list) == 1 ? 0 : -errno;
+        if (r != -EAGAIN)
+            break;
+        /* Nobody reads the completions; they fill the context now and then. */
+        (void)syscall(SYS_io_getevents, c, 0L, (long)AIO_EVENTS, events, &no_time);
+    }
+    return r;
+}
+
+/* The counter may be filled in between; the thread that sleeps then is one that may be lost. */
+static void signal_elsewhere(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int copy;
+
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+        return;
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy >= 0 && !gw_sacrifice(copy, GW_SACRIFICE_SIGNAL))
+        (void)close(copy);
+}
+
+void gw_eventfd_signal(int fd)
+{
+    int saved = errno;
+    int r = submit(fd, 0);
+
+    if ((r == -ENOSYS || r == -EAGAIN) && gw_peer_is_eventfd(fd))
+        signal_elsewhere(fd);
+    errno = saved;
+}
+
+static bool is_named_eventfd(int fd)
+{
+    static const char name[] = "anon_inode:[eventfd]";
+    char path[32], target[sizeof(name)];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return readlink(path, target, sizeof(target)) == sizeof(name) - 1 &&
+           memcmp(target, name, sizeof(name) - 1) == 0;
+}
+
+bool gw_peer_is_eventfd(int fd)
+{
+    /*
+     * The eventfd is looked up before the flags are checked: EINVAL for any other file. The kernel
+     * makes up the name in /proc, too, and a file of that name has a slash before it.
+     */
+    int r = submit(fd, BAD_RWF);
+
+    return r == -ENOSYS || r == -EAGAIN ? is_named_eventfd(fd) : r == -EOPNOTSUPP;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* A queue of descriptors and the threads that empty it. */
+#include "sacrificial.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    THREADS_MAX = 8,
+    QUEUE_LENGTH = 1024
+};
+
+struct entry {
+    int fd;
+    enum gw_sacrifice what;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t all_done;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct entry queue[QUEUE_LENGTH]; /* a circle */
+static unsigned first, n_queued, n_threads;
+
+/* The threads stay with the parent, and so does what they had to do: the child has copies. */
+static void after_fork(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    n_queued = 0;
+    n_threads = 0;
+}
+
+static void init(void)
+{
+    pthread_condattr_t attr;
+
+    (void)pthread_atfork(NULL, NULL, after_fork);
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&all_done, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+/* What may sleep. */
+static void act(const struct entry *entry)
+{
+    const struct linger off = {.l_onoff = 0};
+
+    if (entry->what == GW_SACRIFICE_SIGNAL)
+        (void)eventfd_write(entry->fd, 1);
+    else
+        (void)setsockopt(entry->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+    (void)close(entry->fd);
+}
+
+static void *sacrificial_main(void *arg)
+{
+    (void)pthread_setname_np(pthread_self(), "gw-sacrificial");
+    pthread_mutex_lock(&lock);
+    while (n_queued > 0) {
+        struct entry entry = queue[first];
+
+        first = (first + 1) % QUEUE_LENGTH;
+        n_queued--;
+        pthread_mutex_unlock(&lock);
+        act(&entry);
+        pthread_mutex_lock(&lock);
+    }
+    if (--n_threads == 0)
+        pthread_cond_broadcast(&all_done);
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+/* It takes no signals: those are for threads that can act on them. */
+static void start_thread(void)
+{
+    pthread_attr_t attr;
+    sigset_t all, before;
+    pthread_t thread;
+
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, &attr, sacrificial_main, NULL) == 0)
+        n_threads++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+bool gw_sacrifice(int fd, enum gw_sacrifice what)
+{
+    bool has_room;
+
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    has_room = n_queued < QUEUE_LENGTH;
+    if (has_room) {
+        queue[(first + n_queued++) % QUEUE_LENGTH] = (struct entry){.fd = fd, .what = what};
+        /* The existing threads may all be stuck. */
+        if (n_threads < THREADS_MAX)
+            start_thread();
+    }
+    pthread_mutex_unlock(&lock);
+    return has_room;
+}
+
+bool gw_sacrifice_flush(unsigned timeout_ms)
+{
+    struct timespec end;
+    int r = 0;
+
+    pthread_once(&once, init);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout_ms / 1000;
+    end.tv_nsec += timeout_ms % 1000 * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_sec++;
+        end.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&lock);
+    while (n_threads > 0 && r == 0)
+        r = pthread_cond_timedwait(&all_done, &lock, &end);
+    r = n_threads > 0 || n_queued > 0;
+    pthread_mutex_unlock(&lock);
+    return r == 0;
+}
