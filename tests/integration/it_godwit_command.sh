@@ -244,6 +244,18 @@ done
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --device=rng --packed "$entropy" "$entropy"
 run 64 migrate --queue-size=300 a b
+# Without a request nothing was proved, and nothing is said to be.
+# shellcheck disable=SC2086
+run 2 migrate $short --quiet --device=generic --json=- --junit="$scratch/g.xml" \
+    --report="$scratch/g.html" "$entropy" "$entropy"
+json 'd["verdict"] == "NOT TESTED" and d["exit_status"] == 2 and d["load"]["requests"] == 0'
+json '{c["name"]: c["outcome"] for c in d["checks"]}["pages-marked"] == "skipped"'
+json 'all(c["text"] for c in d["checks"])'
+grep -q 'failures="0" errors="1"' "$scratch/g.xml" || wrong "not an error of JUnit"
+grep -q '<b>NOT TESTED</b> (exit status 2)' "$scratch/g.html" || wrong "another verdict in HTML"
+says "NOT TESTED after"
+says "skipped     every page written was marked: --device=generic makes no requests"
+! grep -q "^PASSED\|^passed .*page" "$scratch/err" || wrong "it says to have passed"
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --json=- --devices=3 --hops=2 --kill-at=random --backend="$disk_file"
 json 'd["options"]["devices"] == 3 and d["hops"][0]["source"] == "A 1 and 2 more"'
@@ -303,7 +315,8 @@ else
     # shellcheck disable=SC2086
     run 0 migrate $short --quiet --postcopy --device=rng --packed "$entropy" "$entropy"
     # shellcheck disable=SC2086
-    run 0 migrate $short --quiet --postcopy --device=generic "$entropy" "$entropy"
+    run 2 migrate $short --quiet --postcopy --device=generic "$entropy" "$entropy"
+    shows '^NOT TESTED after .*--device=generic makes no requests'
     has_postcopy=yes
 fi
 

@@ -219,7 +219,7 @@ def test_lost_pages_are_found_and_named(bed):
     result = source.result()
     assert result['hops'][0]['pages_lost'] > 0
     assert result['lost'] and all(page['text'] for page in result['lost'])
-    has(destination.end(1), 'its half tells')
+    has(destination.end(1), 'its half reports')
     assert 'DIFFERS' in proxy.seen and 'PAGE' in proxy.seen
 
 

@@ -145,6 +145,7 @@ void bench_expect_passed(struct bench *b)
     for (unsigned i = 0; i < b->result.n_hops; i++) {
         const struct migration_hop *hop = &b->result.hops[i];
 
+        assert_true(hop->requests_logged > 0 && hop->requests_after > 0);
         assert_true(hop->downtime_ns >= hop->device_stop_ns + hop->device_start_ns);
         assert_true(hop->end_ns - hop->stop_ns >= hop->downtime_ns);
     }

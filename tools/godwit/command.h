@@ -8,7 +8,7 @@
 enum command_status {
     COMMAND_OK = 0,
     COMMAND_FAULT = 1,     /* the back-end is at fault */
-    COMMAND_COULD_NOT = 2, /* it could not be found out */
+    COMMAND_COULD_NOT = 2, /* nothing was tested, or the test could not be run */
 };
 
 struct command {

@@ -227,7 +227,6 @@ static bool is_stdout(const char *path)
     return path != NULL && strcmp(path, "-") == 0;
 }
 
-/* The statuses of a command are the engine's verdicts. */
 static int crash(struct crash_command *c, struct target *target)
 {
     struct crash_result result;
@@ -237,16 +236,18 @@ static int crash(struct crash_command *c, struct target *target)
                                   .command_line = c->command_line,
                                   .began = time(NULL)};
     struct progress progress;
+    int status;
 
     progress_init(&progress);
     crash_run(&c->crash, target, c->is_quiet ? NULL : tell_progress, &progress, &result);
     progress_done(&progress);
     crash_report_text(&report, is_stdout(c->json) || is_stdout(c->junit) ? stderr : stdout);
+    status = verdict_status(crash_report_verdict(&report), false);
     if ((write_report(&report, crash_report_json, c->json) < 0 ||
          write_report(&report, crash_report_junit, c->junit) < 0) &&
-        result.verdict == CRASH_PASSED)
-        return COMMAND_COULD_NOT;
-    return (int)result.verdict;
+        status == COMMAND_OK)
+        status = COMMAND_COULD_NOT;
+    return status;
 }
 
 static int run(struct crash_command *c)

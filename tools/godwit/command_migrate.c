@@ -97,6 +97,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
                             .destination = c->texts[1],
                             .command_line = c->command_line,
                             .max_downtime_ns = (uint64_t)c->max_downtime_ms * 1000000,
+                            .is_strict = c->is_strict,
                             .began = time(NULL)};
     struct progress progress;
     int r, status;

@@ -14,7 +14,7 @@ struct migrate_command {
     const char *listen;              /* HOST:PORT, where this is the destination */
     const char *json, *junit, *html; /* files of the reports; NULL: none */
     unsigned max_downtime_ms;        /* 0: any */
-    bool has_seed, is_quiet;
+    bool has_seed, is_quiet, is_strict;
     bool has_postcopy_option; /* one that says how */
     char *command_line;       /* of the same run */
 };

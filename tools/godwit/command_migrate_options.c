@@ -18,7 +18,8 @@ enum {
     OPTION_BACKEND = 'b',
     OPTION_DEVICE = 'd',
     OPTION_QUEUES = 'q',
-    OPTION_QUIET = 0x1000,
+    OPTION_STRICT = 0x1000,
+    OPTION_QUIET,
     OPTION_DEVICES,
     OPTION_QUEUE_SIZE,
     OPTION_PACKED,
@@ -160,6 +161,8 @@ static const struct argp_option options[] = {
     {"json", OPTION_JSON, "FILE", 0, "everything", 0},
     {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
     {"report", OPTION_REPORT, "FILE", 0, "one HTML page with the timeline", 0},
+    {"strict", OPTION_STRICT, NULL, 0,
+     "exit with 1 also if only words that cannot lose data were not marked", 0},
     {"quiet", OPTION_QUIET, NULL, 0, "no progress", 0},
     {0},
 };
@@ -487,6 +490,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_REPORT:
         c->html = arg;
         break;
+    case OPTION_STRICT:
+        c->is_strict = true;
+        break;
     case OPTION_QUIET:
         c->is_quiet = true;
         break;
@@ -516,8 +522,9 @@ int migrate_parse(struct migrate_command *c, int argc, char **argv)
             "compare the two memories byte by byte: a page that differs is a page whose mark was "
             "lost.\vSOURCE and DESTINATION are paths of sockets, or command lines with {socket} "
             "(or {fd}) in them that are started and ended. Both must have the same disk: {file} "
-            "is the path of one.\n\nExit status: 0 passed, 1 a back-end is at fault, 2 it could "
-            "not be found out or a report could not be written, 64 wrong usage.",
+            "is the path of one.\n\nExit status: 0 passed, 1 a back-end is at fault, 2 nothing "
+            "was tested, the test could not be run or a report could not be written, 64 wrong "
+            "usage.",
         .children = children,
     };
 

@@ -27,9 +27,9 @@ enum crash_moment {
 };
 
 enum crash_verdict {
-    CRASH_PASSED = 0,    /* exit status 0 */
-    CRASH_FAILED = 1,    /* the back-end is at fault */
-    CRASH_COULD_NOT = 2, /* could not run */
+    CRASH_PASSED = 0, /* the run came to its end; what it exercised is the report's to judge */
+    CRASH_FAILED,     /* the back-end is at fault */
+    CRASH_COULD_NOT,  /* could not run */
 };
 
 /* What is checked, in the order of reports. */
@@ -65,7 +65,7 @@ struct crash_options {
 };
 
 struct crash_fault {
-    enum crash_check check;
+    enum crash_check check;   /* what a blame is about; nothing otherwise */
     enum crash_moment moment; /* at which the one before was killed */
     bool is_first;            /* nobody had been killed yet */
     unsigned n_kills;         /* so far */

@@ -20,26 +20,53 @@ static const struct {
     [CRASH_CHECK_TIME] = {"recovery-time", "the first request was completed soon enough"},
 };
 
-static const char *verdict_word(const struct crash_report *r)
+/* Why nothing exercised a check; NULL where something did. */
+static const char *skipped_because(const struct crash_report *r, enum crash_check check)
 {
-    static const char *const words[] = {"PASSED", "FAILED", "COULD NOT RUN"};
+    const struct crash_result *x = r->result;
+    bool has_kills = x->n_kills != 0 || x->n_handovers != 0;
 
-    return words[r->result->verdict];
+    if (check == CRASH_CHECK_TIME && r->options->max_recovery_ns == 0)
+        return "no limit was given";
+    if (x->has_fault && x->verdict == CRASH_COULD_NOT)
+        return "the test could not be run to its end";
+    if (!has_kills)
+        return "not reached: no back-end was killed";
+    switch (check) {
+    case CRASH_CHECK_REGION:
+    case CRASH_CHECK_ORDER:
+        return x->n_taken == 0 ? "no request was taken when a back-end was killed" : NULL;
+    case CRASH_CHECK_ONCE:
+        return x->requests == 0 ? "no request was completed" : NULL;
+    case CRASH_CHECK_ALL:
+        return x->n_in_flight == 0 ? "no request was in flight when a back-end was killed"
+               : x->n_drains == 0  ? "the requests in flight were never awaited"
+                                   : NULL;
+    case CRASH_CHECK_WRITES:
+        return x->verified + x->disk_blocks == 0 ? "no block was read" : NULL;
+    case CRASH_CHECK_TIME:
+        return x->n_recovered == 0 ? "no request was completed" : NULL;
+    default:
+        return NULL;
+    }
 }
 
 void crash_report_sentence(const struct crash_report *r, char *buf, size_t size)
 {
     const struct crash_result *result = r->result;
     const struct crash_fault *f = &result->fault;
+    const char *reason = skipped_because(r, CRASH_CHECK_ALL);
 
-    if (!result->has_fault)
-        snprintf(buf, size, "%s kills and %s handovers, nothing lost, nothing answered twice",
-                 format_count(result->n_kills).text, format_count(result->n_handovers).text);
-    else if (f->is_first)
+    if (result->has_fault && f->is_first)
         snprintf(buf, size, "before anything was killed: %s", f->text);
-    else
+    else if (result->has_fault)
         snprintf(buf, size, "after kill %u (%s): %s", f->n_kills, crash_moment_name(f->moment),
                  f->text);
+    else if (reason != NULL)
+        snprintf(buf, size, "%s", reason);
+    else
+        snprintf(buf, size, "%s kills and %s handovers, nothing lost, nothing answered twice",
+                 format_count(result->n_kills).text, format_count(result->n_handovers).text);
 }
 
 /* What was seen of a check that passed. */
@@ -87,21 +114,29 @@ void crash_report_checks(const struct crash_report *r, struct report_check *chec
     const struct crash_result *x = r->result;
 
     for (unsigned i = 0; i < CRASH_N_CHECKS; i++) {
-        bool is_failed = x->has_fault && x->fault.check == i;
+        const char *reason = skipped_because(r, (enum crash_check)i);
+        struct report_check *check = &checks[i];
 
-        checks[i] = (struct report_check){.name = kinds[i].name, .title = kinds[i].title};
-        if (is_failed) {
-            checks[i].outcome = REPORT_FAILED;
-            snprintf(checks[i].text, sizeof(checks[i].text), "%s", x->fault.text);
-        } else if (x->n_starts == 0 ||
-                   (i == CRASH_CHECK_TIME && r->options->max_recovery_ns == 0)) {
-            checks[i].outcome = REPORT_SKIPPED;
-            snprintf(checks[i].text, sizeof(checks[i].text), "%s",
-                     x->n_starts == 0 ? "it did not come to that" : "any time will do");
+        *check = (struct report_check){
+            .name = kinds[i].name, .title = kinds[i].title, .is_core = i == CRASH_CHECK_ALL};
+        if (x->verdict == CRASH_FAILED && x->fault.check == i) {
+            check->outcome = REPORT_FAILED;
+            snprintf(check->text, sizeof(check->text), "%s", x->fault.text);
+        } else if (reason != NULL) {
+            check->outcome = REPORT_SKIPPED;
+            snprintf(check->text, sizeof(check->text), "%s", reason);
         } else {
-            describe(r, (enum crash_check)i, checks[i].text, sizeof(checks[i].text));
+            describe(r, (enum crash_check)i, check->text, sizeof(check->text));
         }
     }
+}
+
+enum verdict crash_report_verdict(const struct crash_report *r)
+{
+    struct report_check checks[CRASH_N_CHECKS];
+
+    crash_report_checks(r, checks);
+    return verdict_of(checks, CRASH_N_CHECKS, r->result->verdict != CRASH_PASSED);
 }
 
 /* ---- Forms ---- */
@@ -126,7 +161,8 @@ void crash_report_text(const struct crash_report *r, FILE *out)
     crash_report_checks(r, checks);
     report_print_checks(checks, CRASH_N_CHECKS, out);
     crash_report_sentence(r, sentence, sizeof(sentence));
-    fprintf(out, "%s after %s: %s\n", verdict_word(r), format_time(x->duration_ns).text, sentence);
+    fprintf(out, "%s after %s: %s\n", verdict_name(crash_report_verdict(r)),
+            format_time(x->duration_ns).text, sentence);
     if (x->verdict == CRASH_FAILED)
         fprintf(out, "once more   %s\n", r->command_line);
 }
@@ -154,11 +190,12 @@ static struct json_object *json_options(const struct crash_options *o)
     return json;
 }
 
-static struct json_object *json_fault(const struct crash_fault *f)
+static struct json_object *json_fault(const struct crash_fault *f, bool is_blame)
 {
     struct json_object *json = json_object_new_object();
 
-    json_add_text(json, "check", kinds[f->check].name);
+    json_add_bool(json, "is_blame", is_blame);
+    json_add_text(json, "check", is_blame ? kinds[f->check].name : NULL);
     json_add_text(json, "killed_at", f->is_first ? NULL : crash_moment_name(f->moment));
     json_add_number(json, "kills", f->n_kills);
     json_add_number(json, "errno", (uint64_t)-f->error);
@@ -212,17 +249,18 @@ void crash_report_json(const struct crash_report *r, FILE *out)
     json_add_text(json, "command_line", r->command_line);
     strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime(&r->began));
     json_add_text(json, "began", text);
-    json_add_text(json, "verdict", verdict_word(r));
+    json_add_text(json, "verdict", verdict_name(crash_report_verdict(r)));
     crash_report_sentence(r, text, sizeof(text));
     json_add_text(json, "reason", text);
-    json_add_number(json, "exit_status", x->verdict);
+    json_add_number(json, "exit_status", (uint64_t)verdict_status(crash_report_verdict(r), false));
     json_add_number(json, "seed", r->options->seed);
     json_add_text(json, "target", r->target);
     json_add_number(json, "duration_ns", x->duration_ns);
     json_object_object_add(json, "options", json_options(r->options));
     crash_report_checks(r, checks);
     json_object_object_add(json, "checks", report_json_checks(checks, CRASH_N_CHECKS));
-    json_object_object_add(json, "fault", x->has_fault ? json_fault(&x->fault) : NULL);
+    json_object_object_add(json, "fault",
+                           x->has_fault ? json_fault(&x->fault, x->verdict == CRASH_FAILED) : NULL);
     json_add_number(json, "kills", x->n_kills);
     json_object_object_add(json, "kills_at", json_kills(x));
     json_object_object_add(json, "counts", json_counts(x));
@@ -240,7 +278,7 @@ void crash_report_junit(const struct crash_report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = CRASH_N_CHECKS,
-        .could_not = r->result->verdict == CRASH_COULD_NOT,
+        .verdict = crash_report_verdict(r),
         .seed = r->options->seed,
         .duration_ns = r->result->duration_ns,
         .began = r->began,

@@ -15,6 +15,8 @@ struct crash_report {
 
 /* All CRASH_N_CHECKS of them. */
 void crash_report_checks(const struct crash_report *r, struct report_check *checks);
+/* What follows from the checks. */
+enum verdict crash_report_verdict(const struct crash_report *r);
 /* One sentence on the verdict. */
 void crash_report_sentence(const struct crash_report *r, char *buf, size_t size);
 

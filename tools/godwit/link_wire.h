@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define LINK_MAGIC      UINT32_C(0x6b6c7767) /* "gwlk" */
-#define LINK_VERSION    2u
+#define LINK_VERSION    3u
 #define LINK_HEADER_LEN 16u
 #define LINK_DATA_MAX   (2u << 20) /* bytes of memory in one frame: a huge page */
 #define LINK_TEXT_MAX   320
@@ -136,6 +136,8 @@ enum link_verdict {
     LINK_PASSED = 0,
     LINK_FAILED,
     LINK_COULD_NOT,
+    LINK_HINTS,      /* passed, but for words that cannot lose data */
+    LINK_NOT_TESTED, /* nothing exercised what this half checks */
 };
 
 void link_put_hello(struct link_out *out, const struct link_hello *hello);

@@ -33,8 +33,8 @@ static void usage(FILE *to)
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("  help       show this, or the options of a COMMAND\n\n"
-          "Exit status: 0 all is well, 1 the back-end is at fault, 2 it could not be found out,\n"
-          "64 wrong usage.\n",
+          "Exit status: 0 passed, 1 the back-end is at fault, 2 nothing was tested or the test\n"
+          "could not be run, 64 wrong usage.\n",
           to);
 }
 

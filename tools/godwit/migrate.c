@@ -252,6 +252,7 @@ static int copy(struct migration *m, unsigned ms)
     r = migration_log_on(m);
     if (r < 0)
         return r;
+    m->logged_from = migration_load_requests(m);
     migration_set_phase(m, MIGRATION_PHASE_COPY);
     at = migration_now(m);
     n = migration_load_requests(m);
@@ -336,6 +337,7 @@ static int stop(struct migration *m)
     if (r < 0)
         return r;
     m->n_found_late = found_late(m);
+    m->hop->requests_logged = migration_load_requests(m) - m->logged_from + m->n_found_late;
     migration_set_phase(m, MIGRATION_PHASE_FINAL);
     if (m->o.postcopy.is_on) {
         requeue(m);
@@ -401,6 +403,7 @@ int migration_go_on(struct migration *m, uint64_t before)
     int r;
 
     before += m->n_found_late;
+    m->after_from = before;
     begin = migration_now(m);
     if (m->o.postcopy.is_on && !m->remote)
         r = migration_postcopy_start(m);
@@ -441,6 +444,7 @@ int migration_settle(struct migration *m)
     r = migration_tend_kill(m, MIGRATION_KILL_SETTLE, m->dst, m->o.settle_ms);
     m->ret->rate_after = rate_since(m, at, n);
     e = migration_load_pause(m);
+    m->hop->requests_after = migration_load_requests(m) - m->after_from;
     migration_watch_old_logs(m);
     if (!m->xen)
         migration_watch_source(m);
@@ -554,6 +558,7 @@ static void sum_up(struct migration *m)
     if (ret->stall_before_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_before_ns;
     ret->duration_ns = migration_now(m);
+    ret->phase = m->phase;
 }
 
 static int make_units(struct migration *m, struct target *const *targets)

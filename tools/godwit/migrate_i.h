@@ -51,6 +51,8 @@ struct migration {
     uint64_t start_ns, deadline_ns, told_ns;
     unsigned allowed_ms;             /* the timeout of requests at present */
     uint64_t rate_ns, rate_requests; /* as the progress knew them last */
+    uint64_t logged_from;            /* requests completed before the log was on */
+    uint64_t after_from;             /* and by the source, all together */
     uint64_t random;
 
     struct migration_unit *units;

@@ -54,6 +54,7 @@ static int kill_now(struct migration *m, unsigned which)
     m->ret->kills++;
     for (unsigned i = 0; i < u->n_drivers; i++)
         in_flight += gw_driver_in_flight(u->drivers[i]);
+    m->ret->in_flight_killed += in_flight;
     if (r == 0)
         r = migration_reconnect(u, which);
     if (r == 0)

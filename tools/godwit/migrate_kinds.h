@@ -62,9 +62,19 @@ enum migration_use {
      1u << MIGRATION_USE_DEVICE_EVENT)
 
 enum migration_verdict {
-    MIGRATION_PASSED = 0,    /* exit status 0 */
-    MIGRATION_FAILED = 1,    /* a back-end is at fault */
-    MIGRATION_COULD_NOT = 2, /* could not run: lacking features, no connection, a mistake of ours */
+    MIGRATION_PASSED = 0, /* the run came to its end; what it exercised is the report's to judge */
+    MIGRATION_FAILED,     /* a back-end is at fault */
+    MIGRATION_COULD_NOT,  /* could not run: lacking features, no connection, a mistake of ours */
+};
+
+/* What the half of a migration in another process found. */
+enum migration_other {
+    MIGRATION_OTHER_UNKNOWN = 0,
+    MIGRATION_OTHER_PASSED,
+    MIGRATION_OTHER_HINTS,
+    MIGRATION_OTHER_NOT_TESTED,
+    MIGRATION_OTHER_FAILED,
+    MIGRATION_OTHER_COULD_NOT,
 };
 
 enum migration_side {
@@ -103,4 +113,5 @@ enum migration_event_kind {
     MIGRATION_EVENT_ALL_THERE,        /* the last page has come */
     MIGRATION_EVENT_KILLED,           /* and started again */
     MIGRATION_EVENT_FAULT,
+    MIGRATION_EVENT_HINT, /* a word that cannot lose data was not marked */
 };

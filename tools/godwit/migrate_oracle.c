@@ -200,7 +200,7 @@ static void list_uses(unsigned uses, char *text, size_t size)
 
 /*
  * What has been found since the last time is told in one sentence each, with errors of their own:
- * the copy is stale, or the source is still at work.
+ * the copy is stale, or the source is still at work. Hint words alone are no fault.
  */
 void migration_blame_found(struct migration *m)
 {
@@ -215,10 +215,13 @@ void migration_blame_found(struct migration *m)
         if (!found->pages)
             continue;
         list_uses(found->uses, text, sizeof(text));
-        migration_blame(m, MIGRATION_SIDE_SOURCE, errors[is_late],
-                        "%" PRIu64 " page%s written %s (%s%s)", found->pages,
-                        found->pages == 1 ? " was" : "s were", what[is_late],
-                        is_hint ? "harmless hint words: " : "", text);
+        if (is_hint)
+            migration_event(m, MIGRATION_EVENT_HINT, 0, "%" PRIu64 " pages not marked: %s",
+                            found->pages, text);
+        else
+            migration_blame(m, MIGRATION_SIDE_SOURCE, errors[is_late],
+                            "%" PRIu64 " page%s written %s (%s)", found->pages,
+                            found->pages == 1 ? " was" : "s were", what[is_late], text);
         *found = (struct migration_found){0};
     }
 }
@@ -337,6 +340,7 @@ void migration_compare_rest(struct migration *m)
 
         for (; migration_next_data(p->to_fd, at, end, &data, &hole); at = hole) {
             for (uint64_t off = data - p->offset; off < hole - p->offset; off += MIGRATION_PAGE) {
+                a->pages_compared++;
                 if (memcmp(p->from + off, p->to + off, MIGRATION_PAGE) == 0 ||
                     migration_load_has(m, p->gpa + off) || !is_stray(m, p, off, &at_gpa))
                     continue;
@@ -355,7 +359,10 @@ void migration_compare_rest(struct migration *m)
 void migration_watch_source(struct migration *m)
 {
     if (m->o.postcopy.is_on) {
+        uint64_t before = m->hop->compare_bytes;
+
         migration_compare_sums(m, true);
+        m->hop->pages_watched += (m->hop->compare_bytes - before) / MIGRATION_PAGE;
         return;
     }
     for (size_t i = 0; i < m->n_prints; i++) {
@@ -363,6 +370,7 @@ void migration_watch_source(struct migration *m)
         struct migration_lost found = {.page = p->page, .first = p->page};
         const uint8_t *page = gw_guest_mem_at(m->other, p->page, p->length);
 
+        m->hop->pages_watched += page != NULL;
         if (!page || migration_hash_page(page, p->length) == p->hash)
             continue;
         if (p->copy)

@@ -385,6 +385,7 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
         if (hop->end_ns)
             return 0;
         hop->end_ns = migration_now(m);
+        hop->requests_after = m->load != NULL; /* one at least: that is what it says */
         hop->downtime_ns = hop->end_ns - hop->stop_ns - hop->compare_ns;
         migration_set_phase(m, MIGRATION_PHASE_SETTLE);
         return migration_event(m, MIGRATION_EVENT_FIRST_COMPLETION, 0, "downtime %.1f ms",

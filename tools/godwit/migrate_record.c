@@ -81,6 +81,7 @@ static const char *const event_names[] = {
     [MIGRATION_EVENT_ALL_THERE] = "all pages there",
     [MIGRATION_EVENT_KILLED] = "killed, started again",
     [MIGRATION_EVENT_FAULT] = "fault",
+    [MIGRATION_EVENT_HINT] = "hint",
 };
 
 #define NAME_OF(names, i) ((unsigned)(i) < sizeof(names) / sizeof((names)[0]) ? (names)[i] : "?")
@@ -257,7 +258,8 @@ static bool has_ended(struct target *t, int r)
     return false;
 }
 
-static void add_fault(struct migration *m, enum migration_side side, int r, const char *text)
+static void add_fault(struct migration *m, enum migration_side side, int r, bool is_blame,
+                      const char *text)
 {
     struct target *t = target_of(m, side);
     struct migration_fault *f;
@@ -272,6 +274,7 @@ static void add_fault(struct migration *m, enum migration_side side, int r, cons
     f->side = side;
     f->phase = m->phase;
     f->error = r;
+    f->is_blame = is_blame;
     snprintf(f->who, sizeof(f->who), "%s", t ? target_name(t) : migration_side_name(side));
     len = (size_t)snprintf(f->text, sizeof(f->text), "%s", text);
     if (t && len < sizeof(f->text) && has_ended(t, r))
@@ -290,7 +293,7 @@ int migration_blame(struct migration *m, enum migration_side side, int r, const 
     if (r == -ETIMEDOUT && m->allowed_ms < m->o.request_ms && m->allowed_ms < FAIR_MS)
         return migration_cannot(m, side, r, "%s, when the time limit of %u ms was reached", text,
                                 m->o.timeout_ms);
-    add_fault(m, side, r, text);
+    add_fault(m, side, r, true, text);
     m->ret->verdict = MIGRATION_FAILED;
     return r;
 }
@@ -303,7 +306,7 @@ int migration_cannot(struct migration *m, enum migration_side side, int r, const
     va_start(ap, format);
     vsnprintf(text, sizeof(text), format, ap);
     va_end(ap);
-    add_fault(m, side, r, text);
+    add_fault(m, side, r, false, text);
     if (m->ret->verdict == MIGRATION_PASSED)
         m->ret->verdict = MIGRATION_COULD_NOT;
     return r;

@@ -279,16 +279,24 @@ void migration_remote_say(struct migration *m, enum link_type type)
 
 /* ---- Verdicts ---- */
 
+/* Each half knows what it exercised: the source the log, the destination the load that went on. */
+static enum link_verdict own_verdict(const struct migration *m)
+{
+    const struct migration_hop *hop = m->hop;
+
+    if (m->ret->verdict != MIGRATION_PASSED)
+        return m->ret->verdict == MIGRATION_FAILED ? LINK_FAILED : LINK_COULD_NOT;
+    if ((m->o.to ? hop->requests_logged : hop->requests_after) == 0)
+        return LINK_NOT_TESTED;
+    return hop->pages_hint ? LINK_HINTS : LINK_PASSED;
+}
+
 void migration_remote_put_verdict(struct migration *m, struct link_out *out)
 {
     const struct migration_result *ret = m->ret;
 
     link_begin(out, LINK_VERDICT);
-    link_put(out,
-             ret->verdict == MIGRATION_PASSED   ? LINK_PASSED
-             : ret->verdict == MIGRATION_FAILED ? LINK_FAILED
-                                                : LINK_COULD_NOT,
-             1);
+    link_put(out, own_verdict(m), 1);
     link_put(out, m->hop->downtime_ns, 8);
     link_put_text(out, ret->n_faults ? ret->faults[0].text : "");
     link_end(out);
@@ -299,7 +307,7 @@ int migration_remote_get_verdict(struct migration *m, struct link_in *in)
     struct migration_remote *l = m->remote;
     unsigned verdict = (unsigned)link_get(in, 1);
 
-    if (verdict > LINK_COULD_NOT)
+    if (verdict > LINK_NOT_TESTED)
         return migration_remote_over(m, true, "%s tells a verdict that does not exist", l->peer);
     l->verdict = (enum link_verdict)verdict;
     l->downtime_ns = link_get(in, 8);
@@ -310,12 +318,18 @@ int migration_remote_get_verdict(struct migration *m, struct link_in *in)
 
 void migration_remote_judge(struct migration *m, enum migration_side side)
 {
+    static const enum migration_other others[] = {
+        [LINK_PASSED] = MIGRATION_OTHER_PASSED,         [LINK_FAILED] = MIGRATION_OTHER_FAILED,
+        [LINK_COULD_NOT] = MIGRATION_OTHER_COULD_NOT,   [LINK_HINTS] = MIGRATION_OTHER_HINTS,
+        [LINK_NOT_TESTED] = MIGRATION_OTHER_NOT_TESTED,
+    };
     const struct migration_remote *l = m->remote;
 
-    if (!l->has_verdict || l->verdict == LINK_PASSED)
+    if (!l->has_verdict)
         return;
+    m->ret->other_half = others[l->verdict];
     if (l->verdict == LINK_FAILED)
-        migration_blame(m, side, -EREMOTEIO, "its half tells: %s", l->verdict_text);
-    else
-        migration_cannot(m, side, -EREMOTEIO, "its half tells: %s", l->verdict_text);
+        migration_blame(m, side, -EREMOTEIO, "its half reports: %s", l->verdict_text);
+    else if (l->verdict == LINK_COULD_NOT)
+        migration_cannot(m, side, -EREMOTEIO, "its half reports: %s", l->verdict_text);
 }

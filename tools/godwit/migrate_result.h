@@ -64,6 +64,7 @@ struct migration_fault {
     enum migration_side side;
     enum migration_phase phase;
     int error;      /* negative errno */
+    bool is_blame;  /* of a back-end; otherwise the test could not be run */
     char who[64];   /* the target's name */
     char text[320]; /* what happened, a sentence without the name, side and phase */
 };
@@ -75,10 +76,11 @@ struct migration_arrival {
     uint64_t end_ns;      /* the last page was there; 0: it did not come to that */
     uint64_t pages_stale; /* of 4 KiB: copied before, and written since */
     uint64_t pages_sent, bytes_sent;
-    uint64_t faults;      /* that somebody had to wait for a page */
-    uint64_t pages_asked; /* sent because of them */
-    uint64_t pages_early; /* were there before they had been sent */
-    uint64_t pages_stray; /* differ at the end where the guest has nothing */
+    uint64_t faults;         /* that somebody had to wait for a page */
+    uint64_t pages_asked;    /* sent because of them */
+    uint64_t pages_early;    /* were there before they had been sent */
+    uint64_t pages_compared; /* at the end, with those of the source */
+    uint64_t pages_stray;    /* of these, differ where the guest has nothing */
     uint64_t latency_p50, latency_p90, latency_p99, latency_max; /* of the faults */
     uint64_t stall_ns; /* longest time without a completion, from the first one on */
     unsigned cuts;     /* of the link */
@@ -103,6 +105,9 @@ struct migration_hop {
     unsigned rounds, logs_replaced, regions_added, regions_removed, call_fds_swapped;
     unsigned in_flight;         /* requests of the load when the vCPUs stopped */
     unsigned in_flight_stopped; /* taken and not finished when the stop was answered: should be 0 */
+    uint64_t requests_logged;   /* completed by the source from the log's start to the stop */
+    uint64_t requests_after;    /* completed by the destination */
+    uint64_t pages_watched;     /* of the stopped source: are they as they were at its stop? */
     uint64_t pages_marked;      /* by the log, the first round not counted */
     uint64_t pages_unchanged;   /* of these, without a change: over-marking */
     uint64_t pages_lost;        /* whose mark was lost */
@@ -122,13 +127,16 @@ struct migration_hop {
 /* Free with migration_result_done, also after a failure. */
 struct migration_result {
     enum migration_verdict verdict;
+    enum migration_phase phase;                          /* in which the run ended */
     struct migration_fault faults[MIGRATION_FAULTS_MAX]; /* [0] is the first */
     unsigned n_faults;
     uint64_t seed;
     enum migration_device device;
-    unsigned kills;        /* of back-ends, on purpose */
-    uint64_t memory_bytes; /* of all regions */
-    uint64_t log_bytes;    /* of the dirty log */
+    unsigned kills;                  /* of back-ends, on purpose */
+    uint64_t in_flight_killed;       /* requests in flight at these kills, all together */
+    enum migration_other other_half; /* what the other process found, if there is one */
+    uint64_t memory_bytes;           /* of all regions */
+    uint64_t log_bytes;              /* of the dirty log */
     uint64_t duration_ns;
     struct migration_hop *hops;
     unsigned n_hops; /* begun */

@@ -16,11 +16,25 @@
 
 /* The sums over all hops that the checks ask for. */
 struct sums {
-    uint64_t lost, hint, late, old_log, compared, in_flight_stopped, marked, unchanged, downtime;
+    uint64_t lost, hint, late, old_log, compared, in_flight, in_flight_stopped;
+    uint64_t logged, after, watched, rest, downtime;
     uint64_t sent, faults, early, stray;
-    unsigned logs_replaced, n_done, n_arrived;
+    unsigned logs_replaced, n_done, n_compared, n_logged, n_after, n_arrived;
     bool has_begun; /* the log was on */
 };
+
+static void sum_up_arrival(const struct migration_hop *hop, struct sums *s)
+{
+    const struct migration_arrival *a = &hop->arrival;
+
+    s->rest += a->pages_compared;
+    s->sent += a->pages_sent;
+    s->faults += a->faults;
+    s->early += a->pages_early;
+    s->stray += a->pages_stray;
+    /* The link sends all pages, also to a destination that never starts. */
+    s->n_arrived += a->end_ns != 0 && hop->end_ns != 0 && hop->requests_after != 0;
+}
 
 static void sum_up(const struct migration_result *result, struct sums *s)
 {
@@ -33,19 +47,20 @@ static void sum_up(const struct migration_result *result, struct sums *s)
         s->late += hop->pages_late;
         s->old_log += hop->pages_old_log;
         s->compared += hop->compare_bytes;
+        s->in_flight += hop->in_flight;
         s->in_flight_stopped += hop->in_flight_stopped;
-        s->marked += hop->pages_marked;
-        s->unchanged += hop->pages_unchanged;
+        s->logged += hop->requests_logged;
+        s->after += hop->requests_after;
+        s->watched += hop->pages_watched;
         s->logs_replaced += hop->logs_replaced;
         s->n_done += hop->end_ns != 0;
-        s->n_arrived += hop->arrival.end_ns != 0;
-        s->sent += hop->arrival.pages_sent;
-        s->faults += hop->arrival.faults;
-        s->early += hop->arrival.pages_early;
-        s->stray += hop->arrival.pages_stray;
+        s->n_compared += hop->compare_bytes != 0;
+        s->n_logged += hop->compare_bytes != 0 && hop->requests_logged != 0;
+        s->n_after += hop->requests_after != 0;
         s->has_begun |= hop->begin_ns != 0;
         if (hop->downtime_ns > s->downtime)
             s->downtime = hop->downtime_ns;
+        sum_up_arrival(hop, s);
     }
 }
 
@@ -53,7 +68,7 @@ static void sum_up(const struct migration_result *result, struct sums *s)
 enum topic {
     TOPIC_START, /* connecting, negotiating */
     TOPIC_PAGES,
-    TOPIC_QUIET, /* it went on after the stop: its check counts pages */
+    TOPIC_QUIET, /* the source wrote after its stop: the check counts pages */
     TOPIC_DATA,
     TOPIC_ARRIVAL, /* a page that was there too early, or never came */
     TOPIC_STRAY,   /* the memories differ where nobody had to write */
@@ -77,11 +92,14 @@ static enum topic topic_of(const struct migration_fault *f)
     return f->phase == MIGRATION_PHASE_COMPARE ? TOPIC_PAGES : TOPIC_SESSION;
 }
 
-static const struct migration_fault *first_fault(const struct report *r, enum topic topic)
+/* The first blame of a back-end that belongs to a check. */
+static const struct migration_fault *first_blame(const struct report *r, enum topic topic)
 {
     for (unsigned i = 0; i < r->result->n_faults; i++) {
-        if (topic_of(&r->result->faults[i]) == topic)
-            return &r->result->faults[i];
+        const struct migration_fault *f = &r->result->faults[i];
+
+        if (f->is_blame && topic_of(f) == topic)
+            return f;
     }
     return NULL;
 }
@@ -98,30 +116,6 @@ void report_fault(const struct report *r, const struct migration_fault *f, char 
     else
         snprintf(buf, size, "%s (%s), phase \"%s\"%s: %s", f->who, migration_side_name(f->side),
                  migration_phase_name(f->phase), hop, f->text);
-}
-
-static bool is_slow(const struct report *r)
-{
-    struct sums s;
-
-    sum_up(r->result, &s);
-    return r->max_downtime_ns != 0 && s.downtime > r->max_downtime_ns;
-}
-
-int report_status(const struct report *r)
-{
-    if (r->result->verdict == MIGRATION_FAILED)
-        return COMMAND_FAULT;
-    if (r->result->verdict != MIGRATION_PASSED)
-        return COMMAND_COULD_NOT;
-    return is_slow(r) ? COMMAND_FAULT : COMMAND_OK;
-}
-
-const char *report_verdict(const struct report *r)
-{
-    static const char *const words[] = {"PASSED", "FAILED", "COULD NOT RUN"};
-
-    return words[report_status(r)];
 }
 
 void report_severity(const struct report *r, char *buf, size_t size)
@@ -144,31 +138,6 @@ void report_severity(const struct report *r, char *buf, size_t size)
                  format_count(data).text, data == 1 ? "" : "s", format_count(s.hint).text, hint);
 }
 
-void report_sentence(const struct report *r, char *buf, size_t size)
-{
-    const struct migration_result *result = r->result;
-    struct sums s;
-
-    sum_up(result, &s);
-    if (s.lost > 0)
-        snprintf(buf, size, "%s page%s written and not marked in the dirty log%s",
-                 format_count(s.lost).text, s.lost == 1 ? " was" : "s were",
-                 s.hint == s.lost ? ", hint words only" : "");
-    else if (result->n_faults > 0)
-        report_fault(r, &result->faults[0], buf, size);
-    else if (is_slow(r))
-        snprintf(buf, size, "the guest stood still for %s, and %s were allowed",
-                 format_time(s.downtime).text, format_time(r->max_downtime_ns).text);
-    else if (result->verdict == MIGRATION_PASSED)
-        snprintf(buf, size, "every page written was marked%s%s",
-                 s.n_arrived > 0 ? ", every page arrived before it was read" : "",
-                 result->verified + result->disk_blocks > 0
-                     ? ", every block read was as last written"
-                     : "");
-    else
-        snprintf(buf, size, "no reason was recorded");
-}
-
 /* ---- The checks ---- */
 
 struct checks {
@@ -178,10 +147,11 @@ struct checks {
     unsigned n;
 };
 
-__attribute__((format(printf, 5, 6))) static void add(struct checks *c, const char *name,
-                                                      const char *title,
-                                                      enum report_outcome outcome,
-                                                      const char *format, ...)
+__attribute__((format(printf, 5, 6))) static struct report_check *add(struct checks *c,
+                                                                      const char *name,
+                                                                      const char *title,
+                                                                      enum report_outcome outcome,
+                                                                      const char *format, ...)
 {
     struct report_check *check = &c->list[c->n++];
     va_list args;
@@ -190,114 +160,387 @@ __attribute__((format(printf, 5, 6))) static void add(struct checks *c, const ch
     va_start(args, format);
     vsnprintf(check->text, sizeof(check->text), format, args);
     va_end(args);
+    return check;
 }
 
-/* A check that only a fault can fail. `seen`: it came to that. */
-static void add_by_fault(struct checks *c, const char *name, const char *title, enum topic topic,
-                         bool seen, const char *text)
+/* A check that nothing exercised: the run ended before, or `reason`. */
+static struct report_check *add_skipped(struct checks *c, const char *name, const char *title,
+                                        const char *reason)
 {
-    const struct migration_fault *f = first_fault(c->report, topic);
+    const struct migration_result *result = c->report->result;
+
+    if (result->phase != MIGRATION_PHASE_DONE)
+        return add(c, name, title, REPORT_SKIPPED, "not reached: the run ended in phase \"%s\"",
+                   migration_phase_name(result->phase));
+    return add(c, name, title, REPORT_SKIPPED, "%s", reason);
+}
+
+/* A check that only a fault can fail. `ran`: something exercised it. */
+static struct report_check *add_by_fault(struct checks *c, const char *name, const char *title,
+                                         enum topic topic, bool ran, const char *text,
+                                         const char *reason)
+{
+    const struct migration_fault *f = first_blame(c->report, topic);
     char what[480];
 
     if (f != NULL) {
         report_fault(c->report, f, what, sizeof(what));
-        add(c, name, title, f->side == MIGRATION_SIDE_TOOL ? REPORT_SKIPPED : REPORT_FAILED, "%s",
-            what);
-    } else {
-        add(c, name, title, seen ? REPORT_PASSED : REPORT_SKIPPED, "%s",
-            seen ? text : "it did not come to that");
+        return add(c, name, title, REPORT_FAILED, "%s", what);
     }
+    return ran ? add(c, name, title, REPORT_PASSED, "%s", text)
+               : add_skipped(c, name, title, reason);
+}
+
+/* Why the back-ends had nothing to do. */
+static const char *no_requests(const struct checks *c, const char *otherwise)
+{
+    return c->report->options->device == MIGRATION_DEVICE_GENERIC
+               ? "--device=generic makes no requests, so the back-end wrote nothing"
+               : otherwise;
+}
+
+static void check_start(struct checks *c)
+{
+    const struct migration_result *result = c->report->result;
+    const struct sums *s = &c->sums;
+    char text[160], reason[480];
+
+    /* What a test lacks is the reason why it could not be run. */
+    snprintf(reason, sizeof(reason), "the log was never on");
+    if (result->n_faults != 0)
+        report_fault(c->report, &result->faults[0], reason, sizeof(reason));
+    if (!s->has_begun && first_blame(c->report, TOPIC_START) == NULL)
+        add(c, "start", "both back-ends connected and offer the required features", REPORT_SKIPPED,
+            "%s", reason);
+    else
+        add_by_fault(c, "start", "both back-ends connected and offer the required features",
+                     TOPIC_START, true, "connected and negotiated", "");
+    snprintf(text, sizeof(text), "%u of %u migrations, %s requests", s->n_done, result->n_hops,
+             format_count(result->requests).text);
+    add_by_fault(c, "session", "both back-ends answered every message and served every request",
+                 TOPIC_SESSION, s->n_done != 0 && result->requests != 0, text,
+                 no_requests(c, "no request was completed"));
+}
+
+static struct report_check *add_pages(struct checks *c)
+{
+    static const char name[] = "pages-marked", title[] = "every page written was marked";
+    const struct migration_fault *f = first_blame(c->report, TOPIC_PAGES);
+    const struct sums *s = &c->sums;
+    char severity[200], what[480] = "";
+
+    report_severity(c->report, severity, sizeof(severity));
+    if (f != NULL)
+        report_fault(c->report, f, what, sizeof(what));
+    if (s->lost != 0)
+        return add(c, name, title, s->lost > s->hint || f != NULL ? REPORT_FAILED : REPORT_HINT,
+                   "%s page%s not marked in %s compared; %s", format_count(s->lost).text,
+                   s->lost == 1 ? "" : "s", format_bytes(s->compared).text, severity);
+    if (f != NULL)
+        return add(c, name, title, REPORT_FAILED, "%s", what);
+    if (c->report->options->listen != NULL)
+        return add_skipped(c, name, title, "the half with --to compares the memories");
+    if (s->compared == 0)
+        return add_skipped(c, name, title, "the memories were not compared");
+    if (s->n_logged < s->n_compared)
+        return add_skipped(c, name, title,
+                           no_requests(c, s->n_compared == 1
+                                              ? "no request was completed while the log was on"
+                                              : "in one of the migrations no request was "
+                                                "completed while the log was on"));
+    return add(c, name, title, REPORT_PASSED,
+               "%s requests completed with the log on, no page lost in %s compared",
+               format_count(s->logged).text, format_bytes(s->compared).text);
 }
 
 static void check_pages(struct checks *c)
 {
+    static const char quiet[] = "nothing was written after the stop was answered";
+    static const char replaced[] = "a log was left alone once its replacement was answered";
+    const struct migration_options *o = c->report->options;
     const struct sums *s = &c->sums;
-    const char *not_compared = "the memories were not compared";
-    char severity[200];
 
-    report_severity(c->report, severity, sizeof(severity));
-    if (s->compared == 0 && s->lost == 0)
-        add_by_fault(c, "pages-marked", "every page written was marked", TOPIC_PAGES, false, "");
+    add_pages(c)->is_core = o->listen == NULL;
+    if (s->late != 0 || first_blame(c->report, TOPIC_QUIET) != NULL)
+        add(c, "quiet-after-stop", quiet, REPORT_FAILED, "%s pages written too late",
+            format_count(s->late).text);
+    else if (s->watched == 0 || s->logged == 0)
+        add_skipped(c, "quiet-after-stop", quiet,
+                    s->logged == 0 && o->listen == NULL
+                        ? no_requests(c, "no request was completed while the log was on")
+                        : "the stopped source was not watched here");
     else
-        add(c, "pages-marked", "every page written was marked",
-            s->lost == 0 && first_fault(c->report, TOPIC_PAGES) == NULL ? REPORT_PASSED
-                                                                        : REPORT_FAILED,
-            "%s page%s lost in %s compared%s%s", format_count(s->lost).text,
-            s->lost == 1 ? "" : "s", format_bytes(s->compared).text,
-            severity[0] != '\0' ? "; " : "", severity);
-    add(c, "quiet-after-stop", "nothing was written after the stop was answered",
-        s->compared == 0 ? REPORT_SKIPPED
-        : s->late == 0   ? REPORT_PASSED
-                         : REPORT_FAILED,
-        "%s%s", s->compared == 0 ? not_compared : format_count(s->late).text,
-        s->compared == 0 ? "" : " pages written too late");
-    add(c, "log-replaced", "a log was left alone once its replacement was answered",
-        s->logs_replaced == 0 ? REPORT_SKIPPED
-        : s->old_log == 0     ? REPORT_PASSED
-                              : REPORT_FAILED,
-        "%u logs replaced, %s pages marked in an old one", s->logs_replaced,
-        format_count(s->old_log).text);
+        add(c, "quiet-after-stop", quiet, REPORT_PASSED,
+            "%s pages of the stopped source, none written too late", format_count(s->watched).text);
+    if (s->old_log != 0)
+        add(c, "log-replaced", replaced, REPORT_FAILED,
+            "%u logs replaced, %s pages marked in an "
+            "old one",
+            s->logs_replaced, format_count(s->old_log).text);
+    else if (s->logs_replaced == 0 || s->logged == 0)
+        add_skipped(c, "log-replaced", replaced,
+                    s->logs_replaced == 0 ? "no log was replaced"
+                                          : no_requests(c, "no request was completed while the "
+                                                           "log was on"));
+    else
+        add(c, "log-replaced", replaced, REPORT_PASSED,
+            "%u logs replaced, no page marked in an old one", s->logs_replaced);
 }
 
 static void check_arrival(struct checks *c)
 {
+    const struct migration_options *o = c->report->options;
     const struct sums *s = &c->sums;
+    const char *reason;
     char text[160];
 
-    if (!c->report->options->postcopy.is_on && s->n_arrived == 0)
+    if (!o->postcopy.is_on && s->n_arrived == 0)
         return;
+    reason = s->after == 0  ? no_requests(c, "the guest never ran at the destination")
+             : s->sent == 0 ? "no page was sent after the switch"
+                            : "not all pages were sent";
     snprintf(text, sizeof(text), "%s pages after the switch, %s faults, %s pages there too early",
              format_count(s->sent).text, format_count(s->faults).text, format_count(s->early).text);
     add_by_fault(c, "pages-arrived", "every page arrived, and before anybody read it",
-                 TOPIC_ARRIVAL, s->n_arrived > 0, text);
-    if (c->report->options->to != NULL || c->report->options->listen != NULL)
+                 TOPIC_ARRIVAL, s->n_arrived > 0 && s->n_arrived == s->n_done && s->sent > 0, text,
+                 reason)
+        ->is_core = true;
+    if (o->to != NULL || o->listen != NULL)
         return; /* the halves compare what is sent, before the guest goes on and when it comes */
-    snprintf(text, sizeof(text), "%s pages differ where the guest has nothing",
-             format_count(s->stray).text);
+    snprintf(text, sizeof(text), "%s pages compared, %s differ where the guest has nothing",
+             format_count(s->rest).text, format_count(s->stray).text);
     add_by_fault(c, "memories-equal", "the memories are equal where the guest did not write",
-                 TOPIC_STRAY, s->n_arrived > 0, text);
+                 TOPIC_STRAY, s->rest > 0 && s->n_arrived > 0, text, reason);
+}
+
+static void check_kills(struct checks *c)
+{
+    const struct migration_result *result = c->report->result;
+    static const char title[] = "a back-end that was killed went on with what it had in flight";
+
+    if (c->report->options->kill == MIGRATION_KILL_NEVER)
+        return;
+    if (first_blame(c->report, TOPIC_SESSION) != NULL)
+        add(c, "resumed", title, REPORT_SKIPPED, "the session failed");
+    else if (result->in_flight_killed == 0)
+        add_skipped(c, "resumed", title,
+                    result->kills == 0 ? "no back-end was killed"
+                                       : "no request was in flight when a back-end was killed");
+    else
+        add(c, "resumed", title, REPORT_PASSED, "%u kills, %s requests in flight at them",
+            result->kills, format_count(result->in_flight_killed).text);
+}
+
+static void check_drained(struct checks *c)
+{
+    static const char title[] = "no request was in flight once the stop was answered";
+    const struct sums *s = &c->sums;
+
+    if (s->in_flight_stopped != 0)
+        add(c, "drained", title, REPORT_FAILED, "%s requests in flight",
+            format_count(s->in_flight_stopped).text);
+    else if (s->n_done == 0 || s->in_flight == 0)
+        add_skipped(c, "drained", title,
+                    c->report->options->listen != NULL
+                        ? "the half with --to stops the source"
+                        : no_requests(c, "no request was in flight when the guest stopped"));
+    else
+        add(c, "drained", title, REPORT_PASSED,
+            "%s requests in flight when the guest stopped, none afterwards",
+            format_count(s->in_flight).text);
+}
+
+static void check_data(struct checks *c)
+{
+    const struct migration_result *result = c->report->result;
+    char text[200];
+
+    snprintf(text, sizeof(text),
+             "%s blocks verified, %s of them after the switch, %s read back "
+             "through the device at the end",
+             format_count(result->verified).text, format_count(result->held).text,
+             format_count(result->disk_blocks).text);
+    add_by_fault(c, "data", "every block read was as it was last written", TOPIC_DATA,
+                 result->verified > 0 || result->disk_blocks > 0, text,
+                 c->report->options->to != NULL ? "the half with --listen reads the data"
+                                                : no_requests(c, "no block was read"))
+        ->is_core = c->report->options->listen != NULL;
+}
+
+static bool is_slow(const struct report *r, const struct sums *s)
+{
+    return r->max_downtime_ns != 0 && r->result->requests != 0 && s->downtime > r->max_downtime_ns;
 }
 
 static void check_downtime(struct checks *c)
 {
+    static const char title[] = "the guest stood still no longer than allowed";
     const struct report *r = c->report;
 
-    if (r->max_downtime_ns == 0 || c->sums.n_done == 0)
-        add(c, "downtime", "the guest stood still no longer than allowed", REPORT_SKIPPED,
-            c->sums.n_done == 0 ? "there was no switch" : "no limit was given");
+    if (r->max_downtime_ns == 0)
+        add(c, "downtime", title, REPORT_SKIPPED, "no limit was given");
+    else if (c->sums.n_done == 0 || r->result->requests == 0)
+        add_skipped(c, "downtime", title,
+                    no_requests(c, "no request was completed at the destination"));
     else
-        add(c, "downtime", "the guest stood still no longer than allowed",
-            is_slow(r) ? REPORT_FAILED : REPORT_PASSED, "%s at most, %s allowed",
-            format_time(c->sums.downtime).text, format_time(r->max_downtime_ns).text);
+        add(c, "downtime", title, is_slow(r, &c->sums) ? REPORT_FAILED : REPORT_PASSED,
+            "%s at most, %s allowed", format_time(c->sums.downtime).text,
+            format_time(r->max_downtime_ns).text);
+}
+
+/* With the other end in another process: what that found. */
+static void check_other_half(struct checks *c)
+{
+    static const char name[] = "other-half", title[] = "the other half found nothing wrong";
+    const struct migration_result *result = c->report->result;
+    const struct migration_options *o = c->report->options;
+
+    if (o->to == NULL && o->listen == NULL)
+        return;
+    switch (result->other_half) {
+    case MIGRATION_OTHER_PASSED:
+        add(c, name, title, REPORT_PASSED, "it passed");
+        break;
+    case MIGRATION_OTHER_HINTS:
+        add(c, name, title, REPORT_HINT,
+            "it passed, with hints: words that cannot lose data were "
+            "not marked");
+        break;
+    case MIGRATION_OTHER_NOT_TESTED:
+        add(c, name, title, REPORT_SKIPPED, "nothing exercised what it checks");
+        break;
+    case MIGRATION_OTHER_FAILED:
+        add(c, name, title, REPORT_FAILED, "it found a back-end at fault");
+        break;
+    default:
+        add_skipped(c, name, title, "its verdict is not known here");
+        break;
+    }
+}
+
+/* A back-end is at fault: then one of the checks says so, whatever the fault is about. */
+static void fail_one(struct checks *c)
+{
+    const struct migration_result *result = c->report->result;
+    struct report_check *session = NULL;
+
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->list[i].outcome == REPORT_FAILED)
+            return;
+        if (strcmp(c->list[i].name, "session") == 0)
+            session = &c->list[i];
+    }
+    for (unsigned i = 0; i < result->n_faults; i++) {
+        if (!result->faults[i].is_blame)
+            continue;
+        session->outcome = REPORT_FAILED;
+        report_fault(c->report, &result->faults[i], session->text, sizeof(session->text));
+        return;
+    }
 }
 
 unsigned report_checks(const struct report *r, struct report_check *checks)
 {
-    const struct migration_result *result = r->result;
     struct checks c = {.report = r, .list = checks};
-    char text[160];
 
-    sum_up(result, &c.sums);
-    add_by_fault(&c, "start", "both back-ends are there and offer what is needed", TOPIC_START,
-                 c.sums.has_begun, "connected and negotiated");
-    snprintf(text, sizeof(text), "%u of %u migrations, %s requests", c.sums.n_done, result->n_hops,
-             format_count(result->requests).text);
-    add_by_fault(&c, "session", "both back-ends answered, and went on serving", TOPIC_SESSION,
-                 c.sums.has_begun, text);
+    sum_up(r->result, &c.sums);
+    check_start(&c);
     check_pages(&c);
     check_arrival(&c);
-    add(&c, "drained", "no request was in flight once the stop was answered",
-        c.sums.n_done == 0              ? REPORT_SKIPPED
-        : c.sums.in_flight_stopped == 0 ? REPORT_PASSED
-                                        : REPORT_FAILED,
-        "%s requests in flight", format_count(c.sums.in_flight_stopped).text);
-    snprintf(text, sizeof(text), "%s blocks verified, %s of them after the switch, %s at the end",
-             format_count(result->verified).text, format_count(result->held).text,
-             format_count(result->disk_blocks).text);
-    add_by_fault(&c, "data", "every block read was as it was last written", TOPIC_DATA,
-                 result->verified > 0 || result->disk_blocks > 0, text);
+    check_kills(&c);
+    check_drained(&c);
+    check_data(&c);
     check_downtime(&c);
+    check_other_half(&c);
+    fail_one(&c);
     return c.n;
+}
+
+/* ---- The verdict ---- */
+
+enum verdict report_verdict(const struct report *r)
+{
+    struct report_check checks[REPORT_CHECKS_MAX];
+    unsigned n = report_checks(r, checks);
+    enum verdict verdict = verdict_of(checks, n, r->result->verdict != MIGRATION_PASSED);
+
+    /* Each half ends with the verdict of both. */
+    if (verdict < VERDICT_NOT_TESTED && r->result->other_half == MIGRATION_OTHER_NOT_TESTED)
+        return VERDICT_NOT_TESTED;
+    return verdict;
+}
+
+int report_status(const struct report *r)
+{
+    return verdict_status(report_verdict(r), r->is_strict);
+}
+
+static const struct report_check *find(const struct report_check *checks, unsigned n,
+                                       const char *name)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (strcmp(checks[i].name, name) == 0)
+            return &checks[i];
+    }
+    return NULL;
+}
+
+/* Only what was exercised is claimed. */
+static void tell_passed(const struct report_check *checks, unsigned n, char *buf, size_t size)
+{
+    static const char *const claims[][2] = {
+        {"pages-marked", "every page written was marked"},
+        {"pages-arrived", "every page arrived before it was read"},
+        {"data", "every block read was as last written"},
+    };
+    size_t used = 0;
+
+    buf[0] = '\0';
+    for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+        const struct report_check *check = find(checks, n, claims[i][0]);
+
+        if (check != NULL && check->outcome == REPORT_PASSED && used < size)
+            used += (size_t)snprintf(buf + used, size - used, "%s%s", used != 0 ? ", " : "",
+                                     claims[i][1]);
+    }
+}
+
+/* Why no core check ran. */
+static void tell_not_tested(const struct report_check *checks, unsigned n, char *buf, size_t size)
+{
+    snprintf(buf, size, "nothing exercised what the other half checks");
+    for (unsigned i = 0; i < n; i++) {
+        if (checks[i].is_core && checks[i].outcome == REPORT_SKIPPED) {
+            snprintf(buf, size, "%s", checks[i].text);
+            return;
+        }
+    }
+}
+
+void report_sentence(const struct report *r, char *buf, size_t size)
+{
+    struct report_check checks[REPORT_CHECKS_MAX];
+    unsigned n = report_checks(r, checks);
+    const struct migration_result *result = r->result;
+    enum verdict verdict = report_verdict(r);
+    struct sums s;
+
+    sum_up(result, &s);
+    if (s.lost > 0)
+        snprintf(buf, size, "%s page%s written and not marked in the dirty log%s",
+                 format_count(s.lost).text, s.lost == 1 ? " was" : "s were",
+                 s.hint == s.lost ? ", hint words only" : "");
+    else if (result->n_faults > 0)
+        report_fault(r, &result->faults[0], buf, size);
+    else if (is_slow(r, &s))
+        snprintf(buf, size, "the guest stood still for %s, and %s were allowed",
+                 format_time(s.downtime).text, format_time(r->max_downtime_ns).text);
+    else if (verdict == VERDICT_NOT_TESTED)
+        tell_not_tested(checks, n, buf, size);
+    else if (verdict == VERDICT_PASSED || verdict == VERDICT_HINTS)
+        tell_passed(checks, n, buf, size);
+    else
+        snprintf(buf, size, "no reason was recorded");
 }
 
 int report_write(const struct report *r, report_form *form, const char *path)

@@ -18,19 +18,19 @@ struct report {
     const char *source, *destination; /* their texts */
     const char *command_line;         /* with which it can be run again, seed included */
     uint64_t max_downtime_ns;         /* 0: any */
+    bool is_strict;                   /* hints are a fault */
     time_t began;
 };
 
 /* ---- report.c: the checks ---- */
 
-#define REPORT_CHECKS_MAX 12
+#define REPORT_CHECKS_MAX 16
 
 /* Returns: how many. */
 unsigned report_checks(const struct report *r, struct report_check *checks);
-/* The engine's verdict, and what else was asked for. Returns: an exit status. */
+/* What follows from the checks, and its exit status. */
+enum verdict report_verdict(const struct report *r);
 int report_status(const struct report *r);
-/* "PASSED", "FAILED" or "COULD NOT RUN". */
-const char *report_verdict(const struct report *r);
 /* One sentence on the verdict. */
 void report_sentence(const struct report *r, char *buf, size_t size);
 /* How bad the lost pages are, as a sentence; empty where there are none. */

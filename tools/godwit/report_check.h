@@ -1,27 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* One thing that a command proved, or not; and lists of them, which all forms of a report have. */
+/* Lists of checks, in the forms that all reports share. */
 #pragma once
 
+#include "verdict.h"
+
 #include <json-c/json.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
-enum report_outcome {
-    REPORT_PASSED = 0,
-    REPORT_FAILED,
-    REPORT_SKIPPED, /* it did not come to that */
-};
-
-struct report_check {
-    const char *name;  /* "pages-marked" */
-    const char *title; /* "every page written was marked" */
-    enum report_outcome outcome;
-    char text[512]; /* what was seen */
-};
-
-/* A line of text for each that was not skipped. */
+/* A line of text for each. */
 void report_print_checks(const struct report_check *checks, unsigned n, FILE *out);
 /* A JSON array of them. */
 struct json_object *report_json_checks(const struct report_check *checks, unsigned n);
@@ -33,7 +21,8 @@ struct report_suite {
     const char *sentence;     /* on the verdict */
     const struct report_check *checks;
     unsigned n_checks;
-    bool could_not; /* run: an error, and no failure of the back-end */
+    enum verdict verdict;
+    bool is_strict;
     uint64_t seed;
     uint64_t duration_ns;
     time_t began;

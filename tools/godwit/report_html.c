@@ -13,10 +13,10 @@
 static const char style[] =
     ":root{color-scheme:light dark;--page:#fcfcfb;--ink:#1a1a19;--soft:#5f5e5a;--line:#dddbd5;"
     "--card:#f3f2ee;--blue:#2a78d6;--orange:#d9591f;--green:#1b8a4c;--violet:#7257c8;"
-    "--gray:#a3a19a;--red:#c92a2a;--band:#f6d9a8}\n"
+    "--gray:#a3a19a;--red:#c92a2a;--amber:#b06a00;--band:#f6d9a8}\n"
     "@media(prefers-color-scheme:dark){:root{--page:#1a1a19;--ink:#f0efec;--soft:#a9a79f;"
     "--line:#3a3936;--card:#252523;--blue:#4a94ee;--orange:#ec7a3f;--green:#3fb573;"
-    "--violet:#9d86ea;--gray:#75736c;--red:#f06a6a;--band:#5a4520}}\n"
+    "--violet:#9d86ea;--gray:#75736c;--red:#f06a6a;--amber:#e0a030;--band:#5a4520}}\n"
     "body{margin:2rem auto;max-width:62rem;padding:0 1rem;background:var(--page);color:var(--ink);"
     "font:15px/1.5 system-ui,sans-serif}\n"
     "h1{font-size:1.4rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2.2rem 0 .6rem;border-bottom:"
@@ -25,7 +25,8 @@ static const char style[] =
     ".verdict{border-left:.4rem solid var(--gray);background:var(--card);padding:.8rem 1rem;"
     "margin:1rem "
     "0}.verdict.passed{border-color:var(--green)}.verdict.failed{border-color:var(--red)}"
-    ".verdict b{font-size:1.15rem}.passed b{color:var(--green)}.failed b{color:var(--red)}\n"
+    ".verdict.hints{border-color:var(--amber)}.verdict b{font-size:1.15rem}.passed b{color:"
+    "var(--green)}.failed b{color:var(--red)}.hints b{color:var(--amber)}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.6rem}"
     ".tiles div{background:var(--card);padding:.5rem .8rem}.tiles span{display:block;"
     "color:var(--soft);font-size:.85rem}.tiles b{font-size:1.2rem;font-weight:600}\n"
@@ -47,7 +48,8 @@ static const char style[] =
     "{text-align:left;vertical-align:top;padding:.25rem .7rem .25rem 0;border-bottom:1px solid "
     "var(--line)}th{color:var(--soft);font-weight:500}.number{text-align:right;"
     "font-variant-numeric:tabular-nums}td.failed{color:var(--red);font-weight:600}"
-    "td.passed{color:var(--green)}td.skipped{color:var(--soft)}\n";
+    "td.passed{color:var(--green)}td.hint{color:var(--amber);font-weight:600}"
+    "td.skipped{color:var(--soft)}\n";
 
 static void cell(FILE *out, const char *class, const char *text)
 {
@@ -76,15 +78,15 @@ static void tile(FILE *out, const char *name, const char *value)
 
 static void html_verdict(const struct report *r, FILE *out)
 {
-    static const char *const classes[] = {"passed", "failed", "could-not"};
+    enum verdict verdict = report_verdict(r);
     char sentence[512], began[40];
 
     report_sentence(r, sentence, sizeof(sentence));
     strftime(began, sizeof(began), "%Y-%m-%d %H:%M:%S UTC", gmtime(&r->began));
     fprintf(out, "<h1>godwit migrate</h1>\n<p>%s, %s, seed %" PRIu64 "</p>\n", began,
             format_time(r->result->duration_ns).text, r->result->seed);
-    fprintf(out, "<div class=\"verdict %s\"><b>%s</b><br>", classes[report_status(r)],
-            report_verdict(r));
+    fprintf(out, "<div class=\"verdict %s\"><b>%s</b> (exit status %d)<br>", verdict_class(verdict),
+            verdict_name(verdict), report_status(r));
     utf8_print_xml(out, sentence);
     fputs("</div>\n", out);
 }
@@ -124,14 +126,13 @@ static void html_tiles(const struct report *r, FILE *out)
 
 static void html_checks(const struct report *r, FILE *out)
 {
-    static const char *const words[] = {"passed", "failed", "skipped"};
     struct report_check checks[REPORT_CHECKS_MAX];
     unsigned n = report_checks(r, checks);
 
     fputs("<h2>Checks</h2>\n<div class=\"wide\"><table>\n", out);
     for (unsigned i = 0; i < n; i++) {
         fputs("<tr>", out);
-        cell(out, words[checks[i].outcome], words[checks[i].outcome]);
+        cell(out, report_outcome_name(checks[i].outcome), report_outcome_name(checks[i].outcome));
         cell(out, NULL, checks[i].title);
         cell(out, NULL, checks[i].text);
         fputs("</tr>\n", out);
@@ -272,7 +273,7 @@ static void html_arrivals(const struct report *r, FILE *out)
         fprintf(out, "<th class=\"number\">%s</th>", names[i]);
     fputs("</tr>\n", out);
     for (unsigned i = 0; i < r->result->n_hops; i++) {
-        if (r->result->hops[i].arrival.begin_ns != 0)
+        if (r->result->hops[i].arrival.begin_ns != 0 && r->result->hops[i].end_ns != 0)
             html_arrival(&r->result->hops[i], i + 1, out);
     }
     fputs("</table></div>\n", out);
@@ -367,8 +368,9 @@ static void html_load(const struct migration_result *result, FILE *out)
     row(out, "latency, worst", format_time(result->latency_max).text);
     row(out, "reads", format_count(result->reads).text);
     row(out, "writes", format_count(result->writes).text);
-    row(out, "blocks looked at only after the switch", format_count(result->held).text);
-    row(out, "blocks read back at the end", format_count(result->disk_blocks).text);
+    row(out, "blocks checked only after the switch", format_count(result->held).text);
+    row(out, "blocks read back through the device at the end",
+        format_count(result->disk_blocks).text);
     if (result->copy_rate > 0) {
         row(out, "copying of pages", format_byte_rate(result->copy_rate).text);
         row(out, "plain memcpy", format_byte_rate(result->memcpy_rate).text);
@@ -383,7 +385,7 @@ void report_html(const struct report *r, FILE *out)
             "<meta name=\"viewport\" content=\"width=device-width\">\n"
             "<meta name=\"generator\" content=\"godwit " GW_VERSION_STRING "\">\n"
             "<title>godwit migrate: %s</title>\n<style>\n%s</style></head><body>\n",
-            report_verdict(r), style);
+            verdict_name(report_verdict(r)), style);
     html_verdict(r, out);
     html_tiles(r, out);
     html_faults(r, out);

@@ -69,12 +69,12 @@ static struct json_object *json_options(const struct report *r)
     json_add_text(json, "listen", o->listen);
     json_add_number(json, "reconnect_ms", o->reconnect_ms);
     json_add_number(json, "max_downtime_ns", r->max_downtime_ns);
+    json_add_bool(json, "strict", r->is_strict);
     return json;
 }
 
 struct json_object *report_json_checks(const struct report_check *checks, unsigned n)
 {
-    static const char *const words[] = {"passed", "failed", "skipped"};
     struct json_object *list = json_object_new_array();
 
     for (unsigned i = 0; i < n; i++) {
@@ -82,7 +82,7 @@ struct json_object *report_json_checks(const struct report_check *checks, unsign
 
         json_add_text(json, "name", checks[i].name);
         json_add_text(json, "title", checks[i].title);
-        json_add_text(json, "outcome", words[checks[i].outcome]);
+        json_add_text(json, "outcome", report_outcome_name(checks[i].outcome));
         json_add_text(json, "text", checks[i].text);
         json_object_array_add(list, json);
     }
@@ -98,7 +98,8 @@ static struct json_object *json_faults(const struct migration_result *result)
         struct json_object *json = json_object_new_object();
 
         json_add_number(json, "at_ns", f->at_ns);
-        json_add_number(json, "hop", f->hop);
+        json_add_number(json, "hop", f->hop + 1);
+        json_add_bool(json, "is_blame", f->is_blame);
         json_add_text(json, "side", migration_side_name(f->side));
         json_add_text(json, "who", f->who);
         json_add_text(json, "phase", migration_phase_name(f->phase));
@@ -122,6 +123,7 @@ static struct json_object *json_arrival(const struct migration_arrival *a)
     json_add_number(json, "faults", a->faults);
     json_add_number(json, "pages_asked", a->pages_asked);
     json_add_number(json, "pages_early", a->pages_early);
+    json_add_number(json, "pages_compared", a->pages_compared);
     json_add_number(json, "pages_stray", a->pages_stray);
     json_add_number(json, "latency_p50_ns", a->latency_p50);
     json_add_number(json, "latency_p90_ns", a->latency_p90);
@@ -133,10 +135,11 @@ static struct json_object *json_arrival(const struct migration_arrival *a)
     return json;
 }
 
-static struct json_object *json_hop(const struct migration_hop *hop)
+static struct json_object *json_hop(const struct migration_hop *hop, unsigned number)
 {
     struct json_object *json = json_object_new_object();
 
+    json_add_number(json, "hop", number);
     json_add_text(json, "source", hop->source);
     json_add_text(json, "destination", hop->destination);
     json_add_text(json, "order", migration_order_name(hop->order));
@@ -157,6 +160,9 @@ static struct json_object *json_hop(const struct migration_hop *hop)
     json_add_number(json, "call_fds_swapped", hop->call_fds_swapped);
     json_add_number(json, "in_flight", hop->in_flight);
     json_add_number(json, "in_flight_stopped", hop->in_flight_stopped);
+    json_add_number(json, "requests_log_on", hop->requests_logged);
+    json_add_number(json, "requests_afterwards", hop->requests_after);
+    json_add_number(json, "pages_watched", hop->pages_watched);
     json_add_number(json, "pages_marked", hop->pages_marked);
     json_add_number(json, "pages_unchanged", hop->pages_unchanged);
     json_add_number(json, "pages_lost", hop->pages_lost);
@@ -174,7 +180,7 @@ static struct json_object *json_hops(const struct migration_result *result)
     struct json_object *list = json_object_new_array();
 
     for (unsigned i = 0; i < result->n_hops; i++)
-        json_object_array_add(list, json_hop(&result->hops[i]));
+        json_object_array_add(list, json_hop(&result->hops[i], i + 1));
     return list;
 }
 
@@ -186,7 +192,7 @@ static struct json_object *json_rounds(const struct migration_result *result)
         const struct migration_round *round = &result->rounds[i];
         struct json_object *json = json_object_new_object();
 
-        json_add_number(json, "hop", round->hop);
+        json_add_number(json, "hop", round->hop + 1);
         json_add_number(json, "number", round->number);
         json_add_number(json, "at_ns", round->at_ns);
         json_add_number(json, "duration_ns", round->duration_ns);
@@ -249,7 +255,7 @@ static struct json_object *json_events(const struct migration_result *result)
 
         json_add_number(json, "at_ns", e->at_ns);
         json_add_number(json, "duration_ns", e->duration_ns);
-        json_add_number(json, "hop", e->hop);
+        json_add_number(json, "hop", e->hop + 1);
         json_add_text(json, "kind", migration_event_name(e->kind));
         json_add_text(json, "phase", migration_phase_name(e->phase));
         json_add_text(json, "text", e->text);
@@ -272,7 +278,7 @@ static struct json_object *json_lost(const struct migration_result *result)
         snprintf(address, sizeof(address), "0x%" PRIx64, lost->first);
         json_add_text(json, "first", address);
         json_add_number(json, "bytes", lost->n_bytes);
-        json_add_number(json, "hop", lost->hop);
+        json_add_number(json, "hop", lost->hop + 1);
         json_add_text(json, "use", migration_use_name(lost->use));
         for (unsigned use = 0; use < MIGRATION_N_USES; use++) {
             if (lost->uses & 1u << use)
@@ -332,7 +338,7 @@ void report_json(const struct report *r, FILE *out)
     json_add_text(json, "command_line", r->command_line);
     strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime(&r->began));
     json_add_text(json, "began", text);
-    json_add_text(json, "verdict", report_verdict(r));
+    json_add_text(json, "verdict", verdict_name(report_verdict(r)));
     report_sentence(r, text, sizeof(text));
     json_add_text(json, "reason", text);
     report_severity(r, text, sizeof(text));

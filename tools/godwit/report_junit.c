@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Checks as a JUnit test suite: each is a test case. Where it could not run, an error. */
+/* Checks as a JUnit test suite: each is a test case. A run that neither passed nor failed is an
+ * error. */
 #include "report.h"
 #include "utf8.h"
 
@@ -19,6 +20,11 @@ static void element(FILE *out, const char *name, const char *message)
     fputs("/>\n", out);
 }
 
+static bool is_failure(const struct report_suite *s, const struct report_check *check)
+{
+    return check->outcome == REPORT_FAILED || (check->outcome == REPORT_HINT && s->is_strict);
+}
+
 static void test_case(FILE *out, const struct report_suite *s, const struct report_check *check)
 {
     fputs("    <testcase", out);
@@ -29,47 +35,81 @@ static void test_case(FILE *out, const struct report_suite *s, const struct repo
         return;
     }
     fputs(">\n", out);
-    element(out,
-            check->outcome == REPORT_SKIPPED ? "skipped"
-            : s->could_not                   ? "error"
-                                             : "failure",
-            check->text);
+    if (is_failure(s, check)) {
+        element(out, "failure", check->text);
+    } else if (check->outcome == REPORT_SKIPPED) {
+        element(out, "skipped", check->text);
+    } else {
+        fputs("      <system-out>hint: ", out);
+        utf8_print_xml(out, check->text);
+        fputs("</system-out>\n", out);
+    }
     fputs("    </testcase>\n", out);
+}
+
+/* JUnit knows no verdict: where no check failed and the run did not pass, the run is an error. */
+static bool has_error(const struct report_suite *s)
+{
+    return s->verdict == VERDICT_NOT_TESTED || s->verdict == VERDICT_INCONCLUSIVE;
 }
 
 static void test_run(FILE *out, const struct report_suite *s)
 {
+    char message[768];
+
+    snprintf(message, sizeof(message), "%s: %s", verdict_name(s->verdict), s->sentence);
     fputs("    <testcase", out);
     attribute(out, "classname", s->name);
     fputs(" name=\"run\">\n", out);
-    element(out, "error", s->sentence);
+    element(out, "error", message);
     fputs("    </testcase>\n", out);
+}
+
+static void property(FILE *out, const char *name, const char *value)
+{
+    fputs("      <property", out);
+    attribute(out, "name", name);
+    attribute(out, "value", value);
+    fputs("/>\n", out);
+}
+
+static void properties(FILE *out, const struct report_suite *s)
+{
+    char number[24];
+
+    fputs("    <properties>\n", out);
+    snprintf(number, sizeof(number), "%" PRIu64, s->seed);
+    property(out, "seed", number);
+    property(out, "command", s->command_line);
+    property(out, "verdict", verdict_name(s->verdict));
+    property(out, "reason", s->sentence);
+    snprintf(number, sizeof(number), "%d", verdict_status(s->verdict, s->is_strict));
+    property(out, "exit_status", number);
+    fputs("    </properties>\n", out);
 }
 
 void report_print_suite(const struct report_suite *s, FILE *out)
 {
-    unsigned counts[3] = {0};
+    unsigned n_failed = 0, n_skipped = 0;
     char began[32];
 
-    for (unsigned i = 0; i < s->n_checks; i++)
-        counts[s->checks[i].outcome]++;
+    for (unsigned i = 0; i < s->n_checks; i++) {
+        n_failed += is_failure(s, &s->checks[i]);
+        n_skipped += s->checks[i].outcome == REPORT_SKIPPED;
+    }
     strftime(began, sizeof(began), "%Y-%m-%dT%H:%M:%S", gmtime(&s->began));
 
     fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite", out);
     attribute(out, "name", s->name);
     fprintf(out,
             " tests=\"%u\" failures=\"%u\" errors=\"%u\" skipped=\"%u\" time=\"%.3f\" "
-            "timestamp=\"%s\">\n    <properties>\n",
-            s->n_checks + s->could_not, s->could_not ? 0 : counts[REPORT_FAILED],
-            s->could_not ? counts[REPORT_FAILED] + 1 : 0, counts[REPORT_SKIPPED],
+            "timestamp=\"%s\">\n",
+            s->n_checks + has_error(s), n_failed, (unsigned)has_error(s), n_skipped,
             (double)s->duration_ns / 1e9, began);
-    fprintf(out, "      <property name=\"seed\" value=\"%" PRIu64 "\"/>\n", s->seed);
-    fputs("      <property name=\"command\"", out);
-    attribute(out, "value", s->command_line);
-    fputs("/>\n    </properties>\n", out);
+    properties(out, s);
     for (unsigned i = 0; i < s->n_checks; i++)
         test_case(out, s, &s->checks[i]);
-    if (s->could_not)
+    if (has_error(s))
         test_run(out, s);
     fputs("  </testsuite>\n</testsuites>\n", out);
 }
@@ -84,7 +124,8 @@ void report_junit(const struct report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = report_checks(r, checks),
-        .could_not = report_status(r) == 2,
+        .verdict = report_verdict(r),
+        .is_strict = r->is_strict,
         .seed = r->result->seed,
         .duration_ns = r->result->duration_ns,
         .began = r->began,

@@ -71,10 +71,19 @@ static void text_hop(const struct migration_hop *hop, unsigned number, FILE *out
         fprintf(out, ", no switch\n");
 }
 
-static void text_arrival(const struct migration_arrival *a, FILE *out)
+static void text_arrival(const struct migration_hop *hop, FILE *out)
 {
+    const struct migration_arrival *a = &hop->arrival;
+
     if (a->begin_ns == 0)
         return;
+    if (hop->end_ns == 0) {
+        fprintf(out,
+                "            postcopy: %s pages stale at the switch; the guest never ran at the "
+                "destination\n",
+                format_count(a->pages_stale).text);
+        return;
+    }
     fprintf(out, "            postcopy: %s pages stale at the switch, %s sent after it",
             format_count(a->pages_stale).text, format_bytes(a->bytes_sent).text);
     if (a->end_ns != 0)
@@ -113,21 +122,18 @@ static void text_load(const struct migration_result *result, FILE *out)
                 result->kills, result->kills == 1 ? "" : "s",
                 result->kills == 1 ? "it had" : "they had");
     fprintf(out,
-            "verified    %s blocks, %s of them looked at only after the switch, %s read back "
-            "at the end\n",
+            "verified    %s blocks, %s of them checked only after the switch, %s read back "
+            "through the device at the end\n",
             format_count(result->verified).text, format_count(result->held).text,
             format_count(result->disk_blocks).text);
 }
 
 void report_print_checks(const struct report_check *checks, unsigned n, FILE *out)
 {
-    static const char *const words[] = {"passed", "FAILED"};
+    static const char *const words[N_REPORT_OUTCOMES] = {"passed", "hint", "FAILED", "skipped"};
 
-    for (unsigned i = 0; i < n; i++) {
-        if (checks[i].outcome == REPORT_SKIPPED)
-            continue;
+    for (unsigned i = 0; i < n; i++)
         fprintf(out, "%-11s %s: %s\n", words[checks[i].outcome], checks[i].title, checks[i].text);
-    }
 }
 
 void report_text(const struct report *r, FILE *out)
@@ -142,7 +148,7 @@ void report_text(const struct report *r, FILE *out)
             result->seed);
     for (unsigned i = 0; i < result->n_hops; i++) {
         text_hop(&result->hops[i], i + 1, out);
-        text_arrival(&result->hops[i].arrival, out);
+        text_arrival(&result->hops[i], out);
     }
     if (result->copy_rate > 0)
         fprintf(out, "copying     %s, plain memcpy %s\n", format_byte_rate(result->copy_rate).text,
@@ -151,8 +157,8 @@ void report_text(const struct report *r, FILE *out)
     text_lost(r, out);
     text_faults(r, out);
     report_print_checks(checks, report_checks(r, checks), out);
-    fprintf(out, "%s after %s: %s\n", report_verdict(r), format_time(result->duration_ns).text,
-            sentence);
-    if (report_status(r) == 1)
+    fprintf(out, "%s after %s: %s\n", verdict_name(report_verdict(r)),
+            format_time(result->duration_ns).text, sentence);
+    if (report_verdict(r) == VERDICT_FAILED || report_verdict(r) == VERDICT_HINTS)
         fprintf(out, "once more   %s\n", r->command_line);
 }

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 from lab import Lab, LabError, Process, Skip, describe_status, peer, run_test
 
-PASSED, AT_FAULT = 0, 1
+PASSED, AT_FAULT, NOT_TESTED = 0, 1, 2
 UNNAMED = 'outside everything'
 
 
@@ -127,7 +127,10 @@ def migration_arguments(godwit, options, seed, path):
 
 def check_migration(lab, godwit, options, seed):
     path = lab.path(f'migration{seed}.json')
-    status = godwit.run([PASSED, AT_FAULT], *migration_arguments(godwit, options, seed, path))
+    # Rings that nobody uses prove nothing; the messages of a migration are answered all the same.
+    is_driven = options.device != 'generic'
+    wanted = [PASSED, AT_FAULT] if is_driven else [NOT_TESTED, AT_FAULT]
+    status = godwit.run(wanted, *migration_arguments(godwit, options, seed, path))
     with open(path) as f:
         found = json.load(f)
     require(found['exit_status'] == status, 'the report has another exit status')
@@ -138,6 +141,9 @@ def check_migration(lab, godwit, options, seed):
         require(found['reason'] and found['faults'], 'at fault, and nobody says of what')
         require(all(fault['text'] for fault in found['faults']), 'a fault without a text')
         require(not found['lost_by_use'].get(UNNAMED), f"pages lost {UNNAMED}: {found['lost']}")
+    if not is_driven and status == NOT_TESTED:
+        require(found['verdict'] == 'NOT TESTED', f"not tested, and {found['verdict']}")
+        status = PASSED
     require(options.finds in (found['reason'] or ''), f"found {found['reason']}")
     lab.say(f"seed {seed}: {found['verdict']}, {found['reason']}")
     return status
