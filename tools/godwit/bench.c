@@ -10,9 +10,9 @@
 #include "feature_names.h"
 #include "json.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +20,9 @@
 #define QUEUES_MAX     64
 #define DEPTH_MAX      8192
 #define BLOCK_SIZE_MAX (8u << 20)
-#define SEGMENTS_MAX   126
+#define SEGMENTS_MAX   32
 #define MEM_MIN        (16u << 20)
 #define XEN_MEM_MIN    (1u << 20) /* what is lent by a domain costs it */
-#define BLK_F_RO       5
 #define PAGE           4096
 
 enum {
@@ -268,6 +267,43 @@ static uint64_t ring_features(const struct bench_options *o)
     return features;
 }
 
+/* Does the disk allow the load? Otherwise it is said, and what the disk allows. */
+static bool suits_disk(const struct bench *b, uint64_t features)
+{
+    const struct bench_options *o = b->o;
+    char why[256];
+
+    if (features & FEATURES_BIT(VIRTIO_BLK_F_RO) && (o->write_percent > 0 || o->is_verified)) {
+        say("the disk is read-only: no --writes and no --verify");
+        return false;
+    }
+    if (o->flush_percent > 0 && !(features & FEATURES_BIT(VIRTIO_BLK_F_FLUSH))) {
+        say("the disk does not offer FLUSH (9): no --flushes");
+        return false;
+    }
+    if (b->disk.n_queues < o->n_queues) {
+        say("the disk has %u queues: take fewer --queues", b->disk.n_queues);
+        return false;
+    }
+    for (unsigned i = 0; i < o->block_sizes.n; i++) {
+        if (!disk_takes(&b->disk, o->block_sizes.values[i], o->segments, why, sizeof(why))) {
+            say("%s", why);
+            return false;
+        }
+    }
+    return true;
+}
+/* Negotiated: what its disk is. Returns: an exit status. */
+static int ask_disk(struct bench *b, uint64_t features)
+{
+    int r = disk_config_read(b->fe, features, &b->disk);
+
+    if (r < 0)
+        return say_failure(b->target, r, "asking for the disk", gw_frontend_error(b->fe));
+    b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
+    return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
+}
+
 /* Everything up to rings that run. Returns: an exit status. */
 static int start_device(struct bench *b)
 {
@@ -276,9 +312,11 @@ static int start_device(struct bench *b)
                                       .mem = b->mem,
                                       .drivers = b->drivers,
                                       .n_drivers = b->o->n_queues};
-    uint64_t sectors, features = 0;
-    int r;
+    uint64_t features = 0;
+    int r, status;
 
+    if (b->o->device == BENCH_BLK)
+        opt.features |= disk_features;
     if (target_connect(b->target, b->fe) < 0)
         return say_no_connection(b->target);
     r = gw_frontend_get_features(b->fe, &features);
@@ -289,14 +327,9 @@ static int start_device(struct bench *b)
     if (r == 0)
         r = gw_frontend_negotiate(b->fe, &opt);
     if (r == 0 && b->o->device == BENCH_BLK) {
-        r = gw_frontend_get_config(b->fe, 0, &sectors, sizeof(sectors));
-        if (r == 0)
-            b->disk_bytes = le64toh(sectors) * SECTOR_SIZE;
-    }
-    b->is_read_only = b->o->device == BENCH_BLK && features & FEATURES_BIT(BLK_F_RO);
-    if (r == 0 && b->is_read_only && (b->o->write_percent > 0 || b->o->is_verified)) {
-        say("the disk is read-only: no --writes and no --verify");
-        return COMMAND_COULD_NOT;
+        status = ask_disk(b, features & opt.features);
+        if (status != COMMAND_OK)
+            return status;
     }
     if (r == 0)
         r = gw_frontend_start(b->fe, &opt);

@@ -2,6 +2,7 @@
 /* A load on a back-end, measured: one run for each pair of block size and depth. */
 #pragma once
 
+#include "disk_config.h"
 #include "histogram.h"
 #include "options.h"
 
@@ -44,9 +45,9 @@ struct bench {
     struct gw_guest_mem *mem;
     struct gw_driver **drivers; /* n_queues of them */
     struct xen_guest *xen;      /* whose memory it is; NULL: the tool's */
-    uint64_t disk_bytes;        /* of the disk */
-    bool is_read_only;
-    char error[256]; /* why a run failed */
+    struct disk_config disk;
+    uint64_t disk_bytes; /* of the disk */
+    char error[256];     /* why a run failed */
     struct bench_run runs[BENCH_RUNS_MAX];
     unsigned n_runs;
 };

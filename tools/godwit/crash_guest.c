@@ -16,7 +16,7 @@
 #define PAGE         4096
 #define DISK_DEFAULT (16u << 20)
 #define MEM_MIN      (4u << 20)
-#define INDIRECT_MAX 6
+#define INDIRECT_MAX 18
 #define LOOK_BLOCKS  32
 #define COLLECT_MS   1 /* the dead answer no more: that long at most for what they had answered */
 #define UNSERVED_MS  1
@@ -31,20 +31,24 @@ static void choose_shape(struct crash *c, struct gw_guest_load_config *cfg)
            (c->o.block_size % (cfg->segments * SECTOR) ||
             (!cfg->indirect && (cfg->segments + 2) * c->o.depth > c->o.queue_size)))
         cfg->segments /= 2;
+    cfg->segments = disk_segments(&c->config, c->o.block_size, cfg->segments);
+    cfg->indirect |= c->features & BIT(GW_F_RING_INDIRECT_DESC) &&
+                     (cfg->segments + 2) * c->o.depth > c->o.queue_size;
 }
 
-static int make_disk(struct crash *c, uint64_t capacity)
+static int make_disk(struct crash *c)
 {
     struct gw_guest_disk_config cfg = {
         .size = sizeof(cfg), .block_size = c->o.block_size, .seed = c->o.seed};
-    uint64_t most = capacity * SECTOR, want = c->o.disk_bytes ? c->o.disk_bytes : DISK_DEFAULT;
+    uint64_t most = c->config.sectors * SECTOR,
+             want = c->o.disk_bytes ? c->o.disk_bytes : DISK_DEFAULT;
 
     cfg.length = (want < most ? want : most) / cfg.block_size * cfg.block_size;
     c->n_blocks = cfg.length / cfg.block_size;
     if (c->n_blocks <= (uint64_t)c->o.depth * c->n_drivers)
         return crash_cannot(
             c, -ERANGE, "its disk of %llu sectors is too small for %u requests of %u bytes",
-            (unsigned long long)capacity, c->o.depth * c->n_drivers, c->o.block_size);
+            (unsigned long long)c->config.sectors, c->o.depth * c->n_drivers, c->o.block_size);
     if (c->o.disk_file) {
         c->disk_fd = open(c->o.disk_file, O_RDONLY | O_CLOEXEC);
         if (c->disk_fd < 0)
@@ -96,7 +100,7 @@ static int make_memory(struct crash *c)
     return r < 0 ? r : gw_guest_mem_add(c->mem, &region);
 }
 
-static int make_all(struct crash *c, uint64_t capacity)
+static int make_all(struct crash *c)
 {
     struct gw_guest_load_config cfg = {
         .size = sizeof(cfg),
@@ -113,7 +117,7 @@ static int make_all(struct crash *c, uint64_t capacity)
     if (!c->drivers || !c->rings || !c->is_stopped)
         return -ENOMEM;
     c->n_drivers = c->o.n_queues;
-    r = make_disk(c, capacity);
+    r = make_disk(c);
     if (r == 0)
         r = make_memory(c);
     for (unsigned i = 0; r == 0 && i < c->n_drivers; i++)
@@ -127,9 +131,9 @@ static int make_all(struct crash *c, uint64_t capacity)
     return gw_guest_load_new(&c->load, &cfg);
 }
 
-int crash_make_guest(struct crash *c, uint64_t capacity)
+int crash_make_guest(struct crash *c)
 {
-    int r = make_all(c, capacity);
+    int r = make_all(c);
 
     return r < 0 ? crash_cannot(c, r, "the guest: %s", strerror(-r)) : 0;
 }

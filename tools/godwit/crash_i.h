@@ -3,6 +3,7 @@
 #pragma once
 
 #include "crash.h"
+#include "disk_config.h"
 #include "histogram.h"
 
 #include <godwit/load.h>
@@ -22,6 +23,7 @@ struct crash {
     struct gw_driver **drivers;
     const uint16_t **rings; /* see struct crash_watch */
     unsigned n_drivers;
+    struct disk_config config;
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
     uint64_t n_blocks;
@@ -54,8 +56,8 @@ int crash_cannot(struct crash *c, int r, const char *format, ...)
 
 /* ---- crash_guest.c: what outlives the back-ends ---- */
 
-/* Memory, rings, disk and load, for a disk of so many sectors. */
-int crash_make_guest(struct crash *c, uint64_t capacity);
+/* Memory, rings, disk and load, for the disk that the back-end has. */
+int crash_make_guest(struct crash *c);
 void crash_free_guest(struct crash *c);
 /* Tell what a load returned. */
 int crash_load_fault(struct crash *c, int r);

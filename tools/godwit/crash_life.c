@@ -10,7 +10,6 @@
 
 #include "../../src/core/proto.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <string.h>
@@ -21,7 +20,7 @@
 
 #define FEATURES                                                                             \
     (BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) | BIT(GW_F_PROTOCOL_FEATURES) | \
-     BIT(GW_F_VERSION_1) | BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ))
+     BIT(GW_F_VERSION_1))
 #define PROTOCOL_FEATURES                                                               \
     (BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_CONFIG) | \
      BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD))
@@ -427,7 +426,7 @@ int crash_life(struct crash *c)
 
 static int check_offer(struct crash *c)
 {
-    uint64_t lacking = 0, offered, wanted = FEATURES;
+    uint64_t lacking = 0, offered, wanted = FEATURES | disk_features;
     char text[192];
     int r = gw_frontend_get_features(c->fe, &offered);
 
@@ -461,25 +460,20 @@ static int check_offer(struct crash *c)
 static int ask_disk(struct crash *c)
 {
     struct gw_frontend_options opt = options_of(c, &(struct plan){.drains = false});
-    struct virtio_blk_config config = {0};
-    bool has_queues = c->features & BIT(VIRTIO_BLK_F_MQ);
-    unsigned n_queues = 1;
-    /* From the begin: libvhost-user does not look at the offset. */
-    uint32_t len = has_queues
-                       ? offsetof(struct virtio_blk_config, num_queues) + sizeof(config.num_queues)
-                       : sizeof(config.capacity);
+    char why[256];
     int r = judge(c, gw_frontend_negotiate(c->fe, &opt), "negotiating");
 
     if (r == 0)
-        r = judge(c, gw_frontend_get_config(c->fe, 0, &config, len), "asking for its disk");
+        r = judge(c, disk_config_read(c->fe, c->features, &c->config), "asking for its disk");
     if (r < 0)
         return r;
-    if (has_queues)
-        n_queues = le16toh(config.num_queues);
-    if (n_queues < c->o.n_queues)
+    if (c->config.n_queues < c->o.n_queues)
         return crash_cannot(c, -ERANGE, "%u queues are asked for, it has %u", c->o.n_queues,
-                            n_queues);
-    return crash_make_guest(c, le64toh(config.capacity));
+                            c->config.n_queues);
+    if (!disk_takes(&c->config, c->o.block_size, disk_segments(&c->config, c->o.block_size, 1), why,
+                    sizeof(why)))
+        return crash_cannot(c, -EINVAL, "%s", why);
+    return crash_make_guest(c);
 }
 
 /* By SIGTERM, unless `r` says that something went wrong before. */

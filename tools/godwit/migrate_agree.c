@@ -118,7 +118,7 @@ int migration_agree_layout(struct migration *m, struct link_hello *hello)
     for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
         r = append(hello, m->units[i].wanted);
         if (r == 0)
-            r = append(hello, m->units[i].disk_capacity);
+            r = append(hello, m->units[i].disk.sectors);
     }
     for (unsigned i = 0; r == 0 && gw_guest_mem_region(m->mem, i, &region) == 0; i++) {
         r = append(hello, region.gpa);
@@ -145,7 +145,7 @@ bool migration_agree_units(struct migration *m, const struct link_hello *source)
         return false;
     for (unsigned i = 0; i < m->n_units; i++) {
         m->units[i].wanted = source->layout[1 + 2 * i];
-        m->units[i].disk_capacity = source->layout[2 + 2 * i];
+        m->units[i].disk.sectors = source->layout[2 + 2 * i];
     }
     return true;
 }

@@ -52,7 +52,7 @@ static int new_disk(struct migration_unit *u, struct blk *b)
     struct migration *m = u->m;
     struct gw_guest_disk_config cfg = {
         .size = sizeof(cfg), .block_size = m->o.block_size, .seed = m->o.seed};
-    uint64_t most = u->disk_capacity * SECTOR, want = m->o.disk_bytes;
+    uint64_t most = u->disk.sectors * SECTOR, want = m->o.disk_bytes;
 
     if (!want)
         want = most < DISK_DEFAULT ? most : DISK_DEFAULT;
@@ -61,7 +61,7 @@ static int new_disk(struct migration_unit *u, struct blk *b)
     if (b->n_blocks <= (uint64_t)m->o.depth * u->n_drivers)
         return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ERANGE,
                                 "its disk of %llu sectors is too small for %u requests of %u bytes",
-                                (unsigned long long)u->disk_capacity, m->o.depth * m->n_drivers,
+                                (unsigned long long)u->disk.sectors, m->o.depth * m->n_drivers,
                                 m->o.block_size);
     b->shape.disk = cfg;
     return gw_guest_disk_new(&b->disk, &cfg);
@@ -82,6 +82,10 @@ static void choose_shape(struct migration_unit *u, struct gw_guest_load_config *
                                      (!cfg->indirect && (cfg->segments + 2) * m->o.depth > room)))
             cfg->segments /= 2;
     }
+    cfg->segments = disk_segments(&u->disk, m->o.block_size, cfg->segments);
+    for (unsigned i = 0; i < u->n_drivers; i++)
+        cfg->indirect |= u->wanted >> GW_F_RING_INDIRECT_DESC & 1 &&
+                         (cfg->segments + 2) * m->o.depth > gw_driver_size(u->drivers[i]);
 }
 
 static int blk_new(struct migration_unit *u, void **ret)

@@ -10,11 +10,9 @@
 
 #include "../../src/core/proto.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <godwit/fault.h>
 #include <inttypes.h>
-#include <linux/virtio_blk.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +23,6 @@
 #define FEATURES                                                                             \
     (BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) | BIT(GW_F_PROTOCOL_FEATURES) | \
      BIT(GW_F_VERSION_1))
-#define FEATURES_BLK (BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ) | BIT(VIRTIO_BLK_F_RO))
 
 #define BACKEND_NEED_REPLY 0x8u
 
@@ -54,7 +51,7 @@ static uint64_t wanted_features(const struct migration *m)
     uint64_t wanted = FEATURES;
 
     if (m->o.device == MIGRATION_DEVICE_BLK)
-        wanted |= FEATURES_BLK;
+        wanted |= disk_features;
     return (m->o.features ? m->o.features : wanted) | ring_features(m);
 }
 
@@ -110,34 +107,48 @@ static int check_offer(struct migration_unit *u, unsigned which)
     return 0;
 }
 
+/* A guest that is migrated keeps to what its disk was at the source. */
+static int check_same_disk(struct migration_unit *u, unsigned which, const struct disk_config *disk)
+{
+    struct migration *m = u->m;
+
+    if (disk->sectors != u->disk.sectors)
+        return migration_cannot(m, migration_side_of(m, which), -EINVAL,
+                                "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
+                                disk->sectors, u->disk.sectors);
+    if (!u->disk.block_size) /* the source is in another process */
+        u->disk = *disk;
+    if (disk->block_size != u->disk.block_size || disk->size_max < u->disk.size_max ||
+        disk->seg_max < u->disk.seg_max)
+        return migration_cannot(m, migration_side_of(m, which), -EINVAL,
+                                "its disk has blocks of %" PRIu32 " bytes and allows %" PRIu32
+                                " segments of %" PRIu32 " bytes, that of the other has %" PRIu32
+                                ", and %" PRIu32 " of %" PRIu32,
+                                disk->block_size, disk->seg_max, disk->size_max, u->disk.block_size,
+                                u->disk.seg_max, u->disk.size_max);
+    return 0;
+}
+
 static int check_disk(struct migration_unit *u, unsigned which)
 {
-    bool has_queues = u->wanted & BIT(VIRTIO_BLK_F_MQ);
-    struct virtio_blk_config config = {0};
-    struct gw_frontend *fe = u->fe[which];
     struct migration *m = u->m;
-    unsigned n_queues = 1;
-    uint64_t capacity;
-    /* From the begin: libvhost-user does not look at the offset. */
-    int r = gw_frontend_get_config(fe, 0, &config,
-                                   has_queues ? offsetof(struct virtio_blk_config, num_queues) +
-                                                    sizeof(config.num_queues)
-                                              : sizeof(config.capacity));
+    struct disk_config disk;
+    char why[256];
+    int r = disk_config_read(u->fe[which], u->wanted, &disk);
 
     if (r < 0)
         return migration_blame_fe(u, which, r);
-    capacity = le64toh(config.capacity);
-    if (has_queues)
-        n_queues = le16toh(config.num_queues);
-    if (n_queues < m->o.n_queues)
+    if (disk.n_queues < m->o.n_queues)
         return migration_cannot(m, migration_side_of(m, which), -ERANGE,
-                                "%u queues are asked for, it has %u", m->o.n_queues, n_queues);
-    if (which == m->src && !u->disk_capacity)
-        u->disk_capacity = capacity;
-    if (capacity != u->disk_capacity)
-        return migration_cannot(m, migration_side_of(m, which), -EINVAL,
-                                "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
-                                capacity, u->disk_capacity);
+                                "%u queues are asked for, it has %u", m->o.n_queues, disk.n_queues);
+    if (which == m->src && !u->disk.sectors)
+        u->disk = disk;
+    r = check_same_disk(u, which, &disk);
+    if (r < 0)
+        return r;
+    if (!disk_takes(&disk, m->o.block_size, disk_segments(&disk, m->o.block_size, 1), why,
+                    sizeof(why)))
+        return migration_cannot(m, migration_side_of(m, which), -EINVAL, "%s", why);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 /* The devices of a migration, and what is done with the back-ends of one of them or of one end. */
 #pragma once
 
+#include "disk_config.h"
 #include "migrate_result.h"
 #include "target.h"
 
@@ -21,8 +22,8 @@ struct migration_unit {
     unsigned n_drivers;
     int uffd; /* postcopy: the destination's, until it is given away; or -1 */
     struct gw_fault_client *client;
-    uint64_t disk_capacity;
-    uint64_t wanted; /* virtio features */
+    struct disk_config disk; /* as the first source has it; `sectors` is 0 before */
+    uint64_t wanted;         /* virtio features */
 };
 
 int migration_connect(struct migration *m, unsigned which);
