@@ -260,7 +260,7 @@ int gw_frontend_send_bytes(struct gw_frontend *fe, const void *buf, size_t len);
 /*
  * Receive one message, whatever it is; gw_frontend_message_done closes its fds. These do not spoil
  * the session. Returns: 0; -ETIMEDOUT; -ECONNRESET; -EPROTO longer than GW_FRONTEND_PAYLOAD_MAX or
- * more fds than GW_FRONTEND_FDS_MAX; -ENOTCONN.
+ * more fds than GW_FRONTEND_FDS_MAX; -EMFILE this process has no room for its fds; -ENOTCONN.
  */
 int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
                         unsigned timeout_ms);

@@ -243,6 +243,12 @@ static int check_fds(const struct row *row, const struct gw_msg *msg)
         min = max = table->num_regions;
         break;
     }
+    if (msg->fds_error == -E2BIG)
+        return gw_fail(-EBADMSG, "it comes with more than %d file descriptors", GW_MSG_FDS_MAX);
+    if (msg->fds_error < 0)
+        return gw_fail(msg->fds_error,
+                       "its file descriptors cannot be received: %s; raise the limit (ulimit -n)",
+                       strerror(-msg->fds_error));
     if (msg->n_fds < min || msg->n_fds > max)
         return gw_fail(-EBADMSG, "it comes with %u file descriptors instead of %u", msg->n_fds,
                        min);

@@ -207,8 +207,6 @@ static int receive(struct gw_daemon *d)
     gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
             r == -ECONNRESET ? "the front-end hung up in the middle of a message"
             : r == -EMSGSIZE ? "a message is longer than any can be"
-            : r == -EMFILE   ? "a message has more file descriptors than any can have, or we"
-                               " cannot open more (see ulimit -n)"
             : r == -EPROTO   ? "file descriptors came in the middle of a message"
                              : strerror(-r));
     return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The socket. Descriptors come with the first byte of a frame (vhost-user specification, "Message
- * Specification"); any that come later, or are too many, are closed and the frame is refused.
+ * Specification"). File descriptors behind it end the session; a message with too many is refused.
  */
 #include "socket.h"
 
@@ -9,6 +9,7 @@
 #include "diag_i.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,43 +17,75 @@
 #include <sys/un.h>
 
 enum {
-    SEND_PATIENCE_MS = 10000
+    SEND_PATIENCE_MS = 10000,
+    SCM_FDS_MAX = 253, /* SCM_MAX_FD of the kernel */
+    SECURITY_LABEL_MAX = 4096,
+    TIMESTAMPS_MAX = 256,
+    CONTROL_PIDFD = 4, /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
 };
 
 /* ---- in ---- */
 
-/* Takes the fds of one recvmsg; those beyond the room for them are closed. */
-static int take_fds(struct gw_msg *msg, struct msghdr *hdr)
+/*
+ * Room for all that one recvmsg can bring, so that a parent that has set SO_PASSCRED, SO_PASSPIDFD,
+ * SO_PASSSEC or a timestamp option on our socket takes no room from the file descriptors.
+ */
+union control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(SCM_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) +
+               CMSG_SPACE(sizeof(int)) + CMSG_SPACE(SECURITY_LABEL_MAX) + TIMESTAMPS_MAX];
+};
+
+/* Keep the fds of a message, or close them if it does not want them or has no room. */
+static void take_fds(struct gw_msg *msg, const struct cmsghdr *c)
 {
-    bool too_many = hdr->msg_flags & MSG_CTRUNC;
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(hdr); c; c = CMSG_NXTHDR(hdr, c)) {
-        size_t n;
+    for (size_t i = 0; i < n; i++) {
+        int fd;
 
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n; i++) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-            if (msg->n_fds < GW_MSG_FDS_MAX) {
-                msg->fds[msg->n_fds++] = fd;
-            } else {
-                gw_close(&fd);
-                too_many = true;
-            }
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+        if (c->cmsg_type == CONTROL_PIDFD) {
+            gw_close(&fd);
+        } else if (msg->n_fds < GW_MSG_FDS_MAX) {
+            msg->fds[msg->n_fds++] = fd;
+        } else {
+            gw_close(&fd);
+            msg->fds_error = -E2BIG;
         }
     }
-    return too_many ? -EMFILE : 0;
+}
+
+/*
+ * Take the control data of one recvmsg. Only SCM_RIGHTS and SCM_PIDFD carry file descriptors; other
+ * kinds are ignored. MSG_CTRUNC alone proves nothing: what it cut off may be of any kind. It counts
+ * if this process cannot open another file; else a missing fd shows when the fds are counted.
+ * Returns: whether there was SCM_RIGHTS.
+ */
+static bool take_control(struct gw_msg *msg, struct msghdr *hdr, int fd)
+{
+    bool has_rights = false;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(hdr); c; c = CMSG_NXTHDR(hdr, c)) {
+        if (c->cmsg_level != SOL_SOCKET ||
+            (c->cmsg_type != SCM_RIGHTS && c->cmsg_type != CONTROL_PIDFD))
+            continue;
+        take_fds(msg, c);
+        has_rights |= c->cmsg_type == SCM_RIGHTS;
+    }
+    if (hdr->msg_flags & MSG_CTRUNC) {
+        int another = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+        if (another < 0)
+            msg->fds_error = -errno;
+        gw_close(&another);
+    }
+    return has_rights;
 }
 
 static ssize_t receive(struct gw_rx *rx, int fd, void *to, size_t len)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(GW_MSG_FDS_MAX * sizeof(int))];
-    } control;
+    union control control;
     struct iovec iov = {.iov_base = to, .iov_len = len};
     struct msghdr hdr = {
         .msg_iov = &iov,
@@ -60,19 +93,14 @@ static ssize_t receive(struct gw_rx *rx, int fd, void *to, size_t len)
         .msg_control = control.bytes,
         .msg_controllen = sizeof(control.bytes),
     };
-    unsigned n_fds = rx->msg.n_fds;
     ssize_t n;
-    int r;
 
     do
         n = recvmsg(fd, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
-    r = take_fds(&rx->msg, &hdr);
-    if (r == 0 && rx->msg.n_fds != n_fds && rx->n_read > 0)
-        r = -EPROTO;
-    return r < 0 ? r : n;
+    return take_control(&rx->msg, &hdr, fd) && rx->n_read > 0 ? -EPROTO : n;
 }
 
 int gw_rx_pump(struct gw_rx *rx, int fd)
@@ -108,6 +136,7 @@ void gw_rx_reset(struct gw_rx *rx)
 {
     gw_close_all(rx->msg.fds, rx->msg.n_fds);
     rx->msg.n_fds = 0;
+    rx->msg.fds_error = 0;
     rx->n_read = 0;
 }
 

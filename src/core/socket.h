@@ -16,6 +16,9 @@ struct gw_msg {
     struct gw_wire_header header;
     int fds[GW_MSG_FDS_MAX];
     unsigned n_fds;
+    /* 0; why fds of it are missing: -E2BIG: it had more than that; -EMFILE: no more can be opened
+     */
+    int fds_error;
     /* The payload is as aligned as any structure in it needs. */
     _Alignas(8) uint8_t payload[GW_MSG_PAYLOAD_MAX];
 };
@@ -30,9 +33,8 @@ struct gw_rx {
  * Read what is there, without waiting.
  * Returns: 1 when `msg` is complete, which then owns its fds until gw_rx_reset; 0 when more is to
  * come; -ENOTCONN for a hang-up between frames; -ECONNRESET for one inside a frame; -EMSGSIZE for a
- * payload that is too long; -EMFILE for more fds than a message can have, or than we can open;
- * -EPROTO for fds behind the first byte; the errno of recvmsg(2). All but the first two end the
- * connection.
+ * payload that is too long; -EPROTO for fds behind the first byte; the errno of recvmsg(2). All but
+ * the first two end the connection.
  */
 int gw_rx_pump(struct gw_rx *rx, int fd);
 

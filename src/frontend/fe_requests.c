@@ -129,7 +129,9 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (r == -ECONNRESET)
         return broke(fe, r, name, "the back-end hung up instead of an answer");
     if (r < 0)
-        return broke(fe, r, name, r == -EPROTO ? "too long an answer" : strerror(-r));
+        return broke(fe, r, name,
+                     r == -EPROTO ? "an answer that is too long or has too many file descriptors"
+                                  : strerror(-r));
     r = check_reply(fe, call, &msg, call->reply ? call->reply_size : sizeof(ack));
     if (r == 0 && msg.n_fds)
         *call->reply_fd = msg.fds[--msg.n_fds];

@@ -12,12 +12,16 @@
 #include "../core/proto.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#define OTHER_CONTROL_MAX 8192 /* a security label is up to 4096 */
+#define CONTROL_PIDFD     4    /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
 
 uint64_t gw_frontend_now(void)
 {
@@ -114,38 +118,62 @@ int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *
     return 0;
 }
 
-/* Take the fds of one recvmsg. What does not fit is closed and makes the message a fault. */
-static int take_fds(struct msghdr *mh, struct gw_frontend_message *msg)
-{
-    int r = mh->msg_flags & MSG_CTRUNC ? -EPROTO : 0; /* the kernel closed the rest */
-    struct cmsghdr *c;
-    size_t n;
-    int fd;
+/*
+ * Room for the most that one recvmsg brings. Credentials, labels and timestamps come only if a
+ * parent asked for them on a socket that it passed on; they must not displace file descriptors.
+ */
+union in_control {
+    struct cmsghdr align;
+    char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_SEND_FDS_MAX) + OTHER_CONTROL_MAX];
+};
 
-    for (c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n; i++) {
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
-                msg->fds[msg->n_fds++] = fd;
-            } else {
-                close(fd);
-                r = -EPROTO;
-            }
+/* Take SCM_RIGHTS; what does not fit is closed and makes the message a fault. */
+static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
+{
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    int fd, r = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+        if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
+            msg->fds[msg->n_fds++] = fd;
+        } else {
+            close(fd);
+            r = -EPROTO;
         }
     }
+    return r;
+}
+
+/* Returns: 0; -EPROTO too many fds; -EMFILE fds are missing that this process cannot open. */
+static int take_control(int fd, struct msghdr *mh, struct gw_frontend_message *msg)
+{
+    int r = 0, other;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+        if (c->cmsg_level != SOL_SOCKET)
+            continue;
+        if (c->cmsg_type == SCM_RIGHTS && take_rights(c, msg) < 0)
+            r = -EPROTO;
+        if (c->cmsg_type == CONTROL_PIDFD) {
+            memcpy(&other, CMSG_DATA(c), sizeof(other));
+            close(other);
+        }
+    }
+    if (!(mh->msg_flags & MSG_CTRUNC))
+        return r;
+    /* Of which kind the rest was is unknown, but fds are dropped only by a process at its limit. */
+    other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (other < 0)
+        return -errno;
+    close(other);
     return r;
 }
 
 static int receive_all(int fd, void *buf, size_t len, struct gw_frontend_message *msg,
                        uint64_t deadline)
 {
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_FDS_MAX)];
-    } control;
+    union in_control control;
     struct iovec iov = {.iov_base = buf, .iov_len = len};
     struct msghdr mh;
     ssize_t n;
@@ -157,7 +185,7 @@ static int receive_all(int fd, void *buf, size_t len, struct gw_frontend_message
         mh.msg_controllen = sizeof(control);
         n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n > 0) {
-            r = take_fds(&mh, msg);
+            r = take_control(fd, &mh, msg);
             if (r < 0)
                 return r;
             iov.iov_base = (char *)iov.iov_base + n;

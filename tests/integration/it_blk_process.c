@@ -6,8 +6,10 @@
  * usage: it_blk_process PATH_OF_GODWIT_BLK
  */
 #include "blk_test.h"
+#include "control_data.h"
 #include "fdcheck.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,12 +186,88 @@ static void test_sigterm_while_locked(void **state)
     blk_test_end(&t);
 }
 
+/* ---- what a parent leaves it ---- */
+
+static unsigned count_fds(pid_t pid)
+{
+    unsigned n = 0;
+    char path[64];
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/*
+ * A message with more file descriptors than any can have. Returns: whether it was refused, with the
+ * session going on.
+ */
+static bool refuses_many_fds(struct guest *g)
+{
+    const uint32_t need_reply = 1 | 1 << 3, set_owner = 3;
+    struct gw_frontend_message msg;
+    int fds[CONTROL_FDS_MAX], r;
+    uint64_t status;
+
+    for (unsigned i = 0; i < CONTROL_FDS_MAX; i++)
+        fds[i] = gw_frontend_fd(g->fe);
+    r = gw_frontend_send_raw(g->fe, set_owner, need_reply, 0, NULL, 0, fds, CONTROL_FDS_MAX);
+    assert_int_equal(r, 0);
+    assert_int_equal(gw_frontend_receive(g->fe, &msg, SAFETY_MS), 0);
+    assert_int_equal(msg.size, sizeof(status));
+    memcpy(&status, msg.payload, sizeof(status));
+    gw_frontend_message_done(&msg);
+    return status != 0;
+}
+
+/* Control data that neither side has asked for, on both ends of an inherited connection. */
+static void test_other_control_data(void **state)
+{
+    struct program_config cfg;
+    struct blk_test t;
+    unsigned n_fds;
+    int pair[2];
+    (void)state;
+
+    blk_test_begin(&t, 4 * MIB);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ask_for_control_data(pair[0]);
+    ask_for_control_data(pair[1]);
+    cfg = (struct program_config){
+        .path = blk_test_path,
+        .args = {"--num-queues", "2", "--fd", "3", "--blk-file", t.file},
+        .fd = pair[0],
+    };
+    program_start(&t.program, &cfg);
+    close(pair[0]);
+    guest_init(&t.g, 64);
+    assert_int_equal(gw_frontend_attach(t.g.fe, pair[1]), 0);
+    if (gw_frontend_start(t.g.fe, &t.g.opt) < 0)
+        fail_msg("%s", gw_frontend_error(t.g.fe));
+    assert_int_equal(guest_io(&t.g, 0, 0, 0x73), 0);
+    n_fds = count_fds(t.program.pid);
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(refuses_many_fds(&t.g));
+    assert_true(program_says(&t.program, "more than 8 file descriptors"));
+    assert_int_equal(guest_io(&t.g, 1, 8, 0x74), 0);
+    assert_int_equal(count_fds(t.program.pid), n_fds);
+    guest_done(&t.g);
+    assert_int_equal(program_end(&t.program, 0), 0);
+    blk_test_end(&t);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_repeated_sigterm),
         FDCHECK_TEST(test_further_signals_end_at_once),
         FDCHECK_TEST(test_sigterm_while_locked),
+        FDCHECK_TEST(test_other_control_data),
     };
 
     if (argc != 2) {

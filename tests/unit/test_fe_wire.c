@@ -3,14 +3,17 @@
  * The front-end's connection and messages against a scripted peer on a real socket: what goes out
  * is what the specification says, and whatever comes back is an answer or a clean failure.
  */
+#include "control_data.h"
 #include "fdcheck.h"
 #include "fe_peer.h"
+#include "requires.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -80,6 +83,59 @@ static void test_fe_wire_too_many_fds_are_closed(void **state)
     step.n_fds = 16;
     fe = peer_begin(&p, &step, 1);
     assert_int_equal(gw_frontend_get_features(fe, &value), -EPROTO);
+    peer_finish(&p, fe);
+}
+
+/* What a parent asked for on our socket takes no room from fds, and leaves none open. */
+static void test_fe_wire_other_control_data_is_ignored(void **state)
+{
+    struct gw_frontend_message msg;
+    struct peer_step steps[9];
+    struct gw_frontend *fe;
+    struct peer p;
+
+    for (unsigned i = 0; i < 9; i++) {
+        steps[i] = peer_answer_u64(GW_MSG_GET_FEATURES, i);
+        steps[i].n_fds = i;
+        steps[i].piece = i % 2 ? 0 : 20; /* whole and with the payload apart */
+    }
+    fe = peer_begin(&p, steps, 9);
+    ask_for_control_data(gw_frontend_fd(fe));
+    for (unsigned i = 0; i < 9; i++) {
+        assert_int_equal(
+            gw_frontend_send_raw(fe, GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0, NULL, 0, NULL, 0), 0);
+        assert_int_equal(gw_frontend_receive(fe, &msg, PEER_TIMEOUT_MS), 0);
+        assert_int_equal(msg.n_fds, i);
+        assert_int_equal(msg.payload[0], i);
+        gw_frontend_message_done(&msg);
+    }
+    peer_finish(&p, fe);
+}
+
+/* Too few descriptors left here is no fault of the back-end. */
+static void test_fe_wire_no_room_for_fds_is_told(void **state)
+{
+    struct peer_step step = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
+    struct pollfd answer = {.events = POLLIN};
+    struct gw_frontend_message msg;
+    struct rlimit old, few;
+    struct gw_frontend *fe;
+    struct peer p;
+
+    if (is_under_valgrind())
+        skip();
+    step.n_fds = 8;
+    fe = peer_begin(&p, &step, 1);
+    assert_int_equal(
+        gw_frontend_send_raw(fe, GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0, NULL, 0, NULL, 0), 0);
+    answer.fd = gw_frontend_fd(fe);
+    assert_int_equal(poll(&answer, 1, -1), 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = old;
+    few.rlim_cur = (rlim_t)gw_frontend_fd(fe) + 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(gw_frontend_receive(fe, &msg, PEER_TIMEOUT_MS), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
     peer_finish(&p, fe);
 }
 
@@ -567,6 +623,8 @@ int main(void)
         FDCHECK_TEST(test_fe_wire_get_features_in_pieces_succeeds),
         FDCHECK_TEST(test_fe_wire_wrong_answers_are_refused),
         FDCHECK_TEST(test_fe_wire_too_many_fds_are_closed),
+        FDCHECK_TEST(test_fe_wire_other_control_data_is_ignored),
+        FDCHECK_TEST(test_fe_wire_no_room_for_fds_is_told),
         FDCHECK_TEST(test_fe_wire_no_answer_times_out_and_ends_the_session),
         FDCHECK_TEST(test_fe_wire_half_an_answer_times_out),
         FDCHECK_TEST(test_fe_wire_hang_up_is_told),

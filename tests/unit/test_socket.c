@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Frames in and out over real sockets, cut and laden in every way. */
+#include "control_data.h"
 #include "fdcheck.h"
 
 #include "core/checked.h"
@@ -51,10 +52,10 @@ static int teardown(void **state)
 
 static void send_with_fds(const void *bytes, size_t len, unsigned n_fds)
 {
-    char control[CMSG_SPACE(64 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    char control[CMSG_SPACE(CONTROL_FDS_MAX * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    int fds[64];
+    int fds[CONTROL_FDS_MAX];
 
     for (unsigned i = 0; i < n_fds; i++)
         fds[i] = eventfd(0, EFD_CLOEXEC);
@@ -159,23 +160,26 @@ static void test_socket_fds_with_the_payload_are_refused(void **state)
     assert_int_equal(gw_rx_pump(&rx, near_end), -EPROTO);
 }
 
-static void test_socket_eight_fds_are_the_most(void **state)
+/* A message with too many fds is whole, and says so; the next one is as good as any. */
+static void test_socket_more_than_eight_fds_are_closed(void **state)
 {
+    static const unsigned counts[] = {9, 16, 64, CONTROL_FDS_MAX};
     struct frame f = frame_of(8);
 
     send_with_fds(&f, length(&f), 8);
     assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+    assert_int_equal(rx.msg.fds_error, 0);
     expect_frame(&f, 8);
-    send_with_fds(&f, length(&f), 9);
-    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
-}
-
-static void test_socket_sixty_four_fds_are_all_closed(void **state)
-{
-    struct frame f = frame_of(8);
-
-    send_with_fds(&f, length(&f), 64);
-    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(counts); i++) {
+        send_with_fds(&f, length(&f), counts[i]);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+        assert_int_equal(rx.msg.fds_error, -E2BIG);
+        expect_frame(&f, 8);
+        send_with_fds(&f, length(&f), 0);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+        assert_int_equal(rx.msg.fds_error, 0);
+        expect_frame(&f, 0);
+    }
 }
 
 static void test_socket_no_room_for_fds_is_told(void **state)
@@ -190,8 +194,31 @@ static void test_socket_no_room_for_fds_is_told(void **state)
     few = old;
     few.rlim_cur = (rlim_t)far_end + 3;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    assert_int_equal(gw_rx_pump(&rx, near_end), -EMFILE);
+    assert_int_equal(gw_rx_pump(&rx, near_end), 1);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(rx.msg.fds_error, -EMFILE);
+    assert_true(rx.msg.n_fds < 8);
+}
+
+/* Control data that nobody sent on purpose takes no room from fds, and leaves none open. */
+static void test_socket_other_control_data_is_ignored(void **state)
+{
+    struct frame f = frame_of(40);
+    const uint8_t *bytes = (const uint8_t *)&f;
+
+    ask_for_control_data(near_end);
+    for (unsigned n_fds = 0; n_fds <= 8; n_fds++) {
+        send_with_fds(bytes, 7, n_fds);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 0);
+        send_with_fds(bytes + 7, length(&f) - 7, 0);
+        assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+        assert_int_equal(rx.msg.fds_error, 0);
+        expect_frame(&f, n_fds);
+    }
+    send_with_fds(&f, length(&f), CONTROL_FDS_MAX);
+    assert_int_equal(gw_rx_pump(&rx, near_end), 1);
+    assert_int_equal(rx.msg.fds_error, -E2BIG);
+    expect_frame(&f, 8);
 }
 
 static void test_socket_hang_up_between_and_inside_frames(void **state)
@@ -373,9 +400,9 @@ int main(void)
         SOCKET_TEST(test_socket_frames_in_one_piece_are_taken_apart),
         SOCKET_TEST(test_socket_fds_after_the_first_byte_are_refused),
         SOCKET_TEST(test_socket_fds_with_the_payload_are_refused),
-        SOCKET_TEST(test_socket_eight_fds_are_the_most),
-        SOCKET_TEST(test_socket_sixty_four_fds_are_all_closed),
+        SOCKET_TEST(test_socket_more_than_eight_fds_are_closed),
         SOCKET_TEST(test_socket_no_room_for_fds_is_told),
+        SOCKET_TEST(test_socket_other_control_data_is_ignored),
         SOCKET_TEST(test_socket_hang_up_between_and_inside_frames),
         SOCKET_TEST(test_socket_announced_giants_are_refused),
         SOCKET_TEST(test_socket_send_waits_for_a_slow_reader),
