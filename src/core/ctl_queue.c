@@ -368,9 +368,15 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     return 0;
 }
 
+/*
+ * With GET_VRING_BASE_INFLIGHT alone it may leave requests in the inflight region. A front-end that
+ * has GET_VRING_BASE_SKIP_DRAIN too says by its request which stop it wants: this one drains.
+ */
 int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    bool may_suspend = gw_session_has_protocol(&d->session, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
+    const struct gw_session *s = &d->session;
+    bool may_suspend = gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) &&
+                       !gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
 
     return get_vring_base(d, msg, reply, may_suspend ? GW_STOP_SUSPEND : GW_STOP_DRAIN);
 }

@@ -40,11 +40,12 @@ enum {
 #define RING_PACKED               BIT(34)
 #define IN_ORDER                  BIT(35)
 
-/* How the first run ends with everything in flight. */
+/* How the first run ends with everything in flight: by the bits negotiated and the request. */
 enum stop {
-    STOP_BASE = 0,
-    STOP_SKIP_DRAIN,
-    STOP_DRAIN, /* the front-end wants every answer */
+    STOP_DRAIN = 0,      /* neither bit: GET_VRING_BASE drains */
+    STOP_BASE,           /* GET_VRING_BASE_INFLIGHT alone: GET_VRING_BASE suspends */
+    STOP_SKIP_DRAIN,     /* both: GET_VRING_BASE_SKIP_DRAIN suspends ... */
+    STOP_BASE_WITH_SKIP, /* ... and GET_VRING_BASE drains */
     STOP_HANG_UP,
     STOP_SIGTERM,
     N_STOPS
@@ -55,6 +56,11 @@ struct kind {
     bool packed, in_order;
     enum stop stop;
 };
+
+static bool drains(const struct kind *kind)
+{
+    return kind->stop == STOP_DRAIN || kind->stop == STOP_BASE_WITH_SKIP;
+}
 
 struct one {
     struct gw_driver_blk blk;
@@ -191,7 +197,7 @@ static unsigned n_tracked(const struct suspend_test *t, unsigned queue)
     const uint8_t *part = t->region + t->inflight.mmap_size / t->inflight.num_queues * queue;
     unsigned n = 0;
 
-    for (unsigned i = 0; i < t->inflight.queue_size; i++)
+    for (unsigned i = 0; i < RING_SIZE; i++)
         n += __atomic_load_n(part + header + entry * i, __ATOMIC_ACQUIRE) != 0;
     return n;
 }
@@ -241,7 +247,7 @@ static void make_guest(struct suspend_test *t)
     g->opt.protocol_features = GUEST_PROTOCOL | INFLIGHT_SHMFD;
     if (t->kind.stop != STOP_DRAIN)
         g->opt.protocol_features |= GET_VRING_BASE_INFLIGHT;
-    if (t->kind.stop == STOP_SKIP_DRAIN)
+    if (t->kind.stop == STOP_SKIP_DRAIN || t->kind.stop == STOP_BASE_WITH_SKIP)
         g->opt.protocol_features |= GET_VRING_BASE_SKIP_DRAIN;
     g->opt.inflight = &t->inflight;
 }
@@ -300,7 +306,7 @@ static uint64_t get_bases(struct suspend_test *t)
         longest = now_ms() - begun > longest ? now_ms() - begun : longest;
         gw_driver_set_base(g->drivers[q], base);
         assert_int_equal(gw_driver_check_base(g->drivers[q], &n_taken), 0);
-        if (t->kind.stop == STOP_DRAIN)
+        if (drains(&t->kind))
             assert_int_equal(n_taken, 0);
         else
             assert_true(n_taken >= N_REQUESTS);
@@ -357,9 +363,10 @@ static void go_on(struct suspend_test *t)
 static void run(const struct kind *kind)
 {
     static const char *const names[N_STOPS] = {
-        [STOP_BASE] = "GET_VRING_BASE",
+        [STOP_DRAIN] = "GET_VRING_BASE",
+        [STOP_BASE] = "GET_VRING_BASE with INFLIGHT",
         [STOP_SKIP_DRAIN] = "GET_VRING_BASE_SKIP_DRAIN",
-        [STOP_DRAIN] = "GET_VRING_BASE, drained",
+        [STOP_BASE_WITH_SKIP] = "GET_VRING_BASE with SKIP_DRAIN",
         [STOP_HANG_UP] = "hang-up",
         [STOP_SIGTERM] = "SIGTERM",
     };
@@ -370,7 +377,7 @@ static void run(const struct kind *kind)
     took = stop(&t);
     printf("%s %s%s, %s: %lu ms\n", kind->loop, kind->packed ? "packed" : "split",
            kind->in_order ? " in order" : "", names[kind->stop], (unsigned long)took);
-    if (kind->stop == STOP_DRAIN) {
+    if (drains(kind)) {
         assert_tracked(&t, 0);
         assert_answered(&t);
         go_on(&t);
