@@ -27,6 +27,20 @@ static int check_shape(const struct gw_daemon *d, const struct gw_wire_inflight 
     return 0;
 }
 
+/*
+ * Entries of each part of a region that is made here: as many as its ring may ever have, whatever
+ * size the front-end names. QEMU 10.0.13 names the size its user gave, or 128, and lets the guest
+ * have rings of 1024.
+ */
+static uint16_t part_size_for(const struct gw_daemon *d, uint16_t queue_size)
+{
+    unsigned n = GW_INFLIGHT_MADE_MIN;
+
+    while (n < queue_size || n < d->queue_size_max)
+        n *= 2;
+    return (uint16_t)n;
+}
+
 /* A file of that size, which nobody can change any more. */
 static int make_file(int *ret_fd, uint64_t size)
 {
@@ -40,25 +54,31 @@ static int make_file(int *ret_fd, uint64_t size)
     return 0;
 }
 
-/* It belongs to the front-end from the start: that hands it back with SET_INFLIGHT_FD. */
+/*
+ * It belongs to the front-end from the start: that hands it back with SET_INFLIGHT_FD. The answer
+ * repeats the queue size that was asked for, since QEMU ignores that of the answer and other
+ * front-ends insist on theirs; mmap_size tells how large the parts are (gw_inflight_region_part).
+ */
 int gw_ctl_get_inflight_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_wire_inflight wire = *(const struct gw_wire_inflight *)(const void *)msg->payload;
     bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
     struct gw_mapping mapping;
     gw_cleanup_fd int fd = -1;
+    uint16_t part_size;
     int r = check_shape(d, &wire);
 
     if (r < 0)
         return r;
+    part_size = part_size_for(d, wire.queue_size);
     wire.mmap_offset = 0;
-    wire.mmap_size = wire.num_queues * gw_inflight_stride(packed, wire.queue_size);
+    wire.mmap_size = wire.num_queues * gw_inflight_stride(packed, part_size);
     r = make_file(&fd, wire.mmap_size);
     if (r == 0)
         r = gw_mapping_init(&mapping, GW_INFLIGHT_NAME, fd, 0, wire.mmap_size, 0);
     if (r < 0)
         return r;
-    gw_inflight_format(mapping.at, packed, wire.num_queues, wire.queue_size);
+    gw_inflight_format(mapping.at, packed, wire.num_queues, part_size);
     gw_mapping_done(&mapping);
     *(struct gw_wire_inflight *)(void *)reply->payload = wire;
     reply->size = sizeof(wire);

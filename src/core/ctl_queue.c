@@ -162,6 +162,19 @@ static int check_start(const struct gw_daemon *d, const struct gw_ring_config *r
     return r < 0 ? r : gw_ring_check_memory(packed, ring, d->session.map);
 }
 
+/* A ring that does not fit the inflight region runs all the same: its guest needs its device. */
+static void find_inflight(const struct gw_daemon *d, uint32_t index, struct gw_queue_start *start)
+{
+    bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
+    int r = gw_inflight_region_part(&d->session.inflight, index, packed, start->ring.size,
+                                    &start->inflight, &start->inflight_size);
+
+    if (r < 0)
+        gw_diag(&d->diag, GW_DIAG_WARNING,
+                "queue %u: its requests are not tracked, and are lost if this back-end dies: %s",
+                index, gw_last_error());
+}
+
 static int on_start(void *arg)
 {
     struct ask *ask = arg;
@@ -177,9 +190,9 @@ static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vr
 
     vring->config.base = base_of(d, vring);
     start->ring = vring->config;
+    find_inflight(d, ask->queue->index, start);
     start->map = d->session.map;
     start->features = d->session.features;
-    start->inflight_size = d->session.inflight.queue_size;
     start->is_posted = gw_postcopy_is_listening(&d->session.postcopy);
     if (start->is_posted && !vring->started)
         r = check_start(d, &start->ring);
@@ -208,10 +221,6 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (r < 0)
         return r;
     r = gw_ctl_check_log_ring(d, d->session.log.log, vring);
-    if (r < 0)
-        return r;
-    r = gw_inflight_region_part(&d->session.inflight, index,
-                                gw_session_has(&d->session, GW_F_RING_PACKED), &start->inflight);
     if (r < 0)
         return r;
     if (msg->n_fds == 1)

@@ -7,6 +7,8 @@
 #include "diag_i.h"
 
 #include <errno.h>
+#include <godwit/device.h>
+#include <inttypes.h>
 
 /* Parts begin at multiples of it. */
 #define PART_ALIGN 64
@@ -28,30 +30,50 @@ static const struct gw_inflight_ops *ops_of(bool packed)
     return packed ? &gw_inflight_packed_ops : &gw_inflight_split_ops;
 }
 
-void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t queue_size)
+void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t part_size)
 {
     /* Where a ring begins: in the first lap of a packed one. */
     uint16_t used = packed ? 1u << VRING_PACKED_EVENT_F_WRAP_CTR : 0;
 
     for (unsigned i = 0; i < num_queues; i++)
-        ops_of(packed)->format((uint8_t *)region + i * gw_inflight_stride(packed, queue_size),
-                               queue_size, used);
+        ops_of(packed)->format((uint8_t *)region + i * gw_inflight_stride(packed, part_size),
+                               part_size, used);
+}
+
+/*
+ * A region that was made here is known by its length. No other back-end's can be mistaken for it:
+ * with parts of fewer entries theirs are shorter, and to round such a region up to whole pages
+ * never leads to the length of ours, which has an odd number of 64 bytes for each queue.
+ */
+static uint16_t part_size_of(const struct gw_inflight_region *region, bool packed)
+{
+    for (uint32_t n = GW_INFLIGHT_MADE_MIN; n <= GW_QUEUE_SIZE_MAX; n *= 2)
+        if (n > region->queue_size &&
+            region->size == region->num_queues * gw_inflight_stride(packed, (uint16_t)n))
+            return (uint16_t)n;
+    return region->queue_size;
 }
 
 int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned index, bool packed,
-                            void **ret)
+                            uint32_t ring_size, void **ret, uint16_t *ret_size)
 {
-    uint64_t stride = gw_inflight_stride(packed, region->queue_size);
+    uint16_t size = part_size_of(region, packed);
+    uint64_t stride = gw_inflight_stride(packed, size);
 
-    if (!region->mapping.at) {
-        *ret = NULL;
+    *ret = NULL;
+    *ret_size = size;
+    if (!region->mapping.at)
         return 0;
-    }
     if (index >= region->num_queues)
-        return gw_fail(-EINVAL, "the inflight region is of %u queues", region->num_queues);
+        return gw_fail(-ENOSPC, "the inflight region is for %u queues", region->num_queues);
+    if (ring_size > size)
+        return gw_fail(-ENOSPC, "a ring of %u descriptors does not fit an inflight region for %u",
+                       ring_size, size);
     if ((index + 1) * stride > region->size)
-        return gw_fail(-EINVAL, "the inflight region is too small for %s rings of %u descriptors",
-                       packed ? "packed" : "split", region->queue_size);
+        return gw_fail(-ENOSPC,
+                       "an inflight region of %#" PRIx64
+                       " bytes is too small for %u %s rings of %u descriptors",
+                       region->size, region->num_queues, packed ? "packed" : "split", size);
     *ret = region->mapping.at + index * stride;
     return 0;
 }
@@ -61,8 +83,7 @@ int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned in
 static int check_header(const struct gw_inflight_header *h, uint16_t part_size, uint32_t ring_size)
 {
     if (ring_size > part_size)
-        return gw_fail(-EINVAL, "a ring of %u descriptors does not fit an inflight region for %u",
-                       ring_size, part_size);
+        return gw_fail(-EINVAL, "a ring of %u descriptors has a part for %u", ring_size, part_size);
     if (h->version == 0)
         return 0;
     if (h->version != GW_INFLIGHT_VERSION)

@@ -103,7 +103,10 @@ extern const struct gw_inflight_ops gw_inflight_packed_ops;
 
 /* ---- the region, on the control thread ---- */
 
-/* Zeroed: there is none. */
+/* A part of a region that is made here has a power of two of entries, and at least these. */
+#define GW_INFLIGHT_MADE_MIN 1024
+
+/* Of SET_INFLIGHT_FD. Zeroed: there is none. */
 struct gw_inflight_region {
     struct gw_mapping mapping;
     uint64_t size;
@@ -115,22 +118,24 @@ struct gw_inflight_region {
 uint64_t gw_inflight_stride(bool packed, uint16_t queue_size);
 
 /* A new region: what its creator initialises. Its parts count as never used. */
-void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t queue_size);
+void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t part_size);
 
 /*
- * A queue's part; NULL, and success, when there is no region.
- * Returns: 0; -EINVAL when the region has no such part in this layout, which is agreed on after
- * SET_INFLIGHT_FD by some front-ends; with gw_last_error.
+ * The part for a queue with a ring of `ring_size` descriptors, and its entries; NULL, and success,
+ * when there is no region. The region's queue_size says how large its parts are, as for every
+ * back-end, unless the region is exactly as long as one that is made here with larger ones.
+ * Returns: 0; -ENOSPC when the region has no part for that queue and ring in this layout, with
+ * gw_last_error, and *ret is NULL. (Some front-ends agree on layout and size after
+ * SET_INFLIGHT_FD.)
  */
 int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned index, bool packed,
-                            void **ret);
+                            uint32_t ring_size, void **ret, uint16_t *ret_size);
 
 /* ---- a queue's part, on its worker ---- */
 
 /*
- * Begin with a part of `part_size` entries, the queue_size of SET_INFLIGHT_FD, which governs its
- * layout; a ring may have as many descriptors or fewer. Nothing is written yet. gw_inflight_recover
- * comes next, and gw_inflight_detach at the end.
+ * Begin with a part for a ring of `ring_size` descriptors, as gw_inflight_region_part gave it.
+ * Nothing is written yet. gw_inflight_recover comes next, and gw_inflight_detach at the end.
  * Returns: 0; -EINVAL for a part of another version, size or with features, or one that is smaller
  * than the ring; -ENOMEM; with gw_last_error.
  */

@@ -15,16 +15,18 @@
 #include "crash_i.h"
 
 #include <errno.h>
+#include <godwit/device.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define VERSION     1
-#define AT_VERSION  8
-#define AT_DESC_NUM 10
-#define PART_ALIGN  64
-#define F_AVAIL     (1u << 7)
-#define F_USED      (1u << 15)
+#define VERSION        1
+#define AT_VERSION     8
+#define AT_DESC_NUM    10
+#define PART_ALIGN     64
+#define LARGE_PART_MIN 1024
+#define F_AVAIL        (1u << 7)
+#define F_USED         (1u << 15)
 
 /* Split: the header, then an entry for each head. */
 #define SPLIT_BATCH_HEAD 12
@@ -312,17 +314,36 @@ static int check_part(struct part *p, bool *flags)
     return r;
 }
 
-static uint64_t stride_of(const struct crash *c)
+static uint64_t stride_for(const struct crash *c, uint64_t n)
 {
-    uint64_t n = c->inflight.queue_size, len = c->o.is_packed ? PACKED_ENTRIES + n * PACKED_ENTRY
-                                                              : SPLIT_ENTRIES + n * SPLIT_ENTRY;
+    uint64_t len =
+        c->o.is_packed ? PACKED_ENTRIES + n * PACKED_ENTRY : SPLIT_ENTRIES + n * SPLIT_ENTRY;
 
     return (len + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
 }
 
+/*
+ * Entries of a part: the queue size, as the specification has it. libgodwit makes larger ones and
+ * answers with the queue size that it was asked for; the region's length shows them.
+ */
+static unsigned entries_of(const struct crash *c)
+{
+    const struct gw_frontend_inflight *f = &c->inflight;
+
+    for (unsigned n = LARGE_PART_MIN; n <= GW_QUEUE_SIZE_MAX; n *= 2)
+        if (n > f->queue_size && f->mmap_size == f->num_queues * stride_for(c, n))
+            return n;
+    return f->queue_size;
+}
+
+static uint64_t stride_of(const struct crash *c)
+{
+    return stride_for(c, entries_of(c));
+}
+
 static int check_all(struct crash *c, const uint8_t *region)
 {
-    unsigned n = c->inflight.queue_size;
+    unsigned n = entries_of(c);
     struct taken *taken = calloc(n, sizeof(*taken));
     bool *flags = calloc(n, sizeof(*flags));
     int r = taken && flags ? 0 : -ENOMEM;
@@ -362,8 +383,8 @@ int crash_check_region(struct crash *c)
         r = crash_blame(c, CRASH_CHECK_REGION, -EBADMSG,
                         "%zd of %llu bytes can be read of the inflight region, and %u queues of %u "
                         "descriptors take %llu",
-                        n, (unsigned long long)c->inflight.mmap_size, c->n_drivers,
-                        c->inflight.queue_size, (unsigned long long)len);
+                        n, (unsigned long long)c->inflight.mmap_size, c->n_drivers, entries_of(c),
+                        (unsigned long long)len);
     free(copy);
     return r;
 }
