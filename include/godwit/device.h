@@ -83,7 +83,8 @@ struct gw_device_ops {
      * (gw_request_unpop) or, where gw_queue_may_suspend, suspend (gw_request_suspend) what was
      * popped; it may happen later, the library waits for it before it answers the front-end. Called
      * once more when it takes too long and the front-end is gone meanwhile, so that all of it may
-     * be suspended. NULL: nothing to hurry.
+     * be suspended. A device that cannot keep what it confirmed calls gw_queue_fail_stop. NULL:
+     * nothing to hurry.
      */
     void (*queue_stop)(void *dev, struct gw_queue *q);
 
@@ -234,7 +235,7 @@ int gw_daemon_serve(struct gw_daemon *d, const char *path);
 /*
  * Wait until the daemon has ended: by gw_daemon_stop, or because its one connection did.
  * Returns: 0, also after a hang-up; -EPROTO when a single session ended by a protocol fault of the
- * front-end; -EINVAL when not started.
+ * front-end or by gw_queue_fail_stop; -EINVAL when not started.
  */
 int gw_daemon_wait(struct gw_daemon *d);
 

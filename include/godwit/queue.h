@@ -85,6 +85,16 @@ bool gw_queue_may_suspend(struct gw_queue *q);
  */
 int gw_request_suspend(struct gw_request *r);
 
+/*
+ * From queue_stop until the last request of the queue is completed: report that the device cannot
+ * keep what it confirmed to the driver, for example because its last flush failed. The stop then
+ * gets no answer that means success: GET_VRING_BASE ends the session and RESET_DEVICE is refused,
+ * so that a migration fails at its source. The first error counts, until the queue starts again.
+ *
+ * `error` is a negative errno, which the log shows. No effect on a queue that is not stopping.
+ */
+void gw_queue_fail_stop(struct gw_queue *q, int error);
+
 /* Publish and notify what was completed so far, without waiting for the turn to end. */
 void gw_queue_flush(struct gw_queue *q);
 

@@ -367,6 +367,9 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (r < 0)
         return r;
     gw_daemon_free_unused(d); /* the log is complete before the front-end looks at it */
+    r = vring->started ? gw_queue_stop_result(q) : 0;
+    if (r < 0)
+        return r;
     if (vring->started) {
         take_base(q, vring);
         gw_diag(&d->diag, GW_DIAG_INFO, "queue %u stops: base %u", state->index,

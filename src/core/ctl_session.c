@@ -116,6 +116,9 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     struct gw_session *s = &d->session;
     int r = gw_daemon_stop_queues(d, GW_STOP_DRAIN);
 
+    for (unsigned i = 0; i < d->num_queues && r == 0; i++)
+        if (s->vrings[i].started)
+            r = gw_queue_stop_result(&d->queues[i]);
     if (r < 0)
         return r;
     gw_daemon_each_queue(d, disable_queue, NULL);

@@ -343,6 +343,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
     q->parked = false;
+    q->stop_error = 0;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
     q->state = GW_QUEUE_STARTED;
@@ -500,9 +501,9 @@ static void finish_stop(struct gw_queue *q)
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
     q->stop_untold = false;
-    /* The front-end is about to learn where the ring is, and may change that before a start. */
-    if (q->stop != GW_STOP_LOST && q->first_suspended == UINT64_MAX && !gw_queue_has_again(q) &&
-        q->ring.attached)
+    /* The front-end learns the base from the answer to a stop that succeeds, and may change it. */
+    if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->first_suspended == UINT64_MAX &&
+        !gw_queue_has_again(q) && q->ring.attached)
         gw_inflight_finish(&q->inflight);
     let_go_of_ring(q);
     if (q->drained)
@@ -544,6 +545,22 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     if (q->state == GW_QUEUE_STOPPING)
         finish_stop_when_drained(q);
     gw_queue_unlock(q);
+}
+
+void gw_queue_fail_stop(struct gw_queue *q, int error)
+{
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPING && q->stop_error == 0)
+        q->stop_error = error < 0 ? error : -EIO;
+    gw_queue_unlock(q);
+}
+
+int gw_queue_stop_result(const struct gw_queue *q)
+{
+    if (q->stop_error == 0)
+        return 0;
+    return gw_fail(q->stop_error, "queue %u: the device cannot keep what it confirmed: %s",
+                   q->index, strerror(-q->stop_error));
 }
 
 void gw_queue_forget(struct gw_queue *q)

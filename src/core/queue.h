@@ -93,6 +93,7 @@ struct gw_queue {
     uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
     struct gw_source kick;
     enum gw_queue_stop stop;  /* [lock] how, while it is stopping */
+    int stop_error;           /* [lock] of the last stop: 0, or what the device reported */
     bool stop_untold;         /* [lock] the device does not know of it yet */
     struct gw_latch *drained; /* [lock] who waits for the stop */
     struct gw_latch *adopted; /* [lock] who waits for the requests of an older epoch */
@@ -175,6 +176,11 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
  * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
  */
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
+/*
+ * Context: the control thread, after the latch of a stop opened.
+ * Returns: 0; the device's error, with gw_last_error.
+ */
+int gw_queue_stop_result(const struct gw_queue *q);
 /* Use `map` from now on. */
 void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map);
 /*

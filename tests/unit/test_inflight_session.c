@@ -79,6 +79,14 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
+static _Atomic int stop_error; /* what the device reports at a stop */
+
+static void queue_stop(void *dev, struct gw_queue *q)
+{
+    if (stop_error != 0)
+        gw_queue_fail_stop(q, stop_error);
+}
+
 static void begin_drivers(struct bed *b, uint64_t features)
 {
     struct gw_guest_region region = {.gpa = 0x100000, .length = 1 << 20};
@@ -97,12 +105,14 @@ static void begin_drivers(struct bed *b, uint64_t features)
 /* A session with these features of virtio and of the protocol, and rings that do not run. */
 static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
 {
-    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
+    static const struct gw_device_ops ops = {
+        .size = sizeof(ops), .queue_ready = queue_ready, .queue_stop = queue_stop};
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg), .num_queues = QUEUES, .diag = note, .diag_level = GW_DIAG_WARNING};
     int ends[2];
 
     said[0] = '\0';
+    stop_error = 0;
     memset(b, 0, sizeof(*b));
     begin_drivers(b, features);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -425,6 +435,70 @@ static void test_inflight_session_ring_without_a_part_runs_untracked(void **stat
     expect_untracked(&split, PACKED, "too small for 4 packed rings of 16");
 }
 
+/*
+ * A device that cannot keep what it confirmed: no answer says otherwise, and the region knows where
+ * the ring was, because the front-end does not learn that.
+ */
+static void test_inflight_session_failed_stop_ends_the_session(void **state)
+{
+    const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+    int fd = file_of(wire.mmap_size);
+    uint16_t version = 0;
+    uint32_t base;
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE));
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 0);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 1, &base), 0); /* the others do well */
+    stop_error = -EIO;
+    assert_int_not_equal(gw_frontend_reset_device(b.fe), 0);
+    expect_said("RESET_DEVICE (34) is refused: queue 0: the device cannot keep what it confirmed: "
+                "Input/output error");
+    stop_error = 0;
+    assert_int_not_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    assert_int_not_equal(gw_frontend_set_features(b.fe, FEATURES), 0); /* it is over */
+    gw_daemon_wait(b.daemon);
+    expect_said("the session ends: GET_VRING_BASE (11)");
+    assert_int_equal(pread(fd, &version, 2, 8), 2);
+    assert_int_equal(version, 1);
+    assert_int_equal(pread(fd, &version, 2, SPLIT_LEN + 8), 2);
+    assert_int_equal(version, 0);
+    bed_end(&b);
+    close(fd);
+}
+
+/* A failure is that of its stop: the queue may start and stop again, in the next session. */
+static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(void **state)
+{
+    uint32_t base;
+    struct bed b;
+    int ends[2];
+
+    bed_begin(&b, 0, PROTOCOL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 0);
+    stop_error = -ENOSPC;
+    assert_int_not_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    gw_daemon_wait(b.daemon);
+    expect_said("No space left on device");
+    stop_error = 0;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_start(b.daemon, ends[0]), 0);
+    gw_frontend_disconnect(b.fe);
+    assert_int_equal(gw_frontend_attach(b.fe, ends[1]), 0);
+    for (unsigned i = 0; i < QUEUES; i++)
+        gw_driver_set_base(b.drivers[i], i == 0);
+    assert_int_equal(gw_frontend_negotiate(b.fe, &b.opt), 0);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0); /* it does not run */
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 0);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    assert_int_equal(base, 2);
+    bed_end(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -435,6 +509,8 @@ int main(void)
         FDCHECK_TEST(test_inflight_session_impossible_regions_are_refused),
         FDCHECK_TEST(test_inflight_session_region_stays_while_a_ring_runs),
         FDCHECK_TEST(test_inflight_session_ring_without_a_part_runs_untracked),
+        FDCHECK_TEST(test_inflight_session_failed_stop_ends_the_session),
+        FDCHECK_TEST(test_inflight_session_failed_stop_is_forgotten_at_the_next_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
