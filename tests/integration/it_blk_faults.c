@@ -12,14 +12,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/loop.h>
 #include <linux/virtio_blk.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -49,23 +46,6 @@ static void expect_size(struct blk_test *t, uint64_t bytes)
     assert_int_equal(capacity(t), bytes / 512);
 }
 
-/* One request of 4 KiB on queue 0. Returns: 0 or a negative errno, as the device answered. */
-static int request(struct blk_test *t, uint32_t type, uint64_t offset, uint8_t pattern)
-{
-    struct gw_driver_buf buf = {.len = 4096};
-    struct gw_driver_blk blk;
-    int r;
-
-    assert_int_equal(gw_driver_blk_init(&blk, t->g.drivers[0]), 0);
-    assert_int_equal(gw_guest_mem_alloc(t->g.mem, buf.len, 4096, &buf.addr), 0);
-    memset(gw_guest_mem_at(t->g.mem, buf.addr, buf.len), pattern, buf.len);
-    assert_int_equal(gw_driver_blk_add(&blk, type, offset / 512, &buf, 1, 1, 0), 0);
-    r = gw_driver_blk_wait(&blk, 1, 10000);
-    gw_guest_mem_release(t->g.mem, buf.addr, buf.len);
-    gw_driver_blk_done(&blk);
-    return r;
-}
-
 static void test_file_shrinks(void **state)
 {
     struct blk_test t;
@@ -73,15 +53,15 @@ static void test_file_shrinks(void **state)
 
     blk_test_begin(&t, 4 * MIB);
     blk_test_start(&t, NULL);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), 0);
     assert_int_equal(ftruncate(t.fd, (off_t)MIB), 0);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 0), -EIO);
     assert_true(program_says(&t.program, "read at byte"));
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
     assert_int_equal(guest_io(&t.g, 1, 8, 1), 0);
     expect_size(&t, MIB);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, MIB - 4096, 1), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, MIB - 4096, 1), 0);
     blk_test_stop(&t);
 }
 
@@ -93,27 +73,14 @@ static void test_file_grows(void **state)
 
     blk_test_begin(&t, MIB);
     blk_test_start(&t, NULL);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, MIB, 0x5a), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, MIB, 0x5a), -EIO);
     assert_int_equal(ftruncate(t.fd, (off_t)(8 * MIB)), 0);
     expect_size(&t, 8 * MIB);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 8 * MIB - 4096, 0x5a), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 8 * MIB - 4096, 0x5a), 0);
     assert_int_equal(pread(t.fd, &byte, 1, (off_t)(8 * MIB - 1)), 1);
     assert_int_equal(byte, 0x5a);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 8 * MIB, 0x5a), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 8 * MIB, 0x5a), -EIO);
     blk_test_stop(&t);
-}
-
-/* A mount namespace of our own, once. */
-static bool have_mounts(void)
-{
-    static int have = -1;
-
-    if (have < 0)
-        have =
-            unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-    if (!have)
-        fprintf(stderr, "skipped: no mount namespace: %s\n", strerror(errno));
-    return have;
 }
 
 /* A file system with room for 1 MiB, and a file of 4. */
@@ -130,7 +97,7 @@ static void run_no_room(const char *loop)
     assert_int_equal(ftruncate(t.fd, (off_t)(4 * MIB)), 0);
     blk_test_start(&t, loop);
     for (uint64_t at = 0; at < 4 * MIB; at += 4096) {
-        int r = request(&t, GW_DRIVER_BLK_WRITE, at, 0x33);
+        int r = blk_test_request(&t, GW_DRIVER_BLK_WRITE, at, 0x33);
 
         assert_true(r == 0 || r == -EIO);
         n_failed += r != 0;
@@ -144,7 +111,7 @@ static void run_no_room(const char *loop)
         gw_driver_blk_add_range(&blk, GW_DRIVER_BLK_DISCARD, 0, 4 * MIB / 512, 0, 1, 0), 0);
     assert_int_equal(gw_driver_blk_wait(&blk, 1, 10000), 0);
     gw_driver_blk_done(&blk);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 3 * MIB, 0x44), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 3 * MIB, 0x44), 0);
     assert_int_equal(guest_io(&t.g, 1, 8, 1), 0);
     guest_done(&t.g);
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
@@ -157,7 +124,7 @@ static void run_no_room(const char *loop)
 static void test_no_room(void **state)
 {
     (void)state;
-    if (!have_mounts())
+    if (!blk_test_has_mounts())
         skip();
     run_no_room("--loop=epoll");
     run_no_room("--loop=auto");
@@ -171,7 +138,7 @@ static void test_read_only_mount(void **state)
     int fd;
     (void)state;
 
-    if (!have_mounts())
+    if (!blk_test_has_mounts())
         skip();
     blk_test_begin(&t, 0);
     assert_int_equal(mount("tmpfs", t.dir, "tmpfs", 0, "size=2m"), 0);
@@ -188,9 +155,9 @@ static void test_read_only_mount(void **state)
     close(t.program.said_fd);
 
     blk_test_start(&t, "--read-only");
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, MIB - 4096, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, MIB - 4096, 0), 0);
     guest_done(&t.g);
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
     assert_int_equal(umount(t.dir), 0);
@@ -209,8 +176,8 @@ static void test_read_only_option(void **state)
     blk_test_start(&t, "--read-only");
     assert_int_equal(gw_frontend_get_features(t.g.fe, &features), 0);
     assert_true(features >> VIRTIO_BLK_F_RO & 1);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 0, 1), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
     assert_int_equal(fstat(t.fd, &after), 0);
     assert_int_equal(before.st_blocks, after.st_blocks);
     assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
@@ -228,10 +195,10 @@ static void run_file_size_limit(const char *loop)
     cfg.file_size_limit = MIB;
     program_start(&t.program, &cfg);
     blk_test_connect(&t);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 0, 1), 0);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 0, 1), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_WRITE, 2 * MIB, 1), -EIO);
     assert_true(program_says(&t.program, "File too large"));
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 1), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 2 * MIB, 1), 0);
     assert_int_equal(guest_io(&t.g, 1, 8, 1), 0);
     blk_test_stop(&t);
 }
@@ -241,27 +208,6 @@ static void test_file_size_limit(void **state)
     (void)state;
     run_file_size_limit("--loop=epoll");
     run_file_size_limit("--loop=auto");
-}
-
-/* A loop device on `fd`. Returns: its open descriptor and path; -1 where there are none. */
-static int make_loop_device(int fd, char *path, size_t path_size)
-{
-    struct loop_config cfg = {.fd = (uint32_t)fd, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
-    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), device, n;
-
-    if (control < 0)
-        return -1;
-    n = ioctl(control, LOOP_CTL_GET_FREE);
-    close(control);
-    if (n < 0)
-        return -1;
-    snprintf(path, path_size, "/dev/loop%d", n);
-    device = open(path, O_RDWR | O_CLOEXEC);
-    if (device >= 0 && ioctl(device, LOOP_CONFIGURE, &cfg) < 0) {
-        close(device);
-        device = -1;
-    }
-    return device;
 }
 
 /* A medium that cannot be read: a loop device whose file was cut off. */
@@ -274,20 +220,19 @@ static void test_io_errors(void **state)
 
     blk_test_begin(&t, 4 * MIB);
     strcpy(file, t.file);
-    device = make_loop_device(t.fd, t.file, sizeof(t.file));
+    device = blk_test_loop(t.fd, 512, t.file, sizeof(t.file));
     if (device < 0) {
-        fprintf(stderr, "skipped: no loop device: %s\n", strerror(errno));
         strcpy(t.file, file);
         blk_test_end(&t);
         skip();
     }
     blk_test_start(&t, "--direct=auto");
     close(device);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, MIB, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, MIB, 0), 0);
     assert_int_equal(ftruncate(t.fd, (off_t)MIB), 0);
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 3 * MIB, 0), -EIO);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 3 * MIB, 0), -EIO);
     assert_true(program_says(&t.program, "Input/output error"));
-    assert_int_equal(request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
+    assert_int_equal(blk_test_request(&t, GW_DRIVER_BLK_READ, 0, 0), 0);
     assert_int_equal(guest_io(&t.g, 1, 8, 1), 0);
     guest_done(&t.g);
     assert_int_equal(program_end(&t.program, SIGTERM), 0);

@@ -23,6 +23,7 @@ enum {
 
 static unsigned n_config_changed;
 static bool may_suspend;
+static int stop_failed;
 
 unsigned gw_queue_index(const struct gw_queue *q)
 {
@@ -32,6 +33,11 @@ unsigned gw_queue_index(const struct gw_queue *q)
 bool gw_queue_may_suspend(struct gw_queue *q)
 {
     return may_suspend;
+}
+
+void gw_queue_fail_stop(struct gw_queue *q, int error)
+{
+    stop_failed = error;
 }
 
 int gw_daemon_config_changed(struct gw_daemon *d)
@@ -49,6 +55,7 @@ void backend_say(enum gw_diag_level level, const char *format, ...)
 static struct {
     struct store base;
     int start_result;
+    int stop_result;
     uint64_t next_size;
     unsigned n_started, n_stopped, n_cancelled;
 } store;
@@ -59,9 +66,10 @@ static int fake_start(struct store *s)
     return store.start_result;
 }
 
-static void fake_stop(struct store *s)
+static int fake_stop(struct store *s)
 {
     store.n_stopped++;
+    return store.stop_result;
 }
 
 static void fake_cancel(struct store *s, struct store_io *io)
@@ -91,6 +99,7 @@ static int setup(void **state)
              &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
     n_config_changed = 0;
     may_suspend = false;
+    stop_failed = 0;
     return 0;
 }
 
@@ -207,6 +216,16 @@ static void test_blk_queue_stop_suspends_where_it_may(void **state)
     }
 }
 
+static void test_blk_stop_that_fails_is_remembered(void **state)
+{
+    assert_false(blk_has_lost_data(&blk));
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    store.stop_result = -EIO;
+    blk_ops.queue_stop(&blk, NULL);
+    assert_int_equal(stop_failed, -EIO);
+    assert_true(blk_has_lost_data(&blk));
+}
+
 #define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)
 
 int main(void)
@@ -219,6 +238,7 @@ int main(void)
         TEST(reload_tells_a_new_size_once),
         TEST(queue_start_can_be_refused),
         TEST(queue_stop_suspends_where_it_may),
+        TEST(stop_that_fails_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

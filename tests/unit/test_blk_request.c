@@ -25,6 +25,8 @@ enum {
 static uint32_t completed_len;
 static unsigned n_completed, n_suspended;
 static int suspend_result;
+static int stop_error; /* reported, and how many requests were completed by then */
+static unsigned n_completed_before;
 static struct gw_request req, flushes[N_FLUSHES];
 static struct blk_request b, flush_bs[N_FLUSHES]; /* in place of the bytes beside them */
 
@@ -82,6 +84,12 @@ void gw_request_complete(struct gw_request *r, uint32_t len)
     n_completed++;
 }
 
+void gw_queue_fail_stop(struct gw_queue *q, int error)
+{
+    stop_error = error;
+    n_completed_before = n_completed;
+}
+
 static void note_suspended(void);
 
 int gw_request_suspend(struct gw_request *r)
@@ -105,6 +113,7 @@ void *gw_request_private(struct gw_request *r)
 static struct {
     struct store base;
     int result; /* of submit */
+    int stop_result;
     unsigned n_submitted, n_started, n_stopped, n_cancelled;
     unsigned n_stopped_before; /* the last suspend */
     struct store_io *last, *cancelled[N_FLUSHES];
@@ -139,9 +148,10 @@ static int fake_start(struct store *s)
     return 0;
 }
 
-static void fake_stop(struct store *s)
+static int fake_stop(struct store *s)
 {
     store.n_stopped++;
+    return store.stop_result;
 }
 
 static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
@@ -166,12 +176,13 @@ static int setup(void **state)
     store.base.block_size = 512;
     memset(data, 0xaa, sizeof(data));
     memset(&b, 0xee, sizeof(b)); /* as an earlier request may have left it */
-    assert_int_equal(blk_queue_start(&queue, &store.base), 0);
+    assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
     store.n_started = 0;
     limits = (struct blk_limits){.size = DISK_SIZE, .block_size = 512, .serial = serial};
     status = 0xff;
     completed_len = NOT_COMPLETED;
     n_completed = n_suspended = 0;
+    stop_error = 0;
     suspend_result = 0;
     return 0;
 }
@@ -463,6 +474,28 @@ static void test_blk_stop_waits_for_what_is_in_flight(void **state)
     assert_int_equal(store.n_stopped, 2);
 }
 
+/* The library must know before it gets the last request back, and so could answer the front-end. */
+static void test_blk_stop_that_fails_is_reported_first(void **state)
+{
+    store.stop_result = -EIO;
+    store.result = -EINPROGRESS;
+    make(VIRTIO_BLK_T_OUT, 0, 512, 0);
+    run();
+    blk_queue_stop(&queue, false);
+    assert_int_equal(stop_error, 0);
+    store.last->done(store.last, 0);
+    assert_int_equal(stop_error, -EIO);
+    assert_int_equal(n_completed_before, 0);
+    assert_int_equal(n_completed, 1);
+    assert_int_equal(queue.stop_error, -EIO);
+
+    stop_error = 0;
+    assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
+    assert_int_equal(queue.stop_error, 0);
+    blk_queue_stop(&queue, false); /* nothing in flight */
+    assert_int_equal(stop_error, -EIO);
+}
+
 /* Several at once, all under way. */
 static void run_flushes(void)
 {
@@ -594,6 +627,7 @@ int main(void)
         TEST(too_many_ranges_are_refused),
         TEST(errors_of_the_store_become_a_status),
         TEST(stop_waits_for_what_is_in_flight),
+        TEST(stop_that_fails_is_reported_first),
         TEST(stop_that_may_suspend_cancels_the_oldest_first),
         TEST(cancelled_too_late_is_answered),
         TEST(cancelled_between_ranges_is_suspended),

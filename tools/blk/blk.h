@@ -26,10 +26,12 @@ struct blk_limits {
 
 /* A queue as its worker sees it; touched by that worker only. */
 struct blk_queue {
+    struct gw_queue *q;
     struct store *store;
     struct blk_request *in_flight;      /* submitted to the store, not done; the oldest first */
     struct blk_request **in_flight_end; /* where the next one is linked */
     bool is_stopping;                   /* the last one done lets go of the store */
+    int stop_error;                     /* of the last stop: 0, or a negative errno */
 };
 
 struct blk_range {
@@ -65,7 +67,7 @@ void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queu
                       const struct blk_limits *limits);
 
 /* The queue starts, and claims the store. Returns: 0, or why that will not be claimed. */
-int blk_queue_start(struct blk_queue *queue, struct store *store);
+int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store);
 
 /*
  * It stops: the store is let go of when nothing is in flight any more. Where requests may be
@@ -97,3 +99,9 @@ void blk_init(struct blk *blk, struct store *store, const struct blk_options *o)
 
 /* SIGHUP: look at the size again and tell the driver. */
 void blk_reload(void *dev, struct gw_daemon *d);
+
+/* SIGUSR1: what went wrong with the store. */
+void blk_report(void *dev, FILE *out);
+
+/* Whether the last stop of a queue failed. Context: when no worker runs. */
+bool blk_has_lost_data(const struct blk *blk);

@@ -130,7 +130,7 @@ static int blk_device_queue_start(void *dev, struct gw_queue *q)
 {
     struct blk *blk = dev;
 
-    return blk_queue_start(&blk->queues[gw_queue_index(q)], blk->store);
+    return blk_queue_start(&blk->queues[gw_queue_index(q)], q, blk->store);
 }
 
 static int blk_queue_ready(void *dev, struct gw_queue *q)
@@ -202,4 +202,19 @@ void blk_reload(void *dev, struct gw_daemon *d)
     backend_say(GW_DIAG_INFO, "the disk has %llu bytes now, it had %llu", (unsigned long long)after,
                 (unsigned long long)before);
     gw_daemon_config_changed(d);
+}
+
+void blk_report(void *dev, FILE *out)
+{
+    struct store *store = ((struct blk *)dev)->store;
+
+    store->ops->report(store, out);
+}
+
+bool blk_has_lost_data(const struct blk *blk)
+{
+    for (unsigned i = 0; i < blk->num_queues; i++)
+        if (blk->queues[i].stop_error < 0)
+            return true;
+    return false;
 }

@@ -185,10 +185,13 @@ static void unlink_in_flight(struct blk_request *b)
         b->queue->in_flight_end = b->link;
 }
 
+/* What the guest wrote is on the medium then, or the stop fails. */
 static void let_go(struct blk_queue *queue)
 {
     queue->is_stopping = false;
-    queue->store->ops->stop(queue->store);
+    queue->stop_error = queue->store->ops->stop(queue->store);
+    if (queue->stop_error < 0)
+        gw_queue_fail_stop(queue->q, queue->stop_error);
 }
 
 /*
@@ -286,9 +289,9 @@ void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queu
         start(good[i]);
 }
 
-int blk_queue_start(struct blk_queue *queue, struct store *store)
+int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store)
 {
-    *queue = (struct blk_queue){.store = store, .in_flight_end = &queue->in_flight};
+    *queue = (struct blk_queue){.q = q, .store = store, .in_flight_end = &queue->in_flight};
     return store->ops->start(store);
 }
 

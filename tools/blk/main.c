@@ -38,6 +38,7 @@ static const struct backend program = {
     .type = "block",
     .features = features,
     .reload = blk_reload,
+    .report = blk_report,
 };
 
 static const char *const mode_words[] = {
@@ -183,6 +184,8 @@ int main(int argc, char **argv)
                  .serial = o.serial,
              });
     status = backend_run(&program, &o.backend, &blk_ops, &blk, sizeof(struct blk_request));
+    if (blk_has_lost_data(&blk))
+        status = EXIT_FAILURE;
     store->ops->free(store);
     return status;
 }

@@ -8,6 +8,7 @@
 
 #include <godwit.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 struct store;
 
@@ -17,6 +18,10 @@ enum store_kind {
     STORE_FLUSH,
     STORE_DISCARD,
     STORE_WRITE_ZEROES,
+};
+
+enum {
+    STORE_N_KINDS = STORE_WRITE_ZEROES + 1
 };
 
 /*
@@ -39,6 +44,7 @@ struct store_io {
     struct gw_io gw;
     uint8_t *bounce;         /* aligned copy for what O_DIRECT does not take as it is; or NULL */
     struct iovec own_iov;    /* of the bounce buffer, or of zeroes */
+    int durable_error;       /* of the first durable write of it that failed, which is repeated */
     struct store_held *held; /* while it is held back (store_delay.c); or NULL */
 };
 
@@ -61,11 +67,15 @@ struct store_ops {
     /*
      * The first and the last user of the contents: a queue starts, or has stopped and nothing of
      * it is in flight. Between them, and only then, the contents are claimed, so that two
-     * processes that hand over to each other may both have the store open. After stop all that was
-     * written can be seen by others. Context: any worker.
+     * processes that hand over to each other may both have the store open. Stop returns 0 when all
+     * that was written is on stable storage, where others see it, or a negative errno when it is
+     * not. Context: any worker.
      */
     int (*start)(struct store *s);
-    void (*stop)(struct store *s);
+    int (*stop)(struct store *s);
+
+    /* Print what went wrong since the start of the program. Context: any thread. */
+    void (*report)(struct store *s, FILE *out);
 
     /* Look at the size again. */
     int (*resize)(struct store *s);

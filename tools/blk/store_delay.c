@@ -90,9 +90,14 @@ static int delay_start(struct store *s)
     return delay_of(s)->behind->ops->start(delay_of(s)->behind);
 }
 
-static void delay_stop(struct store *s)
+static int delay_stop(struct store *s)
 {
-    delay_of(s)->behind->ops->stop(delay_of(s)->behind);
+    return delay_of(s)->behind->ops->stop(delay_of(s)->behind);
+}
+
+static void delay_report(struct store *s, FILE *out)
+{
+    delay_of(s)->behind->ops->report(delay_of(s)->behind, out);
 }
 
 static int delay_resize(struct store *s)
@@ -117,6 +122,7 @@ static const struct store_ops delay_ops = {
     .cancel = delay_cancel,
     .start = delay_start,
     .stop = delay_stop,
+    .report = delay_report,
     .resize = delay_resize,
     .free = delay_free,
 };

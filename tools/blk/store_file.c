@@ -267,19 +267,18 @@ static int file_start(struct store *s)
  * What the guest wrote and did not flush must not stay behind in this host's page cache when the
  * guest goes on elsewhere, on another host perhaps. QEMU flushes its disks there, too.
  */
-static void file_stop(struct store *s)
+static int file_stop(struct store *s)
 {
     struct store_file *f = file_of(s);
+    int r;
 
     pthread_mutex_lock(&f->users_lock);
-    if (--f->n_users == 0) {
-        if (atomic_exchange(&f->is_dirty, false) && fdatasync(f->fd) < 0)
-            backend_say(GW_DIAG_ERROR, "%s: flush at the stop of the device: %s", f->path,
-                        strerror(errno));
-        if (f->locking != STORE_OFF)
-            store_lock_drop(f->fd);
-    }
+    f->n_users--;
+    r = f->n_users == 0 ? store_file_sync(f) : atomic_load(&f->sync_error);
+    if (f->n_users == 0 && f->locking != STORE_OFF)
+        store_lock_drop(f->fd);
     pthread_mutex_unlock(&f->users_lock);
+    return r;
 }
 
 static void file_prefetch(struct store *s, const struct store_io *io)
@@ -292,6 +291,7 @@ static const struct store_ops file_ops = {
     .cancel = store_file_cancel,
     .start = file_start,
     .stop = file_stop,
+    .report = store_file_report,
     .resize = file_resize,
     .free = file_free,
 };
@@ -306,6 +306,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->base.ops = &file_ops;
     f->base.block_size = o->block_size;
     f->base.is_read_only = o->is_read_only;
+    f->is_dirty = !o->is_read_only; /* by a process that was killed before it could flush */
     f->locking = o->locking;
     f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;

@@ -18,7 +18,9 @@ struct store_file {
     unsigned lock_patience_ms;
     pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */
     unsigned n_users;
-    _Atomic bool is_dirty;     /* something was written since the last flush began */
+    _Atomic bool is_dirty;  /* something may have been written since the last flush began */
+    _Atomic int sync_error; /* of the first sync that failed, 0: none; see store_file_io.c */
+    _Atomic uint64_t n_failed[STORE_N_KINDS];
     _Atomic bool has_no_punch; /* fallocate was tried and is not supported */
     _Atomic bool has_no_zero;
     struct backend_limit limit;
@@ -27,6 +29,9 @@ struct store_file {
 /* store_file_io.c */
 int store_file_submit(struct store *s, struct store_io *io);
 void store_file_cancel(struct store *s, struct store_io *io);
+/* The program's last word to the medium, and a blocking one. Returns: 0 or a negative errno. */
+int store_file_sync(struct store_file *f);
+void store_file_report(struct store *s, FILE *out);
 
 /*
  * store_lock.c: the lock of QEMU's file driver. Returns: 0; -EAGAIN when another process has it;

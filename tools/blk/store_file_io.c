@@ -10,15 +10,22 @@
  * take goes through it all the same: offsets and lengths are multiples of the logical block, which
  * store_file.c made sure suffices, and memory that is not aligned is copied through a bounce
  * buffer, a piece at a time.
+ *
+ * Linux reports a failed writeback to one fdatasync(2) and drops the data: the next fdatasync
+ * succeeds. So the first failure is kept in sync_error. Every later flush and durable change fails
+ * until the program opens the file again, because no success of theirs would say anything about the
+ * data before them.
  */
 #include "store_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/falloc.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define IOV_PER_IO   1024U          /* what gw_io_preadv takes */
 #define BOUNCE_BYTES (128U * 1024U) /* a hostile guest makes one per request it has in flight */
@@ -50,20 +57,55 @@ static const char *kind_name(enum store_kind kind)
     return names[kind];
 }
 
+/* A sync failed: it is said once, by whoever comes first. */
+static void keep_sync_error(struct store_file *f, int error)
+{
+    int none = 0;
+
+    if (atomic_compare_exchange_strong(&f->sync_error, &none, error))
+        backend_say(GW_DIAG_ERROR,
+                    "%s: the medium lost data that was written: %s; every flush fails from now on, "
+                    "until the program is started again",
+                    f->path, strerror(-error));
+}
+
+/* Flushes and durable changes: they promise that something is on the medium. */
+static bool is_promise(const struct store_io *io)
+{
+    return io->kind == STORE_FLUSH || (io->is_durable && io->kind != STORE_READ);
+}
+
+static bool has_lost_data(struct store_file *f)
+{
+    return atomic_load_explicit(&f->sync_error, memory_order_relaxed) != 0;
+}
+
+static void count_failed(struct store_file *f, enum store_kind kind)
+{
+    atomic_fetch_add_explicit(&f->n_failed[kind], 1, memory_order_relaxed);
+}
+
 static void finish(struct store_io *io, int res)
 {
     struct store_file *f = file_of(io);
+    bool is_lost = is_promise(io) && has_lost_data(f); /* perhaps by a sync at the same time */
 
     free(io->bounce);
     io->bounce = NULL;
     if (io->is_cancelled && res == -EINTR)
         res = -ECANCELED;
-    if (io->kind != STORE_READ && io->kind != STORE_FLUSH && !io->is_durable &&
+    if (res == 0 && is_lost)
+        res = -EIO;
+    if (io->kind != STORE_READ && (res < 0 || !is_promise(io)) &&
         !atomic_load_explicit(&f->is_dirty, memory_order_relaxed))
         atomic_store_explicit(&f->is_dirty, true, memory_order_relaxed);
-    if (res < 0 && !(io->is_cancelled && res == -ECANCELED))
-        backend_say_limited(&f->limit, GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path,
-                            kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
+    if (res < 0 && !(io->is_cancelled && res == -ECANCELED)) {
+        count_failed(f, io->kind);
+        if (!is_lost)
+            backend_say_limited(&f->limit, GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path,
+                                kind_name(io->kind), (unsigned long long)io->offset,
+                                strerror(-res));
+    }
     io->done(io, res);
 }
 
@@ -102,7 +144,30 @@ static void advance(struct store_io *io, uint8_t *bounce, size_t n)
 static void start_write(struct store_io *io, const struct iovec *iov, unsigned n_iov)
 {
     gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset,
-                  io->is_durable ? RWF_DSYNC : 0);
+                  io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
+}
+
+/*
+ * A durable write is a write and a sync, and its error does not tell which of them failed; after
+ * the sync, data that other requests wrote is gone as well. So it is repeated without the sync,
+ * also when it is cancelled: if that works, it was the sync.
+ * Returns: whether this was the end of a durable write that failed; the request is taken care of.
+ */
+static bool is_settled(struct store_io *io, int res, void (*repeat)(struct store_io *io))
+{
+    if (io->kind == STORE_READ || !io->is_durable)
+        return false;
+    if (io->durable_error == 0 && res < 0 && res != -EINTR && res != -ECANCELED) {
+        io->durable_error = res;
+        repeat(io);
+        return true;
+    }
+    if (io->durable_error != 0 && res > 0) {
+        keep_sync_error(file_of(io), io->durable_error);
+        finish(io, -EIO);
+        return true;
+    }
+    return false;
 }
 
 /* The next piece of a read or write, from where the last one ended. */
@@ -131,6 +196,8 @@ static void transfer_done(struct gw_io *gw, int res)
 {
     struct store_io *io = io_of(gw);
 
+    if (is_settled(io, res, start_transfer))
+        return;
     if (res == -EINTR) {
         go_on(io, start_transfer);
         return;
@@ -182,19 +249,27 @@ static int submit_transfer(struct store_file *f, struct store_io *io)
     return -EINPROGRESS;
 }
 
-static void sync_done(struct gw_io *gw, int res)
-{
-    struct store_io *io = io_of(gw);
-
-    if (res < 0 && io->kind == STORE_FLUSH) /* not clean after all */
-        atomic_store_explicit(&file_of(io)->is_dirty, true, memory_order_relaxed);
-    finish(io, res);
-}
+static void sync_done(struct gw_io *gw, int res);
 
 static void start_sync(struct store_io *io)
 {
     io->gw.done = sync_done;
     gw_io_fdatasync(io->worker, &io->gw, file_of(io)->fd);
+}
+
+static void sync_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+
+    if (res == -EINTR) {
+        go_on(io, start_sync);
+        return;
+    }
+    if (res < 0 && res != -ECANCELED) {
+        keep_sync_error(file_of(io), res);
+        res = -EIO;
+    }
+    finish(io, res);
 }
 
 /* After fallocate: it takes no RWF_DSYNC. */
@@ -221,6 +296,8 @@ static void zero_done(struct gw_io *gw, int res)
 {
     struct store_io *io = io_of(gw);
 
+    if (is_settled(io, res, start_zero))
+        return;
     if (res == -EINTR)
         res = 0;
     else if (res <= 0 || (uint64_t)res > io->length) {
@@ -286,6 +363,11 @@ int store_file_submit(struct store *s, struct store_io *io)
 
     io->store = s;
     f = file_of(io);
+    io->durable_error = 0;
+    if (is_promise(io) && !s->is_read_only && has_lost_data(f)) {
+        count_failed(f, io->kind);
+        return -EIO;
+    }
     switch (io->kind) {
     case STORE_READ:
     case STORE_WRITE:
@@ -308,4 +390,33 @@ int store_file_submit(struct store *s, struct store_io *io)
 void store_file_cancel(struct store *s, struct store_io *io)
 {
     gw_io_cancel(&io->gw);
+}
+
+int store_file_sync(struct store_file *f)
+{
+    int r = 0;
+
+    if (!has_lost_data(f) && atomic_exchange(&f->is_dirty, false)) {
+        do
+            r = fdatasync(f->fd) < 0 ? -errno : 0;
+        while (r == -EINTR);
+        if (r < 0)
+            keep_sync_error(f, r);
+    }
+    return atomic_load(&f->sync_error);
+}
+
+void store_file_report(struct store *s, FILE *out)
+{
+    struct store_file *f =
+        (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+    int error = atomic_load(&f->sync_error);
+
+    fprintf(out, "%s: failed:", f->path);
+    for (unsigned kind = 0; kind < STORE_N_KINDS; kind++)
+        fprintf(out, "%s %s %" PRIu64, kind == 0 ? "" : ",", kind_name(kind),
+                atomic_load_explicit(&f->n_failed[kind], memory_order_relaxed));
+    if (error != 0)
+        fprintf(out, "; data lost: %s", strerror(-error));
+    fputc('\n', out);
 }

@@ -105,7 +105,13 @@ static int ram_start(struct store *s)
     return 0;
 }
 
-static void ram_stop(struct store *s)
+static int ram_stop(struct store *s)
+{
+    return 0;
+}
+
+/* Memory does not fail. */
+static void ram_report(struct store *s, FILE *out)
 {
 }
 
@@ -127,6 +133,7 @@ static const struct store_ops ram_ops = {
     .cancel = ram_cancel,
     .start = ram_start,
     .stop = ram_stop,
+    .report = ram_report,
     .resize = ram_resize,
     .free = ram_free,
 };

@@ -11,6 +11,7 @@
 #include <argp.h>
 #include <godwit.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 /* The program, as the shared parts need to know it. */
 struct backend {
@@ -18,6 +19,7 @@ struct backend {
     const char *type;                               /* of the device, in --print-capabilities */
     const char *const *features;                    /* likewise; ends with NULL */
     void (*reload)(void *dev, struct gw_daemon *d); /* SIGHUP; NULL: ignored */
+    void (*report)(void *dev, FILE *out);           /* SIGUSR1, behind the queues; NULL: nothing */
 };
 
 /* The options that every back-end has. Set the defaults with backend_options_init. */
@@ -78,8 +80,8 @@ int backend_ending_init(void);
 void backend_ending_begin(void);
 bool backend_pause(unsigned ms);
 
-/* report.c: the counters of every queue as a table on stderr. */
-void backend_report(struct gw_daemon *d, unsigned num_queues);
+/* report.c: the counters of every queue as a table on stderr, then the program's own lines. */
+void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, unsigned num_queues);
 
 /*
  * message.c: a line on stderr, "name: level: text"; under the journal with its priority in front.

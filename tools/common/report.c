@@ -18,7 +18,7 @@ static void print_queue(FILE *out, unsigned index, const struct gw_queue_stats *
             s->calls_suppressed, s->errors, s->in_flight, (double)s->oldest_ns / 1e6);
 }
 
-void backend_report(struct gw_daemon *d, unsigned num_queues)
+void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, unsigned num_queues)
 {
     struct gw_queue_stats s;
     char *text = NULL;
@@ -34,6 +34,8 @@ void backend_report(struct gw_daemon *d, unsigned num_queues)
         gw_queue_stats(gw_daemon_queue(d, i), &s);
         print_queue(out, i, &s);
     }
+    if (b->report != NULL)
+        b->report(dev, out);
     if (fclose(out) == 0)
         fputs(text, stderr);
     free(text);

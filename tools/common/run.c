@@ -85,7 +85,7 @@ static void *signal_thread(void *arg)
                 run->backend->reload(run->dev, run->daemon);
             break;
         case SIGUSR1:
-            backend_report(run->daemon, run->options->num_queues);
+            backend_report(run->backend, run->dev, run->daemon, run->options->num_queues);
             break;
         default:
             end_daemon(run, sig);
