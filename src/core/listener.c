@@ -3,9 +3,11 @@
  * Taking a path, and giving it back.
  *
  * The lock is of flock(2): it ends with the process, however that ends, and so a lock file that was
- * left behind is in nobody's way. Whoever gives the path back removes the file while he has the
- * lock; somebody may have opened it by then, and gets a lock on a file without a name. So whoever
- * got a lock looks whether the file is still the one at the path, and else begins anew.
+ * left behind is in nobody's way. The owner removes the file while it holds
+ * the lock; another process may have opened it by then, and gets a lock on a file without a name.
+ * So a process that got a lock compares its file with the one at the path, and starts again if they
+ * differ. The owner compares, too, before it removes anything: an administrator may have cleaned
+ * the directory, and another process may own the path by now.
  */
 #include "listener.h"
 
@@ -89,20 +91,24 @@ static int remove_stale(const struct sockaddr_un *addr)
     return 0;
 }
 
-static int listen_at(const struct sockaddr_un *addr)
+/* Under the lock, so what is at the path is what bind(2) has made. */
+static int bind_at(struct gw_listener *l, const struct sockaddr_un *addr)
 {
-    gw_cleanup_fd int fd = gw_socket_new(0);
+    struct stat st;
 
-    if (fd < 0)
-        return fd;
-    if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
+    l->fd = gw_socket_new(0);
+    if (l->fd < 0)
+        return l->fd;
+    if (bind(l->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ||
+        lstat(addr->sun_path, &st) < 0)
         return gw_fail(-errno, "cannot listen on %s: %s", addr->sun_path, strerror(errno));
-    if (listen(fd, LISTEN_BACKLOG) < 0) {
-        int r = gw_fail(-errno, "cannot listen on %s: %s", addr->sun_path, strerror(errno));
-        (void)unlink(addr->sun_path);
-        return r;
-    }
-    return gw_steal_fd(&fd);
+    l->dev = st.st_dev;
+    l->ino = st.st_ino;
+    l->path = strdup(addr->sun_path);
+    if (l->path)
+        return 0;
+    (void)unlink(addr->sun_path);
+    return gw_fail(-ENOMEM, "no memory for a path");
 }
 
 /* What was done is undone by gw_listener_close. */
@@ -121,16 +127,11 @@ static int listener_init(struct gw_listener *l, const char *path)
     if (l->lock_fd < 0)
         return l->lock_fd;
     r = remove_stale(&addr);
-    if (r < 0)
-        return r;
-    l->fd = listen_at(&addr);
-    if (l->fd < 0)
-        return l->fd;
-    l->path = strdup(path);
-    if (l->path)
-        return 0;
-    (void)unlink(path);
-    return gw_fail(-ENOMEM, "no memory for a path");
+    if (r == 0)
+        r = bind_at(l, &addr);
+    if (r == 0 && listen(l->fd, LISTEN_BACKLOG) < 0)
+        r = gw_fail(-errno, "cannot listen on %s: %s", path, strerror(errno));
+    return r;
 }
 
 int gw_listener_open(struct gw_listener *ret, const char *path)
@@ -145,12 +146,24 @@ int gw_listener_open(struct gw_listener *ret, const char *path)
     return r;
 }
 
+/*
+ * While the socket is open, the file system gives its inode number to no other file, and nobody who
+ * has found the lock free replaces a socket that answers. So this compares first and closes last.
+ */
+static void remove_socket(const struct gw_listener *l)
+{
+    struct stat st;
+
+    if (lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+        (void)unlink(l->path);
+}
+
 void gw_listener_close(struct gw_listener *l)
 {
-    gw_close(&l->fd);
     if (l->path)
-        (void)unlink(l->path);
-    if (l->lock_fd >= 0)
+        remove_socket(l);
+    gw_close(&l->fd);
+    if (l->lock_fd >= 0 && is_at(l->lock_fd, l->lock_path))
         (void)unlink(l->lock_path);
     gw_close(&l->lock_fd);
     free(l->path);

@@ -7,11 +7,15 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 struct gw_listener {
     int fd;      /* -1: none */
     int lock_fd; /* -1: the socket was inherited, and has no path of ours */
-    char *path;
+    char *path;  /* NULL: nothing of ours is there */
     char *lock_path;
+    dev_t dev; /* of the socket file: whether it is still ours */
+    ino_t ino;
 };
 
 /*
@@ -21,5 +25,8 @@ struct gw_listener {
  */
 int gw_listener_open(struct gw_listener *ret, const char *path);
 
-/* Remove what was made at the path, and close. Fine on one that has only an fd, or nothing. */
+/*
+ * Remove the socket and the lock file, and close. A file that another process has put in their
+ * place stays. Fine on a listener that has only an fd, or nothing.
+ */
 void gw_listener_close(struct gw_listener *l);

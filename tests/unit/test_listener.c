@@ -122,6 +122,42 @@ static void test_listener_of_a_dead_process_is_replaced(void **state)
     assert_int_equal(try_to_open(), 0);
 }
 
+/* The directory was cleaned, and a successor owns the path: what is there is not ours to remove. */
+static void test_listener_leaves_its_successor_alone(void **state)
+{
+    struct gw_listener first, second;
+    int client;
+
+    open_listener(&first);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unlink(lock_path), 0);
+    open_listener(&second);
+    gw_listener_close(&first);
+    assert_int_equal(try_to_open(), -EADDRINUSE);
+    client = gw_socket_connect(path, 0);
+    assert_true(client >= 0);
+    close(client);
+    gw_listener_close(&second);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(lock_path, F_OK), -1);
+}
+
+/* Any file may be where the socket and the lock were. */
+static void test_listener_leaves_what_replaced_it_alone(void **state)
+{
+    static const char *const both[] = {path, lock_path};
+    struct gw_listener l;
+
+    for (unsigned i = 0; i < 2; i++) {
+        open_listener(&l);
+        assert_int_equal(unlink(both[i]), 0);
+        close(open(both[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        gw_listener_close(&l);
+        assert_int_equal(access(both[1 - i], F_OK), -1);
+        assert_int_equal(unlink(both[i]), 0);
+    }
+}
+
 static void test_listener_whose_lock_is_held_is_in_use(void **state)
 {
     int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -247,6 +283,8 @@ int main(void)
         LISTENER_TEST(test_listener_accepts_and_cleans_up),
         LISTENER_TEST(test_listener_in_use_is_left_alone),
         LISTENER_TEST(test_listener_of_a_dead_process_is_replaced),
+        LISTENER_TEST(test_listener_leaves_its_successor_alone),
+        LISTENER_TEST(test_listener_leaves_what_replaced_it_alone),
         LISTENER_TEST(test_listener_whose_lock_is_held_is_in_use),
         LISTENER_TEST(test_listener_of_a_stranger_is_left_alone),
         LISTENER_TEST(test_listener_file_in_the_way_is_left_alone),

@@ -13,13 +13,17 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -394,36 +398,142 @@ static void test_scratch_disk_is_made_and_removed(void **state)
     free(again);
 }
 
-static int clean(void **state)
+static bool exists(const char *folder, const char *file)
+{
+    char name[256];
+
+    snprintf(name, sizeof(name), "%s/%s", folder, file);
+    return access(name, F_OK) == 0;
+}
+
+/* A process that has made its directory and a file in it, and waits to be killed. */
+static pid_t start_owner(char *folder, size_t size)
+{
+    int pipes[2];
+    ssize_t n;
+    pid_t pid;
+
+    assert_int_equal(pipe(pipes), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        char *path;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (scratch_path(&path, "file") < 0 || open(path, O_CREAT | O_CLOEXEC, 0600) < 0 ||
+            write(pipes[1], path, strlen(path)) < 0)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    n = read(pipes[0], folder, size - 1);
+    assert_true(n > 0);
+    folder[n] = '\0';
+    *strrchr(folder, '/') = '\0';
+    close(pipes[0]);
+    close(pipes[1]);
+    return pid;
+}
+
+static void make_scratch(void)
+{
+    char *path;
+
+    assert_int_equal(scratch_path(&path, "s"), 0);
+    free(path);
+}
+
+/* What a killed process left goes, what a living one uses and what is not ours stays. */
+static void test_scratch_of_a_killed_process_is_swept(void **state)
+{
+    char parent[] = "/tmp/godwit-test-XXXXXX", alive[128], dead[128], user[128], file[160];
+    pid_t pid[2];
+
+    assert_non_null(mkdtemp(parent));
+    setenv("TMPDIR", parent, 1);
+    snprintf(user, sizeof(user), "%s/godwit-backup", parent);
+    snprintf(file, sizeof(file), "%s/file", user);
+    assert_int_equal(mkdir(user, 0700), 0);
+    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    pid[0] = start_owner(alive, sizeof(alive));
+    pid[1] = start_owner(dead, sizeof(dead));
+    make_scratch();
+    assert_true(exists(alive, "file") && exists(dead, "file"));
+    scratch_remove();
+
+    kill(pid[1], SIGKILL);
+    waitpid(pid[1], NULL, 0);
+    assert_true(exists(dead, "."));
+    make_scratch();
+    assert_false(exists(dead, "."));
+    assert_true(exists(alive, "file") && exists(user, "file"));
+    scratch_remove();
+
+    kill(pid[0], SIGKILL);
+    waitpid(pid[0], NULL, 0);
+    make_scratch();
+    scratch_remove();
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(user), 0);
+    assert_int_equal(rmdir(parent), 0); /* nothing else is left */
+    unsetenv("TMPDIR");
+}
+
+/* Somebody has cleaned up, and another owns the name by now. */
+static void test_scratch_of_another_owner_stays(void **state)
+{
+    char *path, *folder, file[256];
+    int r;
+
+    assert_int_equal(scratch_path(&path, "s"), 0);
+    *strrchr(path, '/') = '\0';
+    folder = path;
+    snprintf(file, sizeof(file), "rm -rf '%s'", folder);
+    r = system(file);
+    assert_int_equal(r, 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(file, sizeof(file), "%s/disk", folder);
+    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    scratch_remove();
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(folder), 0);
+    free(path);
+}
+
+static int teardown(void **state)
 {
     scratch_remove();
-    return 0;
+    return fdcheck_teardown(state);
 }
+
+#define TARGET_TEST(f) cmocka_unit_test_setup_teardown(f, fdcheck_setup, teardown)
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_words_split_follows_quotes),
-        FDCHECK_TEST(test_words_split_unfinished_is_refused),
-        FDCHECK_TEST(test_words_fill_takes_names_only),
-        FDCHECK_TEST(test_command_line_without_sense_is_refused),
-        FDCHECK_TEST(test_path_without_socket_says_so),
-        FDCHECK_TEST(test_path_with_socket_is_connected),
-        FDCHECK_TEST(test_command_that_ends_tells_its_last_words),
-        FDCHECK_TEST(test_command_without_program_is_told),
-        FDCHECK_TEST(test_command_that_does_not_listen_times_out),
-        FDCHECK_TEST(test_command_is_connected_and_started_again),
-        FDCHECK_TEST(test_command_killed_is_told),
-        FDCHECK_TEST(test_command_that_ignores_sigterm_is_killed),
-        FDCHECK_TEST(test_grandchildren_end_with_the_command),
-        FDCHECK_TEST(test_talkative_command_does_not_block),
-        FDCHECK_TEST(test_fd_is_connected_once),
-        FDCHECK_TEST(test_scratch_disk_is_made_and_removed),
+        TARGET_TEST(test_words_split_follows_quotes),
+        TARGET_TEST(test_words_split_unfinished_is_refused),
+        TARGET_TEST(test_words_fill_takes_names_only),
+        TARGET_TEST(test_command_line_without_sense_is_refused),
+        TARGET_TEST(test_path_without_socket_says_so),
+        TARGET_TEST(test_path_with_socket_is_connected),
+        TARGET_TEST(test_command_that_ends_tells_its_last_words),
+        TARGET_TEST(test_command_without_program_is_told),
+        TARGET_TEST(test_command_that_does_not_listen_times_out),
+        TARGET_TEST(test_command_is_connected_and_started_again),
+        TARGET_TEST(test_command_killed_is_told),
+        TARGET_TEST(test_command_that_ignores_sigterm_is_killed),
+        TARGET_TEST(test_grandchildren_end_with_the_command),
+        TARGET_TEST(test_talkative_command_does_not_block),
+        TARGET_TEST(test_fd_is_connected_once),
+        TARGET_TEST(test_scratch_disk_is_made_and_removed),
+        TARGET_TEST(test_scratch_of_a_killed_process_is_swept),
+        TARGET_TEST(test_scratch_of_another_owner_stays),
     };
 
     if (argc > 1)
         return be_child(argc, argv);
     if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
         return 1;
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

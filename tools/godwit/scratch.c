@@ -2,6 +2,10 @@
 /*
  * The private directory: in TMPDIR, unless that is so long that the path of a socket in it would
  * not fit into a socket address; then in /tmp. It is flat: only files are made in it.
+ *
+ * A file in it, MARKER, is locked with flock(2) while its process lives. A directory of this user
+ * whose marker is not locked was left by a process that was killed, and the next process that makes
+ * one removes it. A directory without a marker is none of ours.
  */
 #include "scratch.h"
 
@@ -9,33 +13,138 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define TMPDIR_MAX 64
+#define PREFIX     "godwit-"
+#define MARKER     "godwit-scratch.lock"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char *dir; /* under `lock` */
+static char *dir;         /* under `lock` */
+static int dir_lock = -1; /* likewise: the marker of `dir` */
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Remove the files of a directory. Returns: whether only the marker is left. */
+static bool remove_files(DIR *stream)
+{
+    struct dirent *entry;
+    bool is_empty = true;
+
+    while ((entry = readdir(stream)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            strcmp(entry->d_name, MARKER) == 0)
+            continue;
+        is_empty &= unlinkat(dirfd(stream), entry->d_name, 0) == 0;
+    }
+    return is_empty;
+}
+
+/*
+ * Remove a directory whose marker we have locked, and the marker last, so that another process can
+ * finish what is left undone. One that has another marker, or none, has taken its name, and stays.
+ * Returns: whether it is gone.
+ */
+static bool remove_dir(const char *path, int marker)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    struct stat held, there;
+    bool is_gone = false;
+
+    if (stream == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    if (fstat(marker, &held) == 0 && fstatat(fd, MARKER, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        is_same(&held, &there) && remove_files(stream) && fstat(fd, &held) == 0 &&
+        lstat(path, &there) == 0 && is_same(&held, &there))
+        is_gone = unlinkat(fd, MARKER, 0) == 0 && rmdir(path) == 0;
+    closedir(stream);
+    return is_gone;
+}
+
+/*
+ * The marker of a directory of this user, locked. A new one (O_CREAT) may stay unlocked where the
+ * file system has no locks: then nobody can lock it. Returns: its descriptor; -EAGAIN: another
+ * process is removing the directory, or lives; another errno of open(2).
+ */
+static int lock_marker(const char *path, int flags)
+{
+    struct stat st;
+    char *name;
+    int fd;
+
+    if (asprintf(&name, "%s/" MARKER, path) < 0)
+        return -ENOMEM;
+    fd = open(name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
+    free(name);
+    if (fd < 0)
+        return -errno;
+    if ((flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && flags != 0)) &&
+        fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && st.st_nlink > 0)
+        return fd;
+    close(fd);
+    return -EAGAIN;
+}
+
+/* Remove the directories of processes that were killed. */
+static void sweep(const char *parent)
+{
+    DIR *stream = opendir(parent);
+    struct dirent *entry;
+
+    while (stream != NULL && (entry = readdir(stream)) != NULL) {
+        char *path;
+        int marker;
+
+        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 ||
+            asprintf(&path, "%s/%s", parent, entry->d_name) < 0)
+            continue;
+        marker = lock_marker(path, 0);
+        if (marker >= 0) {
+            if (remove_dir(path, marker))
+                fprintf(stderr, "godwit: removed %s, which a killed process has left\n", path);
+            close(marker);
+        }
+        free(path);
+    }
+    if (stream != NULL)
+        closedir(stream);
+}
 
 static int make_dir(void)
 {
     const char *parent = getenv("TMPDIR");
     char *path;
-    int r = 0;
+    int r;
 
     if (parent == NULL || parent[0] != '/' || strlen(parent) > TMPDIR_MAX)
         parent = "/tmp";
-    if (asprintf(&path, "%s/godwit-XXXXXX", parent) < 0)
-        return -ENOMEM;
-    if (mkdtemp(path) == NULL)
-        r = -errno;
-    if (r < 0)
+    sweep(parent);
+    do {
+        if (asprintf(&path, "%s/" PREFIX "XXXXXX", parent) < 0)
+            return -ENOMEM;
+        r = mkdtemp(path) == NULL ? -errno : lock_marker(path, O_CREAT | O_EXCL);
+        if (r >= 0) {
+            dir = path;
+            dir_lock = r;
+            return 0;
+        }
+        if (r != -EAGAIN) /* else it is removed by the process that has the marker */
+            (void)rmdir(path);
         free(path);
-    else
-        dir = path;
+    } while (r == -EAGAIN);
     return r;
 }
 
@@ -90,20 +199,13 @@ int scratch_disk(char **ret, const char *path, uint64_t size)
 
 void scratch_remove(void)
 {
-    struct dirent *entry;
-    DIR *stream;
-
     pthread_mutex_lock(&lock);
-    stream = dir == NULL ? NULL : opendir(dir);
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(stream), entry->d_name, 0);
+    if (dir != NULL) {
+        (void)remove_dir(dir, dir_lock);
+        close(dir_lock);
+        free(dir);
     }
-    if (stream != NULL)
-        closedir(stream);
-    if (dir != NULL)
-        rmdir(dir);
-    free(dir);
     dir = NULL;
+    dir_lock = -1;
     pthread_mutex_unlock(&lock);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The one private directory (mode 0700) of this process, for sockets and files nobody named. It is
- * made at the first use and removed by scratch_remove, with all that is in it.
+ * made at the first use and removed by scratch_remove, with all that is in it. Directories that
+ * killed processes of this user have left beside it are removed then, too.
  */
 #pragma once
 
@@ -10,7 +11,7 @@
 
 /*
  * The path of `name` in the directory; free it. Context: any thread.
- * Returns: 0; -ENOMEM; the errno of mkdtemp.
+ * Returns: 0; -ENOMEM; the errno of mkdtemp or open.
  */
 int scratch_path(char **ret, const char *name);
 
