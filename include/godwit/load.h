@@ -150,6 +150,14 @@ void gw_guest_load_free(struct gw_guest_load *l);
 int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_requests,
                       unsigned stall_ms);
 int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms);
+/*
+ * Finish what is in flight, then read `n_blocks` blocks (0: all) from block `first` on through the
+ * device, up to the depth at a time, and check them. These reads are not counted by
+ * gw_guest_load_stats. Returns: 0; as gw_guest_load_run; -EINTR interrupted before all was read,
+ * with requests in flight perhaps; -EINVAL no such block, or a load with `no_data`.
+ */
+int gw_guest_load_read_back(struct gw_guest_load *l, uint64_t first, uint64_t n_blocks,
+                            unsigned stall_ms);
 /* Have a run return soon. Context: any thread, also a signal handler. */
 void gw_guest_load_interrupt(struct gw_guest_load *l);
 const char *gw_guest_load_error(const struct gw_guest_load *l);

@@ -64,6 +64,12 @@ struct gw_guest_load_queue {
     struct gw_guest_load_request *free;
 };
 
+/* Blocks that are read in their order, in place of random requests. */
+struct gw_guest_load_sweep {
+    bool is_on;
+    uint64_t next, end;
+};
+
 struct gw_guest_load {
     struct gw_guest_load_config cfg;
     struct gw_guest_mem *mem;
@@ -71,6 +77,8 @@ struct gw_guest_load {
     struct gw_guest_load_queue *queues;
     uint32_t block_size;
     unsigned n_in_flight;
+    uint64_t n_completed; /* ever; `stats` may begin anew, and leave out a sweep */
+    struct gw_guest_load_sweep sweep;
     uint64_t random[4];
     struct gw_guest_load_hold hold;
     struct gw_guest_load_live live;

@@ -24,7 +24,7 @@ struct limits {
     uint64_t start_ns;
     uint64_t deadline_ns;  /* UINT64_MAX: none */
     uint64_t stall_ns;     /* UINT64_MAX: none */
-    uint64_t last_request; /* of stats.requests */
+    uint64_t last_request; /* of n_completed */
     bool drain;
 };
 
@@ -77,7 +77,6 @@ static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
 static int choose_slot(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                        struct gw_guest_load_request *req)
 {
-    req->slot = NULL;
     if (req->type != GW_DRIVER_BLK_READ || !l->cfg.hold_percent ||
         (next_random(l->random) & 0xffffffff) * 100 >> 32 >= l->cfg.hold_percent)
         return 0;
@@ -92,10 +91,16 @@ static int submit_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
     uint64_t sector = 0;
     unsigned n = 0;
     gw_gpa_t at;
-    int r;
+    int r = 0;
 
-    choose(l, req);
-    r = choose_slot(l, q, req);
+    req->slot = NULL;
+    if (l->sweep.is_on) {
+        req->type = GW_DRIVER_BLK_READ;
+        req->block = gw_guest_disk_claim(l->cfg.disk, l->sweep.next++);
+    } else {
+        choose(l, req);
+        r = choose_slot(l, q, req);
+    }
     at = req->slot ? req->slot->data : req->data;
     if (req->type != GW_DRIVER_BLK_FLUSH) {
         sector = gw_guest_disk_sector(l->cfg.disk, req->block);
@@ -165,6 +170,17 @@ static int check_length(struct gw_guest_load *l, const struct gw_guest_load_requ
     return 0;
 }
 
+static void count(struct gw_guest_load *l, const struct gw_guest_load_request *req, uint64_t now)
+{
+    gw_guest_histogram_add(&l->latency, now - req->start_ns);
+    raise_to(&l->live.latency, now - req->start_ns);
+    l->stats.requests++;
+    l->stats.reads += req->type == GW_DRIVER_BLK_READ;
+    l->stats.writes += req->type == GW_DRIVER_BLK_WRITE;
+    l->stats.flushes += req->type == GW_DRIVER_BLK_FLUSH;
+    l->stats.bytes += req->type == GW_DRIVER_BLK_FLUSH ? 0 : l->block_size;
+}
+
 /* Check and count a request that is done; its state is settled also where it failed. */
 static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                         const struct gw_driver_used *used, uint64_t now)
@@ -193,7 +209,7 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
         if (r < 0)
             gw_guest_load_fail(l, r, "%s", gw_guest_disk_error(l->cfg.disk));
         else
-            l->stats.verified++;
+            l->stats.verified += !l->sweep.is_on;
     }
     if (req->type != GW_DRIVER_BLK_FLUSH)
         gw_guest_disk_unclaim(l->cfg.disk, req->block);
@@ -201,13 +217,9 @@ static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
     req->next = q->free;
     q->free = req;
     l->n_in_flight--;
-    gw_guest_histogram_add(&l->latency, now - req->start_ns);
-    raise_to(&l->live.latency, now - req->start_ns);
-    l->stats.requests++;
-    l->stats.reads += req->type == GW_DRIVER_BLK_READ;
-    l->stats.writes += req->type == GW_DRIVER_BLK_WRITE;
-    l->stats.flushes += req->type == GW_DRIVER_BLK_FLUSH;
-    l->stats.bytes += req->type == GW_DRIVER_BLK_FLUSH ? 0 : l->block_size;
+    l->n_completed++;
+    if (!l->sweep.is_on)
+        count(l, req, now);
     return r == -EOPNOTSUPP ? -EIO : r;
 }
 
@@ -331,7 +343,7 @@ static int turn(struct gw_guest_load *l, const struct limits *lim, unsigned *ret
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < l->cfg.n_drivers; i++) {
-        uint64_t left = lim->last_request - l->stats.requests;
+        uint64_t left = lim->last_request - l->n_completed;
 
         if (!lim->drain && left > l->n_in_flight)
             r = submit_queue(l, &l->queues[i], left - l->n_in_flight);
@@ -351,7 +363,7 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
     l->error[0] = '\0';
     l->progress_ns = lim->start_ns;
     publish(l);
-    while (l->stats.requests < lim->last_request) {
+    while (l->n_completed < lim->last_request) {
         unsigned n = 0;
 
         if (lim->drain && l->n_in_flight == 0)
@@ -385,7 +397,7 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
         .start_ns = gw_frontend_now(),
         .deadline_ns = UINT64_MAX,
         .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
-        .last_request = n_requests ? l->stats.requests + n_requests : UINT64_MAX,
+        .last_request = n_requests ? l->n_completed + n_requests : UINT64_MAX,
     };
     uint64_t value;
     ssize_t n;
@@ -413,4 +425,22 @@ int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms)
     };
 
     return run(l, &lim);
+}
+
+int gw_guest_load_read_back(struct gw_guest_load *l, uint64_t first, uint64_t n_blocks,
+                            unsigned stall_ms)
+{
+    uint64_t n = gw_guest_disk_blocks(l->cfg.disk);
+    int r = first > n || l->cfg.no_data ? -EINVAL : gw_guest_load_drain(l, stall_ms);
+
+    if (n_blocks == 0 || n_blocks > n - first)
+        n_blocks = n - first;
+    if (r < 0 || n_blocks == 0)
+        return r;
+    l->sweep = (struct gw_guest_load_sweep){.is_on = true, .next = first, .end = first + n_blocks};
+    r = gw_guest_load_run(l, 0, n_blocks, stall_ms);
+    if (r == 0 && l->sweep.next < l->sweep.end)
+        r = gw_guest_load_fail(l, -EINTR, "interrupted at block %" PRIu64, l->sweep.next);
+    l->sweep.is_on = false;
+    return r;
 }

@@ -244,6 +244,22 @@ done
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --device=rng --packed "$entropy" "$entropy"
 run 64 migrate --queue-size=300 a b
+# A store that keeps its contents in another way than {file} shows is read through the device.
+truncate -s 16M "$scratch/odd.img" "$scratch/odd.img.store"
+odd="sh -c 'exec $blk --socket-path {socket} --blk-file $scratch/odd.img.store' {file}"
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --json=- --shared-file="$scratch/odd.img" --backend="$odd"
+json 'd["verdict"] == "PASSED" and d["load"]["disk_blocks_read_back"] == (16 << 20) / 4096'
+# A disk keeps its limits: neither requests below its blocks nor a fault for them.
+blocks="$blk --socket-path {socket} --blk-file {file} --logical-block-size=4096"
+# shellcheck disable=SC2086
+run 2 migrate $short --quiet --block-size=512 --backend="$blocks"
+shows '^INCONCLUSIVE after .*blocks of 4096 bytes: --block-size=512 is no multiple'
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --backend="$blocks"
+run 2 bench --time=100ms --block-size=512,4K "$blocks"
+says "blocks of 4096 bytes: --block-size=512 is no multiple"
+run 0 bench --time=100ms --depth=1 "$blocks"
 # Without a request nothing was proved, and nothing is said to be.
 # shellcheck disable=SC2086
 run 2 migrate $short --quiet --device=generic --json=- --junit="$scratch/g.xml" \

@@ -18,7 +18,7 @@ struct bench {
     struct target sources[BENCH_DEVICES_MAX], destinations[BENCH_DEVICES_MAX];
     struct migration_options o;
     struct migration_result result;
-    int disk, other_disks[BENCH_DEVICES_MAX - 1]; /* which are not read back */
+    int disk, other_disks[BENCH_DEVICES_MAX - 1];
 };
 
 struct bench *bench_new(uint64_t seed);

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -315,6 +316,46 @@ static void test_fe_load_abandoned_writes_may_be_either(void **state)
     finish(&t);
 }
 
+/* All blocks, in their order, through the device: also one that no random read came across. */
+static void test_fe_load_reads_back_every_block(void **state)
+{
+    for (uint64_t block = 0; block < DISK_LEN / BLOCK; block += DISK_LEN / BLOCK / 8 - 1) {
+        struct gw_guest_load_stats before, after;
+        char text[32];
+        struct disk t;
+
+        begin(&t, (struct gw_guest_load_config){
+                      .depth = 5, .write_percent = 100, .sleep = block % 2, .seed = block});
+        assert_int_equal(gw_guest_load_run(t.load, 0, 3000, 5000), 0); /* each was written */
+        gw_guest_load_stats(t.load, &before);
+        assert_int_equal(gw_guest_load_read_back(t.load, 0, 0, 5000), 0);
+        gw_guest_load_stats(t.load, &after);
+        assert_true(after.reads == before.reads && after.in_flight == 0);
+        t.data[block * BLOCK + 700] ^= 1;
+        assert_int_equal(gw_guest_load_read_back(t.load, 0, block, 5000), block ? 0 : -EILSEQ);
+        assert_int_equal(gw_guest_load_read_back(t.load, block, 1, 5000), -EILSEQ);
+        snprintf(text, sizeof(text), "of block %u:", (unsigned)block);
+        assert_non_null(strstr(gw_guest_load_error(t.load), text));
+        assert_int_equal(gw_guest_load_read_back(t.load, 0, 0, 5000), -EILSEQ);
+        assert_int_equal(gw_guest_load_read_back(t.load, DISK_LEN / BLOCK + 1, 1, 5000), -EINVAL);
+        stop(&t);
+        finish(&t);
+    }
+}
+
+static void test_fe_load_reading_back_is_interrupted(void **state)
+{
+    struct disk t;
+
+    begin(&t, (struct gw_guest_load_config){.depth = 4, .write_percent = 50});
+    gw_guest_load_interrupt(t.load);
+    assert_int_equal(gw_guest_load_read_back(t.load, 0, 0, 5000), -EINTR);
+    assert_int_equal(gw_guest_load_read_back(t.load, 0, 0, 5000), 0);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 500, 5000), 0);
+    stop(&t);
+    finish(&t);
+}
+
 /* A migration: the load goes on in a copy of the memory, with what was in flight. */
 static void test_fe_load_goes_on_in_a_clone(void **state)
 {
@@ -539,6 +580,8 @@ int main(void)
         FDCHECK_TEST(test_fe_load_missing_completion_is_a_stall),
         FDCHECK_TEST(test_fe_load_missing_call_is_told),
         FDCHECK_TEST(test_fe_load_abandoned_writes_may_be_either),
+        FDCHECK_TEST(test_fe_load_reads_back_every_block),
+        FDCHECK_TEST(test_fe_load_reading_back_is_interrupted),
         FDCHECK_TEST(test_fe_load_goes_on_in_a_clone),
         FDCHECK_TEST(test_fe_load_goes_on_at_another_host),
         FDCHECK_TEST(test_fe_load_changed_state_is_refused_or_runs),

@@ -260,8 +260,6 @@ static int run(struct crash_command *c)
         return COMMAND_COULD_NOT;
     if (options_target(&target, &c->target, c->text, "back-end") < 0)
         return COMMAND_COULD_NOT;
-    if (c->target.file != NULL || strstr(c->text, "{file}") != NULL)
-        c->crash.disk_file = options_file(&c->target);
     status = crash(c, target);
     target_free(target);
     return status;

@@ -54,9 +54,6 @@ static int make_targets(struct migrate_command *c, struct target *targets[TARGET
         }
         c->target.n_file = i / 2;
         r = options_target(&targets[i], &c->target, c->texts[i % 2], name);
-        if (r == 0 && c->migration.device == MIGRATION_DEVICE_BLK &&
-            (c->target.file != NULL || strstr(c->texts[i % 2], "{file}") != NULL))
-            c->migration.disk_files[i / 2] = options_file(&c->target);
     }
     return r;
 }

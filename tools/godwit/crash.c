@@ -201,7 +201,6 @@ int crash_run(const struct crash_options *o, struct target *target, crash_progre
         .target = target,
         .random = o->seed,
         .start_ns = crash_now(),
-        .disk_fd = -1,
     };
     int r;
 

@@ -47,8 +47,7 @@ enum crash_check {
 /* Zeros mean the defaults, where one is named. */
 struct crash_options {
     uint64_t seed;
-    const char *disk_file; /* the disk, looked at while nobody serves it; NULL: not done */
-    unsigned kills;        /* default 100 */
+    unsigned kills; /* default 100 */
     bool is_packed, is_in_order;
     unsigned n_queues;         /* default 1 */
     unsigned queue_size;       /* default: 256, or what the depth needs */
@@ -90,9 +89,9 @@ struct crash_result {
     unsigned n_recovered; /* first completions seen */
     uint64_t recovery_p50, recovery_p99, recovery_max; /* from the connection to the first one */
     uint64_t requests, reads, writes, flushes, bytes;
-    uint64_t verified;    /* blocks read that were what they should be */
-    uint64_t looked_at;   /* blocks of the file, while the back-end was dead */
-    uint64_t disk_blocks; /* of the file, at the end */
+    uint64_t verified;    /* blocks read by the load that were what they should be */
+    uint64_t looked_at;   /* more blocks, read after a restart */
+    uint64_t disk_blocks; /* blocks read at the end, all of them */
     uint64_t duration_ns;
 };
 

@@ -6,19 +6,17 @@
 #include "../../src/core/proto.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SECTOR       512
 #define PAGE         4096
 #define DISK_DEFAULT (16u << 20)
 #define MEM_MIN      (4u << 20)
 #define INDIRECT_MAX 18
-#define LOOK_BLOCKS  32
-#define COLLECT_MS   1 /* the dead answer no more: that long at most for what they had answered */
+#define LOOK_BLOCKS  32 /* read after a restart */
+#define COLLECT_MS   1  /* the dead answer no more: that long at most for what they had answered */
 #define UNSERVED_MS  1
 #define BIT(n)       (UINT64_C(1) << (n))
 
@@ -49,13 +47,7 @@ static int make_disk(struct crash *c)
         return crash_cannot(
             c, -ERANGE, "its disk of %llu sectors is too small for %u requests of %u bytes",
             (unsigned long long)c->config.sectors, c->o.depth * c->n_drivers, c->o.block_size);
-    if (c->o.disk_file) {
-        c->disk_fd = open(c->o.disk_file, O_RDONLY | O_CLOEXEC);
-        if (c->disk_fd < 0)
-            return crash_cannot(c, -errno, "%s: %s", c->o.disk_file, strerror(errno));
-    }
-    c->block = malloc(cfg.block_size);
-    return c->block ? gw_guest_disk_new(&c->disk, &cfg) : -ENOMEM;
+    return gw_guest_disk_new(&c->disk, &cfg);
 }
 
 static int make_ring(struct crash *c, unsigned index)
@@ -147,11 +139,8 @@ void crash_free_guest(struct crash *c)
     free(c->drivers);
     free(c->rings);
     free(c->is_stopped);
-    free(c->block);
     gw_guest_mem_free(c->mem);
     gw_frontend_inflight_done(&c->inflight);
-    if (c->disk_fd >= 0)
-        close(c->disk_fd);
 }
 
 /* ---- The load ---- */
@@ -185,79 +174,28 @@ int crash_submit_unserved(struct crash *c)
     return crash_load_fault(c, gw_guest_load_run(c->load, UNSERVED_MS, 0, 0));
 }
 
-/* ---- The disk ---- */
+/* ---- The disk, through the device: how a store keeps the contents is its own business ---- */
 
-static int look_at(struct crash *c, uint64_t block)
+int crash_look_at_disk(struct crash *c)
 {
-    ssize_t n = pread(c->disk_fd, c->block, c->o.block_size, (off_t)(block * c->o.block_size));
-    int r = n < 0 ? -errno : n == (ssize_t)c->o.block_size ? 0 : -EIO;
-
-    if (r < 0)
-        return crash_cannot(c, r, "%s cannot be read", c->o.disk_file);
-    r = gw_guest_disk_check(c->disk, block, c->block);
-    if (r < 0)
-        return crash_blame(c, CRASH_CHECK_WRITES, r, "%s while nobody served it: %s",
-                           c->o.disk_file, gw_guest_disk_error(c->disk));
-    c->ret->looked_at++;
-    return 0;
-}
-
-int crash_look_at_file(struct crash *c)
-{
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && c->disk_fd >= 0 && i < LOOK_BLOCKS; i++)
-        r = look_at(c, crash_random(c, c->n_blocks));
-    return r;
-}
-
-int crash_check_file(struct crash *c)
-{
-    int r;
-
-    if (c->disk_fd < 0)
-        return 0;
-    r = gw_guest_disk_check_fd(c->disk, c->disk_fd);
-    if (r == -EILSEQ)
-        return crash_blame(c, CRASH_CHECK_WRITES, r, "%s at the end: %s", c->o.disk_file,
-                           gw_guest_disk_error(c->disk));
-    return r < 0 ? crash_cannot(c, r, "%s at the end: %s", c->o.disk_file, strerror(-r)) : 0;
-}
-
-static int read_block(struct crash *c, struct gw_driver_blk *blk, gw_gpa_t data, uint64_t block)
-{
-    const struct gw_driver_buf buf = {.addr = data, .len = c->o.block_size};
-    uint64_t sector = block * c->o.block_size / SECTOR;
-    int r = gw_driver_blk_add(blk, GW_DRIVER_BLK_READ, sector, &buf, 1, block, 0);
+    uint64_t n = c->n_blocks < LOOK_BLOCKS ? c->n_blocks : LOOK_BLOCKS;
+    int r =
+        gw_guest_load_read_back(c->load, crash_random(c, c->n_blocks - n + 1), n, c->o.request_ms);
 
     if (r == 0)
-        r = gw_driver_blk_wait(blk, block, c->o.request_ms);
-    if (r < 0)
-        return crash_blame(c, r == -ETIMEDOUT ? CRASH_CHECK_ALL : CRASH_CHECK_ONCE, r,
-                           "reading block %llu at the end: %s", (unsigned long long)block,
-                           strerror(-r));
-    r = gw_guest_disk_check(c->disk, block, gw_guest_mem_at(c->mem, data, c->o.block_size));
-    if (r < 0)
-        return crash_blame(c, CRASH_CHECK_WRITES, r, "read back at the end: %s",
-                           gw_guest_disk_error(c->disk));
-    c->ret->disk_blocks++;
-    return 0;
+        c->ret->looked_at += n;
+    return r;
 }
 
 int crash_read_back(struct crash *c)
 {
-    struct gw_driver_blk blk = {.driver = NULL};
-    gw_gpa_t data;
-    int r = gw_guest_mem_alloc(c->mem, c->o.block_size, PAGE, &data);
+    int r;
 
-    if (r < 0)
-        return crash_cannot(c, r, "guest memory: %s", strerror(-r));
-    r = gw_driver_blk_init(&blk, c->drivers[0]);
-    if (r < 0)
-        r = crash_cannot(c, r, "guest memory: %s", strerror(-r));
-    for (uint64_t block = 0; r == 0 && block < c->n_blocks; block++)
-        r = read_block(c, &blk, data, block);
-    gw_driver_blk_done(&blk);
-    gw_guest_mem_release(c->mem, data, c->o.block_size);
-    return r;
+    /* An interruption of the last run may have come too late for it. */
+    do
+        r = gw_guest_load_read_back(c->load, 0, 0, c->o.request_ms);
+    while (r == -EINTR);
+    if (r == 0)
+        c->ret->disk_blocks = c->n_blocks;
+    return crash_load_fault(c, r);
 }

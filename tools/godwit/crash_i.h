@@ -27,8 +27,6 @@ struct crash {
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
     uint64_t n_blocks;
-    void *block;                /* room for one */
-    int disk_fd;                /* -1: none */
     uint64_t features;          /* virtio features, the same in every life */
     uint64_t protocol_features; /* offered */
     struct gw_frontend_inflight inflight;
@@ -65,10 +63,9 @@ int crash_load_fault(struct crash *c, int r);
 int crash_collect(struct crash *c);
 /* A guest that knows of nothing goes on: new requests, though nobody serves them. */
 int crash_submit_unserved(struct crash *c);
-/* Look at some random blocks of the file, or at all of it. */
-int crash_look_at_file(struct crash *c);
-int crash_check_file(struct crash *c);
-/* Read all blocks from the device, with nothing else in flight. */
+/* Read some blocks in a random place. Returns: as gw_guest_load_read_back. */
+int crash_look_at_disk(struct crash *c);
+/* Read all blocks. */
 int crash_read_back(struct crash *c);
 
 /* ---- crash_life.c: one back-end from its start to its end ---- */

@@ -306,6 +306,19 @@ static int drain(struct crash *c, const struct plan *p)
     return r;
 }
 
+/*
+ * With nothing else in flight: what the dead had acknowledged is there. A killer that was armed
+ * before the rings ran does not interrupt the load, and is not waited for here.
+ */
+static int look_at_disk(struct crash *c)
+{
+    int r = crash_look_at_disk(c);
+
+    if (r == -EINTR) /* only the killer interrupts */
+        return has_died(c) ? DEAD : LIVES;
+    return judge_load(c, r);
+}
+
 /* Until the killer strikes, if that is the plan. */
 static int load(struct crash *c, const struct plan *p)
 {
@@ -368,6 +381,8 @@ static int live(struct crash *c, const struct plan *p)
         r = recover(c, p);
     if (r == LIVES && p->drains)
         r = drain(c, p);
+    if (r == LIVES && p->drains && p->moment >= CRASH_RECOVER)
+        r = look_at_disk(c);
     if (r == LIVES)
         r = load(c, p);
     if (r == LIVES && (p->moment == CRASH_STOP || p->is_handover))
@@ -417,8 +432,6 @@ int crash_life(struct crash *c)
         r = crash_collect(c);
     if (r == 0)
         r = crash_check_region(c);
-    if (r == 0)
-        r = crash_look_at_file(c);
     if (r == 0)
         forget_region(c);
     return r == 0 && p.is_unserved ? crash_submit_unserved(c) : r;
@@ -518,6 +531,5 @@ int crash_last_life(struct crash *c)
         r = crash_read_back(c);
     if (r == 0)
         r = stop(c, &p);
-    r = end_in_peace(c, r);
-    return r == 0 ? crash_check_file(c) : r;
+    return end_in_peace(c, r);
 }

@@ -94,12 +94,13 @@ static void describe(const struct crash_report *r, enum crash_check check, char 
         snprintf(buf, size, "all were waited for %u times", x->n_drains);
         break;
     case CRASH_CHECK_WRITES:
-        snprintf(buf, size,
-                 "%s writes and %s flushes; %s blocks read, %s looked at with nobody serving, %s "
-                 "read back",
-                 format_count(x->writes).text, format_count(x->flushes).text,
-                 format_count(x->verified).text, format_count(x->looked_at).text,
-                 format_count(x->disk_blocks).text);
+        snprintf(
+            buf, size,
+            "%s writes and %s flushes; %s blocks read by the load, %s after restarts, %s at the "
+            "end",
+            format_count(x->writes).text, format_count(x->flushes).text,
+            format_count(x->verified).text, format_count(x->looked_at).text,
+            format_count(x->disk_blocks).text);
         break;
     default:
         snprintf(buf, size, "p50 %s, p99 %s, max %s after %s connections",
@@ -171,7 +172,6 @@ static struct json_object *json_options(const struct crash_options *o)
 {
     struct json_object *json = json_object_new_object();
 
-    json_add_text(json, "file", o->disk_file);
     json_add_number(json, "kills", o->kills);
     json_add_bool(json, "packed", o->is_packed);
     json_add_bool(json, "in_order", o->is_in_order);
@@ -230,7 +230,7 @@ static struct json_object *json_counts(const struct crash_result *x)
     json_add_number(json, "flushes", x->flushes);
     json_add_number(json, "bytes", x->bytes);
     json_add_number(json, "verified_blocks", x->verified);
-    json_add_number(json, "blocks_looked_at_unserved", x->looked_at);
+    json_add_number(json, "blocks_read_after_restarts", x->looked_at);
     json_add_number(json, "disk_blocks_read_back", x->disk_blocks);
     json_add_number(json, "recoveries", x->n_recovered);
     json_add_number(json, "recovery_p50_ns", x->recovery_p50);

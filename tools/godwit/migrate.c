@@ -510,9 +510,9 @@ int migration_finish(struct migration *m, unsigned which)
     if (r == 0)
         r = migration_load_check_held(m);
     if (r == 0)
-        r = migration_stop(m, which);
+        r = migration_load_read_back(m);
     if (r == 0)
-        r = migration_load_verify(m);
+        r = migration_stop(m, which);
     if (r == 0)
         migration_set_phase(m, MIGRATION_PHASE_DONE);
     return r;

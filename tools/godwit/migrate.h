@@ -31,9 +31,6 @@ struct migration_options {
     enum migration_device device;
     enum migration_order order;
     uint64_t seed;
-    /* what both ends of a device show, to be read back at the end; NULL: not done */
-    const char *disk_files[MIGRATION_DEVICES_MAX];
-
     uint64_t memory;        /* bytes of guest memory; default 64 MiB, the load uses a part of it */
     uint64_t memory_top;    /* guest address at which a sparse last region ends (1 TiB: 1 << 40) */
     bool hugetlb;           /* 2 MiB pages */

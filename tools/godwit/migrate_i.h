@@ -155,7 +155,7 @@ unsigned migration_request_ms(const struct migration *m);
  */
 int migration_go_on(struct migration *m, uint64_t before);
 int migration_settle(struct migration *m);
-/* All that is in flight, the stop, and the disk as it is then. */
+/* All that is in flight, the disk read back, and the stop. */
 int migration_finish(struct migration *m, unsigned which);
 
 /* ---- migrate_guest.c: memory, rings ---- */

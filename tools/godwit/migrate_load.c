@@ -488,13 +488,18 @@ void migration_load_stats(struct migration *m)
         m->load->work->stats(m->load->runners[i].arg, m->ret);
 }
 
-int migration_load_verify(struct migration *m)
+int migration_load_read_back(struct migration *m)
 {
     struct migration_load *l = m->load;
     int r = 0;
 
-    for (unsigned i = 0; l && r == 0 && i < l->n_runners; i++)
-        r = l->work->verify(l->runners[i].arg, m);
+    for (unsigned i = 0; l && l->work->read_back && r == 0 && i < l->n_runners; i++) {
+        uint64_t n = 0;
+
+        r = tell_failure(&l->runners[i],
+                         l->work->read_back(l->runners[i].arg, migration_request_ms(m), &n));
+        m->ret->disk_blocks += n;
+    }
     return r;
 }
 

@@ -31,7 +31,7 @@ uint64_t migration_load_worst_stall(struct migration *m, bool restart);
 bool migration_load_find(struct migration *m, gw_gpa_t gpa, struct gw_guest_load_place *ret,
                          unsigned *ret_unit);
 void migration_load_stats(struct migration *m);
-int migration_load_verify(struct migration *m);
+int migration_load_read_back(struct migration *m); /* after a drain, through the device */
 /* Of one device, for another host (migrate_state.c). Nothing where there is no load. Paused. */
 int migration_load_save(struct migration *m, unsigned unit, void **ret, size_t *ret_len);
 int migration_load_restore(struct migration *m, unsigned unit, const void *state, size_t len);

@@ -511,11 +511,6 @@ static int rng_restore(void *w, const void *state, size_t len)
     return link_is_complete(&in) && g->n_in_flight == gw_driver_in_flight(g->driver) ? 0 : -EINVAL;
 }
 
-static int rng_verify(void *w, struct migration *m)
-{
-    return 0;
-}
-
 const struct migration_work migration_work_rng = {
     .new = rng_new,
     .free = rng_free,
@@ -531,7 +526,6 @@ const struct migration_work migration_work_rng = {
     .sample = rng_sample,
     .find = rng_find,
     .stats = rng_stats,
-    .verify = rng_verify,
     .save = rng_save,
     .restore = rng_restore,
 };

@@ -25,7 +25,11 @@ struct migration_work {
     void (*sample)(void *w, struct gw_guest_load_sample *ret);
     bool (*find)(void *w, gw_gpa_t gpa, struct gw_guest_load_place *ret);
     void (*stats)(void *w, struct migration_result *ret); /* added to what is there */
-    int (*verify)(void *w, struct migration *m);          /* what is on the disk */
+    /*
+     * Read all of the disk through the device and check it; how many blocks. NULL: it has no disk,
+     * or cannot. Returns: as run.
+     */
+    int (*read_back)(void *w, unsigned stall_ms, uint64_t *ret_blocks);
     /* What it knows, for the same work at another host; `ret` is of malloc. Paused. */
     int (*save)(void *w, void **ret, size_t *ret_len);
     int (*restore)(void *w, const void *state, size_t len); /* after its drivers; -EINVAL */

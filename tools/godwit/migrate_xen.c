@@ -237,11 +237,6 @@ static void xen_stats(void *arg, struct migration_result *ret)
     migration_slowest(ret, s.p50, s.p99, s.max);
 }
 
-static int xen_verify(void *arg, struct migration *m)
-{
-    return migration_work_blk.verify(((struct work *)arg)->blk, m);
-}
-
 const struct migration_work migration_work_xen = {
     .new = xen_new,
     .free = xen_free,
@@ -257,5 +252,4 @@ const struct migration_work migration_work_xen = {
     .sample = xen_sample,
     .find = xen_find,
     .stats = xen_stats,
-    .verify = xen_verify,
 };

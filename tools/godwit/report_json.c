@@ -33,7 +33,6 @@ static struct json_object *json_options(const struct report *r)
 
     json_add_text(json, "device", device_names[o->device]);
     json_add_text(json, "order", migration_order_name(o->order));
-    json_add_text(json, "file", o->disk_files[0]);
     json_add_number(json, "memory", o->memory);
     json_add_number(json, "memory_top", o->memory_top);
     json_add_text(json, "memory_form", memory_forms[o->mem_form]);
