@@ -143,6 +143,42 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd);
 /* Hang up. Rings the back-end had started are its own business then. */
 void gw_frontend_disconnect(struct gw_frontend *fe);
 
+/*
+ * Between requests: has the back-end hung up, or sent what nobody asked for? Returns: 0; -ENOTCONN;
+ * -ECONNRESET; -EPROTO. gw_frontend_error names the messages since its last answer.
+ */
+int gw_frontend_check(struct gw_frontend *fe);
+
+#define GW_FRONTEND_TRACE_MAX 16
+
+enum gw_frontend_trace_kind {
+    GW_FRONTEND_TRACE_SENT = 0, /* a request of the front-end */
+    GW_FRONTEND_TRACE_ANSWERED, /* the back-end's answer to one */
+    GW_FRONTEND_TRACE_ASKED,    /* a request of the back-end, on its own channel */
+    GW_FRONTEND_TRACE_REPLIED,  /* the front-end's answer to one */
+    /* These are no messages and have no `request`. */
+    GW_FRONTEND_TRACE_CONNECTED,
+    GW_FRONTEND_TRACE_DISCONNECTED, /* the front-end hung up */
+    GW_FRONTEND_TRACE_HUNG_UP,      /* the back-end did */
+};
+
+struct gw_frontend_trace {
+    uint64_t at_ns; /* CLOCK_MONOTONIC */
+    uint64_t value; /* the first 8 bytes of the payload, as in memory; 0 behind its end */
+    enum gw_frontend_trace_kind kind;
+    uint32_t request, flags, size; /* of the header */
+    unsigned n_fds;
+};
+
+/*
+ * The last messages of `fe`, of all its sessions, oldest first, up to GW_FRONTEND_TRACE_MAX into
+ * `ret`. Those of gw_frontend_send_raw, gw_frontend_send_bytes and gw_frontend_receive are not
+ * among them. Returns: how many.
+ */
+unsigned gw_frontend_last_messages(const struct gw_frontend *fe, struct gw_frontend_trace *ret);
+/* One of them in words, such as "-> SET_VRING_NUM ring 0: 256". 96 bytes are enough. */
+void gw_frontend_trace_text(const struct gw_frontend_trace *t, char *buf, size_t size);
+
 /* The socket, for poll; -1 when not connected. */
 int gw_frontend_fd(const struct gw_frontend *fe);
 

@@ -6,6 +6,7 @@
  */
 #include "../core/proto.h"
 #include "fe_requests.h"
+#include "fe_trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -53,6 +54,10 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
                                  gw_frontend_now() + (uint64_t)timeout_ms * 1000000u);
     if (r < 0)
         return gw_frontend_fail(fe, r, "back-end request: %s", strerror(-r));
+    gw_frontend_trace_message(
+        fe, GW_FRONTEND_TRACE_ASKED,
+        &(struct gw_wire_header){.request = ret->request, .flags = ret->flags, .size = ret->size},
+        ret->payload, ret->n_fds);
     return 0;
 }
 
@@ -76,5 +81,6 @@ int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_m
     r = gw_frontend_wire_send(fe->backend_fd, iov, 2, NULL, 0, deadline);
     if (r < 0)
         return gw_frontend_fail(fe, r, "back-end reply: %s", strerror(-r));
+    gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_REPLIED, &h, &value, 0);
     return 0;
 }

@@ -8,6 +8,7 @@
  * bytes on the stream could be taken for the answer to another request.
  */
 #include "fe_requests.h"
+#include "fe_trace.h"
 
 #include "../core/proto.h"
 
@@ -81,9 +82,10 @@ static int check_silence(struct gw_frontend *fe, const char *name)
     ssize_t n = recv(fe->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n > 0)
-        return broke(fe, -EPROTO, name, "the back-end had sent what nobody asked for");
+        return broke(fe, -EPROTO, name ? name : "idle",
+                     "the back-end had sent what nobody asked for");
     if (n == 0 || errno == ECONNRESET)
-        return broke(fe, -ECONNRESET, name, "the back-end had hung up");
+        return gw_frontend_fail_hung_up(fe, name);
     return 0;
 }
 
@@ -127,11 +129,15 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (r == -ETIMEDOUT)
         return broke(fe, r, name, "no answer in time");
     if (r == -ECONNRESET)
-        return broke(fe, r, name, "the back-end hung up instead of an answer");
+        return gw_frontend_fail_hung_up(fe, NULL);
     if (r < 0)
         return broke(fe, r, name,
                      r == -EPROTO ? "an answer that is too long or has too many file descriptors"
                                   : strerror(-r));
+    gw_frontend_trace_message(
+        fe, GW_FRONTEND_TRACE_ANSWERED,
+        &(struct gw_wire_header){.request = msg.request, .flags = msg.flags, .size = msg.size},
+        msg.payload, msg.n_fds);
     r = check_reply(fe, call, &msg, call->reply ? call->reply_size : sizeof(ack));
     if (r == 0 && msg.n_fds)
         *call->reply_fd = msg.fds[--msg.n_fds];
@@ -175,11 +181,21 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
     if (ack == GW_FRONTEND_ACK_ALWAYS || (ack == GW_FRONTEND_ACK_AUTO && acks && !call->reply))
         h.flags |= GW_MSG_NEED_REPLY;
     r = gw_frontend_wire_send(fe->fd, iov, call->size ? 2 : 1, call->fds, call->n_fds, deadline);
+    if (r == -ECONNRESET)
+        return gw_frontend_fail_hung_up(fe, name);
     if (r < 0)
-        return broke(fe, r, name, r == -ECONNRESET ? "the back-end hung up" : strerror(-r));
+        return broke(fe, r, name, strerror(-r));
+    gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_SENT, &h, call->payload, call->n_fds);
     if (call->reply || (acks && h.flags & GW_MSG_NEED_REPLY))
         return await_reply(fe, call, deadline);
     return 0;
+}
+
+int gw_frontend_check(struct gw_frontend *fe)
+{
+    if (fe->fd < 0)
+        return gw_frontend_fail(fe, -ENOTCONN, "there is no session");
+    return fe->broken ? fe->broken : check_silence(fe, NULL);
 }
 
 static int get_u64(struct gw_frontend *fe, uint32_t request, uint64_t *ret)

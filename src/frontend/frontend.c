@@ -4,7 +4,7 @@
  * messages as they are, for tests that send what no honest front-end would. What the messages mean
  * is in fe_requests.c.
  */
-#include "frontend_i.h"
+#include "fe_trace.h"
 
 #include "../core/proto.h"
 
@@ -86,6 +86,7 @@ static int begin(struct gw_frontend *fe, int fd)
     fe->n_queues_max = 0;
     fe->n_slots_max = 0;
     fe->is_listening = false;
+    gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_CONNECTED);
     return 0;
 }
 
@@ -174,8 +175,10 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd)
 
 void gw_frontend_disconnect(struct gw_frontend *fe)
 {
-    if (fe->fd >= 0)
+    if (fe->fd >= 0) {
         close(fe->fd);
+        gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
+    }
     if (fe->backend_fd >= 0)
         close(fe->backend_fd);
     fe->fd = -1;

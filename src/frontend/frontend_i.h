@@ -29,6 +29,8 @@ struct gw_frontend {
     bool is_listening; /* postcopy: memory is told in its forms */
     gw_frontend_base_cb *base_cb;
     void *base_arg;
+    struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* a ring */
+    uint64_t n_trace;                                      /* so far */
     char error[256];
 };
 

@@ -121,6 +121,12 @@ run 2 probe --start-timeout=200ms "sh -c 'sleep 1000' {socket}"
 says "it runs, but does not listen"
 run 1 probe "sh -c 'exit 4' {fd}"
 says "back-end (sh) ended with status 4, without a word"
+says "messages    the last "
+says "-> GET_FEATURES"
+# It lives, and has said why it hangs up: both is shown.
+run 1 probe "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
+says "asking: back-end: the back-end hung up"
+says "    back-end: no such device"
 run 2 probe "cat {file} {socket} {what}"
 says "{what} is not known"
 

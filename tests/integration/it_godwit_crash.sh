@@ -102,12 +102,16 @@ shows '^skipped +it started again'
 
 run 1 --quiet --kills=60 --json=- "$blk --socket-path {socket} --ram 16M"
 json 'd["fault"]["check"] == "writes-kept" and d["exit_status"] == 1 and d["kills"] > 0'
+json '0 < len(d["fault"]["evidence"]["messages"]) <= 16'
+json 'all(m["text"] and m["at_ns"] >= 0 for m in d["fault"]["evidence"]["messages"])'
+json 'd["fault"]["evidence"]["output"] is not None'
 says "once more   godwit crash --seed="
 run 1 --kills=20 --max-recovery=1ms "$blk --socket-path {socket} --blk-file {file} --delay 20"
 shows '^FAILED +the first request was completed soon enough: .*and 1.00 ms are allowed$'
-run 1 --kills=5 "sh -c '[ -e $scratch/once ] && exit 3; touch $scratch/once; \
+run 1 --kills=5 "sh -c '[ -e $scratch/once ] && echo never again >&2 && exit 3; touch $scratch/once; \
     exec $blk --socket-path {socket} --blk-file {file}'"
-shows '^FAILED after .*ended with status 3'
+shows '^FAILED after .*ended with status 3; its last words: never again'
+shows '^    back-end: never again'
 run 2 "$rng --socket-path {socket}"
 shows 'so it is no disk$'
 run 2 --queues=2 "$blk --socket-path {socket} --blk-file {file}"

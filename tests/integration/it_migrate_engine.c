@@ -282,6 +282,9 @@ static void test_engine_mishap_is_told(void **state)
         assert_int_equal(b->result.faults[0].side,
                          h->at_destination ? MIGRATION_SIDE_DESTINATION : MIGRATION_SIDE_SOURCE);
         assert_string_equal(b->result.faults[0].who, t->name);
+        assert_int_equal(b->result.faults[0].n_evidence, 1);
+        assert_string_equal(b->result.evidence[0].who, t->name);
+        assert_true(b->result.evidence[0].n_messages > 1);
         bench_free(b);
     }
 }

@@ -55,6 +55,11 @@ int target_bury(struct target *t)
     return 0;
 }
 
+const char *target_last_lines(struct target *t)
+{
+    return "";
+}
+
 const char *target_error(const struct target *t)
 {
     return "";

@@ -23,6 +23,7 @@
 static struct migration_options options;
 static struct migration_hop hops[2];
 static struct migration_result result;
+static struct evidence evidence;
 
 /* Two hops in which everything was exercised and held. */
 static void pass(void)
@@ -52,6 +53,19 @@ static void pass(void)
                                        .disk_blocks = 4096};
 }
 
+static void fill_evidence(void)
+{
+    evidence = (struct evidence){
+        .who = "source",
+        .has_output = true,
+        .n_messages = 2,
+        .n_lines = 1,
+        .messages = {{.at_ns = 5 * MS, .text = "-> SET_LOG_BASE of 16 bytes, 1 fd"},
+                     {.at_ns = 1234567 * (uint64_t)1000, .text = "the back-end hung up"}},
+        .lines = {"cannot map the log"},
+    };
+}
+
 static void add_fault(enum migration_phase phase, bool is_blame, int error, const char *text)
 {
     struct migration_fault *f = &result.faults[result.n_faults++];
@@ -60,6 +74,10 @@ static void add_fault(enum migration_phase phase, bool is_blame, int error, cons
         .side = MIGRATION_SIDE_SOURCE, .phase = phase, .error = error, .is_blame = is_blame};
     snprintf(f->who, sizeof(f->who), "source");
     snprintf(f->text, sizeof(f->text), "%s", text);
+    fill_evidence();
+    f->n_evidence = 1;
+    result.evidence = &evidence;
+    result.n_evidence = 1;
     if (is_blame)
         result.verdict = MIGRATION_FAILED;
     else if (result.verdict == MIGRATION_PASSED)
@@ -338,6 +356,22 @@ static void check_html(const struct forms *f)
     }
 }
 
+/* A fault comes with the last messages, their times, and the last words, in every form. */
+static void check_evidence(const struct forms *f)
+{
+    const char *const forms[] = {f->text, f->json, f->junit, f->html};
+
+    for (size_t i = 0; i < 4; i++) {
+        if (forms[i] == NULL)
+            continue;
+        assert_has(forms[i], i == 0 || i == 1 ? "-> SET_LOG_BASE of 16 bytes, 1 fd"
+                                              : "-&gt; SET_LOG_BASE of 16 bytes, 1 fd");
+        assert_has(forms[i], "the back-end hung up");
+        assert_has(forms[i], i == 1 ? "1234567000" : "1.234567 s");
+        assert_has(forms[i], "cannot map the log");
+    }
+}
+
 static void check_forms(const struct forms *f)
 {
     assert_int_equal(f->status, verdict_status(f->verdict, f->is_strict));
@@ -403,6 +437,8 @@ static void check_case(size_t i, bool is_strict)
     f.junit = form_of(&r, report_junit);
     f.html = form_of(&r, report_html);
     check_forms(&f);
+    if (result.n_faults > 0)
+        check_evidence(&f);
 
     assert_string_equal(verdict_name(f.verdict), verdict_name(cases[i].verdict));
     assert_int_equal(f.status, is_strict ? cases[i].strict : cases[i].status);
@@ -477,6 +513,8 @@ static void answer_twice(void)
     crash.has_fault = true;
     crash.fault = (struct crash_fault){.check = CRASH_CHECK_ONCE, .error = -EPROTO, .n_kills = 10};
     snprintf(crash.fault.text, sizeof(crash.fault.text), "request 3 was answered twice");
+    fill_evidence();
+    crash.fault.evidence = evidence;
 }
 
 static void kill_while_idle(void)
@@ -534,6 +572,8 @@ static void test_verdict_forms_of_crash_agree(void **state)
         f.json = crash_form_of(&r, crash_report_json);
         f.junit = crash_form_of(&r, crash_report_junit);
         check_forms(&f);
+        if (crash_cases[i].change == answer_twice)
+            check_evidence(&f);
         assert_string_equal(verdict_name(f.verdict), verdict_name(crash_cases[i].verdict));
         assert_has(sentence, crash_cases[i].reason);
         if (crash_cases[i].failed != NULL)

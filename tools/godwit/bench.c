@@ -299,7 +299,7 @@ static int ask_disk(struct bench *b, uint64_t features)
     int r = disk_config_read(b->fe, features, &b->disk);
 
     if (r < 0)
-        return say_failure(b->target, r, "asking for the disk", gw_frontend_error(b->fe));
+        return say_failure(b->target, b->fe, r, "asking for the disk", gw_frontend_error(b->fe));
     b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
     return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
 }
@@ -341,7 +341,7 @@ static int start_device(struct bench *b)
         say("%s; what was found out before a request could be sent", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
     }
-    return r < 0 ? say_failure(b->target, r, "starting the device", gw_frontend_error(b->fe))
+    return r < 0 ? say_failure(b->target, b->fe, r, "starting the device", gw_frontend_error(b->fe))
                  : COMMAND_OK;
 }
 
@@ -368,7 +368,7 @@ static int run_all(struct bench *b)
                 : o->device == BENCH_BLK ? bench_blk(b, run)
                                          : bench_rng(b, run);
             if (r < 0 && is_fault(r))
-                return say_failure(b->target, r, what, b->error);
+                return say_failure(b->target, b->fe, r, what, b->error);
             if (r < 0) {
                 say("%s: %s", what, b->error[0] != '\0' ? b->error : strerror(-r));
                 return COMMAND_COULD_NOT;
@@ -404,7 +404,8 @@ static int bench_target(struct bench *b)
     if (status == COMMAND_OK) {
         r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
         if (r < 0)
-            status = say_failure(b->target, r, "stopping the device", gw_frontend_error(b->fe));
+            status =
+                say_failure(b->target, b->fe, r, "stopping the device", gw_frontend_error(b->fe));
     }
     return status;
 }

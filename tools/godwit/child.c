@@ -207,6 +207,13 @@ bool child_end(struct child *c, unsigned grace_ms, int *ret_status)
     return is_gentle;
 }
 
+void child_await_group(struct child *c, unsigned ms)
+{
+    /* Each of them holds the pipe. */
+    for (unsigned left = ms / (POLL_NS / 1000000); left > 0 && !said_has_ended(c->said); left--)
+        nap();
+}
+
 char *child_last_lines(struct child *c, unsigned n)
 {
     return said_last_lines(c->said, n);

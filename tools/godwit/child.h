@@ -37,6 +37,12 @@ void child_kill(struct child *c);
 /* Wait until it has ended, and reap it. */
 void child_wait(struct child *c, int *ret_status);
 
+/*
+ * It was reaped, its group killed: wait until the others of the group have ended, too, for `ms` at
+ * most. Whoever left the group and kept its output is waited for in vain.
+ */
+void child_await_group(struct child *c, unsigned ms);
+
 /* The last lines, each with its line end, at most `n` of them; free it. NULL: no memory. */
 char *child_last_lines(struct child *c, unsigned n);
 

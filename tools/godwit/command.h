@@ -29,8 +29,9 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * Say why something with a target failed: that it ended, with its last words, if it did; `why`
- * otherwise (NULL: strerror of r). Returns: COMMAND_FAULT.
+ * otherwise (NULL: strerror of r); and the last messages with it. Returns: COMMAND_FAULT.
  */
-int say_failure(struct target *t, int r, const char *what, const char *why);
+int say_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
+                const char *why);
 /* That it could not be reached, with its last words. Returns: COMMAND_COULD_NOT. */
 int say_no_connection(struct target *t);

@@ -65,7 +65,19 @@ __attribute__((format(printf, 5, 0))) static int tell(struct crash *c, enum cras
         .error = r,
     };
     vsnprintf(f->text, sizeof(f->text), format, args);
+    if (c->fe)
+        evidence_take_messages(&c->evidence, c->fe, c->start_ns);
+    evidence_take_output(&c->evidence, c->target);
+    f->evidence = c->evidence;
     return r;
+}
+
+void crash_free_frontend(struct crash *c)
+{
+    if (c->fe)
+        evidence_take_messages(&c->evidence, c->fe, c->start_ns);
+    gw_frontend_free(c->fe);
+    c->fe = NULL;
 }
 
 int crash_blame(struct crash *c, enum crash_check check, int r, const char *format, ...)
@@ -212,7 +224,7 @@ int crash_run(const struct crash_options *o, struct target *target, crash_progre
     if (r < 0)
         crash_cannot(&c, r, "%s", strerror(-r)); /* unless it was told */
     sum_up(&c);
-    gw_frontend_free(c.fe);
+    crash_free_frontend(&c);
     crash_killer_free(c.killer);
     crash_free_guest(&c);
     return r == -ENOMEM ? r : 0;

@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "target.h"
+#include "evidence.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,6 +70,7 @@ struct crash_fault {
     unsigned n_kills;         /* so far */
     int error;                /* negative errno */
     char text[448];           /* a sentence */
+    struct evidence evidence; /* what was known of the back-end then */
 };
 
 /* Times in nanoseconds. */

@@ -33,6 +33,7 @@ struct crash {
 
     /* the life of a back-end */
     struct gw_frontend *fe;
+    struct evidence evidence; /* the messages of the last `fe` */
     enum crash_moment moment; /* at which the last one was killed */
     uint64_t connected_ns;
     bool *is_stopped; /* each queue: its base was told, and it is in no life any more */
@@ -49,6 +50,8 @@ uint64_t crash_now(void);
 /* The back-end is at fault, or it cannot go on; the first is told, all return `r`. */
 int crash_blame(struct crash *c, enum crash_check check, int r, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* Forget the front-end, but for its last messages. */
+void crash_free_frontend(struct crash *c);
 int crash_cannot(struct crash *c, int r, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -403,8 +403,7 @@ static int die(struct crash *c, const struct plan *p)
         nanosleep(&pause, NULL);
     c->ret->n_exact += is_killed && crash_killer_was_exact(c->killer);
     crash_killer_disarm(c->killer);
-    gw_frontend_free(c->fe);
-    c->fe = NULL;
+    crash_free_frontend(c);
     if (target_bury(c->target) < 0)
         return crash_blame(c, CRASH_CHECK_RESTARTS, -EHOSTDOWN, "%s", target_error(c->target));
     c->moment = p->moment;
@@ -495,8 +494,7 @@ static int end_in_peace(struct crash *c, int r)
     /* While it is connected: one by {fd} ends by itself when it is not any more. */
     if (r == 0 && target_stop(c->target) < 0)
         r = crash_blame(c, CRASH_CHECK_RESTARTS, -EHOSTDOWN, "%s", target_error(c->target));
-    gw_frontend_free(c->fe);
-    c->fe = NULL;
+    crash_free_frontend(c);
     return r;
 }
 

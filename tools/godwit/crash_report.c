@@ -159,6 +159,8 @@ void crash_report_text(const struct crash_report *r, FILE *out)
             format_count(x->writes).text, format_count(x->flushes).text);
     describe(r, CRASH_CHECK_TIME, recovery, sizeof(recovery));
     fprintf(out, "recovery    from the connection to the first request completed: %s\n", recovery);
+    if (x->has_fault)
+        report_print_evidence(&x->fault.evidence, out);
     crash_report_checks(r, checks);
     report_print_checks(checks, CRASH_N_CHECKS, out);
     crash_report_sentence(r, sentence, sizeof(sentence));
@@ -200,6 +202,7 @@ static struct json_object *json_fault(const struct crash_fault *f, bool is_blame
     json_add_number(json, "kills", f->n_kills);
     json_add_number(json, "errno", (uint64_t)-f->error);
     json_add_text(json, "text", f->text);
+    json_object_object_add(json, "evidence", report_json_evidence(&f->evidence));
     return json;
 }
 
@@ -278,6 +281,8 @@ void crash_report_junit(const struct crash_report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = CRASH_N_CHECKS,
+        .evidence = &r->result->fault.evidence,
+        .n_evidence = r->result->has_fault,
         .verdict = crash_report_verdict(r),
         .seed = r->options->seed,
         .duration_ns = r->result->duration_ns,

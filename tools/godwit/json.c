@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct json_object *new_text(const char *text)
+struct json_object *json_text(const char *text)
 {
     char *copy = utf8_clean(text);
     struct json_object *json = copy != NULL ? json_object_new_string(copy) : NULL;
@@ -29,7 +29,7 @@ struct json_object *json_new(const char *command)
 
 void json_add_text(struct json_object *json, const char *key, const char *text)
 {
-    json_object_object_add(json, key, text != NULL ? new_text(text) : NULL);
+    json_object_object_add(json, key, text != NULL ? json_text(text) : NULL);
 }
 
 void json_add_number(struct json_object *json, const char *key, uint64_t value)

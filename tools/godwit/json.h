@@ -13,6 +13,8 @@
 /* An object that begins with the version of godwit and the command. */
 struct json_object *json_new(const char *command);
 
+/* A string, cleaned of what is not UTF-8. NULL: no memory. */
+struct json_object *json_text(const char *text);
 void json_add_text(struct json_object *json, const char *key, const char *text); /* NULL: null */
 void json_add_number(struct json_object *json, const char *key, uint64_t value);
 void json_add_real(struct json_object *json, const char *key, double value);

@@ -393,8 +393,12 @@ static int tend_unit(struct migration_unit *u, unsigned which)
     p.fd = gw_frontend_fd(u->fe[which]);
     m->allowed_ms = migration_request_ms(m);
     gw_frontend_set_timeout(u->fe[which], m->allowed_ms);
-    if (p.fd >= 0 && poll(&p, 1, 0) > 0)
-        return migration_blame(m, migration_side_of(m, which), -ECONNRESET, "the back-end hung up");
+    if (p.fd >= 0 && poll(&p, 1, 0) > 0) {
+        int r = gw_frontend_check(u->fe[which]);
+
+        return migration_blame(m, migration_side_of(m, which), -ECONNRESET, "%s",
+                               r < 0 ? gw_frontend_error(u->fe[which]) : "the back-end hung up");
+    }
     if (target_check(u->targets[which]) < 0)
         return migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",
                                u->running[which] ? "it ended with its rings running" : "it ended");

@@ -258,6 +258,35 @@ static bool has_ended(struct target *t, int r)
     return false;
 }
 
+/* What is known of a back-end at this moment: of one that a fault is about. */
+static void take_evidence(struct migration *m, const struct migration_unit *u, unsigned which)
+{
+    struct evidence *e = append(&m->ret->evidence, &m->ret->n_evidence, sizeof(*e));
+
+    if (!e)
+        return;
+    evidence_take_messages(e, u->fe[which], m->start_ns);
+    evidence_take_output(e, u->targets[which]);
+}
+
+/* Without a device that is spoken to, of all of them; without a side, of both. */
+static void take_all_evidence(struct migration *m, enum migration_side side,
+                              struct migration_fault *f)
+{
+    f->first_evidence = m->ret->n_evidence;
+    for (unsigned i = 0; side != MIGRATION_SIDE_TOOL && i < m->n_units; i++) {
+        const struct migration_unit *u = &m->units[i];
+
+        if (m->talking && m->talking != u)
+            continue;
+        if (side != MIGRATION_SIDE_DESTINATION && !m->o.listen)
+            take_evidence(m, u, m->src);
+        if (side != MIGRATION_SIDE_SOURCE && !m->o.to)
+            take_evidence(m, u, m->dst);
+    }
+    f->n_evidence = m->ret->n_evidence - f->first_evidence;
+}
+
 static void add_fault(struct migration *m, enum migration_side side, int r, bool is_blame,
                       const char *text)
 {
@@ -279,6 +308,7 @@ static void add_fault(struct migration *m, enum migration_side side, int r, bool
     len = (size_t)snprintf(f->text, sizeof(f->text), "%s", text);
     if (t && len < sizeof(f->text) && has_ended(t, r))
         snprintf(f->text + len, sizeof(f->text) - len, "; %s", target_error(t));
+    take_all_evidence(m, side, f);
 }
 
 int migration_blame(struct migration *m, enum migration_side side, int r, const char *format, ...)
@@ -332,5 +362,6 @@ void migration_result_done(struct migration_result *result)
     free(result->events);
     free(result->page_faults);
     free(result->lost);
+    free(result->evidence);
     memset(result, 0, sizeof(*result));
 }

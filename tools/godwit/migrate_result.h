@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "evidence.h"
 #include "migrate_kinds.h"
 
 #include <godwit/memory.h>
@@ -67,6 +68,7 @@ struct migration_fault {
     bool is_blame;  /* of a back-end; otherwise the test could not be run */
     char who[64];   /* the target's name */
     char text[320]; /* what happened, a sentence without the name, side and phase */
+    unsigned first_evidence, n_evidence; /* of those of the result */
 };
 
 /* What came after the switch, where the destination started without all of its memory. */
@@ -130,6 +132,8 @@ struct migration_result {
     enum migration_phase phase;                          /* in which the run ended */
     struct migration_fault faults[MIGRATION_FAULTS_MAX]; /* [0] is the first */
     unsigned n_faults;
+    struct evidence *evidence; /* of the back-ends that faults are about */
+    unsigned n_evidence;
     uint64_t seed;
     enum migration_device device;
     unsigned kills;                  /* of back-ends, on purpose */

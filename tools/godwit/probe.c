@@ -171,7 +171,7 @@ static int probe_target(struct target *t, const struct probe_options *o)
     } else {
         p.pid = target_pid(t);
         r = probe_ask(fe, &p);
-        status = r < 0 ? say_failure(t, r, "asking", gw_frontend_error(fe)) : show(&p, o);
+        status = r < 0 ? say_failure(t, fe, r, "asking", gw_frontend_error(fe)) : show(&p, o);
     }
     gw_frontend_free(fe);
     return status;

@@ -7,6 +7,7 @@
 
 #include "migrate.h"
 #include "report_check.h"
+#include "report_evidence.h"
 
 #include <json-c/json.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
 /* Lists of checks, in the forms that all reports share. */
 #pragma once
 
+#include "report_evidence.h"
 #include "verdict.h"
 
 #include <json-c/json.h>
@@ -21,6 +22,8 @@ struct report_suite {
     const char *sentence;     /* on the verdict */
     const struct report_check *checks;
     unsigned n_checks;
+    const struct evidence *evidence; /* of the back-ends at fault */
+    unsigned n_evidence;
     enum verdict verdict;
     bool is_strict;
     uint64_t seed;

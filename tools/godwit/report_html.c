@@ -21,6 +21,8 @@ static const char style[] =
     "font:15px/1.5 system-ui,sans-serif}\n"
     "h1{font-size:1.4rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2.2rem 0 .6rem;border-bottom:"
     "1px solid var(--line);padding-bottom:.2rem}h3{font-size:1rem;margin:1.4rem 0 0}\n"
+    "pre{overflow-x:auto;font:13px/1.5 "
+    "ui-monospace,monospace;background:var(--card);padding:.5rem}\n"
     "p{margin:.3rem 0}code{font:13px/1.5 ui-monospace,monospace;overflow-wrap:anywhere}\n"
     ".verdict{border-left:.4rem solid var(--gray);background:var(--card);padding:.8rem 1rem;"
     "margin:1rem "
@@ -152,6 +154,11 @@ static void html_faults(const struct report *r, FILE *out)
         row(out, format_time(r->result->faults[i].at_ns).text, text);
     }
     fputs("</table></div>\n", out);
+    for (unsigned i = 0; i < r->result->n_evidence; i++) {
+        fputs("<pre>", out);
+        report_xml_evidence(&r->result->evidence[i], out);
+        fputs("</pre>\n", out);
+    }
 }
 
 static void html_lost_by_use(const struct migration_result *result, FILE *out)

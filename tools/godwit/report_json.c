@@ -94,7 +94,7 @@ static struct json_object *json_faults(const struct migration_result *result)
 
     for (unsigned i = 0; i < result->n_faults; i++) {
         const struct migration_fault *f = &result->faults[i];
-        struct json_object *json = json_object_new_object();
+        struct json_object *json = json_object_new_object(), *evidence = json_object_new_array();
 
         json_add_number(json, "at_ns", f->at_ns);
         json_add_number(json, "hop", f->hop + 1);
@@ -104,6 +104,10 @@ static struct json_object *json_faults(const struct migration_result *result)
         json_add_text(json, "phase", migration_phase_name(f->phase));
         json_object_object_add(json, "errno", json_object_new_int(-f->error));
         json_add_text(json, "text", f->text);
+        for (unsigned k = 0; k < f->n_evidence; k++)
+            json_object_array_add(evidence,
+                                  report_json_evidence(&result->evidence[f->first_evidence + k]));
+        json_object_object_add(json, "evidence", evidence);
         json_object_array_add(list, json);
     }
     return list;

@@ -111,6 +111,12 @@ void report_print_suite(const struct report_suite *s, FILE *out)
         test_case(out, s, &s->checks[i]);
     if (has_error(s))
         test_run(out, s);
+    if (s->n_evidence > 0) {
+        fputs("    <system-err>", out);
+        for (unsigned i = 0; i < s->n_evidence; i++)
+            report_xml_evidence(&s->evidence[i], out);
+        fputs("</system-err>\n", out);
+    }
     fputs("  </testsuite>\n</testsuites>\n", out);
 }
 
@@ -124,6 +130,8 @@ void report_junit(const struct report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = report_checks(r, checks),
+        .evidence = r->result->evidence,
+        .n_evidence = r->result->n_evidence,
         .verdict = report_verdict(r),
         .is_strict = r->is_strict,
         .seed = r->result->seed,

@@ -16,6 +16,8 @@ static void text_faults(const struct report *r, FILE *out)
         report_fault(r, &r->result->faults[i], text, sizeof(text));
         fprintf(out, "fault       %s\n", text);
     }
+    for (unsigned i = 0; i < r->result->n_evidence; i++)
+        report_print_evidence(&r->result->evidence[i], out);
 }
 
 static void text_lost(const struct report *r, FILE *out)

@@ -14,20 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LINES     16
 #define LINE_SIZE 240
-#define DRAIN_MS  200 /* for the end of the pipe, after the child's end */
 
 struct said {
     int fd, stop_fd;
     char *echo;
     pthread_t thread;
-    pthread_mutex_t lock; /* all below */
-    pthread_cond_t ended;
-    bool has_ended;
+    pthread_mutex_t lock; /* reading `fd`, and all below */
     char lines[LINES][LINE_SIZE];
     unsigned n_lines; /* so far; the last LINES of them are there */
     char line[LINE_SIZE];
@@ -47,7 +43,6 @@ static void end_line(struct said *s)
 
 static void take(struct said *s, const char *buf, size_t n)
 {
-    pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)buf[i];
 
@@ -56,32 +51,42 @@ static void take(struct said *s, const char *buf, size_t n)
         else if (c != '\r' && s->len < LINE_SIZE - 1)
             s->line[s->len++] = c == '\t' ? ' ' : (char)(c < 0x20 || c == 0x7f ? '.' : c);
     }
-    pthread_mutex_unlock(&s->lock);
+}
+
+/* Take all that has been written by now. Under the lock. Returns: whether more may come. */
+static bool drain(struct said *s)
+{
+    char buf[4096];
+    ssize_t n;
+
+    for (;;) {
+        n = read(s->fd, buf, sizeof(buf));
+        if (n > 0)
+            take(s, buf, (size_t)n);
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    if (n < 0 && errno == EAGAIN)
+        return true;
+    end_line(s);
+    return false;
 }
 
 static void *reader(void *arg)
 {
     struct said *s = arg;
     struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->stop_fd, .events = POLLIN}};
-    char buf[4096];
-    ssize_t n = 1;
+    bool may_come = true;
 
-    while (n > 0) {
+    while (may_come) {
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
             break;
-        if (fds[1].revents != 0 && fds[0].revents == 0)
+        if (fds[1].revents != 0)
             break;
-        n = read(s->fd, buf, sizeof(buf));
-        if (n > 0)
-            take(s, buf, (size_t)n);
-        else if (n < 0 && (errno == EINTR || errno == EAGAIN))
-            n = 1;
+        pthread_mutex_lock(&s->lock);
+        may_come = drain(s);
+        pthread_mutex_unlock(&s->lock);
     }
-    pthread_mutex_lock(&s->lock);
-    end_line(s);
-    s->has_ended = true;
-    pthread_cond_broadcast(&s->ended);
-    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
@@ -98,7 +103,6 @@ int said_new(struct said **ret, int fd, const char *echo)
         s->fd = fd;
         s->echo = echo != NULL ? strdup(echo) : NULL;
         pthread_mutex_init(&s->lock, NULL);
-        pthread_cond_init(&s->ended, NULL);
         fcntl(fd, F_SETFL, O_NONBLOCK);
         r = -pthread_create(&s->thread, NULL, reader, s);
         if (r < 0)
@@ -123,22 +127,19 @@ void said_free(struct said *s)
     pthread_join(s->thread, NULL);
     close(s->fd);
     close(s->stop_fd);
-    pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->lock);
     free(s->echo);
     free(s);
 }
 
-static void wait_for_end(struct said *s)
+bool said_has_ended(struct said *s)
 {
-    struct timespec until;
+    bool has_ended;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += DRAIN_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    while (!s->has_ended && pthread_cond_timedwait(&s->ended, &s->lock, &until) == 0)
-        continue;
+    pthread_mutex_lock(&s->lock);
+    has_ended = !drain(s);
+    pthread_mutex_unlock(&s->lock);
+    return has_ended;
 }
 
 char *said_last_lines(struct said *s, unsigned n)
@@ -151,12 +152,14 @@ char *said_last_lines(struct said *s, unsigned n)
     if (out == NULL)
         return NULL;
     pthread_mutex_lock(&s->lock);
-    wait_for_end(s);
+    drain(s);
     if (n > LINES)
         n = LINES;
     first = s->n_lines > n ? s->n_lines - n : 0;
     for (unsigned i = first; i < s->n_lines; i++)
         fprintf(out, "%s\n", s->lines[i % LINES]);
+    if (s->len > 0) /* a line that has not ended yet */
+        fprintf(out, "%.*s\n", (int)s->len, s->line);
     pthread_mutex_unlock(&s->lock);
     if (fclose(out) != 0) {
         free(text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Messages of a command on stderr, and the two ways in which a back-end lets it down. */
 #include "command.h"
+#include "report_evidence.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -12,9 +13,20 @@
 
 static char invocation[32] = "godwit"; /* with the command, in front of messages */
 
+static uint64_t began_ns; /* of CLOCK_MONOTONIC */
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
 char *say_init(const char *command)
 {
     snprintf(invocation, sizeof(invocation), "godwit %s", command);
+    began_ns = now_ns();
     return invocation;
 }
 
@@ -29,19 +41,13 @@ void say(const char *format, ...)
     fprintf(stderr, "%s: %s\n", invocation, text);
 }
 
-/* What a child said, set off from what godwit says; a single line has been told already. */
-static void say_last_lines(struct target *t)
+static void say_evidence(struct target *t, const struct gw_frontend *fe)
 {
-    const char *line = target_last_lines(t), *end = strchr(line, '\n');
+    struct evidence e = {.n_messages = 0};
 
-    if (target_check(t) < 0 && (end == NULL || end[1] == '\0'))
-        return;
-    while (*line != '\0') {
-        size_t len = strcspn(line, "\n");
-
-        fprintf(stderr, "    %s: %.*s\n", target_name(t), (int)len, line);
-        line += len + (line[len] == '\n');
-    }
+    evidence_take_messages(&e, fe, began_ns);
+    evidence_take_output(&e, t);
+    report_print_evidence(&e, stderr);
 }
 
 /* It hung up: whether its process ends can be seen a moment later. */
@@ -57,7 +63,8 @@ static bool has_ended(struct target *t, int r)
     return false;
 }
 
-int say_failure(struct target *t, int r, const char *what, const char *why)
+int say_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
+                const char *why)
 {
     if (has_ended(t, r)) {
         say("%s: %s", what, target_error(t));
@@ -66,13 +73,13 @@ int say_failure(struct target *t, int r, const char *what, const char *why)
             why = strerror(-r);
         say("%s: %s: %s", what, target_name(t), why);
     }
-    say_last_lines(t);
+    say_evidence(t, fe);
     return COMMAND_FAULT;
 }
 
 int say_no_connection(struct target *t)
 {
     say("%s", target_error(t));
-    say_last_lines(t);
+    say_evidence(t, NULL);
     return COMMAND_COULD_NOT;
 }

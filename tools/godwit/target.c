@@ -29,6 +29,7 @@
 #define RETRY_NS         500000
 #define GRACE_MS         2000
 #define LAST_LINES       8
+#define GROUP_MS         2000
 
 struct target {
     char *text, *name, *file;
@@ -447,7 +448,8 @@ int target_bury(struct target *t)
         tell_end(t, status);
         r = -EPROTO;
     }
-    /* Whoever else is in the group holds the pipe: it is gone when that has ended. */
+    /* One of the group that lives on for a moment would take the next connection. */
+    child_await_group(t->child, GROUP_MS);
     target_last_lines(t);
     child_free(t->child);
     t->child = NULL;
