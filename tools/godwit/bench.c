@@ -298,6 +298,10 @@ static int ask_disk(struct bench *b, uint64_t features)
 {
     int r = disk_config_read(b->fe, features, &b->disk);
 
+    if (r == -EOPNOTSUPP) {
+        say("the back-end does not offer CONFIG (9), so it is no disk");
+        return COMMAND_COULD_NOT;
+    }
     if (r < 0)
         return say_failure(b->target, b->fe, r, "asking for the disk", gw_frontend_error(b->fe));
     b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
