@@ -336,6 +336,60 @@ static void test_engine_lacking_feature_is_told(void **state)
     bench_free(b);
 }
 
+static void limit(struct suspect *s, uint32_t block_size, uint32_t size_max, uint32_t seg_max)
+{
+    s->block_size = block_size;
+    s->size_max = size_max;
+    s->seg_max = seg_max;
+}
+
+/* A load beyond what the disk allows would be a fault of the tool's. */
+static void test_engine_limits_of_the_disk_are_kept(void **state)
+{
+    static const uint32_t limits[][3] = {
+        {4096, 0, 0}, {0, 0, 1}, {0, 512, 0}, {4096, 1024, 4}, {2048, 4096, 2}};
+
+    for (unsigned i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        struct bench *b = bench_new(i + 1);
+
+        limit(&b->sources[0].suspect, limits[i][0], limits[i][1], limits[i][2]);
+        limit(&b->destinations[0].suspect, limits[i][0], limits[i][1], limits[i][2]);
+        b->o.copy_ms = 40;
+        bench_run(b);
+        bench_expect_passed(b);
+        bench_free(b);
+    }
+}
+
+static void test_engine_limits_that_do_not_fit_are_told(void **state)
+{
+    static const struct {
+        uint32_t source[3], destination[3];
+        unsigned block_size;
+        const char *text;
+    } cases[] = {
+        {{4096, 0, 0}, {4096, 0, 0}, 512, "blocks of 4096 bytes: --block-size=512"},
+        {{0, 1024, 2}, {0, 1024, 2}, 65536, "--block-size=65536 is too large"},
+        {{512, 0, 0}, {4096, 0, 0}, 4096, "its disk has blocks of 4096 bytes"},
+        {{0, 0, 8}, {0, 0, 4}, 4096, "allows 4 segments"},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const uint32_t *from = cases[i].source, *to = cases[i].destination;
+        struct bench *b = bench_new(1);
+
+        limit(&b->sources[0].suspect, from[0], from[1], from[2]);
+        limit(&b->destinations[0].suspect, to[0], to[1], to[2]);
+        b->o.block_size = cases[i].block_size;
+        bench_run(b);
+        assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
+        if (!strstr(b->result.faults[0].text, cases[i].text))
+            bench_show(&b->result);
+        assert_non_null(strstr(b->result.faults[0].text, cases[i].text));
+        bench_free(b);
+    }
+}
+
 static void test_engine_other_disk_is_told(void **state)
 {
     struct bench *b = bench_new(1);
@@ -376,6 +430,8 @@ int main(void)
         FDCHECK_TEST(test_engine_mishap_is_told),
         FDCHECK_TEST(test_engine_late_answers_are_waited_for),
         FDCHECK_TEST(test_engine_lacking_feature_is_told),
+        FDCHECK_TEST(test_engine_limits_of_the_disk_are_kept),
+        FDCHECK_TEST(test_engine_limits_that_do_not_fit_are_told),
         FDCHECK_TEST(test_engine_other_disk_is_told),
         FDCHECK_TEST(test_engine_time_limit_holds),
     };

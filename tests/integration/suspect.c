@@ -246,9 +246,20 @@ static bool get_vring_base(struct suspect *s, struct message *msg)
     return ok;
 }
 
+static uint64_t limits_of(const struct suspect *s)
+{
+    return (s->size_max ? UINT64_C(1) << VIRTIO_BLK_F_SIZE_MAX : 0) |
+           (s->seg_max ? UINT64_C(1) << VIRTIO_BLK_F_SEG_MAX : 0) |
+           (s->block_size ? UINT64_C(1) << VIRTIO_BLK_F_BLK_SIZE : 0);
+}
+
 static bool get_config(struct suspect *s, struct message *msg)
 {
-    struct virtio_blk_config config = {.capacity = s->sectors, .num_queues = SUSPECT_QUEUES};
+    struct virtio_blk_config config = {.capacity = s->sectors,
+                                       .size_max = s->size_max,
+                                       .seg_max = s->seg_max,
+                                       .blk_size = s->block_size,
+                                       .num_queues = SUSPECT_QUEUES};
     struct gw_wire_config head;
 
     memcpy(&head, msg->payload, sizeof(head));
@@ -283,7 +294,7 @@ static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
     *ret_done = true;
     switch (msg->h.request) {
     case GW_MSG_GET_FEATURES:
-        return reply_u64(s, msg, features & ~s->features_off);
+        return reply_u64(s, msg, (features | limits_of(s)) & ~s->features_off);
     case GW_MSG_GET_PROTOCOL_FEATURES:
         return reply_u64(s, msg, protocol);
     case GW_MSG_GET_QUEUE_NUM:

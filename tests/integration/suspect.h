@@ -77,6 +77,8 @@ struct suspect {
     uint64_t sectors;
     uint64_t features_off; /* not offered */
     bool has_postcopy;     /* offers PAGEFAULT */
+    /* offered where they are not 0; a request that does not keep to them fails */
+    uint32_t block_size, size_max, seg_max;
 
     /* its own */
     bool fails_now; /* in this message */

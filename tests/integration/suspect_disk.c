@@ -96,6 +96,21 @@ static void read_piece(struct suspect *s, const struct piece *p, off_t at)
     s->last_len = p->len;
 }
 
+/* Does the request keep to what the configuration says? */
+static bool is_allowed(const struct suspect *s, const struct chain *c, uint64_t sector)
+{
+    uint64_t len = 0;
+
+    for (unsigned i = 1; i + 1 < c->n; i++) {
+        len += c->pieces[i].len;
+        if (s->size_max && c->pieces[i].len > s->size_max)
+            return false;
+    }
+    if (s->seg_max && c->n - 2 > s->seg_max)
+        return false;
+    return !s->block_size || (len % s->block_size == 0 && sector * SECTOR % s->block_size == 0);
+}
+
 /* One request. Returns: the used length. */
 static uint32_t do_request(struct suspect *s, const struct chain *c)
 {
@@ -116,7 +131,8 @@ static uint32_t do_request(struct suspect *s, const struct chain *c)
         at += p->len;
         len += p->writable ? p->len : 0;
     }
-    *(uint8_t *)suspect_at(s, status->gpa, 1) = VIRTIO_BLK_S_OK;
+    *(uint8_t *)suspect_at(s, status->gpa, 1) =
+        is_allowed(s, c, h->sector) ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
     if (s->guilt != SUSPECT_NO_STATUS)
         suspect_mark(s, status->gpa, 1);
     if (s->guilt == SUSPECT_OUTSIDE && s->n_requests % 100 == 0)
