@@ -122,13 +122,22 @@ says "it runs, but does not listen"
 run 1 probe "sh -c 'exit 4' {fd}"
 says "back-end (sh) ended with status 4, without a word"
 says "messages    the last "
-says "-> GET_FEATURES"
 # It lives, and has said why it hangs up: both is shown.
 run 1 probe "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
 says "asking: back-end: the back-end hung up"
 says "    back-end: no such device"
-run 2 probe "cat {file} {socket} {what}"
+run 64 probe "cat {file} {socket} {what}"
 says "{what} is not known"
+
+for command in probe bench crash "migrate a" "migrate --backend"; do
+    # shellcheck disable=SC2086 # these are words
+    run 64 $command "$blk --socket-path {sock}"
+    says "{sock} is not known: {socket}, {fd} and {file} are"
+done
+run 64 migrate --to=127.0.0.1:65536 "$disk"
+says "port 65536 is out of range"
+run 64 migrate --listen=127.0.0.1 "$disk"
+says "has no port"
 
 # ---- probe
 
@@ -143,6 +152,13 @@ run 0 probe --json --device=blk "$disk"
 json 'd["config"]["fields"]["capacity"] == 131072'
 run 0 probe --json "$blk --fd {fd} --blk-file {file}"
 json 'd["command"] == "probe" and d["godwit"]'
+run 0 probe --json="$scratch/p.json" "$entropy"
+json 'd["verdict"] == "PASSED" and d["exit_status"] == 0 and d["evidence"] is None' "$scratch/p.json"
+run 1 probe --json "sh -c 'echo I quit >&2; exit 4' {fd}"
+json 'd["verdict"] == "FAILED" and d["exit_status"] == 1 and d["evidence"]["output"] == ["I quit"]'
+json 'd["evidence"]["messages"]'
+run 2 probe --json "sh -c 'exit 4' {socket}"
+json 'd["verdict"] == "INCONCLUSIVE" and d["exit_status"] == 2'
 
 # ---- bench
 
@@ -151,7 +167,13 @@ run 0 bench --time=200ms --depth=1,8 --block-size=512,4K --queues=2 "$disk"
 run 0 bench --time=200ms --verify --writes=50 --depth=8 --indirect --segments=2 --json "$disk"
 json 'len(d["runs"]) == 1 and d["runs"][0]["verified_blocks"] > 0'
 json 'd["runs"][0]["backend_cpu_ns"] > 0 and d["runs"][0]["latency_ns"]["p99.9"] > 0'
+run 2 bench --time=100ms --depth=1 --verify --writes=100 --json="$scratch/b.json" "$disk"
+says "none was verified"
+json 'd["verdict"] == "NOT TESTED" and d["exit_status"] == 2' "$scratch/b.json"
+run 0 bench --time=20ms --warm-up=0 --depth=1 --json "$disk --delay 300"
+json 'd["runs"][0]["requests"] == 1'
 run 0 bench --time=200ms --sleep --json "$disk"
+json 'd["verdict"] == "PASSED"'
 json '[r["depth"] for r in d["runs"]] == [1, 32]'
 for layout in --packed --in-order '--packed --in-order --queue-size=100'; do
     # shellcheck disable=SC2086 # several options

@@ -180,6 +180,10 @@ static void test_link_addresses(void **state)
     }
     memset(longest, 'a', sizeof(longest));
     strcpy(longest + sizeof(longest) - 4, ":80");
+    assert_int_equal(link_tcp_check("a:65536", why, sizeof(why)), -EINVAL);
+    assert_non_null(strstr(why, "port 65536 is out of range"));
+    assert_int_equal(link_tcp_check("a:99999999999999999999999", why, sizeof(why)), -EINVAL);
+    assert_non_null(strstr(why, "out of range"));
     assert_int_equal(link_tcp_check(longest, why, sizeof(why)), -EINVAL);
     assert_int_equal(link_tcp_connect("127.0.0.1", 100, &fd, why, sizeof(why)), -EINVAL);
     assert_int_equal(fd, -1);

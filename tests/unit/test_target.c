@@ -168,6 +168,19 @@ static void test_words_fill_takes_names_only(void **state)
     assert_int_equal(words_fill(&text, "{file}", values, unknown), -ENOENT);
 }
 
+static void test_words_unknown_names_the_first(void **state)
+{
+    static const char *const known[] = {"socket", "file", NULL};
+    char unknown[32];
+
+    assert_false(words_unknown("x {socket} {file} {} {A} ${y} {\"z\":1}", known, unknown));
+    assert_false(words_unknown("", known, unknown));
+    assert_true(words_unknown("x {socket} {sock} {what}", known, unknown));
+    assert_string_equal(unknown, "sock");
+    assert_true(words_unknown("{sockets}", known, unknown));
+    assert_string_equal(unknown, "sockets");
+}
+
 static void test_command_line_without_sense_is_refused(void **state)
 {
     char error[256];
@@ -514,6 +527,7 @@ int main(int argc, char **argv)
         TARGET_TEST(test_words_split_follows_quotes),
         TARGET_TEST(test_words_split_unfinished_is_refused),
         TARGET_TEST(test_words_fill_takes_names_only),
+        TARGET_TEST(test_words_unknown_names_the_first),
         TARGET_TEST(test_command_line_without_sense_is_refused),
         TARGET_TEST(test_path_without_socket_says_so),
         TARGET_TEST(test_path_with_socket_is_connected),

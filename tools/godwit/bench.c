@@ -9,6 +9,7 @@
 #include "command.h"
 #include "feature_names.h"
 #include "json.h"
+#include "output.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -71,7 +72,8 @@ static const struct argp_option options[] = {
     {"warm-up", OPTION_WARM_UP, "TIME", 0, "before each run (default 200ms)", 0},
     {"stall-timeout", OPTION_STALL, "TIME", 0,
      "without any completion, after which the back-end counts as hanging (default 10s)", 0},
-    {"json", OPTION_JSON, NULL, 0, "JSON on stdout in place of the table", 0},
+    {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
+     "JSON in place of the table (default file: -, stdout)", 0},
     {0},
 };
 
@@ -153,6 +155,7 @@ static void check(struct argp_state *state, struct bench_options *o)
 
     if (o->text == NULL)
         argp_error(state, "no TARGET: a socket path, or a command line with {socket} in it");
+    options_check_target(state, o->text);
     if (o->device == BENCH_BLK) {
         for (unsigned i = 0; i < o->block_sizes.n; i++) {
             if (o->block_sizes.values[i] % (SECTOR_SIZE * o->segments) != 0)
@@ -198,7 +201,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->stall_ms = options_time(state, "stall-timeout", arg, 10, 3600000);
         break;
     case OPTION_JSON:
-        o->is_json = true;
+        o->json = arg != NULL ? arg : "-";
         break;
     case ARGP_KEY_ARG:
         if (o->text != NULL)
@@ -383,34 +386,69 @@ static int run_all(struct bench *b)
     return COMMAND_OK;
 }
 
-static void show(const struct bench *b)
+/* Returns: 0; a negative errno. */
+static int show(const struct bench *b)
 {
     struct json_object *json;
+    struct output out;
 
-    if (!b->o->is_json) {
+    if (b->o->json == NULL) {
         bench_text(b, stdout);
-        return;
+        return 0;
     }
     json = bench_json(b);
-    json_print(json, stdout);
+    if (output_begin(&out) != NULL)
+        json_print(json, out.file);
     json_object_put(json);
+    return output_end(&out, b->o->json);
+}
+
+/* All runs came to their end: did they exercise what they were made for? */
+static enum verdict judge(const struct bench *b)
+{
+    uint64_t verified = 0;
+
+    for (unsigned i = 0; i < b->n_runs; i++) {
+        const struct bench_run *run = &b->runs[i];
+
+        verified += run->verified;
+        if (run->requests != 0)
+            continue;
+        say("load of %u bytes at depth %u: no request was completed in the time measured: a longer "
+            "--time may do",
+            run->block_size, run->depth);
+        return VERDICT_NOT_TESTED;
+    }
+    if (!b->o->is_verified || verified != 0)
+        return VERDICT_PASSED;
+    say("no block was read, so none was verified: take fewer --writes");
+    return VERDICT_NOT_TESTED;
+}
+
+static enum verdict verdict_of_status(int status)
+{
+    return status == COMMAND_FAULT ? VERDICT_FAILED : VERDICT_INCONCLUSIVE;
 }
 
 static int bench_target(struct bench *b)
 {
     int status = make_guest(b) < 0 ? COMMAND_COULD_NOT : start_device(b), r;
 
-    if (status == COMMAND_OK) {
+    if (status == COMMAND_OK)
         status = run_all(b);
-        if (b->n_runs > 0)
-            show(b); /* also the runs before one that failed */
-    }
     if (status == COMMAND_OK) {
         r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
         if (r < 0)
             status =
                 say_failure(b->target, b->fe, r, "stopping the device", gw_frontend_error(b->fe));
     }
+    b->verdict = status == COMMAND_OK ? judge(b) : verdict_of_status(status);
+    status = verdict_status(b->verdict, false);
+    evidence_take_messages(&b->evidence, b->fe, say_began_ns());
+    evidence_take_output(&b->evidence, b->target);
+    /* Also the runs before one that failed. */
+    if ((b->n_runs > 0 || b->o->json != NULL) && show(b) < 0 && status == COMMAND_OK)
+        status = COMMAND_COULD_NOT;
     return status;
 }
 
@@ -425,7 +463,8 @@ static int bench_run_command(const struct bench_options *o)
         return COMMAND_COULD_NOT;
     }
     b->o = o;
-    if (options_target(&b->target, &o->target, o->text, "back-end") == 0) {
+    if ((o->json == NULL || output_try(o->json) == 0) &&
+        options_target(&b->target, &o->target, o->text, "back-end") == 0) {
         if (gw_frontend_new(&b->fe, NULL) == 0)
             status = bench_target(b);
         else

@@ -5,6 +5,8 @@
 #include "disk_config.h"
 #include "histogram.h"
 #include "options.h"
+#include "report_evidence.h"
+#include "verdict.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -23,7 +25,8 @@ struct bench_options {
     unsigned n_queues, queue_size, write_percent, flush_percent, segments;
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
-    bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping, is_json;
+    bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping;
+    const char *json; /* file of the report, "-" is stdout; NULL: a table */
 };
 
 /* Times in nanoseconds. */
@@ -47,7 +50,9 @@ struct bench {
     struct xen_guest *xen;      /* whose memory it is; NULL: the tool's */
     struct disk_config disk;
     uint64_t disk_bytes; /* of the disk */
-    char error[256];     /* why a run failed */
+    enum verdict verdict;
+    struct evidence evidence; /* unless it passed */
+    char error[256];          /* why a run failed */
     struct bench_run runs[BENCH_RUNS_MAX];
     unsigned n_runs;
 };

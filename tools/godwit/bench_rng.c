@@ -103,7 +103,7 @@ static int turn(struct rng_load *l, struct gw_driver *d, bool is_last)
     return (int)n;
 }
 
-/* Until `end`, or until all has come back (`is_last`). */
+/* Until `end`, and at least one request, or until all has come back (`is_last`). */
 static int run_until(struct rng_load *l, uint64_t end, bool is_last)
 {
     uint64_t stall_ns = (uint64_t)l->b->o->stall_ms * 1000000, now;
@@ -123,7 +123,7 @@ static int run_until(struct rng_load *l, uint64_t end, bool is_last)
             l->run->stall = now - l->last_ns;
         if (n > 0)
             l->last_ns = now;
-        if (now >= end || (is_last && l->in_flight == 0))
+        if ((now >= end && l->run->requests > 0) || (is_last && l->in_flight == 0))
             return 0;
         if (now - l->last_ns > stall_ns)
             return fail(l, -ETIMEDOUT, "%u requests in flight, none completed in %u ms",

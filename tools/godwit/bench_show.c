@@ -44,7 +44,7 @@ void bench_text(const struct bench *b, FILE *out)
             fprintf(out, " %9s\n", "unknown");
         verified += r->verified;
     }
-    if (o->is_verified)
+    if (o->is_verified && verified > 0 && b->verdict == VERDICT_PASSED)
         fprintf(out, "\n%" PRIu64 " blocks read back, all as they were last written\n", verified);
 }
 
@@ -86,6 +86,10 @@ struct json_object *bench_json(const struct bench *b)
     const struct bench_options *o = b->o;
     struct json_object *json = json_new("bench"), *runs = json_object_new_array();
 
+    json_add_text(json, "verdict", verdict_name(b->verdict));
+    json_add_number(json, "exit_status", (uint64_t)verdict_status(b->verdict, false));
+    json_object_object_add(
+        json, "evidence", b->verdict != VERDICT_PASSED ? report_json_evidence(&b->evidence) : NULL);
     json_add_text(json, "target", o->text);
     json_add_text(json, "device", o->device == BENCH_BLK ? "blk" : "rng");
     json_add_number(json, "queues", o->n_queues);

@@ -24,6 +24,8 @@ int command_crash(int argc, char **argv);
 
 /* say.c: messages begin with "godwit COMMAND" from now on. Returns: that. */
 char *say_init(const char *command);
+/* When that was, of CLOCK_MONOTONIC: the times of messages count from there. */
+uint64_t say_began_ns(void);
 /* A line on stderr. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -135,6 +135,7 @@ static void check(struct argp_state *state, const struct crash_command *c)
 
     if (c->text == NULL)
         argp_error(state, "no TARGET: a command line with {socket} in it");
+    options_check_target(state, c->text);
     if (strstr(c->text, "{socket}") == NULL && strstr(c->text, "{fd}") == NULL)
         argp_error(state, "a back-end can only be killed where godwit starts it: TARGET is a "
                           "command line with {socket} or {fd} in it");

@@ -413,6 +413,9 @@ static void check(struct argp_state *state, struct migrate_command *c)
 {
     const struct migration_options *o = &c->migration;
 
+    options_check_target(state, c->backend);
+    options_check_target(state, c->texts[0]);
+    options_check_target(state, c->texts[1]);
     if (c->listen != NULL || o->to != NULL)
         check_halves(state, c);
     else

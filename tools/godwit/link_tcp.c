@@ -37,10 +37,14 @@ static int split(const char *address, char text[LINK_ADDRESS_MAX], char **ret_ho
     }
     memcpy(text, address, len + 1);
     colon = strrchr(text, ':');
-    if (!colon || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
-        strlen(colon + 1) > 5 || atoi(colon + 1) > 65535) {
+    if (!colon || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1)) {
         snprintf(why, size, "\"%s\" has no port: it is HOST:PORT, or [ADDRESS]:PORT for IPv6",
                  address);
+        return -EINVAL;
+    }
+    if (strtoul(colon + 1, NULL, 10) > UINT16_MAX) {
+        snprintf(why, size, "\"%s\": port %s is out of range, the largest is 65535", address,
+                 colon + 1);
         return -EINVAL;
     }
     *colon = '\0';

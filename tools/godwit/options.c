@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FILE_SIZE (UINT64_C(256) << 20)
 
@@ -123,6 +124,16 @@ const char *options_file(struct target_options *o)
         return *path;
     say("%s: %s", o->file != NULL ? o->file : "no place for a file", strerror(-r));
     return NULL;
+}
+
+void options_check_target(struct argp_state *state, const char *text)
+{
+    static const char *const known[] = {"socket", "fd", "file", NULL};
+    char unknown[32];
+
+    /* A socket may have any name. */
+    if (text != NULL && words_unknown(text, known, unknown) && access(text, F_OK) != 0)
+        argp_error(state, "{%s} is not known: {socket}, {fd} and {file} are", unknown);
 }
 
 int options_target(struct target **ret, const struct target_options *o, const char *text,

@@ -23,6 +23,8 @@ struct target_options {
 
 extern const struct argp options_target_argp;
 
+/* A placeholder that nobody knows, such as a mistyped {sock}, ends the program with EX_USAGE. */
+void options_check_target(struct argp_state *state, const char *text);
 /*
  * Make the target of a command's argument; with {file} in it and no file given, a sparse one is
  * made. Says what is wrong. Returns: 0; a negative errno.

@@ -7,7 +7,9 @@
 #include "probe.h"
 
 #include "command.h"
+#include "json.h"
 #include "options.h"
+#include "output.h"
 
 #include "../../src/core/proto.h"
 
@@ -21,7 +23,8 @@ struct probe_options {
     struct target_options target;
     const char *text; /* of the target */
     const char *device;
-    bool is_json, needs_migration;
+    const char *json; /* file of the report, "-" is stdout; NULL: a table */
+    bool needs_migration;
 };
 
 static bool has_protocol(const struct probe *p, unsigned bit)
@@ -98,7 +101,8 @@ enum {
 static const struct argp_option options[] = {
     {"device", OPTION_DEVICE, "TYPE", 0,
      "name the bits and decode the config space of this type of device (default generic)", 0},
-    {"json", OPTION_JSON, NULL, 0, "JSON on stdout in place of the table", 0},
+    {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
+     "JSON in place of the table (default file: -, stdout)", 0},
     {"require-migration", OPTION_REQUIRE_MIGRATION, NULL, 0,
      "exit with 1 when the back-end cannot be migrated", 0},
     {0},
@@ -118,7 +122,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->device = arg;
         break;
     case OPTION_JSON:
-        o->is_json = true;
+        o->json = arg != NULL ? arg : "-";
         break;
     case OPTION_REQUIRE_MIGRATION:
         o->needs_migration = true;
@@ -131,6 +135,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (o->text == NULL)
             argp_error(state, "no TARGET: a socket path, or a command line with {socket} in it");
+        options_check_target(state, o->text);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -138,21 +143,45 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+/* In JSON whatever the verdict, as a table only what the back-end answered. Returns: 0; errno. */
 static int show(const struct probe *p, const struct probe_options *o)
 {
     struct json_object *json;
+    struct output out;
+
+    if (o->json == NULL) {
+        if (!p->has_evidence)
+            probe_text(p, stdout);
+        return 0;
+    }
+    json = probe_json(p);
+    if (output_begin(&out) != NULL)
+        json_print(json, out.file);
+    json_object_put(json);
+    return output_end(&out, o->json);
+}
+
+static void judge(struct probe *p, const struct probe_options *o)
+{
     char missing[256];
 
-    if (o->is_json) {
-        json = probe_json(p);
-        puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
-                                                      JSON_C_TO_STRING_NOSLASHESCAPE));
-        json_object_put(json);
-    } else {
-        probe_text(p, stdout);
-    }
     features_missing(p->features, p->protocol_features, missing, sizeof(missing));
-    return o->needs_migration && missing[0] != '\0' ? COMMAND_FAULT : COMMAND_OK;
+    p->verdict = o->needs_migration && missing[0] != '\0' ? VERDICT_FAILED : VERDICT_PASSED;
+    if (p->verdict == VERDICT_FAILED)
+        snprintf(p->reason, sizeof(p->reason), "it cannot be migrated: %s not offered", missing);
+    else
+        snprintf(p->reason, sizeof(p->reason), "every question was answered");
+}
+
+/* It failed, or was never reached: the same in JSON as has been said. */
+static void judge_failure(struct probe *p, struct target *t, const struct gw_frontend *fe,
+                          int status, const char *why)
+{
+    p->verdict = status == COMMAND_FAULT ? VERDICT_FAILED : VERDICT_INCONCLUSIVE;
+    snprintf(p->reason, sizeof(p->reason), "%s", why);
+    p->has_evidence = true;
+    evidence_take_messages(&p->evidence, fe, say_began_ns());
+    evidence_take_output(&p->evidence, t);
 }
 
 static int probe_target(struct target *t, const struct probe_options *o)
@@ -160,21 +189,27 @@ static int probe_target(struct target *t, const struct probe_options *o)
     struct probe p = {
         .target = o->text, .device_name = o->device, .device = features_device(o->device)};
     struct gw_frontend *fe;
-    int r = gw_frontend_new(&fe, NULL), status;
+    int r = gw_frontend_new(&fe, NULL);
 
     if (r < 0) {
         say("%s", strerror(-r));
         return COMMAND_COULD_NOT;
     }
     if (target_connect(t, fe) < 0) {
-        status = say_no_connection(t);
+        judge_failure(&p, t, fe, say_no_connection(t), target_error(t));
     } else {
         p.pid = target_pid(t);
         r = probe_ask(fe, &p);
-        status = r < 0 ? say_failure(t, fe, r, "asking", gw_frontend_error(fe)) : show(&p, o);
+        if (r < 0)
+            judge_failure(&p, t, fe, say_failure(t, fe, r, "asking", gw_frontend_error(fe)),
+                          gw_frontend_error(fe));
+        else
+            judge(&p, o);
     }
     gw_frontend_free(fe);
-    return status;
+    r = show(&p, o);
+    return r < 0 && p.verdict == VERDICT_PASSED ? COMMAND_COULD_NOT
+                                                : verdict_status(p.verdict, false);
 }
 
 int command_probe(int argc, char **argv)
@@ -195,6 +230,8 @@ int command_probe(int argc, char **argv)
     int status;
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
+        return COMMAND_COULD_NOT;
+    if (o.json != NULL && output_try(o.json) < 0)
         return COMMAND_COULD_NOT;
     if (options_target(&t, &o.target, o.text, "back-end") < 0)
         return COMMAND_COULD_NOT;

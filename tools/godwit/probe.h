@@ -3,7 +3,8 @@
 #pragma once
 
 #include "feature_names.h"
-#include "target.h"
+#include "report_evidence.h"
+#include "verdict.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -22,6 +23,10 @@ struct probe {
     bool has_queue_num, has_slots, has_config;
     unsigned config_len; /* the longest that it answers */
     uint8_t config[PROBE_CONFIG_MAX];
+    enum verdict verdict;
+    char reason[512]; /* a sentence on the verdict */
+    bool has_evidence;
+    struct evidence evidence; /* where the back-end is at fault, or cannot be reached */
 };
 
 /*

@@ -113,7 +113,7 @@ static void text_migration(const struct probe *p, FILE *out)
     if (missing[0] == '\0')
         fprintf(out,
                 "migration            possible: LOG_ALL (virtio bit 26) and LOG_SHMFD (protocol "
-                "bit 1) are offered\n");
+                "bit 1) are offered; godwit migrate tests them\n");
     else
         fprintf(out, "migration            cannot be migrated: %s %s not offered\n", missing,
                 strstr(missing, " and ") != NULL ? "are" : "is");
@@ -194,7 +194,14 @@ struct json_object *probe_json(const struct probe *p)
     struct json_object *json = json_new("probe");
     char missing[256];
 
+    json_add_text(json, "verdict", verdict_name(p->verdict));
+    json_add_text(json, "reason", p->reason);
+    json_add_number(json, "exit_status", (uint64_t)verdict_status(p->verdict, false));
+    json_object_object_add(json, "evidence",
+                           p->has_evidence ? report_json_evidence(&p->evidence) : NULL);
     json_add_text(json, "target", p->target);
+    if (p->has_evidence) /* what it did not answer is not known */
+        return json;
     json_add_text(json, "device", p->device_name);
     if (p->pid != 0)
         json_add_number(json, "pid", (uint64_t)p->pid);

@@ -30,6 +30,11 @@ char *say_init(const char *command)
     return invocation;
 }
 
+uint64_t say_began_ns(void)
+{
+    return began_ns;
+}
+
 void say(const char *format, ...)
 {
     char text[1024];

@@ -6,7 +6,6 @@
 #include "words.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +83,22 @@ static size_t placeholder(const char *word, const char *p)
     if (n == 0 || n > NAME_MAX_LEN || p[1 + n] != '}' || (p > word && p[-1] == '$'))
         return 0;
     return n + 2;
+}
+
+bool words_unknown(const char *text, const char *const *known, char *unknown)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        size_t n = placeholder(text, p);
+        bool is_known = n == 0;
+
+        for (const char *const *name = known; !is_known && *name != NULL; name++)
+            is_known = strlen(*name) == n - 2 && strncmp(p + 1, *name, n - 2) == 0;
+        if (is_known)
+            continue;
+        snprintf(unknown, NAME_MAX_LEN + 1, "%.*s", (int)(n - 2), p + 1);
+        return true;
+    }
+    return false;
 }
 
 static const char *value_of(const struct words_value *values, const char *name, size_t len)

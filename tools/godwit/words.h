@@ -2,6 +2,7 @@
 /* Command lines as texts: split into words as a shell does, without a shell, and filled in. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -20,6 +21,12 @@ struct words_value {
 
 /* Does `{name}` occur in a text? */
 int words_has(const char *text, const char *name);
+
+/*
+ * The first placeholder of a text that is none of `known`, which ends with NULL; its name is copied
+ * to `unknown` (of 32 bytes). Returns: whether there is one.
+ */
+bool words_unknown(const char *text, const char *const *known, char *unknown);
 
 /*
  * A copy of `word` with the placeholders filled in; free it. A placeholder is a word of small
