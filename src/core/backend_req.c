@@ -2,10 +2,15 @@
 /*
  * The back-end channel. Nothing here waits for the front-end, which may be waiting for us: requests
  * are sent without NEED_REPLY, and what cannot be sent now is tried again.
+ *
+ * Nothing is read, because there is nothing to read: the front-end answers only NEED_REPLY. It may
+ * have kept a duplicate of the socket, and a thread of it that receives into a page which never
+ * arrives holds the lock that recv(2) takes, with MSG_DONTWAIT as well; send(2) takes no such lock.
  */
 #include "backend_req.h"
 
 #include "cleanup.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,12 +18,12 @@
 
 int gw_backend_req_set_fd(struct gw_daemon *d, int fd)
 {
-    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_peer_fd int owned_fd = fd;
     int r = gw_socket_is_listening(fd);
 
     if (r != 0)
         return r < 0 ? r : gw_fail(-EINVAL, "the back-end channel is a listening socket");
-    gw_close(&d->session.backend_fd);
+    gw_peer_fd_close(&d->session.backend_fd);
     d->session.backend_fd = gw_steal_fd(&owned_fd);
     return 0;
 }
@@ -55,15 +60,6 @@ bool gw_backend_req_flush(struct gw_daemon *d)
     }
     gw_diag(&d->diag, GW_DIAG_WARNING, "the back-end channel is broken: %s",
             n < 0 ? strerror(errno) : "a header was sent in part");
-    gw_close(&d->session.backend_fd);
+    gw_peer_fd_close(&d->session.backend_fd);
     return false;
-}
-
-void gw_backend_req_drain(struct gw_daemon *d)
-{
-    char garbage[256];
-    ssize_t n = recv(d->session.backend_fd, garbage, sizeof(garbage), MSG_DONTWAIT);
-
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        gw_close(&d->session.backend_fd);
 }

@@ -12,6 +12,3 @@ int gw_backend_req_set_fd(struct gw_daemon *d, int fd);
  * Returns: is something left that a writable channel would let out?
  */
 bool gw_backend_req_flush(struct gw_daemon *d);
-
-/* The channel is readable: nothing we send is answered, so it is garbage or a hang-up. */
-void gw_backend_req_drain(struct gw_daemon *d);

@@ -43,10 +43,10 @@ void gw_queue_call(struct gw_queue *q)
     if (q->call_fd < 0)
         return; /* made up for when there is one, see gw_queue_set_call */
     gw_count(&q->stats.calls, 1);
-    if (q->call_blocks || !gw_worker_is_current(q->worker))
-        gw_eventfd_signal(q->call_fd);
+    if (gw_worker_is_current(q->worker))
+        loop->ops->signal(loop, q->call_fd, q->call_bell);
     else
-        loop->ops->signal(loop, q->call_fd);
+        gw_eventfd_signal(q->call_fd);
 }
 
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)

@@ -237,7 +237,7 @@ void gw_daemon_free(struct gw_daemon *d)
 static void release_sockets(struct gw_daemon *d)
 {
     gw_listener_close(&d->listener);
-    gw_close(&d->session.fd);
+    gw_socket_hang_up(&d->session.fd);
     free(d->client_path);
     d->client_path = NULL;
 }

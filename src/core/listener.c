@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "diag_i.h"
+#include "fd/peer_fd.h"
 #include "socket.h"
 
 #include <errno.h>
@@ -162,7 +163,7 @@ void gw_listener_close(struct gw_listener *l)
 {
     if (l->path)
         remove_socket(l);
-    gw_close(&l->fd);
+    gw_peer_fd_close(&l->fd); /* and what the clients that wait have sent */
     if (l->lock_fd >= 0 && is_at(l->lock_fd, l->lock_path))
         (void)unlink(l->lock_path);
     gw_close(&l->lock_fd);

@@ -38,8 +38,17 @@ struct gw_loop_ops {
     int (*add)(struct gw_loop *loop, struct gw_source *source);
     /* After it returns, `cb` does not run any more and the loop does not use the fd. */
     void (*remove)(struct gw_loop *loop, struct gw_source *source);
-    /* Add 1 to an eventfd that has O_NONBLOCK, at the next submit or turn at the latest. */
-    void (*signal)(struct gw_loop *loop, int fd);
+    /*
+     * Get ready to signal an eventfd of the front-end. The fd stays the caller's, and open until
+     * the bell is freed, after a submit. Returns: NULL if there is nothing to get ready.
+     */
+    void *(*bell_new)(struct gw_loop *loop, int fd);
+    void (*bell_free)(void *bell); /* on any thread; NULL is fine */
+    /*
+     * Add 1 to the eventfd, at the next submit or turn at the latest. Never sleeps, whatever the
+     * front-end does to the counter or to O_NONBLOCK.
+     */
+    void (*signal)(struct gw_loop *loop, int fd, void *bell);
     /* Start a file operation. */
     void (*io)(struct gw_loop *loop, struct gw_io *io);
     /* Have one end early, if it has not ended. `done` is never called in here. */

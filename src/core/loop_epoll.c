@@ -65,7 +65,16 @@ static void epoll_loop_remove(struct gw_loop *loop, struct gw_source *source)
             e->events[i].data.ptr = NULL;
 }
 
-static void epoll_loop_signal(struct gw_loop *loop, int fd)
+static void *epoll_loop_bell_new(struct gw_loop *loop, int fd)
+{
+    return NULL;
+}
+
+static void epoll_loop_bell_free(void *bell)
+{
+}
+
+static void epoll_loop_signal(struct gw_loop *loop, int fd, void *bell)
 {
     gw_eventfd_signal(fd);
 }
@@ -142,6 +151,8 @@ static const struct gw_loop_ops epoll_ops = {
     .free = epoll_loop_free,
     .add = epoll_loop_add,
     .remove = epoll_loop_remove,
+    .bell_new = epoll_loop_bell_new,
+    .bell_free = epoll_loop_bell_free,
     .signal = epoll_loop_signal,
     .io = epoll_loop_io,
     .cancel = epoll_loop_cancel,

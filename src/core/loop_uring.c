@@ -9,6 +9,7 @@
  */
 #include "checked.h"
 #include "cleanup.h"
+#include "fd/peer_fd.h"
 #include "list.h"
 #include "loop.h"
 
@@ -22,7 +23,8 @@
 
 enum {
     URING_ENTRIES = 256,
-    URING_CQ_ENTRIES = 4096
+    URING_CQ_ENTRIES = 4096,
+    BELL_CQ_ENTRIES = 2 * URING_ENTRIES
 };
 
 #define TAG_IO UINT64_C(1)
@@ -37,8 +39,6 @@ struct uring_poll {
     struct gw_list link;
     struct gw_source *source; /* NULL once removed */
 };
-
-static const uint64_t one = 1;
 
 static struct uring_loop *uring_of(struct gw_loop *loop)
 {
@@ -117,13 +117,49 @@ static void uring_remove(struct gw_loop *loop, struct gw_source *source)
     uring_submit(loop);
 }
 
-static void uring_signal(struct gw_loop *loop, int fd)
+/*
+ * A write would sleep in io_uring_enter: the kernel checks O_NONBLOCK when it takes the submission
+ * and again in the eventfd, and the front-end clears it in between. But a ring signals its own
+ * eventfd from within the kernel, without sleeping, whenever it gets a completion. So each eventfd
+ * has a ring that nobody submits to, and signalling is a message to that ring.
+ */
+static void *uring_bell_new(struct gw_loop *loop, int fd)
 {
-    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+    struct io_uring_params params = {
+        .flags = IORING_SETUP_CQSIZE,
+        .cq_entries = BELL_CQ_ENTRIES,
+    };
+    gw_cleanup_free struct io_uring *bell = calloc(1, sizeof(*bell));
 
-    io_uring_prep_write(sqe, fd, &one, sizeof(one), 0);
-    /* A counter that is full has plenty to wake up for; no writes are to gather behind it. */
-    sqe->rw_flags = RWF_NOWAIT;
+    if (!bell || io_uring_queue_init_params(1, bell, &params) < 0)
+        return NULL;
+    if (io_uring_register_eventfd(bell, fd) < 0) {
+        io_uring_queue_exit(bell);
+        return NULL;
+    }
+    return gw_steal(bell);
+}
+
+static void uring_bell_free(void *bell)
+{
+    if (bell)
+        io_uring_queue_exit(bell);
+    free(bell);
+}
+
+static void uring_signal(struct gw_loop *loop, int fd, void *arg)
+{
+    struct io_uring *bell = arg;
+    struct io_uring_sqe *sqe;
+
+    if (!bell) {
+        gw_eventfd_signal(fd);
+        return;
+    }
+    sqe = uring_sqe(uring_of(loop));
+    /* Not more than are in the submission queue come now: the completion queue never overflows. */
+    io_uring_cq_advance(bell, io_uring_cq_ready(bell));
+    io_uring_prep_msg_ring(sqe, bell->ring_fd, 0, 0, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, 0);
 }
@@ -282,6 +318,8 @@ static const struct gw_loop_ops uring_ops = {
     .free = uring_free,
     .add = uring_add,
     .remove = uring_remove,
+    .bell_new = uring_bell_new,
+    .bell_free = uring_bell_free,
     .signal = uring_signal,
     .io = uring_io,
     .cancel = uring_cancel,

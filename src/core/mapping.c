@@ -4,6 +4,7 @@
 
 #include "checked.h"
 #include "diag_i.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -30,10 +31,16 @@ static uint64_t granule_of(int fd)
 static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t offset, uint64_t size)
 {
     struct stat st;
+    char why[160];
+    int r;
 
     if (size == 0 || size > INT64_MAX || offset > INT64_MAX - size)
         return gw_fail(-EINVAL, "%s of %#" PRIx64 " bytes at offset %#" PRIx64 " cannot be", what,
                        size, offset);
+    /* Before any call that its file system may answer. */
+    r = gw_peer_fd_check_memory(fd, why, sizeof(why));
+    if (r < 0)
+        return gw_fail(r, "%s: %s", what, why);
     if (fstat(fd, &st) < 0)
         return gw_fail(-errno, "%s: fstat: %s", what, strerror(errno));
     if (S_ISREG(st.st_mode) && offset + size > (uint64_t)st.st_size)

@@ -21,8 +21,9 @@ struct gw_mapping {
 /*
  * Map `size` bytes at `offset` of the file for reading and writing. `what` is what messages call
  * it; `flags` are of mmap(2), besides MAP_SHARED. The fd stays the caller's.
- * Returns: 0; -EINVAL for an empty or overflowing piece, or one that its file does not have; the
- * errno of fstat(2) and mmap(2); with gw_last_error.
+ * Returns: 0; -EINVAL for an empty or overflowing piece, one that its file does not have, or a file
+ * that another process may serve (see gw_peer_fd_check_memory); -ENODEV for no file; the errno of
+ * fstat(2) and mmap(2); with gw_last_error.
  */
 int gw_mapping_init(struct gw_mapping *m, const char *what, int fd, gw_off_t offset, uint64_t size,
                     int flags);

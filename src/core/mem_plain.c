@@ -2,14 +2,14 @@
 /* mmap of the file that the front-end passed. */
 #include "mem_plain.h"
 
-#include "cleanup.h"
+#include "fd/peer_fd.h"
 #include "mem.h"
 
 #include <sys/mman.h>
 
 int gw_mem_plain_map(struct gw_region *region, int fd)
 {
-    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_peer_fd int owned_fd = fd;
     const struct gw_region_desc *desc = &region->desc;
     char what[64];
     int r;

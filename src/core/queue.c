@@ -16,7 +16,6 @@
 #include "proto.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -405,17 +404,27 @@ void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
     gw_queue_unlock(q);
 }
 
-static void close_call(struct gw_queue *q)
+static void free_call(struct gw_queue *q)
 {
     gw_close(&q->call_fd);
     gw_evtchn_put(&q->call_channel);
 }
 
+/* Notifications so far go to the old fd first: its number may come to mean another file. */
+static void close_call(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    if (q->call_fd >= 0)
+        loop->ops->submit(loop);
+    loop->ops->bell_free(gw_steal(q->call_bell));
+    free_call(q);
+}
+
 /*
- * Swap the fd that notifies. What was completed before is notified on the old one, which is then
- * out of use: the number of a closed fd may come to mean another file. A front-end that swaps looks
- * at the old one once, perhaps before we wrote to it; so if it was ever written to, the new one is,
- * too. One notification too many is harmless, one too few hangs a guest.
+ * Swap the fd that notifies. Earlier completions are notified on the old one. A front-end that
+ * swaps reads the old one once, perhaps before we signalled it; so if it was ever signalled, the
+ * new one is, too. One notification too many is harmless, one too few hangs a guest.
  */
 void gw_queue_set_call(struct gw_queue *q, int fd)
 {
@@ -423,10 +432,9 @@ void gw_queue_set_call(struct gw_queue *q, int fd)
 
     gw_queue_lock(q);
     gw_queue_publish(q);
-    loop->ops->submit(loop);
     close_call(q);
     q->call_fd = fd;
-    q->call_blocks = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    q->call_bell = fd >= 0 ? loop->ops->bell_new(loop, fd) : NULL;
     if (q->called && fd >= 0)
         gw_queue_call(q);
     gw_queue_unlock(q);
@@ -441,7 +449,6 @@ int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *n
     r = gw_evtchn_bind(&channel, name, q->kick_channel);
     if (r == 0) {
         gw_queue_publish(q); /* as above */
-        q->worker->loop->ops->submit(q->worker->loop);
         close_call(q);
         q->call_channel = channel;
         if (q->called)
@@ -489,10 +496,7 @@ void gw_queue_set_err(struct gw_queue *q, int fd)
 /* [lock] Nothing is in flight: publish the last answers and let go of the front-end. */
 static void finish_stop(struct gw_queue *q)
 {
-    struct gw_loop *loop = q->worker->loop;
-
     gw_queue_publish(q);
-    loop->ops->submit(loop); /* before the call fd is closed */
     unwatch_kick(q);
     close_call(q);
     q->called = false;
@@ -614,7 +618,7 @@ void gw_queue_done(struct gw_queue *q)
 {
     let_go_of_ring(q);
     gw_request_pool_free(q);
-    close_call(q);
+    free_call(q);
     gw_close(&q->err_fd);
     pthread_rwlock_destroy(&q->rwlock);
     pthread_mutex_destroy(&q->mutex);

@@ -76,7 +76,7 @@ struct gw_queue {
     bool kicks_enabled;             /* [lock] */
     bool parked;                    /* [lock] the device leaves requests waiting */
     bool moved;                     /* [lock] something was popped or ended in this turn */
-    bool call_blocks;               /* writing to call_fd could block */
+    void *call_bell;                /* of the loop, for call_fd */
     bool called;                    /* [lock] call_fd was written to, or should have been */
     int call_fd;                    /* [lock] */
     struct gw_evtchn *call_channel; /* [lock] instead of call_fd */

@@ -7,6 +7,7 @@
 #include "backend_req.h"
 #include "cleanup.h"
 #include "dispatch.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -172,8 +173,8 @@ static void session_done(struct gw_daemon *d)
     /* First, so that workers do not wait for pages, nor the front-end for an answer. */
     gw_postcopy_done(&s->postcopy);
     gw_daemon_expect_faults(d, false);
-    gw_close(&s->fd);
-    gw_close(&s->backend_fd);
+    gw_socket_hang_up(&s->fd);
+    gw_peer_fd_close(&s->backend_fd);
     gw_rx_reset(&s->rx);
     gw_daemon_end_map(d, gw_daemon_stop_queues(d, GW_STOP_LOST) < 0);
     gw_map_free(s->pending);
@@ -262,7 +263,7 @@ static int session_turn(struct gw_daemon *d)
     struct pollfd fds[] = {
         {.fd = s->fd, .events = POLLIN},
         {.fd = d->control_fd, .events = POLLIN},
-        {.fd = s->backend_fd, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
+        {.fd = s->backend_fd, .events = (short)(full ? POLLOUT : 0)},
         {.fd = gw_mem_backend_watch_fd(s->owners), .events = POLLIN},
     };
     eventfd_t count;
@@ -279,7 +280,7 @@ static int session_turn(struct gw_daemon *d)
             return r;
     }
     if (fds[2].revents & ~POLLOUT)
-        gw_backend_req_drain(d);
+        gw_peer_fd_close(&s->backend_fd); /* the front-end has closed its end */
     if (fds[3].revents && !owners_live(d))
         return 0;
     return fds[0].revents ? receive(d) : 1;

@@ -7,6 +7,7 @@
 
 #include "cleanup.h"
 #include "diag_i.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 
 enum {
     SEND_PATIENCE_MS = 10000,
-    SCM_FDS_MAX = 253, /* SCM_MAX_FD of the kernel */
+    SCM_FDS_MAX = 253, /* SCM_MAX_FD: recvmsg(2) closes here what finds no room */
     SECURITY_LABEL_MAX = 4096,
     TIMESTAMPS_MAX = 256,
     CONTROL_PIDFD = 4, /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
@@ -50,7 +51,7 @@ static void take_fds(struct gw_msg *msg, const struct cmsghdr *c)
         } else if (msg->n_fds < GW_MSG_FDS_MAX) {
             msg->fds[msg->n_fds++] = fd;
         } else {
-            gw_close(&fd);
+            gw_peer_fd_close(&fd);
             msg->fds_error = -E2BIG;
         }
     }
@@ -134,10 +135,30 @@ int gw_rx_pump(struct gw_rx *rx, int fd)
 
 void gw_rx_reset(struct gw_rx *rx)
 {
-    gw_close_all(rx->msg.fds, rx->msg.n_fds);
+    gw_peer_fd_close_all(rx->msg.fds, rx->msg.n_fds);
     rx->msg.n_fds = 0;
     rx->msg.fds_error = 0;
     rx->n_read = 0;
+}
+
+/*
+ * A socket that is closed closes the descriptors that are queued in it, here and now, be they of
+ * sockets that linger. So it is emptied first; after the shutdown nothing more comes.
+ */
+void gw_socket_hang_up(int *fd)
+{
+    struct gw_rx rx = {.n_read = 0};
+    uint8_t ignored[4096];
+    ssize_t n;
+
+    if (*fd < 0)
+        return;
+    (void)shutdown(*fd, SHUT_RD);
+    do {
+        n = receive(&rx, *fd, ignored, sizeof(ignored));
+        gw_rx_reset(&rx);
+    } while (n > 0);
+    gw_close(fd);
 }
 
 /* ---- out ---- */

@@ -49,6 +49,12 @@ void gw_rx_reset(struct gw_rx *rx);
 int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
                    int wake_fd, const bool *stop);
 
+/*
+ * Close a connection and set `*fd` to -1; nothing happens with -1. A peer that reads it sees the
+ * end. Descriptors that arrived and were not read cannot hold up the caller.
+ */
+void gw_socket_hang_up(int *fd);
+
 /* Returns: 0; -ENAMETOOLONG, also for an empty path; with gw_last_error. */
 int gw_socket_address(struct sockaddr_un *ret, const char *path);
 

@@ -22,10 +22,12 @@ void gw_peer_fd_close(int *fd)
     int saved = errno;
 
     /* With no room left in the queue it stays open, which costs a number and not the thread. */
-    if (*fd >= 0 && gw_peer_fd_kind(*fd) == GW_PEER_FD_OTHER)
-        (void)gw_sacrifice(*fd, GW_SACRIFICE_CLOSE);
-    else if (*fd >= 0)
+    if (*fd >= 0 && gw_peer_fd_kind(*fd) == GW_PEER_FD_OTHER) {
+        if (gw_sacrifice(*fd, GW_SACRIFICE_CLOSE))
+            gw_sacrifice_settle();
+    } else if (*fd >= 0) {
         (void)close(*fd);
+    }
     *fd = -1;
     errno = saved;
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum gw_peer_fd_kind {
     GW_PEER_FD_OTHER = 0, /* anything: no system call on it is safe but those of this file */
@@ -25,11 +26,23 @@ enum gw_peer_fd_kind {
 enum gw_peer_fd_kind gw_peer_fd_kind(int fd);
 
 /*
- * Close `*fd` and set it to -1; nothing happens with -1. What may sleep when it is closed is closed
- * on a sacrificial thread, later. errno survives. Context: any thread.
+ * Close `*fd` and set it to -1; nothing happens with -1. A file whose close may sleep is closed on
+ * a sacrificial thread. It is closed on return, unless a sacrificial thread has been sleeping for a
+ * second: until that ends, nobody waits for them. errno survives. Context: any thread.
  */
 void gw_peer_fd_close(int *fd);
 void gw_peer_fd_close_all(int *fds, unsigned n_fds);
+
+/* What a variable marked so owns is closed when it goes out of scope. */
+#define gw_cleanup_peer_fd __attribute__((cleanup(gw_peer_fd_close)))
+
+/*
+ * May `fd` be mapped, and its pages be touched by threads that must not sleep for a peer? If so,
+ * fstat(2), fstatfs(2), mmap(2) and close(2) are safe, too; see peer_file.c for the files that may.
+ * Returns: 0; a negative errno for any other file, with a reason and a remedy in `why`.
+ * Context: any thread.
+ */
+int gw_peer_fd_check_memory(int fd, char *why, size_t size);
 
 /*
  * Wait until the sacrificial threads have nothing left to do, for up to `timeout_ms`.

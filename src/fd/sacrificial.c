@@ -11,7 +11,8 @@
 
 enum {
     THREADS_MAX = 8,
-    QUEUE_LENGTH = 1024
+    QUEUE_LENGTH = 1024,
+    SETTLE_MS = 1000
 };
 
 struct entry {
@@ -24,6 +25,7 @@ static pthread_cond_t all_done;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct entry queue[QUEUE_LENGTH]; /* a circle */
 static unsigned first, n_queued, n_threads;
+static bool is_stuck; /* one of the threads, as far as is known */
 
 /* The threads stay with the parent, and so does what they had to do: the child has copies. */
 static void after_fork(void)
@@ -31,6 +33,7 @@ static void after_fork(void)
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     n_queued = 0;
     n_threads = 0;
+    is_stuck = false;
 }
 
 static void init(void)
@@ -70,8 +73,10 @@ static void *sacrificial_main(void *arg)
         act(&entry);
         pthread_mutex_lock(&lock);
     }
-    if (--n_threads == 0)
+    if (--n_threads == 0) {
+        is_stuck = false;
         pthread_cond_broadcast(&all_done);
+    }
     pthread_mutex_unlock(&lock);
     return NULL;
 }
@@ -110,12 +115,12 @@ bool gw_sacrifice(int fd, enum gw_sacrifice what)
     return has_room;
 }
 
-bool gw_sacrifice_flush(unsigned timeout_ms)
+/* [lock] Returns: true when everything is done. */
+static bool wait_for_all(unsigned timeout_ms)
 {
     struct timespec end;
     int r = 0;
 
-    pthread_once(&once, init);
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += timeout_ms / 1000;
     end.tv_nsec += timeout_ms % 1000 * 1000000;
@@ -123,10 +128,26 @@ bool gw_sacrifice_flush(unsigned timeout_ms)
         end.tv_sec++;
         end.tv_nsec -= 1000000000;
     }
-    pthread_mutex_lock(&lock);
     while (n_threads > 0 && r == 0)
         r = pthread_cond_timedwait(&all_done, &lock, &end);
-    r = n_threads > 0 || n_queued > 0;
+    return n_threads == 0 && n_queued == 0;
+}
+
+void gw_sacrifice_settle(void)
+{
+    pthread_mutex_lock(&lock);
+    if (!is_stuck && !wait_for_all(SETTLE_MS))
+        is_stuck = n_threads > 0;
     pthread_mutex_unlock(&lock);
-    return r == 0;
+}
+
+bool gw_sacrifice_flush(unsigned timeout_ms)
+{
+    bool done;
+
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    done = wait_for_all(timeout_ms);
+    pthread_mutex_unlock(&lock);
+    return done;
 }

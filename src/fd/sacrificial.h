@@ -20,5 +20,8 @@ enum gw_sacrifice {
  */
 bool gw_sacrifice(int fd, enum gw_sacrifice what);
 
+/* Wait for the threads for up to a second, but not while one is known to be stuck. */
+void gw_sacrifice_settle(void);
+
 /* As gw_peer_fd_flush. */
 bool gw_sacrifice_flush(unsigned timeout_ms);

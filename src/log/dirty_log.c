@@ -6,6 +6,7 @@
 #include "core/cleanup.h"
 #include "core/diag_i.h"
 #include "dirty_bitmap.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 
@@ -13,7 +14,7 @@ static const char name[] = "the dirty log";
 
 int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size)
 {
-    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_peer_fd int owned_fd = fd;
     gw_cleanup_free struct gw_dirty_log *log = calloc(1, sizeof(*log));
     int r;
 

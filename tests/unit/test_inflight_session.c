@@ -360,7 +360,7 @@ static void test_inflight_session_impossible_regions_are_refused(void **state)
     set(&b, &right, NULL, 0, "0 file descriptors instead of 1");
     set(&b, &right, fds, 2, "2 file descriptors instead of 1");
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    set(&b, &right, pipes, 1, "mmap");
+    set(&b, &right, pipes, 1, "neither a file");
     set(&b, &right, fds, 1, NULL);
     bed_end(&b);
     for (unsigned i = 0; i < 2; i++) {
