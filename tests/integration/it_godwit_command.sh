@@ -326,7 +326,7 @@ shows '^fault +destination, .*its disk has 65536 sectors, that of the other 1310
 run 2 migrate --queues=2 "$disk" "$blk --socket-path {socket} --ram 64M"
 shows '^fault +destination, .*2 queues are asked for, it has 1$'
 run 2 migrate "$disk" "$entropy"
-shows '^fault +destination, .*the source has FLUSH \(virtio bit 9\) .*, which it does not offer$'
+shows '^fault +destination, .*the source has .*FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
 grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
 
