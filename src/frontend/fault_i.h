@@ -126,7 +126,7 @@ ssize_t gw_fault_uffd_read(int uffd, void *buf, size_t len);
 /* Put one page there; `data` NULL: zeros. Returns: 0; -EEXIST it was there; another errno. */
 int gw_fault_uffd_copy(int uffd, struct gw_fault_region *g, uint64_t page, const void *data);
 int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const void *data);
-/* Map what is in the file, and wake. */
+/* Map what is in the file, and wake. Returns: 0; -EAGAIN an event waits to be read; another. */
 int gw_fault_uffd_continue(int uffd, gw_bva_t address, uint64_t len);
 int gw_fault_uffd_wake(int uffd, gw_bva_t address, uint64_t len);
 

@@ -64,7 +64,10 @@ static void wake(struct gw_fault_server *s, const struct gw_fault_waiter *w, boo
     if (!c->is_own || !is_placed) {
         if (w->is_minor)
             r = gw_fault_uffd_continue(c->uffd, w->address, len);
-        /* Mapped by another thread's fault meanwhile, or what it maps is its own affair. */
+        /*
+         * Another thread's fault mapped the page already, or the client is changing its mappings
+         * (EAGAIN). Woken, the thread tries again, and faults again if the page is not mapped.
+         */
         if (r < 0)
             (void)gw_fault_uffd_wake(c->uffd, w->address, len);
         gw_fault_count(&w->region->counts.wakes, 1);

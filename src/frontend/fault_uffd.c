@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * userfaultfd(2), seen from who serves it: the only place of the fault server that knows ioctls.
+ * userfaultfd(2) on the side of the fault server: the only place that calls its ioctls.
+ *
+ * No ioctl is repeated on EAGAIN. The kernel answers EAGAIN for as long as an event other than a
+ * fault waits in the descriptor, and the thread that would repeat the ioctl may be the thread that
+ * has to read the event. Our own descriptor asks for no such events; a client may (fork, mremap,
+ * madvise, munmap).
  *
  * UFFD_USER_MODE_ONLY would need no privilege, but then a read(2) into a missing page of the guest
  * memory fails, and a VMM's threads do that.
@@ -129,16 +134,18 @@ void gw_fault_uffd_unregister(int uffd, struct gw_fault_region *g)
 }
 
 /*
- * Whether an fd waits is not the reader's alone: the client has the same open file, and may make it
- * wait. Kernels that can be told for one read are.
+ * The client shares the open file and may clear O_NONBLOCK, so the read itself says that it must
+ * not wait. A kernel that does not know that (before 6.10) gets the flag set again.
  */
 ssize_t gw_fault_uffd_read(int uffd, void *buf, size_t len)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = len};
     ssize_t n = preadv2(uffd, &iov, 1, -1, RWF_NOWAIT);
 
-    if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+    if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
+        (void)fcntl(uffd, F_SETFL, O_NONBLOCK);
         n = read(uffd, buf, len);
+    }
     return n < 0 ? -errno : n;
 }
 
@@ -165,10 +172,7 @@ int gw_fault_uffd_copy(int uffd, struct gw_fault_region *g, uint64_t page, const
 
     if (!data && !g->can_zero)
         return copy_zeros(uffd, g, page);
-    /* EAGAIN: the mappings of the process are changing just now. */
-    do {
-        r = data ? ioctl(uffd, UFFDIO_COPY, &copy) : ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
-    } while (r < 0 && (errno == EAGAIN || errno == EINTR));
+    r = data ? ioctl(uffd, UFFDIO_COPY, &copy) : ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
     return r < 0 ? -errno : 0;
 }
 
@@ -190,12 +194,8 @@ int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const
 int gw_fault_uffd_continue(int uffd, gw_bva_t address, uint64_t len)
 {
     struct uffdio_continue map = {.range = {.start = address, .len = len}};
-    int r;
 
-    do {
-        r = ioctl(uffd, UFFDIO_CONTINUE, &map);
-    } while (r < 0 && (errno == EAGAIN || errno == EINTR));
-    return r < 0 ? -errno : 0;
+    return ioctl(uffd, UFFDIO_CONTINUE, &map) < 0 ? -errno : 0;
 }
 
 int gw_fault_uffd_wake(int uffd, gw_bva_t address, uint64_t len)

@@ -211,11 +211,14 @@ static char *map_and_register(int uffd, int fd, uint64_t len, uint64_t mode)
     return map;
 }
 
-void client_map(struct client *c, struct fault_bed *b, bool is_minor)
+static bool map_with(struct client *c, struct fault_bed *b, uint64_t features)
 {
+    bool is_minor = features & UFFD_FEATURE_MINOR_SHMEM;
+
     c->len = b->region.length;
-    c->uffd = fault_uffd(is_minor ? UFFD_FEATURE_MINOR_SHMEM : 0);
-    assert_true(c->uffd >= 0);
+    c->uffd = fault_uffd(features);
+    if (c->uffd < 0)
+        return false;
     c->map = map_and_register(c->uffd, b->region.fd, c->len,
                               UFFDIO_REGISTER_MODE_MISSING |
                                   (is_minor ? UFFDIO_REGISTER_MODE_MINOR : 0));
@@ -224,12 +227,25 @@ void client_map(struct client *c, struct fault_bed *b, bool is_minor)
                                                 fcntl(c->uffd, F_DUPFD_CLOEXEC, 0), "client",
                                                 is_minor),
                      0);
+    return true;
+}
+
+void client_map(struct client *c, struct fault_bed *b, bool is_minor)
+{
+    assert_true(map_with(c, b, is_minor ? UFFD_FEATURE_MINOR_SHMEM : 0));
+}
+
+bool client_begin_with(struct client *c, struct fault_bed *b, uint64_t features)
+{
+    if (!map_with(c, b, features))
+        return false;
+    assert_int_equal(gw_fault_client_add_base(c->client, b->gpa, c->len, (uintptr_t)c->map), 0);
+    return true;
 }
 
 void client_begin(struct client *c, struct fault_bed *b, bool is_minor)
 {
-    client_map(c, b, is_minor);
-    assert_int_equal(gw_fault_client_add_base(c->client, b->gpa, c->len, (uintptr_t)c->map), 0);
+    assert_true(client_begin_with(c, b, is_minor ? UFFD_FEATURE_MINOR_SHMEM : 0));
 }
 
 void client_wake(struct client *c, uint64_t offset)
@@ -250,9 +266,10 @@ void client_unregister(struct client *c)
 
 void client_end(struct client *c, struct fault_bed *b)
 {
+    /* With events of its mappings, munmap sleeps until the server has read that one. */
+    munmap(c->map, c->len);
     if (c->client)
         gw_fault_server_remove_client(b->server, c->client);
-    munmap(c->map, c->len);
     close(c->uffd);
 }
 

@@ -88,6 +88,8 @@ struct client {
 
 void client_map(struct client *c, struct fault_bed *b, bool is_minor);
 void client_begin(struct client *c, struct fault_bed *b, bool is_minor);
+/* Minor faults if the features say so. Returns: false if the kernel does not have the features. */
+bool client_begin_with(struct client *c, struct fault_bed *b, uint64_t features);
 void client_wake(struct client *c, uint64_t offset);
 /* Who waits comes back, to what is there. */
 void client_unregister(struct client *c);

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 
 /* ---- a server whose source is another memory ---- */
 
@@ -266,6 +267,76 @@ static void test_fault_minor_needs_clients_that_register_for_it(void **state)
     fault_bed_end(&b);
 }
 
+/* ---- a client that asks for events ---- */
+
+struct change {
+    uint64_t event; /* UFFD_FEATURE_EVENT_* */
+    char *page;
+    pthread_t thread;
+};
+
+/* Change the client's mappings; sleeps until the event of that is read. */
+static void *change_main(void *arg)
+{
+    struct change *c = arg;
+    void *moved;
+    pid_t pid;
+
+    switch (c->event) {
+    case UFFD_FEATURE_EVENT_REMOVE:
+        return madvise(c->page, PAGE, MADV_DONTNEED) == 0 ? NULL : c;
+    case UFFD_FEATURE_EVENT_UNMAP:
+        return munmap(c->page, PAGE) == 0 ? NULL : c;
+    case UFFD_FEATURE_EVENT_REMAP:
+        moved = mremap(c->page, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
+        return moved != MAP_FAILED && munmap(moved, 2 * PAGE) == 0 ? NULL : c;
+    default:
+        pid = fork();
+        if (pid == 0)
+            _exit(0);
+        return pid > 0 && waitpid(pid, NULL, 0) == pid ? NULL : c;
+    }
+}
+
+/* The kernel refuses to map pages while such an event is unread: nobody waits for that to end. */
+static void expect_page_despite(uint64_t event)
+{
+    struct change change = {.event = event};
+    struct pollfd pfd = {.events = POLLIN};
+    struct fault_bed b;
+    struct toucher t;
+    struct client c;
+    void *wrong;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    if (!client_begin_with(&c, &b, UFFD_FEATURE_MINOR_SHMEM | event)) {
+        fault_bed_end(&b);
+        return;
+    }
+    toucher_begin(&t, c.map + 2 * PAGE);
+    await_asked(&b, 1);
+    gw_fault_server_stop(b.server);
+    change.page = c.map + (PAGES - 1) * PAGE;
+    pfd.fd = c.uffd;
+    assert_int_equal(pthread_create(&change.thread, NULL, change_main, &change), 0);
+    assert_int_equal(poll(&pfd, 1, WAIT_MS), 1);
+    assert_int_equal(put_page(&b, 2), 1);
+    assert_int_equal(gw_fault_server_start(b.server), 0);
+    assert_int_equal(toucher_end(&t), stamp_of(2));
+    assert_int_equal(pthread_join(change.thread, &wrong), 0);
+    assert_null(wrong);
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
+static void test_fault_page_comes_while_an_event_is_unread(void **state)
+{
+    expect_page_despite(UFFD_FEATURE_EVENT_REMOVE);
+    expect_page_despite(UFFD_FEATURE_EVENT_UNMAP);
+    expect_page_despite(UFFD_FEATURE_EVENT_REMAP);
+    expect_page_despite(UFFD_FEATURE_EVENT_FORK);
+}
+
 #define MANY 1000u
 
 static void test_fault_thousand_regions(void **state)
@@ -377,6 +448,7 @@ int main(void)
         FDCHECK_TEST(test_fault_minor_faults_of_what_precopy_brought),
         FDCHECK_TEST(test_fault_minor_page_read_before_it_came_is_told),
         FDCHECK_TEST(test_fault_minor_needs_clients_that_register_for_it),
+        FDCHECK_TEST(test_fault_page_comes_while_an_event_is_unread),
         FDCHECK_TEST(test_fault_thousand_regions),
         FDCHECK_TEST(test_fault_regions_come_and_go),
         FDCHECK_TEST(test_fault_served_by_the_caller),
