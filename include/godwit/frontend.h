@@ -48,9 +48,9 @@ void gw_guest_mem_free(struct gw_guest_mem *m);
 int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, gw_uva_t uva_base);
 
 enum gw_guest_region_kind {
-    GW_GUEST_MEMFD = 0, /* a memfd of its own, `offset` + `length` bytes long */
+    GW_GUEST_MEMFD = 0, /* a sealed memfd of its own, `offset` + `length` bytes long */
     GW_GUEST_HUGETLB,   /* the same of 2 MiB pages */
-    GW_GUEST_FD,        /* `fd`, duplicated; it must be long enough */
+    GW_GUEST_FD,        /* `fd`, duplicated; long enough, and sealed, or a back-end truncates it */
     GW_GUEST_MAPPED,    /* what the caller has mapped at `host`, and unmaps after its removal */
 };
 
@@ -79,8 +79,8 @@ struct gw_guest_region {
  * Add a region; it may touch others but not overlap them. The back-end is told by
  * gw_frontend_add_mem_reg or gw_frontend_set_mem_table.
  * Returns: 0; -EINVAL empty, past the end of the address space, or GW_GUEST_MAPPED without `host`
- * or with an offset; -EEXIST overlap; -ENOMEM, also
- * where there are no huge pages; the errno of memfd_create, ftruncate or mmap.
+ * or with an offset; -EEXIST overlap; -ENOMEM, also if there are no huge pages; the errno of
+ * memfd_create, ftruncate, F_ADD_SEALS or mmap.
  */
 int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *region);
 

@@ -72,6 +72,7 @@ void gw_guest_mem_free(struct gw_guest_mem *m)
 static int open_file(const struct gw_guest_region *r, uint64_t granule)
 {
     uint64_t len = (r->offset + r->length + granule - 1) & ~(granule - 1);
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     struct stat st;
     int fd, e = 0;
@@ -86,11 +87,12 @@ static int open_file(const struct gw_guest_region *r, uint64_t granule)
         return fd < 0 ? -errno : fd;
     }
     if (r->kind == GW_GUEST_HUGETLB)
-        flags = MFD_CLOEXEC | MFD_HUGETLB;
+        flags |= MFD_HUGETLB;
     fd = memfd_create("guest", flags);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)len) < 0)
+    /* The back-end gets the file: if it could truncate it, our next access would be SIGBUS. */
+    if (ftruncate(fd, (off_t)len) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
         e = -errno;
     if (e < 0)
         close(fd);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -200,13 +201,19 @@ bool bed_check(struct bed *b, const char *name)
 
 void guest_init(struct guest *g, unsigned queue_size)
 {
-    struct gw_guest_region region = {
-        .kind = GW_GUEST_MEMFD, .gpa = GUEST_GPA, .length = GUEST_SIZE};
+    /* Not sealed, unlike GW_GUEST_MEMFD: some guests truncate their memory. */
+    struct gw_guest_region region = {.kind = GW_GUEST_FD,
+                                     .gpa = GUEST_GPA,
+                                     .length = GUEST_SIZE,
+                                     .fd = memfd_create("guest", MFD_CLOEXEC)};
     struct gw_frontend_config cfg = {.size = sizeof(cfg), .no_gates = true};
 
     memset(g, 0, sizeof(*g));
+    assert_true(region.fd >= 0);
+    assert_int_equal(ftruncate(region.fd, (off_t)GUEST_SIZE), 0);
     assert_int_equal(gw_guest_mem_new(&g->mem, GUEST_UVA), 0);
     assert_int_equal(gw_guest_mem_add(g->mem, &region), 0);
+    close(region.fd);
     for (unsigned i = 0; i < BED_QUEUES; i++) {
         struct gw_driver_config driver = {
             .size = sizeof(driver), .mem = g->mem, .index = i, .queue_size = queue_size};

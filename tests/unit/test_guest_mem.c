@@ -121,6 +121,39 @@ static void test_guest_mem_file_offsets_need_not_be_aligned(void **state)
     close(fd);
 }
 
+static void expect_sealed(const struct gw_guest_mem *m)
+{
+    struct gw_guest_region r;
+
+    assert_int_equal(gw_guest_mem_region(m, 0, &r), 0);
+    assert_int_equal(ftruncate(r.fd, 0), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(ftruncate(r.fd, 0x800000), -1);
+    assert_int_equal(fcntl(r.fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+/* A back-end that truncated the file would kill everybody that has it mapped. */
+static void test_guest_mem_can_neither_shrink_nor_grow(void **state)
+{
+    static const enum gw_guest_region_kind kinds[] = {GW_GUEST_MEMFD, GW_GUEST_HUGETLB};
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct gw_guest_region r = {.kind = kinds[i], .gpa = 0x200000, .length = 0x200000};
+        struct gw_guest_mem *m = new_mem(UVA_BASE), *clone;
+
+        if (gw_guest_mem_add(m, &r) == 0) {
+            expect_sealed(m);
+            if (gw_guest_mem_clone(&clone, m, UVA_BASE) == 0) {
+                expect_sealed(clone);
+                gw_guest_mem_free(clone);
+            }
+        } else {
+            assert_int_equal(kinds[i], GW_GUEST_HUGETLB); /* this machine has none */
+        }
+        gw_guest_mem_free(m);
+    }
+}
+
 static void test_guest_mem_huge_pages_work_or_are_refused(void **state)
 {
     const struct gw_guest_region r = {
@@ -263,6 +296,7 @@ int main(void)
         FDCHECK_TEST(test_guest_mem_regions_may_touch_but_not_overlap),
         FDCHECK_TEST(test_guest_mem_pointers_end_with_their_region),
         FDCHECK_TEST(test_guest_mem_file_offsets_need_not_be_aligned),
+        FDCHECK_TEST(test_guest_mem_can_neither_shrink_nor_grow),
         FDCHECK_TEST(test_guest_mem_huge_pages_work_or_are_refused),
         FDCHECK_TEST(test_guest_mem_allocations_never_overlap),
         FDCHECK_TEST(test_guest_mem_clone_has_the_same_shape),
