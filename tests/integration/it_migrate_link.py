@@ -63,6 +63,20 @@ class Half:
                                  f'{self.said()}')
         return out
 
+    def wait_most(self, seconds):
+        """Until it ends, with a look at the memory that it takes."""
+        end = time.monotonic() + seconds
+        self.most_kib = 0
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                with open(f'/proc/{self.process.pid}/status', encoding='ascii') as f:
+                    found = re.search(r'VmHWM:\s+(\d+)', f.read())
+            except OSError:
+                found = None
+            if found:
+                self.most_kib = max(self.most_kib, int(found[1]))
+            time.sleep(0.02)
+
     def result(self):
         with open(self.report, encoding='utf-8') as f:
             return json.load(f)
@@ -80,7 +94,7 @@ class Bed:
 
     def __init__(self, godwit, blk, rng, folder):
         self.godwit, self.blk, self.rng, self.folder = godwit, blk, rng, folder
-        self.halves, self.proxies = [], []
+        self.halves, self.proxies, self.sockets = [], [], []
         self.prefixes = {}  # role -> words that run a command elsewhere
         self.disk = os.path.join(folder, 'disk.img')
 
@@ -111,8 +125,8 @@ class Bed:
     def close(self):
         for half in self.halves:
             half.close()
-        for proxy in self.proxies:
-            proxy.close()
+        for other in self.proxies + self.sockets:
+            other.close()
 
 
 def has(text, part):
@@ -315,11 +329,20 @@ def test_nobody_comes_back(bed):
     has(destination.end(2), 'nobody came back within 500 ms')
 
 
+def under_way(bed, destination):
+    """Returns: a source that copies for long, when the first round has been sent."""
+    proxy = bed.proxy(destination.port)
+    source = bed.connect(proxy.port, '--copy-time=20s')
+    end = time.monotonic() + 60
+    while proxy.seen.count('ROUND') < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return source
+
+
 def test_source_ends(bed):
     for number in (signal.SIGKILL, signal.SIGTERM):
         destination = bed.listen()
-        source = bed.connect(destination.port, '--copy-time=20s')
-        time.sleep(0.5)
+        source = under_way(bed, destination)
         source.process.send_signal(number)
         has(destination.end(2), 'cancelled')
         source.end(-number)
@@ -328,8 +351,7 @@ def test_source_ends(bed):
 def test_destination_ends(bed):
     for number in (signal.SIGKILL, signal.SIGTERM):
         destination = bed.listen()
-        source = bed.connect(destination.port, '--copy-time=20s')
-        time.sleep(0.5)
+        source = under_way(bed, destination)
         destination.process.send_signal(number)
         has(source.end(2), 'the guest goes on here')
         destination.end(-number)
@@ -481,6 +503,78 @@ def test_intruders_do_not_disturb(bed):
         other.close()
 
 
+def silent(bed, port, n=200):
+    """Connections that say nothing, or not enough."""
+    for i in range(n):
+        sock = socket.create_connection(('127.0.0.1', port), 5)
+        sock.sendall(frame('RESUME', b'x' * 16)[:i % 24])
+        bed.sockets.append(sock)
+
+
+def test_silent_strangers_keep_nobody_out(bed):
+    destination = bed.listen()
+    silent(bed, destination.port)
+    proxy = bed.proxy(destination.port)
+    cut = once('RUNNING')
+
+    def rule(name, payload):
+        if name == 'GO':
+            silent(bed, destination.port)
+        return cut(name, payload)
+    proxy.rule = rule
+    bed.connect(proxy.port).end(0, 30)
+    destination.end(0, 30)
+    assert proxy.n_connections > 1
+
+
+def test_guests_laid_out_in_another_way_are_sent_away(bed):
+    destination = bed.listen()
+    for postcopy in ((), FETCH):
+        proxy = bed.proxy(destination.port,
+                          change_rule('HELLO', lambda p: frame('HELLO', p[:-8] + os.urandom(8)), 1))
+        has(bed.connect(proxy.port, *postcopy).end(2), 'its guest is laid out in another way')
+    bed.connect(destination.port).end(0)
+    destination.end(0)
+    assert destination.result()['memory_bytes'] == 64 << 20
+
+
+def endless(name):
+    """A rule: that frame comes again and again."""
+    def rule(seen, payload):
+        return iter(lambda: frame(name, payload) * 512, b'') if seen == name else None
+    return rule
+
+
+def test_endless_frames_end_in_time(bed):
+    """The time limit holds while there is always one more frame, and memory does not grow with them."""
+    for name, words, victim in (('ROUND', (), 'destination'), ('DATA', (), 'destination'),
+                                ('GO', (), 'destination'), ('RUNNING', (), 'source'),
+                                ('PAGE', FETCH, 'destination')):
+        destination = bed.listen('--timeout=3s')
+        proxy = bed.proxy(destination.port, endless(name))
+        source = bed.connect(proxy.port, '--timeout=3s', *words)
+        half = destination if victim == 'destination' else source
+        begin = time.monotonic()
+        half.wait_most(8)
+        assert half.most_kib < 600 << 10, f'{name}: {half.most_kib} KiB'
+        has(half.end(2, 8), 'time limit')
+        assert time.monotonic() - begin < 8, name
+        proxy.close()
+        other = source if half is destination else destination
+        assert other.process.wait(30) in (0, 2), f'{name}: {other.process.returncode}'
+
+
+def test_postcopy_region_behind_the_discard_is_refused(bed):
+    """The fault server would not know it, and the back-end would be blamed for its faults."""
+    destination = bed.listen()
+    proxy = bed.proxy(destination.port, change_rule(
+        'STATE', lambda p: frame('REGION', struct.pack('<QQ', 16 << 30, 1 << 20)) + frame('STATE', p), 1))
+    source = bed.connect(proxy.port, *FETCH)
+    has(source.end(2), 'sent REGION where that cannot be')
+    destination.end(2)
+    assert all(fault['side'] != 'destination' for fault in destination.result()['faults'])
+
+
 def test_lies_end_it(bed):
     lies = {
         'DATA': lambda p: frame('DATA', struct.pack('<Q', 1 << 60) + p[8:]),
@@ -493,7 +587,7 @@ def test_lies_end_it(bed):
     }
     for name, change in lies.items():
         destination = bed.listen()
-        proxy = bed.proxy(destination.port, change_rule(name, change, 1 if name == 'STATE' else 2))
+        proxy = bed.proxy(destination.port, change_rule(name, change, 1 if name in ('STATE', 'REGION') else 2))
         source = bed.connect(proxy.port, '--copy-time=500ms')
         out = source.end(2)
         has(out, 'the guest goes on here')

@@ -43,7 +43,8 @@ class Cut(Exception):
 
 class Proxy:
     """Listens at a port of its own for the source's half and connects to the destination's. For
-    each frame the rule is asked, which returns the bytes to go on (None: as they are) or raises Cut.
+    each frame the rule is asked, which returns the bytes to go on (None: as they are; an iterator: all
+    that it yields) or raises Cut.
     """
 
     def __init__(self, port, rule=None):
@@ -104,7 +105,10 @@ class Proxy:
                 with self.lock:
                     self.seen.append(name)
                 data = self.rule(name, payload)
-                destination.sendall(frame(name, payload) if data is None else data)
+                if data is None or isinstance(data, bytes):
+                    data = (frame(name, payload) if data is None else data,)
+                for piece in data:
+                    destination.sendall(piece)
         except Cut as cut:
             self.cut(*cut.args)
         except (OSError, ConnectionError):

@@ -4,7 +4,7 @@
  * remedy, addresses, and a connection that is slow, cut in the middle of a frame, or full.
  */
 #include "fdcheck.h"
-#include "link_channel.h"
+#include "link_lobby.h"
 #include "link_tcp.h"
 
 #include <errno.h>
@@ -367,6 +367,115 @@ static void test_link_channel_waits_for_others_too(void **state)
     end_pair(c);
 }
 
+/* ---- Who connects ---- */
+
+static int dial(const char *name)
+{
+    char why[256];
+    int fd;
+
+    assert_int_equal(link_tcp_connect(name, 2000, &fd, why, sizeof(why)), 0);
+    return fd;
+}
+
+static void say(int fd, enum link_type type, size_t len)
+{
+    static const uint8_t zeros[LINK_HELLO_MAX + 1];
+    struct link_out out = {0};
+
+    link_begin(&out, type);
+    link_put_bytes(&out, zeros, len);
+    link_end(&out);
+    assert_int_equal(write(fd, out.data, out.len), out.len);
+    link_out_done(&out);
+}
+
+/* The next one, at that time. Returns: as link_lobby_next, with what the frame is or why there is
+ * none. */
+static int next(struct link_lobby *l, uint64_t now_ns, struct link_frame *frame, char *why)
+{
+    const struct link_channel nobody = {.fd = -1};
+    struct link_channel caller;
+    struct link_in in;
+    int r = link_lobby_next(l, now_ns, &caller, frame, &in, why);
+
+    for (unsigned i = 0; r == -EAGAIN && i < 100; i++) {
+        if (!link_channel_wait(&nobody, l->epoll_fd, -1, 10))
+            break;
+        r = link_lobby_next(l, now_ns, &caller, frame, &in, why);
+    }
+    if (r != -EAGAIN)
+        link_refuse(&caller, "test");
+    return r;
+}
+
+static void open_lobby(struct link_lobby *l, char *name)
+{
+    int fd = listen_at("127.0.0.1:0", name);
+
+    if (fd < 0)
+        skip();
+    link_lobby_init(l);
+    assert_int_equal(link_lobby_open(l, fd), 0);
+}
+
+/* Silent ones, also more than there is room for, do not keep the one who speaks from being heard.
+ */
+static void test_link_lobby_hears_who_speaks(void **state)
+{
+    char name[LINK_ADDRESS_MAX], why[LINK_TEXT_MAX];
+    int silent[LINK_LOBBY_MAX + 1], speaker;
+    struct link_frame frame;
+    struct link_lobby l;
+
+    open_lobby(&l, name);
+    for (unsigned i = 0; i < LINK_LOBBY_MAX + 1; i++)
+        silent[i] = dial(name);
+    speaker = dial(name);
+    say(speaker, LINK_RESUME, LINK_ID_LEN);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
+        assert_string_equal(why, "it says nothing, and others are waiting");
+    }
+    assert_int_equal(next(&l, 0, &frame, why), 0);
+    assert_true(frame.type == LINK_RESUME);
+    assert_int_equal(l.n_callers, LINK_LOBBY_MAX - 1);
+    assert_int_equal(next(&l, 0, &frame, why), -EAGAIN);
+    for (unsigned i = 1; i < LINK_LOBBY_MAX; i++)
+        assert_int_equal(next(&l, LINK_LOBBY_MS * UINT64_C(1000000), &frame, why), -EPROTO);
+    assert_string_equal(why, "it says nothing");
+    assert_int_equal(l.n_callers, 0);
+    for (unsigned i = 0; i < LINK_LOBBY_MAX + 1; i++)
+        close(silent[i]);
+    close(speaker);
+    link_lobby_done(&l);
+}
+
+/* Memory is not taken for what cannot be a first frame. */
+static void test_link_lobby_refuses_other_first_frames(void **state)
+{
+    char name[LINK_ADDRESS_MAX], why[LINK_TEXT_MAX];
+    struct link_frame frame;
+    struct link_lobby l;
+    int fds[3];
+
+    open_lobby(&l, name);
+    for (unsigned i = 0; i < 3; i++)
+        fds[i] = dial(name);
+    say(fds[0], LINK_GO, 0);
+    assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
+    assert_non_null(strstr(why, "it sent GO"));
+    say(fds[1], LINK_DATA, LINK_HELLO_MAX + 1);
+    assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
+    assert_non_null(strstr(why, "it sent DATA"));
+    close(fds[2]);
+    assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
+    assert_string_equal(why, "it hung up");
+    close(fds[0]);
+    close(fds[1]);
+    link_lobby_done(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +492,8 @@ int main(void)
         FDCHECK_TEST(test_link_channel_cut_is_lost),
         FDCHECK_TEST(test_link_channel_garbage_is_told),
         FDCHECK_TEST(test_link_channel_waits_for_others_too),
+        FDCHECK_TEST(test_link_lobby_hears_who_speaks),
+        FDCHECK_TEST(test_link_lobby_refuses_other_first_frames),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

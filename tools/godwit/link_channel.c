@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -106,6 +107,11 @@ int link_channel_next(struct link_channel *c, struct link_frame *ret, struct lin
             r = link_parse_header(c->in + c->in_at, ret, why);
             if (r < 0)
                 return r;
+            if (c->length_max && ret->length > c->length_max) {
+                snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be",
+                         link_type_name(ret->type));
+                return -EPROTO;
+            }
             want = LINK_HEADER_LEN + ret->length;
             if (c->in_len - c->in_at >= want)
                 break;

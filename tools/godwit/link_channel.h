@@ -15,6 +15,8 @@ struct link_channel {
     size_t in_at, in_len, in_room; /* of in: what was read and not taken yet is in between */
     size_t in_used;                /* from in_at on: given out with the last frame */
     uint64_t n_sent, n_received;   /* bytes, ever */
+    uint32_t
+        length_max; /* a frame with a longer payload is refused; 0: as long as its type allows */
 };
 
 /* The fd is the channel's from now on; -1 for none. */

@@ -22,6 +22,7 @@
 #define GONE_MS     5000
 #define PROBE_S     1
 #define N_PROBES    4
+#define BACKLOG     128 /* strangers that connect while nobody accepts leave room for the peer */
 #define SEND_BUFFER (256 << 10) /* what a page that is asked for has to wait behind, at most */
 
 /* Into `text`, which holds both. */
@@ -136,7 +137,7 @@ static int listen_at(const struct addrinfo *at, int *ret_fd)
     if (fd < 0)
         return -errno;
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 4) < 0)
+    if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
         r = -errno;
     if (r < 0)
         close(fd);

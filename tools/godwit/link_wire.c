@@ -14,7 +14,7 @@ static const struct {
     const char *name;
     uint32_t min, max; /* of the payload */
 } types[LINK_N_TYPES] = {
-    [LINK_HELLO] = {"HELLO", 31, 64 + LINK_OPTIONS_MAX *(LINK_NAME_MAX + 9) + LINK_LAYOUT_MAX * 8},
+    [LINK_HELLO] = {"HELLO", 31, LINK_HELLO_MAX},
     [LINK_WELCOME] = {"WELCOME", 0, 0},
     [LINK_DATA] = {"DATA", 9, 8 + LINK_DATA_MAX},
     [LINK_ZEROS] = {"ZEROS", 16, 16},

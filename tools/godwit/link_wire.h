@@ -111,6 +111,8 @@ int link_parse_header(const uint8_t header[LINK_HEADER_LEN], struct link_frame *
 #define LINK_OPTIONS_MAX 64
 #define LINK_NAME_MAX    32
 #define LINK_LAYOUT_MAX  4096
+/* Bytes of a HELLO. */
+#define LINK_HELLO_MAX (64u + LINK_OPTIONS_MAX * (LINK_NAME_MAX + 9) + LINK_LAYOUT_MAX * 8)
 
 /* Something that both ends must have been told alike, by the name of the option. */
 struct link_option {

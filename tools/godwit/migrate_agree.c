@@ -4,6 +4,7 @@
  * and the seed of the source, and tells at once where it is not the same: in what was asked for,
  * or, with two versions of godwit, in what came of it.
  */
+#include "migrate_blk.h"
 #include "migrate_remote.h"
 
 #include <errno.h>
@@ -146,6 +147,9 @@ bool migration_agree_units(struct migration *m, const struct link_hello *source)
     for (unsigned i = 0; i < m->n_units; i++) {
         m->units[i].wanted = source->layout[1 + 2 * i];
         m->units[i].disk.sectors = source->layout[2 + 2 * i];
+        if (m->o.device == MIGRATION_DEVICE_BLK &&
+            migration_blk_blocks(m, m->units[i].disk.sectors) == 0)
+            return false;
     }
     return true;
 }

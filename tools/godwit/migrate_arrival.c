@@ -445,15 +445,13 @@ int migration_link_begin(struct migration *m)
     return r;
 }
 
-/* Who is at fault for what the server told. */
-static int tell_problem(struct migration *m, const struct gw_fault_report *problem,
-                        const char *text)
+int migration_blame_fault(struct migration *m, enum gw_fault_problem problem, int error,
+                          const char *text)
 {
-    if (problem->problem == GW_FAULT_PLACE)
-        return migration_cannot(m, MIGRATION_SIDE_TOOL, problem->error, "%s", text);
+    if (problem == GW_FAULT_PLACE)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, error, "%s", text);
     return migration_blame(m, MIGRATION_SIDE_DESTINATION,
-                           problem->problem == GW_FAULT_EARLY ? -EEXIST : -EADDRNOTAVAIL, "%s",
-                           text);
+                           problem == GW_FAULT_EARLY ? -EEXIST : -EADDRNOTAVAIL, "%s", text);
 }
 
 int migration_link_check(struct migration *m)
@@ -471,7 +469,7 @@ int migration_link_check(struct migration *m)
     /* One that was there too early does not keep the others from coming, and is told at the end. */
     if (problem.error && problem.problem != GW_FAULT_EARLY && !l->is_told) {
         l->is_told = true;
-        return tell_problem(m, &problem, text);
+        return migration_blame_fault(m, problem.problem, problem.error, text);
     }
     return done_ns != 0;
 }
@@ -564,7 +562,7 @@ void migration_link_free(struct migration *m)
         gw_fault_server_stop(l->server);
         sum_up_link(m, l);
         if (l->problem.error && !l->is_told)
-            tell_problem(m, &l->problem, l->text);
+            migration_blame_fault(m, l->problem.problem, l->problem.error, l->text);
     }
     gw_fault_server_free(l->server);
     page_stream_free(l->stream);

@@ -8,7 +8,7 @@
 
 #include "migrate_i.h"
 
-struct gw_fault_server;
+#include <godwit/fault.h>
 
 /* Can there be one, on this machine, with our privileges? Returns: 0; told already. */
 int migration_link_probe(struct migration *m);
@@ -32,6 +32,9 @@ void migration_link_add_all(struct migration *m);
 int migration_link_begin(struct migration *m);
 /* Returns: 1 all has come; 0 not yet; a negative errno that was told: it will not. */
 int migration_link_check(struct migration *m);
+/* Blame whoever caused what a fault server reported: a page that cannot be placed is our own. */
+int migration_blame_fault(struct migration *m, enum gw_fault_problem problem, int error,
+                          const char *text);
 uint64_t migration_link_left(struct migration *m); /* bytes that are to come, about */
 /*
  * The end, once no back-end waits any more, or is not to: whoever still waits for a page comes

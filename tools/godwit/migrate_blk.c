@@ -45,18 +45,26 @@ static void blk_free(void *w)
     free(b);
 }
 
+uint64_t migration_blk_blocks(const struct migration *m, uint64_t capacity)
+{
+    uint64_t most = capacity < UINT64_MAX / SECTOR ? capacity * SECTOR : UINT64_MAX;
+    uint64_t want = m->o.disk_bytes, n;
+
+    if (!want)
+        want = most < DISK_DEFAULT ? most : DISK_DEFAULT;
+    n = (want < most ? want : most) / m->o.block_size;
+    return n > (uint64_t)m->o.depth * m->o.n_queues ? n : 0;
+}
+
 static int new_disk(struct migration_unit *u, struct blk *b)
 {
     struct migration *m = u->m;
     struct gw_guest_disk_config cfg = {
         .size = sizeof(cfg), .block_size = m->o.block_size, .seed = m->o.seed};
-    uint64_t most = u->disk.sectors * SECTOR, want = m->o.disk_bytes;
 
-    if (!want)
-        want = most < DISK_DEFAULT ? most : DISK_DEFAULT;
-    b->n_blocks = (want < most ? want : most) / cfg.block_size;
+    b->n_blocks = migration_blk_blocks(m, u->disk.sectors);
     cfg.length = b->n_blocks * cfg.block_size;
-    if (b->n_blocks <= (uint64_t)m->o.depth * u->n_drivers)
+    if (b->n_blocks == 0)
         return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ERANGE,
                                 "its disk of %llu sectors is too small for %u requests of %u bytes",
                                 (unsigned long long)u->disk.sectors, m->o.depth * m->n_drivers,

@@ -2,8 +2,9 @@
 /* Pages that come over the link after the switch. See migrate_fetch.h. */
 #include "migrate_fetch.h"
 
+#include "migrate_arrival.h"
+
 #include <errno.h>
-#include <godwit/fault.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -367,19 +368,21 @@ int migration_fetch_begin(struct migration *m, int wake_fd)
 int migration_fetch_check(struct migration *m)
 {
     struct migration_fetch *f = m->remote->fetch;
+    enum gw_fault_problem problem;
     char text[sizeof(f->text)];
     uint64_t done_ns;
     int error;
 
     pthread_mutex_lock(&f->lock);
     done_ns = f->done_ns;
-    error = f->problem == GW_FAULT_EARLY ? 0 : f->error;
+    problem = f->problem;
+    error = problem == GW_FAULT_EARLY ? 0 : f->error;
     memcpy(text, f->text, sizeof(text));
     if (error)
         f->error = 0; /* told now */
     pthread_mutex_unlock(&f->lock);
     if (error)
-        return migration_blame(m, MIGRATION_SIDE_DESTINATION, error, "%s", text);
+        return migration_blame_fault(m, problem, error, text);
     return done_ns != 0;
 }
 
@@ -409,7 +412,7 @@ int migration_fetch_end(struct migration *m)
     gw_fault_server_stop(f->server);
     sum_up(m, f);
     if (f->error)
-        migration_blame(m, MIGRATION_SIDE_DESTINATION, f->error, "%s", f->text);
+        migration_blame_fault(m, f->problem, f->error, f->text);
     return r;
 }
 

@@ -105,10 +105,16 @@ void migration_free_guest(struct migration *m)
     for (unsigned i = 0; m->drivers && i < m->n_drivers; i++)
         gw_driver_free(m->drivers[i]);
     free(m->drivers);
+    m->drivers = NULL;
+    m->n_drivers = 0;
     gw_guest_track_free(m->track);
+    m->track = NULL;
     gw_guest_mem_free(m->other);
+    m->other = NULL;
     migration_xen_free(m);
     gw_guest_mem_free(m->mem);
+    m->mem = NULL;
+    m->top = 0;
     migration_sums_drop(m);
     free(m->pairs);
     free(m->runs);

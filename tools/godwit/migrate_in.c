@@ -15,8 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HELLO_MS   5000        /* for who connects to say who he is */
-#define REGION_MAX (64u << 20) /* of one that comes and goes */
+#define REGION_MAX (64u << 20)          /* of one that comes and goes */
+#define PLACE_MAX  (UINT64_C(16) << 30) /* it begins at most this far above all others */
 
 /* What came of the guest so far. */
 struct arrival {
@@ -45,30 +45,35 @@ static void notice(struct migration *m, const char *format, ...)
     migration_remote_notice(m, text);
 }
 
-/* Is it a source, and does it want what is wanted here? Otherwise the link is over. */
-static int await_hello(struct migration *m)
+/* Is it a source, and does it want what is wanted here? Otherwise `why` is the reason. */
+static bool is_source(struct migration *m, const struct link_frame *frame, struct link_in *in,
+                      char *why)
 {
-    struct migration_remote *l = m->remote;
-    char why[LINK_TEXT_MAX];
-    struct link_frame frame;
-    struct link_in in;
-    int r = migration_remote_next(m, HELLO_MS, &frame, &in);
+    struct link_hello *hello = &m->remote->hello;
 
-    if (r == -EAGAIN)
-        return migration_remote_over(m, true, "it says nothing");
-    if (r < 0)
-        return r;
-    if (frame.type == LINK_RESUME)
-        return migration_remote_over(m, true,
-                                     "the migration that it wants to go on with is not here");
-    if (frame.type != LINK_HELLO || !link_get_hello(&in, &l->hello))
-        return migration_remote_unexpected(m, &frame);
-    if (l->hello.is_postcopy && m->o.kill == MIGRATION_KILL_START)
-        return migration_remote_over(m, true, "--kill-at=start does not go with its --postcopy");
-    if (!migration_agree_check(m, &l->hello, why) || !migration_agree_units(m, &l->hello))
-        return migration_remote_over(m, true, "%s",
-                                     why[0] ? why : "it has another number of devices");
-    return 0;
+    snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be, or with what cannot be",
+             link_type_name(frame->type));
+    if (frame->type == LINK_RESUME)
+        snprintf(why, LINK_TEXT_MAX, "the migration that it wants to go on with is not here");
+    if (frame->type != LINK_HELLO || !link_get_hello(in, hello))
+        return false;
+    if (hello->is_postcopy && m->o.kill == MIGRATION_KILL_START) {
+        snprintf(why, LINK_TEXT_MAX, "--kill-at=start does not go with its --postcopy");
+        return false;
+    }
+    if (!migration_agree_check(m, hello, why))
+        return false;
+    snprintf(why, LINK_TEXT_MAX, "it has other devices");
+    return migration_agree_units(m, hello);
+}
+
+static void send_away(struct migration *m, struct link_channel *caller, const char *why)
+{
+    char peer[LINK_ADDRESS_MAX];
+
+    link_tcp_peer(caller->fd, peer, sizeof(peer));
+    notice(m, "%s was sent away: %s", peer, why);
+    link_refuse(caller, why);
 }
 
 /*
@@ -78,22 +83,23 @@ static int await_hello(struct migration *m)
 static int await_source(struct migration *m)
 {
     struct migration_remote *l = m->remote;
-    int fd, r = 0;
+    struct link_channel caller;
+    struct link_frame frame;
+    char why[LINK_TEXT_MAX];
+    struct link_in in;
+    int r;
 
-    while (r == 0) {
-        r = migration_tend(m, MIGRATION_REMOTE_WAIT_MS);
-        if (r < 0 || link_tcp_accept(l->listen_fd, 0, &fd) < 0)
-            continue;
-        link_tcp_peer(fd, l->peer, sizeof(l->peer));
-        migration_remote_attach(m, fd);
-        r = await_hello(m);
-        if (r == 0)
+    while ((r = migration_tend(m, 0)) == 0) {
+        r = link_lobby_next(&l->lobby, migration_now(m), &caller, &frame, &in, why);
+        if (r == -EAGAIN) {
+            link_channel_wait(&l->channel, l->lobby.epoll_fd, -1, MIGRATION_REMOTE_WAIT_MS);
+        } else if (r == 0 && is_source(m, &frame, &in, why)) {
+            link_tcp_peer(caller.fd, l->peer, sizeof(l->peer));
+            migration_remote_attach(m, &caller);
             return 0;
-        if (r != -ENOLINK)
-            break;
-        notice(m, "%s was sent away: %s", l->peer, l->why);
-        migration_remote_give_up(m, l->why);
-        r = 0;
+        } else {
+            send_away(m, &caller, why);
+        }
     }
     return r;
 }
@@ -131,8 +137,11 @@ static int make_guest(struct migration *m)
     return r;
 }
 
-/* With the same options and the same seed it is the same guest, or godwit is another. */
-static int check_guest(struct migration *m)
+/*
+ * With the same options and the same seed it is the same guest, or godwit is another, or no godwit.
+ * Returns: 1 it is; 0; told already.
+ */
+static int is_same_guest(struct migration *m)
 {
     static struct link_hello own;
     const struct link_hello *source = &m->remote->hello;
@@ -140,11 +149,43 @@ static int check_guest(struct migration *m)
 
     if (r < 0)
         return r;
-    if (own.n_layout != source->n_layout ||
-        memcmp(own.layout, source->layout, own.n_layout * sizeof(own.layout[0])) != 0)
-        return migration_cannot(m, MIGRATION_SIDE_SOURCE, -EINVAL,
-                                "its guest is laid out in another way by the same options and "
-                                "seed: use the same godwit at both ends");
+    return own.n_layout == source->n_layout &&
+           memcmp(own.layout, source->layout, own.n_layout * sizeof(own.layout[0])) == 0;
+}
+
+/* The guest is not the one of that source: make room for that of another one. */
+static void drop_guest(struct migration *m)
+{
+    for (unsigned i = 0; i < m->n_units; i++) {
+        if (target_is_command(m->units[i].targets[m->dst]))
+            target_stop(m->units[i].targets[m->dst]);
+    }
+    migration_disconnect(m, m->dst);
+    migration_free_guest(m);
+    m->ret->memory_bytes = 0;
+}
+
+/* Until somebody comes with the guest that we make here, too. */
+static int await_guest(struct migration *m)
+{
+    struct migration_remote *l = m->remote;
+    int r, is_same = 0;
+
+    do {
+        r = await_source(m);
+        if (r == 0)
+            r = make_guest(m);
+        if (r == 0)
+            r = is_same = is_same_guest(m);
+        if (r < 0)
+            return r;
+        if (!is_same) {
+            send_away(m, &l->channel,
+                      "its guest is laid out in another way by the same options and seed: use the "
+                      "same godwit at both ends");
+            drop_guest(m);
+        }
+    } while (!is_same);
     return 0;
 }
 
@@ -190,6 +231,8 @@ static int take_region(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
     struct gw_guest_region region = {
         .kind = GW_GUEST_MEMFD, .gpa = gpa, .length = len, .no_alloc = true};
+    bool is_placed =
+        gpa >= m->top && gpa - m->top < PLACE_MAX && gpa % MIGRATION_PAGE == 0 && len <= REGION_MAX;
     int r;
 
     if (len == 0) {
@@ -199,7 +242,7 @@ static int take_region(struct migration *m, gw_gpa_t gpa, uint64_t len)
         m->hot_gpa = 0;
         return gw_guest_mem_remove(m->mem, gpa);
     }
-    if (m->hot_gpa || len > REGION_MAX || gpa == 0 || gpa % MIGRATION_PAGE)
+    if (m->hot_gpa || !is_placed || len % MIGRATION_PAGE)
         return -ERANGE;
     r = gw_guest_mem_add(m->mem, &region);
     if (r == 0)
@@ -318,6 +361,15 @@ static int take_round(struct arrival *a, struct link_in *in)
     return migration_begin_round(m, (unsigned)link_get(in, 4)) ? 0 : -ENOMEM;
 }
 
+/*
+ * Once pages are left to come after the switch, memory does not change before it: the fault server
+ * knows the regions as they are, and that the pages are missing.
+ */
+static bool is_settled(const struct migration *m, enum link_type type)
+{
+    return m->remote->fetch && type != LINK_DISCARD && type != LINK_STATE && type != LINK_COMPARE;
+}
+
 /* Returns: 0; -ERANGE what cannot be; as what it calls. */
 static int take(struct arrival *a, enum link_type type, struct link_in *in)
 {
@@ -325,6 +377,8 @@ static int take(struct arrival *a, enum link_type type, struct link_in *in)
     gw_gpa_t gpa;
     uint64_t len;
 
+    if (is_settled(m, type))
+        return -ERANGE;
     switch (type) {
     case LINK_DATA:
         gpa = link_get(in, 8);
@@ -498,12 +552,8 @@ static int go_on(struct migration *m, const struct arrival *a, struct migration_
 static int run(struct migration *m, struct arrival *a)
 {
     struct migration_receiver *v;
-    int r = await_source(m);
+    int r = await_guest(m);
 
-    if (r == 0)
-        r = make_guest(m);
-    if (r == 0)
-        r = check_guest(m);
     if (r < 0)
         return r;
     m->hop->begin_ns = migration_now(m);
@@ -544,12 +594,11 @@ int migration_run_destination(struct migration *m)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     migration_choose_kill(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
-    l->listen_fd = fcntl(m->o.listen_fd, F_DUPFD_CLOEXEC, 0);
-    if (l->listen_fd < 0) {
-        r = -errno;
+    r = fcntl(m->o.listen_fd, F_DUPFD_CLOEXEC, 0);
+    r = r < 0 ? -errno : link_lobby_open(&l->lobby, r);
+    if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the listening socket: %s",
                                 strerror(-r));
-    }
     r = run(m, &a);
     migration_fetch_free(m); /* the load may wait for a page */
     migration_state_free(a.state);

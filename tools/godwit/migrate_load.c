@@ -229,6 +229,7 @@ void migration_load_free(struct migration *m)
     }
     if (l->has_sampler)
         pthread_join(l->sampler, NULL);
+    free(m->ret->samples); /* of a guest that was given up before it ran */
     m->ret->samples = l->samples;
     m->ret->n_samples = (unsigned)l->n_samples;
     for (unsigned i = 0; i < l->n_runners; i++)

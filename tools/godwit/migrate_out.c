@@ -24,12 +24,12 @@
 
 /* ---- The beginning ---- */
 
-/* Until somebody listens there, for `ms` at most. */
-static int connect_within(struct migration *m, uint64_t ms, char *why, size_t size)
+/* Until somebody listens there, or `until` is over. */
+static int connect_until(struct migration *m, uint64_t until, char *why, size_t size)
 {
-    uint64_t until = migration_now(m) + ms * NS_PER_MS;
     struct migration_remote *l = m->remote;
     unsigned pause = RETRY_MS;
+    struct link_channel channel;
     int fd = -1, r, e;
 
     while ((r = link_tcp_connect(m->o.to, ATTEMPT_MS, &fd, why, size)) < 0) {
@@ -40,7 +40,8 @@ static int connect_within(struct migration *m, uint64_t ms, char *why, size_t si
             return e;
         pause = pause * 2 < RETRY_MAX_MS ? pause * 2 : RETRY_MAX_MS;
     }
-    migration_remote_attach(m, fd);
+    link_channel_init(&channel, fd);
+    migration_remote_attach(m, &channel);
     snprintf(l->peer, sizeof(l->peer), "%s", m->o.to);
     return 0;
 }
@@ -61,7 +62,7 @@ int migration_remote_greet(struct migration *m)
     struct link_frame frame;
     char why[LINK_TEXT_MAX];
     struct link_in in;
-    int r = connect_within(m, m->o.request_ms, why, sizeof(why));
+    int r = connect_until(m, migration_now(m) + m->o.request_ms * NS_PER_MS, why, sizeof(why));
 
     if (r < 0)
         return m->ret->n_faults ? r
@@ -146,6 +147,8 @@ struct comparison {
     uint64_t hashes[HASHES];
     unsigned n_hashes;
     gw_gpa_t first; /* page of the first of them */
+    uint64_t n_told,
+        n_differ; /* pages: their hashes were sent; the other half has something else */
     bool is_all, is_ready;
 };
 
@@ -157,6 +160,8 @@ static int answer_difference(struct comparison *c, struct link_frame *frame, str
     gw_gpa_t gpa = link_get(in, 8);
     uint64_t len = in->left;
 
+    if (++c->n_differ > c->n_told)
+        return migration_remote_unexpected(m, frame);
     for (unsigned i = 0; i < m->n_pairs; i++) {
         const struct migration_pair *p = &m->pairs[i];
 
@@ -207,6 +212,7 @@ static int send_hashes(struct comparison *c)
     for (unsigned i = 0; i < c->n_hashes; i++)
         link_put(out, c->hashes[i], 8);
     link_end(out);
+    c->n_told += c->n_hashes;
     c->n_hashes = 0;
     do
         r = listen_for(c, 0);
@@ -332,7 +338,7 @@ static int reconnect(struct migration *m, unsigned ms)
     snprintf(was, sizeof(was), "%s", l->why);
     migration_remote_notice(m, was);
     do {
-        r = connect_within(m, (until - migration_now(m)) / NS_PER_MS, why, sizeof(why));
+        r = connect_until(m, until, why, sizeof(why));
         if (r == 0)
             r = resume_link(m);
         if (r == -ENOLINK)
@@ -340,7 +346,7 @@ static int reconnect(struct migration *m, unsigned ms)
     } while (r == -ENOLINK && !l->gave_up && migration_now(m) < until &&
              migration_tend(m, RETRY_MS) == 0);
     if (r < 0) {
-        migration_remote_attach(m, -1);
+        migration_remote_detach(m);
         return migration_remote_over(m, true, "%.120s; it could not be made again: %.150s", was,
                                      why);
     }
@@ -416,7 +422,7 @@ static int cut(struct migration *m)
     unsigned up_to = m->o.postcopy.cut_for_ms ? m->o.postcopy.cut_for_ms : CUT_FOR_MS;
     int r;
 
-    migration_remote_attach(m, -1);
+    migration_remote_detach(m);
     r = migration_tend(m, 1 + (unsigned)migration_random(m, up_to));
     return r ? r : migration_remote_over(m, false, "the connection was cut on purpose");
 }

@@ -13,10 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_MS      100
-#define CHECK_NS     2000000
-#define NS_PER_S     1000000000
-#define HANDSHAKE_MS 2000 /* for who connects to say who he is: the next one waits meanwhile */
+#define LOOK_MS     100
+#define CHECK_NS    2000000
+#define NS_PER_S    1000000000
+#define FRAMES_MAX  64          /* in one turn */
+#define PENDING_MAX (64u << 20) /* bytes that wait because the other end does not read */
 
 enum pages {
     NO_PAGES = 0,
@@ -34,8 +35,7 @@ struct migration_receiver {
     unsigned said;    /* bit set of enum link_type, on this connection */
     uint64_t lost_ns; /* since then there is no connection */
     char lost_why[LINK_TEXT_MAX];
-    struct link_channel candidate; /* connected, and has not said who he is */
-    uint64_t candidate_ns;
+    bool has_more; /* frames, perhaps, that were not taken in this turn */
 
     pthread_mutex_t lock;
     /* under the lock */
@@ -169,8 +169,12 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     case LINK_PAGE:
         return take_page(v, frame, in);
     case LINK_VERDICT:
-        if (migration_remote_get_verdict(v->m, in) < 0)
+        if (v->said >> LINK_BYE & 1)
+            return migration_remote_unexpected(v->m, frame);
+        /* The first one stays: it is read by the thread of the migration from here on. */
+        if (!has_heard(v, LINK_VERDICT) && migration_remote_get_verdict(v->m, in) < 0)
             return -ENOLINK;
+        v->said |= 1u << LINK_BYE;
         migration_remote_say(v->m, LINK_BYE);
         note(v, 1u << LINK_VERDICT, false);
         return 0;
@@ -193,7 +197,7 @@ static bool is_early(struct migration_receiver *v)
     return is;
 }
 
-/* All that is here. Returns: 0, also where the connection is lost; -ENOLINK. */
+/* What is here, up to a limit. Returns: 0, also where the connection is lost; -ENOLINK. */
 static int hear(struct migration_receiver *v)
 {
     struct link_channel *c = &v->m->remote->channel;
@@ -201,28 +205,33 @@ static int hear(struct migration_receiver *v)
     struct link_frame frame;
     struct link_in in;
     int r = link_channel_flush(c);
+    unsigned n = 0;
 
-    while (r == 0 && !is_early(v) && (r = link_channel_next(c, &frame, &in, why)) == 0) {
+    while (r == 0 && !is_early(v) && n++ < FRAMES_MAX &&
+           (r = link_channel_next(c, &frame, &in, why)) == 0) {
         r = handle(v, &frame, &in);
         if (r < 0)
             return r;
         r = link_channel_flush(c);
     }
+    v->has_more = r == 0 && n > FRAMES_MAX;
     if (r == -EPROTO)
         return migration_remote_over(v->m, true, "%s: %s", v->m->remote->peer, why);
+    if (link_channel_pending(c) > PENDING_MAX)
+        return migration_remote_over(v->m, true, "%s does not read what is sent to it",
+                                     v->m->remote->peer);
     if (r < 0 && r != -EAGAIN)
         lose(v, r == -ECONNRESET ? "it was closed" : strerror(-r));
     return 0;
 }
 
 /* A connection in place of the one that was lost, or of one that is not known to be lost yet. */
-static void adopt(struct migration_receiver *v)
+static void adopt(struct migration_receiver *v, const struct link_channel *caller)
 {
     struct migration_remote *l = v->m->remote;
 
     link_channel_done(&l->channel);
-    l->channel = v->candidate;
-    link_channel_init(&v->candidate, -1);
+    l->channel = *caller;
     link_tcp_peer(l->channel.fd, l->peer, sizeof(l->peer));
     v->said = 0;
     v->lost_ns = 0;
@@ -236,37 +245,25 @@ static void adopt(struct migration_receiver *v)
     pthread_mutex_unlock(&v->lock);
 }
 
-/* Who has connected: is it the source of this migration? Nobody waits for him to say so. */
-static void look_at_candidate(struct migration_receiver *v)
+/* Is one of those who connected the source of this migration? All others are sent away. */
+static void look_at_callers(struct migration_receiver *v)
 {
-    struct link_channel *c = &v->candidate;
+    struct migration_remote *l = v->m->remote;
+    struct link_channel caller;
     char why[LINK_TEXT_MAX];
     struct link_frame frame;
     struct link_in in;
-    int r = link_channel_next(c, &frame, &in, why);
 
-    if (r == -EAGAIN && migration_now(v->m) - v->candidate_ns < HANDSHAKE_MS * UINT64_C(1000000))
-        return;
-    if (r == 0 && frame.type == LINK_RESUME &&
-        memcmp(in.at, v->m->remote->hello.id, LINK_ID_LEN) == 0) {
-        adopt(v);
-        return;
+    for (unsigned n = 0; n < FRAMES_MAX; n++) {
+        int r = link_lobby_next(&l->lobby, migration_now(v->m), &caller, &frame, &in, why);
+
+        if (r == -EAGAIN)
+            return;
+        if (r == 0 && frame.type == LINK_RESUME && memcmp(in.at, l->hello.id, LINK_ID_LEN) == 0)
+            adopt(v, &caller);
+        else
+            link_refuse(&caller, r == 0 ? "another migration is going on here" : why);
     }
-    link_begin(&c->out, LINK_ERROR);
-    link_put_text(&c->out, r == -EPROTO ? why : "another migration is going on here");
-    link_end(&c->out);
-    link_channel_flush(c);
-    link_channel_done(c);
-}
-
-static void take_connection(struct migration_receiver *v)
-{
-    int fd;
-
-    if (link_tcp_accept(v->m->remote->listen_fd, 0, &fd) < 0)
-        return;
-    link_channel_init(&v->candidate, fd);
-    v->candidate_ns = migration_now(v->m);
 }
 
 /* Between two connections, or when they take too long, the time goes on. */
@@ -319,14 +316,13 @@ static void *receiver(void *arg)
             r = check_time(v);
         if (r < 0)
             break;
-        if (is_early(v))
+        if (is_early(v)) {
             link_channel_wait(&nothing, -1, v->wake_fd, LOOK_MS);
-        else if (v->candidate.fd >= 0)
-            link_channel_wait(&l->channel, v->candidate.fd, v->wake_fd, LOOK_MS);
-        else if (link_channel_wait(&l->channel, l->listen_fd, v->wake_fd, LOOK_MS))
-            take_connection(v);
-        if (v->candidate.fd >= 0)
-            look_at_candidate(v);
+        } else {
+            link_channel_wait(&l->channel, l->lobby.epoll_fd, v->wake_fd,
+                              v->has_more ? 0 : LOOK_MS);
+            look_at_callers(v);
+        }
         if (read(v->wake_fd, &value, sizeof(value)) < 0)
             value = 0; /* nobody woke it */
     }
@@ -348,7 +344,6 @@ int migration_receiver_new(struct migration *m, struct migration_receiver **ret)
     if (v) {
         v->m = m;
         v->pages = m->remote->fetch ? PAGES_LATER : NO_PAGES;
-        link_channel_init(&v->candidate, -1);
         pthread_mutex_init(&v->lock, NULL);
         pthread_cond_init(&v->changed, NULL);
         v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -376,7 +371,6 @@ void migration_receiver_free(struct migration_receiver *v)
         v->m->hop->reconnects = v->reconnects;
     }
     link_channel_done(&v->m->remote->channel);
-    link_channel_done(&v->candidate);
     link_out_done(&v->verdict);
     pthread_cond_destroy(&v->changed);
     pthread_mutex_destroy(&v->lock);

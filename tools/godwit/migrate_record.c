@@ -166,9 +166,15 @@ struct migration_hop *migration_begin_hop(struct migration *m)
 
 struct migration_round *migration_begin_round(struct migration *m, unsigned number)
 {
-    m->round = append(&m->ret->rounds, &m->ret->n_rounds, sizeof(*m->round));
+    struct migration_result *ret = m->ret;
+
+    /* The source of another process decides how many there are: the last one stands for the rest.
+     */
+    if (ret->n_rounds < MIGRATION_ROUNDS_MAX)
+        m->round = append(&ret->rounds, &ret->n_rounds, sizeof(*m->round));
     if (!m->round)
         return NULL;
+    memset(m->round, 0, sizeof(*m->round));
     m->round->at_ns = migration_now(m);
     m->round->hop = m->n_hop;
     m->round->number = number;
@@ -192,14 +198,26 @@ struct migration_lost *migration_new_lost(struct migration *m)
     return append(&m->ret->lost, &m->ret->n_lost, sizeof(struct migration_lost));
 }
 
+/* Returns: 0 with NULL where there is no room any more, which a peer that hangs up can bring about.
+ */
+static int new_event(struct migration *m, struct migration_event **ret)
+{
+    *ret = NULL;
+    if (m->ret->n_events >= MIGRATION_EVENTS_MAX)
+        return 0;
+    *ret = append(&m->ret->events, &m->ret->n_events, sizeof(**ret));
+    return *ret ? 0 : -ENOMEM;
+}
+
 int migration_event(struct migration *m, enum migration_event_kind kind, uint64_t begin_ns,
                     const char *format, ...)
 {
-    struct migration_event *e = append(&m->ret->events, &m->ret->n_events, sizeof(*e));
+    struct migration_event *e;
+    int r = new_event(m, &e);
     va_list ap;
 
     if (!e)
-        return -ENOMEM;
+        return r;
     e->at_ns = begin_ns ? begin_ns : migration_now(m);
     e->duration_ns = begin_ns ? migration_now(m) - begin_ns : 0;
     e->hop = m->n_hop;
@@ -214,10 +232,11 @@ int migration_event(struct migration *m, enum migration_event_kind kind, uint64_
 int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
                        uint64_t duration_ns)
 {
-    struct migration_event *e = append(&m->ret->events, &m->ret->n_events, sizeof(*e));
+    struct migration_event *e;
+    int r = new_event(m, &e);
 
     if (!e)
-        return -ENOMEM;
+        return r;
     e->at_ns = at_ns;
     e->duration_ns = duration_ns;
     e->hop = m->n_hop;
@@ -311,6 +330,12 @@ static void add_fault(struct migration *m, enum migration_side side, int r, bool
     take_all_evidence(m, side, f);
 }
 
+/* An error of this host, whoever was spoken to when it happened. */
+static bool is_of_host(int r)
+{
+    return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS;
+}
+
 int migration_blame(struct migration *m, enum migration_side side, int r, const char *format, ...)
 {
     char text[256];
@@ -319,6 +344,8 @@ int migration_blame(struct migration *m, enum migration_side side, int r, const 
     va_start(ap, format);
     vsnprintf(text, sizeof(text), format, ap);
     va_end(ap);
+    if (is_of_host(r))
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s", text);
     /* With hardly any time left it is not the back-end that took too long. */
     if (r == -ETIMEDOUT && m->allowed_ms < m->o.request_ms && m->allowed_ms < FAIR_MS)
         return migration_cannot(m, side, r, "%s, when the time limit of %u ms was reached", text,

@@ -30,7 +30,7 @@ int migration_remote_new(struct migration *m)
         free(l);
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
     }
-    l->listen_fd = -1;
+    link_lobby_init(&l->lobby);
     link_channel_init(&l->channel, -1);
     m->remote = l;
     return 0;
@@ -44,22 +44,40 @@ void migration_remote_free(struct migration *m)
         return;
     migration_pages_free(m);
     link_channel_done(&l->channel);
-    if (l->listen_fd >= 0)
-        close(l->listen_fd);
+    link_lobby_done(&l->lobby);
     gw_guest_mem_free(l->sent);
     free(l->buffer);
     free(l);
     m->remote = NULL;
 }
 
-void migration_remote_attach(struct migration *m, int fd)
+void migration_remote_attach(struct migration *m, const struct link_channel *channel)
 {
     struct migration_remote *l = m->remote;
 
     link_channel_done(&l->channel);
-    link_channel_init(&l->channel, fd);
+    l->channel = *channel;
     l->is_over = l->gave_up = false;
     l->r = 0;
+}
+
+void migration_remote_detach(struct migration *m)
+{
+    const struct link_channel none = {.fd = -1};
+
+    migration_remote_attach(m, &none);
+}
+
+/* The clock goes on, also while the other end keeps us busy. */
+static int tend_in_time(struct migration *m)
+{
+    struct migration_remote *l = m->remote;
+    uint64_t now = migration_now(m);
+
+    if (now - l->tended_ns < MIGRATION_REMOTE_WAIT_MS * NS_PER_MS)
+        return 0;
+    l->tended_ns = now;
+    return migration_tend(m, 0);
 }
 
 int migration_remote_over(struct migration *m, bool gave_up, const char *format, ...)
@@ -82,13 +100,10 @@ void migration_remote_give_up(struct migration *m, const char *why)
     struct migration_remote *l = m->remote;
     struct link_channel *c = &l->channel;
 
-    if (c->fd >= 0 && (!l->is_over || l->gave_up) && link_channel_pending(c) < PENDING_MAX) {
-        link_begin(&c->out, LINK_ERROR);
-        link_put_text(&c->out, why[0] ? why : "an error");
-        link_end(&c->out);
-        link_channel_flush(c); /* as far as it goes at once */
-    }
-    link_channel_done(c);
+    if ((!l->is_over || l->gave_up) && link_channel_pending(c) < PENDING_MAX)
+        link_refuse(c, why);
+    else
+        link_channel_done(c);
 }
 
 /* A frame that ends it, among those that are here. */
@@ -129,7 +144,7 @@ int migration_remote_push(struct migration *m, size_t most)
         if (r < 0)
             return lost(m, r);
         if (link_channel_pending(&l->channel) <= most)
-            return 0;
+            return tend_in_time(m);
         link_channel_wait(&l->channel, -1, -1, MIGRATION_REMOTE_WAIT_MS);
         r = migration_tend(m, 0);
         if (r < 0)
@@ -154,8 +169,10 @@ int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *r
             return migration_remote_over(m, true, "%s: %s", l->peer, why);
         if (r < 0 && r != -EAGAIN)
             return lost(m, r);
-        if (r == 0)
-            return look_for_error(m, ret, ret_in);
+        if (r == 0) {
+            r = look_for_error(m, ret, ret_in);
+            return r ? r : tend_in_time(m);
+        }
         now = migration_now(m);
         if (now >= until)
             return -EAGAIN;

@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "link_channel.h"
+#include "link_lobby.h"
 #include "link_tcp.h"
 #include "migrate_load.h"
 
@@ -21,7 +21,8 @@ struct migration_receiver;
 
 struct migration_remote {
     struct link_channel channel;
-    int listen_fd; /* of the destination; -1 */
+    struct link_lobby lobby; /* of the destination */
+    uint64_t tended_ns;      /* everything else was looked after */
     char peer[LINK_ADDRESS_MAX];
     struct link_hello hello;
     int r; /* of sending memory; 0 as long as that works */
@@ -48,8 +49,9 @@ struct migration_remote {
 
 int migration_remote_new(struct migration *m);
 void migration_remote_free(struct migration *m);
-/* A new connection, in place of the one before; -1 for none. */
-void migration_remote_attach(struct migration *m, int fd);
+/* A new connection, in place of the one before. */
+void migration_remote_attach(struct migration *m, const struct link_channel *channel);
+void migration_remote_detach(struct migration *m);
 /*
  * It is over with the link, and `why` is told by whoever it matters to. A reason given before
  * stays. Returns: -ENOLINK, which all functions return for a link that is over.

@@ -124,6 +124,8 @@ struct migration_hop {
 
 #define MIGRATION_FAULTS_MAX      16
 #define MIGRATION_PAGE_FAULTS_MAX 65536
+#define MIGRATION_ROUNDS_MAX      8192
+#define MIGRATION_EVENTS_MAX      8192
 #define MIGRATION_LOST_MAX        256 /* pages told one by one, of all hops; the counts are complete */
 
 /* Free with migration_result_done, also after a failure. */

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Who connects, until the first frame. See link_lobby.h. */
+#include "link_lobby.h"
+
+#include "link_tcp.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+
+void link_lobby_init(struct link_lobby *l)
+{
+    l->listen_fd = l->epoll_fd = -1;
+    l->n_callers = 0;
+}
+
+static int watch(const struct link_lobby *l, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int link_lobby_open(struct link_lobby *l, int listen_fd)
+{
+    l->listen_fd = listen_fd;
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return l->epoll_fd < 0 ? -errno : watch(l, listen_fd);
+}
+
+void link_lobby_done(struct link_lobby *l)
+{
+    for (unsigned i = 0; i < l->n_callers; i++)
+        link_channel_done(&l->callers[i].channel);
+    if (l->epoll_fd >= 0)
+        close(l->epoll_fd);
+    if (l->listen_fd >= 0)
+        close(l->listen_fd);
+    link_lobby_init(l);
+}
+
+/* Out of the lobby. */
+static void hand_out(struct link_lobby *l, unsigned i, struct link_channel *ret)
+{
+    *ret = l->callers[i].channel;
+    ret->length_max = 0;
+    (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, ret->fd, NULL);
+    l->n_callers--;
+    memmove(&l->callers[i], &l->callers[i + 1], (l->n_callers - i) * sizeof(l->callers[0]));
+}
+
+static void admit(struct link_lobby *l, int fd, uint64_t now_ns)
+{
+    struct link_caller *c = &l->callers[l->n_callers];
+
+    if (watch(l, fd) < 0) {
+        close(fd);
+        return;
+    }
+    link_channel_init(&c->channel, fd);
+    c->channel.length_max = LINK_HELLO_MAX;
+    c->since_ns = now_ns;
+    l->n_callers++;
+}
+
+/* As many as there is room for. */
+static void accept_all(struct link_lobby *l, uint64_t now_ns)
+{
+    int fd;
+
+    while (l->n_callers < LINK_LOBBY_MAX && link_tcp_accept(l->listen_fd, 0, &fd) == 0)
+        admit(l, fd, now_ns);
+}
+
+int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *ret,
+                    struct link_frame *ret_frame, struct link_in *ret_in, char *why)
+{
+    accept_all(l, now_ns);
+    for (unsigned i = 0; i < l->n_callers; i++) {
+        struct link_caller *c = &l->callers[i];
+        int r = link_channel_next(&c->channel, ret_frame, ret_in, why);
+
+        if (r == -EAGAIN && now_ns - c->since_ns < LINK_LOBBY_MS * NS_PER_MS)
+            continue;
+        if (r == -EAGAIN)
+            snprintf(why, LINK_TEXT_MAX, "it says nothing");
+        else if (r == 0 && ret_frame->type != LINK_HELLO && ret_frame->type != LINK_RESUME)
+            snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be",
+                     link_type_name(ret_frame->type));
+        else if (r < 0 && r != -EPROTO)
+            snprintf(why, LINK_TEXT_MAX, "it hung up");
+        hand_out(l, i, ret);
+        return r == 0 && (ret_frame->type == LINK_HELLO || ret_frame->type == LINK_RESUME)
+                   ? 0
+                   : -EPROTO;
+    }
+    if (l->n_callers < LINK_LOBBY_MAX)
+        return -EAGAIN;
+    snprintf(why, LINK_TEXT_MAX, "it says nothing, and others are waiting");
+    hand_out(l, 0, ret);
+    return -EPROTO;
+}
+
+void link_refuse(struct link_channel *c, const char *why)
+{
+    if (c->fd >= 0) {
+        link_begin(&c->out, LINK_ERROR);
+        link_put_text(&c->out, why[0] ? why : "an error");
+        link_end(&c->out);
+        (void)link_channel_flush(c);
+    }
+    link_channel_done(c);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Connections to the port of a destination whose first frame has not come yet. Anybody may connect;
+ * they all wait side by side, so that a silent one keeps nobody else from being heard. A lobby
+ * belongs to one thread at a time.
+ */
+#pragma once
+
+#include "link_channel.h"
+
+#define LINK_LOBBY_MAX 64   /* connections; one more replaces the oldest */
+#define LINK_LOBBY_MS  5000 /* for the first frame */
+
+struct link_caller {
+    struct link_channel channel;
+    uint64_t since_ns;
+};
+
+struct link_lobby {
+    int listen_fd, epoll_fd;
+    struct link_caller callers[LINK_LOBBY_MAX]; /* the oldest first */
+    unsigned n_callers;
+};
+
+/* No port, nobody there: link_lobby_done is safe. */
+void link_lobby_init(struct link_lobby *l);
+/* The listening socket is the lobby's from now on, also on failure. Returns: 0; as epoll_ctl. */
+int link_lobby_open(struct link_lobby *l, int listen_fd);
+void link_lobby_done(struct link_lobby *l);
+
+/*
+ * Take new connections, and hand out the first one whose first frame is here, or that is to be sent
+ * away. `now_ns` is of a monotonic clock. The channel in `ret` is the caller's from now on.
+ * Returns: 0 with a frame of type LINK_HELLO or LINK_RESUME at most as long as a LINK_HELLO;
+ * -EAGAIN nobody, wait until `epoll_fd` is readable or the time of the oldest is over; -EPROTO with
+ * `why` (of LINK_TEXT_MAX) what `ret` is to be refused for.
+ */
+int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *ret,
+                    struct link_frame *ret_frame, struct link_in *ret_in, char *why);
+/* Say why, as far as the socket takes that at once, and hang up. */
+void link_refuse(struct link_channel *c, const char *why);
