@@ -56,3 +56,9 @@ bool gw_peer_fd_flush(unsigned timeout_ms);
  * errno survives. Context: any thread.
  */
 void gw_eventfd_signal(int fd);
+
+/*
+ * Read and clear the counter of an eventfd that the peer shares, without sleeping, whatever the
+ * peer does to its flags. Returns: was it above 0? Context: any thread.
+ */
+bool gw_eventfd_take(int fd);

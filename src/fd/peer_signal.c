@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Signalling an eventfd that somebody else writes to as well.
+ * Signalling an eventfd that somebody else writes to as well, and taking its signals.
  *
  * write(2) on an eventfd sleeps while the counter is full, unless O_NONBLOCK is set. Both belong to
  * the peer, too: between any check of ours and the write it can clear the flag and fill the
@@ -11,7 +11,8 @@
  * eventfd_signal() never sleeps: it adds under a spin lock and leaves a full counter full. Linux
  * AIO reaches it: with IOCB_FLAG_RESFD the completion of a request signals an eventfd, and a read
  * of no bytes from a memfd of ours completes within io_submit(2). The kernel checks that the
- * descriptor is an eventfd and refuses every other file without calling into it.
+ * descriptor is an eventfd and refuses every other file without calling into it. preadv2(2) with
+ * RWF_NOWAIT does work for eventfds, since Linux 5.8.
  *
  * Where AIO is missing (CONFIG_AIO, a seccomp filter, fs.aio-max-nr) a sacrificial thread writes to
  * a duplicate, if the counter has room.
@@ -31,6 +32,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,6 +139,17 @@ void gw_eventfd_signal(int fd)
     if ((r == -ENOSYS || r == -EAGAIN) && gw_peer_is_eventfd(fd))
         signal_elsewhere(fd);
     errno = saved;
+}
+
+bool gw_eventfd_take(int fd)
+{
+    uint64_t value;
+    struct iovec iov = {.iov_base = &value, .iov_len = sizeof(value)};
+    int saved = errno;
+    ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+
+    errno = saved;
+    return n == sizeof(value);
 }
 
 static bool is_named_eventfd(int fd)

@@ -3,6 +3,7 @@
  * Setting up the driver's side of a queue: where its rings are, its eventfds, which index it
  * begins at, and what is made of it after a crash. The life of a request is in driver_run.c.
  */
+#include "../fd/peer_fd.h"
 #include "driver_i.h"
 #include "frontend_i.h"
 
@@ -400,12 +401,9 @@ int gw_driver_call_fd(const struct gw_driver *d)
 
 void gw_driver_set_call_fd(struct gw_driver *d, int fd)
 {
-    uint64_t value;
-
     /* A call that came before the back-end had the new one must not get lost. */
-    if (read(d->call_fd, &value, sizeof(value)) == sizeof(value) &&
-        write(fd, &value, sizeof(value)) < 0)
-        errno = 0; /* full, so that it is readable anyway */
+    if (gw_eventfd_take(d->call_fd))
+        gw_eventfd_signal(fd);
     close(d->call_fd);
     d->call_fd = fd;
 }

@@ -8,12 +8,12 @@
  * but the write of the kick. The device may write anything to the rings: what is in flight is
  * remembered beside them and never read back from there.
  */
+#include "../fd/peer_fd.h"
 #include "driver_i.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* More than any index runs over: further is as far. */
 #define UNKICKED_MAX (UINT32_C(1) << 30)
@@ -62,15 +62,6 @@ void gw_driver_publish(struct gw_driver *d)
         d->unkicked = UNKICKED_MAX;
 }
 
-static void write_kick(struct gw_driver *d)
-{
-    uint64_t one = 1;
-    ssize_t n = write(d->kick_fd, &one, sizeof(one));
-
-    /* Only a counter about to overflow refuses, and then the device has been told already. */
-    (void)n;
-}
-
 bool gw_driver_kick(struct gw_driver *d)
 {
     bool wanted;
@@ -86,7 +77,7 @@ bool gw_driver_kick(struct gw_driver *d)
     wanted = d->ops->wants_kick(d);
     d->unkicked = 0;
     if (wanted)
-        write_kick(d);
+        gw_eventfd_signal(d->kick_fd);
     return wanted;
 }
 
@@ -94,7 +85,7 @@ void gw_driver_kick_always(struct gw_driver *d)
 {
     gw_driver_publish(d);
     d->unkicked = 0;
-    write_kick(d);
+    gw_eventfd_signal(d->kick_fd);
 }
 
 void gw_driver_retire(struct gw_driver *d, uint16_t head, uint32_t len, struct gw_driver_used *ret)
@@ -183,14 +174,6 @@ bool gw_driver_want_calls(struct gw_driver *d)
     return !has_used(d);
 }
 
-/* Empty the call fd. Returns: whether it had been written. */
-static bool read_call(struct gw_driver *d)
-{
-    uint64_t value;
-
-    return read(d->call_fd, &value, sizeof(value)) == sizeof(value);
-}
-
 static void poll_call(struct gw_driver *d, uint64_t deadline)
 {
     struct pollfd p = {.fd = d->call_fd, .events = POLLIN};
@@ -211,14 +194,17 @@ int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
             return 0;
         }
         poll_call(d, deadline);
-        called = read_call(d);
-        if (called || gw_driver_now() < deadline)
+        called = gw_eventfd_take(d->call_fd);
+        if (gw_driver_now() < deadline)
             continue;
+        /* A back-end may call all the time, and do nothing. */
         if (!has_used(d))
             return -ETIMEDOUT;
+        if (called)
+            continue;
         /* It may have come in this moment, and its call is still to come. */
         poll_call(d, gw_driver_now() + GW_DRIVER_CALL_GRACE_MS * UINT64_C(1000000));
-        if (!read_call(d))
+        if (!gw_eventfd_take(d->call_fd))
             return -ENOMSG;
     }
     return -EPROTO;

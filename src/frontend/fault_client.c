@@ -3,6 +3,7 @@
  * Clients: a userfaultfd each, and where in its process which region is. What a client says is a
  * stranger's word: its fd, its bases, and later the addresses of its faults.
  */
+#include "../fd/peer_fd.h"
 #include "fault_i.h"
 
 #include <errno.h>
@@ -34,8 +35,7 @@ static int new_client(struct gw_fault_client **ret, struct gw_fault_server *s, i
                           name);
     c = r == 0 ? calloc(1, sizeof(*c)) : NULL;
     if (!c) {
-        if (uffd >= 0)
-            close(uffd);
+        gw_peer_fd_close(&uffd);
         return r < 0 ? r : -ENOMEM;
     }
     c->server = s;

@@ -5,12 +5,12 @@
  * is the back-end's, apart from how long it must be at least.
  */
 #include "../core/proto.h"
+#include "../fd/peer_fd.h"
 #include "fe_requests.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Of one queue ("Inflight I/O tracking"): before its entries, and each of them. */
 #define SPLIT_HEADER  16
@@ -20,8 +20,8 @@
 
 void gw_frontend_inflight_done(struct gw_frontend_inflight *inflight)
 {
-    if (inflight->mmap_size && inflight->fd >= 0)
-        close(inflight->fd);
+    if (inflight->mmap_size)
+        gw_peer_fd_close(&inflight->fd);
     *inflight = (struct gw_frontend_inflight){.fd = -1};
 }
 
@@ -50,6 +50,10 @@ static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *a
         return gw_frontend_fail(fe, -EPROTO,
                                 "GET_INFLIGHT_FD: %" PRIu64 " bytes cannot hold %u queues of %u",
                                 got->mmap_size, got->num_queues, got->queue_size);
+    /* What else it might be, a file that the back-end serves itself, could block us for ever. */
+    if (gw_peer_fd_kind(fd) != GW_PEER_FD_MEMORY)
+        return gw_frontend_fail(fe, -EPROTO,
+                                "GET_INFLIGHT_FD: its fd is no memory (memfd, tmpfs, hugetlbfs)");
     if (fstat(fd, &st) < 0 || got->mmap_offset > (uint64_t)st.st_size ||
         got->mmap_size > (uint64_t)st.st_size - got->mmap_offset)
         return gw_frontend_fail(fe, -EPROTO, "GET_INFLIGHT_FD: the file is shorter than it says");
@@ -87,8 +91,7 @@ int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, uns
     }
     r = check_region(fe, &asked, &got, fd);
     if (r < 0) {
-        if (fd >= 0)
-            close(fd);
+        gw_peer_fd_close(&fd);
         fe->broken = r;
         return r;
     }

@@ -4,6 +4,7 @@
  * done, check it, and count. One thread drives all queues, by looking at the rings or by sleeping
  * on the call fds. Nothing is allocated here.
  */
+#include "../fd/peer_fd.h"
 #include "driver_i.h"
 #include "fe_load_i.h"
 #include "frontend_i.h"
@@ -287,7 +288,7 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
 {
     struct pollfd fds[QUEUES_MAX + 1];
     unsigned n = l->cfg.n_drivers;
-    uint64_t now = gw_frontend_now(), value;
+    uint64_t now = gw_frontend_now();
     bool work = false;
     int r = 0, ready;
 
@@ -305,9 +306,7 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
             r = check_lost_call(l, fds);
     }
     for (unsigned i = 0; i < n; i++) {
-        ssize_t got = read(fds[i].fd, &value, sizeof(value));
-
-        (void)got; /* empty is as good */
+        (void)gw_eventfd_take(fds[i].fd);
         gw_driver_suppress_calls(l->queues[i].driver);
     }
     return r;

@@ -7,6 +7,7 @@
  * Header, payload and fds leave in one sendmsg: libvhost-user takes the payload with one read and
  * asserts on a short one.
  */
+#include "../fd/peer_fd.h"
 #include "frontend_i.h"
 
 #include "../core/proto.h"
@@ -138,7 +139,7 @@ static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
         if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
             msg->fds[msg->n_fds++] = fd;
         } else {
-            close(fd);
+            gw_peer_fd_close(&fd);
             r = -EPROTO;
         }
     }
@@ -225,7 +226,6 @@ int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t d
 
 void gw_frontend_message_done(struct gw_frontend_message *msg)
 {
-    for (unsigned i = 0; i < msg->n_fds; i++)
-        close(msg->fds[i]);
+    gw_peer_fd_close_all(msg->fds, msg->n_fds);
     msg->n_fds = 0;
 }

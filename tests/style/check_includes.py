@@ -27,7 +27,7 @@ MAY_INCLUDE = [
     ("src/xen", ["include/*", "own", *BASE, "src/core/mem*.h", "src/core/evtchn.h"]),
     ("src/frontend", ["include/*", "own", "src/core/proto.h", "src/fd/peer_fd.h"]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/xen-agent/*.h",
-               "src/core/proto.h"]),
+               "src/core/proto.h", "src/fd/peer_fd.h"]),
     ("tests/unit", ["include/*", "own", "src/*", "tests/util/*.h", "tools/*"]),
     ("tests/fuzz", ["include/*", "own", "src/*", "tests/util/*.h", "tools/godwit/link*.h"]),
     ("tests/bench", ["include/*", "own", "src/core/*.h", "src/log/*.h", "src/postcopy/*.h",

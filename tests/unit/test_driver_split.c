@@ -9,6 +9,7 @@
 #include <godwit/frontend.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include <cmocka.h>
 
@@ -557,6 +559,44 @@ static void test_driver_split_requeue_offers_what_is_not_done(void **state)
     finish(&t);
 }
 
+struct caller {
+    int fd;
+    bool quit; /* atomic */
+};
+
+static void *call_all_the_time(void *arg)
+{
+    struct caller *c = arg;
+
+    while (!__atomic_load_n(&c->quit, __ATOMIC_RELAXED))
+        eventfd_write(c->fd, 1);
+    return NULL;
+}
+
+/* A back-end shares both eventfds: their flags and their counters are its to change. */
+static void test_driver_split_sleeps_in_no_eventfd(void **state)
+{
+    struct caller caller = {0};
+    pthread_t thread;
+    struct ring t;
+
+    begin(&t, 8, 0, 0, false);
+    caller.fd = gw_driver_call_fd(t.d);
+    assert_int_equal(fcntl(gw_driver_kick_fd(t.d), F_SETFL, 0), 0);
+    assert_int_equal(fcntl(caller.fd, F_SETFL, 0), 0);
+    assert_int_equal(eventfd_write(gw_driver_kick_fd(t.d), UINT64_MAX - 1), 0);
+    assert_int_equal(add_one(&t, 0), 0);
+    gw_driver_kick_always(t.d);
+    assert_int_equal(gw_driver_wait(t.d, 20), -ETIMEDOUT);
+    assert_int_equal(pthread_create(&thread, NULL, call_all_the_time, &caller), 0);
+    assert_int_equal(gw_driver_wait(t.d, 100), -ETIMEDOUT);
+    __atomic_store_n(&caller.quit, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    assert_int_equal(gw_driver_wait(t.d, 1), -ETIMEDOUT);
+    gw_driver_set_call_fd(t.d, eventfd(0, EFD_CLOEXEC));
+    finish(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +614,7 @@ int main(void)
         FDCHECK_TEST(test_driver_split_goes_on_in_a_clone),
         FDCHECK_TEST(test_driver_split_raw_access_writes_what_it_is_told),
         FDCHECK_TEST(test_driver_split_requeue_offers_what_is_not_done),
+        FDCHECK_TEST(test_driver_split_sleeps_in_no_eventfd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "feature_names.h"
 
 #include "../../src/core/proto.h"
+#include "../../src/fd/peer_fd.h"
 
 #include <errno.h>
 #include <godwit/fault.h>
@@ -225,7 +226,7 @@ void migration_disconnect(struct migration *m, unsigned which)
         gw_frontend_inflight_done(&u->inflight[which]);
         u->running[which] = false;
         if (which == m->dst && u->uffd >= 0)
-            close(u->uffd);
+            gw_peer_fd_close(&u->uffd);
         if (which == m->dst)
             u->uffd = -1;
     }

@@ -8,6 +8,8 @@
 
 #include "control.h"
 
+#include "../../src/fd/peer_fd.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -34,15 +36,6 @@ struct xen_bridge {
     bool has_thread;
 };
 
-static void write_one(int fd)
-{
-    const uint64_t one = 1;
-
-    /* It can only fail because the eventfd is full, which is as good. */
-    if (write(fd, &one, sizeof(one)) < 0)
-        return;
-}
-
 static void take_event(struct xen_bridge *b, unsigned n)
 {
     int port = xenevtchn_pending(b->events);
@@ -53,7 +46,7 @@ static void take_event(struct xen_bridge *b, unsigned n)
     xenevtchn_unmask(b->events, (evtchn_port_t)port);
     for (unsigned i = 0; i < n; i++) {
         if (b->lines[i].port == port)
-            write_one(b->lines[i].kick_fd);
+            gw_eventfd_signal(b->lines[i].kick_fd);
     }
 }
 
@@ -73,8 +66,7 @@ static void *carry(void *arg)
         if (poll(fds, 2 + n, -1) < 0)
             continue;
         for (unsigned i = 0; i < n; i++) {
-            if (fds[2 + i].revents &&
-                read(b->lines[i].call_fd, &n_calls, sizeof(n_calls)) == sizeof(n_calls))
+            if (fds[2 + i].revents && gw_eventfd_take(b->lines[i].call_fd))
                 xenevtchn_notify(b->events, (evtchn_port_t)b->lines[i].port);
         }
         if (fds[0].revents)
@@ -113,7 +105,7 @@ void xen_bridge_free(struct xen_bridge *b)
         return;
     if (b->has_thread) {
         __atomic_store_n(&b->is_ending, true, __ATOMIC_RELEASE);
-        write_one(b->wake_fd);
+        gw_eventfd_signal(b->wake_fd);
         pthread_join(b->thread, NULL);
     }
     if (b->events)
@@ -137,7 +129,7 @@ int xen_bridge_add(struct xen_bridge *b, uint32_t port, int kick_fd, int call_fd
     /* Release: the thread that sees the count sees the line. An event that came before is seen as
      * one of no line and lost, so there is one now, whatever came. */
     __atomic_store_n(&b->n_lines, b->n_lines + 1, __ATOMIC_RELEASE);
-    write_one(b->wake_fd);
-    write_one(kick_fd);
+    gw_eventfd_signal(b->wake_fd);
+    gw_eventfd_signal(kick_fd);
     return 0;
 }
