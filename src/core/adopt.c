@@ -11,7 +11,8 @@ void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map)
         gw_queue_publish(q);
         q->map = map;
         q->map_last = 0;
-        if (q->ring.ops->attach(&q->ring, map) < 0)
+        /* A ring that lost its memory has lost answers: it stays without until it is stopped. */
+        if (q->ring.attached && q->ring.ops->attach(&q->ring, map) < 0)
             gw_queue_break(q, gw_last_error()); /* no answer can be written any more */
     }
     gw_queue_unlock(q);

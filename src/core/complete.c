@@ -28,6 +28,7 @@
 #include "fd/peer_fd.h"
 #include "queue_i.h"
 
+#include <assert.h>
 #include <limits.h>
 
 void gw_queue_call(struct gw_queue *q)
@@ -96,6 +97,10 @@ static void retire_completed(struct gw_queue *q, bool shown)
 {
     struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;
 
+    if (!shown)
+        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+            q->n_slots_left += r->n_slots; /* in flight for the driver until the queue stops */
+
     while (q->completed) {
         struct gw_request_i *r = q->completed;
 
@@ -131,8 +136,6 @@ static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_s
 /* From now on its used element is written, and it waits for its mark and the index. */
 static void settle(struct gw_queue *q, struct gw_request_i *r)
 {
-    if (q->inflight.part && q->ring.attached)
-        gw_inflight_link(&q->inflight, r->entry);
     r->next_free = q->completed;
     q->completed = r;
 }
@@ -217,6 +220,7 @@ static void store_completed(struct gw_queue *q)
     while (r)
         good = store_some(q, &r, &any_bad) && good;
     if (!good) {
+        q->ring.ops->unput(&q->ring);
         q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
         gw_queue_break(q, "the driver has taken pages away that it is to be answered in");
     } else if (any_bad) {
@@ -270,6 +274,9 @@ static bool show(struct gw_queue *q)
 {
     bool notify;
 
+    if (q->inflight.part)
+        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+            gw_inflight_link(&q->inflight, r->entry);
     gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
     notify = q->ring.ops->publish(&q->ring);
     if (q->log.log) {
@@ -371,5 +378,6 @@ void gw_queue_flush(struct gw_queue *q)
 {
     gw_queue_lock(q);
     gw_queue_publish(q);
+    assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
 }

@@ -101,16 +101,14 @@ int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t 
                        uint32_t ring_size)
 {
     struct gw_inflight_header h = *(const volatile struct gw_inflight_header *)part;
-    struct gw_inflight_links *links = NULL;
+    void *record; /* what the queue knows of each entry */
     int r = check_header(&h, part_size, ring_size);
 
     if (r < 0)
         return r;
-    if (packed) {
-        links = calloc(part_size, sizeof(links[0]));
-        if (!links)
-            return gw_fail(-ENOMEM, "no memory to track %u descriptors", part_size);
-    }
+    record = calloc(part_size, packed ? sizeof(f->packed.links[0]) : sizeof(f->split.taken[0]));
+    if (!record)
+        return gw_fail(-ENOMEM, "no memory to track %u descriptors", part_size);
     *f = (struct gw_inflight){
         .ops = ops_of(packed),
         .part = part,
@@ -119,10 +117,11 @@ int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t 
         .is_new = h.version == 0,
     };
     if (packed) {
-        f->packed.links = links;
+        f->packed.links = record;
         f->flags = &((struct gw_inflight_packed *)part)->entries[0].chain.inflight;
         f->stride = sizeof(struct gw_inflight_packed_entry);
     } else {
+        f->split.taken = record;
         f->flags = &((struct gw_inflight_split *)part)->entries[0].inflight;
         f->stride = sizeof(struct gw_inflight_split_entry);
     }
@@ -139,17 +138,16 @@ void gw_inflight_finish(struct gw_inflight *f)
 
 void gw_inflight_detach(struct gw_inflight *f)
 {
-    if (f->part && f->ops == &gw_inflight_packed_ops)
-        free(f->packed.links);
+    if (f->part)
+        free(f->ops == &gw_inflight_packed_ops ? (void *)f->packed.links : f->split.taken);
     *f = (struct gw_inflight){.part = NULL};
 }
 
 /* ---- running ---- */
 
-void gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+unsigned gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
 {
-    if (f->part && n > 0)
-        f->ops->take(f, heads, n);
+    return f->part && n > 0 ? f->ops->take(f, heads, n) : n;
 }
 
 void gw_inflight_untake(struct gw_inflight *f, uint16_t entry)
@@ -239,6 +237,7 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
     if (r < 0)
         return r;
     sort(entries, found.n_entries);
+    f->n_taken = found.n_slots;
     f->counter = found.n_entries ? entries[found.n_entries - 1].counter + 1 : 0;
     entries = NULL;
     *ret = found;

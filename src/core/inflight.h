@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Requests that survive this process: which ones a queue has taken off its ring and not answered
- * yet is kept in memory of the front-end (GET_INFLIGHT_FD, SET_INFLIGHT_FD), so that whoever serves
- * the ring next does those again, and only those, in the order they came.
- *
- * While a queue runs, its part of the region is written and never read: what is needed of it is
- * kept here as well. It is read once, by gw_inflight_recover, with all the suspicion it deserves.
+ * Requests that survive this process: memory of the front-end (GET_INFLIGHT_FD, SET_INFLIGHT_FD)
+ * keeps which ones a queue has taken off its ring and not answered, so that the next back-end does
+ * those again, and only those, in the order they came. A running queue writes its part and never
+ * reads it: gw_inflight_recover does once, and checks all of it.
  *
  * The caller does, in this order, for each batch that it completes:
  *
@@ -17,7 +15,8 @@
  *
  * and takes and links no request between the close and the commit. Every used element must stand
  * for requests that were taken here: the split layout knows a batch by how far the used index
- * moved.
+ * moved. Entries are taken from gw_inflight_take to gw_inflight_close or gw_inflight_untake, which
+ * is on record here, whatever others write to the region.
  */
 #pragma once
 
@@ -34,10 +33,12 @@
 
 struct gw_inflight_ops;
 
-/* Of a packed entry: what is needed of it while the queue runs. */
+/* What the queue needs of a packed entry while it runs. */
 struct gw_inflight_links {
     uint16_t next;
-    uint16_t last;
+    uint16_t last; /* of the chain that begins here, if it is in flight */
+    uint16_t num;  /* and its descriptors */
+    uint16_t padding;
 };
 
 /* One queue's part of the region, on its worker. Zeroed, it tracks nothing. */
@@ -49,11 +50,13 @@ struct gw_inflight {
     uint16_t size;    /* entries of the part */
     uint16_t n_slots; /* of the ring */
     bool is_new;      /* nobody has used the part before */
+    uint32_t n_taken; /* slots of the requests in flight */
     uint64_t counter; /* of the next request */
     union {
         struct {
             uint16_t last_batch_head;
             uint16_t used;
+            bool *taken; /* of each head: is it in flight? */
         } split;
         struct {
             union gw_inflight_heads heads;
@@ -61,7 +64,7 @@ struct gw_inflight {
             struct gw_inflight_links *links;
             uint16_t batch_first; /* entries: those of the batch are linked from here */
             uint16_t batch_last;
-            bool has_batch;
+            uint32_t n_batch; /* its descriptors */
         } packed;
     };
 };
@@ -91,7 +94,7 @@ struct gw_inflight_ops {
     void (*format)(void *part, uint16_t size, uint16_t used);
     int (*recover)(struct gw_inflight *f, const struct gw_inflight_ring *ring,
                    struct gw_inflight_found *found);
-    void (*take)(struct gw_inflight *f, struct gw_head *heads, unsigned n);
+    unsigned (*take)(struct gw_inflight *f, struct gw_head *heads, unsigned n);
     void (*untake)(struct gw_inflight *f, uint16_t entry);
     void (*link)(struct gw_inflight *f, uint16_t entry);
     void (*close)(struct gw_inflight *f, uint16_t used);
@@ -142,10 +145,7 @@ int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned in
 int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t part_size,
                        uint32_t ring_size);
 
-/*
- * Nothing is in flight, and the front-end is told where the ring is: the part counts as never used,
- * so that the ring may be started at another base.
- */
+/* Nothing is in flight: the part counts as never used, so that a start may be at another base. */
 void gw_inflight_finish(struct gw_inflight *f);
 
 /* Track no more. Leaves the part as it is. Fine twice, and on zeroes. */
@@ -166,17 +166,18 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
                         struct gw_inflight_found *ret);
 
 /*
- * Requests are taken off the ring, in ring order. Their entries are set, but for those of a split
- * ring whose id is beyond the ring: these are not tracked, and not to be known here any more.
+ * Track requests as they are taken off the ring, in ring order; sets the `entry` of each.
+ * Returns: how many. Fewer than `n` when the driver broke its ring and the next request cannot be
+ * tracked; gw_last_error says why.
  */
-void gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n);
-/* Undo the last take that was not undone, of one request. */
+unsigned gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n);
+/* Forget the request taken last; others may have been answered since. */
 void gw_inflight_untake(struct gw_inflight *f, uint16_t entry);
 
+/* Needs a part, as gw_inflight_clear does. */
 static inline void gw_inflight_link(struct gw_inflight *f, uint16_t entry)
 {
-    if (f->part)
-        f->ops->link(f, entry);
+    f->ops->link(f, entry);
 }
 
 /* `used` is where the ring's next used element goes, as in gw_inflight_ring. */
@@ -185,8 +186,7 @@ void gw_inflight_close(struct gw_inflight *f, uint16_t used);
 static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
 {
     gw_inflight_order();
-    if (f->part)
-        gw_inflight_set(f->flags + (size_t)entry * f->stride, 0);
+    gw_inflight_set(f->flags + (size_t)entry * f->stride, 0);
 }
 
 void gw_inflight_commit(struct gw_inflight *f);

@@ -18,7 +18,6 @@
 #include "diag_i.h"
 #include "inflight.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -161,6 +160,7 @@ static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
         return gw_fail(-EINVAL, "the %u descriptors at entry %u of the inflight region %s", num,
                        first, entry != last ? "do not end where they should" : "cannot be");
     f->packed.links[first].last = last;
+    f->packed.links[first].num = num;
     found->n_slots += num;
     found->entries[found->n_entries++] = (struct gw_inflight_entry){
         .entry = first,
@@ -276,15 +276,25 @@ int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct gw_des
 
 /*
  * Until the free list begins behind them, the entries are free: the order in which they are filled
- * does not matter. There are at least as many as the ring has slots.
+ * does not matter. The part has at least as many entries as the ring has slots, so the free list
+ * has the entries of every chain that fits the ring.
  */
-static void packed_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+static unsigned packed_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
 {
     struct gw_inflight_packed_entry *entries = ((struct gw_inflight_packed *)f->part)->entries;
     struct gw_inflight_links *links = f->packed.links;
     uint32_t entry = f->packed.heads.free_head;
     uint64_t counter = f->counter;
+    uint32_t n_slots = 0;
 
+    for (unsigned i = 0; i < n; i++)
+        n_slots += heads[i].n_slots;
+    if (n_slots > f->n_slots - f->n_taken) {
+        gw_fail(-EPROTO, "the driver made %u descriptors available, and %u are not in flight",
+                n_slots, f->n_slots - f->n_taken);
+        return 0;
+    }
+    f->n_taken += n_slots;
     for (struct gw_head *head = heads, *end = heads + n; head < end; head++) {
         const struct gw_desc_packed *d = head->descs, *d_end = d + head->n_slots;
         uint32_t first = entry, last;
@@ -295,28 +305,20 @@ static void packed_take(struct gw_inflight *f, struct gw_head *heads, unsigned n
             entries[last].addr = d->addr;
             entry = links[last].next;
         } while (++d < d_end);
-        assert(last < f->size);
         entries[first].chain.word = chain_word(links[first].next, last, head->n_slots);
         entries[first].counter = counter++;
         links[first].last = (uint16_t)last;
+        links[first].num = head->n_slots;
         head->entry = (uint16_t)first;
     }
     f->counter = counter;
     gw_inflight_order();
     store_heads(f, (uint16_t)entry, (uint16_t)entry);
     gw_inflight_order();
+    return n;
 }
 
-/* The links are as they were. */
-static void packed_untake(struct gw_inflight *f, uint16_t entry)
-{
-    f->counter--;
-    gw_inflight_order();
-    store_heads(f, entry, entry);
-    gw_inflight_clear(f, entry);
-}
-
-/* Where a chain ends, which nobody reads who finds it in flight. */
+/* What follows the tail of a chain; recovery never reads that of a chain in flight. */
 static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
 {
     struct gw_inflight_packed *p = f->part;
@@ -325,17 +327,28 @@ static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
     gw_inflight_set(&p->entries[last].chain.next, next);
 }
 
+/* To the front of the free list, which may have other entries in front by now than at the take. */
+static void packed_untake(struct gw_inflight *f, uint16_t entry)
+{
+    f->counter--;
+    f->n_taken -= f->packed.links[entry].num;
+    set_next(f, f->packed.links[entry].last, f->packed.heads.free_head);
+    gw_inflight_order();
+    store_heads(f, entry, entry);
+    gw_inflight_clear(f, entry);
+}
+
 /* To the front of its batch. */
 static void packed_link(struct gw_inflight *f, uint16_t entry)
 {
-    uint16_t last = f->packed.links[entry].last;
+    const struct gw_inflight_links *links = &f->packed.links[entry];
 
-    if (f->packed.has_batch)
-        set_next(f, last, f->packed.batch_first);
+    if (f->packed.n_batch)
+        set_next(f, links->last, f->packed.batch_first);
     else
-        f->packed.batch_last = last;
-    f->packed.has_batch = true;
+        f->packed.batch_last = links->last;
     f->packed.batch_first = entry;
+    f->packed.n_batch += links->num;
 }
 
 /* The batch goes to the front of the free list. */
@@ -345,10 +358,11 @@ static void packed_close(struct gw_inflight *f, uint16_t used)
     union gw_inflight_heads heads = f->packed.heads;
     union gw_inflight_used places = f->packed.used;
 
-    if (f->packed.has_batch) {
+    if (f->packed.n_batch) {
         set_next(f, f->packed.batch_last, heads.free_head);
         heads.free_head = f->packed.batch_first;
-        f->packed.has_batch = false;
+        f->n_taken -= f->packed.n_batch;
+        f->packed.n_batch = 0;
     }
     places.idx = (uint16_t)(used & ~WRAP);
     places.wrap = (used & WRAP) != 0;

@@ -70,6 +70,7 @@ static int list_entries(const struct gw_inflight *f, const bool *in_flight,
         if (i >= f->n_slots)
             return gw_fail(-EINVAL, "descriptor %u is in flight, and the ring has only %u", i,
                            f->n_slots);
+        f->split.taken[i] = true;
         found->entries[found->n_entries++] = (struct gw_inflight_entry){
             .entry = (uint16_t)i,
             .id = (uint16_t)i,
@@ -111,26 +112,47 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
 
 /* ---- running ---- */
 
-static void split_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+/* An entry that is not free, or none at all: a driver that keeps to the rules offers no such head.
+ */
+static void tell_refused(const struct gw_inflight *f, uint16_t id)
 {
-    struct gw_inflight_split *p = f->part;
+    if (id >= f->n_slots)
+        gw_fail(-EPROTO, "head %u is beyond the ring of %u", id, f->n_slots);
+    else
+        gw_fail(-EPROTO, "the driver made head %u available again before it was used", id);
+}
 
-    for (unsigned i = 0; i < n; i++) {
+static unsigned split_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+{
+    struct gw_inflight_split_entry *entries = ((struct gw_inflight_split *)f->part)->entries;
+    bool *taken = f->split.taken;
+    uint64_t counter = f->counter;
+    uint32_t n_slots = f->n_slots;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
         uint16_t entry = heads[i].entry = heads[i].id;
 
-        if (entry >= f->n_slots)
-            continue;
-        gw_inflight_set(&p->entries[entry].counter, f->counter);
-        f->counter++;
+        if (entry >= n_slots || taken[entry]) {
+            tell_refused(f, entry);
+            break;
+        }
+        taken[entry] = true;
+        gw_inflight_set(&entries[entry].counter, counter++);
         gw_inflight_order();
-        gw_inflight_set(&p->entries[entry].inflight, 1);
+        gw_inflight_set(&entries[entry].inflight, 1);
         gw_inflight_order();
     }
+    f->counter = counter;
+    f->n_taken += i;
+    return i;
 }
 
 static void split_untake(struct gw_inflight *f, uint16_t entry)
 {
     gw_inflight_clear(f, entry);
+    f->split.taken[entry] = false;
+    f->n_taken--;
     f->counter--;
 }
 
@@ -140,6 +162,8 @@ static void split_link(struct gw_inflight *f, uint16_t entry)
 
     gw_inflight_set(&p->entries[entry].next, f->split.last_batch_head);
     f->split.last_batch_head = entry;
+    f->split.taken[entry] = false;
+    f->n_taken--;
 }
 
 static void split_close(struct gw_inflight *f, uint16_t used)

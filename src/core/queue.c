@@ -15,6 +15,7 @@
 #include "fd/peer_fd.h"
 #include "proto.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -216,6 +217,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
         q->parked = true;
         deactivate(q);
     }
+    assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
     return turn;
 }
@@ -346,6 +348,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
     q->state = GW_QUEUE_STARTED;
+    assert(gw_queue_is_consistent(q));
     gw_queue_mark_unlogged(q);
     /* Before there is a log nothing is written, and kicks too many do no harm. */
     if (!gw_queue_lacks_log(q))
@@ -535,6 +538,7 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
         return;
     }
     gw_queue_publish(q); /* so that what is in flight is what the device has in its hands */
+    assert(gw_queue_is_consistent(q));
     /* Also when it was to finish all, took too long, and may suspend it now. */
     q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED ||
                      (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);

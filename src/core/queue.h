@@ -62,6 +62,7 @@ struct gw_queue {
     uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
     uint64_t now_ns;                   /* [lock] coarse time of the last pop */
     unsigned n_in_flight;              /* [lock] */
+    uint32_t n_slots_left;             /* [lock] taken, of no request in flight (invariant.c) */
     unsigned n_old;                    /* [lock] of those, born in an older epoch */
     uint64_t n_copied;                 /* [lock] bytes of those whose buffers are copies */
     struct gw_list in_flight;          /* [lock] */

@@ -70,5 +70,7 @@ unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned
 void gw_queue_end_inflight(struct gw_queue *q);
 /* [lock] No request of an older epoch is in flight: what was replaced up to here is not in use. */
 void gw_queue_note_settled(struct gw_queue *q);
+/* [lock] Does the queue know what it has taken (invariant.c)? For assert, between two turns. */
+bool gw_queue_is_consistent(const struct gw_queue *q);
 /* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
 void gw_queue_break(struct gw_queue *q, const char *why);

@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "queue_i.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ void gw_request_pool_free(struct gw_queue *q)
     q->free = NULL;
 }
 
-/* There is one: no more are in flight than the ring is long. */
+/* Never runs out: take() has no more requests in flight than the ring, and the pool, is long. */
 static struct gw_request_i *pool_take(struct gw_queue *q)
 {
     struct gw_request_i *r = q->free;
@@ -179,12 +180,10 @@ static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
     return q->ring.ops->is_packed || head->id < q->ring.size;
 }
 
+/* Nothing can be answered, so the slot is free again. A tracked ring breaks instead, see take(). */
 static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
-    /* Never used, it would be between where the ring is and where the inflight part says. */
-    if (q->inflight.part)
-        gw_queue_break(q, "a head beyond the ring, where requests are tracked");
     gw_count(&q->stats.errors, 1);
     gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
                     "queue %u: head %u is beyond the ring of %u", q->index, head->id, q->ring.size);
@@ -236,21 +235,20 @@ static unsigned room_for_copies(const struct gw_queue *q)
     return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
 }
 
-/* What was just taken goes back; the worker looks again after its mail. */
-static void leave_for_later(struct gw_queue *q, const struct gw_head *heads, unsigned n)
+/* Put what was taken last back onto the ring. */
+static void untake(struct gw_queue *q, const struct gw_head *heads, unsigned n)
 {
     unsigned n_slots = 0;
 
     for (unsigned i = 0; i < n; i++)
         n_slots += heads[i].n_slots;
     q->ring.ops->untake(&q->ring, n_slots);
-    q->moved = true;
-    gw_queue_activate(q);
 }
 
 /* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
 static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
+    unsigned n_tracked;
     int n_taken;
 
     if (!gw_queue_is_running(q))
@@ -268,11 +266,17 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     }
     /* They may lie in memory of a map that is in the worker's mailbox yet (change.c). */
     if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
-        leave_for_later(q, heads, (unsigned)n_taken);
+        untake(q, heads, (unsigned)n_taken);
+        q->moved = true;
+        gw_queue_activate(q); /* the worker looks again after its mail */
         return 0;
     }
-    gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
-    return (unsigned)n_taken;
+    n_tracked = gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
+    if (n_tracked < (unsigned)n_taken) {
+        untake(q, heads + n_tracked, (unsigned)n_taken - n_tracked);
+        gw_queue_break(q, gw_last_error());
+    }
+    return n_tracked;
 }
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
@@ -315,7 +319,9 @@ int gw_request_unpop(struct gw_request *pub)
     gw_queue_lock(q);
     if (r->position == q->n_taken) {
         if (r->is_again) {
-            q->next_again--;
+            q->n_slots_left += r->n_slots;
+            if (q->again)
+                q->next_again--;
         } else {
             q->ring.ops->untake(&q->ring, r->n_slots);
             gw_inflight_untake(&q->inflight, r->entry);
@@ -329,6 +335,7 @@ int gw_request_unpop(struct gw_request *pub)
         q->parked = true;
         ret = 0;
     }
+    assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
     return ret;
 }
@@ -355,6 +362,7 @@ void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
         gw_request_mark(q, r); /* some of it may have been written */
     if (!r->is_bad)
         gw_count(&q->stats.requests, (uint64_t)-1);
+    q->n_slots_left += r->n_slots;
     gw_request_retire(q, r);
 }
 
@@ -373,6 +381,7 @@ int gw_request_suspend(struct gw_request *pub)
             gw_queue_publish(q); /* answers may have waited for this one */
         ret = 0;
     }
+    assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
     return ret;
 }

@@ -28,6 +28,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     int r;
 
     q->first_suspended = UINT64_MAX;
+    q->n_slots_left = ring->n_busy;
     if (!start->inflight)
         return 0;
     if (ring->ops->is_packed)
@@ -52,6 +53,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     if (is_new)
         return 0; /* the base says where it begins */
     ring->ops->resume(ring, found.used, found.n_slots);
+    q->n_slots_left = found.n_slots;
     q->n_again = found.n_entries;
     q->ring_unmarked = true;
     /* A front-end may forget the log it had when its connection broke: QEMU 7.2 and 10.0 do. */
@@ -89,6 +91,7 @@ unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned
         heads[i] = head_of(q, &q->again[q->next_again++], n_copied);
         n_copied += heads[i].n_slots;
     }
+    q->n_slots_left -= n_copied;
     return i;
 }
 

@@ -82,7 +82,7 @@ struct gw_ring_piece {
 struct gw_ring {
     const struct gw_ring_ops *ops;
     uint32_t size;
-    uint32_t n_busy; /* slots taken and not used yet */
+    uint32_t n_busy; /* slots taken whose answers are not published yet */
     bool attached;   /* its memory is there; otherwise nothing may be read or written */
     bool event_idx;
     bool indirect;
@@ -121,7 +121,7 @@ struct gw_ring_ops {
      * the ring is broken. An id beyond the ring of a split one has no descriptor.
      */
     int (*take)(struct gw_ring *ring, struct gw_head *heads, unsigned n);
-    /* Undo the last take of one. */
+    /* Undo the last take, as far as its last `n_slots`. */
     void (*untake)(struct gw_ring *ring, unsigned n_slots);
     /*
      * Write a used element for the last `n_slots` (of several chains, where IN_ORDER allows to skip
@@ -136,6 +136,8 @@ struct gw_ring_ops {
     /* Ask the driver not to kick, or to kick; after asking for kicks, look again. */
     void (*disable_kicks)(struct gw_ring *ring);
     void (*enable_kicks)(struct gw_ring *ring);
+    /* Do indices and counters agree (invariant.c)? */
+    bool (*is_consistent)(const struct gw_ring *ring);
     /* Mark all that may ever have been written of it. A full fence is behind the writes. */
     void (*mark_all)(struct gw_ring *ring);
     /* Of the next used element, as in resume. */

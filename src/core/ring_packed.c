@@ -159,9 +159,10 @@ static int packed_n_available(const struct gw_ring *ring)
 }
 
 /*
- * Chains are copied. Their later descriptors are taken as they are: the driver has written them
- * before the first became available. One that is longer than what the ring has left is not taken;
- * it is the ring's end when it is the next.
+ * Copies the chains. The later descriptors of a chain are read without a check of their turn: the
+ * driver wrote them before it made the first available. A slot stays taken until its answer is
+ * published, and only a driver that breaks the ring offers it before: a chain that needs such a
+ * slot is not taken, and breaks the ring when it is the first.
  */
 static int packed_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
@@ -229,14 +230,12 @@ static void packed_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, uns
         gw_store64((uint64_t *)(void *)&p->desc[p->next_used.index] + 1, word);
     advance(ring, &p->next_used, n_slots);
     p->n_unpublished += n_slots;
-    ring->n_busy -= n_slots;
 }
 
 static void packed_unput(struct gw_ring *ring)
 {
     struct gw_ring_packed *p = &ring->packed;
 
-    ring->n_busy += p->n_unpublished;
     p->n_unpublished = 0;
     p->next_used = p->published;
 }
@@ -294,6 +293,7 @@ static bool packed_publish(struct gw_ring *ring)
     gw_store64_release((uint64_t *)(void *)&p->desc[first] + 1, p->first_used); /* [B] */
     p->published = p->next_used;
     p->n_unpublished = 0;
+    ring->n_busy -= n;
     gw_full_fence(); /* [C] */
     packed_mark_desc(ring, first, n_before_wrap);
     packed_mark_desc(ring, 0, n - n_before_wrap);
@@ -339,6 +339,15 @@ static void packed_mark_all(struct gw_ring *ring)
     packed_mark_event(ring);
 }
 
+static bool packed_is_consistent(const struct gw_ring *ring)
+{
+    const struct gw_ring_packed *p = &ring->packed;
+
+    return distance(ring, p->published, p->next_used) == p->n_unpublished &&
+           distance(ring, p->published, p->next_avail) == ring->n_busy &&
+           p->n_unpublished <= ring->n_busy && ring->n_busy <= ring->size;
+}
+
 static uint16_t packed_used(const struct gw_ring *ring)
 {
     return slot_to(ring->packed.next_used);
@@ -365,6 +374,7 @@ const struct gw_ring_ops gw_ring_packed_ops = {
     .disable_kicks = packed_disable_kicks,
     .enable_kicks = packed_enable_kicks,
     .mark_all = packed_mark_all,
+    .is_consistent = packed_is_consistent,
     .used = packed_used,
     .base = packed_base,
 };

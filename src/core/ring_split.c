@@ -132,15 +132,11 @@ static void split_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, unsi
     gw_store32(&elem->id, id);
     gw_store32(&elem->len, len);
     s->next_used = (uint16_t)(s->next_used + n_slots);
-    ring->n_busy -= n_slots;
 }
 
 static void split_unput(struct gw_ring *ring)
 {
-    struct gw_ring_split *s = &ring->split;
-
-    ring->n_busy += (uint16_t)(s->next_used - s->published);
-    s->next_used = s->published;
+    ring->split.next_used = ring->split.published;
 }
 
 static bool split_has_unpublished(const struct gw_ring *ring)
@@ -193,6 +189,7 @@ static bool split_publish(struct gw_ring *ring)
     uint16_t old = s->published;
 
     s->published = s->next_used;
+    ring->n_busy -= (uint16_t)(s->published - old);
     gw_store16_release(&s->used->idx, s->published); /* [B] */
     gw_full_fence();                                 /* [C] */
     if (ring->log) {
@@ -230,6 +227,13 @@ static void split_mark_all(struct gw_ring *ring)
         gw_dirty_log_mark(ring->log, ring->log_addr, gw_ring_log_len(false, ring->size));
 }
 
+static bool split_is_consistent(const struct gw_ring *ring)
+{
+    const struct gw_ring_split *s = &ring->split;
+
+    return (uint16_t)(s->next_used - s->published) <= ring->n_busy && ring->n_busy <= ring->size;
+}
+
 static uint16_t split_used(const struct gw_ring *ring)
 {
     return ring->split.next_used;
@@ -255,6 +259,7 @@ const struct gw_ring_ops gw_ring_split_ops = {
     .disable_kicks = split_disable_kicks,
     .enable_kicks = split_enable_kicks,
     .mark_all = split_mark_all,
+    .is_consistent = split_is_consistent,
     .used = split_used,
     .base = split_base,
 };

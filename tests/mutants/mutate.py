@@ -117,7 +117,7 @@ MUTANTS = {
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
     "not-in-flight": {
-        INFLIGHT_SPLIT: [("        gw_inflight_set(&p->entries[entry].inflight, 1);\n", "")],
+        INFLIGHT_SPLIT: [("        gw_inflight_set(&entries[entry].inflight, 1);\n", "")],
         INFLIGHT_PACKED: [("    return 1 | next << 16", "    return next << 16")]},
     "shown-before-linked": {COMPLETE: [
         ("    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),

@@ -263,6 +263,44 @@ static void test_inflight_packed_untaken_is_not_in_flight(void **state)
     part_done(&b.p);
 }
 
+/* The free list has changed since the take. */
+static void test_inflight_packed_untaken_behind_an_answer_loses_no_entry(void **state)
+{
+    struct bed b;
+
+    bed_init(&b, WRAP);
+    make_available(&b, b.used, 8);
+    part_open(&b.p);
+    for (unsigned i = 0; i < 20; i++) {
+        uint16_t first = take(&b, 1, 2), second = take(&b, 2, 3);
+
+        COMPLETE(&b, COMMITTED, {first, 2});
+        gw_inflight_untake(&b.p.f, second);
+        assert_int_equal(b.p.f.n_taken, 0);
+    }
+    take(&b, 1, 8); /* all of them */
+    part_done(&b.p);
+}
+
+static void test_inflight_packed_more_than_is_free_is_refused(void **state)
+{
+    struct gw_desc_packed descs[8] = {{0}};
+    struct gw_head heads[] = {{.descs = descs, .n_slots = 3}, {.descs = descs, .n_slots = 2}};
+    uint8_t before[PART_MAX];
+    struct bed b;
+
+    bed_init(&b, WRAP);
+    b.p.ring_size = 6; /* the part has two entries that the ring has no slots for */
+    part_open(&b.p);
+    take(&b, 1, 2);
+    memcpy(before, b.p.bytes, sizeof(before));
+    assert_int_equal(gw_inflight_take(&b.p.f, heads, 2), 0);
+    assert_non_null(strstr(gw_last_error(), "5 descriptors available, and 4 are not in flight"));
+    assert_memory_equal(b.p.bytes, before, sizeof(before));
+    assert_int_equal(gw_inflight_take(&b.p.f, heads, 1), 1);
+    part_done(&b.p);
+}
+
 static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
 {
     for (int until = PUBLISHED; until <= COMMITTED; until++)
@@ -592,6 +630,8 @@ int main(void)
         FDCHECK_TEST(test_inflight_packed_bytes_are_as_specified),
         FDCHECK_TEST(test_inflight_packed_chains_are_found_with_their_descriptors),
         FDCHECK_TEST(test_inflight_packed_untaken_is_not_in_flight),
+        FDCHECK_TEST(test_inflight_packed_untaken_behind_an_answer_loses_no_entry),
+        FDCHECK_TEST(test_inflight_packed_more_than_is_free_is_refused),
         FDCHECK_TEST(test_inflight_packed_batch_that_was_shown_is_done),
         FDCHECK_TEST(test_inflight_packed_batch_that_was_not_shown_is_done_again),
         FDCHECK_TEST(test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere),

@@ -143,6 +143,26 @@ static void test_inflight_split_untaken_is_not_in_flight(void **state)
     part_done(&p);
 }
 
+static void test_inflight_split_head_that_cannot_be_tracked_is_refused(void **state)
+{
+    struct gw_head heads[] = {{.id = 3}, {.id = 4}, {.id = 3}, {.id = 5}};
+    struct part p;
+
+    part_init(&p, false);
+    part_open(&p);
+    assert_int_equal(gw_inflight_take(&p.f, heads, 4), 2);
+    assert_non_null(strstr(gw_last_error(), "head 3 available again before it was used"));
+    heads[0].id = PART_SIZE;
+    assert_int_equal(gw_inflight_take(&p.f, heads, 1), 0);
+    assert_non_null(strstr(gw_last_error(), "head 8 is beyond the ring of 8"));
+    part_open(&p);
+    PART_FOUND(&p, 3, 4);
+    /* Also when it was recovered. */
+    heads[0].id = 4;
+    assert_int_equal(gw_inflight_take(&p.f, heads, 1), 0);
+    part_done(&p);
+}
+
 static void test_inflight_split_batch_that_was_shown_is_done(void **state)
 {
     for (int until = PUBLISHED; until <= COMMITTED; until++) {
@@ -340,11 +360,9 @@ static void test_inflight_split_nothing_is_tracked_without_a_part(void **state)
 {
     struct gw_inflight f = {.part = NULL};
 
-    gw_inflight_take(&f, &(struct gw_head){.id = 3}, 1);
+    assert_int_equal(gw_inflight_take(&f, &(struct gw_head){.id = 3}, 1), 1);
     gw_inflight_untake(&f, 0);
-    gw_inflight_link(&f, 0);
     gw_inflight_close(&f, 1);
-    gw_inflight_clear(&f, 0);
     gw_inflight_commit(&f);
     gw_inflight_finish(&f);
     gw_inflight_detach(&f);
@@ -431,6 +449,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_split_bytes_are_as_specified),
         FDCHECK_TEST(test_inflight_split_oldest_is_found_first),
         FDCHECK_TEST(test_inflight_split_untaken_is_not_in_flight),
+        FDCHECK_TEST(test_inflight_split_head_that_cannot_be_tracked_is_refused),
         FDCHECK_TEST(test_inflight_split_batch_that_was_shown_is_done),
         FDCHECK_TEST(test_inflight_split_batch_that_was_not_shown_is_done_again),
         FDCHECK_TEST(test_inflight_split_batch_may_be_the_whole_ring),
