@@ -29,6 +29,12 @@ static uint32_t flags_of(const struct gw_wire_xen_region *wire)
     return wire->flags;
 }
 
+/*
+ * In postcopy regions are mapped at the front-end's own addresses where that can be. QEMU 10.0 and
+ * 11.1 file a page that a back-end waits for under the back-end's address, and look for it under
+ * their own when it has come; with postcopy-preempt their migration ends when none is left, so it
+ * ends only where both addresses are the same. We tell each address in any case.
+ */
 static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_wire_region *wire)
 {
     struct gw_region_desc desc = {
@@ -36,6 +42,7 @@ static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_
         .size = wire->size,
         .uva = wire->user_addr,
         .mmap_offset = wire->mmap_offset,
+        .at_uva = gw_postcopy_is_listening(&d->session.postcopy),
     };
 
     if (has_xen(&d->session)) {

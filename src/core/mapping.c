@@ -10,10 +10,15 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+/* Of addresses that a stranger chooses; no stack of ours grows beyond this room. */
+#define LOWEST_ADDRESS (UINT64_C(1) << 32)
+#define STACK_ROOM     (UINT64_C(1) << 30)
 
 /* What offset and length of a mapping must be multiples of: on hugetlbfs, its huge page. */
 static uint64_t granule_of(int fd)
@@ -50,8 +55,42 @@ static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t off
     return 0;
 }
 
+/*
+ * May a stranger have a mapping there, as far as nothing else is? Not in the low 4 GiB: a null
+ * pointer of ours, or one with an offset, must stay a fault, and a process of root's may map page
+ * 0. Not near the stack of the main thread or above it: the kernel keeps no gap between the two,
+ * and the stack could not grow. The stacks of other threads have their whole size from the start.
+ */
+static bool is_harmless(uintptr_t base, uint64_t length)
+{
+    uintptr_t stack = getauxval(AT_RANDOM); /* random bytes, which the kernel puts at its top */
+
+    return stack > STACK_ROOM && base >= LOWEST_ADDRESS && base < stack - STACK_ROOM &&
+           length <= stack - STACK_ROOM - base;
+}
+
+/*
+ * MAP_FIXED_NOREPLACE never replaces what is there. Where the kernel does not know it (before
+ * 4.17), or a sanitizer's mmap has no use for the address, it is a hint, and the mapping is
+ * elsewhere: nobody may take the address for granted.
+ */
+static void *map_at(uintptr_t base, uint64_t length, uint64_t granule, int flags, int fd,
+                    off_t offset)
+{
+    if (base % granule || !is_harmless(base, length))
+        return MAP_FAILED;
+    return mmap((void *)base, length, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, fd,
+                offset);
+}
+
 int gw_mapping_init(struct gw_mapping *m, const char *what, int fd, gw_off_t offset, uint64_t size,
                     int flags)
+{
+    return gw_mapping_init_at(m, what, fd, offset, size, flags, 0);
+}
+
+int gw_mapping_init_at(struct gw_mapping *m, const char *what, int fd, gw_off_t offset,
+                       uint64_t size, int flags, uintptr_t address)
 {
     uint64_t file_size = 0, granule, residual, length;
     void *base;
@@ -63,8 +102,10 @@ int gw_mapping_init(struct gw_mapping *m, const char *what, int fd, gw_off_t off
     residual = offset % granule;
     /* Cannot overflow: offset + size is below 2^63. */
     length = gw_align_down(residual + size + granule - 1, granule);
-    base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd,
-                (off_t)(offset - residual));
+    flags |= MAP_SHARED;
+    base = map_at(address - residual, length, granule, flags, fd, (off_t)(offset - residual));
+    if (base == MAP_FAILED)
+        base = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, (off_t)(offset - residual));
     if (base == MAP_FAILED) {
         r = -errno;
         return gw_fail(r, "%s of %#" PRIx64 " bytes: mmap: %s%s", what, size, strerror(-r),

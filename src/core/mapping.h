@@ -28,6 +28,13 @@ struct gw_mapping {
 int gw_mapping_init(struct gw_mapping *m, const char *what, int fd, gw_off_t offset, uint64_t size,
                     int flags);
 
+/*
+ * The same, with the first byte of the piece at `address` where that is free, aligned as the file
+ * needs it, and harmless to have: the front-end may choose it. Else anywhere.
+ */
+int gw_mapping_init_at(struct gw_mapping *m, const char *what, int fd, gw_off_t offset,
+                       uint64_t size, int flags, uintptr_t address);
+
 /* Unmap it. Fine twice, and on zeroes. */
 void gw_mapping_done(struct gw_mapping *m);
 

@@ -44,6 +44,7 @@ struct gw_region_desc {
     uint64_t size;
     gw_uva_t uva;
     gw_off_t mmap_offset;
+    bool at_uva; /* a file: mapped at the front-end's own address, where that can be */
     uint32_t flags;
     uint32_t domid;       /* whose pages they are */
     uint32_t cache_pages; /* NO_ADVANCE: so many may stay mapped while nobody uses them */

@@ -15,8 +15,8 @@ int gw_mem_plain_map(struct gw_region *region, int fd)
     int r;
 
     gw_region_name(region, what, sizeof(what));
-    r = gw_mapping_init(&region->mapping, what, owned_fd, desc->mmap_offset, desc->size,
-                        MAP_NORESERVE);
+    r = gw_mapping_init_at(&region->mapping, what, owned_fd, desc->mmap_offset, desc->size,
+                           MAP_NORESERVE, desc->at_uva ? desc->uva : 0);
     if (r < 0)
         return r;
     /* A core dump must neither hold the guest nor touch pages that are still to arrive. */

@@ -149,7 +149,8 @@ MUTANTS = {
         "        f->ops->format(f->part, f->size, ring->used);\n", "")]},
     # ---- postcopy ----
     "postcopy-own-address": {CTL_MEM: [(
-        "    wire->user_addr = (uintptr_t)region->hva;\n", "    (void)region;\n")]},
+        "    wire->user_addr = (uintptr_t)region->hva;\n", "    (void)region;\n"), (
+        ".at_uva = gw_postcopy_is_listening(&d->session.postcopy)", ".at_uva = false")]},
     "postcopy-late-region": {CTL_MEM: [(
         "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
         "    if (gw_postcopy_is_listening(&s->postcopy) && (!s->map || s->map->n_entries == 0))\n"
