@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "blk_test.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 #include <cmocka.h>
 
 #define MIB         (UINT64_C(1) << 20)
-#define PATIENCE_MS 60000
+#define PATIENCE_MS patience_ms()
 
 const char *blk_test_path;
 

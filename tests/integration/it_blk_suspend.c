@@ -7,6 +7,7 @@
  */
 #include "blk_test.h"
 #include "fdcheck.h"
+#include "patience.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -21,7 +22,6 @@
 
 enum {
     DELAY_MS = 500,
-    PATIENCE_MS = 10000,
     BLOCK = 4096,
     N_REQUESTS = 8, /* on each queue: write and read in turn */
     RING_SIZE = 64,
@@ -170,7 +170,7 @@ static void assert_answered(struct suspend_test *t)
 
     for (unsigned q = 0; q < BED_QUEUES; q++) {
         while (gw_driver_in_flight(g->drivers[q]) > 0) {
-            assert_int_equal(gw_driver_wait(g->drivers[q], PATIENCE_MS), 0);
+            assert_int_equal(gw_driver_wait(g->drivers[q], patience_ms()), 0);
             take_answers(t, q);
         }
         (void)poll(NULL, 0, 20);
@@ -210,7 +210,7 @@ static void assert_tracked(const struct suspend_test *t, unsigned n)
 
 static void wait_tracked(const struct suspend_test *t, unsigned n)
 {
-    uint64_t end = now_ms() + PATIENCE_MS;
+    uint64_t end = now_ms() + patience_ms();
 
     for (unsigned q = 0; q < BED_QUEUES; q++) {
         while (n_tracked(t, q) != n) {
@@ -473,7 +473,7 @@ static void run_hang_ups(const char *loop, bool packed)
         longest = took > longest ? took : longest;
     }
     assert_true(program_says(&t.blk.program, "were in flight and are done again"));
-    assert_int_equal(gw_guest_load_drain(load.load, PATIENCE_MS), 0);
+    assert_int_equal(gw_guest_load_drain(load.load, patience_ms()), 0);
     blk_load_done(&load, &t.blk);
     printf("%s %s: %d hang-ups, the longest %lu ms\n", loop, packed ? "packed" : "split",
            N_HANG_UPS, (unsigned long)longest);

@@ -146,7 +146,7 @@ static void test_postcopy_lost_marks_are_found(void **state)
 {
     bool found = false;
 
-    for (uint64_t seed = 1; !found && seed <= 5; seed++) {
+    for (uint64_t seed = 1; !found && seed <= 100; seed++) {
         struct bench *b = postcopy_new(seed);
 
         b->sources[0].suspect.guilt = SUSPECT_EVERY_100TH;
@@ -164,23 +164,30 @@ static void test_postcopy_lost_marks_are_found(void **state)
 /* What the source had taken and not completed is done by the destination. */
 static void test_postcopy_requests_left_at_the_stop_are_done(void **state)
 {
-    struct bench *b = postcopy_new(4);
+    bool found = false;
 
-    b->sources[0].suspect.guilt = SUSPECT_STOP_IN_FLIGHT;
-    bench_run(b);
-    assert_int_equal(b->result.verdict, MIGRATION_FAILED);
-    for (unsigned i = 0; i < b->result.n_faults; i++)
-        assert_non_null(strstr(b->result.faults[i].text, "taken and not completed"));
-    assert_true(b->result.hops[0].in_flight_stopped > 0);
-    assert_int_equal(b->result.disk_blocks, BENCH_DISK_BYTES / 4096);
-    bench_free(b);
+    for (uint64_t seed = 4; !found && seed <= 100; seed++) {
+        struct bench *b = postcopy_new(seed);
+
+        b->sources[0].suspect.guilt = SUSPECT_STOP_IN_FLIGHT;
+        bench_run(b);
+        found = b->result.hops[0].in_flight_stopped > 0; /* the stop may find nothing in flight */
+        if (b->result.verdict != (found ? MIGRATION_FAILED : MIGRATION_PASSED))
+            bench_show(&b->result);
+        assert_int_equal(b->result.verdict, found ? MIGRATION_FAILED : MIGRATION_PASSED);
+        for (unsigned i = 0; i < b->result.n_faults; i++)
+            assert_non_null(strstr(b->result.faults[i].text, "taken and not completed"));
+        assert_int_equal(b->result.disk_blocks, BENCH_DISK_BYTES / 4096);
+        bench_free(b);
+    }
+    assert_true(found);
 }
 
 static void test_postcopy_writes_after_the_stop_are_found(void **state)
 {
     bool found = false;
 
-    for (uint64_t seed = 1; !found && seed <= 5; seed++) {
+    for (uint64_t seed = 1; !found && seed <= 100; seed++) {
         struct bench *b = postcopy_new(seed);
 
         b->sources[0].suspect.guilt = SUSPECT_WRITE_AFTER_STOP;
@@ -199,7 +206,7 @@ static void test_postcopy_zeroes_read_too_early_are_found(void **state)
     b->destinations[0].suspect.guilt = SUSPECT_NOT_REGISTERED;
     b->o.postcopy.has_round = true;
     b->o.postcopy.link_rate = 1 << 20;
-    b->o.request_ms = 2000;
+    b->o.request_ms = 5000;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_true(b->result.hops[0].arrival.pages_early > 0);
@@ -213,7 +220,7 @@ static void test_postcopy_other_addresses_are_found(void **state)
 
     b->destinations[0].suspect.guilt = SUSPECT_OTHER_ADDRESSES;
     b->o.postcopy.link_rate = 1 << 20;
-    b->o.request_ms = 2000;
+    b->o.request_ms = 5000;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "none of"));
@@ -242,7 +249,7 @@ static void test_postcopy_failures_are_told(void **state)
 
         b->destinations[0].suspect.failure = cases[i].failure;
         b->destinations[0].suspect.fail_request = cases[i].request;
-        b->o.request_ms = 1000;
+        b->o.request_ms = 4000; /* a good answer takes less, also on a busy machine */
         b->o.postcopy.has_round = i % 2;
         bench_run(b);
         if (b->result.n_faults == 0 || f->side != MIGRATION_SIDE_DESTINATION) {

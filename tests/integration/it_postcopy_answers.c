@@ -5,6 +5,7 @@
  * told in the meantime has been done.
  */
 #include "fdcheck.h"
+#include "patience.h"
 #include "post.h"
 
 #include "core/proto.h"
@@ -22,7 +23,7 @@
 
 #define SECTOR  (DISK_SIZE / 512 / 2)
 #define GONE    UINT64_C(0x7e0000000000) /* a user address of no region */
-#define WAIT_MS 10000
+#define WAIT_MS patience_ms()
 
 enum {
     NESTED = 5

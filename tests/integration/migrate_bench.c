@@ -98,8 +98,8 @@ struct bench *bench_new(uint64_t seed)
         .replace_log_ms = 10,
         .region_ms = 25,
         .call_fd_ms = 15,
-        .request_ms = 10000, /* on a machine that is busy, too */
-        .timeout_ms = 60000,
+        .request_ms = 120000, /* a busy machine takes its time */
+        .timeout_ms = 600000,
         .log_offset_random = seed % 2,
     };
     return b;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "post.h"
+#include "patience.h"
 
 #include "fdcheck.h"
 #include "requires.h"
@@ -17,7 +18,7 @@
 #define PAGE    4096
 #define COOKIE  77
 #define END_MS  3000 /* POSTCOPY_END on a busy machine */
-#define WAIT_MS 10000
+#define WAIT_MS patience_ms()
 
 static uint64_t now_ms(void)
 {
@@ -358,7 +359,7 @@ int post_starve(struct guest *g, int *ret_uffd)
     for (unsigned i = 0; r == 0 && i < BED_QUEUES; i++)
         r = read_into_nothing(g, i, region.fd);
     pfd.fd = *ret_uffd;
-    if (r == 0 && poll(&pfd, 1, WAIT_MS) != 1)
+    if (r == 0 && poll(&pfd, 1, (int)WAIT_MS) != 1)
         r = -ETIMEDOUT;
     if (r == 0 && read(*ret_uffd, event, sizeof(event)) != sizeof(event))
         r = -EIO;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "program.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 #include <cmocka.h>
 
 #define SAID_MAX    65536
-#define PATIENCE_MS 5000
+#define PATIENCE_MS patience_ms()
 
 /* In the child; whatever fails ends it. */
 static void run(const struct program_config *cfg, int said_fd)

@@ -409,7 +409,7 @@ static bool answer(struct suspect *s, struct message *msg)
     if (s->fails_now && s->failure == SUSPECT_DIES)
         return false;
     if (s->fails_now && s->failure == SUSPECT_IS_LATE)
-        usleep(SUSPECT_LATE_ANSWER_MS * 1000);
+        usleep((s->late_ms ? s->late_ms : SUSPECT_LATE_ANSWER_MS) * 1000);
     ok = handle_get(s, msg, &done);
     if (!done) {
         handle_set(s, msg);

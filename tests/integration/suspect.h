@@ -32,7 +32,7 @@ enum suspect_guilt {
     SUSPECT_OTHER_ADDRESSES,  /* tells the front-end where the front-end itself has its memory */
 };
 
-#define SUSPECT_LATE_ANSWER_MS 1600
+#define SUSPECT_LATE_ANSWER_MS 1600 /* the default of late_ms */
 
 enum suspect_failure {
     SUSPECT_ANSWERS = 0,
@@ -41,7 +41,7 @@ enum suspect_failure {
     SUSPECT_REFUSES, /* where the message has an acknowledgement */
     SUSPECT_BABBLES, /* answers twice */
     SUSPECT_WRONG_ID,
-    SUSPECT_IS_LATE, /* answers SUSPECT_LATE_ANSWER_MS after it was asked */
+    SUSPECT_IS_LATE, /* answers late_ms after it was asked */
 };
 
 #define SUSPECT_QUEUES  4
@@ -71,6 +71,7 @@ struct suspect {
     /* set before it is started */
     enum suspect_guilt guilt;
     enum suspect_failure failure;
+    unsigned late_ms;      /* 0: SUSPECT_LATE_ANSWER_MS */
     uint32_t fail_request; /* the message at which it fails ... */
     unsigned fail_after;   /* ... when it comes for so many times more */
     int disk_fd;

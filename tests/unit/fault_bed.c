@@ -354,7 +354,7 @@ uint32_t child_result(struct child *c)
     struct pollfd pfd = {.fd = c->socket, .events = POLLIN};
     uint32_t seen;
 
-    assert_int_equal(poll(&pfd, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&pfd, 1, (int)WAIT_MS), 1);
     assert_int_equal(read(c->socket, &seen, sizeof(seen)), sizeof(seen));
     return seen;
 }

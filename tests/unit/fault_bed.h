@@ -6,6 +6,7 @@
 #pragma once
 
 #include "fdcheck.h"
+#include "patience.h"
 #include "requires.h"
 
 #include <godwit/fault.h>
@@ -25,7 +26,7 @@
 #define PAGE       UINT64_C(4096)
 #define PAGES      64u
 #define ZERO_EVERY 8u /* so often is a page of zeros */
-#define WAIT_MS    20000
+#define WAIT_MS    patience_ms()
 
 enum fault_source {
     SOURCE_HERE, /* at hand */

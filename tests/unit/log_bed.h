@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "patience.h"
+
 #include <godwit.h>
 #include <godwit/frontend.h>
 
@@ -22,7 +24,7 @@
 #define LATE   (GPA + (UINT64_C(64) << 20)) /* where regions are added */
 #define USED   (GPA + (UINT64_C(32) << 20)) /* log_guest_addr of queue 0: no memory is there */
 #define UVA    UINT64_C(0x7f0000000000)
-#define WAIT   10000u
+#define WAIT   patience_ms()
 
 enum {
     QUEUES = 2,

@@ -7,6 +7,7 @@
 
 #include "core/proto.h"
 #include "core/queue.h"
+#include "patience.h"
 
 #include <godwit/frontend.h>
 
@@ -22,7 +23,7 @@
 #define RIG_GPA       UINT64_C(0x100000000)
 #define RIG_UVA       UINT64_C(0x7e0000000000)
 #define RIG_BUF_LEN   64u
-#define RIG_WAIT_MS   10000u
+#define RIG_WAIT_MS   patience_ms()
 #define RIG_F_EVENT   GW_BIT(GW_F_RING_EVENT_IDX)
 #define RIG_F_INDIR   GW_BIT(GW_F_RING_INDIRECT_DESC)
 #define RIG_F_PACKED  GW_BIT(GW_F_RING_PACKED)

@@ -2,6 +2,7 @@
 /* From completion to notification: batches, suppression both ways, call fds that change or are bad.
  */
 #include "fdcheck.h"
+#include "patience.h"
 #include "rig.h"
 
 #include <errno.h>
@@ -456,7 +457,8 @@ static void test_complete_call_fd_swaps_under_load_lose_nothing(void **state)
         while (n == 0) {
             struct pollfd p = {.fd = next, .events = POLLIN};
 
-            assert_int_equal(poll(&p, 1, 5000), 1); /* a notification that never came */
+            assert_int_equal(poll(&p, 1, (int)patience_ms()),
+                             1); /* a notification that never came */
             counter(next);
             n = gw_driver_take(t.driver, used, 8);
         }

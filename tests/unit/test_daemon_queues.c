@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The daemon with queues that run: many of them, requests that come back late, config changes. */
 #include "daemon_bed.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -51,7 +52,7 @@ static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
     for (unsigned i = 0; i < N_QUEUES; i++)
         vm_add(&vm, i);
     for (unsigned i = 0; i < N_QUEUES; i++) {
-        assert_int_equal(gw_driver_wait(vm.drivers[i], 10000), 0);
+        assert_int_equal(gw_driver_wait(vm.drivers[i], patience_ms()), 0);
         assert_int_equal(gw_driver_take(vm.drivers[i], &used, 1), 1);
         assert_int_equal(used.cookie, i);
         assert_int_equal(device.worker_of[i], i * i % 3 + 1);
@@ -98,7 +99,7 @@ static unsigned n_guest_maps(void)
 
 static void wait_for_guest_maps(unsigned n)
 {
-    for (unsigned i = 0; i < 10000 && n_guest_maps() != n; i++)
+    for (unsigned i = 0; i < patience_ms() && n_guest_maps() != n; i++)
         usleep(1000);
     assert_int_equal(n_guest_maps(), n);
 }
@@ -144,7 +145,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     wait_for_guest_maps(0); /* with nobody connected */
     vm_boot(&vm, 1);
     vm_add(&vm, 0);
-    assert_int_equal(gw_driver_wait(vm.drivers[0], 10000), 0);
+    assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
     assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
     vm_unplug(&vm);
     gw_daemon_free(d);
@@ -173,7 +174,7 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
     assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), release_held, NULL), 0);
     wait_for_guest_maps(3); /* the driver's two, and the table's one */
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(gw_driver_wait(vm.drivers[0], 10000), 0);
+        assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
         assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
     }
     expect_served(vm.fe);

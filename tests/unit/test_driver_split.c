@@ -4,6 +4,7 @@
  * memory: layout, wrap-around, notifications both ways, and a device that breaks the rules.
  */
 #include "fdcheck.h"
+#include "patience.h"
 #include "split_device.h"
 
 #include <godwit/frontend.h>
@@ -387,7 +388,7 @@ static void test_driver_split_wait_tells_calls_from_losses(void **state)
         gw_driver_publish(t.d);
         assert_int_equal(pthread_create(&thread, NULL, slow_main, &s), 0);
         /* What is lost is told when the time is over, and the thread must have had its turn. */
-        assert_int_equal(gw_driver_wait(t.d, s.calls ? 10000 : 600), cases[i / 2].result);
+        assert_int_equal(gw_driver_wait(t.d, s.calls ? patience_ms() : 600), cases[i / 2].result);
         pthread_join(thread, NULL);
         assert_int_equal(gw_driver_take(t.d, &used, 1), 1);
         assert_int_equal(used.cookie, 3);
@@ -428,7 +429,7 @@ static void *echo_main(void *arg)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (__atomic_load_n(&dev->avail->idx, __ATOMIC_RELAXED) != dev->next_avail)
             continue;
-        if (poll(&p, 1, 5000) == 0) {
+        if (poll(&p, 1, (int)patience_ms()) == 0) {
             e->lost = true;
             break;
         }
@@ -456,7 +457,7 @@ static void run_echo(bool event, bool sleeps, unsigned n, unsigned batch)
         gw_driver_kick(t.d);
         got = gw_driver_take(t.d, used, 64);
         if (got == 0 && sleeps)
-            assert_int_equal(gw_driver_wait(t.d, 5000), 0);
+            assert_int_equal(gw_driver_wait(t.d, patience_ms()), 0);
         done += got;
     }
     pthread_join(thread, NULL);

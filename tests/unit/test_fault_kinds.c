@@ -427,7 +427,7 @@ static void test_fault_served_by_the_caller(void **state)
     pfd = (struct pollfd){.fd = gw_fault_server_fd(b.server), .events = POLLIN};
     assert_int_equal(poll(&pfd, 1, 0), 0);
     toucher_begin(&t, b.own + PAGE);
-    assert_int_equal(poll(&pfd, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&pfd, 1, (int)WAIT_MS), 1);
     assert_int_equal(gw_fault_server_run(b.server, 0), 0);
     assert_int_equal(toucher_end(&t), stamp_of(1));
     assert_int_equal(gw_fault_server_start(b.server), 0);

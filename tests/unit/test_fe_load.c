@@ -4,6 +4,7 @@
  * lost, torn and misplaced writes, so each of these must be found and named.
  */
 #include "fdcheck.h"
+#include "patience.h"
 #include "split_device.h"
 
 #include <godwit/load.h>
@@ -210,9 +211,9 @@ static void test_fe_load_honest_disk_passes(void **state)
                                                 .segments = i & 1 ? 4 : 1,
                                                 .indirect = i & 1 || i & 2,
                                                 .sleep = i & 4});
-        assert_int_equal(gw_guest_load_run(t.load, 0, 3000, 5000), 0);
-        assert_int_equal(gw_guest_load_run(t.load, 5, 0, 5000), 0);
-        assert_int_equal(gw_guest_load_drain(t.load, 5000), 0);
+        assert_int_equal(gw_guest_load_run(t.load, 0, 3000, patience_ms()), 0);
+        assert_int_equal(gw_guest_load_run(t.load, 5, 0, patience_ms()), 0);
+        assert_int_equal(gw_guest_load_drain(t.load, patience_ms()), 0);
         assert_int_equal(gw_guest_disk_check_fd(t.memory, t.fd), 0);
         gw_guest_load_stats(t.load, &s);
         assert_true(s.requests >= 3000 && s.requests == s.reads + s.writes + s.flushes);
@@ -233,7 +234,7 @@ static void expect_fault(enum fault fault, bool sleeps, int result, const char *
 
     begin(&t, (struct gw_guest_load_config){
                   .depth = 4, .write_percent = 50, .sleep = sleeps, .seed = 3});
-    assert_int_equal(gw_guest_load_run(t.load, 0, 2000, 5000), 0);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 2000, patience_ms()), 0);
     assert_string_equal(gw_guest_load_error(t.load), "");
     __atomic_store_n(&t.fault, fault, __ATOMIC_RELAXED);
     r = gw_guest_load_run(t.load, 0, 20000, 500);
@@ -264,7 +265,8 @@ static void test_fe_load_missing_completion_is_a_stall(void **state)
 
     begin(&t, (struct gw_guest_load_config){.depth = 1, .write_percent = 50});
     t.fault = LOSE_REQUEST;
-    assert_int_equal(gw_guest_load_run(t.load, 20, 0, 5000), 0); /* the other queue goes on */
+    assert_int_equal(gw_guest_load_run(t.load, 20, 0, patience_ms()),
+                     0); /* the other queue goes on */
     assert_int_equal(gw_guest_load_drain(t.load, 1000), -ETIMEDOUT);
     assert_non_null(strstr(gw_guest_load_error(t.load), "1 requests in flight"));
     stop(&t);
@@ -299,8 +301,8 @@ static void test_fe_load_abandoned_writes_may_be_either(void **state)
 
     begin(&t, (struct gw_guest_load_config){.depth = 8, .write_percent = 80});
     for (unsigned round = 0; round < 20; round++) {
-        assert_int_equal(gw_guest_load_run(t.load, 0, 500, 5000), 0);
-        assert_int_equal(gw_guest_load_run(t.load, 1, 0, 5000), 0);
+        assert_int_equal(gw_guest_load_run(t.load, 0, 500, patience_ms()), 0);
+        assert_int_equal(gw_guest_load_run(t.load, 1, 0, patience_ms()), 0);
         stop(&t); /* between requests: some are done, some are not, some nobody has seen */
         gw_guest_load_abandon(t.load);
         assert_int_equal(gw_guest_disk_check_fd(t.memory, t.fd), 0);
@@ -311,7 +313,7 @@ static void test_fe_load_abandoned_writes_may_be_either(void **state)
         }
         start(&t);
     }
-    assert_int_equal(gw_guest_load_drain(t.load, 5000), 0);
+    assert_int_equal(gw_guest_load_drain(t.load, patience_ms()), 0);
     stop(&t);
     finish(&t);
 }
@@ -366,7 +368,7 @@ static void test_fe_load_goes_on_in_a_clone(void **state)
     for (unsigned round = 0; round < 10; round++) {
         struct gw_guest_mem *clone;
 
-        assert_int_equal(gw_guest_load_run(t.load, 2, 0, 5000), 0);
+        assert_int_equal(gw_guest_load_run(t.load, 2, 0, patience_ms()), 0);
         stop(&t);
         assert_int_equal(gw_guest_mem_clone(&clone, t.mem, GW_GUEST_UVA_HOST), 0);
         memcpy(gw_guest_mem_at(clone, 0x40000000, len), gw_guest_mem_at(t.mem, 0x40000000, len),
@@ -385,7 +387,7 @@ static void test_fe_load_goes_on_in_a_clone(void **state)
         t.mem = clone;
         start(&t);
     }
-    assert_int_equal(gw_guest_load_drain(t.load, 5000), 0);
+    assert_int_equal(gw_guest_load_drain(t.load, patience_ms()), 0);
     assert_int_equal(gw_guest_disk_check_fd(t.memory, t.fd), 0);
     stop(&t);
     finish(&t);
@@ -434,14 +436,14 @@ static void test_fe_load_goes_on_at_another_host(void **state)
     for (unsigned i = 0; i < 10; i++) {
         struct disk *from = &t[i % 2], *to = &t[1 - i % 2];
 
-        assert_int_equal(gw_guest_load_run(from->load, 0, 500, 5000), 0);
-        assert_int_equal(gw_guest_load_run(from->load, 1, 0, 5000), 0);
+        assert_int_equal(gw_guest_load_run(from->load, 0, 500, patience_ms()), 0);
+        assert_int_equal(gw_guest_load_run(from->load, 1, 0, patience_ms()), 0);
         stop(from);
         move_to(from, to, load);
         assert_int_equal(gw_guest_load_hold_check(to->load), 0);
     }
-    assert_int_equal(gw_guest_load_run(t[0].load, 0, 500, 5000), 0);
-    assert_int_equal(gw_guest_load_drain(t[0].load, 5000), 0);
+    assert_int_equal(gw_guest_load_run(t[0].load, 0, 500, patience_ms()), 0);
+    assert_int_equal(gw_guest_load_drain(t[0].load, patience_ms()), 0);
     assert_int_equal(gw_guest_disk_check_fd(t[0].memory, t[0].fd), 0);
     stop(&t[0]);
     finish(&t[0]);
@@ -459,7 +461,7 @@ static void test_fe_load_changed_state_is_refused_or_runs(void **state)
 
     begin(&t, load);
     assert_int_equal(gw_guest_load_hold_add(t.load, 0x40000000 + (3 << 20), 128 << 10), 0);
-    assert_int_equal(gw_guest_load_run(t.load, 0, 300, 5000), 0);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 300, patience_ms()), 0);
     stop(&t);
     assert_int_equal(gw_guest_load_save(t.load, &saved, &len), 0);
     bytes = saved;
@@ -477,8 +479,8 @@ static void test_fe_load_changed_state_is_refused_or_runs(void **state)
     assert_int_equal(gw_guest_load_restore(t.load, saved, len), 0);
     gw_guest_load_sample(t.load, &sample);
     start(&t);
-    assert_int_equal(gw_guest_load_run(t.load, 0, 300, 5000), 0);
-    assert_int_equal(gw_guest_load_drain(t.load, 5000), 0);
+    assert_int_equal(gw_guest_load_run(t.load, 0, 300, patience_ms()), 0);
+    assert_int_equal(gw_guest_load_drain(t.load, patience_ms()), 0);
     stop(&t);
     free(saved);
     finish(&t);
@@ -556,15 +558,15 @@ static void test_fe_load_single_requests_are_answered(void **state)
     assert_int_equal(gw_driver_blk_init(&b, t.drivers[1]), 0);
     memset(gw_guest_mem_at(t.mem, data.addr, 1024), 'w', 1024);
     assert_int_equal(gw_driver_blk_add(&b, GW_DRIVER_BLK_WRITE, 3, &data, 1, 1, 0), 0);
-    assert_int_equal(gw_driver_blk_wait(&b, 1, 5000), 0);
+    assert_int_equal(gw_driver_blk_wait(&b, 1, patience_ms()), 0);
     assert_true(t.data[3 * 512] == 'w' && t.data[5 * 512 - 1] == 'w' && t.data[5 * 512] == 0);
     assert_int_equal(gw_driver_blk_add(&b, GW_DRIVER_BLK_READ, 4, &data, 1, 2, GW_DRIVER_INDIRECT),
                      0);
-    assert_int_equal(gw_driver_blk_wait(&b, 2, 5000), 0);
+    assert_int_equal(gw_driver_blk_wait(&b, 2, patience_ms()), 0);
     assert_int_equal(*(char *)gw_guest_mem_at(t.mem, data.addr + 512, 1), 0);
     __atomic_store_n(&t.fault, IO_ERROR, __ATOMIC_RELAXED);
     assert_int_equal(gw_driver_blk_add(&b, GW_DRIVER_BLK_FLUSH, 0, NULL, 0, 3, 0), 0);
-    assert_int_equal(gw_driver_blk_wait(&b, 3, 5000), -EIO);
+    assert_int_equal(gw_driver_blk_wait(&b, 3, patience_ms()), -EIO);
     stop(&t);
     assert_int_equal(gw_driver_blk_add_range(&b, GW_DRIVER_BLK_DISCARD, 8, 16, 0, 4, 0), 0);
     assert_int_equal(gw_driver_blk_status(&b), -EPROTO);

@@ -2,6 +2,7 @@
 /* GET_INFLIGHT_FD and SET_INFLIGHT_FD, as a daemon takes and answers them, right and wrong. */
 #include "core/checked.h"
 #include "core/proto.h"
+#include "patience.h"
 
 #include <godwit.h>
 #include <godwit/frontend.h>
@@ -32,7 +33,7 @@
 #define PROTOCOL                                                  \
     (GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_MQ) | \
      GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD))
-#define WAIT_MS 10000
+#define WAIT_MS patience_ms()
 
 struct bed {
     struct gw_daemon *daemon;

@@ -7,6 +7,7 @@
 #include "core/checked.h"
 #include "core/inflight.h"
 #include "core/proto.h"
+#include "patience.h"
 
 #include <godwit.h>
 #include <godwit/frontend.h>
@@ -31,7 +32,7 @@
 #define N_BEFORE 3u /* requests that are answered first: the ring begins elsewhere */
 #define MADE_MIN 1024u
 #define RING_MAX 4096u /* of all rings and regions of the table */
-#define WAIT_MS  60000
+#define WAIT_MS  patience_ms()
 #define GPA      0x100000
 #define FEATURES (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
 #define PROTOCOL                                                  \

@@ -4,6 +4,7 @@
  * comes back when that one, or the daemon, goes away.
  */
 #include "fdcheck.h"
+#include "patience.h"
 
 #include "core/cleanup.h"
 #include "core/mapping.h"
@@ -35,7 +36,7 @@
 
 #define PAGE    UINT64_C(4096)
 #define PAGES   8u
-#define WAIT_MS 10000
+#define WAIT_MS patience_ms()
 #define RACES   3000u
 
 /* One session's postcopy, with a front-end at the other end of a socket. */
@@ -113,7 +114,7 @@ static uint64_t next_fault(struct bed *b)
     struct pollfd poll_fd = {.fd = b->uffd, .events = POLLIN};
     struct uffd_msg msg;
 
-    assert_int_equal(poll(&poll_fd, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&poll_fd, 1, (int)WAIT_MS), 1);
     assert_int_equal(read(b->uffd, &msg, sizeof(msg)), sizeof(msg));
     assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
     return msg.arg.pagefault.address;

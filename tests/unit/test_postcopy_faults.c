@@ -7,6 +7,7 @@
  */
 #include "core/checked.h"
 #include "core/proto.h"
+#include "patience.h"
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>
@@ -32,7 +33,7 @@
 #define HOT     UINT64_C(0x4000)
 #define UVA     UINT64_C(0x7f0000000000)
 #define PAGE    UINT64_C(4096)
-#define WAIT_MS 4000
+#define WAIT_MS patience_ms()
 #define BATCH   8u
 
 /* It remembers the first bytes of each request. */

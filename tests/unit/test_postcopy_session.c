@@ -5,6 +5,7 @@
  */
 #include "core/checked.h"
 #include "core/proto.h"
+#include "patience.h"
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>
@@ -31,7 +32,7 @@
 #define PROTOCOL                                                  \
     (GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_MQ) | \
      GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | GW_BIT(GW_PROTOCOL_F_PAGEFAULT))
-#define WAIT_MS 10000
+#define WAIT_MS patience_ms()
 #define NEED    GW_MSG_NEED_REPLY
 
 struct bed {

@@ -9,6 +9,7 @@
 #include "core/checked.h"
 #include "core/mem_backend.h"
 #include "core/proto.h"
+#include "patience.h"
 
 #include "xen_stub.h"
 
@@ -29,7 +30,7 @@
 #define N_FRAMES 1024u
 #define REF      16u /* of the first frame */
 #define DEPTH    16u
-#define WAIT_MS  10000u
+#define WAIT_MS  patience_ms()
 
 /* How the memory is told. */
 struct kind {
