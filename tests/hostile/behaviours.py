@@ -130,7 +130,7 @@ for _request, _commands in ASKED.items():
         reply=on(_request, slowly) if _request != 'GET_INFLIGHT_FD' else on('GET_FEATURES', slowly))
 add('twice:GET_FEATURES', COMMANDS, reply=on('GET_FEATURES', lambda s, m: [m, m]))
 add('twice:GET_CONFIG', COMMANDS, reply=on('GET_CONFIG', lambda s, m: [m, m]),
-    harmless=(PROBE, BENCH))  # nothing is asked after it
+    harmless=(PROBE, BENCH, CRASH))  # nothing is asked after it
 add('unasked:SET_OWNER', COMMANDS,
     request=on('SET_OWNER', lambda s, m: (s.send(s.front, Message(3, bytes(8), (), VERSION | REPLY)
                                                  .bytes()), m)[1]))
@@ -344,7 +344,7 @@ add('truncates-log', (MIGRATE,), harmless=(MIGRATE,), tick=when_running(truncate
 add('eventfds-blocking', RUNNING, harmless=RUNNING, tick=when_running(eventfds(blocking), 0, True))
 add('eventfds-filled', RUNNING, harmless=RUNNING, tick=when_running(eventfds(fill), 0, True))
 add('call-flood', RUNNING, harmless=RUNNING, tick=when_running(flood, 0, True))
-add('kick-swallowed', RUNNING, harmless=(),
+add('kick-swallowed', RUNNING, harmless=(MIGRATE,),  # other messages make the disk look
     request=on('SET_VRING_KICK', lambda s, m: replace(m, fds=[os.eventfd(0)])))
 add('call-swallowed', RUNNING, harmless=RUNNING,  # whoever polls the ring needs none
     request=on('SET_VRING_CALL', lambda s, m: replace(m, fds=[os.eventfd(0)])))
@@ -414,7 +414,13 @@ def write_outside(s):
         region.view[at:at + 8] = s.random.randbytes(8)
 
 
-SPLIT, PACKED = {'rings': ('split',)}, {'rings': ('packed',)}
+def without_kicks(_s, m):
+    """The honest disk hears of nothing new, so that it does not write over what we put there."""
+    return replace(m, fds=[os.eventfd(0)]) if m.name == 'SET_VRING_KICK' else m
+
+
+SPLIT = {'rings': ('split',), 'request': without_kicks}
+PACKED = {'rings': ('packed',), 'request': without_kicks}
 add('used-index-jumps', RUNNING, tick=when_running(used_index(lambda r: 3 * r.num), every=True), **SPLIT)
 add('used-index-backwards', RUNNING, tick=when_running(used_index(lambda r: -5), every=True), **SPLIT)
 add('used-index-too-far', RUNNING, tick=when_running(used_index(lambda r: r.num), every=True), **SPLIT)
@@ -427,7 +433,7 @@ add('packed-length-too-large', RUNNING,
     tick=when_running(descriptors(0, 0xffffffff, 0x8080), every=True), **PACKED)
 add('packed-flags-all', RUNNING, tick=when_running(descriptors(0, 1, 0xffff), every=True), **PACKED)
 add('packed-flags-none', RUNNING, tick=when_running(descriptors(0, 1, 0), every=True), **PACKED)
-add('scribbles-over-descriptors', RUNNING, tick=when_running(scribble('desc'), every=True))
+add('scribbles-over-descriptors', RUNNING, harmless=RUNNING, tick=when_running(scribble('desc'), every=True))
 add('scribbles-over-used', RUNNING, tick=when_running(scribble('used'), every=True), harmless=RUNNING)
 add('scribbles-over-avail', RUNNING, tick=when_running(scribble('avail'), every=True), harmless=RUNNING)
 add('writes-outside', (MIGRATE,), tick=when_running(write_outside, every=True))

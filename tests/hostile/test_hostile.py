@@ -56,7 +56,7 @@ class Run:
             'bench': ['bench', '--time=300ms', '--stall-timeout=1s', '--depth=8', *packed, hostile],
             'migrate': ['migrate', *limits, *quick, *packed, hostile, honest],
             'postcopy': ['migrate', *limits, *quick, *packed, '--postcopy', '--postcopy-at=0',
-                         '--link-rate=20M', honest, hostile],
+                         '--link-rate=4M', honest, hostile],
             'crash': ['crash', *limits, '--kills=3', '--disk-size=4M', f'--seed={o.seed}', *packed,
                       hostile],
         }[self.command]
