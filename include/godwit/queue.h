@@ -101,7 +101,7 @@ void gw_queue_flush(struct gw_queue *q);
 /* Have queue_ready called (again) though the driver did not kick. Context: any thread. */
 void gw_queue_wake(struct gw_queue *q);
 
-/* `request_size` bytes of the device's own beside the request; zero when it is popped first. */
+/* `request_size` bytes of the device's own beside the request; zero each time it is popped. */
 void *gw_request_private(struct gw_request *r);
 
 /*

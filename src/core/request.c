@@ -61,6 +61,8 @@ static struct gw_request_i *pool_take(struct gw_queue *q)
 
     if (r) {
         q->free = r->next_free;
+        if (q->request_size > 0)
+            memset(r + 1, 0, q->request_size);
         return r;
     }
     r = (struct gw_request_i *)(void *)(q->pool + stride(q) * q->n_pooled++);

@@ -495,20 +495,22 @@ static int use_private(void *arg)
     return 0;
 }
 
-static void test_request_private_begins_as_zero_and_overlaps_nothing(void **state)
+static void test_request_private_is_zero_and_overlaps_nothing(void **state)
 {
     struct rig_config cfg = {.request_size = 100, .size = 16};
     struct rig t;
 
     begin_and_run(&t, &cfg);
     rig_set_mode(&t, RIG_HOLD);
-    for (unsigned i = 0; i < 16; i++)
-        rig_add(&t, i);
-    gw_driver_kick(t.driver);
-    rig_wait_held(&t, 16);
-    rig_call(&t, use_private, &t);
-    rig_release(&t, 16);
-    rig_take(&t, 16);
+    for (unsigned round = 0; round < 3; round++) { /* the first in fresh memory, the others not */
+        for (unsigned i = 0; i < 16; i++)
+            rig_add(&t, i);
+        gw_driver_kick(t.driver);
+        rig_wait_held(&t, 16);
+        rig_call(&t, use_private, &t);
+        rig_release(&t, 16);
+        rig_take(&t, 16);
+    }
     end(&t);
 }
 
@@ -525,7 +527,7 @@ int main(void)
         FDCHECK_TEST(test_request_bad_chain_is_answered_with_zero),
         FDCHECK_TEST(test_request_cursors_step_over_buffers),
         FDCHECK_TEST(test_request_status_can_be_all_there_is),
-        FDCHECK_TEST(test_request_private_begins_as_zero_and_overlaps_nothing),
+        FDCHECK_TEST(test_request_private_is_zero_and_overlaps_nothing),
     };
 
     /* A driver that writes its available ring and index as only a split one has them. */
