@@ -184,7 +184,8 @@ struct gw_daemon_config {
  *
  * Ownership: `ops` is copied; `dev` stays the caller's and must outlive the daemon. Free the
  * result with gw_daemon_free.
- * Returns: 0; -EINVAL for a config or ops out of its limits; -ENOMEM; -EOPNOTSUPP where
+ * Returns: 0; -EINVAL for a config or ops out of its limits; -E2BIG for one of a later version that
+ * has a member set which this version does not know; -ENOMEM; -EOPNOTSUPP where
  * GW_LOOP_URING was asked for and the kernel refuses it; what worker_start returned; the errno of
  * a thread or fd that could not be made.
  * Context: any thread.

@@ -60,7 +60,8 @@ enum gw_driver_flags {
 /*
  * Make the driver's side of a queue, its rings (empty, index 0), its kick and call eventfd.
  * Free with gw_driver_free.
- * Returns: 0; -EINVAL; -EFAULT a placed ring is outside of the memory; -ENOSPC; -ENOMEM; -EMFILE.
+ * Returns: 0; -EINVAL; -E2BIG; -EFAULT a placed ring is outside of the memory; -ENOSPC; -ENOMEM;
+ * -EMFILE.
  */
 int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg);
 void gw_driver_free(struct gw_driver *d);

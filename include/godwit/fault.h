@@ -113,8 +113,8 @@ struct gw_fault_config {
 /*
  * Make a server, with a userfaultfd for this process. Free with gw_fault_server_free, before the
  * memory it serves: threads that wait then come back, to zeros where nothing has come.
- * Returns: 0; -EINVAL; -ENOMEM; -EPERM this process may have no userfaultfd, -EOPNOTSUPP the kernel
- * has none, or not for shared memory, or not with minor faults.
+ * Returns: 0; -EINVAL; -E2BIG; -ENOMEM; -EPERM this process may have no userfaultfd, -EOPNOTSUPP
+ * the kernel has none, or not for shared memory, or not with minor faults.
  */
 int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *cfg);
 void gw_fault_server_free(struct gw_fault_server *s);

@@ -120,7 +120,8 @@ struct gw_frontend_config {
     bool no_gates; /* send also what the negotiated features do not allow */
 };
 
-/* `cfg` may be NULL. Free with gw_frontend_free, which hangs up. Returns: 0; -EINVAL; -ENOMEM. */
+/* `cfg` may be NULL. Free with gw_frontend_free, which hangs up. Returns: 0; -EINVAL; -E2BIG;
+ * -ENOMEM. */
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg);
 void gw_frontend_free(struct gw_frontend *fe);
 

@@ -83,7 +83,7 @@ struct gw_guest_disk_config {
 /*
  * Make the memory of what was written where. It outlives connections and loads. Every 512-byte
  * sector written carries its number, its generation, the seed and a checksum.
- * Free with gw_guest_disk_free. Returns: 0; -EINVAL; -ENOMEM.
+ * Free with gw_guest_disk_free. Returns: 0; -EINVAL; -E2BIG; -ENOMEM.
  */
 int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_config *cfg);
 void gw_guest_disk_free(struct gw_guest_disk *disk);
@@ -134,7 +134,7 @@ struct gw_guest_load_stats {
 /*
  * Make a load on started or stopped queues; its buffers come from the drivers' memory.
  * Free with gw_guest_load_free; the disk remains.
- * Returns: 0; -EINVAL; -ENOSPC rings or memory too small; -ENOMEM.
+ * Returns: 0; -EINVAL; -E2BIG; -ENOSPC rings or memory too small; -ENOMEM.
  */
 int gw_guest_load_new(struct gw_guest_load **ret, const struct gw_guest_load_config *cfg);
 void gw_guest_load_free(struct gw_guest_load *l);

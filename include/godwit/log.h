@@ -49,7 +49,7 @@ uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver 
 /*
  * Make a log of zeros. It can be replaced by another at any time: gw_frontend_set_log_base, then
  * gw_guest_log_take of the old one, then gw_guest_log_free.
- * Returns: 0; -EINVAL; -ENOMEM; the errno of memfd_create, ftruncate, fcntl or mmap.
+ * Returns: 0; -EINVAL; -E2BIG; -ENOMEM; the errno of memfd_create, ftruncate, fcntl or mmap.
  */
 int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *cfg);
 void gw_guest_log_free(struct gw_guest_log *log);

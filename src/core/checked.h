@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Arithmetic on numbers that a stranger chose. */
+/* Arithmetic on numbers that a stranger chose, and sizes of structures of another version. */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define GW_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define GW_BIT(n)        (UINT64_C(1) << (n))
@@ -42,4 +44,29 @@ static inline uint64_t gw_align_down(uint64_t v, uint64_t power)
 static inline unsigned gw_min_u(unsigned a, unsigned b)
 {
     return a < b ? a : b;
+}
+
+/*
+ * A structure of the public interface, whose first member is its size in bytes (size_t), and of
+ * which `known` bytes are known here. A longer one is of a later version, and is good as long as it
+ * asks for nothing that only that version knows.
+ * Returns: 0; -EINVAL: shorter; -E2BIG: longer than a page, or not zero behind what is known.
+ */
+static inline int gw_check_struct(const void *structure, size_t known)
+{
+    enum {
+        PAGE = 4096
+    };
+    const uint8_t *bytes = structure;
+    size_t size;
+
+    memcpy(&size, structure, sizeof(size));
+    if (size < known)
+        return -EINVAL;
+    if (size > PAGE)
+        return -E2BIG;
+    for (size_t i = known; i < size; i++)
+        if (bytes[i] != 0)
+            return -E2BIG;
+    return 0;
 }

@@ -48,12 +48,27 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
 
 /* ---- making ---- */
 
+static int check_size(const char *name, const void *structure, size_t known)
+{
+    int r = gw_check_struct(structure, known);
+
+    if (r == -E2BIG)
+        return gw_fail(r, "%s of a later version asks for something this version cannot do", name);
+    return r < 0 ? gw_fail(r, "size of %s is not set, or less than %zu", name, known) : 0;
+}
+
 static int check_config(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
 {
     unsigned n_queues, n_workers;
+    int r;
 
-    if (!cfg || cfg->size < sizeof(*cfg) || !ops || ops->size < sizeof(*ops))
-        return gw_fail(-EINVAL, "config and ops must have their size set");
+    if (!cfg || !ops)
+        return gw_fail(-EINVAL, "a daemon needs a config and ops");
+    r = check_size("config", cfg, sizeof(*cfg));
+    if (r == 0)
+        r = check_size("ops", ops, sizeof(*ops));
+    if (r < 0)
+        return r;
     if (!ops->queue_ready)
         return gw_fail(-EINVAL, "a device needs queue_ready");
     n_queues = cfg->num_queues ? cfg->num_queues : 1;

@@ -7,6 +7,8 @@
 #include "driver_i.h"
 #include "frontend_i.h"
 
+#include "../core/checked.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -131,10 +133,11 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
 {
     unsigned size = cfg->queue_size ? cfg->queue_size : SIZE_DEFAULT;
     struct gw_driver *d;
-    int r;
+    int r = gw_check_struct(cfg, sizeof(*cfg));
 
-    if (cfg->size != sizeof(*cfg) || !cfg->mem || !is_size(cfg, size) || cfg->index > 255 ||
-        cfg->indirect_max > SIZE_MAX_RING)
+    if (r < 0)
+        return r;
+    if (!cfg->mem || !is_size(cfg, size) || cfg->index > 255 || cfg->indirect_max > SIZE_MAX_RING)
         return -EINVAL;
     d = calloc(1, sizeof(*d));
     if (!d)

@@ -23,6 +23,8 @@
 #include "fault_i.h"
 #include "frontend_i.h"
 
+#include "../core/checked.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
@@ -87,10 +89,12 @@ int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_conf
 {
     pthread_rwlockattr_t attr;
     struct gw_fault_server *s;
-    int r;
+    int r = gw_check_struct(cfg, sizeof(*cfg));
 
-    if (cfg->size != sizeof(*cfg) || cfg->fill > GW_FAULT_CONTINUE)
-        return gw_fault_fail(-EINVAL, "no such configuration");
+    if (r == 0 && cfg->fill > GW_FAULT_CONTINUE)
+        r = -EINVAL;
+    if (r < 0)
+        return gw_fault_fail(r, "no such configuration");
     s = calloc(1, sizeof(*s));
     if (!s)
         return gw_fault_fail(-ENOMEM, "out of memory");

@@ -8,6 +8,8 @@
 #include "fe_disk.h"
 #include "fe_sector.h"
 
+#include "../core/checked.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,14 +37,18 @@ struct gw_guest_disk {
 
 int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_config *cfg)
 {
-    struct gw_guest_disk_config c = *cfg;
+    struct gw_guest_disk_config c;
     struct gw_guest_disk *disk;
+    int r = gw_check_struct(cfg, sizeof(*cfg));
 
+    if (r < 0)
+        return r;
+    c = *cfg;
     if (!c.block_size)
         c.block_size = BLOCK_SIZE_DEFAULT;
-    if (c.size != sizeof(c) || c.block_size % GW_GUEST_SECTOR_SIZE ||
-        c.block_size > BLOCK_SIZE_MAX || c.length == 0 || c.length % c.block_size ||
-        c.offset % GW_GUEST_SECTOR_SIZE || c.offset > INT64_MAX || c.length > INT64_MAX - c.offset)
+    if (c.block_size % GW_GUEST_SECTOR_SIZE || c.block_size > BLOCK_SIZE_MAX || c.length == 0 ||
+        c.length % c.block_size || c.offset % GW_GUEST_SECTOR_SIZE || c.offset > INT64_MAX ||
+        c.length > INT64_MAX - c.offset)
         return -EINVAL;
     disk = calloc(1, sizeof(*disk));
     if (!disk)

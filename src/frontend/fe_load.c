@@ -8,6 +8,8 @@
 #include "fe_load_i.h"
 #include "fe_sector.h"
 
+#include "../core/checked.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,12 +39,15 @@ const char *gw_guest_load_error(const struct gw_guest_load *l)
     return l->error;
 }
 
-/* The config with its defaults. Returns: 0; -EINVAL. */
+/* The config with its defaults. Returns: 0; -EINVAL; -E2BIG. */
 static int take_config(struct gw_guest_load *l, const struct gw_guest_load_config *cfg)
 {
     struct gw_guest_load_config *c = &l->cfg;
+    int r = gw_check_struct(cfg, sizeof(*cfg));
 
-    if (cfg->size != sizeof(*cfg) || !cfg->disk || cfg->n_drivers == 0)
+    if (r < 0)
+        return r;
+    if (!cfg->disk || cfg->n_drivers == 0)
         return -EINVAL;
     *c = *cfg;
     c->drivers = NULL; /* they are in the queues */

@@ -8,6 +8,7 @@
  * A log for very much memory is a sparse file. It is looked through by extents (SEEK_DATA), since
  * reading a hole through a mapping would allocate it.
  */
+#include "../core/checked.h"
 #include "../core/proto.h"
 #include "driver_i.h"
 #include "fe_requests.h"
@@ -93,10 +94,11 @@ static int log_map(struct gw_guest_log *log)
 int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *cfg)
 {
     struct gw_guest_log *log;
-    int r;
+    int r = gw_check_struct(cfg, sizeof(*cfg));
 
-    if (cfg->size != sizeof(*cfg) || cfg->length == 0 || cfg->length > INT64_MAX / 4 ||
-        cfg->offset > INT64_MAX / 4)
+    if (r < 0)
+        return r;
+    if (cfg->length == 0 || cfg->length > INT64_MAX / 4 || cfg->offset > INT64_MAX / 4)
         return -EINVAL;
     log = calloc(1, sizeof(*log));
     if (!log)

@@ -4,6 +4,7 @@
  * vhost_dev_start and vhost_dev_stop): what an honest front-end does. It keeps no state but what
  * the connection knows.
  */
+#include "../core/checked.h"
 #include "../core/proto.h"
 #include "driver_i.h"
 #include "fe_requests.h"
@@ -68,10 +69,10 @@ static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_o
 int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     uint64_t offered;
-    int r;
+    int r = gw_check_struct(opt, sizeof(*opt));
 
-    if (opt->size != sizeof(*opt))
-        return gw_frontend_fail(fe, -EINVAL, "negotiate: options of another size");
+    if (r < 0)
+        return gw_frontend_fail(fe, r, "negotiate: options of another version");
     r = gw_frontend_get_features(fe, &offered);
     if (r < 0)
         return r;
@@ -155,10 +156,10 @@ static int start_queue(struct gw_frontend *fe, const struct gw_frontend_options 
 int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     uint64_t log_all = opt->log ? BIT(GW_F_LOG_ALL) : 0;
-    int r = 0;
+    int r = gw_check_struct(opt, sizeof(*opt));
 
-    if (opt->size != sizeof(*opt))
-        return gw_frontend_fail(fe, -EINVAL, "start: options of another size");
+    if (r < 0)
+        return gw_frontend_fail(fe, r, "start: options of another version");
     if (!fe->negotiated)
         r = gw_frontend_negotiate(fe, opt);
     if (r == 0)

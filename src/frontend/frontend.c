@@ -6,6 +6,7 @@
  */
 #include "fe_trace.h"
 
+#include "../core/checked.h"
 #include "../core/proto.h"
 
 #include <errno.h>
@@ -41,8 +42,11 @@ const char *gw_frontend_error(const struct gw_frontend *fe)
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg)
 {
     struct gw_frontend *fe;
+    int r = cfg ? gw_check_struct(cfg, sizeof(*cfg)) : 0;
 
-    if (cfg && (cfg->size != sizeof(*cfg) || cfg->ack > GW_FRONTEND_ACK_ALWAYS))
+    if (r < 0)
+        return r;
+    if (cfg && cfg->ack > GW_FRONTEND_ACK_ALWAYS)
         return -EINVAL;
     fe = calloc(1, sizeof(*fe));
     if (!fe)
