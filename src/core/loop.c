@@ -2,6 +2,7 @@
 /* Which loop a worker gets, and what both do alike. */
 #include "loop.h"
 
+#include <errno.h>
 #include <string.h>
 
 int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag)
@@ -16,7 +17,12 @@ int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_di
         }
         if (kind == GW_LOOP_URING)
             return gw_fail(r, "the kernel gives no io_uring: %s", strerror(-r));
-        gw_diag(diag, GW_DIAG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
+        if (r == -ENOMEM)
+            gw_diag(diag, GW_DIAG_WARNING,
+                    "no memory for io_uring, the event loop is epoll; raise the limit of locked "
+                    "memory (ulimit -l) or the memory limit of the control group");
+        else
+            gw_diag(diag, GW_DIAG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
     }
     r = gw_loop_epoll_new(ret, diag);
     return r < 0 ? gw_fail(r, "no event loop: %s", strerror(-r)) : 0;

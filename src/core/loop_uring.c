@@ -328,6 +328,18 @@ static const struct gw_loop_ops uring_ops = {
     .turn = uring_turn,
 };
 
+/* A filter of system calls may allow to set a ring up, and then deny its use. */
+static int try_to_enter(struct io_uring *ring, const struct gw_diag *diag)
+{
+    int r = io_uring_submit_and_get_events(ring);
+
+    if (r < 0)
+        gw_diag(diag, GW_DIAG_WARNING,
+                "io_uring_setup is allowed but io_uring_enter fails: %s; allow both (seccomp)",
+                strerror(-r));
+    return r < 0 ? r : 0;
+}
+
 int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag)
 {
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
@@ -345,9 +357,13 @@ int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag)
     r = io_uring_queue_init_params(URING_ENTRIES, &u->ring, &params);
     if (r < 0)
         return r;
-    if ((params.features & needed) != needed) {
+    if ((params.features & needed) != needed)
+        r = -EOPNOTSUPP;
+    else
+        r = try_to_enter(&u->ring, diag);
+    if (r < 0) {
         io_uring_queue_exit(&u->ring);
-        return -EOPNOTSUPP;
+        return r;
     }
     gw_list_init(&u->polls);
     u->base.ops = &uring_ops;
