@@ -3,6 +3,7 @@
 #include "blk.h"
 
 #include "backend.h"
+#include "streams.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -169,6 +170,8 @@ int main(int argc, char **argv)
     static struct blk blk;
     int status;
 
+    if (streams_begin(EXIT_FAILURE) < 0)
+        return EXIT_FAILURE;
     if (backend_capabilities(&program, argc, argv))
         return EXIT_SUCCESS;
     backend_options_init(&o.backend);

@@ -6,6 +6,8 @@
 #include "command.h"
 #include "scratch.h"
 
+#include "../common/streams.h"
+
 #include <argp.h>
 #include <godwit/version.h>
 #include <stdio.h>
@@ -56,11 +58,7 @@ static int run(const struct command *command, int argc, char **argv)
     if (target_guard() < 0)
         say("no thread for signals: children may stay when godwit is interrupted");
     status = command->run(argc, argv);
-    if (fflush(stdout) != 0 && status == COMMAND_OK) {
-        say("stdout: what was to be shown could not be written");
-        status = COMMAND_COULD_NOT;
-    }
-    return status;
+    return streams_end(status);
 }
 
 static int help(int argc, char **argv)
@@ -81,6 +79,8 @@ int main(int argc, char **argv)
 {
     const struct command *command;
 
+    if (streams_begin(COMMAND_COULD_NOT) < 0)
+        return COMMAND_COULD_NOT;
     argp_program_version = "godwit " GW_VERSION_STRING;
     atexit(scratch_remove); /* argp ends the program in its own way */
     if (argc < 2) {

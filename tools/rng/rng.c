@@ -4,6 +4,7 @@
  *
  *     cc -o godwit-rng rng.c $(pkg-config --cflags --libs godwit)
  */
+#include <fcntl.h>
 #include <getopt.h>
 #include <godwit.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 enum {
     BATCH = 16,
@@ -47,9 +49,32 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
+/* A second SIGTERM is ignored, because timeout(1) sends two; SIGINT or a third ends at once. */
 static void end(int sig)
 {
+    static volatile sig_atomic_t n_signals;
+
+    if (n_signals++ > 0)
+        signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
     gw_daemon_stop(rng_daemon);
+}
+
+/* So that no file or socket gets the number of a standard stream that the parent has closed. */
+static int open_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd < 0 ? -1 : close(fd);
+}
+
+/* Returns: the exit status. */
+static int show(const char *text)
+{
+    return puts(text) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int serve(const char *path, int fd)
@@ -78,26 +103,36 @@ int main(int argc, char **argv)
         {"socket-path", required_argument, NULL, 's'},
         {"fd", required_argument, NULL, 'f'},
         {"print-capabilities", no_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
         {0},
     };
+    static const char usage[] = "usage: godwit-rng --socket-path=PATH | --fd=FDNUM | "
+                                "--print-capabilities | --help | --version";
     const char *path = NULL;
     bool is_known = true;
     int fd = -1, option;
 
+    if (open_standard_streams() < 0)
+        return EXIT_FAILURE;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--print-capabilities") == 0) /* whatever else there is */
-            return puts("{\"type\": \"rng\", \"features\": []}") < 0;
+            return show("{\"type\": \"rng\", \"features\": []}");
     }
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 's')
             path = optarg;
         else if (option == 'f')
             fd = atoi(optarg);
+        else if (option == 'h')
+            return show(usage);
+        else if (option == 'v')
+            return show("godwit-rng " GW_VERSION_STRING);
         else
             is_known = false;
     }
     if (!is_known || optind < argc || (path == NULL) == (fd < 0)) {
-        fputs("usage: godwit-rng --socket-path=PATH | --fd=FDNUM | --print-capabilities\n", stderr);
+        fprintf(stderr, "%s\n", usage);
         return EX_USAGE;
     }
     return serve(path, fd);

@@ -6,7 +6,10 @@
  */
 #include "agent.h"
 
+#include "../common/streams.h"
+
 #include <errno.h>
+#include <godwit/version.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,6 +17,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <xenevtchn.h>
@@ -274,12 +278,38 @@ static int say(const char *what, int r)
     return EXIT_FAILURE;
 }
 
-int main(void)
+/* Returns: whether there is nothing but that to do; then `ret_status` is the exit status. */
+static bool show_text(int argc, char **argv, int *ret_status)
+{
+    static const char usage[] =
+        "usage: godwit-xen-agent [--help | --version]\n"
+        "Runs in a Xen domain and lets godwit in domain 0 use its memory. It serves until it is "
+        "killed.\n";
+
+    if (argc < 2)
+        return false;
+    *ret_status = EXIT_SUCCESS;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+    } else if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("godwit-xen-agent " GW_VERSION_STRING);
+    } else {
+        fputs(usage, stderr);
+        *ret_status = EX_USAGE;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
 {
     static struct agent a = {.lent = {.fd = -1}};
     struct pages own = {.fd = -1};
     int r;
 
+    if (streams_begin(EXIT_FAILURE) < 0)
+        return EXIT_FAILURE;
+    if (show_text(argc, argv, &r))
+        return r;
     a.events = xenevtchn_open(NULL, 0);
     if (!a.events)
         return say("/dev/xen/evtchn (is this a Xen domain?)", -errno);
