@@ -33,6 +33,7 @@ struct gw_session {
     int fd;
     int backend_fd; /* the back-end channel, -1: none */
     bool heard;     /* the front-end has said something */
+    bool has_rival; /* another front-end has connected, which was logged */
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */
@@ -76,6 +77,7 @@ struct gw_daemon {
     unsigned reconnect_max_ms; /* 0: it is not */
     int result;
     struct gw_session session;
+    struct gw_diag_limit rival_limit;
     uint64_t n_changes;        /* ever */
     struct gw_change *changes; /* the oldest first */
     struct gw_change **changes_end;

@@ -255,6 +255,14 @@ static int look_around(struct gw_daemon *d)
     return r < 0 ? r : 1;
 }
 
+/* Another front-end waits to be accepted. Logged once a session, which does not end for it. */
+static void note_rival(struct gw_daemon *d)
+{
+    d->session.has_rival = true;
+    gw_diag_limited(&d->diag, &d->rival_limit, GW_DIAG_WARNING,
+                    "another front-end has connected and waits until this session ends");
+}
+
 /* Returns: 1 to go on; 0 or a negative errno when the session is over. */
 static int session_turn(struct gw_daemon *d)
 {
@@ -265,6 +273,7 @@ static int session_turn(struct gw_daemon *d)
         {.fd = d->control_fd, .events = POLLIN},
         {.fd = s->backend_fd, .events = (short)(full ? POLLOUT : 0)},
         {.fd = gw_mem_backend_watch_fd(s->owners), .events = POLLIN},
+        {.fd = s->has_rival ? -1 : d->listener.fd, .events = POLLIN},
     };
     eventfd_t count;
     int r = look_around(d); /* whoever sends to the socket takes the wake-ups that come meanwhile */
@@ -283,7 +292,11 @@ static int session_turn(struct gw_daemon *d)
         gw_peer_fd_close(&s->backend_fd); /* the front-end has closed its end */
     if (fds[3].revents && !owners_live(d))
         return 0;
-    return fds[0].revents ? receive(d) : 1;
+    if (fds[0].revents)
+        return receive(d);
+    if (fds[4].revents)
+        note_rival(d);
+    return 1;
 }
 
 int gw_session_run(struct gw_daemon *d, int fd)

@@ -3,7 +3,7 @@
  * godwit-blk as a process: how signals end it, and what it does where its surroundings lack
  * something (descriptors 0 to 2, system calls, locked memory).
  *
- * usage: it_blk_process PATH_OF_GODWIT_BLK
+ * usage: it_blk_process PATH_OF_GODWIT_BLK PATH_OF_WITHOUT_URING
  */
 #include "blk_test.h"
 #include "control_data.h"
@@ -25,6 +25,8 @@
 #define MIB       (UINT64_C(1) << 20)
 #define SAFETY_MS 120000
 #define DELAY_MS  "1000"
+
+static const char *without_uring;
 
 /* ---- signals ---- */
 
@@ -261,6 +263,92 @@ static void test_other_control_data(void **state)
     blk_test_end(&t);
 }
 
+/* Descriptors that a parent has closed are not given to the image, where messages would end up. */
+static void test_standard_streams_closed(void **state)
+{
+    struct gw_frontend *fe;
+    uint64_t features;
+    struct blk_test t;
+    char target[64];
+    (void)state;
+
+    blk_test_begin(&t, MIB);
+    t.program.said_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    t.program.pid = fork();
+    assert_true(t.program.pid >= 0);
+    if (t.program.pid == 0) {
+        (void)close_range(0, 2, 0);
+        execl(blk_test_path, blk_test_path, "--socket-path", t.socket, "--blk-file", t.file,
+              "--direct=off", NULL);
+        _exit(127);
+    }
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    assert_int_equal(gw_frontend_connect(fe, t.socket), 0);
+    assert_int_equal(gw_frontend_get_features(fe, &features), 0);
+    for (unsigned fd = 0; fd <= 2; fd++) {
+        char path[64];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/%d/fd/%u", (int)t.program.pid, fd);
+        n = readlink(path, target, sizeof(target) - 1);
+        assert_true(n > 0);
+        target[n] = '\0';
+        assert_string_equal(target, "/dev/null");
+    }
+    gw_frontend_free(fe);
+    assert_int_equal(program_end(&t.program, SIGTERM), 0);
+    blk_test_end(&t);
+}
+
+/* ---- what the kernel refuses ---- */
+
+static void run_uring_refused(const char *what, const char *message)
+{
+    struct blk_test t;
+
+    blk_test_begin(&t, 4 * MIB);
+    program_start(&t.program, &(struct program_config){
+                                  .path = without_uring,
+                                  .args = {what, blk_test_path, "--num-queues", "2",
+                                           "--socket-path", t.socket, "--blk-file", t.file},
+                              });
+    blk_test_connect(&t);
+    assert_int_equal(guest_io(&t.g, 0, 0, 0x75), 0);
+    assert_true(program_says(&t.program, message));
+    blk_test_stop(&t);
+}
+
+/* The default loop is epoll then, and a reason that an administrator can mend is a warning. */
+static void test_uring_refused(void **state)
+{
+    (void)state;
+    if (!bed_has_uring())
+        skip();
+    run_uring_refused("enter=1", "io_uring_enter fails: Operation not permitted");
+    run_uring_refused("setup=12", "no memory for io_uring");
+}
+
+/* ---- front-ends ---- */
+
+static void test_second_front_end_is_logged(void **state)
+{
+    struct gw_frontend *second;
+    uint64_t features;
+    struct blk_test t;
+    (void)state;
+
+    blk_test_begin(&t, 4 * MIB);
+    blk_test_start(&t, NULL);
+    assert_int_equal(gw_frontend_new(&second, NULL), 0);
+    assert_int_equal(gw_frontend_connect(second, t.socket), 0);
+    assert_true(program_says(&t.program, "another front-end has connected and waits"));
+    assert_int_equal(guest_io(&t.g, 0, 0, 0x76), 0);
+    gw_frontend_disconnect(t.g.fe);
+    assert_int_equal(gw_frontend_get_features(second, &features), 0);
+    gw_frontend_free(second);
+    blk_test_stop(&t);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -268,12 +356,16 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_further_signals_end_at_once),
         FDCHECK_TEST(test_sigterm_while_locked),
         FDCHECK_TEST(test_other_control_data),
+        FDCHECK_TEST(test_standard_streams_closed),
+        FDCHECK_TEST(test_uring_refused),
+        FDCHECK_TEST(test_second_front_end_is_logged),
     };
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: it_blk_process PATH_OF_GODWIT_BLK\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: it_blk_process PATH_OF_GODWIT_BLK PATH_OF_WITHOUT_URING\n");
         return EXIT_FAILURE;
     }
+    without_uring = argv[2];
     blk_test_path = argv[1];
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
