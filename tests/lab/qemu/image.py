@@ -23,10 +23,15 @@ class Image:
         self.size = (self.first_kept + n_kept) * BLOCK
         self.path = lab.path('disk.img')
         with open(self.path, 'wb') as f:
-            pattern.fill(f, 0, n_blocks)
             f.seek(self.first_kept * BLOCK)
             pattern.fill(f, self.first_kept, n_kept)
             f.truncate(self.size)
+        self.renew()
+
+    def renew(self):
+        """What the guest writes is as it was before it wrote anything."""
+        with open(self.path, 'r+b') as f:
+            self.pattern.fill(f, 0, self.n_blocks)
 
     def read_generations(self, file, crc):
         file.seek(self.n_blocks * BLOCK)

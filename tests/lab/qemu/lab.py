@@ -53,6 +53,26 @@ def peer(name):
     return r.stdout.strip()
 
 
+INSTALLED = '7.2'
+QEMUS = ('qemu10', 'qemu-debian13', 'qemu11')
+QEMU_HELP = f"{INSTALLED} (the installed one), one of the peers {', '.join(QEMUS)}, or a path"
+
+
+def find_qemu(name):
+    if name == INSTALLED:
+        return 'qemu-system-x86_64'
+    return peer(name) if name in QEMUS else name
+
+
+def knows_milliseconds(qemu):
+    """Whether a chardev has reconnect-ms, since QEMU 9.2. QEMU 11 knows nothing else."""
+    r = subprocess.run([qemu, '--version'], capture_output=True, text=True)
+    found = re.search(r'version (\d+)\.(\d+)', r.stdout)
+    if found is None:
+        raise Skip(f'{qemu} does not tell its version')
+    return tuple(map(int, found.groups())) >= (9, 2)
+
+
 def peer_kernel():
     """A kernel, and what QEMU is to start of it."""
     kernel = peer('kernel')
@@ -372,6 +392,7 @@ class Guest(Process):
         if shutil.which(qemu) is None:
             raise Skip(f'{qemu} is not installed (package qemu-system-x86)')
         self.lab = lab
+        self.reconnect = 'reconnect-ms=1000' if knows_milliseconds(qemu) else 'reconnect=1'
         self.lines = None
         self.hardware = hardware
         self.is_booting = False
@@ -383,7 +404,7 @@ class Guest(Process):
 
     def arguments(self, name, kernel, initramfs, backend_socket):
         path = self.lab.path(name)
-        reconnect = ',reconnect=1' if self.hardware.reconnects else ''
+        reconnect = f',{self.reconnect}' if self.hardware.reconnects else ''
         packed = ',packed=on' if self.hardware.packed else ''
         huge = ',hugetlb=on,hugetlbsize=2M' if self.hardware.huge else ''
         return [
@@ -398,8 +419,8 @@ class Guest(Process):
             '-serial', 'chardev:commands',
             '-qmp', f'unix:{path}.qmp.sock,server=on,wait=off',
             '-chardev', f'socket,id=disk,path={backend_socket}{reconnect}',
-            '-device', 'vhost-user-blk-pci,id=disk0,chardev=disk,disable-legacy=on,'
-                       f'num-queues={self.hardware.cpus}{packed}',
+            # As in the README of the project: with a queue for each CPU, and QEMU's own queue size.
+            '-device', f'vhost-user-blk-pci,id=disk0,chardev=disk{packed}',
         ]
 
     def check(self):
@@ -415,12 +436,12 @@ class Guest(Process):
         with open(self.console, 'rb') as f:
             return b'kthread timer wakeup didn\'t happen' in f.read()
 
-    def boot_again(self):
-        self.lab.say('the guest has lost its timer and is started again')
+    def reset(self):
+        """The guest begins anew, with the same QEMU and backend; wait_ready comes next. Until then
+        more resets may come: SeaBIOS makes one of its own where it finds that it has run before."""
         os.truncate(self.console, 0)
         self.qmp.command('set-action', reboot='reset')
         self.qmp.command('system_reset')
-        self.qmp.command('set-action', reboot='shutdown')
 
     def wait_ready(self):
         """Waits for the guest program; returns what it says of its disk. On a busy machine a CPU
@@ -428,13 +449,15 @@ class Guest(Process):
         self.is_booting = True
         for _ in range(3):
             try:
-                disk = self.wait_answer('ready', 60)
+                disk = self.wait_answer('ready', self.lab.limit)
                 break
             except Stalled:
-                self.boot_again()
+                self.lab.say('the guest has lost its timer and is started again')
+                self.reset()
         else:
             raise LabError('the guest lost its timer again and again')
         self.is_booting = False
+        self.qmp.command('set-action', reboot='shutdown')
         self.hardware.check(disk)
         return disk
 
@@ -446,11 +469,11 @@ class Guest(Process):
             raise LabError(f"the guest answered '{line}' to '{name}'")
         return parse_fields(line)
 
-    def ask(self, command, seconds=60):
+    def ask(self, command):
         # The guest may answer for long after the backend's death.
         self.lab.check()
         self.lines.send(command)
-        return self.wait_answer(command.split()[0], seconds)
+        return self.wait_answer(command.split()[0], self.lab.limit)
 
     def wait_for(self, condition, what, seconds=30):
         """Asks for the counters until they meet the condition; returns them."""

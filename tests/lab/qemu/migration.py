@@ -36,7 +36,6 @@ class MigratingGuest(Guest):
         self.is_held = is_held
         self.backend = backend
         self.qmp = None
-        self.may_pause = False  # its source may go before postcopy ends
         super().__init__(lab, qemu, kernel, initramfs, backend.socket, name, hardware)
 
     def arguments(self, name, kernel, initramfs, backend_socket):
@@ -52,8 +51,7 @@ class MigratingGuest(Guest):
     def check(self):
         """Missing pages that do not come any more hold up whoever waits for them."""
         super().check()
-        if self.qmp is not None and not self.may_pause and \
-                self.qmp.has_migrated('postcopy-paused'):
+        if self.qmp is not None and self.qmp.has_migrated('postcopy-paused'):
             raise LabError(f'postcopy was interrupted, says {self.name}')
 
     def set_capabilities(self, names):

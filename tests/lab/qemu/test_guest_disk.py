@@ -14,7 +14,8 @@ sys.dont_write_bytecode = True  # the source folder stays as it is
 
 import initramfs
 from image import Image
-from lab import Backend, Guest, Hardware, Lab, LabError, Skip, peer, peer_kernel, run_test
+from lab import (INSTALLED, QEMU_HELP, Backend, Guest, Hardware, Lab, LabError, Skip, find_qemu,
+                 peer_kernel, run_test)
 from pattern import BLOCK, Pattern
 
 N_BLOCKS = 64 * 2048            # 64 MiB under test
@@ -132,8 +133,7 @@ def run_guest(lab, options, backend, image, seed):
 
 def run(options):
     seed = options.seed if options.seed is not None else random.randrange(1 << 48)
-    if options.qemu == 'qemu10':
-        options.qemu = peer('qemu10')
+    options.qemu = find_qemu(options.qemu)
     with Lab(options.limit, options.keep, quiet=bool(options.sabotage)) as lab:
         lab.say(f'seed {seed}')
         image = Image(lab, Pattern(seed), N_BLOCKS)
@@ -151,8 +151,7 @@ def run(options):
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
-    parser.add_argument('--qemu', default='qemu-system-x86_64',
-                        help='path, or "qemu10" for the peer')
+    parser.add_argument('--qemu', default=INSTALLED, help=QEMU_HELP)
     parser.add_argument('--backend', required=True, help='a command with {socket} and {file} in it, and {slow} where it can be '
                              'made slow')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')

@@ -22,7 +22,8 @@ import migration
 import postcopy
 from hugepages import HugePages
 from image import Image
-from lab import LAB, Backend, Hardware, Lab, LabError, Skip, peer, peer_kernel, run_test
+from lab import (INSTALLED, LAB, QEMU_HELP, Backend, Hardware, Lab, LabError, Skip, find_qemu,
+                 peer_kernel, run_test)
 from migration import MigratingGuest
 from pattern import Pattern
 
@@ -160,8 +161,7 @@ def migrate(run, source, destination):
 
 
 def migrate_by_postcopy(run, source, destination):
-    preempt = run.options.preempt
-    postcopy.start(source, destination, preempt)
+    postcopy.start(source, destination, run.options.preempt)
     begin = time.monotonic()
     if run.options.replace_memory:
         n = replace_memory(run, destination, 'ADD_MEM_REG')
@@ -169,17 +169,43 @@ def migrate_by_postcopy(run, source, destination):
     destination.busy(10)
     n = N_WAITS[run.options.huge]
     n_looks = postcopy.see_waits(source, destination.backend, n)
-    postcopy.finish(source, destination, preempt)
+    postcopy.finish(source, destination)
     run.lab.say(f'{source.name} to {destination.name}: pages were missing for '
                 f'{time.monotonic() - begin:.1f} s; the backend waited for one in {n} of '
                 f'{n_looks} looks')
 
 
-def hop(run, source):
+def begin_io(run, guest):
+    """The guest is up, for the first time or again: its disk gets busy."""
+    disk = guest.wait_ready()
+    run.lab.say(f'the guest is up: {disk}')
+    guest.ask(f'start {run.options.seed} {N_BLOCKS} rw')
+    if INSTALLED in (run.options.qemu_from, run.options.qemu_to):
+        guest.ask('spin')  # see MigratingGuest.APPEND
+    huge = guest.ask(f'hoard {run.options.seed} {run.image.first_kept} {N_KEPT} {HOARD_MIB}')['huge']
+    require(huge >= HOARD_MIB // 4, f'only {huge} MiB are in huge pages')
+
+
+def end_io(run, guest):
+    """The guest verifies every block, and so do we."""
+    crc = guest.ask('stop')['crc']
+    run.lab.say(f'the guest has verified every block: {guest.ask("stat")}')
+    return crc
+
+
+def reset(run, guest):
+    """Where it has migrated to, the guest boots again from the disk that it has."""
+    run.image.verify(end_io(run, guest))
+    run.image.renew()
+    guest.reset()
+    begin_io(run, guest)
+
+
+def hop(run, source, number):
     """One migration; returns the guest where it is now."""
     destination = run.start_station(is_first=False)
     before = source.busy(20)
-    if run.options.postcopy:
+    if number in run.options.postcopy_hops:
         migrate_by_postcopy(run, source, destination)
     else:
         migrate(run, source, destination)
@@ -189,10 +215,7 @@ def hop(run, source):
                 f"{kept['requests']} reads to them; "
                 f"{after['requests'] - before['requests']} requests since")
     crash(run, destination, 'after')
-    if run.options.preempt:
-        postcopy.leave_unfinished(source, destination)
-    else:
-        source.quit()
+    source.quit()
     source.backend.stop(30)
     return destination
 
@@ -208,26 +231,15 @@ def run(options):
         except initramfs.CannotBuild as e:
             raise Skip(str(e)) from None
         guest = run.start_station(is_first=True)
-        disk = guest.wait_ready()
-        lab.say(f'the guest is up: {disk}')
-        guest.ask(f'start {options.seed} {N_BLOCKS} rw')
-        if not all(name == 'qemu10' for name in (options.qemu_from, options.qemu_to)):
-            guest.ask('spin')  # see MigratingGuest.APPEND
-        huge = guest.ask(f'hoard {options.seed} {run.image.first_kept} {N_KEPT} {HOARD_MIB}')['huge']
-        require(huge >= HOARD_MIB // 4, f'only {huge} MiB are in huge pages')
-        for _ in range(options.hops):
-            guest = hop(run, guest)
-        crc = guest.ask('stop')['crc']
-        lab.say(f'the guest has verified every block: {guest.ask("stat")}')
+        begin_io(run, guest)
+        for number in range(options.hops):
+            guest = hop(run, guest, number)
+            if options.life and number == 0:
+                reset(run, guest)
+        crc = end_io(run, guest)
         guest.power_off()
         guest.backend.stop(30)
         run.image.verify(crc)
-
-
-def find_qemu(name):
-    if name == '7.2':
-        return 'qemu-system-x86_64'
-    return peer(name) if name == 'qemu10' else name
 
 
 def parse_options():
@@ -235,10 +247,12 @@ def parse_options():
     parser.add_argument('--backend', required=True,
                         help='a command with {socket} and {file} in it, and {slow} where it can be '
                              'made slow')
-    parser.add_argument('--qemu-from', default='7.2', metavar='QEMU',
-                        help='7.2 (the installed one), qemu10 (the peer) or a path')
+    parser.add_argument('--qemu-from', default=INSTALLED, metavar='QEMU', help=QEMU_HELP)
     parser.add_argument('--qemu-to', default=None, metavar='QEMU', help='default: the same')
     parser.add_argument('--hops', type=int, default=1, help='so many migrations, back and forth')
+    parser.add_argument('--life', action='store_true',
+                        help='all in one: a migration, a reset of the guest, which boots again, and '
+                             'back in postcopy')
     parser.add_argument('--slow', type=int, default=0, metavar='MS',
                         help='each read and write of the disk is so late')
     parser.add_argument('--compare', action='store_true',
@@ -251,7 +265,7 @@ def parse_options():
     parser.add_argument('--postcopy', action='store_true',
                         help='switch to postcopy at once: memory arrives when the guest runs already')
     parser.add_argument('--preempt', action='store_true',
-                        help='with --postcopy: pages that are waited for have their own connection')
+                        help='in postcopy, pages that are waited for have their own connection')
     parser.add_argument('--huge', action='store_true', help='the memory is in huge pages of 2 MiB')
     parser.add_argument('--finds', choices=FOUND,
                         help='something is wrong with the backend: succeed if that is found')
@@ -269,7 +283,11 @@ def parse_options():
 
 
 def prepare_and_run(options):
-    if options.postcopy:
+    if options.life:
+        options.hops = 2
+    # In postcopy: all migrations, or that back in a life.
+    options.postcopy_hops = range(1, 2) if options.life else range(options.hops if options.postcopy else 0)
+    if options.postcopy_hops:
         postcopy.require_userfaultfd()
     options.qemu_to = options.qemu_to or options.qemu_from
     options.qemus = [find_qemu(options.qemu_from), find_qemu(options.qemu_to)]
