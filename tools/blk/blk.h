@@ -51,8 +51,8 @@ struct blk_request {
     uint8_t result;            /* VIRTIO_BLK_S_* */
     uint16_t n_ranges;         /* of discard and write zeroes */
     uint16_t next_range;
+    struct blk_range *ranges; /* allocated for them: the library clears these bytes at each pop */
     struct store_io io;
-    struct blk_range ranges[BLK_SEGMENTS_MAX];
 };
 
 /*

@@ -13,6 +13,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Whether sectors lie on the disk, in whole logical blocks; nothing here can overflow. */
@@ -89,6 +90,9 @@ static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
     if (l->is_read_only || req->out_len == 0 || req->out_len % sizeof(seg) != 0 ||
         req->out_len / sizeof(seg) > BLK_SEGMENTS_MAX)
         return false;
+    b->ranges = calloc(req->out_len / sizeof(seg), sizeof(*b->ranges));
+    if (b->ranges == NULL)
+        return false;
     b->result = VIRTIO_BLK_S_OK;
     while (req->out_len > 0) {
         struct blk_range *range = &b->ranges[b->n_ranges];
@@ -144,6 +148,7 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
     b->req = req;
     b->n_ranges = 0;
     b->next_range = 0;
+    b->ranges = NULL;
     b->in_total = req->in_len < UINT32_MAX ? (uint32_t)req->in_len : UINT32_MAX;
     b->status = gw_request_take_status(req);
     b->result = VIRTIO_BLK_S_IOERR;
@@ -159,6 +164,7 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
  */
 static void complete(struct blk_request *b)
 {
+    free(b->ranges);
     if (b->status != NULL)
         *b->status = b->result;
     gw_request_complete(b->req, b->status != NULL ? b->in_total : 0);
@@ -241,6 +247,8 @@ static void store_done(struct store_io *io, int r)
     /* Let go first: once the last request is over, the other side may take over. */
     if (queue->in_flight == NULL && queue->is_stopping)
         let_go(queue);
+    free(b->ranges);
+    b->ranges = NULL;
     /* A session that gave up waiting meanwhile has no use for either. */
     if (r == -ECANCELED && b->io.is_cancelled && gw_request_suspend(b->req) == 0)
         return;
