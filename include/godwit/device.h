@@ -249,6 +249,20 @@ int gw_daemon_wait(struct gw_daemon *d);
 int gw_daemon_stop(struct gw_daemon *d);
 
 /*
+ * Name what keeps a daemon from ending, for a program that limits how long it waits: workers that do
+ * not answer (in a callback of the device, or in a page fault), queues with requests in flight, or
+ * else the control thread, once gw_daemon_stop was called. `text` becomes one line, cut off where
+ * `size` (at least 1) ends, for example
+ * "worker 0 does not answer (thread 4711, in folio_wait_bit_common)".
+ *
+ * A thread that sleeps in the kernel or in the device cannot be ended; the process can, and other
+ * daemons of the process work on as long as it lives.
+ * Returns: how many it names; 0 when everything answers.
+ * Context: any thread but the daemon's own, not during gw_daemon_free; takes up to 200 ms.
+ */
+unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size);
+
+/*
  * Tell the driver that the config space changed (CONFIG_CHANGE_MSG on the back-end channel).
  * Remembered where the front-end cannot be told now (no session, no channel yet, all rings
  * stopped), several in a row become one.

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum {
     ACCEPT_PAUSE_MS = 100,
@@ -110,6 +111,7 @@ void *gw_control_main(void *arg)
 {
     struct gw_daemon *d = arg;
 
+    __atomic_store_n(&d->tid, gettid(), __ATOMIC_RELAXED);
     (void)pthread_setname_np(pthread_self(), "gw-control");
     if (d->guard)
         gw_sigbus_unblock();
@@ -119,5 +121,6 @@ void *gw_control_main(void *arg)
         d->result = serve_reconnecting(d);
     else
         d->result = gw_session_run(d, gw_steal_fd(&d->session.fd));
+    __atomic_store_n(&d->tid, 0, __ATOMIC_RELAXED);
     return NULL;
 }

@@ -70,6 +70,7 @@ struct gw_daemon {
 
     /* The control thread. */
     pthread_t thread;
+    int tid; /* atomic; 0 before it runs and after its end */
     bool started;
     bool single; /* ends with its first session */
     struct gw_listener listener;

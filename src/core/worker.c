@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 /* How long a worker with nothing but silent polled rings (NOFD) rests between two looks. */
 #define POLLED_NAP_NS INT64_C(50000)
@@ -253,6 +254,7 @@ static void *worker_main(void *arg)
     int r;
 
     current_worker = w;
+    w->tid = gettid();
     r = thread_init(w);
     gw_latch_count(&start->latch, r); /* `start` is gone now */
     if (r != 0)

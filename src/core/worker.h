@@ -48,6 +48,9 @@ struct gw_worker {
     unsigned n_looks; /* turns that found nothing, while polling */
     bool stopping;
     pthread_t thread;
+    int tid;
+    struct gw_task ping; /* stuck.c */
+    bool is_pinged;      /* atomic: `ping` is in the mailbox */
 };
 
 /*

@@ -154,6 +154,27 @@ static void test_further_signals_end_at_once(void **state)
     assert_int_equal(end_by((const int[]){SIGINT, SIGINT}, 2), EXIT_FAILURE);
 }
 
+/* A request that the medium does not answer in time: the program names it and ends all the same. */
+static void test_sigterm_with_a_stuck_request(void **state)
+{
+    struct slow_read slow;
+    struct blk_test t;
+    char lock[140];
+    (void)state;
+
+    blk_test_begin(&t, MIB);
+    blk_test_start(&t, "--delay=10000");
+    slow_read_begin(&slow, &t);
+    assert_int_equal(kill(t.program.pid, SIGTERM), 0);
+    assert_true(program_says(&t.program, "queue 0 has 1 requests in flight"));
+    assert_int_equal(program_end(&t.program, 0), EXIT_FAILURE);
+    slow_read_done(&slow);
+    guest_done(&t.g);
+    snprintf(lock, sizeof(lock), "%s.lock", t.socket);
+    (void)unlink(lock);
+    blk_test_end(&t);
+}
+
 /* A front-end that starts its queues, which fails. */
 static void *start_main(void *arg)
 {
@@ -354,6 +375,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_repeated_sigterm),
         FDCHECK_TEST(test_further_signals_end_at_once),
+        FDCHECK_TEST(test_sigterm_with_a_stuck_request),
         FDCHECK_TEST(test_sigterm_while_locked),
         FDCHECK_TEST(test_other_control_data),
         FDCHECK_TEST(test_standard_streams_closed),

@@ -70,7 +70,18 @@ int backend_run(const struct backend *b, const struct backend_options *o,
                 const struct gw_device_ops *ops, void *dev, size_t request_size);
 
 /*
- * ending.c: backend_run calls backend_ending_init (0 or a negative errno) before it makes threads,
+ * signals.c. backend_signals_init: before any thread is made; from then on SIGTERM and SIGINT end
+ * the daemon, and after 5 seconds (10, while requests are being answered) the process. Returns: 0;
+ * a negative errno, which has been said. backend_signals_set_daemon: the daemon to end, or NULL
+ * before it is freed. backend_service_begin and backend_service_end: act on SIGHUP and SIGUSR1.
+ */
+int backend_signals_init(const struct backend *b, const struct backend_options *o, void *dev);
+void backend_signals_set_daemon(struct gw_daemon *d);
+int backend_service_begin(void);
+void backend_service_end(void);
+
+/*
+ * ending.c: signals.c calls backend_ending_init (0 or a negative errno) before it makes threads,
  * and backend_ending_begin when a signal asks the program to end.
  *
  * backend_pause: sleep for `ms` milliseconds, for code that retries. Returns: true; false at once

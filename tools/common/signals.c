@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Signals of a back-end program. They are blocked before any other thread exists, so no handler
+ * ever runs. Two threads wait for them:
+ *
+ *   the ending thread    SIGTERM and SIGINT: ends the daemon, and the process if that takes too
+ *                        long. It calls nothing that a stuck thread can hold up, and lives until
+ *                        the process ends.
+ *   the service thread   SIGHUP and SIGUSR1, whose work may sleep.
+ *
+ * After the first signal to end, the program has END_MS; while requests are being answered,
+ * PROGRESS_MS. Then the ending thread names what is stuck and ends the process: a thread that
+ * sleeps in the kernel, or in the device, cannot be ended otherwise.
+ */
+#include "backend.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPETITION_NS UINT64_C(1000000000)
+
+enum {
+    /* Below the 5 and 10 seconds that are documented: finding out what is stuck takes time, too. */
+    END_MS = 4300,
+    PROGRESS_MS = 9300,
+    IDLE_MS = 2000, /* requests that none of them is answered for so long make no progress */
+    TICK_MS = 100,
+    LAST_WORDS_MS = 300
+};
+
+static struct {
+    const struct backend *backend;
+    void *dev;
+    unsigned num_queues;
+    pthread_mutex_t lock;
+    struct gw_daemon *daemon; /* [lock] NULL before it is made and when it is about to be freed */
+    bool was_started;         /* [lock] there has been one */
+    bool is_ending;           /* [lock] */
+    pthread_t service_thread;
+    _Atomic bool is_over; /* for the service thread */
+    /* The ending thread's. */
+    unsigned n_end_signals;
+    uint64_t first_end_ns, progress_ns;
+    uint64_t n_answered;
+} signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- the end ---- */
+
+__attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *format, ...)
+{
+    const struct itimerval timer = {.it_value.tv_usec = LAST_WORDS_MS * 1000};
+    char text[900];
+    sigset_t alarm;
+    va_list args;
+
+    /* The message may block, on a pipe that nobody reads; SIGALRM ends the process then. */
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    signal(SIGALRM, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    backend_say(GW_DIAG_ERROR, "%s: ending at once, requests in flight are not answered", text);
+    _exit(EXIT_FAILURE);
+}
+
+/*
+ * The first SIGTERM or SIGINT ends the daemon in good order. A supervisor may send SIGTERM twice:
+ * timeout(1) signals its child and then the child's process group. So a SIGTERM that follows within
+ * a second repeats the first signal; any other signal ends the process at once.
+ */
+static void on_end_signal(int sig)
+{
+    uint64_t now = now_ns();
+
+    signals.n_end_signals++;
+    if (signals.n_end_signals == 1) {
+        signals.first_end_ns = signals.progress_ns = now;
+        backend_ending_begin();
+        pthread_mutex_lock(&signals.lock);
+        signals.is_ending = true;
+        if (signals.daemon)
+            gw_daemon_stop(signals.daemon);
+        pthread_mutex_unlock(&signals.lock);
+        backend_systemd_notify("STOPPING=1");
+        return;
+    }
+    if (sig == SIGTERM && signals.n_end_signals == 2 && now - signals.first_end_ns < REPETITION_NS)
+        return;
+    end_now("%s while ending", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+/* [lock] Requests in flight; notes whether any was answered since the last time. */
+static uint64_t count_requests(uint64_t now)
+{
+    uint64_t n_answered = 0, n_in_flight = 0;
+
+    for (unsigned i = 0; signals.daemon && i < signals.num_queues; i++) {
+        struct gw_queue_stats stats;
+
+        gw_queue_stats(gw_daemon_queue(signals.daemon, i), &stats);
+        n_answered += stats.completed;
+        n_in_flight += stats.in_flight;
+    }
+    if (n_answered != signals.n_answered)
+        signals.progress_ns = now;
+    signals.n_answered = n_answered;
+    return n_in_flight;
+}
+
+static void check_limit(void)
+{
+    uint64_t now = now_ns(), taken_ms = (now - signals.first_end_ns) / 1000000;
+    char stuck[600] = "";
+    bool makes_progress;
+
+    pthread_mutex_lock(&signals.lock);
+    makes_progress = count_requests(now) > 0 && (now - signals.progress_ns) / 1000000 < IDLE_MS;
+    if (taken_ms < (makes_progress ? PROGRESS_MS : END_MS)) {
+        pthread_mutex_unlock(&signals.lock);
+        return;
+    }
+    if (!signals.daemon || gw_daemon_find_stuck(signals.daemon, stuck, sizeof(stuck)) == 0)
+        snprintf(stuck, sizeof(stuck), "the program is still %s",
+                 signals.was_started ? "closing its device" : "starting");
+    pthread_mutex_unlock(&signals.lock);
+    end_now("not ended after %llu ms: %s", (unsigned long long)taken_ms, stuck);
+}
+
+static void *ending_main(void *arg)
+{
+    const struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+    const sigset_t *set = arg;
+
+    (void)pthread_setname_np(pthread_self(), "ending");
+    for (;;) {
+        int sig = sigtimedwait(set, NULL, signals.n_end_signals > 0 ? &tick : NULL);
+
+        if (sig > 0)
+            on_end_signal(sig);
+        if (signals.n_end_signals > 0)
+            check_limit();
+    }
+    return NULL;
+}
+
+/* ---- service ---- */
+
+static void *service_main(void *arg)
+{
+    const sigset_t *set = arg;
+    int sig;
+
+    (void)pthread_setname_np(pthread_self(), "service");
+    while (sigwait(set, &sig) == 0 && !atomic_load(&signals.is_over)) {
+        if (sig == SIGUSR1)
+            backend_report(signals.backend, signals.dev, signals.daemon, signals.num_queues);
+        else if (signals.backend->reload != NULL)
+            signals.backend->reload(signals.dev, signals.daemon);
+    }
+    return NULL;
+}
+
+/* ---- the interface ---- */
+
+int backend_signals_init(const struct backend *b, const struct backend_options *o, void *dev)
+{
+    static sigset_t end_set; /* the thread outlives us */
+    sigset_t all;
+    pthread_t thread;
+    int r;
+
+    signals.backend = b;
+    signals.dev = dev;
+    signals.num_queues = o->num_queues;
+    sigemptyset(&end_set);
+    sigaddset(&end_set, SIGTERM);
+    sigaddset(&end_set, SIGINT);
+    all = end_set;
+    sigaddset(&all, SIGHUP);
+    sigaddset(&all, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader of stderr that went away is no reason to end */
+    signal(SIGXFSZ, SIG_IGN); /* nor is a file that must not grow (ulimit -f): an error says so */
+    r = backend_ending_init();
+    if (r == 0)
+        r = -pthread_create(&thread, NULL, ending_main, &end_set);
+    if (r == 0)
+        pthread_detach(thread);
+    else
+        backend_say(GW_DIAG_ERROR, "cannot start the ending thread: %s", strerror(-r));
+    return r;
+}
+
+void backend_signals_set_daemon(struct gw_daemon *d)
+{
+    pthread_mutex_lock(&signals.lock);
+    signals.daemon = d;
+    signals.was_started = true;
+    if (d && signals.is_ending)
+        gw_daemon_stop(d);
+    pthread_mutex_unlock(&signals.lock);
+}
+
+int backend_service_begin(void)
+{
+    static sigset_t set;
+    int r;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    r = -pthread_create(&signals.service_thread, NULL, service_main, &set);
+    if (r < 0)
+        backend_say(GW_DIAG_ERROR, "cannot start the service thread: %s", strerror(-r));
+    return r;
+}
+
+void backend_service_end(void)
+{
+    atomic_store(&signals.is_over, true);
+    pthread_kill(signals.service_thread, SIGHUP); /* ends its sigwait, whatever waits there */
+    pthread_join(signals.service_thread, NULL);
+}
