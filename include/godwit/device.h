@@ -249,11 +249,11 @@ int gw_daemon_wait(struct gw_daemon *d);
 int gw_daemon_stop(struct gw_daemon *d);
 
 /*
- * Name what keeps a daemon from ending, for a program that limits how long it waits: workers that do
- * not answer (in a callback of the device, or in a page fault), queues with requests in flight, or
- * else the control thread, once gw_daemon_stop was called. `text` becomes one line, cut off where
- * `size` (at least 1) ends, for example
- * "worker 0 does not answer (thread 4711, in folio_wait_bit_common)".
+ * Name what keeps a daemon from ending, for a program that limits how long it waits: workers that
+ * do not answer (in a callback of the device, or in a page fault), queues with requests in flight,
+ * or else the control thread, once gw_daemon_stop was called. `text` becomes one line, cut off
+ * where `size` (at least 1) ends, for example "worker 0 does not answer (thread 4711, in
+ * folio_wait_bit_common)".
  *
  * A thread that sleeps in the kernel or in the device cannot be ended; the process can, and other
  * daemons of the process work on as long as it lives.

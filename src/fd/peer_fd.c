@@ -2,6 +2,7 @@
 /* Telling descriptors apart by what the kernel answers for the file system, and closing them. */
 #include "peer_fd.h"
 
+#include "peer_file.h"
 #include "peer_signal.h"
 #include "sacrificial.h"
 
@@ -21,13 +22,12 @@ void gw_peer_fd_close(int *fd)
 {
     int saved = errno;
 
-    /* With no room left in the queue it stays open, which costs a number and not the thread. */
-    if (*fd >= 0 && gw_peer_fd_kind(*fd) == GW_PEER_FD_OTHER) {
-        if (gw_sacrifice(*fd, GW_SACRIFICE_CLOSE))
-            gw_sacrifice_settle();
-    } else if (*fd >= 0) {
+    if (*fd >= 0 && gw_peer_fd_kind(*fd) != GW_PEER_FD_OTHER)
         (void)close(*fd);
-    }
+    else if (*fd >= 0 && gw_peer_is_foreign_file(*fd))
+        gw_sacrifice_process(*fd);
+    else if (*fd >= 0 && gw_sacrifice(*fd, GW_SACRIFICE_CLOSE))
+        gw_sacrifice_settle();
     *fd = -1;
     errno = saved;
 }

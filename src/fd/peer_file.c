@@ -14,6 +14,7 @@
  * statx(2) with AT_STATX_DONT_SYNC answers from what the kernel has cached; FUSE and network file
  * systems do not ask their server then.
  */
+#include "peer_file.h"
 #include "peer_fd.h"
 
 #include <errno.h>
@@ -97,17 +98,25 @@ static bool is_dax_device(const struct statx *st)
     return n >= 4 && strcmp(subsystem + n - 4, "/dax") == 0;
 }
 
+/* What the kernel has cached of the file; the mount only from Linux 5.8 on. */
+static int ask(int fd, struct statx *ret)
+{
+    const unsigned wanted = STATX_TYPE | STATX_MNT_ID;
+
+    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, wanted, ret) < 0 ? -errno : 0;
+}
+
 int gw_peer_fd_check_memory(int fd, char *why, size_t size)
 {
     const char *remedy = "; use memfd, tmpfs, hugetlbfs or a file on a local disk";
     struct statx st;
     size_t used;
-    int r = 0;
+    int r;
 
     if (gw_peer_fd_kind(fd) == GW_PEER_FD_MEMORY)
         return 0;
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_MNT_ID, &st) < 0) {
-        r = -errno;
+    r = ask(fd, &st);
+    if (r < 0) {
         snprintf(why, size, "statx: %s", strerror(-r));
     } else if (S_ISREG(st.stx_mode) && st.stx_dev_major == 0) {
         r = check_mount(&st, why, size);
@@ -120,4 +129,13 @@ int gw_peer_fd_check_memory(int fd, char *why, size_t size)
         snprintf(why + used, size - used, "%s", remedy);
     }
     return r;
+}
+
+bool gw_peer_is_foreign_file(int fd)
+{
+    struct statx st;
+    char why[128];
+
+    return ask(fd, &st) < 0 || (S_ISREG(st.stx_mode) && st.stx_dev_major == 0 &&
+                                check_mount(&st, why, sizeof(why)) < 0);
 }

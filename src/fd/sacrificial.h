@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Threads that may sleep for ever in a file of a peer. They are detached, no lock is held while
- * they are in the file, and nobody waits for them without a time limit. There are up to 8 of them;
- * a thread exists only while it has something to do, so that a process without a hostile peer has
- * none. When all are stuck, up to 1024 descriptors wait for one; further ones stay open.
+ * Threads and processes that may sleep for ever in a file of a peer. No lock is held while they are
+ * in the file, and nobody waits for them without a time limit.
+ *
+ * Threads are for calls from which a fatal signal wakes them. There are up to 8, detached, and a
+ * thread exists only while it has something to do. When all are stuck, up to 1024 descriptors wait
+ * for one; further ones stay open.
+ *
+ * close(2) of a file on FUSE is not such a call: it sleeps until the server answers, and a process
+ * with a thread in it cannot be killed; one that ends while it has such a file open never ends. So
+ * a process that shares our descriptors and nothing else closes it. While it sleeps it also keeps
+ * the descriptors that our process leaves open at its end, which therefore does not wait for the
+ * server. There are up to 16; further files stay open.
  */
 #pragma once
 
@@ -19,6 +27,9 @@ enum gw_sacrifice {
  * Returns: false when too many wait already; then `fd` stays the caller's.
  */
 bool gw_sacrifice(int fd, enum gw_sacrifice what);
+
+/* Have a process close a file that another process may serve. */
+void gw_sacrifice_process(int fd);
 
 /* Wait for the threads for up to a second, but not while one is known to be stuck. */
 void gw_sacrifice_settle(void);

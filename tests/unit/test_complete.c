@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* From completion to notification: batches, suppression both ways, call fds that change or are bad.
  */
+#include "fd/peer_fd.h"
 #include "fdcheck.h"
 #include "patience.h"
 #include "rig.h"
@@ -411,6 +412,36 @@ static void test_complete_full_call_fd_does_not_hang_the_worker(void **state)
     close(full);
 }
 
+/*
+ * The driver's side fills the counter just when the worker is about to signal it. Where that makes
+ * the worker sleep, nobody reads the counter, and this test ends by its time limit.
+ */
+static void test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker(void **state)
+{
+    int blocking = new_eventfd(0);
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_call(&t, dup_of(blocking));
+    for (unsigned i = 0; i < 300; i++) {
+        counter(blocking);
+        assert_int_equal(eventfd_write(blocking, UINT64_MAX - 2), 0); /* room for one */
+        hold(&t, 1);
+        gw_driver_want_calls(t.driver);
+        rig_release(&t, 1);
+        for (unsigned spins = 0; spins < i; spins++)
+            __asm__ volatile("" ::: "memory");
+        fcntl(blocking, F_SETFL, i % 2 ? O_NONBLOCK : 0);
+        gw_eventfd_signal(blocking);
+        fcntl(blocking, F_SETFL, 0);
+        rig_settle(&t);
+        rig_take(&t, 1);
+    }
+    counter(blocking);
+    end(&t);
+    close(blocking);
+}
+
 static void test_complete_blocking_call_fd_with_room_is_told(void **state)
 {
     int blocking = new_eventfd(0);
@@ -524,6 +555,7 @@ int main(void)
         FDCHECK_TEST(test_complete_kicks_are_asked_for_by_event_index),
         FDCHECK_TEST(test_complete_without_call_fd_is_told_on_the_next_one),
         FDCHECK_TEST(test_complete_full_call_fd_does_not_hang_the_worker),
+        FDCHECK_TEST(test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker),
         FDCHECK_TEST(test_complete_blocking_call_fd_with_room_is_told),
         FDCHECK_TEST(test_complete_call_fd_swaps_under_load_lose_nothing),
         FDCHECK_TEST(test_complete_start_tells_the_driver_to_look),

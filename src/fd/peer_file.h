@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#pragma once
+
+#include <stdbool.h>
+
+/* May `fd` be a regular file that another process serves? No call into its file system. */
+bool gw_peer_is_foreign_file(int fd);
