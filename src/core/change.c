@@ -67,11 +67,8 @@ static void adopt(struct gw_queue *q, void *arg)
 
 /* ---- what was replaced ---- */
 
-static void release(struct gw_daemon *d, struct gw_change *c)
+static void release(struct gw_change *c)
 {
-    /* Marks that were made there after the answer are not lost: the front-end reads the new one. */
-    if (c->old_log && d->session.log.log)
-        gw_dirty_log_merge(d->session.log.log, c->old_log);
     gw_dirty_log_free(c->old_log);
     gw_close(&c->old_event_fd);
     gw_map_free(c->old_map);
@@ -113,7 +110,7 @@ void gw_daemon_free_unused(struct gw_daemon *d)
 
         if (c->is_late)
             gw_diag(&d->diag, GW_DIAG_INFO, "they have finished: the memory is unmapped");
-        release(d, c);
+        release(c);
     }
 }
 
@@ -138,7 +135,7 @@ void gw_daemon_leave_used(struct gw_daemon *d)
 
         if (!idle)
             c->old_map = NULL; /* leaked, rather than unmapped under the kernel's hands */
-        release(d, c);
+        release(c);
     }
 }
 
@@ -247,6 +244,8 @@ static int post_log(struct gw_daemon *d, struct gw_log_state *log)
     if (d->session.log.event_fd != log->event_fd)
         c->old_event_fd = d->session.log.event_fd;
     d->session.log = *log;
+    if (c->old_log && log->log)
+        gw_dirty_log_succeed(c->old_log, log->log);
     gw_daemon_tell_queues(d, adopt, c);
     return 0;
 }

@@ -6,7 +6,8 @@
  * A bit that is set already is left alone, which spares the cache line when many pages are marked
  * again. That is only right because of the caller's fence: the writes to the page come before the
  * look at its bit. If the bit is seen set, whoever clears it does so after the look, and so reads
- * the page with our writes in it. Without the fence the look may be done first: the bit is seen,
+ * the page with our writes in it. Setting one is sequentially consistent because dirty_log.c loads
+ * the log's successor behind it. Without the fence the look may be done first: the bit is seen,
  * cleared, the old page is copied, and then our write lands, unmarked for ever.
  */
 #include "dirty_bitmap.h"
@@ -18,7 +19,7 @@
 static void set_bits8(uint8_t *byte, uint8_t bits)
 {
     if ((__atomic_load_n(byte, __ATOMIC_RELAXED) & bits) != bits)
-        (void)__atomic_fetch_or(byte, bits, __ATOMIC_RELEASE);
+        (void)__atomic_fetch_or(byte, bits, __ATOMIC_SEQ_CST);
 }
 
 /* All bits of 64 pages; which byte of the word is which does not matter. */
@@ -27,7 +28,7 @@ static void set_word(uint8_t *bytes)
     uint64_t *word = (uint64_t *)(void *)bytes;
 
     if (__atomic_load_n(word, __ATOMIC_RELAXED) != UINT64_MAX)
-        (void)__atomic_fetch_or(word, UINT64_MAX, __ATOMIC_RELEASE);
+        (void)__atomic_fetch_or(word, UINT64_MAX, __ATOMIC_SEQ_CST);
 }
 
 void gw_dirty_bitmap_mark(uint8_t *bitmap, uint64_t first, uint64_t last)

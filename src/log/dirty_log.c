@@ -54,7 +54,7 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
 }
 
 /* Returns: has all of it been marked? */
-static bool mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
+static bool mark_one(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t n_pages = log->size > UINT64_MAX / 8 ? UINT64_MAX : log->size * 8;
     uint64_t first, last;
@@ -75,25 +75,31 @@ static bool mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
     return all;
 }
 
+/*
+ * Mark in the log and in those that have replaced it since. `successor` is loaded behind the bits:
+ * an unset successor implies that the front-end still reads this log with the mark in it.
+ */
+static void mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len, bool counts_lost)
+{
+    while (log) {
+        if (!mark_one(log, gpa, len) && counts_lost)
+            (void)__atomic_fetch_add(&log->n_lost, 1, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE); /* for bits that were found set */
+        log = __atomic_load_n(&log->successor, __ATOMIC_SEQ_CST);
+    }
+}
+
 void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
-    if (!mark(log, gpa, len))
-        (void)__atomic_fetch_add(&log->n_lost, 1, __ATOMIC_RELAXED);
+    mark(log, gpa, len, true);
 }
 
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
-    (void)mark(log, gpa, len);
+    mark(log, gpa, len, false);
 }
 
-void gw_dirty_log_merge(struct gw_dirty_log *log, const struct gw_dirty_log *other)
+void gw_dirty_log_succeed(struct gw_dirty_log *old, struct gw_dirty_log *log)
 {
-    uint64_t n = log->size < other->size ? log->size : other->size;
-
-    for (uint64_t i = 0; i < n; i++) {
-        uint8_t marks = __atomic_load_n(&other->bitmap[i], __ATOMIC_RELAXED);
-
-        if (marks)
-            (void)__atomic_fetch_or(&log->bitmap[i], marks, __ATOMIC_RELEASE);
-    }
+    __atomic_store_n(&old->successor, log, __ATOMIC_SEQ_CST);
 }

@@ -2,10 +2,11 @@
 /*
  * The dirty log of SET_LOG_BASE: a mapped bitmap with bounds, and an error that stays.
  *
- * A log never changes. A new one is handed to every queue and adopted there, and only then is the
- * old one freed: after that nobody writes the old bitmap, and no mark fell between the two, since
- * each queue marks in one or the other. Where the front-end is answered before that (postcopy),
- * what is marked in the old one is marked in the new one, too, before the old one goes.
+ * A log never changes. Every queue adopts a new one before the old one is freed: no queue writes
+ * the old bitmap then, and no mark falls between the two, because each queue marks in one or the
+ * other. In postcopy the front-end is answered before that. The old log then names its successor,
+ * and a mark goes into both: no bitmap is ever searched for marks, however long a front-end made
+ * it.
  */
 #pragma once
 
@@ -23,7 +24,8 @@ struct gw_dirty_log {
     uint8_t *bitmap; /* may begin at any byte */
     uint64_t size;   /* bytes of it */
     struct gw_mapping mapping;
-    uint64_t n_lost; /* atomic: marks that fell outside */
+    uint64_t n_lost;                /* atomic: marks that fell outside */
+    struct gw_dirty_log *successor; /* atomic: marks go there too; NULL: none */
 };
 
 /*
@@ -61,8 +63,11 @@ void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
  */
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 
-/* Mark in `log` whatever is marked in `other`, as far as `log` goes. */
-void gw_dirty_log_merge(struct gw_dirty_log *log, const struct gw_dirty_log *other);
+/*
+ * `log` replaces `old`, in which some queues go on marking. Call it before the front-end is
+ * answered: a mark that its last look at `old` misses is in `log`. `log` outlives `old`.
+ */
+void gw_dirty_log_succeed(struct gw_dirty_log *old, struct gw_dirty_log *log);
 
 static inline uint64_t gw_dirty_log_n_lost(const struct gw_dirty_log *log)
 {

@@ -14,6 +14,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -331,23 +332,94 @@ static void test_dirty_log_lost_marks_of_many_threads_are_all_counted(void **sta
     close(fd);
 }
 
-static void test_dirty_log_merge_takes_all_marks_as_far_as_it_goes(void **state)
+static void test_dirty_log_marks_go_to_every_successor(void **state)
 {
     int fd = file_of(4096);
-    struct gw_dirty_log *log = map_log(fd, 0, 16), *other = map_log(fd, 1001, 24);
+    struct gw_dirty_log *a = map_log(fd, 0, 16), *b = map_log(fd, 1001, 24),
+                        *c = map_log(fd, 2000, 8);
 
-    gw_dirty_log_mark(log, 0, 1);
-    for (unsigned i = 1; i < 24 * 8; i += 3)
-        gw_dirty_log_mark(other, i * PAGE, 1);
-    gw_dirty_log_merge(log, other);
-    for (unsigned i = 0; i < 16 * 8; i++)
-        assert_int_equal(log->bitmap[i / 8] >> i % 8 & 1, i == 0 || i % 3 == 1);
-    for (unsigned i = 0; i < 24 * 8; i++)
-        assert_int_equal(other->bitmap[i / 8] >> i % 8 & 1, i % 3 == 1);
-    assert_int_equal(log->bitmap[16], 0);
-    assert_int_equal(gw_dirty_log_n_lost(log), 0);
-    gw_dirty_log_free(log);
-    gw_dirty_log_free(other);
+    gw_dirty_log_mark(a, PAGE, 1);
+    gw_dirty_log_succeed(a, b);
+    gw_dirty_log_mark(a, 2 * PAGE, 1);
+    gw_dirty_log_succeed(b, c);
+    gw_dirty_log_mark(a, 2 * PAGE, 1); /* it is set already */
+    gw_dirty_log_mark_known(a, 3 * PAGE, 1);
+    gw_dirty_log_mark(b, 4 * PAGE, 1);
+    assert_int_equal(a->bitmap[0], 0x0e);
+    assert_int_equal(b->bitmap[0], 0x1c);
+    assert_int_equal(c->bitmap[0], 0x1c);
+    gw_dirty_log_mark(a, 64 * PAGE, 1); /* beyond the shortest */
+    assert_int_equal(gw_dirty_log_n_lost(a), 0);
+    assert_int_equal(gw_dirty_log_n_lost(c), 1);
+    gw_dirty_log_free(a);
+    gw_dirty_log_free(b);
+    gw_dirty_log_free(c);
+    close(fd);
+}
+
+/* A front-end that is answered before the queue has adopted the new log. */
+enum {
+    RACE_PAGES = 16,
+    RACE_LOGS = 2000,
+};
+
+struct race {
+    struct gw_dirty_log *logs[RACE_LOGS];
+    unsigned current; /* atomic */
+    bool ends;        /* atomic */
+    uint64_t memory[RACE_PAGES];
+    uint64_t copy[RACE_PAGES];
+};
+
+static void *write_and_mark(void *arg)
+{
+    struct race *r = arg;
+    unsigned adopted = 0;
+
+    for (uint64_t n = 1; !__atomic_load_n(&r->ends, __ATOMIC_ACQUIRE); n++) {
+        __atomic_store_n(&r->memory[n % RACE_PAGES], n, __ATOMIC_RELAXED);
+        gw_full_fence();
+        gw_dirty_log_mark(r->logs[adopted], n % RACE_PAGES * PAGE, PAGE);
+        if (n % 64 == 0)
+            adopted = __atomic_load_n(&r->current, __ATOMIC_ACQUIRE);
+    }
+    return NULL;
+}
+
+static void copy_marked(struct race *r, struct gw_dirty_log *log)
+{
+    for (unsigned i = 0; i < RACE_PAGES; i++) {
+        uint8_t bit = (uint8_t)(1u << i % 8);
+
+        if (!(__atomic_fetch_and(&log->bitmap[i / 8], (uint8_t)~bit, __ATOMIC_SEQ_CST) & bit))
+            continue;
+        gw_full_fence();
+        r->copy[i] = __atomic_load_n(&r->memory[i], __ATOMIC_RELAXED);
+    }
+}
+
+static void test_dirty_log_replaced_under_a_writer_loses_no_mark(void **state)
+{
+    int fd = file_of(RACE_LOGS * 8);
+    struct race *r = calloc(1, sizeof(*r));
+    pthread_t thread;
+
+    assert_non_null(r);
+    for (unsigned i = 0; i < RACE_LOGS; i++)
+        r->logs[i] = map_log(fd, i * 8, 8);
+    assert_int_equal(pthread_create(&thread, NULL, write_and_mark, r), 0);
+    for (unsigned i = 0; i + 1 < RACE_LOGS; i++) {
+        gw_dirty_log_succeed(r->logs[i], r->logs[i + 1]);
+        __atomic_store_n(&r->current, i + 1, __ATOMIC_RELEASE);
+        copy_marked(r, r->logs[i]); /* the last time that this one is read */
+    }
+    __atomic_store_n(&r->ends, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    copy_marked(r, r->logs[RACE_LOGS - 1]);
+    assert_memory_equal(r->copy, r->memory, sizeof(r->copy));
+    for (unsigned i = 0; i < RACE_LOGS; i++)
+        gw_dirty_log_free(r->logs[i]);
+    free(r);
     close(fd);
 }
 
@@ -366,7 +438,8 @@ int main(void)
         FDCHECK_TEST(test_dirty_log_last_byte_is_the_last),
         FDCHECK_TEST(test_dirty_log_may_be_huge),
         FDCHECK_TEST(test_dirty_log_replacement_leaves_both_as_they_are),
-        FDCHECK_TEST(test_dirty_log_merge_takes_all_marks_as_far_as_it_goes),
+        FDCHECK_TEST(test_dirty_log_marks_go_to_every_successor),
+        FDCHECK_TEST(test_dirty_log_replaced_under_a_writer_loses_no_mark),
         FDCHECK_TEST(test_dirty_log_lost_marks_of_many_threads_are_all_counted),
     };
 
