@@ -18,7 +18,9 @@ enum gw_diag_level {
 };
 
 /*
- * Receives one message: a line of text without its newline, valid during the call only.
+ * Receives one message: a line of text without its newline, valid during the call only. Each kind
+ * of message is limited to a burst of 32, then one a second, and reports how many were suppressed;
+ * a daemon whose diag_level is GW_DIAG_DEBUG passes all of them.
  *
  * Context: the control thread, workers, and any thread that calls into the library; may run on
  * several threads at once. Must not block for long and must not call back into the library.

@@ -122,8 +122,8 @@ static void check_log(struct gw_queue *q)
         return;
     q->log_lost = n_lost;
     gw_count(&q->stats.errors, 1);
-    gw_diag_limited(q->diag, &q->log_limit, GW_DIAG_ERROR,
-                    "queue %u: a write lies outside the dirty log: do not migrate", q->index);
+    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u: a write lies outside the dirty log: do not migrate",
+            q->index);
 }
 
 /* Its memory may have been taken away, see gw_queue_adopt_map. */

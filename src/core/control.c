@@ -65,7 +65,7 @@ static int serve_listener(struct gw_daemon *d)
                 return r;
         } else if (fd != -EAGAIN) {
             /* Out of descriptors, most likely; the connection waits in the backlog. */
-            gw_diag(&d->diag, GW_DIAG_ERROR, "%s", gw_last_error());
+            gw_diag(&d->diag, GW_DIAG_ERROR, "no new session: %s", gw_last_error());
             pause_for(d, ACCEPT_PAUSE_MS);
         }
     }

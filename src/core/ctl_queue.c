@@ -163,7 +163,7 @@ static int check_start(const struct gw_daemon *d, const struct gw_ring_config *r
 }
 
 /* A ring that does not fit the inflight region runs all the same: its guest needs its device. */
-static void find_inflight(const struct gw_daemon *d, uint32_t index, struct gw_queue_start *start)
+static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_start *start)
 {
     bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
     int r = gw_inflight_region_part(&d->session.inflight, index, packed, start->ring.size,

@@ -157,7 +157,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     return 0;
 }
 
-static bool can_postcopy(const struct gw_daemon *d, const struct gw_daemon_config *cfg)
+static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     if (cfg->no_postcopy || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
         return false;
@@ -240,6 +240,7 @@ void gw_daemon_free(struct gw_daemon *d)
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
     gw_daemon_leave_used(d);
+    gw_diag_done(&d->diag);
     free(d->queues);
     free(d->workers);
     free(d->name);

@@ -78,7 +78,6 @@ struct gw_daemon {
     unsigned reconnect_max_ms; /* 0: it is not */
     int result;
     struct gw_session session;
-    struct gw_diag_limit rival_limit;
     uint64_t n_changes;        /* ever */
     struct gw_change *changes; /* the oldest first */
     struct gw_change **changes_end;

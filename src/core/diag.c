@@ -6,13 +6,12 @@
 
 #include "clock.h"
 
-#include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 enum {
-    DIAG_LINE = 512,
-    DIAG_BURST = 5
+    DIAG_LINE = 512
 };
 
 static _Thread_local char last_error[256];
@@ -47,53 +46,42 @@ void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_
         .arg = cb ? arg : diag,
         .level = level,
         .name = name,
+        .limiter = GW_DIAG_LIMITER_INIT,
     };
 }
 
-static void __attribute__((format(printf, 4, 0)))
-diag_vemit(const struct gw_diag *diag, enum gw_diag_level level, uint32_t n_held,
-           const char *format, va_list args)
+/* At the level that traces every message on the socket nothing is limited. */
+static bool passes_limit(struct gw_diag *diag, const char *format, uint64_t *ret_held)
+{
+    *ret_held = 0;
+    return diag->level >= GW_DIAG_DEBUG ||
+           gw_diag_limiter_pass(&diag->limiter, format, gw_clock_coarse_ns(), ret_held);
+}
+
+void gw_diag_emit(struct gw_diag *diag, enum gw_diag_level level, const char *format, ...)
 {
     char line[DIAG_LINE];
-    int used = vsnprintf(line, sizeof(line), format, args);
+    uint64_t n_held;
+    va_list args;
+    int used;
 
+    if (!passes_limit(diag, format, &n_held))
+        return;
+    va_start(args, format);
+    used = vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
     if (n_held > 0 && used > 0 && (size_t)used < sizeof(line))
-        snprintf(line + used, sizeof(line) - (size_t)used, " (and %u more like it)", n_held);
+        snprintf(line + used, sizeof(line) - (size_t)used,
+                 " (%" PRIu64 " similar messages suppressed)", n_held);
     diag->cb(diag->arg, level, line);
 }
 
-void gw_diag_emit(const struct gw_diag *diag, enum gw_diag_level level, const char *format, ...)
+void gw_diag_done(struct gw_diag *diag)
 {
-    va_list args;
+    uint64_t n_held = gw_diag_limiter_take_held(&diag->limiter);
 
-    va_start(args, format);
-    diag_vemit(diag, level, 0, format, args);
-    va_end(args);
-}
-
-void gw_diag_limited(const struct gw_diag *diag, struct gw_diag_limit *limit,
-                     enum gw_diag_level level, const char *format, ...)
-{
-    uint64_t now = gw_clock_coarse_ns();
-    uint32_t n_held;
-    va_list args;
-
-    if (!gw_diag_wants(diag, level))
-        return;
-    if (limit->window_ns == 0 || now - limit->window_ns >= UINT64_C(1000000000)) {
-        limit->window_ns = now;
-        limit->n_passed = 0;
-    }
-    if (limit->n_passed == DIAG_BURST) {
-        limit->n_held++;
-        return;
-    }
-    limit->n_passed++;
-    n_held = limit->n_held;
-    limit->n_held = 0;
-    va_start(args, format);
-    diag_vemit(diag, level, n_held, format, args);
-    va_end(args);
+    if (n_held > 0)
+        gw_diag(diag, GW_DIAG_WARNING, "%" PRIu64 " more messages were suppressed", n_held);
 }
 
 const char *gw_last_error(void)

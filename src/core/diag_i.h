@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Messages to people, inside the library: one sink per daemon, rate limited on the data path. */
+/* Messages to people, inside the library: one sink and one rate limit per daemon. */
 #pragma once
+
+#include "diag_limit.h"
 
 #include <godwit/diag.h>
 #include <stdbool.h>
@@ -11,12 +13,16 @@ struct gw_diag {
     void *arg;
     enum gw_diag_level level;
     const char *name; /* borrowed */
+    struct gw_diag_limiter limiter;
 };
 
 void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_level level,
                   const char *name);
+/* Reports how many messages were suppressed and not yet reported. */
+void gw_diag_done(struct gw_diag *diag);
 
-void gw_diag_emit(const struct gw_diag *diag, enum gw_diag_level level, const char *format, ...)
+/* Context: any thread. */
+void gw_diag_emit(struct gw_diag *diag, enum gw_diag_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 static inline bool gw_diag_wants(const struct gw_diag *diag, enum gw_diag_level level)
@@ -29,20 +35,6 @@ static inline bool gw_diag_wants(const struct gw_diag *diag, enum gw_diag_level 
         if (gw_diag_wants((diag), (lvl)))             \
             gw_diag_emit((diag), (lvl), __VA_ARGS__); \
     } while (0)
-
-/*
- * At most a burst per second for one cause; what was held back is counted and told with the next
- * one let through. The state belongs to one thread (a queue has one), or to a lock of its owner.
- */
-struct gw_diag_limit {
-    uint64_t window_ns;
-    uint32_t n_passed;
-    uint32_t n_held;
-};
-
-void gw_diag_limited(const struct gw_diag *diag, struct gw_diag_limit *limit,
-                     enum gw_diag_level level, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
 
 /* Set what gw_last_error() returns on this thread, and return `r`, a negative errno. */
 int gw_fail(int r, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag)
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag)
 {
     int r = 0;
 

@@ -27,7 +27,7 @@ struct gw_source {
 
 struct gw_loop {
     const struct gw_loop_ops *ops;
-    const struct gw_diag *diag;
+    struct gw_diag *diag;
     bool must_bounce; /* atomic: some memory cannot be pinned for direct I/O, see bounce.h */
     bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
 };
@@ -81,8 +81,8 @@ enum gw_io_op {
 };
 
 /* Returns: 0; -ENOMEM; the errno of the kernel that has none for us. */
-int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag);
-int gw_loop_epoll_new(struct gw_loop **ret, const struct gw_diag *diag);
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag);
+int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag);
 
 /* One of them, as asked for; tells in diag which. */
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, const struct gw_diag *diag);
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag);

@@ -179,7 +179,7 @@ static int epoll_loop_init(struct epoll_loop *e)
     return epoll_loop_add(&e->base, &e->pool_source);
 }
 
-int gw_loop_epoll_new(struct gw_loop **ret, const struct gw_diag *diag)
+int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag)
 {
     struct epoll_loop *e = calloc(1, sizeof(*e));
     int r;

@@ -329,7 +329,7 @@ static const struct gw_loop_ops uring_ops = {
 };
 
 /* A filter of system calls may allow to set a ring up, and then deny its use. */
-static int try_to_enter(struct io_uring *ring, const struct gw_diag *diag)
+static int try_to_enter(struct io_uring *ring, struct gw_diag *diag)
 {
     int r = io_uring_submit_and_get_events(ring);
 
@@ -340,7 +340,7 @@ static int try_to_enter(struct io_uring *ring, const struct gw_diag *diag)
     return r < 0 ? r : 0;
 }
 
-int gw_loop_uring_new(struct gw_loop **ret, const struct gw_diag *diag)
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
 {
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
     gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));

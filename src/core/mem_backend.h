@@ -84,7 +84,7 @@ struct gw_pin_copy {
 #define GW_PIN_COPY_MAX (UINT64_C(4) << 20)
 
 /* What can be had here (GW_MEM_CAP_*); what is missing for more is told in `diag`. */
-unsigned gw_mem_backend_probe(const struct gw_diag *diag);
+unsigned gw_mem_backend_probe(struct gw_diag *diag);
 
 /*
  * Map the region. Consumes `fd`, also on failure.

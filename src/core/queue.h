@@ -124,11 +124,9 @@ struct gw_queue {
     unsigned publish_step;           /* the worker's: publish after so many; 0: to be found out */
     bool shown_in_parts;             /* [lock] published, and the driver not notified yet */
     bool call_due;                   /* [lock] and it wants to be */
-    struct gw_diag_limit bad_chain_limit;
-    struct gw_diag_limit log_limit;
     const struct gw_device_ops *ops;
     void *dev;
-    const struct gw_diag *diag;
+    struct gw_diag *diag;
     unsigned index;
     unsigned size_max;
     pthread_mutex_t mutex;

@@ -91,8 +91,8 @@ static void note_oldest(struct gw_queue *q)
 static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
 {
     gw_count(&q->stats.errors, 1);
-    gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
-                    "queue %u: bad descriptor chain at head %u: %s", q->index, r->id, why);
+    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index,
+            r->id, why);
 }
 
 static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
@@ -187,8 +187,8 @@ static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
     gw_count(&q->stats.errors, 1);
-    gw_diag_limited(q->diag, &q->bad_chain_limit, GW_DIAG_WARNING,
-                    "queue %u: head %u is beyond the ring of %u", q->index, head->id, q->ring.size);
+    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: head %u is beyond the ring of %u", q->index,
+            head->id, q->ring.size);
 }
 
 static void prefetch_table(struct gw_queue *q, const struct gw_head *head)

@@ -259,8 +259,8 @@ static int look_around(struct gw_daemon *d)
 static void note_rival(struct gw_daemon *d)
 {
     d->session.has_rival = true;
-    gw_diag_limited(&d->diag, &d->rival_limit, GW_DIAG_WARNING,
-                    "another front-end has connected and waits until this session ends");
+    gw_diag(&d->diag, GW_DIAG_WARNING,
+            "another front-end has connected and waits until this session ends");
 }
 
 /* Returns: 1 to go on; 0 or a negative errno when the session is over. */

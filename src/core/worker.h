@@ -41,7 +41,7 @@ struct gw_worker {
     struct gw_daemon *daemon;
     const struct gw_device_ops *ops;
     void *dev;
-    const struct gw_diag *diag;
+    struct gw_diag *diag;
     enum gw_loop_kind loop_kind;
     unsigned index;
     unsigned poll_us;

@@ -63,7 +63,7 @@ struct xen_pin {
 
 /* ---- what there is ---- */
 
-static bool tell(const struct gw_diag *diag, int r)
+static bool tell(struct gw_diag *diag, int r)
 {
     if (r < 0)
         gw_diag(diag, GW_DIAG_WARNING, "%s", gw_last_error());
@@ -90,7 +90,7 @@ static int probe_grants(void)
     return r;
 }
 
-unsigned gw_mem_backend_probe(const struct gw_diag *diag)
+unsigned gw_mem_backend_probe(struct gw_diag *diag)
 {
     bool foreign = tell(diag, probe_foreign());
     bool grants = tell(diag, probe_grants());

@@ -31,7 +31,6 @@ struct bed_config {
     unsigned delay_ms;
     unsigned drain_ms;
     unsigned n_workers; /* default 1 */
-    enum gw_diag_level level;
 };
 
 struct bed {

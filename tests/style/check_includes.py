@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 import tree
 
 BASE = ["src/core/%s.h" % name
-        for name in ("barrier", "checked", "cleanup", "clock", "diag_i", "list", "lock",
+        for name in ("barrier", "checked", "cleanup", "clock", "diag_i", "diag_limit", "list", "lock",
                              "mapping")]
 
 # folder -> the headers of ours that a file there may include. The first folder that matches counts.
@@ -26,6 +26,8 @@ MAY_INCLUDE = [
     ("src/postcopy", ["include/*", "own", *BASE, "src/core/mem.h"]),
     ("src/xen", ["include/*", "own", *BASE, "src/core/mem*.h", "src/core/evtchn.h"]),
     ("src/frontend", ["include/*", "own", "src/core/checked.h", "src/core/proto.h",
+                      "src/fd/peer_fd.h"]),
+    ("tools/common", ["include/*", "own", "src/core/clock.h", "src/core/diag_limit.h",
                       "src/fd/peer_fd.h"]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/xen-agent/*.h",
                "src/core/proto.h", "src/fd/peer_fd.h"]),

@@ -104,7 +104,7 @@ void log_bed_begin(struct log_bed *b)
         .drain_timeout_ms = WAIT,
         .diag = take_diag,
         .diag_arg = b,
-        .diag_level = GW_DIAG_INFO,
+        .diag_level = GW_DIAG_DEBUG, /* so that no message is suppressed */
     };
 
     memset(b, 0, sizeof(*b));

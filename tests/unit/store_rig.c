@@ -134,12 +134,7 @@ void pump(void)
 void backend_say(enum gw_diag_level level, const char *format, ...)
 {
     fake.n_errors += level == GW_DIAG_ERROR;
-}
-
-void backend_say_limited(struct backend_limit *limit, enum gw_diag_level level, const char *format,
-                         ...)
-{
-    fake.n_said++;
+    fake.n_said += level == GW_DIAG_WARNING;
 }
 
 struct gw_timer timer;

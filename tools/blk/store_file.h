@@ -23,7 +23,6 @@ struct store_file {
     _Atomic uint64_t n_failed[STORE_N_KINDS];
     _Atomic bool has_no_punch; /* fallocate was tried and is not supported */
     _Atomic bool has_no_zero;
-    struct backend_limit limit;
 };
 
 /* store_file_io.c */

@@ -102,9 +102,8 @@ static void finish(struct store_io *io, int res)
     if (res < 0 && !(io->is_cancelled && res == -ECANCELED)) {
         count_failed(f, io->kind);
         if (!is_lost)
-            backend_say_limited(&f->limit, GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path,
-                                kind_name(io->kind), (unsigned long long)io->offset,
-                                strerror(-res));
+            backend_say(GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path, kind_name(io->kind),
+                        (unsigned long long)io->offset, strerror(-res));
     }
     io->done(io, res);
 }

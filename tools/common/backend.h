@@ -38,12 +38,6 @@ struct backend_options {
     unsigned verbose;
 };
 
-/* Has one message of a kind through per second, and counts the others. Zero it to begin. */
-struct backend_limit {
-    _Atomic uint64_t last_ns;
-    _Atomic uint64_t suppressed;
-};
-
 /* options.c: the input of the child parser is a struct backend_options. */
 extern const struct argp backend_argp;
 void backend_options_init(struct backend_options *o);
@@ -96,14 +90,13 @@ void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, uns
 
 /*
  * message.c: a line on stderr, "name: level: text"; under the journal with its priority in front.
- * backend_say_level sets the most talkative level that is shown. Context: any thread.
+ * backend_say_level returns the most talkative level that is shown. Each kind of message, which is
+ * a format string, is limited as in the library (core/diag_limit.h). Context: any thread.
  */
 void backend_say_init(const char *name, unsigned verbose);
 enum gw_diag_level backend_say_level(void);
 void backend_say(enum gw_diag_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void backend_say_limited(struct backend_limit *limit, enum gw_diag_level level, const char *format,
-                         ...) __attribute__((format(printf, 3, 4)));
 void backend_diag(void *arg, enum gw_diag_level level, const char *message);
 
 /*

@@ -6,19 +6,20 @@
  */
 #include "backend.h"
 
+#include "../../src/core/clock.h"
+#include "../../src/core/diag_limit.h"
+
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#define LIMIT_NS 1000000000U /* one message of a kind in this time */
 
 static struct {
     const char *name;
     enum gw_diag_level level;
     bool has_journal;
-} say = {.name = "godwit", .level = GW_DIAG_WARNING};
+    struct gw_diag_limiter limiter;
+} say = {.name = "godwit", .level = GW_DIAG_WARNING, .limiter = GW_DIAG_LIMITER_INIT};
 
 void backend_say_init(const char *name, unsigned verbose)
 {
@@ -48,54 +49,34 @@ static void write_line(enum gw_diag_level level, const char *text)
     fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_diag_level_name(level), text);
 }
 
+/* The library has limited these already. */
 void backend_diag(void *arg, enum gw_diag_level level, const char *message)
 {
     write_line(level, message);
 }
 
+/* As in the library: at the level that traces every message nothing is limited. */
+static bool passes_limit(const char *format, uint64_t *ret_held)
+{
+    *ret_held = 0;
+    return say.level >= GW_DIAG_DEBUG ||
+           gw_diag_limiter_pass(&say.limiter, format, gw_clock_coarse_ns(), ret_held);
+}
+
 void backend_say(enum gw_diag_level level, const char *format, ...)
 {
     char text[1024];
+    uint64_t n_held;
     va_list args;
+    int used;
 
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    write_line(level, text);
-}
-
-/* Whether a message may pass now; `ret_suppressed` is then how many did not since the last one. */
-static bool limit_passes(struct backend_limit *limit, uint64_t *ret_suppressed)
-{
-    struct timespec ts;
-    uint64_t now, last = atomic_load_explicit(&limit->last_ns, memory_order_relaxed);
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    now = (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-    if ((last == 0 || now - last >= LIMIT_NS) &&
-        atomic_compare_exchange_strong_explicit(&limit->last_ns, &last, now, memory_order_relaxed,
-                                                memory_order_relaxed)) {
-        *ret_suppressed = atomic_exchange_explicit(&limit->suppressed, 0, memory_order_relaxed);
-        return true;
-    }
-    atomic_fetch_add_explicit(&limit->suppressed, 1, memory_order_relaxed);
-    return false;
-}
-
-void backend_say_limited(struct backend_limit *limit, enum gw_diag_level level, const char *format,
-                         ...)
-{
-    uint64_t suppressed;
-    char text[512];
-    va_list args;
-
-    if (level > say.level || !limit_passes(limit, &suppressed))
+    if (level > say.level || !passes_limit(format, &n_held))
         return;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    used = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (suppressed != 0)
-        backend_say(level, "%s (and %llu more like it)", text, (unsigned long long)suppressed);
-    else
-        backend_say(level, "%s", text);
+    if (n_held > 0 && used > 0 && (size_t)used < sizeof(text))
+        snprintf(text + used, sizeof(text) - (size_t)used,
+                 " (%" PRIu64 " similar messages suppressed)", n_held);
+    write_line(level, text);
 }
