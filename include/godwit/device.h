@@ -177,6 +177,12 @@ struct gw_daemon_config {
      * builds that know no such memory.
      */
     unsigned xen_persistent_grants;
+    /*
+     * The most bytes that the buffers of one request may have. A longer chain is answered as a bad
+     * one, with used length 0. 0: the default, 64 MiB. UINT32_MAX: what a used length can express;
+     * for devices that check the length themselves because they have a status to refuse it with.
+     */
+    uint32_t request_bytes_max;
 };
 
 /*

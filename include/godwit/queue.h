@@ -52,8 +52,11 @@ struct gw_queue_stats {
 /*
  * Take up to `n_reqs` requests off the available ring into `reqs`. Bad chains are answered (used
  * length 0) and counted, never returned.
- * Returns: how many, 0 when the ring is empty, stopped or disabled, or when as many are in flight
- * as the ring is long. Never blocks, never negative.
+ * Within queue_ready it stops after 16 MiB of buffers, so that the worker gets back to its other
+ * queues and to its mail; the rest follows in the next turn. Requests in flight are limited, too:
+ * to the size of the ring, and to 256 MiB of buffers divided by the queues of the daemon. Each of
+ * these limits lets one request pass that exceeds it. Returns: how many, 0 when the ring is empty,
+ * stopped or disabled, or when a limit is reached. Never blocks, never negative.
  */
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 

@@ -59,7 +59,7 @@ static struct gw_segments *borrow_segments(struct gw_queue *q)
 static void unpin(struct gw_queue *q, struct gw_request_i *r)
 {
     if (r->is_copied)
-        q->n_copied -= gw_request_len(r);
+        q->n_copied -= r->len;
     r->is_copied = false;
     gw_mem_unpin(&r->pin);
 }
@@ -72,6 +72,7 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
         r->segments->next = q->free_segments;
         q->free_segments = r->segments;
         r->segments = NULL;
+        q->bytes_in_flight -= GW_LONG_CHAIN_BYTES;
     }
 }
 
@@ -88,6 +89,7 @@ static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_
         return "out of memory";
     memcpy(s->extents, r->extents, n * sizeof(s->extents[0]));
     r->segments = s;
+    q->room -= GW_LONG_CHAIN_BYTES;
     return NULL;
 }
 
@@ -200,8 +202,8 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
     struct iovec *iov;
     int n;
 
-    if (b->len > UINT32_MAX)
-        return "longer than 4 GiB";
+    if (b->len > q->request_bytes_max)
+        return "more bytes than a request may have";
     n = pin_buffers(q, r, b->n, &iov);
     if (n == -EFAULT)
         return "buffer outside guest memory";
@@ -213,6 +215,7 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
     pub->n_out = (unsigned)n == b->n ? b->n_out : count_out(iov, b->out_len);
     pub->in = iov + pub->n_out;
     pub->n_in = (uint32_t)n - pub->n_out;
+    r->len = (uint32_t)b->len;
     pub->out_len = b->out_len;
     pub->in_len = b->len - b->out_len;
     /* The device reads its header next. */
@@ -237,8 +240,10 @@ const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const stru
                    head->first, &found, false);
     if (!why)
         why = pin(q, r, &found);
-    if (why)
+    if (why) {
+        r->len = 0;
         gw_chain_release(q, r);
+    }
     return why;
 }
 

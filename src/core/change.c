@@ -171,10 +171,17 @@ static void keep(struct gw_daemon *d, struct gw_change *c)
 
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
 {
-    struct gw_change *c = new_map(d, map);
+    struct gw_change *c;
     struct gw_latch latch;
     int r;
 
+    gw_daemon_free_unused(d);
+    if (d->n_kept > GW_CHANGES_KEPT_MAX) {
+        gw_map_free(map);
+        return gw_fail(-EBUSY, "requests of the device still use %u replaced memory maps",
+                       d->n_kept);
+    }
+    c = new_map(d, map);
     if (!c)
         return -ENOMEM;
     gw_latch_init(&latch, d->num_queues);

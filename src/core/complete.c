@@ -109,6 +109,7 @@ static void retire_completed(struct gw_queue *q, bool shown)
             gw_inflight_clear(f, r->entry);
         gw_request_retire(q, r);
     }
+    gw_request_note_oldest(q);
     if (f)
         gw_inflight_commit(f);
 }

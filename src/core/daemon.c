@@ -150,6 +150,8 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->index = d->num_queues;
         q->size_max = d->queue_size_max;
         q->request_size = cfg->request_size;
+        q->request_bytes_max = cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
+        q->bytes_in_flight_max = GW_IN_FLIGHT_BYTES / n;
         gw_queue_init(q);
         q->settled_fd = d->control_fd;
         d->num_queues++;

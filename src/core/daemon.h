@@ -50,7 +50,7 @@ struct gw_session {
 /* Change of a map or log whose predecessor may be in use yet (change.c). */
 struct gw_change;
 
-/* In postcopy; more of them are waited for. */
+/* More of them are waited for in postcopy, and refused if requests that never end keep them. */
 #define GW_CHANGES_KEPT_MAX 16
 
 struct gw_daemon {
@@ -149,7 +149,8 @@ void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
 
 /*
  * Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`.
- * Returns: 0; -ETIMEDOUT, and requests of the old one go on; -ENOMEM.
+ * Returns: 0; -ETIMEDOUT, and requests of the old one go on; -EBUSY, when requests keep more than
+ * GW_CHANGES_KEPT_MAX replaced ones; -ENOMEM.
  */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
 /* The same in postcopy, where nobody is waited for. */

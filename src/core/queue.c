@@ -187,6 +187,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
         q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
     q->idle_since_ns = 0;
     q->moved = false;
+    q->turn_left = GW_TURN_BYTES;
     *ret = GW_QUEUE_WORKED;
     return true;
 }
@@ -209,6 +210,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     q->publish_step = UINT_MAX; /* what is answered later comes one by one */
 
     gw_queue_lock(q);
+    q->turn_left = INT64_MAX;
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
@@ -614,6 +616,7 @@ void gw_queue_init(struct gw_queue *q)
     q->err_fd = -1;
     q->settled_fd = -1;
     q->publish_step = UINT_MAX;
+    q->turn_left = INT64_MAX;
     pthread_mutex_init(&q->mutex, NULL);
     pthread_rwlock_init(&q->rwlock, NULL);
 }

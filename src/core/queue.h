@@ -65,6 +65,11 @@ struct gw_queue {
     uint32_t n_slots_left;             /* [lock] taken, of no request in flight (invariant.c) */
     unsigned n_old;                    /* [lock] of those, born in an older epoch */
     uint64_t n_copied;                 /* [lock] bytes of those whose buffers are copies */
+    int64_t bytes_in_flight;           /* [lock] and what long and bad chains are charged */
+    int64_t bytes_in_flight_max;       /* this queue's part of GW_IN_FLIGHT_BYTES */
+    int64_t turn_left;                 /* [lock] of GW_TURN_BYTES; INT64_MAX outside of a turn */
+    int64_t room;                      /* [lock] in bytes, while a batch is popped */
+    uint32_t request_bytes_max;        /* of one request */
     struct gw_list in_flight;          /* [lock] */
     struct gw_request_i *free;         /* [lock] */
     struct gw_segments *free_segments; /* [lock] */
@@ -109,8 +114,7 @@ struct gw_queue {
     bool wake_posted;                /* atomic */
     struct gw_inflight inflight;     /* [lock] what a crash leaves behind */
     struct gw_inflight_entry *again; /* [lock] was left behind: to be done first */
-    unsigned n_again;                /* [lock] */
-    unsigned next_again;             /* [lock] */
+    unsigned n_again, next_again;    /* [lock] */
     uint64_t first_suspended;        /* [lock] its position, or UINT64_MAX */
     bool ring_unmarked;              /* [lock] as the back-end before may have left it */
     bool in_order;                   /* IN_ORDER: used in the order of n_taken */
@@ -127,14 +131,12 @@ struct gw_queue {
     const struct gw_device_ops *ops;
     void *dev;
     struct gw_diag *diag;
-    unsigned index;
-    unsigned size_max;
+    unsigned index, size_max;
     pthread_mutex_t mutex;
     pthread_rwlock_t rwlock;
 };
 
-/* Any thread: make a stopped, disabled queue. worker, ops, dev, diag, index, size_max, sync and
- * request_size (of the device's own bytes) are set. */
+/* Make a stopped, disabled queue; what make_queues sets is set. Context: any thread. */
 void gw_queue_init(struct gw_queue *q);
 void gw_queue_done(struct gw_queue *q);
 

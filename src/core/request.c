@@ -79,7 +79,7 @@ void gw_request_put(struct gw_queue *q, struct gw_request_i *r)
 
 /* ---- pop ---- */
 
-static void note_oldest(struct gw_queue *q)
+void gw_request_note_oldest(struct gw_queue *q)
 {
     uint64_t ns = 0;
 
@@ -118,11 +118,13 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     r->is_done = false;
     gw_list_append(&q->in_flight, &r->in_flight);
     q->n_in_flight++;
+    q->room -= r->len;
     if (why) {
+        q->room -= GW_LONG_CHAIN_BYTES;
+        q->bytes_in_flight -= GW_LONG_CHAIN_BYTES;
         refuse(q, r, why);
         return NULL;
     }
-    gw_count(&q->stats.requests, 1);
     gw_count(&q->stats.bytes_out, r->pub.out_len);
     return r;
 }
@@ -156,7 +158,7 @@ unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned
         if (!r->pin.backend)
             continue;
         r->is_copied = true;
-        q->n_copied += gw_request_len(r);
+        q->n_copied += r->len;
         copies[n_copies++] = (struct gw_pin_copy){.pin = &r->pin, .n_out = r->n_out_extents};
     }
     gw_mem_backend_fetch(copies, n_copies);
@@ -199,6 +201,36 @@ static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
         gw_chain_prefetch_table(q, first.addr);
 }
 
+/* Another request may begin while there is some; in bytes, see GW_TURN_BYTES. */
+static int64_t find_room(const struct gw_queue *q)
+{
+    int64_t left = q->bytes_in_flight_max - q->bytes_in_flight;
+
+    return left < q->turn_left ? left : q->turn_left;
+}
+
+static unsigned count_slots(const struct gw_head *heads, unsigned n)
+{
+    unsigned n_slots = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        n_slots += heads[i].n_slots;
+    return n_slots;
+}
+
+/* Put what was taken last back, as if it had been left where it was. */
+static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n, bool are_again)
+{
+    if (are_again) {
+        q->n_slots_left += count_slots(heads, n);
+        q->next_again -= n;
+        return;
+    }
+    for (unsigned i = n; i-- > 0;)
+        gw_inflight_untake(&q->inflight, heads[i].entry);
+    q->ring.ops->untake(&q->ring, count_slots(heads, n));
+}
+
 /*
  * What the driver wrote is in its cache, and each step waits for the one before: when all first
  * descriptors are there (take), the tables and headers they name are being fetched before the first
@@ -217,6 +249,10 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     for (unsigned i = 0; i < n; i++) {
         struct gw_request_i *r = NULL;
 
+        if (q->room <= 0) {
+            put_back(q, &heads[i], n - i, are_again);
+            break;
+        }
         q->n_taken++;
         if (head_is_valid(q, &heads[i]))
             r = pop_one(q, &heads[i], are_again);
@@ -225,6 +261,7 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
         if (r)
             reqs[n_popped++] = &r->pub;
     }
+    gw_count(&q->stats.requests, n_popped);
     if (!q->map->has_copies)
         return n_popped;
     gw_tables_release(q);
@@ -235,16 +272,6 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
 static unsigned room_for_copies(const struct gw_queue *q)
 {
     return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
-}
-
-/* Put what was taken last back onto the ring. */
-static void untake(struct gw_queue *q, const struct gw_head *heads, unsigned n)
-{
-    unsigned n_slots = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        n_slots += heads[i].n_slots;
-    q->ring.ops->untake(&q->ring, n_slots);
 }
 
 /* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
@@ -268,14 +295,15 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     }
     /* They may lie in memory of a map that is in the worker's mailbox yet (change.c). */
     if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
-        untake(q, heads, (unsigned)n_taken);
+        q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
         q->moved = true;
         gw_queue_activate(q); /* the worker looks again after its mail */
         return 0;
     }
     n_tracked = gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
     if (n_tracked < (unsigned)n_taken) {
-        untake(q, heads + n_tracked, (unsigned)n_taken - n_tracked);
+        q->ring.ops->untake(&q->ring,
+                            count_slots(heads + n_tracked, (unsigned)n_taken - n_tracked));
         gw_queue_break(q, gw_last_error());
     }
     return n_tracked;
@@ -291,15 +319,19 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
     /* Not for ever: a driver may make bad chains available as fast as they are answered. */
     while (n_popped < n_reqs && n_taken < q->ring.size) {
         bool are_again = gw_queue_has_again(q);
+        int64_t room = find_room(q);
 
-        n = take(q, heads, n_reqs - n_popped);
+        n = room > 0 ? take(q, heads, n_reqs - n_popped) : 0;
         if (n == 0)
             break;
+        q->room = room;
         n_popped += pop_batch(q, reqs + n_popped, heads, n, are_again);
+        q->bytes_in_flight += room - q->room;
+        q->turn_left -= room - q->room;
         n_taken += n;
         q->moved = true;
     }
-    note_oldest(q);
+    gw_request_note_oldest(q);
     /*
      * Popped while the worker slept, or slept on what the device had left: the place where the
      * driver is to kick has moved, and only the worker asks for kicks.
@@ -332,6 +364,7 @@ int gw_request_unpop(struct gw_request *pub)
         uncount(q, r);
         q->parked = false; /* it is no completion, so it wakes nothing */
         gw_request_retire(q, r);
+        gw_request_note_oldest(q);
         /* The device could not use it: as if it had been left on the ring. */
         q->moved = false;
         q->parked = true;
@@ -366,6 +399,7 @@ void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
         gw_count(&q->stats.requests, (uint64_t)-1);
     q->n_slots_left += r->n_slots;
     gw_request_retire(q, r);
+    gw_request_note_oldest(q);
 }
 
 int gw_request_suspend(struct gw_request *pub)
@@ -395,9 +429,9 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);
     gw_request_put(q, r);
-    note_oldest(q);
     q->moved = true;
     q->n_in_flight--;
+    q->bytes_in_flight -= r->len;
     if (old && --q->n_old == 0)
         gw_queue_note_settled(q);
     if (q->parked || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))

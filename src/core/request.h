@@ -21,6 +21,20 @@
 #define GW_CHAIN_INLINE 16
 /* Heads taken off the ring at a time. */
 #define GW_POP_BATCH 64
+/*
+ * Bytes of buffers that a queue gives to its device in one turn of its worker, and that all queues
+ * of a daemon together have in flight. A request begins while less than that is taken, so either
+ * may be exceeded by one request, and one is always possible.
+ */
+#define GW_TURN_BYTES      (INT64_C(16) << 20)
+#define GW_IN_FLIGHT_BYTES (INT64_C(256) << 20)
+/*
+ * What a long chain is charged for its walk and the block that it borrows, and a bad one, in its
+ * turn only, for the walk: a driver can make chains of 1024 descriptors of one byte each.
+ */
+#define GW_LONG_CHAIN_BYTES (INT64_C(128) << 10)
+/* Of one request, if the device sets no limit. */
+#define GW_REQUEST_BYTES (UINT32_C(64) << 20)
 
 /* A long chain's iovecs and extents, kept by the queue for the next one. */
 struct gw_segments {
@@ -40,6 +54,7 @@ struct gw_request_i {
     uint64_t position;      /* n_taken when it was taken */
     uint32_t epoch;         /* of the map it was born under */
     uint32_t used_len;      /* what is_done answers with */
+    uint32_t len;           /* bytes of its buffers, whatever the device has consumed */
     uint16_t entry;         /* of the inflight part */
     bool is_again;          /* left behind by the back-end before */
     bool is_bad;            /* its answer says that nothing was written */
@@ -59,17 +74,6 @@ static inline const struct gw_extent *gw_request_extents(const struct gw_request
     return r->segments ? r->segments->extents : r->extents;
 }
 
-/* Bytes of its buffers, whatever the device has consumed. */
-static inline uint64_t gw_request_len(const struct gw_request_i *r)
-{
-    const struct gw_extent *extents = gw_request_extents(r);
-    uint64_t len = 0;
-
-    for (unsigned i = 0; i < (unsigned)r->n_out_extents + r->n_in_extents; i++)
-        len += extents[i].len;
-    return len;
-}
-
 /* The copy of a chain's first descriptor; a split ring has none for an id beyond it. */
 static inline struct vring_desc gw_head_first(bool is_packed, const struct gw_head *head)
 {
@@ -84,8 +88,12 @@ void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
 void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why);
 /* It stays in the inflight part, and is in flight here no more. */
 void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
-/* It is in flight no more: whoever waits for that is told, `r` goes back to the pool. */
+/*
+ * It is in flight no more: whoever waits for that is told, `r` goes back to the pool. Behind the
+ * last of several the caller has the age of the oldest one updated.
+ */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
+void gw_request_note_oldest(struct gw_queue *q);
 
 /*
  * Walk a chain once, from the copy of its first descriptor: copy the others, check all, pin their

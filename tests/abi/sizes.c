@@ -28,7 +28,7 @@ FIELD(gw_device_ops, reset, 64);
 FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
 
-SIZE(gw_daemon_config, 104);
+SIZE(gw_daemon_config, 112);
 FIELD(gw_daemon_config, size, 0);
 FIELD(gw_daemon_config, name, 8);
 FIELD(gw_daemon_config, num_queues, 16);
@@ -47,6 +47,7 @@ FIELD(gw_daemon_config, reconnect_max_ms, 92);
 FIELD(gw_daemon_config, no_sigbus_handler, 96);
 FIELD(gw_daemon_config, no_postcopy, 97);
 FIELD(gw_daemon_config, xen_persistent_grants, 100);
+FIELD(gw_daemon_config, request_bytes_max, 104);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);

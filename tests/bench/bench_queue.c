@@ -182,6 +182,8 @@ static void begin(struct bed *b, const struct layout *layout)
     b->queue.ops = &b->ops;
     b->queue.diag = &b->diag;
     b->queue.size_max = SIZE;
+    b->queue.request_bytes_max = UINT32_MAX;
+    b->queue.bytes_in_flight_max = INT64_MAX;
     gw_queue_init(&b->queue);
     gw_worker_call(&b->worker, start, b);
 }

@@ -96,8 +96,8 @@ MUTANTS = {
     # ---- when ----
     "mark-before-write": {
         "src/core/request.c": [(
-            "    gw_count(&q->stats.requests, 1);\n",
-            "    gw_count(&q->stats.requests, 1);\n"
+            "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n",
+            "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n"
             "    for (unsigned i = 0; q->log.all && q->log.log && i < r->n_in_extents; i++) {\n"
             "        const struct gw_extent *e = gw_request_extents(r) + r->n_out_extents + i;\n"
             "        gw_dirty_log_mark(q->log.log, e->gpa, e->len);\n"

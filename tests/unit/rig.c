@@ -187,6 +187,8 @@ void rig_begin(struct rig *t, const struct rig_config *cfg)
     t->queue.dev = t;
     t->queue.diag = &t->diag;
     t->queue.size_max = GW_QUEUE_SIZE_MAX;
+    t->queue.request_bytes_max = UINT32_MAX;
+    t->queue.bytes_in_flight_max = INT64_MAX;
     t->queue.sync = t->cfg.sync;
     t->queue.request_size = t->cfg.request_size;
     gw_queue_init(&t->queue);

@@ -178,7 +178,12 @@ static int setup(void **state)
     memset(&b, 0xee, sizeof(b)); /* as an earlier request may have left it */
     assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
     store.n_started = 0;
-    limits = (struct blk_limits){.size = DISK_SIZE, .block_size = 512, .serial = serial};
+    limits = (struct blk_limits){.size = DISK_SIZE,
+                                 .block_size = 512,
+                                 .size_max = UINT32_MAX,
+                                 .seg_max = UINT32_MAX,
+                                 .length_max = UINT64_MAX,
+                                 .serial = serial};
     status = 0xff;
     completed_len = NOT_COMPLETED;
     n_completed = n_suspended = 0;
@@ -251,6 +256,40 @@ static void test_blk_write_goes_to_the_store(void **state)
     assert_int_equal(b.io.offset, DISK_SIZE - 512);
     assert_true(b.io.is_durable);
     assert_int_equal(completed_len, 1);
+}
+
+/* As far as the driver promised, and in all. A buffer may be two pieces: it may cross regions. */
+static void test_blk_transfer_keeps_to_the_limits(void **state)
+{
+    make(VIRTIO_BLK_T_IN, 0, 0, 4096);
+    limits.size_max = 4096;
+    limits.seg_max = 1;
+    limits.length_max = 4096;
+    run();
+    assert_int_equal(status, VIRTIO_BLK_S_OK);
+    make(VIRTIO_BLK_T_IN, 0, 0, 4096);
+    limits.size_max = 4095;
+    expect_refused(VIRTIO_BLK_S_IOERR, 4097);
+    make(VIRTIO_BLK_T_OUT, 0, 4096, 0);
+    expect_refused(VIRTIO_BLK_S_IOERR, 1);
+    limits.size_max = 4096;
+    make(VIRTIO_BLK_T_IN, 0, 0, 8192);
+    limits.size_max = UINT32_MAX;
+    expect_refused(VIRTIO_BLK_S_IOERR, 8193);
+    limits.length_max = 8192;
+    for (uint32_t n = 1; n <= 3; n++) {
+        make(VIRTIO_BLK_T_IN, 0, 0, 512);
+        in[n] = in[1];
+        for (uint32_t i = 1; i < n; i++)
+            in[i] = in[0];
+        req.n_in = n + 1;
+        req.in_len = 512 * n + 1;
+        if (n == 3)
+            expect_refused(VIRTIO_BLK_S_IOERR, 512 * 3 + 1);
+        else
+            run();
+        assert_int_equal(status, n == 3 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+    }
 }
 
 static void test_blk_header_in_pieces_is_read(void **state)
@@ -612,6 +651,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(read_goes_to_the_store),
         TEST(write_goes_to_the_store),
+        TEST(transfer_keeps_to_the_limits),
         TEST(header_in_pieces_is_read),
         TEST(short_header_is_an_error),
         TEST(no_status_is_completed_with_nothing),

@@ -116,6 +116,8 @@ void torn_queue_main(const struct torn_config *cfg, const struct torn_bed *bed)
     t.queue.ops = &t.ops;
     t.queue.diag = &t.diag;
     t.queue.size_max = TORN_SIZE_MAX;
+    t.queue.request_bytes_max = UINT32_MAX;
+    t.queue.bytes_in_flight_max = INT64_MAX;
     t.start = (struct gw_queue_start){
         .ring = torn_ring_config(cfg),
         .map = bed->map,

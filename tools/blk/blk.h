@@ -21,7 +21,10 @@ struct blk_limits {
     uint32_t block_size;
     bool is_read_only;
     bool is_write_through;
-    const char *serial; /* VIRTIO_BLK_ID_BYTES, padded with NUL */
+    uint32_t size_max;   /* bytes of one data buffer */
+    uint32_t seg_max;    /* data buffers of a request */
+    uint64_t length_max; /* bytes of data in a request, whatever the driver negotiated */
+    const char *serial;  /* VIRTIO_BLK_ID_BYTES, padded with NUL */
 };
 
 /* A queue as its worker sees it; touched by that worker only. */
@@ -88,7 +91,10 @@ struct blk {
     char serial[VIRTIO_BLK_ID_BYTES];
     _Atomic bool is_write_through;
     /* Control thread only: what that follows from. */
-    bool has_flush;     /* the driver accepted FLUSH */
+    bool has_flush; /* the driver accepted FLUSH */
+    _Atomic uint32_t
+        size_max; /* what the driver must keep to; UINT32_MAX where it did not accept */
+    _Atomic uint32_t seg_max;
     bool is_write_back; /* the writeback byte of config space */
     struct blk_queue queues[GW_QUEUES_MAX];
 };

@@ -44,10 +44,23 @@ static void update_write_through(struct blk *blk)
                           memory_order_relaxed);
 }
 
+static uint32_t seg_max_of(const struct blk *blk)
+{
+    uint32_t seg_max = blk->queue_size > 2 ? blk->queue_size - 2 : 1;
+
+    return seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX;
+}
+
 static void blk_features_acked(void *dev, uint64_t features)
 {
     struct blk *blk = dev;
+    bool has_size_max = features & BIT(VIRTIO_BLK_F_SIZE_MAX);
+    bool has_seg_max = features & BIT(VIRTIO_BLK_F_SEG_MAX);
 
+    atomic_store_explicit(&blk->size_max, has_size_max ? BLK_SIZE_MAX : UINT32_MAX,
+                          memory_order_relaxed);
+    atomic_store_explicit(&blk->seg_max, has_seg_max ? seg_max_of(blk) : UINT32_MAX,
+                          memory_order_relaxed);
     blk->has_flush = (features & BIT(VIRTIO_BLK_F_FLUSH)) != 0;
     update_write_through(blk);
 }
@@ -70,12 +83,11 @@ static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
 {
     const struct store *store = blk->store;
     uint32_t align = store->block_size / BLK_SECTOR;
-    uint32_t seg_max = blk->queue_size > 2 ? blk->queue_size - 2 : 1;
 
     memset(cfg, 0, sizeof(*cfg));
     cfg->capacity = htole64(atomic_load(&store->size) / BLK_SECTOR);
     cfg->size_max = htole32(BLK_SIZE_MAX);
-    cfg->seg_max = htole32(seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX);
+    cfg->seg_max = htole32(seg_max_of(blk));
     cfg->blk_size = htole32(store->block_size);
     fill_topology(store, cfg);
     cfg->wce = blk->is_write_back;
@@ -143,6 +155,9 @@ static int blk_queue_ready(void *dev, struct gw_queue *q)
         .block_size = blk->store->block_size,
         .is_read_only = blk->store->is_read_only,
         .is_write_through = atomic_load_explicit(&blk->is_write_through, memory_order_relaxed),
+        .size_max = atomic_load_explicit(&blk->size_max, memory_order_relaxed),
+        .seg_max = atomic_load_explicit(&blk->seg_max, memory_order_relaxed),
+        .length_max = (uint64_t)BLK_SEG_MAX * BLK_SIZE_MAX,
         .serial = blk->serial,
     };
     int n = gw_queue_pop(q, reqs, BLK_BATCH);
@@ -163,6 +178,8 @@ static void blk_reset(void *dev)
     struct blk *blk = dev;
 
     blk->has_flush = false;
+    atomic_store_explicit(&blk->size_max, UINT32_MAX, memory_order_relaxed);
+    atomic_store_explicit(&blk->seg_max, UINT32_MAX, memory_order_relaxed);
     blk->is_write_back = true;
     update_write_through(blk);
 }

@@ -33,6 +33,20 @@ static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t le
     return true;
 }
 
+/*
+ * A driver that accepted SIZE_MAX and SEG_MAX keeps to them (virtio 1.3, 5.2.6.1). A buffer that
+ * crosses from one memory region to the next is two pieces, hence twice seg_max.
+ */
+static bool is_within_limits(const struct store_io *io, const struct blk_limits *l)
+{
+    if (io->length > l->length_max || (io->n_iov + 1) / 2 > l->seg_max)
+        return false;
+    for (uint32_t i = 0; i < io->n_iov; i++)
+        if (io->iov[i].iov_len > l->size_max)
+            return false;
+    return true;
+}
+
 static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, uint64_t sector)
 {
     struct gw_request *req = b->req;
@@ -43,7 +57,7 @@ static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, ui
     b->io.length = is_read ? req->in_len : req->out_len;
     b->io.is_durable = l->is_write_through;
     b->result = VIRTIO_BLK_S_IOERR;
-    if (!is_read && l->is_read_only)
+    if ((!is_read && l->is_read_only) || !is_within_limits(&b->io, l))
         return false;
     if (!find_extent(l, sector, b->io.length, &b->io.offset))
         return false;

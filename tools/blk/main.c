@@ -40,6 +40,7 @@ static const struct backend program = {
     .features = features,
     .reload = blk_reload,
     .report = blk_report,
+    .request_bytes_max = UINT32_MAX, /* a longer request is answered with a status */
 };
 
 static const char *const mode_words[] = {

@@ -20,6 +20,7 @@ struct backend {
     const char *const *features;                    /* likewise; ends with NULL */
     void (*reload)(void *dev, struct gw_daemon *d); /* SIGHUP; NULL: ignored */
     void (*report)(void *dev, FILE *out);           /* SIGUSR1, behind the queues; NULL: nothing */
+    uint32_t request_bytes_max;                     /* as in struct gw_daemon_config */
 };
 
 /* The options that every back-end has. Set the defaults with backend_options_init. */

@@ -82,6 +82,7 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
         .xen_persistent_grants = o->xen_persistent_grants,
         .reconnect_max_ms = o->reconnect_s * 1000,
         .request_size = request_size,
+        .request_bytes_max = run->backend->request_bytes_max,
         .diag = backend_diag,
         .diag_level = backend_say_level(),
     };
