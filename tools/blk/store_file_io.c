@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define IOV_PER_IO   1024U          /* what gw_io_preadv takes */
-#define BOUNCE_BYTES (128U * 1024U) /* a hostile guest makes one per request it has in flight */
+#define BOUNCE_BYTES (128U * 1024U) /* of one request, at most */
 #define BOUNCE_ALIGN 4096U
 #define ZERO_BYTES   (256U * 1024U)
 
@@ -234,13 +234,20 @@ static bool is_aligned(const struct store_file *f, const struct store_io *io)
     return true;
 }
 
+/* No more than the request needs: a guest has one for each of those that it has in flight. */
+static size_t bounce_size(uint64_t length)
+{
+    return length < BOUNCE_BYTES ? (length + BOUNCE_ALIGN - 1) / BOUNCE_ALIGN * BOUNCE_ALIGN
+                                 : BOUNCE_BYTES;
+}
+
 static int submit_transfer(struct store_file *f, struct store_io *io)
 {
     io->gw.done = transfer_done;
     io->bounce = NULL;
     if (f->memory_align != 0 && !is_aligned(f, io)) {
         io->own_iov = (struct iovec){0};
-        io->bounce = aligned_alloc(BOUNCE_ALIGN, BOUNCE_BYTES);
+        io->bounce = aligned_alloc(BOUNCE_ALIGN, bounce_size(io->length));
         if (io->bounce == NULL)
             return -ENOMEM;
     }

@@ -18,7 +18,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PREFETCH_BYTES 256U /* no more than a block has */
+#define PREFETCH_BYTES 256U         /* no more than a block has */
+#define ZERO_BYTES     (256U << 10) /* are written, if their pages are to stay */
 
 struct store_ram {
     struct store base;
@@ -46,14 +47,18 @@ static void ram_write(uint8_t *to, const struct iovec *iov, uint32_t n_iov)
     }
 }
 
-/* Zeroes; whole pages are given back where that is welcome. */
+/*
+ * Zeroes. Whole pages are given back where that is welcome, and where they are many: one request
+ * may name 64 GiB, and its worker does nothing else meanwhile.
+ */
 static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uint64_t head = (page - (uintptr_t)at % page) % page;
     uint64_t whole = length > head ? (length - head) / page * page : 0;
 
-    if (!may_unmap || whole == 0 || madvise(at + head, whole, MADV_DONTNEED) < 0) {
+    if ((!may_unmap && length <= ZERO_BYTES) || whole == 0 ||
+        madvise(at + head, whole, MADV_DONTNEED) < 0) {
         memset(at, 0, length);
         return;
     }
