@@ -554,11 +554,13 @@ def test_endless_frames_end_in_time(bed):
         proxy = bed.proxy(destination.port, endless(name))
         source = bed.connect(proxy.port, '--timeout=3s', *words)
         half = destination if victim == 'destination' else source
+        # 5 seconds past the time limit, or more on a machine that is busy with other things.
+        limit = 3 + 5 * max(1.0, os.getloadavg()[0] / os.cpu_count())
         begin = time.monotonic()
-        half.wait_most(8)
+        half.wait_most(limit)
         assert half.most_kib < 600 << 10, f'{name}: {half.most_kib} KiB'
-        has(half.end(2, 8), 'time limit')
-        assert time.monotonic() - begin < 8, name
+        has(half.end(2), 'time limit')
+        assert time.monotonic() - begin < limit, name
         proxy.close()
         other = source if half is destination else destination
         assert other.process.wait(30) in (0, 2), f'{name}: {other.process.returncode}'
