@@ -8,8 +8,8 @@
  *
  * The input is a byte of flags (bit 0: packed, 1: in order, 2: event index, 3: indirect
  * descriptors, 4: inflight, 5: notify on empty, 6: both threads take turns instead of running at
- * once), one for the size of the ring, one for the length of the device's program, that program,
- * and the driver's.
+ * once, 7: few bytes may be in flight), one for the size of the ring, one for the length of the
+ * device's program, that program, and the driver's.
  */
 #include "fuzz.h"
 
@@ -38,6 +38,7 @@ enum {
     TURN_OPS = 8,    /* of the device in a turn */
     HELD_MAX = 64,
     DESC_LEN = 16,
+    BYTES_FEW = 600, /* in flight: a few requests */
 };
 
 #define GPA      UINT64_C(0x10000)
@@ -64,6 +65,7 @@ struct bed {
     uint64_t features;
     unsigned size;
     bool packed, tracked, in_turns;
+    int64_t bytes_max; /* in flight */
     uint32_t base;
     uint16_t published; /* split: the used index, as the device wrote it last */
     enum gw_queue_stop how;
@@ -484,6 +486,8 @@ static int init_queue(void *arg)
     b->queue.dev = b;
     b->queue.diag = &b->diag;
     b->queue.size_max = SIZE_MAX_PACKED;
+    b->queue.request_bytes_max = UINT32_MAX;
+    b->queue.bytes_in_flight_max = b->bytes_max;
     gw_queue_init(&b->queue);
     return 0;
 }
@@ -540,6 +544,7 @@ static void begin(struct bed *b, const uint8_t *data, size_t size)
     b->packed = data[0] & 1;
     b->tracked = data[0] & 16;
     b->in_turns = data[0] & 64;
+    b->bytes_max = data[0] & 128 ? BYTES_FEW : INT64_MAX;
     b->size = b->packed ? 1u + data[1] % SIZE_MAX_PACKED : 1u << data[1] % 6;
     b->n_held = 0;
     b->device = (struct program){.data = data + HEAD, .size = n, .n_left = STEPS_MAX};
