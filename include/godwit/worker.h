@@ -93,6 +93,14 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
                      int64_t length);
 
 /*
+ * Start ioctl(2) BLKDISCARD on a block device: unlike a fallocate that punches a hole, it works
+ * where discarded blocks need not read as zeroes. Both loops do it on a thread. `done` gets -ENOTTY
+ * for anything but a block device, -EOPNOTSUPP where that cannot discard, and -EINVAL for a range
+ * that is not in whole logical blocks of it.
+ */
+void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length);
+
+/*
  * Ask an operation that was started to end early. `done` is called all the same, never inside this
  * call: with -ECANCELED where it had not begun; with -EINTR or fewer bytes where it was
  * interrupted; and with its result where it could not be, as a disk that has its command cannot.

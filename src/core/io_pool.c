@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A few threads that do blocking file operations, where io_uring is not to be had. Two lists under
- * one lock, operations to do and operations done, and an eventfd that says the second is not empty.
+ * A few threads that do blocking file operations which io_uring does not do, or all of them where
+ * it is unavailable. Two lists under one lock, operations to do and operations done, and an eventfd
+ * that says the second is not empty.
  */
 #include "io_pool.h"
 
@@ -9,9 +10,11 @@
 #include "loop.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 
 enum {
     POOL_THREADS = 8
@@ -94,6 +97,7 @@ static void fetch(const struct gw_io *io)
 
 static int perform(const struct gw_io *io)
 {
+    uint64_t range[] = {(uint64_t)io->offset, (uint64_t)io->length};
     ssize_t n = -1;
 
     switch ((enum gw_io_op)io->op) {
@@ -109,6 +113,9 @@ static int perform(const struct gw_io *io)
         break;
     case GW_IO_FALLOCATE:
         n = fallocate(io->fd, io->flags, io->offset, io->length);
+        break;
+    case GW_IO_DISCARD:
+        n = ioctl(io->fd, BLKDISCARD, range);
         break;
     case GW_IO_BOUNCED:
         break;

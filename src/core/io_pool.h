@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Threads that do file operations for a loop without io_uring. */
+/* Threads that do file operations for a loop that cannot. */
 #pragma once
 
 #include <godwit/worker.h>

@@ -77,6 +77,7 @@ enum gw_io_op {
     GW_IO_PWRITEV,
     GW_IO_FDATASYNC,
     GW_IO_FALLOCATE,
+    GW_IO_DISCARD,
     GW_IO_BOUNCED, /* never a loop's: its `next` is done in its place */
 };
 

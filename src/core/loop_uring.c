@@ -10,6 +10,7 @@
 #include "checked.h"
 #include "cleanup.h"
 #include "fd/peer_fd.h"
+#include "io_pool.h"
 #include "list.h"
 #include "loop.h"
 
@@ -33,6 +34,8 @@ struct uring_loop {
     struct gw_loop base;
     struct io_uring ring;
     struct gw_list polls;
+    struct gw_io_pool *pool; /* for what io_uring does not do */
+    struct gw_source pool_source;
 };
 
 struct uring_poll {
@@ -192,6 +195,10 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
     bool is_async = gw_loop_may_fault(loop);
     struct io_uring_sqe *sqe;
 
+    if (io->op == GW_IO_DISCARD) {
+        gw_io_pool_start(uring_of(loop)->pool, io);
+        return;
+    }
     if (is_async && io->op == GW_IO_PWRITEV)
         uring_fetch(uring_of(loop), io);
     sqe = uring_sqe(uring_of(loop));
@@ -208,6 +215,7 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
     case GW_IO_FALLOCATE:
         io_uring_prep_fallocate(sqe, io->fd, io->flags, io->offset, io->length);
         break;
+    case GW_IO_DISCARD:
     case GW_IO_BOUNCED:
         break;
     }
@@ -222,8 +230,13 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
  */
 static void uring_cancel(struct gw_loop *loop, struct gw_io *io)
 {
-    struct io_uring_sqe *sqe = uring_sqe(uring_of(loop));
+    struct io_uring_sqe *sqe;
 
+    if (io->op == GW_IO_DISCARD) {
+        gw_io_pool_cancel(uring_of(loop)->pool, io);
+        return;
+    }
+    sqe = uring_sqe(uring_of(loop));
     io_uring_prep_cancel64(sqe, (uintptr_t)io | TAG_IO, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, 0);
@@ -308,6 +321,7 @@ static void uring_free(struct gw_loop *loop)
     struct gw_list *pos, *next;
 
     io_uring_queue_exit(&u->ring);
+    gw_io_pool_free(u->pool);
     gw_list_for_each_safe (pos, next, &u->polls)
         free(gw_container_of(pos, struct uring_poll, link));
     free(u);
@@ -340,6 +354,22 @@ static int try_to_enter(struct io_uring *ring, struct gw_diag *diag)
     return r < 0 ? r : 0;
 }
 
+static void pool_is_ready(struct gw_source *source, uint32_t events)
+{
+    gw_io_pool_reap(gw_container_of(source, struct uring_loop, pool_source)->pool);
+}
+
+static int uring_add_pool(struct uring_loop *u)
+{
+    int r = gw_io_pool_new(&u->pool);
+
+    if (r < 0)
+        return r;
+    u->pool_source =
+        (struct gw_source){.fd = gw_io_pool_fd(u->pool), .events = POLLIN, .cb = pool_is_ready};
+    return uring_add(&u->base, &u->pool_source);
+}
+
 int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
 {
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
@@ -368,6 +398,11 @@ int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
     gw_list_init(&u->polls);
     u->base.ops = &uring_ops;
     u->base.diag = diag;
+    r = uring_add_pool(u);
+    if (r < 0) {
+        uring_free(&gw_steal(u)->base);
+        return r;
+    }
     *ret = &gw_steal(u)->base;
     return 0;
 }

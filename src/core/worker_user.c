@@ -295,6 +295,15 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
     io_start(w, io);
 }
 
+void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length)
+{
+    io->op = GW_IO_DISCARD;
+    io->fd = fd;
+    io->offset = offset;
+    io->length = length;
+    io_start(w, io);
+}
+
 void gw_io_cancel(struct gw_io *io)
 {
     struct gw_loop *loop = io->worker->loop;

@@ -113,6 +113,11 @@ static void start_punch(struct job *job)
     gw_io_fallocate(&worker, &job->io, job->fd, job->flags, job->offset, 1024);
 }
 
+static void start_discard(struct job *job)
+{
+    gw_io_discard(&worker, &job->io, job->fd, job->offset, 1024);
+}
+
 static struct job job_of(void (*fn)(struct job *), int fd)
 {
     return (struct job){.start = fn, .fd = fd};
@@ -181,16 +186,20 @@ static void test_io_sync_and_punch_work(void **state)
 static void test_io_failures_are_told_to_done(void **state)
 {
     char path[64], buf[10] = {0};
-    void (*const starts[])(struct job *) = {start_read, start_write, start_sync, start_punch};
+    void (*const starts[])(struct job *) = {start_read, start_write, start_sync, start_punch,
+                                            start_discard};
     struct job job;
     int ro;
 
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         job = job_of(starts[i], 9999);
         job.iov[0] = (struct iovec){buf, 10};
         job.n_iov = 1;
         assert_int_equal(run(&job), -EBADF);
     }
+    job = job_of(start_discard, file);
+    assert_int_equal(run(&job), -ENOTTY); /* no block device */
+    gw_io_cancel(&job.io);                /* of what is over */
     snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
     ro = open(path, O_RDONLY | O_CLOEXEC);
     job = job_of(start_write, ro);
