@@ -88,7 +88,11 @@ struct gw_device_ops {
      */
     void (*queue_stop)(void *dev, struct gw_queue *q);
 
-    /* [control] RESET_DEVICE: all queues are stopped; forget what the driver set. NULL: nothing. */
+    /*
+     * [control] RESET_DEVICE, and the end of each session: forget what the driver set. All queues
+     * are stopped; at the end of a session, requests that outlive the drain time-out may be out.
+     * The next session may be that of the same driver, see gw_queue_is_taken_over. NULL: nothing.
+     */
     void (*reset)(void *dev);
 
     /*

@@ -98,6 +98,13 @@ int gw_request_suspend(struct gw_request *r);
  */
 void gw_queue_fail_stop(struct gw_queue *q, int error);
 
+/*
+ * From queue_start on: does the queue go on where an earlier session left it, perhaps with another
+ * process? Then its driver set the device up (config space, for example) in that session, and does
+ * not do so again. Known where the front-end keeps track of requests (an inflight region).
+ */
+bool gw_queue_is_taken_over(const struct gw_queue *q);
+
 /* Publish and notify what was completed so far, without waiting for the turn to end. */
 void gw_queue_flush(struct gw_queue *q);
 

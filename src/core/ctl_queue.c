@@ -193,6 +193,7 @@ static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vr
     find_inflight(d, ask->queue->index, start);
     start->map = d->session.map;
     start->features = d->session.features;
+    start->is_first = !vring->was_started;
     start->is_posted = gw_postcopy_is_listening(&d->session.postcopy);
     if (start->is_posted && !vring->started)
         r = check_start(d, &start->ring);
@@ -229,7 +230,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     r = start_queue(d, &ask, vring);
     if (r < 0)
         return r;
-    vring->started = true;
+    vring->started = vring->was_started = true;
     gw_diag(&d->diag, GW_DIAG_INFO, "queue %u starts: size %u, base %u%s", index,
             vring->config.size, vring->config.base,
             start->kick_channel.is_set ? ", kicked by an event channel"

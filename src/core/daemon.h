@@ -26,6 +26,7 @@ struct gw_vring {
     bool log_used; /* writes to the used ring are logged, at log_addr */
     gw_gpa_t log_addr;
     bool started;
+    bool was_started; /* in this session */
 };
 
 /* One connection, from accept to hang-up. */

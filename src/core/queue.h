@@ -99,6 +99,7 @@ struct gw_queue {
     uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
     struct gw_source kick;
     enum gw_queue_stop stop;  /* [lock] how, while it is stopping */
+    bool taken_over;          /* its requests are tracked since an earlier session */
     int stop_error;           /* [lock] of the last stop: 0, or what the device reported */
     bool stop_untold;         /* [lock] the device does not know of it yet */
     struct gw_latch *drained; /* [lock] who waits for the stop */
@@ -151,6 +152,7 @@ struct gw_queue_start {
     uint16_t inflight_size; /* requests it has room for */
     int kick_fd;            /* consumed; -1: polled, or kicked by a channel */
     struct gw_evtchn_name kick_channel;
+    bool is_first;  /* of the session, for this queue */
     bool is_posted; /* nobody waits to learn that it fails; the queue is broken then */
     char why[160];  /* when it fails: gw_last_error belongs to the worker */
 };
@@ -177,10 +179,7 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
  * stopped queue. gw_queue_forget takes latches back when their owner waits no longer.
  */
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
-/*
- * Context: the control thread, after the latch of a stop opened.
- * Returns: 0; the device's error, with gw_last_error.
- */
+/* After the latch of a stop opened. Returns: 0; the device's error, with gw_last_error. */
 int gw_queue_stop_result(const struct gw_queue *q);
 /* Use `map` from now on. */
 void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map);

@@ -187,6 +187,8 @@ static void session_done(struct gw_daemon *d)
     gw_close(&s->log.event_fd);
     gw_daemon_drop_logs(d);
     gw_daemon_free_unused(d);
+    if (d->ops.reset)
+        d->ops.reset(d->dev);
 }
 
 /* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */

@@ -80,6 +80,19 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
+static _Atomic unsigned n_taken_over, n_resets;
+
+static int queue_start(void *dev, struct gw_queue *q)
+{
+    n_taken_over += gw_queue_is_taken_over(q);
+    return 0;
+}
+
+static void reset(void *dev)
+{
+    n_resets++;
+}
+
 static _Atomic int stop_error; /* what the device reports at a stop */
 
 static void queue_stop(void *dev, struct gw_queue *q)
@@ -107,13 +120,19 @@ static void begin_drivers(struct bed *b, uint64_t features)
 static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {
-        .size = sizeof(ops), .queue_ready = queue_ready, .queue_stop = queue_stop};
+        .size = sizeof(ops),
+        .queue_start = queue_start,
+        .queue_ready = queue_ready,
+        .queue_stop = queue_stop,
+        .reset = reset,
+    };
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg), .num_queues = QUEUES, .diag = note, .diag_level = GW_DIAG_WARNING};
     int ends[2];
 
     said[0] = '\0';
     stop_error = 0;
+    n_taken_over = n_resets = 0;
     memset(b, 0, sizeof(*b));
     begin_drivers(b, features);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -500,6 +519,44 @@ static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(voi
     bed_end(&b);
 }
 
+/* The device is told whether its driver may have set it up in an earlier session. */
+static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **state)
+{
+    const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+    int fd = file_of(wire.mmap_size), ends[2];
+    uint32_t base;
+    struct bed b;
+
+    bed_begin(&b, 0, PROTOCOL);
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 0);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    gw_driver_set_base(b.drivers[0], base);
+    assert_int_equal(gw_frontend_start_queue(b.fe, b.drivers[0]), 0);
+    assert_int_equal(n_taken_over, 0);
+    assert_int_equal(n_resets, 0);
+
+    gw_frontend_disconnect(b.fe);
+    gw_daemon_wait(b.daemon);
+    assert_int_equal(n_resets, 1);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_start(b.daemon, ends[0]), 0);
+    assert_int_equal(gw_frontend_attach(b.fe, ends[1]), 0);
+    assert_int_equal(gw_frontend_negotiate(b.fe, &b.opt), 0);
+    assert_int_equal(gw_frontend_set_features(b.fe, FEATURES), 0);
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    assert_int_equal(n_taken_over, QUEUES);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    gw_driver_set_base(b.drivers[0], base);
+    assert_int_equal(gw_frontend_start_queue(b.fe, b.drivers[0]), 0);
+    assert_int_equal(n_taken_over, QUEUES); /* this session has it */
+    bed_end(&b);
+    assert_int_equal(n_resets, 2);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,6 +569,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_session_ring_without_a_part_runs_untracked),
         FDCHECK_TEST(test_inflight_session_failed_stop_ends_the_session),
         FDCHECK_TEST(test_inflight_session_failed_stop_is_forgotten_at_the_next_start),
+        FDCHECK_TEST(test_inflight_session_of_a_driver_of_before_is_taken_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
