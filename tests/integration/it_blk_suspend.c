@@ -25,7 +25,8 @@ enum {
     BLOCK = 4096,
     N_REQUESTS = 8, /* on each queue: write and read in turn */
     RING_SIZE = 64,
-    N_HANG_UPS = 100
+    N_HANG_UPS = 100,
+    WCE_OFFSET = 32, /* of the writeback byte in the config space */
 };
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -490,6 +491,50 @@ static void test_hang_ups_under_load(void **state)
     }
 }
 
+static uint8_t write_cache(const struct suspend_test *t)
+{
+    uint8_t wce = 0xff;
+
+    assert_int_equal(gw_frontend_get_config(t->blk.g.fe, WCE_OFFSET, &wce, 1), 0);
+    return wce;
+}
+
+/*
+ * The driver turned the write cache off, and its back-end is killed: the next one does not turn it
+ * on behind its back. Another driver's session begins with the default.
+ */
+static void test_write_cache_stays_off_when_taken_over(void **state)
+{
+    static struct suspend_test t;
+    uint8_t off = 0, on = 1;
+    (void)state;
+
+    memset(&t, 0, sizeof(t));
+    t.kind.loop = "--loop=auto";
+    blk_test_begin(&t.blk, UINT64_C(4) << 20);
+    start_program(&t, "--delay=0");
+    make_guest(&t);
+    t.blk.g.opt.features |= BIT(9) | BIT(11); /* FLUSH, CONFIG_WCE */
+    run_session(&t);
+    assert_int_equal(write_cache(&t), 1);
+    assert_int_equal(gw_frontend_set_config(t.blk.g.fe, WCE_OFFSET, &off, 1, false), 0);
+    assert_int_equal(write_cache(&t), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(program_end(&t.blk.program, SIGKILL), -SIGKILL);
+        restart(&t);
+        assert_int_equal(write_cache(&t), 0);
+    }
+    assert_true(program_says(&t.blk.program, "it is off until the driver sets it"));
+    assert_int_equal(gw_frontend_set_config(t.blk.g.fe, WCE_OFFSET, &on, 1, false), 0);
+    assert_int_equal(write_cache(&t), 1);
+    guest_done(&t.blk.g);
+    gw_frontend_inflight_done(&t.inflight);
+
+    blk_test_connect(&t.blk);
+    assert_int_equal(write_cache(&t), 1);
+    blk_test_stop(&t.blk);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +542,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_stop_uring),
         FDCHECK_TEST(test_stop_in_order),
         FDCHECK_TEST(test_hang_ups_under_load),
+        FDCHECK_TEST(test_write_cache_stays_off_when_taken_over),
     };
 
     if (argc != 2) {

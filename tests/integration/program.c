@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -14,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +24,22 @@
 
 #define SAID_MAX    65536
 #define PATIENCE_MS patience_ms()
+
+/* As filters of containers do: fallocate(2) fails, and all else is allowed. */
+static int refuse_fallocate(int error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+}
 
 /* In the child; whatever fails ends it. */
 static void run(const struct program_config *cfg, int said_fd)
@@ -49,6 +68,8 @@ static void run(const struct program_config *cfg, int said_fd)
         if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
             _exit(122);
     }
+    if (cfg->fallocate_error && refuse_fallocate(cfg->fallocate_error) < 0)
+        _exit(124);
     execv(cfg->path, (char *const *)argv);
     _exit(123);
 }

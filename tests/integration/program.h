@@ -13,8 +13,9 @@ struct program_config {
     const char *path;
     const char *args[PROGRAM_ARGS_MAX]; /* up to a NULL */
     uint64_t file_size_limit;           /* RLIMIT_FSIZE, 0: none */
-    int fd;                             /* becomes descriptor 3 of the child; 0: none */
-    bool is_socket;                     /* of socket activation (LISTEN_FDS) */
+    int fallocate_error; /* what a system call filter answers it with; 0: no filter */
+    int fd;              /* becomes descriptor 3 of the child; 0: none */
+    bool is_socket;      /* of socket activation (LISTEN_FDS) */
 };
 
 struct program {

@@ -52,6 +52,11 @@ static int act_sync(struct gw_io *io)
 static int act_fallocate(struct gw_io *io)
 {
     fake.n_fallocate++;
+    fake.n_punch += (io->flags & FALLOC_FL_PUNCH_HOLE) != 0;
+    if (fake.align != 0 && ((uint64_t)io->offset | (uint64_t)io->length) % fake.align != 0)
+        return -EINVAL;
+    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0 && fake.fail_punch != 0)
+        return fake.fail_punch;
     if (fake.fail_fallocate != 0)
         return fake.fail_fallocate;
     return fallocate(io->fd, io->flags, io->offset, io->length) < 0 ? -errno : 0;
@@ -98,6 +103,22 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
     io->offset = offset;
     io->length = length;
     begin(io, act_fallocate);
+}
+
+static int act_discard(struct gw_io *io)
+{
+    fake.n_discard++;
+    fake.discard_offset = io->offset;
+    fake.discard_length = io->length;
+    return fake.fail_discard;
+}
+
+void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length)
+{
+    io->fd = fd;
+    io->offset = offset;
+    io->length = length;
+    begin(io, act_discard);
 }
 
 void gw_io_cancel(struct gw_io *io)

@@ -25,14 +25,18 @@ enum {
 struct store_fake {
     struct gw_io *io;
     int (*act)(struct gw_io *io);
+    uint64_t align; /* ranges that are not aligned are -EINVAL; 0: anything goes */
+    int64_t discard_offset, discard_length;
     size_t short_by; /* transfers move at most this much; 0: all */
     unsigned n_iov;
     int fail;           /* the next operation ends with this */
     int fail_fallocate; /* every fallocate does */
+    int fail_punch;     /* every one that punches a hole does */
+    int fail_discard;   /* every BLKDISCARD does; there is no block device here */
     int fail_writes;    /* every write does */
     int fail_sync;      /* every fdatasync and the sync of each durable write does */
     unsigned cancel_at; /* this operation, counted from 1, is cancelled before it ends */
-    unsigned n_ops, n_sync, n_fallocate, n_dsync, n_cancelled, n_said, n_errors;
+    unsigned n_ops, n_sync, n_fallocate, n_punch, n_discard, n_dsync, n_cancelled, n_said, n_errors;
 };
 
 extern struct store_fake fake;

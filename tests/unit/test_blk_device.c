@@ -22,7 +22,7 @@ enum {
 /* ---- the library, faked ---- */
 
 static unsigned n_config_changed;
-static bool may_suspend;
+static bool may_suspend, is_taken_over;
 static int stop_failed;
 
 unsigned gw_queue_index(const struct gw_queue *q)
@@ -33,6 +33,50 @@ unsigned gw_queue_index(const struct gw_queue *q)
 bool gw_queue_may_suspend(struct gw_queue *q)
 {
     return may_suspend;
+}
+
+/* A write of one sector, when queue_ready asks. */
+static struct gw_request write_req;
+static struct blk_request write_b;
+static uint8_t write_status;
+
+int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    write_req = (struct gw_request){.out_len = 512, .in_len = 1};
+    reqs[0] = &write_req;
+    return 1;
+}
+
+void *gw_request_private(struct gw_request *r)
+{
+    return &write_b;
+}
+
+uint8_t *gw_request_take_status(struct gw_request *r)
+{
+    return &write_status;
+}
+
+size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
+{
+    struct virtio_blk_outhdr header = {.type = htole32(VIRTIO_BLK_T_OUT)};
+
+    memcpy(buf, &header, sizeof(header));
+    return len;
+}
+
+void gw_request_complete(struct gw_request *r, uint32_t len)
+{
+}
+
+struct gw_worker *gw_queue_worker(const struct gw_queue *q)
+{
+    return NULL;
+}
+
+bool gw_queue_is_taken_over(const struct gw_queue *q)
+{
+    return is_taken_over;
 }
 
 void gw_queue_fail_stop(struct gw_queue *q, int error)
@@ -57,6 +101,7 @@ static struct {
     int start_result;
     int stop_result;
     uint64_t next_size;
+    bool is_durable; /* the last write */
     unsigned n_started, n_stopped, n_cancelled;
 } store;
 
@@ -77,14 +122,28 @@ static void fake_cancel(struct store *s, struct store_io *io)
     store.n_cancelled++;
 }
 
+static void fake_prefetch(struct store *s, const struct store_io *io)
+{
+}
+
+static int fake_submit(struct store *s, struct store_io *io)
+{
+    store.is_durable = io->is_durable;
+    return 0;
+}
+
 static int fake_resize(struct store *s)
 {
     s->size = store.next_size;
     return 0;
 }
 
-static const struct store_ops fake_ops = {
-    .start = fake_start, .stop = fake_stop, .cancel = fake_cancel, .resize = fake_resize};
+static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
+                                          .submit = fake_submit,
+                                          .start = fake_start,
+                                          .stop = fake_stop,
+                                          .cancel = fake_cancel,
+                                          .resize = fake_resize};
 
 static struct blk blk;
 
@@ -94,11 +153,12 @@ static int setup(void **state)
     store.base.ops = &fake_ops;
     store.base.size = DISK_SIZE;
     store.base.block_size = 512;
+    store.base.can_unmap = true;
     memset(&blk, 0, sizeof(blk));
     blk_init(&blk, &store.base,
              &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
     n_config_changed = 0;
-    may_suspend = false;
+    may_suspend = is_taken_over = false;
     stop_failed = 0;
     return 0;
 }
@@ -164,6 +224,105 @@ static void test_blk_writeback_byte_makes_writes_durable(void **state)
     assert_int_equal(get_config().wce, 1);
     blk_ops.features_acked(&blk, 0);
     assert_true(blk.is_write_through);
+}
+
+#define FLUSH      (UINT64_C(1) << VIRTIO_BLK_F_FLUSH)
+#define CONFIG_WCE (UINT64_C(1) << VIRTIO_BLK_F_CONFIG_WCE)
+
+/* 5.2.5.2. A VMM that reads before the driver has accepted anything gets the default. */
+static void test_blk_writeback_byte_without_flush_is_0(void **state)
+{
+    uint8_t one = 1;
+
+    assert_int_equal(get_config().wce, 1);
+    blk_ops.features_acked(&blk, CONFIG_WCE);
+    assert_int_equal(get_config().wce, 0);
+    assert_int_equal(
+        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &one, 1, false), 0);
+    assert_int_equal(get_config().wce, 0); /* it cannot flush */
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(get_config().wce, 1);
+}
+
+/* What the next driver finds is what none before it has set. */
+static void test_blk_setting_ends_with_its_session(void **state)
+{
+    uint8_t zero = 0;
+
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(
+        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &zero, 1, false), 0);
+    blk_ops.reset(&blk);
+    assert_int_equal(get_config().wce, 1);
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(get_config().wce, 1);
+}
+
+/* Writes that a queue makes durable by itself. */
+static bool is_write_through(void)
+{
+    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(write_status, VIRTIO_BLK_S_OK);
+    return store.is_durable;
+}
+
+/* A driver that set the device up in an earlier session may rely on a cache that is off. */
+static void test_blk_taken_over_writes_through_until_the_driver_says_more(void **state)
+{
+    for (uint8_t value = 0; value < 2; value++) {
+        setup(state);
+        is_taken_over = true;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(get_config().wce, 1);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_int_equal(get_config().wce, 0);
+        assert_true(is_write_through());
+        assert_int_equal(blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value,
+                                            1, value == 0),
+                         0);
+        assert_int_equal(get_config().wce, value);
+        assert_int_equal(is_write_through(), value == 0);
+        blk_ops.reset(&blk);
+        is_taken_over = false;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_false(is_write_through());
+    }
+}
+
+/* It cannot have turned it off. */
+static void test_blk_taken_over_from_a_driver_without_the_setting_keeps_the_cache(void **state)
+{
+    is_taken_over = true;
+    blk_ops.features_acked(&blk, FLUSH);
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    assert_false(is_write_through());
+    assert_int_equal(get_config().wce, 1);
+}
+
+static void test_blk_offers_what_the_store_can_do(void **state)
+{
+    const uint64_t discard = UINT64_C(1) << VIRTIO_BLK_F_DISCARD;
+    const uint64_t zeroes = UINT64_C(1) << VIRTIO_BLK_F_WRITE_ZEROES;
+    struct virtio_blk_config cfg;
+
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), discard | zeroes);
+    store.base.topology.discard_align = 65536;
+    assert_int_equal(le32toh(get_config().discard_sector_alignment), 128);
+    store.base.topology.discard_align = 0;
+    assert_int_equal(le32toh(get_config().discard_sector_alignment), 1);
+
+    store.base.can_unmap = false;
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), zeroes);
+    cfg = get_config();
+    assert_int_equal(cfg.max_discard_sectors | cfg.max_discard_seg | cfg.discard_sector_alignment,
+                     0);
+    assert_int_equal(cfg.write_zeroes_may_unmap, 0);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_seg), BLK_SEGMENTS_MAX);
+
+    store.base.is_read_only = true;
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), 0);
+    assert_int_equal(get_config().max_write_zeroes_seg, 0);
 }
 
 static void test_blk_config_writes_elsewhere_are_refused(void **state)
@@ -234,6 +393,11 @@ int main(void)
         TEST(config_tells_the_disk),
         TEST(config_parts_and_behind_the_end),
         TEST(writeback_byte_makes_writes_durable),
+        TEST(writeback_byte_without_flush_is_0),
+        TEST(setting_ends_with_its_session),
+        TEST(taken_over_writes_through_until_the_driver_says_more),
+        TEST(taken_over_from_a_driver_without_the_setting_keeps_the_cache),
+        TEST(offers_what_the_store_can_do),
         TEST(config_writes_elsewhere_are_refused),
         TEST(reload_tells_a_new_size_once),
         TEST(queue_start_can_be_refused),

@@ -180,6 +180,7 @@ static int setup(void **state)
     store.n_started = 0;
     limits = (struct blk_limits){.size = DISK_SIZE,
                                  .block_size = 512,
+                                 .can_unmap = true,
                                  .size_max = UINT32_MAX,
                                  .seg_max = UINT32_MAX,
                                  .length_max = UINT64_MAX,
@@ -484,6 +485,21 @@ static void test_blk_too_many_ranges_are_refused(void **state)
     assert_int_equal(status, VIRTIO_BLK_S_OK);
 }
 
+/* --discard=ignore, or a device that cannot: discards are not offered, zeroes stay allocated. */
+static void test_blk_store_that_cannot_unmap_is_not_asked_to(void **state)
+{
+    limits.can_unmap = false;
+    put_range(0, 0, 8, 0);
+    make(VIRTIO_BLK_T_DISCARD, 0, 16, 0);
+    expect_refused(VIRTIO_BLK_S_UNSUPP, 1);
+    put_range(0, 0, 8, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+    make(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, 0);
+    run();
+    assert_int_equal(status, VIRTIO_BLK_S_OK);
+    assert_int_equal(store.n_submitted, 1);
+    assert_false(store.last->may_unmap);
+}
+
 static void test_blk_errors_of_the_store_become_a_status(void **state)
 {
     store.result = -ENOSPC;
@@ -665,6 +681,7 @@ int main(void)
         TEST(failed_range_ends_the_request),
         TEST(bad_ranges_are_refused_before_any_is_done),
         TEST(too_many_ranges_are_refused),
+        TEST(store_that_cannot_unmap_is_not_asked_to),
         TEST(errors_of_the_store_become_a_status),
         TEST(stop_waits_for_what_is_in_flight),
         TEST(stop_that_fails_is_reported_first),

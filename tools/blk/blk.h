@@ -20,6 +20,7 @@ struct blk_limits {
     uint64_t size; /* of the disk, in bytes */
     uint32_t block_size;
     bool is_read_only;
+    bool can_unmap;
     bool is_write_through;
     uint32_t size_max;   /* bytes of one data buffer */
     uint32_t seg_max;    /* data buffers of a request */
@@ -90,11 +91,17 @@ struct blk {
     unsigned queue_size;
     char serial[VIRTIO_BLK_ID_BYTES];
     _Atomic bool is_write_through;
-    /* Control thread only: what that follows from. */
-    bool has_flush; /* the driver accepted FLUSH */
-    _Atomic uint32_t
-        size_max; /* what the driver must keep to; UINT32_MAX where it did not accept */
+    /*
+     * A queue goes on where an earlier session left it, in which the driver may have turned the
+     * write cache off: what it did not say again is taken to be so.
+     */
+    _Atomic bool is_taken_over;
+    _Atomic bool can_set_cache; /* the driver accepted CONFIG_WCE */
+    /* What the driver must keep to; UINT32_MAX where it did not accept it. */
+    _Atomic uint32_t size_max;
     _Atomic uint32_t seg_max;
+    /* Control thread only: what is_write_through follows from. */
+    bool has_flush;     /* the driver accepted FLUSH */
     bool is_write_back; /* the writeback byte of config space */
     struct blk_queue queues[GW_QUEUES_MAX];
 };

@@ -33,7 +33,9 @@ static uint64_t blk_features(void *dev)
     if (blk->store->is_read_only)
         features |= BIT(VIRTIO_BLK_F_RO);
     else
-        features |= BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+        features |= BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+    if (blk->store->can_unmap)
+        features |= BIT(VIRTIO_BLK_F_DISCARD);
     return features;
 }
 
@@ -51,6 +53,13 @@ static uint32_t seg_max_of(const struct blk *blk)
     return seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX;
 }
 
+/* Whether the driver may rely on a cache that is off, though it did not say so in this session. */
+static bool may_be_off(const struct blk *blk)
+{
+    return atomic_load_explicit(&blk->is_taken_over, memory_order_relaxed) &&
+           atomic_load_explicit(&blk->can_set_cache, memory_order_relaxed);
+}
+
 static void blk_features_acked(void *dev, uint64_t features)
 {
     struct blk *blk = dev;
@@ -60,6 +69,8 @@ static void blk_features_acked(void *dev, uint64_t features)
     atomic_store_explicit(&blk->size_max, has_size_max ? BLK_SIZE_MAX : UINT32_MAX,
                           memory_order_relaxed);
     atomic_store_explicit(&blk->seg_max, has_seg_max ? seg_max_of(blk) : UINT32_MAX,
+                          memory_order_relaxed);
+    atomic_store_explicit(&blk->can_set_cache, (features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) != 0,
                           memory_order_relaxed);
     blk->has_flush = (features & BIT(VIRTIO_BLK_F_FLUSH)) != 0;
     update_write_through(blk);
@@ -82,7 +93,7 @@ static void fill_topology(const struct store *store, struct virtio_blk_config *c
 static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
 {
     const struct store *store = blk->store;
-    uint32_t align = store->block_size / BLK_SECTOR;
+    uint32_t align = store->topology.discard_align;
 
     memset(cfg, 0, sizeof(*cfg));
     cfg->capacity = htole64(atomic_load(&store->size) / BLK_SECTOR);
@@ -90,16 +101,21 @@ static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
     cfg->seg_max = htole32(seg_max_of(blk));
     cfg->blk_size = htole32(store->block_size);
     fill_topology(store, cfg);
-    cfg->wce = blk->is_write_back;
+    /* A driver reads 0 if it may set the cache and cannot flush (5.2.5.2); VMMs read before that.
+     */
+    cfg->wce = blk->is_write_back && !may_be_off(blk) && (blk->has_flush || !blk->can_set_cache);
     cfg->num_queues = htole16((uint16_t)blk->num_queues);
+    if (store->can_unmap) {
+        cfg->max_discard_sectors = htole32(BLK_RANGE_SECTORS_MAX);
+        cfg->max_discard_seg = htole32(BLK_SEGMENTS_MAX);
+        cfg->discard_sector_alignment =
+            htole32((align > store->block_size ? align : store->block_size) / BLK_SECTOR);
+    }
     if (store->is_read_only)
         return;
-    cfg->max_discard_sectors = htole32(BLK_RANGE_SECTORS_MAX);
-    cfg->max_discard_seg = htole32(BLK_SEGMENTS_MAX);
-    cfg->discard_sector_alignment = htole32(align);
     cfg->max_write_zeroes_sectors = htole32(BLK_RANGE_SECTORS_MAX);
     cfg->max_write_zeroes_seg = htole32(BLK_SEGMENTS_MAX);
-    cfg->write_zeroes_may_unmap = 1;
+    cfg->write_zeroes_may_unmap = store->can_unmap;
 }
 
 /* Front-ends may know a longer struct than this one; what is behind it reads as zero. */
@@ -134,6 +150,7 @@ static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len
     if (value > 1)
         return -EINVAL;
     blk->is_write_back = value == 1;
+    blk->is_taken_over = false;
     update_write_through(blk);
     return 0;
 }
@@ -142,6 +159,9 @@ static int blk_device_queue_start(void *dev, struct gw_queue *q)
 {
     struct blk *blk = dev;
 
+    if (gw_queue_is_taken_over(q) && !atomic_exchange(&blk->is_taken_over, true) && may_be_off(blk))
+        backend_say(GW_DIAG_INFO, "the driver may have turned the write cache off in an earlier "
+                                  "session: it is off until the driver sets it");
     return blk_queue_start(&blk->queues[gw_queue_index(q)], q, blk->store);
 }
 
@@ -154,7 +174,9 @@ static int blk_queue_ready(void *dev, struct gw_queue *q)
         .size = atomic_load_explicit(&blk->store->size, memory_order_relaxed),
         .block_size = blk->store->block_size,
         .is_read_only = blk->store->is_read_only,
-        .is_write_through = atomic_load_explicit(&blk->is_write_through, memory_order_relaxed),
+        .can_unmap = blk->store->can_unmap,
+        .is_write_through =
+            may_be_off(blk) || atomic_load_explicit(&blk->is_write_through, memory_order_relaxed),
         .size_max = atomic_load_explicit(&blk->size_max, memory_order_relaxed),
         .seg_max = atomic_load_explicit(&blk->seg_max, memory_order_relaxed),
         .length_max = (uint64_t)BLK_SEG_MAX * BLK_SIZE_MAX,
@@ -180,6 +202,8 @@ static void blk_reset(void *dev)
     blk->has_flush = false;
     atomic_store_explicit(&blk->size_max, UINT32_MAX, memory_order_relaxed);
     atomic_store_explicit(&blk->seg_max, UINT32_MAX, memory_order_relaxed);
+    blk->can_set_cache = false;
+    blk->is_taken_over = false;
     blk->is_write_back = true;
     update_write_through(blk);
 }

@@ -78,7 +78,7 @@ static uint8_t parse_range(struct blk_range *range, const struct blk_limits *l,
     if (n_sectors > BLK_RANGE_SECTORS_MAX)
         return VIRTIO_BLK_S_IOERR;
     range->length = (uint64_t)n_sectors * BLK_SECTOR;
-    range->may_unmap = flags != 0;
+    range->may_unmap = flags != 0 && l->can_unmap;
     if (!find_extent(l, le64toh(seg->sector), range->length, &range->offset))
         return VIRTIO_BLK_S_IOERR;
     return VIRTIO_BLK_S_OK;
@@ -100,6 +100,9 @@ static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
     struct gw_request *req = b->req;
 
     b->io.is_durable = l->is_write_through;
+    b->result = VIRTIO_BLK_S_UNSUPP;
+    if (b->io.kind == STORE_DISCARD && !l->is_read_only && !l->can_unmap)
+        return false; /* not offered */
     b->result = VIRTIO_BLK_S_IOERR;
     if (l->is_read_only || req->out_len == 0 || req->out_len % sizeof(seg) != 0 ||
         req->out_len / sizeof(seg) > BLK_SEGMENTS_MAX)

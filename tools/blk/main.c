@@ -15,6 +15,7 @@ struct options {
     uint64_t ram;
     const char *serial;
     unsigned delay_ms; /* 0: none */
+    bool ignores_discard;
 };
 
 enum {
@@ -26,6 +27,7 @@ enum {
     OPTION_DIRECT,
     OPTION_LOCKING,
     OPTION_DELAY,
+    OPTION_DISCARD,
 };
 
 #define BLOCK_SIZE_MAX 4096U /* what every guest takes: no more than a page */
@@ -46,6 +48,8 @@ static const struct backend program = {
 static const char *const mode_words[] = {
     [STORE_AUTO] = "auto", [STORE_ON] = "on", [STORE_OFF] = "off", [STORE_OFF + 1] = NULL};
 
+static const char *const discard_words[] = {"unmap", "ignore", NULL};
+
 static const struct argp_option argp_options[] = {
     {NULL, 0, NULL, 0, "Disk:", 1},
     {"blk-file", OPTION_BLK_FILE, "FILE", 0, "a regular file or block device", 0},
@@ -58,6 +62,10 @@ static const struct argp_option argp_options[] = {
     {"direct", OPTION_DIRECT, "MODE", 0, "O_DIRECT: auto (default: where it can be), on or off", 0},
     {"locking", OPTION_LOCKING, "MODE", 0,
      "lock FILE while its queues run: auto (default: where it can be), on or off", 0},
+    {"discard", OPTION_DISCARD, "MODE", 0,
+     "unmap (default): a discard of the guest frees space, where the file or device can; ignore: "
+     "discards are not offered, and zeroes stay allocated",
+     0},
     {"delay", OPTION_DELAY, "MS", 0,
      "for tests: hold every read and write back for so many milliseconds", 0},
     {0},
@@ -114,6 +122,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_LOCKING:
         o->file.locking = (enum store_mode)backend_parse_word(state, "locking", arg, mode_words);
         break;
+    case OPTION_DISCARD:
+        o->ignores_discard = backend_parse_word(state, "discard", arg, discard_words) == 1;
+        break;
     case OPTION_DELAY:
         o->delay_ms = backend_parse_number(state, "delay", arg, 0, DELAY_MS_MAX);
         break;
@@ -150,6 +161,8 @@ static int open_store(struct store **ret, const struct options *o)
     int r = o->ram != 0 ? store_ram_new(&store, o->ram, o->file.block_size, o->file.is_read_only)
                         : store_file_new(&store, &o->file);
 
+    if (r == 0 && o->ignores_discard)
+        store->can_unmap = false;
     if (r == 0 && o->delay_ms != 0) {
         struct store *behind = store;
 

@@ -44,6 +44,9 @@ struct store_io {
     struct gw_io gw;
     uint8_t *bounce;         /* aligned copy for what O_DIRECT does not take as it is; or NULL */
     struct iovec own_iov;    /* of the bounce buffer, or of zeroes */
+    uint64_t piece;          /* of a range, that is under way */
+    unsigned way;            /* that the piece is done (store_range.c) */
+    unsigned refused;        /* ways to do it that were refused (store_range.c) */
     int durable_error;       /* of the first durable write of it that failed, which is repeated */
     struct store_held *held; /* while it is held back (store_delay.c); or NULL */
 };
@@ -88,6 +91,7 @@ struct store_topology {
     uint32_t alignment_offset;
     uint32_t io_min;
     uint32_t io_opt;
+    uint32_t discard_align; /* what begins or ends in between is not freed */
 };
 
 struct store {
@@ -95,6 +99,7 @@ struct store {
     _Atomic uint64_t size; /* in bytes, a multiple of block_size */
     uint32_t block_size;   /* the logical block: every offset and length is a multiple of it */
     bool is_read_only;
+    bool can_unmap; /* give space back; else there are no discards, and zeroes stay allocated */
     struct store_topology topology;
 };
 

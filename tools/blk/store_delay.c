@@ -137,6 +137,7 @@ int store_delay_new(struct store **ret, struct store *behind, unsigned ms)
     delay->base.size = atomic_load(&behind->size);
     delay->base.block_size = behind->block_size;
     delay->base.is_read_only = behind->is_read_only;
+    delay->base.can_unmap = behind->can_unmap;
     delay->base.topology = behind->topology;
     delay->behind = behind;
     delay->delay_ns = ms * NS_PER_MS;

@@ -14,9 +14,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define PROBE_MAX 4096U
+#define PROBE_MAX         4096U
+#define DISCARD_ALIGN_MAX (1U << 30)
 
 enum {
     LOCK_PAUSE_MS = 10,
@@ -184,6 +186,69 @@ static int file_resize(struct store *s)
     return 0;
 }
 
+/*
+ * What sysfs(5) says of a block device's queue, which is that of the whole disk for a partition.
+ * Returns: `unknown` where it says nothing.
+ */
+static uint64_t queue_limit(const struct stat *st, const char *name, uint64_t unknown)
+{
+    static const char *const folders[] = {"queue", "../queue"};
+    unsigned long long value = unknown;
+    char path[128];
+
+    for (unsigned i = 0; i < 2; i++) {
+        FILE *in;
+
+        snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
+                 minor(st->st_rdev), folders[i], name);
+        in = fopen(path, "re");
+        if (in == NULL)
+            continue;
+        if (fscanf(in, "%llu", &value) != 1)
+            value = unknown;
+        fclose(in);
+        break;
+    }
+    return value;
+}
+
+/* What can be discarded, and zeroed without writing: after find_topology. */
+static void find_ranges(struct store_file *f)
+{
+    struct store_topology *t = &f->base.topology;
+    int sector_size = 0;
+    uint64_t granularity;
+    struct stat st;
+
+    f->range_align = 1;
+    f->base.can_unmap = !f->base.is_read_only;
+    t->discard_align = t->physical_block;
+    if (!f->is_block_device)
+        return;
+    if (ioctl(f->fd, BLKSSZGET, &sector_size) == 0 && sector_size > 0)
+        f->range_align = t->discard_align = (uint32_t)sector_size;
+    if (fstat(f->fd, &st) < 0)
+        return;
+    if (queue_limit(&st, "discard_max_bytes", UINT64_MAX) == 0)
+        f->base.can_unmap = false;
+    granularity = queue_limit(&st, "discard_granularity", 0);
+    if (granularity > t->discard_align && granularity <= DISCARD_ALIGN_MAX)
+        t->discard_align = (uint32_t)granularity;
+}
+
+/* open(2) for writing succeeds on a device that is read-only (blockdev --setro, losetup -r). */
+static void find_read_only(struct store_file *f)
+{
+    int value = 0;
+
+    if (f->base.is_read_only || !f->is_block_device || ioctl(f->fd, BLKROGET, &value) < 0 ||
+        value == 0)
+        return;
+    f->base.is_read_only = true;
+    backend_say(GW_DIAG_WARNING, "%s: the device is read-only, and so is the disk of the guest",
+                f->path);
+}
+
 static void find_topology(struct store_file *f)
 {
     struct store_topology *t = &f->base.topology;
@@ -306,7 +371,6 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->base.ops = &file_ops;
     f->base.block_size = o->block_size;
     f->base.is_read_only = o->is_read_only;
-    f->is_dirty = !o->is_read_only; /* by a process that was killed before it could flush */
     f->locking = o->locking;
     f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;
@@ -321,7 +385,10 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
         file_free(&f->base);
         return r;
     }
+    find_read_only(f);
+    f->is_dirty = !f->base.is_read_only; /* by a process that was killed before it could flush */
     find_topology(f);
+    find_ranges(f);
     backend_say(GW_DIAG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,
                 f->memory_align != 0 ? "O_DIRECT" : "through the page cache");
     *ret = &f->base;

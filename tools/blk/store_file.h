@@ -21,16 +21,25 @@ struct store_file {
     _Atomic bool is_dirty;  /* something may have been written since the last flush began */
     _Atomic int sync_error; /* of the first sync that failed, 0: none; see store_file_io.c */
     _Atomic uint64_t n_failed[STORE_N_KINDS];
-    _Atomic bool has_no_punch; /* fallocate was tried and is not supported */
-    _Atomic bool has_no_zero;
+    uint32_t range_align;     /* of what fallocate and BLKDISCARD take, in bytes */
+    _Atomic unsigned refused; /* ways to do a range that were refused for good (store_range.c) */
 };
 
 /* store_file_io.c */
 int store_file_submit(struct store *s, struct store_io *io);
 void store_file_cancel(struct store *s, struct store_io *io);
+/* An operation is over; it is counted, logged where it failed, and its `done` is called. */
+void store_file_finish(struct store_io *io, int res);
+/* Take the next step, unless the operation was cancelled. */
+void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io));
+/* Sync, then finish. */
+void store_file_finish_synced(struct store_io *io);
 /* The program's last word to the medium, and a blocking one. Returns: 0 or a negative errno. */
 int store_file_sync(struct store_file *f);
 void store_file_report(struct store *s, FILE *out);
+
+/* store_range.c: discard and write zeroes. Returns: as store_ops.submit. */
+int store_range_submit(struct store_file *f, struct store_io *io);
 
 /*
  * store_lock.c: the lock of QEMU's file driver. Returns: 0; -EAGAIN when another process has it;

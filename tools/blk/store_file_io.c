@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The file store at work: one operation becomes one or several gw_io of its worker, one after the
- * other, straight from and to guest memory.
+ * other, straight from and to guest memory. Ranges (discard, write zeroes) are in store_range.c.
  *
  * A file is read and written through one descriptor only, either O_DIRECT or not. Two of them,
  * each for the requests that suit it, would lose data: the page cache works in pages, so a small
@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/falloc.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +29,6 @@
 #define IOV_PER_IO   1024U          /* what gw_io_preadv takes */
 #define BOUNCE_BYTES (128U * 1024U) /* of one request, at most */
 #define BOUNCE_ALIGN 4096U
-#define ZERO_BYTES   (256U * 1024U)
-
-/* Never written; pages that are never touched cost nothing. */
-static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(BOUNCE_ALIGN)));
 
 static struct store_file *file_of(const struct store_io *io)
 {
@@ -85,7 +80,7 @@ static void count_failed(struct store_file *f, enum store_kind kind)
     atomic_fetch_add_explicit(&f->n_failed[kind], 1, memory_order_relaxed);
 }
 
-static void finish(struct store_io *io, int res)
+void store_file_finish(struct store_io *io, int res)
 {
     struct store_file *f = file_of(io);
     bool is_lost = is_promise(io) && has_lost_data(f); /* perhaps by a sync at the same time */
@@ -109,10 +104,10 @@ static void finish(struct store_io *io, int res)
 }
 
 /* With the next step, unless it has been cancelled meanwhile. */
-static void go_on(struct store_io *io, void (*step)(struct store_io *io))
+void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io))
 {
     if (io->is_cancelled)
-        finish(io, -ECANCELED);
+        store_file_finish(io, -ECANCELED);
     else
         step(io);
 }
@@ -140,35 +135,6 @@ static void advance(struct store_io *io, uint8_t *bounce, size_t n)
     }
 }
 
-static void start_write(struct store_io *io, const struct iovec *iov, unsigned n_iov)
-{
-    gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset,
-                  io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
-}
-
-/*
- * A durable write is a write and a sync, and its error does not tell which of them failed; after
- * the sync, data that other requests wrote is gone as well. So it is repeated without the sync,
- * also when it is cancelled: if that works, it was the sync.
- * Returns: whether this was the end of a durable write that failed; the request is taken care of.
- */
-static bool is_settled(struct store_io *io, int res, void (*repeat)(struct store_io *io))
-{
-    if (io->kind == STORE_READ || !io->is_durable)
-        return false;
-    if (io->durable_error == 0 && res < 0 && res != -EINTR && res != -ECANCELED) {
-        io->durable_error = res;
-        repeat(io);
-        return true;
-    }
-    if (io->durable_error != 0 && res > 0) {
-        keep_sync_error(file_of(io), io->durable_error);
-        finish(io, -EIO);
-        return true;
-    }
-    return false;
-}
-
 /* The next piece of a read or write, from where the last one ended. */
 static void start_transfer(struct store_io *io)
 {
@@ -188,22 +154,46 @@ static void start_transfer(struct store_io *io)
     if (io->kind == STORE_READ)
         gw_io_preadv(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset);
     else
-        start_write(io, iov, n_iov);
+        gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset,
+                      io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
+}
+
+/*
+ * A durable write is a write and a sync, and its error does not tell which of them failed; after
+ * the sync, data that other requests wrote is gone as well. So it is repeated without the sync,
+ * also when it is cancelled: if that works, it was the sync.
+ * Returns: whether this was the end of a durable write that failed; the request is taken care of.
+ */
+static bool is_settled(struct store_io *io, int res)
+{
+    if (io->kind == STORE_READ || !io->is_durable)
+        return false;
+    if (io->durable_error == 0 && res < 0 && res != -EINTR && res != -ECANCELED) {
+        io->durable_error = res;
+        start_transfer(io);
+        return true;
+    }
+    if (io->durable_error != 0 && res > 0) {
+        keep_sync_error(file_of(io), io->durable_error);
+        store_file_finish(io, -EIO);
+        return true;
+    }
+    return false;
 }
 
 static void transfer_done(struct gw_io *gw, int res)
 {
     struct store_io *io = io_of(gw);
 
-    if (is_settled(io, res, start_transfer))
+    if (is_settled(io, res))
         return;
     if (res == -EINTR) {
-        go_on(io, start_transfer);
+        store_file_go_on(io, start_transfer);
         return;
     }
     /* Nothing at all means the end of the file, which is shorter than it was. */
     if (res <= 0 || (uint64_t)res > io->length) {
-        finish(io, res < 0 ? res : -ENODATA);
+        store_file_finish(io, res < 0 ? res : -ENODATA);
         return;
     }
     if (io->bounce == NULL) {
@@ -218,9 +208,9 @@ static void transfer_done(struct gw_io *gw, int res)
     io->offset += (uint64_t)res;
     io->length -= (uint64_t)res;
     if (io->length > 0)
-        go_on(io, start_transfer);
+        store_file_go_on(io, start_transfer);
     else
-        finish(io, 0);
+        store_file_finish(io, 0);
 }
 
 /* Whether O_DIRECT takes the memory as it is. */
@@ -268,99 +258,19 @@ static void sync_done(struct gw_io *gw, int res)
     struct store_io *io = io_of(gw);
 
     if (res == -EINTR) {
-        go_on(io, start_sync);
+        store_file_go_on(io, start_sync);
         return;
     }
     if (res < 0 && res != -ECANCELED) {
         keep_sync_error(file_of(io), res);
         res = -EIO;
     }
-    finish(io, res);
+    store_file_finish(io, res);
 }
 
-/* After fallocate: it takes no RWF_DSYNC. */
-static void finish_range(struct store_io *io)
+void store_file_finish_synced(struct store_io *io)
 {
-    if (io->is_durable)
-        go_on(io, start_sync);
-    else
-        finish(io, 0);
-}
-
-static void zero_done(struct gw_io *gw, int res);
-
-/* Zeroes the plain way, where fallocate cannot. */
-static void start_zero(struct store_io *io)
-{
-    io->own_iov.iov_base = zeroes;
-    io->own_iov.iov_len = io->length < ZERO_BYTES ? io->length : ZERO_BYTES;
-    io->gw.done = zero_done;
-    start_write(io, &io->own_iov, 1);
-}
-
-static void zero_done(struct gw_io *gw, int res)
-{
-    struct store_io *io = io_of(gw);
-
-    if (is_settled(io, res, start_zero))
-        return;
-    if (res == -EINTR)
-        res = 0;
-    else if (res <= 0 || (uint64_t)res > io->length) {
-        finish(io, res < 0 ? res : -EIO);
-        return;
-    }
-    io->offset += (uint64_t)res;
-    io->length -= (uint64_t)res;
-    if (io->length > 0)
-        go_on(io, start_zero);
-    else
-        finish(io, 0);
-}
-
-static bool is_punch(const struct store_io *io)
-{
-    return io->kind == STORE_DISCARD || io->may_unmap;
-}
-
-static void range_done(struct gw_io *gw, int res)
-{
-    struct store_io *io = io_of(gw);
-    struct store_file *f = file_of(io);
-
-    if (res == 0) {
-        finish_range(io);
-        return;
-    }
-    if (res != -EOPNOTSUPP) {
-        finish(io, res);
-        return;
-    }
-    atomic_store_explicit(is_punch(io) ? &f->has_no_punch : &f->has_no_zero, true,
-                          memory_order_relaxed);
-    if (io->kind == STORE_DISCARD)
-        finish(io, 0); /* a discard is advice */
-    else
-        go_on(io, start_zero);
-}
-
-static int submit_range(struct store_file *f, struct store_io *io)
-{
-    int mode = is_punch(io) ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    bool is_refused = atomic_load_explicit(is_punch(io) ? &f->has_no_punch : &f->has_no_zero,
-                                           memory_order_relaxed);
-
-    io->bounce = NULL;
-    if (is_refused && io->kind == STORE_DISCARD)
-        return 0;
-    if (is_refused) {
-        start_zero(io);
-        return -EINPROGRESS;
-    }
-    io->gw.done = range_done;
-    gw_io_fallocate(io->worker, &io->gw, f->fd, mode | FALLOC_FL_KEEP_SIZE, (int64_t)io->offset,
-                    (int64_t)io->length);
-    return -EINPROGRESS;
+    store_file_go_on(io, start_sync);
 }
 
 int store_file_submit(struct store *s, struct store_io *io)
@@ -380,7 +290,7 @@ int store_file_submit(struct store *s, struct store_io *io)
         return submit_transfer(f, io);
     case STORE_DISCARD:
     case STORE_WRITE_ZEROES:
-        return submit_range(f, io);
+        return store_range_submit(f, io);
     case STORE_FLUSH:
         break;
     }

@@ -154,6 +154,7 @@ int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool i
     ram->base.size = size;
     ram->base.block_size = block_size;
     ram->base.is_read_only = is_read_only;
+    ram->base.can_unmap = !is_read_only;
     ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ram->memory == MAP_FAILED) {
         r = -errno;

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Discard and write zeroes of godwit-blk's file store where the file system, the device or a system
+ * call filter refuses the best way: what can be done otherwise is, and a discard is left alone.
+ */
+#include "store_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What kernels answer where they cannot, or must not. */
+static const struct {
+    int error;
+    bool for_good;
+} refusals[] = {
+    {EOPNOTSUPP, true}, {ENOSYS, true}, {ENODEV, true},  {EPERM, true},   {EACCES, true},
+    {EINVAL, false},    {EBUSY, false}, {ENOSPC, false}, {EDQUOT, false},
+};
+
+#define N_REFUSALS (sizeof(refusals) / sizeof(refusals[0]))
+
+static struct store_file *file(void)
+{
+    return (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+}
+
+static void assert_zeroed(void)
+{
+    assert_block(7, 8);
+    for (int i = 8; i < 12; i++)
+        assert_block(i, 0);
+    assert_block(12, 13);
+    fill_file();
+}
+
+static void open_new(void)
+{
+    if (s != NULL)
+        s->ops->free(s);
+    memset(&fake, 0, sizeof(fake));
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    assert_true(s->can_unmap);
+}
+
+static void test_range_refused_zeroes_are_written(void **state)
+{
+    for (unsigned i = 0; i < N_REFUSALS; i++) {
+        for (unsigned unmap = 0; unmap < 2; unmap++) {
+            open_new();
+            fake.fail_fallocate = -refusals[i].error;
+            assert_int_equal(range_op(STORE_WRITE_ZEROES, unmap == 1, false), 0);
+            assert_zeroed();
+            assert_int_equal(fake.n_fallocate, 1 + unmap);
+            fake.n_fallocate = 0;
+            assert_int_equal(range_op(STORE_WRITE_ZEROES, unmap == 1, true), 0);
+            assert_zeroed();
+            assert_int_equal(fake.n_fallocate, refusals[i].for_good ? 0 : 1 + unmap);
+            assert_int_equal(fake.n_sync, 1);
+            assert_int_equal(fake.n_said, 0);
+        }
+    }
+}
+
+static void test_range_refused_hole_is_allocated_zeroes(void **state)
+{
+    open_new();
+    fake.fail_punch = -EOPNOTSUPP;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+        assert_zeroed();
+    }
+    assert_int_equal(fake.n_punch, 1);
+    assert_int_equal(fake.n_fallocate, 4);
+}
+
+static void test_range_refused_discard_is_left_alone(void **state)
+{
+    for (unsigned i = 0; i < N_REFUSALS; i++) {
+        open_new();
+        fake.fail_punch = -refusals[i].error;
+        assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+        assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+        assert_int_equal(fake.n_punch, refusals[i].for_good ? 1 : 2);
+        assert_int_equal(fake.n_fallocate, fake.n_punch);
+        assert_block(8, 9);
+        assert_int_equal(fake.n_said, 0);
+    }
+}
+
+/* A medium that fails is none that refuses. */
+static void test_range_errors_of_the_medium_are_passed_on(void **state)
+{
+    open_new();
+    fake.fail_fallocate = -EIO;
+    assert_int_equal(range_op(STORE_DISCARD, false, false), -EIO);
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), -EIO);
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), -EIO);
+    assert_int_equal(fake.n_fallocate, 3);
+    fake.fail_fallocate = -EOPNOTSUPP;
+    fake.fail_writes = -ENOSPC;
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), -ENOSPC);
+}
+
+static void test_range_interrupted_is_repeated(void **state)
+{
+    open_new();
+    fake.fail = -EINTR;
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+    fake.fail = -EINTR;
+    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(fake.n_punch, 2);
+}
+
+static int op_at(enum store_kind kind, uint64_t offset, uint64_t length)
+{
+    return run(
+        &(struct store_io){.kind = kind, .may_unmap = true, .offset = offset, .length = length});
+}
+
+/* A device of 4096-byte sectors, which the guest sees as one of 512. */
+static void open_device(void)
+{
+    open_new();
+    file()->is_block_device = true;
+    file()->range_align = 4096;
+    fake.align = 4096;
+}
+
+static void check_zeroes(uint64_t offset, uint64_t length)
+{
+    uint8_t expected[4 * BLOCK];
+
+    open_device();
+    for (unsigned i = 0; i < 4; i++)
+        memset(expected + (size_t)i * BLOCK, (int)i + 1, BLOCK);
+    memset(expected + offset, 0, length);
+    assert_int_equal(op_at(STORE_WRITE_ZEROES, offset, length), 0);
+    assert_int_equal(transfer_op(STORE_READ, 0, sizeof(expected), SIZE, 0), 0);
+    assert_memory_equal(memory, expected, sizeof(expected));
+    fill_file();
+}
+
+static void test_range_zeroes_aligned_middle_and_written_ends(void **state)
+{
+    for (uint64_t offset = 0; offset <= BLOCK; offset += 512) {
+        for (uint64_t length = 512; length <= 3 * BLOCK; length += 512) {
+            uint64_t first = (offset + 4095) / 4096, last = (offset + length) / 4096;
+
+            check_zeroes(offset, length);
+            assert_int_equal(fake.n_fallocate, first < last);
+        }
+    }
+}
+
+static void test_range_discards_the_aligned_middle(void **state)
+{
+    static const struct {
+        uint64_t offset, length;
+        int64_t expected_offset, expected_length; /* 0: none */
+    } cases[] = {
+        {0, 4096, 0, 4096},       {512, 4096, 0, 0},        {4096, 8192, 4096, 8192},
+        {512, 12288, 4096, 8192}, {4096, 4608, 4096, 4096}, {3584, 4608, 4096, 4096},
+        {512, 512, 0, 0},         {4096, 512, 0, 0},        {3584, 512, 0, 0},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        open_device();
+        assert_int_equal(op_at(STORE_DISCARD, cases[i].offset, cases[i].length), 0);
+        assert_int_equal(fake.n_discard, cases[i].expected_length != 0);
+        assert_int_equal(fake.discard_offset, cases[i].expected_offset);
+        assert_int_equal(fake.discard_length, cases[i].expected_length);
+        assert_int_equal(fake.n_fallocate, 0);
+    }
+}
+
+/* As dm-thin, null_blk and zvols do: discards work there, holes do not. */
+static void test_range_device_without_holes_discards(void **state)
+{
+    open_device();
+    fake.fail_fallocate = -EOPNOTSUPP;
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+    assert_zeroed();
+    assert_int_equal(range_op(STORE_DISCARD, false, true), 0);
+    assert_int_equal(fake.n_discard, 1);
+    assert_int_equal(fake.n_sync, 1);
+    fake.fail_discard = -EOPNOTSUPP;
+    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(fake.n_discard, 2);
+}
+
+#define TEST(name) STORE_TEST(test_range_##name)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(refused_zeroes_are_written),    TEST(refused_hole_is_allocated_zeroes),
+        TEST(refused_discard_is_left_alone), TEST(errors_of_the_medium_are_passed_on),
+        TEST(interrupted_is_repeated),       TEST(zeroes_aligned_middle_and_written_ends),
+        TEST(discards_the_aligned_middle),   TEST(device_without_holes_discards),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

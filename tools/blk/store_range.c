@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Discard and write zeroes on a file or block device. There are several ways to do either, and file
+ * systems, devices and system call filters refuse some of them, for good or for some ranges. So
+ * each range is done the best way that is not refused, a piece at a time: what the file or device
+ * takes as a whole, and what is left at its ends by writing zeroes.
+ *
+ * A discard is advice: what cannot be freed is left alone.
+ */
+#include "store_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stddef.h>
+
+#define ZERO_BYTES (256U * 1024U)
+
+/* The bits of `refused`, the best way first. */
+enum way {
+    WAY_DISCARD = 1,    /* BLKDISCARD */
+    WAY_PUNCH = 2,      /* fallocate: a hole */
+    WAY_ZERO_RANGE = 4, /* fallocate: allocated zeroes */
+    WAY_WRITE = 8,
+};
+
+/* Never written; pages that are never touched cost nothing. */
+static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
+
+static struct store_file *file_of(const struct store_io *io)
+{
+    return (struct store_file *)(void *)((char *)io->store - offsetof(struct store_file, base));
+}
+
+static struct store_io *io_of(struct gw_io *gw)
+{
+    return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+}
+
+/* Returns: the best way that was not refused; 0: none. */
+static unsigned best_way(struct store_file *f, const struct store_io *io)
+{
+    unsigned refused = io->refused | atomic_load_explicit(&f->refused, memory_order_relaxed);
+    unsigned ways = WAY_ZERO_RANGE | WAY_WRITE;
+
+    if (io->kind == STORE_DISCARD)
+        ways = f->is_block_device ? WAY_DISCARD : WAY_PUNCH;
+    else if (io->may_unmap)
+        ways |= WAY_PUNCH;
+    ways &= ~refused;
+    return ways & -ways;
+}
+
+/* Whether another way may do it; a medium that fails is none of these. */
+static bool is_refusal(int res)
+{
+    switch (-res) {
+    case EOPNOTSUPP:
+    case ENOSYS:
+    case ENODEV:
+    case ENOTTY:
+    case EPERM:
+    case EACCES:
+    case EINVAL:
+    case EBUSY:
+    case ENOSPC: /* of what a hole takes to be recorded */
+    case EDQUOT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* These depend on the range, or on what is going on there. */
+static bool may_work_later(int res)
+{
+    return res == -EINVAL || res == -EBUSY || res == -ENOSPC || res == -EDQUOT;
+}
+
+static void start_range(struct store_io *io);
+
+static void piece_is_done(struct store_io *io)
+{
+    io->offset += io->piece;
+    io->length -= io->piece;
+    if (io->length > 0)
+        store_file_go_on(io, start_range);
+    else if (io->is_durable)
+        store_file_finish_synced(io);
+    else
+        store_file_finish(io, 0);
+}
+
+static void way_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+    struct store_file *f = file_of(io);
+
+    if (res == 0) {
+        piece_is_done(io);
+        return;
+    }
+    if (is_refusal(res)) {
+        io->refused |= io->way;
+        if (!may_work_later(res))
+            atomic_fetch_or_explicit(&f->refused, io->way, memory_order_relaxed);
+    } else if (res != -EINTR) {
+        store_file_finish(io, res);
+        return;
+    }
+    store_file_go_on(io, start_range);
+}
+
+static void write_done(struct gw_io *gw, int res)
+{
+    struct store_io *io = io_of(gw);
+
+    if (res != -EINTR && (res <= 0 || (uint64_t)res > io->piece)) {
+        store_file_finish(io, res < 0 ? res : -EIO);
+        return;
+    }
+    io->piece = res < 0 ? 0 : (uint64_t)res;
+    piece_is_done(io);
+}
+
+static void start_write(struct store_io *io, uint64_t length)
+{
+    io->piece = length < ZERO_BYTES ? length : ZERO_BYTES;
+    io->own_iov = (struct iovec){zeroes, io->piece};
+    io->gw.done = write_done;
+    gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, &io->own_iov, 1, (int64_t)io->offset, 0);
+}
+
+static void start_way(struct store_io *io, unsigned way, uint64_t length)
+{
+    int fd = file_of(io)->fd;
+
+    io->way = way;
+    io->piece = length;
+    io->gw.done = way_done;
+    if (way == WAY_DISCARD)
+        gw_io_discard(io->worker, &io->gw, fd, (int64_t)io->offset, (int64_t)length);
+    else
+        gw_io_fallocate(io->worker, &io->gw, fd,
+                        FALLOC_FL_KEEP_SIZE |
+                            (way == WAY_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
+                        (int64_t)io->offset, (int64_t)length);
+}
+
+/* The next piece: up to where the alignment begins, or what has it, or what is left behind that. */
+static void start_range(struct store_io *io)
+{
+    struct store_file *f = file_of(io);
+    uint64_t before = (f->range_align - io->offset % f->range_align) % f->range_align;
+    uint64_t aligned = io->length - io->length % f->range_align;
+    unsigned way = best_way(f, io);
+
+    if (way == 0) {
+        io->piece = io->length;
+        piece_is_done(io);
+    } else if (way == WAY_WRITE || (before == 0 && aligned == 0)) {
+        start_write(io, io->length);
+    } else if (before > 0) {
+        start_write(io, before < io->length ? before : io->length);
+    } else {
+        start_way(io, way, aligned);
+    }
+}
+
+/* The part of a discard that can be freed, perhaps nothing. */
+static void trim(const struct store_file *f, struct store_io *io)
+{
+    uint64_t before = (f->range_align - io->offset % f->range_align) % f->range_align;
+
+    if (before > io->length)
+        before = io->length;
+    io->offset += before;
+    io->length -= before;
+    io->length -= io->length % f->range_align;
+}
+
+int store_range_submit(struct store_file *f, struct store_io *io)
+{
+    io->bounce = NULL;
+    io->refused = 0;
+    if (io->kind == STORE_DISCARD)
+        trim(f, io);
+    if (io->length == 0 || best_way(f, io) == 0)
+        return 0;
+    start_range(io);
+    return -EINPROGRESS;
+}
