@@ -28,6 +28,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+/* Lost one by one, of a range. */
+#define PIECES_MAX 1024
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gw_sigbus_range *ranges; /* atomic; [lock] to change */
 static unsigned n_handling;            /* atomic: handlers that walk the list */
@@ -52,10 +55,13 @@ static bool cover(struct gw_sigbus_range *range, uintptr_t address)
     (void)__atomic_compare_exchange_n(&range->lost_at, &none, address, false, __ATOMIC_RELAXED,
                                       __ATOMIC_RELAXED);
     /*
-     * Every piece is one mapping more, of which a process has only so many; who loses pages all
-     * over loses the range as a whole then, and it is one mapping again.
+     * Every piece is up to two mappings more, of which a process has only so many; at the limit
+     * even a mapping that would replace them all may fail. So a range that loses pages all over
+     * loses all of them, and is one mapping again.
      */
-    if (!put_zeroes(page, range->granule) && !put_zeroes(range->base, range->length))
+    if ((__atomic_add_fetch(&range->n_pieces, 1, __ATOMIC_RELAXED) > PIECES_MAX ||
+         !put_zeroes(page, range->granule)) &&
+        !put_zeroes(range->base, range->length))
         return false;
     loss = __atomic_load_n(&range->loss, __ATOMIC_SEQ_CST);
     if (loss) {

@@ -26,7 +26,8 @@ struct gw_sigbus_range {
     size_t length;
     size_t granule;       /* what a replaced piece must be a multiple of */
     struct gw_loss *loss; /* atomic; NULL: nobody cares any more */
-    uintptr_t lost_at;    /* atomic: where it was found out first, 0: nothing is lost */
+    uintptr_t lost_at;    /* atomic: the first lost address, 0: nothing is lost */
+    unsigned n_pieces;    /* atomic: lost one by one */
     bool is_registered;
     struct gw_sigbus_range *next; /* atomic */
 };
