@@ -176,8 +176,16 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
+static int disk_queue_start(void *dev, struct gw_queue *q)
+{
+    struct disk *disk = dev;
+
+    return __atomic_exchange_n(&disk->refuses, false, __ATOMIC_RELAXED) ? -EBUSY : 0;
+}
+
 const struct gw_device_ops disk_ops = {
     .size = sizeof(struct gw_device_ops),
+    .queue_start = disk_queue_start,
     .features = features,
     .get_config = get_config,
     .set_config = set_config,

@@ -21,6 +21,7 @@ enum disk_kind {
 struct disk {
     enum disk_kind kind;
     unsigned delay_ms; /* atomic */
+    bool refuses;      /* atomic: the next start of a queue */
     uint8_t *ram;
     pthread_mutex_t ram_lock; /* two queues may be at one block */
     int fd;
