@@ -206,8 +206,11 @@ static void test_close_of_a_socket_with_a_lingering_one_in_flight_returns(void *
                          .msg_iovlen = 1,
                          .msg_control = &control,
                          .msg_controllen = sizeof(control)};
-    int reader = -1, writer = make_unsent(&reader), pair[2];
+    int reader = -1, writer, pair[2];
 
+    if (is_under_valgrind())
+        return; /* no other thread runs there while one sleeps in close(2) */
+    writer = make_unsent(&reader);
     if (writer < 0) {
         print_message("no loopback network: not tested\n");
         return;
