@@ -113,7 +113,7 @@ static void queue_stop(void *dev, struct gw_queue *q)
         else
             gw_request_complete(e->held[i], 0);
     }
-    e->n_held = 0;
+    __atomic_store_n(&e->n_held, 0, __ATOMIC_RELEASE);
 }
 
 static void end_begin(struct end *e, const struct pair *p, unsigned which)
