@@ -166,7 +166,7 @@ def parse_options():
                         help='kill the backend N times, and start it again')
     Hardware.add_options(parser)
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--limit', type=int, default=240, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=600, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     parser.add_argument('--sabotage', choices=sorted(SABOTAGE),
                         help='break something on purpose: succeed if just that is found')

@@ -277,7 +277,7 @@ def parse_options():
                         help='let no migration end before dirty pages were looked for N times')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
-    parser.add_argument('--limit', type=int, default=240, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=600, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()
 
