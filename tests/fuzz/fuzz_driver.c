@@ -191,9 +191,12 @@ static int queue_ready(void *dev, struct gw_queue *q)
     uint8_t op;
 
     (void)q;
-    for (unsigned n = 0; b->ending && (n == 0 || b->n_held > 0); n++) {
-        answer_all(b);
-        pop(b, HELD_MAX);
+    if (b->ending) {
+        do {
+            answer_all(b);
+            pop(b, HELD_MAX);
+        } while (b->n_held > 0);
+        return 0;
     }
     for (unsigned n = 0; n < TURN_OPS && b->device.n_left > 0 && next(&b->device, &op); n++) {
         b->device.n_left--;
