@@ -20,13 +20,11 @@
 #define LOWEST_ADDRESS (UINT64_C(1) << 32)
 #define STACK_ROOM     (UINT64_C(1) << 30)
 
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN
-#endif
-#endif
+/*
+ * ThreadSanitizer's runtime defines it. Its mmap maps page 0 in place of an address that it keeps
+ * for itself, if root asks for that address.
+ */
+extern void __tsan_init(void) __attribute__((weak));
 
 /* What offset and length of a mapping must be multiples of: on hugetlbfs, its huge page. */
 static uint64_t granule_of(int fd)
@@ -71,13 +69,10 @@ static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t off
  */
 static bool is_harmless(uintptr_t base, uint64_t length)
 {
-#ifdef UNDER_TSAN
-    return false; /* its mmap makes page 0 of an address that it keeps for itself, if we are root */
-#endif
     uintptr_t stack = getauxval(AT_RANDOM); /* random bytes, which the kernel puts at its top */
 
-    return stack > STACK_ROOM && base >= LOWEST_ADDRESS && base < stack - STACK_ROOM &&
-           length <= stack - STACK_ROOM - base;
+    return !__tsan_init && stack > STACK_ROOM && base >= LOWEST_ADDRESS &&
+           base < stack - STACK_ROOM && length <= stack - STACK_ROOM - base;
 }
 
 /*
