@@ -37,8 +37,8 @@ static struct store_io *io_of(struct gw_io *gw)
     return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
 }
 
-/* Returns: the best way that was not refused; 0: none. */
-static unsigned best_way(struct store_file *f, const struct store_io *io)
+/* Returns: the ways to do it that were not refused. */
+static unsigned ways_of(struct store_file *f, const struct store_io *io)
 {
     unsigned refused = io->refused | atomic_load_explicit(&f->refused, memory_order_relaxed);
     unsigned ways = WAY_ZERO_RANGE | WAY_WRITE;
@@ -47,8 +47,26 @@ static unsigned best_way(struct store_file *f, const struct store_io *io)
         ways = f->is_block_device ? WAY_DISCARD : WAY_PUNCH;
     else if (io->may_unmap)
         ways |= WAY_PUNCH;
-    ways &= ~refused;
-    return ways & -ways;
+    return ways & ~refused;
+}
+
+/*
+ * What begins and ends where, for a way to do it. A device frees whole granules only, and some are
+ * wrong about the zeroes in what is left at the ends (scsi_debug).
+ */
+static uint64_t align_of(const struct store_file *f, unsigned way)
+{
+    if (way == WAY_WRITE)
+        return 1;
+    if (way == WAY_PUNCH && f->is_block_device)
+        return f->base.topology.discard_align;
+    return f->range_align;
+}
+
+/* Bytes from `offset` to the next multiple of `align`. */
+static uint64_t bytes_before(uint64_t offset, uint64_t align)
+{
+    return (align - offset % align) % align;
 }
 
 /* Whether another way may do it; a medium that fails is none of these. */
@@ -135,6 +153,10 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
 {
     int fd = file_of(io)->fd;
 
+    if (way == WAY_WRITE) {
+        start_write(io, length);
+        return;
+    }
     io->way = way;
     io->piece = length;
     io->gw.done = way_done;
@@ -147,30 +169,33 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
                         (int64_t)io->offset, (int64_t)length);
 }
 
-/* The next piece: up to where the alignment begins, or what has it, or what is left behind that. */
+/* The next piece: by the best way that can begin here, up to where a better one can. */
 static void start_range(struct store_io *io)
 {
     struct store_file *f = file_of(io);
-    uint64_t before = (f->range_align - io->offset % f->range_align) % f->range_align;
-    uint64_t aligned = io->length - io->length % f->range_align;
-    unsigned way = best_way(f, io);
+    unsigned ways = ways_of(f, io);
+    uint64_t length = io->length;
 
-    if (way == 0) {
-        io->piece = io->length;
-        piece_is_done(io);
-    } else if (way == WAY_WRITE || (before == 0 && aligned == 0)) {
-        start_write(io, io->length);
-    } else if (before > 0) {
-        start_write(io, before < io->length ? before : io->length);
-    } else {
-        start_way(io, way, aligned);
+    for (unsigned way = WAY_DISCARD; way <= WAY_WRITE; way *= 2) {
+        uint64_t align = align_of(f, way), before = bytes_before(io->offset, align);
+
+        if ((ways & way) == 0)
+            continue;
+        if (before == 0 && length >= align) {
+            start_way(io, way, length - length % align);
+            return;
+        }
+        if (before > 0 && before < length)
+            length = before;
     }
+    io->piece = io->length; /* of a discard */
+    piece_is_done(io);
 }
 
 /* The part of a discard that can be freed, perhaps nothing. */
 static void trim(const struct store_file *f, struct store_io *io)
 {
-    uint64_t before = (f->range_align - io->offset % f->range_align) % f->range_align;
+    uint64_t before = bytes_before(io->offset, f->range_align);
 
     if (before > io->length)
         before = io->length;
@@ -185,7 +210,7 @@ int store_range_submit(struct store_file *f, struct store_io *io)
     io->refused = 0;
     if (io->kind == STORE_DISCARD)
         trim(f, io);
-    if (io->length == 0 || best_way(f, io) == 0)
+    if (io->length == 0 || ways_of(f, io) == 0)
         return 0;
     start_range(io);
     return -EINPROGRESS;
