@@ -124,7 +124,7 @@ static void uring_remove(struct gw_loop *loop, struct gw_source *source)
  * A write would sleep in io_uring_enter: the kernel checks O_NONBLOCK when it takes the submission
  * and again in the eventfd, and the front-end clears it in between. But a ring signals its own
  * eventfd from within the kernel, without sleeping, whenever it gets a completion. So each eventfd
- * has a ring that nobody submits to, and signalling is a message to that ring.
+ * has a ring without submissions, and signalling is a message to that ring.
  */
 static void *uring_bell_new(struct gw_loop *loop, int fd)
 {

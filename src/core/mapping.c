@@ -78,7 +78,7 @@ static bool is_harmless(uintptr_t base, uint64_t length)
 /*
  * MAP_FIXED_NOREPLACE never replaces what is there. Where the kernel does not know it (before
  * 4.17), or a sanitizer's mmap has no use for the address, it is a hint, and the mapping is
- * elsewhere: nobody may take the address for granted.
+ * elsewhere: callers must check the address.
  */
 static void *map_at(uintptr_t base, uint64_t length, uint64_t granule, int flags, int fd,
                     off_t offset)

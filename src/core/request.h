@@ -89,7 +89,7 @@ void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *
 /* It stays in the inflight part, and is in flight here no more. */
 void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
 /*
- * It is in flight no more: whoever waits for that is told, `r` goes back to the pool. Behind the
+ * End a request: waiting operations are counted down, `r` goes back to the pool. Behind the
  * last of several the caller has the age of the oldest one updated.
  */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);

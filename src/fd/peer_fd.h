@@ -28,8 +28,8 @@ enum gw_peer_fd_kind gw_peer_fd_kind(int fd);
 /*
  * Close `*fd` and set it to -1; nothing happens with -1. A file whose close may sleep is closed on
  * a sacrificial thread. It is closed on return, unless a sacrificial thread has been sleeping for a
- * second: until that ends, nobody waits for them. A regular file that another process may serve is
- * closed by a sacrificial process, and nobody waits for that. errno survives. Context: any thread.
+ * second: until that ends, no caller waits for them. A regular file that another process may serve
+ * is closed by a sacrificial process, without waiting. errno survives. Context: any thread.
  */
 void gw_peer_fd_close(int *fd);
 void gw_peer_fd_close_all(int *fds, unsigned n_fds);

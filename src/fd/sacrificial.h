@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Threads and processes that may sleep for ever in a file of a peer. No lock is held while they are
- * in the file, and nobody waits for them without a time limit.
+ * in the file, and no thread waits for them without a time limit.
  *
  * Threads are for calls from which a fatal signal wakes them. There are up to 8, detached, and a
  * thread exists only while it has something to do. When all are stuck, up to 1024 descriptors wait
