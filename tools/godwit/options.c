@@ -260,7 +260,7 @@ void options_list(struct argp_state *state, const char *option, const char *text
                   unsigned max, struct options_list *ret)
 {
     const char *end = text;
-    uint64_t value;
+    uint64_t value = 0;
 
     ret->n = 0;
     do {
