@@ -12,8 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_S 10
-
 /* ---- what the daemon tells ---- */
 
 static void take_diag(void *arg, enum gw_diag_level level, const char *message)
@@ -55,10 +53,11 @@ bool bed_said(struct bed *b, const char *text)
     return said;
 }
 
-static void deadline_in(struct timespec *ts, unsigned seconds)
+/* When an event that must come is lost. */
+static void get_deadline(struct timespec *ts)
 {
     clock_gettime(CLOCK_REALTIME, ts);
-    ts->tv_sec += seconds;
+    ts->tv_sec += patience_ms() / 1000 + 1;
 }
 
 bool bed_says(struct bed *b, const char *text)
@@ -67,7 +66,7 @@ bool bed_says(struct bed *b, const char *text)
     bool said = false;
     int r = 0;
 
-    deadline_in(&ts, WAIT_S / 2);
+    get_deadline(&ts);
     pthread_mutex_lock(&b->lock);
     while (!(said = b->text && strstr(b->text, text)) && r == 0)
         r = pthread_cond_timedwait(&b->told, &b->lock, &ts);
@@ -82,7 +81,7 @@ bool bed_wait_idle(struct bed *b)
     struct timespec ts;
     int r = 0;
 
-    deadline_in(&ts, WAIT_S);
+    get_deadline(&ts);
     pthread_mutex_lock(&b->lock);
     while (b->n_over != b->n_opened && r == 0)
         r = pthread_cond_timedwait(&b->told, &b->lock, &ts);
@@ -207,7 +206,8 @@ void guest_init(struct guest *g, unsigned queue_size)
                                      .gpa = GUEST_GPA,
                                      .length = GUEST_SIZE,
                                      .fd = memfd_create("guest", MFD_CLOEXEC)};
-    struct gw_frontend_config cfg = {.size = sizeof(cfg), .no_gates = true};
+    struct gw_frontend_config cfg = {
+        .size = sizeof(cfg), .timeout_ms = patience_ms(), .no_gates = true};
 
     memset(g, 0, sizeof(*g));
     assert_true(region.fd >= 0);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "disk.h"
+#include "patience.h"
 
 #include <godwit/frontend.h>
 #include <godwit/load.h>
@@ -22,7 +23,7 @@
 
 #define BED_QUEUES     2
 #define BED_QUEUE_SIZE 2048 /* the largest */
-#define BED_STALL_MS   10000
+#define BED_STALL_MS   patience_ms()
 
 struct bed_config {
     enum gw_loop_kind loop;

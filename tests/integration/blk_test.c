@@ -153,7 +153,8 @@ void blk_load_init(struct blk_load *l, struct blk_test *t)
                                         .n_drivers = BED_QUEUES,
                                         .depth = 16,
                                         .write_percent = 60,
-                                        .sleep = true};
+                                        .sleep = true,
+                                        .call_grace_ms = patience_ms()};
 
     assert_int_equal(gw_guest_disk_new(&l->disk, &disk), 0);
     load.disk = l->disk;

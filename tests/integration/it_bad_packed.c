@@ -237,7 +237,7 @@ static bool check_result(struct ring *ring, const struct ring_case *c, unsigned 
 
     *ret_at = 0;
     if (c->result == BROKEN) {
-        if (!is_signalled(ring->err, 5000))
+        if (!is_signalled(ring->err, (int)patience_ms()))
             return false;
         repair(ring);
         return true;

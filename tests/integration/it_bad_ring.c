@@ -238,7 +238,7 @@ static bool check_result(struct ring *ring, const struct ring_case *c)
     uint32_t id, len;
 
     if (c->result == BROKEN) {
-        if (!is_signalled(ring->err, 5000) || gw_driver_used_idx(ring->driver) != 0)
+        if (!is_signalled(ring->err, (int)patience_ms()) || gw_driver_used_idx(ring->driver) != 0)
             return false;
         repair(ring);
         return true;

@@ -150,7 +150,7 @@ static void test_read_only_mount(void **state)
 
     cfg = blk_test_config(&t, NULL);
     program_start(&t.program, &cfg);
-    assert_int_equal(program_wait(&t.program, 5000), EXIT_FAILURE);
+    assert_int_equal(program_wait(&t.program, patience_ms()), EXIT_FAILURE);
     assert_true(program_says(&t.program, "use --read-only"));
     close(t.program.said_fd);
 

@@ -53,7 +53,8 @@ static void start_load(struct run *run, bool sleep)
                                         .write_percent = 50,
                                         .flush_percent = 2,
                                         .segments = 2,
-                                        .sleep = sleep};
+                                        .sleep = sleep,
+                                        .call_grace_ms = patience_ms()};
 
     assert_int_equal(gw_guest_disk_new(&run->disk, &disk), 0);
     load.disk = run->disk;

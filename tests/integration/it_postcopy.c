@@ -23,6 +23,7 @@ static void migrate(const struct post_config *cfg)
     post_begin(&post, cfg);
     post_switch(&post);
     post_load(&post);
+    post_await_fault(&post);
     post_stream(&post);
     for (unsigned i = 0; i < post.cfg.n_devices; i++)
         post_finish(&post, i);

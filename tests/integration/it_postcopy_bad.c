@@ -22,7 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACK_MS 5000 /* until a worker is back, on a busy machine */
+#define BACK_MS  patience_ms() /* until a worker is back; nothing else ends the wait before */
+#define DRAIN_MS 600000
 
 static struct bed bed;
 static struct post post;
@@ -39,11 +40,11 @@ static uint64_t now_ms(void)
 /* ---- nobody sends the pages ---- */
 
 static const struct bed_config starved[] = {
-    {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .n_workers = 1},
-    {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .n_workers = 2},
-    {.loop = GW_LOOP_EPOLL, .kind = DISK_FILE, .n_workers = 2},
-    {.loop = GW_LOOP_URING, .kind = DISK_RAM, .n_workers = 2},
-    {.loop = GW_LOOP_URING, .kind = DISK_FILE, .n_workers = 1},
+    {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 1},
+    {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 2},
+    {.loop = GW_LOOP_EPOLL, .kind = DISK_FILE, .drain_ms = DRAIN_MS, .n_workers = 2},
+    {.loop = GW_LOOP_URING, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 2},
+    {.loop = GW_LOOP_URING, .kind = DISK_FILE, .drain_ms = DRAIN_MS, .n_workers = 1},
 };
 #define N_STARVED (sizeof(starved) / sizeof(starved[0]))
 

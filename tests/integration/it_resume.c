@@ -105,7 +105,8 @@ static void begin(struct resume_test *t, const struct way *way)
                                         .write_percent = 60,
                                         .flush_percent = 5,
                                         .segments = 2,
-                                        .sleep = way->sleeps};
+                                        .sleep = way->sleeps,
+                                        .call_grace_ms = patience_ms()};
 
     memset(t, 0, sizeof(*t));
     t->way = way;

@@ -17,16 +17,7 @@
 #define DEPTH   30
 #define PAGE    4096
 #define COOKIE  77
-#define END_MS  3000 /* POSTCOPY_END on a busy machine */
 #define WAIT_MS patience_ms()
-
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* The requests succeed, or the test does not. */
 static void did(const struct post_device *d, int r)
@@ -61,7 +52,8 @@ static void make_load(struct post_device *d, unsigned n_queues, unsigned seed)
                                         .write_percent = 50,
                                         .flush_percent = 2,
                                         .segments = 2,
-                                        .sleep = true};
+                                        .sleep = true,
+                                        .call_grace_ms = patience_ms()};
 
     assert_int_equal(gw_guest_disk_new(&d->disk, &disk), 0);
     load.disk = d->disk;
@@ -72,7 +64,8 @@ static void make_load(struct post_device *d, unsigned n_queues, unsigned seed)
 
 static void make_device(struct post *p, struct post_device *d, unsigned seed)
 {
-    const struct gw_frontend_config fe = {.size = sizeof(fe), .no_gates = true};
+    const struct gw_frontend_config fe = {
+        .size = sizeof(fe), .timeout_ms = WAIT_MS, .no_gates = true};
 
     for (unsigned i = 0; i < BED_QUEUES; i++) {
         struct gw_driver_config driver = {
@@ -247,6 +240,9 @@ void post_join(struct post *p)
 
         gw_guest_load_interrupt(d->load);
         pthread_join(d->thread, NULL);
+        /* However little it did until now. */
+        if (d->result >= 0)
+            d->result = gw_guest_load_run(d->load, 0, 1000, WAIT_MS);
         if (d->result < 0 || gw_guest_load_drain(d->load, WAIT_MS) < 0)
             fail_msg("the load: %s", gw_guest_load_error(d->load));
         gw_guest_load_stats(d->load, &stats);
@@ -276,10 +272,7 @@ void post_send(struct post *p)
 
 void post_finish(struct post *p, unsigned i)
 {
-    uint64_t begin = now_ms();
-
     did(&p->devices[i], gw_frontend_postcopy_end(p->devices[i].fe));
-    assert_true(now_ms() - begin < END_MS);
     gw_fault_server_remove_client(p->server, p->devices[i].client);
     p->devices[i].client = NULL;
 }
@@ -316,6 +309,19 @@ void post_await_waiting(struct post *p)
         usleep(1000);
     }
     fail_msg("nobody waits for the page at %#lx", (unsigned long)p->later);
+}
+
+void post_await_fault(struct post *p)
+{
+    struct gw_fault_stats st;
+
+    for (unsigned i = 0; i < WAIT_MS; i++) {
+        gw_fault_server_stats(p->server, &st);
+        if (st.faults > 0)
+            return;
+        usleep(1000);
+    }
+    fail_msg("nobody asks for a page");
 }
 
 /* ---- nobody serves ---- */

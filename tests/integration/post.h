@@ -76,6 +76,8 @@ void post_read(struct post *p, unsigned queue, uint64_t sector);
 void post_wait(struct post *p, unsigned queue);
 /* A worker sleeps in the page of `later`. */
 void post_await_waiting(struct post *p);
+/* The load has asked for a page. */
+void post_await_fault(struct post *p);
 
 /* After post_join: nobody is connected, and the new memory is the old one of another switch. */
 void post_next(struct post *p);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/proto.h"
+#include "patience.h"
 
 #include <godwit/frontend.h>
 
@@ -16,7 +17,7 @@
 
 #include <cmocka.h>
 
-#define PEER_TIMEOUT_MS   1000
+#define PEER_TIMEOUT_MS   patience_ms()
 #define PEER_REPLY_OK     (GW_MSG_VERSION | GW_MSG_REPLY)
 #define PEER_MESSAGES_MAX 32
 /* What the peer does after one message: an answer in pieces, fds, a hang-up. */

@@ -145,6 +145,7 @@ static void test_fe_wire_no_answer_times_out_and_ends_the_session(void **state)
     struct gw_frontend *fe = peer_begin(&p, NULL, 0);
     uint64_t value;
 
+    gw_frontend_set_timeout(fe, 100);
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
     assert_non_null(strstr(gw_frontend_error(fe), "no answer"));
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
@@ -162,6 +163,7 @@ static void test_fe_wire_half_an_answer_times_out(void **state)
 
     step.len = 3;
     fe = peer_begin(&p, &step, 1);
+    gw_frontend_set_timeout(fe, 100);
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
     peer_finish(&p, fe);
 }
@@ -437,7 +439,7 @@ static void test_fe_wire_event_channel_goes_in_the_number(void **state)
     const uint64_t value = 3 | 0x100 | 0x200 | UINT64_C(7) << 16 | UINT64_C(0x80000001) << 32;
     struct gw_driver_config cfg = {.size = sizeof(cfg), .index = 3, .queue_size = 16};
     struct gw_guest_mem *m;
-    struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .timeout_ms = 1000};
+    struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .timeout_ms = PEER_TIMEOUT_MS};
     struct gw_driver *d;
     struct peer p;
     struct gw_frontend *fe = peer_begin_with(&p, NULL, 0, &fe_cfg);

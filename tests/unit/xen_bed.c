@@ -117,7 +117,7 @@ void make_daemon(struct xen_bed *b)
 
 void connect_to(struct xen_bed *b)
 {
-    const struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = 20000};
+    const struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = WAIT_MS};
     int ends[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
