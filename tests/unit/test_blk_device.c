@@ -290,6 +290,26 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
     }
 }
 
+/* A front-end restores the config space of a device before it starts the rings. */
+static void test_blk_setting_restored_before_the_rings_start_is_kept(void **state)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t value = i & 1;
+
+        setup(state);
+        is_taken_over = i & 2;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(
+            blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value, 1, true), 0);
+        for (unsigned queue = 0; queue < 2; queue++) {
+            assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+            assert_int_equal(get_config().wce, value);
+            assert_int_equal(is_write_through(), value == 0);
+        }
+        blk_ops.reset(&blk);
+    }
+}
+
 /* It cannot have turned it off. */
 static void test_blk_taken_over_from_a_driver_without_the_setting_keeps_the_cache(void **state)
 {
@@ -396,6 +416,7 @@ int main(void)
         TEST(writeback_byte_without_flush_is_0),
         TEST(setting_ends_with_its_session),
         TEST(taken_over_writes_through_until_the_driver_says_more),
+        TEST(setting_restored_before_the_rings_start_is_kept),
         TEST(taken_over_from_a_driver_without_the_setting_keeps_the_cache),
         TEST(offers_what_the_store_can_do),
         TEST(config_writes_elsewhere_are_refused),

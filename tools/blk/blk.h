@@ -92,10 +92,11 @@ struct blk {
     char serial[VIRTIO_BLK_ID_BYTES];
     _Atomic bool is_write_through;
     /*
-     * A queue goes on where an earlier session left it, in which the driver may have turned the
-     * write cache off: what it did not say again is taken to be so.
+     * A queue continues an earlier session, in which the driver may have turned the write cache
+     * off. The device assumes so until the setting is written in this session (is_cache_set).
      */
     _Atomic bool is_taken_over;
+    _Atomic bool is_cache_set;
     _Atomic bool can_set_cache; /* the driver accepted CONFIG_WCE */
     /* What the driver must keep to; UINT32_MAX where it did not accept it. */
     _Atomic uint32_t size_max;

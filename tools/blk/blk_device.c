@@ -57,6 +57,7 @@ static uint32_t seg_max_of(const struct blk *blk)
 static bool may_be_off(const struct blk *blk)
 {
     return atomic_load_explicit(&blk->is_taken_over, memory_order_relaxed) &&
+           !atomic_load_explicit(&blk->is_cache_set, memory_order_acquire) &&
            atomic_load_explicit(&blk->can_set_cache, memory_order_relaxed);
 }
 
@@ -150,8 +151,9 @@ static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len
     if (value > 1)
         return -EINVAL;
     blk->is_write_back = value == 1;
-    blk->is_taken_over = false;
     update_write_through(blk);
+    /* Last: until then a worker may not use the write cache of a device that was taken over. */
+    blk->is_cache_set = true;
     return 0;
 }
 
@@ -204,6 +206,7 @@ static void blk_reset(void *dev)
     atomic_store_explicit(&blk->seg_max, UINT32_MAX, memory_order_relaxed);
     blk->can_set_cache = false;
     blk->is_taken_over = false;
+    blk->is_cache_set = false;
     blk->is_write_back = true;
     update_write_through(blk);
 }
