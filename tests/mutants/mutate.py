@@ -145,6 +145,11 @@ MUTANTS = {
     "other-order": {INFLIGHT: [
         ("    sort(entries, found.n_entries);\n",
          "    sort(entries, found.n_entries);\n    reverse(entries, found.n_entries);\n")]},
+    # Where SKIP_DRAIN is negotiated too, only its own request may leave requests in flight.
+    "stop-suspends": {CTL_QUEUE: [(
+        "    bool may_suspend = gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) &&\n"
+        "                       !gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);\n",
+        "    bool may_suspend = gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);\n")]},
     "trusts-zeroes": {INFLIGHT: [(
         "        f->ops->format(f->part, f->size, ring->used);\n", "")]},
     # ---- postcopy ----

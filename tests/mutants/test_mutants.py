@@ -72,6 +72,7 @@ INVISIBLE = {
     "old-used": CRASH,
     "done-twice": CRASH,
     "other-order": CRASH,
+    "stop-suspends": "no migration negotiates GET_VRING_BASE_INFLIGHT",
     "trusts-zeroes": CRASH,
     "postcopy-late-region": AS_IT_COMES,
     "postcopy-registers-late": AS_IT_COMES,

@@ -93,10 +93,12 @@ static void reset(void *dev)
     n_resets++;
 }
 
-static _Atomic int stop_error; /* what the device reports at a stop */
+static _Atomic int stop_error;   /* what the device reports at a stop */
+static _Atomic bool may_suspend; /* at the last stop */
 
 static void queue_stop(void *dev, struct gw_queue *q)
 {
+    may_suspend = gw_queue_may_suspend(q);
     if (stop_error != 0)
         gw_queue_fail_stop(q, stop_error);
 }
@@ -557,6 +559,44 @@ static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **sta
     close(fd);
 }
 
+/*
+ * GET_VRING_BASE may leave requests in flight if of the two features INFLIGHT alone is negotiated.
+ * With both it drains, and GET_VRING_BASE_SKIP_DRAIN does not.
+ */
+static void test_inflight_session_stop_that_may_suspend(void **state)
+{
+    const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+    const uint64_t inflight = PROTOCOL | GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
+    const uint64_t both = inflight | GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
+    const struct {
+        uint64_t protocol;
+        bool skip_drain, may_suspend;
+    } cases[] = {
+        {PROTOCOL, false, false},
+        {inflight, false, true},
+        {both, false, false},
+        {both, true, true},
+    };
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
+        int fd = file_of(wire.mmap_size);
+        uint32_t base;
+        struct bed b;
+
+        bed_begin(&b, 0, cases[i].protocol);
+        set(&b, &wire, &fd, 1, NULL);
+        assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+        io(&b, 0);
+        may_suspend = !cases[i].may_suspend;
+        assert_int_equal(cases[i].skip_drain ? gw_frontend_get_vring_base_skip_drain(b.fe, 0, &base)
+                                             : gw_frontend_get_vring_base(b.fe, 0, &base),
+                         0);
+        assert_int_equal(may_suspend, cases[i].may_suspend);
+        bed_end(&b);
+        close(fd);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +610,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_session_failed_stop_ends_the_session),
         FDCHECK_TEST(test_inflight_session_failed_stop_is_forgotten_at_the_next_start),
         FDCHECK_TEST(test_inflight_session_of_a_driver_of_before_is_taken_over),
+        FDCHECK_TEST(test_inflight_session_stop_that_may_suspend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

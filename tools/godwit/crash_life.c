@@ -24,8 +24,8 @@
 #define PROTOCOL_FEATURES                                                               \
     (BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_REPLY_ACK) | BIT(GW_PROTOCOL_F_CONFIG) | \
      BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD))
-#define PROTOCOL_FEATURES_SUSPEND \
-    (BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) | BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN))
+#define STOP_INFLIGHT   BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT)
+#define STOP_SKIP_DRAIN BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN)
 
 #define SPAN_GUESS_NS (2 * NS_PER_MS) /* of a moment nobody has lived through yet */
 #define LOAD_BITS     24              /* a load goes on for up to 2^24 ns, 17 ms */
@@ -40,8 +40,9 @@ enum end {
 struct plan {
     enum crash_moment moment;
     uint64_t delay_ns;
-    bool suspends;    /* a stop leaves in flight what is (GET_VRING_BASE_INFLIGHT) */
-    bool skips;       /* it is asked for by GET_VRING_BASE_SKIP_DRAIN */
+    uint64_t stop;    /* STOP_INFLIGHT, both or none: what is negotiated */
+    bool suspends;    /* a stop may leave requests in flight */
+    bool skips;       /* it is requested by GET_VRING_BASE_SKIP_DRAIN */
     bool is_handover; /* nobody is killed before all is suspended */
     bool is_exact;    /* killed where a batch is completed ... */
     bool is_shown;    /* ... once the driver can see it ... */
@@ -84,15 +85,30 @@ static bool completes(enum crash_moment moment)
     return moment == CRASH_RECOVER || moment == CRASH_LOAD || moment == CRASH_DRAIN;
 }
 
+/*
+ * GET_VRING_BASE may leave requests in flight if of the two features only the first is negotiated.
+ * With both it drains, and GET_VRING_BASE_SKIP_DRAIN does not.
+ */
+static void choose_stop(struct crash *c, struct plan *p)
+{
+    bool can_suspend = offers(c, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
+    bool can_skip = can_suspend && offers(c, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
+    bool has_both = can_skip && crash_random(c, 2);
+
+    p->is_handover = can_suspend && crash_random(c, 100) < c->o.handover_percent;
+    p->suspends = p->is_handover || (can_suspend && crash_random(c, 2));
+    p->skips = p->suspends && has_both;
+    if (has_both)
+        p->stop = STOP_INFLIGHT | STOP_SKIP_DRAIN;
+    else if (p->suspends)
+        p->stop = STOP_INFLIGHT;
+}
+
 static struct plan make_plan(struct crash *c)
 {
     struct plan p = {.moment = choose_moment(c)};
-    bool can_suspend = offers(c, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
 
-    p.is_handover = can_suspend && crash_random(c, 100) < c->o.handover_percent;
-    p.suspends = p.is_handover || (can_suspend && crash_random(c, 2));
-    p.skips =
-        p.suspends && offers(c, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN) && crash_random(c, 2);
+    choose_stop(c, &p);
     p.drains = p.moment == CRASH_DRAIN || crash_random(c, 2);
     p.is_unserved = crash_random(c, 2);
     if (p.is_handover)
@@ -159,7 +175,7 @@ static struct gw_frontend_options options_of(struct crash *c, const struct plan 
     return (struct gw_frontend_options){
         .size = sizeof(struct gw_frontend_options),
         .features = c->features,
-        .protocol_features = PROTOCOL_FEATURES | (p->suspends ? PROTOCOL_FEATURES_SUSPEND : 0),
+        .protocol_features = PROTOCOL_FEATURES | p->stop,
         .mem = c->mem,
         .drivers = c->drivers,
         .n_drivers = c->n_drivers,
