@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a queue has taken off its ring is counted in three ledgers, each with one owner:
+ * Three modules count what a queue has taken off its ring:
  *
- *     slots      the ring's n_busy: from take to publish, or to untake. A slot whose answer is put
- *                and not published is still taken, because the driver may not offer it again.
- *     requests   those of the in_flight list, from pop_one to gw_request_retire; and n_slots_left:
- *                slots that no request in flight stands for, because the back-end before took them
- *                (they are not popped again yet, or the base is behind them) or because they stay
- * in flight for the driver (undone at a stop, or answered on a ring without memory) entries    the
- * inflight part's n_taken: from gw_inflight_take to gw_inflight_close, or untake
+ * - The ring counts slots, in n_busy. A slot is taken from `take` until `publish` or `untake`. A
+ *   slot whose used element is written but not published still counts, because the driver may not
+ *   offer it again yet.
+ * - The queue lists requests, in in_flight. A request is listed from pop_one to gw_request_retire.
+ *   In addition, n_slots_left counts the slots that no listed request stands for: slots that an
+ *   earlier back-end took (their requests are not popped again yet, or lie behind the base), and
+ *   slots that stay in flight for the driver (left undone at a stop, or completed on a ring whose
+ *   memory is gone).
+ * - The inflight part, if there is one, counts entries, in n_taken. An entry is taken from
+ *   gw_inflight_take until gw_inflight_close, or until it is untaken.
  *
- * The invariant: at every boundary of a turn, and after every gw_request_unpop and
- * gw_request_suspend,
+ * The invariant holds whenever a turn ends, and after every gw_request_unpop and
+ * gw_request_suspend:
  *
- *     slots == requests == entries (of a part, if there is one), and slots <= size of the ring.
+ *     n_busy == slots of listed requests + n_slots_left == n_taken, and n_busy <= ring size
  *
- * It bounds what a driver could make grow: the copies of descriptors by size - n_busy, the pool by
- * n_in_flight, the free list of a packed part by n_taken. The numbers are the library's own. What a
- * driver, a front-end or a file chose changes them only after the ring's take, gw_inflight_take and
- * gw_inflight_recover have refused what does not fit; so an assert of it is about our own mistakes.
+ * It bounds everything that a driver could otherwise make grow: size - n_busy bounds the copies of
+ * descriptors, the number of listed requests bounds the pool, and n_taken bounds the free list of a
+ * packed part. All counts are the library's own. Values that a driver, a front-end or a file chose
+ * reach them only after `take`, gw_inflight_take and gw_inflight_recover have refused what does not
+ * fit. So an assert of the invariant can only fail by a mistake in the library.
  */
 #include "cleanup.h"
 #include "queue_i.h"
