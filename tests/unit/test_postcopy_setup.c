@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Postcopy where the system refuses one of the calls that set it up: the error is returned, nothing
+ * is left open, and the next attempt works.
+ */
+#include "fdcheck.h"
+
+#include "core/cleanup.h"
+#include "core/diag_i.h"
+#include "core/mapping.h"
+#include "postcopy/postcopy.h"
+#include "requires.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* Calls that can be refused. */
+enum call {
+    NONE,
+    FCNTL,
+    EPOLL_CREATE,
+    EVENTFD,
+    EPOLL_CTL,
+    PTHREAD_CREATE,
+    MADVISE,
+    IOCTL,
+};
+
+static enum call refused;
+static unsigned n_until; /* that are let through first */
+static int error;
+
+static bool is_refused(enum call call)
+{
+    if (call != refused || n_until-- > 0)
+        return false;
+    refused = NONE;
+    errno = error;
+    return true;
+}
+
+int __real_fcntl64(int fd, int cmd, long arg);
+int __wrap_fcntl64(int fd, int cmd, long arg);
+int __real_epoll_create1(int flags);
+int __wrap_epoll_create1(int flags);
+int __real_eventfd(unsigned value, int flags);
+int __wrap_eventfd(unsigned value, int flags);
+int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __real_madvise(void *at, size_t len, int advice);
+int __wrap_madvise(void *at, size_t len, int advice);
+int __real_ioctl(int fd, unsigned long request, void *arg);
+int __wrap_ioctl(int fd, unsigned long request, void *arg);
+
+int __wrap_fcntl64(int fd, int cmd, long arg)
+{
+    return is_refused(FCNTL) ? -1 : __real_fcntl64(fd, cmd, arg);
+}
+
+int __wrap_epoll_create1(int flags)
+{
+    return is_refused(EPOLL_CREATE) ? -1 : __real_epoll_create1(flags);
+}
+
+int __wrap_eventfd(unsigned value, int flags)
+{
+    return is_refused(EVENTFD) ? -1 : __real_eventfd(value, flags);
+}
+
+int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
+{
+    return is_refused(EPOLL_CTL) ? -1 : __real_epoll_ctl(epoll, op, fd, event);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg)
+{
+    return is_refused(PTHREAD_CREATE) ? error : __real_pthread_create(thread, attr, fn, arg);
+}
+
+int __wrap_madvise(void *at, size_t len, int advice)
+{
+    return is_refused(MADVISE) ? -1 : __real_madvise(at, len, advice);
+}
+
+int __wrap_ioctl(int fd, unsigned long request, void *arg)
+{
+    if ((request == UFFDIO_API || request == UFFDIO_REGISTER) && is_refused(IOCTL))
+        return -1;
+    return __real_ioctl(fd, request, arg);
+}
+
+static void refuse(enum call call, unsigned n, int with)
+{
+    refused = call;
+    n_until = n;
+    error = with;
+}
+
+static void expect_message(const char *text)
+{
+    assert_int_equal(refused, NONE); /* it was called */
+    if (!strstr(gw_last_error(), text))
+        fail_msg("\"%s\" is not in \"%s\"", text, gw_last_error());
+}
+
+static void test_postcopy_setup_advise_reports_errors(void **state)
+{
+    struct gw_postcopy p;
+    int fd = -1;
+
+    gw_postcopy_init(&p);
+    refuse(IOCTL, 0, ENOTTY);
+    assert_int_equal(gw_postcopy_advise(&p, &fd), -ENOTTY);
+    expect_message("does not serve shared memory");
+    refuse(IOCTL, 0, EINVAL); /* of a kernel that does not know the features */
+    assert_int_equal(gw_postcopy_advise(&p, &fd), -EOPNOTSUPP);
+    refuse(FCNTL, 0, EMFILE);
+    assert_int_equal(gw_postcopy_advise(&p, &fd), -EMFILE);
+    expect_message("no file descriptor for the front-end");
+    assert_int_equal(fd, -1);
+    assert_int_equal(gw_postcopy_end(&p), -EINVAL); /* nothing has begun */
+    assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
+    gw_close(&fd);
+    gw_postcopy_done(&p);
+}
+
+static void test_postcopy_setup_listen_reports_errors(void **state)
+{
+    static const struct {
+        enum call call;
+        unsigned n;
+        int error;
+    } cases[] = {
+        {EPOLL_CREATE, 0, EMFILE}, {EVENTFD, 0, ENFILE},   {EPOLL_CTL, 0, ENOSPC},
+        {EPOLL_CTL, 1, ENOMEM},    {EPOLL_CTL, 2, ENOSPC}, {PTHREAD_CREATE, 0, EAGAIN},
+    };
+    int ends[2], control_fd = eventfd(0, EFD_CLOEXEC), fd;
+    bool is_stopping = false;
+    struct gw_postcopy_peer peer;
+    struct gw_postcopy p;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    peer = (struct gw_postcopy_peer){ends[0], control_fd, &is_stopping};
+    gw_postcopy_init(&p);
+    assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fdcheck *check = fdcheck_begin();
+
+        refuse(cases[i].call, cases[i].n, cases[i].error);
+        assert_int_equal(gw_postcopy_listen(&p, &peer), -cases[i].error);
+        expect_message("the front-end cannot be watched");
+        assert_false(gw_postcopy_is_listening(&p));
+        assert_false(gw_postcopy_has_missing(&p));
+        assert_int_equal(fdcheck_end(check), 0);
+    }
+    assert_int_equal(gw_postcopy_listen(&p, &peer), 0);
+    assert_true(gw_postcopy_has_missing(&p));
+    gw_postcopy_done(&p);
+    gw_close(&fd);
+    gw_close(&control_fd);
+    gw_close(&ends[0]);
+    gw_close(&ends[1]);
+}
+
+static void test_postcopy_setup_register_reports_errors(void **state)
+{
+    static const struct {
+        enum call call;
+        unsigned n;
+        int error;
+        const char *what;
+    } cases[] = {
+        {MADVISE, 0, EAGAIN, "madvise(DONTNEED)"},
+        {MADVISE, 1, ENOMEM, "madvise(NOHUGEPAGE)"},
+        {IOCTL, 0, EBUSY, "userfaultfd cannot be had"},
+    };
+    int mem_fd = memfd_create("guest", MFD_CLOEXEC), fd = -1;
+    struct gw_mapping m;
+    struct gw_postcopy_range range = {.owner = NULL};
+    struct gw_postcopy p;
+
+    assert_int_equal(ftruncate(mem_fd, 4096), 0);
+    gw_postcopy_init(&p);
+    assert_int_equal(gw_mapping_init(&m, "it", mem_fd, 0, 4096, 0), 0);
+    range.base = m.range.base;
+    range.length = m.range.length;
+    assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        refuse(cases[i].call, cases[i].n, cases[i].error);
+        assert_int_equal(gw_postcopy_register(&p, &range, "the region"), -cases[i].error);
+        expect_message(cases[i].what);
+        assert_null(range.owner);
+        assert_true(gw_list_is_empty(&p.ranges));
+    }
+    refuse(MADVISE, 1, EINVAL); /* a kernel without huge pages */
+    assert_int_equal(gw_postcopy_register(&p, &range, "the region"), 0);
+    assert_ptr_equal(range.owner, &p);
+    gw_postcopy_unregister(&range);
+    gw_postcopy_done(&p);
+    gw_mapping_done(&m);
+    gw_close(&fd);
+    gw_close(&mem_fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_postcopy_setup_advise_reports_errors),
+        FDCHECK_TEST(test_postcopy_setup_listen_reports_errors),
+        FDCHECK_TEST(test_postcopy_setup_register_reports_errors),
+    };
+
+    if (gw_postcopy_probe() < 0)
+        skip_test("%s", gw_last_error());
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
