@@ -8,6 +8,7 @@
 #include <godwit/frontend.h>
 
 #include "fdcheck.h"
+#include "hold_sigbus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -491,6 +492,39 @@ static void test_inflight_session_failed_stop_ends_the_session(void **state)
     close(fd);
 }
 
+/* The file of the region is truncated while rings run: the session ends, the daemon does not. */
+static void test_inflight_session_truncated_region_ends_the_session(void **state)
+{
+    const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
+    struct gw_driver_buf buf;
+    struct bed b;
+    int ends[2], fd = file_of(wire.mmap_size);
+
+    bed_begin(&b, 0, PROTOCOL);
+    hold_sigbus();
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    buf.len = 64;
+    assert_int_equal(gw_guest_mem_alloc(b.mem, buf.len, 16, &buf.addr), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(gw_driver_add(b.drivers[0], &buf, 0, 1, 1, 0), 0);
+    gw_driver_kick_always(b.drivers[0]);
+    gw_daemon_wait(b.daemon); /* by itself */
+    expect_said("the inflight region: the page at offset");
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_start(b.daemon, ends[0]), 0);
+    gw_frontend_disconnect(b.fe);
+    assert_int_equal(gw_frontend_attach(b.fe, ends[1]), 0);
+    for (unsigned i = 0; i < QUEUES; i++)
+        gw_driver_reset(b.drivers[i], 0);
+    assert_int_equal(gw_frontend_negotiate(b.fe, &b.opt), 0);
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+    io(&b, 0);
+    bed_end(&b);
+    close(fd);
+}
+
 /* A failure is that of its stop: the queue may start and stop again, in the next session. */
 static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(void **state)
 {
@@ -600,6 +634,8 @@ static void test_inflight_session_stop_that_may_suspend(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* The first, because the library installs its handler once (hold_sigbus.h). */
+        FDCHECK_TEST(test_inflight_session_truncated_region_ends_the_session),
         FDCHECK_TEST(test_inflight_session_region_has_the_layout_of_the_rings),
         FDCHECK_TEST(test_inflight_session_many_regions_leave_nothing),
         FDCHECK_TEST(test_inflight_session_impossible_regions_are_answered_with_none),

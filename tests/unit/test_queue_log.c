@@ -369,6 +369,44 @@ static void test_queue_log_too_small_is_told_and_counted(void **state)
     log_rig_end(&t);
 }
 
+static void expect_errors(struct log_rig *t, uint64_t n)
+{
+    struct gw_queue_stats stats;
+
+    rig_settle(&t->rig);
+    rig_stats(&t->rig, &stats);
+    assert_int_equal(stats.errors, n);
+}
+
+/* What one log has lost is no loss of the next one, nor does it hide one. */
+static void test_queue_log_counts_losses_of_each_log(void **state)
+{
+    struct gw_driver_buf beyond, inside;
+    struct log_rig t;
+
+    log_rig_begin(&t, NULL);
+    beyond = (struct gw_driver_buf){t.data + 0x10000, 1};
+    inside = (struct gw_driver_buf){t.data, 1};
+    log_rig_map_short(&t, t.data + 0x8000);
+    log_rig_set(&t, t.logs[t.current].log, true);
+    run_one(&t, &beyond, 0, 1, 0, 1);
+    expect_errors(&t, 1);
+    log_rig_set(&t, t.logs[0].log, true);
+    run_one(&t, &beyond, 0, 1, 0, 1);
+    expect_errors(&t, 1);
+    log_rig_map_short(&t, t.data + 0x8000);
+    log_rig_set(&t, t.logs[t.current].log, true);
+    run_one(&t, &inside, 0, 1, 0, 1);
+    expect_errors(&t, 1);
+    run_one(&t, &beyond, 0, 1, 0, 1);
+    expect_errors(&t, 2);
+    log_rig_map_short(&t, t.data + 0x8000);
+    log_rig_set(&t, t.logs[t.current].log, true);
+    run_one(&t, &beyond, 0, 1, 0, 1);
+    expect_errors(&t, 3);
+    log_rig_end(&t);
+}
+
 /* A chain that the device never sees is answered, and the answer is a write. */
 static void test_queue_log_marks_the_answer_to_a_bad_chain(void **state)
 {
@@ -453,6 +491,7 @@ int main(void)
         FDCHECK_TEST(test_queue_log_without_base_fetches_nothing),
         FDCHECK_TEST(test_queue_log_without_base_marks_everything_when_it_comes),
         FDCHECK_TEST(test_queue_log_too_small_is_told_and_counted),
+        FDCHECK_TEST(test_queue_log_counts_losses_of_each_log),
         FDCHECK_TEST(test_queue_log_marks_the_answer_to_a_bad_chain),
         FDCHECK_TEST(test_queue_log_signals_its_eventfd_after_marks),
         FDCHECK_TEST(test_queue_log_marks_nothing_after_a_reset),
