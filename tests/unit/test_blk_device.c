@@ -35,33 +35,42 @@ bool gw_queue_may_suspend(struct gw_queue *q)
     return may_suspend;
 }
 
-/* A write of one sector, when queue_ready asks. */
-static struct gw_request write_req;
-static struct blk_request write_b;
-static uint8_t write_status;
+/* What a driver asks for, when queue_ready does: a write of one sector, or ranges. */
+static struct {
+    struct virtio_blk_outhdr header;
+    struct virtio_blk_discard_write_zeroes ranges[BLK_SEGMENTS_MAX + 1];
+} asked;
+static unsigned n_ranges;
+static size_t n_read;
+static struct gw_request asked_req;
+static struct blk_request asked_b;
+static uint8_t asked_status;
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
-    write_req = (struct gw_request){.out_len = 512, .in_len = 1};
-    reqs[0] = &write_req;
+    asked_req = (struct gw_request){
+        .out_len = sizeof(asked.header) + (n_ranges > 0 ? n_ranges * sizeof(asked.ranges[0]) : 512),
+        .in_len = 1};
+    n_read = 0;
+    reqs[0] = &asked_req;
     return 1;
 }
 
 void *gw_request_private(struct gw_request *r)
 {
-    return &write_b;
+    return &asked_b;
 }
 
 uint8_t *gw_request_take_status(struct gw_request *r)
 {
-    return &write_status;
+    return &asked_status;
 }
 
 size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
 {
-    struct virtio_blk_outhdr header = {.type = htole32(VIRTIO_BLK_T_OUT)};
-
-    memcpy(buf, &header, sizeof(header));
+    memcpy(buf, (const uint8_t *)&asked + n_read, len);
+    n_read += len;
+    r->out_len -= len;
     return len;
 }
 
@@ -102,6 +111,8 @@ static struct {
     int stop_result;
     uint64_t next_size;
     bool is_durable; /* the last write */
+    unsigned n_submitted;
+    uint64_t length; /* of the last range */
     unsigned n_started, n_stopped, n_cancelled;
 } store;
 
@@ -129,6 +140,8 @@ static void fake_prefetch(struct store *s, const struct store_io *io)
 static int fake_submit(struct store *s, struct store_io *io)
 {
     store.is_durable = io->is_durable;
+    store.length = io->length;
+    store.n_submitted++;
     return 0;
 }
 
@@ -157,6 +170,9 @@ static int setup(void **state)
     memset(&blk, 0, sizeof(blk));
     blk_init(&blk, &store.base,
              &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
+    memset(&asked, 0, sizeof(asked));
+    asked.header.type = htole32(VIRTIO_BLK_T_OUT);
+    n_ranges = 0;
     n_config_changed = 0;
     may_suspend = is_taken_over = false;
     stop_failed = 0;
@@ -262,7 +278,7 @@ static void test_blk_setting_ends_with_its_session(void **state)
 static bool is_write_through(void)
 {
     assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
-    assert_int_equal(write_status, VIRTIO_BLK_S_OK);
+    assert_int_equal(asked_status, VIRTIO_BLK_S_OK);
     return store.is_durable;
 }
 
@@ -327,11 +343,6 @@ static void test_blk_offers_what_the_store_can_do(void **state)
     struct virtio_blk_config cfg;
 
     assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), discard | zeroes);
-    store.base.topology.discard_align = 65536;
-    assert_int_equal(le32toh(get_config().discard_sector_alignment), 128);
-    store.base.topology.discard_align = 0;
-    assert_int_equal(le32toh(get_config().discard_sector_alignment), 1);
-
     store.base.can_unmap = false;
     assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), zeroes);
     cfg = get_config();
@@ -339,10 +350,69 @@ static void test_blk_offers_what_the_store_can_do(void **state)
                      0);
     assert_int_equal(cfg.write_zeroes_may_unmap, 0);
     assert_int_equal(le32toh(cfg.max_write_zeroes_seg), BLK_SEGMENTS_MAX);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_sectors), BLK_RANGE_SECTORS_MAX);
 
     store.base.is_read_only = true;
     assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), 0);
-    assert_int_equal(get_config().max_write_zeroes_seg, 0);
+    cfg = get_config();
+    assert_int_equal(cfg.max_write_zeroes_sectors | cfg.max_write_zeroes_seg, 0);
+}
+
+/* Ask for `n` ranges of a length. Returns: the status; the store is asked for each or for none. */
+static uint8_t ask_for_ranges(uint32_t type, unsigned n, uint32_t n_sectors)
+{
+    asked.header.type = htole32(type);
+    n_ranges = n;
+    for (unsigned i = 0; i < n; i++)
+        asked.ranges[i].num_sectors = htole32(n_sectors);
+    store.n_submitted = 0;
+    asked_status = 0xff;
+    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(store.n_submitted, asked_status == VIRTIO_BLK_S_OK ? n : 0);
+    return asked_status;
+}
+
+static void check_limits(uint32_t type, uint32_t sectors_max, uint32_t ranges_max)
+{
+    assert_int_equal(sectors_max, 1 << 22);
+    assert_int_equal(ranges_max, 32);
+    assert_int_equal(ask_for_ranges(type, ranges_max, sectors_max), VIRTIO_BLK_S_OK);
+    assert_int_equal(store.length, UINT64_C(2) << 30);
+    assert_int_equal(ask_for_ranges(type, ranges_max, sectors_max + 1), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(ask_for_ranges(type, ranges_max + 1, sectors_max), VIRTIO_BLK_S_IOERR);
+}
+
+/* A driver gets what the config space promises, and not a sector or a range more. */
+static void test_blk_ranges_are_accepted_up_to_the_limits(void **state)
+{
+    struct virtio_blk_config cfg = get_config();
+
+    store.base.size = UINT64_C(4) << 30;
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    check_limits(VIRTIO_BLK_T_DISCARD, le32toh(cfg.max_discard_sectors),
+                 le32toh(cfg.max_discard_seg));
+    check_limits(VIRTIO_BLK_T_WRITE_ZEROES, le32toh(cfg.max_write_zeroes_sectors),
+                 le32toh(cfg.max_write_zeroes_seg));
+    assert_int_equal(cfg.write_zeroes_may_unmap, 1);
+    store.base.size = (UINT64_C(2) << 30) - 512;
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, 1 << 22), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, (1 << 22) - 1), VIRTIO_BLK_S_OK);
+}
+
+static void test_blk_alignment_of_discards(void **state)
+{
+    static const struct {
+        uint32_t align, block_size, expected;
+    } cases[] = {
+        {0, 512, 1},  {512, 512, 1},  {1024, 512, 2},  {65536, 512, 128},
+        {0, 4096, 8}, {512, 4096, 8}, {4096, 4096, 8}, {8192, 4096, 16},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        store.base.topology.discard_align = cases[i].align;
+        store.base.block_size = cases[i].block_size;
+        assert_int_equal(le32toh(get_config().discard_sector_alignment), cases[i].expected);
+    }
 }
 
 static void test_blk_config_writes_elsewhere_are_refused(void **state)
@@ -419,6 +489,8 @@ int main(void)
         TEST(setting_restored_before_the_rings_start_is_kept),
         TEST(taken_over_from_a_driver_without_the_setting_keeps_the_cache),
         TEST(offers_what_the_store_can_do),
+        TEST(ranges_are_accepted_up_to_the_limits),
+        TEST(alignment_of_discards),
         TEST(config_writes_elsewhere_are_refused),
         TEST(reload_tells_a_new_size_once),
         TEST(queue_start_can_be_refused),
