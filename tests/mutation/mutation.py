@@ -49,18 +49,17 @@ def run(*command, **options):
 class Test:
     """A test as meson describes it; run without meson, since several mutants share a build."""
 
-    def __init__(self, build, description):
+    def __init__(self, build, description, files):
         self.build = build
         self.name = description['name']
         self.command = description['cmd']
         self.env = description['env']
+        self.files = [file for target in description['depends'] for file in files[target]]
         self.seconds = None
 
     def targets(self):
-        """The programs among its words, as ninja names them."""
-        words = (os.path.relpath(word, self.build) for word in self.command
-                 if word.startswith(str(self.build)))
-        return [word for word in words if not word.startswith('..')]
+        """What it runs and passes to what it runs, as ninja names it."""
+        return [os.path.relpath(file, self.build) for file in self.files]
 
     def run(self, limit, **env):
         """Returns: its exit status, None where it took too long."""
@@ -111,7 +110,9 @@ class Tree:
 
     def tests(self, folder):
         listed = json.loads(run('meson', 'introspect', '--tests', folder))
-        tests = [Test(folder, t) for t in listed
+        targets = json.loads(run('meson', 'introspect', '--targets', folder))
+        files = {target['id']: target['filename'] for target in targets}
+        tests = [Test(folder, t, files) for t in listed
                  if any(suite.split(':')[-1] in self.suites for suite in t['suite'])]
         return {test.name: test for test in tests}
 
