@@ -11,6 +11,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/virtio_blk.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +40,18 @@ struct device_test {
 
 static struct device_test t;
 
+/* A loop device on the file `fd` is the disk. Without loop devices, t.device stays -1. */
+static void begin_device(int fd, unsigned sector_size)
+{
+    int is_read_only = 0;
+
+    t.device = blk_test_loop(fd, sector_size, t.blk.file, sizeof(t.blk.file));
+    if (t.device < 0)
+        strcpy(t.blk.file, t.backing);
+    else /* as it was if a test ended half way: it outlives the device */
+        assert_int_equal(ioctl(t.device, BLKROSET, &is_read_only), 0);
+}
+
 /* Returns: false where this machine has no loop devices, which has been said. */
 static bool begin(unsigned sector_size)
 {
@@ -51,9 +65,7 @@ static bool begin(unsigned sector_size)
     strcpy(t.backing, t.blk.file);
     if (sector_size == 0)
         return true;
-    t.device = blk_test_loop(t.blk.fd, sector_size, t.blk.file, sizeof(t.blk.file));
-    if (t.device < 0)
-        strcpy(t.blk.file, t.backing);
+    begin_device(t.blk.fd, sector_size);
     return t.device >= 0;
 }
 
@@ -148,6 +160,33 @@ static uint64_t allocated(void)
     return (uint64_t)st.st_blocks * 512;
 }
 
+/* Of the device, as sysfs has it. */
+static uint64_t discard_granularity(void)
+{
+    unsigned long long value;
+    char path[256];
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/sys/block/%.100s/queue/discard_granularity",
+             strrchr(t.blk.file, '/') + 1);
+    f = fopen(path, "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%llu", &value), 1);
+    fclose(f);
+    return value;
+}
+
+/* The guest is told what a discard should begin and end at: granule, sector or logical block. */
+static void check_alignment(unsigned sector_size)
+{
+    uint64_t granule = sector_size ? discard_granularity() : 0;
+    uint64_t told = le32toh(t.disk.discard_sector_alignment) * UINT64_C(512);
+
+    assert_true(told >= granule && told >= sector_size && told >= le32toh(t.disk.blk_size));
+    if (granule > 0)
+        assert_true(told == granule || told == sector_size || told == le32toh(t.disk.blk_size));
+}
+
 /* Ranges of whole logical blocks, in every place to a sector of 4096 bytes, and over its borders.
  */
 static void check_ranges(void)
@@ -187,10 +226,13 @@ static void run_ranges(unsigned sector_size)
         }
         start(options[i].option, options[i].option2, 0);
         assert_int_equal(offered(), BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES));
-        assert_true(le32toh(t.disk.discard_sector_alignment) * 512 >= sector_size);
+        check_alignment(sector_size);
         check_ranges();
         before = allocated();
-        discard(8192, 4096); /* 2 MiB */
+        if (options[i].option2)
+            discard(8192, 4096);
+        else
+            discard(8193, 4094); /* 2 MiB, and the device takes all but both ends */
         assert_true(allocated() + MIB < before);
         zeroes(12288, 2048, UNMAP);
         check_disk();
@@ -236,6 +278,58 @@ static void test_device_stays_allocated(void **state)
         stop();
         end();
     }
+}
+
+/*
+ * A file with the bytes of the disk on a file system without fallocate(2): loop devices on it
+ * cannot discard. Returns: -1 where it cannot be had, which has been said.
+ */
+static int open_without_fallocate(void)
+{
+    char folder[160], file[170];
+    int fd;
+
+    if (!blk_test_has_mounts())
+        return -1;
+    snprintf(folder, sizeof(folder), "%s/ramfs", t.blk.dir);
+    snprintf(file, sizeof(file), "%s/disk", folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    if (mount("none", folder, "ramfs", 0, NULL) < 0) {
+        fprintf(stderr, "skipped: no ramfs: %s\n", strerror(errno));
+        assert_int_equal(rmdir(folder), 0);
+        return -1;
+    }
+    fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, t.expected, SIZE, 0), SIZE);
+    assert_int_equal(umount2(folder, MNT_DETACH), 0);
+    assert_int_equal(rmdir(folder), 0);
+    return fd;
+}
+
+/* A device that cannot discard: no discards are offered, zeroes work. */
+static void test_device_that_cannot_discard(void **state)
+{
+    int backing;
+
+    (void)begin(0);
+    backing = open_without_fallocate();
+    if (backing >= 0)
+        begin_device(backing, 512);
+    if (t.device < 0) {
+        end();
+        skip();
+    }
+    close(backing);
+    start(NULL, NULL, 0);
+    assert_int_equal(offered(), BIT(VIRTIO_BLK_F_WRITE_ZEROES));
+    assert_int_equal(t.disk.write_zeroes_may_unmap, 0);
+    assert_int_equal(t.disk.max_discard_seg, 0);
+    assert_int_not_equal(range(GW_DRIVER_BLK_DISCARD, 0, 2048, 0), 0);
+    zeroes(4096, 4096, UNMAP);
+    check_disk();
+    stop();
+    end();
 }
 
 /* The kernel has it as read-only, and nobody gave --read-only. */
@@ -295,6 +389,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_device_of_4096_bytes),
         FDCHECK_TEST(test_device_file),
         FDCHECK_TEST(test_device_stays_allocated),
+        FDCHECK_TEST(test_device_that_cannot_discard),
         FDCHECK_TEST(test_device_that_is_read_only),
         FDCHECK_TEST(test_device_whose_fallocate_is_refused),
     };
