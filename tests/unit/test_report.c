@@ -425,6 +425,49 @@ static void test_json_is_complete(void **state)
     free(text);
 }
 
+/* Number `i` of a list of the report is about that hop, counted from 1. */
+static void check_hop(struct json_object *json, const char *list, unsigned i, int expected)
+{
+    struct json_object *part;
+
+    assert_true(json_object_object_get_ex(json, list, &part));
+    part = json_object_array_get_idx(part, i);
+    assert_non_null(part);
+    assert_true(json_object_object_get_ex(part, "hop", &part));
+    assert_int_equal(json_object_get_int(part), expected);
+}
+
+/* Text counts hops from 1, and so does JSON, in all of its lists. */
+static void test_hops_are_numbered_alike(void **state)
+{
+    struct migration_result result = failed();
+    struct migration_hop two[2] = {hop, hop};
+    struct report r = report_of(&result);
+    struct json_object *json;
+    char *text;
+
+    result.hops = two;
+    result.n_hops = 2;
+    rounds[1].hop = events[1].hop = lost[1].hop = result.faults[0].hop = 1;
+    text = text_of(&r, report_text);
+    assert_has(text, "\nhop 1       source -> destination: ");
+    assert_has(text, "\nhop 2       source -> destination: ");
+    assert_has_not(text, "\nhop 0 ");
+    free(text);
+    text = text_of(&r, report_json);
+    json = json_tokener_parse(text);
+    assert_non_null(json);
+    for (unsigned i = 0; i < 2; i++) {
+        check_hop(json, "hops", i, (int)i + 1);
+        check_hop(json, "rounds", i, (int)i + 1);
+        check_hop(json, "events", i, (int)i + 1);
+        check_hop(json, "lost", i, (int)i + 1);
+    }
+    check_hop(json, "faults", 0, 2);
+    json_object_put(json);
+    free(text);
+}
+
 static void test_junit_is_escaped(void **state)
 {
     struct migration_result result = failed();
@@ -551,6 +594,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_fault_is_told_with_its_check),
         FDCHECK_TEST(test_could_not_run_is_told),
         FDCHECK_TEST(test_json_is_complete),
+        FDCHECK_TEST(test_hops_are_numbered_alike),
         FDCHECK_TEST(test_junit_is_escaped),
         FDCHECK_TEST(test_html_needs_nothing_else),
         FDCHECK_TEST(test_unwritable_report_is_an_error),

@@ -7,6 +7,8 @@
 #include "fdcheck.h"
 #include "report.h"
 
+#include <godwit/frontend.h>
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +16,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -480,6 +485,62 @@ static void test_verdict_without_requests_claims_nothing(void **state)
     assert_int_equal(check_of(checks, n, "resumed")->outcome, REPORT_SKIPPED);
 }
 
+/*
+ * The link sends all pages also to a destination that never starts. That is no arrival, and the
+ * memories are equal for the wrong reason.
+ */
+static void test_verdict_pages_for_a_guest_that_never_ran_did_not_arrive(void **state)
+{
+    static const char *const names[] = {"pages-arrived", "memories-equal"};
+    struct report_check checks[REPORT_CHECKS_MAX];
+    struct report r = {.options = &options, .result = &result};
+    unsigned n;
+
+    for (unsigned ran = 0; ran < 2; ran++) {
+        pass();
+        arrive();
+        for (unsigned i = 0; i < 2; i++)
+            hops[i].requests_after = ran;
+        n = report_checks(&r, checks);
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+            assert_int_equal(check_of(checks, n, names[i])->outcome,
+                             ran ? REPORT_PASSED : REPORT_SKIPPED);
+    }
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* The times of the last messages are those of the run, as all of its times. */
+static void test_verdict_messages_have_times_of_the_run(void **state)
+{
+    const uint64_t start = now_ns();
+    struct gw_frontend *fe;
+    uint64_t taken;
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    assert_int_equal(gw_frontend_attach(fe, ends[0]), 0);
+    assert_int_equal(gw_frontend_set_owner(fe), 0);
+    taken = now_ns() - start;
+    evidence_take_messages(&evidence, fe, start);
+    assert_int_equal(evidence.n_messages, 2);
+    assert_string_equal(evidence.messages[0].text, "connected");
+    assert_string_equal(evidence.messages[1].text, "-> SET_OWNER");
+    assert_true(evidence.messages[0].at_ns <= evidence.messages[1].at_ns);
+    assert_true(evidence.messages[0].at_ns > 0 && evidence.messages[1].at_ns <= taken);
+    evidence_take_messages(&evidence, fe, now_ns());
+    assert_int_equal(evidence.messages[1].at_ns, 0); /* before the run */
+    gw_frontend_free(fe);
+    close(ends[1]);
+}
+
 /* ---- crash ---- */
 
 static struct crash_options crash_options;
@@ -606,6 +667,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_verdict_forms_of_migrate_agree),
         FDCHECK_TEST(test_verdict_without_requests_claims_nothing),
+        FDCHECK_TEST(test_verdict_pages_for_a_guest_that_never_ran_did_not_arrive),
+        FDCHECK_TEST(test_verdict_messages_have_times_of_the_run),
         FDCHECK_TEST(test_verdict_forms_of_crash_agree),
         FDCHECK_TEST(test_verdict_statuses_are_those_of_the_table),
     };
