@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Changes that all queues are told of: another map of guest memory, another dirty log. What they
- * replace is kept until no queue uses it any more, however long its requests take.
+ * Changes that are posted to all queues: a new map of guest memory, a new dirty log. The old map or
+ * log is kept until no queue uses it, however long the requests of that queue take.
  *
- * Changes are numbered. A queue that adopts one counts what it has in flight, and when the last of
- * that is done, `settled` says so: whatever was replaced up to that number is not in use there. The
- * queue stores it with release behind its last access, and the control thread loads it with acquire
- * before it unmaps anything. Changes reach a queue in their order, as the mailbox of its worker is
- * one; so a ring that is started with a map, by a message before, has it exchanged like any other.
+ * Changes are numbered. A queue that adopts a change counts its requests in flight. When the last
+ * of them has ended, the queue stores the number in `settled`: it no longer uses what that change,
+ * or an earlier one, replaced. The queue stores `settled` with release after its last access, and
+ * the control thread loads it with acquire before it unmaps anything. A worker has one mailbox, so
+ * changes reach a queue in order, also a queue whose ring an earlier message starts.
  *
- * As a rule the front-end is answered when all queues have settled. In postcopy the answer does not
- * wait, as a worker may be waiting for a page. The front-end may then use what is new as soon as it
- * is answered, though some worker has not looked into its mailbox: `told` is stored before, and a
- * queue that finds requests loads it behind the available index. By way of the front-end and its
- * driver that index comes after the answer, so the queue sees the number, too, and does not look at
- * a request with a map that is older (take, in request.c).
+ * Normally the front-end is answered when all queues have settled. In postcopy the answer does not
+ * wait, because a worker may be waiting for a page. The front-end may then use the new map at once,
+ * although a worker may not have read its mailbox yet. So the control thread stores the number in
+ * `told` before the answer, and a queue loads `told` after the available index. A driver that makes
+ * a request available in the new map does so after the answer. The queue that sees this index
+ * therefore sees the number, too, and takes no request with an older map (take, in request.c).
  */
 #include "cleanup.h"
 #include "daemon.h"
@@ -25,15 +25,15 @@
 struct gw_change {
     struct gw_change *next;
     uint64_t number;
-    struct gw_latch *latch; /* who waits for it, or NULL; adopts with it */
-    /* What is adopted, one of them. */
+    struct gw_latch *latch; /* opens when all queues have settled; NULL: nothing waits */
+    /* What queues adopt: one of the two. */
     const struct gw_map *map;
     struct gw_log_state log;
-    /* What goes when that is settled. */
+    /* What is freed when all queues have settled. */
     struct gw_map *old_map;
     struct gw_dirty_log *old_log;
     int old_event_fd;
-    bool is_late; /* nobody waits for it any more */
+    bool is_late; /* the wait timed out, or the session ended before it */
 };
 
 static struct gw_change *new_change(struct gw_daemon *d)
@@ -75,7 +75,7 @@ static void release(struct gw_change *c)
     free(c);
 }
 
-/* Requests that outlived a session have nothing of the next one. */
+/* A queue whose requests outlived a session has not seen the changes of the next session. */
 static bool has_settled(const struct gw_daemon *d, const struct gw_queue *q,
                         const struct gw_change *c)
 {
@@ -127,14 +127,15 @@ void gw_daemon_leave_used(struct gw_daemon *d)
     bool idle = true;
 
     gw_sigbus_forget(&d->loss);
-    /* Without workers nobody settles, but nobody changes anything else either. */
+    /* The workers have ended, so no queue settles now; no queue uses memory either, except for
+     * requests in flight. */
     for (unsigned i = 0; i < d->num_queues; i++)
         idle = idle && d->queues[i].n_in_flight == 0;
     while (d->changes) {
         struct gw_change *c = take_first(d);
 
         if (!idle)
-            c->old_map = NULL; /* leaked, rather than unmapped under the kernel's hands */
+            c->old_map = NULL; /* leaked: the kernel may still access this memory */
         release(c);
     }
 }
@@ -159,7 +160,8 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
     c->old_map = d->session.map;
     d->session.map = map;
     if (map->unpinnable)
-        set_bounce(d, true); /* to the end: requests of an older map begin what they do later */
+        set_bounce(d,
+                   true); /* for the whole session: also requests of an older map start I/O later */
     return c;
 }
 
@@ -199,7 +201,7 @@ int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map)
 {
     struct gw_change *c;
 
-    /* What a front-end can have us keep is limited. */
+    /* At the limit of kept changes the front-end waits. */
     if (d->n_kept >= GW_CHANGES_KEPT_MAX)
         return gw_daemon_replace_map(d, map);
     c = new_map(d, map);
@@ -216,7 +218,7 @@ void gw_daemon_end_map(struct gw_daemon *d, bool is_used)
     struct gw_change *c = is_used ? new_change(d) : NULL;
 
     if (c) {
-        c->map = c->old_map = map; /* nothing comes after it; who has requests goes on counting */
+        c->map = c->old_map = map; /* the last one: queues with requests in flight settle later */
         gw_daemon_each_queue(d, adopt, c);
         keep(d, c);
     } else if (!is_used) {
@@ -224,7 +226,7 @@ void gw_daemon_end_map(struct gw_daemon *d, bool is_used)
         set_bounce(d, false);
     }
     d->session.map = NULL;
-    d->session.first_change = d->n_changes; /* all of them are of a session before */
+    d->session.first_change = d->n_changes; /* all changes so far are of earlier sessions */
 }
 
 /* ---- the dirty log ---- */

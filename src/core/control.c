@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The control thread, between sessions: where the next one comes from. A listening socket is
- * accepted from; a path where the front-end listens is connected to, again and again if so
- * configured; a socket that is connected is served once. The device and its workers know nothing
- * of it.
+ * The control thread between sessions: how the next session begins. With a listening socket the
+ * thread accepts connections. With a path where the front-end listens it connects, repeatedly if so
+ * configured. A connected socket is served once. The device and its workers do not notice.
  */
 #include "clock.h"
 #include "daemon.h"
@@ -23,8 +22,8 @@ enum {
 };
 
 /*
- * Wait until `fd` (-1: none) can be read, or for so long (-1: for ever); less when there is news.
- * Returns: whether it can.
+ * Wait until `fd` (-1: none) is readable, for up to `timeout_ms` (-1: no limit), or until
+ * control_fd is signalled. Returns: whether `fd` is readable.
  */
 static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
 {
@@ -42,7 +41,7 @@ static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
     return fds[0].revents != 0;
 }
 
-/* Until the time is over or the daemon is told to stop. */
+/* Wait for `ms`, or until the daemon is asked to stop. */
 static void pause_for(struct gw_daemon *d, unsigned ms)
 {
     uint64_t end = gw_clock_ns() + ms * UINT64_C(1000000), now;

@@ -318,7 +318,7 @@ static unsigned packed_take(struct gw_inflight *f, struct gw_head *heads, unsign
     return n;
 }
 
-/* What follows the tail of a chain; recovery never reads that of a chain in flight. */
+/* The link of a chain's tail. Recovery never reads it while the chain is in flight. */
 static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
 {
     struct gw_inflight_packed *p = f->part;
@@ -327,7 +327,8 @@ static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
     gw_inflight_set(&p->entries[last].chain.next, next);
 }
 
-/* To the front of the free list, which may have other entries in front by now than at the take. */
+/* Put the entries back at the front of the free list. Since the take, other entries may have been
+ * put there. */
 static void packed_untake(struct gw_inflight *f, uint16_t entry)
 {
     f->counter--;

@@ -112,8 +112,7 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
 
 /* ---- running ---- */
 
-/* An entry that is not free, or none at all: a driver that keeps to the rules offers no such head.
- */
+/* The head's entry is in use, or the head is beyond the ring: a correct driver offers neither. */
 static void tell_refused(const struct gw_inflight *f, uint16_t id)
 {
     if (id >= f->n_slots)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A few threads that do blocking file operations which io_uring does not do, or all of them where
- * it is unavailable. Two lists under one lock, operations to do and operations done, and an eventfd
- * that says the second is not empty.
+ * A few threads for blocking file operations: those that io_uring lacks, or all of them if io_uring
+ * is unavailable. One lock protects two lists, operations to do and operations done. An eventfd
+ * signals that the second list is not empty.
  */
 #include "io_pool.h"
 

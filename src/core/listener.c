@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Taking a path, and giving it back.
+ * Listening at a path: the lock file, the socket, and removing both at the end.
  *
- * The lock is of flock(2): it ends with the process, however that ends, and so a lock file that was
- * left behind is in nobody's way. The owner removes the file while it holds
- * the lock; another process may have opened it by then, and gets a lock on a file without a name.
- * So a process that got a lock compares its file with the one at the path, and starts again if they
- * differ. The owner compares, too, before it removes anything: an administrator may have cleaned
- * the directory, and another process may own the path by now.
+ * The kernel releases a flock(2) lock when its process ends, so a lock file that a killed process
+ * left behind blocks nobody. The owner removes the lock file while it holds the lock. Another
+ * process may have opened the file before that, and then locks a file that has no name any longer.
+ * So every process compares the file that it locked with the file at the path, and starts again if
+ * they differ. The owner makes the same comparison before it removes a file: if somebody has
+ * cleaned the directory, the path may belong to another process.
  */
 #include "listener.h"
 
@@ -29,8 +29,8 @@ enum {
 };
 
 /*
- * What is there is opened without O_CREAT, which the kernel refuses for a file of somebody else in
- * a directory like /tmp (sysctl fs.protected_regular); to be locked it need not be writable.
+ * An existing file is opened without O_CREAT: in a directory like /tmp the kernel refuses O_CREAT
+ * for a file of another user (sysctl fs.protected_regular). Read access is enough for flock(2).
  */
 static int open_lock(const char *path)
 {
@@ -69,9 +69,8 @@ static int take_lock(const char *path, const char *lock_path)
 }
 
 /*
- * A socket that nobody listens on any more is in the way; anything else is somebody's. With the
- * lock in our hands he who listens is a program without such locks, and connecting is all that is
- * left to find out.
+ * Remove a socket that no process listens on; any other file stays. We hold the lock, so a process
+ * that listens is a program without such locks. Only connect(2) can find that out.
  */
 static int remove_stale(const struct sockaddr_un *addr)
 {
@@ -92,7 +91,7 @@ static int remove_stale(const struct sockaddr_un *addr)
     return 0;
 }
 
-/* Under the lock, so what is at the path is what bind(2) has made. */
+/* The caller holds the lock, so lstat(2) finds the socket that bind(2) made. */
 static int bind_at(struct gw_listener *l, const struct sockaddr_un *addr)
 {
     struct stat st;
@@ -112,7 +111,7 @@ static int bind_at(struct gw_listener *l, const struct sockaddr_un *addr)
     return gw_fail(-ENOMEM, "no memory for a path");
 }
 
-/* What was done is undone by gw_listener_close. */
+/* On failure, gw_listener_close undoes the steps that succeeded. */
 static int listener_init(struct gw_listener *l, const char *path)
 {
     struct sockaddr_un addr;
@@ -148,8 +147,8 @@ int gw_listener_open(struct gw_listener *ret, const char *path)
 }
 
 /*
- * While the socket is open, the file system gives its inode number to no other file, and nobody who
- * has found the lock free replaces a socket that answers. So this compares first and closes last.
+ * Compare before the socket is closed. As long as it is open, the file system does not reuse its
+ * inode number, and a program without our locks does not replace a socket that accepts connections.
  */
 static void remove_socket(const struct gw_listener *l)
 {
@@ -163,7 +162,7 @@ void gw_listener_close(struct gw_listener *l)
 {
     if (l->path)
         remove_socket(l);
-    gw_peer_fd_close(&l->fd); /* and what the clients that wait have sent */
+    gw_peer_fd_close(&l->fd); /* also closes descriptors that waiting clients have sent */
     if (l->lock_fd >= 0 && is_at(l->lock_fd, l->lock_path))
         (void)unlink(l->lock_path);
     gw_close(&l->lock_fd);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A listening socket at a path of its own, that nobody else of us listens at: beside it, at
- * PATH.lock, is a file that is locked as long as the socket is served. A path is free when the lock
- * is, so nobody has to connect to find out, which somebody who serves a single session would take
- * for his front-end.
+ * A listening socket at a path. The file PATH.lock is locked for as long as the socket is served,
+ * so two processes with this library never serve the same path. The lock tells whether a path is
+ * free; a connection would be taken for a front-end by a program that serves a single session.
  */
 #pragma once
 
@@ -11,22 +10,22 @@
 
 struct gw_listener {
     int fd;      /* -1: none */
-    int lock_fd; /* -1: the socket was inherited, and has no path of ours */
-    char *path;  /* NULL: nothing of ours is there */
+    int lock_fd; /* -1: the socket was inherited, so its path is not ours to remove */
+    char *path;  /* NULL: we have made no socket */
     char *lock_path;
-    dev_t dev; /* of the socket file: whether it is still ours */
+    dev_t dev; /* of the socket file, to check that the file at the path is still ours */
     ino_t ino;
 };
 
 /*
- * Listen at `path`; replaces a socket that nobody listens on.
- * Returns: 0; -EADDRINUSE when somebody listens there, or what is there is no socket;
+ * Listen at `path`; replaces a socket that no process listens on.
+ * Returns: 0; -EADDRINUSE if another process listens there, or the file there is no socket;
  * -ENAMETOOLONG; -ENOMEM; the errno of open(2), bind(2) and listen(2); with gw_last_error.
  */
 int gw_listener_open(struct gw_listener *ret, const char *path);
 
 /*
  * Remove the socket and the lock file, and close. A file that another process has put in their
- * place stays. Fine on a listener that has only an fd, or nothing.
+ * place stays. Works for a listener that has only an fd, and for an empty one.
  */
 void gw_listener_close(struct gw_listener *l);

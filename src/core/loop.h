@@ -39,8 +39,8 @@ struct gw_loop_ops {
     /* After it returns, `cb` does not run any more and the loop does not use the fd. */
     void (*remove)(struct gw_loop *loop, struct gw_source *source);
     /*
-     * Get ready to signal an eventfd of the front-end. The fd stays the caller's, and open until
-     * the bell is freed, after a submit. Returns: NULL if there is nothing to get ready.
+     * Prepare signalling an eventfd of the front-end. The caller keeps the fd, and keeps it open
+     * until it has freed the bell after a submit. Returns: NULL if this loop needs no preparation.
      */
     void *(*bell_new)(struct gw_loop *loop, int fd);
     void (*bell_free)(void *bell); /* on any thread; NULL is fine */

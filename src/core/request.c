@@ -54,7 +54,7 @@ void gw_request_pool_free(struct gw_queue *q)
     q->free = NULL;
 }
 
-/* Never runs out: take() has no more requests in flight than the ring, and the pool, is long. */
+/* The pool never runs out: it is as long as the ring, and take() limits the requests in flight. */
 static struct gw_request_i *pool_take(struct gw_queue *q)
 {
     struct gw_request_i *r = q->free;
@@ -184,7 +184,7 @@ static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
     return q->ring.ops->is_packed || head->id < q->ring.size;
 }
 
-/* Nothing can be answered, so the slot is free again. A tracked ring breaks instead, see take(). */
+/* Such a head cannot be answered, so its slot is free again. A tracked ring breaks, see take(). */
 static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
@@ -201,7 +201,7 @@ static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
         gw_chain_prefetch_table(q, first.addr);
 }
 
-/* Another request may begin while there is some; in bytes, see GW_TURN_BYTES. */
+/* Bytes that are left of the limits (GW_TURN_BYTES). If above 0, another request may begin. */
 static int64_t find_room(const struct gw_queue *q)
 {
     int64_t left = q->bytes_in_flight_max - q->bytes_in_flight;
@@ -218,7 +218,7 @@ static unsigned count_slots(const struct gw_head *heads, unsigned n)
     return n_slots;
 }
 
-/* Put what was taken last back, as if it had been left where it was. */
+/* Undo the last take, as if its requests had stayed on the ring. */
 static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n, bool are_again)
 {
     if (are_again) {

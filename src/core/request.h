@@ -22,15 +22,16 @@
 /* Heads taken off the ring at a time. */
 #define GW_POP_BATCH 64
 /*
- * Bytes of buffers that a queue gives to its device in one turn of its worker, and that all queues
- * of a daemon together have in flight. A request begins while less than that is taken, so either
- * may be exceeded by one request, and one is always possible.
+ * Limits on bytes of buffers: what a queue gives to its device in one turn of its worker, and what
+ * all queues of a daemon have in flight. A request may begin as long as the sum is below the limit.
+ * So one request is always possible, and the last one may exceed the limit.
  */
 #define GW_TURN_BYTES      (INT64_C(16) << 20)
 #define GW_IN_FLIGHT_BYTES (INT64_C(256) << 20)
 /*
- * What a long chain is charged for its walk and the block that it borrows, and a bad one, in its
- * turn only, for the walk: a driver can make chains of 1024 descriptors of one byte each.
+ * Bytes that a long chain is charged for the walk and for its borrowed block. A bad chain is
+ * charged for the walk, in its turn only. Without the charge a driver could make chains of 1024
+ * descriptors of one byte each, which cost much and count little.
  */
 #define GW_LONG_CHAIN_BYTES (INT64_C(128) << 10)
 /* Of one request, if the device sets no limit. */
@@ -89,8 +90,8 @@ void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *
 /* It stays in the inflight part, and is in flight here no more. */
 void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
 /*
- * End a request: waiting operations are counted down, `r` goes back to the pool. Behind the
- * last of several the caller has the age of the oldest one updated.
+ * End a request: count down operations that wait for it, and return `r` to the pool. After the last
+ * of several requests the caller updates the age of the oldest one.
  */
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r);
 void gw_request_note_oldest(struct gw_queue *q);

@@ -257,7 +257,7 @@ static int look_around(struct gw_daemon *d)
     return r < 0 ? r : 1;
 }
 
-/* Another front-end waits to be accepted. Logged once a session, which does not end for it. */
+/* Another front-end waits to be accepted. Logged once a session; this session continues. */
 static void note_rival(struct gw_daemon *d)
 {
     d->session.has_rival = true;

@@ -53,7 +53,7 @@ static uint32_t seg_max_of(const struct blk *blk)
     return seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX;
 }
 
-/* Whether the driver may rely on a cache that is off, though it did not say so in this session. */
+/* Whether the driver may have turned the cache off in an earlier session and rely on that. */
 static bool may_be_off(const struct blk *blk)
 {
     return atomic_load_explicit(&blk->is_taken_over, memory_order_relaxed) &&

@@ -212,7 +212,7 @@ static uint64_t queue_limit(const struct stat *st, const char *name, uint64_t un
     return value;
 }
 
-/* What can be discarded, and zeroed without writing: after find_topology. */
+/* Find out what can be discarded, and zeroed without a write. Call it after find_topology. */
 static void find_ranges(struct store_file *f)
 {
     struct store_topology *t = &f->base.topology;
@@ -386,7 +386,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
         return r;
     }
     find_read_only(f);
-    f->is_dirty = !f->base.is_read_only; /* by a process that was killed before it could flush */
+    f->is_dirty = !f->base.is_read_only; /* a killed process may have left unflushed writes */
     find_topology(f);
     find_ranges(f);
     backend_say(GW_DIAG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,

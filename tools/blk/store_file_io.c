@@ -52,7 +52,7 @@ static const char *kind_name(enum store_kind kind)
     return names[kind];
 }
 
-/* A sync failed: it is said once, by whoever comes first. */
+/* Keep the error of the first sync that fails, and log it once. */
 static void keep_sync_error(struct store_file *f, int error)
 {
     int none = 0;
@@ -83,7 +83,7 @@ static void count_failed(struct store_file *f, enum store_kind kind)
 void store_file_finish(struct store_io *io, int res)
 {
     struct store_file *f = file_of(io);
-    bool is_lost = is_promise(io) && has_lost_data(f); /* perhaps by a sync at the same time */
+    bool is_lost = is_promise(io) && has_lost_data(f); /* a concurrent sync may have failed */
 
     free(io->bounce);
     io->bounce = NULL;
@@ -224,7 +224,7 @@ static bool is_aligned(const struct store_file *f, const struct store_io *io)
     return true;
 }
 
-/* No more than the request needs: a guest has one for each of those that it has in flight. */
+/* No larger than the request needs, because each request in flight may have such a buffer. */
 static size_t bounce_size(uint64_t length)
 {
     return length < BOUNCE_BYTES ? (length + BOUNCE_ALIGN - 1) / BOUNCE_ALIGN * BOUNCE_ALIGN

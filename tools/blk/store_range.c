@@ -51,8 +51,8 @@ static unsigned ways_of(struct store_file *f, const struct store_io *io)
 }
 
 /*
- * What begins and ends where, for a way to do it. A device frees whole granules only, and some are
- * wrong about the zeroes in what is left at the ends (scsi_debug).
+ * The alignment that a way needs. A device frees whole granules only, and some devices do not zero
+ * the rest of such a range (scsi_debug).
  */
 static uint64_t align_of(const struct store_file *f, unsigned way)
 {
@@ -69,7 +69,7 @@ static uint64_t bytes_before(uint64_t offset, uint64_t align)
     return (align - offset % align) % align;
 }
 
-/* Whether another way may do it; a medium that fails is none of these. */
+/* Whether another way may succeed. Errors of the medium are not among these. */
 static bool is_refusal(int res)
 {
     switch (-res) {
@@ -81,7 +81,7 @@ static bool is_refusal(int res)
     case EACCES:
     case EINVAL:
     case EBUSY:
-    case ENOSPC: /* of what a hole takes to be recorded */
+    case ENOSPC: /* for the metadata of a hole */
     case EDQUOT:
         return true;
     default:
@@ -89,7 +89,7 @@ static bool is_refusal(int res)
     }
 }
 
-/* These depend on the range, or on what is going on there. */
+/* Errors that depend on the range, or on concurrent use of the file. */
 static bool may_work_later(int res)
 {
     return res == -EINVAL || res == -EBUSY || res == -ENOSPC || res == -EDQUOT;
@@ -169,7 +169,8 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
                         (int64_t)io->offset, (int64_t)length);
 }
 
-/* The next piece: by the best way that can begin here, up to where a better one can. */
+/* Start the next piece: the best way that can begin here, up to the point where a better one can.
+ */
 static void start_range(struct store_io *io)
 {
     struct store_file *f = file_of(io);
@@ -188,7 +189,7 @@ static void start_range(struct store_io *io)
         if (before > 0 && before < length)
             length = before;
     }
-    io->piece = io->length; /* of a discard */
+    io->piece = io->length; /* a discard whose ways were all refused: leave it alone */
     piece_is_done(io);
 }
 
