@@ -18,13 +18,18 @@ PATIENCE_MS = (2000, 20000, 60000)
 
 def check_hung(program, said, wanted):
     """What waits for an answer that never comes has found the mutant, too."""
-    begun = [line.split("]")[1].strip() for line in said.splitlines()
-             if line.startswith("[ RUN      ] test_")]
-    print(f"hangs in {begun[-1] if begun else 'no test'}")
-    if begun and begun[-1] in wanted:
+    begun = died_in(said)
+    print(f"hangs in {begun[0] if begun else 'no test'}")
+    if begun and begun[0] in wanted:
         return None
     print(said)
     return f"{program} hangs, and not in {' or '.join(wanted)}"
+
+
+def died_in(said):
+    """The test that began and did not end, as where an assertion of the library fails."""
+    last = [line for line in said.splitlines() if line.startswith("[ ") and "] test_" in line][-1:]
+    return [line.split("]")[1].strip() for line in last if line.startswith("[ RUN")]
 
 
 def run(program, wanted, patience_ms):
@@ -42,7 +47,7 @@ def run(program, wanted, patience_ms):
         sys.exit(SKIP)
     # What fails behind the first may fail for what that one left behind.
     failed = [line.split("]")[1].strip() for line in done.stdout.splitlines()
-              if line.startswith(("[  FAILED  ] test_", "[  ERROR   ] test_"))]
+              if line.startswith(("[  FAILED  ] test_", "[  ERROR   ] test_"))] or died_in(done.stdout)
     print(f"status {done.returncode}, failed: {', '.join(failed) or 'nothing'}")
     if done.returncode != 0 and failed and failed[0] in wanted:
         return None

@@ -17,9 +17,10 @@ import tempfile
 from pathlib import Path
 
 SEEDS = 6
-SECONDS = 90
-QUICK = ["--quiet", "--queues=2", "--kills=120", "--exact=60", "--disk-size=4M", "--file-size=4M",
-         "--request-timeout=2s"]
+SECONDS = 300
+KILLS = 60
+QUICK = ["--quiet", "--queues=2", "--exact=80", "--disk-size=4M", "--file-size=4M",
+         "--request-timeout=10s"]
 SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
 
 # Those that need requests in flight when a ring stops: the options of their disk.
@@ -41,20 +42,22 @@ EXPECTED = {
 }
 
 
-def crash(godwit, backend, disk, options, seed):
-    """Returns: (exit status, the check that failed, all that was said)."""
+def crash(godwit, backend, disk, options, seed, kills=KILLS):
+    """Returns: (exit status, the check that failed, kills until then, all that was said)."""
     command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}} " \
               "--num-queues 2" + disk
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         done = subprocess.run(
-            [godwit, "crash", *QUICK, *options, f"--seed={seed}", f"--json={result}", command],
+            [godwit, "crash", *QUICK, *options, f"--kills={kills}", f"--seed={seed}",
+             f"--json={result}", command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=SECONDS, check=False)
         if not result.exists():
-            return done.returncode, None, done.stdout
-        fault = json.loads(result.read_text(encoding="utf-8"))["fault"]
-    return done.returncode, fault and fault["check"], done.stdout
+            return done.returncode, None, 0, done.stdout
+        report = json.loads(result.read_text(encoding="utf-8"))
+    fault = report["fault"]
+    return done.returncode, fault and fault["check"], report["kills"], done.stdout
 
 
 def find(godwit, real, name, backend, options):
@@ -62,14 +65,14 @@ def find(godwit, real, name, backend, options):
     wanted, _ = EXPECTED[name]
     what = " ".join([name, *options])
     for seed in range(1, SEEDS + 1):
-        status, check, said = crash(godwit, backend, SLOW.get(name, ""), options, seed)
+        status, check, kills, said = crash(godwit, backend, SLOW.get(name, ""), options, seed)
         if status == 0:
             continue
         if status != 1 or check not in wanted:
             print(f"NOT OK: {what}, seed {seed}: status {status}, {check}\n{said}")
             return False
         print(f"ok: {what}, seed {seed}: {check}: {said.splitlines()[-2]}")
-        status, check, said = crash(godwit, real, SLOW.get(name, ""), options, seed)
+        status, check, _, said = crash(godwit, real, SLOW.get(name, ""), options, seed, kills)
         if status != 0:
             print(f"NOT OK: the real back-end as {what}, seed {seed}: {check}\n{said}")
         return status == 0

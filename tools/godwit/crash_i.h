@@ -93,8 +93,9 @@ struct crash_watch {
     const uint16_t *const *rings; /* split: the used index; packed: the descriptors */
     bool is_packed;
     unsigned queue_size;
-    bool is_shown;    /* on until the driver can see the batch */
-    uint64_t further; /* and so many instructions further */
+    bool is_shown;     /* on until the driver can see the batch */
+    uint64_t further;  /* and so many instructions further */
+    uint64_t limit_ns; /* of all that: requests that are held up must not miss their limit by it */
 };
 
 struct crash_watch crash_watch_of(const struct crash *c);

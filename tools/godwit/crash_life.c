@@ -137,6 +137,7 @@ static void reach(struct crash *c, const struct plan *p, enum crash_moment momen
         watch = crash_watch_of(c);
     watch.is_shown = p->is_shown;
     watch.further = p->further;
+    watch.limit_ns = c->o.request_ms * NS_PER_MS / 2;
     crash_killer_arm(c->killer, p->delay_ns, &watch, moment >= CRASH_RECOVER ? c->load : NULL);
 }
 

@@ -29,8 +29,10 @@
 #define QUEUES_MAX   64
 #define PACKED_DESC  8 /* in words of two bytes */
 #define PACKED_FLAGS 7
-#define TIME_NS      UINT64_C(400000000)
-#define SPINS        64 /* looks at what the threads do before one pauses */
+#define TIME_NS      UINT64_C(400000000)  /* to get there with watchpoints, */
+#define STEPS_NS     UINT64_C(4000000000) /* and by single steps on a busy machine */
+#define IDLE_NS      UINT64_C(100000000) /* no thread does anything for so long: nothing will come */
+#define SPINS        64                  /* looks at what the threads do before one pauses */
 #define PAUSE_NS     20000
 
 struct crash_stepper {
@@ -189,21 +191,26 @@ static bool count_step(struct crash_stepper *s, uint64_t *left)
 /* Returns: whether the place was reached. */
 static bool go_to_place(struct crash_stepper *s)
 {
-    uint64_t deadline = crash_now() + TIME_NS, left = s->watch->further;
+    uint64_t now = crash_now(), idle_since = now, left = s->watch->further;
+    uint64_t limit = s->has_watchpoints ? TIME_NS : STEPS_NS;
+    uint64_t deadline = now + (limit < s->watch->limit_ns ? limit : s->watch->limit_ns);
     unsigned n_idle = 0;
     int sig;
 
     has_changed(s);
     for (unsigned i = 0; i < s->n_threads; i++)
         resume(s, s->threads[i], 0);
-    while (crash_now() < deadline) {
+    for (; now < deadline; now = crash_now()) {
         pid_t thread = next_stopped(&sig);
 
         if (thread == 0) {
+            if (!s->has_watchpoints && now - idle_since > IDLE_NS)
+                break;
             pause_a_little(n_idle++);
             continue;
         }
         n_idle = 0;
+        idle_since = now;
         if (s->at == 0 && sig == SIGTRAP && has_changed(s)) {
             s->at = thread;
             s->waits_shown = s->watch->is_shown;

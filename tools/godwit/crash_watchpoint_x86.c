@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Watchpoints of x86: four debug registers with addresses, and one that says what they are for. */
+/*
+ * Watchpoints of x86: four debug registers with addresses, and one that says what they are for.
+ * Some hypervisors let a guest set the registers and never stop it, so they are tried once.
+ */
 #include "crash_watchpoint.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define REGISTERS 4
 #define CONTROL   7
@@ -19,7 +26,7 @@ static bool poke(pid_t thread, unsigned reg, uint64_t value)
     return ptrace(PTRACE_POKEUSER, thread, (void *)at, (void *)(uintptr_t)value) == 0;
 }
 
-bool crash_watchpoint_set(pid_t thread, const uint64_t *addresses, unsigned n)
+static bool set(pid_t thread, const uint64_t *addresses, unsigned n)
 {
     uint64_t control = 0;
 
@@ -29,4 +36,39 @@ bool crash_watchpoint_set(pid_t thread, const uint64_t *addresses, unsigned n)
         control |= ENABLE(i) | KIND(i);
     }
     return control && poke(thread, CONTROL, control);
+}
+
+static bool do_they_stop;
+
+/* A child that writes to a watched word either stops there or ends. */
+static void try_once(void)
+{
+    static volatile uint32_t watched;
+    uint64_t address = (uintptr_t)&watched;
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+            raise(SIGSTOP);
+        watched = 1;
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+        return;
+    if (set(child, &address, 1) && ptrace(PTRACE_CONT, child, NULL, NULL) == 0) {
+        if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+            return;
+        do_they_stop = WSTOPSIG(status) == SIGTRAP;
+    }
+    kill(child, SIGKILL);
+    (void)waitpid(child, &status, 0);
+}
+
+bool crash_watchpoint_set(pid_t thread, const uint64_t *addresses, unsigned n)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, try_once);
+    return do_they_stop && set(thread, addresses, n);
 }
