@@ -19,6 +19,7 @@ from pathlib import Path
 SEEDS = 6
 SECONDS = 300
 KILLS = 60
+KILLS_MIN = 10  # with fewer there may be no request in flight at any
 QUICK = ["--quiet", "--queues=2", "--exact=80", "--disk-size=4M", "--file-size=4M",
          "--request-timeout=10s"]
 SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
@@ -72,7 +73,8 @@ def find(godwit, real, name, backend, options):
             print(f"NOT OK: {what}, seed {seed}: status {status}, {check}\n{said}")
             return False
         print(f"ok: {what}, seed {seed}: {check}: {said.splitlines()[-2]}")
-        status, check, _, said = crash(godwit, real, SLOW.get(name, ""), options, seed, kills)
+        status, check, _, said = crash(godwit, real, SLOW.get(name, ""), options, seed,
+                                       max(kills, KILLS_MIN))
         if status != 0:
             print(f"NOT OK: the real back-end as {what}, seed {seed}: {check}\n{said}")
         return status == 0
