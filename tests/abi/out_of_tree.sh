@@ -75,7 +75,7 @@ grep -q socket-path usage || fail "rng does not tell its usage"
 # It serves: the socket appears, somebody connects and leaves, SIGTERM ends it cleanly.
 ./rng --socket-path=rng.sock &
 pid=$!
-for _ in $(seq 100); do
+for _ in $(seq 2400); do
     [ -S rng.sock ] && break
     kill -0 "$pid" 2>/dev/null || fail "rng ended at once"
     sleep 0.05
@@ -83,7 +83,7 @@ done
 python3 - <<'END' || fail "rng does not answer GET_FEATURES"
 import socket, struct
 peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-peer.settimeout(5)
+peer.settimeout(120)
 peer.connect("rng.sock")
 peer.sendall(struct.pack("=III", 1, 1, 0))
 answer = peer.recv(20, socket.MSG_WAITALL)

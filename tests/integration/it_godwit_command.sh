@@ -55,7 +55,7 @@ json() {
 }
 
 wait_until() {
-    for _ in $(seq 400); do
+    for _ in $(seq 6000); do
         "$@" && return
         sleep 0.02
     done

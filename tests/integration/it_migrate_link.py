@@ -21,7 +21,7 @@ import link_proxy
 from link_proxy import Proxy, frame, once
 
 QUICK = ['--quiet', '--warm-up=50ms', '--copy-time=250ms', '--settle=100ms', '--hotplug=60ms',
-         '--timeout=40s']
+         '--timeout=240s']
 
 
 class Half:
@@ -39,7 +39,7 @@ class Half:
         with open(self.errors.name, encoding='utf-8', errors='replace') as f:
             return f.read()
 
-    def wait_for(self, pattern, seconds=20):
+    def wait_for(self, pattern, seconds=120):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             match = re.search(pattern, self.said())
@@ -50,7 +50,7 @@ class Half:
             time.sleep(0.01)
         raise AssertionError(f'it did not say {pattern!r} but:\n{self.said()}')
 
-    def end(self, status, seconds=45):
+    def end(self, status, seconds=300):
         """It ends with that status. Returns: its stdout."""
         try:
             out = self.process.communicate(timeout=seconds)[0].decode()
@@ -563,7 +563,7 @@ def test_endless_frames_end_in_time(bed):
         assert time.monotonic() - begin < limit, name
         proxy.close()
         other = source if half is destination else destination
-        assert other.process.wait(30) in (0, 2), f'{name}: {other.process.returncode}'
+        assert other.process.wait(120) in (0, 2), f'{name}: {other.process.returncode}'
 
 
 def test_postcopy_region_behind_the_discard_is_refused(bed):
@@ -588,9 +588,15 @@ def test_lies_end_it(bed):
         'COMPARE': lambda p: b'garbage garbage garbage garbage',
     }
     for name, change in lies.items():
-        destination = bed.listen()
-        proxy = bed.proxy(destination.port, change_rule(name, change, 1 if name in ('STATE', 'REGION') else 2))
-        source = bed.connect(proxy.port, '--copy-time=500ms')
+        number = 1 if name in ('STATE', 'REGION') else 2
+        # A busy machine may not get to the second of a kind in the usual time.
+        for time_limit in ('500ms', '5s', '50s'):
+            destination = bed.listen()
+            proxy = bed.proxy(destination.port, change_rule(name, change, number))
+            source = bed.connect(proxy.port, f'--copy-time={time_limit}')
+            source.process.wait(300)
+            if proxy.seen.count(name) >= number:
+                break
         out = source.end(2)
         has(out, 'the guest goes on here')
         has(destination.end(2), 'cancelled')
