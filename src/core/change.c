@@ -159,9 +159,9 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
     c->map = map;
     c->old_map = d->session.map;
     d->session.map = map;
+    /* For the whole session: requests of an older map also start I/O later. */
     if (map->unpinnable)
-        set_bounce(d,
-                   true); /* for the whole session: also requests of an older map start I/O later */
+        set_bounce(d, true);
     return c;
 }
 

@@ -182,6 +182,10 @@ def config(**fields):
     return change
 
 
+def without(bits):
+    return lambda s, m: replace(m, payload=struct.pack('<Q', struct.unpack('<Q', m.payload)[0] & ~bits))
+
+
 def config_that_changes(s, m):
     s.behaviour.state['n'] = n = s.behaviour.state.get('n', 0) + 1
     return config(capacity=1000 * n)(s, m)
@@ -194,6 +198,8 @@ add('protocol-features-none', COMMANDS, harmless=(PROBE, BENCH, CRASH),
     reply=on('GET_PROTOCOL_FEATURES', u64(0)))
 add('protocol-features-all', COMMANDS, harmless=COMMANDS,
     reply=on('GET_PROTOCOL_FEATURES', u64((1 << 64) - 1)))
+add('protocol-features-no-inflight', COMMANDS, harmless=(PROBE, BENCH, MIGRATE, POSTCOPY),
+    reply=on('GET_PROTOCOL_FEATURES', without(1 << 12)))
 add('capacity-0', (BENCH, MIGRATE, CRASH), reply=on('GET_CONFIG', config(capacity=0)))
 add('capacity-huge', COMMANDS, harmless=COMMANDS,
     reply=on('GET_CONFIG', config(capacity=(1 << 64) - 1)))

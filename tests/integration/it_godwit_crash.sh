@@ -112,6 +112,24 @@ run 1 --kills=5 "sh -c '[ -e $scratch/once ] && echo never again >&2 && exit 3; 
     exec $blk --socket-path {socket} --blk-file {file}'"
 shows '^FAILED after .*ended with status 3; its last words: never again'
 shows '^    back-end: never again'
+# What is lost only in the last life is seen when the disk is read back: the load reads nothing.
+for life in 0 12; do
+    : >"$scratch/lives"
+    run $((life != 0)) --quiet --kills=10 --handovers=0 --writes=100 --flushes=0 --json=- "sh -c '
+        echo >>$scratch/lives
+        [ \$(wc -l <$scratch/lives) != $life ] ||
+            dd if=/dev/zero of=$scratch/lives.img bs=1M count=16 conv=notrunc 2>/dev/null
+        exec $blk --socket-path {socket} --blk-file $scratch/lives.img' {file}" \
+        --shared-file="$scratch/lives.img"
+    [ "$(wc -l <"$scratch/lives")" = 12 ] || wrong "not twelve lives"
+    [ $life = 0 ] || json 'd["fault"]["check"] == "writes-kept"'
+done
+# Without the feature that a crash test is about nothing is at fault, and no check ran.
+run 2 --kills=5 --json=- "python3 -B $(dirname "$0")/../hostile/proxy.py \
+    protocol-features-no-inflight 1 {socket} $blk --blk-file {file}"
+json 'd["verdict"] == "INCONCLUSIVE" and d["kills"] == 0'
+json 'all(c["outcome"] == "skipped" for c in d["checks"])'
+json '"does not offer INFLIGHT_SHMFD" in d["reason"]'
 run 2 "$rng --socket-path {socket}"
 shows 'so it is no disk$'
 run 2 --queues=2 "$blk --socket-path {socket} --blk-file {file}"
