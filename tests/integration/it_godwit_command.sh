@@ -321,6 +321,11 @@ says "/dev/full cannot be written: No space left on device"
 shows '^PASSED after'
 # shellcheck disable=SC2086
 run 1 migrate $short "$disk" "$disk" # two disks, not one
+# Of a load that only writes, the disk shows it when it is read back at the end.
+# shellcheck disable=SC2086
+run 1 migrate $short --quiet --writes=100 --flushes=0 --json=- "$disk" "$disk"
+json '{c["name"]: c["outcome"] for c in d["checks"]}["data"] == "failed"'
+json 'd["load"]["reads"] == 0 and len(d["faults"]) == 1'
 run 2 migrate "$disk" "$blk --socket-path {socket} --ram 32M --num-queues 2"
 shows '^fault +destination, .*its disk has 65536 sectors, that of the other 131072$'
 run 2 migrate --queues=2 "$disk" "$blk --socket-path {socket} --ram 64M"

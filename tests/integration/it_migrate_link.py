@@ -624,6 +624,10 @@ def main():
     tests = {name: test for name, test in globals().items()
              if name.startswith('test_') and (not names or name in names)}
     failures = 0
+    why = link_proxy.lacks_loopback()
+    if why:
+        print(f'skipped: {why}')
+        return 77
     if not has_userfaultfd():
         print('no userfaultfd for this user (sysctl vm.unprivileged_userfaultfd): no postcopy')
         tests = {name: test for name, test in tests.items() if 'postcopy' not in name}

@@ -3,6 +3,7 @@
 before or behind a certain one, swallows or changes frames, and refuses connections for a time.
 """
 
+import errno
 import socket
 import struct
 import threading
@@ -35,6 +36,19 @@ def read_frame(sock):
     """Returns: the name and the payload."""
     _, _, number, length, _ = HEADER.unpack(read_exactly(sock, HEADER.size))
     return TYPES[number - 1], read_exactly(sock, length)
+
+
+def lacks_loopback():
+    """Returns: why nothing can connect over loopback, in a network namespace where the device is down;
+    None where it works."""
+    try:
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            socket.create_connection(server.getsockname(), 5).close()
+    except OSError as e:
+        if e.errno not in (errno.ENETUNREACH, errno.EADDRNOTAVAIL):
+            raise
+        return f'no loopback in this network namespace: {e.strerror}'
+    return None
 
 
 class Cut(Exception):
