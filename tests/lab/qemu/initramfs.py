@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Builds the guest's initramfs: busybox, the modules in loading order, and one static program."""
+"""Builds what a guest boots: an initramfs of busybox, the modules in loading order, and either one
+static program (build) or programs with their libraries (Root). Nothing is compressed, because the
+guest would decompress it under emulation.
+"""
 
 import lzma
 import os
+import re
 import shutil
+import stat
 import subprocess
 import zlib
 
@@ -106,6 +111,69 @@ def find_busybox():
             if b'/ld-linux' not in data[:4096]:
                 return data
     raise CannotBuild('no static busybox (package busybox-static)')
+
+
+def libraries_of(program, folder=''):
+    """What a program loads, by name; those of the folder come before the machine's own."""
+    environment = {**os.environ, 'LD_LIBRARY_PATH': folder} if folder else None
+    r = subprocess.run(['ldd', program], capture_output=True, text=True, env=environment)
+    missing = re.findall(r'^\s*(\S+) => not found', r.stdout, re.MULTILINE)
+    if missing:
+        raise CannotBuild(f'{program} needs {", ".join(missing)}')
+    return {os.path.basename(path): path
+            for path in re.findall(r'(/\S+) \(0x', r.stdout)}
+
+
+class Root:
+    """A root file system: busybox under all its names, an init script, modules, and programs with
+    their libraries, which need LD_LIBRARY_PATH=/lab/lib. /modules/order lists the modules."""
+
+    FOLDERS = ('bin', 'dev', 'etc', 'lab', 'lab/lib', 'lib64', 'modules', 'proc', 'root', 'run',
+               'sys', 'tmp')
+
+    def __init__(self, kernel, modules, init, libraries=''):
+        self.libraries = libraries
+        self.archive = Cpio()
+        self.names = set()
+        for name in self.FOLDERS:
+            self.archive.add_folder(name)
+        self.add('bin/busybox', find_busybox())
+        for name in run(['busybox', '--list']).split():
+            self.link(f'bin/{name}', 'busybox')
+        self.add_file('init', init)
+        self.add_modules(kernel, modules)
+
+    def link(self, name, target):
+        if name not in self.names:
+            self.names.add(name)
+            self.archive.add(name, stat.S_IFLNK | 0o777, target.encode())
+
+    def add(self, name, content, mode=0o100755):
+        if name not in self.names:
+            self.names.add(name)
+            self.archive.add_file(name, content, mode)
+
+    def add_file(self, name, path):
+        with open(path, 'rb') as f:
+            self.add(name, f.read())
+
+    def add_program(self, name, path):
+        """A program and its libraries: the linker where it wants to be, the rest in one folder."""
+        self.add_file(name, path)
+        for library, place in libraries_of(path, self.libraries).items():
+            folder = 'lib64' if library.startswith('ld-linux') else 'lab/lib'
+            self.add_file(f'{folder}/{library}', place)
+
+    def add_modules(self, kernel, names):
+        order = []
+        for path in module_paths(kernel, names):
+            name = os.path.basename(path).split('.ko')[0] + '.ko'
+            self.add(f'modules/{name}', read_module(path))
+            order.append(name + '\n')
+        self.add('modules/order', ''.join(order).encode(), 0o100644)
+
+    def finish(self):
+        return self.archive.finish()
 
 
 def build_program(output):
