@@ -52,7 +52,11 @@ static int act_sync(struct gw_io *io)
 static int act_fallocate(struct gw_io *io)
 {
     fake.n_fallocate++;
-    fake.n_punch += (io->flags & FALLOC_FL_PUNCH_HOLE) != 0;
+    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0) {
+        fake.n_punch++;
+        fake.punch_offset = io->offset;
+        fake.punch_length = io->length;
+    }
     if (fake.align != 0 && ((uint64_t)io->offset | (uint64_t)io->length) % fake.align != 0)
         return -EINVAL;
     if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0 && fake.fail_punch != 0)

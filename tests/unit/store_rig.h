@@ -27,7 +27,8 @@ struct store_fake {
     int (*act)(struct gw_io *io);
     uint64_t align; /* ranges that are not aligned are -EINVAL; 0: anything goes */
     int64_t discard_offset, discard_length;
-    size_t short_by; /* transfers move at most this much; 0: all */
+    int64_t punch_offset, punch_length; /* of the last hole */
+    size_t short_by;                    /* transfers move at most this much; 0: all */
     unsigned n_iov;
     int fail;           /* the next operation ends with this */
     int fail_fallocate; /* every fallocate does */

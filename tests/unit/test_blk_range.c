@@ -193,6 +193,24 @@ static void test_range_punches_whole_granules(void **state)
     assert_bytes(memory + 512 + 10 * BLOCK, 17, BLOCK - 512);
 }
 
+/* The granules of a partition begin where those of its disk do. */
+static void test_range_punches_granules_that_begin_later(void **state)
+{
+    open_new();
+    file()->is_block_device = true;
+    file()->range_align = 512;
+    s->topology.discard_align = 8192;
+    file()->first_granule = 1536;
+    fake.align = 512;
+    assert_int_equal(op_at(STORE_WRITE_ZEROES, 6 * BLOCK, 10 * BLOCK), 0);
+    assert_int_equal(fake.n_punch, 1);
+    assert_int_equal(fake.punch_offset, 6 * BLOCK + 1536);
+    assert_int_equal(fake.punch_length, 8 * BLOCK);
+    assert_int_equal(fake.n_fallocate, 3);
+    assert_int_equal(transfer_op(STORE_READ, 6 * BLOCK, 10 * BLOCK, SIZE, 0), 0);
+    assert_bytes(memory, 0, 10 * BLOCK);
+}
+
 /* As dm-thin, null_blk and zvols do: discards work there, holes do not. */
 static void test_range_device_without_holes_discards(void **state)
 {
@@ -214,11 +232,11 @@ static void test_range_device_without_holes_discards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(refused_zeroes_are_written),    TEST(refused_hole_is_allocated_zeroes),
-        TEST(refused_discard_is_left_alone), TEST(errors_of_the_medium_are_passed_on),
-        TEST(interrupted_is_repeated),       TEST(zeroes_aligned_middle_and_written_ends),
-        TEST(discards_the_aligned_middle),   TEST(punches_whole_granules),
-        TEST(device_without_holes_discards),
+        TEST(refused_zeroes_are_written),        TEST(refused_hole_is_allocated_zeroes),
+        TEST(refused_discard_is_left_alone),     TEST(errors_of_the_medium_are_passed_on),
+        TEST(interrupted_is_repeated),           TEST(zeroes_aligned_middle_and_written_ends),
+        TEST(discards_the_aligned_middle),       TEST(punches_whole_granules),
+        TEST(punches_granules_that_begin_later), TEST(device_without_holes_discards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,16 +187,16 @@ static int file_resize(struct store *s)
 }
 
 /*
- * What sysfs(5) says of a block device's queue, which is that of the whole disk for a partition.
- * Returns: `unknown` where it says nothing.
+ * An attribute of a block device in sysfs(5), or of its queue, which is that of the whole disk for
+ * a partition. Returns: `unknown` if there is no such attribute.
  */
-static uint64_t queue_limit(const struct stat *st, const char *name, uint64_t unknown)
+static uint64_t sysfs_number(const struct stat *st, const char *name, uint64_t unknown)
 {
-    static const char *const folders[] = {"queue", "../queue"};
+    static const char *const folders[] = {"queue", "../queue", "."};
     unsigned long long value = unknown;
     char path[128];
 
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
         FILE *in;
 
         snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
@@ -229,11 +229,13 @@ static void find_ranges(struct store_file *f)
         f->range_align = t->discard_align = (uint32_t)sector_size;
     if (fstat(f->fd, &st) < 0)
         return;
-    if (queue_limit(&st, "discard_max_bytes", UINT64_MAX) == 0)
+    if (sysfs_number(&st, "discard_max_bytes", UINT64_MAX) == 0)
         f->base.can_unmap = false;
-    granularity = queue_limit(&st, "discard_granularity", 0);
-    if (granularity > t->discard_align && granularity <= DISCARD_ALIGN_MAX)
-        t->discard_align = (uint32_t)granularity;
+    granularity = sysfs_number(&st, "discard_granularity", 0);
+    if (granularity <= t->discard_align || granularity > DISCARD_ALIGN_MAX)
+        return;
+    t->discard_align = (uint32_t)granularity;
+    f->first_granule = (uint32_t)(sysfs_number(&st, "discard_alignment", 0) % granularity);
 }
 
 /* open(2) for writing succeeds on a device that is read-only (blockdev --setro, losetup -r). */

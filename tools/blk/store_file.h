@@ -22,6 +22,7 @@ struct store_file {
     _Atomic int sync_error; /* of the first sync that failed, 0: none; see store_file_io.c */
     _Atomic uint64_t n_failed[STORE_N_KINDS];
     uint32_t range_align;     /* of what fallocate and BLKDISCARD take, in bytes */
+    uint32_t first_granule;   /* where the first one begins, of topology.discard_align bytes */
     _Atomic unsigned refused; /* ways to do a range that were refused for good (store_range.c) */
 };
 

@@ -69,6 +69,16 @@ static uint64_t bytes_before(uint64_t offset, uint64_t align)
     return (align - offset % align) % align;
 }
 
+/* Bytes from where `io` is to where this way can begin. */
+static uint64_t bytes_before_way(const struct store_file *f, const struct store_io *io,
+                                 unsigned way)
+{
+    uint64_t align = align_of(f, way);
+    uint64_t first = way == WAY_PUNCH ? f->first_granule : 0;
+
+    return bytes_before(io->offset + align - first, align);
+}
+
 /* Whether another way may succeed. Errors of the medium are not among these. */
 static bool is_refusal(int res)
 {
@@ -178,7 +188,7 @@ static void start_range(struct store_io *io)
     uint64_t length = io->length;
 
     for (unsigned way = WAY_DISCARD; way <= WAY_WRITE; way *= 2) {
-        uint64_t align = align_of(f, way), before = bytes_before(io->offset, align);
+        uint64_t align = align_of(f, way), before = bytes_before_way(f, io, way);
 
         if ((ways & way) == 0)
             continue;
