@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * SET_LOG_BASE at run time (gw_daemon_replace_log, gw_queue_set_log): two workers with a queue
- * each, a control thread that hands the new log to one worker after the other through their
+ * SET_LOG_BASE at run time (gw_daemon_replace_log, gw_queue_set_log, gw_dirty_log_mark): two
+ * workers with a queue each, a control thread that hands the new log to the workers through their
  * mailboxes, and a front-end that reads a log once more when its replacement was answered, and
  * frees it.
  *
+ * As a rule the control thread waits for one worker after the other, frees the old log and then
+ * answers. In postcopy it answers at once (post_log): the old log names its successor before that,
+ * a mark goes into a log and into those that have replaced it since, and the old log is freed when
+ * both workers have adopted a later one. Each replacement here is of either kind.
+ *
  * A request is popped, written by the device in two steps (asynchronously), completed, and its
  * page marked when the worker's turn ends, in the log that the worker has then. In between the
- * worker may find its mailbox. Memory is sequentially consistent here: what a fence is for is
- * the business of dirty_mark.pml.
+ * worker may find its mailbox. Memory is sequentially consistent here. dirty_mark.pml shows why a
+ * fence comes before a mark; LOOK_FIRST is what the order of a mark and the look for a successor
+ * (the fence and the sequentially consistent accesses of dirty_log.c) prevents.
  *
- * Properties: no page is neither copied as it is nor marked in the end; no log is written or
- * mapped in vain: none after its replacement was answered, none after it was freed.
+ * Properties: in the end every page is copied as it is; a log is written neither after it was freed
+ * nor, unless in postcopy, after its replacement was answered.
  *
  * Mutations, each of which must be found:
  *   -DANSWER_EARLY   the answer does not wait for the workers
@@ -20,10 +26,16 @@
  *   -DNO_PUBLISH     what is completed when the log is replaced is dropped from the list to mark
  *   -DFREE_EARLY     the back-end unmaps the old log before the second worker has the new one
  *   -DNO_DRAIN       a stop is answered while a request is still out
+ *   -DNO_SUCCESSOR   in postcopy the old log does not name its successor
+ *   -DLATE_SUCCESSOR it does so after the answer
+ *   -DLOOK_FIRST     the successor is looked for before the page is marked
+ *   -DNEXT_ONLY      a mark goes into the next log, but not into the one after that
+ *   -DNEWEST_ONLY    a mark goes into the successor instead of the log that has one
+ *   -DFREE_POSTED    in postcopy the old log is freed when one worker has adopted a later one
  */
 
 #define WORKERS  2
-#define REQUESTS 2 /* of each worker */
+#define REQUESTS 1 /* of each worker */
 #define LOGS     3 /* replaced twice */
 #define NONE     255
 
@@ -32,19 +44,21 @@ byte copied[WORKERS];
 byte bits[LOGS];    /* a bit per page */
 byte adopted[WORKERS];
 byte session;       /* the log of the last SET_LOG_BASE that is being handled */
-bool answered[LOGS]; /* the replacement of this one */
+bool answered[LOGS]; /* the replacement of this one, which was waited for */
 bool unmapped[LOGS];
+bool posted[LOGS];   /* the replacement of this one, which is not waited for */
+byte successor[LOGS]; /* 0: none */
 bool stopped;
 byte n_stopped;
 
-/* Mailboxes: the control thread posts and waits for the latch. */
-chan mail[WORKERS] = [1] of { byte };
+/* Mailboxes: the control thread posts, and waits for the latch if the second field says so. */
+chan mail[WORKERS] = [LOGS] of { byte, bool };
 chan latch = [WORKERS] of { byte };
 #define STOP 254
 
-/* The socket: a log to go to, or STOP, and the answer. */
+/* The socket: a log to go to, or STOP, and the answer: whether the workers were waited for. */
 chan request = [0] of { byte };
-chan reply = [0] of { byte };
+chan reply = [0] of { bool };
 
 /* The front-end reads and clears a log, copies what it names. */
 inline sync(log)
@@ -70,6 +84,7 @@ inline sync(log)
 active proctype front_end()
 {
     byte log, page, got;
+    bool was_waited_for;
 
     log = 0;
     do
@@ -79,8 +94,8 @@ active proctype front_end()
         :: skip
         fi;
         request!(log + 1);
-        reply?_;
-        answered[log] = true;
+        reply?was_waited_for;
+        answered[log] = was_waited_for;
         sync(log);
         log++
     :: else -> break
@@ -94,9 +109,19 @@ active proctype front_end()
     }
 }
 
-inline tell(worker, what)
+#ifdef FREE_POSTED
+#define IS_SETTLED(log) (adopted[0] > log || adopted[1] > log)
+#else
+#define IS_SETTLED(log) (adopted[0] > log && adopted[1] > log)
+#endif
+
+inline free_settled(log)
 {
-    mail[worker]!what
+    d_step {
+        posted[log] && IS_SETTLED(log) ->
+            posted[log] = false;
+            unmapped[log] = true
+    }
 }
 
 active proctype control()
@@ -104,21 +129,25 @@ active proctype control()
     byte what, old;
 
     do
+    /* gw_daemon_free_unused. */
+    :: free_settled(0)
+    :: free_settled(1)
     :: request?what ->
         old = session;
         if
         :: what == STOP ->
-            tell(0, what);
-            tell(1, what);
+            mail[0]!what, true;
+            mail[1]!what, true;
 #ifndef NO_DRAIN
             latch?_;
             latch?_;
 #endif
-            reply!0;
+            reply!true;
             break
-        :: else ->
+        /* gw_daemon_each_queue. */
+        :: what != STOP ->
             session = what;
-            tell(0, what);
+            mail[0]!what, true;
 #if !defined(ANSWER_EARLY)
             latch?_;
 #endif
@@ -126,25 +155,74 @@ active proctype control()
             unmapped[old] = true;
 #endif
 #ifndef SKIP_ONE
-            tell(1, what);
+            mail[1]!what, true;
 #if !defined(ANSWER_EARLY)
             latch?_;
 #endif
 #endif
             unmapped[old] = true;
-            reply!0
+            reply!true
+        /* In postcopy: post_log. */
+        :: what != STOP ->
+            session = what;
+#ifdef LATE_SUCCESSOR
+            mail[0]!what, false;
+            mail[1]!what, false;
+            reply!false;
+            successor[old] = what;
+#else
+#ifndef NO_SUCCESSOR
+            successor[old] = what;
+#endif
+            mail[0]!what, false;
+            mail[1]!what, false;
+            reply!false;
+#endif
+            posted[old] = true
         fi
     od
 }
 
 /* Set the bit of the worker's page in a log; the memory of a freed one is not there. */
-inline mark(log)
+inline set_bit(log)
 {
     atomic {
         assert(!unmapped[log]);
         assert(!answered[log]);
         bits[log] = bits[log] | (1 << me)
     }
+}
+
+/* gw_dirty_log_mark: in a log, and in those that have replaced it. */
+inline mark(log)
+{
+    at = log;
+    do
+    :: true ->
+#ifdef LOOK_FIRST
+        next = successor[at];
+        set_bit(at);
+#elif defined(NEWEST_ONLY)
+        next = successor[at];
+        if
+        :: next == 0 -> set_bit(at)
+        :: else
+        fi;
+#else
+        set_bit(at);
+        next = successor[at];
+#endif
+        if
+        :: next == 0 -> break
+        :: else -> at = next
+        fi;
+#ifdef NEXT_ONLY
+        set_bit(at);
+        break
+#endif
+    od;
+    at = 0;
+    next = 0
 }
 
 /* The end of a turn: what is completed is marked and published. */
@@ -165,8 +243,8 @@ inline publish()
 
 active [WORKERS] proctype worker()
 {
-    byte me = _pid - 2, popped_under, n, step, what;
-    bool in_flight, completed, stopping;
+    byte me = _pid - 2, popped_under, n, step, what, at, next;
+    bool in_flight, completed, stopping, waits;
 
     do
     /* Pop: it is the device's now. */
@@ -187,7 +265,7 @@ active [WORKERS] proctype worker()
     :: completed ->
         publish()
     /* The mailbox. */
-    :: mail[me]?what ->
+    :: mail[me]?what, waits ->
         if
         :: what == STOP ->
             stopping = true
@@ -206,7 +284,10 @@ active [WORKERS] proctype worker()
 #if defined(ANSWER_EARLY)
             skip
 #else
-            latch!0
+            if
+            :: waits -> latch!0
+            :: else
+            fi
 #endif
         fi
     /* Drained. */
