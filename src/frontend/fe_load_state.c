@@ -227,15 +227,20 @@ static bool settle_slots(struct restored *s, unsigned n_requests)
     return true;
 }
 
-/* Its chains in flight are the requests in flight, one each. */
-static bool agrees(const struct gw_driver *d, const struct gw_guest_load_request *requests,
-                   unsigned depth)
+/*
+ * The driver's chains in flight must be the requests in flight, one each.
+ * Returns: 0; -EINVAL; -ENOMEM.
+ */
+static int check_driver(const struct gw_driver *d, const struct gw_guest_load_request *requests,
+                        unsigned depth)
 {
     unsigned n_left = 0;
     bool *seen = calloc(depth, sizeof(*seen));
-    bool good = seen != NULL;
+    bool good = true;
 
-    for (unsigned i = 0; good && i < depth; i++)
+    if (!seen)
+        return -ENOMEM;
+    for (unsigned i = 0; i < depth; i++)
         n_left += requests[i].in_flight;
     for (unsigned i = 0; good && i < d->size; i++) {
         uint64_t k = d->slots[i].cookie;
@@ -247,13 +252,14 @@ static bool agrees(const struct gw_driver *d, const struct gw_guest_load_request
             seen[k] = true;
     }
     free(seen);
-    return good && n_left == 0;
+    return good && n_left == 0 ? 0 : -EINVAL;
 }
 
 static int get_requests(struct gw_state_reader *r, struct gw_guest_load *l, struct restored *s)
 {
     unsigned depth = l->cfg.depth, n = depth * l->cfg.n_drivers;
     uint64_t now = gw_frontend_now();
+    int result;
 
     s->requests = calloc(n, sizeof(*s->requests));
     if (!s->requests)
@@ -264,8 +270,9 @@ static int get_requests(struct gw_state_reader *r, struct gw_guest_load *l, stru
             return -EINVAL;
     }
     for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
-        if (!agrees(l->queues[i].driver, s->requests + (size_t)i * depth, depth))
-            return -EINVAL;
+        result = check_driver(l->queues[i].driver, s->requests + (size_t)i * depth, depth);
+        if (result < 0)
+            return result;
     }
     return settle_slots(s, n) && gw_state_is_complete(r) ? 0 : -EINVAL;
 }

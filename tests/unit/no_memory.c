@@ -2,13 +2,20 @@
 /* See no_memory.h. */
 #include "no_memory.h"
 
+#include "fdcheck.h"
+
 #include <errno.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <cmocka.h>
+
+#define MOST 1000u /* allocations of one operation */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -26,8 +33,8 @@ __attribute__((format(printf, 2, 3))) int __wrap_asprintf(char **ret, const char
 
 static atomic_bool has_failed;
 static atomic_int left; /* until one fails; 0: none does */
-static enum no_memory_of whose;
-static pid_t caller;
+static _Atomic(enum no_memory_of) whose;
+static _Atomic(pid_t) caller;
 
 void no_memory_begin(enum no_memory_of of, unsigned n)
 {
@@ -41,6 +48,25 @@ bool no_memory_end(void)
 {
     left = 0;
     return has_failed;
+}
+
+unsigned no_memory_each(enum no_memory_of of, int (*operation)(void *arg), void *arg)
+{
+    for (unsigned n = 1; n < MOST; n++) {
+        struct fdcheck *check = fdcheck_begin();
+        bool failed;
+        int r;
+
+        no_memory_begin(of, n);
+        r = operation(arg);
+        failed = no_memory_end();
+        assert_int_equal(fdcheck_end(check), 0);
+        assert_int_equal(r, failed ? -ENOMEM : 0);
+        if (!failed)
+            return n - 1;
+    }
+    fail();
+    return 0;
 }
 
 static bool fails(void)

@@ -17,3 +17,9 @@ enum no_memory_of {
 void no_memory_begin(enum no_memory_of of, unsigned n);
 /* Let none fail any more. Returns: has one? */
 bool no_memory_end(void);
+
+/*
+ * Repeat the operation until no allocation fails any more. It must return -ENOMEM if one has, else
+ * 0, and leave no file open. Returns: how many have.
+ */
+unsigned no_memory_each(enum no_memory_of of, int (*operation)(void *arg), void *arg);

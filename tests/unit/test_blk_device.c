@@ -6,6 +6,7 @@
 #include "blk.h"
 
 #include "backend.h"
+#include "no_memory.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -399,6 +400,15 @@ static void test_blk_ranges_are_accepted_up_to_the_limits(void **state)
     assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, (1 << 22) - 1), VIRTIO_BLK_S_OK);
 }
 
+static void test_blk_ranges_without_memory_are_an_error(void **state)
+{
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    no_memory_begin(NO_MEMORY_OF_CALLER, 1);
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 3, 8), VIRTIO_BLK_S_IOERR);
+    assert_true(no_memory_end());
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 3, 8), VIRTIO_BLK_S_OK);
+}
+
 static void test_blk_alignment_of_discards(void **state)
 {
     static const struct {
@@ -490,6 +500,7 @@ int main(void)
         TEST(taken_over_from_a_driver_without_the_setting_keeps_the_cache),
         TEST(offers_what_the_store_can_do),
         TEST(ranges_are_accepted_up_to_the_limits),
+        TEST(ranges_without_memory_are_an_error),
         TEST(alignment_of_discards),
         TEST(config_writes_elsewhere_are_refused),
         TEST(reload_tells_a_new_size_once),

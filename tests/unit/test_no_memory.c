@@ -21,31 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-    MOST = 1000, /* allocations of one operation */
-};
-
 /* ---- the embedder's calls ---- */
-
-/* Call it until no allocation fails any more. Returns: how many have. */
-static unsigned fail_each(enum no_memory_of of, int (*operation)(void *arg), void *arg)
-{
-    for (unsigned n = 1; n < MOST; n++) {
-        struct fdcheck *check = fdcheck_begin();
-        bool has_failed;
-        int r;
-
-        no_memory_begin(of, n);
-        r = operation(arg);
-        has_failed = no_memory_end();
-        assert_int_equal(fdcheck_end(check), 0);
-        assert_int_equal(r, has_failed ? -ENOMEM : 0);
-        if (!has_failed)
-            return n - 1;
-    }
-    fail();
-    return 0;
-}
 
 static int make_daemon(void *arg)
 {
@@ -86,11 +62,11 @@ static void test_no_memory_for_a_daemon(void **state)
 {
     enum gw_loop_kind kind = GW_LOOP_EPOLL;
 
-    assert_true(fail_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
-    assert_true(fail_each(NO_MEMORY_OF_ALL, make_client, NULL) > 4);
+    assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
+    assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_client, NULL) > 4);
     kind = GW_LOOP_URING;
     if (has_io_uring())
-        assert_true(fail_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
+        assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
 }
 
 static void nothing(void *arg)
@@ -141,8 +117,9 @@ static void test_no_memory_for_what_workers_are_asked(void **state)
         no_memory_begin(NO_MEMORY_OF_CALLER, 1);
         assert_int_equal(post(gw_daemon_worker(d, 0)), -ENOMEM);
         assert_true(no_memory_end());
-        assert_int_equal(fail_each(NO_MEMORY_OF_CALLER, make_timer, gw_daemon_worker(d, 0)), 1);
-        assert_int_equal(fail_each(NO_MEMORY_OF_ALL, add_fd, gw_daemon_worker(d, 0)), 1 + i);
+        assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, make_timer, gw_daemon_worker(d, 0)),
+                         1);
+        assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, add_fd, gw_daemon_worker(d, 0)), 1 + i);
         gw_daemon_free(d);
     }
 }
