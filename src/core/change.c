@@ -109,7 +109,7 @@ void gw_daemon_free_unused(struct gw_daemon *d)
         struct gw_change *c = take_first(d);
 
         if (c->is_late)
-            gw_diag(&d->diag, GW_DIAG_INFO, "they have finished: the memory is unmapped");
+            gw_diag(&d->diag, GW_DIAG_INFO, "late requests finished, old guest memory unmapped");
         release(c);
     }
 }
@@ -168,7 +168,7 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
 static void keep(struct gw_daemon *d, struct gw_change *c)
 {
     c->is_late = true;
-    gw_diag(&d->diag, GW_DIAG_ERROR, "memory of the front-end stays mapped until they finish");
+    gw_diag(&d->diag, GW_DIAG_ERROR, "old guest memory stays mapped until late requests finish");
 }
 
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)

@@ -223,7 +223,7 @@ static void store_completed(struct gw_queue *q)
     if (!good) {
         q->ring.ops->unput(&q->ring);
         q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
-        gw_queue_break(q, "the driver has taken pages away that it is to be answered in");
+        gw_queue_break(q, "the driver revoked a grant that the device must write to");
     } else if (any_bad) {
         put_again(q);
     }

@@ -57,7 +57,7 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
         return r;
     }
     gw_daemon_expect_faults(d, true);
-    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: missing memory is waited for");
+    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: listening for page faults");
     return 0;
 }
 

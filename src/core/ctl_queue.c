@@ -215,9 +215,8 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     int r;
 
     if (vring->config.size == 0 || !vring->has_addr)
-        return gw_fail(-EINVAL, "queue %u is to start before %s told its %s", index,
-                       vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR",
-                       vring->has_addr ? "size" : "addresses");
+        return gw_fail(-EINVAL, "queue %u: SET_VRING_KICK before %s", index,
+                       vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR");
     r = gw_ctl_check_eventfd(msg);
     if (r < 0)
         return r;

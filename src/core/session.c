@@ -207,11 +207,15 @@ static int receive(struct gw_daemon *d)
         return 1;
     if (r == -ENOTCONN)
         return 0;
-    gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
-            r == -ECONNRESET ? "the front-end hung up in the middle of a message"
-            : r == -EMSGSIZE ? "a message is longer than any can be"
-            : r == -EPROTO   ? "file descriptors came in the middle of a message"
-                             : strerror(-r));
+    if (r == -EMSGSIZE)
+        gw_diag(&d->diag, GW_DIAG_WARNING,
+                "the session ends: message too long: %" PRIu32 " bytes, limit %u",
+                s->rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
+    else
+        gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
+                r == -ECONNRESET ? "the front-end hung up in the middle of a message"
+                : r == -EPROTO   ? "file descriptors came in the middle of a message"
+                                 : strerror(-r));
     return r;
 }
 

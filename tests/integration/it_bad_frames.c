@@ -185,10 +185,10 @@ static void run_sizes(struct run *run, const struct message *what)
     }
     m.size = 4097;
     m.length = 4097;
-    run_case(run, what, "longer than anything", &m, what->n_fds, ENDS, "longer than any can be");
+    run_case(run, what, "longer than anything", &m, what->n_fds, ENDS, "message too long");
     m.size = UINT32_MAX;
     m.length = what->size;
-    run_case(run, what, "4 GiB", &m, what->n_fds, ENDS, "longer than any can be");
+    run_case(run, what, "4 GiB", &m, what->n_fds, ENDS, "message too long");
 }
 
 static void run_flags(struct run *run, const struct message *what)

@@ -362,7 +362,7 @@ static void test_stuck_device(void **state)
     wait_in_flight(0, 5);
     wait_in_flight(1, 5);
     guest_done(&g);
-    assert_true(bed_says(&bed, "stays mapped until they finish"));
+    assert_true(bed_says(&bed, "stays mapped until late requests finish"));
     assert_true(bed_wait_idle(&bed));
 
     __atomic_store_n(&bed.disk.delay_ms, 1, __ATOMIC_RELAXED);

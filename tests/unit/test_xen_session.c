@@ -210,7 +210,7 @@ static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state
         xen_stub.grants[ref_of(&b, 1, 2)].n_copies = 1;
         xen_stub.grants[ref_of(&b, 1, 3)].valid = false;
         assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
-        assert_true(says(&b, "taken pages away"));
+        assert_true(says(&b, "revoked a grant"));
         assert_int_equal(gw_driver_take(b.driver, used, DEPTH), 0);
         grant_again(ref_of(&b, 1, 2));
         grant_again(ref_of(&b, 1, 3));
