@@ -288,6 +288,9 @@ run 0 migrate $short --quiet --backend="$blocks"
 run 2 bench --time=100ms --block-size=512,4K "$blocks"
 says "blocks of 4096 bytes: --block-size=512 is no multiple"
 run 0 bench --time=100ms --depth=1 "$blocks"
+run 2 bench --time=100ms --depth=1 --block-size=2M "$disk_file"
+says "2097152 bytes in 1 segments do not fit, in 2 they do"
+run 0 bench --time=100ms --depth=1 --block-size=2M --segments=2 "$disk_file"
 # Without a request nothing was proved, and nothing is said to be.
 # shellcheck disable=SC2086
 run 2 migrate $short --quiet --device=generic --json=- --junit="$scratch/g.xml" \
