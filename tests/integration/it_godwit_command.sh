@@ -329,6 +329,8 @@ run 1 migrate $short "$disk" "$disk" # two disks, not one
 run 1 migrate $short --quiet --writes=100 --flushes=0 --json=- "$disk" "$disk"
 json '{c["name"]: c["outcome"] for c in d["checks"]}["data"] == "failed"'
 json 'd["load"]["reads"] == 0 and len(d["faults"]) == 1'
+json '[(e["who"], e["output"]) for e in d["faults"][0]["evidence"]] == [("destination", [])]'
+json '[0 < m["at_ns"] <= d["duration_ns"] for m in d["faults"][0]["evidence"][0]["messages"]] == [True] * 16'
 run 2 migrate "$disk" "$blk --socket-path {socket} --ram 32M --num-queues 2"
 shows '^fault +destination, .*its disk has 65536 sectors, that of the other 131072$'
 run 2 migrate --queues=2 "$disk" "$blk --socket-path {socket} --ram 64M"
@@ -337,6 +339,11 @@ run 2 migrate "$disk" "$entropy"
 shows '^fault +destination, .*the source has .*FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
 grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
+# Also the words of one that lives.
+run 1 migrate --json="$scratch/w.json" "$disk" \
+    "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
+json '[e["output"] for e in d["faults"][0]["evidence"]] == [["no such device"]]' "$scratch/w.json"
+shows '^    destination: no such device$'
 
 # ---- Postcopy, where this machine lets us have it
 
