@@ -262,7 +262,7 @@ static void run_session(struct suspend_test *t)
         fail_msg("%s", gw_frontend_error(g->fe));
 }
 
-static void begin(struct suspend_test *t, const struct kind *kind)
+static void begin(struct suspend_test *t, const struct kind *kind, unsigned delay_ms)
 {
     char delay[32];
 
@@ -270,7 +270,7 @@ static void begin(struct suspend_test *t, const struct kind *kind)
     t->kind = *kind;
     blk_test_begin(&t->blk, UINT64_C(4) << 20);
     fill_file(t);
-    snprintf(delay, sizeof(delay), "--delay=%d", DELAY_MS);
+    snprintf(delay, sizeof(delay), "--delay=%u", delay_ms);
     start_program(t, delay);
     make_guest(t);
     run_session(t);
@@ -372,10 +372,19 @@ static void run(const struct kind *kind)
         [STOP_SIGTERM] = "SIGTERM",
     };
     static struct suspend_test t;
+    unsigned delay_ms = DELAY_MS;
     uint64_t took;
 
-    begin(&t, kind);
-    took = stop(&t);
+    for (;; delay_ms *= 8) {
+        begin(&t, kind, delay_ms);
+        took = stop(&t);
+        if (drains(kind) || took < delay_ms)
+            break;
+        /* The requests were done meanwhile: the machine is busy, or the stop drains after all. */
+        assert_true(delay_ms < DELAY_MS * 64);
+        go_on(&t);
+        end(&t);
+    }
     printf("%s %s%s, %s: %lu ms\n", kind->loop, kind->packed ? "packed" : "split",
            kind->in_order ? " in order" : "", names[kind->stop], (unsigned long)took);
     if (drains(kind)) {
@@ -383,7 +392,6 @@ static void run(const struct kind *kind)
         assert_answered(&t);
         go_on(&t);
     } else {
-        assert_true(took < DELAY_MS);
         assert_tracked(&t, N_REQUESTS);
         assert_file(&t, false);
         go_on(&t);

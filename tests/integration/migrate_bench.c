@@ -105,7 +105,7 @@ struct bench *bench_new(uint64_t seed)
     return b;
 }
 
-void bench_run(struct bench *b)
+static void run_once(struct bench *b)
 {
     struct target *targets[2 * BENCH_DEVICES_MAX];
     for (unsigned i = 0; i < BENCH_DEVICES_MAX; i++) {
@@ -115,6 +115,39 @@ void bench_run(struct bench *b)
     assert_int_equal(migration_run(&b->o, targets, NULL, NULL, &b->result), 0);
     for (unsigned i = 0; i < 2 * BENCH_DEVICES_MAX; i++)
         suspect_end(&targets[i]->suspect);
+}
+
+/* A part of the run was over before a busy machine did any request in it. */
+static bool was_too_short(const struct bench *b)
+{
+    bool is = false;
+
+    for (unsigned i = 0; i < b->result.n_hops; i++) {
+        const struct migration_hop *hop = &b->result.hops[i];
+
+        is = is || hop->requests_logged == 0 || hop->requests_after == 0;
+    }
+    return is && b->result.requests > 0 && b->result.verdict == MIGRATION_PASSED;
+}
+
+static void make_blank(int disk)
+{
+    assert_int_equal(ftruncate(disk, 0), 0);
+    assert_int_equal(ftruncate(disk, BENCH_DISK_BYTES), 0);
+}
+
+void bench_run(struct bench *b)
+{
+    run_once(b);
+    for (unsigned i = 0; i < 3 && was_too_short(b); i++) {
+        migration_result_done(&b->result);
+        make_blank(b->disk);
+        for (unsigned j = 0; j < BENCH_DEVICES_MAX - 1; j++)
+            make_blank(b->other_disks[j]);
+        b->o.copy_ms *= 8;
+        b->o.settle_ms *= 8;
+        run_once(b);
+    }
 }
 
 void bench_free(struct bench *b)
