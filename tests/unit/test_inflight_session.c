@@ -8,6 +8,7 @@
 #include <godwit/frontend.h>
 
 #include "fdcheck.h"
+#include "frontend/fe_requests.h"
 #include "hold_sigbus.h"
 
 #include <errno.h>
@@ -555,6 +556,32 @@ static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(voi
     bed_end(&b);
 }
 
+/* Without SET_VRING_BASE a ring begins at its first slot, and a packed one in its first lap. */
+static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
+{
+    struct gw_frontend_vring_addr addr;
+    struct gw_driver *d;
+    uint32_t base;
+    struct bed b;
+
+    for (unsigned packed = 0; packed < 2; packed++) {
+        bed_begin(&b, packed ? PACKED : 0, PROTOCOL);
+        b.opt.n_drivers = 0; /* memory alone */
+        assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
+        d = b.drivers[0];
+        addr = gw_frontend_vring_addr_of(d);
+        assert_int_equal(gw_frontend_set_vring_num(b.fe, 0, RING), 0);
+        assert_int_equal(gw_frontend_set_vring_addr(b.fe, 0, &addr), 0);
+        assert_int_equal(gw_frontend_set_vring_kick(b.fe, 0, gw_driver_kick_fd(d)), 0);
+        assert_int_equal(gw_frontend_set_vring_call(b.fe, 0, gw_driver_call_fd(d)), 0);
+        assert_int_equal(gw_frontend_set_vring_enable(b.fe, 0, true), 0);
+        io(&b, 0);
+        assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+        assert_int_equal(base, packed ? 0x80018001 : 1);
+        bed_end(&b);
+    }
+}
+
 /* The device is told whether its driver may have set it up in an earlier session. */
 static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **state)
 {
@@ -645,6 +672,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_session_ring_without_a_part_runs_untracked),
         FDCHECK_TEST(test_inflight_session_failed_stop_ends_the_session),
         FDCHECK_TEST(test_inflight_session_failed_stop_is_forgotten_at_the_next_start),
+        FDCHECK_TEST(test_inflight_session_ring_without_a_base_begins_at_0),
         FDCHECK_TEST(test_inflight_session_of_a_driver_of_before_is_taken_over),
         FDCHECK_TEST(test_inflight_session_stop_that_may_suspend),
     };
