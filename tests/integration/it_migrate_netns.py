@@ -10,6 +10,7 @@ usage: it_migrate_netns.py GODWIT GODWIT_BLK GODWIT_RNG [NAME...]
 import ctypes
 import fcntl
 import heapq
+import json
 import os
 import random
 import select
@@ -74,6 +75,18 @@ class Veth:
 
     def set(self, state):
         self.spaces.inside(self.spaces.names[1], 'ip', 'link', 'set', 'veth0', state)
+
+    def wait_carried(self, n_bytes):
+        """Until the source has sent so much."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            said = subprocess.run(
+                ['ip', '-n', self.spaces.names[0], '-s', '-j', 'link', 'show', 'dev', 'veth0'], check=True,
+                stdin=subprocess.DEVNULL, capture_output=True).stdout
+            if json.loads(said)[0]['stats64']['tx']['bytes'] >= n_bytes:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f'the link did not carry {n_bytes} bytes')
 
     def spoil(self):
         """Delay and loss on both ways. Returns: whether the kernel has them."""
@@ -172,7 +185,7 @@ def test_link_down_in_precopy_cancels(bed, spaces):
     link = Veth(spaces)
     destination, connect = start(bed)
     source = connect('--copy-time=20s')
-    time.sleep(1.0)
+    link.wait_carried(1 << 20)
     link.set('down')
     has(source.end(2), 'the guest goes on here')
     has(destination.end(2), 'cancelled')
@@ -183,7 +196,7 @@ def test_link_down_in_postcopy_resumes(bed, spaces):
     link = Veth(spaces)
     destination, connect = start(bed)
     source = connect(*FETCH, '--link-rate=1M')
-    time.sleep(2.0)
+    link.wait_carried(1 << 20)
     link.set('down')
     time.sleep(8.0)
     link.set('up')
