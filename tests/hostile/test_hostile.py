@@ -78,6 +78,13 @@ class Run:
                 pass
         return found
 
+    def await_end(self, seconds):
+        """What was killed takes its time to end. Returns: the processes that stay."""
+        end = time.monotonic() + seconds
+        while (left := self.left()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return left
+
     def problems(self):
         for patience in PATIENCE:
             found = list(self.problems_with(patience))
@@ -109,7 +116,7 @@ class Run:
         yield from self.report_problems(out, status)
         if not has_acted and 'time limit' not in self.said:
             yield DID_NOT_ACT
-        left = self.left()
+        left = self.await_end(GRACE * busy)
         if left:
             yield f'processes left behind: {left}'
             for pid in left:
