@@ -350,7 +350,7 @@ int gw_daemon_wait(struct gw_daemon *d)
     __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
     release_sockets(d);
     if (d->result < 0)
-        return gw_fail(d->result, "the session ended by a fault of the front-end");
+        return gw_fail(d->result, "the session ended with an error, which was logged");
     return 0;
 }
 

@@ -222,6 +222,7 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
     struct gw_inflight_header *h = f->part;
     gw_cleanup_free struct gw_inflight_entry *entries = calloc(f->n_slots, sizeof(entries[0]));
     struct gw_inflight_found found = {.entries = entries};
+    bool was_new = f->is_new;
     int r;
 
     if (!entries)
@@ -234,6 +235,8 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
         f->is_new = false;
     }
     r = f->ops->recover(f, ring, &found);
+    if (r == 0 && was_new && found.n_slots > 0)
+        r = gw_fail(-EINVAL, "a new inflight region was written to while it was initialised");
     if (r < 0)
         return r;
     sort(entries, found.n_entries);

@@ -7,6 +7,7 @@
 
 #include "cleanup.h"
 #include "diag_i.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@
 
 int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd)
 {
-    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_peer_fd int owned_fd = fd;
     gw_cleanup_free struct gw_region *region = NULL;
     int r;
 

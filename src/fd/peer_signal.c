@@ -30,6 +30,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -62,40 +63,9 @@ static void init(void)
     (void)pthread_atfork(NULL, NULL, after_fork);
 }
 
-static aio_context_t make_context(void)
-{
-    aio_context_t c = 0;
-
-    if (empty_fd < 0)
-        empty_fd = memfd_create("godwit-signal", MFD_CLOEXEC);
-    if (empty_fd < 0 || syscall(SYS_io_setup, AIO_EVENTS, &c) < 0)
-        return 0;
-    return c;
-}
-
-/* Returns: 0 if AIO is missing. */
-static aio_context_t get_context(void)
-{
-    aio_context_t c = __atomic_load_n(&context, __ATOMIC_ACQUIRE);
-
-    if (c != 0)
-        return c;
-    pthread_once(&once, init);
-    pthread_mutex_lock(&lock);
-    if (context == 0 && !is_missing) {
-        c = make_context();
-        is_missing = c == 0;
-        __atomic_store_n(&context, c, __ATOMIC_RELEASE);
-    }
-    c = context;
-    pthread_mutex_unlock(&lock);
-    return c;
-}
-
 /* Read no bytes, with `rw_flags`, and signal `fd`. Returns: 0; a negative errno. */
-static int submit(int fd, int rw_flags)
+static int submit_to(aio_context_t c, int fd, int rw_flags)
 {
-    aio_context_t c = get_context();
     struct iocb cb = {
         .aio_lio_opcode = IOCB_CMD_PREAD,
         .aio_fildes = (uint32_t)empty_fd,
@@ -108,7 +78,7 @@ static int submit(int fd, int rw_flags)
     struct timespec no_time = {0};
     int r = -ENOSYS;
 
-    for (int i = 0; c != 0 && i < ATTEMPTS_MAX; i++) {
+    for (int i = 0; i < ATTEMPTS_MAX; i++) {
         r = syscall(SYS_io_submit, c, 1L, &list) == 1 ? 0 : -errno;
         if (r != -EAGAIN)
             break;
@@ -116,6 +86,65 @@ static int submit(int fd, int rw_flags)
         (void)syscall(SYS_io_getevents, c, 0L, (long)AIO_EVENTS, events, &no_time);
     }
     return r;
+}
+
+/*
+ * Returns: 0; -EMFILE, -ENFILE or -ENOMEM, which may be otherwise the next time; any other errno if
+ * this process cannot use AIO, be it that a filter of system calls allows a part of it only.
+ */
+static int make_context(aio_context_t *ret)
+{
+    aio_context_t c = 0;
+    int fd, r;
+
+    if (empty_fd < 0)
+        empty_fd = memfd_create("godwit-signal", MFD_CLOEXEC);
+    if (empty_fd < 0)
+        return -errno;
+    fd = eventfd(0, EFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    r = syscall(SYS_io_setup, AIO_EVENTS, &c) < 0 ? -errno : 0;
+    if (r == 0) {
+        r = submit_to(c, fd, BAD_RWF) == -EOPNOTSUPP ? 0 : -EPERM;
+        if (r == 0)
+            *ret = c;
+        else
+            (void)syscall(SYS_io_destroy, c);
+    }
+    (void)close(fd);
+    return r;
+}
+
+static bool is_lasting(int error)
+{
+    return error != 0 && error != -EMFILE && error != -ENFILE && error != -ENOMEM;
+}
+
+/* Returns: 0 if AIO is missing. */
+static aio_context_t get_context(void)
+{
+    aio_context_t c = __atomic_load_n(&context, __ATOMIC_ACQUIRE);
+
+    if (c != 0)
+        return c;
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    if (context == 0 && !is_missing) {
+        is_missing = is_lasting(make_context(&c));
+        __atomic_store_n(&context, c, __ATOMIC_RELEASE);
+    }
+    c = context;
+    pthread_mutex_unlock(&lock);
+    return c;
+}
+
+/* As submit_to; -ENOSYS if AIO is missing. */
+static int submit(int fd, int rw_flags)
+{
+    aio_context_t c = get_context();
+
+    return c != 0 ? submit_to(c, fd, rw_flags) : -ENOSYS;
 }
 
 /* The counter may be filled in between; the thread that sleeps then is one that may be lost. */

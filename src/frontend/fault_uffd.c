@@ -2,10 +2,11 @@
 /*
  * userfaultfd(2) on the side of the fault server: the only place that calls its ioctls.
  *
- * No ioctl is repeated on EAGAIN. The kernel answers EAGAIN for as long as an event other than a
- * fault waits in the descriptor, and the thread that would repeat the ioctl may be the thread that
- * has to read the event. Our own descriptor asks for no such events; a client may (fork, mremap,
- * madvise, munmap).
+ * An ioctl that fails with EAGAIN is repeated a few times and no more. The kernel answers EAGAIN
+ * for a moment while it replaces a page table, but also for as long as an event other than a fault
+ * waits in the descriptor, and the thread that repeats the ioctl may be the thread that has to read
+ * the event. Our own descriptor asks for no such events; a client may (fork, mremap, madvise,
+ * munmap).
  *
  * UFFD_USER_MODE_ONLY would need no privilege, but then a read(2) into a missing page of the guest
  * memory fails, and a VMM's threads do that.
@@ -24,8 +25,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define FLAGS  (O_CLOEXEC | O_NONBLOCK)
-#define BIT(n) (UINT64_C(1) << (n))
+#define FLAGS        (O_CLOEXEC | O_NONBLOCK)
+#define BIT(n)       (UINT64_C(1) << (n))
+#define ATTEMPTS_MAX 16
 
 static int open_any(void)
 {
@@ -172,8 +174,13 @@ int gw_fault_uffd_copy(int uffd, struct gw_fault_region *g, uint64_t page, const
 
     if (!data && !g->can_zero)
         return copy_zeros(uffd, g, page);
-    r = data ? ioctl(uffd, UFFDIO_COPY, &copy) : ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
-    return r < 0 ? -errno : 0;
+    for (int i = 0; i < ATTEMPTS_MAX; i++) {
+        r = data ? ioctl(uffd, UFFDIO_COPY, &copy) : ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+        r = r < 0 ? -errno : 0;
+        if (r != -EAGAIN)
+            break;
+    }
+    return r;
 }
 
 int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const void *data)
@@ -193,9 +200,18 @@ int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const
 
 int gw_fault_uffd_continue(int uffd, gw_bva_t address, uint64_t len)
 {
-    struct uffdio_continue map = {.range = {.start = address, .len = len}};
+    int r = -EAGAIN;
 
-    return ioctl(uffd, UFFDIO_CONTINUE, &map) < 0 ? -errno : 0;
+    for (int i = 0; i < ATTEMPTS_MAX && len > 0 && r == -EAGAIN; i++) {
+        struct uffdio_continue map = {.range = {.start = address, .len = len}};
+
+        r = ioctl(uffd, UFFDIO_CONTINUE, &map) < 0 ? -errno : 0;
+        if (r == -EAGAIN && map.mapped > 0) {
+            address += (uint64_t)map.mapped;
+            len -= (uint64_t)map.mapped;
+        }
+    }
+    return r;
 }
 
 int gw_fault_uffd_wake(int uffd, gw_bva_t address, uint64_t len)

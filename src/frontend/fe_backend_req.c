@@ -5,6 +5,7 @@
  * is the caller's.
  */
 #include "../core/proto.h"
+#include "../fd/peer_fd.h"
 #include "fe_requests.h"
 #include "fe_trace.h"
 
@@ -29,11 +30,10 @@ int gw_frontend_set_backend_req_fd(struct gw_frontend *fe)
     r = gw_frontend_transact(fe, &call);
     close(pair[1]);
     if (r < 0) {
-        close(pair[0]);
+        gw_peer_fd_close(&pair[0]);
         return r;
     }
-    if (fe->backend_fd >= 0)
-        close(fe->backend_fd);
+    gw_peer_fd_close(&fe->backend_fd);
     fe->backend_fd = pair[0];
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "../core/checked.h"
 #include "../core/proto.h"
+#include "../fd/peer_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -179,14 +180,12 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd)
 
 void gw_frontend_disconnect(struct gw_frontend *fe)
 {
-    if (fe->fd >= 0) {
-        close(fe->fd);
+    if (fe->fd >= 0)
         gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
-    }
-    if (fe->backend_fd >= 0)
-        close(fe->backend_fd);
-    fe->fd = -1;
-    fe->backend_fd = -1;
+    /* With a socket, descriptors that were not read from it are closed, of whatever kind they are.
+     */
+    gw_peer_fd_close(&fe->fd);
+    gw_peer_fd_close(&fe->backend_fd);
 }
 
 int gw_frontend_fd(const struct gw_frontend *fe)

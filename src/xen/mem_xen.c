@@ -13,6 +13,7 @@
 #include "core/diag_i.h"
 #include "core/mem.h"
 #include "core/mem_plain.h"
+#include "fd/peer_fd.h"
 #include "foreign.h"
 #include "grant.h"
 #include "grant_cache.h"
@@ -179,7 +180,7 @@ static int map_grants(struct gw_region *region, struct xen_region *x)
 
 int gw_mem_backend_map(struct gw_region *region, int fd)
 {
-    gw_cleanup_fd int owned_fd = fd;
+    gw_cleanup_peer_fd int owned_fd = fd;
     struct xen_region *x;
     int r;
 

@@ -97,6 +97,13 @@ static const struct frame frames[] = {
     {{GW_MSG_SET_INFLIGHT_FD, GW_MSG_VERSION, sizeof(struct gw_wire_inflight)},
      .payload.inflight = {.mmap_size = FILE_SIZE, .num_queues = 1, .queue_size = 16}},
     {{GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0}}, /* where none belongs */
+    /* Refused for what the message says, before the file matters. */
+    {{GW_MSG_ADD_MEM_REG, GW_MSG_VERSION, sizeof(struct gw_wire_single_region)},
+     .payload.region = {.region = {.guest_addr = 0x100000, .user_addr = 0x100000}}},
+    {{GW_MSG_ADD_MEM_REG, GW_MSG_VERSION, sizeof(struct gw_wire_single_region)},
+     .payload.region = {.region = {.guest_addr = UINT64_MAX, .size = FILE_SIZE}}},
+    {{GW_MSG_SET_LOG_BASE, GW_MSG_VERSION, sizeof(struct gw_wire_log)}},
+    {{GW_MSG_SET_INFLIGHT_FD, GW_MSG_VERSION, sizeof(struct gw_wire_inflight)}},
 };
 
 /* Until the daemon has hung up, or answered what follows: it is not asleep. */

@@ -4,6 +4,8 @@
 
 #include "fdcheck.h"
 
+#include <pthread.h>
+
 /* Offsets of the specification. */
 #define FEATURES   0
 #define VERSION    8
@@ -286,6 +288,46 @@ static void test_inflight_split_zeroes_say_nothing(void **state)
     part_done(&p);
 }
 
+struct scribbler {
+    struct part *part;
+    unsigned first, stride; /* of the entries */
+    bool stop;              /* atomic */
+};
+
+/* Another program may, at any time, so this is not for ThreadSanitizer to see. */
+__attribute__((no_sanitize_thread)) static void *scribble(void *arg)
+{
+    struct scribbler *s = arg;
+
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED))
+        for (unsigned i = 0; i < PART_SIZE; i++)
+            *(volatile uint8_t *)(s->part->bytes + s->first + i * s->stride) = 1;
+    return NULL;
+}
+
+/* A new part has nothing in flight, whatever the front-end writes there while it is initialised. */
+static void test_inflight_split_and_packed_new_part_that_changes_is_empty(void **state)
+{
+    for (unsigned packed = 0; packed < 2; packed++) {
+        struct part p;
+        struct scribbler s = {.part = &p, .first = packed ? 32 : 16, .stride = packed ? 32 : 16};
+        pthread_t thread;
+
+        part_init(&p, packed);
+        assert_int_equal(pthread_create(&thread, NULL, scribble, &s), 0);
+        for (unsigned i = 0; i < 20000; i++) {
+            int r;
+
+            part_set16(&p, VERSION, 0);
+            r = part_try(&p);
+            assert_true(r == -EINVAL || (r == 0 && p.found.n_slots == 0 && p.f.n_taken == 0));
+        }
+        __atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
+        pthread_join(thread, NULL);
+        part_done(&p);
+    }
+}
+
 static void test_inflight_split_finished_part_begins_anew(void **state)
 {
     struct part p;
@@ -456,6 +498,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_split_counters_may_run_over),
         FDCHECK_TEST(test_inflight_split_counters_may_be_anything),
         FDCHECK_TEST(test_inflight_split_zeroes_say_nothing),
+        FDCHECK_TEST(test_inflight_split_and_packed_new_part_that_changes_is_empty),
         FDCHECK_TEST(test_inflight_split_finished_part_begins_anew),
         FDCHECK_TEST(test_inflight_split_index_does_not_matter_when_nothing_is_in_flight),
         FDCHECK_TEST(test_inflight_split_ring_may_be_smaller_than_its_part),

@@ -270,12 +270,12 @@ static void test_child_can_signal(void **state)
     in_child(signal_one);
 }
 
-static void refuse_aio(void)
+static void refuse_aio(unsigned call, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
@@ -284,11 +284,11 @@ static void refuse_aio(void)
     EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
 }
 
-static void work_without_aio(void)
+static void work_without_aio(unsigned call, unsigned error)
 {
     int fd = eventfd(0, EFD_CLOEXEC), pipes[2];
 
-    refuse_aio();
+    refuse_aio(call, error);
     EXPECT(pipe2(pipes, O_CLOEXEC) == 0);
     EXPECT(gw_peer_fd_kind(fd) == GW_PEER_FD_EVENTFD);
     EXPECT(gw_peer_fd_kind(pipes[1]) == GW_PEER_FD_OTHER);
@@ -299,10 +299,22 @@ static void work_without_aio(void)
     EXPECT(gw_peer_fd_flush(PATIENCE_MS));
 }
 
+static void work_without_io_setup(void)
+{
+    work_without_aio(SYS_io_setup, ENOSYS);
+}
+
+/* As a filter of system calls may have it. */
+static void work_without_io_submit(void)
+{
+    work_without_aio(SYS_io_submit, EPERM);
+}
+
 /* First, as long as there is one thread: ThreadSanitizer wants it so where the child makes more. */
 static void test_without_aio(void **state)
 {
-    in_child(work_without_aio);
+    in_child(work_without_io_setup);
+    in_child(work_without_io_submit);
 }
 
 int main(void)
