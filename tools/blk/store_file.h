@@ -20,6 +20,7 @@ struct store_file {
     unsigned n_users;
     _Atomic bool is_dirty;  /* something may have been written since the last flush began */
     _Atomic int sync_error; /* of the first sync that failed, 0: none; see store_file_io.c */
+    _Atomic unsigned n_suspect; /* durable writes that are repeated to find out what failed */
     _Atomic uint64_t n_failed[STORE_N_KINDS];
     uint32_t range_align;     /* of what fallocate and BLKDISCARD take, in bytes */
     uint32_t first_granule;   /* where the first one begins, of topology.discard_align bytes */

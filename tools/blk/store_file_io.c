@@ -83,8 +83,12 @@ static void count_failed(struct store_file *f, enum store_kind kind)
 void store_file_finish(struct store_io *io, int res)
 {
     struct store_file *f = file_of(io);
-    bool is_lost = is_promise(io) && has_lost_data(f); /* a concurrent sync may have failed */
+    bool is_lost;
 
+    if (io->durable_error != 0)
+        atomic_fetch_sub(&f->n_suspect, 1);
+    /* A concurrent sync may have failed, and Linux tells only one of them. */
+    is_lost = is_promise(io) && (has_lost_data(f) || atomic_load(&f->n_suspect) > 0);
     free(io->bounce);
     io->bounce = NULL;
     if (io->is_cancelled && res == -EINTR)
@@ -158,6 +162,13 @@ static void start_transfer(struct store_io *io)
                       io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
 }
 
+/* Not those of a write that did not begin, or that is to begin again. */
+static bool may_be_sync_error(int res)
+{
+    return res < 0 && res != -EINTR && res != -ECANCELED && res != -EAGAIN && res != -ENOMEM &&
+           res != -EFAULT;
+}
+
 /*
  * A durable write is a write and a sync, and its error does not tell which of them failed; after
  * the sync, data that other requests wrote is gone as well. So it is repeated without the sync,
@@ -168,12 +179,15 @@ static bool is_settled(struct store_io *io, int res)
 {
     if (io->kind == STORE_READ || !io->is_durable)
         return false;
-    if (io->durable_error == 0 && res < 0 && res != -EINTR && res != -ECANCELED) {
+    if (io->durable_error == 0 && may_be_sync_error(res)) {
+        atomic_fetch_add(&file_of(io)->n_suspect, 1);
         io->durable_error = res;
         start_transfer(io);
         return true;
     }
-    if (io->durable_error != 0 && res > 0) {
+    /* Nobody will know if the repetition is cancelled: believe the worst. */
+    if (io->durable_error != 0 &&
+        (res > 0 || res == -ECANCELED || (res == -EINTR && io->is_cancelled))) {
         keep_sync_error(file_of(io), io->durable_error);
         store_file_finish(io, -EIO);
         return true;

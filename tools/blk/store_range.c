@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #define ZERO_BYTES (256U * 1024U)
+#define PIECE_MAX  (UINT64_C(64) << 20) /* of one call */
 
 /* The bits of `refused`, the best way first. */
 enum way {
@@ -93,6 +94,7 @@ static bool is_refusal(int res)
     case EBUSY:
     case ENOSPC: /* for the metadata of a hole */
     case EDQUOT:
+    case EREMOTEIO: /* a SCSI target that rejects the command */
         return true;
     default:
         return false;
@@ -167,6 +169,9 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
         start_write(io, length);
         return;
     }
+    /* In pieces, because none can be cancelled, and writing zeroes may be all that a device can. */
+    if (length > PIECE_MAX && align_of(file_of(io), way) <= PIECE_MAX)
+        length = PIECE_MAX - PIECE_MAX % align_of(file_of(io), way);
     io->way = way;
     io->piece = length;
     io->gw.done = way_done;
