@@ -30,7 +30,7 @@
 #define PACKED_DESC  8 /* in words of two bytes */
 #define PACKED_FLAGS 7
 #define TIME_NS      UINT64_C(400000000)  /* to get there with watchpoints, */
-#define STEPS_NS     UINT64_C(4000000000) /* and by single steps on a busy machine */
+#define STEPS_NS     UINT64_C(2000000000) /* and by single steps on a busy machine */
 #define IDLE_NS      UINT64_C(100000000) /* no thread does anything for so long: nothing will come */
 #define SPINS        64                  /* looks at what the threads do before one pauses */
 #define PAUSE_NS     20000
@@ -250,6 +250,9 @@ void crash_step_end(struct crash_stepper *s)
 {
     if (!s)
         return;
+    /* A listener outside the process group of the child: nobody else has killed it. */
+    if (s->n_threads > 0 && s->pid != target_pid(s->target))
+        kill(s->pid, SIGKILL);
     for (unsigned i = 0; i < s->n_threads; i++) {
         if (s->threads[i] != s->pid)
             wait_for_end(s->threads[i]);

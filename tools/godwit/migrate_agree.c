@@ -7,6 +7,8 @@
 #include "migrate_blk.h"
 #include "migrate_remote.h"
 
+#include "../../src/core/proto.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -146,6 +148,9 @@ bool migration_agree_units(struct migration *m, const struct link_hello *source)
         return false;
     for (unsigned i = 0; i < m->n_units; i++) {
         m->units[i].wanted = source->layout[1 + 2 * i];
+        /* Without it nothing of what a migration is made of can be agreed on. */
+        if (!(m->units[i].wanted >> GW_F_PROTOCOL_FEATURES & 1))
+            return false;
         m->units[i].disk.sectors = source->layout[2 + 2 * i];
         if (m->o.device == MIGRATION_DEVICE_BLK &&
             migration_blk_blocks(m, m->units[i].disk.sectors) == 0)

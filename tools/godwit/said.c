@@ -14,10 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINES     16
 #define LINE_SIZE 240
+#define DRAIN_MAX 65536
+#define PAUSE_NS  200000
 
 struct said {
     int fd, stop_fd;
@@ -53,20 +56,26 @@ static void take(struct said *s, const char *buf, size_t n)
     }
 }
 
-/* Take all that has been written by now. Under the lock. Returns: whether more may come. */
+/*
+ * Take what has been written by now, up to DRAIN_MAX bytes, since a back-end may write for ever.
+ * Under the lock. Returns: whether more may come.
+ */
 static bool drain(struct said *s)
 {
     char buf[4096];
-    ssize_t n;
+    size_t taken = 0;
+    ssize_t n = 1;
 
-    for (;;) {
+    while (taken < DRAIN_MAX) {
         n = read(s->fd, buf, sizeof(buf));
-        if (n > 0)
+        if (n > 0) {
             take(s, buf, (size_t)n);
-        else if (n == 0 || errno != EINTR)
+            taken += (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
             break;
+        }
     }
-    if (n < 0 && errno == EAGAIN)
+    if (taken >= DRAIN_MAX || (n < 0 && errno == EAGAIN))
         return true;
     end_line(s);
     return false;
@@ -86,6 +95,8 @@ static void *reader(void *arg)
         pthread_mutex_lock(&s->lock);
         may_come = drain(s);
         pthread_mutex_unlock(&s->lock);
+        /* A mutex is not fair: whoever waits for the lines gets it now. */
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     }
     return NULL;
 }
@@ -155,6 +166,8 @@ char *said_last_lines(struct said *s, unsigned n)
     drain(s);
     if (n > LINES)
         n = LINES;
+    if (s->len > 0 && n > 0)
+        n--;
     first = s->n_lines > n ? s->n_lines - n : 0;
     for (unsigned i = first; i < s->n_lines; i++)
         fprintf(out, "%s\n", s->lines[i % LINES]);
