@@ -6,62 +6,68 @@ usage: test_caught.py PROGRAM TEST...      the names of tests, one of which must
 """
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 SECONDS = 150
 SKIP = 77
 # What the mutant loses never comes, and is not waited for as long as usual; only where a busy machine
 # made something else fail first is it waited for longer.
 PATIENCE_MS = (2000, 20000, 60000)
+BEGUN = "[ RUN      ] test_"
+ENDED = "[       OK ] test_"
+FAILED = ("[  FAILED  ] test_", "[  ERROR   ] test_")
 
 
-def check_hung(program, said, wanted):
-    """What waits for an answer that never comes has found the mutant, too."""
-    begun = died_in(said)
-    print(f"hangs in {begun[0] if begun else 'no test'}")
-    if begun and begun[0] in wanted:
-        return None
-    print(said)
-    return f"{program} hangs, and not in {' or '.join(wanted)}"
+def name_in(line):
+    return line.split("]")[1].strip()
 
 
-def died_in(said):
-    """The test that began and did not end, as where an assertion of the library fails."""
-    last = [line for line in said.splitlines() if line.startswith("[ ") and "] test_" in line][-1:]
-    return [line.split("]")[1].strip() for line in last if line.startswith("[ RUN")]
-
-
-def run(program, wanted, patience_ms):
-    """What the mutant's program did wrong, or None if it failed where it must. Ends if it is skipped."""
-    try:
-        # Slow programs take the name of a test to run alone; the others run all.
-        done = subprocess.run([program, wanted[0]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=SECONDS, check=False,
-                              env={**os.environ, "TEST_PATIENCE_MS": str(patience_ms)})
-    except subprocess.TimeoutExpired as hung:
-        return check_hung(program, (hung.stdout or b"").decode(errors="replace"), wanted)
-    if done.returncode == SKIP:
-        print(done.stdout)
+def first_failure(program, argument, patience_ms):
+    """Run the program until a test fails, hangs or ends the process: with that one, the next ones
+    may fail for what it left behind. Returns: its name, or None; all that was said.
+    """
+    said, begun = [], None
+    # Slow programs take the name of a test to run alone; the others run all.
+    with subprocess.Popen(["stdbuf", "-oL", program, argument], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", start_new_session=True,
+                          env={**os.environ, "TEST_PATIENCE_MS": str(patience_ms)}) as process:
+        alarm = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        alarm.start()
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith(FAILED):
+                    return name_in(line), "".join(said)
+                if line.startswith(BEGUN):
+                    begun = name_in(line)
+                elif line.startswith(ENDED):
+                    begun = None
+            status = process.wait()
+        finally:
+            alarm.cancel()
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    if status == SKIP:
+        print("".join(said))
         sys.exit(SKIP)
-    # What fails behind the first may fail for what that one left behind.
-    failed = [line.split("]")[1].strip() for line in done.stdout.splitlines()
-              if line.startswith(("[  FAILED  ] test_", "[  ERROR   ] test_"))] or died_in(done.stdout)
-    print(f"status {done.returncode}, failed: {', '.join(failed) or 'nothing'}")
-    if done.returncode != 0 and failed and failed[0] in wanted:
-        return None
-    print(done.stdout)
-    return f"the mutant is not caught by {' or '.join(wanted)}"
+    return begun if status != 0 else None, "".join(said)
 
 
 def main():
     program, *wanted = sys.argv[1:]
     for patience_ms in PATIENCE_MS:
-        wrong = run(program, wanted, patience_ms)
-        if wrong is None:
+        failed, said = first_failure(program, wanted[0], patience_ms)
+        print(f"waiting for {patience_ms} ms: the first to fail is {failed or 'none'}")
+        if failed in wanted:
             return
-    sys.exit(wrong)
+        print(said)
+    sys.exit(f"the mutant is not caught by {' or '.join(wanted)}")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,18 @@ from pathlib import Path
 
 SEEDS = 6
 SECONDS = 300
-KILLS = 60
+KILLS = 120
 KILLS_MIN = 10  # with fewer there may be no request in flight at any
-QUICK = ["--quiet", "--queues=2", "--exact=80", "--disk-size=4M", "--file-size=4M",
+QUICK = ["--quiet", "--queues=2", "--disk-size=4M", "--file-size=4M",
          "--request-timeout=10s"]
 SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
 
 # Those that need requests in flight when a ring stops: the options of their disk.
 SLOW = {"stop-suspends": " --delay 2"}
+
+# Those that a kill shows between two stores only; to get there takes long on a machine without
+# watchpoints.
+EXACT = {"shown-before-linked", "cleared-before-shown", "old-used"}
 
 # Which checks may fail, and in which rings it shows.
 ANSWERS = {"region", "answered-once", "answered-all"}
@@ -65,6 +69,7 @@ def find(godwit, real, name, backend, options):
     """Is the mutant found, with a right reason, and not so the real one?"""
     wanted, _ = EXPECTED[name]
     what = " ".join([name, *options])
+    options = options + [f"--exact={80 if name in EXACT else 0}"]
     for seed in range(1, SEEDS + 1):
         status, check, kills, said = crash(godwit, backend, SLOW.get(name, ""), options, seed)
         if status == 0:

@@ -5,6 +5,8 @@
  */
 #include "fdcheck.h"
 
+#include "patience.h"
+
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,7 +16,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_LENGTH 512
-#define LATE_TRIES      200 /* of 10 ms */
+#define LATE_TRIES      (patience_ms() / 10) /* of 10 ms */
 
 struct fdcheck {
     char **lines;
