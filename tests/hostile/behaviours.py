@@ -601,7 +601,7 @@ def deaf(_s, _m):
 def chatter(b):
     def write():
         while True:
-            sys.stderr.buffer.write(os.urandom(4096) + b'\n')
+            sys.stderr.buffer.write(os.urandom(4096) + b'\n' + b'x\n' * 32768)
     threading.Thread(target=write, daemon=True).start()
 
 
@@ -618,5 +618,5 @@ for _request, _commands in {'GET_FEATURES': COMMANDS, 'SET_VRING_KICK': RUNNING,
     add(f'forks-and-leaves:{_request}', _commands, request=on(_request, fork_and_leave))
     add(f'deaf:{_request}', _commands, request=on(_request, deaf))
 add('never-listens', COMMANDS, begin=never)
-add('chatters', (PROBE, BENCH), harmless=COMMANDS, begin=chatter,
+add('chatters', COMMANDS, harmless=COMMANDS, begin=chatter,
     request=on('GET_FEATURES', lambda s, m: m))

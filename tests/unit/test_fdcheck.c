@@ -70,5 +70,8 @@ int main(void)
         cmocka_unit_test(test_shared_mapping_is_found),
         cmocka_unit_test(test_another_file_at_the_same_number_is_found),
     };
+
+    /* Not for long: what is left here is left on purpose. */
+    setenv("TEST_PATIENCE_MS", "200", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

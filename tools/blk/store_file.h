@@ -18,8 +18,8 @@ struct store_file {
     unsigned lock_patience_ms;
     pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */
     unsigned n_users;
-    _Atomic bool is_dirty;  /* something may have been written since the last flush began */
-    _Atomic int sync_error; /* of the first sync that failed, 0: none; see store_file_io.c */
+    _Atomic bool is_dirty;      /* something may have been written since the last flush began */
+    _Atomic int sync_error;     /* of the first sync that failed, 0: none; see store_file_io.c */
     _Atomic unsigned n_suspect; /* durable writes that are repeated to find out what failed */
     _Atomic uint64_t n_failed[STORE_N_KINDS];
     uint32_t range_align;     /* of what fallocate and BLKDISCARD take, in bytes */
