@@ -23,6 +23,8 @@ void *__real_realloc(void *p, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
 int __real_posix_memalign(void **ret, size_t align, size_t size);
 char *__real_strdup(const char *text);
+/* The run-time library of a sanitizer finds them, too. */
+#pragma GCC visibility push(default)
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
@@ -30,6 +32,7 @@ void *__wrap_aligned_alloc(size_t align, size_t size);
 int __wrap_posix_memalign(void **ret, size_t align, size_t size);
 char *__wrap_strdup(const char *text);
 __attribute__((format(printf, 2, 3))) int __wrap_asprintf(char **ret, const char *format, ...);
+#pragma GCC visibility pop
 
 static atomic_bool has_failed;
 static atomic_int left; /* until one fails; 0: none does */

@@ -337,6 +337,7 @@ static void test_inflight_split_finished_part_begins_anew(void **state)
     take(&p, 4);
     COMPLETE(&p, COMMITTED, 4);
     gw_inflight_finish(&p.f);
+    gw_inflight_detach(&p.f);
     assert_int_equal(gw_inflight_attach(&p.f, p.bytes, false, PART_SIZE, PART_SIZE), 0);
     assert_true(p.f.is_new);
     p.ring.used = 0; /* the guest has reset it */
