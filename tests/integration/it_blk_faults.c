@@ -277,6 +277,18 @@ static void sleep_ms(long ms)
     nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 }
 
+/* More has come to the file than can be in flight, so that some of it was answered. */
+static void await_writes(const struct blk_test *t)
+{
+    struct stat st = {.st_blocks = 0};
+
+    for (unsigned ms = 0; st.st_blocks * 512 < 1024 * 1024 && ms < patience_ms(); ms++) {
+        sleep_ms(1);
+        assert_int_equal(fstat(t->fd, &st), 0);
+    }
+    assert_true(st.st_blocks * 512 >= 1024 * 1024);
+}
+
 /* What was answered is in the file, whether the program was asked to end or killed. */
 static void run_end_under_load(const char *loop, int sig)
 {
@@ -286,7 +298,7 @@ static void run_end_under_load(const char *loop, int sig)
     blk_test_begin(&t, 4 * MIB);
     blk_test_start(&t, loop);
     load_start(&l, &t);
-    sleep_ms(200);
+    await_writes(&t);
     assert_int_equal(program_end(&t.program, sig), sig == SIGKILL ? -SIGKILL : 0);
     load_end(&l, &t);
     guest_done(&t.g);
