@@ -8,6 +8,31 @@
 
 #define MIB UINT64_C(0x100000)
 
+struct limit {
+    struct rig *rig;
+    int64_t in_flight; /* 0: leave it */
+    uint32_t request;  /* 0: leave it */
+};
+
+static int set_limit(void *arg)
+{
+    const struct limit *l = arg;
+
+    if (l->in_flight)
+        l->rig->queue.bytes_in_flight_max = l->in_flight;
+    if (l->request)
+        l->rig->queue.request_bytes_max = l->request;
+    return 0;
+}
+
+/* On the worker, which reads them. */
+static void limit(struct rig *rig, int64_t in_flight, uint32_t request)
+{
+    struct limit l = {rig, in_flight, request};
+
+    assert_int_equal(gw_worker_call(&rig->worker, set_limit, &l), 0);
+}
+
 /* ---- a turn ---- */
 
 enum {
@@ -81,7 +106,7 @@ static void test_bounds_bytes_in_flight(void **state)
     struct bed b;
 
     begin(&b, true);
-    b.rig.queue.bytes_in_flight_max = 5 * RIG_BUF_LEN - 1; /* the fifth begins below it */
+    limit(&b.rig, 5 * RIG_BUF_LEN - 1, 0); /* the fifth begins below it */
     add(&b, 12);
     for (unsigned i = 0; i < 12; i++) {
         check_held(&b, numbers + i, i < 7 ? 5 : 12 - i);
@@ -99,12 +124,12 @@ static void test_bounds_in_flight_across_a_crash(void **state)
     struct bed b;
 
     begin(&b, true);
-    b.rig.queue.bytes_in_flight_max = 5 * RIG_BUF_LEN;
+    limit(&b.rig, 5 * RIG_BUF_LEN, 0);
     add(&b, 12);
     check_held(&b, numbers, 5);
     rig_lose(&b.rig);
     let_go(&b);
-    b.rig.queue.bytes_in_flight_max = 3 * RIG_BUF_LEN;
+    limit(&b.rig, 3 * RIG_BUF_LEN, 0);
     run(&b, ANYWHERE);
     assert_int_equal(b.rig.queue.n_again, 5);
     for (unsigned i = 0; i < 12; i++) {
@@ -127,7 +152,7 @@ static void test_bounds_long_chains_in_flight(void **state)
     struct rig t;
 
     rig_begin(&t, &cfg);
-    t.queue.bytes_in_flight_max = 3 * GW_LONG_CHAIN_BYTES;
+    limit(&t, 3 * GW_LONG_CHAIN_BYTES, 0);
     rig_set_mode(&t, RIG_HOLD);
     rig_run(&t);
     for (unsigned i = 0; i < LONG; i++)
@@ -179,7 +204,7 @@ static void test_bounds_stop_drains_what_is_resumed(void **state)
     give(&b, 8);
     rig_lose(&b.rig);
     let_go(&b);
-    b.rig.queue.bytes_in_flight_max = 1;
+    limit(&b.rig, 1, 0);
     rig_set_mode(&b.rig, RIG_COMPLETE);
     run(&b, ANYWHERE);
     assert_int_equal(rig_stop(&b.rig), rig_index(&b.rig, 13 + 8));
@@ -196,7 +221,7 @@ static void test_bounds_request_longer_than_the_limit_is_bad(void **state)
     struct bed b;
 
     begin(&b, false);
-    b.rig.queue.request_bytes_max = 2 * RIG_BUF_LEN;
+    limit(&b.rig, 0, 2 * RIG_BUF_LEN);
     for (uint32_t len = 2 * RIG_BUF_LEN; len <= 2 * RIG_BUF_LEN + 1; len++) {
         buf = (struct gw_driver_buf){b.data, len};
         assert_int_equal(gw_driver_add(b.rig.driver, &buf, 0, 1, b.n_added++, 0), 0);

@@ -64,7 +64,8 @@ static uint64_t now_ns(void)
 
 __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *format, ...)
 {
-    const struct itimerval timer = {.it_value.tv_usec = LAST_WORDS_MS * 1000};
+    const struct itimerval timer = {.it_value.tv_usec = LAST_WORDS_MS * 1000},
+                           none = {.it_value = {0}};
     char text[900];
     sigset_t alarm;
     va_list args;
@@ -80,6 +81,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     backend_say(GW_DIAG_ERROR, "%s: ending at once, requests in flight are not answered", text);
+    setitimer(ITIMER_REAL, &none, NULL);
     _exit(EXIT_FAILURE);
 }
 
