@@ -169,9 +169,6 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
         start_write(io, length);
         return;
     }
-    /* In pieces, because none can be cancelled, and writing zeroes may be all that a device can. */
-    if (length > PIECE_MAX && align_of(file_of(io), way) <= PIECE_MAX)
-        length = PIECE_MAX - PIECE_MAX % align_of(file_of(io), way);
     io->way = way;
     io->piece = length;
     io->gw.done = way_done;
@@ -198,6 +195,9 @@ static void start_range(struct store_io *io)
         if ((ways & way) == 0)
             continue;
         if (before == 0 && length >= align) {
+            /* A call cannot be cancelled, and takes long where the kernel writes the zeroes. */
+            if (length > PIECE_MAX && align <= PIECE_MAX)
+                length = PIECE_MAX;
             start_way(io, way, length - length % align);
             return;
         }
