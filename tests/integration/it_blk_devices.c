@@ -176,15 +176,17 @@ static uint64_t discard_granularity(void)
     return value;
 }
 
-/* The guest is told what a discard should begin and end at: granule, sector or logical block. */
+/* The alignment of discards in config space: the granule, the sector or the logical block. */
 static void check_alignment(unsigned sector_size)
 {
     uint64_t granule = sector_size ? discard_granularity() : 0;
-    uint64_t told = le32toh(t.disk.discard_sector_alignment) * UINT64_C(512);
+    uint64_t alignment = le32toh(t.disk.discard_sector_alignment) * UINT64_C(512);
 
-    assert_true(told >= granule && told >= sector_size && told >= le32toh(t.disk.blk_size));
+    assert_true(alignment >= granule && alignment >= sector_size &&
+                alignment >= le32toh(t.disk.blk_size));
     if (granule > 0)
-        assert_true(told == granule || told == sector_size || told == le32toh(t.disk.blk_size));
+        assert_true(alignment == granule || alignment == sector_size ||
+                    alignment == le32toh(t.disk.blk_size));
 }
 
 /* Ranges of whole logical blocks, in every place to a sector of 4096 bytes, and over its borders.
@@ -256,6 +258,17 @@ static void test_device_file(void **state)
     run_ranges(0);
 }
 
+/* Discards are neither offered nor accepted; zeroes are written. */
+static void expect_zeroes_only(void)
+{
+    assert_int_equal(offered(), BIT(VIRTIO_BLK_F_WRITE_ZEROES));
+    assert_int_equal(t.disk.write_zeroes_may_unmap, 0);
+    assert_int_equal(t.disk.max_discard_seg, 0);
+    assert_int_not_equal(range(GW_DRIVER_BLK_DISCARD, 0, 2048, 0), 0);
+    zeroes(4096, 4096, UNMAP);
+    check_disk();
+}
+
 /* --discard=ignore: the guest cannot make the file thin, also not by zeroes. */
 static void test_device_stays_allocated(void **state)
 {
@@ -268,12 +281,7 @@ static void test_device_stays_allocated(void **state)
         }
         before = allocated();
         start("--discard=ignore", NULL, 0);
-        assert_int_equal(offered(), BIT(VIRTIO_BLK_F_WRITE_ZEROES));
-        assert_int_equal(t.disk.write_zeroes_may_unmap, 0);
-        assert_int_equal(t.disk.max_discard_seg, 0);
-        assert_int_not_equal(range(GW_DRIVER_BLK_DISCARD, 0, 2048, 0), 0);
-        zeroes(4096, 4096, UNMAP);
-        check_disk();
+        expect_zeroes_only();
         assert_true(allocated() >= before);
         stop();
         end();
@@ -322,12 +330,7 @@ static void test_device_that_cannot_discard(void **state)
     }
     close(backing);
     start(NULL, NULL, 0);
-    assert_int_equal(offered(), BIT(VIRTIO_BLK_F_WRITE_ZEROES));
-    assert_int_equal(t.disk.write_zeroes_may_unmap, 0);
-    assert_int_equal(t.disk.max_discard_seg, 0);
-    assert_int_not_equal(range(GW_DRIVER_BLK_DISCARD, 0, 2048, 0), 0);
-    zeroes(4096, 4096, UNMAP);
-    check_disk();
+    expect_zeroes_only();
     stop();
     end();
 }
