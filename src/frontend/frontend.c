@@ -182,8 +182,7 @@ void gw_frontend_disconnect(struct gw_frontend *fe)
 {
     if (fe->fd >= 0)
         gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
-    /* With a socket, descriptors that were not read from it are closed, of whatever kind they are.
-     */
+    /* Closing a socket also closes the descriptors of any kind that wait in it. */
     gw_peer_fd_close(&fe->fd);
     gw_peer_fd_close(&fe->backend_fd);
 }

@@ -30,7 +30,7 @@ PROXY = Path(__file__).with_name('proxy.py')
 LIMITS = {'probe': 12, 'bench': 12, 'migrate': 8, 'postcopy': 8, 'crash': 8}
 DID_NOT_ACT = 'the behaviour did not act'
 # On a busy machine an honest message may miss its limit before the behaviour's turn comes: the run
-# is made again with limits so many times as long.
+# is repeated with its limits multiplied by these.
 PATIENCE = (1, 5, 25)
 
 

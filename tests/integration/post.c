@@ -321,7 +321,7 @@ void post_await_fault(struct post *p)
             return;
         usleep(1000);
     }
-    fail_msg("nobody asks for a page");
+    fail_msg("no page was requested");
 }
 
 /* ---- nobody serves ---- */

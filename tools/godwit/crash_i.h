@@ -94,8 +94,8 @@ struct crash_watch {
     bool is_packed;
     unsigned queue_size;
     bool is_shown;     /* on until the driver can see the batch */
-    uint64_t further;  /* and so many instructions further */
-    uint64_t limit_ns; /* of all that: requests that are held up must not miss their limit by it */
+    uint64_t further;  /* instructions to execute after that */
+    uint64_t limit_ns; /* of all this, so that delayed requests keep their time limit */
 };
 
 struct crash_watch crash_watch_of(const struct crash *c);

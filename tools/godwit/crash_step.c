@@ -31,8 +31,8 @@
 #define PACKED_FLAGS 7
 #define TIME_NS      UINT64_C(400000000)  /* to get there with watchpoints, */
 #define STEPS_NS     UINT64_C(2000000000) /* and by single steps on a busy machine */
-#define IDLE_NS      UINT64_C(100000000) /* no thread does anything for so long: nothing will come */
-#define SPINS        64                  /* looks at what the threads do before one pauses */
+#define IDLE_NS      UINT64_C(100000000)  /* without any step: the threads are idle */
+#define SPINS        64                   /* looks at what the threads do before one pauses */
 #define PAUSE_NS     20000
 
 struct crash_stepper {
