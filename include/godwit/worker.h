@@ -24,7 +24,6 @@ struct gw_timer;
 /* `events` are those of poll(2) that are there. */
 typedef void gw_fd_cb(void *arg, int fd, uint32_t events);
 typedef void gw_timer_cb(void *arg);
-typedef void gw_post_cb(void *arg);
 
 /*
  * Call `cb` whenever `fd` is ready for `events` (POLLIN, POLLOUT), level triggered, until it is
@@ -51,11 +50,21 @@ void gw_timer_stop(struct gw_timer *t);
 void gw_timer_free(struct gw_timer *t);
 
 /*
- * Run `cb` once on the worker, soon, in the order of posting.
- * Returns: 0; -ENOMEM; -ESHUTDOWN when the worker has ended.
+ * One call on its way to a worker. It stays the caller's and must stay put until `run` is called on
+ * the worker. `run` may free it or post it again.
+ */
+struct gw_post {
+    void (*run)(struct gw_post *post);
+    /* below: the library's */
+    struct gw_post *next;
+};
+
+/*
+ * Call `post->run` once on the worker, soon, in the order of posting.
+ * Returns: 0; -ESHUTDOWN when the worker has ended.
  * Context: any thread.
  */
-int gw_worker_post(struct gw_worker *w, gw_post_cb *cb, void *arg);
+int gw_worker_post(struct gw_worker *w, struct gw_post *post);
 
 /*
  * One file operation in flight. It stays the caller's and must stay put, with everything it names,

@@ -57,7 +57,7 @@ static void lock_to_look(struct gw_queue *q)
 
 /* ---- waking ---- */
 
-static void wake_task(struct gw_task *task)
+static void wake_task(struct gw_post *task)
 {
     struct gw_queue *q = gw_container_of(task, struct gw_queue, wake);
 
@@ -72,7 +72,7 @@ void gw_queue_activate(struct gw_queue *q)
     q->parked = false;
     if (!gw_worker_is_current(q->worker)) {
         if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
-            (void)gw_worker_submit(q->worker, &q->wake);
+            (void)gw_worker_post(q->worker, &q->wake);
         return;
     }
     if (gw_list_is_empty(&q->active_link))
@@ -84,7 +84,7 @@ void gw_queue_wake(struct gw_queue *q)
     if (gw_worker_is_current(q->worker))
         wake_task(&q->wake);
     else if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
-        (void)gw_worker_submit(q->worker, &q->wake);
+        (void)gw_worker_post(q->worker, &q->wake);
 }
 
 static void kicked(struct gw_source *source, uint32_t events)

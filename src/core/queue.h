@@ -111,7 +111,7 @@ struct gw_queue {
     struct vring_desc *table; /* an indirect table that had to be put together */
     struct gw_tables *tables; /* those of the chains that are being popped; NULL: never any */
     size_t request_size;      /* of the device's own bytes */
-    struct gw_task wake;
+    struct gw_post wake;
     bool wake_posted;                /* atomic */
     struct gw_inflight inflight;     /* [lock] what a crash leaves behind */
     struct gw_inflight_entry *again; /* [lock] was left behind: to be done first */

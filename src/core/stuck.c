@@ -58,7 +58,7 @@ static void add_thread(struct text *t, int tid)
         add(t, " (thread %d)", tid);
 }
 
-static void answer(struct gw_task *task)
+static void answer(struct gw_post *task)
 {
     struct gw_worker *w = gw_container_of(task, struct gw_worker, ping);
 
@@ -75,7 +75,7 @@ static void ping(struct gw_worker *w)
     if (__atomic_exchange_n(&w->is_pinged, true, __ATOMIC_ACQ_REL))
         return; /* the last one still waits in the mailbox */
     w->ping.run = answer;
-    if (gw_worker_submit(w, &w->ping) < 0)
+    if (gw_worker_post(w, &w->ping) < 0)
         __atomic_store_n(&w->is_pinged, false, __ATOMIC_RELEASE);
 }
 

@@ -42,7 +42,7 @@ static _Thread_local struct gw_worker *current_worker;
 
 /* ---- mailbox ---- */
 
-int gw_worker_submit(struct gw_worker *w, struct gw_task *task)
+int gw_worker_post(struct gw_worker *w, struct gw_post *task)
 {
     bool first;
 
@@ -64,7 +64,7 @@ int gw_worker_submit(struct gw_worker *w, struct gw_task *task)
 
 static void run_tasks(struct gw_worker *w)
 {
-    struct gw_task *task;
+    struct gw_post *task;
 
     if (!__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE))
         return;
@@ -76,7 +76,7 @@ static void run_tasks(struct gw_worker *w)
     pthread_mutex_unlock(&w->mail_lock);
 
     while (task) {
-        struct gw_task *next = task->next;
+        struct gw_post *next = task->next;
         task->run(task);
         task = next;
     }
@@ -90,13 +90,13 @@ static void mail_arrived(struct gw_source *source, uint32_t events)
 }
 
 struct call {
-    struct gw_task task;
+    struct gw_post task;
     struct gw_latch latch;
     int (*fn)(void *arg);
     void *arg;
 };
 
-static void run_call(struct gw_task *task)
+static void run_call(struct gw_post *task)
 {
     struct call *call = gw_container_of(task, struct call, task);
 
@@ -111,7 +111,7 @@ int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
     if (gw_worker_is_current(w))
         return fn(arg);
     gw_latch_init(&call.latch, 1);
-    r = gw_worker_submit(w, &call.task);
+    r = gw_worker_post(w, &call.task);
     if (r < 0)
         goto out;
     while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
@@ -124,13 +124,13 @@ out:
 }
 
 struct letter {
-    struct gw_task task;
+    struct gw_post task;
     struct gw_worker *worker;
     int (*fn)(void *arg);
     max_align_t arg[];
 };
 
-static void run_letter(struct gw_task *task)
+static void run_letter(struct gw_post *task)
 {
     struct letter *letter = gw_container_of(task, struct letter, task);
 
@@ -149,7 +149,7 @@ int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, s
     *letter = (struct letter){.task.run = run_letter, .worker = w, .fn = fn};
     memcpy(letter->arg, arg, size);
     (void)__atomic_fetch_add(&w->n_sent, 1, __ATOMIC_RELAXED);
-    r = gw_worker_submit(w, &letter->task);
+    r = gw_worker_post(w, &letter->task);
     if (r < 0) {
         (void)__atomic_fetch_sub(&w->n_sent, 1, __ATOMIC_RELAXED);
         free(letter);
@@ -278,8 +278,7 @@ static void worker_init(struct gw_worker *w)
 
 static void worker_done(struct gw_worker *w)
 {
-    gw_close(&w->mail_source.fd);
-    pthread_mutex_destroy(&w->mail_lock);
+    gw_close(&w->mail_source.fd); /* mail_lock stays: others may post yet, and get -ESHUTDOWN */
 }
 
 int gw_worker_start(struct gw_worker *w)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * A worker: a thread, its event loop, its mailbox, and the queues it owns. All that the control
- * thread wants of a queue is a task in the mailbox of its worker.
+ * thread wants of a queue is a task (struct gw_post) in the mailbox of its worker.
  */
 #pragma once
 
@@ -15,12 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Something to run on the worker. Its owner keeps it in place until it has begun to run. */
-struct gw_task {
-    struct gw_task *next;
-    void (*run)(struct gw_task *task);
-};
-
 struct gw_worker {
     struct gw_loop *loop;
     struct gw_list active; /* queues that may have requests, or wait for the end of a poll */
@@ -33,8 +27,8 @@ struct gw_worker {
     bool mail;                 /* atomic */
     bool ended;                /* mail_lock */
     pthread_mutex_t mail_lock; /* the list below */
-    struct gw_task *mail_first;
-    struct gw_task **mail_end;
+    struct gw_post *mail_first;
+    struct gw_post **mail_end;
     struct gw_source mail_source; /* an eventfd, for a worker that sleeps */
     unsigned n_sent;              /* atomic: tasks of gw_worker_send on their way */
 
@@ -49,7 +43,7 @@ struct gw_worker {
     bool stopping;
     pthread_t thread;
     int tid;
-    struct gw_task ping; /* stuck.c */
+    struct gw_post ping; /* stuck.c */
     bool is_pinged;      /* atomic: `ping` is in the mailbox */
 };
 
@@ -62,9 +56,6 @@ int gw_worker_start(struct gw_worker *w);
 
 /* End the thread, after all of its tasks, and release everything. Its queues are stopped. */
 void gw_worker_end(struct gw_worker *w);
-
-/* Put a task into the mailbox. Context: any thread. Returns: 0; -ESHUTDOWN. */
-int gw_worker_submit(struct gw_worker *w, struct gw_task *task);
 
 /* Run `fn` on the worker and wait for what it returns; at once, when that is this thread. */
 int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What embedders put on a worker beside its queues: posts, timers, fds and file operations.
+ * What embedders put on a worker beside its queues and posts: timers, fds and file operations.
  */
 #include "bounce.h"
 #include "checked.h"
@@ -12,37 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* ---- posts ---- */
-
-struct post {
-    struct gw_task task;
-    gw_post_cb *cb;
-    void *arg;
-};
-
-static void run_post(struct gw_task *task)
-{
-    struct post *post = gw_container_of(task, struct post, task);
-    struct post copy = *post;
-
-    free(post);
-    copy.cb(copy.arg);
-}
-
-int gw_worker_post(struct gw_worker *w, gw_post_cb *cb, void *arg)
-{
-    struct post *post = malloc(sizeof(*post));
-    int r;
-
-    if (!post)
-        return -ENOMEM;
-    *post = (struct post){.task.run = run_post, .cb = cb, .arg = arg};
-    r = gw_worker_submit(w, &post->task);
-    if (r < 0)
-        free(post);
-    return r;
-}
 
 /* ---- timers ---- */
 

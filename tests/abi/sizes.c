@@ -82,6 +82,10 @@ FIELD(gw_io, op, 56);
 FIELD(gw_io, flags, 60);
 FIELD(gw_io, res, 64);
 
+SIZE(gw_post, 16);
+FIELD(gw_post, run, 0);
+FIELD(gw_post, next, 8);
+
 /* The other end of the wire. */
 SIZE(gw_guest_region, 64);
 FIELD(gw_guest_region, kind, 0);

@@ -452,12 +452,12 @@ static void driver_op(struct bed *b, struct program *p)
 /* ---- an input ---- */
 
 struct turn_task {
-    struct gw_task task;
+    struct gw_post task;
     struct gw_latch latch;
     struct bed *b;
 };
 
-static void run_turn(struct gw_task *task)
+static void run_turn(struct gw_post *task)
 {
     struct turn_task *t = gw_container_of(task, struct turn_task, task);
 
@@ -469,7 +469,7 @@ static void step(struct bed *b, uint8_t what)
     struct turn_task t = {.task.run = run_turn, .b = b};
 
     gw_latch_init(&t.latch, 1);
-    check(gw_worker_submit(&b->worker, &t.task) == 0);
+    check(gw_worker_post(&b->worker, &t.task) == 0);
     if (b->in_turns)
         check(gw_latch_wait(&t.latch, PATIENCE) == 0);
     for (unsigned n = what % 8; n > 0 && b->driver.n_left > 0; n--)

@@ -77,11 +77,13 @@ static void test_daemon_freed_while_a_session_runs(void **state)
     vm_unplug(&vm);
 }
 
-static void release_held(void *arg)
+static void release_held(struct gw_post *post)
 {
     while (device.n_held > 0)
         gw_request_complete(device.held[--device.n_held], 0);
 }
+
+static struct gw_post release = {.run = release_held};
 
 /* How often guest memory is mapped here, by whomever. */
 static unsigned n_guest_maps(void)
@@ -140,7 +142,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     expect_served(vm.fe);
     gw_frontend_free(vm.fe);
     memset(device.held[0]->in[0].iov_base, 1, 16);
-    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), release_held, NULL), 0);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     device.hold = false;
     wait_for_guest_maps(0); /* with nobody connected */
     vm_boot(&vm, 1);
@@ -171,7 +173,7 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
     more.gpa += more.length;
     assert_int_equal(gw_guest_mem_add(vm.mem, &more), 0);
     assert_int_equal(n_guest_maps(), 6);
-    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), release_held, NULL), 0);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     wait_for_guest_maps(3); /* the driver's two, and the table's one */
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
@@ -195,7 +197,7 @@ static void test_daemon_freed_after_a_late_request(void **state)
     assert_int_equal(gw_daemon_wait(d), 0);
     vm_unplug(&vm);
     assert_int_equal(n_guest_maps(), 1);
-    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), release_held, NULL), 0);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     gw_daemon_free(d);
     assert_int_equal(n_guest_maps(), 0);
 }

@@ -543,11 +543,11 @@ static void missing_done(struct missing *m)
 }
 
 struct mark {
-    struct gw_task task;
+    struct gw_post task;
     unsigned n; /* atomic */
 };
 
-static void run_mark(struct gw_task *task)
+static void run_mark(struct gw_post *task)
 {
     struct mark *mark = gw_container_of(task, struct mark, task);
 
@@ -560,7 +560,7 @@ static void expect_turns(unsigned n)
     struct mark mark = {.task.run = run_mark};
 
     for (unsigned i = 1; i <= n; i++) {
-        gw_worker_submit(&worker, &mark.task);
+        gw_worker_post(&worker, &mark.task);
         rig_wait_for(&mark.n, i);
         if (mark.n != i)
             fail_msg("the worker waits, too");

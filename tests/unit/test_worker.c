@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A worker and what embedders put on it, with both loops: posts, fds, timers. */
+/* A worker and what embedders put on it, with both loops: fds and timers. */
 #include "fdcheck.h"
-#include "rig.h"
+#include "worker_bed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,229 +13,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct bench {
-    struct gw_diag diag;
-    struct gw_device_ops ops;
-    struct gw_worker worker;
-    unsigned n; /* atomic: callbacks */
-    int fds[2];
-    struct gw_timer *timer;
-    unsigned order[64];
-    unsigned n_order; /* atomic to read */
-};
-
-static void silent(void *arg, enum gw_diag_level level, const char *message)
-{
-}
-
-static void prepare(struct bench *b)
-{
-    memset(b, 0, sizeof(*b));
-    gw_diag_init(&b->diag, silent, NULL, GW_DIAG_ERROR, "bench");
-    b->ops.size = sizeof(b->ops);
-    b->worker.ops = &b->ops;
-    b->worker.dev = b;
-    b->worker.diag = &b->diag;
-    b->worker.loop_kind = rig_loop;
-}
-
-static void begin(struct bench *b)
-{
-    prepare(b);
-    assert_int_equal(gw_worker_start(&b->worker), 0);
-    assert_true(gw_worker_has_uring(&b->worker) == (rig_loop == GW_LOOP_URING));
-    assert_false(gw_worker_is_current(&b->worker));
-    assert_int_equal(pipe2(b->fds, O_CLOEXEC | O_NONBLOCK), 0);
-}
-
-static void finish(struct bench *b)
-{
-    gw_worker_end(&b->worker);
-    close(b->fds[0]);
-    close(b->fds[1]);
-}
-
-static int nothing(void *arg)
-{
-    return 0;
-}
-
-static void settle(struct bench *b)
-{
-    for (int i = 0; i < 3; i++)
-        gw_worker_call(&b->worker, nothing, NULL);
-}
-
-static unsigned count(struct bench *b)
-{
-    return __atomic_load_n(&b->n, __ATOMIC_ACQUIRE);
-}
-
 static void put(struct bench *b, const char *text)
 {
     assert_int_equal(write(b->fds[1], text, strlen(text)), strlen(text));
-}
-
-/* ---- calls and posts ---- */
-
-static int is_current(void *arg)
-{
-    struct bench *b = arg;
-
-    /* Within itself: at once, not by the mailbox. */
-    return gw_worker_is_current(&b->worker) ? gw_worker_call(&b->worker, nothing, NULL) + 7 : -1;
-}
-
-static void test_worker_call_runs_there_and_returns_its_result(void **state)
-{
-    struct bench b;
-
-    begin(&b);
-    for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(gw_worker_call(&b.worker, is_current, &b), 7);
-    finish(&b);
-}
-
-struct numbered {
-    struct bench *b;
-    unsigned number;
-};
-
-static void note_order(void *arg)
-{
-    struct numbered *n = arg;
-
-    n->b->order[n->b->n_order] = n->number;
-    __atomic_store_n(&n->b->n_order, n->b->n_order + 1, __ATOMIC_RELEASE);
-}
-
-static void test_worker_posts_run_in_order(void **state)
-{
-    struct numbered posts[64];
-    struct bench b;
-
-    begin(&b);
-    for (unsigned i = 0; i < 64; i++) {
-        posts[i] = (struct numbered){&b, i};
-        assert_int_equal(gw_worker_post(&b.worker, note_order, &posts[i]), 0);
-    }
-    rig_wait_for(&b.n_order, 64);
-    for (unsigned i = 0; i < 64; i++)
-        assert_int_equal(b.order[i], i);
-    finish(&b);
-}
-
-static void add_one(void *arg)
-{
-    struct bench *b = arg;
-
-    __atomic_add_fetch(&b->n, 1, __ATOMIC_RELEASE);
-}
-
-static void *post_many(void *arg)
-{
-    struct bench *b = arg;
-
-    for (unsigned i = 0; i < 5000; i++)
-        assert_int_equal(gw_worker_post(&b->worker, add_one, b), 0);
-    return NULL;
-}
-
-static void test_worker_posts_of_many_threads_all_run(void **state)
-{
-    pthread_t threads[4];
-    struct bench b;
-
-    begin(&b);
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, post_many, &b), 0);
-    for (unsigned i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
-    rig_wait_for(&b.n, 20000);
-    finish(&b);
-    assert_int_equal(b.n, 20000);
-}
-
-static void sleep_a_little(void *arg)
-{
-    usleep(20000);
-}
-
-static void test_worker_end_runs_pending_posts(void **state)
-{
-    struct bench b;
-
-    begin(&b);
-    assert_int_equal(gw_worker_post(&b.worker, sleep_a_little, NULL), 0);
-    for (unsigned i = 0; i < 10; i++)
-        assert_int_equal(gw_worker_post(&b.worker, add_one, &b), 0);
-    finish(&b);
-    assert_int_equal(b.n, 10);
-}
-
-/* Busy until it is told to go on. */
-static void wait_to_go_on(void *arg)
-{
-    struct bench *b = arg;
-
-    add_one(b);
-    rig_wait_for(&b->n_order, 1);
-}
-
-static bool has_mail(struct gw_worker *w)
-{
-    bool has;
-
-    pthread_mutex_lock(&w->mail_lock);
-    has = w->mail_first != NULL;
-    pthread_mutex_unlock(&w->mail_lock);
-    return has;
-}
-
-static void *end_worker(void *arg)
-{
-    struct bench *b = arg;
-
-    gw_worker_end(&b->worker);
-    return NULL;
-}
-
-/* What was accepted runs, however late: here in between the order to end and its execution. */
-static void test_worker_end_runs_a_post_that_it_overtook(void **state)
-{
-    pthread_t thread;
-    struct bench b;
-
-    begin(&b);
-    assert_int_equal(gw_worker_post(&b.worker, wait_to_go_on, &b), 0);
-    rig_wait_for(&b.n, 1);
-    assert_int_equal(pthread_create(&thread, NULL, end_worker, &b), 0);
-    while (!has_mail(&b.worker))
-        usleep(100);
-    assert_int_equal(gw_worker_post(&b.worker, add_one, &b), 0);
-    __atomic_store_n(&b.n_order, 1, __ATOMIC_RELEASE);
-    pthread_join(thread, NULL);
-    assert_int_equal(b.n, 2);
-    close(b.fds[0]);
-    close(b.fds[1]);
-}
-
-static int post_again_result;
-
-static void post_after_the_end(void *dev, struct gw_worker *w)
-{
-    post_again_result = gw_worker_post(w, add_one, dev);
-}
-
-static void test_worker_that_ended_takes_no_posts(void **state)
-{
-    struct bench b;
-
-    begin(&b);
-    b.ops.worker_stop = post_after_the_end;
-    finish(&b);
-    assert_int_equal(post_again_result, -ESHUTDOWN);
-    assert_int_equal(b.n, 0);
 }
 
 /* ---- start ---- */
@@ -251,7 +31,7 @@ static int fail_to_start(void *dev, struct gw_worker *w)
 
     /* All that was done before is undone. */
     assert_int_equal(gw_worker_add_fd(w, b->fds[0], POLLIN, on_fd, b), 0);
-    assert_int_equal(gw_worker_post(w, add_one, b), 0);
+    assert_int_equal(post_call(w, add_one, b), 0);
     return (int)b->order[0];
 }
 
@@ -383,7 +163,7 @@ static void test_worker_fd_removed_in_a_callback_is_not_called(void **state)
         assert_int_equal(gw_worker_add_fd(&b.worker, x, POLLIN, remove_other, &pairs[0]), 0);
         assert_int_equal(gw_worker_add_fd(&b.worker, y, POLLIN, remove_other, &pairs[1]), 0);
         /* Both become ready while it is busy: it finds them together. */
-        gw_worker_post(&b.worker, sleep_a_little, NULL);
+        post_call(&b.worker, sleep_a_little, NULL);
         eventfd_write(x, 1);
         eventfd_write(y, 1);
         rig_wait_for(&b.n, 1);
@@ -676,12 +456,6 @@ static void test_worker_timers_run_in_the_order_they_are_due(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_worker_call_runs_there_and_returns_its_result),
-        FDCHECK_TEST(test_worker_posts_run_in_order),
-        FDCHECK_TEST(test_worker_posts_of_many_threads_all_run),
-        FDCHECK_TEST(test_worker_end_runs_pending_posts),
-        FDCHECK_TEST(test_worker_end_runs_a_post_that_it_overtook),
-        FDCHECK_TEST(test_worker_that_ended_takes_no_posts),
         FDCHECK_TEST(test_worker_refused_by_device_leaves_nothing),
         FDCHECK_TEST(test_worker_fd_is_level_triggered),
         FDCHECK_TEST(test_worker_fd_events_are_those_of_poll),

@@ -28,7 +28,7 @@ static void test_xen_events_ends_with_its_domain(void **state)
         xen_stub_kill();
         assert_true(says(&b, "domain 7, whose memory it is about, is gone"));
         if (b.hold)
-            assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
+            assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), &b.answer), 0);
         (void)gw_driver_take(b.driver, used, DEPTH);
         assert_int_equal(gw_daemon_wait(b.daemon), 0);
         assert_int_equal(xen_stub.n_foreign_pages + xen_stub.n_grant_pages, 0);

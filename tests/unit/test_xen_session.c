@@ -172,7 +172,7 @@ static void answer_into_bad(struct xen_bed *b, unsigned bad, unsigned page, bool
     xen_stub.grants[ref].read_only = !revoked;
     hold_requests(b, 5);
     xen_stub.grants[ref].valid = !revoked;
-    assert_int_equal(gw_worker_post(gw_daemon_worker(b->daemon, 0), answer_held, b), 0);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(b->daemon, 0), &b->answer), 0);
     assert_int_equal(take(b, 5), 4);
     assert_int_equal(in[2047], 0xee);
     for (unsigned k = 0; k < PAGE; k++)
@@ -209,7 +209,7 @@ static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state
         hold_requests(&b, 3);
         xen_stub.grants[ref_of(&b, 1, 2)].n_copies = 1;
         xen_stub.grants[ref_of(&b, 1, 3)].valid = false;
-        assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), answer_held, &b), 0);
+        assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), &b.answer), 0);
         assert_true(says(&b, "revoked a grant"));
         assert_int_equal(gw_driver_take(b.driver, used, DEPTH), 0);
         grant_again(ref_of(&b, 1, 2));

@@ -17,6 +17,7 @@ struct torn_queue {
     struct gw_device_ops ops;
     struct gw_diag diag;
     struct gw_worker worker;
+    struct gw_post turn;
     struct gw_queue queue;
     struct gw_queue_start start;
     struct gw_request *held[TORN_SIZE_MAX]; /* the oldest first */
@@ -50,9 +51,9 @@ static void pop_some(struct torn_queue *t)
 }
 
 /* One turn of the worker, which publishes at its end. Then there is another. */
-static void turn(void *arg)
+static void turn(struct gw_post *post)
 {
-    struct torn_queue *t = arg;
+    struct torn_queue *t = gw_container_of(post, struct torn_queue, turn);
 
     torn_ask_driver(t->mem);
     if (t->cfg->life == 0 && t->n_popped == t->cfg->n_reqs && t->n_held == 0)
@@ -63,7 +64,7 @@ static void turn(void *arg)
         if (torn_random(&t->seed, 4) == 0)
             pop_some(t);
     }
-    if (gw_worker_post(&t->worker, turn, t) < 0)
+    if (gw_worker_post(&t->worker, &t->turn) < 0)
         die("post\n");
 }
 
@@ -75,7 +76,8 @@ static int start(void *arg)
     if (gw_queue_start(&t->queue, &t->start) < 0)
         die(t->start.why);
     gw_queue_set_enabled(&t->queue, true);
-    turn(t);
+    t->turn.run = turn;
+    turn(&t->turn);
     return 0;
 }
 

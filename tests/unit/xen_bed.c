@@ -65,9 +65,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-void answer_held(void *arg)
+static void answer_held(struct gw_post *post)
 {
-    struct xen_bed *b = arg;
+    struct xen_bed *b = gw_container_of(post, struct xen_bed, answer);
 
     for (unsigned i = 0; i < b->n_held; i++)
         answer(b->held[i]);
@@ -161,6 +161,7 @@ void bed_begin(struct xen_bed *b, unsigned kind, bool packed)
 
     b->kind = &kinds[kind];
     b->packed = packed;
+    b->answer.run = answer_held;
     make_daemon(b);
     connect_to(b);
     assert_int_equal(gw_guest_mem_new(&b->mem, 0x1000), 0);

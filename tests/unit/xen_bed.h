@@ -63,6 +63,7 @@ struct xen_bed {
     _Atomic bool hold; /* requests are not answered */
     _Atomic unsigned n_held;
     struct gw_request *held[64];
+    struct gw_post answer; /* answers what is held */
 };
 
 #define XEN_TEST(f) cmocka_unit_test_setup_teardown(f, xen_bed_setup, xen_bed_teardown)
@@ -81,9 +82,6 @@ void restart(struct xen_bed *b);
 
 /* Does the daemon say so, within WAIT_MS? */
 bool says(struct xen_bed *b, const char *part);
-/* On the worker: answer what is held. */
-void answer_held(void *b);
-
 /*
  * Request `i` has four pages: 0 and 1 are read, from the middle of the first on, 2 and 3 written.
  * add fills them and makes the request available without a kick; take waits for `n` answers.
