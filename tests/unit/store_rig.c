@@ -9,7 +9,7 @@
 
 /* ---- the library, faked: one operation at a time, done when the test pumps ---- */
 
-struct store_fake fake;
+_Thread_local struct store_fake fake;
 
 static void begin(struct gw_io *io, int (*act)(struct gw_io *io))
 {
@@ -129,6 +129,40 @@ void gw_io_cancel(struct gw_io *io)
 {
     assert_ptr_equal(io, fake.io);
     fake.n_cancelled++;
+}
+
+void worker_init(struct gw_worker *w)
+{
+    pthread_mutex_init(&w->lock, NULL);
+    w->first = NULL;
+    w->end = &w->first;
+}
+
+int gw_worker_post(struct gw_worker *w, struct gw_post *post)
+{
+    pthread_mutex_lock(&w->lock);
+    post->next = NULL;
+    *w->end = post;
+    w->end = &post->next;
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+unsigned run_posts(struct gw_worker *w)
+{
+    struct gw_post *post, *next;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&w->lock);
+    post = w->first;
+    w->first = NULL;
+    w->end = &w->first;
+    pthread_mutex_unlock(&w->lock);
+    for (; post != NULL; post = next, n++) {
+        next = post->next;
+        post->run(post);
+    }
+    return n;
 }
 
 struct store *s;

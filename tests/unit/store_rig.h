@@ -20,7 +20,7 @@ enum {
     STORE_RIG_IOVS = 2048,
 };
 
-/* ---- the library, faked: one operation at a time, done when the test pumps ---- */
+/* ---- the library, faked: one operation at a time of each thread, done when the test pumps ---- */
 
 struct store_fake {
     struct gw_io *io;
@@ -40,7 +40,7 @@ struct store_fake {
     unsigned n_ops, n_sync, n_fallocate, n_punch, n_discard, n_dsync, n_cancelled, n_said, n_errors;
 };
 
-extern struct store_fake fake;
+extern _Thread_local struct store_fake fake;
 
 /* A timer at a time; it is due when the test says so. */
 struct gw_timer {
@@ -51,6 +51,17 @@ struct gw_timer {
 };
 
 extern struct gw_timer timer;
+
+/* Its posts run when the test says so. Operations of a single thread need no worker. */
+struct gw_worker {
+    pthread_mutex_t lock;
+    struct gw_post *first;
+    struct gw_post **end;
+};
+
+void worker_init(struct gw_worker *w);
+/* Returns: how many posts have run. */
+unsigned run_posts(struct gw_worker *w);
 
 void pump(void);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Where the blocks are: a file (store_file.c, store_file_io.c) or memory (store_ram.c), and either
- * may be made slow (store_delay.c). A store knows bytes and offsets, nothing of virtio; who submits
+ * Where the blocks are: a file (store_file.c and its parts) or memory (store_ram.c), and either may
+ * be made slow (store_delay.c). A store knows bytes and offsets, nothing of virtio; who submits
  * has checked the extent against its size.
  */
 #pragma once
@@ -22,6 +22,18 @@ enum store_kind {
 
 enum {
     STORE_N_KINDS = STORE_WRITE_ZEROES + 1
+};
+
+struct store_io;
+
+/* What a flush or a durable change needs in addition (store_sync.c). */
+struct store_promise {
+    struct store_io *next;
+    struct store_io **link; /* what points to it in its list */
+    uint64_t id;            /* while it is held: of the last promise that it waits for */
+    int state;
+    int res;
+    struct gw_post post;
 };
 
 /*
@@ -49,6 +61,7 @@ struct store_io {
     unsigned refused;        /* ways to do it that were refused (store_range.c) */
     int durable_error;       /* of the first durable write of it that failed, which is repeated */
     struct store_held *held; /* while it is held back (store_delay.c); or NULL */
+    struct store_promise promise;
 };
 
 struct store_ops {

@@ -35,6 +35,7 @@ static void file_free(struct store *s)
 
     if (f->fd >= 0)
         close(f->fd);
+    store_sync_done(f);
     pthread_mutex_destroy(&f->users_lock);
     free(f->path);
     free(f);
@@ -377,6 +378,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;
     pthread_mutex_init(&f->users_lock, NULL);
+    store_sync_init(f);
     f->path = strdup(o->path);
     r = f->path == NULL ? -ENOMEM : check_type(f);
     if (r == 0)

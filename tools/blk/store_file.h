@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Between the parts of the file store: opening (store_file.c), I/O (store_file_io.c), the lock. */
+/*
+ * Between the parts of the file store: opening (store_file.c), I/O (store_file_io.c), ranges,
+ * syncs, the lock.
+ */
 #pragma once
 
 #include "store.h"
@@ -7,6 +10,12 @@
 #include "backend.h"
 
 #include <pthread.h>
+
+/* Promises that wait for something, in the order of their ids. */
+struct store_promises {
+    struct store_io *first;
+    struct store_io **end; /* where the next one is linked */
+};
 
 struct store_file {
     struct store base;
@@ -18,9 +27,12 @@ struct store_file {
     unsigned lock_patience_ms;
     pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */
     unsigned n_users;
-    _Atomic bool is_dirty;      /* something may have been written since the last flush began */
-    _Atomic int sync_error;     /* of the first sync that failed, 0: none; see store_file_io.c */
-    _Atomic unsigned n_suspect; /* durable writes that are repeated to find out what failed */
+    _Atomic bool is_dirty;         /* something may have been written since the last flush began */
+    _Atomic int sync_error;        /* of the first sync that failed, 0: none; see store_sync.c */
+    pthread_mutex_t promises_lock; /* in_flight, held, last_promise */
+    struct store_promises in_flight;
+    struct store_promises held; /* succeeded, but wait for some that are in flight */
+    uint64_t last_promise;      /* the latest id */
     _Atomic uint64_t n_failed[STORE_N_KINDS];
     uint32_t range_align;     /* of what fallocate and BLKDISCARD take, in bytes */
     uint32_t first_granule;   /* where the first one begins, of topology.discard_align bytes */
@@ -30,15 +42,35 @@ struct store_file {
 /* store_file_io.c */
 int store_file_submit(struct store *s, struct store_io *io);
 void store_file_cancel(struct store *s, struct store_io *io);
-/* An operation is over; it is counted, logged where it failed, and its `done` is called. */
+/* An operation ended by itself: a failure is logged. A promise may have to wait then. */
 void store_file_finish(struct store_io *io, int res);
+/* The end of any operation: a failure is counted, and `done` is called. */
+void store_file_complete(struct store_io *io, int res);
 /* Take the next step, unless the operation was cancelled. */
 void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io));
+void store_file_report(struct store *s, FILE *out);
+
+/* store_sync.c */
+void store_sync_init(struct store_file *f);
+void store_sync_done(struct store_file *f);
+/* Flushes and durable changes: they promise that something is on the medium. */
+bool store_is_promise(const struct store_io *io);
+/* A sync has failed: no promise succeeds any more. */
+bool store_has_lost_data(struct store_file *f);
+/* Prepare an operation of any kind for the functions below. */
+void store_promise_init(struct store_io *io);
+/* A sync of it is about to start, in whatever system call. */
+void store_promise_begin(struct store_io *io);
+/* Complete an operation of any kind, now or when other promises have ended. */
+void store_promise_end(struct store_io *io, int res);
+/* End it early: its file operation, or its wait for others. */
+void store_promise_cancel(struct store_io *io);
+/* Its sync failed: keep the error, log it, and end the promise. */
+void store_sync_failed(struct store_io *io, int error);
 /* Sync, then finish. */
-void store_file_finish_synced(struct store_io *io);
+void store_sync_start(struct store_io *io);
 /* The program's last word to the medium, and a blocking one. Returns: 0 or a negative errno. */
 int store_file_sync(struct store_file *f);
-void store_file_report(struct store *s, FILE *out);
 
 /* store_range.c: discard and write zeroes. Returns: as store_ops.submit. */
 int store_range_submit(struct store_file *f, struct store_io *io);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The file store at work: one operation becomes one or several gw_io of its worker, one after the
- * other, straight from and to guest memory. Ranges (discard, write zeroes) are in store_range.c.
+ * other, straight from and to guest memory. Ranges (discard, write zeroes) are in store_range.c,
+ * syncs in store_sync.c.
  *
  * A file is read and written through one descriptor only, either O_DIRECT or not. Two of them,
  * each for the requests that suit it, would lose data: the page cache works in pages, so a small
@@ -10,11 +11,6 @@
  * take goes through it all the same: offsets and lengths are multiples of the logical block, which
  * store_file.c made sure suffices, and memory that is not aligned is copied through a bounce
  * buffer, a piece at a time.
- *
- * Linux reports a failed writeback to one fdatasync(2) and drops the data: the next fdatasync
- * succeeds. So the first failure is kept in sync_error. Every later flush and durable change fails
- * until the program opens the file again, because no success of theirs would say anything about the
- * data before them.
  */
 #include "store_file.h"
 
@@ -52,58 +48,40 @@ static const char *kind_name(enum store_kind kind)
     return names[kind];
 }
 
-/* Keep the error of the first sync that fails, and log it once. */
-static void keep_sync_error(struct store_file *f, int error)
-{
-    int none = 0;
-
-    if (atomic_compare_exchange_strong(&f->sync_error, &none, error))
-        backend_say(GW_DIAG_ERROR,
-                    "%s: the medium lost data that was written: %s; every flush fails from now on, "
-                    "until the program is started again",
-                    f->path, strerror(-error));
-}
-
-/* Flushes and durable changes: they promise that something is on the medium. */
-static bool is_promise(const struct store_io *io)
-{
-    return io->kind == STORE_FLUSH || (io->is_durable && io->kind != STORE_READ);
-}
-
-static bool has_lost_data(struct store_file *f)
-{
-    return atomic_load_explicit(&f->sync_error, memory_order_relaxed) != 0;
-}
-
 static void count_failed(struct store_file *f, enum store_kind kind)
 {
     atomic_fetch_add_explicit(&f->n_failed[kind], 1, memory_order_relaxed);
 }
 
+static bool is_failure(const struct store_io *io, int res)
+{
+    return res < 0 && !(io->is_cancelled && res == -ECANCELED);
+}
+
 void store_file_finish(struct store_io *io, int res)
 {
-    struct store_file *f = file_of(io);
-    bool is_lost;
-
-    if (io->durable_error != 0)
-        atomic_fetch_sub(&f->n_suspect, 1);
-    /* A concurrent sync may have failed, and Linux tells only one of them. */
-    is_lost = is_promise(io) && (has_lost_data(f) || atomic_load(&f->n_suspect) > 0);
-    free(io->bounce);
-    io->bounce = NULL;
     if (io->is_cancelled && res == -EINTR)
         res = -ECANCELED;
-    if (res == 0 && is_lost)
+    if (is_failure(io, res))
+        backend_say(GW_DIAG_WARNING, "%s: %s at byte %llu: %s", file_of(io)->path,
+                    kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
+    store_promise_end(io, res);
+}
+
+void store_file_complete(struct store_io *io, int res)
+{
+    struct store_file *f = file_of(io);
+    bool is_promise = store_is_promise(io);
+
+    free(io->bounce);
+    io->bounce = NULL;
+    if (res == 0 && is_promise && store_has_lost_data(f))
         res = -EIO;
-    if (io->kind != STORE_READ && (res < 0 || !is_promise(io)) &&
+    if (io->kind != STORE_READ && (res < 0 || !is_promise) &&
         !atomic_load_explicit(&f->is_dirty, memory_order_relaxed))
         atomic_store_explicit(&f->is_dirty, true, memory_order_relaxed);
-    if (res < 0 && !(io->is_cancelled && res == -ECANCELED)) {
+    if (is_failure(io, res))
         count_failed(f, io->kind);
-        if (!is_lost)
-            backend_say(GW_DIAG_WARNING, "%s: %s at byte %llu: %s", f->path, kind_name(io->kind),
-                        (unsigned long long)io->offset, strerror(-res));
-    }
     io->done(io, res);
 }
 
@@ -180,7 +158,6 @@ static bool is_settled(struct store_io *io, int res)
     if (io->kind == STORE_READ || !io->is_durable)
         return false;
     if (io->durable_error == 0 && may_be_sync_error(res)) {
-        atomic_fetch_add(&file_of(io)->n_suspect, 1);
         io->durable_error = res;
         start_transfer(io);
         return true;
@@ -188,8 +165,7 @@ static bool is_settled(struct store_io *io, int res)
     /* Nobody will know if the repetition is cancelled: believe the worst. */
     if (io->durable_error != 0 &&
         (res > 0 || res == -ECANCELED || (res == -EINTR && io->is_cancelled))) {
-        keep_sync_error(file_of(io), io->durable_error);
-        store_file_finish(io, -EIO);
+        store_sync_failed(io, io->durable_error);
         return true;
     }
     return false;
@@ -255,36 +231,10 @@ static int submit_transfer(struct store_file *f, struct store_io *io)
         if (io->bounce == NULL)
             return -ENOMEM;
     }
+    if (store_is_promise(io))
+        store_promise_begin(io);
     start_transfer(io);
     return -EINPROGRESS;
-}
-
-static void sync_done(struct gw_io *gw, int res);
-
-static void start_sync(struct store_io *io)
-{
-    io->gw.done = sync_done;
-    gw_io_fdatasync(io->worker, &io->gw, file_of(io)->fd);
-}
-
-static void sync_done(struct gw_io *gw, int res)
-{
-    struct store_io *io = io_of(gw);
-
-    if (res == -EINTR) {
-        store_file_go_on(io, start_sync);
-        return;
-    }
-    if (res < 0 && res != -ECANCELED) {
-        keep_sync_error(file_of(io), res);
-        res = -EIO;
-    }
-    store_file_finish(io, res);
-}
-
-void store_file_finish_synced(struct store_io *io)
-{
-    store_file_go_on(io, start_sync);
 }
 
 int store_file_submit(struct store *s, struct store_io *io)
@@ -294,7 +244,8 @@ int store_file_submit(struct store *s, struct store_io *io)
     io->store = s;
     f = file_of(io);
     io->durable_error = 0;
-    if (is_promise(io) && !s->is_read_only && has_lost_data(f)) {
+    store_promise_init(io);
+    if (store_is_promise(io) && !s->is_read_only && store_has_lost_data(f)) {
         count_failed(f, io->kind);
         return -EIO;
     }
@@ -313,27 +264,13 @@ int store_file_submit(struct store *s, struct store_io *io)
         return 0;
     /* What completes while it runs may or may not be in it: dirty again from here on. */
     atomic_store_explicit(&f->is_dirty, false, memory_order_relaxed);
-    start_sync(io);
+    store_sync_start(io);
     return -EINPROGRESS;
 }
 
 void store_file_cancel(struct store *s, struct store_io *io)
 {
-    gw_io_cancel(&io->gw);
-}
-
-int store_file_sync(struct store_file *f)
-{
-    int r = 0;
-
-    if (!has_lost_data(f) && atomic_exchange(&f->is_dirty, false)) {
-        do
-            r = fdatasync(f->fd) < 0 ? -errno : 0;
-        while (r == -EINTR);
-        if (r < 0)
-            keep_sync_error(f, r);
-    }
-    return atomic_load(&f->sync_error);
+    store_promise_cancel(io);
 }
 
 void store_file_report(struct store *s, FILE *out)

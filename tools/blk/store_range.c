@@ -116,7 +116,7 @@ static void piece_is_done(struct store_io *io)
     if (io->length > 0)
         store_file_go_on(io, start_range);
     else if (io->is_durable)
-        store_file_finish_synced(io);
+        store_file_go_on(io, store_sync_start);
     else
         store_file_finish(io, 0);
 }

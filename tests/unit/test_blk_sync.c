@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Concurrent promises of godwit-blk's file store, which end in any order: Linux reports lost data
+ * to one of several syncs, and none of the others may be answered with success.
+ */
+#include "store_rig.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    PENDING = 1, /* not done yet */
+    N_OPS = 8,
+};
+
+/* ---- operations that the test ends ---- */
+
+static struct gw_worker workers[2];
+
+struct op {
+    struct store_io io;
+    struct iovec iov;
+    int result;
+};
+
+static struct op ops[N_OPS];
+
+static void note_result(struct store_io *io, int res)
+{
+    struct op *op = (struct op *)(void *)((char *)io - offsetof(struct op, io));
+
+    assert_int_equal(op->result, PENDING); /* once */
+    op->result = res;
+}
+
+static void submit(struct op *op, enum store_kind kind, unsigned worker)
+{
+    memset(op, 0, sizeof(*op));
+    op->result = PENDING;
+    op->io.done = note_result;
+    op->io.worker = &workers[worker];
+    op->io.kind = kind;
+    op->io.offset = 8 * BLOCK;
+    op->io.length = BLOCK;
+    op->iov = (struct iovec){memory, BLOCK};
+    op->io.iov = &op->iov;
+    op->io.n_iov = 1;
+    op->io.is_durable = kind != STORE_FLUSH;
+    assert_int_equal(s->ops->submit(s, &op->io), -EINPROGRESS);
+    fake.io = NULL; /* the test ends it */
+}
+
+/* The current file operation of it ends with `res`. */
+static void end(struct op *op, int res)
+{
+    op->io.gw.done(&op->io.gw, res);
+    fake.io = NULL;
+}
+
+/* All that was posted to the workers. */
+static void run_all_posts(void)
+{
+    run_posts(&workers[0]);
+    run_posts(&workers[1]);
+}
+
+static void open_for_syncs(enum store_mode direct)
+{
+    worker_init(&workers[0]);
+    worker_init(&workers[1]);
+    assert_int_equal(open_store(direct, BLOCK), 0);
+}
+
+static struct store_file *file(void)
+{
+    return (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+}
+
+static void assert_nothing_waits(void)
+{
+    assert_null(file()->in_flight.first);
+    assert_null(file()->held.first);
+}
+
+/* ---- what ends in the wrong order ---- */
+
+static const enum store_kind kinds[] = {STORE_FLUSH, STORE_WRITE};
+
+/* What a promise of that kind gets from the kernel when it succeeds. */
+static int success(enum store_kind kind)
+{
+    return kind == STORE_FLUSH ? 0 : BLOCK;
+}
+
+/* `one` has the error, but `other` is processed first. Each is a flush or a durable write. */
+static void check_error_after_success(enum store_kind one, enum store_kind other, unsigned worker)
+{
+    open_for_syncs(STORE_OFF);
+    submit(&ops[0], one, 0);
+    submit(&ops[1], other, worker);
+    end(&ops[1], success(other));
+    run_all_posts();
+    assert_int_equal(ops[1].result, PENDING);
+    end(&ops[0], -EIO);
+    if (one == STORE_WRITE) /* repeated to find out what failed */
+        end(&ops[0], BLOCK);
+    assert_int_equal(ops[0].result, -EIO);
+    assert_int_equal(ops[1].result, worker == 0 ? -EIO : PENDING);
+    run_all_posts();
+    assert_int_equal(ops[1].result, -EIO);
+    assert_int_equal(fake.n_errors, 1);
+    assert_int_equal(fake.n_said, 0); /* the medium failed once */
+    assert_nothing_waits();
+    s->ops->free(s);
+    s = NULL;
+    fake.n_errors = 0;
+}
+
+static void test_store_success_before_the_error_of_a_concurrent_sync_is_none(void **state)
+{
+    for (unsigned i = 0; i < 8; i++)
+        check_error_after_success(kinds[i & 1], kinds[i >> 1 & 1], i >> 2);
+}
+
+static void test_store_concurrent_syncs_that_succeed_all_do(void **state)
+{
+    open_for_syncs(STORE_OFF);
+    for (unsigned i = 0; i < 4; i++)
+        submit(&ops[i], kinds[i / 2], i % 2);
+    end(&ops[2], BLOCK);
+    end(&ops[1], 0);
+    end(&ops[3], BLOCK);
+    run_all_posts();
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(ops[i].result, PENDING);
+    end(&ops[0], 0);
+    assert_int_equal(ops[0].result, 0);
+    assert_int_equal(ops[2].result, 0);
+    run_all_posts();
+    assert_int_equal(ops[1].result, 0);
+    assert_int_equal(ops[3].result, 0);
+    assert_nothing_waits();
+}
+
+/* Nobody waits for what began after its own end, so a stream of syncs delays none for ever. */
+static void test_store_sync_does_not_wait_for_later_ones(void **state)
+{
+    open_for_syncs(STORE_OFF);
+    submit(&ops[0], STORE_FLUSH, 0);
+    submit(&ops[1], STORE_FLUSH, 0);
+    end(&ops[1], 0);
+    assert_int_equal(ops[1].result, PENDING);
+    submit(&ops[2], STORE_FLUSH, 0);
+    end(&ops[0], 0);
+    assert_int_equal(ops[1].result, 0);
+    assert_int_equal(ops[0].result, PENDING); /* for the third */
+    submit(&ops[3], STORE_FLUSH, 0);
+    end(&ops[2], -EIO);
+    assert_int_equal(ops[0].result, -EIO);
+    assert_int_equal(ops[2].result, -EIO);
+    end(&ops[3], 0);
+    assert_int_equal(ops[3].result, -EIO);
+    assert_nothing_waits();
+}
+
+/* What fails by itself, or is cancelled, holds nothing up either. */
+static void test_store_sync_waits_for_no_write_that_ended(void **state)
+{
+    open_for_syncs(STORE_OFF);
+    submit(&ops[0], STORE_WRITE, 0);
+    submit(&ops[1], STORE_FLUSH, 0);
+    submit(&ops[2], STORE_FLUSH, 1);
+    end(&ops[1], 0);
+    ops[0].io.is_cancelled = true;
+    end(&ops[0], -EINTR);
+    assert_int_equal(ops[0].result, -ECANCELED);
+    assert_int_equal(ops[1].result, PENDING);
+    ops[2].io.is_cancelled = true;
+    end(&ops[2], -ECANCELED);
+    assert_int_equal(ops[2].result, -ECANCELED);
+    run_all_posts();
+    assert_int_equal(ops[1].result, 0);
+    assert_nothing_waits();
+}
+
+/* ---- cancelled while held ---- */
+
+static void cancel(struct op *op)
+{
+    op->io.is_cancelled = true;
+    s->ops->cancel(s, &op->io);
+}
+
+static void test_store_cancelled_while_held(void **state)
+{
+    for (unsigned fails = 0; fails < 2; fails++) {
+        open_for_syncs(STORE_OFF);
+        for (unsigned i = 0; i < 4; i++)
+            submit(&ops[i], STORE_FLUSH, 0);
+        for (unsigned i = 1; i < 4; i++)
+            end(&ops[i], 0);
+        cancel(&ops[2]);
+        assert_int_equal(ops[2].result, PENDING); /* never inside the call */
+        cancel(&ops[2]);
+        assert_int_equal(run_posts(&workers[0]), 1);
+        assert_int_equal(ops[2].result, -ECANCELED);
+        end(&ops[0], fails ? -EIO : 0);
+        assert_int_equal(ops[0].result, fails ? -EIO : 0);
+        assert_int_equal(ops[1].result, fails ? -EIO : 0);
+        assert_int_equal(ops[2].result, -ECANCELED);
+        assert_int_equal(ops[3].result, fails ? -EIO : 0);
+        assert_int_equal(file()->n_failed[STORE_FLUSH], fails ? 3 : 0);
+        assert_int_equal(fake.n_cancelled, 0); /* its file operation had ended */
+        assert_nothing_waits();
+        s->ops->free(s);
+        s = NULL;
+    }
+}
+
+/* Its result is already on the way to its worker. */
+static void test_store_cancelled_when_released(void **state)
+{
+    open_for_syncs(STORE_OFF);
+    submit(&ops[0], STORE_FLUSH, 0);
+    submit(&ops[1], STORE_FLUSH, 1);
+    end(&ops[1], 0);
+    end(&ops[0], 0);
+    cancel(&ops[1]);
+    assert_int_equal(ops[1].result, PENDING);
+    assert_int_equal(run_posts(&workers[1]), 1);
+    assert_int_equal(ops[1].result, 0);
+    assert_int_equal(run_posts(&workers[1]), 0);
+    assert_nothing_waits();
+}
+
+/* ---- durable writes of which it is not known what failed ---- */
+
+static void check_suspect(enum store_mode direct, bool is_lost)
+{
+    open_for_syncs(direct);
+    submit(&ops[0], STORE_WRITE, 0);
+    submit(&ops[1], STORE_FLUSH, 0);
+    submit(&ops[2], STORE_FLUSH, 1);
+    end(&ops[1], 0);
+    end(&ops[0], -EIO);
+    end(&ops[2], 0);
+    run_all_posts();
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(ops[i].result, PENDING);
+    end(&ops[0], is_lost ? BLOCK : -ENOSPC);
+    run_all_posts();
+    assert_int_equal(ops[0].result, is_lost ? -EIO : -ENOSPC);
+    assert_int_equal(ops[1].result, is_lost ? -EIO : 0);
+    assert_int_equal(ops[2].result, is_lost ? -EIO : 0);
+    assert_int_equal(file()->n_failed[STORE_WRITE], 1);
+    assert_int_equal(file()->n_failed[STORE_FLUSH], is_lost ? 2 : 0);
+    assert_nothing_waits();
+    s->ops->free(s);
+    s = NULL;
+}
+
+static void test_store_syncs_wait_for_a_suspect_write(void **state)
+{
+    for (unsigned is_lost = 0; is_lost < 2; is_lost++)
+        check_suspect(STORE_OFF, is_lost);
+}
+
+static bool open_direct(void)
+{
+    bool is_direct = open_store(STORE_ON, BLOCK) == 0; /* else: no O_DIRECT in the build folder */
+
+    if (is_direct)
+        s->ops->free(s);
+    s = NULL;
+    return is_direct;
+}
+
+static void test_store_syncs_wait_for_a_suspect_direct_write(void **state)
+{
+    if (!open_direct())
+        skip();
+    for (unsigned is_lost = 0; is_lost < 2; is_lost++)
+        check_suspect(STORE_ON, is_lost);
+}
+
+/* The kernel reports its errors to a direct write alone; but its sync may have those of others. */
+static void test_store_direct_write_waits_for_nothing(void **state)
+{
+    if (!open_direct())
+        skip();
+    open_for_syncs(STORE_ON);
+    submit(&ops[0], STORE_FLUSH, 0);
+    submit(&ops[1], STORE_WRITE, 0);
+    submit(&ops[2], STORE_WRITE, 0);
+    end(&ops[1], BLOCK);
+    assert_int_equal(ops[1].result, 0);
+    end(&ops[0], 0);
+    assert_int_equal(ops[0].result, PENDING);
+    end(&ops[2], BLOCK);
+    assert_int_equal(ops[2].result, 0);
+    assert_int_equal(ops[0].result, 0);
+    assert_nothing_waits();
+}
+
+/* Every failure of the medium is logged; those that follow from it are counted only. */
+static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
+{
+    open_for_syncs(STORE_OFF);
+    for (unsigned i = 0; i < 2; i++)
+        submit(&ops[i], STORE_WRITE, 0);
+    submit(&ops[2], STORE_FLUSH, 0);
+    end(&ops[0], -EIO);
+    end(&ops[1], -EIO);
+    assert_int_equal(fake.n_said, 0);
+    end(&ops[1], -ENOSPC); /* the write itself */
+    assert_int_equal(ops[1].result, -ENOSPC);
+    assert_int_equal(fake.n_said, 1);
+    end(&ops[0], BLOCK); /* its sync */
+    assert_int_equal(fake.n_errors, 1);
+    assert_int_equal(fake.n_said, 1);
+    end(&ops[2], -ENOSPC);
+    assert_int_equal(ops[2].result, -EIO);
+    assert_int_equal(fake.n_errors, 1);
+    assert_int_equal(fake.n_said, 2);
+    assert_int_equal(file()->n_failed[STORE_WRITE], 2);
+    assert_int_equal(file()->n_failed[STORE_FLUSH], 1);
+}
+
+/* ---- many ---- */
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec ts;
+
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts), 0);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+/* All in flight at once; they end from the last to the first, or the others way round. */
+static uint64_t end_many(unsigned n, bool is_backwards)
+{
+    struct op *many = calloc(n, sizeof(*many));
+    uint64_t begin;
+
+    assert_non_null(many);
+    open_for_syncs(STORE_OFF);
+    begin = cpu_ns();
+    for (unsigned i = 0; i < n; i++)
+        submit(&many[i], STORE_FLUSH, i % 2);
+    for (unsigned i = 0; i < n; i++)
+        end(&many[is_backwards ? n - 1 - i : i], 0);
+    run_all_posts();
+    begin = cpu_ns() - begin;
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(many[i].result, 0);
+    assert_nothing_waits();
+    s->ops->free(s);
+    s = NULL;
+    free(many);
+    return begin;
+}
+
+static void test_store_many_syncs_take_linear_time(void **state)
+{
+    for (unsigned is_backwards = 0; is_backwards < 2; is_backwards++) {
+        uint64_t few, many;
+
+        (void)end_many(4096, is_backwards); /* warm up */
+        few = end_many(4096, is_backwards);
+        many = end_many(16 * 4096, is_backwards);
+        if (many > 100 * few) /* 256 times if it were quadratic */
+            fail_msg("%u syncs took %llu ns, 16 times as many %llu ns", 4096,
+                     (unsigned long long)few, (unsigned long long)many);
+    }
+}
+
+/* ---- a model of Linux, with two workers ---- */
+
+enum {
+    MODEL_OPS = 16,       /* of a worker at once */
+    MODEL_ROUNDS = 20000, /* of a worker, at least */
+};
+
+/* `error` is what one sync is going to get. An odd `clock` value, kept in `lost_at`, dates it. */
+static struct {
+    _Atomic unsigned clock;
+    _Atomic unsigned lost_at;
+    _Atomic bool error;
+    _Atomic unsigned n_good;
+} model;
+
+struct model_op {
+    struct op op;
+    bool is_in_flight;
+    bool has_left_kernel;
+    unsigned began_at;
+    int kernel_result;
+};
+
+struct model_worker {
+    struct gw_worker *worker;
+    struct model_op ops[MODEL_OPS];
+    unsigned seed;
+    unsigned loses_data_at; /* round; 0: never */
+};
+
+static unsigned random_below(struct model_worker *m, unsigned n)
+{
+    m->seed = m->seed * 1103515245U + 12345U;
+    return (m->seed >> 16) % n;
+}
+
+/* Success means that nothing was lost before the sync began. */
+static void check_answer(struct store_io *io, int res)
+{
+    struct model_op *op =
+        (struct model_op *)(void *)((char *)io - offsetof(struct model_op, op.io));
+    unsigned lost_at = model.lost_at;
+
+    op->is_in_flight = false;
+    if (res == 0) {
+        model.n_good++;
+        if (lost_at != 0 && lost_at < op->began_at)
+            fail_msg("a sync that began at %u succeeded; data was lost at %u", op->began_at,
+                     lost_at);
+    }
+}
+
+static void model_submit(struct model_worker *m, struct model_op *op)
+{
+    memset(op, 0, sizeof(*op));
+    op->op.io.done = check_answer;
+    op->op.io.worker = m->worker;
+    op->op.io.kind = STORE_FLUSH;
+    op->began_at = ++model.clock;
+    op->is_in_flight = s->ops->submit(s, &op->op.io) == -EINPROGRESS;
+    fake.io = NULL;
+}
+
+static void model_step(struct model_worker *m, struct model_op *op)
+{
+    if (!op->is_in_flight) {
+        model_submit(m, op);
+    } else if (!op->has_left_kernel) {
+        op->kernel_result = atomic_exchange(&model.error, false) ? -EIO : 0;
+        op->has_left_kernel = true;
+    } else if (op->kernel_result != PENDING) {
+        int res = op->kernel_result;
+
+        op->kernel_result = PENDING; /* the file operation is over */
+        op->op.io.gw.done(&op->op.io.gw, res);
+    }
+}
+
+static void *model_run(void *arg)
+{
+    struct model_worker *m = arg;
+
+    /* Until the loss was reported: each worker may wait for operations of the other. */
+    for (unsigned round = 1; round <= MODEL_ROUNDS || file()->sync_error == 0; round++) {
+        model_step(m, &m->ops[random_below(m, MODEL_OPS)]);
+        if (random_below(m, 8) == 0)
+            run_posts(m->worker);
+        if (round == m->loses_data_at) {
+            model.error = true;
+            model.lost_at = ++model.clock;
+        }
+        if (random_below(m, 64) == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* What is left ends in good order. */
+static void model_finish(struct model_worker *m)
+{
+    for (unsigned i = 0; i < MODEL_OPS; i++)
+        while (m->ops[i].is_in_flight && m->ops[i].kernel_result != PENDING)
+            model_step(m, &m->ops[i]);
+}
+
+static void check_model(unsigned seed)
+{
+    static struct model_worker m[2];
+    pthread_t thread;
+
+    open_for_syncs(STORE_OFF);
+    memset(&model, 0, sizeof(model));
+    for (unsigned i = 0; i < 2; i++) {
+        memset(&m[i], 0, sizeof(m[i]));
+        m[i].worker = &workers[i];
+        m[i].seed = seed + i;
+    }
+    m[seed % 2].loses_data_at = MODEL_ROUNDS / 2;
+    assert_int_equal(pthread_create(&thread, NULL, model_run, &m[1]), 0);
+    (void)model_run(&m[0]);
+    pthread_join(thread, NULL);
+    for (unsigned i = 0; i < 2; i++)
+        model_finish(&m[i]);
+    run_all_posts();
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k < MODEL_OPS; k++)
+            assert_false(m[i].ops[k].is_in_flight);
+    assert_int_not_equal(file()->sync_error, 0);
+    assert_true(model.n_good > 0);
+    assert_nothing_waits();
+    s->ops->free(s);
+    s = NULL;
+}
+
+static void test_store_model_no_success_after_a_loss(void **state)
+{
+    for (unsigned seed = 1; seed <= 20; seed++)
+        check_model(seed);
+}
+
+#define TEST(name) STORE_TEST(test_store_##name)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(success_before_the_error_of_a_concurrent_sync_is_none),
+        TEST(concurrent_syncs_that_succeed_all_do),
+        TEST(sync_does_not_wait_for_later_ones),
+        TEST(sync_waits_for_no_write_that_ended),
+        TEST(cancelled_while_held),
+        TEST(cancelled_when_released),
+        TEST(syncs_wait_for_a_suspect_write),
+        TEST(syncs_wait_for_a_suspect_direct_write),
+        TEST(direct_write_waits_for_nothing),
+        TEST(failures_beside_a_suspect_write_are_logged),
+        TEST(many_syncs_take_linear_time),
+        TEST(model_no_success_after_a_loss),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
