@@ -9,6 +9,7 @@ usage: it_migrate_link.py GODWIT GODWIT_BLK GODWIT_RNG [NAME...]
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -525,6 +526,21 @@ def test_silent_strangers_keep_nobody_out(bed):
     bed.connect(proxy.port).end(0, 30)
     destination.end(0, 30)
     assert proxy.n_connections > 1
+
+
+def test_destination_without_descriptors_waits(bed):
+    destination = bed.listen()
+    pid = destination.process.pid
+    old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir(f'/proc/{pid}/fd')))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), old[1]))
+    source = bed.connect(destination.port)
+    destination.wait_for('cannot accept connections: Too many open files')
+    time.sleep(0.5)
+    assert destination.said().count('cannot accept') == 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+    source.end(0)
+    destination.end(0)
 
 
 def test_guests_laid_out_in_another_way_are_sent_away(bed):

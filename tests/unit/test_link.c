@@ -6,6 +6,7 @@
 #include "fdcheck.h"
 #include "link_lobby.h"
 #include "link_tcp.h"
+#include "requires.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -427,7 +429,7 @@ static int next(struct link_lobby *l, uint64_t now_ns, struct link_frame *frame,
             break;
         r = link_lobby_next(l, now_ns, &caller, frame, &in, why);
     }
-    if (r != -EAGAIN)
+    if (r == 0 || r == -EPROTO)
         link_refuse(&caller, "test");
     return r;
 }
@@ -500,6 +502,57 @@ static void test_link_lobby_refuses_other_first_frames(void **state)
     link_lobby_done(&l);
 }
 
+static void limit_files(rlim_t most)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most < limit.rlim_max ? most : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Until there is a descriptor for it, a connection costs no time, and what waits is still heard. */
+static void test_link_lobby_without_descriptors_pauses(void **state)
+{
+    const uint64_t pause_ns = LINK_LOBBY_PAUSE_MS * UINT64_C(1000000);
+    const struct link_channel nobody = {.fd = -1};
+    char name[LINK_ADDRESS_MAX], why[LINK_TEXT_MAX];
+    struct link_frame frame;
+    struct link_lobby l;
+    struct rlimit old;
+    int early, late;
+
+    if (is_under_valgrind()) {
+        fprintf(stderr, "skipped: valgrind keeps the limit of open files to itself\n");
+        skip();
+    }
+    open_lobby(&l, name);
+    early = dial(name);
+    assert_int_equal(next(&l, 0, &frame, why), -EAGAIN);
+    late = dial(name);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    limit_files((rlim_t)late + 1);
+    assert_int_equal(next(&l, 0, &frame, why), -EMFILE);
+    assert_int_equal(next(&l, 0, &frame, why), -EAGAIN);
+    assert_false(link_channel_wait(&nobody, l.epoll_fd, -1, 0));
+    assert_int_equal(next(&l, pause_ns, &frame, why), -EAGAIN); /* fails again, not told again */
+    assert_false(link_channel_wait(&nobody, l.epoll_fd, -1, 0));
+    say(early, LINK_RESUME, LINK_ID_LEN);
+    assert_int_equal(next(&l, pause_ns, &frame, why), 0);
+    limit_files(old.rlim_cur);
+    say(late, LINK_RESUME, LINK_ID_LEN);
+    assert_int_equal(next(&l, 2 * pause_ns, &frame, why), 0);
+    assert_true(frame.type == LINK_RESUME);
+    close(late);
+    late = dial(name);
+    limit_files((rlim_t)late + 1);
+    assert_int_equal(next(&l, 3 * pause_ns, &frame, why), -EMFILE); /* told of each series */
+    limit_files(old.rlim_cur);
+    close(early);
+    close(late);
+    link_lobby_done(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +571,7 @@ int main(void)
         FDCHECK_TEST(test_link_channel_waits_for_others_too),
         FDCHECK_TEST(test_link_lobby_hears_who_speaks),
         FDCHECK_TEST(test_link_lobby_refuses_other_first_frames),
+        FDCHECK_TEST(test_link_lobby_without_descriptors_pauses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

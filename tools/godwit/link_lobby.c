@@ -16,6 +16,8 @@ void link_lobby_init(struct link_lobby *l)
 {
     l->listen_fd = l->epoll_fd = -1;
     l->n_callers = 0;
+    l->pause_until_ns = 0;
+    l->is_failing = false;
 }
 
 static int watch(const struct link_lobby *l, int fd)
@@ -67,19 +69,46 @@ static void admit(struct link_lobby *l, int fd, uint64_t now_ns)
     l->n_callers++;
 }
 
-/* As many as there is room for. */
-static void accept_all(struct link_lobby *l, uint64_t now_ns)
+/*
+ * Without descriptors or memory, a connection stays in the backlog and keeps the listening socket
+ * readable: the socket is not polled during a pause. MOD needs no memory, so it cannot fail.
+ */
+static void pause_until(struct link_lobby *l, uint64_t until_ns)
 {
-    int fd;
+    struct epoll_event event = {.events = until_ns ? 0 : EPOLLIN};
 
-    while (l->n_callers < LINK_LOBBY_MAX && link_tcp_accept(l->listen_fd, 0, &fd) == 0)
+    (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->listen_fd, &event);
+    l->pause_until_ns = until_ns;
+}
+
+/* Accept until the lobby is full. Returns: 0; a negative errno, once for failures in a row. */
+static int accept_all(struct link_lobby *l, uint64_t now_ns)
+{
+    bool was_failing = l->is_failing;
+    int fd, r = 0;
+
+    if (now_ns < l->pause_until_ns)
+        return 0;
+    if (l->pause_until_ns)
+        pause_until(l, 0);
+    while (l->n_callers < LINK_LOBBY_MAX && (r = link_tcp_accept(l->listen_fd, 0, &fd)) == 0) {
+        l->is_failing = false;
         admit(l, fd, now_ns);
+    }
+    if (r == 0 || r == -EAGAIN)
+        return 0;
+    pause_until(l, now_ns + LINK_LOBBY_PAUSE_MS * NS_PER_MS);
+    l->is_failing = true;
+    return was_failing ? 0 : r;
 }
 
 int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *ret,
                     struct link_frame *ret_frame, struct link_in *ret_in, char *why)
 {
-    accept_all(l, now_ns);
+    int failure = accept_all(l, now_ns);
+
+    if (failure < 0)
+        return failure;
     for (unsigned i = 0; i < l->n_callers; i++) {
         struct link_caller *c = &l->callers[i];
         int r = link_channel_next(&c->channel, ret_frame, ret_in, why);

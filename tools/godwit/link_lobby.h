@@ -8,8 +8,9 @@
 
 #include "link_channel.h"
 
-#define LINK_LOBBY_MAX 64   /* connections; one more replaces the oldest */
-#define LINK_LOBBY_MS  5000 /* for the first frame */
+#define LINK_LOBBY_MAX      64   /* connections; one more replaces the oldest */
+#define LINK_LOBBY_MS       5000 /* for the first frame */
+#define LINK_LOBBY_PAUSE_MS 100  /* after an accept that failed */
 
 struct link_caller {
     struct link_channel channel;
@@ -20,6 +21,8 @@ struct link_lobby {
     int listen_fd, epoll_fd;
     struct link_caller callers[LINK_LOBBY_MAX]; /* the oldest first */
     unsigned n_callers;
+    uint64_t pause_until_ns; /* accept no connection before; 0: no pause */
+    bool is_failing;         /* the last accept failed */
 };
 
 /* No port, nobody there: link_lobby_done is safe. */
@@ -33,7 +36,9 @@ void link_lobby_done(struct link_lobby *l);
  * away. `now_ns` is of a monotonic clock. The channel in `ret` is the caller's from now on.
  * Returns: 0 with a frame of type LINK_HELLO or LINK_RESUME at most as long as a LINK_HELLO;
  * -EAGAIN nobody, wait until `epoll_fd` is readable or the time of the oldest is over; -EPROTO with
- * `why` (of LINK_TEXT_MAX) what `ret` is to be refused for.
+ * `why` (of LINK_TEXT_MAX) what `ret` is to be refused for; another negative errno, without `ret`,
+ * if no connection can be accepted: only once until an accept succeeds. Meanwhile the lobby accepts
+ * nothing for LINK_LOBBY_PAUSE_MS at a time, so call again after that.
  */
 int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *ret,
                     struct link_frame *ret_frame, struct link_in *ret_in, char *why);

@@ -97,6 +97,8 @@ static int await_source(struct migration *m)
             link_tcp_peer(caller.fd, l->peer, sizeof(l->peer));
             migration_remote_attach(m, &caller);
             return 0;
+        } else if (r < 0 && r != -EPROTO) {
+            migration_remote_notice_accept(m, r);
         } else {
             send_away(m, &caller, why);
         }

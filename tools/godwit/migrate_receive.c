@@ -259,7 +259,10 @@ static void look_at_callers(struct migration_receiver *v)
 
         if (r == -EAGAIN)
             return;
-        if (r == 0 && frame.type == LINK_RESUME && memcmp(in.at, l->hello.id, LINK_ID_LEN) == 0)
+        if (r < 0 && r != -EPROTO)
+            migration_remote_notice_accept(v->m, r);
+        else if (r == 0 && frame.type == LINK_RESUME &&
+                 memcmp(in.at, l->hello.id, LINK_ID_LEN) == 0)
             adopt(v, &caller);
         else
             link_refuse(&caller, r == 0 ? "another migration is going on here" : why);

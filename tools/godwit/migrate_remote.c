@@ -196,6 +196,16 @@ void migration_remote_notice(struct migration *m, const char *text)
     m->remote->n_notices++;
 }
 
+void migration_remote_notice_accept(struct migration *m, int r)
+{
+    char text[LINK_TEXT_MAX];
+
+    snprintf(text, sizeof(text), "cannot accept connections: %s; trying again every %d ms%s",
+             strerror(-r), LINK_LOBBY_PAUSE_MS,
+             r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
+    migration_remote_notice(m, text);
+}
+
 int migration_remote_unexpected(struct migration *m, const struct link_frame *frame)
 {
     return migration_remote_over(m, true, "%s sent %s where that cannot be, or with what cannot be",

@@ -67,6 +67,8 @@ int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *r
                           struct link_in *ret_in);
 /* Something for people, as long as there is not too much of it. */
 void migration_remote_notice(struct migration *m, const char *text);
+/* No connection can be accepted, by link_lobby_next. */
+void migration_remote_notice_accept(struct migration *m, int r);
 /* What cannot be here. Returns: -ENOLINK. */
 int migration_remote_unexpected(struct migration *m, const struct link_frame *frame);
 /* Send bytes of guest memory as they are at this moment. A failure is remembered by the link. */
