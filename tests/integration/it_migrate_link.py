@@ -554,6 +554,41 @@ def test_guests_laid_out_in_another_way_are_sent_away(bed):
     assert destination.result()['memory_bytes'] == 64 << 20
 
 
+def with_feature(bit):
+    """A change of HELLO: the first device at the source has this feature, too."""
+    def change(payload):
+        at = 16 + 8 + 1  # behind id, seed and --postcopy
+        n_options, = struct.unpack_from('<H', payload, at)
+        at += 2
+        for _ in range(n_options):
+            at += 1 + payload[at] + 8
+        at += 4 + 8  # behind the length of the layout and the number of devices
+        features, = struct.unpack_from('<Q', payload, at)
+        return frame('HELLO', payload[:at] + struct.pack('<Q', features | 1 << bit) + payload[at + 8:])
+    return change
+
+
+def test_disks_that_do_not_match_are_sent_away(bed):
+    """Of our own options, the sectors and features follow from the back-end alone."""
+    destination = bed.listen()
+    name, bed.disk = bed.disk, os.path.join(bed.folder, 'other.img')
+    with open(bed.disk, 'wb') as f:
+        f.truncate(32 << 20)
+    out = bed.connect(destination.port).end(2)
+    text = r'its disk has \d{6} sectors, that of the other 65536'
+    assert re.search(f'does not match the one at the source: {text}', out), out
+    destination.wait_for(f'was sent away: .*{text}')
+    bed.disk = name
+
+    for bit, text in ((50, 'the device at the source has'), (26, 'the options do not go with')):
+        proxy = bed.proxy(destination.port, change_rule('HELLO', with_feature(bit), 1))
+        has(bed.connect(proxy.port).end(2), text)
+        destination.wait_for(f'was sent away: .*{text}')
+    bed.connect(destination.port).end(0)
+    destination.end(0)
+    assert not destination.result()['faults']
+
+
 def endless(name):
     """A rule: that frame comes again and again."""
     def rule(seen, payload):

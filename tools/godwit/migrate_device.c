@@ -7,6 +7,7 @@
 #include "migrate_arrival.h"
 
 #include "feature_names.h"
+#include "migrate_remote.h"
 
 #include "../../src/core/proto.h"
 #include "../../src/fd/peer_fd.h"
@@ -15,6 +16,8 @@
 #include <godwit/fault.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -56,16 +59,52 @@ static uint64_t wanted_features(const struct migration *m)
     return (m->o.features ? m->o.features : wanted) | ring_features(m);
 }
 
-/* It does not offer some of `mask`, which `why` says to be needed. */
-static int lacks(struct migration_unit *u, unsigned which, const char *why, uint64_t mask)
+/*
+ * The device of the source and this back-end do not match. A destination that awaits its source
+ * sends such a caller away, see migration_remote.mismatch; anywhere else, the migration ends.
+ * Returns: `r`.
+ */
+static int mismatch(struct migration *m, unsigned which, int r, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static int mismatch(struct migration *m, unsigned which, int r, const char *format, ...)
+{
+    char text[LINK_TEXT_MAX];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    if (!m->remote || which != m->dst || m->phase != MIGRATION_PHASE_CONNECT)
+        return migration_cannot(m, migration_side_of(m, which), r, "%s", text);
+    snprintf(m->remote->mismatch, sizeof(m->remote->mismatch),
+             "the back-end at the destination does not match the one at the source: %.180s", text);
+    return r;
+}
+
+static void name_features(const struct migration *m, uint64_t mask, char *text, size_t size)
+{
+    features_text(features_device(m->o.device == MIGRATION_DEVICE_BLK ? "blk" : "generic"), mask,
+                  text, size);
+}
+
+/* Are the features of the source among those offered, and those that both halves ask for? */
+static int check_wanted(struct migration_unit *u, unsigned which, uint64_t offered)
 {
     struct migration *m = u->m;
+    uint64_t odd = (u->wanted & ~wanted_features(m)) | (ring_features(m) & ~u->wanted);
     char text[192];
 
-    features_text(features_device(m->o.device == MIGRATION_DEVICE_BLK ? "blk" : "generic"), mask,
-                  text, sizeof(text));
-    return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
-                            "%s %s, which it does not offer", why, text);
+    if (u->wanted & ~offered) {
+        name_features(m, u->wanted & ~offered, text, sizeof(text));
+        return mismatch(m, which, -EOPNOTSUPP,
+                        "the device at the source has %s, which it does not offer", text);
+    }
+    if (odd) {
+        name_features(m, odd, text, sizeof(text));
+        return mismatch(m, which, -EOPNOTSUPP, "the options do not go with %s of the source", text);
+    }
+    return 0;
 }
 
 /* Is it, or will it be, a destination that starts without its memory? */
@@ -93,19 +132,20 @@ static int check_offer(struct migration_unit *u, unsigned which)
                                 "to be killed and go on takes INFLIGHT_SHMFD (protocol feature "
                                 "12), which it does not offer");
     if (!text[0] && is_fetching(m, which) && !(protocol & BIT(GW_PROTOCOL_F_PAGEFAULT)))
-        return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
-                                "--postcopy takes PAGEFAULT (protocol feature 8) at the "
-                                "destination, which it does not offer");
+        return mismatch(m, which, -EOPNOTSUPP,
+                        "--postcopy takes PAGEFAULT (protocol feature 8) at the destination, which "
+                        "it does not offer");
     if (text[0])
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "a migration needs %s, which it does not offer", text);
-    if (ring_features(m) & ~offered)
-        return lacks(u, which, "the rings are asked to have", ring_features(m) & ~offered);
+    if (ring_features(m) & ~offered) {
+        name_features(m, ring_features(m) & ~offered, text, sizeof(text));
+        return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
+                                "the rings are asked to have %s, which it does not offer", text);
+    }
     if (u->wanted == 0) /* the source comes first */
         u->wanted = offered & wanted_features(m);
-    if (u->wanted & ~offered)
-        return lacks(u, which, "the device at the source has", u->wanted & ~offered);
-    return 0;
+    return check_wanted(u, which, offered);
 }
 
 /* A guest that is migrated keeps to what its disk was at the source. */
@@ -114,9 +154,9 @@ static int check_same_disk(struct migration_unit *u, unsigned which, const struc
     struct migration *m = u->m;
 
     if (disk->sectors != u->disk.sectors)
-        return migration_cannot(m, migration_side_of(m, which), -EINVAL,
-                                "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
-                                disk->sectors, u->disk.sectors);
+        return mismatch(m, which, -EINVAL,
+                        "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
+                        disk->sectors, u->disk.sectors);
     if (!u->disk.block_size) /* the source is in another process */
         u->disk = *disk;
     if (disk->block_size != u->disk.block_size || disk->size_max < u->disk.size_max ||
@@ -149,7 +189,7 @@ static int check_disk(struct migration_unit *u, unsigned which)
         return r;
     if (!disk_takes(&disk, m->o.block_size, disk_segments(&disk, m->o.block_size, 1), why,
                     sizeof(why)))
-        return migration_cannot(m, migration_side_of(m, which), -EINVAL, "%s", why);
+        return mismatch(m, which, -EINVAL, "%s", why);
     return 0;
 }
 

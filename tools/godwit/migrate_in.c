@@ -171,24 +171,26 @@ static void drop_guest(struct migration *m)
 static int await_guest(struct migration *m)
 {
     struct migration_remote *l = m->remote;
-    int r, is_same = 0;
+    const char *why;
+    int r;
 
-    do {
+    for (;;) {
+        l->mismatch[0] = '\0';
         r = await_source(m);
         if (r == 0)
             r = make_guest(m);
         if (r == 0)
-            r = is_same = is_same_guest(m);
-        if (r < 0)
+            r = is_same_guest(m);
+        if (r > 0)
+            return 0;
+        if (r < 0 && !l->mismatch[0])
             return r;
-        if (!is_same) {
-            send_away(m, &l->channel,
-                      "its guest is laid out in another way by the same options and seed: use the "
-                      "same godwit at both ends");
-            drop_guest(m);
-        }
-    } while (!is_same);
-    return 0;
+        why = r < 0 ? l->mismatch
+                    : "its guest is laid out in another way by the same options and seed: use the "
+                      "same godwit at both ends";
+        send_away(m, &l->channel, why);
+        drop_guest(m);
+    }
 }
 
 /* ---- What comes ---- */

@@ -25,7 +25,8 @@ struct migration_remote {
     uint64_t tended_ns;      /* everything else was looked after */
     char peer[LINK_ADDRESS_MAX];
     struct link_hello hello;
-    int r; /* of sending memory; 0 as long as that works */
+    char mismatch[LINK_TEXT_MAX]; /* why the back-ends here cannot serve the guest of `hello` */
+    int r;                        /* of sending memory; 0 as long as that works */
     unsigned n_notices;
     bool is_gone;            /* the guest is the destination's */
     bool is_told;            /* why it is over is in the result */
