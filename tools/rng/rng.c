@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <godwit.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +18,12 @@
 
 enum {
     BATCH = 16,
-    ANSWER_MAX = 64 * 1024
+    ANSWER_MAX = 64 * 1024,
+    LIMIT_S = 4 /* and up to a second to name what is stuck */
 };
 
-static struct gw_daemon *rng_daemon;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct gw_daemon *rng_daemon; /* [lock] NULL: about to be freed */
 
 /* Fill the buffers of one request. virtio-rng may answer with less than there is room for. */
 static uint32_t fill(struct gw_request *req)
@@ -49,15 +52,32 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-/* A second SIGTERM is ignored, because timeout(1) sends two; SIGINT or a third ends at once. */
-static void end(int sig)
+/*
+ * SIGTERM or SIGINT stops the daemon, and ends the process after LIMIT_S even if a worker is stuck.
+ * One more SIGTERM is ignored, because timeout(1) sends two; any further signal ends it at once.
+ */
+static void *end(void *signals)
 {
-    static volatile sig_atomic_t n_signals;
+    char stuck[256] = "the daemon is being freed";
+    int sig;
 
-    if (n_signals++ > 0)
-        signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    gw_daemon_stop(rng_daemon);
+    sigwait(signals, &sig);
+    alarm(LIMIT_S);
+    pthread_mutex_lock(&lock);
+    if (rng_daemon != NULL)
+        gw_daemon_stop(rng_daemon);
+    pthread_mutex_unlock(&lock);
+    sigwait(signals, &sig);
+    if (sig == SIGTERM)
+        sigwait(signals, &sig);
+    alarm(1); /* the message may block; this kills the process then */
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    pthread_mutex_lock(&lock);
+    if (rng_daemon != NULL && gw_daemon_find_stuck(rng_daemon, stuck, sizeof(stuck)) == 0)
+        snprintf(stuck, sizeof(stuck), "nothing is stuck");
+    fprintf(stderr, "godwit-rng: ended by %s: %s\n",
+            sig == SIGALRM ? "the time limit" : "a further signal", stuck);
+    _exit(EXIT_FAILURE);
 }
 
 /* So that no file or socket gets the number of a standard stream that the parent has closed. */
@@ -82,18 +102,32 @@ static int serve(const char *path, int fd)
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
     const struct gw_daemon_config cfg = {
         .size = sizeof(cfg), .name = "godwit-rng", .diag_level = GW_DIAG_WARNING};
-    int r = gw_daemon_new(&rng_daemon, &cfg, &ops, NULL);
+    static sigset_t signals;
+    struct gw_daemon *d = NULL;
+    pthread_t thread;
+    int r;
 
-    if (r == 0) {
-        signal(SIGTERM, end);
-        signal(SIGINT, end);
-        r = path != NULL ? gw_daemon_start_path(rng_daemon, path) : gw_daemon_start(rng_daemon, fd);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* also in the threads of the daemon */
+    r = gw_daemon_new(&d, &cfg, &ops, NULL);
+    rng_daemon = d;
+    if (r == 0 && pthread_create(&thread, NULL, end, &signals) != 0) {
+        fprintf(stderr, "godwit-rng: cannot start a thread\n");
+        return EXIT_FAILURE;
     }
+    if (r == 0)
+        r = path != NULL ? gw_daemon_start_path(d, path) : gw_daemon_start(d, fd);
     if (r < 0)
         fprintf(stderr, "godwit-rng: %s\n", gw_last_error());
     else
-        r = gw_daemon_wait(rng_daemon);
-    gw_daemon_free(rng_daemon);
+        r = gw_daemon_wait(d);
+    pthread_mutex_lock(&lock);
+    rng_daemon = NULL;
+    pthread_mutex_unlock(&lock);
+    gw_daemon_free(d);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""How signals end godwit-rng, also while a worker is stuck in a system call.
+
+usage: it_rng_process.py GODWIT GODWIT_RNG STUCK_GETRANDOM
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PATIENCE = 60
+LIMIT = 5
+
+
+def start(rng, path, **environ):
+    process = subprocess.Popen([rng, f'--socket-path={path}'], stdin=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True, env=dict(os.environ, **environ))
+    while not os.path.exists(path) and process.poll() is None:
+        time.sleep(0.01)
+    return process
+
+
+def end_by(process, *signals):
+    """Returns: the exit status, what it said, and the seconds that it took."""
+    begin = time.monotonic()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.2)  # two that are pending at once count as one
+    said = process.communicate(timeout=PATIENCE)[1]
+    return process.returncode, said, time.monotonic() - begin
+
+
+def stuck(godwit, rng, preload, path, *signals):
+    """The same with a worker that never returns from the device."""
+    process = start(rng, path, LD_PRELOAD=preload)
+    with subprocess.Popen([godwit, 'bench', '--device=rng', '--time=60s', path],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+        guard = threading.Timer(PATIENCE, process.kill)
+        guard.start()
+        try:
+            assert process.stderr.readline() == 'stuck\n'
+            return end_by(process, *signals)
+        finally:
+            guard.cancel()
+            process.kill()
+            bench.kill()
+
+
+def main():
+    godwit, rng, preload = map(os.path.abspath, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'rng.sock')
+        for number in (signal.SIGTERM, signal.SIGINT):
+            status, said, _ = end_by(start(rng, path), number)
+            assert (status, said) == (0, ''), (status, said)
+            assert not os.listdir(folder), 'an orderly end removes the socket and its lock'
+        for signals, why, limit in (((signal.SIGTERM,), 'the time limit', LIMIT),
+                                    ((signal.SIGTERM, signal.SIGTERM), 'the time limit', LIMIT),
+                                    ((signal.SIGTERM, signal.SIGINT), 'a further signal', LIMIT - 1)):
+            status, said, seconds = stuck(godwit, rng, preload, path, *signals)
+            assert status == 1 and f'ended by {why}: worker 0 does not answer' in said, (status, said)
+            # A machine that is busy with other things takes its time.
+            assert seconds < limit * max(1.0, os.getloadavg()[0] / os.cpu_count()), seconds
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+
+
+if __name__ == '__main__':
+    main()
