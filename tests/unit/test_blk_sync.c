@@ -6,9 +6,11 @@
 #include "store_rig.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +18,15 @@ enum {
     PENDING = 1, /* not done yet */
     N_OPS = 8,
 };
+
+static long fs_type; /* of every file */
+
+int fstatfs(int fd, struct statfs *st)
+{
+    memset(st, 0, sizeof(*st));
+    st->f_type = fs_type;
+    return 0;
+}
 
 /* ---- operations that the test ends ---- */
 
@@ -290,6 +301,7 @@ static void test_store_syncs_wait_for_a_suspect_direct_write(void **state)
 /* The kernel reports its errors to a direct write alone; but its sync may have those of others. */
 static void test_store_direct_write_waits_for_nothing(void **state)
 {
+    fs_type = EXT4_SUPER_MAGIC;
     if (!open_direct())
         skip();
     open_for_syncs(STORE_ON);
@@ -303,6 +315,22 @@ static void test_store_direct_write_waits_for_nothing(void **state)
     end(&ops[2], BLOCK);
     assert_int_equal(ops[2].result, 0);
     assert_int_equal(ops[0].result, 0);
+    assert_nothing_waits();
+}
+
+/* There, O_DIRECT may be buffered after all. */
+static void test_store_direct_write_on_btrfs_waits_for_a_sync(void **state)
+{
+    fs_type = BTRFS_SUPER_MAGIC;
+    if (!open_direct())
+        skip();
+    open_for_syncs(STORE_ON);
+    submit(&ops[0], STORE_FLUSH, 0);
+    submit(&ops[1], STORE_WRITE, 0);
+    end(&ops[1], BLOCK);
+    assert_int_equal(ops[1].result, PENDING);
+    end(&ops[0], -EIO);
+    assert_int_equal(ops[1].result, -EIO);
     assert_nothing_waits();
 }
 
@@ -532,6 +560,7 @@ int main(void)
         TEST(syncs_wait_for_a_suspect_write),
         TEST(syncs_wait_for_a_suspect_direct_write),
         TEST(direct_write_waits_for_nothing),
+        TEST(direct_write_on_btrfs_waits_for_a_sync),
         TEST(failures_beside_a_suspect_write_are_logged),
         TEST(many_syncs_take_linear_time),
         TEST(model_no_success_after_a_loss),

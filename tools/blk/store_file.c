@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define PROBE_MAX         4096U
@@ -162,6 +164,20 @@ static int open_file(struct store_file *f, enum store_mode direct)
     if (f->fd < 0)
         say_open_failed(f, f->fd);
     return f->fd < 0 ? f->fd : 0;
+}
+
+/*
+ * Whether writes bypass the page cache. O_DIRECT does not ensure that: btrfs writes data that it
+ * computes checksums of through the page cache (Linux 6.15), and overlayfs may be on top of it.
+ */
+static bool bypasses_cache(const struct store_file *f)
+{
+    struct statfs st;
+
+    if (f->memory_align == 0)
+        return false;
+    return f->is_block_device || (fstatfs(f->fd, &st) == 0 &&
+                                  (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC));
 }
 
 static int file_resize(struct store *s)
@@ -390,6 +406,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
         return r;
     }
     find_read_only(f);
+    f->must_hold_writes = !bypasses_cache(f);
     f->is_dirty = !f->base.is_read_only; /* a killed process may have left unflushed writes */
     find_topology(f);
     find_ranges(f);

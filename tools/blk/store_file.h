@@ -23,6 +23,7 @@ struct store_file {
     int fd;
     bool is_block_device;
     uint32_t memory_align; /* of iovec bases under O_DIRECT; 0: the page cache, anything goes */
+    bool must_hold_writes; /* durable ones that succeeded; see store_sync.c */
     enum store_mode locking;
     unsigned lock_patience_ms;
     pthread_mutex_t users_lock; /* n_users, and what happens when it leaves or reaches 0 */

@@ -100,13 +100,13 @@ void store_promise_begin(struct store_io *io)
 }
 
 /*
- * A durable write under O_DIRECT need not be held: the kernel reports the errors of a direct write,
- * and of the cache flush after it, to that write alone. It is in flight all the same, because its
+ * A durable write that bypasses the page cache need not be held: the kernel reports its errors, and
+ * those of the cache flush after it, to that write alone. It is in flight all the same, because its
  * sync may get the error of pages that others wrote.
  */
 static bool must_hold(const struct store_file *f, const struct store_io *io)
 {
-    return io->kind != STORE_WRITE || f->memory_align == 0;
+    return io->kind != STORE_WRITE || f->must_hold_writes;
 }
 
 /* Take the held promises that may be completed off their list. The caller has the lock. */
