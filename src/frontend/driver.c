@@ -7,7 +7,7 @@
 #include "driver_i.h"
 #include "frontend_i.h"
 
-#include "../core/checked.h"
+#include "base/checked.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -23,7 +23,7 @@
 #include "fault_i.h"
 #include "frontend_i.h"
 
-#include "../core/checked.h"
+#include "base/checked.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -8,7 +8,7 @@
 #include "fe_disk.h"
 #include "fe_sector.h"
 
-#include "../core/checked.h"
+#include "base/checked.h"
 
 #include <errno.h>
 #include <inttypes.h>

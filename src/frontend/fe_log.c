@@ -8,8 +8,8 @@
  * A log for very much memory is a sparse file. It is looked through by extents (SEEK_DATA), since
  * reading a hole through a mapping would allocate it.
  */
-#include "../core/checked.h"
-#include "../core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "driver_i.h"
 #include "fe_requests.h"
 

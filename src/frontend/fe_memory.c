@@ -4,7 +4,7 @@
  * (ADD_MEM_REG and REM_MEM_REG, one region each, "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"). What
  * postcopy makes of them is in fe_postcopy.c.
  */
-#include "../core/proto.h"
+#include "base/proto.h"
 #include "fe_requests.h"
 
 #include <errno.h>

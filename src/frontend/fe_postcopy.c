@@ -8,7 +8,7 @@
  * a change of the memory, however many regions were told. None of these messages carries
  * NEED_REPLY. LISTEN and END always do, and are waited for.
  */
-#include "../core/proto.h"
+#include "base/proto.h"
 #include "fe_requests.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 #include "fe_requests.h"
 #include "fe_trace.h"
 
-#include "../core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <inttypes.h>

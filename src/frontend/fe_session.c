@@ -4,8 +4,8 @@
  * vhost_dev_start and vhost_dev_stop): what an honest front-end does. It keeps no state but what
  * the connection knows.
  */
-#include "../core/checked.h"
-#include "../core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "driver_i.h"
 #include "fe_requests.h"
 

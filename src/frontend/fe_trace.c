@@ -5,7 +5,7 @@
  */
 #include "fe_trace.h"
 
-#include "../core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -3,7 +3,7 @@
  * The requests about one ring: its size, place, index, fds and switch, and a whole queue of a
  * driver handed over or taken back with them.
  */
-#include "../core/proto.h"
+#include "base/proto.h"
 #include "driver_i.h"
 #include "fe_requests.h"
 

@@ -10,7 +10,7 @@
 #include "../fd/peer_fd.h"
 #include "frontend_i.h"
 
-#include "../core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <fcntl.h>

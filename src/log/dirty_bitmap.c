@@ -12,7 +12,7 @@
  */
 #include "dirty_bitmap.h"
 
-#include "core/barrier.h"
+#include "base/barrier.h"
 
 #include <stddef.h>
 

@@ -2,9 +2,9 @@
 /* The dirty log, and keeping marks inside of it. Knows neither queues nor messages. */
 #include "dirty_log.h"
 
-#include "core/checked.h"
-#include "core/cleanup.h"
-#include "core/diag_i.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
 #include "dirty_bitmap.h"
 #include "fd/peer_fd.h"
 

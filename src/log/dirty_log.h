@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "core/mapping.h"
+#include "core/memory/mapping.h"
 
 #include <godwit/memory.h>
 #include <stdbool.h>

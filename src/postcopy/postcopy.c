@@ -12,9 +12,9 @@
  */
 #include "postcopy.h"
 
-#include "core/checked.h"
-#include "core/cleanup.h"
-#include "core/diag_i.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
 #include "uffd.h"
 
 #include <errno.h>

@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "core/list.h"
+#include "base/list.h"
 
 #include <pthread.h>
 #include <stdbool.h>

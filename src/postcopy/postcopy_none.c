@@ -2,7 +2,7 @@
 /* A build without postcopy: it is never offered, so nothing here is ever listening. */
 #include "postcopy.h"
 
-#include "core/diag_i.h"
+#include "base/diag_i.h"
 
 #include <errno.h>
 

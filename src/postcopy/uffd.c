@@ -7,8 +7,8 @@
  */
 #include "uffd.h"
 
-#include "core/cleanup.h"
-#include "core/diag_i.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,8 +4,8 @@
  * written as before, and as long as they are held the domain stays, dead, with all of its memory.
  * Xenstore tells that some domain has been released, and which ones there still are.
  */
-#include "core/diag_i.h"
-#include "core/mem.h"
+#include "base/diag_i.h"
+#include "core/memory/mem.h"
 
 #include <errno.h>
 #include <stdio.h>

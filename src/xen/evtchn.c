@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Event channels by libxenevtchn, each with a handle, and so an fd, of its own. */
-#include "core/evtchn.h"
+#include "core/queue/evtchn.h"
 
-#include "core/diag_i.h"
+#include "base/diag_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

@@ -9,8 +9,8 @@
  */
 #include "foreign.h"
 
-#include "core/cleanup.h"
-#include "core/diag_i.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

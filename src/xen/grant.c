@@ -3,8 +3,8 @@
  */
 #include "grant.h"
 
-#include "core/cleanup.h"
-#include "core/diag_i.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

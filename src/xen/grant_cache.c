@@ -5,10 +5,10 @@
  */
 #include "grant_cache.h"
 
-#include "core/checked.h"
-#include "core/cleanup.h"
-#include "core/diag_i.h"
-#include "core/list.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "base/list.h"
 
 #include <errno.h>
 #include <pthread.h>

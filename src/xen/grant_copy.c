@@ -2,7 +2,7 @@
 /* Copies of granted pages, a batch of them by one ioctl each way. */
 #include "grant_copy.h"
 
-#include "core/checked.h"
+#include "base/checked.h"
 
 #include <stdlib.h>
 #include <string.h>

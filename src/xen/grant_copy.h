@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "core/mem_backend.h"
+#include "core/memory/mem_backend.h"
 
 #include <xengnttab.h>
 

@@ -9,10 +9,10 @@
  *   GRANT | NO_ADVANCE   rings are mapped while they run, buffers are copied (grant_copy.h), or
  * stay mapped where the guest is known to allow it (grant_cache.h)
  */
-#include "core/cleanup.h"
-#include "core/diag_i.h"
-#include "core/mem.h"
-#include "core/mem_plain.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "core/memory/mem.h"
+#include "core/memory/mem_plain.h"
 #include "fd/peer_fd.h"
 #include "foreign.h"
 #include "grant.h"

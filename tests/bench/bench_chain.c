@@ -3,9 +3,9 @@
  * What it costs to walk a descriptor chain: copy, check and pin, per chain and per descriptor, with
  * everything in the cache. Direct and indirect, up to chains that borrow a block of segments.
  */
-#include "core/clock.h"
-#include "core/desc.h"
-#include "core/queue.h"
+#include "base/clock.h"
+#include "core/queue/desc.h"
+#include "core/queue/queue.h"
 
 #include <stdio.h>
 #include <stdlib.h>

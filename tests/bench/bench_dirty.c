@@ -4,8 +4,8 @@
  * that is marked already, longer ranges, and eight threads on one log. For comparison: an atomic OR
  * of one byte that nobody else has, and a copy of 4 KiB.
  */
-#include "core/barrier.h"
-#include "core/diag_i.h"
+#include "base/barrier.h"
+#include "base/diag_i.h"
 #include "log/dirty_log.h"
 
 #include <pthread.h>

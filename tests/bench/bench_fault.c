@@ -12,9 +12,9 @@
  * Then how long it takes to register 1,000 regions: by the server, by a back-end's postcopy module,
  * and by ADD_MEM_REG to a back-end that listens (as many as it takes; the time is scaled).
  */
-#include "core/checked.h"
-#include "core/clock.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/proto.h"
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>

@@ -4,8 +4,8 @@
  * as accesses stay in one region or jump between all. The first line is a bare array lookup with a
  * bounds check, for comparison.
  */
-#include "core/clock.h"
-#include "core/mem.h"
+#include "base/clock.h"
+#include "core/memory/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>

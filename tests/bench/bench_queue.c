@@ -6,9 +6,9 @@
  *
  * usage: bench_queue [LAYOUT BATCH]     one of them alone, by its place in the list: for profiles
  */
-#include "core/clock.h"
-#include "core/proto.h"
-#include "core/queue.h"
+#include "base/clock.h"
+#include "base/proto.h"
+#include "core/queue/queue.h"
 #include "measured.h"
 
 #include <fcntl.h>

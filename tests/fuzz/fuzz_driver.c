@@ -3,8 +3,8 @@
  * A hostile driver at work while the device answers: this thread writes anything to the rings, at
  * any time, while a worker pops, holds, unpops, answers and flushes. In between the queue is
  * stopped in every way and goes on, also by what its inflight part says. Whatever the driver does,
- * requests lie in guest memory, the queue knows what it has taken (src/core/invariant.c), and it
- * can be stopped and started again.
+ * requests lie in guest memory, the queue knows what it has taken (src/core/queue/invariant.c), and
+ * it can be stopped and started again.
  *
  * The input is a byte of flags (bit 0: packed, 1: in order, 2: event index, 3: indirect
  * descriptors, 4: inflight, 5: notify on empty, 6: both threads take turns instead of running at
@@ -13,9 +13,9 @@
  */
 #include "fuzz.h"
 
-#include "core/cleanup.h"
-#include "core/proto.h"
-#include "core/queue_i.h"
+#include "base/cleanup.h"
+#include "base/proto.h"
+#include "core/queue/queue_i.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

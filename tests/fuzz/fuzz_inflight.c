@@ -9,7 +9,7 @@
  */
 #include "fuzz.h"
 
-#include "core/inflight.h"
+#include "core/inflight/inflight.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

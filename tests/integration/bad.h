@@ -4,7 +4,7 @@
 
 #include "bed.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 /* What comes of a message. Without REPLY_ACK, or where there is no answer, REFUSED is ENDS. */
 enum outcome {

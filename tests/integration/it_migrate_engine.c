@@ -6,7 +6,7 @@
 #include "fdcheck.h"
 #include "migrate_bench.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -7,7 +7,7 @@
 #include "migrate_bench.h"
 #include "requires.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <godwit/fault.h>

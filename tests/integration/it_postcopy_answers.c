@@ -8,7 +8,7 @@
 #include "patience.h"
 #include "post.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 #include <godwit/log.h>
 

@@ -10,7 +10,7 @@
 #include "post.h"
 #include "victim.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,8 +4,8 @@
  * nothing is left of the last. In both directions: the daemon listens, or it connects, again and
  * again. Prints how long the first request took.
  */
+#include "base/proto.h"
 #include "bed.h"
-#include "core/proto.h"
 #include "fdcheck.h"
 #include "victim.h"
 

@@ -5,7 +5,7 @@
  */
 #include "suspect.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>

@@ -3,7 +3,7 @@
  * A back-end without memory slots (CONFIGURE_MEM_SLOTS): its memory comes in tables, as that of
  * back-ends that know nothing else.
  */
-#include "core/proto.h"
+#include "base/proto.h"
 
 struct gw_daemon;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Marking a page against a front-end that reads and clears the bitmap (src/log/dirty_bitmap.c,
- * src/core/complete.c): two back-end threads write a page each of two, or both the same one, and
+ * src/core/queue/complete.c): two back-end threads write a page each of two, or both the same one, and
  * mark it; the front-end takes the bits and copies the pages they name, several times over.
  *
  * Memory is what x86 has, TSO: every thread has a store buffer, whose oldest entry reaches memory

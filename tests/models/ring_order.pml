@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The ordering of both rings (src/core/ring_split.c, ring_packed.c): one side hands a batch of two
+ * The ordering of both rings (src/core/queue/ring_split.c, ring_packed.c): one side hands a batch of two
  * over and asks whether the other wants to be notified; the other side asks to be, looks once more,
  * and takes the batch or sleeps. With the device as the giver this is [B] and [C], with the driver
  * as the giver [A] and [D]; the event area of a packed ring is [E].

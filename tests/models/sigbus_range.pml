@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Handlers of SIGBUS against the end of a range (src/core/sigbus.c): two threads fault and search
+ * Handlers of SIGBUS against the end of a range (src/core/memory/sigbus.c): two threads fault and search
  * the list of ranges without a lock, while the control thread takes the range out of the list,
  * waits until no handler runs, and unmaps it.
  *

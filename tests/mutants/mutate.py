@@ -10,19 +10,21 @@ A mutant is made of exact replacements of text that must occur exactly once in i
 longer applies ends the program with status 1 and says which.
 """
 
+import os
+import re
 import sys
 from pathlib import Path
 
-COMPLETE = "src/core/complete.c"
-SPLIT = "src/core/ring_split.c"
-PACKED = "src/core/ring_packed.c"
-INFLIGHT = "src/core/inflight.c"
-INFLIGHT_SPLIT = "src/core/inflight_split.c"
-INFLIGHT_PACKED = "src/core/inflight_packed.c"
-QUEUE = "src/core/queue.c"
-CTL_MEM = "src/core/ctl_mem.c"
-CTL_QUEUE = "src/core/ctl_queue.c"
-CTL_POSTCOPY = "src/core/ctl_postcopy.c"
+COMPLETE = "src/core/queue/complete.c"
+SPLIT = "src/core/queue/ring_split.c"
+PACKED = "src/core/queue/ring_packed.c"
+INFLIGHT = "src/core/inflight/inflight.c"
+INFLIGHT_SPLIT = "src/core/inflight/inflight_split.c"
+INFLIGHT_PACKED = "src/core/inflight/inflight_packed.c"
+QUEUE = "src/core/queue/queue.c"
+CTL_MEM = "src/core/session/ctl_mem.c"
+CTL_QUEUE = "src/core/session/ctl_queue.c"
+CTL_POSTCOPY = "src/core/session/ctl_postcopy.c"
 
 MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
 
@@ -59,7 +61,7 @@ MUTANTS = {
     "status-byte": {COMPLETE: [(
         MARK_BUFFER,
         "gw_dirty_log_mark(log, in[i].gpa, in[i].len - (i + 1u == r->n_in_extents));")]},
-    "indirect-data": {"src/core/chain.c": [(
+    "indirect-data": {"src/core/queue/chain.c": [(
         "        why = pin(q, r, &found);\n",
         "        why = pin(q, r, &found);\n"
         "    if ((q->ring.ops->is_packed ? gw_desc_unpack(head->descs[0]) : head->first).flags &\n"
@@ -95,7 +97,7 @@ MUTANTS = {
              "if (!gw_mutant_map || q->map == gw_mutant_map)\n                " + MARK_BUFFER)]},
     # ---- when ----
     "mark-before-write": {
-        "src/core/request.c": [(
+        "src/core/queue/request.c": [(
             "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n",
             "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n"
             "    for (unsigned i = 0; q->log.all && q->log.log && i < r->n_in_extents; i++) {\n"
@@ -112,8 +114,8 @@ MUTANTS = {
         QUEUE: [("    q->log = *log;\n",
                  "    if (!q->log.log || !log->log)\n        q->log = *log;\n")],
         # It must stay mapped, or the mutant crashes instead.
-        "src/core/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
-    "log-all-off": {"src/core/ctl_migration.c": [(
+        "src/core/session/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
+    "log-all-off": {"src/core/session/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
     "not-in-flight": {
@@ -139,7 +141,7 @@ MUTANTS = {
             "    (void)p;\n")],
         INFLIGHT_PACKED: [(
             "    places.old_idx = places.idx;\n    places.old_wrap = places.wrap;\n", "")]},
-    "done-twice": {"src/core/resume.c": [
+    "done-twice": {"src/core/inflight/resume.c": [
         ("    ring->ops->resume(ring, found.used, found.n_slots);\n",
          "    ring->ops->resume(ring, found.used, 0);\n")]},
     "other-order": {INFLIGHT: [
@@ -198,10 +200,9 @@ def mutate(name, root, outputs):
                 sys.exit(f"mutant {name}: {file} has this {text.count(old)} times instead of "
                          f"once:\n{old}")
             text = text.replace(old, new)
-        # Where it is compiled, what was beside it is not.
-        text = text.replace('#include "', '#include "core/')
-        for folder in ("core", "fd", "log"):
-            text = text.replace(f'#include "core/{folder}/', f'#include "{folder}/')
+        # Headers beside it have no folder in their name; it is compiled elsewhere.
+        folder = os.path.dirname(file.removeprefix("src/"))
+        text = re.sub(r'(#include ")([^"/]+")', rf'\1{folder}/\2', text)
         Path(output).write_text(text, encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import operators
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ('src/core', 'src/log', 'src/postcopy', 'src/frontend', 'tools/blk')
+FOLDERS = ('src/base', 'src/core', 'src/log', 'src/postcopy', 'src/frontend', 'tools/blk')
 EQUIVALENT = Path(__file__).with_name('equivalent.txt')
 # A test is given this many times what it took unchanged, and this many seconds.
 PATIENCE, PATIENCE_S = 10, 60

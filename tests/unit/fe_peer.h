@@ -2,7 +2,7 @@
 /* A back-end that answers as a script says, on a real socket, and keeps what it was sent. */
 #pragma once
 
-#include "core/proto.h"
+#include "base/proto.h"
 #include "patience.h"
 
 #include <godwit/frontend.h>

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "core/inflight.h"
+#include "core/inflight/inflight.h"
 
 #include <godwit/diag.h>
 

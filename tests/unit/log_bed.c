@@ -2,7 +2,7 @@
 /* See log_bed.h. */
 #include "log_bed.h"
 
-#include "core/proto.h"
+#include "base/proto.h"
 #include "log/dirty_bitmap.h"
 
 #include <errno.h>

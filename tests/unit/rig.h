@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include "core/proto.h"
-#include "core/queue.h"
+#include "base/proto.h"
+#include "core/queue/queue.h"
 #include "patience.h"
 
 #include <godwit/frontend.h>

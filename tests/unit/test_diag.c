@@ -2,7 +2,7 @@
 /* Messages to people: levels, the limit per second, and the last error of each thread. */
 #include "fdcheck.h"
 
-#include "core/diag_i.h"
+#include "base/diag_i.h"
 
 #include <errno.h>
 #include <pthread.h>

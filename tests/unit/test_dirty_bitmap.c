@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Ranges of pages to bits, against a model that sets them one by one; and with many threads. */
-#include "core/barrier.h"
-#include "core/checked.h"
+#include "base/barrier.h"
+#include "base/checked.h"
 #include "log/dirty_bitmap.h"
 
 #include "fdcheck.h"

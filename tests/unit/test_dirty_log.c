@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* A dirty log as an object: what can be mapped, where it begins and ends, and what falls outside.
  */
-#include "core/barrier.h"
-#include "core/diag_i.h"
+#include "base/barrier.h"
+#include "base/diag_i.h"
 #include "log/dirty_bitmap.h"
 #include "log/dirty_log.h"
 

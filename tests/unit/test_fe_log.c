@@ -3,7 +3,7 @@
  * The dirty log as a front-end has it, and what is known of the driver's own writes: no mark is
  * lost, none is invented, a terabyte costs nothing, and the messages are what peers expect.
  */
-#include "core/proto.h"
+#include "base/proto.h"
 #include "fdcheck.h"
 #include "requires.h"
 

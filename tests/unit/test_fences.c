@@ -14,8 +14,8 @@
 #include "fdcheck.h"
 #include "log_rig.h"
 
-#include "core/barrier.h"
-#include "core/queue_i.h"
+#include "base/barrier.h"
+#include "core/queue/queue_i.h"
 
 #include <sched.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
  */
 #include "daemon_bed.h"
 
-#include "core/checked.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "fd/peer_fd.h"
 #include "fdcheck.h"
 #include "held_file.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* GET_INFLIGHT_FD and SET_INFLIGHT_FD, as a daemon takes and answers them, right and wrong. */
-#include "core/checked.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "patience.h"
 
 #include <godwit.h>

@@ -4,9 +4,9 @@
  * front-end names, the ring runs. Its requests are tracked where the region has room for them, and
  * then the next back-end does those that were in flight, each once.
  */
-#include "core/checked.h"
-#include "core/inflight.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
+#include "core/inflight/inflight.h"
 #include "patience.h"
 
 #include <godwit.h>

@@ -6,7 +6,7 @@
  */
 #include "torn.h"
 
-#include "core/checked.h"
+#include "base/checked.h"
 
 #include "fdcheck.h"
 #include "requires.h"

@@ -2,7 +2,7 @@
 /* File operations of a worker, on real files: by io_uring, and by the pool of threads. */
 #include "fdcheck.h"
 
-#include "core/mapping.h"
+#include "core/memory/mapping.h"
 #include "postcopy/postcopy.h"
 #include "requires.h"
 #include "rig.h"

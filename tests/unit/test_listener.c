@@ -2,10 +2,10 @@
 /* Taking a path and giving it back: who is in the way, what is stale, and who comes first. */
 #include "fdcheck.h"
 
-#include "core/cleanup.h"
-#include "core/diag_i.h"
-#include "core/listener.h"
-#include "core/socket.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "core/daemon/listener.h"
+#include "core/session/socket.h"
 
 #include <errno.h>
 #include <fcntl.h>

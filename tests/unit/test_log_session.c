@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The dirty log as a front-end drives it: orders, refusals, replacement, stop and end. */
-#include "core/proto.h"
+#include "base/proto.h"
 #include "fdcheck.h"
 #include "log_bed.h"
 

@@ -2,9 +2,9 @@
 /* Pieces of files mapped at any offset, of ordinary and of huge pages, and taken away. */
 #include "fdcheck.h"
 
-#include "core/checked.h"
-#include "core/diag_i.h"
-#include "core/mapping.h"
+#include "base/checked.h"
+#include "base/diag_i.h"
+#include "core/memory/mapping.h"
 #include "hold_sigbus.h"
 #include "log/dirty_log.h"
 #include "requires.h"

@@ -5,9 +5,9 @@
  */
 #include "fdcheck.h"
 
-#include "core/checked.h"
-#include "core/diag_i.h"
-#include "core/mapping.h"
+#include "base/checked.h"
+#include "base/diag_i.h"
+#include "core/memory/mapping.h"
 #include "requires.h"
 
 #include <alloca.h>

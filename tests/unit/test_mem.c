@@ -2,8 +2,8 @@
 /* Maps, lookup and pins, over regions of real memfds; then how the mmap backend makes a region. */
 #include "fdcheck.h"
 
-#include "core/diag_i.h"
-#include "core/mem.h"
+#include "base/diag_i.h"
+#include "core/memory/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>

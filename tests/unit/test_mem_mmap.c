@@ -2,8 +2,8 @@
 /* The mmap backend: which files become a region, and where its bytes are. */
 #include "fdcheck.h"
 
-#include "core/diag_i.h"
-#include "core/mem.h"
+#include "base/diag_i.h"
+#include "core/memory/mem.h"
 #include "requires.h"
 
 #include <errno.h>

@@ -6,8 +6,8 @@
 #include "fdcheck.h"
 #include "xen_stub.h"
 
-#include "core/diag_i.h"
-#include "core/mem.h"
+#include "base/diag_i.h"
+#include "core/memory/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>

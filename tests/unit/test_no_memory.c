@@ -5,8 +5,8 @@
  */
 #include "requires.h"
 
-#include "core/checked.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "daemon_bed.h"
 #include "fdcheck.h"
 #include "no_memory.h"

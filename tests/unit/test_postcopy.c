@@ -6,8 +6,8 @@
 #include "fdcheck.h"
 #include "patience.h"
 
-#include "core/cleanup.h"
-#include "core/mapping.h"
+#include "base/cleanup.h"
+#include "core/memory/mapping.h"
 #include "postcopy/postcopy.h"
 #include "requires.h"
 

@@ -5,8 +5,8 @@
  * Each test is about one thing that a back-end may get wrong, and a back-end that does waits here
  * for ever; so everything is waited for with a limit.
  */
-#include "core/checked.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "patience.h"
 #include "postcopy/postcopy.h"
 

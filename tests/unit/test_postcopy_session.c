@@ -3,8 +3,8 @@
  * The messages of postcopy as a daemon takes and answers them: byte by byte, since what is not as
  * QEMU expects it ends a guest.
  */
-#include "core/checked.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
 #include "patience.h"
 #include "postcopy/postcopy.h"
 

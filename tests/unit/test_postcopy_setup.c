@@ -5,9 +5,9 @@
  */
 #include "fdcheck.h"
 
-#include "core/cleanup.h"
-#include "core/diag_i.h"
-#include "core/mapping.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "core/memory/mapping.h"
 #include "postcopy/postcopy.h"
 #include "requires.h"
 

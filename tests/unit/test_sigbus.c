@@ -5,8 +5,8 @@
  */
 #include "fdcheck.h"
 
-#include "core/cleanup.h"
-#include "core/mapping.h"
+#include "base/cleanup.h"
+#include "core/memory/mapping.h"
 #include "hold_sigbus.h"
 #include "requires.h"
 

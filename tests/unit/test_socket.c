@@ -3,11 +3,11 @@
 #include "control_data.h"
 #include "fdcheck.h"
 
-#include "core/checked.h"
-#include "core/cleanup.h"
-#include "core/clock.h"
-#include "core/diag_i.h"
-#include "core/socket.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/diag_i.h"
+#include "core/session/socket.h"
 #include "requires.h"
 
 #include <errno.h>

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a queue has taken (src/core/invariant.c), against a model. A driver adds chains; the device
- * pops, unpops, answers and flushes at random, with answers published at any moment of a turn; in
- * between come stops of every kind. After each step the model says which requests are in flight,
- * and the ring, the queue and the entries of the inflight part must agree; the driver must get
- * every answer once.
+ * What a queue has taken (src/core/queue/invariant.c), against a model. A driver adds chains; the
+ * device pops, unpops, answers and flushes at random, with answers published at any moment of a
+ * turn; in between come stops of every kind. After each step the model says which requests are in
+ * flight, and the ring, the queue and the entries of the inflight part must agree; the driver must
+ * get every answer once.
  *
  * usage: test_taken [SEED [ROUNDS]]
  */
 #include "fdcheck.h"
 #include "rig.h"
 
-#include "core/queue_i.h"
+#include "core/queue/queue_i.h"
 
 #include <errno.h>
 #include <limits.h>

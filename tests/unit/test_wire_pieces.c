@@ -6,8 +6,8 @@
  */
 #include "fdcheck.h"
 
-#include "core/proto.h"
-#include "core/socket.h"
+#include "base/proto.h"
+#include "core/session/socket.h"
 
 #include <godwit/frontend.h>
 

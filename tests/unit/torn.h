@@ -6,8 +6,8 @@
  */
 #pragma once
 
-#include "core/inflight.h"
-#include "core/ring.h"
+#include "core/inflight/inflight.h"
+#include "core/queue/ring.h"
 
 #include <stdbool.h>
 #include <stdint.h>

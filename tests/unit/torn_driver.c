@@ -2,7 +2,7 @@
 /* See torn.h: memory, and a driver that notices everything. */
 #include "torn.h"
 
-#include "core/mem.h"
+#include "core/memory/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

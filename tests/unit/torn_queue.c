@@ -3,8 +3,8 @@
  */
 #include "torn.h"
 
-#include "core/proto.h"
-#include "core/queue.h"
+#include "base/proto.h"
+#include "core/queue/queue.h"
 
 #include <stdlib.h>
 #include <string.h>

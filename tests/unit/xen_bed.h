@@ -6,9 +6,9 @@
  */
 #pragma once
 
-#include "core/checked.h"
-#include "core/mem_backend.h"
-#include "core/proto.h"
+#include "base/checked.h"
+#include "base/proto.h"
+#include "core/memory/mem_backend.h"
 #include "patience.h"
 
 #include "xen_stub.h"

@@ -92,7 +92,7 @@ void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, uns
 /*
  * message.c: a line on stderr, "name: level: text"; under the journal with its priority in front.
  * backend_say_level returns the most talkative level that is shown. Each kind of message, which is
- * a format string, is limited as in the library (core/diag_limit.h). Context: any thread.
+ * a format string, is limited as in the library (base/diag_limit.h). Context: any thread.
  */
 void backend_say_init(const char *name, unsigned verbose);
 enum gw_diag_level backend_say_level(void);

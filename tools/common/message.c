@@ -6,8 +6,8 @@
  */
 #include "backend.h"
 
-#include "../../src/core/clock.h"
-#include "../../src/core/diag_limit.h"
+#include "base/clock.h"
+#include "base/diag_limit.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

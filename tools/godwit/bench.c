@@ -5,7 +5,7 @@
  */
 #include "bench.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 #include "command.h"
 #include "feature_names.h"
 #include "json.h"

@@ -3,7 +3,7 @@
  */
 #include "crash_i.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>

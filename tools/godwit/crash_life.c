@@ -8,7 +8,7 @@
 
 #include "feature_names.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>

@@ -7,7 +7,7 @@
 #include "migrate_blk.h"
 #include "migrate_remote.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <inttypes.h>

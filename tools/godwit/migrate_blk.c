@@ -7,7 +7,7 @@
 
 #include "migrate_work.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>

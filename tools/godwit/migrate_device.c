@@ -9,8 +9,8 @@
 #include "feature_names.h"
 #include "migrate_remote.h"
 
-#include "../../src/core/proto.h"
 #include "../../src/fd/peer_fd.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <godwit/fault.h>

@@ -14,7 +14,7 @@
 #include "migrate_arrival.h"
 #include "migrate_load.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <godwit/fault.h>

@@ -11,7 +11,7 @@
 #include "options.h"
 #include "output.h"
 
-#include "../../src/core/proto.h"
+#include "base/proto.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  *
  * After each step the back-end must serve the next session. Exit status 1 when anything failed.
  */
-#include "../../../src/core/proto.h"
+#include "base/proto.h"
 #include "bed.h"
 
 #include <errno.h>

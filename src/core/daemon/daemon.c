@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Making a daemon, starting and stopping it, and its end. */
+#include "daemon.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+enum {
+    DEFAULT_QUEUE_SIZE = 1024,
+    DEFAULT_DRAIN_MS = 60000,
+    REQUEST_SIZE_MAX = 1 << 20,
+    RECONNECT_MS_MAX = 3600 * 1000
+};
+
+/* ---- what is offered ---- */
+
+uint64_t gw_daemon_features(const struct gw_daemon *d)
+{
+    uint64_t features = d->ops.features ? d->ops.features(d->dev) : 0;
+
+    return features | GW_BIT(GW_F_NOTIFY_ON_EMPTY) | GW_BIT(GW_F_LOG_ALL) |
+           GW_BIT(GW_F_ANY_LAYOUT) | GW_BIT(GW_F_RING_INDIRECT_DESC) | GW_BIT(GW_F_RING_EVENT_IDX) |
+           GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1) | GW_BIT(GW_F_RING_PACKED) |
+           GW_BIT(GW_F_IN_ORDER);
+}
+
+uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
+{
+    uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_LOG_SHMFD) |
+                        GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) |
+                        GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD) | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
+                        GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
+
+    if (d->ops.get_config)
+        features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
+    if (d->has_postcopy)
+        features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
+    if (d->mem_caps & GW_MEM_CAP_XEN)
+        features |= GW_BIT(GW_PROTOCOL_F_XEN_MMAP);
+    return features;
+}
+
+/* ---- making ---- */
+
+static int check_size(const char *name, const void *structure, size_t known)
+{
+    int r = gw_check_struct(structure, known);
+
+    if (r == -E2BIG)
+        return gw_fail(r, "%s of a later version asks for something this version cannot do", name);
+    return r < 0 ? gw_fail(r, "size of %s is not set, or less than %zu", name, known) : 0;
+}
+
+static int check_config(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
+{
+    unsigned n_queues, n_workers;
+    int r;
+
+    if (!cfg || !ops)
+        return gw_fail(-EINVAL, "a daemon needs a config and ops");
+    r = check_size("config", cfg, sizeof(*cfg));
+    if (r == 0)
+        r = check_size("ops", ops, sizeof(*ops));
+    if (r < 0)
+        return r;
+    if (!ops->queue_ready)
+        return gw_fail(-EINVAL, "a device needs queue_ready");
+    n_queues = cfg->num_queues ? cfg->num_queues : 1;
+    n_workers = cfg->num_workers ? cfg->num_workers : 1;
+    if (n_queues > GW_QUEUES_MAX)
+        return gw_fail(-EINVAL, "%u queues are more than %d", n_queues, GW_QUEUES_MAX);
+    if (n_workers > GW_WORKERS_MAX)
+        return gw_fail(-EINVAL, "%u workers are more than %d", n_workers, GW_WORKERS_MAX);
+    if (cfg->queue_size_max &&
+        (!gw_is_power_of_two(cfg->queue_size_max) || cfg->queue_size_max > GW_QUEUE_SIZE_MAX))
+        return gw_fail(-EINVAL, "queue size %u is not a power of two up to %d", cfg->queue_size_max,
+                       GW_QUEUE_SIZE_MAX);
+    if (cfg->reconnect_max_ms > RECONNECT_MS_MAX)
+        return gw_fail(-EINVAL, "a pause of %u ms between connections is longer than %d",
+                       cfg->reconnect_max_ms, RECONNECT_MS_MAX);
+    if (cfg->request_size > REQUEST_SIZE_MAX)
+        return gw_fail(-EINVAL, "requests of %zu bytes are larger than %d", cfg->request_size,
+                       REQUEST_SIZE_MAX);
+    if ((unsigned)cfg->sync > GW_SYNC_RWLOCK || (unsigned)cfg->loop > GW_LOOP_EPOLL)
+        return gw_fail(-EINVAL, "unknown sync policy or loop");
+    for (unsigned i = 0; cfg->queue_workers && i < n_queues; i++)
+        if (cfg->queue_workers[i] >= n_workers)
+            return gw_fail(-EINVAL, "queue %u belongs to worker %u, of %u", i,
+                           cfg->queue_workers[i], n_workers);
+    return 0;
+}
+
+static int unblock_sigbus(void *arg)
+{
+    gw_sigbus_unblock();
+    return 0;
+}
+
+static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned n = cfg->num_workers ? cfg->num_workers : 1;
+
+    d->workers = calloc(n, sizeof(*d->workers));
+    if (!d->workers)
+        return gw_fail(-ENOMEM, "no memory for %u workers", n);
+    while (d->num_workers < n) {
+        struct gw_worker *w = &d->workers[d->num_workers];
+        int r;
+
+        w->daemon = d;
+        w->ops = &d->ops;
+        w->dev = d->dev;
+        w->diag = &d->diag;
+        w->loop_kind = cfg->loop;
+        w->index = d->num_workers;
+        w->poll_us = cfg->poll_us;
+        r = gw_worker_start(w);
+        if (r < 0)
+            return r;
+        d->num_workers++;
+        if (d->guard)
+            (void)gw_worker_call(w, unblock_sigbus, NULL);
+    }
+    return 0;
+}
+
+static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned n = cfg->num_queues ? cfg->num_queues : 1;
+
+    d->queues = calloc(n, sizeof(*d->queues));
+    if (!d->queues)
+        return gw_fail(-ENOMEM, "no memory for %u queues", n);
+    while (d->num_queues < n) {
+        struct gw_queue *q = &d->queues[d->num_queues];
+        unsigned worker =
+            cfg->queue_workers ? cfg->queue_workers[d->num_queues] : d->num_queues % d->num_workers;
+
+        q->worker = &d->workers[worker];
+        q->ops = &d->ops;
+        q->dev = d->dev;
+        q->diag = &d->diag;
+        q->sync = cfg->sync;
+        q->index = d->num_queues;
+        q->size_max = d->queue_size_max;
+        q->request_size = cfg->request_size;
+        q->request_bytes_max = cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
+        q->bytes_in_flight_max = GW_IN_FLIGHT_BYTES / n;
+        gw_queue_init(q);
+        q->settled_fd = d->control_fd;
+        d->num_queues++;
+    }
+    return 0;
+}
+
+static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    if (cfg->no_postcopy || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
+        return false;
+    if (gw_postcopy_probe() == 0)
+        return true;
+    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy is not offered: %s", gw_last_error());
+    return false;
+}
+
+static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
+{
+    unsigned timeout_ms = cfg->drain_timeout_ms ? cfg->drain_timeout_ms : DEFAULT_DRAIN_MS;
+    int r;
+
+    d->listener = (struct gw_listener){.fd = -1, .lock_fd = -1};
+    d->session.fd = -1;
+    d->changes_end = &d->changes;
+    d->session.backend_fd = -1;
+    d->session.log.event_fd = -1;
+    d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
+    d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
+    d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->control_fd < 0)
+        return gw_fail(-errno, "eventfd: %s", strerror(errno));
+    d->loss.wake_fd = d->control_fd;
+    d->guard = cfg->no_sigbus_handler ? NULL : &d->loss;
+    d->reconnect_max_ms = cfg->reconnect_max_ms;
+    d->name = strdup(cfg->name ? cfg->name : "godwit");
+    if (!d->name)
+        return gw_fail(-ENOMEM, "no memory for a daemon");
+    gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    d->xen_cache_pages = cfg->xen_persistent_grants;
+    d->mem_caps = gw_mem_backend_probe(&d->diag);
+    d->has_postcopy = can_postcopy(d, cfg);
+    r = start_workers(d, cfg);
+    return r < 0 ? r : make_queues(d, cfg);
+}
+
+int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
+                  const struct gw_device_ops *ops, void *dev)
+{
+    struct gw_daemon *d;
+    int r = check_config(cfg, ops);
+
+    if (r < 0)
+        return r;
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return gw_fail(-ENOMEM, "no memory for a daemon");
+    d->ops = *ops;
+    d->ops.size = sizeof(d->ops);
+    d->dev = dev;
+    r = daemon_init(d, cfg);
+    if (r < 0) {
+        gw_daemon_free(d);
+        return r;
+    }
+    *ret = d;
+    return 0;
+}
+
+static int do_nothing(void *arg)
+{
+    return 0;
+}
+
+void gw_daemon_free(struct gw_daemon *d)
+{
+    if (!d)
+        return;
+    if (d->started) {
+        (void)gw_daemon_stop(d);
+        (void)gw_daemon_wait(d);
+    }
+    /* A queue that got its last request back in this turn finishes its stop in the next. */
+    for (unsigned i = 0; i < d->num_workers; i++)
+        (void)gw_worker_call(&d->workers[i], do_nothing, NULL);
+    for (unsigned i = 0; i < d->num_workers; i++)
+        gw_worker_end(&d->workers[i]);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        gw_queue_done(&d->queues[i]);
+    gw_daemon_leave_used(d);
+    gw_diag_done(&d->diag);
+    free(d->queues);
+    free(d->workers);
+    free(d->name);
+    gw_close(&d->control_fd);
+    free(d);
+}
+
+/* ---- starting ---- */
+
+static void release_sockets(struct gw_daemon *d)
+{
+    gw_listener_close(&d->listener);
+    gw_socket_hang_up(&d->session.fd);
+    free(d->client_path);
+    d->client_path = NULL;
+}
+
+/* The sockets, or the path, are the daemon's by now, and are released on failure. */
+static int start_control(struct gw_daemon *d, bool single)
+{
+    int r;
+
+    d->single = single;
+    d->result = 0;
+    r = -pthread_create(&d->thread, NULL, gw_control_main, d);
+    if (r == 0) {
+        d->started = true;
+        return 0;
+    }
+    release_sockets(d);
+    return gw_fail(r, "no control thread: %s", strerror(-r));
+}
+
+static int check_not_started(const struct gw_daemon *d)
+{
+    return d->started ? gw_fail(-EBUSY, "the daemon runs already") : 0;
+}
+
+int gw_daemon_start(struct gw_daemon *d, int fd)
+{
+    gw_cleanup_fd int owned_fd = fd;
+    int r = check_not_started(d);
+
+    if (r == 0)
+        r = gw_socket_is_listening(fd);
+    if (r < 0)
+        return r;
+    if (r == 1)
+        d->listener.fd = gw_steal_fd(&owned_fd);
+    else
+        d->session.fd = gw_steal_fd(&owned_fd);
+    return start_control(d, false);
+}
+
+static int start_path(struct gw_daemon *d, const char *path, bool single)
+{
+    int r = check_not_started(d);
+
+    if (r == 0)
+        r = gw_listener_open(&d->listener, path);
+    return r < 0 ? r : start_control(d, single);
+}
+
+int gw_daemon_start_path(struct gw_daemon *d, const char *path)
+{
+    return start_path(d, path, false);
+}
+
+int gw_daemon_start_client(struct gw_daemon *d, const char *path)
+{
+    struct sockaddr_un addr;
+    int r = check_not_started(d);
+
+    if (r < 0)
+        return r;
+    if (d->reconnect_max_ms > 0) {
+        r = gw_socket_address(&addr, path); /* the only thing that does not mend */
+        if (r < 0)
+            return r;
+        d->client_path = strdup(path);
+        if (!d->client_path)
+            return gw_fail(-ENOMEM, "no memory for a path");
+    } else {
+        d->session.fd = gw_socket_connect(path, 0);
+        if (d->session.fd < 0)
+            return gw_steal_fd(&d->session.fd);
+    }
+    return start_control(d, true);
+}
+
+int gw_daemon_serve(struct gw_daemon *d, const char *path)
+{
+    int r = start_path(d, path, true);
+
+    return r < 0 ? r : gw_daemon_wait(d);
+}
+
+int gw_daemon_wait(struct gw_daemon *d)
+{
+    if (!d->started)
+        return gw_fail(-EINVAL, "the daemon was not started");
+    pthread_join(d->thread, NULL);
+    d->started = false;
+    /* Here and not at the start, so that no stop is lost that comes before it. */
+    __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
+    release_sockets(d);
+    if (d->result < 0)
+        return gw_fail(d->result, "the session ended with an error, which was logged");
+    return 0;
+}
+
+int gw_daemon_stop(struct gw_daemon *d)
+{
+    /* Async-signal-safe: an atomic store and a write(2). */
+    int saved = errno;
+
+    __atomic_store_n(&d->stopping, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(d->control_fd, 1);
+    errno = saved;
+    return 0;
+}
+
+int gw_daemon_config_changed(struct gw_daemon *d)
+{
+    __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(d->control_fd, 1);
+    return 0;
+}
+
+struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index)
+{
+    return index < d->num_queues ? &d->queues[index] : NULL;
+}
+
+struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index)
+{
+    return index < d->num_workers ? &d->workers[index] : NULL;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Which threads do not answer. A worker that runs or sleeps in its loop runs its mailbox within a
+ * turn, so each gets a task, and those that have not run it a moment later are stuck. No lock is
+ * taken that a stuck thread may hold.
+ */
+#include "base/clock.h"
+#include "daemon.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    PATIENCE_MS = 200,
+    STEP_MS = 5
+};
+
+/* The description so far. */
+struct text {
+    char *at;
+    size_t size, used;
+    unsigned n;
+};
+
+static void add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct text *t, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(t->at + t->used, t->size - t->used, format, args);
+    va_end(args);
+    if (n > 0)
+        t->used += gw_min_u((unsigned)n, (unsigned)(t->size - t->used - 1));
+}
+
+/* The function of the kernel in which a thread sleeps, if /proc shows it. */
+static void add_thread(struct text *t, int tid)
+{
+    char path[64], where[64] = "";
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", tid);
+    f = fopen(path, "re");
+    if (f) {
+        if (!fgets(where, sizeof(where), f))
+            where[0] = '\0';
+        fclose(f);
+    }
+    if (where[0] && strcmp(where, "0") != 0)
+        add(t, " (thread %d, in %s)", tid, where);
+    else
+        add(t, " (thread %d)", tid);
+}
+
+static void answer(struct gw_post *task)
+{
+    struct gw_worker *w = gw_container_of(task, struct gw_worker, ping);
+
+    __atomic_store_n(&w->is_pinged, false, __ATOMIC_RELEASE);
+}
+
+static bool is_waiting(const struct gw_worker *w)
+{
+    return __atomic_load_n(&w->is_pinged, __ATOMIC_ACQUIRE);
+}
+
+static void ping(struct gw_worker *w)
+{
+    if (__atomic_exchange_n(&w->is_pinged, true, __ATOMIC_ACQ_REL))
+        return; /* the last one still waits in the mailbox */
+    w->ping.run = answer;
+    if (gw_worker_post(w, &w->ping) < 0)
+        __atomic_store_n(&w->is_pinged, false, __ATOMIC_RELEASE);
+}
+
+static unsigned count_waiting(const struct gw_daemon *d)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < d->num_workers; i++)
+        n += is_waiting(&d->workers[i]);
+    return n;
+}
+
+static void ping_all(struct gw_daemon *d)
+{
+    const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
+    uint64_t end = gw_clock_ns() + PATIENCE_MS * UINT64_C(1000000);
+
+    for (unsigned i = 0; i < d->num_workers; i++)
+        ping(&d->workers[i]);
+    while (count_waiting(d) > 0 && gw_clock_ns() < end)
+        (void)nanosleep(&step, NULL);
+}
+
+static void add_queue(struct text *t, const struct gw_queue *q)
+{
+    struct gw_queue_stats stats;
+
+    gw_queue_stats(q, &stats);
+    if (stats.in_flight == 0)
+        return;
+    add(t, "%squeue %u has %" PRIu64 " requests in flight, the oldest for %" PRIu64 " ms",
+        t->n++ ? ", " : "", q->index, stats.in_flight, stats.oldest_ns / 1000000);
+}
+
+unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
+{
+    struct text t = {.at = text, .size = size};
+    int tid = __atomic_load_n(&d->tid, __ATOMIC_RELAXED);
+
+    text[0] = '\0';
+    ping_all(d);
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        if (!is_waiting(&d->workers[i]))
+            continue;
+        add(&t, "%sworker %u does not answer", t.n++ ? ", " : "", i);
+        add_thread(&t, d->workers[i].tid);
+    }
+    for (unsigned i = 0; i < d->num_queues; i++)
+        add_queue(&t, &d->queues[i]);
+    if (t.n == 0 && gw_daemon_is_stopping(d) && tid != 0) {
+        add(&t, "the control thread has not ended");
+        add_thread(&t, tid);
+        t.n++;
+    }
+    return t.n;
+}

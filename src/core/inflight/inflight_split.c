@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Inflight tracking of a split ring. An entry per head; those of the last batch are in a list, so
+ * that whoever comes after a crash can tell how the batch ended by the ring itself:
+ *
+ *     used index as remembered    the batch was not shown to the driver, all of it is done again
+ *     used index n further        the driver has it; its n entries, the first n of the list, may
+ *                                 still be set and are not in flight
+ */
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "inflight.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void split_format(void *part, uint16_t size, uint16_t used)
+{
+    struct gw_inflight_split *p = part;
+
+    memset(p, 0, gw_inflight_stride(false, size));
+    p->header.desc_num = size;
+    p->used_idx = used;
+}
+
+/* ---- recovery ---- */
+
+/* What is set, and how much of it there is. */
+static unsigned read_flags(const struct gw_inflight *f, bool *in_flight)
+{
+    const struct gw_inflight_split *p = f->part;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < f->size; i++) {
+        in_flight[i] = gw_inflight_get(&p->entries[i].inflight) != 0;
+        n += in_flight[i];
+    }
+    return n;
+}
+
+/* Take the last batch, which the driver has, out of what is in flight. */
+static int settle_batch(const struct gw_inflight *f, uint16_t n, bool *in_flight, bool *in_batch)
+{
+    const struct gw_inflight_split *p = f->part;
+    uint16_t entry = f->split.last_batch_head;
+
+    if (n > f->n_slots)
+        return gw_fail(-EINVAL, "the ring's used index is %u further than its inflight region's",
+                       n);
+    for (; n > 0; n--) {
+        if (entry >= f->n_slots || in_batch[entry])
+            return gw_fail(-EINVAL, "the last batch in the inflight region %s descriptor %u",
+                           entry >= f->n_slots ? "has a" : "has twice the", entry);
+        in_batch[entry] = true;
+        in_flight[entry] = false;
+        entry = gw_inflight_get(&p->entries[entry].next);
+    }
+    return 0;
+}
+
+static int list_entries(const struct gw_inflight *f, const bool *in_flight,
+                        struct gw_inflight_found *found)
+{
+    const struct gw_inflight_split *p = f->part;
+
+    for (unsigned i = 0; i < f->size; i++) {
+        if (!in_flight[i])
+            continue;
+        if (i >= f->n_slots)
+            return gw_fail(-EINVAL, "descriptor %u is in flight, and the ring has only %u", i,
+                           f->n_slots);
+        f->split.taken[i] = true;
+        found->entries[found->n_entries++] = (struct gw_inflight_entry){
+            .entry = (uint16_t)i,
+            .id = (uint16_t)i,
+            .n_slots = 1,
+            .counter = gw_inflight_get(&p->entries[i].counter),
+        };
+    }
+    found->n_slots = found->n_entries;
+    return 0;
+}
+
+static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *ring,
+                         struct gw_inflight_found *found)
+{
+    gw_cleanup_free bool *flags = calloc(f->size, 2 * sizeof(flags[0]));
+    bool *in_flight = flags, *in_batch = flags + f->size;
+    struct gw_inflight_split *p = f->part;
+    int r = 0;
+
+    if (!flags)
+        return gw_fail(-ENOMEM, "no memory to recover %u descriptors", f->size);
+    f->split.last_batch_head = gw_inflight_get(&p->last_batch_head);
+    /* Without anything in flight there is no batch to settle, even if the ring began anew. */
+    if (read_flags(f, in_flight) > 0)
+        r = settle_batch(f, (uint16_t)(ring->used - gw_inflight_get(&p->used_idx)), in_flight,
+                         in_batch);
+    if (r == 0)
+        r = list_entries(f, in_flight, found);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < f->size; i++)
+        if (in_batch[i])
+            gw_inflight_set(&p->entries[i].inflight, 0);
+    gw_inflight_order();
+    gw_inflight_set(&p->used_idx, ring->used);
+    found->used = ring->used;
+    return 0;
+}
+
+/* ---- running ---- */
+
+/* The head's entry is in use, or the head is beyond the ring: a correct driver offers neither. */
+static void tell_refused(const struct gw_inflight *f, uint16_t id)
+{
+    if (id >= f->n_slots)
+        gw_fail(-EPROTO, "head %u is beyond the ring of %u", id, f->n_slots);
+    else
+        gw_fail(-EPROTO, "the driver made head %u available again before it was used", id);
+}
+
+static unsigned split_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
+{
+    struct gw_inflight_split_entry *entries = ((struct gw_inflight_split *)f->part)->entries;
+    bool *taken = f->split.taken;
+    uint64_t counter = f->counter;
+    uint32_t n_slots = f->n_slots;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        uint16_t entry = heads[i].entry = heads[i].id;
+
+        if (entry >= n_slots || taken[entry]) {
+            tell_refused(f, entry);
+            break;
+        }
+        taken[entry] = true;
+        gw_inflight_set(&entries[entry].counter, counter++);
+        gw_inflight_order();
+        gw_inflight_set(&entries[entry].inflight, 1);
+        gw_inflight_order();
+    }
+    f->counter = counter;
+    f->n_taken += i;
+    return i;
+}
+
+static void split_untake(struct gw_inflight *f, uint16_t entry)
+{
+    gw_inflight_clear(f, entry);
+    f->split.taken[entry] = false;
+    f->n_taken--;
+    f->counter--;
+}
+
+static void split_link(struct gw_inflight *f, uint16_t entry)
+{
+    struct gw_inflight_split *p = f->part;
+
+    gw_inflight_set(&p->entries[entry].next, f->split.last_batch_head);
+    f->split.last_batch_head = entry;
+    f->split.taken[entry] = false;
+    f->n_taken--;
+}
+
+static void split_close(struct gw_inflight *f, uint16_t used)
+{
+    struct gw_inflight_split *p = f->part;
+
+    f->split.used = used;
+    gw_inflight_order();
+    gw_inflight_set(&p->last_batch_head, f->split.last_batch_head);
+    gw_inflight_order();
+}
+
+static void split_commit(struct gw_inflight *f)
+{
+    struct gw_inflight_split *p = f->part;
+
+    gw_inflight_order();
+    gw_inflight_set(&p->used_idx, f->split.used);
+    gw_inflight_order();
+}
+
+const struct gw_inflight_ops gw_inflight_split_ops = {
+    .format = split_format,
+    .recover = split_recover,
+    .take = split_take,
+    .untake = split_untake,
+    .link = split_link,
+    .close = split_close,
+    .commit = split_commit,
+};

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Where a queue goes on after a back-end that crashed, lost its front-end, or left requests undone
+ * when it was stopped. The inflight part says which requests those are. To the driver they are in
+ * flight all the time; here they are popped once more, before anything else and in their old order.
+ */
+#include "core/queue/desc.h"
+#include "core/queue/queue_i.h"
+
+#include <stdlib.h>
+
+/*
+ * A base that is ahead of what is used says that somebody has taken requests and not answered them.
+ * A part that was never used knows nothing of those, so the ring's place could not be told by it.
+ */
+static bool is_settled(const struct gw_ring *ring)
+{
+    return ring->ops->is_packed ? ring->n_busy == 0
+                                : ring->split.next_avail == ring->split.next_used;
+}
+
+int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
+{
+    struct gw_ring *ring = &q->ring;
+    struct gw_inflight_ring view = {.used = ring->ops->used(ring)};
+    struct gw_inflight_found found;
+    bool is_new;
+    int r;
+
+    q->first_suspended = UINT64_MAX;
+    q->n_slots_left = ring->n_busy;
+    q->taken_over = false;
+    if (!start->inflight)
+        return 0;
+    if (ring->ops->is_packed)
+        view.desc = ring->packed.desc;
+    r = gw_inflight_attach(&q->inflight, start->inflight, ring->ops->is_packed,
+                           start->inflight_size, ring->size);
+    if (r < 0)
+        return r;
+    is_new = q->inflight.is_new;
+    if (is_new && !is_settled(ring)) {
+        gw_diag(q->diag, GW_DIAG_WARNING,
+                "queue %u: its requests are not tracked: there are some before its base %#x that a"
+                " new inflight region does not know",
+                q->index, ring->config.base);
+        gw_inflight_detach(&q->inflight);
+        return 0;
+    }
+    r = gw_inflight_recover(&q->inflight, &view, &found);
+    if (r < 0)
+        return r;
+    q->again = found.entries;
+    if (is_new)
+        return 0; /* the base says where it begins */
+    ring->ops->resume(ring, found.used, found.n_slots);
+    q->n_slots_left = found.n_slots;
+    q->n_again = found.n_entries;
+    q->taken_over = start->is_first;
+    q->ring_unmarked = true;
+    /* A front-end may forget the log it had when its connection broke: QEMU 7.2 and 10.0 do. */
+    q->unlogged = q->log.all;
+    if (q->n_again > 0)
+        gw_diag(q->diag, GW_DIAG_INFO, "queue %u: %u requests were in flight and are done again",
+                q->index, q->n_again);
+    return 0;
+}
+
+bool gw_queue_is_taken_over(const struct gw_queue *q)
+{
+    return q->taken_over;
+}
+
+/* A split ring's chain lies in the table yet; of a packed one only the region has a copy. */
+static struct gw_head head_of(struct gw_queue *q, const struct gw_inflight_entry *e, uint32_t copy)
+{
+    struct gw_ring *ring = &q->ring;
+    struct gw_head head = {.id = e->id, .n_slots = e->n_slots, .entry = e->entry};
+    struct gw_desc_packed *descs = ring->packed.copies + copy;
+
+    /* What cannot be found stays a buffer of length 0, and is answered as a bad chain. */
+    if (ring->ops->is_packed) {
+        if (gw_inflight_descs(&q->inflight, e->entry, descs, e->n_slots) != e->n_slots)
+            descs[0] = (struct gw_desc_packed){.addr = 0};
+        head.descs = descs;
+    } else if (e->id < ring->size) {
+        head.first = gw_desc_load(&ring->split.desc[e->id]);
+    }
+    return head;
+}
+
+unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned n)
+{
+    uint32_t n_copied = 0;
+    unsigned i;
+
+    for (i = 0; i < n && gw_queue_has_again(q); i++) {
+        heads[i] = head_of(q, &q->again[q->next_again++], n_copied);
+        n_copied += heads[i].n_slots;
+    }
+    q->n_slots_left -= n_copied;
+    return i;
+}
+
+void gw_queue_end_inflight(struct gw_queue *q)
+{
+    gw_inflight_detach(&q->inflight);
+    free(q->again);
+    q->again = NULL;
+    q->n_again = 0;
+    q->next_again = 0;
+    q->ring_unmarked = false;
+}

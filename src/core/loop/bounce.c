@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Bounce buffers, one for each operation while it lasts. */
+#include "bounce.h"
+
+#include "base/checked.h"
+#include "loop.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one operation takes at most: a driver chooses how many there are and how long. */
+#define BOUNCE_MAX   ((size_t)1 << 20)
+#define BOUNCE_ALIGN 4096u /* what any file wants */
+
+struct bounce {
+    struct gw_io io;     /* what is done instead of `outer` */
+    struct gw_io *outer; /* its op is GW_IO_BOUNCED */
+    struct iovec iov;
+    bool is_read;
+};
+
+static size_t total(const struct gw_io *io)
+{
+    size_t len = 0;
+
+    for (unsigned i = 0; i < io->n_iov; i++)
+        len += io->iov[i].iov_len;
+    return len;
+}
+
+/* Between the front of the iovecs and the buffer. */
+static void copy(const struct gw_io *io, uint8_t *buffer, size_t len, bool into_buffer)
+{
+    for (unsigned i = 0; i < io->n_iov && len > 0; i++) {
+        size_t n = io->iov[i].iov_len < len ? io->iov[i].iov_len : len;
+
+        if (into_buffer)
+            memcpy(buffer, io->iov[i].iov_base, n);
+        else
+            memcpy(io->iov[i].iov_base, buffer, n);
+        buffer += n;
+        len -= n;
+    }
+}
+
+static void bounced(struct gw_io *io, int res)
+{
+    struct bounce *b = gw_container_of(io, struct bounce, io);
+    struct gw_io *outer = b->outer;
+
+    if (b->is_read && res > 0)
+        copy(outer, b->iov.iov_base, (size_t)res, false);
+    free(b->iov.iov_base);
+    free(b);
+    outer->done(outer, res);
+}
+
+static bool is_direct(const struct gw_io *io)
+{
+    int flags;
+
+    if (io->op != GW_IO_PREADV && io->op != GW_IO_PWRITEV)
+        return false;
+    flags = fcntl(io->fd, F_GETFL);
+    return flags >= 0 && (flags & O_DIRECT) != 0;
+}
+
+bool gw_bounce_start(struct gw_loop *loop, struct gw_io *io)
+{
+    size_t len;
+    struct bounce *b;
+    void *buffer;
+
+    if (!is_direct(io))
+        return false;
+    len = total(io);
+    len = len < BOUNCE_MAX ? len : BOUNCE_MAX;
+    b = malloc(sizeof(*b));
+    if (!b || posix_memalign(&buffer, BOUNCE_ALIGN, len) != 0) {
+        free(b);
+        return false; /* it is tried without, and the kernel says what comes of it */
+    }
+    *b = (struct bounce){.io = *io,
+                         .outer = io,
+                         .iov = {.iov_base = buffer, .iov_len = len},
+                         .is_read = io->op == GW_IO_PREADV};
+    b->io.done = bounced;
+    b->io.iov = &b->iov;
+    b->io.n_iov = 1;
+    if (!b->is_read)
+        copy(io, buffer, len, true);
+    io->op = GW_IO_BOUNCED;
+    io->next = &b->io;
+    loop->ops->io(loop, &b->io);
+    return true;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * A worker's event loop: one interface, two implementations in one binary (loop_uring, loop_epoll),
+ * chosen at run time. Everything runs on the thread that made the loop.
+ */
+#pragma once
+
+#include "base/diag_i.h"
+
+#include <godwit/device.h>
+#include <godwit/worker.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Something to wait for. Its owner embeds it and keeps it in place while it is added. */
+struct gw_source {
+    int fd;
+    uint32_t events; /* of poll(2) */
+    /*
+     * Edge triggered: `cb` runs once when it is added and ready, then once or more for every time
+     * it becomes ready again, and need not read the fd. Else level triggered.
+     */
+    bool edge;
+    void (*cb)(struct gw_source *source, uint32_t events);
+    void *token; /* the loop's */
+};
+
+struct gw_loop {
+    const struct gw_loop_ops *ops;
+    struct gw_diag *diag;
+    bool must_bounce; /* atomic: some memory cannot be pinned for direct I/O, see bounce.h */
+    bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
+};
+
+struct gw_loop_ops {
+    enum gw_loop_kind kind;
+    void (*free)(struct gw_loop *loop);
+    int (*add)(struct gw_loop *loop, struct gw_source *source);
+    /* After it returns, `cb` does not run any more and the loop does not use the fd. */
+    void (*remove)(struct gw_loop *loop, struct gw_source *source);
+    /*
+     * Prepare signalling an eventfd of the front-end. The caller keeps the fd, and keeps it open
+     * until it has freed the bell after a submit. Returns: NULL if this loop needs no preparation.
+     */
+    void *(*bell_new)(struct gw_loop *loop, int fd);
+    void (*bell_free)(void *bell); /* on any thread; NULL is fine */
+    /*
+     * Add 1 to the eventfd, at the next submit or turn at the latest. Never sleeps, whatever the
+     * front-end does to the counter or to O_NONBLOCK.
+     */
+    void (*signal)(struct gw_loop *loop, int fd, void *bell);
+    /* Start a file operation. */
+    void (*io)(struct gw_loop *loop, struct gw_io *io);
+    /* Have one end early, if it has not ended. `done` is never called in here. */
+    void (*cancel)(struct gw_loop *loop, struct gw_io *io);
+    /* Give the kernel what was collected so far. */
+    void (*submit)(struct gw_loop *loop);
+    /*
+     * Is there anything to submit or to handle? Asked by a busy worker every turn, so without a
+     * syscall: it may take a few turns to find out.
+     */
+    bool (*is_pending)(struct gw_loop *loop);
+    /*
+     * Submit, wait up to `timeout_ns` (0: not at all, negative: for ever) for something to happen,
+     * and run the callbacks of what did.
+     */
+    void (*turn)(struct gw_loop *loop, int64_t timeout_ns);
+};
+
+static inline bool gw_loop_may_fault(const struct gw_loop *loop)
+{
+    return __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
+}
+
+enum gw_io_op {
+    GW_IO_PREADV,
+    GW_IO_PWRITEV,
+    GW_IO_FDATASYNC,
+    GW_IO_FALLOCATE,
+    GW_IO_DISCARD,
+    GW_IO_BOUNCED, /* never a loop's: its `next` is done in its place */
+};
+
+/* Returns: 0; -ENOMEM; the errno of the kernel that has none for us. */
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag);
+int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag);
+
+/* One of them, as asked for; tells in diag which. */
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag);

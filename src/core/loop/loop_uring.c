@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The io_uring loop. Waiting for fds, file operations and notifications are all submissions, so a
+ * busy turn of a worker is one io_uring_enter(2) that carries them all.
+ *
+ * What a completion belongs to is told by its user data: a poll (pointer), a file operation
+ * (pointer with bit 0 set), or 0 for what nobody waits for. A poll outlives its source: it is freed
+ * with its last completion, which may come long after the source was removed.
+ */
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "fd/peer_fd.h"
+#include "io_pool.h"
+#include "loop.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    URING_ENTRIES = 256,
+    URING_CQ_ENTRIES = 4096,
+    BELL_CQ_ENTRIES = 2 * URING_ENTRIES
+};
+
+#define TAG_IO UINT64_C(1)
+
+struct uring_loop {
+    struct gw_loop base;
+    struct io_uring ring;
+    struct gw_list polls;
+    struct gw_io_pool *pool; /* for what io_uring does not do */
+    struct gw_source pool_source;
+};
+
+struct uring_poll {
+    struct gw_list link;
+    struct gw_source *source; /* NULL once removed */
+};
+
+static struct uring_loop *uring_of(struct gw_loop *loop)
+{
+    return gw_container_of(loop, struct uring_loop, base);
+}
+
+static void uring_submit(struct gw_loop *loop)
+{
+    int r;
+
+    /* EBUSY and EAGAIN are short of memory for a moment; completions of a turn relieve them. */
+    do
+        r = io_uring_submit(&uring_of(loop)->ring);
+    while (r == -EINTR);
+}
+
+static struct io_uring_sqe *uring_sqe(struct uring_loop *u)
+{
+    struct io_uring_sqe *sqe;
+
+    while (!(sqe = io_uring_get_sqe(&u->ring)))
+        uring_submit(&u->base);
+    return sqe;
+}
+
+static void uring_arm(struct uring_loop *u, struct uring_poll *poll)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+
+    /*
+     * A multishot poll tells of every wake-up without reading the fd: one syscall less per kick. It
+     * says nothing of data that stays, so level triggered sources are armed again every time.
+     */
+    if (poll->source->edge)
+        io_uring_prep_poll_multishot(sqe, poll->source->fd, poll->source->events);
+    else
+        io_uring_prep_poll_add(sqe, poll->source->fd, poll->source->events);
+    io_uring_sqe_set_data(sqe, poll);
+}
+
+static int uring_add(struct gw_loop *loop, struct gw_source *source)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct uring_poll *poll = calloc(1, sizeof(*poll));
+
+    if (!poll)
+        return -ENOMEM;
+    poll->source = source;
+    source->token = poll;
+    gw_list_append(&u->polls, &poll->link);
+    uring_arm(u, poll);
+    return 0;
+}
+
+static void uring_poll_free(struct uring_poll *poll)
+{
+    gw_list_remove(&poll->link);
+    free(poll);
+}
+
+static void uring_remove(struct gw_loop *loop, struct gw_source *source)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct uring_poll *poll = source->token;
+    struct io_uring_sqe *sqe;
+
+    if (!poll)
+        return;
+    source->token = NULL;
+    poll->source = NULL;
+    sqe = uring_sqe(u);
+    io_uring_prep_poll_remove(sqe, (uintptr_t)poll);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+    /* Now, because the caller closes the fd next and its number may come to mean another file. */
+    uring_submit(loop);
+}
+
+/*
+ * A write would sleep in io_uring_enter: the kernel checks O_NONBLOCK when it takes the submission
+ * and again in the eventfd, and the front-end clears it in between. But a ring signals its own
+ * eventfd from within the kernel, without sleeping, whenever it gets a completion. So each eventfd
+ * has a ring without submissions, and signalling is a message to that ring.
+ */
+static void *uring_bell_new(struct gw_loop *loop, int fd)
+{
+    struct io_uring_params params = {
+        .flags = IORING_SETUP_CQSIZE,
+        .cq_entries = BELL_CQ_ENTRIES,
+    };
+    gw_cleanup_free struct io_uring *bell = calloc(1, sizeof(*bell));
+
+    if (!bell || io_uring_queue_init_params(1, bell, &params) < 0)
+        return NULL;
+    if (io_uring_register_eventfd(bell, fd) < 0) {
+        io_uring_queue_exit(bell);
+        return NULL;
+    }
+    return gw_steal(bell);
+}
+
+static void uring_bell_free(void *bell)
+{
+    if (bell)
+        io_uring_queue_exit(bell);
+    free(bell);
+}
+
+static void uring_signal(struct gw_loop *loop, int fd, void *arg)
+{
+    struct io_uring *bell = arg;
+    struct io_uring_sqe *sqe;
+
+    if (!bell) {
+        gw_eventfd_signal(fd);
+        return;
+    }
+    sqe = uring_sqe(uring_of(loop));
+    /* Not more than are in the submission queue come now: the completion queue never overflows. */
+    io_uring_cq_advance(bell, io_uring_cq_ready(bell));
+    io_uring_prep_msg_ring(sqe, bell->ring_fd, 0, 0, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+}
+
+/*
+ * A write has its file locked while it waits for a page of its data, and then all other writes to
+ * that file wait as well. So its data is brought first. What fails here fails in the write, too.
+ */
+static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
+{
+    const uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+
+    for (unsigned i = 0; i < io->n_iov; i++) {
+        uintptr_t from = (uintptr_t)io->iov[i].iov_base & ~mask;
+        uintptr_t to = ((uintptr_t)io->iov[i].iov_base + io->iov[i].iov_len + mask) & ~mask;
+        struct io_uring_sqe *sqe = uring_sqe(u);
+
+        io_uring_prep_madvise(sqe, (void *)from, (off_t)(to - from), MADV_POPULATE_READ);
+        sqe->flags |= IOSQE_ASYNC | IOSQE_IO_HARDLINK | IOSQE_CQE_SKIP_SUCCESS;
+        io_uring_sqe_set_data64(sqe, 0);
+    }
+}
+
+/*
+ * Where memory may be missing, the kernel's own threads move the data: the submitting one would
+ * sleep in io_uring_enter until the page comes, and everything else of this worker with it.
+ */
+static void uring_io(struct gw_loop *loop, struct gw_io *io)
+{
+    bool is_async = gw_loop_may_fault(loop);
+    struct io_uring_sqe *sqe;
+
+    if (io->op == GW_IO_DISCARD) {
+        gw_io_pool_start(uring_of(loop)->pool, io);
+        return;
+    }
+    if (is_async && io->op == GW_IO_PWRITEV)
+        uring_fetch(uring_of(loop), io);
+    sqe = uring_sqe(uring_of(loop));
+    switch ((enum gw_io_op)io->op) {
+    case GW_IO_PREADV:
+        io_uring_prep_readv(sqe, io->fd, io->iov, io->n_iov, (uint64_t)io->offset);
+        break;
+    case GW_IO_PWRITEV:
+        io_uring_prep_writev2(sqe, io->fd, io->iov, io->n_iov, (uint64_t)io->offset, io->flags);
+        break;
+    case GW_IO_FDATASYNC:
+        io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case GW_IO_FALLOCATE:
+        io_uring_prep_fallocate(sqe, io->fd, io->flags, io->offset, io->length);
+        break;
+    case GW_IO_DISCARD:
+    case GW_IO_BOUNCED:
+        break;
+    }
+    sqe->flags |= is_async ? IOSQE_ASYNC : 0;
+    io_uring_sqe_set_data64(sqe, (uintptr_t)io | TAG_IO);
+}
+
+/*
+ * Found by its user data. What became of it is told by its own completion; a cancel that finds
+ * nothing completes as what nobody waits for. Submissions are looked at in their order, so it finds
+ * no later operation of the same gw_io.
+ */
+static void uring_cancel(struct gw_loop *loop, struct gw_io *io)
+{
+    struct io_uring_sqe *sqe;
+
+    if (io->op == GW_IO_DISCARD) {
+        gw_io_pool_cancel(uring_of(loop)->pool, io);
+        return;
+    }
+    sqe = uring_sqe(uring_of(loop));
+    io_uring_prep_cancel64(sqe, (uintptr_t)io | TAG_IO, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, 0);
+}
+
+static bool uring_is_pending(struct gw_loop *loop)
+{
+    struct io_uring *ring = &uring_of(loop)->ring;
+
+    return io_uring_sq_ready(ring) > 0 || io_uring_cq_ready(ring) > 0 ||
+           (IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, int res, bool more)
+{
+    struct gw_source *source = poll->source;
+
+    if (!source) {
+        if (!more)
+            uring_poll_free(poll);
+        return;
+    }
+    if (res < 0 && res != -ECANCELED)
+        gw_diag(u->base.diag, GW_DIAG_WARNING, "cannot wait for fd %d: %s", source->fd,
+                strerror(-res));
+    if (res < 0) {
+        /* It ended without being asked to and cannot be armed again. */
+        source->token = NULL;
+        uring_poll_free(poll);
+        return;
+    }
+    source->cb(source, (uint32_t)res);
+    if (more)
+        return;
+    /* The callback may have removed its source. */
+    if (poll->source)
+        uring_arm(u, poll);
+    else
+        uring_poll_free(poll);
+}
+
+static void uring_completed(struct uring_loop *u, uint64_t data, int res, bool more)
+{
+    if (data & TAG_IO) {
+        struct gw_io *io = (struct gw_io *)(uintptr_t)(data & ~TAG_IO);
+        io->done(io, res);
+    } else if (data) {
+        uring_poll_completed(u, (struct uring_poll *)(uintptr_t)data, res, more);
+    }
+}
+
+static void uring_turn(struct gw_loop *loop, int64_t timeout_ns)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct io_uring_cqe *cqe;
+
+    if (timeout_ns != 0 && io_uring_cq_ready(&u->ring) == 0) {
+        struct __kernel_timespec ts = {
+            .tv_sec = timeout_ns / 1000000000,
+            .tv_nsec = timeout_ns % 1000000000,
+        };
+        (void)io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts,
+                                               NULL);
+    } else {
+        (void)io_uring_submit_and_get_events(&u->ring);
+    }
+    /* One by one: a callback may submit, and what it completes is handled here, too. */
+    while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        uint64_t data = cqe->user_data;
+        int res = cqe->res;
+        bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
+
+        io_uring_cqe_seen(&u->ring, cqe);
+        uring_completed(u, data, res, more);
+    }
+}
+
+/* The kernel cancels what is left; no file operation is, since the queues have drained. */
+static void uring_free(struct gw_loop *loop)
+{
+    struct uring_loop *u = uring_of(loop);
+    struct gw_list *pos, *next;
+
+    io_uring_queue_exit(&u->ring);
+    gw_io_pool_free(u->pool);
+    gw_list_for_each_safe (pos, next, &u->polls)
+        free(gw_container_of(pos, struct uring_poll, link));
+    free(u);
+}
+
+static const struct gw_loop_ops uring_ops = {
+    .kind = GW_LOOP_URING,
+    .free = uring_free,
+    .add = uring_add,
+    .remove = uring_remove,
+    .bell_new = uring_bell_new,
+    .bell_free = uring_bell_free,
+    .signal = uring_signal,
+    .io = uring_io,
+    .cancel = uring_cancel,
+    .submit = uring_submit,
+    .is_pending = uring_is_pending,
+    .turn = uring_turn,
+};
+
+/* A filter of system calls may allow to set a ring up, and then deny its use. */
+static int try_to_enter(struct io_uring *ring, struct gw_diag *diag)
+{
+    int r = io_uring_submit_and_get_events(ring);
+
+    if (r < 0)
+        gw_diag(diag, GW_DIAG_WARNING,
+                "io_uring_setup is allowed but io_uring_enter fails: %s; allow both (seccomp)",
+                strerror(-r));
+    return r < 0 ? r : 0;
+}
+
+static void pool_is_ready(struct gw_source *source, uint32_t events)
+{
+    gw_io_pool_reap(gw_container_of(source, struct uring_loop, pool_source)->pool);
+}
+
+static int uring_add_pool(struct uring_loop *u)
+{
+    int r = gw_io_pool_new(&u->pool);
+
+    if (r < 0)
+        return r;
+    u->pool_source =
+        (struct gw_source){.fd = gw_io_pool_fd(u->pool), .events = POLLIN, .cb = pool_is_ready};
+    return uring_add(&u->base, &u->pool_source);
+}
+
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
+{
+    const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
+    gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));
+    struct io_uring_params params = {
+        /* Completions are made when this thread asks for them, never by interrupting it. */
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
+        .cq_entries = URING_CQ_ENTRIES,
+    };
+    int r;
+
+    if (!u)
+        return -ENOMEM;
+    r = io_uring_queue_init_params(URING_ENTRIES, &u->ring, &params);
+    if (r < 0)
+        return r;
+    if ((params.features & needed) != needed)
+        r = -EOPNOTSUPP;
+    else
+        r = try_to_enter(&u->ring, diag);
+    if (r < 0) {
+        io_uring_queue_exit(&u->ring);
+        return r;
+    }
+    gw_list_init(&u->polls);
+    u->base.ops = &uring_ops;
+    u->base.diag = diag;
+    r = uring_add_pool(u);
+    if (r < 0) {
+        uring_free(&gw_steal(u)->base);
+        return r;
+    }
+    *ret = &gw_steal(u)->base;
+    return 0;
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The turn of a worker: its queues, its mailbox and timers, then what all of them completed, and
+ * its loop.
+ *
+ *      +--> active queues: pop, act --> mailbox --> timers --> dirty queues: publish, notify --+
+ *      |                                                                                       |
+ *      +----------------- loop: submit, wait if nothing is left to do, callbacks <-------------+
+ *
+ * Wake-ups cannot get lost: whoever has news makes it visible first (a task in the list and `mail`
+ * set; an available index stored) and writes an eventfd second, and the loop sleeps only in a wait
+ * that sees those.
+ */
+#include "worker.h"
+
+#include "base/cleanup.h"
+#include "core/queue/queue.h"
+#include "latch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* How long a worker with nothing but silent polled rings (NOFD) rests between two looks. */
+#define POLLED_NAP_NS INT64_C(50000)
+
+/* How often a worker that polls offers the processor to others. */
+enum {
+    LOOKS_PER_YIELD = 64
+};
+
+/* After how long a worker that does not look into its mailbox is complained of. */
+#define CALL_PATIENCE_NS UINT64_C(5000000000)
+
+static _Thread_local struct gw_worker *current_worker;
+
+/* ---- mailbox ---- */
+
+int gw_worker_post(struct gw_worker *w, struct gw_post *task)
+{
+    bool first;
+
+    task->next = NULL;
+    pthread_mutex_lock(&w->mail_lock);
+    if (w->ended) {
+        pthread_mutex_unlock(&w->mail_lock);
+        return -ESHUTDOWN;
+    }
+    first = !w->mail_first;
+    *w->mail_end = task;
+    w->mail_end = &task->next;
+    __atomic_store_n(&w->mail, true, __ATOMIC_RELEASE);
+    if (first)
+        (void)eventfd_write(w->mail_source.fd, 1);
+    pthread_mutex_unlock(&w->mail_lock);
+    return 0;
+}
+
+static void run_tasks(struct gw_worker *w)
+{
+    struct gw_post *task;
+
+    if (!__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE))
+        return;
+    pthread_mutex_lock(&w->mail_lock);
+    task = w->mail_first;
+    w->mail_first = NULL;
+    w->mail_end = &w->mail_first;
+    __atomic_store_n(&w->mail, false, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&w->mail_lock);
+
+    while (task) {
+        struct gw_post *next = task->next;
+        task->run(task);
+        task = next;
+    }
+}
+
+static void mail_arrived(struct gw_source *source, uint32_t events)
+{
+    eventfd_t count;
+
+    (void)eventfd_read(source->fd, &count); /* the tasks are run in the turn */
+}
+
+struct call {
+    struct gw_post task;
+    struct gw_latch latch;
+    int (*fn)(void *arg);
+    void *arg;
+};
+
+static void run_call(struct gw_post *task)
+{
+    struct call *call = gw_container_of(task, struct call, task);
+
+    gw_latch_count(&call->latch, call->fn(call->arg));
+}
+
+int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
+{
+    struct call call = {.task.run = run_call, .fn = fn, .arg = arg};
+    int r;
+
+    if (gw_worker_is_current(w))
+        return fn(arg);
+    gw_latch_init(&call.latch, 1);
+    r = gw_worker_post(w, &call.task);
+    if (r < 0)
+        goto out;
+    while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
+        gw_diag(w->diag, GW_DIAG_WARNING,
+                "worker %u is still busy: in a callback of the device, or waiting for a page",
+                w->index);
+out:
+    gw_latch_done(&call.latch);
+    return r;
+}
+
+struct letter {
+    struct gw_post task;
+    struct gw_worker *worker;
+    int (*fn)(void *arg);
+    max_align_t arg[];
+};
+
+static void run_letter(struct gw_post *task)
+{
+    struct letter *letter = gw_container_of(task, struct letter, task);
+
+    (void)letter->fn(letter->arg);
+    (void)__atomic_fetch_sub(&letter->worker->n_sent, 1, __ATOMIC_RELAXED);
+    free(letter);
+}
+
+int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size)
+{
+    struct letter *letter = malloc(sizeof(*letter) + size);
+    int r;
+
+    if (!letter)
+        return -ENOMEM;
+    *letter = (struct letter){.task.run = run_letter, .worker = w, .fn = fn};
+    memcpy(letter->arg, arg, size);
+    (void)__atomic_fetch_add(&w->n_sent, 1, __ATOMIC_RELAXED);
+    r = gw_worker_post(w, &letter->task);
+    if (r < 0) {
+        (void)__atomic_fetch_sub(&w->n_sent, 1, __ATOMIC_RELAXED);
+        free(letter);
+    }
+    return r;
+}
+
+/* ---- the thread ---- */
+
+/* 0: look again at once; negative: sleep until something happens. */
+static int64_t sleep_ns(struct gw_worker *w, enum gw_queue_turn queues)
+{
+    int64_t timer_ns, limit = -1;
+
+    if (queues == GW_QUEUE_WORKED || queues == GW_QUEUE_LOOKING || w->stopping)
+        return 0;
+    if (queues == GW_QUEUE_RESTING)
+        limit = POLLED_NAP_NS;
+    else if (!gw_list_is_empty(&w->active))
+        return 0; /* woken by a task or a timer of this very turn */
+    timer_ns = gw_worker_next_timer_ns(w);
+    if (timer_ns < 0)
+        return limit;
+    return limit < 0 || timer_ns < limit ? timer_ns : limit;
+}
+
+static enum gw_queue_turn run_queues(struct gw_worker *w)
+{
+    enum gw_queue_turn result = GW_QUEUE_ASLEEP;
+    struct gw_list *pos, *next;
+
+    gw_list_for_each_safe (pos, next, &w->active) {
+        enum gw_queue_turn one = gw_queue_run(gw_container_of(pos, struct gw_queue, active_link));
+        if (one > result)
+            result = one;
+    }
+    return result;
+}
+
+static void publish(struct gw_worker *w)
+{
+    while (!gw_list_is_empty(&w->dirty))
+        gw_queue_flush(gw_container_of(w->dirty.next, struct gw_queue, dirty_link));
+}
+
+static void turn(struct gw_worker *w)
+{
+    enum gw_queue_turn queues = run_queues(w);
+    int64_t timeout;
+
+    run_tasks(w);
+    gw_worker_run_timers(w);
+    publish(w); /* last: what was completed so far is told before the worker sleeps */
+    timeout = sleep_ns(w, queues);
+    if (timeout != 0 || w->loop->ops->is_pending(w->loop))
+        w->loop->ops->turn(w->loop, timeout);
+    else if (queues == GW_QUEUE_LOOKING && ++w->n_looks % LOOKS_PER_YIELD == 0)
+        sched_yield();
+}
+
+static int thread_init(struct gw_worker *w)
+{
+    char name[16];
+    int r;
+
+    snprintf(name, sizeof(name), "gw-worker-%u", w->index);
+    (void)pthread_setname_np(pthread_self(), name);
+    r = gw_loop_new(&w->loop, w->loop_kind, w->diag);
+    if (r < 0)
+        return r;
+    r = w->loop->ops->add(w->loop, &w->mail_source);
+    if (r == 0 && w->ops->worker_start)
+        r = w->ops->worker_start(w->dev, w);
+    if (r != 0) {
+        /* What worker_start left behind. */
+        run_tasks(w);
+        gw_worker_drop_fds(w);
+        w->loop->ops->free(w->loop);
+        w->loop = NULL;
+    }
+    return r;
+}
+
+static void thread_done(struct gw_worker *w)
+{
+    run_tasks(w); /* that came while it stopped; there are no more now */
+    if (w->ops->worker_stop)
+        w->ops->worker_stop(w->dev, w);
+    gw_worker_drop_fds(w);
+    w->loop->ops->free(w->loop);
+}
+
+struct start {
+    struct gw_worker *worker;
+    struct gw_latch latch;
+};
+
+static void *worker_main(void *arg)
+{
+    struct start *start = arg;
+    struct gw_worker *w = start->worker;
+    int r;
+
+    current_worker = w;
+    w->tid = gettid();
+    r = thread_init(w);
+    gw_latch_count(&start->latch, r); /* `start` is gone now */
+    if (r != 0)
+        return NULL;
+    while (!w->stopping)
+        turn(w);
+    thread_done(w);
+    return NULL;
+}
+
+static void worker_init(struct gw_worker *w)
+{
+    gw_list_init(&w->active);
+    gw_list_init(&w->dirty);
+    gw_list_init(&w->timers);
+    gw_list_init(&w->fds);
+    pthread_mutex_init(&w->mail_lock, NULL);
+    w->mail_first = NULL;
+    w->mail_end = &w->mail_first;
+}
+
+static void worker_done(struct gw_worker *w)
+{
+    gw_close(&w->mail_source.fd); /* mail_lock stays: others may post yet, and get -ESHUTDOWN */
+}
+
+int gw_worker_start(struct gw_worker *w)
+{
+    struct start start = {.worker = w};
+    int r;
+
+    worker_init(w);
+    w->mail_source = (struct gw_source){.events = POLLIN, .cb = mail_arrived};
+    w->mail_source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->mail_source.fd < 0) {
+        r = gw_fail(-errno, "worker %u: eventfd: %s", w->index, strerror(errno));
+        worker_done(w);
+        return r;
+    }
+    gw_latch_init(&start.latch, 1);
+    r = -pthread_create(&w->thread, NULL, worker_main, &start);
+    if (r < 0) {
+        gw_fail(r, "worker %u: no thread: %s", w->index, strerror(-r));
+    } else {
+        r = gw_latch_wait(&start.latch, UINT64_MAX / 2);
+        if (r != 0) {
+            pthread_join(w->thread, NULL);
+            r = gw_fail(r < 0 ? r : -EINVAL, "worker %u cannot start: %s", w->index,
+                        strerror(r < 0 ? -r : EINVAL));
+        }
+    }
+    gw_latch_done(&start.latch);
+    if (r != 0)
+        worker_done(w);
+    return r;
+}
+
+static int stop_thread(void *arg)
+{
+    struct gw_worker *w = arg;
+
+    pthread_mutex_lock(&w->mail_lock);
+    w->ended = true;
+    pthread_mutex_unlock(&w->mail_lock);
+    w->stopping = true;
+    return 0;
+}
+
+void gw_worker_end(struct gw_worker *w)
+{
+    (void)gw_worker_call(w, stop_thread, w);
+    pthread_join(w->thread, NULL);
+    worker_done(w);
+}
+
+unsigned gw_worker_index(const struct gw_worker *w)
+{
+    return w->index;
+}
+
+bool gw_worker_is_current(const struct gw_worker *w)
+{
+    return current_worker == w;
+}
+
+bool gw_worker_has_uring(const struct gw_worker *w)
+{
+    return w->loop->ops->kind == GW_LOOP_URING;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Guest memory: immutable maps of regions, lookup, pins.
+ *
+ * The control thread builds a new map for every change and hands it to the workers; nobody changes
+ * a map that a worker may see. Regions are shared between maps and counted, by the control thread
+ * alone.
+ */
+#pragma once
+
+#include "base/checked.h"
+#include "mem_backend.h"
+
+struct gw_map_entry {
+    gw_gpa_t gpa;
+    uint64_t size;
+    uint8_t *hva; /* the region's, here so that a pin need not look there */
+    struct gw_region *region;
+};
+
+struct gw_map {
+    unsigned n_entries;
+    bool has_copies;               /* some region has no hva: pins may be copies */
+    bool unpinnable;               /* some region is */
+    struct gw_map_entry entries[]; /* by ascending gpa, never overlapping */
+};
+
+/*
+ * Map one region. Consumes `fd`, also on failure. Put it with gw_region_put.
+ * Returns: 0; -EINVAL for a size or an address that cannot be; what the backend returned; -ENOMEM.
+ */
+int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd);
+void gw_region_put(struct gw_region *region);
+
+/* What messages call it. */
+void gw_region_name(const struct gw_region *region, char *ret, size_t size);
+
+/* As gw_mapping_guard and gw_mapping_check. */
+void gw_region_guard(struct gw_region *region, struct gw_loss *loss);
+int gw_region_check(const struct gw_region *region);
+
+/* As gw_postcopy_register: its missing pages are faults until it, or postcopy, ends. */
+int gw_region_listen(struct gw_region *region, struct gw_postcopy *p);
+
+/*
+ * A map of these regions; takes a reference on each. Free it with gw_map_free.
+ * Returns: 0; -EEXIST when two of them overlap, in guest or in user addresses; -ENOMEM.
+ */
+int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions);
+void gw_map_free(struct gw_map *map);
+
+/* The region whose description matches but for mmap_offset, which front-ends get wrong; or NULL. */
+struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_region_desc *desc);
+
+/*
+ * Host address of [uva, uva + len), in one region with a lasting address; or NULL. Its guest
+ * address is stored in `ret_gpa` unless that is NULL.
+ */
+void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa);
+
+/*
+ * The same, and where the region has no lasting address the range gets one for as long as `ret_pin`
+ * is held; undo it with gw_mem_unpin. Why there is none is told by gw_last_error.
+ */
+void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa,
+                     struct gw_pin *ret_pin);
+
+const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa);
+
+/* The entry that holds `gpa`, or NULL. `last` caches it for the caller's next question. */
+static inline const struct gw_map_entry *gw_map_find(const struct gw_map *map, unsigned *last,
+                                                     gw_gpa_t gpa)
+{
+    const struct gw_map_entry *entry = &map->entries[*last];
+
+    /* Unsigned: an address below the region is beyond its size, too. */
+    if (*last < map->n_entries && gpa - entry->gpa < entry->size)
+        return entry;
+    entry = gw_map_search(map, gpa);
+    if (entry)
+        *last = (unsigned)(entry - map->entries);
+    return entry;
+}
+
+/*
+ * Pin extents and describe them, in order, in `iov`; one extent becomes several iovecs where
+ * regions touch. Undo it with gw_mem_unpin.
+ * Returns: iovecs used; -EFAULT when any byte lies nowhere; -E2BIG when `max_iov` does not do.
+ */
+int gw_mem_pin(const struct gw_map *map, unsigned *last, const struct gw_extent *extents,
+               unsigned n_extents, struct iovec *iov, unsigned max_iov, struct gw_pin *ret_pin);
+
+static inline void gw_mem_unpin(struct gw_pin *pin)
+{
+    if (pin->backend)
+        gw_mem_backend_unpin(pin);
+}

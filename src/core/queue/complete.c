@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * From the device's answer to the driver's interrupt. The order is the whole point:
+ *
+ *   data written  ->  used element written  ->  copies stored  ->  fence  ->  data marked
+ *                 ->  used index (release)  ->  fence  ->  used ring marked  ->  notify decision
+ *
+ * The device has written its data before it calls gw_request_complete. A batch, on the worker what
+ * completes within one turn, has one pair of fences, one index and at most one eventfd write. But
+ * where the device answers at once all that there is, the driver is shown the first half as soon as
+ * it is done: otherwise a driver that looks at the ring finds nothing to do while the device works,
+ * and the device nothing while the driver does.
+ *
+ * Two facts make the marks right: a bit is set only after the bytes it stands for are visible
+ * (dirty_bitmap.c), and a request counts as in flight until it is marked and published, so whoever
+ * waits for requests (a stop, a new map) waits for marks. They are of guest addresses recorded when
+ * the chain was walked, never read again; and of all writable buffers, whatever length the device
+ * told, since it may have written beyond.
+ *
+ * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10) an answer waits for those of all requests taken
+ * before it. Answers in a row become one used element: that of the last.
+ *
+ * Where requests are tracked for a crash (inflight.h), a batch is closed before the index and
+ * cleared after it: whoever comes after a crash finds out by the ring itself which of the two was
+ * the last.
+ */
+#include "base/barrier.h"
+#include "fd/peer_fd.h"
+#include "queue_i.h"
+
+#include <assert.h>
+#include <limits.h>
+
+void gw_queue_call(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    q->called = true;
+    if (q->call_channel) {
+        gw_count(&q->stats.calls, 1);
+        gw_evtchn_notify(q->call_channel);
+        return;
+    }
+    if (q->call_fd < 0)
+        return; /* made up for when there is one, see gw_queue_set_call */
+    gw_count(&q->stats.calls, 1);
+    if (gw_worker_is_current(q->worker))
+        loop->ops->signal(loop, q->call_fd, q->call_bell);
+    else
+        gw_eventfd_signal(q->call_fd);
+}
+
+void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
+{
+    struct gw_dirty_log *log = q->log.log;
+    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+
+    for (unsigned i = 0; i < r->n_in_extents; i++)
+        gw_dirty_log_mark(log, in[i].gpa, in[i].len);
+}
+
+static void mark_completed(struct gw_queue *q)
+{
+    if (!q->log.all || !q->log.log || !q->completed)
+        return;
+    gw_full_fence();
+    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+        gw_request_mark(q, r);
+}
+
+/*
+ * Nothing is fetched without a log, but what was in flight when LOG_ALL came is answered, since a
+ * stop or a new map may wait for it. Where it wrote is forgotten then: any page may be it.
+ */
+void gw_queue_mark_unlogged(struct gw_queue *q)
+{
+    struct gw_ring *ring = &q->ring;
+
+    if (!q->unlogged || !q->log.log || !q->map)
+        return;
+    q->unlogged = false;
+    gw_full_fence();
+    for (unsigned i = 0; i < q->map->n_entries; i++) {
+        const struct gw_map_entry *e = &q->map->entries[i];
+
+        /* Of references that may be anything, those that the log has. */
+        if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
+            gw_dirty_log_mark_known(q->log.log, e->gpa, e->size);
+        else
+            gw_dirty_log_mark(q->log.log, e->gpa, e->size);
+    }
+    ring->ops->mark_all(ring);
+}
+
+/* Those that the driver was shown a crash does not bring back any more. */
+static void retire_completed(struct gw_queue *q, bool shown)
+{
+    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;
+
+    if (!shown)
+        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+            q->n_slots_left += r->n_slots; /* in flight for the driver until the queue stops */
+
+    while (q->completed) {
+        struct gw_request_i *r = q->completed;
+
+        q->completed = r->next_free;
+        if (f)
+            gw_inflight_clear(f, r->entry);
+        gw_request_retire(q, r);
+    }
+    gw_request_note_oldest(q);
+    if (f)
+        gw_inflight_commit(f);
+}
+
+/* What the log could not hold is told, and stays in the statistics: the guest is not migratable. */
+static void check_log(struct gw_queue *q)
+{
+    uint64_t n_lost = gw_dirty_log_n_lost(q->log.log);
+
+    if (n_lost == q->log_lost)
+        return;
+    q->log_lost = n_lost;
+    gw_count(&q->stats.errors, 1);
+    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u: a write lies outside the dirty log: do not migrate",
+            q->index);
+}
+
+/* Its memory may have been taken away, see gw_queue_adopt_map. */
+static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_slots)
+{
+    if (q->ring.attached)
+        q->ring.ops->put_used(&q->ring, id, len, n_slots);
+}
+
+/* From now on its used element is written, and it waits for its mark and the index. */
+static void settle(struct gw_queue *q, struct gw_request_i *r)
+{
+    r->next_free = q->completed;
+    q->completed = r;
+}
+
+/* Who is skipped counts as written to its end. */
+static bool can_be_skipped(const struct gw_request_i *r)
+{
+    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+    uint64_t len = 0;
+
+    for (unsigned i = 0; i < r->n_in_extents; i++)
+        len += in[i].len;
+    return !r->is_bad && r->used_len == len;
+}
+
+/*
+ * The driver has been shown nothing of the batch yet, so that used elements may be written anew,
+ * with other lengths.
+ */
+static void put_again(struct gw_queue *q)
+{
+    struct gw_request_i *oldest = NULL, *r, *next;
+    unsigned n_slots = 0;
+
+    if (!q->ring.attached)
+        return;
+    q->ring.ops->unput(&q->ring);
+    for (r = q->completed; r; r = next) {
+        next = r->next_free;
+        r->next_free = oldest;
+        oldest = r;
+    }
+    q->completed = NULL;
+    for (r = oldest; r; r = next) {
+        next = r->next_free;
+        n_slots += r->n_slots;
+        if (!q->in_order || !next || !can_be_skipped(r)) {
+            put_used(q, r->id, r->used_len, n_slots);
+            n_slots = 0;
+        }
+        r->next_free = q->completed;
+        q->completed = r;
+    }
+}
+
+/* Of up to GW_POP_BATCH requests from `*r` on. Returns: is the ring as it should be? */
+static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_any_bad)
+{
+    struct gw_request_i *stored[GW_POP_BATCH];
+    struct gw_pin_copy copies[GW_POP_BATCH];
+    bool torn = false;
+    unsigned n = 0;
+
+    for (; *r && n < GW_ARRAY_SIZE(copies); *r = (*r)->next_free) {
+        if (!(*r)->is_copied)
+            continue;
+        stored[n] = *r;
+        copies[n++] = (struct gw_pin_copy){.pin = &(*r)->pin, .n_out = (*r)->n_out_extents};
+    }
+    gw_mem_backend_store(copies, n);
+    for (unsigned i = 0; i < n; i++) {
+        torn = torn || copies[i].torn;
+        if (copies[i].failed) {
+            gw_request_condemn(q, stored[i], "a page of it is not granted for writing");
+            *ret_any_bad = true;
+        }
+    }
+    return !torn;
+}
+
+/*
+ * Where buffers are copies, what the device wrote goes to the guest now: a driver that is told of
+ * an answer may take the pages away at once. One that has not all of its answer is a bad chain, and
+ * is told no part of it. Where it takes pages away while this is done, the ring ends here, since a
+ * part may be there that looks like an answer.
+ */
+static void store_completed(struct gw_queue *q)
+{
+    struct gw_request_i *r = q->completed;
+    bool any_bad = false, good = true;
+
+    while (r)
+        good = store_some(q, &r, &any_bad) && good;
+    if (!good) {
+        q->ring.ops->unput(&q->ring);
+        q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
+        gw_queue_break(q, "the driver revoked a grant that the device must write to");
+    } else if (any_bad) {
+        put_again(q);
+    }
+}
+
+static bool is_done(const struct gw_queue *q, const struct gw_list *at)
+{
+    return at != &q->in_flight && gw_container_of(at, struct gw_request_i, in_flight)->is_done;
+}
+
+/* Behind a request that is left undone nothing can be used any more, so that it is done again. */
+static void leave_all_behind(struct gw_queue *q)
+{
+    struct gw_list *at, *next;
+
+    gw_list_for_each_safe (at, next, &q->in_flight) {
+        struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
+
+        if (!r->is_done || r->position < q->first_suspended)
+            continue;
+        if (!r->is_bad)
+            gw_count(&q->stats.completed, (uint64_t)-1);
+        gw_request_leave(q, r);
+    }
+}
+
+static void settle_in_order(struct gw_queue *q)
+{
+    unsigned n_slots = 0;
+
+    if (q->first_suspended != UINT64_MAX)
+        leave_all_behind(q);
+    /* None of the list is settled: who is, is retired before anybody looks again. */
+    for (struct gw_list *at = q->in_flight.next; is_done(q, at); at = at->next) {
+        struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
+        bool is_last = !is_done(q, at->next);
+
+        n_slots += r->n_slots;
+        if (is_last || !can_be_skipped(r)) {
+            put_used(q, r->id, r->used_len, n_slots);
+            n_slots = 0;
+        }
+        settle(q, r);
+    }
+}
+
+/* Returns: does the driver want to be notified? */
+static bool show(struct gw_queue *q)
+{
+    bool notify;
+
+    if (q->inflight.part)
+        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+            gw_inflight_link(&q->inflight, r->entry);
+    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
+    notify = q->ring.ops->publish(&q->ring);
+    if (q->log.log) {
+        check_log(q);
+        if (q->log.event_fd >= 0)
+            gw_eventfd_signal(q->log.event_fd);
+    }
+    return notify;
+}
+
+/* Returns: was anything shown? */
+static bool publish(struct gw_queue *q)
+{
+    bool unpublished;
+
+    if (q->in_order)
+        settle_in_order(q);
+    if (q->n_copied > 0 && q->completed)
+        store_completed(q);
+    unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
+    if (gw_queue_lacks_log(q) && (q->completed || unpublished))
+        q->unlogged = true;
+    mark_completed(q);
+    if (unpublished && show(q))
+        q->call_due = true;
+    retire_completed(q, unpublished);
+    q->n_answered = 0;
+    return unpublished;
+}
+
+void gw_queue_publish(struct gw_queue *q)
+{
+    bool shown = publish(q) || q->shown_in_parts;
+
+    q->shown_in_parts = false;
+    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
+        gw_list_remove(&q->dirty_link);
+    if (q->call_due)
+        gw_queue_call(q);
+    else if (shown)
+        gw_count(&q->stats.calls_suppressed, 1);
+    q->call_due = false;
+}
+
+/*
+ * After how many answers the worker publishes. Never before all of the batch is there, where more
+ * requests wait anyhow; nor where buffers are copies, since one hypercall stores them all; nor
+ * where the rest may have to wait for a page, and the notification with it.
+ */
+static unsigned find_step(const struct gw_queue *q)
+{
+    if (q->n_copied > 0 || gw_queue_n_available(q) != 0 || gw_loop_may_fault(q->worker->loop))
+        return UINT_MAX;
+    return (q->n_in_flight + 1) / 2;
+}
+
+/* The worker publishes at the end of its turn at the latest, another thread at once. */
+static void publish_soon(struct gw_queue *q)
+{
+    bool is_listed = !gw_list_is_empty(&q->dirty_link);
+
+    /* Where nobody but the worker completes, it needs to ask only once a turn. */
+    if (!(is_listed && q->sync == GW_SYNC_NONE) && !gw_worker_is_current(q->worker)) {
+        gw_queue_publish(q);
+        return;
+    }
+    if (!is_listed)
+        gw_list_append(&q->worker->dirty, &q->dirty_link);
+    if (q->publish_step == 0)
+        q->publish_step = find_step(q);
+    if (++q->n_answered >= q->publish_step)
+        q->shown_in_parts = publish(q) || q->shown_in_parts;
+}
+
+void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)
+{
+    r->used_len = len;
+    r->is_done = true;
+    if (!q->in_order) {
+        put_used(q, r->id, len, r->n_slots);
+        settle(q, r);
+    }
+    publish_soon(q);
+}
+
+void gw_request_complete(struct gw_request *pub, uint32_t len)
+{
+    struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+    struct gw_queue *q = pub->queue;
+
+    gw_queue_lock(q);
+    gw_count(&q->stats.completed, 1);
+    gw_count(&q->stats.bytes_in, len);
+    gw_request_answer(q, r, len);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_flush(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    assert(gw_queue_is_consistent(q));
+    gw_queue_unlock(q);
+}

@@ -1,0 +1,699 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The life of a queue: started, enabled, fed, stopped. Owns the ring's state machine and its fds.
+ *
+ * A ring is started (SET_VRING_KICK) and enabled (SET_VRING_ENABLE) independently; requests are
+ * fetched while it is both. The available ring is looked at whenever that becomes true, so a kick
+ * that came earlier, or to a fd that nobody watched yet, is not needed.
+ */
+#include "queue_i.h"
+
+#include "base/barrier.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/proto.h"
+#include "fd/peer_fd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+/* How long a polled ring (NOFD) may be silent before its worker rests between looks. */
+#define POLLED_PATIENCE_NS UINT64_C(200000)
+/* A poll never shortens itself below its 16th. */
+enum {
+    POLL_SHORTEST = 16
+};
+
+/* ---- locks of the sync policies ---- */
+
+void gw_queue_lock_shared(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_MUTEX)
+        pthread_mutex_lock(&q->mutex);
+    else if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_wrlock(&q->rwlock);
+}
+
+void gw_queue_unlock_shared(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_MUTEX)
+        pthread_mutex_unlock(&q->mutex);
+    else if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_unlock(&q->rwlock);
+}
+
+static void lock_to_look(struct gw_queue *q)
+{
+    if (q->sync == GW_SYNC_RWLOCK)
+        pthread_rwlock_rdlock(&q->rwlock);
+    else
+        gw_queue_lock(q);
+}
+
+/* ---- waking ---- */
+
+static void wake_task(struct gw_post *task)
+{
+    struct gw_queue *q = gw_container_of(task, struct gw_queue, wake);
+
+    __atomic_store_n(&q->wake_posted, false, __ATOMIC_RELEASE);
+    gw_queue_lock(q);
+    gw_queue_activate(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_activate(struct gw_queue *q)
+{
+    q->parked = false;
+    if (!gw_worker_is_current(q->worker)) {
+        if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
+            (void)gw_worker_post(q->worker, &q->wake);
+        return;
+    }
+    if (gw_list_is_empty(&q->active_link))
+        gw_list_append(&q->worker->active, &q->active_link);
+}
+
+void gw_queue_wake(struct gw_queue *q)
+{
+    if (gw_worker_is_current(q->worker))
+        wake_task(&q->wake);
+    else if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
+        (void)gw_worker_post(q->worker, &q->wake);
+}
+
+static void kicked(struct gw_source *source, uint32_t events)
+{
+    struct gw_queue *q = gw_container_of(source, struct gw_queue, kick);
+
+    gw_queue_lock(q);
+    gw_count(&q->stats.kicks, 1);
+    gw_queue_activate(q);
+    gw_queue_unlock(q);
+    /* It came while a longer poll would still have been looking. */
+    if (q->poll_us && gw_clock_ns() - q->asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
+        q->poll_us = q->worker->poll_us;
+}
+
+static void kicked_by_channel(struct gw_source *source, uint32_t events)
+{
+    gw_evtchn_take(gw_container_of(source, struct gw_queue, kick)->kick_channel);
+    kicked(source, events);
+}
+
+/* ---- a turn ---- */
+
+static void deactivate(struct gw_queue *q)
+{
+    gw_list_remove(&q->active_link);
+    q->idle_since_ns = 0;
+}
+
+/* The ring is empty: how long to go on looking? [lock] */
+static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
+{
+    uint64_t now = 0;
+
+    if (q->polled || q->poll_us) {
+        now = gw_clock_ns();
+        if (q->idle_since_ns == 0)
+            q->idle_since_ns = now;
+    }
+    if (q->polled)
+        return now - q->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_LOOKING : GW_QUEUE_RESTING;
+    if (q->poll_us && now - q->idle_since_ns < q->poll_us * UINT64_C(1000))
+        return GW_QUEUE_LOOKING;
+
+    if (!q->kicks_enabled) {
+        q->kicks_enabled = true;
+        q->ring.ops->enable_kicks(&q->ring);
+        if (gw_queue_n_available(q) != 0)
+            return GW_QUEUE_LOOKING;
+    }
+    if (q->poll_us > q->worker->poll_us / POLL_SHORTEST)
+        q->poll_us = (q->poll_us + 1) / 2;
+    q->asleep_since_ns = now;
+    deactivate(q);
+    return GW_QUEUE_ASLEEP;
+}
+
+static void finish_stop(struct gw_queue *q);
+
+/* Not before it has been given all that it is to finish. */
+static void tell_device_of_stop(struct gw_queue *q)
+{
+    bool tell;
+
+    gw_queue_lock(q);
+    tell = q->stop_untold && !gw_queue_must_redo(q);
+    q->stop_untold = q->stop_untold && !tell;
+    gw_queue_unlock(q);
+    if (tell && q->ops->queue_stop)
+        q->ops->queue_stop(q->dev, q);
+}
+
+/* Is there work for the device? If not, `ret` is what the turn came to. [lock] */
+static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
+{
+    int n_available;
+
+    *ret = GW_QUEUE_ASLEEP;
+    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0 && !gw_queue_must_redo(q))
+        finish_stop(q);
+    if (!gw_queue_is_running(q)) {
+        deactivate(q);
+        return false;
+    }
+    n_available = gw_queue_n_available(q);
+    if (n_available < 0) {
+        gw_queue_break(q, gw_last_error());
+        deactivate(q);
+        return false;
+    }
+    if (n_available == 0) {
+        *ret = look_or_sleep(q);
+        return false;
+    }
+    if (q->kicks_enabled) {
+        q->kicks_enabled = false;
+        q->ring.ops->disable_kicks(&q->ring);
+    }
+    if (q->idle_since_ns && q->poll_us)
+        q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
+    q->idle_since_ns = 0;
+    q->moved = false;
+    q->turn_left = GW_TURN_BYTES;
+    *ret = GW_QUEUE_WORKED;
+    return true;
+}
+
+enum gw_queue_turn gw_queue_run(struct gw_queue *q)
+{
+    enum gw_queue_turn turn;
+    bool work;
+    int r;
+
+    tell_device_of_stop(q);
+    gw_queue_lock(q);
+    work = has_work(q, &turn);
+    gw_queue_unlock(q);
+    if (!work)
+        return turn;
+
+    q->publish_step = 0; /* a part of what it answers now */
+    r = q->ops->queue_ready(q->dev, q);
+    q->publish_step = UINT_MAX; /* what is answered later comes one by one */
+
+    gw_queue_lock(q);
+    q->turn_left = INT64_MAX;
+    gw_queue_publish(q);
+    if (r < 0)
+        gw_queue_break(q, strerror(-r));
+    else if (!q->moved && gw_queue_n_available(q) > 0) {
+        /* The device has no room for more: a completion or gw_queue_wake goes on. */
+        q->parked = true;
+        deactivate(q);
+    }
+    assert(gw_queue_is_consistent(q));
+    gw_queue_unlock(q);
+    return turn;
+}
+
+void gw_queue_break(struct gw_queue *q, const char *why)
+{
+    if (q->broken)
+        return;
+    q->broken = true;
+    gw_count(&q->stats.errors, 1);
+    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
+    if (q->err_fd >= 0)
+        gw_eventfd_signal(q->err_fd);
+}
+
+/* ---- start ---- */
+
+static bool has(const struct gw_queue_start *start, enum gw_virtio_feature bit)
+{
+    return (start->features & GW_BIT(bit)) != 0;
+}
+
+static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
+{
+    int r = gw_ring_check_size(has(start, GW_F_RING_PACKED), start->ring.size, q->size_max);
+
+    if (r < 0)
+        return r;
+    q->ring = (struct gw_ring){
+        .ops = has(start, GW_F_RING_PACKED) ? &gw_ring_packed_ops : &gw_ring_split_ops,
+        .config = start->ring,
+        .event_idx = has(start, GW_F_RING_EVENT_IDX),
+        .indirect = has(start, GW_F_RING_INDIRECT_DESC),
+        .notify_on_empty = has(start, GW_F_NOTIFY_ON_EMPTY),
+    };
+    q->in_order = has(start, GW_F_IN_ORDER);
+    r = q->ring.ops->attach(&q->ring, start->map);
+    if (r == 0)
+        r = q->ring.ops->start(&q->ring);
+    if (r == 0)
+        r = gw_request_pool_new(q);
+    if (r == 0)
+        r = gw_queue_resume(q, start);
+    return r;
+}
+
+static void close_kick(struct gw_queue *q)
+{
+    if (q->kick_channel)
+        q->kick.fd = -1; /* it is the channel's */
+    gw_evtchn_put(&q->kick_channel);
+    gw_close(&q->kick.fd);
+}
+
+/* By the fd, which is consumed, or by the channel; by neither it is polled. */
+static int watch_kick(struct gw_queue *q, int fd, const struct gw_evtchn_name *channel)
+{
+    struct gw_loop *loop = q->worker->loop;
+    int r = 0;
+
+    q->polled = fd < 0 && !channel->is_set;
+    q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .edge = true, .cb = kicked};
+    if (channel->is_set) {
+        r = gw_evtchn_bind(&q->kick_channel, channel, q->call_channel);
+        if (r < 0)
+            return r;
+        fd = gw_evtchn_fd(q->kick_channel);
+        q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .cb = kicked_by_channel};
+    }
+    if (fd < 0)
+        return 0;
+    r = loop->ops->add(loop, &q->kick);
+    if (r == 0)
+        return 0;
+    close_kick(q);
+    return gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r));
+}
+
+static void unwatch_kick(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    if (q->kick.fd >= 0)
+        loop->ops->remove(loop, &q->kick);
+    close_kick(q);
+}
+
+/* [lock] */
+static void apply_ring_log(struct gw_queue *q)
+{
+    q->ring.log = q->log_used ? q->log.log : NULL;
+    q->ring.log_addr = q->log_addr;
+    if (q->ring.log && q->ring_unmarked) {
+        gw_full_fence();
+        q->ring.ops->mark_all(&q->ring);
+        q->ring_unmarked = false;
+    }
+}
+
+static void finish_stop_when_drained(struct gw_queue *q);
+
+/* [lock] There is no ring any more that anybody may read or write. */
+static void let_go_of_ring(struct gw_queue *q)
+{
+    gw_queue_end_inflight(q);
+    if (q->ring.ops)
+        q->ring.ops->done(&q->ring);
+    gw_ring_detach(&q->ring);
+}
+
+/* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
+static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
+{
+    int r = start_ring(q, start);
+
+    if (r == 0)
+        r = watch_kick(q, gw_steal_fd(&start->kick_fd), &start->kick_channel);
+    if (r < 0) {
+        let_go_of_ring(q);
+        return r;
+    }
+    apply_ring_log(q);
+    q->map = start->map;
+    q->map_last = 0;
+    __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
+    q->parked = false;
+    q->stop_error = 0;
+    q->poll_us = q->worker->poll_us;
+    q->kicks_enabled = false;
+    q->state = GW_QUEUE_STARTED;
+    assert(gw_queue_is_consistent(q));
+    gw_queue_mark_unlogged(q);
+    /* Before there is a log nothing is written, and kicks too many do no harm. */
+    if (!gw_queue_lacks_log(q))
+        q->ring.ops->disable_kicks(&q->ring);
+    /* Whoever ran the ring before may have died between its last answer and the notification. */
+    gw_queue_call(q);
+    return 0;
+}
+
+int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
+{
+    gw_cleanup_fd int kick_fd = gw_steal_fd(&start->kick_fd);
+    bool runs = q->state == GW_QUEUE_STARTED;
+    int r;
+
+    if (q->state == GW_QUEUE_STOPPING) {
+        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->n_in_flight);
+    } else if (runs) {
+        /* Kicked by another fd from now on. */
+        unwatch_kick(q);
+        r = watch_kick(q, gw_steal_fd(&kick_fd), &start->kick_channel);
+    } else {
+        start->kick_fd = gw_steal_fd(&kick_fd);
+        gw_queue_lock(q);
+        q->broken = false;
+        r = start_locked(q, start);
+        gw_queue_unlock(q);
+        gw_close(&start->kick_fd);
+        if (r == 0 && q->ops->queue_start && q->ops->queue_start(q->dev, q) != 0)
+            r = gw_fail(-ECANCELED, "the device refuses to start it");
+    }
+    if (r < 0)
+        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
+    gw_queue_lock(q);
+    q->start_failed = r < 0 && !runs && start->is_posted;
+    if (r == 0)
+        gw_queue_activate(q);
+    else if (runs)
+        gw_queue_break(q, start->why); /* it has requests in flight, and no kick any more */
+    else if (q->state == GW_QUEUE_STARTED) {
+        q->stop = GW_STOP_LOST;
+        finish_stop_when_drained(q); /* somebody may have popped in the meantime */
+    }
+    if (q->start_failed)
+        gw_queue_break(q, start->why);
+    gw_queue_unlock(q);
+    return r;
+}
+
+void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
+{
+    gw_queue_lock(q);
+    q->enabled = enabled;
+    if (enabled)
+        gw_queue_activate(q);
+    gw_queue_unlock(q);
+}
+
+static void free_call(struct gw_queue *q)
+{
+    gw_close(&q->call_fd);
+    gw_evtchn_put(&q->call_channel);
+}
+
+/* Notifications so far go to the old fd first: its number may come to mean another file. */
+static void close_call(struct gw_queue *q)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    if (q->call_fd >= 0)
+        loop->ops->submit(loop);
+    loop->ops->bell_free(gw_steal(q->call_bell));
+    free_call(q);
+}
+
+/*
+ * Swap the fd that notifies. Earlier completions are notified on the old one. A front-end that
+ * swaps reads the old one once, perhaps before we signalled it; so if it was ever signalled, the
+ * new one is, too. One notification too many is harmless, one too few hangs a guest.
+ */
+void gw_queue_set_call(struct gw_queue *q, int fd)
+{
+    struct gw_loop *loop = q->worker->loop;
+
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    close_call(q);
+    q->call_fd = fd;
+    q->call_bell = fd >= 0 ? loop->ops->bell_new(loop, fd) : NULL;
+    if (q->called && fd >= 0)
+        gw_queue_call(q);
+    gw_queue_unlock(q);
+}
+
+int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *name)
+{
+    struct gw_evtchn *channel;
+    int r;
+
+    gw_queue_lock(q);
+    r = gw_evtchn_bind(&channel, name, q->kick_channel);
+    if (r == 0) {
+        gw_queue_publish(q); /* as above */
+        close_call(q);
+        q->call_channel = channel;
+        if (q->called)
+            gw_queue_call(q);
+    }
+    gw_queue_unlock(q);
+    return r;
+}
+
+void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
+{
+    gw_queue_lock(q);
+    gw_queue_publish(q); /* what is completed so far is marked where it was written under */
+    q->log = *log;
+    q->log_lost = 0;
+    q->unlogged = q->unlogged && log->all;
+    apply_ring_log(q);
+    gw_queue_mark_unlogged(q);
+    gw_queue_activate(q); /* it may have waited for a base */
+    gw_queue_unlock(q);
+}
+
+void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr)
+{
+    gw_queue_lock(q);
+    gw_queue_publish(q);
+    q->log_used = log_used;
+    q->log_addr = addr;
+    apply_ring_log(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_set_err(struct gw_queue *q, int fd)
+{
+    gw_queue_lock(q);
+    gw_close(&q->err_fd);
+    q->err_fd = fd;
+    if (q->broken && fd >= 0)
+        gw_eventfd_signal(fd);
+    gw_queue_unlock(q);
+}
+
+/* ---- stop ---- */
+
+/* [lock] Nothing is in flight: publish the last answers and let go of the front-end. */
+static void finish_stop(struct gw_queue *q)
+{
+    gw_queue_publish(q);
+    unwatch_kick(q);
+    close_call(q);
+    q->called = false;
+    deactivate(q);
+    q->parked = false;
+    q->state = GW_QUEUE_STOPPED;
+    q->map = NULL;
+    q->stop_untold = false;
+    /* The front-end learns the base from the answer to a stop that succeeds, and may change it. */
+    if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->first_suspended == UINT64_MAX &&
+        !gw_queue_has_again(q) && q->ring.attached)
+        gw_inflight_finish(&q->inflight);
+    let_go_of_ring(q);
+    if (q->drained)
+        gw_latch_count(q->drained, 0);
+    q->drained = NULL;
+}
+
+/* [lock] The last request to end goes on, see gw_request_retire. */
+static void finish_stop_when_drained(struct gw_queue *q)
+{
+    q->state = GW_QUEUE_STOPPING;
+    gw_queue_publish(q);
+    if (gw_queue_must_redo(q))
+        gw_queue_activate(q);
+    else if (q->n_in_flight == 0)
+        finish_stop(q);
+}
+
+void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how)
+{
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPED) {
+        gw_queue_unlock(q);
+        gw_latch_count(latch, 0);
+        return;
+    }
+    gw_queue_publish(q); /* so that what is in flight is what the device has in its hands */
+    assert(gw_queue_is_consistent(q));
+    /* Also when it was to finish all, took too long, and may suspend it now. */
+    q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED ||
+                     (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
+    q->state = GW_QUEUE_STOPPING;
+    q->stop = how;
+    q->drained = latch;
+    gw_queue_unlock(q);
+
+    tell_device_of_stop(q);
+
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPING)
+        finish_stop_when_drained(q);
+    gw_queue_unlock(q);
+}
+
+void gw_queue_fail_stop(struct gw_queue *q, int error)
+{
+    gw_queue_lock(q);
+    if (q->state == GW_QUEUE_STOPPING && q->stop_error == 0)
+        q->stop_error = error < 0 ? error : -EIO;
+    gw_queue_unlock(q);
+}
+
+int gw_queue_stop_result(const struct gw_queue *q)
+{
+    if (q->stop_error == 0)
+        return 0;
+    return gw_fail(q->stop_error, "queue %u: the device cannot keep what it confirmed: %s",
+                   q->index, strerror(-q->stop_error));
+}
+
+void gw_queue_forget(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    q->drained = NULL;
+    q->adopted = NULL;
+    gw_queue_unlock(q);
+}
+
+void gw_queue_reset(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    if (q->state != GW_QUEUE_STOPPED) {
+        /* The ring is the next session's: what is late is answered to nobody. */
+        gw_queue_publish(q);
+        __atomic_store_n(&q->abandoned, true, __ATOMIC_RELEASE);
+        gw_queue_end_inflight(q);
+        gw_ring_detach(&q->ring);
+    }
+    close_call(q);
+    gw_close(&q->err_fd);
+    q->called = false;
+    q->enabled = false;
+    q->log = (struct gw_log_state){.event_fd = -1};
+    q->log_used = false;
+    q->unlogged = false;
+    apply_ring_log(q);
+    gw_queue_unlock(q);
+}
+
+/* ---- making and looking ---- */
+
+void gw_queue_init(struct gw_queue *q)
+{
+    gw_list_init(&q->in_flight);
+    gw_list_init(&q->active_link);
+    gw_list_init(&q->dirty_link);
+    q->wake.run = wake_task;
+    q->kick.fd = -1;
+    q->log.event_fd = -1;
+    q->call_fd = -1;
+    q->err_fd = -1;
+    q->settled_fd = -1;
+    q->publish_step = UINT_MAX;
+    q->turn_left = INT64_MAX;
+    pthread_mutex_init(&q->mutex, NULL);
+    pthread_rwlock_init(&q->rwlock, NULL);
+}
+
+void gw_queue_done(struct gw_queue *q)
+{
+    let_go_of_ring(q);
+    gw_request_pool_free(q);
+    free_call(q);
+    gw_close(&q->err_fd);
+    pthread_rwlock_destroy(&q->rwlock);
+    pthread_mutex_destroy(&q->mutex);
+}
+
+unsigned gw_queue_index(const struct gw_queue *q)
+{
+    return q->index;
+}
+
+struct gw_worker *gw_queue_worker(const struct gw_queue *q)
+{
+    return q->worker;
+}
+
+void *gw_queue_device(const struct gw_queue *q)
+{
+    return q->dev;
+}
+
+unsigned gw_queue_size(struct gw_queue *q)
+{
+    unsigned size;
+
+    lock_to_look(q);
+    size = q->state == GW_QUEUE_STOPPED ? 0 : q->ring.size;
+    gw_queue_unlock(q);
+    return size;
+}
+
+bool gw_queue_is_started(struct gw_queue *q)
+{
+    bool started;
+
+    lock_to_look(q);
+    started = q->state == GW_QUEUE_STARTED;
+    gw_queue_unlock(q);
+    return started;
+}
+
+bool gw_queue_is_enabled(struct gw_queue *q)
+{
+    bool enabled;
+
+    lock_to_look(q);
+    enabled = q->enabled;
+    gw_queue_unlock(q);
+    return enabled;
+}
+
+void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret)
+{
+    uint64_t oldest = __atomic_load_n(&q->oldest_ns, __ATOMIC_RELAXED);
+    uint64_t now = gw_clock_coarse_ns();
+    /* Before `requests`, so that the difference is never negative. */
+    uint64_t completed = __atomic_load_n(&q->stats.completed, __ATOMIC_ACQUIRE);
+    uint64_t requests = gw_counted(&q->stats.requests);
+
+    *ret = (struct gw_queue_stats){
+        .requests = requests,
+        .completed = completed,
+        .bytes_out = gw_counted(&q->stats.bytes_out),
+        .bytes_in = gw_counted(&q->stats.bytes_in),
+        .kicks = gw_counted(&q->stats.kicks),
+        .calls = gw_counted(&q->stats.calls),
+        .calls_suppressed = gw_counted(&q->stats.calls_suppressed),
+        .errors = gw_counted(&q->stats.errors),
+        .in_flight = requests - completed,
+        .oldest_ns = oldest && now > oldest ? now - oldest : 0,
+    };
+}

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Requests: off the ring, into the device's hands, and what it may do with their buffers.
+ *
+ * They come from a pool as large as the ring, made when the queue starts. The one freed last is
+ * used first, so that a queue of depth 32 lives in 32 warm ones, however long its ring is.
+ */
+#include "base/barrier.h"
+#include "base/clock.h"
+#include "queue_i.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What copies of buffers may take up per queue: a driver chooses how much it has in flight. */
+#define COPIES_MAX (GW_POP_BATCH * GW_PIN_COPY_MAX)
+
+/* ---- pool ---- */
+
+static size_t stride(const struct gw_queue *q)
+{
+    return (sizeof(struct gw_request_i) + q->request_size + 63) & ~(size_t)63;
+}
+
+int gw_request_pool_new(struct gw_queue *q)
+{
+    if (q->pool && q->pool_size == q->ring.config.size)
+        return 0;
+    gw_request_pool_free(q);
+    q->pool = aligned_alloc(64, stride(q) * q->ring.config.size);
+    if (!q->pool)
+        return gw_fail(-ENOMEM, "no memory for %u requests", q->ring.config.size);
+    q->pool_size = q->ring.config.size;
+    return 0;
+}
+
+void gw_request_pool_free(struct gw_queue *q)
+{
+    while (q->free_segments) {
+        struct gw_segments *s = q->free_segments;
+        q->free_segments = s->next;
+        free(s);
+    }
+    free(q->table);
+    q->table = NULL;
+    free(q->tables);
+    q->tables = NULL;
+    free(q->pool);
+    q->pool = NULL;
+    q->pool_size = 0;
+    q->n_pooled = 0;
+    q->free = NULL;
+}
+
+/* The pool never runs out: it is as long as the ring, and take() limits the requests in flight. */
+static struct gw_request_i *pool_take(struct gw_queue *q)
+{
+    struct gw_request_i *r = q->free;
+
+    if (r) {
+        q->free = r->next_free;
+        if (q->request_size > 0)
+            memset(r + 1, 0, q->request_size);
+        return r;
+    }
+    r = (struct gw_request_i *)(void *)(q->pool + stride(q) * q->n_pooled++);
+    memset(r, 0, stride(q));
+    r->pub.queue = q;
+    return r;
+}
+
+void gw_request_put(struct gw_queue *q, struct gw_request_i *r)
+{
+    r->next_free = q->free;
+    q->free = r;
+}
+
+/* ---- pop ---- */
+
+void gw_request_note_oldest(struct gw_queue *q)
+{
+    uint64_t ns = 0;
+
+    if (!gw_list_is_empty(&q->in_flight))
+        ns = gw_container_of(q->in_flight.next, struct gw_request_i, in_flight)->popped_ns;
+    __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
+}
+
+static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
+{
+    gw_count(&q->stats.errors, 1);
+    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index,
+            r->id, why);
+}
+
+static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
+{
+    tell_bad(q, r, why);
+    gw_request_answer(q, r, 0);
+}
+
+/* Returns: NULL for a bad chain, which is answered then. */
+static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head, bool is_again)
+{
+    struct gw_request_i *r = pool_take(q);
+    const char *why = gw_chain_walk(q, r, head);
+
+    r->is_again = is_again;
+    r->is_bad = why != NULL;
+    r->entry = head->entry;
+    r->id = head->id;
+    r->n_slots = head->n_slots;
+    r->position = q->n_taken;
+    r->epoch = (uint32_t)q->epoch;
+    r->popped_ns = q->now_ns;
+    r->is_done = false;
+    gw_list_append(&q->in_flight, &r->in_flight);
+    q->n_in_flight++;
+    q->room -= r->len;
+    if (why) {
+        q->room -= GW_LONG_CHAIN_BYTES;
+        q->bytes_in_flight -= GW_LONG_CHAIN_BYTES;
+        refuse(q, r, why);
+        return NULL;
+    }
+    gw_count(&q->stats.bytes_out, r->pub.out_len);
+    return r;
+}
+
+/* It was taken for good, and is not. */
+static void uncount(struct gw_queue *q, const struct gw_request_i *r)
+{
+    gw_count(&q->stats.requests, (uint64_t)-1);
+    for (unsigned i = 0; i < r->n_out_extents; i++)
+        gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
+}
+
+void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why)
+{
+    uncount(q, r);
+    gw_count(&q->stats.completed, (uint64_t)-1);
+    gw_count(&q->stats.bytes_in, -(uint64_t)r->used_len);
+    r->is_bad = true;
+    r->used_len = 0;
+    tell_bad(q, r, why);
+}
+
+unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    struct gw_pin_copy copies[GW_POP_BATCH];
+    unsigned n_copies = 0, n_good = 0, at = 0;
+
+    for (unsigned i = 0; i < n_reqs; i++) {
+        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
+
+        if (!r->pin.backend)
+            continue;
+        r->is_copied = true;
+        q->n_copied += r->len;
+        copies[n_copies++] = (struct gw_pin_copy){.pin = &r->pin, .n_out = r->n_out_extents};
+    }
+    gw_mem_backend_fetch(copies, n_copies);
+    for (unsigned i = 0; i < n_reqs; i++) {
+        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
+
+        if (!r->is_copied || !copies[at++].failed) {
+            reqs[n_good++] = reqs[i];
+            continue;
+        }
+        uncount(q, r);
+        gw_chain_release(q, r);
+        r->is_bad = true;
+        r->n_out_extents = r->n_in_extents = 0;
+        refuse(q, r, "a page of it is not granted");
+    }
+    return n_good;
+}
+
+/* There is such a descriptor; otherwise there is nothing to walk, and nothing to answer. */
+static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
+{
+    return q->ring.ops->is_packed || head->id < q->ring.size;
+}
+
+/* Such a head cannot be answered, so its slot is free again. A tracked ring breaks, see take(). */
+static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
+{
+    q->ring.n_busy -= head->n_slots;
+    gw_count(&q->stats.errors, 1);
+    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: head %u is beyond the ring of %u", q->index,
+            head->id, q->ring.size);
+}
+
+static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
+{
+    struct vring_desc first = gw_head_first(q->ring.ops->is_packed, head);
+
+    if (first.flags & VRING_DESC_F_INDIRECT)
+        gw_chain_prefetch_table(q, first.addr);
+}
+
+/* Bytes that are left of the limits (GW_TURN_BYTES). If above 0, another request may begin. */
+static int64_t find_room(const struct gw_queue *q)
+{
+    int64_t left = q->bytes_in_flight_max - q->bytes_in_flight;
+
+    return left < q->turn_left ? left : q->turn_left;
+}
+
+static unsigned count_slots(const struct gw_head *heads, unsigned n)
+{
+    unsigned n_slots = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        n_slots += heads[i].n_slots;
+    return n_slots;
+}
+
+/* Undo the last take, as if its requests had stayed on the ring. */
+static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n, bool are_again)
+{
+    if (are_again) {
+        q->n_slots_left += count_slots(heads, n);
+        q->next_again -= n;
+        return;
+    }
+    for (unsigned i = n; i-- > 0;)
+        gw_inflight_untake(&q->inflight, heads[i].entry);
+    q->ring.ops->untake(&q->ring, count_slots(heads, n));
+}
+
+/*
+ * What the driver wrote is in its cache, and each step waits for the one before: when all first
+ * descriptors are there (take), the tables and headers they name are being fetched before the first
+ * of the chains is walked.
+ */
+static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const struct gw_head *heads,
+                          unsigned n, bool are_again)
+{
+    unsigned n_popped = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        if (head_is_valid(q, &heads[i]))
+            prefetch_table(q, &heads[i]);
+    if (q->map->has_copies)
+        gw_tables_fetch(q, heads, n);
+    for (unsigned i = 0; i < n; i++) {
+        struct gw_request_i *r = NULL;
+
+        if (q->room <= 0) {
+            put_back(q, &heads[i], n - i, are_again);
+            break;
+        }
+        q->n_taken++;
+        if (head_is_valid(q, &heads[i]))
+            r = pop_one(q, &heads[i], are_again);
+        else
+            drop_invalid(q, &heads[i]);
+        if (r)
+            reqs[n_popped++] = &r->pub;
+    }
+    gw_count(&q->stats.requests, n_popped);
+    if (!q->map->has_copies)
+        return n_popped;
+    gw_tables_release(q);
+    return gw_request_fetch(q, reqs, n_popped);
+}
+
+/* Of chains as long as any can be. Who waits for room goes on when a request completes. */
+static unsigned room_for_copies(const struct gw_queue *q)
+{
+    return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
+}
+
+/* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
+static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
+{
+    unsigned n_tracked;
+    int n_taken;
+
+    if (!gw_queue_is_running(q))
+        return 0;
+    n = gw_min_u(n, q->ring.size - q->n_in_flight);
+    n = gw_min_u(n, GW_POP_BATCH);
+    if (q->n_copied > 0)
+        n = gw_min_u(n, room_for_copies(q));
+    if (gw_queue_has_again(q))
+        return gw_queue_take_again(q, heads, n);
+    n_taken = q->ring.ops->take(&q->ring, heads, n);
+    if (n_taken < 0) {
+        gw_queue_break(q, gw_last_error());
+        return 0;
+    }
+    /* They may lie in memory of a map that is in the worker's mailbox yet (change.c). */
+    if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
+        q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
+        q->moved = true;
+        gw_queue_activate(q); /* the worker looks again after its mail */
+        return 0;
+    }
+    n_tracked = gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
+    if (n_tracked < (unsigned)n_taken) {
+        q->ring.ops->untake(&q->ring,
+                            count_slots(heads + n_tracked, (unsigned)n_taken - n_tracked));
+        gw_queue_break(q, gw_last_error());
+    }
+    return n_tracked;
+}
+
+int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    struct gw_head heads[GW_POP_BATCH];
+    unsigned n_popped = 0, n_taken = 0, n;
+
+    gw_queue_lock(q);
+    q->now_ns = gw_clock_coarse_ns();
+    /* Not for ever: a driver may make bad chains available as fast as they are answered. */
+    while (n_popped < n_reqs && n_taken < q->ring.size) {
+        bool are_again = gw_queue_has_again(q);
+        int64_t room = find_room(q);
+
+        n = room > 0 ? take(q, heads, n_reqs - n_popped) : 0;
+        if (n == 0)
+            break;
+        q->room = room;
+        n_popped += pop_batch(q, reqs + n_popped, heads, n, are_again);
+        q->bytes_in_flight += room - q->room;
+        q->turn_left -= room - q->room;
+        n_taken += n;
+        q->moved = true;
+    }
+    gw_request_note_oldest(q);
+    /*
+     * Popped while the worker slept, or slept on what the device had left: the place where the
+     * driver is to kick has moved, and only the worker asks for kicks.
+     */
+    if ((n_taken > 0 && q->kicks_enabled) || (q->parked && n_popped < n_reqs)) {
+        q->kicks_enabled = false;
+        gw_queue_activate(q);
+    }
+    gw_queue_unlock(q);
+    return (int)n_popped;
+}
+
+int gw_request_unpop(struct gw_request *pub)
+{
+    struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+    struct gw_queue *q = pub->queue;
+    int ret = -EINVAL;
+
+    gw_queue_lock(q);
+    if (r->position == q->n_taken) {
+        if (r->is_again) {
+            q->n_slots_left += r->n_slots;
+            if (q->again)
+                q->next_again--;
+        } else {
+            q->ring.ops->untake(&q->ring, r->n_slots);
+            gw_inflight_untake(&q->inflight, r->entry);
+        }
+        q->n_taken--;
+        uncount(q, r);
+        q->parked = false; /* it is no completion, so it wakes nothing */
+        gw_request_retire(q, r);
+        gw_request_note_oldest(q);
+        /* The device could not use it: as if it had been left on the ring. */
+        q->moved = false;
+        q->parked = true;
+        ret = 0;
+    }
+    assert(gw_queue_is_consistent(q));
+    gw_queue_unlock(q);
+    return ret;
+}
+
+static bool may_suspend(const struct gw_queue *q)
+{
+    return q->state == GW_QUEUE_STOPPING && q->stop != GW_STOP_DRAIN && q->inflight.part;
+}
+
+bool gw_queue_may_suspend(struct gw_queue *q)
+{
+    bool may;
+
+    gw_queue_lock(q);
+    may = may_suspend(q);
+    gw_queue_unlock(q);
+    return may;
+}
+
+void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
+{
+    gw_full_fence();
+    if (q->log.all && q->log.log)
+        gw_request_mark(q, r); /* some of it may have been written */
+    if (!r->is_bad)
+        gw_count(&q->stats.requests, (uint64_t)-1);
+    q->n_slots_left += r->n_slots;
+    gw_request_retire(q, r);
+    gw_request_note_oldest(q);
+}
+
+int gw_request_suspend(struct gw_request *pub)
+{
+    struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+    struct gw_queue *q = pub->queue;
+    int ret = -EPERM;
+
+    gw_queue_lock(q);
+    if (may_suspend(q)) {
+        if (r->position < q->first_suspended)
+            q->first_suspended = r->position;
+        gw_request_leave(q, r);
+        if (q->in_order)
+            gw_queue_publish(q); /* answers may have waited for this one */
+        ret = 0;
+    }
+    assert(gw_queue_is_consistent(q));
+    gw_queue_unlock(q);
+    return ret;
+}
+
+void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
+{
+    bool old = r->epoch != (uint32_t)q->epoch;
+
+    gw_chain_release(q, r);
+    gw_list_remove(&r->in_flight);
+    gw_request_put(q, r);
+    q->moved = true;
+    q->n_in_flight--;
+    q->bytes_in_flight -= r->len;
+    if (old && --q->n_old == 0)
+        gw_queue_note_settled(q);
+    if (q->parked || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
+        gw_queue_activate(q);
+}
+
+/* ---- what the device may do with one ---- */
+
+void *gw_request_private(struct gw_request *pub)
+{
+    return gw_container_of(pub, struct gw_request_i, pub) + 1;
+}
+
+/* Step over the front of an iovec array. */
+static void consume(struct iovec **iov, uint32_t *n_iov, size_t n)
+{
+    (*iov)->iov_base = (char *)(*iov)->iov_base + n;
+    (*iov)->iov_len -= n;
+    if ((*iov)->iov_len == 0) {
+        (*iov)++;
+        (*n_iov)--;
+    }
+}
+
+size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len && r->n_out > 0) {
+        size_t n = r->out->iov_len < len - done ? r->out->iov_len : len - done;
+
+        memcpy((char *)buf + done, r->out->iov_base, n);
+        consume(&r->out, &r->n_out, n);
+        done += n;
+    }
+    r->out_len -= done;
+    return done;
+}
+
+size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len && r->n_in > 0) {
+        size_t n = r->in->iov_len < len - done ? r->in->iov_len : len - done;
+
+        memcpy(r->in->iov_base, (const char *)buf + done, n);
+        consume(&r->in, &r->n_in, n);
+        done += n;
+    }
+    r->in_len -= done;
+    return done;
+}
+
+uint8_t *gw_request_take_status(struct gw_request *r)
+{
+    struct iovec *last;
+
+    if (r->n_in == 0)
+        return NULL;
+    last = &r->in[r->n_in - 1];
+    r->in_len--;
+    if (--last->iov_len == 0)
+        r->n_in--;
+    return (uint8_t *)last->iov_base + last->iov_len;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The back-end channel. Nothing here waits for the front-end, which may be waiting for us: requests
+ * are sent without NEED_REPLY, and what cannot be sent now is tried again.
+ *
+ * Nothing is read, because there is nothing to read: the front-end answers only NEED_REPLY. It may
+ * have kept a duplicate of the socket, and a thread of it that receives into a page which never
+ * arrives holds the lock that recv(2) takes, with MSG_DONTWAIT as well; send(2) takes no such lock.
+ */
+#include "backend_req.h"
+
+#include "base/cleanup.h"
+#include "fd/peer_fd.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+int gw_backend_req_set_fd(struct gw_daemon *d, int fd)
+{
+    gw_cleanup_peer_fd int owned_fd = fd;
+    int r = gw_socket_is_listening(fd);
+
+    if (r != 0)
+        return r < 0 ? r : gw_fail(-EINVAL, "the back-end channel is a listening socket");
+    gw_peer_fd_close(&d->session.backend_fd);
+    d->session.backend_fd = gw_steal_fd(&owned_fd);
+    return 0;
+}
+
+/* A suspended device, all of whose rings are stopped, sends nothing ("Suspended device state"). */
+static bool is_suspended(const struct gw_daemon *d)
+{
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (d->session.vrings[i].started)
+            return false;
+    return true;
+}
+
+bool gw_backend_req_flush(struct gw_daemon *d)
+{
+    const struct gw_wire_header header = {
+        .request = GW_BACKEND_MSG_CONFIG_CHANGE,
+        .flags = GW_MSG_VERSION,
+    };
+    int fd = d->session.backend_fd;
+    ssize_t n;
+
+    if (fd < 0 || is_suspended(d) || !gw_session_has_protocol(&d->session, GW_PROTOCOL_F_CONFIG) ||
+        !__atomic_exchange_n(&d->config_changed, false, __ATOMIC_ACQ_REL))
+        return false;
+    n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n == (ssize_t)sizeof(header)) {
+        gw_diag(&d->diag, GW_DIAG_INFO, "the front-end is told that the config space changed");
+        return false;
+    }
+    if (n < 0 && errno == EAGAIN) {
+        __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
+        return true;
+    }
+    gw_diag(&d->diag, GW_DIAG_WARNING, "the back-end channel is broken: %s",
+            n < 0 ? strerror(errno) : "a header was sent in part");
+    gw_peer_fd_close(&d->session.backend_fd);
+    return false;
+}

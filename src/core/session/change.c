@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Changes that are posted to all queues: a new map of guest memory, a new dirty log. The old map or
+ * log is kept until no queue uses it, however long the requests of that queue take.
+ *
+ * Changes are numbered. A queue that adopts a change counts its requests in flight. When the last
+ * of them has ended, the queue stores the number in `settled`: it no longer uses what that change,
+ * or an earlier one, replaced. The queue stores `settled` with release after its last access, and
+ * the control thread loads it with acquire before it unmaps anything. A worker has one mailbox, so
+ * changes reach a queue in order, also a queue whose ring an earlier message starts.
+ *
+ * Normally the front-end is answered when all queues have settled. In postcopy the answer does not
+ * wait, because a worker may be waiting for a page. The front-end may then use the new map at once,
+ * although a worker may not have read its mailbox yet. So the control thread stores the number in
+ * `told` before the answer, and a queue loads `told` after the available index. A driver that makes
+ * a request available in the new map does so after the answer. The queue that sees this index
+ * therefore sees the number, too, and takes no request with an older map (take, in request.c).
+ */
+#include "base/cleanup.h"
+#include "core/daemon/daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct gw_change {
+    struct gw_change *next;
+    uint64_t number;
+    struct gw_latch *latch; /* opens when all queues have settled; NULL: nothing waits */
+    /* What queues adopt: one of the two. */
+    const struct gw_map *map;
+    struct gw_log_state log;
+    /* What is freed when all queues have settled. */
+    struct gw_map *old_map;
+    struct gw_dirty_log *old_log;
+    int old_event_fd;
+    bool is_late; /* the wait timed out, or the session ended before it */
+};
+
+static struct gw_change *new_change(struct gw_daemon *d)
+{
+    struct gw_change *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        (void)gw_fail(-ENOMEM, "no memory to change what queues use");
+        return NULL;
+    }
+    c->number = ++d->n_changes;
+    c->old_event_fd = -1;
+    *d->changes_end = c;
+    d->changes_end = &c->next;
+    d->n_kept++;
+    for (unsigned i = 0; i < d->num_queues; i++)
+        __atomic_store_n(&d->queues[i].told, c->number, __ATOMIC_RELAXED);
+    return c;
+}
+
+static void adopt(struct gw_queue *q, void *arg)
+{
+    const struct gw_change *c = arg;
+
+    if (c->map)
+        gw_queue_adopt_map(q, c->map);
+    else
+        gw_queue_set_log(q, &c->log);
+    gw_queue_settle(q, c->number, c->latch); /* `c` may be gone */
+}
+
+/* ---- what was replaced ---- */
+
+static void release(struct gw_change *c)
+{
+    gw_dirty_log_free(c->old_log);
+    gw_close(&c->old_event_fd);
+    gw_map_free(c->old_map);
+    free(c);
+}
+
+/* A queue whose requests outlived a session has not seen the changes of the next session. */
+static bool has_settled(const struct gw_daemon *d, const struct gw_queue *q,
+                        const struct gw_change *c)
+{
+    return __atomic_load_n(&q->settled, __ATOMIC_ACQUIRE) >= c->number ||
+           (c->number > d->session.first_change &&
+            __atomic_load_n(&q->abandoned, __ATOMIC_ACQUIRE));
+}
+
+static bool is_settled(const struct gw_daemon *d, const struct gw_change *c)
+{
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (!has_settled(d, &d->queues[i], c))
+            return false;
+    return true;
+}
+
+static struct gw_change *take_first(struct gw_daemon *d)
+{
+    struct gw_change *c = d->changes;
+
+    d->changes = c->next;
+    if (!d->changes)
+        d->changes_end = &d->changes;
+    d->n_kept--;
+    return c;
+}
+
+void gw_daemon_free_unused(struct gw_daemon *d)
+{
+    while (d->changes && is_settled(d, d->changes)) {
+        struct gw_change *c = take_first(d);
+
+        if (c->is_late)
+            gw_diag(&d->diag, GW_DIAG_INFO, "late requests finished, old guest memory unmapped");
+        release(c);
+    }
+}
+
+void gw_daemon_drop_logs(struct gw_daemon *d)
+{
+    for (struct gw_change *c = d->changes; c; c = c->next) {
+        gw_dirty_log_free(gw_steal(c->old_log));
+        gw_close(&c->old_event_fd);
+    }
+}
+
+void gw_daemon_leave_used(struct gw_daemon *d)
+{
+    bool idle = true;
+
+    gw_sigbus_forget(&d->loss);
+    /* The workers have ended, so no queue settles now; no queue uses memory either, except for
+     * requests in flight. */
+    for (unsigned i = 0; i < d->num_queues; i++)
+        idle = idle && d->queues[i].n_in_flight == 0;
+    while (d->changes) {
+        struct gw_change *c = take_first(d);
+
+        if (!idle)
+            c->old_map = NULL; /* leaked: the kernel may still access this memory */
+        release(c);
+    }
+}
+
+/* ---- maps ---- */
+
+static void set_bounce(struct gw_daemon *d, bool must_bounce)
+{
+    for (unsigned i = 0; i < d->num_workers; i++)
+        __atomic_store_n(&d->workers[i].loop->must_bounce, must_bounce, __ATOMIC_RELAXED);
+}
+
+static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c = new_change(d);
+
+    if (!c) {
+        gw_map_free(map);
+        return NULL;
+    }
+    c->map = map;
+    c->old_map = d->session.map;
+    d->session.map = map;
+    /* For the whole session: requests of an older map also start I/O later. */
+    if (map->unpinnable)
+        set_bounce(d, true);
+    return c;
+}
+
+static void keep(struct gw_daemon *d, struct gw_change *c)
+{
+    c->is_late = true;
+    gw_diag(&d->diag, GW_DIAG_ERROR, "old guest memory stays mapped until late requests finish");
+}
+
+int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c;
+    struct gw_latch latch;
+    int r;
+
+    gw_daemon_free_unused(d);
+    if (d->n_kept > GW_CHANGES_KEPT_MAX) {
+        gw_map_free(map);
+        return gw_fail(-EBUSY, "requests of the device still use %u replaced memory maps",
+                       d->n_kept);
+    }
+    c = new_map(d, map);
+    if (!c)
+        return -ENOMEM;
+    gw_latch_init(&latch, d->num_queues);
+    c->latch = &latch;
+    gw_daemon_each_queue(d, adopt, c);
+    r = gw_daemon_drain(d, &latch, "changing memory");
+    gw_latch_done(&latch);
+    if (r < 0)
+        keep(d, c);
+    gw_daemon_free_unused(d);
+    return r;
+}
+
+int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map)
+{
+    struct gw_change *c;
+
+    /* At the limit of kept changes the front-end waits. */
+    if (d->n_kept >= GW_CHANGES_KEPT_MAX)
+        return gw_daemon_replace_map(d, map);
+    c = new_map(d, map);
+    if (!c)
+        return -ENOMEM;
+    gw_daemon_tell_queues(d, adopt, c);
+    gw_daemon_free_unused(d);
+    return 0;
+}
+
+void gw_daemon_end_map(struct gw_daemon *d, bool is_used)
+{
+    struct gw_map *map = d->session.map;
+    struct gw_change *c = is_used ? new_change(d) : NULL;
+
+    if (c) {
+        c->map = c->old_map = map; /* the last one: queues with requests in flight settle later */
+        gw_daemon_each_queue(d, adopt, c);
+        keep(d, c);
+    } else if (!is_used) {
+        gw_map_free(map);
+        set_bounce(d, false);
+    }
+    d->session.map = NULL;
+    d->session.first_change = d->n_changes; /* all changes so far are of earlier sessions */
+}
+
+/* ---- the dirty log ---- */
+
+static void set_log(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_log(q, arg);
+}
+
+static int post_log(struct gw_daemon *d, struct gw_log_state *log)
+{
+    struct gw_change *c = new_change(d);
+
+    if (!c) {
+        if (d->session.log.log != log->log)
+            gw_dirty_log_free(log->log);
+        if (d->session.log.event_fd != log->event_fd)
+            gw_close(&log->event_fd);
+        return -ENOMEM;
+    }
+    c->log = *log;
+    if (d->session.log.log != log->log)
+        c->old_log = d->session.log.log;
+    if (d->session.log.event_fd != log->event_fd)
+        c->old_event_fd = d->session.log.event_fd;
+    d->session.log = *log;
+    if (c->old_log && log->log)
+        gw_dirty_log_succeed(c->old_log, log->log);
+    gw_daemon_tell_queues(d, adopt, c);
+    return 0;
+}
+
+int gw_daemon_replace_log(struct gw_daemon *d, struct gw_log_state *log)
+{
+    struct gw_log_state old = d->session.log;
+
+    if (gw_postcopy_is_listening(&d->session.postcopy) && d->n_kept < GW_CHANGES_KEPT_MAX)
+        return post_log(d, log);
+    d->session.log = *log;
+    gw_daemon_each_queue(d, set_log, &d->session.log);
+    /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
+    if (old.log != log->log)
+        gw_dirty_log_free(old.log);
+    if (old.event_fd != log->event_fd)
+        gw_close(&old.event_fd);
+    return 0;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Memory tables. Every change makes a new map of new and old regions, which the workers adopt; the
+ * old one is unmapped when its last request is done, and only then the front-end is answered.
+ */
+#include "base/cleanup.h"
+#include "ctl_migration.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+/* What vm-memory of rust-vmm has for GW_REGION_NO_ADVANCE, which bit 8 says in the specification.
+ */
+#define NO_ADVANCE_OF_RUST_VMM 0x8u
+
+/* With XEN_MMAP every region is told with flags and domain behind it, else without. */
+static bool has_xen(const struct gw_session *s)
+{
+    return gw_session_has_protocol(s, GW_PROTOCOL_F_XEN_MMAP);
+}
+
+static uint32_t flags_of(const struct gw_wire_xen_region *wire)
+{
+    if (wire->flags & NO_ADVANCE_OF_RUST_VMM)
+        return (wire->flags & ~NO_ADVANCE_OF_RUST_VMM) | GW_REGION_NO_ADVANCE;
+    return wire->flags;
+}
+
+/*
+ * In postcopy regions are mapped at the front-end's own addresses where that can be. QEMU 10.0 and
+ * 11.1 file a page that a back-end waits for under the back-end's address, and look for it under
+ * their own when it has come; with postcopy-preempt their migration ends when none is left, so it
+ * ends only where both addresses are the same. We tell each address in any case.
+ */
+static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_wire_region *wire)
+{
+    struct gw_region_desc desc = {
+        .gpa = wire->guest_addr,
+        .size = wire->size,
+        .uva = wire->user_addr,
+        .mmap_offset = wire->mmap_offset,
+        .at_uva = gw_postcopy_is_listening(&d->session.postcopy),
+    };
+
+    if (has_xen(&d->session)) {
+        const struct gw_wire_xen_region *xen = (const void *)wire;
+
+        desc.flags = flags_of(xen);
+        desc.domid = xen->domid;
+        desc.cache_pages = d->xen_cache_pages;
+    }
+    return desc;
+}
+
+/* A region of this session. Put it with gw_region_put. Consumes `fd`. */
+static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, int fd,
+                      struct gw_region **ret)
+{
+    struct gw_session *s = &d->session;
+    struct gw_region_desc desc = desc_of(d, wire);
+    struct gw_region *region;
+    int r = gw_region_new(&region, &desc, fd);
+
+    if (r < 0)
+        return r;
+    gw_region_guard(region, d->guard);
+    if (gw_postcopy_is_listening(&s->postcopy))
+        r = gw_region_listen(region, &s->postcopy);
+    if (r < 0)
+        gw_region_put(region);
+    else
+        *ret = region;
+    return r;
+}
+
+/* A map of these regions that the session may have. They stay the caller's. */
+static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions,
+                    struct gw_map **ret)
+{
+    struct gw_map *map;
+    int r = gw_map_new(&map, regions, n_regions);
+
+    if (r < 0)
+        return r;
+    /* A log that is too small grows before the memory does. */
+    r = d->session.log.all ? gw_ctl_check_log_map(d->session.log.log, map) : 0;
+    if (r < 0)
+        gw_map_free(map);
+    else
+        *ret = map;
+    return r;
+}
+
+/*
+ * A map of these regions, with new ones among them, replaces the session's: at once, or in postcopy
+ * when the front-end acknowledges the addresses that it is told.
+ */
+static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions)
+{
+    struct gw_map *map;
+    int r = make_map(d, regions, n_regions, &map);
+
+    if (r < 0)
+        return r;
+    if (!gw_postcopy_is_listening(&d->session.postcopy))
+        return gw_daemon_replace_map(d, map);
+    gw_map_free(d->session.pending);
+    d->session.pending = map;
+    return 0;
+}
+
+/* In postcopy the answer is the message itself, with the address of the region's first byte here.
+ */
+static void tell_address(struct gw_wire_region *wire, const struct gw_region *region)
+{
+    wire->user_addr = (uintptr_t)region->hva;
+}
+
+/* The region of that number in a table. */
+static struct gw_wire_region *region_at(const struct gw_daemon *d, void *table, unsigned i)
+{
+    size_t size =
+        has_xen(&d->session) ? sizeof(struct gw_wire_xen_region) : sizeof(struct gw_wire_region);
+
+    return (void *)((uint8_t *)table + offsetof(struct gw_wire_mem_table, regions) + i * size);
+}
+
+int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_mem_table *table = (const void *)msg->payload;
+    const uint8_t *end = (const void *)region_at(d, msg->payload, table->num_regions);
+    struct gw_region *regions[GW_MSG_TABLE_REGIONS_MAX];
+    unsigned n = 0;
+    int r = 0;
+
+    /* num_regions is as many as there are fds, so at most GW_MSG_FDS_MAX. */
+    if (msg->header.size != (size_t)(end - msg->payload))
+        return gw_fail(-EBADMSG, "a payload of %u bytes does not hold %u regions", msg->header.size,
+                       table->num_regions);
+    reply->size = msg->header.size;
+    memcpy(reply->payload, table, reply->size);
+    while (n < table->num_regions && r == 0) {
+        r = new_region(d, region_at(d, msg->payload, n), gw_steal_fd(&msg->fds[n]), &regions[n]);
+        if (r == 0) {
+            tell_address(region_at(d, reply->payload, n), regions[n]);
+            n++;
+        }
+    }
+    if (r == 0)
+        r = replace_with(d, regions, n);
+    while (n > 0)
+        gw_region_put(regions[--n]);
+    return r;
+}
+
+int gw_ctl_get_max_mem_slots(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, GW_MEM_SLOTS_MAX);
+    return 0;
+}
+
+/* The map as of the last message: in postcopy the front-end may not have acknowledged it yet. */
+static const struct gw_map *latest_map(const struct gw_session *s)
+{
+    return s->pending ? s->pending : s->map;
+}
+
+/* The regions of a map but for `without`. Returns: how many. */
+static unsigned list_regions(const struct gw_map *map, const struct gw_region *without,
+                             struct gw_region **regions)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < map->n_entries; i++)
+        if (map->entries[i].region != without)
+            regions[n++] = map->entries[i].region;
+    return n;
+}
+
+int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_single_region *wire = (const void *)msg->payload;
+    struct gw_wire_single_region *told = (void *)reply->payload;
+    struct gw_region *regions[GW_MEM_SLOTS_MAX], *added;
+    unsigned n = list_regions(latest_map(&d->session), NULL, regions);
+    int r;
+
+    if (n == GW_MEM_SLOTS_MAX)
+        return gw_fail(-ENOSPC, "all %u memory slots are taken", GW_MEM_SLOTS_MAX);
+    r = new_region(d, &wire->region, gw_steal_fd(&msg->fds[0]), &added);
+    if (r < 0)
+        return r;
+    reply->size = sizeof(*told);
+    *told = *wire;
+    tell_address(&told->region, added);
+    regions[n++] = added;
+    r = replace_with(d, regions, n);
+    gw_region_put(added);
+    return r;
+}
+
+/* Out of what is not yet acknowledged, if it is there. Returns: 1; 0: it is not; -ENOMEM. */
+static int remove_pending(struct gw_daemon *d, const struct gw_region_desc *desc)
+{
+    struct gw_session *s = &d->session;
+    struct gw_region *regions[GW_MEM_SLOTS_MAX], *removed = NULL;
+    struct gw_map *map;
+    int r;
+
+    if (s->pending)
+        removed = gw_map_find_desc(s->pending, desc);
+    if (!removed)
+        return 0;
+    r = make_map(d, regions, list_regions(s->pending, removed, regions), &map);
+    if (r < 0)
+        return r;
+    gw_map_free(s->pending);
+    s->pending = map;
+    return 1;
+}
+
+int gw_ctl_rem_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_single_region *wire = (const void *)msg->payload;
+    struct gw_region_desc desc = desc_of(d, &wire->region);
+    struct gw_region *regions[GW_MEM_SLOTS_MAX], *removed;
+    struct gw_map *map;
+    int was_pending = remove_pending(d, &desc), r;
+
+    if (was_pending < 0)
+        return was_pending;
+    removed = gw_map_find_desc(d->session.map, &desc);
+    if (!removed && was_pending)
+        return 0;
+    if (!removed)
+        return gw_fail(-ENOENT, "there is no memory region at %#" PRIx64 " of %#" PRIx64 " bytes",
+                       desc.gpa, desc.size);
+    r = make_map(d, regions, list_regions(d->session.map, removed, regions), &map);
+    return r < 0 ? r : gw_daemon_replace_map(d, map);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The messages of postcopy. The control thread never touches guest memory, and what it asks of a
+ * worker while this one may wait for a page it does not wait for (gw_daemon_ask). So it answers at
+ * once, but for what promises that requests have ended: GET_VRING_BASE, REM_MEM_REG, RESET_DEVICE.
+ *
+ * Between POSTCOPY_LISTEN and POSTCOPY_END a new memory table is a conversation: the front-end
+ * tells its regions, we register them and answer where they are, and it acknowledges, since only
+ * then it knows whose faults it will see. Until then the workers keep the map they have.
+ */
+#include "base/cleanup.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault)
+{
+    for (unsigned i = 0; i < d->num_workers; i++)
+        __atomic_store_n(&d->workers[i].loop->may_fault, may_fault, __ATOMIC_RELAXED);
+}
+
+int gw_ctl_postcopy_advise(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_postcopy_advise(&d->session.postcopy, &reply->fd);
+}
+
+/* QEMU has told no memory by now; others have, and nothing of it is in use yet. */
+static int listen_to_all(struct gw_session *s)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < s->map->n_entries && r == 0; i++)
+        r = gw_region_listen(s->map->entries[i].region, &s->postcopy);
+    return r;
+}
+
+int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    const struct gw_postcopy_peer peer = {
+        .socket_fd = s->fd,
+        .control_fd = d->control_fd,
+        .stopping = &d->stopping,
+    };
+    int r;
+
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (s->vrings[i].started)
+            return gw_fail(-EBUSY, "postcopy cannot begin while queue %u runs", i);
+    r = gw_postcopy_listen(&s->postcopy, &peer);
+    if (r < 0)
+        return r;
+    r = listen_to_all(s);
+    if (r < 0) {
+        (void)gw_postcopy_end(&s->postcopy);
+        return r;
+    }
+    gw_daemon_expect_faults(d, true);
+    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: listening for page faults");
+    return 0;
+}
+
+/* What the front-end says of a table whose addresses it was told. */
+int gw_ctl_postcopy_acknowledge(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    struct gw_map *map = s->pending;
+
+    s->pending = NULL;
+    if (!map)
+        return 0; /* nothing was added */
+    if (gw_msg_u64(msg) == 0)
+        return gw_daemon_post_map(d, map);
+    gw_map_free(map);
+    return gw_fail(-ECANCELED, "the front-end does not accept its addresses: %#" PRIx64,
+                   gw_msg_u64(msg));
+}
+
+int gw_ctl_postcopy_end(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    bool was_listening = gw_postcopy_is_listening(&s->postcopy);
+    int r = gw_postcopy_end(&s->postcopy);
+
+    if (s->pending)
+        gw_diag(&d->diag, GW_DIAG_WARNING,
+                "postcopy ends, and its last memory table was never acknowledged");
+    gw_map_free(s->pending);
+    s->pending = NULL;
+    gw_daemon_expect_faults(d, false);
+    if (was_listening)
+        gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: all memory is there");
+    return r;
+}

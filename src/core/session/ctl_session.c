@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Features, ownership, reset: what concerns the session as a whole. */
+#include "backend_req.h"
+#include "base/cleanup.h"
+#include "ctl_migration.h"
+#include "dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* What is between front-end and back-end, and of no interest to a device. */
+#define TRANSPORT_BITS (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_LOG_ALL))
+
+int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, gw_daemon_features(d));
+    return 0;
+}
+
+static void enable_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_enabled(q, true);
+}
+
+static void disable_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_set_enabled(q, false);
+}
+
+int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    uint64_t features = gw_msg_u64(msg);
+    uint64_t unknown = features & ~gw_daemon_features(d);
+    int r;
+
+    if (unknown)
+        return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
+    /* All but LOG_ALL were agreed on before a ring could start. */
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
+            return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
+                           features ^ s->features, i);
+    r = gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0);
+    if (r < 0)
+        return r;
+    s->features = features;
+    /* "Ring states": without PROTOCOL_FEATURES rings come enabled; with it nothing changes. */
+    if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
+        gw_daemon_tell_queues(d, enable_queue, NULL);
+    if (d->ops.features_acked)
+        d->ops.features_acked(d->dev, features & ~TRANSPORT_BITS);
+    return 0;
+}
+
+int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return 0; /* who connected is the owner */
+}
+
+/* Deprecated; what is left of it is that no ring is processed any more. */
+int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_daemon_tell_queues(d, disable_queue, NULL);
+    return 0;
+}
+
+int gw_ctl_get_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, gw_daemon_protocol_features(d));
+    return 0;
+}
+
+static int check_needs(uint64_t features, enum gw_protocol_feature bit, uint64_t needs)
+{
+    if (!(features & GW_BIT(bit)) || (features & needs) == needs)
+        return 0;
+    return gw_fail(-EINVAL, "protocol feature %d needs %#" PRIx64 " beside it", bit, needs);
+}
+
+int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    uint64_t features = gw_msg_u64(msg);
+    uint64_t unknown = features & ~gw_daemon_protocol_features(d);
+    int r;
+
+    if (unknown)
+        return gw_fail(-EINVAL, "protocol feature bits %#" PRIx64 " were not offered", unknown);
+    r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
+                    GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
+    if (r == 0)
+        r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
+                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT));
+    if (r < 0)
+        return r;
+    if ((features & GW_BIT(GW_PROTOCOL_F_XEN_MMAP)) && !d->session.owners &&
+        gw_mem_backend_watch(&d->session.owners) < 0)
+        gw_diag(&d->diag, GW_DIAG_WARNING, "owners of guest memory are not watched: %s",
+                gw_last_error());
+    d->session.protocol_features = features;
+    return 0;
+}
+
+int gw_ctl_get_queue_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    gw_reply_u64(reply, d->num_queues);
+    return 0;
+}
+
+int gw_ctl_set_backend_req_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_backend_req_set_fd(d, gw_steal_fd(&msg->fds[0]));
+}
+
+int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_daemon_stop_queues(d, GW_STOP_DRAIN);
+
+    for (unsigned i = 0; i < d->num_queues && r == 0; i++)
+        if (s->vrings[i].started)
+            r = gw_queue_stop_result(&d->queues[i]);
+    if (r < 0)
+        return r;
+    gw_daemon_each_queue(d, disable_queue, NULL);
+    for (unsigned i = 0; i < d->num_queues; i++) {
+        s->vrings[i].started = false;
+        s->vrings[i].has_base = false;
+    }
+    if (d->ops.reset)
+        d->ops.reset(d->dev);
+    return 0;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One session, on the control thread: wait for messages, dispatch them, and clean up however it
+ * ended. The control thread waits for three things only: the front-end, whoever writes the control
+ * fd (see daemon.h), and the workers, which it reports when they take long.
+ */
+#include "backend_req.h"
+#include "base/cleanup.h"
+#include "dispatch.h"
+#include "fd/peer_fd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* How often a wait for the workers is reported. */
+#define REPORT_NS UINT64_C(2000000000)
+
+/* What a front-end can have on its way to a worker that does not look, in postcopy. */
+enum {
+    SENT_PER_QUEUE = 16
+};
+
+/* ---- queues, as a whole ---- */
+
+struct each {
+    struct gw_daemon *daemon;
+    const struct gw_worker *worker;
+    void (*fn)(struct gw_queue *q, void *arg);
+    void *arg;
+};
+
+static int each_of_worker(void *arg)
+{
+    const struct each *each = arg;
+
+    for (unsigned i = 0; i < each->daemon->num_queues; i++)
+        if (each->daemon->queues[i].worker == each->worker)
+            each->fn(&each->daemon->queues[i], each->arg);
+    return 0;
+}
+
+void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg), void *arg)
+{
+    struct each each = {.daemon = d, .fn = fn, .arg = arg};
+
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        each.worker = &d->workers[i];
+        (void)gw_worker_call(&d->workers[i], each_of_worker, &each);
+    }
+}
+
+void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                           void *arg)
+{
+    struct each each = {.daemon = d, .fn = fn, .arg = arg};
+
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        each.worker = &d->workers[i];
+        (void)gw_daemon_ask(d, &d->workers[i], each_of_worker, &each, sizeof(each));
+    }
+}
+
+int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
+                  size_t size)
+{
+    if (gw_postcopy_is_listening(&d->session.postcopy) &&
+        gw_worker_n_sent(w) < SENT_PER_QUEUE * d->num_queues &&
+        gw_worker_send(w, fn, arg, size) == 0)
+        return 0;
+    return gw_worker_call(w, fn, arg);
+}
+
+static void forget(struct gw_queue *q, void *arg)
+{
+    gw_queue_forget(q);
+}
+
+static void report_slow_queues(struct gw_daemon *d, const char *what)
+{
+    for (unsigned i = 0; i < d->num_queues; i++) {
+        struct gw_queue_stats stats;
+
+        gw_queue_stats(&d->queues[i], &stats);
+        if (stats.in_flight > 0)
+            gw_diag(&d->diag, GW_DIAG_WARNING,
+                    "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
+                    " ms",
+                    what, i, stats.in_flight, stats.oldest_ns / 1000000);
+    }
+}
+
+int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
+{
+    uint64_t deadline = gw_clock_ns() + d->drain_timeout_ns;
+    int r;
+
+    for (;;) {
+        uint64_t now = gw_clock_ns();
+        uint64_t left = now < deadline ? deadline - now : 0;
+
+        /* When missing pages arrive is up to the front-end; should it go away, they do not count.
+         */
+        if (gw_postcopy_has_missing(&d->session.postcopy))
+            left = REPORT_NS;
+        r = gw_latch_wait(latch, left < REPORT_NS ? left : REPORT_NS);
+        if (r != -ETIMEDOUT)
+            return r;
+        report_slow_queues(d, what);
+        if (left == 0)
+            break;
+    }
+    gw_daemon_each_queue(d, forget, NULL);
+    /* It may have opened in the meantime. */
+    r = gw_latch_wait(latch, 0);
+    return r == -ETIMEDOUT
+               ? gw_fail(r, "requests of the device have not finished within %" PRIu64 " ms",
+                         d->drain_timeout_ns / 1000000)
+               : r;
+}
+
+struct stop {
+    enum gw_queue_stop how;
+    struct gw_latch latch;
+};
+
+static void stop(struct gw_queue *q, void *arg)
+{
+    struct stop *s = arg;
+
+    gw_queue_stop(q, &s->latch, s->how);
+}
+
+int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
+{
+    struct stop s = {.how = how};
+    int r;
+
+    gw_latch_init(&s.latch, d->num_queues);
+    gw_daemon_each_queue(d, stop, &s);
+    r = gw_daemon_drain(d, &s.latch, "stopping");
+    gw_latch_done(&s.latch);
+    return r;
+}
+
+/* ---- the session ---- */
+
+static int session_init(struct gw_daemon *d, int fd)
+{
+    struct gw_session *s = &d->session;
+
+    memset(s, 0, sizeof(*s));
+    s->first_change = d->n_changes;
+    s->fd = fd;
+    s->backend_fd = -1;
+    s->log.event_fd = -1;
+    gw_postcopy_init(&s->postcopy);
+    return gw_map_new(&s->map, NULL, 0);
+}
+
+static void reset_queue(struct gw_queue *q, void *arg)
+{
+    gw_queue_reset(q);
+}
+
+static void session_done(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    /* First, so that workers do not wait for pages, nor the front-end for an answer. */
+    gw_postcopy_done(&s->postcopy);
+    gw_daemon_expect_faults(d, false);
+    gw_socket_hang_up(&s->fd);
+    gw_peer_fd_close(&s->backend_fd);
+    gw_rx_reset(&s->rx);
+    gw_daemon_end_map(d, gw_daemon_stop_queues(d, GW_STOP_LOST) < 0);
+    gw_map_free(s->pending);
+    s->pending = NULL;
+    gw_mem_backend_unwatch(s->owners);
+    s->owners = NULL;
+    gw_daemon_each_queue(d, reset_queue, NULL); /* they have no log any more */
+    gw_mapping_done(&s->inflight.mapping);
+    gw_dirty_log_free(gw_steal(s->log.log));
+    gw_close(&s->log.event_fd);
+    gw_daemon_drop_logs(d);
+    gw_daemon_free_unused(d);
+    if (d->ops.reset)
+        d->ops.reset(d->dev);
+}
+
+/* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */
+static int receive(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_rx_pump(&s->rx, s->fd);
+
+    if (r == 1) {
+        s->heard = true;
+        r = gw_dispatch(d);
+        gw_rx_reset(&s->rx);
+        return r < 0 ? r : 1;
+    }
+    if (r == 0)
+        return 1;
+    if (r == -ENOTCONN)
+        return 0;
+    if (r == -EMSGSIZE)
+        gw_diag(&d->diag, GW_DIAG_WARNING,
+                "the session ends: message too long: %" PRIu32 " bytes, limit %u",
+                s->rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
+    else
+        gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
+                r == -ECONNRESET ? "the front-end hung up in the middle of a message"
+                : r == -EPROTO   ? "file descriptors came in the middle of a message"
+                                 : strerror(-r));
+    return r;
+}
+
+/* Has memory of the front-end gone? Any thread may have found out. */
+static int check_loss(struct gw_daemon *d)
+{
+    const struct gw_session *s = &d->session;
+    int r = 0;
+
+    if (!__atomic_exchange_n(&d->loss.happened, false, __ATOMIC_ACQUIRE))
+        return 0;
+    for (unsigned i = 0; i < s->map->n_entries && r == 0; i++)
+        r = gw_region_check(s->map->entries[i].region);
+    if (r == 0 && s->log.log)
+        r = gw_dirty_log_check(s->log.log);
+    if (r == 0 && s->inflight.mapping.at)
+        r = gw_mapping_check(&s->inflight.mapping, GW_INFLIGHT_NAME);
+    if (r < 0)
+        gw_diag(&d->diag, GW_DIAG_ERROR, "the session ends: %s", gw_last_error());
+    return r;
+}
+
+/* Nobody is there any more whose requests these are; that is no fault of the front-end. */
+static bool owners_live(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    if (gw_mem_backend_check_owners(s->owners, s->map) == 0)
+        return true;
+    gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s", gw_last_error());
+    return false;
+}
+
+/* What the control fd is written for. Returns: as session_turn. */
+static int look_around(struct gw_daemon *d)
+{
+    int r;
+
+    if (gw_daemon_is_stopping(d))
+        return 0;
+    gw_daemon_free_unused(d);
+    r = check_loss(d);
+    return r < 0 ? r : 1;
+}
+
+/* Another front-end waits to be accepted. Logged once a session; this session continues. */
+static void note_rival(struct gw_daemon *d)
+{
+    d->session.has_rival = true;
+    gw_diag(&d->diag, GW_DIAG_WARNING,
+            "another front-end has connected and waits until this session ends");
+}
+
+/* Returns: 1 to go on; 0 or a negative errno when the session is over. */
+static int session_turn(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    bool full = gw_backend_req_flush(d);
+    struct pollfd fds[] = {
+        {.fd = s->fd, .events = POLLIN},
+        {.fd = d->control_fd, .events = POLLIN},
+        {.fd = s->backend_fd, .events = (short)(full ? POLLOUT : 0)},
+        {.fd = gw_mem_backend_watch_fd(s->owners), .events = POLLIN},
+        {.fd = s->has_rival ? -1 : d->listener.fd, .events = POLLIN},
+    };
+    eventfd_t count;
+    int r = look_around(d); /* whoever sends to the socket takes the wake-ups that come meanwhile */
+
+    if (r <= 0)
+        return r;
+    if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
+        return errno == EINTR ? 1 : -errno;
+    if (fds[1].revents) {
+        (void)eventfd_read(d->control_fd, &count);
+        r = look_around(d);
+        if (r <= 0)
+            return r;
+    }
+    if (fds[2].revents & ~POLLOUT)
+        gw_peer_fd_close(&s->backend_fd); /* the front-end has closed its end */
+    if (fds[3].revents && !owners_live(d))
+        return 0;
+    if (fds[0].revents)
+        return receive(d);
+    if (fds[4].revents)
+        note_rival(d);
+    return 1;
+}
+
+int gw_session_run(struct gw_daemon *d, int fd)
+{
+    int r;
+
+    r = session_init(d, fd);
+    gw_diag(&d->diag, GW_DIAG_INFO, "a front-end is connected");
+    if (r == 0)
+        do
+            r = session_turn(d);
+        while (r > 0);
+    session_done(d);
+    gw_diag(&d->diag, GW_DIAG_INFO, "the session is over");
+    /* To hang up without waiting for an answer, or to be told to stop, is no fault. */
+    return r < 0 && r != -EPIPE && r != -ECANCELED ? -EPROTO : 0;
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The socket. Descriptors come with the first byte of a frame (vhost-user specification, "Message
+ * Specification"). File descriptors behind it end the session; a message with too many is refused.
+ */
+#include "socket.h"
+
+#include "base/cleanup.h"
+#include "base/diag_i.h"
+#include "fd/peer_fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum {
+    SEND_PATIENCE_MS = 10000,
+    SCM_FDS_MAX = 253, /* SCM_MAX_FD: recvmsg(2) closes here what finds no room */
+    SECURITY_LABEL_MAX = 4096,
+    TIMESTAMPS_MAX = 256,
+    CONTROL_PIDFD = 4, /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
+};
+
+/* ---- in ---- */
+
+/*
+ * Room for all that one recvmsg can bring, so that a parent that has set SO_PASSCRED, SO_PASSPIDFD,
+ * SO_PASSSEC or a timestamp option on our socket takes no room from the file descriptors.
+ */
+union control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(SCM_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) +
+               CMSG_SPACE(sizeof(int)) + CMSG_SPACE(SECURITY_LABEL_MAX) + TIMESTAMPS_MAX];
+};
+
+/* Keep the fds of a message, or close them if it does not want them or has no room. */
+static void take_fds(struct gw_msg *msg, const struct cmsghdr *c)
+{
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+        if (c->cmsg_type == CONTROL_PIDFD) {
+            gw_close(&fd);
+        } else if (msg->n_fds < GW_MSG_FDS_MAX) {
+            msg->fds[msg->n_fds++] = fd;
+        } else {
+            gw_peer_fd_close(&fd);
+            msg->fds_error = -E2BIG;
+        }
+    }
+}
+
+/*
+ * Take the control data of one recvmsg. Only SCM_RIGHTS and SCM_PIDFD carry file descriptors; other
+ * kinds are ignored. MSG_CTRUNC alone proves nothing: what it cut off may be of any kind. It counts
+ * if this process cannot open another file; else a missing fd shows when the fds are counted.
+ * Returns: whether there was SCM_RIGHTS.
+ */
+static bool take_control(struct gw_msg *msg, struct msghdr *hdr, int fd)
+{
+    bool has_rights = false;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(hdr); c; c = CMSG_NXTHDR(hdr, c)) {
+        if (c->cmsg_level != SOL_SOCKET ||
+            (c->cmsg_type != SCM_RIGHTS && c->cmsg_type != CONTROL_PIDFD))
+            continue;
+        take_fds(msg, c);
+        has_rights |= c->cmsg_type == SCM_RIGHTS;
+    }
+    if (hdr->msg_flags & MSG_CTRUNC) {
+        int another = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+        if (another < 0)
+            msg->fds_error = -errno;
+        gw_close(&another);
+    }
+    return has_rights;
+}
+
+static ssize_t receive(struct gw_rx *rx, int fd, void *to, size_t len)
+{
+    union control control;
+    struct iovec iov = {.iov_base = to, .iov_len = len};
+    struct msghdr hdr = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    ssize_t n;
+
+    do
+        n = recvmsg(fd, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    return take_control(&rx->msg, &hdr, fd) && rx->n_read > 0 ? -EPROTO : n;
+}
+
+int gw_rx_pump(struct gw_rx *rx, int fd)
+{
+    const size_t header = sizeof(rx->msg.header);
+
+    for (;;) {
+        size_t wanted = header;
+        uint8_t *to = (uint8_t *)&rx->msg.header + rx->n_read;
+        ssize_t n;
+
+        if (rx->n_read >= header) {
+            if (rx->msg.header.size > GW_MSG_PAYLOAD_MAX)
+                return -EMSGSIZE;
+            wanted += rx->msg.header.size;
+            to = rx->msg.payload + (rx->n_read - header);
+        }
+        if (rx->n_read == wanted)
+            return 1;
+        n = receive(rx, fd, to, wanted - rx->n_read);
+        if (n == -EAGAIN)
+            return 0;
+        /* It hung up, perhaps without reading our last answer. */
+        if (n == 0 || n == -ECONNRESET)
+            return rx->n_read == 0 ? -ENOTCONN : -ECONNRESET;
+        if (n < 0)
+            return (int)n;
+        rx->n_read += (size_t)n;
+    }
+}
+
+void gw_rx_reset(struct gw_rx *rx)
+{
+    gw_peer_fd_close_all(rx->msg.fds, rx->msg.n_fds);
+    rx->msg.n_fds = 0;
+    rx->msg.fds_error = 0;
+    rx->n_read = 0;
+}
+
+/*
+ * A socket that is closed closes the descriptors that are queued in it, here and now, be they of
+ * sockets that linger. So it is emptied first; after the shutdown nothing more comes.
+ */
+void gw_socket_hang_up(int *fd)
+{
+    struct gw_rx rx = {.n_read = 0};
+    uint8_t ignored[4096];
+    ssize_t n;
+
+    if (*fd < 0)
+        return;
+    (void)shutdown(*fd, SHUT_RD);
+    do {
+        n = receive(&rx, *fd, ignored, sizeof(ignored));
+        gw_rx_reset(&rx);
+    } while (n > 0);
+    gw_close(fd);
+}
+
+/* ---- out ---- */
+
+/* Room for the one that an answer may have. */
+union one_fd {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+static int wait_writable(int fd, int wake_fd, const bool *stop)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
+    eventfd_t count;
+    int n;
+
+    do
+        n = poll(fds, 2, SEND_PATIENCE_MS);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -ETIMEDOUT;
+    /* News of another kind can wait: the session looks at it when this is sent. */
+    if (fds[1].revents)
+        (void)eventfd_read(wake_fd, &count);
+    return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
+}
+
+/* The first byte carries it. */
+static void attach_fd(struct msghdr *hdr, union one_fd *control, int fd)
+{
+    if (fd < 0)
+        return;
+    *control = (union one_fd){.header = {
+                                  .cmsg_level = SOL_SOCKET,
+                                  .cmsg_type = SCM_RIGHTS,
+                                  .cmsg_len = CMSG_LEN(sizeof(fd)),
+                              }};
+    memcpy(CMSG_DATA(&control->header), &fd, sizeof(fd));
+    hdr->msg_control = control;
+    hdr->msg_controllen = sizeof(*control);
+}
+
+int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
+                   int wake_fd, const bool *stop)
+{
+    struct iovec iov[] = {
+        {.iov_base = (void *)(uintptr_t)header, .iov_len = sizeof(*header)},
+        {.iov_base = (void *)(uintptr_t)payload, .iov_len = header->size},
+    };
+    struct msghdr hdr = {.msg_iov = iov, .msg_iovlen = 2};
+    size_t left = sizeof(*header) + header->size;
+    union one_fd control;
+
+    attach_fd(&hdr, &control, pass_fd);
+    while (left > 0) {
+        ssize_t n = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            int r = errno == EAGAIN ? wait_writable(fd, wake_fd, stop) : -errno;
+            if (r < 0)
+                return r;
+            continue;
+        }
+        left -= (size_t)n;
+        hdr.msg_controllen = 0;
+        for (int i = 0; i < 2; i++) {
+            size_t step = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
+
+            iov[i].iov_base = (char *)iov[i].iov_base + step;
+            iov[i].iov_len -= step;
+            n -= (ssize_t)step;
+        }
+    }
+    return 0;
+}
+
+/* ---- making connections ---- */
+
+int gw_socket_address(struct sockaddr_un *addr, const char *path)
+{
+    size_t len = strlen(path);
+
+    if (len == 0 || len >= sizeof(addr->sun_path))
+        return gw_fail(-ENAMETOOLONG, "socket path \"%s\" is %s", path,
+                       len ? "longer than 107 bytes" : "empty");
+    *addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(addr->sun_path, path, len);
+    return 0;
+}
+
+int gw_socket_new(int flags)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+    return fd < 0 ? gw_fail(-errno, "socket: %s", strerror(errno)) : fd;
+}
+
+int gw_socket_connect(const char *path, int flags)
+{
+    gw_cleanup_fd int fd = -1;
+    struct sockaddr_un addr;
+    int r;
+
+    r = gw_socket_address(&addr, path);
+    if (r < 0)
+        return r;
+    fd = gw_socket_new(flags);
+    if (fd < 0)
+        return fd;
+    if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+        return gw_fail(-errno, "cannot connect to %s: %s", path, strerror(errno));
+    return gw_steal_fd(&fd);
+}
+
+int gw_socket_accept(int listen_fd)
+{
+    int fd;
+
+    do
+        fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+    return fd < 0 ? gw_fail(-errno, "accept: %s", strerror(errno)) : fd;
+}
+
+int gw_socket_is_listening(int fd)
+{
+    int type = 0, domain = 0, listening = 0;
+    socklen_t len = sizeof(int);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
+        return gw_fail(-errno, "fd %d: %s", fd, strerror(errno));
+    if (type != SOCK_STREAM || domain != AF_UNIX)
+        return gw_fail(-EINVAL, "fd %d is not a Unix stream socket", fd);
+    return listening != 0;
+}
