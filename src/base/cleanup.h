@@ -23,12 +23,6 @@ static inline void gw_close(int *fd)
     *fd = -1;
 }
 
-static inline void gw_close_all(int *fds, unsigned n_fds)
-{
-    for (unsigned i = 0; i < n_fds; i++)
-        gw_close(&fds[i]);
-}
-
 static inline int gw_steal_fd(int *fd)
 {
     int stolen = *fd;

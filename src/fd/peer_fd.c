@@ -37,8 +37,3 @@ void gw_peer_fd_close_all(int *fds, unsigned n_fds)
     for (unsigned i = 0; i < n_fds; i++)
         gw_peer_fd_close(&fds[i]);
 }
-
-bool gw_peer_fd_flush(unsigned timeout_ms)
-{
-    return gw_sacrifice_flush(timeout_ms);
-}

@@ -46,12 +46,6 @@ void gw_peer_fd_close_all(int *fds, unsigned n_fds);
 int gw_peer_fd_check_memory(int fd, char *why, size_t size);
 
 /*
- * Wait until the sacrificial threads have nothing left to do, for up to `timeout_ms`.
- * Returns: true when everything is done, false when a thread is stuck.
- */
-bool gw_peer_fd_flush(unsigned timeout_ms);
-
-/*
  * Add 1 to an eventfd that the peer shares, without sleeping, whatever the peer does to its counter
  * and flags concurrently. A full counter stays full. What is not an eventfd is left alone.
  * errno survives. Context: any thread.

@@ -34,5 +34,9 @@ void gw_sacrifice_process(int fd);
 /* Wait for the threads for up to a second, but not while one is known to be stuck. */
 void gw_sacrifice_settle(void);
 
-/* As gw_peer_fd_flush. */
+/*
+ * Wait until the threads have nothing left to do, for up to `timeout_ms`, and then until the
+ * processes have ended, for up to as long again. For tests: they count descriptors afterwards.
+ * Returns: true when everything is done, false when a thread or a process is stuck.
+ */
 bool gw_sacrifice_flush(unsigned timeout_ms);

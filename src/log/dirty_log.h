@@ -17,9 +17,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What messages call it. */
-#define GW_DIRTY_LOG_NAME "the dirty log"
-
 struct gw_dirty_log {
     uint8_t *bitmap; /* may begin at any byte */
     uint64_t size;   /* bytes of it */

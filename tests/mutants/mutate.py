@@ -185,8 +185,9 @@ MUTANTS = {
     "postcopy-control-reads": {CTL_QUEUE: [(
         "    vring->has_addr = true;\n    return 0;\n",
         "    vring->has_addr = true;\n"
+        "    struct gw_pin pin;\n"
         "    const uint16_t *used =\n"
-        "        gw_map_translate_uva(d->session.map, addr->used, sizeof(*used) * 2, NULL);\n\n"
+        "        gw_map_pin_uva(d->session.map, addr->used, sizeof(*used) * 2, NULL, &pin);\n\n"
         "    if (used)\n        (void)*(const volatile uint16_t *)(used + 1);\n"
         "    return 0;\n")]},
 }

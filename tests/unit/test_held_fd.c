@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/proto.h"
 #include "fd/peer_fd.h"
+#include "fd/sacrificial.h"
 #include "fdcheck.h"
 #include "held_file.h"
 
@@ -153,11 +154,11 @@ static void run_with(enum gw_loop_kind loop)
     expect_served(fe);
     gw_frontend_free(fe);
     gw_daemon_free(d);
-    assert_false(gw_peer_fd_flush(1)); /* or this tests nothing */
+    assert_false(gw_sacrifice_flush(1)); /* or this tests nothing */
     held_file_free(f);
     for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++)
         close(ours[i]);
-    assert_true(gw_peer_fd_flush(PATIENCE_MS));
+    assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 static void test_held_file_in_place_of_any_descriptor_is_refused(void **state)
@@ -189,7 +190,7 @@ static void test_held_files_do_not_keep_the_process(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
     held_file_free(f);
-    assert_true(gw_peer_fd_flush(PATIENCE_MS));
+    assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 static void test_check_of_a_held_file_returns(void **state)

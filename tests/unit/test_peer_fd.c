@@ -4,6 +4,7 @@
  * may well hang; the time limit of the suite ends it.
  */
 #include "fd/peer_fd.h"
+#include "fd/sacrificial.h"
 
 #include "fdcheck.h"
 #include "requires.h"
@@ -117,7 +118,7 @@ static void test_signal_leaves_other_files_alone(void **state)
     assert_int_equal(poll(p, 2, 0), 0);
     gw_peer_fd_close_all(pipes, 2);
     gw_peer_fd_close_all(sockets, 2);
-    assert_true(gw_peer_fd_flush(PATIENCE_MS));
+    assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 static void check_kind(int fd, enum gw_peer_fd_kind kind)
@@ -149,7 +150,7 @@ static void test_kinds(void **state)
     check_kind(pipes[0], GW_PEER_FD_OTHER);
     check_kind(pipes[1], GW_PEER_FD_OTHER);
     assert_int_equal(gw_peer_fd_kind(-1), GW_PEER_FD_OTHER);
-    assert_true(gw_peer_fd_flush(PATIENCE_MS));
+    assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 /* A TCP connection with data that its reader does not take. Returns: its writer; -1: no loopback.
@@ -187,7 +188,7 @@ static void test_close_of_a_lingering_socket_returns(void **state)
         return;
     }
     gw_peer_fd_close(&writer);
-    assert_true(gw_peer_fd_flush(PATIENCE_MS)); /* less than an hour */
+    assert_true(gw_sacrifice_flush(PATIENCE_MS)); /* less than an hour */
     close(reader);
 }
 
@@ -223,7 +224,7 @@ static void test_close_of_a_socket_with_a_lingering_one_in_flight_returns(void *
     gw_peer_fd_close(&pair[1]);
     assert_int_equal(pair[1], -1);
     close(reader); /* or the thread would linger for an hour */
-    assert_true(gw_peer_fd_flush(PATIENCE_MS));
+    assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 /* ---- in processes of their own ---- */
@@ -257,7 +258,7 @@ static void signal_one(void)
     eventfd_t count = 0;
 
     gw_eventfd_signal(fd);
-    EXPECT(gw_peer_fd_flush(PATIENCE_MS));
+    EXPECT(gw_sacrifice_flush(PATIENCE_MS));
     EXPECT(eventfd_read(fd, &count) == 0 && count == 1);
 }
 
@@ -296,7 +297,7 @@ static void work_without_aio(unsigned call, unsigned error)
     EXPECT(eventfd_write(fd, FULL) == 0);
     for (int i = 0; i < 100; i++)
         gw_eventfd_signal(fd);
-    EXPECT(gw_peer_fd_flush(PATIENCE_MS));
+    EXPECT(gw_sacrifice_flush(PATIENCE_MS));
 }
 
 static void work_without_io_setup(void)

@@ -70,7 +70,8 @@ static void send_with_fds(const void *bytes, size_t len, unsigned n_fds)
         memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
     }
     assert_int_equal(sendmsg(far_end, &msg, 0), len);
-    gw_close_all(fds, n_fds);
+    for (unsigned i = 0; i < n_fds; i++)
+        close(fds[i]);
 }
 
 struct frame {

@@ -217,19 +217,6 @@ void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gp
     return at;
 }
 
-void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa)
-{
-    const struct gw_map_entry *entry = find_uva(map, uva, len);
-    uint64_t offset;
-
-    if (!entry || !entry->region->hva)
-        return NULL;
-    offset = uva - entry->region->desc.uva;
-    if (ret_gpa)
-        *ret_gpa = entry->gpa + offset;
-    return entry->region->hva + offset;
-}
-
 const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa)
 {
     unsigned low = 0, high = map->n_entries;

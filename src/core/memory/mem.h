@@ -53,14 +53,9 @@ void gw_map_free(struct gw_map *map);
 struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_region_desc *desc);
 
 /*
- * Host address of [uva, uva + len), in one region with a lasting address; or NULL. Its guest
- * address is stored in `ret_gpa` unless that is NULL.
- */
-void *gw_map_translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa);
-
-/*
- * The same, and where the region has no lasting address the range gets one for as long as `ret_pin`
- * is held; undo it with gw_mem_unpin. Why there is none is told by gw_last_error.
+ * Host address of [uva, uva + len), in one region; or NULL, with gw_last_error. Its guest address
+ * is stored in `ret_gpa` unless that is NULL. If the region has no lasting address, the range has
+ * one for as long as `ret_pin` is held; undo it with gw_mem_unpin.
  */
 void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa,
                      struct gw_pin *ret_pin);
