@@ -10,6 +10,9 @@
 
 #include <errno.h>
 
+/* Behind the page of the last reference, which has 32 bits. */
+#define REFERENCES_END (UINT64_C(1) << (32 + GW_DIRTY_PAGE_SHIFT))
+
 static const char name[] = "the dirty log";
 
 int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size)
@@ -96,7 +99,10 @@ void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
-    mark(log, gpa, len, false);
+    gw_gpa_t from = gw_dirty_log_address(gpa);
+
+    if (from < REFERENCES_END)
+        mark(log, from, len < REFERENCES_END - from ? len : REFERENCES_END - from, false);
 }
 
 void gw_dirty_log_succeed(struct gw_dirty_log *old, struct gw_dirty_log *log)

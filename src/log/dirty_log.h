@@ -56,7 +56,9 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
  * Context: any thread.
  */
 void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
-/* The same of what may have been written, as far as there is any: nothing is lost beyond the log.
+/*
+ * The same for references of which any may have been written to, as far as the log has them. Marks
+ * up to the last reference, 512 MiB of log, however long the front-end made the log or the region.
  */
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 

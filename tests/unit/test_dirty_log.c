@@ -357,6 +357,22 @@ static void test_dirty_log_marks_go_to_every_successor(void **state)
     close(fd);
 }
 
+static void test_dirty_log_has_no_pages_behind_the_last_reference(void **state)
+{
+    const uint64_t grants = UINT64_C(1) << 63, size = UINT64_C(1) << (32 - 3);
+    int fd = file_of(size + 4096);
+    struct gw_dirty_log *log = map_log(fd, 0, size + 4096);
+
+    gw_dirty_log_mark_known(log, grants + (size * 8 - 1) * PAGE, INT64_MAX);
+    assert_int_equal(log->bitmap[size - 1], 0x80);
+    assert_int_equal(log->bitmap[size], 0);
+    gw_dirty_log_mark_known(log, grants + size * 8 * PAGE, PAGE);
+    assert_int_equal(log->bitmap[size], 0);
+    assert_int_equal(gw_dirty_log_n_lost(log), 0);
+    gw_dirty_log_free(log);
+    close(fd);
+}
+
 /* A front-end that is answered before the queue has adopted the new log. */
 enum {
     RACE_PAGES = 16,
@@ -439,6 +455,7 @@ int main(void)
         FDCHECK_TEST(test_dirty_log_may_be_huge),
         FDCHECK_TEST(test_dirty_log_replacement_leaves_both_as_they_are),
         FDCHECK_TEST(test_dirty_log_marks_go_to_every_successor),
+        FDCHECK_TEST(test_dirty_log_has_no_pages_behind_the_last_reference),
         FDCHECK_TEST(test_dirty_log_replaced_under_a_writer_loses_no_mark),
         FDCHECK_TEST(test_dirty_log_lost_marks_of_many_threads_are_all_counted),
     };

@@ -164,6 +164,32 @@ static void test_mem_overlapping_regions_are_refused(void **state)
     gw_region_put(regions[0]);
 }
 
+/* A map looks at what a region says, not at its memory. */
+static void test_mem_more_than_the_limit_is_refused(void **state)
+{
+    const uint64_t half = (uint64_t)GW_MAP_TIB_MAX << 39;
+    struct gw_region lower = {.desc = {.gpa = 0, .size = half, .uva = 0}, .refs = 1};
+    struct gw_region upper = {.desc = {.gpa = half, .size = half, .uva = half}, .refs = 1};
+    struct gw_region page = {.desc = {.gpa = 4 * half, .size = PAGE, .uva = 4 * half}, .refs = 1};
+    struct gw_region grants = {.desc = {.gpa = GW_GRANT_ADDRESS,
+                                        .size = INT64_MAX,
+                                        .uva = GW_GRANT_ADDRESS,
+                                        .flags = GW_REGION_GRANT | GW_REGION_NO_ADVANCE},
+                               .refs = 1};
+    struct gw_region *regions[] = {&grants, &upper, &lower, &page};
+    struct gw_map *map = NULL;
+
+    assert_int_equal(gw_map_new(&map, regions, 4), -E2BIG);
+    assert_non_null(strstr(gw_last_error(), "the limit of 32 TiB"));
+    assert_null(map);
+    assert_int_equal(gw_map_new(&map, regions, 3), 0);
+    gw_map_free(map);
+    upper.desc.size = UINT64_MAX; /* and sums do not wrap around */
+    assert_int_equal(gw_map_new(&map, regions, 4), -E2BIG);
+    assert_int_equal(page.refs, 1);
+    assert_int_equal(lower.refs, 1);
+}
+
 static void test_mem_empty_map_holds_nothing(void **state)
 {
     struct gw_extent extent = {0, 1};
@@ -325,6 +351,7 @@ int main(void)
         FDCHECK_TEST(test_mem_region_up_to_the_end_of_addresses_is_fine),
         FDCHECK_TEST(test_mem_extent_does_not_wrap_around),
         FDCHECK_TEST(test_mem_overlapping_regions_are_refused),
+        FDCHECK_TEST(test_mem_more_than_the_limit_is_refused),
         FDCHECK_TEST(test_mem_empty_map_holds_nothing),
         FDCHECK_TEST(test_mem_region_lives_as_long_as_its_last_map),
         FDCHECK_TEST(test_mem_as_many_regions_as_there_can_be_are_found),

@@ -131,11 +131,31 @@ static int check_user_addresses(struct gw_map *map)
     return 0;
 }
 
+static int check_total_size(struct gw_region *const *regions, unsigned n_regions)
+{
+    uint64_t left = (uint64_t)GW_MAP_TIB_MAX << 40;
+
+    for (unsigned i = 0; i < n_regions; i++) {
+        const struct gw_region_desc *desc = &regions[i]->desc;
+
+        if (desc->flags & GW_REGION_NO_ADVANCE)
+            continue;
+        if (desc->size > left)
+            return gw_fail(-E2BIG, "guest memory exceeds the limit of %d TiB in all regions",
+                           GW_MAP_TIB_MAX);
+        left -= desc->size;
+    }
+    return 0;
+}
+
 int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions)
 {
-    struct gw_map *map = calloc(1, sizeof(*map) + n_regions * sizeof(map->entries[0]));
-    int r;
+    struct gw_map *map;
+    int r = check_total_size(regions, n_regions);
 
+    if (r < 0)
+        return r;
+    map = calloc(1, sizeof(*map) + n_regions * sizeof(map->entries[0]));
     if (!map)
         return gw_fail(-ENOMEM, "no memory for a map of %u regions", n_regions);
     map->n_entries = n_regions;

@@ -43,8 +43,16 @@ int gw_region_check(const struct gw_region *region);
 int gw_region_listen(struct gw_region *region, struct gw_postcopy *p);
 
 /*
+ * How much memory a map may have. The size of a region costs its front-end nothing, because files
+ * may be sparse, but a queue may have to mark all of it in the dirty log (gw_queue_mark_unlogged).
+ * Regions with GW_REGION_NO_ADVANCE do not count: see gw_dirty_log_mark_known.
+ */
+#define GW_MAP_TIB_MAX 32
+
+/*
  * A map of these regions; takes a reference on each. Free it with gw_map_free.
- * Returns: 0; -EEXIST when two of them overlap, in guest or in user addresses; -ENOMEM.
+ * Returns: 0; -E2BIG above GW_MAP_TIB_MAX; -EEXIST when two of them overlap, in guest or in user
+ * addresses; -ENOMEM.
  */
 int gw_map_new(struct gw_map **ret, struct gw_region *const *regions, unsigned n_regions);
 void gw_map_free(struct gw_map *map);
