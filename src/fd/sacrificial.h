@@ -11,7 +11,8 @@
  * with a thread in it cannot be killed; one that ends while it has such a file open never ends. So
  * a process that shares our descriptors and nothing else closes it. While it sleeps it also keeps
  * the descriptors that our process leaves open at its end, which therefore does not wait for the
- * server. There are up to 16; further files stay open.
+ * server, and a copy of our private memory. What a front-end shares is not in it: such mappings are
+ * MADV_DONTFORK (core/mapping.c). There are up to 16, each for one file; further files stay open.
  */
 #pragma once
 

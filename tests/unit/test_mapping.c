@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -112,6 +113,25 @@ static void test_mapping_of_huge_pages_is_cut_anywhere(void **state)
         skip();
     }
     map_anywhere(fd, 2 * HUGE, offsets, GW_ARRAY_SIZE(offsets));
+    close(fd);
+}
+
+/* A process that closes a file of the front-end for ever keeps none of its memory. */
+static void test_mapping_stays_with_its_process(void **state)
+{
+    unsigned char resident;
+    struct gw_mapping m;
+    int status, fd = memory(PAGE, 0);
+    pid_t pid;
+
+    assert_int_equal(gw_mapping_init(&m, "it", fd, 0, PAGE, 0), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(mincore(m.at, PAGE, &resident) < 0 && errno == ENOMEM ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    gw_mapping_done(&m);
     close(fd);
 }
 
@@ -293,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_mapping_of_any_offset_shows_the_right_bytes),
         FDCHECK_TEST(test_mapping_of_huge_pages_is_cut_anywhere),
+        FDCHECK_TEST(test_mapping_stays_with_its_process),
         FDCHECK_TEST(test_mapping_that_cannot_be_is_refused),
         FDCHECK_TEST(test_mapping_lost_page_reads_as_zeroes),
         FDCHECK_TEST(test_mapping_lost_huge_page_reads_as_zeroes),

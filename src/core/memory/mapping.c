@@ -117,6 +117,8 @@ int gw_mapping_init_at(struct gw_mapping *m, const char *what, int fd, gw_off_t 
         return gw_fail(r, "%s of %#" PRIx64 " bytes: mmap: %s%s", what, size, strerror(-r),
                        r == -EACCES ? " (its file must be open for writing)" : "");
     }
+    /* A process that closes a file of the front-end may live for ever (sacrificial.c). */
+    (void)madvise(base, length, MADV_DONTFORK);
     *m = (struct gw_mapping){
         .at = (uint8_t *)base + residual,
         .offset = offset,
