@@ -106,12 +106,13 @@ static void wait_for_guest_maps(unsigned n)
     assert_int_equal(n_guest_maps(), n);
 }
 
-static void start_holding(struct gw_daemon **d)
+static void start_holding(struct gw_daemon **d, unsigned num_queues)
 {
     struct gw_daemon_config cfg = daemon_bed_config();
 
     memset(&device, 0, sizeof(device));
     device.hold = true;
+    cfg.num_queues = num_queues;
     cfg.drain_timeout_ms = 50;
     assert_int_equal(gw_daemon_new(d, &cfg, &device_ops, &device), 0);
     assert_int_equal(gw_daemon_start_path(*d, path), 0);
@@ -134,7 +135,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     struct gw_daemon *d;
     struct vm vm;
 
-    start_holding(&d);
+    start_holding(&d, 1);
     vm_boot(&vm, 1);
     hold_one(&vm);
     vm_unplug(&vm);
@@ -153,7 +154,48 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     gw_daemon_free(d);
 }
 
-/* The same for a memory table that was replaced, in a session that goes on; and is again. */
+/* Some rings have stopped and some will: a start at the base of the last one would do requests
+ * twice. */
+static void test_daemon_refused_reset_is_followed_by_a_stop(void **state)
+{
+    struct gw_driver_used used;
+    struct gw_daemon *d;
+    struct vm vm;
+    uint32_t base;
+
+    start_holding(&d, 2);
+    vm_boot(&vm, 2);
+    hold_one(&vm);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), -EREMOTEIO);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(gw_frontend_set_vring_kick(vm.fe, i, gw_driver_kick_fd(vm.drivers[i])),
+                         -EREMOTEIO);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    while (gw_driver_used_idx(vm.drivers[0]) == 0)
+        usleep(100);
+    assert_int_equal(gw_frontend_set_vring_kick(vm.fe, 0, gw_driver_kick_fd(vm.drivers[0])),
+                     -EREMOTEIO);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(gw_frontend_get_vring_base(vm.fe, i, &base), 0);
+        assert_int_equal(base, i == 0);
+        assert_int_equal(gw_frontend_set_vring_kick(vm.fe, i, gw_driver_kick_fd(vm.drivers[i])), 0);
+        assert_int_equal(gw_frontend_set_vring_call(vm.fe, i, gw_driver_call_fd(vm.drivers[i])), 0);
+    }
+    assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
+    hold_one(&vm);
+    assert_int_equal(__atomic_load_n(&device.n_held, __ATOMIC_ACQUIRE), 1);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), -EREMOTEIO);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    while (gw_driver_used_idx(vm.drivers[0]) == 1)
+        usleep(100);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), 0); /* a stop that succeeds, too */
+    assert_int_equal(gw_frontend_set_vring_base(vm.fe, 0, 2), 0);
+    assert_int_equal(gw_frontend_set_vring_kick(vm.fe, 0, gw_driver_kick_fd(vm.drivers[0])), 0);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
+/* A late request and a memory table that was replaced, in a session that goes on; and is again. */
 static void test_daemon_old_memory_goes_with_its_last_request(void **state)
 {
     struct gw_guest_region more = {.gpa = 0x10000000, .length = UINT64_C(1) << 20};
@@ -161,7 +203,7 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
     struct gw_daemon *d;
     struct vm vm;
 
-    start_holding(&d);
+    start_holding(&d, 1);
     vm_boot(&vm, 1);
     assert_int_equal(n_guest_maps(), 2);
     for (unsigned i = 0; i < 3; i++) {
@@ -190,7 +232,7 @@ static void test_daemon_freed_after_a_late_request(void **state)
     struct gw_daemon *d;
     struct vm vm;
 
-    start_holding(&d);
+    start_holding(&d, 1);
     vm_boot(&vm, 1);
     hold_one(&vm);
     gw_daemon_stop(d);
@@ -246,6 +288,7 @@ int main(void)
         DAEMON_TEST(test_daemon_256_queues_over_chosen_workers_all_work),
         DAEMON_TEST(test_daemon_freed_while_a_session_runs),
         DAEMON_TEST(test_daemon_request_out_longer_than_the_time_out_harms_no_session),
+        DAEMON_TEST(test_daemon_refused_reset_is_followed_by_a_stop),
         DAEMON_TEST(test_daemon_old_memory_goes_with_its_last_request),
         DAEMON_TEST(test_daemon_freed_after_a_late_request),
         DAEMON_TEST(test_daemon_config_changes_are_told_and_become_one),

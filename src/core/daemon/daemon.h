@@ -27,6 +27,7 @@ struct gw_vring {
     gw_gpa_t log_addr;
     bool started;
     bool was_started; /* in this session */
+    bool is_stopping; /* by a RESET_DEVICE that was refused: no start until a stop succeeds */
 };
 
 /* One connection, from accept to hang-up. */

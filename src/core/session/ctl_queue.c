@@ -217,6 +217,11 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (vring->config.size == 0 || !vring->has_addr)
         return gw_fail(-EINVAL, "queue %u: SET_VRING_KICK before %s", index,
                        vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR");
+    if (vring->is_stopping)
+        return gw_fail(-EBUSY,
+                       "queue %u: SET_VRING_KICK after a refused RESET_DEVICE; send GET_VRING_BASE "
+                       "first",
+                       index);
     r = gw_ctl_check_eventfd(msg);
     if (r < 0)
         return r;
@@ -347,6 +352,7 @@ static void take_base(const struct gw_queue *q, struct gw_vring *vring)
         vring->config.base = q->ring.ops->base(&q->ring);
     vring->has_base = true;
     vring->started = false;
+    vring->is_stopping = false;
 }
 
 static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply,

@@ -120,11 +120,16 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     for (unsigned i = 0; i < d->num_queues && r == 0; i++)
         if (s->vrings[i].started)
             r = gw_queue_stop_result(&d->queues[i]);
-    if (r < 0)
+    if (r < 0) {
+        /* All of them have stopped or will; only a stop that succeeds says where. */
+        for (unsigned i = 0; i < d->num_queues; i++)
+            s->vrings[i].is_stopping = s->vrings[i].started;
         return r;
+    }
     gw_daemon_each_queue(d, disable_queue, NULL);
     for (unsigned i = 0; i < d->num_queues; i++) {
         s->vrings[i].started = false;
+        s->vrings[i].is_stopping = false;
         s->vrings[i].has_base = false;
     }
     if (d->ops.reset)
