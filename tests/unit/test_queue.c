@@ -129,6 +129,26 @@ static void test_queue_impossible_start_is_refused(void **state)
     end(&t);
 }
 
+static void cannot_keep(void *dev, struct gw_queue *q)
+{
+    gw_queue_fail_stop(q, -EIO);
+}
+
+/* In postcopy a ring whose start fails is stopped like any other, and that succeeds. */
+static void test_queue_failed_start_forgets_the_error_of_the_last_stop(void **state)
+{
+    struct rig_config cfg = {.queue_stop = cannot_keep};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_stop(&t);
+    assert_int_equal(gw_queue_stop_result(&t.queue), -EIO);
+    t.cfg.size = 255;
+    assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), -EINVAL);
+    assert_int_equal(gw_queue_stop_result(&t.queue), 0);
+    rig_end(&t);
+}
+
 static void test_queue_last_byte_of_memory_can_be_used_ring(void **state)
 {
     struct rig t;
@@ -612,6 +632,7 @@ int main(void)
     /* What only a split ring has; the like of a packed one is in test_ring_packed.c. */
     const struct CMUnitTest split_tests[] = {
         FDCHECK_TEST(test_queue_impossible_start_is_refused),
+        FDCHECK_TEST(test_queue_failed_start_forgets_the_error_of_the_last_stop),
         FDCHECK_TEST(test_queue_last_byte_of_memory_can_be_used_ring),
         FDCHECK_TEST(test_queue_impossible_index_breaks_it_until_restart),
     };

@@ -346,7 +346,6 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
     q->parked = false;
-    q->stop_error = 0;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
     q->state = GW_QUEUE_STARTED;
@@ -376,6 +375,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
         start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
         q->broken = false;
+        q->stop_error = 0; /* also where it fails: a posted start is stopped all the same */
         r = start_locked(q, start);
         gw_queue_unlock(q);
         gw_close(&start->kick_fd);
