@@ -102,6 +102,7 @@ void gw_queue_fail_stop(struct gw_queue *q, int error);
  * From queue_start on: does the queue go on where an earlier session left it, perhaps with another
  * process? Then its driver set the device up (config space, for example) in that session, and does
  * not do so again. Known where the front-end keeps track of requests (an inflight region).
+ * Context: any thread.
  */
 bool gw_queue_is_taken_over(const struct gw_queue *q);
 

@@ -77,6 +77,7 @@ static void *pop_what_waits(void *arg)
             for (int i = 0; i < n; i++)
                 gw_request_complete(reqs[i], (uint32_t)reqs[i]->in_len);
         (void)gw_queue_is_started(&s->rig.queue);
+        (void)gw_queue_is_taken_over(&s->rig.queue);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);

@@ -29,7 +29,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
 
     q->first_suspended = UINT64_MAX;
     q->n_slots_left = ring->n_busy;
-    q->taken_over = false;
+    __atomic_store_n(&q->taken_over, false, __ATOMIC_RELAXED);
     if (!start->inflight)
         return 0;
     if (ring->ops->is_packed)
@@ -56,7 +56,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     ring->ops->resume(ring, found.used, found.n_slots);
     q->n_slots_left = found.n_slots;
     q->n_again = found.n_entries;
-    q->taken_over = start->is_first;
+    __atomic_store_n(&q->taken_over, start->is_first, __ATOMIC_RELAXED);
     q->ring_unmarked = true;
     /* A front-end may forget the log it had when its connection broke: QEMU 7.2 and 10.0 do. */
     q->unlogged = q->log.all;
@@ -68,7 +68,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
 
 bool gw_queue_is_taken_over(const struct gw_queue *q)
 {
-    return q->taken_over;
+    return __atomic_load_n(&q->taken_over, __ATOMIC_RELAXED);
 }
 
 /* A split ring's chain lies in the table yet; of a packed one only the region has a copy. */

@@ -99,7 +99,7 @@ struct gw_queue {
     uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
     struct gw_source kick;
     enum gw_queue_stop stop;  /* [lock] how, while it is stopping */
-    bool taken_over;          /* its requests are tracked since an earlier session */
+    bool taken_over;          /* atomic: its requests are tracked since an earlier session */
     int stop_error;           /* [lock] of the last stop: 0, or what the device reported */
     bool stop_untold;         /* [lock] the device does not know of it yet */
     struct gw_latch *drained; /* [lock] who waits for the stop */
