@@ -145,8 +145,10 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd);
 void gw_frontend_disconnect(struct gw_frontend *fe);
 
 /*
- * Between requests: has the back-end hung up, or sent what nobody asked for? Returns: 0; -ENOTCONN;
- * -ECONNRESET; -EPROTO. gw_frontend_error names the messages since its last answer.
+ * Between requests: has the back-end hung up, or sent what nobody asked for? Returns: 0; -ENOTCONN
+ * without a session; -ECONNRESET; -EPROTO; after a request that ended the session, what that
+ * request returned (-ETIMEDOUT, for example). If the back-end has hung up, gw_frontend_error names
+ * the messages since its last answer.
  */
 int gw_frontend_check(struct gw_frontend *fe);
 

@@ -151,10 +151,12 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
                       unsigned stall_ms);
 int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms);
 /*
- * Finish what is in flight, then read `n_blocks` blocks (0: all) from block `first` on through the
- * device, up to the depth at a time, and check them. These reads are not counted by
- * gw_guest_load_stats. Returns: 0; as gw_guest_load_run; -EINTR interrupted before all was read,
- * with requests in flight perhaps; -EINVAL no such block, or a load with `no_data`.
+ * Finish what is in flight, then read `n_blocks` blocks from block `first` on through the device,
+ * up to the depth at a time, and check them; 0, or more than there are: up to the last block. Of
+ * gw_guest_load_stats, these reads change only kicks, sleeps, stall and run_ns. After an error
+ * reads may be in flight; the next run finishes and counts them. Returns: 0; as gw_guest_load_run;
+ * -EINTR interrupted before all was read; -EINVAL `first` is beyond the end, or a load with
+ * `no_data`.
  */
 int gw_guest_load_read_back(struct gw_guest_load *l, uint64_t first, uint64_t n_blocks,
                             unsigned stall_ms);
