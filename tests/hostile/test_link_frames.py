@@ -86,7 +86,8 @@ def run(options, seed):
     rule, title = rule_of(chance, link_proxy)
     words = [f'--timeout={LIMIT}s', '--reconnect-timeout=2s', '--request-timeout=2s', '--memory=16M',
              '--disk-size=4M']
-    postcopy = ['--postcopy', '--postcopy-at=0'] if chance.random() < 0.5 else []
+    is_postcopy = chance.random() < 0.5 and it_migrate_link.has_userfaultfd()
+    postcopy = ['--postcopy', '--postcopy-at=0'] if is_postcopy else []
     packed = ['--packed'] if chance.random() < 0.5 else []
     problems = []
     with tempfile.TemporaryDirectory(prefix='godwit-hostile.') as folder:
@@ -131,11 +132,14 @@ def main():
     parser.add_argument('folder')
     options = parser.parse_args()
     sys.path.insert(0, options.folder)
+    import it_migrate_link
     import link_proxy
     why = link_proxy.lacks_loopback()
     if why:
         print(f'skipped: {why}')
         return 77
+    if not it_migrate_link.has_userfaultfd():
+        print(f'[  SKIPPED ] postcopy\nskipped: {it_migrate_link.NO_USERFAULTFD}')
     failures = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         seeds = range(options.seed, options.seed + options.runs)

@@ -354,7 +354,7 @@ shows '^    destination: no such device$'
 "$godwit" migrate $short --quiet --postcopy --backend="$disk_file" >"$scratch/out" 2>&1 || status=$?
 has_postcopy=
 if grep -q "no postcopy here" "$scratch/out"; then
-    echo "without postcopy: $(grep -m 1 'no postcopy here' "$scratch/out")"
+    printf '[  SKIPPED ] postcopy\nskipped: %s\n' "$(grep -m 1 'no postcopy here' "$scratch/out")"
 else
     # shellcheck disable=SC2086
     run 0 migrate $short --quiet --postcopy --hops=2 --queues=1 --memory-form=table \

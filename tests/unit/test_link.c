@@ -237,25 +237,37 @@ static void need_loopback(void)
     skip();
 }
 
-static void test_link_tcp_of_both_families(void **state)
+/* Returns: false if nothing can listen at `address`. */
+static bool connects_at(const char *address)
 {
-    static const char *const addresses[] = {"127.0.0.1:0", "localhost:0", "[::1]:0"};
+    char name[LINK_ADDRESS_MAX], why[256];
+    struct link_channel c[2];
+    int fd = listen_at(address, name), other = -1;
 
+    if (fd < 0)
+        return false;
+    connect_both(fd, name, c);
+    assert_int_equal(link_tcp_accept(fd, 10, &other), -EAGAIN);
+    close(fd);
+    link_channel_done(&c[0]);
+    link_channel_done(&c[1]);
+    assert_int_equal(link_tcp_connect(name, 2000, &other, why, sizeof(why)), -ECONNREFUSED);
+    assert_non_null(strstr(why, "refused"));
+    return true;
+}
+
+static void test_link_tcp(void **state)
+{
     need_loopback();
-    for (unsigned i = 0; i < 3; i++) {
-        char name[LINK_ADDRESS_MAX], why[256];
-        struct link_channel c[2];
-        int fd = listen_at(addresses[i], name), other = -1;
+    assert_true(connects_at("127.0.0.1:0"));
+    assert_true(connects_at("localhost:0"));
+}
 
-        if (fd < 0)
-            continue; /* no IPv6 here */
-        connect_both(fd, name, c);
-        assert_int_equal(link_tcp_accept(fd, 10, &other), -EAGAIN);
-        close(fd);
-        link_channel_done(&c[0]);
-        link_channel_done(&c[1]);
-        assert_int_equal(link_tcp_connect(name, 2000, &other, why, sizeof(why)), -ECONNREFUSED);
-        assert_non_null(strstr(why, "refused"));
+static void test_link_tcp_of_ipv6(void **state)
+{
+    if (!connects_at("[::1]:0")) {
+        fprintf(stderr, "skipped: no IPv6 loopback\n");
+        skip();
     }
 }
 
@@ -563,7 +575,8 @@ int main(void)
         FDCHECK_TEST(test_link_runs_that_cannot_be_are_refused),
         FDCHECK_TEST(test_link_text_shows_nothing_odd),
         FDCHECK_TEST(test_link_addresses),
-        FDCHECK_TEST(test_link_tcp_of_both_families),
+        FDCHECK_TEST(test_link_tcp),
+        FDCHECK_TEST(test_link_tcp_of_ipv6),
         FDCHECK_TEST(test_link_channel_frames_of_all_sizes),
         FDCHECK_TEST(test_link_channel_by_single_bytes),
         FDCHECK_TEST(test_link_channel_cut_is_lost),
