@@ -7,10 +7,9 @@ usage: tally.py TESTLOG.json
        tally.py --strict STAGE MAY_SKIP TESTLOG.json
 
 With --strict, a test or a single case of one that was skipped has failed, unless the file MAY_SKIP
-lists it for this stage.
+lists exactly that for this stage. A line there is STAGE[,STAGE...] TEST[:CASE] REASON.
 """
 
-import fnmatch
 import json
 import re
 import sys
@@ -29,8 +28,8 @@ def name_of(test):
 
 
 def read_may_skip(path, stage):
-    """The patterns of TEST or TEST:CASE that this stage may skip."""
-    patterns = []
+    """Each TEST or TEST:CASE that this stage may skip."""
+    names = []
     with open(path, encoding="utf-8") as file:
         for line in file:
             words = line.split(None, 2)
@@ -38,9 +37,11 @@ def read_may_skip(path, stage):
                 continue
             if len(words) < 3:
                 sys.exit(f"{path}: a stage, a test and a reason expected: {line.strip()}")
-            if fnmatch.fnmatch(stage, words[0]):
-                patterns.append(words[1])
-    return patterns
+            if set("*?[") & set(words[0] + words[1]):
+                sys.exit(f"{path}: names are listed one by one, without patterns: {line.strip()}")
+            if stage in words[0].split(","):
+                names.append(words[1])
+    return names
 
 
 def skipped_cases(test):
@@ -48,7 +49,7 @@ def skipped_cases(test):
     return sorted(set(CASE.findall("\n".join(output(test)))))
 
 
-def forbidden(test, patterns):
+def forbidden(test, may_skip):
     """What this test skipped and must not skip."""
     name = name_of(test)
     if test["result"] == "SKIP":
@@ -57,14 +58,14 @@ def forbidden(test, patterns):
         skipped = [f"{name}:{case}" for case in skipped_cases(test)]
     else:
         skipped = []
-    return [s for s in skipped if not any(fnmatch.fnmatch(s, p) for p in patterns)]
+    return [s for s in skipped if s not in may_skip]
 
 
 def main():
     words = sys.argv[1:]
-    patterns = None
+    may_skip = None
     if words[:1] == ["--strict"] and len(words) == 4:
-        patterns = read_may_skip(words[2], words[1])
+        may_skip = read_may_skip(words[2], words[1])
         words = words[3:]
     if len(words) != 1:
         sys.exit(__doc__)
@@ -73,7 +74,7 @@ def main():
         tests = [json.loads(line) for line in log if line.strip()]
     for test in tests:
         name = name_of(test)
-        must_run = forbidden(test, patterns) if patterns is not None else []
+        must_run = forbidden(test, may_skip) if may_skip is not None else []
         if must_run:
             counts["failed"] += 1
             print(f"    FAILED {name}: must not be skipped here: {', '.join(must_run)}: "
