@@ -376,9 +376,9 @@ static uint64_t end_many(unsigned n, bool is_backwards)
 
     assert_non_null(many);
     open_for_syncs(STORE_OFF);
-    begin = cpu_ns();
     for (unsigned i = 0; i < n; i++)
         submit(&many[i], STORE_FLUSH, i % 2);
+    begin = cpu_ns();
     for (unsigned i = 0; i < n; i++)
         end(&many[is_backwards ? n - 1 - i : i], 0);
     run_all_posts();
@@ -392,28 +392,32 @@ static uint64_t end_many(unsigned n, bool is_backwards)
     return begin;
 }
 
+/* Quadratic time would be 256 times as long. Other processes disturb some of the measurements. */
+static bool is_linear(bool is_backwards)
+{
+    uint64_t few = end_many(4096, is_backwards), many = end_many(16 * 4096, is_backwards);
+
+    return many < 64 * few;
+}
+
 static void test_store_many_syncs_take_linear_time(void **state)
 {
     for (unsigned is_backwards = 0; is_backwards < 2; is_backwards++) {
-        uint64_t few, many;
+        unsigned n_tries = 1;
 
-        (void)end_many(4096, is_backwards); /* warm up */
-        few = end_many(4096, is_backwards);
-        many = end_many(16 * 4096, is_backwards);
-        if (many > 100 * few) /* 256 times if it were quadratic */
-            fail_msg("%u syncs took %llu ns, 16 times as many %llu ns", 4096,
-                     (unsigned long long)few, (unsigned long long)many);
+        while (!is_linear(is_backwards))
+            assert_true(++n_tries <= 5);
     }
 }
 
 /* ---- a model of Linux, with two workers ---- */
 
 enum {
-    MODEL_OPS = 16,       /* of a worker at once */
-    MODEL_ROUNDS = 20000, /* of a worker, at least */
+    MODEL_OPS = 16,    /* of a worker at once */
+    MODEL_GOOD = 1000, /* syncs that succeed before data is lost */
 };
 
-/* `error` is what one sync is going to get. An odd `clock` value, kept in `lost_at`, dates it. */
+/* One sync is going to get `error`; `lost_at` says since when on `clock`. */
 static struct {
     _Atomic unsigned clock;
     _Atomic unsigned lost_at;
@@ -433,7 +437,7 @@ struct model_worker {
     struct gw_worker *worker;
     struct model_op ops[MODEL_OPS];
     unsigned seed;
-    unsigned loses_data_at; /* round; 0: never */
+    bool loses_data;
 };
 
 static unsigned random_below(struct model_worker *m, unsigned n)
@@ -488,12 +492,12 @@ static void *model_run(void *arg)
 {
     struct model_worker *m = arg;
 
-    /* Until the loss was reported: each worker may wait for operations of the other. */
-    for (unsigned round = 1; round <= MODEL_ROUNDS || file()->sync_error == 0; round++) {
+    while (file()->sync_error == 0) {
         model_step(m, &m->ops[random_below(m, MODEL_OPS)]);
         if (random_below(m, 8) == 0)
             run_posts(m->worker);
-        if (round == m->loses_data_at) {
+        if (m->loses_data && model.n_good >= MODEL_GOOD) {
+            m->loses_data = false;
             model.error = true;
             model.lost_at = ++model.clock;
         }
@@ -523,7 +527,7 @@ static void check_model(unsigned seed)
         m[i].worker = &workers[i];
         m[i].seed = seed + i;
     }
-    m[seed % 2].loses_data_at = MODEL_ROUNDS / 2;
+    m[seed % 2].loses_data = true;
     assert_int_equal(pthread_create(&thread, NULL, model_run, &m[1]), 0);
     (void)model_run(&m[0]);
     pthread_join(thread, NULL);
@@ -534,7 +538,6 @@ static void check_model(unsigned seed)
         for (unsigned k = 0; k < MODEL_OPS; k++)
             assert_false(m[i].ops[k].is_in_flight);
     assert_int_not_equal(file()->sync_error, 0);
-    assert_true(model.n_good > 0);
     assert_nothing_waits();
     s->ops->free(s);
     s = NULL;
