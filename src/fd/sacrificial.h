@@ -12,7 +12,7 @@
  * a process that shares our descriptors and nothing else closes it. While it sleeps it also keeps
  * the descriptors that our process leaves open at its end, which therefore does not wait for the
  * server, and a copy of our private memory. What a front-end shares is not in it: such mappings are
- * MADV_DONTFORK (core/mapping.c). There are up to 16, each for one file; further files stay open.
+ * MADV_DONTFORK (core/memory/mapping.c). There are up to 16, each for one file; others stay open.
  */
 #pragma once
 
