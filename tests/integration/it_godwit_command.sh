@@ -230,6 +230,7 @@ says "ending the back-ends"
 # ---- migrate
 
 short="--warm-up=50ms --copy-time=200ms --settle=50ms --replace-log-every=10ms --file-size=16M"
+short+=" --request-timeout=120s --timeout=300s" # the disk below may be busy
 disk_file="$blk --socket-path {socket} --blk-file {file}"
 # shellcheck disable=SC2086 # these are words
 run 0 migrate $short --backend="$disk_file" \

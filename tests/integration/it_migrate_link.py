@@ -22,7 +22,7 @@ import link_proxy
 from link_proxy import Proxy, frame, once
 
 QUICK = ['--quiet', '--warm-up=50ms', '--copy-time=250ms', '--settle=100ms', '--hotplug=60ms',
-         '--timeout=240s']
+         '--request-timeout=60s', '--timeout=240s']
 
 
 class Skip(Exception):
@@ -334,12 +334,13 @@ def test_nobody_comes_back(bed):
     has(destination.end(2), 'nobody came back within 500 ms')
 
 
-def under_way(bed, destination):
-    """Returns: a source that copies for long, when the first round has been sent."""
+def under_way(bed, destination, *words, name='ROUND'):
+    """Returns: a source with these options, when it has sent two frames of that name."""
     proxy = bed.proxy(destination.port)
-    source = bed.connect(proxy.port, '--copy-time=20s')
-    end = time.monotonic() + 60
-    while proxy.seen.count('ROUND') < 2 and time.monotonic() < end:
+    source = bed.connect(proxy.port, *words)
+    end = time.monotonic() + 120
+    while proxy.seen.count(name) < 2:
+        assert time.monotonic() < end, f'no {name} was sent:\n{source.said()}'
         time.sleep(0.01)
     return source
 
@@ -347,7 +348,7 @@ def under_way(bed, destination):
 def test_source_ends(bed):
     for number in (signal.SIGKILL, signal.SIGTERM):
         destination = bed.listen()
-        source = under_way(bed, destination)
+        source = under_way(bed, destination, '--copy-time=20s')
         source.process.send_signal(number)
         has(destination.end(2), 'cancelled')
         source.end(-number)
@@ -356,7 +357,7 @@ def test_source_ends(bed):
 def test_destination_ends(bed):
     for number in (signal.SIGKILL, signal.SIGTERM):
         destination = bed.listen()
-        source = under_way(bed, destination)
+        source = under_way(bed, destination, '--copy-time=20s')
         destination.process.send_signal(number)
         has(source.end(2), 'the guest goes on here')
         destination.end(-number)
@@ -452,11 +453,10 @@ def test_postcopy_nobody_comes_back(bed):
 
 def test_postcopy_source_dies(bed):
     destination = bed.listen('--reconnect-timeout=500ms')
-    source = bed.connect(destination.port, *FETCH, '--link-rate=1M')
-    time.sleep(1.0)
+    source = under_way(bed, destination, *FETCH, '--link-rate=1M', name='PAGE')
     source.process.kill()
     source.end(-signal.SIGKILL)
-    has(destination.end(2, 15), 'nobody came back within 500 ms')
+    has(destination.end(2, 60), 'nobody came back within 500 ms')
 
 
 def test_postcopy_lies_end_it(bed):

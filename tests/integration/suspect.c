@@ -199,16 +199,19 @@ static bool reply_uffd(struct suspect *s, struct message *msg)
 static bool reply(struct suspect *s, struct message *msg, const void *payload, uint32_t size)
 {
     struct gw_wire_header h = {.request = msg->h.request, .flags = 5, .size = size};
-    char buf[sizeof(h) + 512];
+    char buf[2 * (sizeof(h) + 512)];
+    size_t length = sizeof(h) + size;
 
     if (s->fails_now && s->failure == SUSPECT_WRONG_ID)
         h.request++;
     memcpy(buf, &h, sizeof(h));
     memcpy(buf + sizeof(h), payload, size);
-    if (s->fails_now && s->failure == SUSPECT_BABBLES &&
-        send(s->fd, buf, sizeof(h) + size, MSG_NOSIGNAL) < 0)
-        return false;
-    return send(s->fd, buf, sizeof(h) + size, MSG_NOSIGNAL) == (ssize_t)(sizeof(h) + size);
+    /* Twice in one call: sent later, the second would be read as the answer to the next request. */
+    if (s->fails_now && s->failure == SUSPECT_BABBLES) {
+        memcpy(buf + length, buf, length);
+        length *= 2;
+    }
+    return send(s->fd, buf, length, MSG_NOSIGNAL) == (ssize_t)length;
 }
 
 static bool reply_u64(struct suspect *s, struct message *msg, uint64_t value)
