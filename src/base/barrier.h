@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Access to memory that another process writes at the same time. Everything in a ring is read and
- * written through these, once per value: the compiler may neither split an access nor repeat it.
+ * Access to memory that another process may write concurrently. All ring accesses go through these
+ * functions, once per value: the compiler may neither split nor repeat an access.
  *
- * Rings are little endian (virtio 1.x, 2.6 "Split Virtqueues"); so is every driver without
- * VERSION_1 on the hosts this runs on.
+ * Rings are little-endian (virtio 1.x, 2.6 "Split Virtqueues"). Drivers without VERSION_1 use the
+ * byte order of the guest, which is little-endian too on every supported host.
  */
 #pragma once
 
 #include <endian.h>
 #include <stdint.h>
 
-/* Values of a ring: unordered ("relaxed") unless the name says more. */
+/* Ring values: relaxed ordering unless the suffix names another. */
 static inline uint16_t gw_load16(const uint16_t *p)
 {
     return le16toh(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
-/* _acquire: what the other side wrote before it stored this value is visible after the load. */
+/* _acquire: everything that the peer wrote before it stored this value is visible after the load.
+ */
 static inline uint16_t gw_load16_acquire(const uint16_t *p)
 {
     return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
@@ -38,7 +39,7 @@ static inline void gw_store16(uint16_t *p, uint16_t v)
     __atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
 }
 
-/* _release: what was written before is visible to whoever sees the value. */
+/* _release: all earlier writes are visible to a reader that loads this value with acquire. */
 static inline void gw_store16_release(uint16_t *p, uint16_t v)
 {
     __atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
@@ -59,15 +60,15 @@ static inline void gw_store64_release(uint64_t *p, uint64_t v)
     __atomic_store_n(p, htole64(v), __ATOMIC_RELEASE);
 }
 
-/* Stores before it are visible before loads after it read: the one order x86 does not give. */
+/* Earlier stores are visible before later loads execute: the only order x86 does not guarantee. */
 static inline void gw_full_fence(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 /*
- * Counters with one writer and readers anywhere: a plain add, never torn. (An atomic
- * read-modify-write would cost a locked instruction per request and buy nothing.)
+ * Counters with one writer and any number of readers: a plain add, never torn. An atomic
+ * read-modify-write would cost a locked instruction per request for no benefit.
  */
 static inline void gw_count(uint64_t *counter, uint64_t n)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Arithmetic on numbers that a stranger chose, and sizes of structures of another version. */
+/* Arithmetic on untrusted numbers, and the size check of versioned structures. */
 #pragma once
 
 #include <errno.h>
@@ -47,10 +47,10 @@ static inline unsigned gw_min_u(unsigned a, unsigned b)
 }
 
 /*
- * A structure of the public interface, whose first member is its size in bytes (size_t), and of
- * which `known` bytes are known here. A longer one is of a later version, and is good as long as it
- * asks for nothing that only that version knows.
- * Returns: 0; -EINVAL: shorter; -E2BIG: longer than a page, or not zero behind what is known.
+ * Check a structure of the public interface. Its first member is its size in bytes (size_t); this
+ * version of the library knows its first `known` bytes. A longer structure comes from a caller
+ * built against a later version and is accepted if all unknown bytes are zero.
+ * Returns: 0; -EINVAL: too short; -E2BIG: longer than a page, or an unknown byte is not zero.
  */
 static inline int gw_check_struct(const void *structure, size_t known)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Scoped ownership: what a variable marked so owns is released when it goes out of scope, and
- * leaves the function by gw_steal or gw_steal_fd.
+ * Scoped ownership: a variable with one of these attributes releases what it owns when it goes out
+ * of scope. gw_steal and gw_steal_fd take the ownership from it.
  */
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 /*
- * Close and forget. errno survives. EINTR is not retried: Linux has released the descriptor by
- * then, and another thread may have got its number.
+ * Close `*fd` and set it to -1. Preserves errno. EINTR is not retried: Linux has already released
+ * the descriptor, and another thread may have received its number.
  */
 static inline void gw_close(int *fd)
 {

@@ -18,7 +18,7 @@ static inline uint64_t gw_clock_ns(void)
     return gw_clock_read_ns(CLOCK_MONOTONIC);
 }
 
-/* A few milliseconds off, but only some nanoseconds to read. */
+/* Up to a few milliseconds late, but takes only some nanoseconds to read. */
 static inline uint64_t gw_clock_coarse_ns(void)
 {
     return gw_clock_read_ns(CLOCK_MONOTONIC_COARSE);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/*
- * Messages to people, and the reason of the last failure. Knows nothing of what it talks about.
- */
+/* Diagnostic messages, and the text of the last error. Independent of the rest of the library. */
 #include "diag_i.h"
 
 #include "clock.h"
@@ -50,7 +48,7 @@ void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_
     };
 }
 
-/* At the level that traces every message on the socket nothing is limited. */
+/* GW_DIAG_DEBUG traces every message on the socket, so it has no rate limit. */
 static bool passes_limit(struct gw_diag *diag, const char *format, uint64_t *ret_held)
 {
     *ret_held = 0;

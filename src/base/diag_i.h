@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Messages to people, inside the library: one sink and one rate limit per daemon. */
+/* Diagnostic messages inside the library: one sink and one rate limiter per daemon. */
 #pragma once
 
 #include "diag_limit.h"
@@ -18,7 +18,7 @@ struct gw_diag {
 
 void gw_diag_init(struct gw_diag *diag, gw_diag_cb *cb, void *arg, enum gw_diag_level level,
                   const char *name);
-/* Reports how many messages were suppressed and not yet reported. */
+/* Logs the number of suppressed messages that no earlier message has reported. */
 void gw_diag_done(struct gw_diag *diag);
 
 /* Context: any thread. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The rate limit of messages. A peer can provoke most of them as fast as it can write, so each kind
- * has a burst and then one message a second, over all sessions of a daemon: reconnecting buys none.
- * A kind is a format string; there are as many as the program has calls, so the table is small and
- * never grows.
+ * Rate limiting of messages. A peer can provoke most messages as fast as it can write, so each kind
+ * is limited to a burst, then one message a second. The limit spans all sessions of a daemon, so
+ * reconnecting does not reset it. A kind is a format string; the calls in the program bound their
+ * number, so the table is small and has a fixed size.
  *
  * The functions are inline because the back-end programs use them too, and the shared library does
  * not export them.
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    GW_DIAG_KINDS_MAX = 96, /* kinds beyond it share the last entry */
+    GW_DIAG_KINDS_MAX = 96, /* all further kinds share the last entry */
     GW_DIAG_BURST = 32,
 };
 
@@ -23,9 +23,9 @@ enum {
 
 struct gw_diag_kind {
     const char *format;   /* NULL: a free entry */
-    uint64_t refilled_ns; /* when n_left last changed by time */
-    uint64_t n_held;      /* suppressed since the last one that passed */
-    unsigned n_left;      /* how many may pass now */
+    uint64_t refilled_ns; /* n_left was last refilled up to this time */
+    uint64_t n_held;      /* messages suppressed since the last one that passed */
+    unsigned n_left;      /* messages that may pass now */
 };
 
 struct gw_diag_limiter {
@@ -52,8 +52,8 @@ static inline struct gw_diag_kind *gw_diag_find_kind(struct gw_diag_limiter *l, 
 }
 
 /*
- * May a message of this kind pass? `ret_held` is then how many were suppressed since the last one
- * that did. Context: any thread.
+ * May a message of this kind pass? If so, `ret_held` is the number of messages of its kind that
+ * were suppressed since the previous one passed; otherwise 0. Context: any thread.
  */
 static inline bool gw_diag_limiter_pass(struct gw_diag_limiter *l, const char *format,
                                         uint64_t now_ns, uint64_t *ret_held)
@@ -64,7 +64,7 @@ static inline bool gw_diag_limiter_pass(struct gw_diag_limiter *l, const char *f
 
     (void)pthread_mutex_lock(&l->lock);
     kind = gw_diag_find_kind(l, format, now_ns);
-    /* Threads read the clock before they take the lock, so it may be earlier than the last time. */
+    /* Threads read the clock before they take the lock: `now_ns` may be before `refilled_ns`. */
     n_periods = now_ns > kind->refilled_ns ? (now_ns - kind->refilled_ns) / GW_DIAG_PERIOD_NS : 0;
     kind->refilled_ns += n_periods * GW_DIAG_PERIOD_NS;
     kind->n_left = n_periods < GW_DIAG_BURST - kind->n_left ? kind->n_left + (unsigned)n_periods
@@ -82,7 +82,7 @@ static inline bool gw_diag_limiter_pass(struct gw_diag_limiter *l, const char *f
     return passes;
 }
 
-/* How many messages were suppressed and not yet reported; they count as reported now. */
+/* Returns the number of suppressed messages not reported yet, and counts them as reported. */
 static inline uint64_t gw_diag_limiter_take_held(struct gw_diag_limiter *l)
 {
     uint64_t n_held = 0;

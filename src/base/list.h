@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A doubly linked list through its members. A member that is in no list links to itself. */
+/* An intrusive doubly linked list. A member that is in no list links to itself. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The bytes on the wire of vhost-user: ids, structures, bits. No function touches a socket here.
- * All of it is in native byte order (vhost-user specification, "Message Specification").
+ * The vhost-user wire format: message ids, structures and flags, without any socket I/O. All fields
+ * are in native byte order (vhost-user specification, "Message Specification").
  */
 #pragma once
 
@@ -12,9 +12,9 @@
 #define GW_MSG_REPLY        0x4u
 #define GW_MSG_NEED_REPLY   0x8u
 
-/* What a peer may attach to one message (QEMU and DPDK: 8). */
+/* File descriptors that a peer may attach to one message (QEMU and DPDK: 8). */
 #define GW_MSG_FDS_MAX 8
-/* The longest payload of any message; a header that announces more is a fault. */
+/* The longest payload of any message, in bytes; a header with a larger size is a protocol error. */
 #define GW_MSG_PAYLOAD_MAX 4096
 /* Regions in one SET_MEM_TABLE ("Memory regions description"). */
 #define GW_MSG_TABLE_REGIONS_MAX 8
@@ -84,7 +84,7 @@ enum gw_virtio_feature {
     GW_F_ANY_LAYOUT = 27,
     GW_F_RING_INDIRECT_DESC = 28,
     GW_F_RING_EVENT_IDX = 29,
-    GW_F_PROTOCOL_FEATURES = 30, /* of vhost-user, never seen by the guest */
+    GW_F_PROTOCOL_FEATURES = 30, /* vhost-user only, never offered to the guest */
     GW_F_VERSION_1 = 32,
     GW_F_RING_PACKED = 34,
     GW_F_IN_ORDER = 35,
@@ -94,8 +94,8 @@ enum gw_virtio_feature {
 #define GW_VRING_FD_INDEX_MASK 0xffu
 #define GW_VRING_FD_NONE       0x100u /* NOFD */
 /*
- * KICK and CALL, ours, with XEN_MMAP negotiated and NOFD set: an event channel of the domain in
- * bits 16 to 31, which names its port in bits 32 to 63 (docs/memory-backends.md).
+ * Our extension of KICK and CALL, valid with XEN_MMAP negotiated and NOFD set: an event channel.
+ * Bits 16 to 31 hold the domain id, bits 32 to 63 the domain's port (docs/memory-backends.md).
  */
 #define GW_VRING_FD_EVTCHN      0x200u
 #define GW_VRING_FD_DOMID_SHIFT 16
@@ -146,7 +146,7 @@ struct gw_wire_single_region {
     struct gw_wire_region region;
 } __attribute__((packed));
 
-/* The same with XEN_MMAP negotiated: every region is told as one of these. */
+/* With XEN_MMAP negotiated, every region is sent in this form. */
 struct gw_wire_xen_region {
     struct gw_wire_region region;
     uint32_t flags;
@@ -174,7 +174,7 @@ struct gw_wire_inflight {
     uint64_t mmap_offset;
     uint16_t num_queues;
     uint16_t queue_size;
-    uint32_t padding; /* every peer sends it, the specification does not have it */
+    uint32_t padding; /* not in the specification, but every peer sends it */
 } __attribute__((packed));
 
 struct gw_wire_config {
