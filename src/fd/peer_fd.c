@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Telling descriptors apart by what the kernel answers for the file system, and closing them. */
+/* Classification of a peer's descriptors without a call into their file, and closing them. */
 #include "peer_fd.h"
 
 #include "peer_file.h"
@@ -12,7 +12,7 @@
 
 enum gw_peer_fd_kind gw_peer_fd_kind(int fd)
 {
-    /* The kernel answers this by the file's operations alone, and refuses all other files. */
+    /* The kernel decides by the file's type, without calling into it: memfd, tmpfs, hugetlbfs. */
     if (fcntl(fd, F_GET_SEALS) >= 0)
         return GW_PEER_FD_MEMORY;
     return gw_peer_is_eventfd(fd) ? GW_PEER_FD_EVENTFD : GW_PEER_FD_OTHER;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Which files may be mapped. A page fault sleeps until the file system brings the page, so the file
- * system must be one that no peer serves:
+ * Decides which files may be mapped. A page fault sleeps until the file system provides the page,
+ * so only file systems that no peer can serve are accepted:
  *
- *   memory of the kernel       memfd, tmpfs, hugetlbfs: F_GET_SEALS, answered by the kernel alone
- *   on a block device          its device number has a major number; mounting takes privilege
- *   local, without a device    btrfs and the like: by name, in a mount of our own mount namespace
- *   device DAX                 persistent memory; by its name in sysfs
+ *   kernel memory              memfd, tmpfs, hugetlbfs: F_GET_SEALS, answered by the kernel alone
+ *   on a block device          its device number has a major number; mounting requires privilege
+ *   local, without a device    btrfs and the like: by type name, if mounted in our mount namespace
+ *   device DAX                 persistent memory: by its subsystem in sysfs
  *
- * Everything else is refused: FUSE first of all, which any user may serve, but also network file
- * systems, and mounts of other mount namespaces, where a user may stack overlayfs on FUSE.
+ * All other files are refused: FUSE, which any user may serve; network file systems; and mounts of
+ * other mount namespaces, where a user may stack overlayfs on FUSE.
  *
- * statx(2) with AT_STATX_DONT_SYNC answers from what the kernel has cached; FUSE and network file
- * systems do not ask their server then.
+ * statx(2) with AT_STATX_DONT_SYNC answers from the kernel's cache: FUSE and network file systems
+ * then do not contact their server.
  */
 #include "peer_file.h"
 #include "peer_fd.h"
@@ -32,7 +32,7 @@ static const char *const local_types[] = {
 
 /*
  * One line of mountinfo: "ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAGS] - TYPE SOURCE OPTIONS".
- * Returns: its type, if it is the mount `id`; NULL.
+ * Returns: the file system type if the line describes mount `id`, else NULL.
  */
 static char *type_in(char *line, uint64_t id)
 {
@@ -48,7 +48,7 @@ static char *type_in(char *line, uint64_t id)
     return type;
 }
 
-/* Mount numbers are unique in the system. Returns: the type, as `type`; "" if it is not ours. */
+/* Mount ids are unique system-wide. `type` becomes "" if our namespace does not have the mount. */
 static void find_mount_type(uint64_t id, char *type, size_t size)
 {
     FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -98,7 +98,7 @@ static bool is_dax_device(const struct statx *st)
     return n >= 4 && strcmp(subsystem + n - 4, "/dax") == 0;
 }
 
-/* What the kernel has cached of the file; the mount only from Linux 5.8 on. */
+/* Gets the cached attributes of the file; the mount id only since Linux 5.8. */
 static int ask(int fd, struct statx *ret)
 {
     const unsigned wanted = STATX_TYPE | STATX_MNT_ID;

@@ -3,5 +3,5 @@
 
 #include <stdbool.h>
 
-/* May `fd` be a regular file that another process serves? No call into its file system. */
+/* May `fd` be a regular file that another process serves? Makes no call into its file system. */
 bool gw_peer_is_foreign_file(int fd);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Signalling an eventfd that somebody else writes to as well, and taking its signals.
+ * Signals an eventfd that a peer can write to as well, and takes the signals of such an eventfd.
  *
- * write(2) on an eventfd sleeps while the counter is full, unless O_NONBLOCK is set. Both belong to
- * the peer, too: between any check of ours and the write it can clear the flag and fill the
- * counter. pwritev2(2) with RWF_NOWAIT is not supported for eventfds (up to Linux 6.18 at least),
- * and io_uring checks the same flag.
+ * write(2) on an eventfd sleeps while the counter is full, unless O_NONBLOCK is set. The peer
+ * shares both the counter and the flag: between any check of ours and the write, it can fill the
+ * one and clear the other. pwritev2(2) does not support RWF_NOWAIT on eventfds (up to Linux 6.18 at
+ * least), and io_uring checks the same flag.
  *
- * But the kernel itself signals eventfds, of virtual machines and of asynchronous I/O, and its
- * eventfd_signal() never sleeps: it adds under a spin lock and leaves a full counter full. Linux
- * AIO reaches it: with IOCB_FLAG_RESFD the completion of a request signals an eventfd, and a read
- * of no bytes from a memfd of ours completes within io_submit(2). The kernel checks that the
- * descriptor is an eventfd and refuses every other file without calling into it. preadv2(2) with
- * RWF_NOWAIT does work for eventfds, since Linux 5.8.
+ * The kernel's own eventfd_signal(), which KVM and asynchronous I/O use, never sleeps: it adds
+ * under a spin lock and leaves a full counter full. Linux AIO gives access to it: with
+ * IOCB_FLAG_RESFD the completion of a request signals an eventfd, and a zero-byte read of our own
+ * memfd completes within io_submit(2). The kernel checks that the descriptor is an eventfd and
+ * refuses every other file without calling into it. preadv2(2) does support RWF_NOWAIT on eventfds,
+ * since Linux 5.8.
  *
- * Where AIO is missing (CONFIG_AIO, a seccomp filter, fs.aio-max-nr) a sacrificial thread writes to
- * a duplicate, if the counter has room.
+ * If AIO is unavailable (CONFIG_AIO, a seccomp filter, fs.aio-max-nr), a sacrificial thread writes
+ * to a duplicate of the descriptor, provided the counter has room.
  */
 #include "peer_signal.h"
 
@@ -48,10 +48,10 @@ enum {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static aio_context_t context; /* atomic; 0: none. Lives as long as the process. */
-static bool is_missing;       /* [lock] AIO is */
-static int empty_fd = -1;     /* [lock] until there is a context; a file without content */
+static bool is_missing;       /* [lock] AIO is unavailable */
+static int empty_fd = -1;     /* [lock] until the context exists; an empty file */
 
-/* The context belongs to the memory of the parent; its threads, which may hold the lock, also. */
+/* The AIO context belongs to the parent's memory; a thread of the parent may hold the lock. */
 static void after_fork(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
@@ -63,7 +63,7 @@ static void init(void)
     (void)pthread_atfork(NULL, NULL, after_fork);
 }
 
-/* Read no bytes, with `rw_flags`, and signal `fd`. Returns: 0; a negative errno. */
+/* Submit a zero-byte read with `rw_flags` that signals `fd`. Returns: 0; a negative errno. */
 static int submit_to(aio_context_t c, int fd, int rw_flags)
 {
     struct iocb cb = {
@@ -82,15 +82,15 @@ static int submit_to(aio_context_t c, int fd, int rw_flags)
         r = syscall(SYS_io_submit, c, 1L, &list) == 1 ? 0 : -errno;
         if (r != -EAGAIN)
             break;
-        /* Nobody reads the completions; they fill the context now and then. */
+        /* No other code reads the completions, so the context fills up from time to time. */
         (void)syscall(SYS_io_getevents, c, 0L, (long)AIO_EVENTS, events, &no_time);
     }
     return r;
 }
 
 /*
- * Returns: 0; -EMFILE, -ENFILE or -ENOMEM, which may be otherwise the next time; any other errno if
- * this process cannot use AIO, be it that a filter of system calls allows a part of it only.
+ * Returns: 0; -EMFILE, -ENFILE or -ENOMEM, which may be temporary; any other errno if this process
+ * cannot use AIO, for example because a seccomp filter allows only some of its system calls.
  */
 static int make_context(aio_context_t *ret)
 {
@@ -121,7 +121,7 @@ static bool is_lasting(int error)
     return error != 0 && error != -EMFILE && error != -ENFILE && error != -ENOMEM;
 }
 
-/* Returns: 0 if AIO is missing. */
+/* Returns: 0 if AIO is unavailable. */
 static aio_context_t get_context(void)
 {
     aio_context_t c = __atomic_load_n(&context, __ATOMIC_ACQUIRE);
@@ -139,7 +139,7 @@ static aio_context_t get_context(void)
     return c;
 }
 
-/* As submit_to; -ENOSYS if AIO is missing. */
+/* As submit_to; -ENOSYS if AIO is unavailable. */
 static int submit(int fd, int rw_flags)
 {
     aio_context_t c = get_context();
@@ -147,7 +147,7 @@ static int submit(int fd, int rw_flags)
     return c != 0 ? submit_to(c, fd, rw_flags) : -ENOSYS;
 }
 
-/* The counter may be filled in between; the thread that sleeps then is one that may be lost. */
+/* The peer may fill the counter after the check; then only a sacrificial thread sleeps. */
 static void signal_elsewhere(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -194,8 +194,8 @@ static bool is_named_eventfd(int fd)
 bool gw_peer_is_eventfd(int fd)
 {
     /*
-     * The eventfd is looked up before the flags are checked: EINVAL for any other file. The kernel
-     * makes up the name in /proc, too, and a file of that name has a slash before it.
+     * io_submit(2) looks up the eventfd before it checks the flags: EINVAL for any other file. The
+     * name in /proc is reliable, too: for a real file of that name, the link has a slash before it.
      */
     int r = submit(fd, BAD_RWF);
 

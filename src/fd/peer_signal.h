@@ -3,5 +3,5 @@
 
 #include <stdbool.h>
 
-/* Is `fd` an eventfd? No call into its file. */
+/* Is `fd` an eventfd? Makes no call into its file. */
 bool gw_peer_is_eventfd(int fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A queue of descriptors and the threads that empty it. */
+/* A queue of descriptors with the threads that serve it, and the processes that close files. */
 #include "sacrificial.h"
 
 #include <pthread.h>
@@ -32,9 +32,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct entry queue[QUEUE_LENGTH]; /* a circle */
 static unsigned first, n_queued, n_threads;
 static pid_t processes[PROCESSES_MAX]; /* [lock] 0: none */
-static bool is_stuck;                  /* one of the threads, as far as is known */
+static bool is_stuck;                  /* [lock] a wait for the threads has timed out */
 
-/* The threads stay with the parent, and so does what they had to do: the child has copies. */
+/* The threads and their work stay with the parent: the child only has copies of the descriptors. */
 static void after_fork(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
@@ -56,7 +56,7 @@ static void init(void)
     pthread_condattr_destroy(&attr);
 }
 
-/* What may sleep. */
+/* May sleep for ever. */
 static void act(const struct entry *entry)
 {
     const struct linger off = {.l_onoff = 0};
@@ -89,7 +89,7 @@ static void *sacrificial_main(void *arg)
     return NULL;
 }
 
-/* It takes no signals: those are for threads that can act on them. */
+/* [lock] The thread blocks all signals and leaves them to threads that can act on them. */
 static void start_thread(void)
 {
     pthread_attr_t attr;
@@ -149,7 +149,7 @@ void gw_sacrifice_settle(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* In a process with a copy of our memory: no lock, no allocation. */
+/* Runs in a process with a copy of our memory: must neither lock nor allocate. */
 static int close_main(void *arg)
 {
     const int *fd = arg;
@@ -158,7 +158,8 @@ static int close_main(void *arg)
     _exit(0);
 }
 
-/* [lock] Without an exit signal, they are children that only __WCLONE waits for. */
+/* [lock] The children have no exit signal, so only __WCLONE waits for them. Returns: how many run.
+ */
 static unsigned reap(void)
 {
     unsigned n = 0;

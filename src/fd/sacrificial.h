@@ -1,43 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Threads and processes that may sleep for ever in a file of a peer. No lock is held while they are
- * in the file, and no thread waits for them without a time limit.
+ * Threads and processes that may sleep for ever in a file of a peer. They hold no lock while they
+ * are in the file, and every wait for them has a time limit.
  *
- * Threads are for calls from which a fatal signal wakes them. There are up to 8, detached, and a
- * thread exists only while it has something to do. When all are stuck, up to 1024 descriptors wait
- * for one; further ones stay open.
+ * Threads make the calls that a fatal signal interrupts. There are up to 8, detached, and a thread
+ * exists only while it has work. While all of them are stuck, up to 1024 descriptors are queued;
+ * further descriptors stay open.
  *
- * close(2) of a file on FUSE is not such a call: it sleeps until the server answers, and a process
- * with a thread in it cannot be killed; one that ends while it has such a file open never ends. So
- * a process that shares our descriptors and nothing else closes it. While it sleeps it also keeps
- * the descriptors that our process leaves open at its end, which therefore does not wait for the
- * server, and a copy of our private memory. What a front-end shares is not in it: such mappings are
- * MADV_DONTFORK (core/memory/mapping.c). There are up to 16, each for one file; others stay open.
+ * close(2) of a FUSE file is not such a call: it sleeps until the server answers. A process with a
+ * thread in it cannot be killed, and a process that exits with such a file open never finishes. So
+ * a separate process closes the file; it shares our descriptor table and nothing else. While it
+ * sleeps, it holds the descriptors that our process leaves open on exit, so our exit does not wait
+ * for the server. It also holds a copy of our private memory, but no memory of a front-end: those
+ * mappings are MADV_DONTFORK (core/memory/mapping.c). There are up to 16 such processes, each for
+ * one file; further files stay open.
  */
 #pragma once
 
 #include <stdbool.h>
 
 enum gw_sacrifice {
-    GW_SACRIFICE_CLOSE,  /* close it, without lingering */
-    GW_SACRIFICE_SIGNAL, /* an eventfd: add 1 to it, then close it */
+    GW_SACRIFICE_CLOSE,  /* close the file, without lingering */
+    GW_SACRIFICE_SIGNAL, /* add 1 to the eventfd, then close it */
 };
 
 /*
- * Do it with `fd` on one of the threads, which owns `fd` from here on.
- * Returns: false when too many wait already; then `fd` stays the caller's.
+ * Do `what` to `fd` on a sacrificial thread, which takes ownership of `fd`.
+ * Returns: false if the queue is full; the caller then still owns `fd`.
  */
 bool gw_sacrifice(int fd, enum gw_sacrifice what);
 
-/* Have a process close a file that another process may serve. */
+/* Close a file that another process may serve, in a process of its own. */
 void gw_sacrifice_process(int fd);
 
-/* Wait for the threads for up to a second, but not while one is known to be stuck. */
+/* Wait up to a second for the threads; return at once while one is known to be stuck. */
 void gw_sacrifice_settle(void);
 
 /*
- * Wait until the threads have nothing left to do, for up to `timeout_ms`, and then until the
- * processes have ended, for up to as long again. For tests: they count descriptors afterwards.
- * Returns: true when everything is done, false when a thread or a process is stuck.
+ * Wait up to `timeout_ms` until the threads have no work left, then up to `timeout_ms` until the
+ * processes have exited. For tests, which count descriptors afterwards.
+ * Returns: true if all work is done, false if a thread or a process is stuck.
  */
 bool gw_sacrifice_flush(unsigned timeout_ms);
