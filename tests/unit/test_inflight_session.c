@@ -8,7 +8,7 @@
 #include <godwit/frontend.h>
 
 #include "fdcheck.h"
-#include "frontend/fe_requests.h"
+#include "frontend/transport/fe_requests.h"
 #include "hold_sigbus.h"
 
 #include <errno.h>

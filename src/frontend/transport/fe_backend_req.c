@@ -4,8 +4,8 @@
  * end handed over by SET_BACKEND_REQ_FD. Messages are received as they are; what to make of them
  * is the caller's.
  */
-#include "../fd/peer_fd.h"
 #include "base/proto.h"
+#include "fd/peer_fd.h"
 #include "fe_requests.h"
 #include "fe_trace.h"
 

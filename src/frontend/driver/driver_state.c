@@ -6,7 +6,7 @@
  * follows chains and free lists finds them as it left them.
  */
 #include "driver_i.h"
-#include "fe_state.h"
+#include "frontend/transport/fe_state.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "fe_histogram.h"
+#include "frontend/transport/fe_histogram.h"
 
 #include <godwit/fault.h>
 #include <pthread.h>

@@ -3,7 +3,7 @@
  * virtio-blk requests on a driver ring: a header, data buffers, a status byte ("Block Device",
  * virtio 1.2, 5.2.6). It keeps the header and the status in guest memory, and nothing else.
  */
-#include "driver_i.h"
+#include "frontend/driver/driver_i.h"
 
 #include <godwit/load.h>
 

@@ -4,8 +4,8 @@
  * driver handed over or taken back with them.
  */
 #include "base/proto.h"
-#include "driver_i.h"
 #include "fe_requests.h"
+#include "frontend/driver/driver_i.h"
 
 #include <errno.h>
 

@@ -8,8 +8,8 @@
  * but the write of the kick. The device may write anything to the rings: what is in flight is
  * remembered beside them and never read back from there.
  */
-#include "../fd/peer_fd.h"
 #include "driver_i.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <poll.h>

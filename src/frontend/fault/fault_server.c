@@ -21,7 +21,7 @@
  * brings an fd, which is closed.
  */
 #include "fault_i.h"
-#include "frontend_i.h"
+#include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
 

@@ -3,8 +3,8 @@
  * Clients: a userfaultfd each, and where in its process which region is. What a client says is a
  * stranger's word: its fd, its bases, and later the addresses of its faults.
  */
-#include "../fd/peer_fd.h"
 #include "fault_i.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>

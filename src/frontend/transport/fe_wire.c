@@ -7,7 +7,7 @@
  * Header, payload and fds leave in one sendmsg: libvhost-user takes the payload with one read and
  * asserts on a short one.
  */
-#include "../fd/peer_fd.h"
+#include "fd/peer_fd.h"
 #include "frontend_i.h"
 
 #include "base/proto.h"

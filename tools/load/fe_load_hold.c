@@ -6,10 +6,10 @@
  * alone has written it since, and what it wrote last is what must be there, in whichever memory
  * that is now.
  */
-#include "driver_i.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "fe_sector.h"
+#include "frontend/driver/driver_i.h"
 
 #include <errno.h>
 #include <limits.h>

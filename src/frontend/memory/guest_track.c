@@ -5,7 +5,7 @@
  * page, then those of its bytes, and so finds every mark, now or the next time. It knows nothing of
  * what is in the bytes.
  */
-#include "driver_i.h"
+#include "frontend/driver/driver_i.h"
 
 #include <godwit/log.h>
 

@@ -9,11 +9,11 @@
  * that the drivers have in flight as well. A block's generations cannot be checked, and need not:
  * the worst that comes of wrong ones is a false verdict.
  */
-#include "driver_i.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
-#include "fe_state.h"
-#include "frontend_i.h"
+#include "frontend/driver/driver_i.h"
+#include "frontend/transport/fe_state.h"
+#include "frontend/transport/frontend_i.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -15,7 +15,7 @@
  * is, and told.
  */
 #include "fault_i.h"
-#include "frontend_i.h"
+#include "frontend/transport/frontend_i.h"
 
 #include <errno.h>
 #include <inttypes.h>

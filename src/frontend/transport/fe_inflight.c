@@ -4,8 +4,8 @@
  * tracking"), and the stop that leaves requests there. The front-end only stores it: what is inside
  * is the back-end's, apart from how long it must be at least.
  */
-#include "../fd/peer_fd.h"
 #include "base/proto.h"
+#include "fd/peer_fd.h"
 #include "fe_requests.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * behind a region: its first and last one may hold bytes that are none of the guest's.
  */
 #include "fault_i.h"
-#include "guest_mem_i.h"
+#include "frontend/memory/guest_mem_i.h"
 
 #include <errno.h>
 #include <fcntl.h>

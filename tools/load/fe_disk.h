@@ -2,7 +2,7 @@
 /* What a load asks the memory of a disk while it runs. */
 #pragma once
 
-#include "fe_state.h"
+#include "frontend/transport/fe_state.h"
 
 #include <godwit/load.h>
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "fe_disk.h"
-#include "fe_histogram.h"
+#include "frontend/transport/fe_histogram.h"
 
 #define GW_GUEST_LOAD_SEGMENTS_MAX 32
 

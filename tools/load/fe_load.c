@@ -3,10 +3,10 @@
  * A load on the queues of a disk: made, moved to another guest memory, asked for its numbers, and
  * freed. Running it is in fe_load_run.c; what should be on the disk is known to fe_disk.c.
  */
-#include "driver_i.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "fe_sector.h"
+#include "frontend/driver/driver_i.h"
 
 #include "base/checked.h"
 

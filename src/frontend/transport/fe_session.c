@@ -6,8 +6,8 @@
  */
 #include "base/checked.h"
 #include "base/proto.h"
-#include "driver_i.h"
 #include "fe_requests.h"
+#include "frontend/driver/driver_i.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,10 +4,10 @@
  * done, check it, and count. One thread drives all queues, by looking at the rings or by sleeping
  * on the call fds. Nothing is allocated here.
  */
-#include "../fd/peer_fd.h"
-#include "driver_i.h"
+#include "fd/peer_fd.h"
 #include "fe_load_i.h"
-#include "frontend_i.h"
+#include "frontend/driver/driver_i.h"
+#include "frontend/transport/frontend_i.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -3,10 +3,10 @@
  * What others want to know of a load: its counters, from another thread while it runs, and which
  * request a byte of guest memory belongs to. Nothing here changes a load.
  */
-#include "driver_i.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
-#include "frontend_i.h"
+#include "frontend/driver/driver_i.h"
+#include "frontend/transport/frontend_i.h"
 
 #include <string.h>
 

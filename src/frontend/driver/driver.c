@@ -3,9 +3,9 @@
  * Setting up the driver's side of a queue: where its rings are, its eventfds, which index it
  * begins at, and what is made of it after a crash. The life of a request is in driver_run.c.
  */
-#include "../fd/peer_fd.h"
 #include "driver_i.h"
-#include "frontend_i.h"
+#include "fd/peer_fd.h"
+#include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
 

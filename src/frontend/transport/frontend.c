@@ -6,9 +6,9 @@
  */
 #include "fe_trace.h"
 
-#include "../fd/peer_fd.h"
 #include "base/checked.h"
 #include "base/proto.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
