@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "link_wire.h"
+#include "link/link_wire.h"
 
 #include <stdlib.h>
 #include <string.h>

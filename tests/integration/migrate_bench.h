@@ -2,7 +2,7 @@
 /* A migration between suspects, of a memory and a disk that are small. Functions fail the test. */
 #pragma once
 
-#include "migrate.h"
+#include "migrate/migrate.h"
 #include "suspect.h"
 
 #define BENCH_DISK_BYTES  (4u << 20)

@@ -4,8 +4,8 @@
  * remedy, addresses, and a connection that is slow, cut in the middle of a frame, or full.
  */
 #include "fdcheck.h"
-#include "link_lobby.h"
-#include "link_tcp.h"
+#include "link/link_lobby.h"
+#include "link/link_tcp.h"
 #include "requires.h"
 
 #include <errno.h>

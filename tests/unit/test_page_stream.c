@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The order of pages on a link: each once, who waits first, by the seed, at the rate, paused. */
 #include "fdcheck.h"
-#include "page_stream.h"
+#include "link/page_stream.h"
 
 #include <errno.h>
 #include <pthread.h>

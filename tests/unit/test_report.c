@@ -4,11 +4,11 @@
  * run. With a path as argument, the report of the second is written there, to be looked at.
  */
 #include "fdcheck.h"
-#include "feature_names.h"
 #include "format.h"
-#include "histogram.h"
 #include "output.h"
-#include "report.h"
+#include "probe/feature_names.h"
+#include "report/histogram.h"
+#include "report/report.h"
 #include "utf8.h"
 
 #include <errno.h>

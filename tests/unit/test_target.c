@@ -4,9 +4,9 @@
  * are this program itself, called with what they shall do.
  */
 #include "fdcheck.h"
-#include "scratch.h"
-#include "target.h"
-#include "words.h"
+#include "target/scratch.h"
+#include "target/target.h"
+#include "target/words.h"
 
 #include <errno.h>
 #include <fcntl.h>

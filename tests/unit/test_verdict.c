@@ -3,9 +3,9 @@
  * Every outcome of a migration and of a crash test, in every form of its report: text, JSON, JUnit,
  * HTML and the exit status must agree, and nothing is claimed that nothing exercised.
  */
-#include "crash_report.h"
+#include "crash/crash_report.h"
 #include "fdcheck.h"
-#include "report.h"
+#include "report/report.h"
 
 #include <godwit/frontend.h>
 

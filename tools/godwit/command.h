@@ -2,7 +2,7 @@
 /* What a command of godwit is, and how it ends. */
 #pragma once
 
-#include "target.h"
+#include "target/target.h"
 
 /* The exit statuses; a command line that makes no sense is EX_USAGE (64). */
 enum command_status {

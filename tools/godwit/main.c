@@ -4,7 +4,7 @@
  * command, and what all of them say; each parses its own options.
  */
 #include "command.h"
-#include "scratch.h"
+#include "target/scratch.h"
 
 #include "../common/streams.h"
 

@@ -3,8 +3,8 @@
 #include "options.h"
 
 #include "command.h"
-#include "scratch.h"
-#include "words.h"
+#include "target/scratch.h"
+#include "target/words.h"
 
 #include <errno.h>
 #include <inttypes.h>

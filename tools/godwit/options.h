@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "target.h"
+#include "target/target.h"
 
 #include <argp.h>
 

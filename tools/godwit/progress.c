@@ -3,7 +3,7 @@
 #include "progress.h"
 
 #include "format.h"
-#include "report.h"
+#include "report/report.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Messages of a command on stderr, and the two ways in which a back-end lets it down. */
 #include "command.h"
-#include "report_evidence.h"
+#include "report/report_evidence.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit bench: one session, rings large enough for the greatest depth, and one run after the other
+ * on it. Queues stay started between runs, as those of a guest do.
+ */
+#include "bench.h"
+
+#include "base/proto.h"
+#include "command.h"
+#include "output.h"
+#include "probe/feature_names.h"
+#include "report/json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_blk.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECTOR_SIZE    512
+#define QUEUES_MAX     64
+#define DEPTH_MAX      8192
+#define BLOCK_SIZE_MAX (8u << 20)
+#define SEGMENTS_MAX   32
+#define MEM_MIN        (16u << 20)
+#define XEN_MEM_MIN    (1u << 20) /* what is lent by a domain costs it */
+#define PAGE           4096
+
+enum {
+    OPTION_QUEUES = 'q',
+    OPTION_DEVICE = 'd',
+    OPTION_WRITES = 'w',
+    OPTION_TIME = 't',
+    OPTION_DEPTH = 0x1000,
+    OPTION_BLOCK_SIZE,
+    OPTION_FLUSHES,
+    OPTION_SEGMENTS,
+    OPTION_QUEUE_SIZE,
+    OPTION_PACKED,
+    OPTION_IN_ORDER,
+    OPTION_INDIRECT,
+    OPTION_SLEEP,
+    OPTION_VERIFY,
+    OPTION_WARM_UP,
+    OPTION_STALL,
+    OPTION_SEED,
+    OPTION_JSON,
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Load:", 1},
+    {"device", OPTION_DEVICE, "TYPE", 0, "blk (default) or rng", 0},
+    {"block-size", OPTION_BLOCK_SIZE, "SIZE[,SIZE...]", 0, "of a request (default 4K)", 0},
+    {"depth", OPTION_DEPTH, "N[,N...]", 0, "requests in flight per queue (default 1,32)", 0},
+    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
+    {"writes", OPTION_WRITES, "PERCENT", 0,
+     "of the requests; what is on the disk is lost (default 0)", 0},
+    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 0)", 0},
+    {"segments", OPTION_SEGMENTS, "N", 0, "buffers per block (default 1)", 0},
+    {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
+     "of the rings, a power of two if not --packed (default: 256, or what the depth needs)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
+    {"indirect", OPTION_INDIRECT, NULL, 0, "put each chain into an indirect table", 0},
+    {"sleep", OPTION_SLEEP, NULL, 0, "wait for calls in place of polling the used rings", 0},
+    {"verify", OPTION_VERIFY, NULL, 0,
+     "write and check the contents of every block, which takes time", 0},
+    {"seed", OPTION_SEED, "N", 0, "of the order of requests (default 1)", 0},
+    {NULL, 0, NULL, 0, "Measuring:", 2},
+    {"time", OPTION_TIME, "TIME", 0, "of each run (default 3s)", 0},
+    {"duration", OPTION_TIME, NULL, OPTION_ALIAS, NULL, 0},
+    {"warm-up", OPTION_WARM_UP, "TIME", 0, "before each run (default 200ms)", 0},
+    {"stall-timeout", OPTION_STALL, "TIME", 0,
+     "without any completion, after which the back-end counts as hanging (default 10s)", 0},
+    {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
+     "JSON in place of the table (default file: -, stdout)", 0},
+    {0},
+};
+
+static error_t parse_load(int key, char *arg, struct argp_state *state)
+{
+    static const char *const devices[] = {"blk", "rng", NULL};
+    struct bench_options *o = state->input;
+
+    switch (key) {
+    case OPTION_DEVICE:
+        o->device = (enum bench_device)options_word(state, "device", arg, devices);
+        break;
+    case OPTION_BLOCK_SIZE:
+        options_list(state, "block-size", arg, 1, BLOCK_SIZE_MAX, &o->block_sizes);
+        break;
+    case OPTION_DEPTH:
+        options_list(state, "depth", arg, 1, DEPTH_MAX, &o->depths);
+        break;
+    case OPTION_QUEUES:
+        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, QUEUES_MAX);
+        break;
+    case OPTION_WRITES:
+        o->write_percent = (unsigned)options_number(state, "writes", arg, 0, 100);
+        break;
+    case OPTION_FLUSHES:
+        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 100);
+        break;
+    case OPTION_SEGMENTS:
+        o->segments = (unsigned)options_number(state, "segments", arg, 1, SEGMENTS_MAX);
+        break;
+    case OPTION_QUEUE_SIZE:
+        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
+        break;
+    case OPTION_PACKED:
+        o->is_packed = true;
+        break;
+    case OPTION_IN_ORDER:
+        o->is_in_order = true;
+        break;
+    case OPTION_INDIRECT:
+        o->is_indirect = true;
+        break;
+    case OPTION_SLEEP:
+        o->is_sleeping = true;
+        break;
+    case OPTION_VERIFY:
+        o->is_verified = true;
+        break;
+    case OPTION_SEED:
+        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static unsigned max_of(const struct options_list *list)
+{
+    unsigned max = 0;
+
+    for (unsigned i = 0; i < list->n; i++)
+        max = list->values[i] > max ? list->values[i] : max;
+    return max;
+}
+
+/* Descriptors of the ring that one request takes. */
+static unsigned descriptors(const struct bench_options *o)
+{
+    if (o->device == BENCH_RNG || o->is_indirect)
+        return 1;
+    return o->segments + 2; /* header and status */
+}
+
+/* What no single option can tell. */
+static void check(struct argp_state *state, struct bench_options *o)
+{
+    unsigned needed = max_of(&o->depths) * descriptors(o);
+
+    if (o->text == NULL)
+        argp_error(state, "no TARGET: a socket path, or a command line with {socket} in it");
+    options_check_target(state, o->text);
+    if (o->device == BENCH_BLK) {
+        for (unsigned i = 0; i < o->block_sizes.n; i++) {
+            if (o->block_sizes.values[i] % (SECTOR_SIZE * o->segments) != 0)
+                argp_error(state,
+                           "--block-size=%u is no multiple of %u, as sectors and segments "
+                           "want it",
+                           o->block_sizes.values[i], SECTOR_SIZE * o->segments);
+        }
+    }
+    if (o->xen.domid != 0 && o->device != BENCH_BLK)
+        argp_error(state, "--xen-domain: the agent there drives disks only");
+    if (o->write_percent + o->flush_percent > 100)
+        argp_error(state, "--writes and --flushes together are more than 100 %%");
+    if (o->queue_size == 0) {
+        for (o->queue_size = 256; o->queue_size < needed && o->queue_size < 32768;)
+            o->queue_size *= 2;
+    }
+    if (!o->is_packed && (o->queue_size & (o->queue_size - 1)) != 0)
+        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
+    if (needed > o->queue_size)
+        argp_error(state,
+                   "--depth=%u needs %u descriptors, the rings have %u: take --indirect or "
+                   "fewer",
+                   max_of(&o->depths), needed, o->queue_size);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct bench_options *o = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->target;
+        state->child_inputs[1] = &o->xen;
+        break;
+    case OPTION_TIME:
+        o->duration_ms = options_time(state, "time", arg, 10, 86400000);
+        break;
+    case OPTION_WARM_UP:
+        o->warm_up_ms = options_time(state, "warm-up", arg, 0, 3600000);
+        break;
+    case OPTION_STALL:
+        o->stall_ms = options_time(state, "stall-timeout", arg, 10, 3600000);
+        break;
+    case OPTION_JSON:
+        o->json = arg != NULL ? arg : "-";
+        break;
+    case ARGP_KEY_ARG:
+        if (o->text != NULL)
+            argp_error(state, "one TARGET at a time; quote a command line: 'PROGRAM ... {socket}'");
+        o->text = arg;
+        break;
+    case ARGP_KEY_END:
+        check(state, o);
+        break;
+    default:
+        return parse_load(key, arg, state);
+    }
+    return 0;
+}
+
+/* ---- The session ---- */
+
+/* Each request its buffers, header, status and indirect table; rings besides. */
+static uint64_t memory_length(const struct bench_options *o)
+{
+    uint64_t block = (max_of(&o->block_sizes) + PAGE - 1) / PAGE * PAGE;
+    uint64_t length = o->xen.domid != 0 ? XEN_MEM_MIN : MEM_MIN;
+
+    length +=
+        (uint64_t)o->n_queues * max_of(&o->depths) * (block + (uint64_t)o->segments * PAGE + PAGE);
+    length += (uint64_t)o->n_queues * o->queue_size * 64;
+    return (length + PAGE - 1) / PAGE * PAGE;
+}
+
+static int make_guest(struct bench *b)
+{
+    const struct bench_options *o = b->o;
+    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = memory_length(o)};
+    int r = gw_guest_mem_new(&b->mem, GW_GUEST_UVA_HOST);
+
+    if (r == 0)
+        r = o->xen.domid != 0 ? bench_xen_memory(b, region.length)
+                              : gw_guest_mem_add(b->mem, &region);
+    for (unsigned i = 0; r == 0 && i < o->n_queues; i++) {
+        struct gw_driver_config cfg = {.size = sizeof(cfg),
+                                       .mem = b->mem,
+                                       .index = i,
+                                       .queue_size = o->queue_size,
+                                       .indirect_max = o->is_indirect ? o->segments + 2 : 0,
+                                       .packed = o->is_packed};
+        r = gw_driver_new(&b->drivers[i], &cfg);
+        if (r == 0 && o->xen.domid != 0)
+            r = bench_xen_driver(b, &cfg, b->drivers[i]);
+    }
+    if (r < 0)
+        say("%" PRIu64 " MiB of guest memory and %u rings: %s", region.length >> 20, o->n_queues,
+            b->error[0] != '\0' ? b->error : strerror(-r));
+    return r;
+}
+
+/* What is wanted of the virtio features. */
+static uint64_t ring_features(const struct bench_options *o)
+{
+    uint64_t features = FEATURES_BIT(GW_F_RING_INDIRECT_DESC) | FEATURES_BIT(GW_F_RING_EVENT_IDX) |
+                        FEATURES_BIT(GW_F_PROTOCOL_FEATURES) | FEATURES_BIT(GW_F_VERSION_1);
+
+    if (o->is_packed)
+        features |= FEATURES_BIT(GW_F_RING_PACKED);
+    if (o->is_in_order)
+        features |= FEATURES_BIT(GW_F_IN_ORDER);
+    return features;
+}
+
+/* Does the disk allow the load? Otherwise it is said, and what the disk allows. */
+static bool suits_disk(const struct bench *b, uint64_t features)
+{
+    const struct bench_options *o = b->o;
+    char why[256];
+
+    if (features & FEATURES_BIT(VIRTIO_BLK_F_RO) && (o->write_percent > 0 || o->is_verified)) {
+        say("the disk is read-only: no --writes and no --verify");
+        return false;
+    }
+    if (o->flush_percent > 0 && !(features & FEATURES_BIT(VIRTIO_BLK_F_FLUSH))) {
+        say("the disk does not offer FLUSH (9): no --flushes");
+        return false;
+    }
+    if (b->disk.n_queues < o->n_queues) {
+        say("the disk has %u queues: take fewer --queues", b->disk.n_queues);
+        return false;
+    }
+    for (unsigned i = 0; i < o->block_sizes.n; i++) {
+        if (!disk_takes(&b->disk, o->block_sizes.values[i], o->segments, why, sizeof(why))) {
+            say("%s", why);
+            return false;
+        }
+    }
+    return true;
+}
+/* Negotiated: what its disk is. Returns: an exit status. */
+static int ask_disk(struct bench *b, uint64_t features)
+{
+    int r = disk_config_read(b->fe, features, &b->disk);
+
+    if (r == -EOPNOTSUPP) {
+        say("the back-end does not offer CONFIG (9), so it is no disk");
+        return COMMAND_COULD_NOT;
+    }
+    if (r < 0)
+        return say_failure(b->target, b->fe, r, "asking for the disk", gw_frontend_error(b->fe));
+    b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
+    return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
+}
+
+/* Everything up to rings that run. Returns: an exit status. */
+static int start_device(struct bench *b)
+{
+    struct gw_frontend_options opt = {.size = sizeof(opt),
+                                      .features = ring_features(b->o),
+                                      .mem = b->mem,
+                                      .drivers = b->drivers,
+                                      .n_drivers = b->o->n_queues};
+    uint64_t features = 0;
+    int r, status;
+
+    if (b->o->device == BENCH_BLK)
+        opt.features |= disk_features;
+    if (target_connect(b->target, b->fe) < 0)
+        return say_no_connection(b->target);
+    r = gw_frontend_get_features(b->fe, &features);
+    if (r == 0 && b->o->is_in_order && !(features & FEATURES_BIT(GW_F_IN_ORDER))) {
+        say("the back-end does not offer IN_ORDER (35)");
+        return COMMAND_COULD_NOT;
+    }
+    if (r == 0)
+        r = gw_frontend_negotiate(b->fe, &opt);
+    if (r == 0 && b->o->device == BENCH_BLK) {
+        status = ask_disk(b, features & opt.features);
+        if (status != COMMAND_OK)
+            return status;
+    }
+    if (r == 0)
+        r = gw_frontend_start(b->fe, &opt);
+    if (r == -ERANGE) {
+        say("%s; take fewer --queues", gw_frontend_error(b->fe));
+        return COMMAND_COULD_NOT;
+    }
+    if (r == -EOPNOTSUPP) {
+        say("%s; what was found out before a request could be sent", gw_frontend_error(b->fe));
+        return COMMAND_COULD_NOT;
+    }
+    return r < 0 ? say_failure(b->target, b->fe, r, "starting the device", gw_frontend_error(b->fe))
+                 : COMMAND_OK;
+}
+
+static bool is_fault(int r)
+{
+    return r == -EILSEQ || r == -EIO || r == -EPROTO || r == -ETIMEDOUT || r == -ENOMSG;
+}
+
+static int run_all(struct bench *b)
+{
+    const struct bench_options *o = b->o;
+    char what[64];
+
+    for (unsigned i = 0; i < o->block_sizes.n; i++) {
+        for (unsigned j = 0; j < o->depths.n; j++) {
+            struct bench_run *run = &b->runs[b->n_runs];
+            int r;
+
+            run->block_size = o->block_sizes.values[i];
+            run->depth = o->depths.values[j];
+            snprintf(what, sizeof(what), "load of %u bytes at depth %u", run->block_size,
+                     run->depth);
+            r = b->xen != NULL           ? bench_xen(b, run)
+                : o->device == BENCH_BLK ? bench_blk(b, run)
+                                         : bench_rng(b, run);
+            if (r < 0 && is_fault(r))
+                return say_failure(b->target, b->fe, r, what, b->error);
+            if (r < 0) {
+                say("%s: %s", what, b->error[0] != '\0' ? b->error : strerror(-r));
+                return COMMAND_COULD_NOT;
+            }
+            b->n_runs++;
+        }
+    }
+    return COMMAND_OK;
+}
+
+/* Returns: 0; a negative errno. */
+static int show(const struct bench *b)
+{
+    struct json_object *json;
+    struct output out;
+
+    if (b->o->json == NULL) {
+        bench_text(b, stdout);
+        return 0;
+    }
+    json = bench_json(b);
+    if (output_begin(&out) != NULL)
+        json_print(json, out.file);
+    json_object_put(json);
+    return output_end(&out, b->o->json);
+}
+
+/* All runs came to their end: did they exercise what they were made for? */
+static enum verdict judge(const struct bench *b)
+{
+    uint64_t verified = 0;
+
+    for (unsigned i = 0; i < b->n_runs; i++) {
+        const struct bench_run *run = &b->runs[i];
+
+        verified += run->verified;
+        if (run->requests != 0)
+            continue;
+        say("load of %u bytes at depth %u: no request was completed in the time measured: a longer "
+            "--time may do",
+            run->block_size, run->depth);
+        return VERDICT_NOT_TESTED;
+    }
+    if (!b->o->is_verified || verified != 0)
+        return VERDICT_PASSED;
+    say("no block was read, so none was verified: take fewer --writes");
+    return VERDICT_NOT_TESTED;
+}
+
+static enum verdict verdict_of_status(int status)
+{
+    return status == COMMAND_FAULT ? VERDICT_FAILED : VERDICT_INCONCLUSIVE;
+}
+
+static int bench_target(struct bench *b)
+{
+    int status = make_guest(b) < 0 ? COMMAND_COULD_NOT : start_device(b), r;
+
+    if (status == COMMAND_OK)
+        status = run_all(b);
+    if (status == COMMAND_OK) {
+        r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
+        if (r < 0)
+            status =
+                say_failure(b->target, b->fe, r, "stopping the device", gw_frontend_error(b->fe));
+    }
+    b->verdict = status == COMMAND_OK ? judge(b) : verdict_of_status(status);
+    status = verdict_status(b->verdict, false);
+    evidence_take_messages(&b->evidence, b->fe, say_began_ns());
+    evidence_take_output(&b->evidence, b->target);
+    /* Also the runs before one that failed. */
+    if ((b->n_runs > 0 || b->o->json != NULL) && show(b) < 0 && status == COMMAND_OK)
+        status = COMMAND_COULD_NOT;
+    return status;
+}
+
+static int bench_run_command(const struct bench_options *o)
+{
+    struct bench *b = calloc(1, sizeof(*b));
+    int status = COMMAND_COULD_NOT;
+
+    if (b == NULL || (b->drivers = calloc(o->n_queues, sizeof(struct gw_driver *))) == NULL) {
+        say("%s", strerror(ENOMEM));
+        free(b);
+        return COMMAND_COULD_NOT;
+    }
+    b->o = o;
+    if ((o->json == NULL || output_try(o->json) == 0) &&
+        options_target(&b->target, &o->target, o->text, "back-end") == 0) {
+        if (gw_frontend_new(&b->fe, NULL) == 0)
+            status = bench_target(b);
+        else
+            say("%s", strerror(ENOMEM));
+    }
+    gw_frontend_free(b->fe);
+    for (unsigned i = 0; i < o->n_queues; i++)
+        gw_driver_free(b->drivers[i]);
+    bench_xen_free(b);
+    gw_guest_mem_free(b->mem);
+    target_free(b->target);
+    free(b->drivers);
+    free(b);
+    return status;
+}
+
+int command_bench(int argc, char **argv)
+{
+    static const struct argp_child children[] = {
+        {&options_target_argp, 0, NULL, 0}, {&options_xen_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "TARGET",
+        .doc = "Drive a vhost-user back-end with random requests and measure throughput, latency "
+               "and the CPU time it takes.\vTARGET is the path of a socket, or a command line with "
+               "{socket} (or {fd}) in it that is started and ended. With several block sizes or "
+               "depths there is a run for each pair.",
+        .children = children,
+    };
+    struct bench_options o = {
+        .depths = {.values = {1, 32}, .n = 2},
+        .block_sizes = {.values = {4096}, .n = 1},
+        .n_queues = 1,
+        .segments = 1,
+        .duration_ms = 3000,
+        .warm_up_ms = 200,
+        .stall_ms = 10000,
+        .seed = 1,
+    };
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
+        return COMMAND_COULD_NOT;
+    return bench_run_command(&o);
+}

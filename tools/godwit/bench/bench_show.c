@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The runs of a bench, as a table with a line for each and as JSON. */
+#include "bench.h"
+#include "report/json.h"
+
+#include <inttypes.h>
+
+static double per_second(uint64_t n, const struct bench_run *run)
+{
+    return run->run_ns != 0 ? (double)n * 1e9 / (double)run->run_ns : 0;
+}
+
+static double cpu_of_request(const struct bench_run *run)
+{
+    return run->requests != 0 ? (double)run->cpu_ns / (double)run->requests : 0;
+}
+
+void bench_text(const struct bench *b, FILE *out)
+{
+    const struct bench_options *o = b->o;
+    uint64_t verified = 0;
+
+    fprintf(out, "back-end    %s\n", o->text);
+    if (o->device == BENCH_BLK)
+        fprintf(out, "load        %u %% writes%s, %u queue%s, at random over %.0f MiB, %s\n",
+                o->write_percent, o->flush_percent ? " and some flushes" : "", o->n_queues,
+                o->n_queues == 1 ? "" : "s", (double)b->disk_bytes / 1048576,
+                o->is_verified ? "every block read is checked" : "data is not looked at");
+    else
+        fprintf(out, "load        buffers for random bytes, %u queue%s\n", o->n_queues,
+                o->n_queues == 1 ? "" : "s");
+    fprintf(out, "\n%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "block", "depth", "requests",
+            "MB", "p50", "p90", "p99", "p99.9", "max", "stall", "CPU of a");
+    fprintf(out, "%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "bytes", "", "per s", "per s",
+            "us", "us", "us", "us", "us", "us", "req., ns");
+    for (const struct bench_run *r = b->runs; r < b->runs + b->n_runs; r++) {
+        fprintf(out, "%8u %6u %10.0f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f", r->block_size,
+                r->depth, per_second(r->requests, r), per_second(r->bytes, r) / 1e6,
+                (double)r->p50 / 1e3, (double)r->p90 / 1e3, (double)r->p99 / 1e3,
+                (double)r->p999 / 1e3, (double)r->max / 1e3, (double)r->stall / 1e3);
+        if (r->has_cpu)
+            fprintf(out, " %9.0f\n", cpu_of_request(r));
+        else
+            fprintf(out, " %9s\n", "unknown");
+        verified += r->verified;
+    }
+    if (o->is_verified && verified > 0 && b->verdict == VERDICT_PASSED)
+        fprintf(out, "\n%" PRIu64 " blocks read back, all as they were last written\n", verified);
+}
+
+static struct json_object *json_run(const struct bench_run *r)
+{
+    struct json_object *json = json_object_new_object(), *latency = json_object_new_object();
+
+    json_add_number(json, "block_size", r->block_size);
+    json_add_number(json, "depth", r->depth);
+    json_add_number(json, "requests", r->requests);
+    json_add_number(json, "reads", r->reads);
+    json_add_number(json, "writes", r->writes);
+    json_add_number(json, "flushes", r->flushes);
+    json_add_number(json, "bytes", r->bytes);
+    json_add_number(json, "verified_blocks", r->verified);
+    json_add_number(json, "duration_ns", r->run_ns);
+    json_add_real(json, "requests_per_second", per_second(r->requests, r));
+    json_add_real(json, "bytes_per_second", per_second(r->bytes, r));
+    json_add_number(latency, "p50", r->p50);
+    json_add_number(latency, "p90", r->p90);
+    json_add_number(latency, "p99", r->p99);
+    json_add_number(latency, "p99.9", r->p999);
+    json_add_number(latency, "max", r->max);
+    json_object_object_add(json, "latency_ns", latency);
+    json_add_number(json, "worst_stall_ns", r->stall);
+    json_add_number(json, "kicks", r->kicks);
+    json_add_number(json, "sleeps", r->sleeps);
+    json_object_object_add(json, "backend_cpu_ns",
+                           r->has_cpu ? json_object_new_uint64(r->cpu_ns) : NULL);
+    if (r->has_cpu)
+        json_add_real(json, "backend_cpu_ns_per_request", cpu_of_request(r));
+    else
+        json_object_object_add(json, "backend_cpu_ns_per_request", NULL);
+    return json;
+}
+
+struct json_object *bench_json(const struct bench *b)
+{
+    const struct bench_options *o = b->o;
+    struct json_object *json = json_new("bench"), *runs = json_object_new_array();
+
+    json_add_text(json, "verdict", verdict_name(b->verdict));
+    json_add_number(json, "exit_status", (uint64_t)verdict_status(b->verdict, false));
+    json_object_object_add(
+        json, "evidence", b->verdict != VERDICT_PASSED ? report_json_evidence(&b->evidence) : NULL);
+    json_add_text(json, "target", o->text);
+    json_add_text(json, "device", o->device == BENCH_BLK ? "blk" : "rng");
+    json_add_number(json, "queues", o->n_queues);
+    json_add_number(json, "queue_size", o->queue_size);
+    json_add_number(json, "write_percent", o->write_percent);
+    json_add_number(json, "flush_percent", o->flush_percent);
+    json_add_number(json, "segments", o->segments);
+    json_add_number(json, "seed", o->seed);
+    json_add_bool(json, "verified", o->is_verified);
+    json_add_bool(json, "indirect", o->is_indirect);
+    json_add_bool(json, "sleeping", o->is_sleeping);
+    if (o->device == BENCH_BLK)
+        json_add_number(json, "disk_bytes", b->disk_bytes);
+    for (unsigned i = 0; i < b->n_runs; i++)
+        json_object_array_add(runs, json_run(&b->runs[i]));
+    json_object_object_add(json, "runs", runs);
+    return json;
+}

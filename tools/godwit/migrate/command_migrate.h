@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The command line of godwit migrate. */
+#pragma once
+
+#include "options.h"
+#include "report/report.h"
+
+struct migrate_command {
+    struct target_options target;
+    struct options_xen xen;
+    struct migration_options migration;
+    const char *texts[2];            /* source and destination */
+    const char *backend;             /* the same for both; NULL: they were given one by one */
+    const char *listen;              /* HOST:PORT, where this is the destination */
+    const char *json, *junit, *html; /* files of the reports; NULL: none */
+    unsigned max_downtime_ms;        /* 0: any */
+    bool has_seed, is_quiet, is_strict;
+    bool has_postcopy_option; /* one that says how */
+    char *command_line;       /* of the same run */
+};
+
+/*
+ * Parse it into `c`, which has the defaults; what makes no sense ends the program with EX_USAGE.
+ * Returns: 0; an errno.
+ */
+int migrate_parse(struct migrate_command *c, int argc, char **argv);

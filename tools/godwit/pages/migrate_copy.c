@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Copying from one guest memory to the other: all that holds data at first, then exactly the pages
+ * that the log names and the bytes that the driver says it wrote. A mark is taken away before its
+ * page is copied, so that what is written meanwhile is marked again.
+ *
+ * Holes stay holes: guest memory may be a sparse terabyte.
+ *
+ * How fast that is, is said beside a plain memcpy of the same pages: in every eighth round they are
+ * first copied to where nobody looks. Copying once more, they are in the caches, and it is not
+ * timed.
+ */
+#include "guest/migrate_xen.h"
+#include "migrate/migrate_remote.h"
+#include "migrate_sums.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BIG_RUN      (64 * MIGRATION_PAGE) /* from here on it is worth to ask where the data is */
+#define PLAIN_BYTES  (32u << 20) /* more than stays in the caches between two such rounds */
+#define PLAIN_ROUNDS 8
+
+#ifdef __SANITIZE_THREAD__
+/*
+ * The driver writes to what is copied, and marks it then: a race, and none that matters.
+ * ThreadSanitizer would spend its time on telling so; it does not see these.
+ */
+__attribute__((no_sanitize("thread"))) void migration_copy_bytes(uint8_t *to, const uint8_t *from,
+                                                                 size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        ((volatile uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
+}
+
+__attribute__((no_sanitize("thread"))) static bool is_equal(const uint8_t *a, const uint8_t *b,
+                                                            size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (((const volatile uint8_t *)a)[i] != ((const volatile uint8_t *)b)[i])
+            return false;
+    }
+    return true;
+}
+#else
+void migration_copy_bytes(uint8_t *to, const uint8_t *from, size_t len)
+{
+    memcpy(to, from, len);
+}
+
+static bool is_equal(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    return memcmp(a, b, len) == 0;
+}
+#endif
+
+bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, uint64_t *ret_to)
+{
+    off_t data, hole;
+
+    if (at >= end)
+        return false;
+    if (fd < 0) {
+        *ret_from = at;
+        *ret_to = end;
+        return true;
+    }
+    data = lseek(fd, (off_t)at, SEEK_DATA);
+    if (data < 0 || (uint64_t)data >= end)
+        return false;
+    *ret_from = (uint64_t)data;
+    hole = lseek(fd, data, SEEK_HOLE);
+    *ret_to = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
+    return true;
+}
+
+/* Processor time of this thread: others may want the processor as well. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static struct migration_pair *add_pair(struct migration *m)
+{
+    struct migration_pair *grown = realloc(m->pairs, (m->n_pairs + 1) * sizeof(*grown));
+
+    if (!grown)
+        return NULL;
+    m->pairs = grown;
+    return &grown[m->n_pairs++];
+}
+
+int migration_pair_up(struct migration *m)
+{
+    struct gw_guest_region from, to;
+
+    m->n_pairs = 0;
+    for (unsigned i = 0; gw_guest_mem_region(m->mem, i, &from) == 0; i++) {
+        struct migration_pair *p = add_pair(m);
+
+        if (!p)
+            return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+        if (!m->other) {
+            *p = (struct migration_pair){
+                .gpa = from.gpa,
+                .length = from.length,
+                .from = gw_guest_mem_at(m->mem, from.gpa, from.length),
+                .from_fd = from.fd,
+                .to_fd = -1,
+                .offset = from.offset,
+            };
+            continue;
+        }
+        if (gw_guest_mem_region(m->other, i, &to) < 0 || to.gpa != from.gpa)
+            return migration_cannot(m, MIGRATION_SIDE_TOOL, -EFAULT, "the memories do not agree");
+        *p = (struct migration_pair){
+            .gpa = from.gpa,
+            .length = from.length,
+            .from = gw_guest_mem_at(m->mem, from.gpa, from.length),
+            .to = gw_guest_mem_at(m->other, from.gpa, from.length),
+            .from_fd = from.kind == GW_GUEST_MAPPED ? -1 : from.fd,
+            .to_fd = to.fd,
+            .offset = from.offset,
+        };
+    }
+    return migration_sums_pair_up(m);
+}
+
+struct migration_pair *migration_pair_of(const struct migration *m, gw_gpa_t gpa)
+{
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        if (gpa - m->pairs[i].gpa < m->pairs[i].length)
+            return &m->pairs[i];
+    }
+    return NULL;
+}
+
+/*
+ * One page, or what there is of it. Pages that changed mostly differ in their first bytes: looking
+ * for that costs nothing beside the copy, and less than one loop that does both.
+ */
+static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t *from, size_t len)
+{
+    round->pages++;
+    if (is_equal(to, from, len)) {
+        round->pages_unchanged++;
+        return;
+    }
+    migration_copy_bytes(to, from, len);
+    round->bytes += len;
+}
+
+/* The same bytes to the memory that is only there for it, round and round. */
+static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uint64_t len)
+{
+    while (len) {
+        uint64_t n = PLAIN_BYTES - plain->at;
+
+        n = n < len ? n : len;
+        migration_copy_bytes(plain->map + plain->at, from, n);
+        plain->at = (plain->at + n) % PLAIN_BYTES;
+        from += n;
+        len -= n;
+    }
+}
+
+/* Bytes [from, to) of a pair, all of them data. */
+static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t from, uint64_t to)
+{
+    m->bytes_passed += to - from;
+    if (m->plain.is_on) {
+        copy_plainly(&m->plain, p->from + from, to - from);
+        return;
+    }
+    if (m->remote) {
+        m->round->pages += (to - from + MIGRATION_PAGE - 1) / MIGRATION_PAGE;
+        m->round->bytes += to - from;
+        migration_remote_data(m, p->gpa + from, p->from + from, to - from);
+        return;
+    }
+    migration_sums_note(m, p, from, to - from);
+    while (from < to) {
+        uint64_t gpa = p->gpa + from;
+        uint64_t len = MIGRATION_PAGE - gpa % MIGRATION_PAGE;
+
+        if (len > to - from)
+            len = to - from;
+        copy_page(m->round, p->to + from, p->from + from, len);
+        from += len;
+    }
+}
+
+/* The log names pages that were never there: marked, and nothing to copy. */
+static void skip_hole(struct migration *m, uint64_t len)
+{
+    if (m->plain.is_on)
+        return;
+    m->round->pages += len / MIGRATION_PAGE;
+    m->round->pages_unchanged += len / MIGRATION_PAGE;
+}
+
+/*
+ * The next data of a pair in [from, to). To find the end of a piece the kernel walks over all of
+ * its pages, which takes longer than to copy a few. What is data remains data, so the piece found
+ * last is remembered.
+ */
+static bool next_data(struct migration_pair *p, uint64_t from, uint64_t to, uint64_t *ret_from,
+                      uint64_t *ret_to)
+{
+    uint64_t at = p->offset + from, end = p->offset + to;
+    bool is_known = at >= p->data_from && at < p->data_to;
+
+    if (!is_known &&
+        !migration_next_data(p->from_fd, at, p->offset + p->length, &p->data_from, &p->data_to))
+        return false;
+    *ret_from = (at > p->data_from ? at : p->data_from) - p->offset;
+    *ret_to = (end < p->data_to ? end : p->data_to) - p->offset;
+    return *ret_from < *ret_to;
+}
+
+static void copy_run(struct migration *m, struct migration_pair *p, uint64_t from, uint64_t to)
+{
+    uint64_t data, hole;
+
+    if (to - from < BIG_RUN) {
+        copy_piece(m, p, from, to);
+        return;
+    }
+    while (next_data(p, from, to, &data, &hole)) {
+        skip_hole(m, data - from);
+        copy_piece(m, p, data, hole);
+        from = hole;
+    }
+    skip_hole(m, to - from);
+}
+
+/* A run that the log names; it may go across regions and holes between them. */
+static void copy_marked(struct migration *m, gw_gpa_t gpa, uint64_t len)
+{
+    uint64_t n_before = m->round->pages;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        struct migration_pair *p = &m->pairs[i];
+        uint64_t from = gpa > p->gpa ? gpa - p->gpa : 0;
+        uint64_t to = gpa + len - p->gpa < p->length ? gpa + len - p->gpa : p->length;
+
+        if (gpa + len > p->gpa && from < to)
+            copy_run(m, p, from, to);
+    }
+    if (!m->plain.is_on && m->round->pages - n_before < len / MIGRATION_PAGE)
+        m->round->pages_outside += len / MIGRATION_PAGE - (m->round->pages - n_before);
+}
+
+static void note_run(void *arg, gw_gpa_t gpa, uint64_t len)
+{
+    struct migration *m = arg;
+    size_t room = m->n_runs_room ? m->n_runs_room * 2 : 1024;
+    struct migration_run *grown;
+
+    if (m->n_runs == m->n_runs_room) {
+        grown = realloc(m->runs, room * sizeof(*grown));
+        if (!grown) {
+            copy_marked(m, gpa, len);
+            return;
+        }
+        m->runs = grown;
+        m->n_runs_room = room;
+    }
+    m->runs[m->n_runs++] = (struct migration_run){.gpa = gpa, .length = len};
+}
+
+/* All runs, to the other memory or plainly. Returns: nanoseconds of processor time. */
+static uint64_t copy_runs(struct migration *m, bool is_plain)
+{
+    uint64_t begin = cpu_ns();
+
+    m->bytes_passed = 0;
+    m->plain.is_on = is_plain;
+    for (size_t i = 0; i < m->n_runs; i++)
+        copy_marked(m, m->runs[i].gpa, m->runs[i].length);
+    m->plain.is_on = false;
+    return cpu_ns() - begin;
+}
+
+/*
+ * What the driver wrote, without what the device wrote in its place since: that must come with a
+ * mark of the log.
+ */
+static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
+{
+    struct migration *m = arg;
+
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        struct migration_pair *p = &m->pairs[i];
+        uint8_t *to = m->remote ? NULL : p->to + (gpa - p->gpa);
+
+        if (gpa < p->gpa || gpa - p->gpa >= p->length || len > p->length - (gpa - p->gpa))
+            continue;
+        if (m->remote) {
+            migration_remote_written(m, gpa, p->from + (gpa - p->gpa), len);
+            continue;
+        }
+        migration_copy_bytes(to, p->from + (gpa - p->gpa), len);
+        for (unsigned k = 0; k < m->n_drivers; k++)
+            gw_driver_overlay(m->drivers[k], gpa, to, len);
+        migration_sums_note(m, p, gpa - p->gpa, len);
+    }
+}
+
+uint64_t migration_take_written(struct migration *m, gw_guest_dirty_cb *cb, void *arg)
+{
+    if (m->xen)
+        migration_xen_take_written(m);
+    return gw_guest_track_take(m->track, cb, arg);
+}
+
+/*
+ * The marks of the log, then those of the driver; then the driver's bytes, then the log's pages.
+ * So a descriptor that both sides write is the device's whenever it was marked, since its mark is
+ * taken before the driver's is, or with a later log.
+ */
+void migration_copy_log(struct migration *m, struct gw_guest_log *log)
+{
+    struct migration_round before = *m->round, *r = m->round;
+    bool is_timed = !m->plain.map || m->n_taken++ % PLAIN_ROUNDS;
+    uint64_t begin = cpu_ns();
+
+    m->n_runs = 0;
+    gw_guest_log_take(log, note_run, m);
+    r->scan_ns += cpu_ns() - begin;
+    r->bytes_driver += migration_take_written(m, copy_written, m);
+    if (!is_timed) {
+        m->plain.speed.ns += copy_runs(m, true);
+        m->plain.speed.bytes += m->bytes_passed;
+    }
+    r->copy_ns += copy_runs(m, false);
+    if (is_timed) {
+        m->speed.ns += r->copy_ns - before.copy_ns;
+        m->speed.bytes += m->bytes_passed;
+    }
+    m->hop->copy_ns += r->copy_ns - before.copy_ns;
+    m->hop->copy_bytes += r->bytes - before.bytes;
+    m->hop->pages_marked += r->pages - before.pages;
+    m->hop->pages_unchanged += r->pages_unchanged - before.pages_unchanged;
+}
+
+/* Pages as guest memory has them. Without it there is nothing to compare with, and nothing else. */
+static void make_plain(struct migration *m)
+{
+    void *map;
+
+    if (m->plain.map)
+        return;
+    map = mmap(NULL, PLAIN_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
+               -1, 0);
+    m->plain.map = map == MAP_FAILED ? NULL : map;
+}
+
+void migration_drop_plain(struct migration *m)
+{
+    if (m->plain.map)
+        munmap(m->plain.map, PLAIN_BYTES);
+    m->plain.map = NULL;
+}
+
+/* Map the page tables, and have the memory, of what will be copied: that is not copying. */
+void migration_prepare(struct migration *m)
+{
+    uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    uint64_t data, hole;
+
+    if (m->remote) /* it is there, and a copy does not tell how fast the link is */
+        return;
+    make_plain(m);
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        const struct migration_pair *p = &m->pairs[i];
+        uint64_t at = p->offset, end = p->offset + p->length;
+
+        for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+            uintptr_t to = (uintptr_t)p->to + (data - p->offset);
+
+            /* A kernel before 5.14 cannot, and then it is done by the first access. */
+            madvise((void *)(to & ~mask), (to & mask) + (hole - data), MADV_POPULATE_WRITE);
+        }
+    }
+}
+
+int migration_copy_all(struct migration *m)
+{
+    struct migration_round *r = migration_begin_round(m, 0);
+    uint64_t data, hole, begin;
+
+    if (!r)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    /* What was written before is copied now, and the device may have written there unlogged. */
+    migration_take_written(m, NULL, NULL);
+    migration_remote_round(m, 0);
+    begin = cpu_ns();
+    for (unsigned i = 0; i < m->n_pairs; i++) {
+        struct migration_pair *p = &m->pairs[i];
+        uint64_t at = p->offset, end = p->offset + p->length;
+
+        for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
+            if (m->remote) {
+                migration_remote_data(m, p->gpa + (data - p->offset), p->from + (data - p->offset),
+                                      hole - data);
+            } else {
+                migration_sums_note(m, p, data - p->offset, hole - data);
+                migration_copy_bytes(p->to + (data - p->offset), p->from + (data - p->offset),
+                                     hole - data);
+            }
+            r->pages += (hole - data) / MIGRATION_PAGE;
+            r->bytes += hole - data;
+        }
+    }
+    r->copy_ns = cpu_ns() - begin;
+    r->duration_ns = migration_now(m) - r->at_ns;
+    m->hop->copy_ns += r->copy_ns;
+    m->hop->copy_bytes += r->bytes;
+    migration_sums_settle(m);
+    return migration_remote_settle(m);
+}
+
+int migration_copy_round(struct migration *m, unsigned number, bool is_final)
+{
+    struct migration_round *r = migration_begin_round(m, number);
+
+    if (!r)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
+    r->is_final = is_final;
+    migration_remote_round(m, number);
+    migration_copy_log(m, m->log);
+    r->duration_ns = migration_now(m) - r->at_ns;
+    m->hop->rounds++;
+    migration_sums_settle(m);
+    return migration_remote_settle(m);
+}
