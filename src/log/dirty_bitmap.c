@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Setting bits. Whole aligned words where the range covers them, bytes at its ends: the bitmap may
- * begin at any byte, and an atomic access must not straddle a cache line.
+ * Sets bits: whole aligned words where the range covers them, single bytes at its ends. The bitmap
+ * may begin at any byte, and an atomic access must not straddle a cache line.
  *
- * A bit that is set already is left alone, which spares the cache line when many pages are marked
- * again. That is only right because of the caller's fence: the writes to the page come before the
- * look at its bit. If the bit is seen set, whoever clears it does so after the look, and so reads
- * the page with our writes in it. Setting one is sequentially consistent because dirty_log.c loads
- * the log's successor behind it. Without the fence the look may be done first: the bit is seen,
- * cleared, the old page is copied, and then our write lands, unmarked for ever.
+ * A bit that is already set is not written, which spares the cache line when many pages are marked
+ * repeatedly. Only the caller's fence makes this correct: it orders the writes to the page before
+ * the load of the bit. If the load finds the bit set, the front-end clears the bit later, and then
+ * reads the page with our writes in it. Without the fence the load could come first: it finds the
+ * bit set, the front-end clears it and copies the old page, and then our write lands, never marked.
+ *
+ * Setting a bit is sequentially consistent because dirty_log.c loads the log's successor after it.
  */
 #include "dirty_bitmap.h"
 
@@ -22,7 +23,7 @@ static void set_bits8(uint8_t *byte, uint8_t bits)
         (void)__atomic_fetch_or(byte, bits, __ATOMIC_SEQ_CST);
 }
 
-/* All bits of 64 pages; which byte of the word is which does not matter. */
+/* Sets the bits of 64 pages. All bits are set, so the byte order does not matter. */
 static void set_word(uint8_t *bytes)
 {
     uint64_t *word = (uint64_t *)(void *)bytes;

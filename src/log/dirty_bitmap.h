@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * From a range of guest memory to bits of a dirty bitmap: nothing but that. The bitmap is shared
- * between processes: bits are set by atomic OR, never cleared, and no byte of it is ever stored.
+ * Marks ranges of pages in a dirty bitmap, and nothing more. The bitmap is shared with another
+ * process: bits are set by atomic OR, never cleared, and no byte is ever written by a plain store.
  *
- * Page p (of 4096 bytes, whatever the host's are) is bit p % 8 of byte p / 8 (vhost-user
+ * Page p (of 4096 bytes, whatever the page size of the host) is bit p % 8 of byte p / 8 (vhost-user
  * specification, "Migration").
  */
 #pragma once
@@ -12,15 +12,15 @@
 
 #define GW_DIRTY_PAGE_SHIFT 12
 
-/* Bytes of a bitmap that covers guest addresses up to and including `last`. */
+/* Size in bytes of a bitmap that covers guest addresses up to and including `last`. */
 static inline uint64_t gw_dirty_bitmap_size(uint64_t last)
 {
     return (last >> GW_DIRTY_PAGE_SHIFT) / 8 + 1;
 }
 
 /*
- * Set the bits of pages `first` to `last`, inclusive, which the bitmap covers. Between the writes
- * to those pages and this call the caller has a full fence (see dirty_bitmap.c); one does for many
- * calls. Whoever sees a bit set, sees those writes.
+ * Set the bits of pages `first` to `last`, inclusive, which the bitmap must cover. The caller must
+ * issue a full fence between its writes to those pages and this call (see dirty_bitmap.c); one
+ * fence serves many calls. A process that sees a bit set also sees those writes.
  */
 void gw_dirty_bitmap_mark(uint8_t *bitmap, uint64_t first, uint64_t last);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The dirty log, and keeping marks inside of it. Knows neither queues nor messages. */
+/* The dirty log and its bounds. Independent of queues and of vhost-user messages. */
 #include "dirty_log.h"
 
 #include "base/checked.h"
@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-/* Behind the page of the last reference, which has 32 bits. */
+/* The end of the address range of grant references, which have 32 bits and name one page each. */
 #define REFERENCES_END (UINT64_C(1) << (32 + GW_DIRTY_PAGE_SHIFT))
 
 static const char name[] = "the dirty log";
@@ -56,7 +56,7 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
            (gw_range_is_valid(gpa, len) && gw_dirty_bitmap_size(gpa + (len - 1)) <= log->size);
 }
 
-/* Returns: has all of it been marked? */
+/* Returns: does the log cover, and is therefore marked, the whole range? */
 static bool mark_one(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t n_pages = log->size > UINT64_MAX / 8 ? UINT64_MAX : log->size * 8;
@@ -79,15 +79,15 @@ static bool mark_one(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 }
 
 /*
- * Mark in the log and in those that have replaced it since. `successor` is loaded behind the bits:
- * an unset successor implies that the front-end still reads this log with the mark in it.
+ * Mark in the log and in all its successors. `successor` is loaded after the bits are set: if it is
+ * still NULL, the front-end has yet to read this log and finds the mark there.
  */
 static void mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len, bool counts_lost)
 {
     while (log) {
         if (!mark_one(log, gpa, len) && counts_lost)
             (void)__atomic_fetch_add(&log->n_lost, 1, __ATOMIC_RELAXED);
-        __atomic_thread_fence(__ATOMIC_ACQUIRE); /* for bits that were found set */
+        __atomic_thread_fence(__ATOMIC_ACQUIRE); /* if the bits were already set */
         log = __atomic_load_n(&log->successor, __ATOMIC_SEQ_CST);
     }
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The dirty log of SET_LOG_BASE: a mapped bitmap with bounds, and an error that stays.
+ * The dirty log of SET_LOG_BASE: a mapped bitmap with bounds, and a sticky error.
  *
- * A log never changes. Every queue adopts a new one before the old one is freed: no queue writes
- * the old bitmap then, and no mark falls between the two, because each queue marks in one or the
- * other. In postcopy the front-end is answered before that. The old log then names its successor,
- * and a mark goes into both: no bitmap is ever searched for marks, however long a front-end made
- * it.
+ * The extent of a log never changes. Every queue switches to a new log before the old one is freed.
+ * Then no queue writes the old bitmap, and no mark is lost between the two, because each queue
+ * marks in one or the other. In postcopy the front-end receives its reply before all queues have
+ * switched. The old log then points to its successor, and marks go into both. So no bitmap ever
+ * has to be searched for marks, whatever size the front-end gave it.
  */
 #pragma once
 
@@ -18,17 +18,17 @@
 #include <stdint.h>
 
 struct gw_dirty_log {
-    uint8_t *bitmap; /* may begin at any byte */
-    uint64_t size;   /* bytes of it */
+    uint8_t *bitmap; /* not necessarily aligned */
+    uint64_t size;   /* of the bitmap, in bytes */
     struct gw_mapping mapping;
-    uint64_t n_lost;                /* atomic: marks that fell outside */
+    uint64_t n_lost;                /* atomic: marks that fell outside the bitmap */
     struct gw_dirty_log *successor; /* atomic: marks go there too; NULL: none */
 };
 
 /*
  * Map `size` bytes at `offset` of the file. Consumes `fd`, also on failure.
- * Returns: 0; -EINVAL for an empty, overflowing or too large range, or a file shorter than that;
- * -ENOMEM; the errno of mmap(2); with gw_last_error.
+ * Returns: 0; -EINVAL for an empty, overflowing or too large range, or a file shorter than the
+ * range; -ENOMEM; the errno of mmap(2); with gw_last_error.
  */
 int gw_dirty_log_new(struct gw_dirty_log **ret, int fd, gw_off_t offset, uint64_t size);
 void gw_dirty_log_free(struct gw_dirty_log *log);
@@ -38,9 +38,10 @@ void gw_dirty_log_guard(struct gw_dirty_log *log, struct gw_loss *loss);
 int gw_dirty_log_check(const struct gw_dirty_log *log);
 
 /*
- * Where an address is in the log. Pages that a Xen domain granted have bit 63 set in theirs, and no
- * log is as long as that: the log has them by their references, which is what is left without it
- * (docs/memory-backends.md). No other address that a log covers has the bit.
+ * The address under which the log tracks `gpa`. Addresses of pages that a Xen domain granted have
+ * bit 63 set, which is beyond any log. The log tracks such a page by its grant reference, that is,
+ * by its address without the bit (docs/memory-backends.md). No other address that a log covers has
+ * the bit.
  */
 static inline gw_gpa_t gw_dirty_log_address(gw_gpa_t gpa)
 {
@@ -51,20 +52,22 @@ static inline gw_gpa_t gw_dirty_log_address(gw_gpa_t gpa)
 bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 
 /*
- * Mark what was written, after it was written and a full fence, which may be one for many marks. A
- * range that the log does not cover is marked as far as it does, and counted as lost.
+ * Mark a range after writing to it and a full fence; one fence serves many marks. If the log covers
+ * only a part of the range, that part is marked, and the mark counts as lost.
  * Context: any thread.
  */
 void gw_dirty_log_mark(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 /*
- * The same for references of which any may have been written to, as far as the log has them. Marks
- * up to the last reference, 512 MiB of log, however long the front-end made the log or the region.
+ * Mark a range of grant references, any of which the device may have written to. References beyond
+ * the log do not count as lost. Marks no further than the last possible reference (512 MiB of log),
+ * whatever size the front-end gave the log or the region.
  */
 void gw_dirty_log_mark_known(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len);
 
 /*
- * `log` replaces `old`, in which some queues go on marking. Call it before the front-end is
- * answered: a mark that its last look at `old` misses is in `log`. `log` outlives `old`.
+ * Make `log` the successor of `old`, in which some queues still mark. Call it before replying to
+ * the front-end: a mark that the front-end's last read of `old` misses is then in `log`. `log` must
+ * outlive `old`.
  */
 void gw_dirty_log_succeed(struct gw_dirty_log *old, struct gw_dirty_log *log);
 
