@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The state machine of postcopy, and who sees that a front-end has gone.
+ * The postcopy state machine, and the watcher that detects a disconnected front-end.
  *
- * The userfaultfd is shared with the front-end, so it outlives our closing it: what ends a wait is
- * to unregister the range, which wakes whoever sleeps there. A front-end that dies, or a daemon
- * that is stopped, must have that effect while the control thread waits for a worker that sleeps.
- * So the watcher does it, and only that: it walks the ranges under the lock and leaves them in
- * their list. The control thread adds and removes ranges, under the lock as well, and a range is
- * removed before it is unmapped: the watcher never unregisters what somebody else has mapped there.
- * Whoever holds the lock waits for nobody but the kernel: neither of the two touches guest memory.
+ * The front-end shares the userfaultfd, which therefore stays open when we close it. To end a wait,
+ * we have to unregister the range, which wakes all threads that sleep in it. When the front-end
+ * dies or the daemon is stopped, this must happen even while the control thread waits for a
+ * sleeping worker. So the watcher does it, and nothing more: it walks the ranges under the lock and
+ * leaves them in their list. The control thread adds and removes ranges, also under the lock, and
+ * removes a range before it is unmapped: the watcher never unregisters another mapping at the same
+ * address. A holder of the lock waits only for the kernel: neither thread touches guest memory.
  */
 #include "postcopy.h"
 
@@ -42,7 +42,7 @@ int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd)
     gw_cleanup_fd int fd = -1, copy = -1;
 
     if (p->state == GW_POSTCOPY_LISTENING)
-        return gw_fail(-EBUSY, "postcopy goes on already");
+        return gw_fail(-EBUSY, "POSTCOPY_ADVISE after POSTCOPY_LISTEN");
     fd = gw_uffd_open();
     if (fd < 0)
         return fd;
@@ -75,7 +75,7 @@ static void abandon(struct gw_postcopy *p)
 
 enum seen {
     SEEN_HANG_UP,
-    SEEN_NEWS, /* for the control thread: perhaps that it is to stop */
+    SEEN_NEWS, /* an event for the control thread, perhaps a request to stop */
     SEEN_QUIT,
 };
 
@@ -87,7 +87,7 @@ static void *watch(void *arg)
     (void)pthread_setname_np(pthread_self(), "gw-postcopy");
     for (;;) {
         if (epoll_wait(p->watch_fd, &event, 1, -1) < 0)
-            continue; /* a signal of the embedder's; nothing else can fail */
+            continue; /* interrupted by a signal; no other error is possible */
         if (event.data.u32 == SEEN_QUIT)
             return NULL;
         if (event.data.u32 == SEEN_NEWS && !__atomic_load_n(p->stopping, __ATOMIC_ACQUIRE))
@@ -122,7 +122,7 @@ static int start_watcher(struct gw_postcopy *p, const struct gw_postcopy_peer *p
         r = watch_for(p, p->quit_fd, EPOLLIN, SEEN_QUIT);
     if (r == 0)
         r = watch_for(p, peer->socket_fd, EPOLLRDHUP, SEEN_HANG_UP);
-    /* By its edges, as its level is the control thread's. */
+    /* Edge triggered, because only the control thread reads the eventfd. */
     if (r == 0)
         r = watch_for(p, peer->control_fd, EPOLLIN | EPOLLET, SEEN_NEWS);
     if (r == 0)
@@ -147,11 +147,11 @@ int gw_postcopy_listen(struct gw_postcopy *p, const struct gw_postcopy_peer *pee
 
     if (p->state != GW_POSTCOPY_ADVISED)
         return gw_fail(-EINVAL, p->state == GW_POSTCOPY_OFF
-                                    ? "POSTCOPY_LISTEN comes before POSTCOPY_ADVISE"
-                                    : "POSTCOPY_LISTEN comes twice");
+                                    ? "POSTCOPY_LISTEN before POSTCOPY_ADVISE"
+                                    : "POSTCOPY_LISTEN sent twice");
     r = start_watcher(p, peer);
     if (r < 0)
-        return gw_fail(r, "postcopy: the front-end cannot be watched: %s", strerror(-r));
+        return gw_fail(r, "postcopy: cannot watch the front-end: %s", strerror(-r));
     p->state = GW_POSTCOPY_LISTENING;
     return 0;
 }
@@ -162,7 +162,7 @@ int gw_postcopy_register(struct gw_postcopy *p, struct gw_postcopy_range *range,
 
     pthread_mutex_lock(&p->lock);
     if (p->is_abandoned)
-        r = gw_fail(-ENOTCONN, "%s: the front-end has gone", what);
+        r = gw_fail(-ENOTCONN, "%s: the front-end has disconnected", what);
     else
         r = gw_uffd_register(p->uffd, range->base, range->length, what);
     if (r == 0) {
@@ -201,7 +201,7 @@ bool gw_postcopy_has_missing(struct gw_postcopy *p)
 int gw_postcopy_end(struct gw_postcopy *p)
 {
     if (p->state == GW_POSTCOPY_OFF)
-        return gw_fail(-EINVAL, "there is no postcopy to end");
+        return gw_fail(-EINVAL, "POSTCOPY_END before POSTCOPY_ADVISE");
     while (!gw_list_is_empty(&p->ranges))
         gw_postcopy_unregister(gw_container_of(p->ranges.next, struct gw_postcopy_range, link));
     if (p->state == GW_POSTCOPY_LISTENING)

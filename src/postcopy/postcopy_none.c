@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A build without postcopy: it is never offered, so nothing here is ever listening. */
+/* Stub: builds without postcopy never offer it, so they never listen. */
 #include "postcopy.h"
 
 #include "base/diag_i.h"
@@ -8,7 +8,7 @@
 
 static int refuse(void)
 {
-    return gw_fail(-EOPNOTSUPP, "postcopy was left out when libgodwit was built");
+    return gw_fail(-EOPNOTSUPP, "libgodwit was built without postcopy");
 }
 
 int gw_postcopy_probe(void)

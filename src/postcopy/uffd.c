@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * userfaultfd(2), seen from who registers: pages come from another process.
+ * userfaultfd(2), the side that registers memory; another process provides the pages.
  *
- * UFFD_USER_MODE_ONLY would need no privilege, but then a read(2) or an io_uring request into a
- * missing page fails with EFAULT, and that is what a back-end does all the time.
+ * UFFD_USER_MODE_ONLY would need no privilege, but with it a read(2) or an io_uring request into a
+ * missing page fails with EFAULT, and back-ends issue these all the time.
  */
 #include "uffd.h"
 
@@ -21,12 +21,12 @@
 #include <unistd.h>
 
 #define FLAGS (O_CLOEXEC | O_NONBLOCK)
-/* Without them shared memory cannot be registered. */
+/* Required to register shared memory. */
 #define FEATURES (UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS)
-/* What the front-end does to a missing page. */
+/* The ioctls with which the front-end resolves a fault. */
 #define IOCTLS (UINT64_C(1) << _UFFDIO_COPY | UINT64_C(1) << _UFFDIO_WAKE)
 
-/* Who may open the device needs no capability (Linux 6.1); older kernels do not have it. */
+/* The device (since Linux 6.1) needs no capability, only permission to open it. */
 static int open_device(void)
 {
     gw_cleanup_fd int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
@@ -49,9 +49,9 @@ static int open_any(void)
         return fd;
     r = -errno;
     if (r == -EPERM)
-        return gw_fail(r, "userfaultfd is not permitted: it takes access to /dev/userfaultfd, the"
-                          " capability CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd=1"
-                          " (and a seccomp filter that lets it pass)");
+        return gw_fail(r, "userfaultfd not permitted: grant access to /dev/userfaultfd or the"
+                          " capability CAP_SYS_PTRACE, or set vm.unprivileged_userfaultfd=1 (and"
+                          " allow it in the seccomp filter)");
     if (r == -ENOSYS)
         return gw_fail(-EOPNOTSUPP, "this kernel has no userfaultfd (CONFIG_USERFAULTFD)");
     return gw_fail(r, "userfaultfd: %s", strerror(-r));
@@ -68,7 +68,7 @@ int gw_uffd_open(void)
     if (ioctl(fd, UFFDIO_API, &api) == 0)
         return gw_steal_fd(&fd);
     r = errno == EINVAL ? -EOPNOTSUPP : -errno;
-    return gw_fail(r, "userfaultfd: this kernel does not serve shared memory (%s)", strerror(-r));
+    return gw_fail(r, "userfaultfd: this kernel does not support shared memory (%s)", strerror(-r));
 }
 
 int gw_uffd_register(int uffd, uintptr_t base, size_t length, const char *what)
@@ -79,30 +79,30 @@ int gw_uffd_register(int uffd, uintptr_t base, size_t length, const char *what)
     };
     int r;
 
-    /* What we had mapped is not what will be there. */
+    /* Unmap the pages that are present: the front-end replaces them. */
     if (madvise((void *)base, length, MADV_DONTNEED) < 0)
         return gw_fail(-errno, "%s: madvise(DONTNEED): %s", what, strerror(errno));
-    /* A huge page made of single ones would bring zeroes for those that are missing. */
+    /* Collapsing single pages into a huge page would fill the missing ones with zeroes. */
     if (madvise((void *)base, length, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
         return gw_fail(-errno, "%s: madvise(NOHUGEPAGE): %s", what, strerror(errno));
     if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0) {
         r = -errno;
-        return gw_fail(r, "%s: userfaultfd cannot be had for it: %s%s", what, strerror(-r),
+        return gw_fail(r, "%s: cannot register with userfaultfd: %s%s", what, strerror(-r),
                        r == -EINVAL ? " (postcopy needs memory of a memfd, tmpfs or hugetlbfs)"
                                     : "");
     }
     if ((reg.ioctls & IOCTLS) != IOCTLS) {
         gw_uffd_unregister(uffd, base, length);
-        return gw_fail(-EOPNOTSUPP, "%s: this kernel cannot put pages there (%#" PRIx64 ")", what,
+        return gw_fail(-EOPNOTSUPP, "%s: this kernel cannot fill pages (%#" PRIx64 ")", what,
                        (uint64_t)reg.ioctls);
     }
     return 0;
 }
 
 /*
- * Unregistering is said to wake whoever waits. But it does so before it shuts out those who are on
- * their way to sleep, where faults are handled under the lock of one mapping (seen on Linux 6.18):
- * when it returns they sleep, and only another wake-up finds them. No new one can come by then.
+ * UFFDIO_UNREGISTER is documented to wake all waiting threads. But where faults are handled under
+ * the per-VMA lock (seen on Linux 6.18), it wakes them before it excludes threads that are about to
+ * sleep. Those sleep on when it returns and need the explicit wake-up; no new fault can start then.
  */
 void gw_uffd_unregister(int uffd, uintptr_t base, size_t length)
 {

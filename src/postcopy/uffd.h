@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The system calls of userfaultfd(2), with reasons for people where they fail. */
+/* The system calls of userfaultfd(2), with an explanation in gw_last_error if they fail. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
 /*
- * A userfaultfd for missing pages of shared memory, which also catches what the kernel does on our
- * behalf (a read(2) into such a page). Non-blocking, as its reader wants it.
+ * Open a userfaultfd for missing pages of shared memory. It also handles accesses by the kernel on
+ * our behalf (a read(2) into such a page). Non-blocking, as the front-end expects.
  * Returns: an fd; -EPERM; -EOPNOTSUPP; another errno; with gw_last_error.
  */
 int gw_uffd_open(void);
 
-/* Returns: 0; a negative errno with gw_last_error, in which the memory is called `what`. */
+/* Returns: 0; a negative errno with gw_last_error, which names the memory as `what`. */
 int gw_uffd_register(int uffd, uintptr_t base, size_t length, const char *what);
 
-/* Whoever waits there comes back. */
+/* Wakes all threads that wait for a page of the range. */
 void gw_uffd_unregister(int uffd, uintptr_t base, size_t length);
