@@ -61,10 +61,10 @@ struct ring_case {
 
 /* clang-format off */
 static const struct ring_case cases[] = {
-    {"chain without end", BROKEN, "longer than what is left", 1, .desc = {{DATA, 16, 0, NEXT}}, .all = true},
-    {"chain without end, indirect", BROKEN, "longer than what is left", 1,
+    {"chain without end", BROKEN, "longer than the free part", 1, .desc = {{DATA, 16, 0, NEXT}}, .all = true},
+    {"chain without end, indirect", BROKEN, "longer than the free part", 1,
      .desc = {{TABLE, 16, 0, NEXT | INDIRECT}}, .all = true},
-    {"chain without end, bad buffers", BROKEN, "longer than what is left", 1,
+    {"chain without end, bad buffers", BROKEN, "longer than the free part", 1,
      .desc = {{END, UINT32_MAX, 65535, NEXT | WRITE}}, .all = true},
 
     {"wrong wrap: both", NOT_SEEN, NULL, 1, .desc = {{DATA, 16, 0, 0}}, .lap = AVAIL | USED},

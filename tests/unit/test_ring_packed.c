@@ -243,7 +243,7 @@ static void test_ring_packed_base_with_taken_slots_leaves_them(void **state)
     write_desc(&t, 0, 0, USED | WRITE | NEXT); /* the fourth is not there any more */
     kick(&t);
     rig_wait_for(&t.n_messages, 1);
-    assert_non_null(strstr(t.message, "longer than what is left"));
+    assert_non_null(strstr(t.message, "longer than the free part"));
     end(&t);
 }
 

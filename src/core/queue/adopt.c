@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A queue gets another map under way, and says when it has let go of what was before (change.c). */
+/* Replaces the map of a running queue, and reports when it no longer uses the old one (change.c).
+ */
 #include "queue_i.h"
 
 #include <sys/eventfd.h>
@@ -11,9 +12,9 @@ void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map)
         gw_queue_publish(q);
         q->map = map;
         q->map_last = 0;
-        /* A ring that lost its memory has lost answers: it stays without until it is stopped. */
+        /* A ring that lost its memory has lost used elements: it stays detached until a stop. */
         if (q->ring.attached && q->ring.ops->attach(&q->ring, map) < 0)
-            gw_queue_break(q, gw_last_error()); /* no answer can be written any more */
+            gw_queue_break(q, gw_last_error()); /* used elements can no longer be written */
     }
     gw_queue_unlock(q);
 }
@@ -37,7 +38,7 @@ void gw_queue_settle(struct gw_queue *q, uint64_t number, struct gw_latch *latch
     if (q->n_old == 0) {
         gw_queue_note_settled(q);
     } else if (q->abandoned && latch) {
-        /* Those are of another session, whose memory nobody waits for. */
+        /* The requests belong to an earlier session; no change waits for its memory. */
         q->adopted = NULL;
         gw_latch_count(latch, 0);
     }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Descriptor chains. Each descriptor is copied once and only the copy is looked at: the driver may
- * write the table while we read it. The walk is bounded three times over: by the table it is in, by
- * GW_CHAIN_MAX, and by one level of indirection.
+ * Descriptor chains. Each descriptor is copied once, and only the copy is examined, because the
+ * driver may write the table while we read it. The walk has three bounds: the size of the table,
+ * GW_CHAIN_MAX, and one level of indirection.
  *
- * In a split ring `next` says where a chain goes on. The packed layout has it in consecutive
- * descriptors: those of the ring were copied when the chain was taken (ring_packed.c), those of an
- * indirect table go on to its end (virtio 1.x, 2.8.8).
+ * In a split ring, `next` links the descriptors of a chain. In the packed layout they are
+ * consecutive: those in the ring were copied when the chain was taken (ring_packed.c), those in an
+ * indirect table extend to its end (virtio 1.x, 2.8.8).
  */
 #include "desc.h"
 #include "queue.h"
@@ -15,14 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Descriptors, one of which is the chain's next. */
+/* The descriptor table that the walk has reached. */
 struct table {
-    const void *at; /* of vring_desc; of gw_desc_packed */
+    const void *at; /* split: struct vring_desc[]; packed: struct gw_desc_packed[] */
     uint32_t size;
-    bool is_indirect; /* not to be told by the address: a driver may put the table into the ring */
+    bool is_indirect; /* the address does not show it: a driver may put the table into the ring */
 };
 
-/* What was found so far. The walk has it in registers: nobody else is given its address. */
+/* The buffers found so far. Only inlined functions get its address, so it stays in registers. */
 struct buffers {
     struct gw_extent *extents;
     unsigned max;
@@ -52,7 +52,7 @@ static struct gw_segments *borrow_segments(struct gw_queue *q)
     if (s)
         q->free_segments = s->next;
     else
-        s = malloc(sizeof(*s)); /* kept: a driver that needs it once needs it again */
+        s = malloc(sizeof(*s)); /* kept, because a driver that needs it once needs it again */
     return s;
 }
 
@@ -76,7 +76,7 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
     }
 }
 
-/* More room: from the request's own segments, of which `n` are filled, to a block of the queue. */
+/* Moves the `n` extents found so far from the request's inline array to a block of the queue. */
 static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_request_i *r,
                                                   unsigned n)
 {
@@ -118,7 +118,7 @@ static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r,
     return NULL;
 }
 
-/* To the table that descriptor `i` names. */
+/* Moves the walk to the indirect table that descriptor `i` refers to. */
 static inline const char *enter_table(struct gw_queue *q, struct table *t,
                                       const struct vring_desc *d, uint32_t i, bool is_packed)
 {
@@ -136,7 +136,7 @@ static inline const char *enter_table(struct gw_queue *q, struct table *t,
     return why;
 }
 
-/* From the first descriptor on, which was copied from `t`. There is one for each layout. */
+/* Walks a chain from its first descriptor `d`, a copy of one in `t`. Inlined once per layout. */
 static inline __attribute__((always_inline)) const char *walk(struct gw_queue *q,
                                                               struct gw_request_i *r,
                                                               struct table t, struct vring_desc d,
@@ -186,7 +186,7 @@ static int pin_buffers(struct gw_queue *q, struct gw_request_i *r, unsigned n,
                       &r->pin);
 }
 
-/* How many of the iovecs are readable ones; not n_out, where a buffer spans regions. */
+/* Counts the device-readable iovecs; a buffer that spans regions has more than one. */
 static unsigned count_out(const struct iovec *iov, uint64_t out_len)
 {
     unsigned n = 0;
@@ -218,7 +218,7 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
     r->len = (uint32_t)b->len;
     pub->out_len = b->out_len;
     pub->in_len = b->len - b->out_len;
-    /* The device reads its header next. */
+    /* The device reads the request header next. */
     __builtin_prefetch(iov[0].iov_base);
     return NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Where an indirect table is: in guest memory as it is, or gathered from pieces, or copied. Those
- * that have to be copied are fetched for all chains of a batch in one go, before the first is
- * walked.
+ * Locates indirect tables. A table is used in place in guest memory, gathered from pieces, or
+ * fetched as a copy. One call fetches all tables that a batch of chains needs as copies, before the
+ * first chain is walked.
  */
 #include "desc.h"
 #include "queue.h"
@@ -18,10 +18,10 @@ struct fetched {
     bool failed;
 };
 
-/* In the order of their chains. */
+/* The fetched tables of a batch, in the order of their chains. */
 struct gw_tables {
     unsigned n;
-    unsigned next; /* the first that no chain has asked for yet */
+    unsigned next; /* the first that no chain has used yet */
     struct fetched fetched[GW_POP_BATCH];
 };
 
@@ -34,7 +34,7 @@ static const char *check_length(uint32_t len)
     return NULL;
 }
 
-/* Copy a table that lies in more than one piece, or not where it can stay. */
+/* Copies a table that is not contiguous, or that cannot be used in place. */
 static const char *gather(struct gw_queue *q, const struct iovec *iov, int n_iov, const void **ret)
 {
     uint8_t *to;
@@ -68,7 +68,7 @@ void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n
     struct gw_tables *t = q->tables;
 
     if (!t)
-        t = q->tables = malloc(sizeof(*t)); /* kept; without, each chain fetches its own */
+        t = q->tables = malloc(sizeof(*t)); /* kept; if NULL, each chain fetches its own table */
     if (!t)
         return;
     t->n = t->next = 0;
@@ -99,7 +99,7 @@ void gw_tables_release(struct gw_queue *q)
         t->n = t->next = 0;
 }
 
-/* The one of this chain; chains that never asked for theirs are behind us then. */
+/* Finds the table of this chain, and skips those of earlier chains that did not use theirs. */
 static struct fetched *find_fetched(struct gw_tables *t, gw_gpa_t addr, uint32_t len)
 {
     for (unsigned i = t->next; i < t->n; i++)
@@ -110,7 +110,7 @@ static struct fetched *find_fetched(struct gw_tables *t, gw_gpa_t addr, uint32_t
     return NULL;
 }
 
-/* One that is fetched by itself: it is not where a chain begins. */
+/* Fetches a single table. The batch only has those that the first descriptor of a chain names. */
 static bool fetch_one(struct fetched *f)
 {
     struct gw_pin_copy copy = {.pin = &f->pin, .n_out = 1};
@@ -132,7 +132,7 @@ const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const
         return f->failed ? "indirect table that is not granted" : gather(q, f->iov, f->n_iov, ret);
     if (pin(q, &own, addr, len) < 0)
         return "indirect table outside guest memory";
-    /* 2.7.5.3.1 asks for no alignment of the table; pieces and odd addresses are copied. */
+    /* 2.7.5.3.1 requires no alignment of the table; a misaligned one is copied, too. */
     if (own.n_iov == 1 && !own.pin.backend &&
         (uintptr_t)own.iov[0].iov_base % sizeof(uint64_t) == 0) {
         *ret = own.iov[0].iov_base;

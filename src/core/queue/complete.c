@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * From the device's answer to the driver's interrupt. The order is the whole point:
+ * From the completion of a request to the driver's interrupt. The order is essential:
  *
  *   data written  ->  used element written  ->  copies stored  ->  fence  ->  data marked
  *                 ->  used index (release)  ->  fence  ->  used ring marked  ->  notify decision
  *
- * The device has written its data before it calls gw_request_complete. A batch, on the worker what
- * completes within one turn, has one pair of fences, one index and at most one eventfd write. But
- * where the device answers at once all that there is, the driver is shown the first half as soon as
- * it is done: otherwise a driver that looks at the ring finds nothing to do while the device works,
- * and the device nothing while the driver does.
+ * The device has written its data before it calls gw_request_complete. A batch (on the worker: the
+ * requests completed within one turn) has one pair of fences, one index and at most one eventfd
+ * write. If the device completes all available requests at once, however, the first half is
+ * published as soon as it is complete. Otherwise a driver that polls the ring would be idle while
+ * the device works, and the device would be idle while the driver works.
  *
- * Two facts make the marks right: a bit is set only after the bytes it stands for are visible
- * (dirty_bitmap.c), and a request counts as in flight until it is marked and published, so whoever
- * waits for requests (a stop, a new map) waits for marks. They are of guest addresses recorded when
- * the chain was walked, never read again; and of all writable buffers, whatever length the device
- * told, since it may have written beyond.
+ * Two facts make the marks correct. A bit is set only after the bytes it stands for are visible
+ * (dirty_bitmap.c). A request counts as in flight until it is marked and published, so code that
+ * waits for requests (a stop, a new map) also waits for marks. The marks use the guest addresses
+ * recorded when the chain was walked, which are never read again. They cover all device-writable
+ * buffers, whatever length the device reported, because it may have written beyond that length.
  *
- * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10) an answer waits for those of all requests taken
- * before it. Answers in a row become one used element: that of the last.
+ * With IN_ORDER (virtio 1.x, 2.7.9 and 2.8.10), a completed request waits until all requests taken
+ * before it are complete. Consecutive completed requests share one used element, that of the last.
  *
- * Where requests are tracked for a crash (inflight.h), a batch is closed before the index and
- * cleared after it: whoever comes after a crash finds out by the ring itself which of the two was
- * the last.
+ * If requests are tracked for crash recovery (inflight.h), a batch is closed before the index is
+ * stored and cleared after it. After a crash, recovery finds out from the ring itself whether the
+ * batch was published.
  */
 #include "base/barrier.h"
 #include "fd/peer_fd.h"
@@ -42,7 +42,7 @@ void gw_queue_call(struct gw_queue *q)
         return;
     }
     if (q->call_fd < 0)
-        return; /* made up for when there is one, see gw_queue_set_call */
+        return; /* gw_queue_set_call notifies later */
     gw_count(&q->stats.calls, 1);
     if (gw_worker_is_current(q->worker))
         loop->ops->signal(loop, q->call_fd, q->call_bell);
@@ -69,8 +69,9 @@ static void mark_completed(struct gw_queue *q)
 }
 
 /*
- * Nothing is fetched without a log, but what was in flight when LOG_ALL came is answered, since a
- * stop or a new map may wait for it. Where it wrote is forgotten then: any page may be it.
+ * Without a log no request is popped, but those in flight when LOG_ALL was set are completed,
+ * because a stop or a new map may wait for them. Their addresses are not kept, so all memory is
+ * marked.
  */
 void gw_queue_mark_unlogged(struct gw_queue *q)
 {
@@ -83,7 +84,7 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
     for (unsigned i = 0; i < q->map->n_entries; i++) {
         const struct gw_map_entry *e = &q->map->entries[i];
 
-        /* Of references that may be anything, those that the log has. */
+        /* Any reference may be in use, so mark all those that the log covers. */
         if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
             gw_dirty_log_mark_known(q->log.log, e->gpa, e->size);
         else
@@ -92,7 +93,7 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
     ring->ops->mark_all(ring);
 }
 
-/* Those that the driver was shown a crash does not bring back any more. */
+/* Once published, requests leave the inflight part: a crash no longer resubmits them. */
 static void retire_completed(struct gw_queue *q, bool shown)
 {
     struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;
@@ -114,7 +115,7 @@ static void retire_completed(struct gw_queue *q, bool shown)
         gw_inflight_commit(f);
 }
 
-/* What the log could not hold is told, and stays in the statistics: the guest is not migratable. */
+/* Reports writes that the log does not cover, and counts an error: the guest cannot be migrated. */
 static void check_log(struct gw_queue *q)
 {
     uint64_t n_lost = gw_dirty_log_n_lost(q->log.log);
@@ -127,21 +128,21 @@ static void check_log(struct gw_queue *q)
             q->index);
 }
 
-/* Its memory may have been taken away, see gw_queue_adopt_map. */
+/* The ring may have lost its memory, see gw_queue_adopt_map. */
 static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_slots)
 {
     if (q->ring.attached)
         q->ring.ops->put_used(&q->ring, id, len, n_slots);
 }
 
-/* From now on its used element is written, and it waits for its mark and the index. */
+/* The used element for `r` is written; `r` now waits to be marked and published. */
 static void settle(struct gw_queue *q, struct gw_request_i *r)
 {
     r->next_free = q->completed;
     q->completed = r;
 }
 
-/* Who is skipped counts as written to its end. */
+/* A skipped element implies that its buffers were filled completely. */
 static bool can_be_skipped(const struct gw_request_i *r)
 {
     const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
@@ -153,8 +154,8 @@ static bool can_be_skipped(const struct gw_request_i *r)
 }
 
 /*
- * The driver has been shown nothing of the batch yet, so that used elements may be written anew,
- * with other lengths.
+ * Writes the used elements of the batch again, with other lengths. This is possible because none of
+ * them is published yet.
  */
 static void put_again(struct gw_queue *q)
 {
@@ -182,7 +183,7 @@ static void put_again(struct gw_queue *q)
     }
 }
 
-/* Of up to GW_POP_BATCH requests from `*r` on. Returns: is the ring as it should be? */
+/* Stores the copies of up to GW_POP_BATCH requests from `*r` on. Returns: false if one is torn. */
 static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_any_bad)
 {
     struct gw_request_i *stored[GW_POP_BATCH];
@@ -208,10 +209,10 @@ static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_an
 }
 
 /*
- * Where buffers are copies, what the device wrote goes to the guest now: a driver that is told of
- * an answer may take the pages away at once. One that has not all of its answer is a bad chain, and
- * is told no part of it. Where it takes pages away while this is done, the ring ends here, since a
- * part may be there that looks like an answer.
+ * If buffers are copies, stores what the device wrote to guest memory before anything is published,
+ * because a driver that sees a used element may revoke the pages at once. A request whose data
+ * cannot be stored completely becomes a bad chain of length 0. If the driver revokes a page during
+ * the store, the ring breaks, because the part already stored could look like a complete answer.
  */
 static void store_completed(struct gw_queue *q)
 {
@@ -222,7 +223,7 @@ static void store_completed(struct gw_queue *q)
         good = store_some(q, &r, &any_bad) && good;
     if (!good) {
         q->ring.ops->unput(&q->ring);
-        q->ring.attached = false; /* its memory stays: somebody may be about to look at it */
+        q->ring.attached = false; /* its memory stays pinned: a thread may be about to read it */
         gw_queue_break(q, "the driver revoked a grant that the device must write to");
     } else if (any_bad) {
         put_again(q);
@@ -234,7 +235,7 @@ static bool is_done(const struct gw_queue *q, const struct gw_list *at)
     return at != &q->in_flight && gw_container_of(at, struct gw_request_i, in_flight)->is_done;
 }
 
-/* Behind a request that is left undone nothing can be used any more, so that it is done again. */
+/* IN_ORDER: no request after a suspended one can be used, so the next back-end does them again. */
 static void leave_all_behind(struct gw_queue *q)
 {
     struct gw_list *at, *next;
@@ -256,7 +257,7 @@ static void settle_in_order(struct gw_queue *q)
 
     if (q->first_suspended != UINT64_MAX)
         leave_all_behind(q);
-    /* None of the list is settled: who is, is retired before anybody looks again. */
+    /* No request in the list is settled yet: publish() retires settled requests at once. */
     for (struct gw_list *at = q->in_flight.next; is_done(q, at); at = at->next) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
         bool is_last = !is_done(q, at->next);
@@ -288,7 +289,7 @@ static bool show(struct gw_queue *q)
     return notify;
 }
 
-/* Returns: was anything shown? */
+/* Returns: was anything published? */
 static bool publish(struct gw_queue *q)
 {
     bool unpublished;
@@ -323,9 +324,9 @@ void gw_queue_publish(struct gw_queue *q)
 }
 
 /*
- * After how many answers the worker publishes. Never before all of the batch is there, where more
- * requests wait anyhow; nor where buffers are copies, since one hypercall stores them all; nor
- * where the rest may have to wait for a page, and the notification with it.
+ * The number of completions after which the worker publishes. It publishes only complete batches if
+ * more requests are available anyway, if buffers are copies, because one hypercall stores them all,
+ * or if the rest, and with it the notification, may have to wait for a missing page.
  */
 static unsigned find_step(const struct gw_queue *q)
 {
@@ -339,7 +340,7 @@ static void publish_soon(struct gw_queue *q)
 {
     bool is_listed = !gw_list_is_empty(&q->dirty_link);
 
-    /* Where nobody but the worker completes, it needs to ask only once a turn. */
+    /* With GW_SYNC_NONE only the worker completes, so it checks for itself only once a turn. */
     if (!(is_listed && q->sync == GW_SYNC_NONE) && !gw_worker_is_current(q->worker)) {
         gw_queue_publish(q);
         return;

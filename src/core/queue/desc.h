@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The one copy of a descriptor that is ever read. What is looked at has the form of a split ring's,
- * whichever layout it comes from: where a packed one has its buffer id, `next` has it.
+ * A descriptor is copied once, and only the copy is examined. Both layouts are examined in the
+ * format of a split ring; for a packed descriptor, `next` holds the buffer id.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 
 #include <linux/virtio_ring.h>
 
-/* Both are 16 bytes aligned to 16 (virtio 1.x, 2.7.5 and 2.8.13): two loads. */
+/* Descriptors of both layouts have 16 bytes, aligned to 16 (virtio 1.x, 2.7.5 and 2.8.13). */
 
 static inline struct vring_desc gw_desc_load(const struct vring_desc *desc)
 {
@@ -24,16 +24,15 @@ static inline struct vring_desc gw_desc_load(const struct vring_desc *desc)
     };
 }
 
-/* A packed one is kept as the words it was loaded by, of which two are also stored faster than four
- * fields. */
+/* A packed descriptor is kept as two words, which are faster to load and store than four fields. */
 struct gw_desc_packed {
     uint64_t addr;
     uint64_t word; /* len, id, flags */
 };
 
 /*
- * The word with the flags is loaded first, with acquire: where they say that it is available, the
- * rest is what the driver wrote before it said so.
+ * Loads the word with the flags first, with acquire: if the flags mark the descriptor as available,
+ * the address is the one that the driver wrote before it set the flags.
  */
 static inline struct gw_desc_packed gw_desc_copy_packed(const void *desc)
 {

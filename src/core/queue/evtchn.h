@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Event channels of Xen domains, in place of eventfds where a front-end has none to pass: one wakes
- * us, and we wake the other end by the same. evtchn_none.c where the build knows no Xen.
+ * Xen event channels, for front-ends that have no eventfds to pass. A channel notifies in both
+ * directions. evtchn_none.c is the stub for builds without Xen.
  *
- * Used on the worker of one queue only, which may have the same channel for kicks and for calls: it
- * is bound once, since a port that is bound cannot be bound again.
+ * Only the worker of a channel's queue uses it. A queue may have the same channel for kicks and
+ * calls; the channel is then bound once, because a bound port cannot be bound again.
  */
 #pragma once
 
@@ -13,24 +13,24 @@
 
 struct gw_evtchn;
 
-/* The other end's name of a channel. */
+/* A channel as the other domain identifies it. */
 struct gw_evtchn_name {
     uint32_t domid;
     uint32_t port;
-    bool is_set; /* else there is none */
+    bool is_set; /* false: no channel */
 };
 
 /*
- * Bind the channel, or take another reference on `known` if it is that one (may be NULL).
- * Returns: 0; -ENODEV where this is no Xen domain; -ESRCH no such domain; -EINVAL it does not offer
- * the port; -ENOMEM; with gw_last_error.
+ * Bind the channel. If `known` (may be NULL) is that channel, take another reference to it instead.
+ * Returns: 0; -ENODEV: not running in a Xen domain; -ESRCH: no such domain; -EINVAL: the domain
+ * does not offer the port; -ENOMEM; with gw_last_error.
  */
 int gw_evtchn_bind(struct gw_evtchn **ret, const struct gw_evtchn_name *name,
                    struct gw_evtchn *known);
-/* Give the reference back and forget. Fine with NULL in it. */
+/* Drop the reference and set `*e` to NULL; no effect if it is NULL. */
 void gw_evtchn_put(struct gw_evtchn **e);
 
-/* Readable when there was an event; then gw_evtchn_take, before looking for what it is about. */
+/* Becomes readable on an event. Call gw_evtchn_take before checking what the event announces. */
 int gw_evtchn_fd(const struct gw_evtchn *e);
 void gw_evtchn_take(struct gw_evtchn *e);
 

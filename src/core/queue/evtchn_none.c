@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* No event channels: who has no memory of Xen domains is not told of any. */
+/* Stub: builds without Xen never receive event channels. */
 #include "evtchn.h"
 
 #include "base/diag_i.h"
@@ -9,7 +9,7 @@
 int gw_evtchn_bind(struct gw_evtchn **ret, const struct gw_evtchn_name *name,
                    struct gw_evtchn *known)
 {
-    return gw_fail(-EOPNOTSUPP, "there are no event channels in this build");
+    return gw_fail(-EOPNOTSUPP, "libgodwit was built without Xen event channels");
 }
 
 void gw_evtchn_put(struct gw_evtchn **e)

@@ -40,7 +40,7 @@ bool gw_queue_is_consistent(const struct gw_queue *q)
 {
     const struct gw_ring *ring = &q->ring;
 
-    /* Without its ring the queue only waits for the requests that are out. */
+    /* An abandoned queue has no ring and only waits for its requests to end. */
     if (q->state == GW_QUEUE_STOPPED || q->abandoned)
         return true;
     return count_slots(q) == ring->n_busy && q->n_in_flight <= ring->size &&

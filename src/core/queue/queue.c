@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The life of a queue: started, enabled, fed, stopped. Owns the ring's state machine and its fds.
+ * The life cycle of a queue: start, enable, run, stop. Owns the ring's state machine and its fds.
  *
  * A ring is started (SET_VRING_KICK) and enabled (SET_VRING_ENABLE) independently; requests are
- * fetched while it is both. The available ring is looked at whenever that becomes true, so a kick
- * that came earlier, or to a fd that nobody watched yet, is not needed.
+ * popped while it is both. The queue checks the available ring whenever that becomes true, so it
+ * does not depend on a kick that came earlier, or to an fd that was not watched yet.
  */
 #include "queue_i.h"
 
@@ -22,9 +22,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How long a polled ring (NOFD) may be silent before its worker rests between looks. */
+/* How long a polled ring (NOFD) may be idle before its worker pauses between polls. */
 #define POLLED_PATIENCE_NS UINT64_C(200000)
-/* A poll never shortens itself below its 16th. */
+/* The adaptive poll time stays above this fraction of the worker's. */
 enum {
     POLL_SHORTEST = 16
 };
@@ -95,7 +95,7 @@ static void kicked(struct gw_source *source, uint32_t events)
     gw_count(&q->stats.kicks, 1);
     gw_queue_activate(q);
     gw_queue_unlock(q);
-    /* It came while a longer poll would still have been looking. */
+    /* A poll of the full length would have found this request. */
     if (q->poll_us && gw_clock_ns() - q->asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
         q->poll_us = q->worker->poll_us;
 }
@@ -114,7 +114,7 @@ static void deactivate(struct gw_queue *q)
     q->idle_since_ns = 0;
 }
 
-/* The ring is empty: how long to go on looking? [lock] */
+/* [lock] The ring is empty: poll it again, or enable kicks and sleep. */
 static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
 {
     uint64_t now = 0;
@@ -144,7 +144,7 @@ static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
 
 static void finish_stop(struct gw_queue *q);
 
-/* Not before it has been given all that it is to finish. */
+/* Calls queue_stop, but not before the device has received all requests to resubmit. */
 static void tell_device_of_stop(struct gw_queue *q)
 {
     bool tell;
@@ -157,7 +157,7 @@ static void tell_device_of_stop(struct gw_queue *q)
         q->ops->queue_stop(q->dev, q);
 }
 
-/* Is there work for the device? If not, `ret` is what the turn came to. [lock] */
+/* [lock] Is there work for the device? If not, `ret` is the result of the turn. */
 static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
 {
     int n_available;
@@ -205,9 +205,9 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     if (!work)
         return turn;
 
-    q->publish_step = 0; /* a part of what it answers now */
+    q->publish_step = 0; /* may publish a part of what the device completes now */
     r = q->ops->queue_ready(q->dev, q);
-    q->publish_step = UINT_MAX; /* what is answered later comes one by one */
+    q->publish_step = UINT_MAX; /* later completions come one by one */
 
     gw_queue_lock(q);
     q->turn_left = INT64_MAX;
@@ -215,7 +215,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     if (r < 0)
         gw_queue_break(q, strerror(-r));
     else if (!q->moved && gw_queue_n_available(q) > 0) {
-        /* The device has no room for more: a completion or gw_queue_wake goes on. */
+        /* The device has no room for more: a completion or gw_queue_wake activates the queue. */
         q->parked = true;
         deactivate(q);
     }
@@ -269,12 +269,12 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
 static void close_kick(struct gw_queue *q)
 {
     if (q->kick_channel)
-        q->kick.fd = -1; /* it is the channel's */
+        q->kick.fd = -1; /* the channel owns it */
     gw_evtchn_put(&q->kick_channel);
     gw_close(&q->kick.fd);
 }
 
-/* By the fd, which is consumed, or by the channel; by neither it is polled. */
+/* Watches the fd, which is consumed, or the channel; without either, the queue is polled. */
 static int watch_kick(struct gw_queue *q, int fd, const struct gw_evtchn_name *channel)
 {
     struct gw_loop *loop = q->worker->loop;
@@ -321,7 +321,7 @@ static void apply_ring_log(struct gw_queue *q)
 
 static void finish_stop_when_drained(struct gw_queue *q);
 
-/* [lock] There is no ring any more that anybody may read or write. */
+/* [lock] From now on the ring's memory must be neither read nor written. */
 static void let_go_of_ring(struct gw_queue *q)
 {
     gw_queue_end_inflight(q);
@@ -330,7 +330,7 @@ static void let_go_of_ring(struct gw_queue *q)
     gw_ring_detach(&q->ring);
 }
 
-/* Under the lock but for queue_start; the queue is not started, nobody else is in here. */
+/* [lock] The queue is not started, so no other thread uses it. */
 static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 {
     int r = start_ring(q, start);
@@ -351,10 +351,10 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->state = GW_QUEUE_STARTED;
     assert(gw_queue_is_consistent(q));
     gw_queue_mark_unlogged(q);
-    /* Before there is a log nothing is written, and kicks too many do no harm. */
+    /* Nothing may be written before there is a log; until then, extra kicks are harmless. */
     if (!gw_queue_lacks_log(q))
         q->ring.ops->disable_kicks(&q->ring);
-    /* Whoever ran the ring before may have died between its last answer and the notification. */
+    /* The previous back-end may have died between its last publish and the notification. */
     gw_queue_call(q);
     return 0;
 }
@@ -368,14 +368,14 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     if (q->state == GW_QUEUE_STOPPING) {
         r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->n_in_flight);
     } else if (runs) {
-        /* Kicked by another fd from now on. */
+        /* The ring runs already: only its kick changes. */
         unwatch_kick(q);
         r = watch_kick(q, gw_steal_fd(&kick_fd), &start->kick_channel);
     } else {
         start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
         q->broken = false;
-        q->stop_error = 0; /* also where it fails: a posted start is stopped all the same */
+        q->stop_error = 0; /* even if the start fails: a posted start is stopped all the same */
         r = start_locked(q, start);
         gw_queue_unlock(q);
         gw_close(&start->kick_fd);
@@ -389,10 +389,10 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     if (r == 0)
         gw_queue_activate(q);
     else if (runs)
-        gw_queue_break(q, start->why); /* it has requests in flight, and no kick any more */
+        gw_queue_break(q, start->why); /* it has requests in flight, but no kick */
     else if (q->state == GW_QUEUE_STARTED) {
         q->stop = GW_STOP_LOST;
-        finish_stop_when_drained(q); /* somebody may have popped in the meantime */
+        finish_stop_when_drained(q); /* another thread may have popped already */
     }
     if (q->start_failed)
         gw_queue_break(q, start->why);
@@ -415,7 +415,7 @@ static void free_call(struct gw_queue *q)
     gw_evtchn_put(&q->call_channel);
 }
 
-/* Notifications so far go to the old fd first: its number may come to mean another file. */
+/* Submits pending notifications first: once closed, the fd number may denote another file. */
 static void close_call(struct gw_queue *q)
 {
     struct gw_loop *loop = q->worker->loop;
@@ -427,9 +427,9 @@ static void close_call(struct gw_queue *q)
 }
 
 /*
- * Swap the fd that notifies. Earlier completions are notified on the old one. A front-end that
- * swaps reads the old one once, perhaps before we signalled it; so if it was ever signalled, the
- * new one is, too. One notification too many is harmless, one too few hangs a guest.
+ * Replace the call fd. Earlier completions are notified on the old one. A front-end that replaces
+ * it reads the old one once, perhaps before we signal it. So if the old fd was ever signalled, the
+ * new one is, too. A spurious notification is harmless, a missing one hangs the guest.
  */
 void gw_queue_set_call(struct gw_queue *q, int fd)
 {
@@ -453,7 +453,7 @@ int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *n
     gw_queue_lock(q);
     r = gw_evtchn_bind(&channel, name, q->kick_channel);
     if (r == 0) {
-        gw_queue_publish(q); /* as above */
+        gw_queue_publish(q); /* as in gw_queue_set_call */
         close_call(q);
         q->call_channel = channel;
         if (q->called)
@@ -466,13 +466,13 @@ int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *n
 void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
 {
     gw_queue_lock(q);
-    gw_queue_publish(q); /* what is completed so far is marked where it was written under */
+    gw_queue_publish(q); /* marks what is completed so far in the old log */
     q->log = *log;
     q->log_lost = 0;
     q->unlogged = q->unlogged && log->all;
     apply_ring_log(q);
     gw_queue_mark_unlogged(q);
-    gw_queue_activate(q); /* it may have waited for a base */
+    gw_queue_activate(q); /* it may have waited for a log */
     gw_queue_unlock(q);
 }
 
@@ -498,7 +498,7 @@ void gw_queue_set_err(struct gw_queue *q, int fd)
 
 /* ---- stop ---- */
 
-/* [lock] Nothing is in flight: publish the last answers and let go of the front-end. */
+/* [lock] Nothing is in flight: publish the last used elements and detach from the front-end. */
 static void finish_stop(struct gw_queue *q)
 {
     gw_queue_publish(q);
@@ -510,7 +510,7 @@ static void finish_stop(struct gw_queue *q)
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
     q->stop_untold = false;
-    /* The front-end learns the base from the answer to a stop that succeeds, and may change it. */
+    /* The front-end receives the base in the reply to a successful stop, and may change it. */
     if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->first_suspended == UINT64_MAX &&
         !gw_queue_has_again(q) && q->ring.attached)
         gw_inflight_finish(&q->inflight);
@@ -520,7 +520,7 @@ static void finish_stop(struct gw_queue *q)
     q->drained = NULL;
 }
 
-/* [lock] The last request to end goes on, see gw_request_retire. */
+/* [lock] If requests are in flight, the last to end completes the stop, see gw_request_retire. */
 static void finish_stop_when_drained(struct gw_queue *q)
 {
     q->state = GW_QUEUE_STOPPING;
@@ -539,9 +539,9 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
         gw_latch_count(latch, 0);
         return;
     }
-    gw_queue_publish(q); /* so that what is in flight is what the device has in its hands */
+    gw_queue_publish(q); /* then only requests that the device still holds are in flight */
     assert(gw_queue_is_consistent(q));
-    /* Also when it was to finish all, took too long, and may suspend it now. */
+    /* Also if the device took too long to drain, and may now suspend requests. */
     q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED ||
                      (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
     q->state = GW_QUEUE_STOPPING;
@@ -585,7 +585,7 @@ void gw_queue_reset(struct gw_queue *q)
 {
     gw_queue_lock(q);
     if (q->state != GW_QUEUE_STOPPED) {
-        /* The ring is the next session's: what is late is answered to nobody. */
+        /* The ring belongs to the next session: late completions are discarded. */
         gw_queue_publish(q);
         __atomic_store_n(&q->abandoned, true, __ATOMIC_RELEASE);
         gw_queue_end_inflight(q);
@@ -602,7 +602,7 @@ void gw_queue_reset(struct gw_queue *q)
     gw_queue_unlock(q);
 }
 
-/* ---- making and looking ---- */
+/* ---- creation and queries ---- */
 
 void gw_queue_init(struct gw_queue *q)
 {
@@ -680,7 +680,7 @@ void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret)
 {
     uint64_t oldest = __atomic_load_n(&q->oldest_ns, __ATOMIC_RELAXED);
     uint64_t now = gw_clock_coarse_ns();
-    /* Before `requests`, so that the difference is never negative. */
+    /* Loaded before `requests`, so that the difference is never negative. */
     uint64_t completed = __atomic_load_n(&q->stats.completed, __ATOMIC_ACQUIRE);
     uint64_t requests = gw_counted(&q->stats.requests);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What queue.c, request.c, complete.c and resume.c ask each other about a queue. All of it but the
- * locks themselves under the lock of the queue [lock].
+ * The interface between queue.c, request.c, complete.c, adopt.c and resume.c. Except for the locks
+ * themselves, all of it is called under the queue's lock [lock].
  */
 #pragma once
 
 #include "queue.h"
 
-/* The locks of the sync policies; a queue that is not shared has none. */
+/* The locks of the sync policies; a queue with GW_SYNC_NONE has no lock. */
 void gw_queue_lock_shared(struct gw_queue *q);
 void gw_queue_unlock_shared(struct gw_queue *q);
 
@@ -23,35 +23,35 @@ static inline void gw_queue_unlock(struct gw_queue *q)
         gw_queue_unlock_shared(q);
 }
 
-/* [lock] Is it to be looked at in the worker's next turn? From any thread that has the lock. */
+/* [lock] Give the queue a turn in the worker's next round. Context: any thread with the lock. */
 void gw_queue_activate(struct gw_queue *q);
-/* [lock] LOG_ALL is on, and there is nowhere to log yet. */
+/* [lock] Is LOG_ALL set before there is a log? */
 static inline bool gw_queue_lacks_log(const struct gw_queue *q)
 {
     return q->log.all && !q->log.log;
 }
 
-/* [lock] Requests wait, to the driver in flight, that the back-end before did not answer. */
+/* [lock] Are there requests to resubmit, which an earlier back-end did not complete? */
 static inline bool gw_queue_has_again(const struct gw_queue *q)
 {
     return q->next_again < q->n_again;
 }
 
-/* [lock] It stops, but not before those are answered. */
+/* [lock] Is the queue stopping, but has to complete those requests first? */
 static inline bool gw_queue_must_redo(const struct gw_queue *q)
 {
     return q->state == GW_QUEUE_STOPPING && q->stop == GW_STOP_DRAIN && gw_queue_has_again(q) &&
            q->ring.attached && !q->broken && !gw_queue_lacks_log(q);
 }
 
-/* [lock] Fetching is allowed; not while what it leads to could not be logged. */
+/* [lock] May requests be popped? Not while their writes could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
     return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !gw_queue_lacks_log(q)) ||
            gw_queue_must_redo(q);
 }
 
-/* [lock] Are there requests to pop? As of a ring. */
+/* [lock] The number of requests to pop. Returns: as n_available of struct gw_ring_ops. */
 static inline int gw_queue_n_available(const struct gw_queue *q)
 {
     if (gw_queue_has_again(q))
@@ -60,17 +60,17 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
 }
 
 /*
- * [lock] Go on where the inflight part of a start says that the back-end before stopped.
+ * [lock] Resume where the previous back-end stopped, according to the inflight part of the start.
  * Returns: 0; -EINVAL, -ENOMEM, with gw_last_error.
  */
 int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start);
-/* [lock] The entries of `again` that come next, up to `n`. Returns: how many. */
+/* [lock] Take up to `n` of the next requests to resubmit. Returns: how many. */
 unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned n);
-/* [lock] The queue has stopped: its part is let go of. */
+/* [lock] The queue has stopped: detach its inflight part. */
 void gw_queue_end_inflight(struct gw_queue *q);
-/* [lock] No request of an older epoch is in flight: what was replaced up to here is not in use. */
+/* [lock] Report that no request of an older epoch is in flight: the replaced map is unused. */
 void gw_queue_note_settled(struct gw_queue *q);
-/* [lock] Does the queue know what it has taken (invariant.c)? For assert, between two turns. */
+/* [lock] Does the invariant of invariant.c hold? For assert, between two turns. */
 bool gw_queue_is_consistent(const struct gw_queue *q);
-/* [lock] The ring cannot be trusted any more: tell once, signal the error fd, fetch no more. */
+/* [lock] The ring can no longer be trusted: log it once, signal the error fd, pop no more. */
 void gw_queue_break(struct gw_queue *q, const char *why);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Requests: off the ring, into the device's hands, and what it may do with their buffers.
+ * Requests: how they are popped off the ring, and what a device may do with their buffers.
  *
- * They come from a pool as large as the ring, made when the queue starts. The one freed last is
- * used first, so that a queue of depth 32 lives in 32 warm ones, however long its ring is.
+ * They come from a pool of the ring's size, allocated when the queue starts. The request freed last
+ * is reused first, so a queue of depth 32 uses only 32 cache-warm requests, however long its ring.
  */
 #include "base/barrier.h"
 #include "base/clock.h"
@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What copies of buffers may take up per queue: a driver chooses how much it has in flight. */
+/* Limit on buffer copies per queue, in bytes, because a driver chooses how much it has in flight.
+ */
 #define COPIES_MAX (GW_POP_BATCH * GW_PIN_COPY_MAX)
 
 /* ---- pool ---- */
@@ -54,7 +55,7 @@ void gw_request_pool_free(struct gw_queue *q)
     q->free = NULL;
 }
 
-/* The pool never runs out: it is as long as the ring, and take() limits the requests in flight. */
+/* The pool never runs out: it is as large as the ring, and take() limits the requests in flight. */
 static struct gw_request_i *pool_take(struct gw_queue *q)
 {
     struct gw_request_i *r = q->free;
@@ -101,7 +102,7 @@ static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
     gw_request_answer(q, r, 0);
 }
 
-/* Returns: NULL for a bad chain, which is answered then. */
+/* Returns: NULL for a bad chain, which has then been answered. */
 static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head, bool is_again)
 {
     struct gw_request_i *r = pool_take(q);
@@ -129,7 +130,7 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     return r;
 }
 
-/* It was taken for good, and is not. */
+/* Reverts the statistics of a pop: the request turned out to be bad, or returns to the ring. */
 static void uncount(struct gw_queue *q, const struct gw_request_i *r)
 {
     gw_count(&q->stats.requests, (uint64_t)-1);
@@ -178,13 +179,13 @@ unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned
     return n_good;
 }
 
-/* There is such a descriptor; otherwise there is nothing to walk, and nothing to answer. */
+/* Does the head name a descriptor? If not, there is no chain to walk or to answer. */
 static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
 {
     return q->ring.ops->is_packed || head->id < q->ring.size;
 }
 
-/* Such a head cannot be answered, so its slot is free again. A tracked ring breaks, see take(). */
+/* An invalid head cannot be answered, so its slot is freed. A tracked ring breaks, see take(). */
 static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
@@ -201,7 +202,7 @@ static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
         gw_chain_prefetch_table(q, first.addr);
 }
 
-/* Bytes that are left of the limits (GW_TURN_BYTES). If above 0, another request may begin. */
+/* Bytes left below the limits (GW_TURN_BYTES). If above 0, another request may begin. */
 static int64_t find_room(const struct gw_queue *q)
 {
     int64_t left = q->bytes_in_flight_max - q->bytes_in_flight;
@@ -232,9 +233,9 @@ static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n
 }
 
 /*
- * What the driver wrote is in its cache, and each step waits for the one before: when all first
- * descriptors are there (take), the tables and headers they name are being fetched before the first
- * of the chains is walked.
+ * What the driver wrote is in the cache of its CPU, and each step depends on the one before. Once
+ * take() has copied all first descriptors, all tables that they name are prefetched before the
+ * first chain is walked.
  */
 static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const struct gw_head *heads,
                           unsigned n, bool are_again)
@@ -268,13 +269,14 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     return gw_request_fetch(q, reqs, n_popped);
 }
 
-/* Of chains as long as any can be. Who waits for room goes on when a request completes. */
+/* The number of chains of maximum length that may still be copied. A completion makes room again.
+ */
 static unsigned room_for_copies(const struct gw_queue *q)
 {
     return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
 }
 
-/* Take up to `n` chains off the ring. Returns: how many; 0 also where the ring is broken now. */
+/* Take up to `n` chains off the ring. Returns: how many; 0 also if the ring is now broken. */
 static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
     unsigned n_tracked;
@@ -293,11 +295,11 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
         gw_queue_break(q, gw_last_error());
         return 0;
     }
-    /* They may lie in memory of a map that is in the worker's mailbox yet (change.c). */
+    /* Their buffers may be in a map that is still in the worker's mailbox (change.c). */
     if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
         q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
         q->moved = true;
-        gw_queue_activate(q); /* the worker looks again after its mail */
+        gw_queue_activate(q); /* the worker pops again after processing its mailbox */
         return 0;
     }
     n_tracked = gw_inflight_take(&q->inflight, heads, (unsigned)n_taken);
@@ -316,7 +318,7 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 
     gw_queue_lock(q);
     q->now_ns = gw_clock_coarse_ns();
-    /* Not for ever: a driver may make bad chains available as fast as they are answered. */
+    /* Bounded, because a driver may make bad chains available as fast as they are answered. */
     while (n_popped < n_reqs && n_taken < q->ring.size) {
         bool are_again = gw_queue_has_again(q);
         int64_t room = find_room(q);
@@ -333,8 +335,8 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
     }
     gw_request_note_oldest(q);
     /*
-     * Popped while the worker slept, or slept on what the device had left: the place where the
-     * driver is to kick has moved, and only the worker asks for kicks.
+     * The worker slept during this pop, or waited for the device to make room. The position at
+     * which the driver must kick has moved, and only the worker enables kicks.
      */
     if ((n_taken > 0 && q->kicks_enabled) || (q->parked && n_popped < n_reqs)) {
         q->kicks_enabled = false;
@@ -362,10 +364,10 @@ int gw_request_unpop(struct gw_request *pub)
         }
         q->n_taken--;
         uncount(q, r);
-        q->parked = false; /* it is no completion, so it wakes nothing */
+        q->parked = false; /* not a completion, so it must not wake the queue */
         gw_request_retire(q, r);
         gw_request_note_oldest(q);
-        /* The device could not use it: as if it had been left on the ring. */
+        /* The device could not take the request: as if it had stayed on the ring. */
         q->moved = false;
         q->parked = true;
         ret = 0;
@@ -394,7 +396,7 @@ void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
 {
     gw_full_fence();
     if (q->log.all && q->log.log)
-        gw_request_mark(q, r); /* some of it may have been written */
+        gw_request_mark(q, r); /* the device may have written some of it */
     if (!r->is_bad)
         gw_count(&q->stats.requests, (uint64_t)-1);
     q->n_slots_left += r->n_slots;
@@ -414,7 +416,7 @@ int gw_request_suspend(struct gw_request *pub)
             q->first_suspended = r->position;
         gw_request_leave(q, r);
         if (q->in_order)
-            gw_queue_publish(q); /* answers may have waited for this one */
+            gw_queue_publish(q); /* completed requests may have waited for this one */
         ret = 0;
     }
     assert(gw_queue_is_consistent(q));
@@ -438,14 +440,14 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
         gw_queue_activate(q);
 }
 
-/* ---- what the device may do with one ---- */
+/* ---- access for the device ---- */
 
 void *gw_request_private(struct gw_request *pub)
 {
     return gw_container_of(pub, struct gw_request_i, pub) + 1;
 }
 
-/* Step over the front of an iovec array. */
+/* Drops `n` bytes from the first element of an iovec array. */
 static void consume(struct iovec **iov, uint32_t *n_iov, size_t n)
 {
     (*iov)->iov_base = (char *)(*iov)->iov_base + n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What the layouts have in common. */
+/* Code that both ring layouts use. */
 #include "ring.h"
 
 #include "base/checked.h"
@@ -12,7 +12,7 @@
 
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max)
 {
-    /* The indices of a split ring run on when they overflow; those of a packed one do not. */
+    /* The indices of a split ring are modulo 2^16; those of a packed ring wrap at its size. */
     if (!packed && (!gw_is_power_of_two(size) || size > max))
         return gw_fail(-EINVAL, "ring size %u is not a power of two up to %u", size, max);
     if (size == 0 || size > max)

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The packed layout (virtio 1.x, 2.8). One ring of descriptors that the driver makes available and
- * the device overwrites, in ring order, with used ones; whose turn a slot is, is told by two bits
- * of its flags and the wrap counter of the lap.
+ * The packed layout (virtio 1.x, 2.8). The ring has descriptors that the driver makes available and
+ * the device overwrites, in ring order, with used ones. Two bits in the flags of a descriptor and
+ * the wrap counter of the lap determine which side owns the slot.
  *
  * Ordering, in pairs with the driver:
- *   [A] The word with the flags is loaded with acquire before the rest of a chain; the driver
- *       stores the flags of a chain's first descriptor with release, last.
- *   [B] The word with the flags of a batch's first used descriptor is stored with release, after
- *       the others (and the data); the driver, which looks at that one first, loads it with
- * acquire. [C] Used descriptors are stored, then the driver's event area is loaded: a full fence
- * between. The driver stores there and then loads the next used descriptor, with its own. Either we
- *       notify or it finds the descriptor.
- *   [D] The device's event area is stored, then the next descriptor's flags are loaded: a full
- *       fence between, in enable_kicks. The driver makes available and then loads that area. Either
- *       it kicks or we find the request.
- *   [E] An event area is two halves: the flags, stored last with release and loaded first with
- *       acquire, say whether the other one counts.
+ *
+ *   [A] We load the word with the flags with acquire before the rest of a chain. The driver stores
+ *       the flags of a chain's first descriptor with release, last.
+ *
+ *   [B] We store the word with the flags of a batch's first used descriptor with release, after the
+ *       other descriptors and the data. The driver reads that descriptor first, with acquire.
+ *
+ *   [C] We store used descriptors, issue a full fence, and load the driver's event area. The driver
+ *       stores its event area, issues a full fence, and loads the next used descriptor. Either we
+ *       notify or the driver finds the descriptor.
+ *
+ *   [D] We store the device's event area, issue a full fence in enable_kicks, and load the next
+ *       descriptor's flags. The driver makes a descriptor available, issues a full fence, and loads
+ *       the device's event area. Either the driver kicks or we find the request.
+ *
+ *   [E] An event area has two halves. Its flags are stored last, with release, and loaded first,
+ *       with acquire. They determine whether the other half is valid.
  */
 #include "base/barrier.h"
 #include "base/diag_i.h"
@@ -44,7 +49,7 @@ static uint16_t slot_to(struct gw_ring_slot slot)
     return (uint16_t)(slot.index | (slot.wrap ? WRAP : 0));
 }
 
-/* Over up to a lap. */
+/* Moves a slot forward, by up to one lap. */
 static inline void advance(const struct gw_ring *ring, struct gw_ring_slot *slot, uint32_t n)
 {
     uint32_t index = slot->index + n;
@@ -56,7 +61,7 @@ static inline void advance(const struct gw_ring *ring, struct gw_ring_slot *slot
     slot->index = (uint16_t)index;
 }
 
-/* From `from` forward to `to`; both wrap counters make a circle of two laps. */
+/* Slots from `from` forward to `to`. Positions form a circle of two laps, one per wrap counter. */
 static uint32_t distance(const struct gw_ring *ring, struct gw_ring_slot from,
                          struct gw_ring_slot to)
 {
@@ -89,7 +94,7 @@ static int packed_attach(struct gw_ring *ring, const struct gw_map *map)
     p->device_event = pieces[2].at;
     p->desc_gpa = pieces[0].gpa;
     p->event_gpa = pieces[2].gpa;
-    /* User addresses are; the offset of a region in its file may shift them. */
+    /* The user addresses are aligned, but the offset of a region in its file may shift them. */
     if ((uintptr_t)p->desc % 8 || (uintptr_t)p->driver_event % 4 ||
         (uintptr_t)p->device_event % 4) {
         gw_ring_detach(ring);
@@ -108,7 +113,7 @@ static int packed_start(struct gw_ring *ring)
 
     ring->size = ring->config.size;
     p->next_avail = slot_from(base);
-    /* Who tells 16 bits only (DPDK) has drained the ring: what is taken is used. */
+    /* A front-end that sends only 16 bits (DPDK) has drained the ring: all taken slots are used. */
     p->next_used = base >> 16 ? slot_from(base >> 16) : p->next_avail;
     if (p->next_avail.index >= ring->size || p->next_used.index >= ring->size ||
         distance(ring, p->next_used, p->next_avail) > ring->size)
@@ -119,7 +124,7 @@ static int packed_start(struct gw_ring *ring)
     ring->n_busy = distance(ring, p->next_used, p->next_avail);
     p->published = p->next_used;
     p->n_unpublished = 0;
-    p->event_flags = UINT16_MAX; /* whatever was left there */
+    p->event_flags = UINT16_MAX; /* unknown */
     return 0;
 }
 
@@ -141,8 +146,7 @@ static void packed_resume(struct gw_ring *ring, uint16_t used, uint32_t n_slots)
 
 /* ---- available ---- */
 
-/* The bits of a descriptor's word that say whose turn it is, and what an available one has there.
- */
+/* The bits of a descriptor's word that show which side owns it; drivers_turn: the driver does. */
 #define TURN ((uint64_t)(FLAG_AVAIL | FLAG_USED) << GW_DESC_FLAGS_SHIFT)
 
 static inline uint64_t drivers_turn(bool wrap)
@@ -159,10 +163,10 @@ static int packed_n_available(const struct gw_ring *ring)
 }
 
 /*
- * Copies the chains. The later descriptors of a chain are read without a check of their turn: the
- * driver wrote them before it made the first available. A slot stays taken until its answer is
- * published, and only a driver that breaks the ring offers it before: a chain that needs such a
- * slot is not taken, and breaks the ring when it is the first.
+ * Copies the chains. Only the flags of a chain's first descriptor are checked for availability: the
+ * driver wrote the others before it made the first available. A slot stays taken until its used
+ * descriptor is published; only a faulty driver makes it available before that. A chain that needs
+ * such a slot is not taken; if it is the first chain, the ring is broken.
  */
 static int packed_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
@@ -182,7 +186,7 @@ static int packed_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
         for (;;) {
             if (to == to_end && i == 0)
                 return gw_fail(-EPROTO, "the driver made a chain available that is longer than"
-                                        " what is left");
+                                        " the free part of the ring");
             if (to == to_end)
                 goto out;
             *to++ = d;
@@ -208,7 +212,7 @@ static void packed_untake(struct gw_ring *ring, unsigned n_slots)
 {
     struct gw_ring_slot *slot = &ring->packed.next_avail;
 
-    /* A lap forward without the last of it. */
+    /* `n_slots` back is the same as a full lap less `n_slots` forward, in the lap before. */
     advance(ring, slot, ring->size - n_slots);
     slot->wrap = !slot->wrap;
     ring->n_busy -= n_slots;
@@ -216,7 +220,7 @@ static void packed_untake(struct gw_ring *ring, unsigned n_slots)
 
 /* ---- used ---- */
 
-/* The driver looks at the first of a batch first, and at no other before: so that one waits. */
+/* The driver reads a batch's first descriptor before all others, so publish stores that one. */
 static void packed_put_used(struct gw_ring *ring, uint16_t id, uint32_t len, unsigned n_slots)
 {
     struct gw_ring_packed *p = &ring->packed;
@@ -265,7 +269,7 @@ static bool packed_wants_notification(struct gw_ring *ring, uint32_t n_new)
     return ago > 0 && ago <= n_new;
 }
 
-/* The descriptors are marked where they are; the log address is that of the event area. */
+/* Descriptors are marked at their own address; the log address is that of the event area. */
 static void packed_mark_desc(struct gw_ring *ring, uint32_t first, uint32_t n)
 {
     const uint64_t size = sizeof(struct vring_packed_desc);
@@ -278,7 +282,7 @@ static void packed_mark_event(struct gw_ring *ring)
 {
     const struct gw_ring_packed *p = &ring->packed;
 
-    /* Some front-ends give the address of the descriptors, as DPDK takes it. */
+    /* Some front-ends send the address of the descriptors instead, as DPDK expects. */
     if (ring->log)
         gw_dirty_log_mark(ring->log, ring->log_addr == p->desc_gpa ? p->event_gpa : ring->log_addr,
                           sizeof(*p->device_event));
@@ -314,7 +318,7 @@ static void write_event(struct gw_ring *ring, uint16_t flags)
 
 static void packed_disable_kicks(struct gw_ring *ring)
 {
-    /* An event that was passed comes again after two laps: that kick costs less than a write. */
+    /* A passed event index causes a kick again after two laps, which costs less than a write. */
     if (ring->packed.event_flags != VRING_PACKED_EVENT_FLAG_DESC)
         write_event(ring, VRING_PACKED_EVENT_FLAG_DISABLE);
 }

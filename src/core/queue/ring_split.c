@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The split layout (virtio 1.x, 2.7). Knows rings, not requests: heads in, used elements out.
+ * The split layout (virtio 1.x, 2.7): heads in, used elements out. It knows nothing of requests.
  *
  * Ordering, in pairs with the driver:
- *   [A] avail.idx is loaded with acquire before heads and descriptors are read; the driver stores
- *       it with release after it wrote them.
- *   [B] used.idx is stored with release after the used elements (and, by their writers, the data);
- *       the driver loads it with acquire before it reads them.
- *   [C] used.idx is stored, then used_event (or avail.flags) is loaded: a full fence between. The
- *       driver stores used_event and then loads used.idx, with its own. One of the two sees the
- *       other: either we notify or the driver finds the element.
- *   [D] avail_event (or used.flags) is stored, then avail.idx is loaded: a full fence between, in
- *       enable_kicks. The driver stores avail.idx and then loads avail_event. Either it kicks or we
- *       find the request.
+ *
+ *   [A] We load avail.idx with acquire before we read heads and descriptors. The driver stores it
+ *       with release after it wrote them.
+ *
+ *   [B] We store used.idx with release after the used elements and the data. The driver loads it
+ *       with acquire before it reads them.
+ *
+ *   [C] We store used.idx, issue a full fence, and load used_event (or avail.flags). The driver
+ *       stores used_event, issues a full fence, and loads used.idx. Either we notify or the driver
+ *       finds the element.
+ *
+ *   [D] We store avail_event (or used.flags), issue a full fence in enable_kicks, and load
+ *       avail.idx. The driver stores avail.idx, issues a full fence, and loads avail_event. Either
+ *       the driver kicks or we find the request.
  */
 #include "base/barrier.h"
 #include "base/diag_i.h"
@@ -26,7 +30,7 @@ static int split_attach(struct gw_ring *ring, const struct gw_map *map)
 {
     const struct gw_ring_config *c = &ring->config;
     struct gw_ring_split *s = &ring->split;
-    /* The event words behind both rings belong to them, negotiated or not (2.7.6, 2.7.8). */
+    /* Both rings end with an event word, even if EVENT_IDX is not negotiated (2.7.6, 2.7.8). */
     struct gw_ring_piece pieces[GW_RING_PIECES] = {
         {.name = "descriptor table", .uva = c->desc, .len = UINT64_C(16) * c->size},
         {.name = "available ring", .uva = c->avail, .len = 6 + UINT64_C(2) * c->size},
@@ -39,7 +43,7 @@ static int split_attach(struct gw_ring *ring, const struct gw_map *map)
     s->desc = pieces[0].at;
     s->avail = pieces[1].at;
     s->used = pieces[2].at;
-    /* User addresses are; the offset of a region in its file may shift them. */
+    /* The user addresses are aligned, but the offset of a region in its file may shift them. */
     if ((uintptr_t)s->desc % 8 || (uintptr_t)s->avail % 2 || (uintptr_t)s->used % 4) {
         gw_ring_detach(ring);
         return gw_fail(-EFAULT,
@@ -62,7 +66,7 @@ static int split_start(struct gw_ring *ring)
     ring->n_busy = 0;
     s->mask = (uint16_t)(ring->size - 1);
     s->next_avail = (uint16_t)ring->config.base;
-    /* A ring is continued where the last back-end left it. */
+    /* Continue where the previous back-end left the used ring. */
     s->published = gw_load16(&s->used->idx);
     s->next_used = s->published;
     s->notified_valid = false;
@@ -92,8 +96,8 @@ static int split_n_available(const struct gw_ring *ring)
 }
 
 /*
- * What the driver wrote is in its cache and each step waits for the one before, so all heads are
- * read first, while their descriptors are being fetched, and then all descriptors.
+ * What the driver wrote is in the cache of its CPU, and each step depends on the one before. So all
+ * heads are read first, each with a prefetch of its descriptor, and then all descriptors.
  */
 static int split_take(struct gw_ring *ring, struct gw_head *heads, unsigned n)
 {
@@ -159,7 +163,7 @@ static bool split_wants_notification(struct gw_ring *ring)
     return !valid || vring_need_event(gw_load16(s->used_event), s->published, old);
 }
 
-/* A full fence is behind the write. */
+/* The caller has issued a full fence after the write. */
 static void split_mark(struct gw_ring *ring, const volatile void *written, size_t len)
 {
     if (ring->log)
@@ -203,11 +207,11 @@ static void split_disable_kicks(struct gw_ring *ring)
 {
     struct gw_ring_split *s = &ring->split;
 
-    /* With EVENT_IDX a stale avail_event does that by itself. */
+    /* With EVENT_IDX, a stale avail_event suppresses kicks without a store. */
     if (ring->event_idx)
         return;
     gw_store16(&s->used->flags, VRING_USED_F_NO_NOTIFY);
-    gw_full_fence(); /* before its mark */
+    gw_full_fence(); /* between the store and its mark */
     split_mark(ring, &s->used->flags, sizeof(s->used->flags));
 }
 
