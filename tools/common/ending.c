@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Whether the program has been asked to end, for threads that sleep between two attempts. */
+/* Wakes retry loops that sleep (backend_pause) when the program is asked to end. */
 #include "backend.h"
 
 #include <errno.h>

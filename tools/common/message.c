@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Messages to people: one line on stderr each, written in one piece, so that lines of several
- * threads do not mix. Where stderr goes to the journal (JOURNAL_STREAM is set), the priority stands
- * in front as sd-daemon(3) has it.
+ * Log messages on stderr. Each line is written with one call, so that lines of different threads do
+ * not mix. If stderr goes to the journal (JOURNAL_STREAM is set), the priority is prefixed as
+ * described in sd-daemon(3).
  */
 #include "backend.h"
 
@@ -45,17 +45,17 @@ static void write_line(enum gw_diag_level level, const char *text)
 
     if (level > say.level)
         return;
-    /* glibc gathers one call on an unbuffered stream and writes it at once. */
+    /* glibc buffers one fprintf on an unbuffered stream and writes it with one system call. */
     fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_diag_level_name(level), text);
 }
 
-/* The library has limited these already. */
+/* The library has rate-limited these messages already. */
 void backend_diag(void *arg, enum gw_diag_level level, const char *message)
 {
     write_line(level, message);
 }
 
-/* As in the library: at the level that traces every message nothing is limited. */
+/* As in the library, nothing is rate-limited at the level that logs every vhost-user message. */
 static bool passes_limit(const char *format, uint64_t *ret_held)
 {
     *ret_held = 0;

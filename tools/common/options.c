@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The options that every back-end program has, as an argp parser that programs take as a child.
- * The first four are the program conventions of the vhost-user specification. Nothing is opened
- * here; what can be told from the command line alone is refused here, with EX_USAGE.
+ * The options common to all back-end programs, as an argp parser that programs use as a child. The
+ * first four are the program conventions of the vhost-user specification. Nothing is opened here;
+ * faults that the command line alone shows are rejected here, with EX_USAGE.
  */
 #include "backend.h"
 
@@ -30,7 +30,7 @@ enum {
 #define RECONNECT_S_MAX 3600
 
 #define XEN_PAGES_DEFAULT 4096
-#define XEN_PAGES_MAX     65536 /* as many as the kernel maps together */
+#define XEN_PAGES_MAX     65536 /* the kernel's limit for one mapping */
 
 /* In the order of enum gw_loop_kind. */
 static const char *const loop_words[] = {"auto", "uring", "epoll", NULL};
@@ -40,29 +40,30 @@ static const struct argp_option options[] = {
     {"socket-path", OPTION_SOCKET_PATH, "PATH", 0, "listen on a Unix socket at PATH", 0},
     {"client", OPTION_CLIENT, NULL, 0, "connect to PATH instead: the front-end listens there", 0},
     {"reconnect", OPTION_RECONNECT, "SECONDS", OPTION_ARG_OPTIONAL,
-     "with --client: connect again when the front-end is gone, or not there yet; pauses double up "
-     "to SECONDS (default 1)",
+     "with --client: reconnect when the front-end hangs up or does not listen yet; pauses double "
+     "up to SECONDS (default 1)",
      0},
     {"fd", OPTION_FD, "FDNUM", 0,
-     "use an inherited Unix socket, listening or connected; without either, the socket of systemd "
-     "socket activation",
+     "inherited Unix socket, listening or connected (default: the socket passed by systemd "
+     "socket activation)",
      0},
     {NULL, 0, NULL, 0, "Queues:", 3},
-    {"num-queues", OPTION_NUM_QUEUES, "N", 0, "queues offered (default 1)", 0},
-    {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "largest ring, a power of two (default 1024)", 0},
-    {"workers", OPTION_WORKERS, "N", 0, "threads; queue I belongs to thread I modulo N (default 1)",
-     0},
+    {"num-queues", OPTION_NUM_QUEUES, "N", 0, "number of queues offered (default 1)", 0},
+    {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
+     "maximum ring size in entries, a power of two (default 1024)", 0},
+    {"workers", OPTION_WORKERS, "N", 0,
+     "number of worker threads; queue I runs on thread I modulo N (default 1)", 0},
     {"loop", OPTION_LOOP, "KIND", 0, "event loop: auto (default), uring or epoll", 0},
     {"poll-us", OPTION_POLL_US, "N", 0,
-     "look for requests up to N microseconds before sleeping (default 20)", 0},
+     "poll the rings for up to N microseconds before sleeping (default 20)", 0},
     {"xen-persistent-grants", OPTION_XEN_PERSISTENT_GRANTS, "PAGES", OPTION_ARG_OPTIONAL,
-     "on Xen: keep up to PAGES (default 4096) granted pages mapped, for a guest that takes none "
-     "back",
+     "with Xen grants: keep up to PAGES (default 4096) granted pages mapped; for guests that never "
+     "revoke grants",
      0},
     {NULL, 0, NULL, 0, "Other:", -1},
     {"print-capabilities", OPTION_PRINT_CAPABILITIES, NULL, 0,
-     "print what this program can do as JSON, and exit", 0},
-    {"verbose", OPTION_VERBOSE, NULL, 0, "say more; twice: every message on the socket", 0},
+     "print the capabilities of this program as JSON and exit", 0},
+    {"verbose", OPTION_VERBOSE, NULL, 0, "log more; given twice: log every vhost-user message", 0},
     {0},
 };
 
@@ -71,7 +72,7 @@ void backend_options_init(struct backend_options *o)
     *o = (struct backend_options){
         .fd = -1,
         .num_queues = 1,
-        /* Waking a sleeper costs both sides more than this; an idle disk shortens it to a 16th. */
+        /* Waking a thread costs both sides more than this; an idle disk reduces it to a 16th. */
         .poll_us = 20,
         .queue_size = 1024,
         .num_workers = 1,
@@ -87,8 +88,8 @@ void backend_print_capabilities(const struct backend *b)
 }
 
 /*
- * The conventions want --print-capabilities obeyed whatever else is on the command line, wrong
- * options included, so it is looked for before the parser can complain about them.
+ * The conventions require --print-capabilities to be honoured regardless of other options, invalid
+ * ones included, so it is checked before the parser can reject them.
  */
 bool backend_capabilities(const struct backend *b, int argc, char **argv)
 {
@@ -101,13 +102,13 @@ bool backend_capabilities(const struct backend *b, int argc, char **argv)
     return false;
 }
 
-/* The number at the front of `text`; what follows it is left in `ret_end`. */
+/* Parse the digits at the start of `text`; *ret_end points to the first character after them. */
 static int parse_u64(const char *text, uint64_t *ret, const char **ret_end)
 {
     unsigned long long value;
     char *end;
 
-    if (text[0] < '0' || text[0] > '9') /* strtoull would take blanks and signs */
+    if (text[0] < '0' || text[0] > '9') /* strtoull accepts blanks and signs */
         return -EINVAL;
     errno = 0;
     value = strtoull(text, &end, 10);
@@ -168,7 +169,7 @@ int backend_parse_word(struct argp_state *state, const char *option, const char 
     return 0;
 }
 
-/* Without a socket of the command line, it is the one of socket activation or none at all. */
+/* Without a socket on the command line, only socket activation can provide one. */
 static void find_activation(struct argp_state *state, struct backend_options *o)
 {
     int fd = backend_systemd_listen_fd();
@@ -177,14 +178,14 @@ static void find_activation(struct argp_state *state, struct backend_options *o)
         argp_error(state, "no socket: give --socket-path=PATH or --fd=FDNUM");
     else if (fd == -E2BIG)
         argp_failure(state, EXIT_FAILURE, 0,
-                     "socket activation handed over more than one socket; only one can be served");
+                     "socket activation passed more than one socket; only one is supported");
     else if (fd < 0)
         argp_failure(state, EXIT_FAILURE, -fd, "socket activation");
     o->fd = fd;
     o->is_activated = true;
 }
 
-/* What no single option can tell. */
+/* Checks that need more than one option. */
 static void check_options(struct argp_state *state, struct backend_options *o)
 {
     if (o->socket_path != NULL && o->fd >= 0)
@@ -192,11 +193,12 @@ static void check_options(struct argp_state *state, struct backend_options *o)
     if (o->is_client && o->socket_path == NULL)
         argp_error(state, "--client needs --socket-path, the socket to connect to");
     if (o->reconnect_s != 0 && !o->is_client)
-        argp_error(state, "--reconnect needs --client: who listens is connected to");
+        argp_error(state, "--reconnect needs --client; a listening socket accepts again anyway");
     if ((o->queue_size & (o->queue_size - 1)) != 0)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (o->num_workers > o->num_queues)
-        argp_error(state, "--workers=%u is more than --num-queues=%u: threads without a queue",
+        argp_error(state,
+                   "--workers=%u is more than --num-queues=%u; some workers would have no queue",
                    o->num_workers, o->num_queues);
     if (o->socket_path == NULL && o->fd < 0)
         find_activation(state, o);
@@ -237,7 +239,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_XEN_PERSISTENT_GRANTS:
         if (!BACKEND_HAS_XEN)
-            argp_error(state, "--xen-persistent-grants: this program knows no memory of Xen");
+            argp_error(state, "--xen-persistent-grants: this program is built without Xen memory");
         o->xen_persistent_grants =
             arg == NULL
                 ? XEN_PAGES_DEFAULT
@@ -247,7 +249,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->verbose++;
         break;
     case OPTION_PRINT_CAPABILITIES:
-        /* Only an abbreviation of it comes here, see backend_capabilities. */
+        /* Only an abbreviation reaches this: backend_capabilities handles the full name. */
         argp_error(state, "--print-capabilities must be spelled out");
         break;
     case ARGP_KEY_END:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The counters of the queues as a table for people, on SIGUSR1. It works while a worker is stuck,
- * which is when it is wanted: "in flight" and "oldest" tell what hangs.
+ * The queue counters as a table on stderr, printed on SIGUSR1. It works while a worker is stuck:
+ * "in flight" and "oldest" show what hangs.
  */
 #include "backend.h"
 
@@ -23,7 +23,7 @@ void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, uns
     struct gw_queue_stats s;
     char *text = NULL;
     size_t size = 0;
-    FILE *out = open_memstream(&text, &size); /* one write: messages do not cut the table */
+    FILE *out = open_memstream(&text, &size); /* one write: a message cannot split the table */
 
     if (out == NULL)
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A back-end program between its command line and its exit: finds the socket, makes the daemon,
- * serves, and frees it. The main thread only waits for the daemon to end; signals.c ends it.
+ * A back-end program between its command line and its exit: finds the socket, creates the daemon,
+ * serves and frees it. The main thread only waits for the daemon to end; signals.c stops it.
  */
 #include "backend.h"
 
@@ -17,15 +17,15 @@ struct run {
     struct gw_daemon *daemon;
 };
 
-/* Serve on an inherited socket. `what` names where it came from. */
+/* Serve on an inherited socket. `what` names its origin in messages. */
 static int start_fd(struct gw_daemon *d, int fd, const char *what)
 {
     int r = fcntl(fd, F_SETFD, FD_CLOEXEC);
 
     if (r < 0) {
         backend_say(GW_DIAG_ERROR,
-                    "%s: descriptor %d is not open; the program that starts this "
-                    "one must keep it open across exec (no FD_CLOEXEC)",
+                    "%s: descriptor %d is not open; the parent process must keep it open across "
+                    "exec (no FD_CLOEXEC)",
                     what, fd);
         return -EBADF;
     }
@@ -52,9 +52,9 @@ static int start_path(struct gw_daemon *d, const struct backend_options *o)
         remedy = "; end that process, or choose another path";
     else if (r == -ENOENT)
         remedy = o->is_client ? "; start the front-end first, or use --reconnect"
-                              : "; make its directory first";
+                              : "; create its directory first";
     else if (r == -ECONNREFUSED)
-        remedy = "; nobody listens there: start the front-end first, or use --reconnect";
+        remedy = "; nothing listens there; start the front-end first, or use --reconnect";
     backend_say(GW_DIAG_ERROR, "%s%s", gw_last_error(), remedy);
     return r;
 }
@@ -94,11 +94,11 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
                     "(sysctl kernel.io_uring_disabled, seccomp)",
                     gw_last_error());
     else if (r < 0)
-        backend_say(GW_DIAG_ERROR, "cannot make the daemon: %s", gw_last_error());
+        backend_say(GW_DIAG_ERROR, "cannot create the daemon: %s", gw_last_error());
     return r;
 }
 
-/* From here on the daemon has its socket: wait for its end. */
+/* The daemon has its socket: wait for it to end. */
 static int serve(struct run *run)
 {
     int r = backend_service_begin();

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Signals of a back-end program. They are blocked before any other thread exists, so no handler
- * ever runs. Two threads wait for them:
+ * Signals of a back-end program. They are blocked before any other thread exists, so no signal
+ * handler ever runs. Two threads wait for them:
  *
- *   the ending thread    SIGTERM and SIGINT: ends the daemon, and the process if that takes too
- *                        long. It calls nothing that a stuck thread can hold up, and lives until
- *                        the process ends.
+ *   the ending thread    SIGTERM and SIGINT: stops the daemon, and ends the process if stopping
+ *                        takes too long. It never waits for a thread that may be stuck, and lives
+ *                        until the process ends.
  *   the service thread   SIGHUP and SIGUSR1, whose work may sleep.
  *
- * After the first signal to end, the program has END_MS; while requests are being answered,
- * PROGRESS_MS. Then the ending thread names what is stuck and ends the process: a thread that
- * sleeps in the kernel, or in the device, cannot be ended otherwise.
+ * After the first such signal the program has END_MS to end, or PROGRESS_MS while requests are
+ * being completed. Then the ending thread logs what is stuck and ends the process: there is no
+ * other way to end a thread that sleeps in the kernel or in the device.
  */
 #include "backend.h"
 
@@ -28,10 +28,10 @@
 #define REPETITION_NS UINT64_C(1000000000)
 
 enum {
-    /* Below the 5 and 10 seconds that are documented: finding out what is stuck takes time, too. */
+    /* Below the documented 5 and 10 seconds, because finding out what is stuck takes time. */
     END_MS = 4300,
     PROGRESS_MS = 9300,
-    IDLE_MS = 2000, /* requests that none of them is answered for so long make no progress */
+    IDLE_MS = 2000, /* no progress if no request completes for this long */
     TICK_MS = 100,
     LAST_WORDS_MS = 300
 };
@@ -41,12 +41,12 @@ static struct {
     void *dev;
     unsigned num_queues;
     pthread_mutex_t lock;
-    struct gw_daemon *daemon; /* [lock] NULL before it is made and when it is about to be freed */
-    bool was_started;         /* [lock] there has been one */
+    struct gw_daemon *daemon; /* [lock] NULL before it is created and before it is freed */
+    bool was_started;         /* [lock] a daemon has been set */
     bool is_ending;           /* [lock] */
     pthread_t service_thread;
-    _Atomic bool is_over; /* for the service thread */
-    /* The ending thread's. */
+    _Atomic bool is_over; /* tells the service thread to end */
+    /* Used by the ending thread only. */
     unsigned n_end_signals;
     uint64_t first_end_ns, progress_ns;
     uint64_t n_answered;
@@ -70,7 +70,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     sigset_t alarm;
     va_list args;
 
-    /* The message may block, on a pipe that nobody reads; SIGALRM ends the process then. */
+    /* The message may block on a pipe that nobody reads; then SIGALRM ends the process. */
     sigemptyset(&alarm);
     sigaddset(&alarm, SIGALRM);
     signal(SIGALRM, SIG_DFL);
@@ -80,15 +80,15 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    backend_say(GW_DIAG_ERROR, "%s: ending at once, requests in flight are not answered", text);
+    backend_say(GW_DIAG_ERROR, "%s: ending at once, in-flight requests are not completed", text);
     setitimer(ITIMER_REAL, &none, NULL);
     _exit(EXIT_FAILURE);
 }
 
 /*
- * The first SIGTERM or SIGINT ends the daemon in good order. A supervisor may send SIGTERM twice:
- * timeout(1) signals its child and then the child's process group. So a SIGTERM that follows within
- * a second repeats the first signal; any other signal ends the process at once.
+ * The first SIGTERM or SIGINT stops the daemon in good order. A supervisor may send SIGTERM twice:
+ * timeout(1) signals its child and then the child's process group. So a SIGTERM within a second of
+ * the first signal repeats it; any other further signal ends the process at once.
  */
 static void on_end_signal(int sig)
 {
@@ -111,7 +111,7 @@ static void on_end_signal(int sig)
     end_now("%s while ending", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
-/* [lock] Requests in flight; notes whether any was answered since the last time. */
+/* [lock] Returns: the number of in-flight requests. Updates progress_ns if any has completed. */
 static uint64_t count_requests(uint64_t now)
 {
     uint64_t n_answered = 0, n_in_flight = 0;
@@ -186,7 +186,7 @@ static void *service_main(void *arg)
 
 int backend_signals_init(const struct backend *b, const struct backend_options *o, void *dev)
 {
-    static sigset_t end_set; /* the thread outlives us */
+    static sigset_t end_set; /* the thread outlives this call */
     sigset_t all;
     pthread_t thread;
     int r;
@@ -201,8 +201,8 @@ int backend_signals_init(const struct backend *b, const struct backend_options *
     sigaddset(&all, SIGHUP);
     sigaddset(&all, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a reader of stderr that went away is no reason to end */
-    signal(SIGXFSZ, SIG_IGN); /* nor is a file that must not grow (ulimit -f): an error says so */
+    signal(SIGPIPE, SIG_IGN); /* a closed reader of stderr must not end the program */
+    signal(SIGXFSZ, SIG_IGN); /* nor must a file size limit (ulimit -f): the write fails instead */
     r = backend_ending_init();
     if (r == 0)
         r = -pthread_create(&thread, NULL, ending_main, &end_set);
@@ -240,6 +240,6 @@ int backend_service_begin(void)
 void backend_service_end(void)
 {
     atomic_store(&signals.is_over, true);
-    pthread_kill(signals.service_thread, SIGHUP); /* ends its sigwait, whatever waits there */
+    pthread_kill(signals.service_thread, SIGHUP); /* wakes it from sigwait */
     pthread_join(signals.service_thread, NULL);
 }

@@ -11,7 +11,7 @@
 static int unwritten;
 static bool has_ended;
 
-/* argp, for one, ends a program by exit(0) behind its --help. */
+/* For example, argp calls exit(0) after printing --help. */
 static void at_exit(void)
 {
     int status = has_ended ? 0 : streams_end(0);
@@ -26,7 +26,7 @@ int streams_begin(int status_unwritten)
 
     unwritten = status_unwritten;
     do
-        fd = open("/dev/null", O_RDWR); /* the lowest number that is free */
+        fd = open("/dev/null", O_RDWR); /* gets the lowest free number */
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd < 0)
         return -errno;

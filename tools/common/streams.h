@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The standard streams of a program: open from the start, and written to the end. */
+/* The standard streams of a program: open from the start, and flushed at its end. */
 #pragma once
 
 /*
- * To be called first in main. Opens those of the descriptors 0 to 2 that are closed on /dev/null,
- * so that no file that is opened later gets their number and is written to by a message. When the
- * program ends and its output could not be written, it ends with `status_unwritten` instead of 0.
- * Returns: 0; the errno of open.
+ * Call this first in main. It opens /dev/null on each of the descriptors 0 to 2 that is closed;
+ * otherwise a file opened later could get such a number and receive messages. If the output cannot
+ * be written when the program ends, its exit status is `status_unwritten` instead of 0.
+ * Returns: 0 or a negative errno of open.
  */
 int streams_begin(int status_unwritten);
 
-/* Write what is buffered for stdout. Returns: `status`; if that is 0 and it fails, the other one.
- */
+/* Flush stdout. Returns: `status`; status_unwritten if `status` is 0 and the output is lost. */
 int streams_end(int status);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * systemd through libsystemd: the socket of a .socket unit, and READY and STOPPING for services of
- * Type=notify. Both do nothing when the program was not started by systemd.
+ * Type=notify. Both do nothing if systemd did not start the program.
  */
 #include "backend.h"
 
@@ -21,5 +21,5 @@ int backend_systemd_listen_fd(void)
 
 void backend_systemd_notify(const char *state)
 {
-    sd_notify(0, state); /* nobody to tell is no failure */
+    sd_notify(0, state); /* without a notify socket this does nothing */
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The functions of systemd.c for a build without libsystemd: nothing is handed over or told. */
+/* Stub for builds without libsystemd: no socket is passed, and notifications are dropped. */
 #include "backend.h"
 
 #include <errno.h>
