@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The three address spaces of vhost-user. An address never crosses a function without its type.
+ * The three address spaces of vhost-user. Functions pass every address with its type.
  */
 #ifndef GODWIT_MEMORY_H
 #define GODWIT_MEMORY_H
@@ -11,13 +11,13 @@
 extern "C" {
 #endif
 
-typedef uint64_t gw_gpa_t; /* guest physical: what descriptors hold */
-typedef uint64_t gw_uva_t; /* front-end virtual: what SET_VRING_ADDR holds */
+typedef uint64_t gw_gpa_t; /* guest physical, as in descriptors */
+typedef uint64_t gw_uva_t; /* front-end virtual, as in SET_VRING_ADDR */
 typedef uint64_t gw_off_t; /* byte offset in a file */
 
 /*
- * The most memory regions a back-end holds at once, as GET_MAX_MEM_SLOTS tells the front-end
- * (vhost-user specification, "Configure memory slots").
+ * The maximum number of memory regions of a back-end, the answer to GET_MAX_MEM_SLOTS (vhost-user
+ * specification, "Configure memory slots").
  */
 #define GW_MEM_SLOTS_MAX 509
 
