@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * libgodwit: vhost-user backends that live-migrate without losing a byte. All that a back-end
- * needs; the other end of the wire is in <godwit/frontend.h>, <godwit/driver.h>, <godwit/log.h> and
- * <godwit/fault.h>.
+ * libgodwit: a library for vhost-user back-ends that live-migrate without losing a byte. This
+ * header includes everything for a back-end; the other end of the wire is in <godwit/frontend.h>,
+ * <godwit/driver.h>, <godwit/log.h> and <godwit/fault.h>.
  */
 #ifndef GODWIT_H
 #define GODWIT_H
