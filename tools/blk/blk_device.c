@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The virtio-blk device as libgodwit runs it: features, config space, its queues starting and
- * stopping, and the size that may change under it.
+ * The virtio-blk device callbacks for libgodwit: features, config space, start and stop of queues,
+ * and resize.
  */
 #include "blk.h"
 
@@ -13,9 +13,10 @@
 #include <string.h>
 
 /*
- * What a driver may put into one request. Rings may be made smaller than --queue-size by the
- * front-end, after the driver's config space was filled; 128 is QEMU's default and what its own
- * virtio-blk adjusts to, two descriptors of it are the header and the status.
+ * Limits of one request that the driver reads in config space. The front-end may make rings
+ * smaller than --queue-size after the driver has read it, so the limit is derived from 128: QEMU's
+ * default ring size, to which its own virtio-blk also adjusts. Two of the 128 descriptors are the
+ * header and the status.
  */
 #define BLK_SEG_MAX  126U
 #define BLK_SIZE_MAX (1U << 20)
@@ -39,7 +40,7 @@ static uint64_t blk_features(void *dev)
     return features;
 }
 
-/* A driver that cannot flush must not be left with a volatile cache. */
+/* Without FLUSH the driver cannot empty a volatile cache, so writes must go through. */
 static void update_write_through(struct blk *blk)
 {
     atomic_store_explicit(&blk->is_write_through, !blk->has_flush || !blk->is_write_back,
@@ -53,7 +54,7 @@ static uint32_t seg_max_of(const struct blk *blk)
     return seg_max < BLK_SEG_MAX ? seg_max : BLK_SEG_MAX;
 }
 
-/* Whether the driver may have turned the cache off in an earlier session and rely on that. */
+/* True: the driver may have turned the cache off in an earlier session and may rely on that. */
 static bool may_be_off(const struct blk *blk)
 {
     return atomic_load_explicit(&blk->is_taken_over, memory_order_relaxed) &&
@@ -102,8 +103,8 @@ static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
     cfg->seg_max = htole32(seg_max_of(blk));
     cfg->blk_size = htole32(store->block_size);
     fill_topology(store, cfg);
-    /* A driver reads 0 if it may set the cache and cannot flush (5.2.5.2); VMMs read before that.
-     */
+    /* virtio 1.3, 5.2.5.2: a driver with CONFIG_WCE but without FLUSH reads 0. VMMs read config
+     * space before features are negotiated. */
     cfg->wce = blk->is_write_back && !may_be_off(blk) && (blk->has_flush || !blk->can_set_cache);
     cfg->num_queues = htole16((uint16_t)blk->num_queues);
     if (store->can_unmap) {
@@ -119,7 +120,7 @@ static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
     cfg->write_zeroes_may_unmap = store->can_unmap;
 }
 
-/* Front-ends may know a longer struct than this one; what is behind it reads as zero. */
+/* A front-end may know a longer config struct than this one; the excess reads as zero. */
 static int blk_get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 {
     struct virtio_blk_config cfg;
@@ -134,8 +135,8 @@ static int blk_get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 }
 
 /*
- * Only the writeback byte can be written. A front-end that restores a device may write all of the
- * config space back; what it cannot change is ignored then.
+ * Only the writeback byte is writable. A front-end that restores a device may write the whole
+ * config space back; changes to other fields are ignored then.
  */
 static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration)
 {
@@ -152,7 +153,7 @@ static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len
         return -EINVAL;
     blk->is_write_back = value == 1;
     update_write_through(blk);
-    /* Last: until then a worker may not use the write cache of a device that was taken over. */
+    /* Last: until then no worker may use the write cache of a device that was taken over. */
     blk->is_cache_set = true;
     return 0;
 }
@@ -243,7 +244,7 @@ void blk_reload(void *dev, struct gw_daemon *d)
     after = atomic_load(&blk->store->size);
     if (after == before)
         return;
-    backend_say(GW_DIAG_INFO, "the disk has %llu bytes now, it had %llu", (unsigned long long)after,
+    backend_say(GW_DIAG_INFO, "disk resized to %llu bytes (was %llu)", (unsigned long long)after,
                 (unsigned long long)before);
     gw_daemon_config_changed(d);
 }

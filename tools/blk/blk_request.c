@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * virtio-blk requests from their pop to their completion: parse, check, submit to the store,
- * answer.
+ * virtio-blk requests from pop to completion: parse, check, submit to the store, complete.
  *
  * The header and the segments of discard and write zeroes are copied out of guest memory once, and
- * every check is made on that copy. Data is never looked at. A request always gets an answer: one
- * without room for a status byte is completed all the same, or it would hold its ring entry for
- * ever.
+ * all checks use the copy. Data is never inspected. Every request is completed, also one without
+ * room for a status byte; otherwise it would occupy its ring entry forever.
  */
 #include "blk.h"
 
@@ -16,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether sectors lie on the disk, in whole logical blocks; nothing here can overflow. */
+/* Returns: whether the sectors are whole logical blocks on the disk. No step can overflow. */
 static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t length,
                         uint64_t *ret_offset)
 {
@@ -34,8 +32,8 @@ static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t le
 }
 
 /*
- * A driver that accepted SIZE_MAX and SEG_MAX keeps to them (virtio 1.3, 5.2.6.1). A buffer that
- * crosses from one memory region to the next is two pieces, hence twice seg_max.
+ * A driver that accepted SIZE_MAX and SEG_MAX must honour them (virtio 1.3, 5.2.6.1). A buffer that
+ * crosses a memory region boundary arrives as two iovecs, hence twice seg_max.
  */
 static bool is_within_limits(const struct store_io *io, const struct blk_limits *l)
 {
@@ -65,7 +63,7 @@ static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, ui
     return b->io.length > 0;
 }
 
-/* One segment of a discard or write-zeroes request. Returns the status it deserves. */
+/* Parse one segment of a discard or write-zeroes request. Returns: its VIRTIO_BLK_S_* status. */
 static uint8_t parse_range(struct blk_range *range, const struct blk_limits *l,
                            enum store_kind kind, const struct virtio_blk_discard_write_zeroes *seg)
 {
@@ -93,7 +91,7 @@ static void load_range(struct blk_request *b)
     b->io.may_unmap = range->may_unmap;
 }
 
-/* All segments are checked before the first is acted on. */
+/* Check all segments before executing the first. */
 static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
 {
     struct virtio_blk_discard_write_zeroes seg;
@@ -176,8 +174,8 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
 }
 
 /*
- * The length told covers the status byte, which is last: with less, what is behind the length
- * would count as not written. So does QEMU, also for reads that failed.
+ * The used length includes the status byte, which is last: with a smaller length, the bytes after
+ * it would count as not written. QEMU does the same, also for failed reads.
  */
 static void complete(struct blk_request *b)
 {
@@ -208,7 +206,7 @@ static void unlink_in_flight(struct blk_request *b)
         b->queue->in_flight_end = b->link;
 }
 
-/* What the guest wrote is on the medium then, or the stop fails. */
+/* Success means that everything the guest wrote is on the medium; otherwise the stop fails. */
 static void let_go(struct blk_queue *queue)
 {
     queue->is_stopping = false;
@@ -218,8 +216,9 @@ static void let_go(struct blk_queue *queue)
 }
 
 /*
- * Submit until something is under way or all is done: discard and write zeroes go through their
- * ranges one by one. Returns: -EINPROGRESS; 0 or a negative errno when the request is over.
+ * Submit the request, and for discard and write zeroes one range after the other, until an
+ * operation is in progress or all are done. Returns: -EINPROGRESS; 0 or a negative errno if the
+ * request has ended.
  */
 static int submit(struct blk_request *b)
 {
@@ -233,7 +232,7 @@ static int submit(struct blk_request *b)
     return r;
 }
 
-/* With the next range. Returns: as submit. */
+/* Continue with the next range. Returns: as submit. */
 static int go_on(struct blk_request *b)
 {
     if (b->io.is_cancelled)
@@ -261,12 +260,12 @@ static void store_done(struct store_io *io, int r)
             return;
     }
     unlink_in_flight(b);
-    /* Let go first: once the last request is over, the other side may take over. */
+    /* Release the store first: after the last completion, another back-end may take over. */
     if (queue->in_flight == NULL && queue->is_stopping)
         let_go(queue);
     free(b->ranges);
     b->ranges = NULL;
-    /* A session that gave up waiting meanwhile has no use for either. */
+    /* If the session has given up waiting, neither suspending nor completing has an effect. */
     if (r == -ECANCELED && b->io.is_cancelled && gw_request_suspend(b->req) == 0)
         return;
     b->result = status_of(r);
@@ -290,8 +289,8 @@ static void start(struct blk_request *b)
 }
 
 /*
- * Two passes, so that the blocks of all requests are on their way into the cache before the first
- * is copied: with 512-byte requests on a memory store that saves a tenth of the time.
+ * Two passes: the first prefetches the blocks of all requests, so that they are on their way into
+ * the cache when the second copies. With 512-byte requests on a memory store this saves 10 %.
  */
 void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
                       const struct blk_limits *limits)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* godwit-blk: the command line of the virtio-blk back-end, and the order in which it begins. */
+/* godwit-blk: the command line of the virtio-blk back-end, and its start-up sequence. */
 #include "blk.h"
 
 #include "backend.h"
@@ -30,9 +30,9 @@ enum {
     OPTION_DISCARD,
 };
 
-#define BLOCK_SIZE_MAX 4096U /* what every guest takes: no more than a page */
+#define BLOCK_SIZE_MAX 4096U /* every guest supports up to a page */
 #define DELAY_MS_MAX   10000U
-#define LOCK_PATIENCE  3000U /* ms; front-ends wait at least for as long */
+#define LOCK_PATIENCE  3000U /* ms; front-ends wait at least this long */
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
@@ -42,7 +42,7 @@ static const struct backend program = {
     .features = features,
     .reload = blk_reload,
     .report = blk_report,
-    .request_bytes_max = UINT32_MAX, /* a longer request is answered with a status */
+    .request_bytes_max = UINT32_MAX, /* longer requests fail with a status */
 };
 
 static const char *const mode_words[] = {
@@ -52,22 +52,22 @@ static const char *const discard_words[] = {"unmap", "ignore", NULL};
 
 static const struct argp_option argp_options[] = {
     {NULL, 0, NULL, 0, "Disk:", 1},
-    {"blk-file", OPTION_BLK_FILE, "FILE", 0, "a regular file or block device", 0},
+    {"blk-file", OPTION_BLK_FILE, "FILE", 0, "disk image: a regular file or block device", 0},
     {"ram", OPTION_RAM, "SIZE", 0,
-     "memory instead, all zero and gone with the process; K, M, G or T may follow", 0},
-    {"read-only", OPTION_READ_ONLY, NULL, 0, "the guest may not write", 0},
+     "volatile disk in memory, initially zero, instead of FILE; SIZE may end in K, M, G or T", 0},
+    {"read-only", OPTION_READ_ONLY, NULL, 0, "offer the disk read-only", 0},
     {"serial", OPTION_SERIAL, "TEXT", 0, "serial number, up to 20 bytes", 0},
     {"logical-block-size", OPTION_BLOCK_SIZE, "BYTES", 0,
-     "smallest unit of the guest: 512 (default), 1024, 2048 or 4096", 0},
-    {"direct", OPTION_DIRECT, "MODE", 0, "O_DIRECT: auto (default: where it can be), on or off", 0},
-    {"locking", OPTION_LOCKING, "MODE", 0,
-     "lock FILE while its queues run: auto (default: where it can be), on or off", 0},
-    {"discard", OPTION_DISCARD, "MODE", 0,
-     "unmap (default): a discard of the guest frees space, where the file or device can; ignore: "
-     "discards are not offered, and zeroes stay allocated",
+     "logical block size: 512 (default), 1024, 2048 or 4096", 0},
+    {"direct", OPTION_DIRECT, "MODE", 0, "use O_DIRECT: auto (default: if supported), on or off",
      0},
-    {"delay", OPTION_DELAY, "MS", 0,
-     "for tests: hold every read and write back for so many milliseconds", 0},
+    {"locking", OPTION_LOCKING, "MODE", 0,
+     "lock FILE while queues run: auto (default: if supported), on or off", 0},
+    {"discard", OPTION_DISCARD, "MODE", 0,
+     "unmap (default): guest discards free space if the file or device supports it; ignore: do not "
+     "offer discard, and keep zeroed blocks allocated",
+     0},
+    {"delay", OPTION_DELAY, "MS", 0, "for tests: delay every read and write by MS milliseconds", 0},
     {0},
 };
 
@@ -103,7 +103,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_RAM:
         o->ram = backend_parse_size(state, "ram", arg);
         if (o->ram == 0)
-            argp_error(state, "--ram=%s: a disk needs a size", arg);
+            argp_error(state, "--ram=%s: the size must not be 0", arg);
         break;
     case OPTION_READ_ONLY:
         o->file.is_read_only = true;
@@ -129,7 +129,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->delay_ms = backend_parse_number(state, "delay", arg, 0, DELAY_MS_MAX);
         break;
     case ARGP_KEY_ARG:
-        argp_error(state, "%s: arguments are not taken; for a disk, --blk-file=%s", arg, arg);
+        argp_error(state, "%s: unexpected argument; to use it as the disk, give --blk-file=%s", arg,
+                   arg);
         break;
     case ARGP_KEY_END:
         check_options(state, o);
@@ -145,13 +146,14 @@ static const struct argp_child children[] = {{&backend_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = argp_options,
     .parser = parse_option,
-    .doc = "A virtio-blk disk as a vhost-user back-end.\v"
-           "SIGTERM ends it, SIGHUP looks at the size of FILE again, SIGUSR1 prints counters. "
-           "See godwit-blk(1).",
+    .doc =
+        "A virtio-blk disk as a vhost-user back-end.\v"
+        "SIGTERM ends the program, SIGHUP reads the size of FILE again, SIGUSR1 prints counters. "
+        "See godwit-blk(1).",
     .children = children,
 };
 
-/* glibc looks for it, so it must be seen from outside. */
+/* glibc refers to this symbol, so it must be visible outside this program. */
 __attribute__((visibility("default"))) const char *argp_program_version =
     PROGRAM " " GW_VERSION_STRING;
 

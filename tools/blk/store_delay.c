@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A store that is late on purpose: reads and writes are held back for a fixed time and only then
- * handed to the store behind it. So requests are in flight whenever something else happens, as on
- * slow storage, and data is written into guest memory late.
+ * A store that is slow on purpose: it delays reads and writes for a fixed time before it passes
+ * them to the store behind it. So requests are in flight during every other event, as on slow
+ * storage, and data is written into guest memory late.
  */
 #include "store.h"
 
@@ -20,7 +20,7 @@ struct store_delay {
     uint64_t delay_ns;
 };
 
-/* One operation held back. */
+/* One delayed operation. */
 struct store_held {
     struct store *behind;
     struct store_io *io;
@@ -141,7 +141,7 @@ int store_delay_new(struct store **ret, struct store *behind, unsigned ms)
     delay->base.topology = behind->topology;
     delay->behind = behind;
     delay->delay_ns = ms * NS_PER_MS;
-    backend_say(GW_DIAG_WARNING, "every read and write is held back for %u ms", ms);
+    backend_say(GW_DIAG_WARNING, "every read and write is delayed by %u ms", ms);
     *ret = &delay->base;
     return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The file store from opening to closing: a regular file or block device, its size and shape,
- * whether O_DIRECT can be used for all of it, and who may use it when. The reasons for refusing a
- * file are told here with what to do about them. The I/O itself is in store_file_io.c.
+ * The file store from open to close: a regular file or block device, its size and topology,
+ * whether O_DIRECT works for all of it, and when it is locked. Messages about a rejected file say
+ * what to do about it. The I/O is in store_file_io.c.
  */
 #include "store_file.h"
 
@@ -43,7 +43,7 @@ static void file_free(struct store *s)
     free(f);
 }
 
-/* Opening a FIFO would wait and opening a device node may act, so it is looked at first. */
+/* Check the type first: opening a FIFO blocks, and opening a device node may have side effects. */
 static int check_type(struct store_file *f)
 {
     struct stat st;
@@ -51,7 +51,7 @@ static int check_type(struct store_file *f)
     if (stat(f->path, &st) < 0) {
         int r = -errno;
         backend_say(GW_DIAG_ERROR, "--blk-file=%s: %s%s", f->path, strerror(-r),
-                    r == -ENOENT ? "; make it first, for example with truncate -s 10G" : "");
+                    r == -ENOENT ? "; create it first, for example with truncate -s 10G" : "");
         return r;
     }
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
@@ -76,13 +76,13 @@ static void say_open_failed(const struct store_file *f, int r)
     const char *remedy = "";
 
     if (!f->base.is_read_only && (r == -EACCES || r == -EROFS || r == -EPERM))
-        remedy = "; if it need not be written, use --read-only";
-    backend_say(GW_DIAG_ERROR, "--blk-file=%s: cannot open it %s: %s%s", f->path,
+        remedy = "; use --read-only if the guest does not need to write";
+    backend_say(GW_DIAG_ERROR, "--blk-file=%s: cannot open %s: %s%s", f->path,
                 f->base.is_read_only ? "for reading" : "for reading and writing", strerror(-r),
                 remedy);
 }
 
-/* Whether a read of `len` bytes into memory aligned like that works on an O_DIRECT descriptor. */
+/* Whether reading `len` bytes into memory aligned to `len` works on an O_DIRECT descriptor. */
 static bool can_read(int fd, uint32_t len)
 {
     uint8_t *buf = aligned_alloc(PROBE_MAX, 2 * (size_t)PROBE_MAX);
@@ -93,8 +93,9 @@ static bool can_read(int fd, uint32_t len)
 }
 
 /*
- * What O_DIRECT wants of offsets and memory, in bytes: from statx(2) where the file system tells,
- * else from the device or by trial. Returns: 0; -EOPNOTSUPP where O_DIRECT cannot be used.
+ * The alignment of offsets and memory that O_DIRECT requires, in bytes: from statx(2) if the file
+ * system reports it, otherwise from the device or by trial. Returns: 0; -EOPNOTSUPP if O_DIRECT
+ * cannot be used.
  */
 static int find_alignment(const struct store_file *f, int fd, uint32_t *ret_offset,
                           uint32_t *ret_memory)
@@ -123,7 +124,7 @@ static int find_alignment(const struct store_file *f, int fd, uint32_t *ret_offs
     return -EOPNOTSUPP;
 }
 
-/* Open with O_DIRECT. Returns: a descriptor; a negative errno, told only where `must` is set. */
+/* Open with O_DIRECT. Returns: a descriptor; a negative errno, an error message only if `must`. */
 static int open_direct(struct store_file *f, bool must)
 {
     uint32_t offset_align = 0, memory_align = 0;
@@ -138,14 +139,14 @@ static int open_direct(struct store_file *f, bool must)
         close(fd);
     if (r >= 0) {
         backend_say(must ? GW_DIAG_ERROR : GW_DIAG_INFO,
-                    "--blk-file=%s: O_DIRECT needs blocks of %u bytes here, the guest is told %u; "
-                    "give --logical-block-size=%u to use it",
+                    "--blk-file=%s: O_DIRECT needs blocks of %u bytes here, but the logical block "
+                    "size is %u; use --logical-block-size=%u for O_DIRECT",
                     f->path, offset_align, f->base.block_size, offset_align);
         return -EINVAL;
     }
     if (must && (r == -EINVAL || r == -EOPNOTSUPP))
         backend_say(GW_DIAG_ERROR,
-                    "--blk-file=%s: O_DIRECT is not supported there; use "
+                    "--blk-file=%s: O_DIRECT is not supported on this file system; use "
                     "--direct=auto",
                     f->path);
     else if (must)
@@ -167,8 +168,8 @@ static int open_file(struct store_file *f, enum store_mode direct)
 }
 
 /*
- * Whether writes bypass the page cache. O_DIRECT does not ensure that: btrfs writes data that it
- * computes checksums of through the page cache (Linux 6.15), and overlayfs may be on top of it.
+ * Whether writes bypass the page cache. O_DIRECT alone does not ensure that: btrfs writes data that
+ * has checksums through the page cache (Linux 6.15), and overlayfs may be on top of it.
  */
 static bool bypasses_cache(const struct store_file *f)
 {
@@ -183,29 +184,28 @@ static bool bypasses_cache(const struct store_file *f)
 static int file_resize(struct store *s)
 {
     struct store_file *f = file_of(s);
-    off_t size = lseek(f->fd, 0, SEEK_END); /* for both kinds; nobody uses the position */
+    off_t size = lseek(f->fd, 0, SEEK_END); /* nothing uses the file position */
     uint64_t rest;
 
     if (size < 0) {
         int r = -errno;
-        backend_say(GW_DIAG_ERROR, "%s: cannot tell its size: %s", f->path, strerror(-r));
+        backend_say(GW_DIAG_ERROR, "%s: cannot determine its size: %s", f->path, strerror(-r));
         return r;
     }
     rest = (uint64_t)size % s->block_size;
     if (rest != 0)
         backend_say(GW_DIAG_WARNING,
-                    "%s: the last %llu bytes are less than a block of %u and "
-                    "cannot be used",
+                    "%s: the last %llu bytes are less than a block of %u bytes and are ignored",
                     f->path, (unsigned long long)rest, s->block_size);
     else if (size == 0)
-        backend_say(GW_DIAG_WARNING, "%s: is empty", f->path);
+        backend_say(GW_DIAG_WARNING, "%s: the disk is empty", f->path);
     atomic_store(&s->size, (uint64_t)size - rest);
     return 0;
 }
 
 /*
- * An attribute of a block device in sysfs(5), or of its queue, which is that of the whole disk for
- * a partition. Returns: `unknown` if there is no such attribute.
+ * Read an attribute of a block device or its queue from sysfs(5); a partition has the queue of its
+ * disk. Returns: `unknown` if the attribute does not exist.
  */
 static uint64_t sysfs_number(const struct stat *st, const char *name, uint64_t unknown)
 {
@@ -229,7 +229,7 @@ static uint64_t sysfs_number(const struct stat *st, const char *name, uint64_t u
     return value;
 }
 
-/* Find out what can be discarded, and zeroed without a write. Call it after find_topology. */
+/* Find out what can be discarded, and zeroed without writing. Call after find_topology. */
 static void find_ranges(struct store_file *f)
 {
     struct store_topology *t = &f->base.topology;
@@ -255,7 +255,7 @@ static void find_ranges(struct store_file *f)
     f->first_granule = (uint32_t)(sysfs_number(&st, "discard_alignment", 0) % granularity);
 }
 
-/* open(2) for writing succeeds on a device that is read-only (blockdev --setro, losetup -r). */
+/* open(2) for writing succeeds on a read-only device (blockdev --setro, losetup -r). */
 static void find_read_only(struct store_file *f)
 {
     int value = 0;
@@ -264,7 +264,7 @@ static void find_read_only(struct store_file *f)
         value == 0)
         return;
     f->base.is_read_only = true;
-    backend_say(GW_DIAG_WARNING, "%s: the device is read-only, and so is the disk of the guest",
+    backend_say(GW_DIAG_WARNING, "%s: the device is read-only, so the disk is read-only, too",
                 f->path);
 }
 
@@ -291,8 +291,9 @@ static void find_topology(struct store_file *f)
 }
 
 /*
- * A killed process releases its locks when the kernel has ended its io_uring, which takes as long
- * as the I/O that it had begun. Returns: as store_lock_take; -ECANCELED when asked to end.
+ * The kernel releases the locks of a killed process only after it has torn down its io_uring, and
+ * so after all I/O that the process started. Returns: as store_lock_take; -ECANCELED if the program
+ * has been asked to end.
  */
 static int wait_for_lock(struct store_file *f)
 {
@@ -322,14 +323,15 @@ static int take_lock(struct store_file *f)
     }
     if (r == -EAGAIN) {
         backend_say(GW_DIAG_ERROR,
-                    "%s: another process uses it; end that, or give "
-                    "--locking=off if both may",
+                    "%s: in use by another process; end that process, or use --locking=off if both "
+                    "may use the file",
                     f->path);
         return -EBUSY;
     }
     if (f->locking == STORE_AUTO)
         return 0;
-    backend_say(GW_DIAG_ERROR, "%s: cannot lock it: %s; use --locking=auto", f->path, strerror(-r));
+    backend_say(GW_DIAG_ERROR, "%s: cannot lock the file: %s; use --locking=auto", f->path,
+                strerror(-r));
     return r;
 }
 
@@ -348,8 +350,8 @@ static int file_start(struct store *s)
 }
 
 /*
- * What the guest wrote and did not flush must not stay behind in this host's page cache when the
- * guest goes on elsewhere, on another host perhaps. QEMU flushes its disks there, too.
+ * Unflushed writes of the guest must not stay in this host's page cache when the guest continues
+ * elsewhere, possibly on another host. QEMU flushes its disks at this point, too.
  */
 static int file_stop(struct store *s)
 {
@@ -407,7 +409,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     }
     find_read_only(f);
     f->must_hold_writes = !bypasses_cache(f);
-    f->is_dirty = !f->base.is_read_only; /* a killed process may have left unflushed writes */
+    f->is_dirty = !f->base.is_read_only; /* an earlier process may have left unflushed writes */
     find_topology(f);
     find_ranges(f);
     backend_say(GW_DIAG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,

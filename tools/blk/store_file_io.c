@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The file store at work: one operation becomes one or several gw_io of its worker, one after the
- * other, straight from and to guest memory. Ranges (discard, write zeroes) are in store_range.c,
+ * I/O of the file store: one operation becomes one or several consecutive gw_io operations of its
+ * worker, directly from and to guest memory. Ranges (discard, write zeroes) are in store_range.c,
  * syncs in store_sync.c.
  *
- * A file is read and written through one descriptor only, either O_DIRECT or not. Two of them,
- * each for the requests that suit it, would lose data: the page cache works in pages, so a small
- * buffered write keeps the rest of its page as it was when it began, and writing that page back
- * undoes a direct write to its neighbour sector that happened meanwhile. So what O_DIRECT does not
- * take goes through it all the same: offsets and lengths are multiples of the logical block, which
- * store_file.c made sure suffices, and memory that is not aligned is copied through a bounce
- * buffer, a piece at a time.
+ * All I/O uses one descriptor, either O_DIRECT or not. A second one, so that each request could use
+ * the suitable mode, would lose data: the page cache works in pages, so a small buffered write
+ * keeps the old contents of the rest of its page, and writing that page back undoes a concurrent
+ * direct write to a neighbouring sector. So unaligned requests use O_DIRECT as well: offsets and
+ * lengths are multiples of the logical block, which store_file.c has checked to be sufficient, and
+ * data in unaligned memory is copied through a bounce buffer, one piece at a time.
  */
 #include "store_file.h"
 
@@ -22,8 +21,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define IOV_PER_IO   1024U          /* what gw_io_preadv takes */
-#define BOUNCE_BYTES (128U * 1024U) /* of one request, at most */
+#define IOV_PER_IO   1024U          /* limit of gw_io_preadv */
+#define BOUNCE_BYTES (128U * 1024U) /* maximum for one request */
 #define BOUNCE_ALIGN 4096U
 
 static struct store_file *file_of(const struct store_io *io)
@@ -85,7 +84,7 @@ void store_file_complete(struct store_io *io, int res)
     io->done(io, res);
 }
 
-/* With the next step, unless it has been cancelled meanwhile. */
+/* Continue with the next step, unless the operation has been cancelled. */
 void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io))
 {
     if (io->is_cancelled)
@@ -94,7 +93,7 @@ void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io))
         step(io);
 }
 
-/* Step over `n` bytes of the iovecs; with `bounce`, copy them from or to it on the way. */
+/* Consume `n` bytes of the iovecs. If `bounce` is not NULL, copy them from or to it. */
 static void advance(struct store_io *io, uint8_t *bounce, size_t n)
 {
     while (n > 0 && io->n_iov > 0) {
@@ -117,7 +116,7 @@ static void advance(struct store_io *io, uint8_t *bounce, size_t n)
     }
 }
 
-/* The next piece of a read or write, from where the last one ended. */
+/* Start the next piece of a read or write, where the previous one ended. */
 static void start_transfer(struct store_io *io)
 {
     const struct iovec *iov = io->iov;
@@ -140,7 +139,7 @@ static void start_transfer(struct store_io *io)
                       io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
 }
 
-/* Not those of a write that did not begin, or that is to begin again. */
+/* Excludes errors of a write that did not start or that must be restarted. */
 static bool may_be_sync_error(int res)
 {
     return res < 0 && res != -EINTR && res != -ECANCELED && res != -EAGAIN && res != -ENOMEM &&
@@ -148,10 +147,10 @@ static bool may_be_sync_error(int res)
 }
 
 /*
- * A durable write is a write and a sync, and its error does not tell which of them failed; after
- * the sync, data that other requests wrote is gone as well. So it is repeated without the sync,
- * also when it is cancelled: if that works, it was the sync.
- * Returns: whether this was the end of a durable write that failed; the request is taken care of.
+ * A durable write is a write and a sync, and its error does not show which of them failed. A failed
+ * sync also drops data that other requests wrote. So the write is repeated without the sync, even
+ * if it has been cancelled; if the repetition succeeds, the sync had failed.
+ * Returns: true if the function has handled the result of a failed durable write.
  */
 static bool is_settled(struct store_io *io, int res)
 {
@@ -162,7 +161,7 @@ static bool is_settled(struct store_io *io, int res)
         start_transfer(io);
         return true;
     }
-    /* Nobody will know if the repetition is cancelled: believe the worst. */
+    /* A cancelled repetition leaves the question open: assume that the sync failed. */
     if (io->durable_error != 0 &&
         (res > 0 || res == -ECANCELED || (res == -EINTR && io->is_cancelled))) {
         store_sync_failed(io, io->durable_error);
@@ -181,7 +180,7 @@ static void transfer_done(struct gw_io *gw, int res)
         store_file_go_on(io, start_transfer);
         return;
     }
-    /* Nothing at all means the end of the file, which is shorter than it was. */
+    /* 0 bytes means end of file: the file has been truncated. */
     if (res <= 0 || (uint64_t)res > io->length) {
         store_file_finish(io, res < 0 ? res : -ENODATA);
         return;
@@ -203,7 +202,7 @@ static void transfer_done(struct gw_io *gw, int res)
         store_file_finish(io, 0);
 }
 
-/* Whether O_DIRECT takes the memory as it is. */
+/* Whether O_DIRECT accepts the memory without a bounce buffer. */
 static bool is_aligned(const struct store_file *f, const struct store_io *io)
 {
     for (uint32_t i = 0; i < io->n_iov; i++) {
@@ -214,7 +213,7 @@ static bool is_aligned(const struct store_file *f, const struct store_io *io)
     return true;
 }
 
-/* No larger than the request needs, because each request in flight may have such a buffer. */
+/* No larger than the request needs, because every request in flight may have such a buffer. */
 static size_t bounce_size(uint64_t length)
 {
     return length < BOUNCE_BYTES ? (length + BOUNCE_ALIGN - 1) / BOUNCE_ALIGN * BOUNCE_ALIGN
@@ -262,7 +261,7 @@ int store_file_submit(struct store *s, struct store_io *io)
     io->bounce = NULL;
     if (s->is_read_only)
         return 0;
-    /* What completes while it runs may or may not be in it: dirty again from here on. */
+    /* Writes that complete during the sync may or may not be covered: they set it dirty again. */
     atomic_store_explicit(&f->is_dirty, false, memory_order_relaxed);
     store_sync_start(io);
     return -EINPROGRESS;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The image lock that QEMU's file driver keeps, so that godwit-blk, QEMU, qemu-img and
- * qemu-storage-daemon respect each other. It is a convention over single bytes: who does something
- * to the image holds a shared lock on the byte of that permission, who does not tolerate it from
- * others holds one on the byte of that refusal, and both look whether somebody holds the byte
- * opposite to theirs. The locks belong to the open file description, not to the process.
+ * The image lock of QEMU's file driver, so that godwit-blk, QEMU, qemu-img and
+ * qemu-storage-daemon respect each other. The convention locks single bytes. A process that uses a
+ * permission on the image holds a shared lock on the byte of that permission. A process that does
+ * not tolerate the permission in others holds a shared lock on the byte of that refusal. Each
+ * checks that no other process holds the opposite byte. The locks belong to the open file
+ * description, not to the process.
  */
 #include "store_file.h"
 
@@ -28,7 +29,7 @@ static int lock_byte(int fd, short type, off_t byte)
     return 0;
 }
 
-/* Returns: 0 when nobody else holds the byte; -EAGAIN. */
+/* Returns: 0 if nobody else holds the byte; -EAGAIN if somebody does; another negative errno. */
 static int probe_byte(int fd, off_t byte)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
@@ -53,7 +54,7 @@ int store_lock_take(int fd, bool is_read_only)
         r = lock_byte(fd, F_RDLCK, LOCK_DOES + PERM_WRITE);
     if (r == 0)
         r = lock_byte(fd, F_RDLCK, LOCK_REFUSES + PERM_WRITE);
-    /* Ours are set before others are looked for: of two at once, one at least sees the other. */
+    /* Lock our bytes before probing: of two concurrent processes, at least one sees the other. */
     if (r == 0)
         r = probe_byte(fd, LOCK_REFUSES + PERM_READ);
     if (r == 0 && !is_read_only)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The memory store: zero when it begins, gone with the process. Everything is done at once by
- * plain copies, so that what is measured with it is the rest of the program.
+ * The memory store: initially zero, lost when the process ends. Every operation is a plain copy and
+ * completes at once, so that benchmarks with it measure the rest of the program.
  *
- * Two workers may copy to the same block at once if the driver has both requests in flight; then
- * it gets either or a mixture, as with any disk. ThreadSanitizer cannot know how a driver orders
- * its queues: for it, ram_read and ram_write are to be suppressed.
+ * Two workers may copy to the same block concurrently if the driver has both requests in flight;
+ * the result is either or a mixture, as on any disk. ThreadSanitizer cannot know how a driver
+ * orders its queues: suppress ram_read and ram_write for it.
  */
 #include "store.h"
 
@@ -18,8 +18,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PREFETCH_BYTES 256U         /* no more than a block has */
-#define ZERO_BYTES     (256U << 10) /* are written, if their pages are to stay */
+#define PREFETCH_BYTES 256U         /* no more than a block */
+#define ZERO_BYTES     (256U << 10) /* overwritten if the pages must stay allocated */
 
 struct store_ram {
     struct store base;
@@ -48,8 +48,8 @@ static void ram_write(uint8_t *to, const struct iovec *iov, uint32_t n_iov)
 }
 
 /*
- * Zeroes. Whole pages are given back where that is welcome, and where they are many: one request
- * may name 64 GiB, and its worker does nothing else meanwhile.
+ * Zero a range. Whole pages are returned to the kernel if the request permits it, and also in large
+ * requests: one may name 64 GiB, and zeroing it would block its worker.
  */
 static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
 {
@@ -66,7 +66,7 @@ static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
     memset(at + head + whole, 0, length - head - whole);
 }
 
-/* The first lines only: by then the processor has seen where the copy goes. */
+/* Only the first lines: the hardware prefetcher detects the rest of the copy. */
 static void ram_prefetch(struct store *s, const struct store_io *io)
 {
     const uint8_t *at = ram_of(s)->memory + io->offset;
@@ -100,7 +100,7 @@ static int ram_submit(struct store *s, struct store_io *io)
     return 0;
 }
 
-/* Nothing is ever under way. */
+/* No operation is ever in progress. */
 static void ram_cancel(struct store *s, struct store_io *io)
 {
 }
@@ -122,7 +122,7 @@ static void ram_report(struct store *s, FILE *out)
 
 static int ram_resize(struct store *s)
 {
-    backend_say(GW_DIAG_WARNING, "a --ram disk keeps its size");
+    backend_say(GW_DIAG_WARNING, "a --ram disk cannot be resized");
     return -EOPNOTSUPP;
 }
 
@@ -158,12 +158,12 @@ int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool i
     ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ram->memory == MAP_FAILED) {
         r = -errno;
-        backend_say(GW_DIAG_ERROR, "--ram: cannot have %llu bytes of memory: %s",
+        backend_say(GW_DIAG_ERROR, "--ram: cannot allocate %llu bytes: %s",
                     (unsigned long long)size, strerror(-r));
         free(ram);
         return r;
     }
-    madvise(ram->memory, size, MADV_HUGEPAGE); /* advice only: without it, slower */
+    madvise(ram->memory, size, MADV_HUGEPAGE); /* optional: only affects speed */
     *ret = &ram->base;
     return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Discard and write zeroes on a file or block device. There are several ways to do either, and file
- * systems, devices and system call filters refuse some of them, for good or for some ranges. So
- * each range is done the best way that is not refused, a piece at a time: what the file or device
- * takes as a whole, and what is left at its ends by writing zeroes.
+ * Discard and write zeroes on a file or block device. Several methods exist for each, and file
+ * systems, devices and system call filters reject some of them, always or for some ranges. So each
+ * range is processed in pieces, each with the best method that has not been rejected: aligned
+ * pieces by the file system or device, the unaligned ends by writing zeroes.
  *
- * A discard is advice: what cannot be freed is left alone.
+ * A discard is advice: space that cannot be freed is left unchanged.
  */
 #include "store_file.h"
 
@@ -15,9 +15,9 @@
 #include <stddef.h>
 
 #define ZERO_BYTES (256U * 1024U)
-#define PIECE_MAX  (UINT64_C(64) << 20) /* of one call */
+#define PIECE_MAX  (UINT64_C(64) << 20) /* per call */
 
-/* The bits of `refused`, the best way first. */
+/* The bits of `refused`, best method first. */
 enum way {
     WAY_DISCARD = 1,    /* BLKDISCARD */
     WAY_PUNCH = 2,      /* fallocate: a hole */
@@ -25,7 +25,7 @@ enum way {
     WAY_WRITE = 8,
 };
 
-/* Never written; pages that are never touched cost nothing. */
+/* Never written; untouched pages use no memory. */
 static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
 
 static struct store_file *file_of(const struct store_io *io)
@@ -38,7 +38,7 @@ static struct store_io *io_of(struct gw_io *gw)
     return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
 }
 
-/* Returns: the ways to do it that were not refused. */
+/* Returns: the methods for this operation that have not been rejected. */
 static unsigned ways_of(struct store_file *f, const struct store_io *io)
 {
     unsigned refused = io->refused | atomic_load_explicit(&f->refused, memory_order_relaxed);
@@ -52,8 +52,8 @@ static unsigned ways_of(struct store_file *f, const struct store_io *io)
 }
 
 /*
- * The alignment that a way needs. A device frees whole granules only, and some devices do not zero
- * the rest of such a range (scsi_debug).
+ * The alignment that a method needs. A device frees whole granules only, and some devices
+ * (scsi_debug) do not zero the rest of such a range.
  */
 static uint64_t align_of(const struct store_file *f, unsigned way)
 {
@@ -70,7 +70,7 @@ static uint64_t bytes_before(uint64_t offset, uint64_t align)
     return (align - offset % align) % align;
 }
 
-/* Bytes from where `io` is to where this way can begin. */
+/* Bytes from the current offset to the first point where the method can start. */
 static uint64_t bytes_before_way(const struct store_file *f, const struct store_io *io,
                                  unsigned way)
 {
@@ -80,7 +80,7 @@ static uint64_t bytes_before_way(const struct store_file *f, const struct store_
     return bytes_before(io->offset + align - first, align);
 }
 
-/* Whether another way may succeed. Errors of the medium are not among these. */
+/* Whether another method may succeed. Medium errors are not in this list. */
 static bool is_refusal(int res)
 {
     switch (-res) {
@@ -181,8 +181,7 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
                         (int64_t)io->offset, (int64_t)length);
 }
 
-/* Start the next piece: the best way that can begin here, up to the point where a better one can.
- */
+/* Start the next piece with the best method possible here, up to where a better one can start. */
 static void start_range(struct store_io *io)
 {
     struct store_file *f = file_of(io);
@@ -195,7 +194,7 @@ static void start_range(struct store_io *io)
         if ((ways & way) == 0)
             continue;
         if (before == 0 && length >= align) {
-            /* A call cannot be cancelled, and takes long where the kernel writes the zeroes. */
+            /* A call cannot be cancelled, and is slow if the kernel writes the zeroes. */
             if (length > PIECE_MAX && align <= PIECE_MAX)
                 length = PIECE_MAX;
             start_way(io, way, length - length % align);
@@ -204,11 +203,11 @@ static void start_range(struct store_io *io)
         if (before > 0 && before < length)
             length = before;
     }
-    io->piece = io->length; /* a discard whose ways were all refused: leave it alone */
+    io->piece = io->length; /* all methods of a discard were rejected: skip it */
     piece_is_done(io);
 }
 
-/* The part of a discard that can be freed, perhaps nothing. */
+/* Reduce a discard to its aligned part, possibly empty. */
 static void trim(const struct store_file *f, struct store_io *io)
 {
     uint64_t before = bytes_before(io->offset, f->range_align);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the file store promises to be on the medium: flushes and durable changes.
+ * Promises: flushes and durable changes, whose success means that data is on the medium.
  *
  * Linux reports a failed writeback to one fdatasync(2) of an open file description and drops the
  * data: every other fdatasync succeeds, no matter whether it runs later or concurrently.
  *
- * Later ones: the first failure is kept in sync_error. Every later promise fails until the program
- * opens the file again, because no success would say anything about the data before it.
+ * Later ones: sync_error keeps the first failure. Every later promise fails until the file is
+ * opened again, because a success would say nothing about the data written before it.
  *
- * Concurrent ones: a sync that succeeded may be processed here before the sync that got the error.
- * So a promise that succeeded is held until all promises that were in flight at its end have ended.
- * Promises have increasing ids. Both lists are in the order of ids, so the first promise in flight
- * decides how many of the first held ones are released. Held promises do not wait for each other.
+ * Concurrent ones: a successful sync may be processed here before the sync that got the error. So a
+ * successful promise is held until all promises that were in flight at its end have ended. Promises
+ * have increasing ids. Both lists are ordered by id, so the first promise in flight determines how
+ * many of the held ones are released. Held promises do not wait for each other.
  */
 #include "store_file.h"
 
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 enum {
-    PROMISE_NONE, /* no sync of it has been started */
+    PROMISE_NONE, /* its sync has not been started */
     PROMISE_IN_FLIGHT,
     PROMISE_HELD,
     PROMISE_RELEASED, /* its worker is about to complete it */
@@ -101,15 +101,15 @@ void store_promise_begin(struct store_io *io)
 
 /*
  * A durable write that bypasses the page cache need not be held: the kernel reports its errors, and
- * those of the cache flush after it, to that write alone. It is in flight all the same, because its
- * sync may get the error of pages that others wrote.
+ * those of the following cache flush, to that write alone. It still counts as in flight, because
+ * its sync may get the error of pages that others wrote.
  */
 static bool must_hold(const struct store_file *f, const struct store_io *io)
 {
     return io->kind != STORE_WRITE || f->must_hold_writes;
 }
 
-/* Take the held promises that may be completed off their list. The caller has the lock. */
+/* Remove the held promises that may complete from their list. The caller holds the lock. */
 static struct store_promises take_released(struct store_file *f)
 {
     struct store_promises released;
@@ -135,8 +135,8 @@ static void run_posted(struct gw_post *post)
 }
 
 /*
- * Complete a released promise on its worker, later. A worker that has ended completes nothing, as
- * with file operations of the library.
+ * Complete a released promise later, on its worker. If the worker has ended, the promise never
+ * completes, as with file operations of the library.
  */
 static void post_end(struct store_io *io, int res)
 {
@@ -180,7 +180,7 @@ void store_promise_end(struct store_io *io, int res)
     is_held = res == 0 && f->in_flight.first != NULL && must_hold(f, io) && !store_has_lost_data(f);
     if (is_held) {
         io->promise.state = PROMISE_HELD;
-        io->promise.id = f->last_promise; /* the last one to wait for */
+        io->promise.id = f->last_promise; /* the last promise to wait for */
         list_append(&f->held, io);
     } else {
         io->promise.state = PROMISE_RELEASED;

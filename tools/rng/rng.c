@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-rng: a virtio-rng back-end, and how a device is written with libgodwit. Out of tree:
+ * godwit-rng: a virtio-rng back-end, and an example of a device on libgodwit. Out of tree:
  *
  *     cc -o godwit-rng rng.c $(pkg-config --cflags --libs godwit)
  */
@@ -19,16 +19,16 @@
 enum {
     BATCH = 16,
     ANSWER_MAX = 64 * 1024,
-    LIMIT_S = 4 /* and up to a second to name what is stuck */
+    LIMIT_S = 4 /* plus up to a second to report what is stuck */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct gw_daemon *rng_daemon; /* [lock] NULL: about to be freed */
+static struct gw_daemon *rng_daemon; /* [lock] NULL before it is freed */
 
-/* Fill the buffers of one request. virtio-rng may answer with less than there is room for. */
+/* Fill the buffers of one request. A virtio-rng device may return less than the buffers hold. */
 static uint32_t fill(struct gw_request *req)
 {
-    unsigned char bytes[256]; /* getrandom gives that many without being interrupted */
+    unsigned char bytes[256]; /* getrandom is not interrupted up to 256 */
     size_t filled = 0;
 
     while (req->in_len > 0 && filled < ANSWER_MAX) {
@@ -41,7 +41,7 @@ static uint32_t fill(struct gw_request *req)
     return (uint32_t)filled;
 }
 
-/* The one callback a device must have: take what is there, answer it. */
+/* The only callback that a device must have: take the available requests and complete them. */
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[BATCH];
@@ -54,7 +54,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
 
 /*
  * SIGTERM or SIGINT stops the daemon, and ends the process after LIMIT_S even if a worker is stuck.
- * One more SIGTERM is ignored, because timeout(1) sends two; any further signal ends it at once.
+ * A second SIGTERM is ignored, because timeout(1) sends two. Any further signal ends the process.
  */
 static void *end(void *signals)
 {
@@ -70,7 +70,7 @@ static void *end(void *signals)
     sigwait(signals, &sig);
     if (sig == SIGTERM)
         sigwait(signals, &sig);
-    alarm(1); /* the message may block; this kills the process then */
+    alarm(1); /* in case the message blocks */
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
     pthread_mutex_lock(&lock);
     if (rng_daemon != NULL && gw_daemon_find_stuck(rng_daemon, stuck, sizeof(stuck)) == 0)
@@ -80,7 +80,7 @@ static void *end(void *signals)
     _exit(EXIT_FAILURE);
 }
 
-/* So that no file or socket gets the number of a standard stream that the parent has closed. */
+/* Otherwise a file or socket could get the number of a standard stream that the parent closed. */
 static int open_standard_streams(void)
 {
     int fd;
@@ -150,7 +150,7 @@ int main(int argc, char **argv)
     if (open_standard_streams() < 0)
         return EXIT_FAILURE;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--print-capabilities") == 0) /* whatever else there is */
+        if (strcmp(argv[i], "--print-capabilities") == 0) /* regardless of other arguments */
             return show("{\"type\": \"rng\", \"features\": []}");
     }
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
