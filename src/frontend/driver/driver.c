@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Setting up the driver's side of a queue: where its rings are, its eventfds, which index it
- * begins at, and what is made of it after a crash. The life of a request is in driver_run.c.
+ * Setup of the driver's side of a queue: placement of the rings, eventfds, the index to start at,
+ * and recovery after a back-end crash. The life of a request is in driver_run.c.
  */
 #include "driver_i.h"
 #include "fd/peer_fd.h"
@@ -22,7 +22,7 @@
 #define F_PACKED      34
 #define F_IN_ORDER    35
 
-/* Bytes of the three parts, the event fields included whether negotiated or not. */
+/* Sizes of the three parts in bytes, always including the event fields. */
 static uint64_t desc_len(const struct gw_driver *d)
 {
     return sizeof(struct vring_desc) * (uint64_t)d->size;
@@ -70,7 +70,7 @@ static int locate(struct gw_driver *d, struct gw_guest_mem *m)
     return 0;
 }
 
-/* Addresses of the rings: as placed, or allocated. Alignments of virtio 1.2, 2.7 and 2.8. */
+/* Place the rings as configured, or allocate them; alignments as in virtio 1.2, 2.7 and 2.8. */
 static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
 {
     int r = 0;
@@ -83,7 +83,7 @@ static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
         d->avail_gpa = cfg->avail;
         d->used_gpa = cfg->used;
     } else {
-        /* Apart from each other by cache lines: the two sides write to different ones. */
+        /* On separate cache lines, because the two sides write to different parts. */
         r = gw_guest_mem_alloc(cfg->mem, desc_len(d), 64, &d->desc_gpa);
         if (r == 0)
             r = gw_guest_mem_alloc(cfg->mem, avail_len(d), 64, &d->avail_gpa);
@@ -95,7 +95,7 @@ static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
     return r;
 }
 
-/* `d` has all its rings, or -1 for those it does not have. */
+/* An address of -1 marks a part that has not been allocated. */
 static void unplace(struct gw_driver *d)
 {
     if (!d->placed) {
@@ -110,7 +110,7 @@ static void unplace(struct gw_driver *d)
         gw_guest_mem_release(d->mem, d->tables_gpa, tables_len(d));
 }
 
-/* What is beside the rings. */
+/* Allocate the bookkeeping outside guest memory. */
 static int allocate(struct gw_driver *d)
 {
     d->slots = calloc(d->size, sizeof(*d->slots));
@@ -125,7 +125,7 @@ static int allocate(struct gw_driver *d)
 
 static bool is_size(const struct gw_driver_config *cfg, unsigned size)
 {
-    /* Only a split ring must have a power of two (virtio 1.2, 2.7 and 2.8.10.1). */
+    /* Only the size of a split ring must be a power of two (virtio 1.2, 2.7 and 2.8.10.1). */
     return size <= SIZE_MAX_RING && (cfg->packed || (size & (size - 1)) == 0);
 }
 
@@ -198,11 +198,11 @@ int gw_driver_check_features(const struct gw_driver *d, uint64_t features, const
     bool packed = features >> F_PACKED & 1, in_order = features >> F_IN_ORDER & 1;
 
     if (packed && !d->is_packed) {
-        *ret_why = "it has a split ring, and RING_PACKED (34) was negotiated";
+        *ret_why = "the ring is split, but RING_PACKED (34) was negotiated";
         return -EINVAL;
     }
     if (!packed && d->is_packed) {
-        *ret_why = "it has a packed ring, and RING_PACKED (34) was not negotiated";
+        *ret_why = "the ring is packed, but RING_PACKED (34) was not negotiated";
         return -EOPNOTSUPP;
     }
     if (in_order != d->in_order && d->n_in_flight) {
@@ -212,14 +212,15 @@ int gw_driver_check_features(const struct gw_driver *d, uint64_t features, const
     return 0;
 }
 
-/* All slots are free, in the order of the ring. */
+/* Put all slots on the free list, in ring order. */
 static void free_all(struct gw_driver *d)
 {
     for (unsigned i = 0; i < d->size; i++) {
         d->slots[i].next = gw_driver_slot_after(d, i, 1);
         d->slots[i].n_desc = 0;
     }
-    /* IN_ORDER: the table is used from its begin; in a packed ring a head is where its chain is. */
+    /* IN_ORDER: a split table is used from its start; in a packed ring the head is the position of
+     * the chain. */
     d->free_head = (uint16_t)(d->is_packed ? d->avail_idx % d->size : 0);
     d->oldest = d->free_head;
     d->n_free = d->size;
@@ -238,7 +239,7 @@ void gw_driver_set_features(struct gw_driver *d, uint64_t features)
     if (d->event_idx == event_idx)
         return;
     d->event_idx = event_idx;
-    /* From flags to events or back: neither may say anything the other still means. */
+    /* Reset both forms of call suppression: the device must not see stale flags or events. */
     gw_driver_write_avail_flags(d, 0);
     gw_driver_suppress_calls(d);
 }
@@ -295,7 +296,7 @@ int gw_driver_check_base(const struct gw_driver *d, unsigned *ret_taken)
     return 0;
 }
 
-/* In order, what is used is the oldest: the rest of a batch, then as far as the index goes. */
+/* IN_ORDER: the used chains are the oldest ones: the rest of a batch, then up to the used index. */
 static void find_used_in_order(struct gw_driver *d, uint16_t end)
 {
     uint16_t index = d->last_used, head = d->oldest;
@@ -310,7 +311,7 @@ static void find_used_in_order(struct gw_driver *d, uint16_t end)
     }
 }
 
-/* Set is_used of what is used and not taken. */
+/* Set is_used for the chains that are used and have not been taken. */
 static void find_used(struct gw_driver *d)
 {
     for (unsigned i = 0; i < d->size; i++)
@@ -343,7 +344,7 @@ void gw_driver_requeue(struct gw_driver *d)
         if (d->slots[head].n_desc && !d->slots[head].is_used)
             at = d->ops->offer(d, at, head);
     }
-    /* As many as before: what is in flight is available, and not used. */
+    /* As many chains as before are in flight: all are available, none is used. */
     d->avail_idx = d->published = at;
     d->unkicked = 0;
     gw_driver_write_avail_idx(d, at);
@@ -404,7 +405,7 @@ int gw_driver_call_fd(const struct gw_driver *d)
 
 void gw_driver_set_call_fd(struct gw_driver *d, int fd)
 {
-    /* A call that came before the back-end had the new one must not get lost. */
+    /* Forward a call that arrived before the back-end switched to the new fd. */
     if (gw_eventfd_take(d->call_fd))
         gw_eventfd_signal(fd);
     close(d->call_fd);

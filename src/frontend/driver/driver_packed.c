@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of a packed virtqueue's memory (virtio 1.2, 2.8): one ring of descriptors,
- * which both sides write, and an event area of each. What is done with it is in driver_run.c.
+ * The driver's side of a packed virtqueue in memory (virtio 1.2, 2.8): a descriptor ring that both
+ * sides write, and an event area of each side. Its use is in driver_run.c.
  *
- * An index here runs over two laps of the ring: below the size the wrap counter is 1, from there on
- * 0. A descriptor is available where its AVAIL bit is the wrap counter and its USED bit is not, and
- * used where both are.
+ * An index counts over two laps of the ring: below the size the wrap counter is 1, from there on 0.
+ * A descriptor is available if its AVAIL bit equals the wrap counter and its USED bit does not, and
+ * used if both bits equal it.
  *
- * The device overwrites descriptors in the order in which it is done, so a chain in flight may be
- * nowhere in the ring any more. What was made available is remembered in packed.slots.
+ * The device overwrites descriptors in completion order, so a chain in flight may no longer be in
+ * the ring. packed.slots keeps the chains that the driver made available.
  */
 #include "driver_i.h"
 
@@ -39,7 +39,7 @@ static unsigned place(const struct gw_driver *d, uint16_t index)
     return index < d->size ? index : index - d->size;
 }
 
-/* What makes a descriptor available at `index`. */
+/* The flags that make a descriptor available at `index`. */
 static uint16_t avail_flags(const struct gw_driver *d, uint16_t index)
 {
     return index < d->size ? F_AVAIL : F_USED;
@@ -70,7 +70,7 @@ static uint16_t id_of(uint64_t word)
     return (uint16_t)(le64toh(word) >> 32);
 }
 
-/* Acquire: what the device wrote before, data and other descriptors, is read after the flags. */
+/* Acquire: data and descriptors that the device wrote earlier are read after the flags. */
 static uint64_t load_word(const struct gw_driver *d, uint16_t index)
 {
     return __atomic_load_n(&d->packed.ring[place(d, index)].word, __ATOMIC_ACQUIRE);
@@ -81,7 +81,7 @@ static enum desc_state state_at(const struct gw_driver *d, uint16_t index)
     return desc_state(d, index, flags_of(load_word(d, index)));
 }
 
-/* As an event area has it: 15 bits and the wrap counter. */
+/* The form of an index in an event area: 15 bits and the wrap counter. */
 static uint16_t to_event(const struct gw_driver *d, uint16_t index)
 {
     return (uint16_t)(place(d, index) | (index < d->size ? WRAP : 0));
@@ -92,11 +92,11 @@ static uint16_t from_event(const struct gw_driver *d, uint16_t event)
     return (uint16_t)((event & OFFSET_MASK) + (event & WRAP ? 0 : d->size));
 }
 
-/* ---- What is written ---- */
+/* ---- Writing ---- */
 
 /*
- * The driver writes `len` bytes, `at` bytes into descriptor `i`, which is `desc` then. It is
- * remembered by halves, since another thread may look meanwhile.
+ * Record that the driver writes `len` bytes at offset `at` of descriptor `i`, which then equals
+ * `desc`. The copy is stored in atomic halves, because another thread may read it concurrently.
  */
 static void note_desc(const struct gw_driver *d, unsigned i, struct gw_driver_desc desc,
                       unsigned at, unsigned len)
@@ -114,7 +114,7 @@ static void write_addr(const struct gw_driver *d, unsigned i, uint64_t addr)
     __atomic_store_n(&d->packed.ring[i].addr, addr, __ATOMIC_RELAXED);
 }
 
-/* Release: the device that sees these flags sees the chain, and all before it. */
+/* Release: a device that reads these flags also sees the chain and everything before it. */
 static void write_word(const struct gw_driver *d, unsigned i, uint64_t word)
 {
     __atomic_store_n(&d->packed.ring[i].word, word, __ATOMIC_RELEASE);
@@ -130,13 +130,13 @@ static inline void write_desc(const struct gw_driver *d, unsigned i, struct gw_d
 
 static void write_event(struct gw_driver *d, uint16_t event, uint16_t flags)
 {
-    /* Both halves at once: neither is ever seen with an old other one. */
+    /* One store, so that the device never combines a new half with an old one. */
     __atomic_store_n(d->packed.driver_event, htole32(event | (uint32_t)flags << 16),
                      __ATOMIC_RELAXED);
     gw_driver_wrote(d, d->avail_gpa, sizeof(uint32_t));
 }
 
-/* ---- Setting up ---- */
+/* ---- Setup ---- */
 
 static void packed_locate(struct gw_driver *d, void *desc, void *avail, void *used)
 {
@@ -145,7 +145,7 @@ static void packed_locate(struct gw_driver *d, void *desc, void *avail, void *us
     d->packed.device_event = used;
 }
 
-/* "VHOST_USER_GET_VRING_BASE": the available index below, the used one above. */
+/* "VHOST_USER_GET_VRING_BASE": the available index in the lower half, the used index above. */
 static uint32_t packed_base(const struct gw_driver *d, uint16_t index)
 {
     return to_event(d, index) | (uint32_t)to_event(d, index) << 16;
@@ -159,11 +159,11 @@ static bool packed_parse_base(const struct gw_driver *d, uint32_t base, uint16_t
     return (base & OFFSET_MASK) < d->size && (base >> 16 & OFFSET_MASK) < d->size;
 }
 
-/* All looks as if it had been used in the lap before. */
+/* Make every descriptor look used in the previous lap. */
 static uint32_t packed_clear(struct gw_driver *d, uint16_t index)
 {
     for (unsigned i = 0; i < d->size; i++) {
-        bool wrap = (index < d->size) == (i >= place(d, index)); /* when its turn comes */
+        bool wrap = (index < d->size) == (i >= place(d, index)); /* once reached */
 
         d->packed.ring[i].word = to_word(0, 0, wrap ? 0 : F_AVAIL | F_USED);
         d->packed.written[i] = d->packed.ring[i];
@@ -171,9 +171,9 @@ static uint32_t packed_clear(struct gw_driver *d, uint16_t index)
     return packed_base(d, index);
 }
 
-/* ---- Chains in ---- */
+/* ---- Adding chains ---- */
 
-/* A descriptor as it is to be at `index`: available. */
+/* The descriptor with the flags that make it available at `index`. */
 static struct gw_driver_desc made_available(const struct gw_driver *d, uint16_t index,
                                             struct gw_driver_desc desc)
 {
@@ -182,8 +182,8 @@ static struct gw_driver_desc made_available(const struct gw_driver *d, uint16_t 
 }
 
 /*
- * The first descriptor that is not published yet keeps its flags until then, so that the device
- * sees none of those behind it either.
+ * Write the first unpublished descriptor, but keep its old flags until the batch is published:
+ * the device stops there and so sees none of the following descriptors.
  */
 static inline void hold_desc(struct gw_driver *d, unsigned i, struct gw_driver_desc desc)
 {
@@ -204,7 +204,7 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
         .len = (uint32_t)(n * sizeof(*table)),
     };
 
-    /* In a table the order is that of its entries; only WRITE counts (virtio 1.2, 2.8.7). */
+    /* The order of a table is implicit; only WRITE matters (virtio 1.2, 2.8.7). */
     for (unsigned k = 0; k < n; k++)
         table[k] = (struct gw_driver_desc){
             .addr = htole64(bufs[k].addr),
@@ -215,8 +215,8 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
 }
 
 /*
- * The id of each descriptor is the head: only that of the last one counts, but most drivers have it
- * in all.
+ * The id of each descriptor is the head: only the id of the last one counts, but most drivers write
+ * it to all.
  */
 static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                           unsigned n, unsigned flags)
@@ -267,7 +267,7 @@ static void packed_publish(struct gw_driver *d)
         .word = d->packed.held_word,
     };
 
-    /* First the mark: with the flags the descriptor is the device's, which may write there. */
+    /* Mark first: once the flags are visible, the device may overwrite the descriptor. */
     if (d->track)
         note_desc(d, i, desc, WORD_AT, DESC_LEN - WORD_AT);
     write_word(d, i, desc.word);
@@ -289,17 +289,17 @@ static bool packed_wants_kick(struct gw_driver *d)
         gw_driver_set_broken(d, "a device event beyond the ring", area & OFFSET_MASK);
         return true;
     }
-    /* The device waits for this one to become available: is it behind what it knew? */
+    /* The device waits for `event` to become available: was it passed since the last decision? */
     event = from_event(d, (uint16_t)area);
     return gw_driver_distance(d, gw_driver_packed_after(d, event, 1), d->published) < d->unkicked;
 }
 
-/* ---- Used elements out ---- */
+/* ---- Taking used chains ---- */
 
-/* The descriptor at last_used is used: by which chain, and how much further is the next? */
+/* Take the used descriptor at last_used: identify its chain and advance past it. */
 static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *ret)
 {
-    /* Without WRITE nothing was written, and the length means nothing (virtio 1.2, 2.8.4). */
+    /* Without WRITE the device wrote nothing, and the length is undefined (virtio 1.2, 2.8.4). */
     uint32_t len = flags_of(word) & VRING_DESC_F_WRITE ? (uint32_t)le64toh(word) : 0;
     uint16_t id = id_of(word);
     unsigned n_desc;
@@ -329,7 +329,7 @@ static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *
     return true;
 }
 
-/* Is the descriptor at last_used used? Where it is what it cannot be, the device broke the ring. */
+/* Whether the descriptor at last_used is used. An impossible state marks the ring as broken. */
 static inline bool look(struct gw_driver *d, uint64_t *ret_word)
 {
     uint16_t flags;
@@ -362,7 +362,7 @@ static unsigned packed_take(struct gw_driver *d, struct gw_driver_used *used, un
     return n;
 }
 
-/* Also where it is broken: who takes is told. */
+/* True also for a broken ring, so that the caller takes and learns about it. */
 static bool packed_has_used(const struct gw_driver *d)
 {
     enum desc_state state = state_at(d, d->last_used);
@@ -387,7 +387,7 @@ static void packed_ask_for_calls(struct gw_driver *d)
 
 /* ---- While stopped ---- */
 
-/* Descriptors of the chain, or batch, that is used at `index`; 0 where nothing is. */
+/* The number of descriptors of the chain or batch that is used at `index`; 0 if none is. */
 static unsigned used_at(const struct gw_driver *d, uint16_t index, uint16_t *ret_id)
 {
     unsigned n_desc = 0, n;
@@ -400,7 +400,7 @@ static unsigned used_at(const struct gw_driver *d, uint16_t index, uint16_t *ret
         return 0;
     if (!d->in_order)
         return d->slots[*ret_id].n_desc;
-    /* In order a head is the number of its descriptor (gw_driver_set_features). */
+    /* With IN_ORDER the head is the position of its descriptor (gw_driver_set_features). */
     head = (uint16_t)place(d, index);
     do {
         n = d->slots[head].n_desc;
@@ -412,7 +412,7 @@ static unsigned used_at(const struct gw_driver *d, uint16_t index, uint16_t *ret
     return 0;
 }
 
-/* The device keeps no index in memory: follow what it used. */
+/* Skip one used chain or batch: a packed ring holds no used index. */
 static uint16_t follow_used(const struct gw_driver *d, uint16_t index, uint16_t *ret_id)
 {
     unsigned n = used_at(d, index, ret_id);
@@ -490,7 +490,7 @@ const struct gw_driver_ops gw_driver_packed_ops = {
     .find_used_part = packed_find_used_part,
 };
 
-/* ---- As they are ---- */
+/* ---- Raw access, for tests ---- */
 
 void gw_driver_overlay(const struct gw_driver *d, gw_gpa_t gpa, void *to, uint64_t len)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The life of a request on the driver's side, as far as it is the same in both layouts: chains in,
- * used elements out, kicks and calls only where they are wanted. The rings themselves are the
- * business of driver_split.c and driver_packed.c; setting one up is in driver.c.
+ * The parts of a request's life that both layouts share on the driver's side: add chains, take used
+ * elements, kick and ask for calls only when wanted. The ring layouts are in driver_split.c and
+ * driver_packed.c; setup is in driver.c.
  *
- * It is the load generator of the benchmarks, so nothing here allocates, and no system call is made
- * but the write of the kick. The device may write anything to the rings: what is in flight is
- * remembered beside them and never read back from there.
+ * The benchmarks use this as their load generator, so nothing here allocates, and the only system
+ * call is the write of the kick. The device may write anything to the rings: the state of requests
+ * in flight is kept outside and never read back from the rings.
  */
 #include "driver_i.h"
 #include "fd/peer_fd.h"
@@ -15,10 +15,10 @@
 #include <poll.h>
 #include <stdio.h>
 
-/* More than any index runs over: further is as far. */
+/* Larger than the range of any index; a larger distance has no additional effect. */
 #define UNKICKED_MAX (UINT32_C(1) << 30)
 
-/* What the device may write of a chain, up to what a used length can say. */
+/* The device-writable bytes of a chain, limited to the range of a used length. */
 static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n)
 {
     uint64_t len = 0;
@@ -70,8 +70,9 @@ bool gw_driver_kick(struct gw_driver *d)
     if (d->unkicked == 0)
         return false;
     /*
-     * Full barrier: what is available is visible before it is read what the device wants. It does
-     * the reverse, so that one of the two sees the other (virtio 1.2, 2.7.21 and 2.8.21).
+     * Full barrier: the available index is visible before the driver reads the device's event. The
+     * device does the reverse, so at least one of the two sees the other (virtio 1.2, 2.7.21 and
+     * 2.8.21).
      */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     wanted = d->ops->wants_kick(d);
@@ -126,7 +127,7 @@ void gw_driver_take_batched(struct gw_driver *d, struct gw_driver_used *ret)
 {
     bool is_last = --d->batch.n_left == 0;
 
-    /* What was skipped counts as used completely (virtio 1.2, 2.7.9 and 2.8.8). */
+    /* A skipped chain counts as filled completely (virtio 1.2, 2.7.9 and 2.8.8). */
     gw_driver_retire(d, d->oldest, is_last ? d->batch.last_len : d->slots[d->oldest].in_len, ret);
 }
 
@@ -169,7 +170,7 @@ static bool has_used(const struct gw_driver *d)
 bool gw_driver_want_calls(struct gw_driver *d)
 {
     d->ops->ask_for_calls(d);
-    /* Full barrier: the wish is visible before it is looked whether it came too late. */
+    /* Full barrier: the request for calls is visible before the used ring is checked again. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return !has_used(d);
 }
@@ -197,12 +198,12 @@ int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
         called = gw_eventfd_take(d->call_fd);
         if (gw_driver_now() < deadline)
             continue;
-        /* A back-end may call all the time, and do nothing. */
+        /* A back-end may keep calling without using a chain. */
         if (!has_used(d))
             return -ETIMEDOUT;
         if (called)
             continue;
-        /* It may have come in this moment, and its call is still to come. */
+        /* The chain may have been used just now, with its call still on the way. */
         poll_call(d, gw_driver_now() + GW_DRIVER_CALL_GRACE_MS * UINT64_C(1000000));
         if (!gw_eventfd_take(d->call_fd))
             return -ENOMSG;

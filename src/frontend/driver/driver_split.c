@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of a split virtqueue's memory (virtio 1.2, 2.7): the descriptor table, the
- * available ring with used_event, the used ring with avail_event. What is done with it is in
- * driver_run.c.
+ * The driver's side of a split virtqueue in memory (virtio 1.2, 2.7): the descriptor table, the
+ * available ring with used_event, the used ring with avail_event. Its use is in driver_run.c.
  */
 #include "driver_i.h"
 
 #include <endian.h>
 
-/* Where in the available ring things are. */
+/* Offsets in the available ring. */
 #define AVAIL_FLAGS      0
 #define AVAIL_IDX        2
 #define AVAIL_RING(i)    (4 + 2 * (i))
@@ -29,7 +28,7 @@ static unsigned place(const struct gw_driver *d, uint16_t index)
     return index & (d->size - 1);
 }
 
-/* The driver wrote to the available ring, `at` bytes from its begin. */
+/* Record a write to the available ring, `at` bytes from its start. */
 static void wrote_avail(const struct gw_driver *d, unsigned at)
 {
     gw_driver_wrote(d, d->avail_gpa + at, sizeof(uint16_t));
@@ -54,7 +53,7 @@ static void write_avail(struct gw_driver *d, uint16_t index, uint16_t head)
 
 static void write_avail_idx(struct gw_driver *d, uint16_t index)
 {
-    /* Release: the device that sees the index sees the descriptors and the ring behind it. */
+    /* Release: a device that reads the index also sees the descriptors and ring entries. */
     __atomic_store_n(&d->split.avail->idx, htole16(index), __ATOMIC_RELEASE);
     wrote_avail(d, AVAIL_IDX);
 }
@@ -88,7 +87,7 @@ static uint32_t split_base(const struct gw_driver *d, uint16_t index)
     return index;
 }
 
-/* What is used is in the ring alone. */
+/* The base has no used index; it is in the ring. */
 static bool split_parse_base(const struct gw_driver *d, uint32_t base, uint16_t *ret_avail,
                              uint16_t *ret_used)
 {
@@ -104,7 +103,7 @@ static uint32_t split_clear(struct gw_driver *d, uint16_t index)
     return index;
 }
 
-/* Link `n` free slots in the table as they are on the free list. */
+/* Fill `n` free slots of the table, linked in the order of the free list. */
 static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                             unsigned n)
 {
@@ -167,12 +166,12 @@ static bool split_wants_kick(struct gw_driver *d)
 
     if (!d->event_idx)
         return !(load16(&d->split.used->flags) & VRING_USED_F_NO_NOTIFY);
-    /* The index went past the event (virtio 1.2, 2.7.10). */
+    /* Whether the index has passed the event (virtio 1.2, 2.7.10). */
     event = load16(d->split.avail_event);
     return (uint16_t)(d->published - event - 1) < d->unkicked;
 }
 
-/* The element at last_used, where `ready` more chains are used from. */
+/* Take the element at last_used; `ready` chains from there on are used. */
 static bool take_one(struct gw_driver *d, unsigned ready, struct gw_driver_used *ret)
 {
     const struct vring_used_elem *e = &d->split.used->ring[place(d, d->last_used)];
@@ -208,7 +207,7 @@ static bool take_one(struct gw_driver *d, unsigned ready, struct gw_driver_used 
 
 static unsigned split_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)
 {
-    /* Acquire: the elements, and the data the device wrote, are read after the index. */
+    /* Acquire: the elements and the data that the device wrote are read after the index. */
     uint16_t idx = le16toh(__atomic_load_n(&d->split.used->idx, __ATOMIC_ACQUIRE));
     unsigned ready = (uint16_t)(idx - d->last_used);
 
@@ -238,8 +237,8 @@ static bool split_has_used(const struct gw_driver *d)
 static void split_suppress_calls(struct gw_driver *d)
 {
     /*
-     * With EVENT_IDX the flag must stay 0 (virtio 1.2, 2.7.7.1): an event just behind is not
-     * reached for another 65535 elements, and a call then is only a superfluous one.
+     * With EVENT_IDX the flag must stay 0 (virtio 1.2, 2.7.7.1). An event just behind
+     * last_used is reached only after 65535 more elements, and causes one superfluous call.
      */
     if (d->event_idx)
         write_used_event(d, (uint16_t)(d->last_used - 1));
@@ -313,7 +312,7 @@ const struct gw_driver_ops gw_driver_split_ops = {
     .find_used_part = split_find_used_part,
 };
 
-/* ---- As they are ---- */
+/* ---- Raw access, for tests ---- */
 
 void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32_t len,
                           uint16_t flags, uint16_t next)

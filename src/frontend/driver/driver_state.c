@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a driver knows and guest memory does not hold, saved at the source of a migration and
- * restored at its destination, perhaps on another host. Whoever sent it may have changed any of
- * it: nothing is taken over unless all of it could have come from a driver, so that the code which
- * follows chains and free lists finds them as it left them.
+ * The driver state outside guest memory, saved at the source of a migration and restored at the
+ * destination, possibly on another host. The sender is not trusted: the state is adopted only if
+ * all of it could have come from a driver, so that following chains and free lists is always safe.
  */
 #include "driver_i.h"
 #include "frontend/transport/fe_state.h"
@@ -27,7 +26,7 @@ static unsigned flags_of(const struct gw_driver *d)
            (d->in_order ? FLAG_IN_ORDER : 0);
 }
 
-/* What the two drivers have in common from the beginning. */
+/* The properties that both drivers must share. */
 static void put_shape(struct gw_state_writer *w, const struct gw_driver *d)
 {
     gw_state_put(w, VERSION, 4);
@@ -94,7 +93,7 @@ int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len)
     return gw_state_take(&w, ret, ret_len);
 }
 
-/* ---- The way back: into a copy, which is checked, and then is the driver ---- */
+/* ---- Restoring: into a copy that replaces the driver once it has been checked ---- */
 
 static void get_slot(struct gw_state_reader *r, struct gw_driver *d, unsigned i)
 {
@@ -142,7 +141,7 @@ static bool get_all(struct gw_state_reader *r, struct gw_driver *d)
     return gw_state_is_complete(r);
 }
 
-/* Follow `n` slots from `head`, none of which was seen before. Returns: the last; -1. */
+/* Follow `n` slots from `head`, none of which may be in `seen`. Returns: the last one; -1. */
 static int follow(const struct gw_driver *d, bool *seen, unsigned head, unsigned n)
 {
     unsigned at = head, last = head;
@@ -157,7 +156,7 @@ static int follow(const struct gw_driver *d, bool *seen, unsigned head, unsigned
     return (int)last;
 }
 
-/* Every slot is in one chain or free. Counts both. */
+/* Check that every slot is in exactly one chain or free. Counts both. */
 static bool check_slots(struct gw_driver *d, bool *seen)
 {
     unsigned n_busy = 0;
@@ -179,7 +178,7 @@ static bool check_slots(struct gw_driver *d, bool *seen)
     return d->free_head < d->size && follow(d, seen, d->free_head, d->n_free) >= 0;
 }
 
-/* In order, chains in flight follow each other from the oldest. */
+/* IN_ORDER: check that the chains in flight follow each other from the oldest. */
 static bool check_order(const struct gw_driver *d)
 {
     unsigned head = d->oldest;
@@ -196,7 +195,7 @@ static bool check_order(const struct gw_driver *d)
     return true;
 }
 
-/* Between the indices there is what is in flight, and not taken as the rest of a batch. */
+/* Check that the indices span the chains in flight, except those taken as the rest of a batch. */
 static bool check_indices(const struct gw_driver *d)
 {
     unsigned laps = d->is_packed ? 2 * d->size : UINT16_MAX + 1u, n = 0, head = d->oldest;
