@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A first-fit allocator over one range of guest addresses. It owns a sorted array of free extents
- * and knows nothing of the memory behind them. For setting up tests and loads, not for each
- * request.
+ * A first-fit allocator over one range of guest addresses: a sorted array of free extents that
+ * never accesses the memory itself. It is meant for the setup of tests and loads, not for use on
+ * each request.
  */
 #include "guest_alloc.h"
 
@@ -31,7 +31,7 @@ static void remove_extent(struct gw_guest_alloc *a, unsigned i)
     memmove(&a->extents[i], &a->extents[i + 1], (a->n_extents - i) * sizeof(*a->extents));
 }
 
-/* There is room. */
+/* The caller has called make_room. */
 static void insert_extent(struct gw_guest_alloc *a, unsigned i, gw_gpa_t start, uint64_t length)
 {
     memmove(&a->extents[i + 1], &a->extents[i], (a->n_extents - i) * sizeof(*a->extents));

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Guest memory as a VMM has it: regions of files, mapped here, at guest addresses of the caller's
- * choice. It owns the mappings and the fds, and what is allocated in them; it does not talk to a
- * back-end (fe_memory.c does).
+ * Guest memory as a VMM has it: regions of files, mapped here, at guest addresses that the caller
+ * chooses. This file owns the mappings, the fds and the allocations in them; fe_memory.c sends the
+ * regions to a back-end.
  *
- * A region may begin anywhere in its file. It is mapped from the (huge) page before that, and the
- * wire tells the exact offset, so that a back-end which takes mmap_offset for page-aligned fails.
+ * A region may start at any offset in its file. Its mapping starts at the preceding (huge) page,
+ * while the message carries the exact offset, so that a back-end that assumes a page-aligned
+ * mmap_offset fails.
  */
 #include "guest_alloc.h"
 #include "guest_mem_i.h"
@@ -28,7 +29,7 @@ struct region {
     struct gw_guest_region r;
     char *map;
     size_t map_len;
-    char *host; /* of r.gpa */
+    char *host; /* address of r.gpa */
     struct gw_guest_alloc alloc;
 };
 
@@ -80,7 +81,7 @@ static int open_file(const struct gw_guest_region *r, uint64_t granule)
     if (r->kind == GW_GUEST_FD) {
         if (fstat(r->fd, &st) < 0)
             return -errno;
-        /* Past the end of the file, an access would be SIGBUS. */
+        /* An access beyond the end of the file would raise SIGBUS. */
         if (S_ISREG(st.st_mode) && (uint64_t)st.st_size < r->offset + r->length)
             return -EINVAL;
         fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
@@ -91,7 +92,7 @@ static int open_file(const struct gw_guest_region *r, uint64_t granule)
     fd = memfd_create("guest", flags);
     if (fd < 0)
         return -errno;
-    /* The back-end gets the file: if it could truncate it, our next access would be SIGBUS. */
+    /* Seal it, because the back-end receives the file: truncating it would raise SIGBUS here. */
     if (ftruncate(fd, (off_t)len) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
         e = -errno;
     if (e < 0)
@@ -110,7 +111,7 @@ uint64_t gw_guest_region_page_size(const struct gw_guest_region *r)
     return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The mapping stays the caller's. */
+/* Use a mapping that the caller keeps. */
 static int region_take(struct region *g)
 {
     int fd = g->r.fd;
@@ -145,7 +146,7 @@ static int region_map(struct region *g)
     return 0;
 }
 
-/* Numbers that neither wrap around nor overlap; `ret_i` is where the region belongs. */
+/* Reject ranges that wrap around or overlap. `ret_i` is the position of the new region. */
 static int check_place(const struct gw_guest_mem *m, const struct gw_guest_region *r,
                        unsigned *ret_i)
 {
@@ -296,7 +297,7 @@ void gw_guest_mem_release(struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len)
     for (unsigned i = 0; i < m->n_regions; i++) {
         struct region *g = &m->regions[i];
 
-        /* Gone with its region otherwise, which is no fault of the one who allocated it. */
+        /* No match: the region was removed with its allocations, which is not an error. */
         if (gpa >= g->r.gpa && gpa - g->r.gpa < g->r.length) {
             gw_guest_alloc_give(&g->alloc, gpa, len);
             return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What the front-end's files know of guest memory beyond frontend.h. */
+/* Guest memory functions for other files of the front-end. */
 #pragma once
 
 #include <godwit/frontend.h>
 
-/* The page size of its file, in which it is mapped. */
+/* The page size of the region's file, and the alignment of its mapping. */
 uint64_t gw_guest_region_page_size(const struct gw_guest_region *r);

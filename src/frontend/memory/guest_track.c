@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the driver's side wrote into guest memory, to the byte: one bit for each, and above them one
- * bit for each page. A mark sets bits of bytes, then that of the page; a take clears that of the
- * page, then those of its bytes, and so finds every mark, now or the next time. It knows nothing of
- * what is in the bytes.
+ * Records the driver's writes to guest memory with byte accuracy: one bit for each byte, and one
+ * summary bit for each page. A mark sets the bits of the bytes, then the bit of the page. A take
+ * clears the bit of the page, then the bits of its bytes, so it finds every mark, now or the next
+ * time. The contents of the bytes are not recorded.
  */
 #include "frontend/driver/driver_i.h"
 
@@ -21,9 +21,9 @@ struct range {
     gw_gpa_t gpa;
     uint64_t length;
     uint64_t n_pages;
-    uint64_t *bytes; /* one bit each */
-    uint64_t *pages; /* one bit each */
-    /* atomic: words of `pages` that may hold a bit; last is one behind */
+    uint64_t *bytes; /* one bit for each byte */
+    uint64_t *pages; /* one bit for each page */
+    /* atomic: range of words of `pages` that may have a bit set; last_word is exclusive */
     uint64_t first_word, last_word;
 };
 
@@ -111,7 +111,7 @@ int gw_guest_track_remove(struct gw_guest_track *t, gw_gpa_t gpa)
     return -EINVAL;
 }
 
-/* Make the words looked at by a take include this one. */
+/* Include this word in the range that a take scans. */
 static void widen(struct range *g, uint64_t word)
 {
     uint64_t seen = __atomic_load_n(&g->first_word, __ATOMIC_RELAXED);
@@ -125,7 +125,7 @@ static void widen(struct range *g, uint64_t word)
         ;
 }
 
-/* Bytes [from, to) of the range, in it. */
+/* Mark bytes [from, to), relative to the start of the range. */
 static void mark_range(struct range *g, uint64_t from, uint64_t to)
 {
     uint64_t first_page = from / PAGE, last_page = (to - 1) / PAGE;
@@ -135,7 +135,7 @@ static void mark_range(struct range *g, uint64_t from, uint64_t to)
         uint64_t n = end - at;
         uint64_t bits = (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << (at & 63);
 
-        /* Release: who sees the mark reads the bytes as they are now, or newer. */
+        /* Release: a reader that sees the mark reads the marked bytes, or newer ones. */
         if (n == 64)
             __atomic_store_n(&g->bytes[at / 64], bits, __ATOMIC_RELEASE);
         else
@@ -143,7 +143,7 @@ static void mark_range(struct range *g, uint64_t from, uint64_t to)
         at = end;
     }
     for (uint64_t page = first_page; page <= last_page; page++) {
-        /* Release: who sees this one sees those of the bytes. */
+        /* Release: a reader that sees the page bit sees the bits of its bytes. */
         __atomic_fetch_or(&g->pages[page / 64], UINT64_C(1) << (page % 64), __ATOMIC_RELEASE);
         widen(g, page / 64);
     }
@@ -163,11 +163,11 @@ void gw_guest_track_mark(struct gw_guest_track *t, gw_gpa_t gpa, uint64_t len)
     }
 }
 
-/* Tell the runs of one page. Returns: how many bytes. */
+/* Clear the marks of one page and report its runs of bytes. Returns: the number of bytes. */
 static uint64_t take_page(struct range *g, uint64_t page, gw_guest_dirty_cb *cb, void *arg)
 {
     uint64_t *words = &g->bytes[page * WORDS_PER_PAGE];
-    uint64_t start = 0, n = 0, total = 0; /* the run so far */
+    uint64_t start = 0, n = 0, total = 0; /* the current run */
 
     for (unsigned i = 0; i < WORDS_PER_PAGE; i++) {
         uint64_t bits = __atomic_load_n(&words[i], __ATOMIC_RELAXED);

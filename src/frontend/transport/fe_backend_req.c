@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The channel on which the back-end asks and tells ("Back-end communication"): a socket pair, one
- * end handed over by SET_BACKEND_REQ_FD. Messages are received as they are; what to make of them
- * is the caller's.
+ * The back-end channel ("Back-end communication"): a socket pair, one end of which
+ * SET_BACKEND_REQ_FD passes to the back-end. Messages are received without interpretation; the
+ * caller handles them.
  */
 #include "base/proto.h"
 #include "fd/peer_fd.h"
@@ -49,7 +49,7 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
     int r;
 
     if (fe->backend_fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "back-end request: there is no channel");
+        return gw_frontend_fail(fe, -ENOTCONN, "back-end request: no channel");
     r = gw_frontend_wire_receive(fe->backend_fd, ret,
                                  gw_frontend_now() + (uint64_t)timeout_ms * 1000000u);
     if (r < 0)
@@ -77,7 +77,7 @@ int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_m
     int r;
 
     if (fe->backend_fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "back-end reply: there is no channel");
+        return gw_frontend_fail(fe, -ENOTCONN, "back-end reply: no channel");
     r = gw_frontend_wire_send(fe->backend_fd, iov, 2, NULL, 0, deadline);
     if (r < 0)
         return gw_frontend_fail(fe, r, "back-end reply: %s", strerror(-r));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A log-linear histogram. Values below 32 have a bucket each; from there every power of two is cut
- * into 32 equal ones. Adding is a count of leading zeros and one increment.
+ * A log-linear histogram. Values below 32 have one bucket each; above, each power of two is divided
+ * into 32 equal buckets. Adding costs one count of leading zeros and one increment.
  */
 #include "fe_histogram.h"
 
@@ -64,7 +64,7 @@ void gw_guest_histogram_merge(struct gw_guest_histogram *to, const struct gw_gue
 
 uint64_t gw_guest_histogram_at(const struct gw_guest_histogram *h, unsigned per_million)
 {
-    /* How many values lie at or below the answer; the order keeps the product within 64 bits. */
+    /* The number of values up to the answer. This order of operations avoids 64-bit overflow. */
     uint64_t rank = h->count / 1000000 * per_million + h->count % 1000000 * per_million / 1000000;
     uint64_t seen = 0, end;
 

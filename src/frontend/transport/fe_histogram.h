@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A log-linear histogram of 64-bit values: 32 steps per power of two, so within about 3 percent. */
+/* A log-linear histogram of 64-bit values: 32 steps per power of two, accurate to about 3 %. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,9 +14,9 @@ struct gw_guest_histogram {
 };
 
 void gw_guest_histogram_add(struct gw_guest_histogram *h, uint64_t value);
-/* The same by several threads; who reads meanwhile takes a copy, which may be behind. */
+/* As above for concurrent writers. Read it through a merged copy, which may be out of date. */
 void gw_guest_histogram_add_shared(struct gw_guest_histogram *h, uint64_t value);
-/* Add all values of `from`, which others may add to meanwhile, to `to`, which they may not. */
+/* Add all values of `from` to `to`. Other threads may add to `from` concurrently, not to `to`. */
 void gw_guest_histogram_merge(struct gw_guest_histogram *to, const struct gw_guest_histogram *from);
-/* The upper end of the bucket that holds this share of all values, at most the maximum; 0: none. */
+/* The upper end of the bucket at this quantile, at most the maximum; 0 for an empty histogram. */
 uint64_t gw_guest_histogram_at(const struct gw_guest_histogram *h, unsigned per_million);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The memory in which a back-end keeps what it has taken and not completed ("Inflight I/O
- * tracking"), and the stop that leaves requests there. The front-end only stores it: what is inside
- * is the back-end's, apart from how long it must be at least.
+ * The inflight region, in which a back-end records the requests that it has taken and not completed
+ * ("Inflight I/O tracking"), and its transfer to a back-end. The front-end only keeps the region.
+ * Its contents belong to the back-end; only the minimum length is checked.
  */
 #include "base/proto.h"
 #include "fd/peer_fd.h"
@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 
-/* Of one queue ("Inflight I/O tracking"): before its entries, and each of them. */
+/* Sizes for one queue ("Inflight I/O tracking"): the header and each entry. */
 #define SPLIT_HEADER  16
 #define SPLIT_ENTRY   16
 #define PACKED_HEADER 32
@@ -34,7 +34,7 @@ static uint64_t min_length(const struct gw_frontend *fe, const struct gw_wire_in
     return part * w->num_queues;
 }
 
-/* Is the answer memory for what was asked? */
+/* Check that the reply is memory for the requested number and size of queues. */
 static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *asked,
                         const struct gw_wire_inflight *got, int fd)
 {
@@ -50,13 +50,14 @@ static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *a
         return gw_frontend_fail(fe, -EPROTO,
                                 "GET_INFLIGHT_FD: %" PRIu64 " bytes cannot hold %u queues of %u",
                                 got->mmap_size, got->num_queues, got->queue_size);
-    /* What else it might be, a file that the back-end serves itself, could block us for ever. */
+    /* Any other file, for example one that the back-end serves itself, could block us forever. */
     if (gw_peer_fd_kind(fd) != GW_PEER_FD_MEMORY)
         return gw_frontend_fail(fe, -EPROTO,
-                                "GET_INFLIGHT_FD: its fd is no memory (memfd, tmpfs, hugetlbfs)");
+                                "GET_INFLIGHT_FD: the fd is not memory (memfd, tmpfs, hugetlbfs)");
     if (fstat(fd, &st) < 0 || got->mmap_offset > (uint64_t)st.st_size ||
         got->mmap_size > (uint64_t)st.st_size - got->mmap_offset)
-        return gw_frontend_fail(fe, -EPROTO, "GET_INFLIGHT_FD: the file is shorter than it says");
+        return gw_frontend_fail(fe, -EPROTO,
+                                "GET_INFLIGHT_FD: the file is shorter than the region");
     return 0;
 }
 
@@ -84,7 +85,7 @@ int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, uns
         r = gw_frontend_transact(fe, &call);
     if (r < 0)
         return r;
-    /* It has none, as QEMU understands that. */
+    /* An empty reply without an fd means no region, as in QEMU. */
     if (got.mmap_size == 0 && fd < 0) {
         *ret = (struct gw_frontend_inflight){.fd = -1};
         return 0;

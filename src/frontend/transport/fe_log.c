@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The dirty log on the front-end's side: the shared bitmap, its reading, and the messages about it
- * ("Migration" of the specification). Page p is bit p % 8 of byte p / 8. The back-end sets bits by
- * atomic OR; here they are only ever taken away, a word at a time, by atomic exchange, so no mark
- * is lost between the two.
+ * The front-end's side of the dirty log: the shared bitmap, reading it, and the messages about it
+ * ("Migration" in the specification). Page p is bit p % 8 of byte p / 8. The back-end sets bits by
+ * atomic OR. The front-end only clears bits, a word at a time by atomic exchange, so no mark is
+ * lost between the two.
  *
- * A log for very much memory is a sparse file. It is looked through by extents (SEEK_DATA), since
- * reading a hole through a mapping would allocate it.
+ * The dirty log of a very large memory is a sparse file. It is scanned by extents (SEEK_DATA),
+ * because reading a hole through a mapping would allocate it.
  */
 #include "base/checked.h"
 #include "base/proto.h"
@@ -30,10 +30,10 @@ struct gw_guest_log {
     int fd;
     uint8_t *map;
     size_t map_len;
-    uint8_t *bitmap; /* anywhere in the mapping */
+    uint8_t *bitmap; /* not necessarily at the start of the mapping */
 };
 
-/* A run of pages that grows while marks follow each other. */
+/* A run of pages that grows while consecutive pages are marked. */
 struct run {
     gw_gpa_t base;
     gw_guest_dirty_cb *cb;
@@ -154,7 +154,7 @@ static void run_add(struct run *run, uint64_t first, uint64_t n)
     run->n = n;
 }
 
-/* The bits of up to 64 pages from `first`, lowest bit first. */
+/* Add the marked pages of a word: bit 0 is page `first`. */
 static void run_add_bits(struct run *run, uint64_t first, uint64_t bits)
 {
     while (bits) {
@@ -170,8 +170,8 @@ static void run_add_bits(struct run *run, uint64_t first, uint64_t bits)
 }
 
 /*
- * Take the marks of bytes [from, to) of the bitmap: bytes up to a word, words, bytes. Acquire pairs
- * with the back-end's release: the pages are read after their marks were seen.
+ * Take the marks of bytes [from, to) of the bitmap: single bytes up to a word boundary, words,
+ * single bytes. Acquire pairs with the back-end's release: pages are read after their marks.
  */
 static void take_bytes(struct gw_guest_log *log, uint64_t from, uint64_t to, struct run *run)
 {
@@ -193,7 +193,7 @@ static void take_bytes(struct gw_guest_log *log, uint64_t from, uint64_t to, str
     }
 }
 
-/* The next bytes of the bitmap, from `at`, that are not in a hole of the file. */
+/* Find the next bytes of the bitmap, from `at`, that are not in a hole of the file. */
 static bool next_extent(const struct gw_guest_log *log, uint64_t at, uint64_t *ret_from,
                         uint64_t *ret_to)
 {
@@ -221,8 +221,7 @@ uint64_t gw_guest_log_take(struct gw_guest_log *log, gw_guest_dirty_cb *cb, void
     return run.n_total;
 }
 
-/* The bits of bytes [from, to) of the bitmap; nearly all of them are clear, so words are skipped.
- */
+/* Count the bits of bytes [from, to). Nearly all are clear, so they are tested by words. */
 static uint64_t count_bytes(const struct gw_guest_log *log, uint64_t from, uint64_t to)
 {
     const uint8_t *p = log->bitmap;
@@ -278,7 +277,7 @@ int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *
         r = gw_frontend_transact(fe, &call);
     if (r < 0)
         return r;
-    /* Nothing, what is left of the request, or all of it; else it is the number of an error. */
+    /* 0, the remaining size or the whole size mean success; any other value is an error code. */
     if (answer.mmap_size && answer.mmap_size != wire.mmap_size)
         return gw_frontend_fail(
             fe, -EREMOTEIO, "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")", answer.mmap_size);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Guest memory on the wire: the table form (SET_MEM_TABLE replaces everything) and the slots form
- * (ADD_MEM_REG and REM_MEM_REG, one region each, "VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"). What
- * postcopy makes of them is in fe_postcopy.c.
+ * Memory messages: SET_MEM_TABLE, which replaces all regions, or ADD_MEM_REG and REM_MEM_REG for
+ * single regions ("VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS"). Their postcopy forms are in
+ * fe_postcopy.c.
  */
 #include "base/proto.h"
 #include "fe_requests.h"
@@ -29,13 +29,13 @@ static struct gw_wire_xen_region wire_xen_region(const struct gw_guest_region *r
     };
 }
 
-/* With it every region is told with flags and domain, those of ordinary memory as well. */
+/* With XEN_MMAP every region carries flags and a domain, also regions of ordinary memory. */
 static bool has_xen(const struct gw_frontend *fe)
 {
     return fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1;
 }
 
-/* A back-end that is not told of it would map the device node as if it were memory. */
+/* Without XEN_MMAP the back-end would map the device node as if it were memory. */
 static int check_xen(struct gw_frontend *fe, const struct gw_guest_region *r, uint32_t request)
 {
     if (r->xen == GW_GUEST_XEN_NONE || has_xen(fe))
@@ -51,7 +51,7 @@ union table {
     struct gw_wire_xen_mem_table xen;
 };
 
-/* One of the two forms of a table; `fds` has room for as many. */
+/* Fill the table in the negotiated form. `fds` has room for one fd of each region. */
 static int fill_table(struct gw_frontend *fe, const struct gw_guest_mem *m, union table *t,
                       int *fds)
 {
@@ -87,7 +87,7 @@ int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem 
     int r;
 
     if (n > GW_MSG_TABLE_REGIONS_MAX)
-        return gw_frontend_fail(fe, -E2BIG, "SET_MEM_TABLE: %u regions, %d fit", n,
+        return gw_frontend_fail(fe, -E2BIG, "SET_MEM_TABLE: %u regions, limit %d", n,
                                 GW_MSG_TABLE_REGIONS_MAX);
     r = fill_table(fe, m, &table, fds);
     if (r == 0)
@@ -113,7 +113,7 @@ int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret)
     return r;
 }
 
-/* One region of the slots form: the call points to what is in here. */
+/* One region of ADD_MEM_REG or REM_MEM_REG; the call points into this struct. */
 struct single {
     union {
         struct gw_wire_single_region plain;
@@ -167,7 +167,7 @@ int gw_frontend_add_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m
     return r < 0 ? r : gw_frontend_acknowledge(fe, GW_MSG_ADD_MEM_REG);
 }
 
-/* Without the fd: rust-vmm refuses it with one. */
+/* Sends no fd: rust-vmm rejects REM_MEM_REG with an fd. */
 int gw_frontend_rem_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa)
 {
     struct gw_frontend_call call = {.request = GW_MSG_REM_MEM_REG};

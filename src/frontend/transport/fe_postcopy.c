@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy on the wire ("Post-copy support"), message by message as QEMU sends it.
+ * Postcopy messages ("Post-copy support"), in the order in which QEMU sends them.
  *
- * While the back-end listens, a table or a region is answered by itself with the back-end's own
- * addresses in it, and that answer by a message of 8 bytes, to which nothing is answered: from then
- * on there may be faults, so whoever serves them knows the addresses by then. One such message ends
- * a change of the memory, however many regions were told. None of these messages carries
- * NEED_REPLY. LISTEN and END always do, and are waited for.
+ * While the back-end listens, it answers a table or region message with the same message,
+ * containing its own addresses. The front-end acknowledges that with a message of 8 bytes, which
+ * has no reply: from then on page faults may occur, so the fault server must know the addresses
+ * before. One acknowledgement ends a change of the memory, regardless of the number of regions.
+ * None of these messages carries NEED_REPLY. LISTEN and END always carry it, and the front-end
+ * waits for their replies.
  */
 #include "base/proto.h"
 #include "fe_requests.h"
@@ -37,7 +38,7 @@ int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd)
     return 0;
 }
 
-/* LISTEN or END, which QEMU waits for whatever was negotiated. */
+/* Send LISTEN or END; like QEMU, wait for the reply regardless of REPLY_ACK. */
 static int tell_and_wait(struct gw_frontend *fe, uint32_t request)
 {
     uint64_t value;
@@ -61,7 +62,7 @@ int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb,
 {
     int r;
 
-    /* Foreign and granted memory has no page faults that somebody else could serve. */
+    /* No userfaultfd can serve the page faults of foreign or granted memory. */
     if (fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1)
         return gw_frontend_fail(fe, -EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
     r = tell_and_wait(fe, GW_MSG_POSTCOPY_LISTEN);
@@ -82,16 +83,16 @@ int gw_frontend_postcopy_end(struct gw_frontend *fe)
     return r;
 }
 
-/* The back-end waits for the acknowledgement, which does not come: the session is over. */
+/* The back-end waits for an acknowledgement that will not be sent: the session has ended. */
 static int unusable(struct gw_frontend *fe, int r, uint32_t request, const struct gw_wire_region *w)
 {
     fe->broken = r;
     return gw_frontend_fail(
-        fe, r, "%s: answered with 0x%" PRIx64 " for the region at 0x%" PRIx64 ", which cannot be",
+        fe, r, "%s: address 0x%" PRIx64 " of the region at 0x%" PRIx64 " cannot be used",
         gw_frontend_message_name(request), w->user_addr, w->guest_addr);
 }
 
-/* The answer for one region has to be about that region; QEMU looks at its guest address. */
+/* The reply must be about the same region; QEMU checks only its guest address. */
 static int take_base(struct gw_frontend *fe, uint32_t request, const struct gw_wire_region *told,
                      const struct gw_wire_region *answer)
 {
@@ -109,7 +110,7 @@ static int take_base(struct gw_frontend *fe, uint32_t request, const struct gw_w
     return r < 0 ? unusable(fe, r == -EINVAL ? -EPROTO : r, request, answer) : 0;
 }
 
-/* Two regions at one address would be served with each other's pages. */
+/* Reject overlapping regions: each would be served with pages of the other. */
 static int check_apart(struct gw_frontend *fe, const struct gw_wire_region *regions, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {

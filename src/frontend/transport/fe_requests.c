@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The front-end's requests, one function each, over one routine that sends, waits and checks the
- * answer ("Communication" and "Front-end message types" of the specification). Those about rings
- * are in fe_vring.c, those about memory in fe_memory.c.
+ * One function for each request of the front-end, on top of one routine that sends, waits and
+ * checks the reply ("Communication" and "Front-end message types" in the specification). Ring
+ * requests are in fe_vring.c, memory requests in fe_memory.c.
  *
- * An answer that is late, malformed or to something else ends the session (fe->broken): the next
- * bytes on the stream could be taken for the answer to another request.
+ * A late, malformed or mismatched reply ends the session (fe->broken), because the following bytes
+ * on the stream could be mistaken for the reply to another request.
  */
 #include "fe_requests.h"
 #include "fe_trace.h"
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CONFIG_LEN_MAX 256 /* of QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
+#define CONFIG_LEN_MAX 256 /* as in QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
 
 static const char *const message_names[] = {
     [GW_MSG_GET_FEATURES] = "GET_FEATURES",
@@ -68,22 +68,21 @@ int gw_frontend_gate(struct gw_frontend *fe, unsigned bit, uint32_t request)
                             gw_frontend_message_name(request), bit);
 }
 
-/* What ends the session: told once, returned by every request from now on. */
+/* End the session with an error that every later request returns. */
 static int broke(struct gw_frontend *fe, int r, const char *name, const char *why)
 {
     fe->broken = r;
     return gw_frontend_fail(fe, r, "%s: %s", name, why);
 }
 
-/* Bytes that wait before a request is sent are an answer nobody asked for. */
+/* Bytes that are pending before a request is sent are an unsolicited message. */
 static int check_silence(struct gw_frontend *fe, const char *name)
 {
     char byte;
     ssize_t n = recv(fe->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n > 0)
-        return broke(fe, -EPROTO, name ? name : "idle",
-                     "the back-end had sent what nobody asked for");
+        return broke(fe, -EPROTO, name ? name : "idle", "the back-end sent an unsolicited message");
     if (n == 0 || errno == ECONNRESET)
         return gw_frontend_fail_hung_up(fe, name);
     return 0;
@@ -96,19 +95,19 @@ static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
 
     if (msg->request != call->request)
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with id %" PRIu32, name, msg->request);
-    /* QEMU compares all of the flags: version 1 and REPLY, NEED_REPLY cleared. */
+    /* QEMU compares all flags: version 1 and REPLY set, NEED_REPLY clear. */
     if (msg->flags != (GW_MSG_VERSION | GW_MSG_REPLY))
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with flags 0x%" PRIx32, name,
                                 msg->flags);
     if (msg->n_fds > (call->reply_fd ? 1 : 0))
         return gw_frontend_fail(fe, -EPROTO, "%s: answered with %u fds", name, msg->n_fds);
-    /* A refused GET_CONFIG has no data ("VHOST_USER_GET_CONFIG"). */
+    /* A reply without data rejects GET_CONFIG ("VHOST_USER_GET_CONFIG"). */
     if (call->request == GW_MSG_GET_CONFIG && msg->size < want_size &&
         (msg->size == 0 || msg->size == sizeof(struct gw_wire_config)))
         return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
     if (call->may_refuse && msg->size == 0 && want_size)
         return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
-    /* Answered with 16, 8 (libvhost-user) or no bytes (DPDK). */
+    /* The reply has 16 bytes, 8 (libvhost-user) or none (DPDK). */
     if (call->request == GW_MSG_SET_LOG_BASE && (msg->size == 0 || msg->size == sizeof(uint64_t)))
         return 0;
     if (msg->size != want_size)
@@ -172,7 +171,7 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "%s: there is no session", name);
+        return gw_frontend_fail(fe, -ENOTCONN, "%s: not connected", name);
     if (fe->broken)
         return fe->broken;
     r = check_silence(fe, name);
@@ -194,7 +193,7 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
 int gw_frontend_check(struct gw_frontend *fe)
 {
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "there is no session");
+        return gw_frontend_fail(fe, -ENOTCONN, "not connected");
     return fe->broken ? fe->broken : check_silence(fe, NULL);
 }
 
@@ -283,7 +282,7 @@ int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret)
 static int config_args(struct gw_frontend *fe, uint32_t request, uint32_t len)
 {
     if (len == 0 || len > CONFIG_LEN_MAX)
-        return gw_frontend_fail(fe, -EINVAL, "%s: %" PRIu32 " bytes are not 1 to %d",
+        return gw_frontend_fail(fe, -EINVAL, "%s: length %" PRIu32 " is not 1 to %d",
                                 gw_frontend_message_name(request), len, CONFIG_LEN_MAX);
     return gw_frontend_gate(fe, GW_PROTOCOL_F_CONFIG, request);
 }
@@ -310,7 +309,7 @@ int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, u
     memcpy(&head, payload, sizeof(head));
     if (head.offset != offset || head.size != len) {
         fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "GET_CONFIG: answered for other bytes than asked");
+        return gw_frontend_fail(fe, -EPROTO, "GET_CONFIG: reply for a different range");
     }
     memcpy(buf, payload + sizeof(head), len);
     return 0;

@@ -1,43 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* One request of the front-end and its answer. */
+/* One request of the front-end and its reply. */
 #pragma once
 
 #include "frontend_i.h"
 
 struct gw_frontend_call {
     uint32_t request;
-    uint32_t size; /* of payload */
+    uint32_t size; /* payload size in bytes */
     const void *payload;
     const int *fds;
     unsigned n_fds;
-    uint32_t reply_size; /* exactly */
-    void *reply;         /* NULL: the message has no reply of its own */
-    int *reply_fd;       /* where an fd of the reply goes; NULL: it must have none */
-    bool may_refuse;     /* by a reply without payload */
-    /* NEED_REPLY as QEMU has it in this message; AUTO: as the configuration says. */
+    uint32_t reply_size; /* exact size in bytes */
+    void *reply;         /* NULL: the message has no reply payload */
+    int *reply_fd;       /* receives the fd of the reply; NULL: an fd is an error */
+    bool may_refuse;     /* a reply without payload is a rejection */
+    /* Whether QEMU sets NEED_REPLY in this message; AUTO: as configured. */
     enum gw_frontend_ack ack;
 };
 
-/* Send it, and wait for its reply, or for the acknowledgement where that was asked for. */
+/* Send the request and wait for its reply, or for the acknowledgement if it asks for one. */
 int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *call);
 
-/* Where the rings of a driver are, without flags. */
+/* The ring addresses of a driver, without flags. */
 struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *d);
 
-/* Have the back-end use the inflight region of the options, or ask it for one. */
+/* Set the inflight region of the options, or get one from the back-end first. */
 int gw_frontend_prepare_inflight(struct gw_frontend *fe, const struct gw_frontend_options *opt);
 
-/* ADD_MEM_REG; in postcopy what it begins ends with gw_frontend_acknowledge. */
+/* Send ADD_MEM_REG. In postcopy, gw_frontend_acknowledge must follow the last region. */
 int gw_frontend_add_region(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa);
 
 /*
- * The forms of postcopy: `call` is SET_MEM_TABLE or ADD_MEM_REG as ever. The answer has the
- * back-end's addresses, which are told to whoever asked for them.
+ * Postcopy forms: `call` is an ordinary SET_MEM_TABLE or ADD_MEM_REG. The reply contains the
+ * back-end's addresses, which are passed to fe->base_cb.
  */
 int gw_frontend_tell_table(struct gw_frontend *fe, struct gw_frontend_call *call);
 int gw_frontend_tell_region(struct gw_frontend *fe, struct gw_frontend_call *call);
-/* Faults may come: `request` is the last one sent. Nothing unless it is postcopy. */
+/* Allow page faults, after the last memory message `request`. Does nothing unless listening. */
 int gw_frontend_acknowledge(struct gw_frontend *fe, uint32_t request);
 
-/* -EOPNOTSUPP unless protocol feature `bit` was negotiated. */
+/* Returns: 0; -EOPNOTSUPP if protocol feature `bit` was not negotiated. */
 int gw_frontend_gate(struct gw_frontend *fe, unsigned bit, uint32_t request);

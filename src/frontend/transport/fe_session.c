@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whole sessions in the order QEMU makes them (vhost_user_backend_init, vhost_dev_init,
- * vhost_dev_start and vhost_dev_stop): what an honest front-end does. It keeps no state but what
- * the connection knows.
+ * Complete sessions in QEMU's order (vhost_user_backend_init, vhost_dev_init, vhost_dev_start and
+ * vhost_dev_stop), as a conforming front-end runs them. All state is in struct gw_frontend.
  */
 #include "base/checked.h"
 #include "base/proto.h"
@@ -27,7 +26,7 @@ static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
     return fe->protocol_features >> bit & 1;
 }
 
-/* The features wanted, where the caller did not say. */
+/* The features to request: the caller's, or the defaults. */
 static uint64_t features_of(const struct gw_frontend_options *opt)
 {
     uint64_t features = default_features;
@@ -48,10 +47,10 @@ static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_o
 
     if (!wanted) {
         wanted = default_protocol_features;
-        /* Who has the slots form uses it; a front-end of the table form has not asked for it. */
+        /* Negotiating the slots form implies using it, so a forced table form must not do so. */
         if (opt->mem_form == GW_FRONTEND_MEM_TABLE)
             wanted &= ~BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
-        /* A back-end may insist on a region once this is negotiated (libvhost-user). */
+        /* Not by default: with this feature, libvhost-user may insist on a region. */
         if (opt->inflight)
             wanted |= BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD);
     }
@@ -99,7 +98,8 @@ static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *op
          !has_protocol(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS)))
         return gw_frontend_set_mem_table(fe, opt->mem);
     if (n > fe->n_slots_max)
-        return gw_frontend_fail(fe, -ERANGE, "start: %u regions, the back-end holds %" PRIu64, n,
+        return gw_frontend_fail(fe, -ERANGE,
+                                "start: %u regions, but the back-end has %" PRIu64 " slots", n,
                                 fe->n_slots_max);
     for (unsigned i = 0; r == 0 && i < n; i++) {
         gw_guest_mem_region(opt->mem, i, &region);
@@ -108,7 +108,7 @@ static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *op
     return r < 0 ? r : gw_frontend_acknowledge(fe, GW_MSG_ADD_MEM_REG);
 }
 
-/* Without bit 30 SET_FEATURES has enabled the rings ("Ring states"). */
+/* Without feature bit 30, SET_FEATURES has enabled the rings already ("Ring states"). */
 static int enable_all(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n, bool enable)
 {
     int first = 0, r;
@@ -125,7 +125,7 @@ static int enable_all(struct gw_frontend *fe, struct gw_driver **drivers, unsign
     return first;
 }
 
-/* Can these drivers run on what was negotiated? */
+/* Check that the drivers can run with the negotiated features. */
 static int check_drivers(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     const char *why;
@@ -135,7 +135,8 @@ static int check_drivers(struct gw_frontend *fe, const struct gw_frontend_option
         int r = gw_driver_check_features(d, fe->wanted, &why);
 
         if (fe->n_queues_max && gw_driver_index(d) >= fe->n_queues_max)
-            return gw_frontend_fail(fe, -ERANGE, "start: queue %u, the back-end has %" PRIu64,
+            return gw_frontend_fail(fe, -ERANGE,
+                                    "start: queue %u, but the back-end has %" PRIu64 " queues",
                                     gw_driver_index(d), fe->n_queues_max);
         if (r < 0)
             return gw_frontend_fail(fe, r, "start of queue %u: %s", gw_driver_index(d), why);
@@ -143,7 +144,7 @@ static int check_drivers(struct gw_frontend *fe, const struct gw_frontend_option
     return 0;
 }
 
-/* One queue; where the session before was lost, from what was used then. */
+/* Start one queue. If the previous session was lost, continue from its used index. */
 static int start_queue(struct gw_frontend *fe, const struct gw_frontend_options *opt,
                        struct gw_driver *d)
 {
@@ -165,7 +166,7 @@ int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *
     if (r == 0)
         r = check_drivers(fe, opt);
     if (r == 0 && opt->inflight) {
-        /* The layout of the region follows from the features (vhost_dev_prepare_inflight). */
+        /* The region's layout depends on the features (vhost_dev_prepare_inflight). */
         r = gw_frontend_set_features(fe, fe->wanted);
         if (r == 0)
             r = gw_frontend_prepare_inflight(fe, opt);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Numbers to bytes and back, whatever the machine. */
+/* Conversion of numbers to little-endian bytes and back. */
 #include "fe_state.h"
 
 #include <errno.h>

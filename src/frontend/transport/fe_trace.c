@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The last messages of a front-end, whatever became of its sessions: what a blame of a back-end is
- * to be judged by.
+ * The most recent messages of a front-end, across its sessions, as evidence when a back-end is
+ * blamed.
  */
 #include "fe_trace.h"
 
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAMED_MAX 6 /* messages that one sentence names */
+#define NAMED_MAX 6 /* messages named in one sentence */
 
 static void add(struct gw_frontend *fe, const struct gw_frontend_trace *t)
 {
@@ -67,7 +67,7 @@ static const char *backend_message_name(uint32_t request)
                                                                         : "request";
 }
 
-/* The part of a payload that tells one message from another of its kind. */
+/* Describe the part of a payload that distinguishes messages of one type. */
 static void describe_payload(const struct gw_frontend_trace *t, char *buf, size_t size)
 {
     uint32_t index = (uint32_t)t->value, number = (uint32_t)(t->value >> 32);
@@ -129,8 +129,8 @@ void gw_frontend_trace_text(const struct gw_frontend_trace *t, char *buf, size_t
 /* ---- A back-end that hung up ---- */
 
 /*
- * A hang-up is noticed at the next message, or at one that has an answer; what the back-end hung up
- * about is any of those that it was sent since its last answer.
+ * A hang-up is detected at the next message, or at the next one with a reply. Its cause may be any
+ * message sent since the last reply, so all of them are named.
  */
 int gw_frontend_fail_hung_up(struct gw_frontend *fe, const char *before)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The requests about one ring: its size, place, index, fds and switch, and a whole queue of a
- * driver handed over or taken back with them.
+ * The ring messages: size, addresses, base, fds and enable; and starting and stopping a whole queue
+ * of a driver with them.
  */
 #include "base/proto.h"
 #include "fe_requests.h"
@@ -92,12 +92,12 @@ static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index
     };
 
     if (index > GW_VRING_FD_INDEX_MASK)
-        return gw_frontend_fail(fe, -EINVAL, "%s: there is no ring %u",
-                                gw_frontend_message_name(request), index);
+        return gw_frontend_fail(fe, -EINVAL, "%s: no ring %u", gw_frontend_message_name(request),
+                                index);
     return gw_frontend_transact(fe, &call);
 }
 
-/* Of a domain, in the bits that the specification does not use. */
+/* Pass a Xen event channel, in bits that the specification does not use. */
 static int set_vring_channel(struct gw_frontend *fe, uint32_t request, const struct gw_driver *d)
 {
     uint64_t value = d->index | GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN |
@@ -146,7 +146,7 @@ int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d)
     struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
     int r;
 
-    /* With LOG_ALL the used ring is logged from the begin, as by vhost_virtqueue_start of QEMU. */
+    /* With LOG_ALL the used ring is logged from the start, as in QEMU's vhost_virtqueue_start. */
     if (fe->features >> GW_F_LOG_ALL & 1)
         addr.flags = GW_VRING_F_LOG;
     r = gw_frontend_set_vring_num(fe, d->index, d->size);
@@ -156,7 +156,7 @@ int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d)
     if (r == 0)
         r = gw_frontend_set_vring_addr(fe, d->index, &addr);
     if (r == 0) {
-        /* Also where this is not answered any more, the back-end may have begun. */
+        /* Set even if the message fails: the back-end may have started the queue. */
         d->is_started = true;
         r = d->has_channel ? set_vring_channel(fe, GW_MSG_SET_VRING_KICK, d)
                            : gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);

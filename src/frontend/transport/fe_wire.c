@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Frames and fds on a Unix stream socket, with a deadline on every wait. It knows the header and
- * nothing of what the messages mean. The socket's own blocking mode does not matter: every call
- * is MSG_DONTWAIT, then poll.
+ * Messages and fds on a Unix stream socket, with a deadline on every wait. This file interprets
+ * only the header. The socket's blocking mode does not matter: every call uses MSG_DONTWAIT, then
+ * poll.
  *
- * Header, payload and fds leave in one sendmsg: libvhost-user takes the payload with one read and
- * asserts on a short one.
+ * Header, payload and fds are sent with one sendmsg: libvhost-user reads the payload with one call
+ * and asserts that it is complete.
  */
 #include "fd/peer_fd.h"
 #include "frontend_i.h"
@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OTHER_CONTROL_MAX 8192 /* a security label is up to 4096 */
-#define CONTROL_PIDFD     4    /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
+#define OTHER_CONTROL_MAX 8192 /* a security label has up to 4096 bytes */
+#define CONTROL_PIDFD     4    /* SCM_PIDFD (Linux 6.5), undefined in older C libraries */
 
 uint64_t gw_frontend_now(void)
 {
@@ -59,7 +59,7 @@ int gw_frontend_poll(int fd, short events, uint64_t deadline)
     }
 }
 
-/* Step over `n` bytes of an iovec. */
+/* Consume `n` bytes of an iovec array. */
 static void iov_consume(struct iovec **iov, unsigned *n_iov, size_t n)
 {
     while (*n_iov && n >= (*iov)->iov_len) {
@@ -102,7 +102,7 @@ int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *
         mh.msg_iovlen = n_iov;
         n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
-            /* The fds went with the first byte. */
+            /* The fds were sent with the first byte. */
             mh.msg_control = NULL;
             mh.msg_controllen = 0;
             iov_consume(&iov, &n_iov, (size_t)n);
@@ -120,15 +120,15 @@ int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *
 }
 
 /*
- * Room for the most that one recvmsg brings. Credentials, labels and timestamps come only if a
- * parent asked for them on a socket that it passed on; they must not displace file descriptors.
+ * Room for everything that one recvmsg can return. Credentials, labels and timestamps come only if
+ * a parent process enabled them on the socket; they must not displace file descriptors.
  */
 union in_control {
     struct cmsghdr align;
     char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_SEND_FDS_MAX) + OTHER_CONTROL_MAX];
 };
 
-/* Take SCM_RIGHTS; what does not fit is closed and makes the message a fault. */
+/* Take the fds of SCM_RIGHTS. Excess ones are closed, and the message is a protocol error. */
 static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
 {
     size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -146,7 +146,7 @@ static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
     return r;
 }
 
-/* Returns: 0; -EPROTO too many fds; -EMFILE fds are missing that this process cannot open. */
+/* Returns: 0; -EPROTO: too many fds; -EMFILE: fds were dropped at this process's limit. */
 static int take_control(int fd, struct msghdr *mh, struct gw_frontend_message *msg)
 {
     int r = 0, other;
@@ -163,7 +163,7 @@ static int take_control(int fd, struct msghdr *mh, struct gw_frontend_message *m
     }
     if (!(mh->msg_flags & MSG_CTRUNC))
         return r;
-    /* Of which kind the rest was is unknown, but fds are dropped only by a process at its limit. */
+    /* The type of truncated data is unknown, but fds are dropped only at the process limit. */
     other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (other < 0)
         return -errno;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A front-end and its connection: made, connected in one of three ways, hung up, freed; and the
- * messages as they are, for tests that send what no honest front-end would. What the messages mean
- * is in fe_requests.c.
+ * A front-end and its connection: create, connect in one of three ways, disconnect, free; and raw
+ * messages, for tests that send what no conforming front-end would. The meaning of messages is in
+ * fe_requests.c.
  */
 #include "fe_trace.h"
 
@@ -77,7 +77,7 @@ void gw_frontend_free(struct gw_frontend *fe)
     free(fe);
 }
 
-/* A session begins: nothing of the one before holds. */
+/* Begin a session with no state of the previous one. */
 static int begin(struct gw_frontend *fe, int fd)
 {
     fe->fd = fd;
@@ -120,7 +120,7 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
     int fd = -1, r;
 
     if (fe->fd >= 0)
-        return gw_frontend_fail(fe, -EISCONN, "connect to %s: there is a session already", path);
+        return gw_frontend_fail(fe, -EISCONN, "connect to %s: already connected", path);
     if (len >= sizeof(sa.sun_path))
         return gw_frontend_fail(fe, -ENAMETOOLONG, "connect: the path %s is too long", path);
     memcpy(sa.sun_path, path, len + 1);
@@ -129,11 +129,11 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
         r = try_connect(&sa, &fd);
         if (r == 0)
             return begin(fe, fd);
-        /* Not there yet, left over from before, or its backlog is full. */
+        /* Not created yet, stale, or its backlog is full. */
         if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -EINTR)
             return gw_frontend_fail(fe, r, "connect to %s: %s", path, strerror(-r));
         if (gw_frontend_now() >= deadline)
-            return gw_frontend_fail(fe, -ETIMEDOUT, "connect to %s: nobody listened within %u ms",
+            return gw_frontend_fail(fe, -ETIMEDOUT, "connect to %s: nothing listened within %u ms",
                                     path, fe->cfg.connect_timeout_ms);
         nanosleep(&pause, NULL);
     }
@@ -145,7 +145,7 @@ int gw_frontend_accept(struct gw_frontend *fe, int listen_fd)
     int fd, r;
 
     if (fe->fd >= 0)
-        return gw_frontend_fail(fe, -EISCONN, "accept: there is a session already");
+        return gw_frontend_fail(fe, -EISCONN, "accept: already connected");
     do {
         r = gw_frontend_poll(listen_fd, POLLIN, deadline);
         if (r == -ETIMEDOUT)
@@ -182,7 +182,7 @@ void gw_frontend_disconnect(struct gw_frontend *fe)
 {
     if (fe->fd >= 0)
         gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
-    /* Closing a socket also closes the descriptors of any kind that wait in it. */
+    /* Closing a socket also closes all descriptors that are queued in it. */
     gw_peer_fd_close(&fe->fd);
     gw_peer_fd_close(&fe->backend_fd);
 }
@@ -199,7 +199,7 @@ static int send_iov(struct gw_frontend *fe, struct iovec *iov, unsigned n_iov, c
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "send: there is no session");
+        return gw_frontend_fail(fe, -ENOTCONN, "send: not connected");
     r = gw_frontend_wire_send(fe->fd, iov, n_iov, fds, n_fds, deadline);
     if (r < 0)
         return gw_frontend_fail(fe, r, "send: %s", strerror(-r));
@@ -231,7 +231,7 @@ int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "receive: there is no session");
+        return gw_frontend_fail(fe, -ENOTCONN, "receive: not connected");
     r = gw_frontend_wire_receive(fe->fd, ret, gw_frontend_now() + (uint64_t)timeout_ms * NS_PER_MS);
     if (r < 0)
         return gw_frontend_fail(fe, r, "receive: %s", strerror(-r));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the files of the front-end's connection share: its state, and one frame in and out. Nothing
- * here is shared with the back-end's side but the wire structures of proto.h.
+ * Internal state of the front-end's connection, and sending and receiving one message. Front-end
+ * and back-end share only the wire structures of proto.h.
  */
 #pragma once
 
@@ -10,31 +10,31 @@
 #include <stdarg.h>
 #include <sys/uio.h>
 
-/* Fds in one message the kernel would carry (SCM_MAX_FD). */
+/* The kernel's limit of fds in one message (SCM_MAX_FD). */
 #define GW_FRONTEND_SEND_FDS_MAX 253
 
 struct gw_frontend {
     struct gw_frontend_config cfg;
     int fd;         /* -1: not connected */
-    int backend_fd; /* our end of the back-end's channel, -1: none */
-    int broken;     /* the errno that ended the session, 0: it lives */
-    bool has_mem;   /* the back-end was given memory in this session */
+    int backend_fd; /* our end of the back-end channel; -1: none */
+    int broken;     /* the negative errno that ended the session; 0: alive */
+    bool has_mem;   /* memory was sent in this session */
     bool negotiated;
     uint64_t offered;  /* virtio features of the last GET_FEATURES */
-    uint64_t wanted;   /* those gw_frontend_start acknowledges */
+    uint64_t wanted;   /* features that gw_frontend_start acknowledges */
     uint64_t features; /* acknowledged */
     uint64_t protocol_features;
     uint64_t n_queues_max;
     uint64_t n_slots_max;
-    bool is_listening; /* postcopy: memory is told in its forms */
+    bool is_listening; /* postcopy forms of memory messages are in use */
     gw_frontend_base_cb *base_cb;
     void *base_arg;
-    struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* a ring */
-    uint64_t n_trace;                                      /* so far */
+    struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* ring buffer */
+    uint64_t n_trace;                                      /* messages recorded so far */
     char error[256];
 };
 
-/* Remember why, as a sentence; returns `r`. */
+/* Store the reason as a sentence. Returns: `r`. */
 int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -43,13 +43,13 @@ const char *gw_frontend_message_name(uint32_t request);
 
 /* A monotonic clock in nanoseconds. */
 uint64_t gw_frontend_now(void);
-/* What poll(2) takes for the time left until `deadline`: rounded up, never negative. */
+/* The timeout for poll(2) until `deadline`: in ms, rounded up, never negative. */
 int gw_frontend_time_left(uint64_t deadline);
 /* Wait for `events` on one fd. Returns: 0; -ETIMEDOUT; the errno of poll. */
 int gw_frontend_poll(int fd, short events, uint64_t deadline);
 
-/* One sendmsg with fds, then what is left of it. Returns: as gw_frontend_send_raw. */
+/* Send one message and its fds. Returns: as gw_frontend_send_raw. */
 int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *fds, unsigned n_fds,
                           uint64_t deadline);
-/* One message of any kind. Nothing is left open on failure. Returns: as gw_frontend_receive. */
+/* Receive one message. On failure no fd stays open. Returns: as gw_frontend_receive. */
 int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t deadline);
