@@ -132,8 +132,7 @@ struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
 /* Both belong to the driver. */
 int gw_driver_kick_fd(const struct gw_driver *d);
 int gw_driver_call_fd(const struct gw_driver *d);
-/* Use another call fd (consumed), which the back-end already has (SET_VRING_CALL). Loses no call.
- */
+/* Switch to a call fd (consumed) that the back-end already has (SET_VRING_CALL). Loses no call. */
 void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 
 /*

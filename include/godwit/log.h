@@ -78,8 +78,7 @@ bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa);
 int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *log);
 int gw_frontend_set_log_fd(struct gw_frontend *fe, int fd);
 
-/* Set or clear LOG_ALL by SET_FEATURES, with the other features unchanged; legal while rings run.
- */
+/* Set or clear LOG_ALL by SET_FEATURES; other features stay. Legal while rings run. */
 int gw_frontend_set_log_all(struct gw_frontend *fe, bool on);
 /* Set VHOST_VRING_F_LOG and the address of its used ring by SET_VRING_ADDR; legal while it runs. */
 int gw_frontend_set_vring_log(struct gw_frontend *fe, const struct gw_driver *d, bool on);
