@@ -295,7 +295,8 @@ static void test_inflight_packed_more_than_is_free_is_refused(void **state)
     take(&b, 1, 2);
     memcpy(before, b.p.bytes, sizeof(before));
     assert_int_equal(gw_inflight_take(&b.p.f, heads, 2), 0);
-    assert_non_null(strstr(gw_last_error(), "5 descriptors available, and 4 are not in flight"));
+    assert_non_null(
+        strstr(gw_last_error(), "5 descriptors available, but only 4 are not in flight"));
     assert_memory_equal(b.p.bytes, before, sizeof(before));
     assert_int_equal(gw_inflight_take(&b.p.f, heads, 1), 1);
     part_done(&b.p);
@@ -580,14 +581,14 @@ static void test_inflight_packed_broken_chains_are_refused(void **state)
 
     begin_bad(&b);
     refused16(&b, ENTRY(0) + NUM, 0, "0 descriptors at entry 0");
-    refused16(&b, ENTRY(0) + NUM, 1, "do not end where they should");
-    refused16(&b, ENTRY(0) + NUM, 3, "do not end where they should");
+    refused16(&b, ENTRY(0) + NUM, 1, "does not end at its last entry");
+    refused16(&b, ENTRY(0) + NUM, 3, "does not end at its last entry");
     refused16(&b, ENTRY(0) + NUM, 0xffff, "two lists");
-    refused16(&b, ENTRY(0) + LAST, 0, "do not end");
-    refused16(&b, ENTRY(0) + LAST, 8, "do not end");
+    refused16(&b, ENTRY(0) + LAST, 0, "does not end");
+    refused16(&b, ENTRY(0) + LAST, 8, "does not end");
     refused16(&b, ENTRY(0) + NEXT, 8, "entry 8 of the inflight region is beyond");
     refused16(&b, ENTRY(0) + NEXT, 0, "twice");
-    refused16(&b, ENTRY(0) + NEXT, 2, "do not end");
+    refused16(&b, ENTRY(0) + NEXT, 2, "does not end");
     refused16(&b, ENTRY(3) + NEXT, 6, "two lists");
     refused16(&b, ENTRY(2) + INFLIGHT, 2 << 8, "entry 2 of the inflight region is neither");
     refused16(&b, ENTRY(4) + INFLIGHT, 1, "two lists");
@@ -603,7 +604,7 @@ static void test_inflight_packed_more_than_the_ring_is_refused(void **state)
     part_open(&b.p);
     PART_FOUND(&b.p, 0, 2, 3);
     b.p.ring_size = 5;
-    part_refused(&b.p, "3 descriptors at entry 3 of the inflight region cannot be");
+    part_refused(&b.p, "3 descriptors at entry 3 of the inflight region has an invalid length");
     part_done(&b.p);
 }
 

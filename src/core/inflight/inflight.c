@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What both layouts of inflight tracking have in common: parts, their headers, and the order. */
+/* Inflight tracking, the code for both layouts: parts, their headers, and the request order. */
 #include "inflight.h"
 
 #include "base/checked.h"
@@ -10,7 +10,7 @@
 #include <godwit/device.h>
 #include <inttypes.h>
 
-/* Parts begin at multiples of it. */
+/* The alignment of parts, in bytes. */
 #define PART_ALIGN 64
 
 /* ---- the region ---- */
@@ -32,7 +32,7 @@ static const struct gw_inflight_ops *ops_of(bool packed)
 
 void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t part_size)
 {
-    /* Where a ring begins: in the first lap of a packed one. */
+    /* A ring starts at index 0, a packed one with wrap counter 1. */
     uint16_t used = packed ? 1u << VRING_PACKED_EVENT_F_WRAP_CTR : 0;
 
     for (unsigned i = 0; i < num_queues; i++)
@@ -41,9 +41,10 @@ void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t
 }
 
 /*
- * A region that was made here is known by its length. No other back-end's can be mistaken for it:
- * with parts of fewer entries theirs are shorter, and to round such a region up to whole pages
- * never leads to the length of ours, which has an odd number of 64 bytes for each queue.
+ * A region that this library created is recognized by its length. The region of another back-end
+ * cannot be mistaken for one: its parts have fewer entries, so it is shorter, and rounding it up to
+ * whole pages never gives the length of ours, because each part of ours is an odd multiple of 64
+ * bytes.
  */
 static uint16_t part_size_of(const struct gw_inflight_region *region, bool packed)
 {
@@ -83,7 +84,8 @@ int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned in
 static int check_header(const struct gw_inflight_header *h, uint16_t part_size, uint32_t ring_size)
 {
     if (ring_size > part_size)
-        return gw_fail(-EINVAL, "a ring of %u descriptors has a part for %u", ring_size, part_size);
+        return gw_fail(-EINVAL, "a ring of %u descriptors does not fit an inflight part for %u",
+                       ring_size, part_size);
     if (h->version == 0)
         return 0;
     if (h->version != GW_INFLIGHT_VERSION)
@@ -101,7 +103,7 @@ int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t 
                        uint32_t ring_size)
 {
     struct gw_inflight_header h = *(const volatile struct gw_inflight_header *)part;
-    void *record; /* what the queue knows of each entry */
+    void *record; /* private state of each entry */
     int r = check_header(&h, part_size, ring_size);
 
     if (r < 0)
@@ -190,8 +192,8 @@ static void reverse(struct gw_inflight_entry *entries, unsigned n)
 }
 
 /*
- * The oldest first. Counters go round in a circle, of which those in flight never take up half: the
- * oldest one comes after the longest gap.
+ * Sorts the entries, oldest first. Counters wrap around, and those in flight never span half of
+ * their range, so the oldest entry comes after the longest gap.
  */
 static void sort(struct gw_inflight_entry *entries, unsigned n)
 {
@@ -228,7 +230,7 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
     if (!entries)
         return gw_fail(-ENOMEM, "no memory to recover a ring of %u descriptors", f->n_slots);
     if (f->is_new) {
-        /* Zeroes or not, they say nothing of the past. */
+        /* The contents of a new part have no meaning, even if they are zeroes. */
         f->ops->format(f->part, f->size, ring->used);
         gw_inflight_order();
         gw_inflight_set(&h->version, GW_INFLIGHT_VERSION);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Requests that survive this process: memory of the front-end (GET_INFLIGHT_FD, SET_INFLIGHT_FD)
- * keeps which ones a queue has taken off its ring and not answered, so that the next back-end does
- * those again, and only those, in the order they came. A running queue writes its part and never
- * reads it: gw_inflight_recover does once, and checks all of it.
+ * Inflight tracking: a region in memory of the front-end (GET_INFLIGHT_FD, SET_INFLIGHT_FD), which
+ * survives this process, records the requests that a queue has taken off its ring and not
+ * completed. The next back-end resubmits these, and no others, in their original order. A running
+ * queue writes its part and never reads it; gw_inflight_recover reads it once and checks all of it.
  *
- * The caller does, in this order, for each batch that it completes:
+ * For each batch that it completes, the caller performs these steps in this order:
  *
  *     gw_inflight_link for every request that the new used elements stand for
  *     gw_inflight_close
@@ -13,10 +13,10 @@
  *     gw_inflight_clear for each of them
  *     gw_inflight_commit
  *
- * and takes and links no request between the close and the commit. Every used element must stand
- * for requests that were taken here: the split layout knows a batch by how far the used index
- * moved. Entries are taken from gw_inflight_take to gw_inflight_close or gw_inflight_untake, which
- * is on record here, whatever others write to the region.
+ * It takes and links no request between the close and the commit. Every used element must stand
+ * for requests that were taken here, because the split layout identifies a batch by how far the
+ * used index moved. An entry is taken from gw_inflight_take to gw_inflight_close or
+ * gw_inflight_untake; private memory records this, whatever other processes write to the region.
  */
 #pragma once
 
@@ -28,16 +28,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What messages call the region. */
+/* The name of the region in messages. */
 #define GW_INFLIGHT_NAME "the inflight region"
 
 struct gw_inflight_ops;
 
-/* What the queue needs of a packed entry while it runs. */
+/* A private copy of what a running queue needs of a packed entry. */
 struct gw_inflight_links {
     uint16_t next;
     uint16_t last; /* of the chain that begins here, if it is in flight */
-    uint16_t num;  /* and its descriptors */
+    uint16_t num;  /* of descriptors in that chain */
     uint16_t padding;
 };
 
@@ -45,31 +45,31 @@ struct gw_inflight_links {
 struct gw_inflight {
     const struct gw_inflight_ops *ops;
     void *part;       /* NULL: requests are not tracked */
-    uint8_t *flags;   /* of the first entry: is it in flight? */
-    uint16_t stride;  /* from one to the next */
+    uint8_t *flags;   /* the inflight flag of the first entry */
+    uint16_t stride;  /* bytes from one flag to the next */
     uint16_t size;    /* entries of the part */
     uint16_t n_slots; /* of the ring */
-    bool is_new;      /* nobody has used the part before */
+    bool is_new;      /* the part was never used */
     uint32_t n_taken; /* slots of the requests in flight */
     uint64_t counter; /* of the next request */
     union {
         struct {
             uint16_t last_batch_head;
             uint16_t used;
-            bool *taken; /* of each head: is it in flight? */
+            bool *taken; /* for each head: is it in flight? */
         } split;
         struct {
             union gw_inflight_heads heads;
             union gw_inflight_used used;
             struct gw_inflight_links *links;
-            uint16_t batch_first; /* entries: those of the batch are linked from here */
+            uint16_t batch_first; /* the first entry of the batch, which is a linked list */
             uint16_t batch_last;
-            uint32_t n_batch; /* its descriptors */
+            uint32_t n_batch; /* descriptors in the batch */
         } packed;
     };
 };
 
-/* A request that is to be done again. */
+/* A request to resubmit. */
 struct gw_inflight_entry {
     uint16_t entry;
     uint16_t id;      /* split: the head; packed: the buffer id */
@@ -77,17 +77,17 @@ struct gw_inflight_entry {
     uint64_t counter;
 };
 
-/* The ring, as far as recovery has to look at it. */
+/* What recovery needs to know of the ring. */
 struct gw_inflight_ring {
     uint16_t used; /* split: the used index; packed: of SET_VRING_BASE, bit 15 the wrap counter */
-    struct vring_packed_desc *desc; /* packed only; written to where a batch was half written */
+    struct vring_packed_desc *desc; /* packed only; a half-written batch is reverted there */
 };
 
 struct gw_inflight_found {
-    struct gw_inflight_entry *entries; /* the oldest first; the caller's to free */
+    struct gw_inflight_entry *entries; /* oldest first; the caller frees the array */
     unsigned n_entries;
-    uint32_t n_slots; /* of all of them */
-    uint16_t used;    /* where the ring goes on, as in gw_inflight_ring; n_slots are taken there */
+    uint32_t n_slots; /* of all entries */
+    uint16_t used;    /* where the ring continues, as in gw_inflight_ring; n_slots are taken */
 };
 
 struct gw_inflight_ops {
@@ -106,10 +106,10 @@ extern const struct gw_inflight_ops gw_inflight_packed_ops;
 
 /* ---- the region, on the control thread ---- */
 
-/* A part of a region that is made here has a power of two of entries, and at least these. */
+/* The fewest entries in a part that this library creates; their number is a power of two. */
 #define GW_INFLIGHT_MADE_MIN 1024
 
-/* Of SET_INFLIGHT_FD. Zeroed: there is none. */
+/* The region of SET_INFLIGHT_FD; zeroed if there is none. */
 struct gw_inflight_region {
     struct gw_mapping mapping;
     uint64_t size;
@@ -117,19 +117,19 @@ struct gw_inflight_region {
     uint16_t queue_size;
 };
 
-/* Bytes of one part, which is also the way to the next. */
+/* Size of a part in bytes, which is also the distance to the next part. */
 uint64_t gw_inflight_stride(bool packed, uint16_t queue_size);
 
-/* A new region: what its creator initialises. Its parts count as never used. */
+/* Initialize a new region. Its parts count as never used. */
 void gw_inflight_format(void *region, bool packed, unsigned num_queues, uint16_t part_size);
 
 /*
- * The part for a queue with a ring of `ring_size` descriptors, and its entries; NULL, and success,
- * when there is no region. The region's queue_size says how large its parts are, as for every
- * back-end, unless the region is exactly as long as one that is made here with larger ones.
- * Returns: 0; -ENOSPC when the region has no part for that queue and ring in this layout, with
- * gw_last_error, and *ret is NULL. (Some front-ends agree on layout and size after
- * SET_INFLIGHT_FD.)
+ * Get the part for a queue with a ring of `ring_size` descriptors, and its number of entries.
+ * Without a region, succeeds with NULL. The region's queue_size is the size of its parts, as in
+ * every back-end, unless the region has the exact length of one that this library creates with
+ * larger parts.
+ * Returns: 0; -ENOSPC, with gw_last_error, if the region has no part for that queue and ring in
+ * this layout; *ret is then NULL. (Some front-ends set layout and size after SET_INFLIGHT_FD.)
  */
 int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned index, bool packed,
                             uint32_t ring_size, void **ret, uint16_t *ret_size);
@@ -137,29 +137,29 @@ int gw_inflight_region_part(const struct gw_inflight_region *region, unsigned in
 /* ---- a queue's part, on its worker ---- */
 
 /*
- * Begin with a part for a ring of `ring_size` descriptors, as gw_inflight_region_part gave it.
- * Nothing is written yet. gw_inflight_recover comes next, and gw_inflight_detach at the end.
- * Returns: 0; -EINVAL for a part of another version, size or with features, or one that is smaller
- * than the ring; -ENOMEM; with gw_last_error.
+ * Attach a part that gw_inflight_region_part returned, for a ring of `ring_size` descriptors,
+ * without writing to it. Then call gw_inflight_recover, and gw_inflight_detach at the end.
+ * Returns: 0; -EINVAL for a part of another version or size, with features, or smaller than the
+ * ring; -ENOMEM; with gw_last_error.
  */
 int gw_inflight_attach(struct gw_inflight *f, void *part, bool packed, uint16_t part_size,
                        uint32_t ring_size);
 
-/* Nothing is in flight: the part counts as never used, so that a start may be at another base. */
+/* Nothing is in flight: mark the part as never used, so that the next start may set any base. */
 void gw_inflight_finish(struct gw_inflight *f);
 
-/* Track no more. Leaves the part as it is. Fine twice, and on zeroes. */
+/* Stop tracking; the part keeps its contents. Idempotent; allowed if zeroed. */
 void gw_inflight_detach(struct gw_inflight *f);
 
 /*
- * Settle what a crash left half done, and tell which requests are to be done again and where the
- * ring goes on, whatever its base says. A part that was never used is brought into use, with the
- * ring where `ring` says. May be interrupted by a crash itself, and be repeated.
+ * Complete or revert the batch that a crash interrupted. Find the requests to resubmit and the
+ * position at which the ring continues, whatever its base. A part that was never used is
+ * initialized with the position in `ring`. If a crash interrupts the recovery, it can be repeated.
  *
- * What was written to the ring by a back-end that died may be missing in the dirty log, and its
- * driver may still wait for a notification: mark the ring and notify.
+ * The dirty log may lack what the dead back-end wrote to the ring, and the driver may still wait
+ * for a notification: the caller has to mark the ring and notify.
  *
- * Returns: 0; -EINVAL when the part contradicts itself or the ring, and nothing is written then;
+ * Returns: 0; -EINVAL, without having written anything, if the part contradicts itself or the ring;
  * -ENOMEM; with gw_last_error.
  */
 int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ring,
@@ -167,20 +167,20 @@ int gw_inflight_recover(struct gw_inflight *f, const struct gw_inflight_ring *ri
 
 /*
  * Track requests as they are taken off the ring, in ring order; sets the `entry` of each.
- * Returns: how many. Fewer than `n` when the driver broke its ring and the next request cannot be
- * tracked; gw_last_error says why.
+ * Returns: how many; fewer than `n`, with gw_last_error, if the driver broke its ring and the next
+ * request cannot be tracked.
  */
 unsigned gw_inflight_take(struct gw_inflight *f, struct gw_head *heads, unsigned n);
-/* Forget the request taken last; others may have been answered since. */
+/* Undo the take of the last request; others may have been completed since. */
 void gw_inflight_untake(struct gw_inflight *f, uint16_t entry);
 
-/* Needs a part, as gw_inflight_clear does. */
+/* Requires an attached part, as gw_inflight_clear does. */
 static inline void gw_inflight_link(struct gw_inflight *f, uint16_t entry)
 {
     f->ops->link(f, entry);
 }
 
-/* `used` is where the ring's next used element goes, as in gw_inflight_ring. */
+/* `used` is the position of the ring's next used element, as in gw_inflight_ring. */
 void gw_inflight_close(struct gw_inflight *f, uint16_t used);
 
 static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
@@ -192,9 +192,9 @@ static inline void gw_inflight_clear(struct gw_inflight *f, uint16_t entry)
 void gw_inflight_commit(struct gw_inflight *f);
 
 /*
- * The descriptors of a packed ring's request that is in flight, out of the region: its slots in the
- * ring may have been overwritten. What is in them is as hostile as in a ring.
- * Returns: how many; -EINVAL when there are more than `max`, or their flags do not make a chain.
+ * Read the descriptors of a packed ring's request in flight from the region, because its slots in
+ * the ring may have been overwritten. Their contents are as untrusted as those of a ring.
+ * Returns: how many; -EINVAL if there are more than `max`, or their flags do not form a chain.
  */
 int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct gw_desc_packed *to,
                       unsigned max);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The bytes of an inflight region: one part per queue, in native byte order (vhost-user
- * specification, "Queue region"). It outlives this process, and may have been written by another
- * back-end, or by an enemy.
+ * The layout of an inflight region: one part per queue, in native byte order (vhost-user
+ * specification, "Queue region"). It outlives this process, and another back-end or an attacker may
+ * have written it.
  *
- * Nothing but this process dies in the middle of an update. Memory stays, and a thread that is
- * killed stops between two instructions: the stores of all before are made, and none of those
- * after. (Threads that share a queue come one after the other, by its lock.) So a store that a
- * crash must not tear is a single one, and gw_inflight_order() keeps the compiler, the only one who
- * could, from moving stores past each other. No barrier of the processor is needed.
+ * The only failure to survive is the death of this process in the middle of an update. The memory
+ * stays, and a killed thread stops between two instructions: all stores before that point take
+ * effect, and none after it. (The lock of a shared queue serializes its threads.) So an update that
+ * a crash must not tear is a single store, and gw_inflight_order() keeps the compiler from
+ * reordering stores. No CPU barrier is needed.
  */
 #pragma once
 
@@ -17,41 +17,41 @@
 
 #define GW_INFLIGHT_VERSION 1
 
-/* Both kinds of part begin with it. */
+/* The header of a part, in both layouts. */
 struct gw_inflight_header {
     uint32_t features[2]; /* one u64; none are defined */
     uint16_t version;     /* 0: never used */
     uint16_t desc_num;    /* entries that follow */
 };
 
-/* The entry of a request is that of its head. */
+/* The head of a request is the index of its entry. */
 struct gw_inflight_split_entry {
     uint8_t inflight;
     uint8_t padding[5];
-    uint16_t next; /* of the last batch */
+    uint16_t next; /* in the last batch */
     uint64_t counter;
 };
 
 struct gw_inflight_split {
     struct gw_inflight_header header;
     uint16_t last_batch_head;
-    uint16_t used_idx; /* of the ring, when the last batch was settled */
+    uint16_t used_idx; /* the ring's used index when the last batch was committed */
     struct gw_inflight_split_entry entries[];
 };
 
-/* Of an entry of a packed ring: where its chain is. */
+/* The links of an entry of a packed ring. */
 union gw_inflight_chain {
     struct {
         uint8_t inflight;
         uint8_t padding;
-        uint16_t next; /* of the chain, or of the free list, where desc_num or more ends it */
+        uint16_t next; /* in the chain or free list; desc_num or above ends the free list */
         uint16_t last;
         uint16_t num;
     };
     uint64_t word;
 };
 
-/* And what is in its descriptor, but for the address. */
+/* The descriptor of an entry, without its address. */
 union gw_inflight_desc {
     struct {
         uint16_t id;
@@ -61,7 +61,7 @@ union gw_inflight_desc {
     uint64_t word;
 };
 
-/* One for each descriptor; inflight, last, num and counter are those of a chain's first. */
+/* One per descriptor; inflight, last, num and counter are valid in the first of a chain. */
 struct gw_inflight_packed_entry {
     union gw_inflight_chain chain;
     uint64_t counter;
@@ -69,7 +69,7 @@ struct gw_inflight_packed_entry {
     uint64_t addr;
 };
 
-/* The free list, and what it was when the last batch was settled. */
+/* The head of the free list, now and when the last batch was committed. */
 union gw_inflight_heads {
     struct {
         uint16_t free_head;
@@ -78,7 +78,7 @@ union gw_inflight_heads {
     uint32_t word;
 };
 
-/* Where the next used descriptor goes, and where it went when the last batch was settled. */
+/* The position of the next used descriptor, now and when the last batch was committed. */
 union gw_inflight_used {
     struct {
         uint16_t idx;
@@ -124,12 +124,12 @@ GW_INFLIGHT_IS_AT(packed_entry, addr, 24);
 _Static_assert(sizeof(struct gw_inflight_split_entry) == 16, "split entry");
 _Static_assert(sizeof(struct gw_inflight_packed_entry) == 32, "packed entry");
 
-/* Stores before it are made before those after it, as far as a crash can tell. */
+/* After a crash, no store after this call is visible without all stores before it. */
 static inline void gw_inflight_order(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-/* One load or store each, of whatever width. */
+/* A single load or store, of any width. */
 #define gw_inflight_get(p)    __atomic_load_n((p), __ATOMIC_RELAXED)
 #define gw_inflight_set(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Inflight tracking of a packed ring. Used descriptors overwrite available ones, so an entry is a
- * copy of a descriptor; those of a chain are linked, and so are the free ones. Where the free list
- * begins and where the ring goes on is written twice: as it is, and as it was before the last batch
- * ("old"). Whoever comes after a crash looks at the ring:
+ * copy of a descriptor. The entries of a chain are linked, and so are the free ones. The head of
+ * the free list and the position of the ring are stored twice: the current value, and the value
+ * before the last batch ("old"). After a crash, recovery reads the ring:
  *
- *     the old place is still available    the batch was not shown to the driver: what is old
- *                                         holds, and all of it is done again
- *     it is not, or old and new agree     the driver has it: what is new holds
+ *     the slot at the old position is    the batch was not published: the old values hold, and
+ *     still available, or old and new    all requests of the batch are resubmitted
+ *     position are the same
+ *     otherwise                          the batch was published: the new values hold
  *
- * Then nothing in the free list is in flight, whatever its flag says. The driver may go on in the
- * meantime and make the old place available again, but with the other wrap counter. Hence an index
- * and its wrap counter are one store: one without the other would mistake those two.
+ * Entries in the resulting free list are not in flight, whatever their flags. The driver may run
+ * during all this and make the slot at the old position available again, but with the other wrap
+ * counter. An index and its wrap counter are therefore written with one store: otherwise recovery
+ * could confuse the two cases.
  */
 #include "base/barrier.h"
 #include "base/cleanup.h"
@@ -38,8 +40,8 @@ static void packed_format(void *part, uint16_t size, uint16_t used)
 }
 
 /*
- * Each pair is put together in a register: to write its halves and read the whole back would stall
- * the processor.
+ * Each pair is assembled in a register: writing its halves and reading the whole back would stall
+ * the CPU.
  */
 static void store_heads(struct gw_inflight *f, uint16_t free_head, uint16_t old_free_head)
 {
@@ -50,7 +52,7 @@ static void store_heads(struct gw_inflight *f, uint16_t free_head, uint16_t old_
     gw_inflight_set(&p->heads.word, heads.word);
 }
 
-/* What is to be settled is settled: old and new agree. */
+/* Makes the old values the same as the new ones. */
 static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
                    union gw_inflight_used used)
 {
@@ -59,24 +61,24 @@ static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
     f->packed.heads = heads;
     f->packed.used = used;
     gw_inflight_order();
-    /* The heads first: until the places agree, the next look at the ring finds the same again. */
+    /* The heads first: until the positions agree, another recovery has the same result. */
     gw_inflight_set(&p->heads.word, heads.word);
     gw_inflight_order();
     gw_inflight_set(&p->used.word, used.word);
     gw_inflight_order();
 }
 
-/* Entries are filled by words, which have the fields of the layout where memory is little endian.
+/* Entries are written in words, which match the fields of the layout on little-endian hosts only.
  */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "entries have other words");
 
-/* From the word of a descriptor in the ring to that of an entry, and back. */
+/* Converts the word of a descriptor in the ring to that of an entry, and back. */
 static inline uint64_t turn_word(uint64_t word)
 {
     return word << 32 | word >> 32;
 }
 
-/* The first entry of a chain in flight. */
+/* The word of the first entry of a chain in flight. */
 static inline uint64_t chain_word(uint64_t next, uint64_t last, uint64_t num)
 {
     return 1 | next << 16 | last << 32 | num << 48;
@@ -84,8 +86,7 @@ static inline uint64_t chain_word(uint64_t next, uint64_t last, uint64_t num)
 
 /* ---- recovery ---- */
 
-/* Whose turn the flags of a slot say it is: the driver's available one, or the device's used one.
- */
+/* The flags of an available or used descriptor in a lap with this wrap counter. */
 static uint16_t turn_flags(bool wrap, bool used)
 {
     return (uint16_t)((wrap ? FLAG_AVAIL : 0) | (wrap == used ? FLAG_USED : 0));
@@ -107,15 +108,15 @@ static int check_places(const struct gw_inflight *f, const union gw_inflight_use
     return 0;
 }
 
-/* Is what is new what holds? */
+/* Was the last batch published, so that the new values hold? */
 static bool was_shown(const struct gw_inflight_ring *ring, const union gw_inflight_used *used)
 {
     if (used->idx == used->old_idx && used->wrap == used->old_wrap)
-        return false; /* nothing is half done: what is old is the free list without a half chain */
+        return false; /* nothing was published since; the old free list has no half-linked batch */
     return turn_of(&ring->desc[used->old_idx]) != turn_flags(used->old_wrap, false);
 }
 
-/* An entry is in the free list or in one chain, once. */
+/* An entry is either in the free list or in one chain. */
 enum owner {
     OWNER_NONE = 0,
     OWNER_FREE,
@@ -157,8 +158,9 @@ static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
     if (r < 0)
         return r;
     if (num == 0 || entry != last || num > f->n_slots - found->n_slots)
-        return gw_fail(-EINVAL, "the %u descriptors at entry %u of the inflight region %s", num,
-                       first, entry != last ? "do not end where they should" : "cannot be");
+        return gw_fail(-EINVAL, "the chain of %u descriptors at entry %u of the inflight region %s",
+                       num, first,
+                       entry != last ? "does not end at its last entry" : "has an invalid length");
     f->packed.links[first].last = last;
     f->packed.links[first].num = num;
     found->n_slots += num;
@@ -171,7 +173,7 @@ static int own_chain(struct gw_inflight *f, uint8_t *owners, uint16_t first,
     return 0;
 }
 
-/* All entries have their place, and those of chains in flight are found. */
+/* Checks that every entry is free or in one chain, and finds the chains in flight. */
 static int own_all(struct gw_inflight *f, uint8_t *owners, uint16_t free_head,
                    struct gw_inflight_found *found)
 {
@@ -192,9 +194,9 @@ static int own_all(struct gw_inflight *f, uint8_t *owners, uint16_t free_head,
 }
 
 /*
- * The used descriptors of a batch are written before its first one shows them all. If that did not
- * happen they are still in the ring, and the driver would take them for answers as soon as it gets
- * there: what is in flight must not look used.
+ * All used descriptors of a batch are written before the first one, which publishes them. If the
+ * first one was not written, the others are still in the ring, and the driver would take them for
+ * used when it reaches them. So slots in flight must not look used.
  */
 static void take_back_used(const struct gw_inflight *f, const struct gw_inflight_ring *ring,
                            const struct gw_inflight_found *found)
@@ -275,9 +277,9 @@ int gw_inflight_descs(const struct gw_inflight *f, uint16_t entry, struct gw_des
 /* ---- running ---- */
 
 /*
- * Until the free list begins behind them, the entries are free: the order in which they are filled
- * does not matter. The part has at least as many entries as the ring has slots, so the free list
- * has the entries of every chain that fits the ring.
+ * The entries are free until the head of the free list moves past them, so the order in which they
+ * are filled does not matter. The part has at least as many entries as the ring has slots, so the
+ * free list has enough entries for every chain that fits the ring.
  */
 static unsigned packed_take(struct gw_inflight *f, struct gw_head *heads, unsigned n)
 {
@@ -290,7 +292,7 @@ static unsigned packed_take(struct gw_inflight *f, struct gw_head *heads, unsign
     for (unsigned i = 0; i < n; i++)
         n_slots += heads[i].n_slots;
     if (n_slots > f->n_slots - f->n_taken) {
-        gw_fail(-EPROTO, "the driver made %u descriptors available, and %u are not in flight",
+        gw_fail(-EPROTO, "the driver made %u descriptors available, but only %u are not in flight",
                 n_slots, f->n_slots - f->n_taken);
         return 0;
     }
@@ -318,7 +320,7 @@ static unsigned packed_take(struct gw_inflight *f, struct gw_head *heads, unsign
     return n;
 }
 
-/* The link of a chain's tail. Recovery never reads it while the chain is in flight. */
+/* Sets the link of a chain's tail. Recovery never reads it while the chain is in flight. */
 static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
 {
     struct gw_inflight_packed *p = f->part;
@@ -327,8 +329,7 @@ static void set_next(struct gw_inflight *f, uint16_t last, uint16_t next)
     gw_inflight_set(&p->entries[last].chain.next, next);
 }
 
-/* Put the entries back at the front of the free list. Since the take, other entries may have been
- * put there. */
+/* Puts the entries at the front of the free list, where other entries may have been put since. */
 static void packed_untake(struct gw_inflight *f, uint16_t entry)
 {
     f->counter--;
@@ -339,7 +340,7 @@ static void packed_untake(struct gw_inflight *f, uint16_t entry)
     gw_inflight_clear(f, entry);
 }
 
-/* To the front of its batch. */
+/* Adds a chain to the front of the batch. */
 static void packed_link(struct gw_inflight *f, uint16_t entry)
 {
     const struct gw_inflight_links *links = &f->packed.links[entry];
@@ -352,7 +353,7 @@ static void packed_link(struct gw_inflight *f, uint16_t entry)
     f->packed.n_batch += links->num;
 }
 
-/* The batch goes to the front of the free list. */
+/* Moves the batch to the front of the free list. */
 static void packed_close(struct gw_inflight *f, uint16_t used)
 {
     struct gw_inflight_packed *p = f->part;

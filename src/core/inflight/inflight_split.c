@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Inflight tracking of a split ring. An entry per head; those of the last batch are in a list, so
- * that whoever comes after a crash can tell how the batch ended by the ring itself:
+ * Inflight tracking of a split ring, with one entry per head. The entries of the last batch are in
+ * a list, so that recovery can find out from the ring how a crash ended the batch:
  *
- *     used index as remembered    the batch was not shown to the driver, all of it is done again
- *     used index n further        the driver has it; its n entries, the first n of the list, may
- *                                 still be set and are not in flight
+ *     used index as recorded    the batch was not published; all its requests are resubmitted
+ *     used index n ahead        the batch was published; its n entries, the first n of the list,
+ *                               are not in flight, even if their flags are still set
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -26,7 +26,7 @@ static void split_format(void *part, uint16_t size, uint16_t used)
 
 /* ---- recovery ---- */
 
-/* What is set, and how much of it there is. */
+/* Reads the inflight flags. Returns: how many are set. */
 static unsigned read_flags(const struct gw_inflight *f, bool *in_flight)
 {
     const struct gw_inflight_split *p = f->part;
@@ -39,19 +39,18 @@ static unsigned read_flags(const struct gw_inflight *f, bool *in_flight)
     return n;
 }
 
-/* Take the last batch, which the driver has, out of what is in flight. */
+/* Removes the last batch, which was published, from the entries in flight. */
 static int settle_batch(const struct gw_inflight *f, uint16_t n, bool *in_flight, bool *in_batch)
 {
     const struct gw_inflight_split *p = f->part;
     uint16_t entry = f->split.last_batch_head;
 
     if (n > f->n_slots)
-        return gw_fail(-EINVAL, "the ring's used index is %u further than its inflight region's",
-                       n);
+        return gw_fail(-EINVAL, "the ring's used index is %u ahead of its inflight region's", n);
     for (; n > 0; n--) {
         if (entry >= f->n_slots || in_batch[entry])
-            return gw_fail(-EINVAL, "the last batch in the inflight region %s descriptor %u",
-                           entry >= f->n_slots ? "has a" : "has twice the", entry);
+            return gw_fail(-EINVAL, "the last batch in the inflight region has descriptor %u%s",
+                           entry, entry >= f->n_slots ? ", beyond the ring" : " twice");
         in_batch[entry] = true;
         in_flight[entry] = false;
         entry = gw_inflight_get(&p->entries[entry].next);
@@ -68,7 +67,7 @@ static int list_entries(const struct gw_inflight *f, const bool *in_flight,
         if (!in_flight[i])
             continue;
         if (i >= f->n_slots)
-            return gw_fail(-EINVAL, "descriptor %u is in flight, and the ring has only %u", i,
+            return gw_fail(-EINVAL, "descriptor %u is in flight, but the ring has only %u", i,
                            f->n_slots);
         f->split.taken[i] = true;
         found->entries[found->n_entries++] = (struct gw_inflight_entry){
@@ -93,7 +92,7 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
     if (!flags)
         return gw_fail(-ENOMEM, "no memory to recover %u descriptors", f->size);
     f->split.last_batch_head = gw_inflight_get(&p->last_batch_head);
-    /* Without anything in flight there is no batch to settle, even if the ring began anew. */
+    /* If no flag is set, there is no batch to settle, even if the ring has started again at 0. */
     if (read_flags(f, in_flight) > 0)
         r = settle_batch(f, (uint16_t)(ring->used - gw_inflight_get(&p->used_idx)), in_flight,
                          in_batch);
@@ -112,7 +111,7 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
 
 /* ---- running ---- */
 
-/* The head's entry is in use, or the head is beyond the ring: a correct driver offers neither. */
+/* The head's entry is in use, or the head is out of range. A correct driver offers neither. */
 static void tell_refused(const struct gw_inflight *f, uint16_t id)
 {
     if (id >= f->n_slots)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Where a queue goes on after a back-end that crashed, lost its front-end, or left requests undone
- * when it was stopped. The inflight part says which requests those are. To the driver they are in
- * flight all the time; here they are popped once more, before anything else and in their old order.
+ * Resumes a queue after a back-end that crashed, lost its front-end, or left requests in flight
+ * when it was stopped. The inflight part records these requests. For the driver they have been in
+ * flight all the time; here they are popped again, before all others and in their original order.
  */
 #include "core/queue/desc.h"
 #include "core/queue/queue_i.h"
@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 /*
- * A base that is ahead of what is used says that somebody has taken requests and not answered them.
- * A part that was never used knows nothing of those, so the ring's place could not be told by it.
+ * If the base is ahead of the used index, an earlier back-end took requests and did not complete
+ * them. A new part does not have these requests, so it could not give the position of the ring.
  */
 static bool is_settled(const struct gw_ring *ring)
 {
@@ -41,8 +41,8 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     is_new = q->inflight.is_new;
     if (is_new && !is_settled(ring)) {
         gw_diag(q->diag, GW_DIAG_WARNING,
-                "queue %u: its requests are not tracked: there are some before its base %#x that a"
-                " new inflight region does not know",
+                "queue %u: its requests are not tracked: the new inflight region lacks those in"
+                " flight before base %#x",
                 q->index, ring->config.base);
         gw_inflight_detach(&q->inflight);
         return 0;
@@ -52,13 +52,13 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
         return r;
     q->again = found.entries;
     if (is_new)
-        return 0; /* the base says where it begins */
+        return 0; /* the ring starts at its base */
     ring->ops->resume(ring, found.used, found.n_slots);
     q->n_slots_left = found.n_slots;
     q->n_again = found.n_entries;
     __atomic_store_n(&q->taken_over, start->is_first, __ATOMIC_RELAXED);
     q->ring_unmarked = true;
-    /* A front-end may forget the log it had when its connection broke: QEMU 7.2 and 10.0 do. */
+    /* A front-end may drop its log when the connection breaks: QEMU 7.2 and 10.0 do. */
     q->unlogged = q->log.all;
     if (q->n_again > 0)
         gw_diag(q->diag, GW_DIAG_INFO, "queue %u: %u requests were in flight and are done again",
@@ -71,14 +71,15 @@ bool gw_queue_is_taken_over(const struct gw_queue *q)
     return __atomic_load_n(&q->taken_over, __ATOMIC_RELAXED);
 }
 
-/* A split ring's chain lies in the table yet; of a packed one only the region has a copy. */
+/* A chain of a split ring is still in the table; only the region has a copy of a packed one. */
 static struct gw_head head_of(struct gw_queue *q, const struct gw_inflight_entry *e, uint32_t copy)
 {
     struct gw_ring *ring = &q->ring;
     struct gw_head head = {.id = e->id, .n_slots = e->n_slots, .entry = e->entry};
     struct gw_desc_packed *descs = ring->packed.copies + copy;
 
-    /* What cannot be found stays a buffer of length 0, and is answered as a bad chain. */
+    /* A chain that cannot be read becomes a buffer of length 0, which is answered as a bad chain.
+     */
     if (ring->ops->is_packed) {
         if (gw_inflight_descs(&q->inflight, e->entry, descs, e->n_slots) != e->n_slots)
             descs[0] = (struct gw_desc_packed){.addr = 0};
