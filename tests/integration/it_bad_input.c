@@ -173,9 +173,9 @@ static const struct bad_case cases[] = {
      "there is no memory region"},
 
     /* The dirty log: its answer is its own, so all that is refused ends the session. */
-    {"log of 0 bytes", STAGE_RUNNING, LOG_OF(0, 0), FD_MEMFD, ENDS, "cannot be"},
-    {"log wraps", STAGE_RUNNING, LOG_OF(0x10000, MAX64 - 4095), FD_MEMFD, ENDS, "cannot be"},
-    {"log of 2^64-1 bytes", STAGE_RUNNING, LOG_OF(MAX64, 0), FD_MEMFD, ENDS, "cannot be"},
+    {"log of 0 bytes", STAGE_RUNNING, LOG_OF(0, 0), FD_MEMFD, ENDS, "invalid range"},
+    {"log wraps", STAGE_RUNNING, LOG_OF(0x10000, MAX64 - 4095), FD_MEMFD, ENDS, "invalid range"},
+    {"log of 2^64-1 bytes", STAGE_RUNNING, LOG_OF(MAX64, 0), FD_MEMFD, ENDS, "invalid range"},
     {"log too short by a byte", STAGE_RUNNING,
      LOG_OF((GUEST_GPA + GUEST_SIZE) / 4096 / 8 - 1, 0), FD_MEMFD, ENDS, "does not cover"},
     {"log just long enough, at an odd offset", STAGE_RUNNING,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Checking, aligning, mapping. Files may begin and end anywhere, mappings only at their pages. */
+/* Checks and maps a piece of a file. Pieces may begin and end anywhere, mappings only at pages. */
 #include "mapping.h"
 
 #include "base/checked.h"
@@ -16,17 +16,17 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Of addresses that a stranger chooses; no stack of ours grows beyond this room. */
+/* Limits for addresses that the front-end chooses; no stack of ours grows beyond STACK_ROOM. */
 #define LOWEST_ADDRESS (UINT64_C(1) << 32)
 #define STACK_ROOM     (UINT64_C(1) << 30)
 
 /*
- * ThreadSanitizer's runtime defines it. Its mmap maps page 0 in place of an address that it keeps
- * for itself, if root asks for that address.
+ * Defined by the ThreadSanitizer runtime. Its mmap maps page 0 instead if root requests an address
+ * that the runtime reserves for itself.
  */
 extern void __tsan_init(void) __attribute__((weak));
 
-/* What offset and length of a mapping must be multiples of: on hugetlbfs, its huge page. */
+/* The alignment of a mapping's offset and length: on hugetlbfs, the size of its huge pages. */
 static uint64_t granule_of(int fd)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -38,7 +38,7 @@ static uint64_t granule_of(int fd)
     return page;
 }
 
-/* A page beyond the end of its file is SIGBUS when touched: such a piece is refused up front. */
+/* Refuses a piece beyond the end of its file, because an access to it would raise SIGBUS. */
 static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t offset, uint64_t size)
 {
     struct stat st;
@@ -46,9 +46,9 @@ static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t off
     int r;
 
     if (size == 0 || size > INT64_MAX || offset > INT64_MAX - size)
-        return gw_fail(-EINVAL, "%s of %#" PRIx64 " bytes at offset %#" PRIx64 " cannot be", what,
-                       size, offset);
-    /* Before any call that its file system may answer. */
+        return gw_fail(-EINVAL, "%s of %#" PRIx64 " bytes at offset %#" PRIx64 ": invalid range",
+                       what, size, offset);
+    /* This check precedes all calls that the file system may answer. */
     r = gw_peer_fd_check_memory(fd, why, sizeof(why));
     if (r < 0)
         return gw_fail(r, "%s: %s", what, why);
@@ -62,23 +62,23 @@ static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t off
 }
 
 /*
- * May a stranger have a mapping there, as far as nothing else is? Not in the low 4 GiB: a null
- * pointer of ours, or one with an offset, must stay a fault, and a process of root's may map page
- * 0. Not near the stack of the main thread or above it: the kernel keeps no gap between the two,
- * and the stack could not grow. The stacks of other threads have their whole size from the start.
+ * May the front-end choose this address, provided that it is free? Not in the low 4 GiB: our use of
+ * a null pointer, with or without an offset, must fault, and a root process may map page 0. Not
+ * near the main thread's stack or above it: the kernel keeps no gap between the two, and the stack
+ * could not grow. The stacks of other threads have their full size from the start.
  */
 static bool is_harmless(uintptr_t base, uint64_t length)
 {
-    uintptr_t stack = getauxval(AT_RANDOM); /* random bytes, which the kernel puts at its top */
+    uintptr_t stack = getauxval(AT_RANDOM); /* the kernel puts these bytes at the stack's top */
 
     return !__tsan_init && stack > STACK_ROOM && base >= LOWEST_ADDRESS &&
            base < stack - STACK_ROOM && length <= stack - STACK_ROOM - base;
 }
 
 /*
- * MAP_FIXED_NOREPLACE never replaces what is there. Where the kernel does not know it (before
- * 4.17), or a sanitizer's mmap has no use for the address, it is a hint, and the mapping is
- * elsewhere: callers must check the address.
+ * MAP_FIXED_NOREPLACE never replaces an existing mapping. If the kernel does not know the flag
+ * (before 4.17), or a sanitizer's mmap does not accept the address, the address is only a hint:
+ * callers must check where the mapping is.
  */
 static void *map_at(uintptr_t base, uint64_t length, uint64_t granule, int flags, int fd,
                     off_t offset)
@@ -117,7 +117,7 @@ int gw_mapping_init_at(struct gw_mapping *m, const char *what, int fd, gw_off_t 
         return gw_fail(r, "%s of %#" PRIx64 " bytes: mmap: %s%s", what, size, strerror(-r),
                        r == -EACCES ? " (its file must be open for writing)" : "");
     }
-    /* A process that closes a file of the front-end may live for ever (sacrificial.c). */
+    /* A process that closes a front-end's file may live for ever with its copy (sacrificial.c). */
     (void)madvise(base, length, MADV_DONTFORK);
     *m = (struct gw_mapping){
         .at = (uint8_t *)base + residual,
@@ -150,7 +150,7 @@ int gw_mapping_check(const struct gw_mapping *m, const char *what)
     if (lost_at == 0)
         return 0;
     return gw_fail(-EIO,
-                   "%s: the page at offset %#" PRIx64 " of its file is gone; the file had %#" PRIx64
-                   " bytes when it was mapped, and was truncated, or the pages behind it ran out",
+                   "%s: the page at offset %#" PRIx64 " of its file is gone: the file, of %#" PRIx64
+                   " bytes when it was mapped, was truncated, or its huge pages or disk ran out",
                    what, m->offset + (lost_at - (uintptr_t)m->at), m->file_size);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Guest memory maps. Owns the bookkeeping and the arithmetic; how a region becomes reachable is the
- * backend's business (mem_backend.h).
+ * Guest memory maps: the bookkeeping and the arithmetic. The memory backend makes a region
+ * accessible (mem_backend.h).
  */
 #include "mem.h"
 
@@ -112,8 +112,8 @@ static int sort_by_gpa(struct gw_map *map)
 }
 
 /*
- * Rings are named by user addresses: were two regions at one, which ring would be meant? No VMM
- * does that, since its regions are in one address space of its own; newer specifications forbid it.
+ * Rings are located by user addresses, which would be ambiguous in overlapping regions. The regions
+ * of a VMM are in one address space and do not overlap; newer specifications forbid it.
  */
 static int check_user_addresses(struct gw_map *map)
 {
@@ -201,7 +201,7 @@ struct gw_region *gw_map_find_desc(const struct gw_map *map, const struct gw_reg
     return NULL;
 }
 
-/* The entry of the region that has all of the range in user addresses, or NULL. */
+/* The entry whose region contains the whole range of user addresses, or NULL. */
 static const struct gw_map_entry *find_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len)
 {
     if (!gw_range_is_valid(uva, len))
@@ -224,7 +224,7 @@ void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gp
 
     ret_pin->backend = NULL;
     if (!entry) {
-        gw_fail(-EFAULT, "no region has all of it");
+        gw_fail(-EFAULT, "no region contains all of it");
         return NULL;
     }
     offset = uva - entry->region->desc.uva;
@@ -255,7 +255,7 @@ const struct gw_map_entry *gw_map_search(const struct gw_map *map, gw_gpa_t gpa)
     return NULL;
 }
 
-/* Extents that lie anywhere, in as many pieces as it takes. */
+/* Pins extents anywhere in the map, in as many pieces as necessary. */
 static int pin_pieces(const struct gw_map *map, unsigned *last, const struct gw_extent *extents,
                       unsigned n_extents, struct iovec *iov, unsigned max_iov,
                       struct gw_pin *ret_pin)
@@ -298,12 +298,11 @@ int gw_mem_pin(const struct gw_map *map, unsigned *last, const struct gw_extent 
     ret_pin->backend = NULL;
     if (*last >= map->n_entries || !entry->hva || n_extents > max_iov)
         return pin_pieces(map, last, extents, n_extents, iov, max_iov, ret_pin);
-    /* Nearly always: all of them whole in the region of the time before. */
+    /* The common case: the region used last contains all extents. */
     for (unsigned i = 0; i < n_extents; i++) {
         uint64_t offset = extents[i].gpa - entry->gpa, len = extents[i].len;
 
-        /* Unsigned: an address below the region is beyond its size, and so is the end of nothing.
-         */
+        /* Unsigned, so this also refuses an address below the region and a length of 0. */
         if (offset >= entry->size || len - 1 >= entry->size - offset)
             return pin_pieces(map, last, extents, n_extents, iov, max_iov, ret_pin);
         iov[i] = (struct iovec){.iov_base = entry->hva + offset, .iov_len = len};

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * THE memory backend interface: how guest memory is reached. One implementation is linked in,
- * chosen by the build (-Dmemory=...); nothing outside it knows which.
+ * The memory backend interface: how guest memory is accessed. The build links in one implementation
+ * (-Dmemory=...); no code outside it depends on the choice.
  *
- * A backend hands out pins, not pointers: the right to touch extents until they are unpinned. Where
- * a region has a lasting address (hva), pinning is arithmetic and mem.h does it alone; the backend
- * is asked for the rest, a whole chain in one call.
+ * A backend hands out pins, not pointers. A pin is the right to access extents until it is
+ * released. If a region has a fixed address (hva), pinning is arithmetic, which mem.h does without
+ * the backend. For all other regions the backend pins a whole chain in one call.
  *
- * What is pinned may be a copy: then its contents are fetched after the pin, for as many chains as
- * were pinned meanwhile in one call, and stored before their answers are shown to the driver, again
- * for many in one call. A call may cost a hypercall.
+ * A pin may be a copy. Its contents are then fetched after the pin, and stored before the used
+ * elements are published. One call does this for many chains, because it may cost a hypercall.
  */
 #pragma once
 
@@ -25,17 +24,17 @@
 struct gw_diag;
 struct gw_map;
 
-/* Every region keeps one address for its life: postcopy is possible. */
+/* Every region has a fixed address, so postcopy is possible. */
 #define GW_MEM_CAP_STABLE_HVA 0x1u
-/* Memory of Xen domains can be had: XEN_MMAP is offered. */
+/* Memory of Xen domains is supported, so XEN_MMAP is offered. */
 #define GW_MEM_CAP_XEN 0x2u
 
-/* gw_region_desc.flags, as on the wire; none: it is a file. */
+/* gw_region_desc.flags, as on the wire; 0: the region is a file. */
 #define GW_REGION_FOREIGN    0x1u   /* frames of a Xen domain, by number */
-#define GW_REGION_GRANT      0x2u   /* pages that one granted, by reference */
-#define GW_REGION_NO_ADVANCE 0x100u /* of the latter, only what is in use */
+#define GW_REGION_GRANT      0x2u   /* pages that a Xen domain granted, by reference */
+#define GW_REGION_NO_ADVANCE 0x100u /* granted pages are mapped only while they are in use */
 
-/* Set in every address of granted pages; what is left of the page number is the reference. */
+/* Set in every address of granted pages; the rest of the page number is the grant reference. */
 #define GW_GRANT_ADDRESS (UINT64_C(1) << 63)
 
 /* A region as the front-end describes it; checked in gw_region_new. */
@@ -44,59 +43,59 @@ struct gw_region_desc {
     uint64_t size;
     gw_uva_t uva;
     gw_off_t mmap_offset;
-    bool at_uva; /* a file: mapped at the front-end's own address, where that can be */
+    bool at_uva; /* map a file at the front-end's own address, if possible */
     uint32_t flags;
-    uint32_t domid;       /* whose pages they are */
-    uint32_t cache_pages; /* NO_ADVANCE: so many may stay mapped while nobody uses them */
+    uint32_t domid;       /* the domain that owns the pages */
+    uint32_t cache_pages; /* NO_ADVANCE: up to this many unused pages may stay mapped */
 };
 
 /* One mapped piece of guest memory, shared by all maps that hold it. */
 struct gw_region {
     struct gw_region_desc desc;
     unsigned refs;                    /* control thread only */
-    uint8_t *hva;                     /* of the first guest byte; NULL where each pin maps */
+    uint8_t *hva;                     /* of the first guest byte; NULL if each pin maps pages */
     struct gw_mapping mapping;        /* of a file */
-    void *backend;                    /* the backend's own */
+    void *backend;                    /* private to the backend */
     bool unpinnable;                  /* by the kernel, for direct I/O */
-    struct gw_postcopy_range missing; /* its pages may be */
+    struct gw_postcopy_range missing; /* for missing pages during postcopy */
 };
 
-/* A piece of guest memory as a descriptor names it. */
+/* A piece of guest memory as in a descriptor. */
 struct gw_extent {
     gw_gpa_t gpa;
     uint32_t len;
 };
 
-/* What a pin holds until it is undone; all zero when it holds nothing. */
+/* What a pin holds until it is released; zeroed if it holds nothing. */
 struct gw_pin {
     void *backend;
 };
 
-/* A pin whose extents may be copies. The first `n_out` of them are read by the device. */
+/* A pin whose extents may be copies. The device reads the first `n_out` extents. */
 struct gw_pin_copy {
     struct gw_pin *pin;
     unsigned n_out;
     bool failed; /* some of it could not be copied */
-    bool torn;   /* ... and what of it was stored could not be made void */
+    bool torn;   /* ... and the part already stored could not be invalidated */
 };
 
-/* More than so much granted memory is no chain's, so that a driver cannot use up ours. */
+/* Limit on the granted memory of a chain, in bytes, so that a driver cannot exhaust ours. */
 #define GW_PIN_COPY_MAX (UINT64_C(4) << 20)
 
-/* What can be had here (GW_MEM_CAP_*); what is missing for more is told in `diag`. */
+/* Returns: the available GW_MEM_CAP_*. Logs why the others are unavailable. */
 unsigned gw_mem_backend_probe(struct gw_diag *diag);
 
 /*
  * Map the region. Consumes `fd`, also on failure.
- * Returns: 0; -EINVAL for an object shorter than the region says, or flags that cannot be; -ENODEV
- * where there is no such memory; the errno of mmap(2), or of Xen.
+ * Returns: 0; -EINVAL for an object shorter than the region, or invalid flags; -ENODEV if such
+ * memory is unavailable; the errno of mmap(2), or of Xen.
  */
 int gw_mem_backend_map(struct gw_region *region, int fd);
 void gw_mem_backend_unmap(struct gw_region *region);
 
 /*
- * Make extents of regions without hva reachable and describe them, in order, in `iov`.
- * Returns: iovecs used; -EFAULT when any byte is not there; -E2BIG when `max_iov` does not do.
+ * Make extents of regions without hva accessible and describe them, in order, in `iov`.
+ * Returns: iovecs used; -EFAULT if any byte is unavailable; -E2BIG if `max_iov` is too small.
  */
 int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents,
                        unsigned n_extents, struct iovec *iov, unsigned max_iov,
@@ -104,32 +103,34 @@ int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents
 void gw_mem_backend_unpin(struct gw_pin *pin);
 
 /*
- * Read what the device is to read, and write what it wrote, where pins are copies; all of them in
- * one go. One that fails does not keep the others from being copied. Of one that cannot be stored
- * as a whole nobody may take a part for the answer, such as a status: that part becomes all ones.
+ * For pins that are copies: read what the device will read, or write what it wrote, for all of them
+ * in one call. A pin that fails does not prevent the others from being copied. If a pin cannot be
+ * stored completely, its driver must not mistake a part of it, such as a status, for the answer:
+ * the part already stored is overwritten with ones.
  */
 void gw_mem_backend_fetch(struct gw_pin_copy *copies, unsigned n_copies);
 void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies);
 
 /*
  * Host address of `len` bytes at `offset` of a region without hva, never a copy: for a ring, which
- * both sides look at all the time. Undo it with gw_mem_backend_unpin.
- * Returns: 0; -EFAULT when any byte is not there; -ENOMEM; the errno of Xen.
+ * both sides access concurrently. Release it with gw_mem_backend_unpin.
+ * Returns: 0; -EFAULT if any byte is unavailable; -ENOMEM; the errno of Xen.
  */
 int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
                         void **ret_at, struct gw_pin *ret_pin);
 
 /*
- * Owners of memory that go away with it, as Xen domains do: whoever watches is told that some may
- * have. For the control thread.
+ * A watch for owners of memory, such as Xen domains, that may disappear and take it along. Control
+ * thread only.
  */
 struct gw_mem_watch;
 
-/* Returns: 0, with NULL where memory has no such owners; why nothing will be told. */
+/* Returns: 0, with NULL if memory has no such owners; a negative errno if they cannot be watched.
+ */
 int gw_mem_backend_watch(struct gw_mem_watch **ret);
-/* NULL is fine. */
+/* Accepts NULL. */
 void gw_mem_backend_unwatch(struct gw_mem_watch *w);
-/* Becomes readable when there is something to check; -1 with NULL. */
+/* Becomes readable when an owner may have disappeared; -1 if `w` is NULL. */
 int gw_mem_backend_watch_fd(const struct gw_mem_watch *w);
-/* Returns: 0; -ESHUTDOWN with gw_last_error when a region of the map has lost its owner. */
+/* Returns: 0; -ESHUTDOWN with gw_last_error if a region of the map has lost its owner. */
 int gw_mem_backend_check_owners(struct gw_mem_watch *w, const struct gw_map *map);

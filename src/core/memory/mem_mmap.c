@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Memory backend 1: every region is a file and has one address for its life, so every pin is
- * arithmetic and this file never sees one.
+ * Memory backend 1: every region is a file with a fixed address, so every pin is arithmetic in
+ * mem.c and never reaches this file.
  */
 #include "mem_plain.h"
 
@@ -26,7 +26,7 @@ int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents
                        unsigned n_extents, struct iovec *iov, unsigned max_iov,
                        struct gw_pin *ret_pin)
 {
-    return -EFAULT; /* only for regions without hva, and there are none */
+    return -EFAULT; /* never called, because every region has an hva */
 }
 
 void gw_mem_backend_unpin(struct gw_pin *pin)

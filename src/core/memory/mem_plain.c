@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* mmap of the file that the front-end passed. */
+/* Maps the file that the front-end passed. */
 #include "mem_plain.h"
 
 #include "fd/peer_fd.h"
@@ -19,7 +19,7 @@ int gw_mem_plain_map(struct gw_region *region, int fd)
                            MAP_NORESERVE, desc->at_uva ? desc->uva : 0);
     if (r < 0)
         return r;
-    /* A core dump must neither hold the guest nor touch pages that are still to arrive. */
+    /* A core dump must neither contain guest memory nor touch pages that have yet to arrive. */
     (void)madvise((void *)region->mapping.range.base, region->mapping.range.length, MADV_DONTDUMP);
     region->hva = region->mapping.at;
     return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Regions that are files, which every memory backend knows: one address for their life. */
+/* Regions that are files, with a fixed address. Every memory backend supports them. */
 #pragma once
 
 #include "mem_backend.h"

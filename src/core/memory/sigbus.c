@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The handler, and the list of ranges that it walks.
+ * The SIGBUS handler, and the list of ranges that it walks.
  *
- * A handler cannot wait for a lock, since its own thread may hold it: it walks the list without
- * one. Writers take turns by a mutex. A range that is added is complete before it is linked, and
- * one that is taken out keeps its `next`, so that whoever stands on it finds the rest of the list.
+ * A handler cannot wait for a lock, because its own thread may hold it, so it walks the list
+ * without one. A mutex serializes writers. A range is complete before it is linked, and a removed
+ * range keeps its `next`, so that a handler that has reached it still finds the rest of the list.
  *
- * What it must not see is a range that was unmapped in the meantime, because the page that it puts
- * there would hit whatever is mapped there now. So unregistering unlinks first and then waits until
- * no handler runs. Either the handler counted itself (n_handling) before the look at that count,
- * and is waited for; or after it, and then does not find the range: the unlinking came before that
- * look, and all four accesses are sequentially consistent. Nobody waits for himself, as no handler
- * unregisters; handlers never wait; and the previous handler, which may do anything, is called when
- * it is no longer counted.
+ * A handler must not use a range that was unmapped, because it would replace a page of some other
+ * mapping at that address. So unregistering unlinks the range first and then waits until no handler
+ * runs. A handler that increments n_handling before the waiter reads it is waited for. A handler
+ * that increments it later does not find the range, because the unlinking precedes that read and
+ * all four accesses are sequentially consistent. This cannot deadlock: no handler unregisters a
+ * range, handlers never wait, and the previous handler, which may do anything, is called after
+ * n_handling is decremented.
  *
- * Two threads may lose the same page at once; the second puts a second page of zeroes over the
- * first. What was written between them is lost, as everything written to a lost page is.
+ * Two threads may lose the same page at once; the second replaces the first one's page of zeroes by
+ * another. Data written in between is lost, like everything that is written to a lost page.
  */
 #include "sigbus.h"
 
@@ -28,7 +28,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-/* Lost one by one, of a range. */
+/* Limit on the pieces of a range that are replaced one by one. */
 #define PIECES_MAX 1024
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -39,7 +39,7 @@ static struct sigaction previous;      /* never changes while the handler is ins
 
 /* ---- in the handler ---- */
 
-/* mmap(2) is a bare system call in every libc for Linux. */
+/* A handler may call mmap(2), which is a bare system call in every libc for Linux. */
 static bool put_zeroes(uintptr_t at, size_t length)
 {
     return mmap((void *)at, length, PROT_READ | PROT_WRITE,
@@ -55,9 +55,9 @@ static bool cover(struct gw_sigbus_range *range, uintptr_t address)
     (void)__atomic_compare_exchange_n(&range->lost_at, &none, address, false, __ATOMIC_RELAXED,
                                       __ATOMIC_RELAXED);
     /*
-     * Every piece is up to two mappings more, of which a process has only so many; at the limit
-     * even a mapping that would replace them all may fail. So a range that loses pages all over
-     * loses all of them, and is one mapping again.
+     * Every piece adds up to two mappings, whose number per process is limited; at the limit, even
+     * a mapping that would replace them all may fail. So a range that loses too many pieces is
+     * replaced completely, by one mapping.
      */
     if ((__atomic_add_fetch(&range->n_pieces, 1, __ATOMIC_RELAXED) > PIECES_MAX ||
          !put_zeroes(page, range->granule)) &&
@@ -92,7 +92,7 @@ static void act_as_default(int number, const siginfo_t *info)
     struct sigaction action = {.sa_handler = SIG_DFL};
 
     (void)sigaction(number, &action, NULL);
-    /* The instruction that faulted does so again; what somebody sent must be sent again. */
+    /* A faulting instruction faults again; a signal that was sent must be raised again. */
     if (info->si_code <= 0)
         (void)raise(number);
 }
@@ -125,7 +125,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     act_as_before(number, info, context);
 }
 
-/* ---- outside of it ---- */
+/* ---- outside of the handler ---- */
 
 /* [lock] */
 static void install(void)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Surviving a page that is gone. A file that is mapped may be truncated by whoever shares it, and
- * the huge pages or the file system behind it may run out; whoever touches such a page gets
- * SIGBUS. In ranges registered here it becomes a page of zeroes of our own, the loss is remembered,
- * and an eventfd is written.
+ * Protection against lost pages. A process that shares a mapped file may truncate it, and the huge
+ * pages or the file system behind it may run out. An access to such a page raises SIGBUS. In ranges
+ * registered here, the handler replaces the page by a private page of zeroes, records the loss, and
+ * signals an eventfd.
  *
- * The signal's handler belongs to the process. It comes with the first range and stays; faults
- * anywhere else go to the handler, or the default action, that was there before.
+ * The process has one SIGBUS handler. It is installed with the first range and stays installed; any
+ * other SIGBUS is passed to the previously installed handler or its default action.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Whom a loss concerns. */
+/* The receiver of a loss. */
 struct gw_loss {
     int wake_fd;   /* an eventfd; non-blocking */
     bool happened; /* atomic; set before the eventfd is written */
@@ -24,22 +24,23 @@ struct gw_loss {
 struct gw_sigbus_range {
     uintptr_t base;
     size_t length;
-    size_t granule;       /* what a replaced piece must be a multiple of */
-    struct gw_loss *loss; /* atomic; NULL: nobody cares any more */
+    size_t granule;       /* alignment and size of a replaced piece */
+    struct gw_loss *loss; /* atomic; NULL: losses are no longer reported */
     uintptr_t lost_at;    /* atomic: the first lost address, 0: nothing is lost */
-    unsigned n_pieces;    /* atomic: lost one by one */
+    unsigned n_pieces;    /* atomic: pieces replaced one by one */
     bool is_registered;
     struct gw_sigbus_range *next; /* atomic */
 };
 
-/* `base`, `length` and `granule` are set, the rest is zero. */
+/* The caller sets `base`, `length` and `granule`, and zeroes the rest. */
 void gw_sigbus_register(struct gw_sigbus_range *range, struct gw_loss *loss);
 
-/* Before it is unmapped; no handler is busy with it any more. Nothing if it is not registered. */
+/* Call it before unmapping: on return no handler uses the range. No effect if not registered. */
 void gw_sigbus_unregister(struct gw_sigbus_range *range);
 
-/* `loss` goes away: ranges that are still registered are covered as before, and nobody is told. */
+/* `loss` becomes invalid: its ranges stay protected, but losses are no longer reported. */
 void gw_sigbus_forget(const struct gw_loss *loss);
 
-/* On a thread that touches ranges: who blocks SIGBUS is killed by it, whatever handler there is. */
+/* For threads that access ranges: a thread that blocks SIGBUS is killed regardless of the handler.
+ */
 void gw_sigbus_unblock(void);
