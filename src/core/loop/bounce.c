@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Bounce buffers, one for each operation while it lasts. */
+/* Bounce buffers. Each operation has one until it completes. */
 #include "bounce.h"
 
 #include "base/checked.h"
@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one operation takes at most: a driver chooses how many there are and how long. */
+/* Limit per operation, in bytes, because a driver chooses how many there are and how long. */
 #define BOUNCE_MAX   ((size_t)1 << 20)
-#define BOUNCE_ALIGN 4096u /* what any file wants */
+#define BOUNCE_ALIGN 4096u /* sufficient for any file */
 
 struct bounce {
-    struct gw_io io;     /* what is done instead of `outer` */
+    struct gw_io io;     /* performed instead of `outer` */
     struct gw_io *outer; /* its op is GW_IO_BOUNCED */
     struct iovec iov;
     bool is_read;
@@ -29,7 +29,7 @@ static size_t total(const struct gw_io *io)
     return len;
 }
 
-/* Between the front of the iovecs and the buffer. */
+/* Copies the first `len` bytes of the iovecs into the buffer, or back. */
 static void copy(const struct gw_io *io, uint8_t *buffer, size_t len, bool into_buffer)
 {
     for (unsigned i = 0; i < io->n_iov && len > 0; i++) {
@@ -79,7 +79,7 @@ bool gw_bounce_start(struct gw_loop *loop, struct gw_io *io)
     b = malloc(sizeof(*b));
     if (!b || posix_memalign(&buffer, BOUNCE_ALIGN, len) != 0) {
         free(b);
-        return false; /* it is tried without, and the kernel says what comes of it */
+        return false; /* tried without a buffer; the kernel reports the result */
     }
     *b = (struct bounce){.io = *io,
                          .outer = io,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Direct I/O on memory that the kernel cannot pin, as frames of a Xen domain: through memory of our
- * own. Everything else moves data by copying it itself, and needs no help.
+ * Direct I/O on memory that the kernel cannot pin, such as frames of a Xen domain, through buffers
+ * of our own. For all other I/O the kernel copies the data itself, so it needs no buffers.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 struct gw_loop;
 
 /*
- * Start a read or write that needs that, so or in part: as of preadv(2), fewer bytes may be moved
- * than were asked for. Returns: was it started?
+ * Start a read or write through a buffer if it needs one. As with preadv(2), it may transfer fewer
+ * bytes than requested. Returns: was it started?
  */
 bool gw_bounce_start(struct gw_loop *loop, struct gw_io *io);

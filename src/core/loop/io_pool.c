@@ -26,7 +26,7 @@ struct io_list {
 };
 
 struct gw_io_pool {
-    pthread_mutex_t lock; /* all below but event_fd */
+    pthread_mutex_t lock; /* protects all below except event_fd */
     pthread_cond_t work;
     struct io_list todo;
     struct io_list done;
@@ -61,7 +61,7 @@ static struct gw_io *io_list_take(struct io_list *l)
     return io;
 }
 
-/* Who cancels many begins with the oldest, which is near the front. Returns: was it there? */
+/* Callers that cancel many operations start with the oldest, near the front. Returns: found it? */
 static bool io_list_remove(struct io_list *l, const struct gw_io *io)
 {
     struct gw_io **at = &l->first;
@@ -77,8 +77,8 @@ static bool io_list_remove(struct io_list *l, const struct gw_io *io)
 }
 
 /*
- * Data may be missing in postcopy. A write has its file locked while it waits for a page, and then
- * all other writes to that file wait as well; so its pages are touched before.
+ * In postcopy, pages of the data may be missing. A write that waits for a page holds the lock of
+ * its file, so all other writes to the file wait, too. Touching the pages first prevents this.
  */
 static void fetch(const struct gw_io *io)
 {
@@ -123,7 +123,7 @@ static int perform(const struct gw_io *io)
     return n < 0 ? -errno : (int)n;
 }
 
-/* Under the lock. */
+/* [lock] */
 static void finished(struct gw_io_pool *pool, struct gw_io *io)
 {
     bool first = !pool->done.first;
@@ -203,7 +203,7 @@ int gw_io_pool_fd(const struct gw_io_pool *pool)
     return pool->event_fd;
 }
 
-/* Under the lock: one thread more, unless one is idle for it. Where that fails, those there do. */
+/* [lock] Starts a thread unless one is idle. If this fails, the existing threads do the work. */
 static int grow(struct gw_io_pool *pool)
 {
     int r;

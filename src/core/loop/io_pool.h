@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Threads that do file operations for a loop that cannot. */
+/* Threads that perform file operations for a loop. */
 #pragma once
 
 #include <godwit/worker.h>
 
 struct gw_io_pool;
 
-/* A pool without threads yet; they come with the operations. Returns: 0; -ENOMEM; -EMFILE. */
+/* Create a pool; its threads are started on demand. Returns: 0; -ENOMEM; -EMFILE. */
 int gw_io_pool_new(struct gw_io_pool **ret);
 
-/* Ends the threads; every operation must have been reaped. NULL is fine. */
+/* End the threads; every operation must have been reaped. Accepts NULL. */
 void gw_io_pool_free(struct gw_io_pool *pool);
 
 /* Becomes readable when there is something to reap. */
@@ -17,8 +17,8 @@ int gw_io_pool_fd(const struct gw_io_pool *pool);
 
 void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io);
 
-/* End an operation that no thread has begun; any other goes on. */
+/* Cancel an operation that no thread has started; any other continues. */
 void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io);
 
-/* Run `done` of everything that finished. */
+/* Run `done` of all finished operations. */
 void gw_io_pool_reap(struct gw_io_pool *pool);

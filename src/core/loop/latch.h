@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * How the control thread waits for workers: a latch opens when it was counted down to zero, and
- * keeps the first failure it was told. It lives on the stack of who waits, or with who is woken by
- * an eventfd; who counts down never touches it after its own count.
+ * Latches, with which the control thread waits for workers. A latch opens when it has been counted
+ * down to zero, and keeps the first failure passed to a count. It lives on the stack of the waiting
+ * thread, or in an object whose owner an eventfd wakes. A thread that counts it down never accesses
+ * it afterwards.
  */
 #pragma once
 
@@ -40,7 +41,7 @@ static inline void gw_latch_done(struct gw_latch *l)
     pthread_mutex_destroy(&l->lock);
 }
 
-/* Signalled under the lock: once the waiter has it, the latch may be gone. */
+/* Signals under the lock: once the waiter holds the lock, the latch may be freed. */
 static inline void gw_latch_count(struct gw_latch *l, int r)
 {
     pthread_mutex_lock(&l->lock);
@@ -54,7 +55,7 @@ static inline void gw_latch_count(struct gw_latch *l, int r)
     pthread_mutex_unlock(&l->lock);
 }
 
-/* Returns: the first failure counted, or 0; -ETIMEDOUT when it did not open within `ns`. */
+/* Returns: the first failure counted, or 0; -ETIMEDOUT if it did not open within `ns`. */
 static inline int gw_latch_wait(struct gw_latch *l, uint64_t ns)
 {
     uint64_t end = gw_clock_ns() + ns;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Which loop a worker gets, and what both do alike. */
+/* Selects the event loop of a worker. */
 #include "loop.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *di
             return 0;
         }
         if (kind == GW_LOOP_URING)
-            return gw_fail(r, "the kernel gives no io_uring: %s", strerror(-r));
+            return gw_fail(r, "io_uring is unavailable: %s", strerror(-r));
         if (r == -ENOMEM)
             gw_diag(diag, GW_DIAG_WARNING,
                     "no memory for io_uring, the event loop is epoll; raise the limit of locked "
@@ -25,5 +25,5 @@ int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *di
             gw_diag(diag, GW_DIAG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
     }
     r = gw_loop_epoll_new(ret, diag);
-    return r < 0 ? gw_fail(r, "no event loop: %s", strerror(-r)) : 0;
+    return r < 0 ? gw_fail(r, "cannot create an event loop: %s", strerror(-r)) : 0;
 }

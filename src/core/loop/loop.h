@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * A worker's event loop: one interface, two implementations in one binary (loop_uring, loop_epoll),
- * chosen at run time. Everything runs on the thread that made the loop.
+ * chosen at run time. All functions run on the thread that created the loop, unless noted.
  */
 #pragma once
 
@@ -12,17 +12,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Something to wait for. Its owner embeds it and keeps it in place while it is added. */
+/* An fd to wait for. Its owner embeds the source and keeps it in place while it is added. */
 struct gw_source {
     int fd;
     uint32_t events; /* of poll(2) */
     /*
-     * Edge triggered: `cb` runs once when it is added and ready, then once or more for every time
-     * it becomes ready again, and need not read the fd. Else level triggered.
+     * Edge triggered: `cb` runs once if the fd is ready when it is added, then at least once each
+     * time it becomes ready again, and need not read the fd. Otherwise level triggered.
      */
     bool edge;
     void (*cb)(struct gw_source *source, uint32_t events);
-    void *token; /* the loop's */
+    void *token; /* private to the loop */
 };
 
 struct gw_loop {
@@ -36,14 +36,14 @@ struct gw_loop_ops {
     enum gw_loop_kind kind;
     void (*free)(struct gw_loop *loop);
     int (*add)(struct gw_loop *loop, struct gw_source *source);
-    /* After it returns, `cb` does not run any more and the loop does not use the fd. */
+    /* On return, `cb` no longer runs and the loop no longer uses the fd. */
     void (*remove)(struct gw_loop *loop, struct gw_source *source);
     /*
      * Prepare signalling an eventfd of the front-end. The caller keeps the fd, and keeps it open
      * until it has freed the bell after a submit. Returns: NULL if this loop needs no preparation.
      */
     void *(*bell_new)(struct gw_loop *loop, int fd);
-    void (*bell_free)(void *bell); /* on any thread; NULL is fine */
+    void (*bell_free)(void *bell); /* on any thread; accepts NULL */
     /*
      * Add 1 to the eventfd, at the next submit or turn at the latest. Never sleeps, whatever the
      * front-end does to the counter or to O_NONBLOCK.
@@ -51,18 +51,18 @@ struct gw_loop_ops {
     void (*signal)(struct gw_loop *loop, int fd, void *bell);
     /* Start a file operation. */
     void (*io)(struct gw_loop *loop, struct gw_io *io);
-    /* Have one end early, if it has not ended. `done` is never called in here. */
+    /* Cancel a file operation that has not ended. Never calls `done` itself. */
     void (*cancel)(struct gw_loop *loop, struct gw_io *io);
-    /* Give the kernel what was collected so far. */
+    /* Submit everything collected so far to the kernel. */
     void (*submit)(struct gw_loop *loop);
     /*
-     * Is there anything to submit or to handle? Asked by a busy worker every turn, so without a
-     * syscall: it may take a few turns to find out.
+     * Is there anything to submit or to handle? A busy worker calls this every turn, so it avoids
+     * system calls and may give a correct answer only after a few turns.
      */
     bool (*is_pending)(struct gw_loop *loop);
     /*
-     * Submit, wait up to `timeout_ns` (0: not at all, negative: for ever) for something to happen,
-     * and run the callbacks of what did.
+     * Submit, wait up to `timeout_ns` (0: not at all, negative: for ever) for an event, and run the
+     * callbacks of all events.
      */
     void (*turn)(struct gw_loop *loop, int64_t timeout_ns);
 };
@@ -78,12 +78,12 @@ enum gw_io_op {
     GW_IO_FDATASYNC,
     GW_IO_FALLOCATE,
     GW_IO_DISCARD,
-    GW_IO_BOUNCED, /* never a loop's: its `next` is done in its place */
+    GW_IO_BOUNCED, /* never passed to a loop: its `next` is performed instead */
 };
 
-/* Returns: 0; -ENOMEM; the errno of the kernel that has none for us. */
+/* Returns: 0; -ENOMEM; the errno of the kernel if this loop is unavailable. */
 int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag);
 int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag);
 
-/* One of them, as asked for; tells in diag which. */
+/* Create a loop of the requested kind, and log which one it is. */
 int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag);

@@ -24,11 +24,11 @@ enum {
 struct epoll_loop {
     struct gw_loop base;
     int epoll_fd;
-    /* The events being handled; a removed source is taken out of those to come. */
+    /* The events being handled. Removing a source clears its remaining events. */
     struct epoll_event events[EPOLL_BATCH];
     int n_events;
     unsigned n_asked;
-    bool coarse; /* no epoll_pwait2: it waits in milliseconds */
+    bool coarse; /* no epoll_pwait2: timeouts are in milliseconds */
     struct gw_io_pool *pool;
     struct gw_source pool_source;
 };
@@ -100,11 +100,11 @@ static void epoll_loop_submit(struct gw_loop *loop)
 
 static bool epoll_loop_is_pending(struct gw_loop *loop)
 {
-    /* Only a syscall can tell: a busy worker makes it now and then, an idle one always. */
+    /* Only a system call can tell. A busy worker makes it every few turns, an idle one always. */
     return ++epoll_of(loop)->n_asked % EPOLL_BUSY_TURNS == 0;
 }
 
-/* epoll_pwait2 came with Linux 5.11, and filters for older programs do not know it either. */
+/* epoll_pwait2 exists since Linux 5.11, and older seccomp filters refuse it. */
 static int wait_events(struct epoll_loop *e, int64_t timeout_ns)
 {
     struct timespec ts = {

@@ -3,9 +3,9 @@
  * The io_uring loop. Waiting for fds, file operations and notifications are all submissions, so a
  * busy turn of a worker is one io_uring_enter(2) that carries them all.
  *
- * What a completion belongs to is told by its user data: a poll (pointer), a file operation
- * (pointer with bit 0 set), or 0 for what nobody waits for. A poll outlives its source: it is freed
- * with its last completion, which may come long after the source was removed.
+ * The user data of a completion identifies what completed: a poll (pointer), a file operation
+ * (pointer with bit 0 set), or 0 if the completion is ignored. A poll outlives its source: it is
+ * freed with its last completion, which may arrive long after the source was removed.
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -34,7 +34,7 @@ struct uring_loop {
     struct gw_loop base;
     struct io_uring ring;
     struct gw_list polls;
-    struct gw_io_pool *pool; /* for what io_uring does not do */
+    struct gw_io_pool *pool; /* for operations that io_uring lacks */
     struct gw_source pool_source;
 };
 
@@ -52,7 +52,7 @@ static void uring_submit(struct gw_loop *loop)
 {
     int r;
 
-    /* EBUSY and EAGAIN are short of memory for a moment; completions of a turn relieve them. */
+    /* EBUSY and EAGAIN are temporary shortages, which end when a turn handles completions. */
     do
         r = io_uring_submit(&uring_of(loop)->ring);
     while (r == -EINTR);
@@ -72,8 +72,8 @@ static void uring_arm(struct uring_loop *u, struct uring_poll *poll)
     struct io_uring_sqe *sqe = uring_sqe(u);
 
     /*
-     * A multishot poll tells of every wake-up without reading the fd: one syscall less per kick. It
-     * says nothing of data that stays, so level triggered sources are armed again every time.
+     * A multishot poll reports every wake-up without a read of the fd, one system call less per
+     * kick. It does not report data that stays, so level triggered sources are armed every time.
      */
     if (poll->source->edge)
         io_uring_prep_poll_multishot(sqe, poll->source->fd, poll->source->events);
@@ -116,15 +116,16 @@ static void uring_remove(struct gw_loop *loop, struct gw_source *source)
     io_uring_prep_poll_remove(sqe, (uintptr_t)poll);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, 0);
-    /* Now, because the caller closes the fd next and its number may come to mean another file. */
+    /* At once, because the caller closes the fd next, and its number may then be reused. */
     uring_submit(loop);
 }
 
 /*
- * A write would sleep in io_uring_enter: the kernel checks O_NONBLOCK when it takes the submission
- * and again in the eventfd, and the front-end clears it in between. But a ring signals its own
- * eventfd from within the kernel, without sleeping, whenever it gets a completion. So each eventfd
- * has a ring without submissions, and signalling is a message to that ring.
+ * A write to the eventfd could sleep in io_uring_enter: the kernel checks O_NONBLOCK when it takes
+ * the submission and again in the eventfd, and the front-end may clear the flag in between. But a
+ * ring signals its own eventfd from within the kernel, without sleeping, whenever it gets a
+ * completion. So each eventfd has a ring without submissions, and a message to this ring signals
+ * the eventfd.
  */
 static void *uring_bell_new(struct gw_loop *loop, int fd)
 {
@@ -160,7 +161,7 @@ static void uring_signal(struct gw_loop *loop, int fd, void *arg)
         return;
     }
     sqe = uring_sqe(uring_of(loop));
-    /* Not more than are in the submission queue come now: the completion queue never overflows. */
+    /* Only queued submissions can follow, so the completion queue never overflows. */
     io_uring_cq_advance(bell, io_uring_cq_ready(bell));
     io_uring_prep_msg_ring(sqe, bell->ring_fd, 0, 0, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -168,8 +169,8 @@ static void uring_signal(struct gw_loop *loop, int fd, void *arg)
 }
 
 /*
- * A write has its file locked while it waits for a page of its data, and then all other writes to
- * that file wait as well. So its data is brought first. What fails here fails in the write, too.
+ * A write that waits for a page of its data holds the lock of its file, so all other writes to the
+ * file wait, too. Populating the pages first prevents this. A failure here recurs in the write.
  */
 static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
 {
@@ -187,8 +188,8 @@ static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
 }
 
 /*
- * Where memory may be missing, the kernel's own threads move the data: the submitting one would
- * sleep in io_uring_enter until the page comes, and everything else of this worker with it.
+ * If memory may be missing, threads of the kernel move the data. The submitting thread would sleep
+ * in io_uring_enter until the page arrives, and all work of this worker would wait.
  */
 static void uring_io(struct gw_loop *loop, struct gw_io *io)
 {
@@ -224,9 +225,9 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
 }
 
 /*
- * Found by its user data. What became of it is told by its own completion; a cancel that finds
- * nothing completes as what nobody waits for. Submissions are looked at in their order, so it finds
- * no later operation of the same gw_io.
+ * Cancels the operation with this user data, whose own completion reports the result. The
+ * completion of a cancel that finds nothing is ignored. The kernel processes submissions in order,
+ * so the cancel cannot find a later operation of the same gw_io.
  */
 static void uring_cancel(struct gw_loop *loop, struct gw_io *io)
 {
@@ -263,7 +264,7 @@ static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, 
         gw_diag(u->base.diag, GW_DIAG_WARNING, "cannot wait for fd %d: %s", source->fd,
                 strerror(-res));
     if (res < 0) {
-        /* It ended without being asked to and cannot be armed again. */
+        /* The poll ended without a request and cannot be armed again. */
         source->token = NULL;
         uring_poll_free(poll);
         return;
@@ -303,7 +304,7 @@ static void uring_turn(struct gw_loop *loop, int64_t timeout_ns)
     } else {
         (void)io_uring_submit_and_get_events(&u->ring);
     }
-    /* One by one: a callback may submit, and what it completes is handled here, too. */
+    /* One by one: a callback may submit, and resulting completions are handled here, too. */
     while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
         uint64_t data = cqe->user_data;
         int res = cqe->res;
@@ -314,7 +315,7 @@ static void uring_turn(struct gw_loop *loop, int64_t timeout_ns)
     }
 }
 
-/* The kernel cancels what is left; no file operation is, since the queues have drained. */
+/* The kernel cancels the remaining polls. No file operation remains: the queues have drained. */
 static void uring_free(struct gw_loop *loop)
 {
     struct uring_loop *u = uring_of(loop);
@@ -342,7 +343,7 @@ static const struct gw_loop_ops uring_ops = {
     .turn = uring_turn,
 };
 
-/* A filter of system calls may allow to set a ring up, and then deny its use. */
+/* A seccomp filter may allow io_uring_setup and refuse io_uring_enter. */
 static int try_to_enter(struct io_uring *ring, struct gw_diag *diag)
 {
     int r = io_uring_submit_and_get_events(ring);
@@ -375,7 +376,7 @@ int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
     gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));
     struct io_uring_params params = {
-        /* Completions are made when this thread asks for them, never by interrupting it. */
+        /* The kernel completes work only when this thread enters it, and never interrupts it. */
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
         .cq_entries = URING_CQ_ENTRIES,

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The turn of a worker: its queues, its mailbox and timers, then what all of them completed, and
- * its loop.
+ * The turn of a worker: its queues, its mailbox and timers, then the publishing of everything they
+ * completed, and its loop.
  *
  *      +--> active queues: pop, act --> mailbox --> timers --> dirty queues: publish, notify --+
  *      |                                                                                       |
  *      +----------------- loop: submit, wait if nothing is left to do, callbacks <-------------+
  *
- * Wake-ups cannot get lost: whoever has news makes it visible first (a task in the list and `mail`
- * set; an available index stored) and writes an eventfd second, and the loop sleeps only in a wait
- * that sees those.
+ * Wake-ups cannot get lost. A thread or driver with work for the worker first makes the work
+ * visible (a task in the list and `mail` set; an available index stored) and then writes an
+ * eventfd. The loop sleeps only in a wait that includes these eventfds.
  */
 #include "worker.h"
 
@@ -27,15 +27,15 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* How long a worker with nothing but silent polled rings (NOFD) rests between two looks. */
+/* How long a worker with only idle polled rings (NOFD) sleeps between two polls. */
 #define POLLED_NAP_NS INT64_C(50000)
 
-/* How often a worker that polls offers the processor to others. */
+/* How many fruitless turns a polling worker takes before it yields the CPU. */
 enum {
     LOOKS_PER_YIELD = 64
 };
 
-/* After how long a worker that does not look into its mailbox is complained of. */
+/* How long a worker may leave a task in its mailbox before a warning is logged. */
 #define CALL_PATIENCE_NS UINT64_C(5000000000)
 
 static _Thread_local struct gw_worker *current_worker;
@@ -86,7 +86,7 @@ static void mail_arrived(struct gw_source *source, uint32_t events)
 {
     eventfd_t count;
 
-    (void)eventfd_read(source->fd, &count); /* the tasks are run in the turn */
+    (void)eventfd_read(source->fd, &count); /* the turn runs the tasks */
 }
 
 struct call {
@@ -116,8 +116,7 @@ int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
         goto out;
     while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
         gw_diag(w->diag, GW_DIAG_WARNING,
-                "worker %u is still busy: in a callback of the device, or waiting for a page",
-                w->index);
+                "worker %u is still busy: in a device callback, or waiting for a page", w->index);
 out:
     gw_latch_done(&call.latch);
     return r;
@@ -159,7 +158,7 @@ int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, s
 
 /* ---- the thread ---- */
 
-/* 0: look again at once; negative: sleep until something happens. */
+/* Returns: 0: run another turn at once; negative: sleep until an event. */
 static int64_t sleep_ns(struct gw_worker *w, enum gw_queue_turn queues)
 {
     int64_t timer_ns, limit = -1;
@@ -169,7 +168,7 @@ static int64_t sleep_ns(struct gw_worker *w, enum gw_queue_turn queues)
     if (queues == GW_QUEUE_RESTING)
         limit = POLLED_NAP_NS;
     else if (!gw_list_is_empty(&w->active))
-        return 0; /* woken by a task or a timer of this very turn */
+        return 0; /* a task or timer of this turn has activated a queue */
     timer_ns = gw_worker_next_timer_ns(w);
     if (timer_ns < 0)
         return limit;
@@ -202,7 +201,7 @@ static void turn(struct gw_worker *w)
 
     run_tasks(w);
     gw_worker_run_timers(w);
-    publish(w); /* last: what was completed so far is told before the worker sleeps */
+    publish(w); /* last, so that everything completed is published before the worker sleeps */
     timeout = sleep_ns(w, queues);
     if (timeout != 0 || w->loop->ops->is_pending(w->loop))
         w->loop->ops->turn(w->loop, timeout);
@@ -224,7 +223,7 @@ static int thread_init(struct gw_worker *w)
     if (r == 0 && w->ops->worker_start)
         r = w->ops->worker_start(w->dev, w);
     if (r != 0) {
-        /* What worker_start left behind. */
+        /* Clean up what worker_start left behind. */
         run_tasks(w);
         gw_worker_drop_fds(w);
         w->loop->ops->free(w->loop);
@@ -235,7 +234,7 @@ static int thread_init(struct gw_worker *w)
 
 static void thread_done(struct gw_worker *w)
 {
-    run_tasks(w); /* that came while it stopped; there are no more now */
+    run_tasks(w); /* posted while it stopped; no more can follow */
     if (w->ops->worker_stop)
         w->ops->worker_stop(w->dev, w);
     gw_worker_drop_fds(w);
@@ -256,7 +255,7 @@ static void *worker_main(void *arg)
     current_worker = w;
     w->tid = gettid();
     r = thread_init(w);
-    gw_latch_count(&start->latch, r); /* `start` is gone now */
+    gw_latch_count(&start->latch, r); /* `start` is invalid from here on */
     if (r != 0)
         return NULL;
     while (!w->stopping)
@@ -278,7 +277,7 @@ static void worker_init(struct gw_worker *w)
 
 static void worker_done(struct gw_worker *w)
 {
-    gw_close(&w->mail_source.fd); /* mail_lock stays: others may post yet, and get -ESHUTDOWN */
+    gw_close(&w->mail_source.fd); /* mail_lock stays: a late gw_worker_post gets -ESHUTDOWN */
 }
 
 int gw_worker_start(struct gw_worker *w)
@@ -297,7 +296,7 @@ int gw_worker_start(struct gw_worker *w)
     gw_latch_init(&start.latch, 1);
     r = -pthread_create(&w->thread, NULL, worker_main, &start);
     if (r < 0) {
-        gw_fail(r, "worker %u: no thread: %s", w->index, strerror(-r));
+        gw_fail(r, "worker %u: cannot create its thread: %s", w->index, strerror(-r));
     } else {
         r = gw_latch_wait(&start.latch, UINT64_MAX / 2);
         if (r != 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A worker: a thread, its event loop, its mailbox, and the queues it owns. All that the control
- * thread wants of a queue is a task (struct gw_post) in the mailbox of its worker.
+ * A worker: a thread, its event loop, its mailbox, and the queues it owns. The control thread
+ * operates on a queue by posting a task (struct gw_post) to the mailbox of its worker.
  */
 #pragma once
 
@@ -17,20 +17,19 @@
 
 struct gw_worker {
     struct gw_loop *loop;
-    struct gw_list active; /* queues that may have requests, or wait for the end of a poll */
+    struct gw_list active; /* queues that may have requests, or are being polled */
     struct gw_list dirty;  /* queues with completions that are not published yet */
-    struct gw_list timers; /* running ones, the earliest first */
+    struct gw_list timers; /* running timers, earliest first */
     struct gw_list fds;    /* of the embedder */
 
-    /* The mailbox: `mail` tells that it is not empty, so that a busy worker looks without a lock.
-     */
+    /* The mailbox. `mail` is set if it is not empty, so a busy worker checks it without a lock. */
     bool mail;                 /* atomic */
     bool ended;                /* mail_lock */
     pthread_mutex_t mail_lock; /* the list below */
     struct gw_post *mail_first;
     struct gw_post **mail_end;
-    struct gw_source mail_source; /* an eventfd, for a worker that sleeps */
-    unsigned n_sent;              /* atomic: tasks of gw_worker_send on their way */
+    struct gw_source mail_source; /* an eventfd, wakes a sleeping worker */
+    unsigned n_sent;              /* atomic: tasks of gw_worker_send that have not run yet */
 
     struct gw_daemon *daemon;
     const struct gw_device_ops *ops;
@@ -48,27 +47,27 @@ struct gw_worker {
 };
 
 /*
- * Make the worker and start its thread; waits until it has its loop and the device's worker_start
- * has run. `w` is zeroed but for daemon, ops, dev, diag, loop_kind, index and poll_us.
- * Returns: 0 or why not.
+ * Start the worker's thread, and wait until it has created its loop and run the device's
+ * worker_start. `w` is zeroed except for daemon, ops, dev, diag, loop_kind, index and poll_us.
+ * Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);
 
-/* End the thread, after all of its tasks, and release everything. Its queues are stopped. */
+/* End the thread after all of its tasks, and release everything. Its queues must be stopped. */
 void gw_worker_end(struct gw_worker *w);
 
-/* Run `fn` on the worker and wait for what it returns; at once, when that is this thread. */
+/* Run `fn` on the worker and return its result. Calls it directly on the worker's own thread. */
 int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg);
 
-/* Run it with a copy of `arg` and do not wait. Returns: 0; -ENOMEM; -ESHUTDOWN. */
+/* Run `fn` on the worker with a copy of `arg`, without waiting. Returns: 0; -ENOMEM; -ESHUTDOWN. */
 int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size);
-/* How many of those have not run yet, seen by who sends. */
+/* The number of sent tasks that have not run yet, for the sending thread. */
 static inline unsigned gw_worker_n_sent(const struct gw_worker *w)
 {
     return __atomic_load_n(&w->n_sent, __ATOMIC_RELAXED);
 }
 
-/* The embedder's things (worker_user.c): due timers, time to the next (negative: none), fds. */
+/* For worker_user.c: run due timers; time to the next one (negative: none); remove all fds. */
 void gw_worker_run_timers(struct gw_worker *w);
 int64_t gw_worker_next_timer_ns(struct gw_worker *w);
 void gw_worker_drop_fds(struct gw_worker *w);

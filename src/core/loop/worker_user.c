@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What embedders put on a worker beside its queues and posts: timers, fds and file operations.
+ * What embedders use a worker for in addition to queues and posts: timers, fds, file operations.
  */
 #include "base/checked.h"
 #include "base/clock.h"
@@ -38,7 +38,7 @@ int gw_timer_new(struct gw_timer **ret, struct gw_worker *w, gw_timer_cb *cb, vo
     return 0;
 }
 
-/* Few timers are expected: a sorted list. */
+/* A sorted list, because few timers are expected. */
 static void timer_insert(struct gw_timer *t)
 {
     struct gw_list *pos = &t->worker->timers;
@@ -196,7 +196,7 @@ int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb,
 
     if (!cb || events == 0 || (events & ~(uint32_t)(POLLIN | POLLOUT | POLLPRI)))
         return gw_fail(-EINVAL, "gw_worker_add_fd: bad callback or events %#x", events);
-    /* io_uring would only tell later what epoll tells at once. */
+    /* io_uring would report later what epoll reports at once. */
     if (poll(&probe, 1, 0) < 0 || (probe.revents & POLLNVAL))
         return gw_fail(-EBADF, "gw_worker_add_fd: fd %d is not open", fd);
     if (fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
