@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Domains that die while we hold pages of theirs. Nothing of the pages tells: they can be read and
- * written as before, and as long as they are held the domain stays, dead, with all of its memory.
- * Xenstore tells that some domain has been released, and which ones there still are.
+ * Detects domains that die while we hold pages of theirs. The pages do not show it: they can still
+ * be read and written, and as long as we hold them, the dead domain and all of its memory remain.
+ * Xenstore reports that some domain was released, and lists the existing domains.
  */
 #include "base/diag_i.h"
 #include "core/memory/mem.h"
@@ -33,8 +33,7 @@ int gw_mem_backend_watch(struct gw_mem_watch **ret)
         r = errno ? -errno : -EIO;
         gw_mem_backend_unwatch(w);
     }
-    return gw_fail(r,
-                   "it would not be noticed if a domain died, since xenstore cannot be asked: %s",
+    return gw_fail(r, "cannot detect domains that die, because xenstore cannot be asked: %s",
                    strerror(-r));
 }
 
@@ -52,7 +51,7 @@ int gw_mem_backend_watch_fd(const struct gw_mem_watch *w)
     return w ? xs_fileno(w->store) : -1;
 }
 
-/* Every domain has a folder, until it is destroyed. */
+/* Every domain has a folder in xenstore until it is destroyed. */
 static bool is_gone(struct xs_handle *store, uint32_t domid)
 {
     char folder[32];
@@ -77,7 +76,7 @@ int gw_mem_backend_check_owners(struct gw_mem_watch *w, const struct gw_map *map
         const struct gw_region_desc *d = &map->entries[i].region->desc;
 
         if (d->flags && is_gone(w->store, d->domid))
-            return gw_fail(-ESHUTDOWN, "domain %u, whose memory it is about, is gone", d->domid);
+            return gw_fail(-ESHUTDOWN, "domain %u, the owner of guest memory, is gone", d->domid);
     }
     return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Event channels by libxenevtchn, each with a handle, and so an fd, of its own. */
+/* Event channels with libxenevtchn. Each has its own handle, and therefore its own fd. */
 #include "core/queue/evtchn.h"
 
 #include "base/diag_i.h"
@@ -24,9 +24,9 @@ static int bind(struct gw_evtchn *e)
 
     e->handle = xenevtchn_open(&gw_xen_log, 0);
     if (!e->handle)
-        return gw_fail(-ENODEV, "event channels cannot be had: /dev/xen/evtchn: %s",
+        return gw_fail(-ENODEV, "event channels are unavailable: /dev/xen/evtchn: %s",
                        strerror(errno));
-    /* It reaches this domain only, where the kernel can see to that. */
+    /* If the kernel supports it, the handle can only reach this domain. */
     (void)xenevtchn_restrict(e->handle, (domid_t)e->name.domid);
     port = xenevtchn_bind_interdomain(e->handle, e->name.domid, e->name.port);
     if (port < 0)
@@ -77,7 +77,7 @@ int gw_evtchn_fd(const struct gw_evtchn *e)
     return xenevtchn_fd(e->handle);
 }
 
-/* Reading may wait though the fd cannot be, so it is asked first. */
+/* Polls first, because xenevtchn_pending would wait if no event is pending. */
 void gw_evtchn_take(struct gw_evtchn *e)
 {
     struct pollfd fd = {.fd = xenevtchn_fd(e->handle), .events = POLLIN};

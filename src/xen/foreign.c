@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Mapping frames, and what went wrong with each of them.
+ * Maps frames, and records which of them could not be mapped.
  *
- * A call of the library has an address even when not one of its frames could be mapped; what counts
- * is the error of each. Kernels do not like it when such a mapping is changed: it cannot be mapped
- * again in part, moved, or given another protection. So the address range is reserved first and
- * filled piece by piece, each piece a mapping of its own that is only ever replaced as a whole.
+ * The library returns an address even if it could not map a single frame; only the error of each
+ * frame counts. Kernels do not support changes to such a mapping: it cannot be remapped in part,
+ * moved, or given another protection. So the address range is reserved first and filled piece by
+ * piece; each piece is one mapping, which is only replaced as a whole.
  */
 #include "foreign.h"
 
@@ -22,10 +22,10 @@
 
 enum {
     PAGE_SHIFT = 12,
-    PIECE = 1 << 18,     /* frames in one call: a GiB, and 3 MiB for its lists */
-    EMPTY_PIECES = 4,    /* in a row: below 4 GiB a machine may have that much without memory */
-    PAGED_TRIES = 5,     /* for frames that Xen has to fetch from where it put them */
-    PAGED_FIRST_MS = 10, /* the pause after the first; it doubles */
+    PIECE = 1 << 18,     /* frames in one call: 1 GiB, with 3 MiB of lists */
+    EMPTY_PIECES = 4,    /* in a row; a machine may have such a hole below 4 GiB */
+    PAGED_TRIES = 5,     /* for frames that Xen has paged out */
+    PAGED_FIRST_MS = 10, /* the pause after the first try; it doubles */
 };
 
 struct lists {
@@ -48,7 +48,7 @@ static bool some_are_paged_out(const int *errors, size_t n)
     return false;
 }
 
-/* Frames that stay away after all tries are holes. */
+/* Frames that are still paged out after all tries become holes. */
 static int map_piece(struct gw_foreign *f, uint32_t domid, const struct lists *lists, size_t n)
 {
     void *at = f->base + (f->n_mapped << PAGE_SHIFT);
@@ -56,7 +56,7 @@ static int map_piece(struct gw_foreign *f, uint32_t domid, const struct lists *l
 
     for (unsigned i = 0; i < PAGED_TRIES; i++) {
         memset(lists->errors, 0, n * sizeof(lists->errors[0]));
-        /* What is there by now is replaced as a whole. */
+        /* Replaces the mapping of an earlier try as a whole. */
         if (!xenforeignmemory_map2(f->handle, domid, at, PROT_READ | PROT_WRITE, MAP_FIXED, n,
                                    lists->frames, lists->errors))
             return -errno;
@@ -87,8 +87,8 @@ static int note_holes(struct gw_foreign *f, const int *errors, size_t n)
 }
 
 /*
- * Somebody waits meanwhile. That takes as long as the domain has memory, not as long as the region
- * is said to be: where nothing comes for long, nothing is expected any more.
+ * The front-end waits for this. The time must depend on how much memory the domain has, not on the
+ * size that the front-end claims, so a long run of missing frames ends the mapping with an error.
  */
 static int map_pieces(struct gw_foreign *f, uint32_t domid, uint64_t first, struct lists *lists)
 {
@@ -113,7 +113,7 @@ static int map_pieces(struct gw_foreign *f, uint32_t domid, uint64_t first, stru
     return r;
 }
 
-/* A handle that reaches this domain only, where the kernel can see to that. */
+/* Opens a handle that, if the kernel supports it, can only reach this domain. */
 static int open_for(struct gw_foreign *f, uint32_t domid)
 {
     f->handle = xenforeignmemory_open(&gw_xen_log, 0);
@@ -133,7 +133,7 @@ static int reserve(struct gw_foreign *f)
         base = mmap(NULL, f->n_frames << PAGE_SHIFT, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
-        return gw_fail(-errno, "there are no addresses for %#" PRIx64 " frames: %s", f->n_frames,
+        return gw_fail(-errno, "cannot reserve addresses for %#" PRIx64 " frames: %s", f->n_frames,
                        strerror(errno));
     f->base = base;
     return 0;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Mapping grants: for what is looked at all the time, rings and regions that are mapped in advance.
- */
+/* Maps grants, for memory that is accessed all the time: rings and regions mapped in advance. */
 #include "grant.h"
 
 #include "base/cleanup.h"
@@ -17,7 +16,7 @@ int gw_grant_open(xengnttab_handle **ret)
     xengnttab_handle *handle = xengnttab_open(&gw_xen_log, 0);
 
     if (!handle)
-        return gw_fail(-ENODEV, "granted pages cannot be had: /dev/xen/gntdev: %s",
+        return gw_fail(-ENODEV, "granted pages are unavailable: /dev/xen/gntdev: %s",
                        strerror(errno));
     *ret = handle;
     return 0;
@@ -50,8 +49,7 @@ int gw_grants_map(struct gw_grants *g, xengnttab_handle *handle, uint32_t domid,
     gw_cleanup_free uint32_t *refs = NULL;
 
     if (n > GW_GRANTS_MAX)
-        return gw_fail(-E2BIG, "%u grants are more than the %u that can be mapped together", n,
-                       GW_GRANTS_MAX);
+        return gw_fail(-E2BIG, "cannot map %u grants together, the limit is %u", n, GW_GRANTS_MAX);
     refs = calloc(n, sizeof(*refs));
     if (!refs)
         return gw_fail(-ENOMEM, "no memory for a list of %u grants", n);

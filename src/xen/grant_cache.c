@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a request needs and is not there is mapped by one ioctl: a run, which can only be unmapped
- * as it was mapped. When there is no room, the runs that were used longest ago go.
+ * The pages that a request needs and the cache lacks are mapped with one ioctl. They form a run,
+ * which can only be unmapped as a whole. If there is no room, the least recently used runs are
+ * unmapped.
  */
 #include "grant_cache.h"
 
@@ -24,7 +25,7 @@ struct page {
 };
 
 struct gw_grant_run {
-    struct gw_list link; /* of all, the one used last at the end */
+    struct gw_list link; /* cache.runs, the most recently used at the end */
     struct gw_grants grants;
     unsigned n_holds;
     struct page pages[];
@@ -34,7 +35,7 @@ struct gw_grant_cache {
     xengnttab_handle *handle;
     uint32_t domid;
     unsigned max_pages;
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* protects all below */
     struct gw_list runs;
     unsigned n_pages;
     unsigned n_buckets; /* a power of two */
@@ -103,7 +104,7 @@ void gw_grant_cache_free(struct gw_grant_cache *c)
     free(c);
 }
 
-/* Returns: is there room for `n` pages more now? */
+/* Returns: is there room for `n` more pages now? */
 static bool make_room(struct gw_grant_cache *c, unsigned n)
 {
     struct gw_list *at, *next;
@@ -152,7 +153,8 @@ static void release(struct gw_grant_run **runs, unsigned n)
             runs[i]->n_holds--;
 }
 
-/* Those that are there are held; the others are listed, each once. Returns: how many those are. */
+/* Holds the pages that are mapped, and lists each missing one once. Returns: how many are missing.
+ */
 static unsigned hold_known(struct gw_grant_cache *c, const uint32_t *refs, unsigned n,
                            struct gw_grant_run **runs, uint32_t *missing)
 {
@@ -167,7 +169,7 @@ static unsigned hold_known(struct gw_grant_cache *c, const uint32_t *refs, unsig
             p->run->n_holds++;
             continue;
         }
-        /* A chain's pages follow one another, so that the same one is near if anywhere. */
+        /* The pages of a chain are in order, so a repeated page is near the end of the list. */
         for (unsigned k = n_missing; k > 0 && k + 4 > n_missing && !is_listed; k--)
             is_listed = missing[k - 1] == refs[i];
         if (!is_listed)

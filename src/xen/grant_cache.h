@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Grants that stay mapped from one request to the next, where the guest never takes any back: a
- * revoked page stays readable to us, and a reference that means another page by then goes on
- * meaning the old one. So it is asked for by who knows the guest, bounded, and gone with its
- * region.
+ * Grants that stay mapped from one request to the next, for guests that never revoke them: we could
+ * still access a revoked page, and a reference that the guest reuses for another page would still
+ * map the old one. So a front-end that knows its guest has to request the cache. The cache is
+ * bounded, and its region frees it.
  */
 #pragma once
 
@@ -12,19 +12,19 @@
 #include <stdbool.h>
 
 struct gw_grant_cache;
-/* Mapped together; held as long as a request uses any of it. */
+/* Pages that were mapped together; held as long as a request uses any of them. */
 struct gw_grant_run;
 
 /* Returns: 0; -ENOMEM with gw_last_error. */
 int gw_grant_cache_new(struct gw_grant_cache **ret, xengnttab_handle *handle, uint32_t domid,
                        unsigned max_pages);
-/* Nothing of it is held any more. NULL is fine. */
+/* No page may be held any longer. Accepts NULL. */
 void gw_grant_cache_free(struct gw_grant_cache *c);
 
 /*
- * Hold the pages of `n` references: where each is, and by which run it is held. Those that are not
- * there yet are mapped by one ioctl.
- * Returns: whether they are; if not, none is held: there is no room, or one is not granted for
+ * Hold the pages of `n` references. Stores the address of each page and the run that holds it. One
+ * ioctl maps all pages that are not mapped yet.
+ * Returns: true; false, without holding any page, if there is no room, or a page is not granted for
  * reading and writing.
  * Context: any thread.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Copies of granted pages, a batch of them by one ioctl each way. */
+/* Copies of granted pages, with one ioctl per batch in each direction. */
 #include "grant_copy.h"
 
 #include "base/checked.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A batch of requests with a few pages each needs no memory for its list. */
+/* Up to this many segments need no memory allocation. */
 enum {
     FEW = 128
 };
@@ -24,7 +24,7 @@ struct gw_grant_copies *gw_grant_copies_new(xengnttab_handle *handle, unsigned n
         free(c);
         return NULL;
     }
-    /* What the device does not write goes to the guest all the same. */
+    /* Bytes that the device does not write are copied to the guest, too. */
     memset(memory, 0, n_bytes);
     *c = (struct gw_grant_copies){.handle = handle, .n_pieces = n_pieces, .memory = memory};
     return c;
@@ -36,11 +36,10 @@ void gw_grant_copies_free(struct gw_grant_copies *c)
     free(c);
 }
 
-/* What the device reads; what it wrote; ones over what was stored of an answer that is none. */
 enum direction {
-    IN,
-    OUT,
-    VOID,
+    IN,   /* what the device reads */
+    OUT,  /* what the device wrote */
+    VOID, /* ones, over the stored parts of an incomplete answer */
 };
 
 static bool is_wanted(const struct gw_grant_piece *p, const struct gw_pin_copy *copy,
@@ -63,13 +62,13 @@ static void describe(xengnttab_grant_copy_segment_t *s, const struct gw_grant_pi
         .dest = way == IN ? ours : theirs,
         .len = (uint16_t)p->len,
         .flags = way == IN ? GNTCOPY_source_gref : GNTCOPY_dest_gref,
-        .status = GNTST_general_error, /* until it is done */
+        .status = GNTST_general_error, /* until the hypervisor sets it */
     };
     if (way == VOID)
         memset(p->at, 0xff, p->len);
 }
 
-/* Go through all wanted pieces. Returns: how many; `s`, if not NULL, is described for them. */
+/* Counts all wanted pieces, and describes them in `s` unless it is NULL. Returns: how many. */
 static unsigned list_pieces(const struct gw_pin_copy *copies, unsigned n_copies, enum direction way,
                             xengnttab_grant_copy_segment_t *s)
 {
@@ -89,7 +88,7 @@ static unsigned list_pieces(const struct gw_pin_copy *copies, unsigned n_copies,
     return n;
 }
 
-/* What became of them. Returns: did any fail? */
+/* Records the results of all wanted pieces. Returns: did any fail? */
 static bool note_results(struct gw_pin_copy *copies, unsigned n_copies, enum direction way,
                          const xengnttab_grant_copy_segment_t *s)
 {
@@ -115,7 +114,7 @@ static bool note_results(struct gw_pin_copy *copies, unsigned n_copies, enum dir
     return any_failed;
 }
 
-/* Without memory for the list, when nothing was copied. */
+/* Nothing was copied, because there is no memory for the list. */
 static bool fail_all(struct gw_pin_copy *copies, unsigned n_copies, enum direction way)
 {
     for (unsigned i = 0; i < n_copies; i++) {
@@ -150,7 +149,7 @@ static bool copy_all(struct gw_pin_copy *copies, unsigned n_copies, enum directi
     if (!segments)
         return fail_all(copies, n_copies, way);
     (void)list_pieces(copies, n_copies, way, segments);
-    /* Where the call fails no piece is said to be done. */
+    /* If the call fails, every piece keeps its error status. */
     (void)xengnttab_grant_copy(any_handle(copies, n_copies), n, segments);
     any_failed = note_results(copies, n_copies, way, segments);
     if (segments != few)
@@ -163,7 +162,7 @@ void gw_grant_copy_in(struct gw_pin_copy *copies, unsigned n_copies)
     (void)copy_all(copies, n_copies, IN);
 }
 
-/* What the device wrote of answers that are none where it is mapped. */
+/* Overwrites with ones what the device wrote of incomplete answers to mapped memory. */
 static void void_mapped(const struct gw_pin_copy *copies, unsigned n_copies)
 {
     for (unsigned i = 0; i < n_copies; i++) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Memory backend 2: memory of Xen domains beside ordinary files, region by region.
+ * Memory backend 2: each region is memory of a Xen domain or an ordinary file.
  *
- *   a file               as in backend 1: one address for its life
- *   FOREIGN              mapped at once; without holes it has one address for its life, with holes
- *                        each pin looks whether it touches one
- *   GRANT                mapped at once, all or nothing; one address for its life
- *   GRANT | NO_ADVANCE   rings are mapped while they run, buffers are copied (grant_copy.h), or
- * stay mapped where the guest is known to allow it (grant_cache.h)
+ *   a file               as in backend 1: fixed address
+ *   FOREIGN              mapped at once; fixed address if it has no holes; otherwise each pin
+ *                        checks for holes
+ *   GRANT                mapped at once, all or nothing; fixed address
+ *   GRANT | NO_ADVANCE   rings are mapped while they run; buffers are copied (grant_copy.h), or
+ *                        stay mapped if the guest is known to allow it (grant_cache.h)
  */
 #include "base/cleanup.h"
 #include "base/diag_i.h"
@@ -27,19 +27,22 @@
 #include <unistd.h>
 
 _Static_assert(GW_WITH_POSTCOPY == 0,
-               "userfaultfd knows memory by its address, and granted pages keep none");
+               "userfaultfd needs memory at fixed addresses, and granted pages have none");
 
-/* Xen's own, whatever the kernel's are. */
+/* The page size of Xen, whatever the kernel's is. */
 #define PAGE       UINT64_C(4096)
 #define PAGE_SHIFT 12
 
-/* Where direct I/O may begin; copies begin at the same place of such a block as their originals. */
-#define BLOCK UINT64_C(512) /* of those that are shorter than a page */
+/*
+ * The alignment of direct I/O for buffers shorter than a page. A copy has the same offset in its
+ * block as the original.
+ */
+#define BLOCK UINT64_C(512)
 
-/* As many iovecs as anybody has for a chain (GW_CHAIN_MAX). */
+/* The most iovecs that a chain can have (GW_CHAIN_MAX). */
 #define IOV_ALL 1024u
 
-/* What a region has of Xen. */
+/* The private data of a Xen region. */
 struct xen_region {
     struct gw_foreign foreign;
     struct gw_grants grants;      /* GRANT, mapped in advance */
@@ -50,7 +53,7 @@ struct xen_region {
 enum pin_kind {
     PIN_COPIES = 1,
     PIN_CACHED,
-    PIN_GRANTS, /* a ring's */
+    PIN_GRANTS, /* for a ring */
 };
 
 struct xen_pin {
@@ -62,7 +65,7 @@ struct xen_pin {
     struct gw_grants grants;
 };
 
-/* ---- what there is ---- */
+/* ---- probing ---- */
 
 static bool tell(struct gw_diag *diag, int r)
 {
@@ -113,15 +116,15 @@ static int check_desc(const struct gw_region_desc *d)
     if ((d->flags & GW_REGION_FOREIGN) && d->flags != GW_REGION_FOREIGN)
         return gw_fail(-EINVAL,
                        "memory region at %#" PRIx64
-                       ": flags %#x, but foreign frames are neither grants nor left unmapped",
+                       ": flags %#x: foreign frames allow no other flags",
                        d->gpa, d->flags);
     if (!is_grant && (d->flags & GW_REGION_NO_ADVANCE))
         return gw_fail(-EINVAL,
-                       "memory region at %#" PRIx64 ": flags %#x: only grants are left unmapped",
+                       "memory region at %#" PRIx64 ": flags %#x: only grants can stay unmapped",
                        d->gpa, d->flags);
     if (is_grant != is_grant_address || (!is_grant && ((d->gpa + d->size - 1) & GW_GRANT_ADDRESS)))
         return gw_fail(-EINVAL, "memory region at %#" PRIx64 " %s, flags %#x", d->gpa,
-                       is_grant ? "is granted, and bit 63 of its address is clear"
+                       is_grant ? "is granted, but bit 63 of its address is clear"
                                 : "reaches into addresses of grants",
                        d->flags);
     if (d->domid >= DOMID_FIRST_RESERVED)
@@ -129,13 +132,13 @@ static int check_desc(const struct gw_region_desc *d)
                        d->domid);
     if (d->mmap_offset != 0)
         return gw_fail(-EINVAL,
-                       "memory region at %#" PRIx64 " begins at %#" PRIx64
-                       " of a file, but it is a domain's",
+                       "memory region at %#" PRIx64 " has offset %#" PRIx64
+                       " in a file, but is memory of a domain",
                        d->gpa, d->mmap_offset);
     return 0;
 }
 
-/* Of a range: the page it begins in, counted from 0 or by references, and how many it touches. */
+/* The first page of a range, as a frame number or grant reference, and the number of its pages. */
 static uint64_t first_page(gw_gpa_t gpa)
 {
     return (gpa & ~GW_GRANT_ADDRESS) >> PAGE_SHIFT;
@@ -170,7 +173,7 @@ static int map_grants(struct gw_region *region, struct xen_region *x)
     if (n > GW_GRANTS_MAX || first + n > UINT64_C(1) << 32)
         return gw_fail(-EINVAL,
                        "memory region at %#" PRIx64 " of %#" PRIx64
-                       " grants cannot be mapped in advance: no more than %u, below 2^32",
+                       " grants cannot be mapped in advance: the limit is %u, below 2^32",
                        d->gpa, n, GW_GRANTS_MAX);
     r = gw_grants_map(&x->grants, x->handle, d->domid, (uint32_t)first, (uint32_t)n);
     if (r == 0)
@@ -186,12 +189,12 @@ int gw_mem_backend_map(struct gw_region *region, int fd)
 
     if (region->desc.flags == 0)
         return gw_mem_plain_map(region, gw_steal_fd(&owned_fd));
-    /* The libraries open the device nodes themselves: what the front-end passed is not needed. */
+    /* The libraries open the device nodes themselves, so the front-end's fd is not needed. */
     r = check_desc(&region->desc);
     if (r < 0)
         return r;
     if (sysconf(_SC_PAGESIZE) != (long)PAGE)
-        return gw_fail(-EOPNOTSUPP, "pages of domains have 4096 bytes, those of this kernel %ld",
+        return gw_fail(-EOPNOTSUPP, "Xen pages have 4096 bytes, but those of this kernel have %ld",
                        sysconf(_SC_PAGESIZE));
     x = calloc(1, sizeof(*x));
     if (!x)
@@ -220,7 +223,7 @@ void gw_mem_backend_unmap(struct gw_region *region)
     region->hva = NULL;
 }
 
-/* Where a range of a foreign region with holes is. Returns: NULL when some of it is not there. */
+/* The address of a range in a foreign region with holes, or NULL if the range has a hole. */
 static uint8_t *find_foreign(const struct gw_region *region, uint64_t offset, uint64_t len)
 {
     const struct xen_region *x = region->backend;
@@ -235,8 +238,8 @@ static uint8_t *find_foreign(const struct gw_region *region, uint64_t offset, ui
 /* ---- pins of requests ---- */
 
 /*
- * A walk over extents: to count, then again to describe copies, or to list references and a third
- * time to describe the pages that are mapped for them.
+ * A walk over extents. The first one counts. For copies, a second one describes them. For cached
+ * pages, a second one lists references, and a third one describes the pages mapped for them.
  */
 struct walk {
     const struct gw_map *map;
@@ -244,15 +247,15 @@ struct walk {
     unsigned max_iov;
     unsigned n_iov;
     unsigned last;                   /* lookup cache */
-    unsigned n_pieces;               /* of pages that are granted */
-    unsigned n_mapped;               /* and of what is mapped */
-    uint64_t len;                    /* of what is granted */
-    uint64_t n_bytes;                /* of the copies, with what is between them */
-    const struct xen_region *region; /* that has grants; the last */
+    unsigned n_pieces;               /* pieces of granted pages */
+    unsigned n_mapped;               /* pieces of mapped memory */
+    uint64_t len;                    /* bytes of the granted pieces */
+    uint64_t n_bytes;                /* bytes for the copies, including gaps */
+    const struct xen_region *region; /* the last one with grants */
     bool is_one_region;
-    struct gw_grant_copies *copies; /* NULL: there are none */
-    uint32_t *refs;                 /* NULL: they are not listed */
-    uint8_t **pages;                /* where they are; NULL: nowhere yet */
+    struct gw_grant_copies *copies; /* to be described; NULL: none */
+    uint32_t *refs;                 /* list of references; NULL: not wanted */
+    uint8_t **pages;                /* addresses of the pages; NULL: not mapped yet */
 };
 
 static int add_iov(struct walk *w, uint8_t *at, uint64_t len)
@@ -263,7 +266,7 @@ static int add_iov(struct walk *w, uint8_t *at, uint64_t len)
     return 0;
 }
 
-/* A piece of a page that is mapped; pages of an extent may be neighbours here, too. */
+/* Adds a piece of a mapped page. Pages of an extent that are adjacent here, too, share an iovec. */
 static int add_page(struct walk *w, uint8_t *at, uint64_t len, bool is_first)
 {
     struct iovec *before = w->n_iov > 0 ? &w->iov[w->n_iov - 1] : NULL;
@@ -316,7 +319,7 @@ static int walk_grants(struct walk *w, const struct gw_region *region, gw_gpa_t 
     if (w->len > GW_PIN_COPY_MAX)
         return -E2BIG;
     if (first_page(gpa) + count_pages(gpa, len) > UINT64_C(1) << 32)
-        return -EFAULT; /* there are no such references */
+        return -EFAULT; /* references have 32 bits */
     for (uint64_t done = 0; done < len && r == 0;) {
         uint64_t n = PAGE - (gpa + done) % PAGE;
         struct gw_grant_piece piece;
@@ -390,11 +393,11 @@ static int pin_copies(struct walk *w, const struct gw_extent *extents, unsigned 
         return -ENOMEM;
     pin->kind = PIN_COPIES;
     pin->copies = w->copies;
-    (void)walk(w, extents, n_extents); /* as before: a map does not change */
+    (void)walk(w, extents, n_extents); /* same result as before, because a map does not change */
     return 0;
 }
 
-/* Returns: 0; -ENOENT when they are not cached, and cannot be; -E2BIG; -ENOMEM. */
+/* Returns: 0; -ENOENT if the pages are not in the cache and cannot be added; -E2BIG; -ENOMEM. */
 static int pin_cached(struct walk *w, const struct gw_extent *extents, unsigned n_extents,
                       struct xen_pin *pin)
 {
@@ -439,7 +442,7 @@ int gw_mem_backend_pin(const struct gw_map *map, const struct gw_extent *extents
     if (w.region->cache && w.is_one_region)
         r = pin_cached(&w, extents, n_extents, pin.backend);
     if (r == -ENOENT || (r == -E2BIG && max_iov >= IOV_ALL)) {
-        /* What cannot stay mapped, or lies in too many places, is copied. */
+        /* Copy the pages if they cannot stay mapped, or need too many iovecs when mapped. */
         gw_mem_backend_unpin(&pin);
         pin.backend = calloc(1, sizeof(struct xen_pin));
         r = pin.backend ? walk(&w, extents, n_extents) : -ENOMEM;
@@ -499,7 +502,7 @@ static int hold_grants(const struct gw_region *region, uint64_t offset, uint64_t
     int r;
 
     if (n > GW_GRANTS_MAX || first + n > UINT64_C(1) << 32)
-        return gw_fail(-EFAULT, "there are no grants %#" PRIx64 " to %#" PRIx64, first,
+        return gw_fail(-EFAULT, "grants %#" PRIx64 " to %#" PRIx64 " cannot exist", first,
                        first + n - 1);
     pin = calloc(1, sizeof(*pin));
     if (!pin)
@@ -522,6 +525,6 @@ int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_
         return hold_grants(region, offset, len, ret_at, ret_pin);
     *ret_at = find_foreign(region, offset, len);
     return *ret_at ? 0
-                   : gw_fail(-EFAULT, "some frames at %#" PRIx64 " are not there",
+                   : gw_fail(-EFAULT, "some frames at %#" PRIx64 " are missing",
                              region->desc.gpa + offset);
 }

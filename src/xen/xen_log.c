@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A logger that drops everything. Whatever a Xen library says comes with an errno, which is told
- * with what we wanted to do; and some of it is said for every failure that a guest can cause.
+ * A logger that drops everything. A Xen library that logs a failure also returns an errno, which we
+ * log with the operation that failed. A guest can cause some of these failures as often as it
+ * likes, so they must not be logged without a rate limit.
  */
 #include "xen_log.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What the Xen libraries say of their errors, on stderr if nobody listens: we say it ourselves. */
+/* A logger for the Xen libraries, which would log to stderr otherwise. We log their errors. */
 #pragma once
 
 #include <xentoollog.h>

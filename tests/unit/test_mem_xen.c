@@ -101,11 +101,11 @@ static void test_mem_xen_impossible_region_is_refused(void **state)
         struct gw_region_desc desc;
         const char *why;
     } bad[] = {
-        {{.flags = 0x3, .size = PAGE}, "foreign frames are neither"},
-        {{.flags = 0x3, .gpa = GRANT(1), .size = PAGE}, "foreign frames are neither"},
-        {{.flags = 0x101, .size = PAGE}, "foreign frames are neither"},
-        {{.flags = 0x103, .size = PAGE}, "foreign frames are neither"},
-        {{.flags = 0x100, .size = PAGE}, "only grants are left unmapped"},
+        {{.flags = 0x3, .size = PAGE}, "foreign frames allow no other"},
+        {{.flags = 0x3, .gpa = GRANT(1), .size = PAGE}, "foreign frames allow no other"},
+        {{.flags = 0x101, .size = PAGE}, "foreign frames allow no other"},
+        {{.flags = 0x103, .size = PAGE}, "foreign frames allow no other"},
+        {{.flags = 0x100, .size = PAGE}, "only grants can stay unmapped"},
         {{.flags = 0x4, .size = PAGE}, "unknown flags 0x4"},
         {{.flags = 0x80000001, .size = PAGE}, "unknown flags 0x80000000"},
         {{.flags = 0x8, .size = PAGE}, "unknown flags 0x8"}, /* ctl_mem.c makes it 0x100 */
@@ -115,8 +115,8 @@ static void test_mem_xen_impossible_region_is_refused(void **state)
         {{.flags = 0x1, .gpa = GW_GRANT_ADDRESS - PAGE, .size = 2 * PAGE}, "reaches into"},
         {{.flags = 0x1, .size = PAGE, .domid = 0x7ff0}, "there is no domain"},
         {{.flags = 0x2, .gpa = GRANT(1), .size = PAGE, .domid = UINT32_MAX}, "there is no domain"},
-        {{.flags = 0x1, .size = PAGE, .mmap_offset = PAGE}, "of a file, but it is a domain's"},
-        {{.flags = 0x102, .gpa = GRANT(1), .size = PAGE, .mmap_offset = 1}, "of a file, but"},
+        {{.flags = 0x1, .size = PAGE, .mmap_offset = PAGE}, "in a file, but is memory of a domain"},
+        {{.flags = 0x102, .gpa = GRANT(1), .size = PAGE, .mmap_offset = 1}, "in a file, but"},
         {{.flags = 0x2, .gpa = GRANT(0), .size = 65537 * PAGE}, "cannot be mapped in advance"},
         {{.flags = 0x2, .gpa = GRANT(UINT32_MAX), .size = 2 * PAGE}, "cannot be mapped in adv"},
         {{.flags = 0x1, .size = 0}, "is empty"},

@@ -26,7 +26,7 @@ static void test_xen_events_ends_with_its_domain(void **state)
         while (b.hold && b.n_held < 4)
             usleep(1000);
         xen_stub_kill();
-        assert_true(says(&b, "domain 7, whose memory it is about, is gone"));
+        assert_true(says(&b, "domain 7, the owner of guest memory, is gone"));
         if (b.hold)
             assert_int_equal(gw_worker_post(gw_daemon_worker(b.daemon, 0), &b.answer), 0);
         (void)gw_driver_take(b.driver, used, DEPTH);
