@@ -67,7 +67,7 @@ void gw_postcopy_init(struct gw_postcopy *p);
  */
 int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd);
 
-/* POSTCOPY_LISTEN. Returns: 0; -EINVAL if not advised or already listening; a negative errno. */
+/* POSTCOPY_LISTEN. Returns: 0; -EINVAL if not advised or already listening; errno of epoll(7). */
 int gw_postcopy_listen(struct gw_postcopy *p, const struct gw_postcopy_peer *peer);
 
 static inline bool gw_postcopy_is_listening(const struct gw_postcopy *p)

@@ -72,8 +72,9 @@ static void uring_arm(struct uring_loop *u, struct uring_poll *poll)
     struct io_uring_sqe *sqe = uring_sqe(u);
 
     /*
-     * A multishot poll reports every wake-up without a read of the fd, one system call less per
-     * kick. It does not report data that stays, so level triggered sources are armed every time.
+     * A multishot poll reports every wake-up without a read of the fd, which saves a system call
+     * per kick. It does not report data that stays, so a level triggered source is armed again
+     * after each event.
      */
     if (poll->source->edge)
         io_uring_prep_poll_multishot(sqe, poll->source->fd, poll->source->events);
@@ -264,7 +265,7 @@ static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, 
         gw_diag(u->base.diag, GW_DIAG_WARNING, "cannot wait for fd %d: %s", source->fd,
                 strerror(-res));
     if (res < 0) {
-        /* The poll ended without a request and cannot be armed again. */
+        /* The poll failed and cannot be armed again. */
         source->token = NULL;
         uring_poll_free(poll);
         return;

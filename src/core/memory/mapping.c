@@ -69,7 +69,7 @@ static int check_file(uint64_t *ret_size, const char *what, int fd, gw_off_t off
  */
 static bool is_harmless(uintptr_t base, uint64_t length)
 {
-    uintptr_t stack = getauxval(AT_RANDOM); /* the kernel puts these bytes at the stack's top */
+    uintptr_t stack = getauxval(AT_RANDOM); /* an address at the top of the stack */
 
     return !__tsan_init && stack > STACK_ROOM && base >= LOWEST_ADDRESS &&
            base < stack - STACK_ROOM && length <= stack - STACK_ROOM - base;
@@ -117,7 +117,7 @@ int gw_mapping_init_at(struct gw_mapping *m, const char *what, int fd, gw_off_t 
         return gw_fail(r, "%s of %#" PRIx64 " bytes: mmap: %s%s", what, size, strerror(-r),
                        r == -EACCES ? " (its file must be open for writing)" : "");
     }
-    /* A process that closes a front-end's file may live for ever with its copy (sacrificial.c). */
+    /* A process that closes a front-end's file may live for ever: no copy there (sacrificial.c). */
     (void)madvise(base, length, MADV_DONTFORK);
     *m = (struct gw_mapping){
         .at = (uint8_t *)base + residual,

@@ -179,7 +179,7 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
  * stopped queue. gw_queue_forget drops the latches when their owner no longer waits.
  */
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
-/* After the latch of a stop opened. Returns: 0; the device's error, with gw_last_error. */
+/* The result of a stop whose latch has opened. Returns: 0; the device's error, gw_last_error. */
 int gw_queue_stop_result(const struct gw_queue *q);
 /* Use `map` from now on. */
 void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map);

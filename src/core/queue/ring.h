@@ -149,11 +149,11 @@ struct gw_ring_ops {
 extern const struct gw_ring_ops gw_ring_split_ops;
 extern const struct gw_ring_ops gw_ring_packed_ops;
 
-/* May a ring be of this size? Returns: 0; -EINVAL with gw_last_error. */
+/* Is this a valid ring size? Returns: 0; -EINVAL with gw_last_error. */
 int gw_ring_check_size(bool packed, uint32_t size, uint32_t max);
 
 /*
- * Does `map` have the memory of the ring? Only arithmetic if its regions have fixed addresses.
+ * Does `map` contain the ring? This is only arithmetic if its regions have fixed addresses.
  * Returns: as attach.
  */
 int gw_ring_check_memory(bool packed, const struct gw_ring_config *config,
