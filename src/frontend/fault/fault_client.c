@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Clients: a userfaultfd each, and where in its process which region is. What a client says is a
- * stranger's word: its fd, its bases, and later the addresses of its faults.
+ * Clients: each has a userfaultfd and the addresses of the regions in its process. Nothing that a
+ * client provides is trusted: neither its fd nor its base addresses nor the addresses of its
+ * faults.
  */
 #include "fault_i.h"
 #include "fd/peer_fd.h"
@@ -30,8 +31,8 @@ static int new_client(struct gw_fault_client **ret, struct gw_fault_server *s, i
 
     if (r == 0 && s->cfg.fill == GW_FAULT_CONTINUE && !is_minor)
         r = gw_fault_fail(-EOPNOTSUPP,
-                          "client %s: it would see pages while they are written, as it does not"
-                          " register for minor faults",
+                          "client %s: it would see incomplete pages, because it does not register"
+                          " for minor faults",
                           name);
     c = r == 0 ? calloc(1, sizeof(*c)) : NULL;
     if (!c) {
@@ -79,7 +80,7 @@ void gw_fault_server_remove_client(struct gw_fault_server *s, struct gw_fault_cl
 {
     pthread_rwlock_wrlock(&s->lock);
     gw_fault_waiters_drop(s, NULL, c);
-    /* The client has the same open file: closing ours would not take it out of the epoll. */
+    /* The client shares the open file, so closing our fd would not remove it from the epoll. */
     (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->uffd, NULL);
     for (unsigned i = 0; i < s->n_clients; i++) {
         if (s->clients[i] == c) {
@@ -91,7 +92,7 @@ void gw_fault_server_remove_client(struct gw_fault_server *s, struct gw_fault_cl
     gw_fault_client_free(c);
 }
 
-/* How many bases begin at or before `address`. */
+/* The number of bases that start at or before `address`. */
 static unsigned rank(const struct gw_fault_client *c, gw_bva_t address)
 {
     unsigned from = 0, to = c->n_bases;
@@ -137,8 +138,8 @@ int gw_fault_client_add(struct gw_fault_client *c, struct gw_fault_region *g, gw
         c->room = room;
     }
     /*
-     * Where it was mapped before stays, since its threads use that until they have heard of the new
-     * place; unless something else is there now.
+     * A previous base of the region stays, because the client's threads use that mapping until they
+     * learn the new address. Bases that overlap the new one are gone.
      */
     i = rank(c, start);
     if (i > 0 && start - c->bases[i - 1].start < c->bases[i - 1].length)
@@ -172,12 +173,12 @@ static int add_base(struct gw_fault_client *c, gw_gpa_t gpa, uint64_t len, gw_bv
                              "client %s: the region at 0x%" PRIx64 " is not %" PRIu64 " bytes long",
                              c->name, gpa, len);
     start = base - g->residual;
-    /* A page of the file is one in its mapping: who waits is woken by whole ones. */
+    /* Pages of the file must be aligned in the mapping: a wake covers whole pages. */
     if (base < g->residual || start % g->page_size ||
         start + g->n_pages * g->page_size < g->n_pages * g->page_size)
         return gw_fault_fail(-EINVAL,
-                             "client %s: the region at 0x%" PRIx64 " cannot be at 0x%" PRIx64
-                             " in pages of %" PRIu64 " bytes",
+                             "client %s: the region at 0x%" PRIx64
+                             " cannot be at address 0x%" PRIx64 " with pages of %" PRIu64 " bytes",
                              c->name, gpa, base, g->page_size);
     r = gw_fault_client_add(c, g, start);
     return r < 0 ? gw_fault_fail(r, "client %s: out of memory", c->name) : 0;

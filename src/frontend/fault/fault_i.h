@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the files of the fault server share. fault_server.c has the threads and the argument why
- * they may do what they do.
+ * Interfaces between the files of the fault server. The threads and the locking rules are described
+ * in fault_server.c.
  */
 #pragma once
 
@@ -11,13 +11,13 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-/* Bits of a page's state, a byte that is only changed by atomic read-modify-writes. */
-#define GW_FAULT_PAGE_CLAIMED  0x1u /* somebody puts it there, or has */
-#define GW_FAULT_PAGE_RECEIVED 0x2u /* it is there */
-#define GW_FAULT_PAGE_ASKED    0x4u /* the source knows that somebody waits for it */
-#define GW_FAULT_PAGE_WAITED   0x8u /* there are, or were, entries for it among the waiters */
+/* Bits of a page's state, one byte that is changed only by atomic read-modify-write operations. */
+#define GW_FAULT_PAGE_CLAIMED  0x1u /* a thread places it, or has placed it */
+#define GW_FAULT_PAGE_RECEIVED 0x2u /* the page is in place */
+#define GW_FAULT_PAGE_ASKED    0x4u /* the page was requested from the source */
+#define GW_FAULT_PAGE_WAITED   0x8u /* waiters for it are, or were, in the list */
 
-/* Atomic, relaxed: nothing follows from one of them about anything else. */
+/* Atomic, relaxed: a counter says nothing about other data. */
 struct gw_fault_counts {
     uint64_t faults, already, copied, zeroed, continued, asked, wakes;
     uint64_t bytes_requested, bytes_streamed, repeated, early;
@@ -29,19 +29,19 @@ struct gw_fault_region {
     uint64_t page_size;
     uint64_t residual; /* bytes of the first page before `gpa` */
     uint64_t n_pages;
-    char *map;           /* of the memory's owner, registered */
-    char *fill;          /* GW_FAULT_CONTINUE: our own, not registered */
-    int fd;              /* of our own */
-    gw_off_t offset;     /* of `map` in it */
-    uint8_t *pages;      /* states; atomic */
+    char *map;           /* the owner's mapping, registered */
+    char *fill;          /* GW_FAULT_CONTINUE: the server's mapping, not registered */
+    int fd;              /* duplicated from the region */
+    gw_off_t offset;     /* offset of `map` in the file */
+    uint8_t *pages;      /* page states; atomic */
     uint64_t n_received; /* atomic */
     bool can_zero;
     bool is_registered;
     struct gw_fault_counts counts;
-    struct gw_guest_histogram latency; /* shared */
+    struct gw_guest_histogram latency; /* written by several threads */
 };
 
-/* Where a client has mapped a region: all of its pages. */
+/* The mapping of a whole region, including its partial pages, in a client. */
 struct gw_fault_base {
     gw_bva_t start;
     uint64_t length;
@@ -50,25 +50,25 @@ struct gw_fault_base {
 
 struct gw_fault_client {
     struct gw_fault_server *server;
-    uint64_t id; /* in epoll; never used again */
+    uint64_t id; /* id in epoll, never reused */
     int uffd;
-    bool is_own;    /* this process: putting a page into its mapping wakes it */
+    bool is_own;    /* this process: placing a page wakes its threads */
     bool is_minor;  /* registered for minor faults */
-    bool is_broken; /* not read any more; only the serving thread's */
+    bool is_broken; /* no longer read; serving thread only */
     char name[48];
     struct gw_fault_base *bases; /* ascending */
     unsigned n_bases, room;
 };
 
-/* Somebody whose page has not come. */
+/* A thread, or several, that wait for one page at one address of one client. */
 struct gw_fault_waiter {
     struct gw_fault_waiter *next;
     struct gw_fault_client *client;
     struct gw_fault_region *region;
     uint64_t page;
-    gw_bva_t address; /* of the page */
-    uint64_t since;   /* the fault was read */
-    bool is_minor;    /* woken by mapping the page */
+    gw_bva_t address; /* page address */
+    uint64_t since;   /* when the fault was read */
+    bool is_minor;    /* wake by mapping the page */
 };
 
 #define GW_FAULT_BUCKETS 256
@@ -76,15 +76,15 @@ struct gw_fault_waiter {
 struct gw_fault_server {
     struct gw_fault_config cfg;
     int epoll_fd;
-    int wake_fd;  /* ends a wait */
+    int wake_fd;  /* wakes the serving thread */
     bool running; /* atomic */
     bool quit;    /* atomic */
     bool has_thread;
     pthread_t thread;
     uint64_t n_stray; /* atomic */
-    uint64_t busy;    /* atomic: faults are being served just now */
+    uint64_t busy;    /* atomic: the serving thread is serving faults */
 
-    pthread_rwlock_t lock; /* of what is from here to the next lock */
+    pthread_rwlock_t lock; /* protects the fields up to waiters_lock */
     bool has_begun;        /* regions are registered */
     struct gw_fault_client own;
     struct gw_fault_client **clients;
@@ -92,15 +92,15 @@ struct gw_fault_server {
     uint64_t next_id;
     struct gw_fault_region **regions; /* ascending by address */
     unsigned n_regions, room;
-    gw_gpa_t stream_at;          /* of the thread that streams */
-    struct gw_fault_counts gone; /* of regions that were removed */
+    gw_gpa_t stream_at;          /* streaming thread only */
+    struct gw_fault_counts gone; /* counters of removed regions */
     struct gw_guest_histogram gone_latency;
 
     pthread_mutex_t waiters_lock; /* taken under `lock` */
     struct gw_fault_waiter *waiters[GW_FAULT_BUCKETS];
 };
 
-/* Remember why, as a sentence for gw_fault_error; returns `r`. */
+/* Store the reason as a sentence for gw_fault_error. Returns: `r`. */
 int gw_fault_fail(int r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline void gw_fault_count(uint64_t *count, uint64_t n)
@@ -113,30 +113,31 @@ static inline uint64_t gw_fault_counted(const uint64_t *count)
     return __atomic_load_n(count, __ATOMIC_RELAXED);
 }
 
-/* ---- fault_uffd.c: the kernel ---- */
+/* ---- fault_uffd.c: userfaultfd operations ---- */
 
-/* Ready for use, non-blocking. Returns: an fd; a negative errno, told. */
+/* Open a userfaultfd, enabled and non-blocking. Returns: an fd; a negative errno, with reason. */
 int gw_fault_uffd_open(enum gw_fault_fill fill);
-/* Somebody else's: is it one, and ready for use? Returns: 0; -EINVAL, told. */
+/* Check that a client's fd is an enabled userfaultfd. Returns: 0; -EINVAL, with reason. */
 int gw_fault_uffd_check(int uffd);
 int gw_fault_uffd_register(int uffd, struct gw_fault_region *g, enum gw_fault_fill fill);
 void gw_fault_uffd_unregister(int uffd, struct gw_fault_region *g);
-/* What is readable, without waiting. Returns: as read(2), or a negative errno. */
+/* Read events without waiting. Returns: as read(2), or a negative errno. */
 ssize_t gw_fault_uffd_read(int uffd, void *buf, size_t len);
-/* Put one page there; `data` NULL: zeros. Returns: 0; -EEXIST it was there; another errno. */
+/* Place one page; `data` NULL: zeros. Returns: 0; -EEXIST: already present; another errno. */
 int gw_fault_uffd_copy(int uffd, struct gw_fault_region *g, uint64_t page, const void *data);
 int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const void *data);
-/* Map what is in the file, and wake. Returns: 0; -EAGAIN an event waits to be read; another. */
+/* Map pages of the file and wake. Returns: 0; -EAGAIN: an event must be read first; another errno.
+ */
 int gw_fault_uffd_continue(int uffd, gw_bva_t address, uint64_t len);
 int gw_fault_uffd_wake(int uffd, gw_bva_t address, uint64_t len);
 
-/* ---- fault_region.c: which pages there are ---- */
+/* ---- fault_region.c: regions and their pages ---- */
 
 /* Under `lock`. */
 struct gw_fault_region *gw_fault_region_at(const struct gw_fault_server *s, gw_gpa_t gpa);
 void gw_fault_region_free(struct gw_fault_server *s, struct gw_fault_region *g);
 
-/* The part of a page that is in the region. */
+/* The part of a page that belongs to the region. */
 static inline gw_gpa_t gw_fault_page_gpa(const struct gw_fault_region *g, uint64_t page)
 {
     return page ? g->gpa + page * g->page_size - g->residual : g->gpa;
@@ -155,7 +156,7 @@ static inline uint64_t gw_fault_page_of(const struct gw_fault_region *g, gw_gpa_
     return (gpa - g->gpa + g->residual) / g->page_size;
 }
 
-/* The first page that ends after `gpa`; n_pages: none does. */
+/* The first page that ends after `gpa`; n_pages if none does. */
 static inline uint64_t gw_fault_page_from(const struct gw_fault_region *g, gw_gpa_t gpa)
 {
     if (gpa <= g->gpa)
@@ -165,23 +166,23 @@ static inline uint64_t gw_fault_page_from(const struct gw_fault_region *g, gw_gp
 
 /* ---- fault_stats.c ---- */
 
-/* What others may be counting in, to what they are not. */
+/* Add `from`, which other threads may be incrementing, to `to`, which is private. */
 void gw_fault_counts_add(struct gw_fault_counts *to, const struct gw_fault_counts *from);
 
-/* ---- fault_client.c: who has what where ---- */
+/* ---- fault_client.c: the regions of each client ---- */
 
 int gw_fault_client_add(struct gw_fault_client *c, struct gw_fault_region *g, gw_bva_t start);
-/* Under `lock`: NULL if nothing is there. */
+/* Under `lock`. Returns: the base that contains `address`, or NULL. */
 const struct gw_fault_base *gw_fault_client_find(const struct gw_fault_client *c, gw_bva_t address);
-/* Under `lock` for writing: nobody has `g` any more. */
+/* Under `lock` for writing: remove all bases of `g`. */
 void gw_fault_client_forget(struct gw_fault_client *c, const struct gw_fault_region *g);
 void gw_fault_client_free(struct gw_fault_client *c);
 
-/* ---- fault_page.c: pages come, and who waits is woken; under `lock` ---- */
+/* ---- fault_page.c: placing pages and waking waiters; under `lock` ---- */
 
-/* Somebody waits. `w.next` is not looked at. */
+/* Serve a fault. `w->next` is ignored. */
 void gw_fault_page_wanted(struct gw_fault_server *s, const struct gw_fault_waiter *w);
-/* Under `lock` for writing: nobody waits for a page of `g`, or as `c` (either may be NULL). */
+/* Under `lock` for writing: drop the waiters for `g` and of `c`; NULL matches any. */
 void gw_fault_waiters_drop(struct gw_fault_server *s, const struct gw_fault_region *g,
                            const struct gw_fault_client *c);
 __attribute__((format(printf, 3, 4))) void gw_fault_report(const struct gw_fault_server *s,

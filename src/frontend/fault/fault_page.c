@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Pages come, and who waits for one is woken.
+ * Places pages and wakes the threads that wait for them.
  *
- * A page is put there by whoever claims it first: the thread that serves its fault, if the source
- * has the page at hand, or one that brings it (put, stream). A fault whose page is not there when
- * it is looked at becomes a waiter. No wake-up is lost between the two: the waiter is entered, then
- * WAITED is set; the page is in place, then RECEIVED is set. Both are changes of one byte, so one
- * comes before the other, and the second one sees the first: then its thread wakes the waiters of
- * the page. The release of the one and the acquire of the other make the list, or the page,
- * visible.
+ * The thread that claims a page first places it: the thread that serves its fault, if the source
+ * has the page at hand, or a thread that brings it (put, stream). If the page is not in place when
+ * its fault is served, the fault becomes a waiter. No wake-up is lost: one thread adds the waiter,
+ * then sets WAITED; the other places the page, then sets RECEIVED. Both change the same byte, so
+ * one is first, and the thread that is second sees the other's bit and wakes the waiters of the
+ * page. Release of the first change and acquire of the second make the list, or the page, visible.
  *
- * That a page was there before it came is seen by the kernel's EEXIST, as the claim admits one
- * attempt only. Somebody has had zeros then. Nothing can make that undone: the page is left as it
- * is, and told.
+ * EEXIST from the kernel shows that a page was present before it was placed, because the claim
+ * admits only one attempt. Somebody has read zeros then, which cannot be undone: the page is left
+ * as it is and reported.
  */
 #include "fault_i.h"
 #include "frontend/transport/frontend_i.h"
@@ -54,7 +53,7 @@ static void served(struct gw_fault_server *s, const struct gw_fault_waiter *w)
         s->cfg.served(s->cfg.arg, gw_fault_page_gpa(w->region, w->page), latency);
 }
 
-/* The page is there. `is_placed`: by this thread, which has woken its own process by that. */
+/* Wake a waiter of a page in place. `is_placed`: this thread placed it, which woke our process. */
 static void wake(struct gw_fault_server *s, const struct gw_fault_waiter *w, bool is_placed)
 {
     struct gw_fault_client *c = w->client;
@@ -65,8 +64,8 @@ static void wake(struct gw_fault_server *s, const struct gw_fault_waiter *w, boo
         if (w->is_minor)
             r = gw_fault_uffd_continue(c->uffd, w->address, len);
         /*
-         * Another thread's fault mapped the page already, or the client is changing its mappings
-         * (EAGAIN). Woken, the thread tries again, and faults again if the page is not mapped.
+         * Another thread's fault has mapped the page already, or the client is changing its
+         * mappings (EAGAIN). A woken thread retries, and faults again if the page is not mapped.
          */
         if (r < 0)
             (void)gw_fault_uffd_wake(c->uffd, w->address, len);
@@ -85,7 +84,7 @@ static struct gw_fault_waiter **bucket_of(struct gw_fault_server *s,
     return &s->waiters[key * UINT64_C(0x9e3779b97f4a7c15) >> 56];
 }
 
-/* Of one page and one place in one client there is one entry, however many threads wait. */
+/* One entry for each page and address of a client, regardless of the number of waiting threads. */
 static int enter(struct gw_fault_server *s, const struct gw_fault_waiter *w)
 {
     struct gw_fault_waiter **bucket = bucket_of(s, w->region, w->page), *entry;
@@ -158,9 +157,9 @@ void gw_fault_waiters_drop(struct gw_fault_server *s, const struct gw_fault_regi
     pthread_mutex_unlock(&s->waiters_lock);
 }
 
-/* ---- putting a page there ---- */
+/* ---- placing a page ---- */
 
-/* Into the memory; of a page that is not all of the region's, `data` has only that part. */
+/* Fill the page. For a page only partly in the region, `data` holds only that part. */
 static int fill(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t page,
                 const void *data)
 {
@@ -208,18 +207,17 @@ static void report_page(const struct gw_fault_server *s, const struct gw_fault_r
     if (problem == GW_FAULT_EARLY)
         gw_fault_report(s, &report,
                         "the page at 0x%" PRIx64 " (region at 0x%" PRIx64
-                        ") was there before it came: somebody has read zeros",
+                        ") was present before it came: somebody has read zeros",
                         report.gpa, g->gpa);
     else
         gw_fault_report(s, &report,
-                        "the page at 0x%" PRIx64 " (region at 0x%" PRIx64
-                        ") cannot be put there: %s",
+                        "the page at 0x%" PRIx64 " (region at 0x%" PRIx64 ") cannot be placed: %s",
                         report.gpa, g->gpa, strerror(-r));
 }
 
 /*
- * A page that this thread has claimed. Returns: 0, and it is there and who waited for it is woken;
- * -EEXIST the same, but it had been there; another errno, and it may be tried again.
+ * Place a page that this thread has claimed. Returns: 0: the page is in place and its waiters are
+ * woken; -EEXIST: the same, but it was present before; another errno: a later attempt is possible.
  */
 static int place(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t page,
                  const void *data, bool is_waited)
@@ -232,7 +230,7 @@ static int place(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t 
                            (uint8_t) ~(GW_FAULT_PAGE_CLAIMED | GW_FAULT_PAGE_ASKED),
                            __ATOMIC_ACQ_REL);
         report_page(s, g, page, GW_FAULT_PLACE, r);
-        return gw_fault_fail(r, "the page at 0x%" PRIx64 " cannot be put there: %s",
+        return gw_fault_fail(r, "the page at 0x%" PRIx64 " cannot be placed: %s",
                              gw_fault_page_gpa(g, page), strerror(-r));
     }
     before = set_state(g, page, GW_FAULT_PAGE_RECEIVED);
@@ -300,9 +298,9 @@ void gw_fault_page_wanted(struct gw_fault_server *s, const struct gw_fault_waite
         wait_for_page(s, w);
 }
 
-/* ---- pages that are brought ---- */
+/* ---- pages brought by other threads ---- */
 
-/* Whole pages of one region; NULL, told, if they are not. */
+/* Find the region. Returns: NULL, with reason, unless the range is whole pages of one region. */
 static struct gw_fault_region *find_pages(const struct gw_fault_server *s, gw_gpa_t gpa,
                                           uint64_t len, uint64_t *ret_first, uint64_t *ret_last)
 {
@@ -320,7 +318,8 @@ static struct gw_fault_region *find_pages(const struct gw_fault_server *s, gw_gp
     return NULL;
 }
 
-/* Pages first to last; `data` begins with the first. Returns: how many are new; -EEXIST; other. */
+/* Place pages first to last from `data`. Returns: the number of new pages; -EEXIST; another errno.
+ */
 static int put(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t first, uint64_t last,
                const char *data)
 {
@@ -342,7 +341,7 @@ static int put(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t fi
         n += r == 0;
     }
     if (is_early)
-        return gw_fault_fail(-EEXIST, "a page from 0x%" PRIx64 " was there before it came",
+        return gw_fault_fail(-EEXIST, "a page from 0x%" PRIx64 " was present before it came",
                              gw_fault_page_gpa(g, first));
     return n;
 }
@@ -360,7 +359,7 @@ int gw_fault_server_put(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len, c
     return r;
 }
 
-/* The next page that is nobody's affair yet, from where the stream is. */
+/* The next page with no state bit set, from the position of the stream. */
 static bool next_from(struct gw_fault_server *s, struct gw_fault_region **ret, uint64_t *ret_page)
 {
     for (unsigned i = 0; i < s->n_regions; i++) {
@@ -384,7 +383,7 @@ static bool next_unclaimed(struct gw_fault_server *s, struct gw_fault_region **r
 {
     if (next_from(s, ret, ret_page))
         return true;
-    /* Regions that were added, and pages that could not be put there. */
+    /* Start over: regions may have been added, and placing a page may have failed. */
     s->stream_at = 0;
     return next_from(s, ret, ret_page);
 }
@@ -424,7 +423,7 @@ int gw_fault_server_stream(struct gw_fault_server *s, unsigned n_pages)
     return r;
 }
 
-/* A page out of the waiters that was not asked for since `asked` was cleared. */
+/* A page with waiters that has not been requested since clear_asked. */
 static bool next_waited(struct gw_fault_server *s, unsigned bucket, struct gw_fault_region **ret,
                         uint64_t *ret_page)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The regions of the fault server, and which of their pages have come. Pages are those of the file
- * behind a region: its first and last one may hold bytes that are none of the guest's.
+ * The regions of the fault server, and the state of their pages. Pages are pages of the file behind
+ * a region: the first and the last may contain bytes outside guest memory.
  */
 #include "fault_i.h"
 #include "frontend/memory/guest_mem_i.h"
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* How many regions begin at or before `gpa`. */
+/* The number of regions that start at or before `gpa`. */
 static unsigned rank(const struct gw_fault_server *s, gw_gpa_t gpa)
 {
     unsigned from = 0, to = s->n_regions;
@@ -61,12 +61,12 @@ static int find_in(const struct gw_guest_mem *m, gw_gpa_t gpa, struct gw_guest_r
     if (r < 0)
         return gw_fault_fail(r, "no region begins at 0x%" PRIx64, gpa);
     if (ret->kind == GW_GUEST_MAPPED)
-        return gw_fault_fail(-EINVAL, "the region at 0x%" PRIx64 " is no file that was mapped here",
-                             gpa);
+        return gw_fault_fail(
+            -EINVAL, "the region at 0x%" PRIx64 " is mapped by the caller, not from a file", gpa);
     return 0;
 }
 
-/* Address space only, until pages come. */
+/* Reserves address space only, until pages are placed. */
 static void *map(size_t len, int flags, int fd, gw_off_t offset)
 {
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, (off_t)offset);
@@ -99,7 +99,7 @@ static int region_init(struct gw_fault_server *s, struct gw_fault_region *g,
     return 0;
 }
 
-/* Room for one more, and nothing in its place. */
+/* Check that nothing overlaps the region, and make room for it. */
 static int make_room(struct gw_fault_server *s, const struct gw_fault_region *g)
 {
     unsigned i = rank(s, g->gpa);
@@ -107,7 +107,8 @@ static int make_room(struct gw_fault_server *s, const struct gw_fault_region *g)
 
     if ((i > 0 && g->gpa - s->regions[i - 1]->gpa < s->regions[i - 1]->length) ||
         (i < s->n_regions && s->regions[i]->gpa - g->gpa < g->length))
-        return gw_fault_fail(-EEXIST, "the region at 0x%" PRIx64 " is there already", g->gpa);
+        return gw_fault_fail(-EEXIST, "the region at 0x%" PRIx64 " overlaps an existing one",
+                             g->gpa);
     if (s->n_regions < s->room)
         return 0;
     grown = realloc(s->regions, (s->room + 64) * sizeof(struct gw_fault_region *));
@@ -118,8 +119,7 @@ static int make_room(struct gw_fault_server *s, const struct gw_fault_region *g)
     return 0;
 }
 
-/* Registered when nothing else can fail: to take that back would be felt by a region in its place.
- */
+/* Register last, when nothing else can fail: undoing it could affect another region. */
 static int insert(struct gw_fault_server *s, struct gw_fault_region *g)
 {
     unsigned i = rank(s, g->gpa);
@@ -154,7 +154,7 @@ int gw_fault_server_add_region(struct gw_fault_server *s, const struct gw_guest_
     if (!g)
         return gw_fault_fail(-ENOMEM, "out of memory");
     g->fd = -1;
-    /* Registered within: who serves a fault that is read at once waits for the lock. */
+    /* Register under the lock: the thread that serves an early fault waits for the lock. */
     pthread_rwlock_wrlock(&s->lock);
     r = region_init(s, g, m, &from);
     if (r == 0)
@@ -194,7 +194,7 @@ int gw_fault_server_finish(struct gw_fault_server *s)
     uint64_t missing = gw_fault_server_missing(s);
 
     if (missing)
-        return gw_fault_fail(-EBUSY, "%" PRIu64 " bytes have not come", missing);
+        return gw_fault_fail(-EBUSY, "%" PRIu64 " bytes are missing", missing);
     pthread_rwlock_wrlock(&s->lock);
     for (unsigned i = 0; i < s->n_regions; i++)
         gw_fault_uffd_unregister(s->own.uffd, s->regions[i]);
@@ -235,7 +235,7 @@ int gw_fault_server_remove_region(struct gw_fault_server *s, gw_gpa_t gpa)
     return 0;
 }
 
-/* The pages of a range of one region; `len` 0: to its end. Only while no faults are served. */
+/* Find the region of a range; *len 0 means up to its end. Only while no faults are served. */
 static int find_range(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t *len,
                       struct gw_fault_region **ret)
 {
@@ -252,7 +252,7 @@ static int find_range(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t *len,
     return 0;
 }
 
-/* What has come is known by the state of each page; nobody else looks at them now. */
+/* Set page states and count received pages. No other thread accesses the states now. */
 static void set_states(struct gw_fault_region *g, uint64_t first, uint64_t end, uint8_t state)
 {
     uint64_t before = 0, after = state & GW_FAULT_PAGE_RECEIVED ? end - first : 0;
@@ -359,7 +359,7 @@ uint64_t gw_fault_server_missing(struct gw_fault_server *s)
         uint64_t n = g->n_pages - __atomic_load_n(&g->n_received, __ATOMIC_RELAXED);
         uint64_t left = n * g->page_size;
 
-        /* An estimate where the region is not of whole pages, but 0 only if all have come. */
+        /* An estimate if the region has partial pages, but 0 only if all have been received. */
         bytes += left < g->length ? left : g->length;
     }
     pthread_rwlock_unlock(&s->lock);

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The fault server: its life, and the thread that reads faults.
+ * The fault server: creation, and the thread that reads faults.
  *
- * Who may do what when. One thread at a time serves faults (`running` admits one). Any number of
- * others bring pages, add and remove regions and clients, and ask for numbers. What the two kinds
- * look up (regions, clients and their bases) is under a lock that those who only look take for
- * reading: the serving thread once for all that one wait has brought, a bringer once for what it
- * brings. So nothing goes away under a page that is being placed, and the two do not exclude each
- * other. Writers are preferred, or a busy stream would keep them out; hence nobody may take the
- * lock twice, which is why callbacks must not call the server. Of a page, its state decides who
- * does what (fault_page.c). Counters are atomic by themselves. The lock of the waiters is taken
- * inside of the other one, and only for pages that were not there in time.
+ * Threads and locks. One thread at a time serves faults (`running` admits one). Any number of other
+ * threads bring pages, add and remove regions and clients, and read statistics. `lock` protects
+ * what they look up: regions, clients and their bases. Readers hold it shared: the serving thread
+ * once for all events of one wait, a thread that brings pages once per call. So nothing disappears
+ * while a page is placed, and the readers do not exclude each other. The lock prefers writers, or
+ * a busy stream would starve them; hence no thread may take it twice, and callbacks must not call
+ * the server. The state of a page decides which thread handles it (fault_page.c). Counters are
+ * atomic. The waiters' lock nests inside `lock` and is taken only for pages that were not in place.
  *
- * The serving thread never touches the memory it serves, nor waits for anything but faults: not for
- * the source, which says LATER instead, and not for a client, whose userfaultfd is read without
- * waiting whatever its flags say.
+ * The serving thread never accesses the memory that it serves, and waits for nothing but faults:
+ * the source answers LATER instead of blocking, and a client's userfaultfd is read without waiting,
+ * regardless of its flags.
  *
- * A client may be hostile. It can make us read events, but gets its turn after all others have had
- * theirs, READ_MAX at a time. Events that are none of page faults are dropped; that of a fork
- * brings an fd, which is closed.
+ * A client may be hostile. It can make the thread read events, but only READ_MAX at a time, and
+ * every other client gets its turn in between. Events other than page faults are dropped; a fork
+ * event carries an fd, which is closed.
  */
 #include "fault_i.h"
 #include "frontend/transport/frontend_i.h"
@@ -36,9 +35,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define READ_MAX   16 /* faults of one client in a row */
-#define CLIENT_MAX 16 /* clients in one turn */
-#define ID_OWN     0  /* in epoll */
+#define READ_MAX   16 /* events read from one client per turn */
+#define CLIENT_MAX 16 /* clients served per wait */
+#define ID_OWN     0  /* ids in epoll */
 #define ID_WAKE    1
 #define ID_FIRST   2
 
@@ -59,7 +58,7 @@ const char *gw_fault_error(void)
     return error;
 }
 
-/* ---- its life ---- */
+/* ---- setup ---- */
 
 static int watch(struct gw_fault_server *s, int fd, uint64_t id)
 {
@@ -94,7 +93,7 @@ int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_conf
     if (r == 0 && cfg->fill > GW_FAULT_CONTINUE)
         r = -EINVAL;
     if (r < 0)
-        return gw_fault_fail(r, "no such configuration");
+        return gw_fault_fail(r, "invalid configuration");
     s = calloc(1, sizeof(*s));
     if (!s)
         return gw_fault_fail(-ENOMEM, "out of memory");
@@ -157,7 +156,7 @@ static void break_client(struct gw_fault_server *s, struct gw_fault_client *c, i
 
     c->is_broken = true;
     (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->uffd, NULL);
-    gw_fault_report(s, &report, "client %s: its userfaultfd is of no use: %s",
+    gw_fault_report(s, &report, "client %s: cannot read its userfaultfd: %s",
                     c->is_own ? "(own)" : c->name, strerror(-r));
 }
 
@@ -172,12 +171,11 @@ static void stray(struct gw_fault_server *s, const struct gw_fault_client *c, gw
 
     gw_fault_count(&s->n_stray, 1);
     gw_fault_report(s, &report,
-                    "client %s waits for the page at its address 0x%" PRIx64
-                    ", which is in none of its %u regions",
+                    "client %s: fault at address 0x%" PRIx64 ", which is in none of its %u regions",
                     c->is_own ? "(own)" : c->name, address, c->n_bases);
 }
 
-/* Was the page of this event woken for an earlier one that was read with it? */
+/* Whether an earlier event of the same read has woken this page. */
 static bool is_woken(const struct gw_fault_waiter *done, unsigned n,
                      const struct gw_fault_waiter *w)
 {
@@ -188,7 +186,7 @@ static bool is_woken(const struct gw_fault_waiter *done, unsigned n,
     return false;
 }
 
-/* What one read has brought. */
+/* Serve the events of one read. */
 static void serve_events(struct gw_fault_server *s, struct gw_fault_client *c,
                          const struct uffd_msg *msgs, unsigned n)
 {
@@ -230,7 +228,7 @@ static void serve_client(struct gw_fault_server *s, struct gw_fault_client *c)
     struct uffd_msg msgs[READ_MAX];
     ssize_t n = gw_fault_uffd_read(c->uffd, msgs, sizeof(msgs));
 
-    /* Another thread of the client, or the client itself, was faster. */
+    /* A thread of the client has read the event first. */
     if (n == -EAGAIN || n == -EINTR)
         return;
     if (n <= 0 || (size_t)n % sizeof(msgs[0]))
@@ -284,7 +282,7 @@ static bool serve_until_stop(struct gw_fault_server *s, int timeout_ms)
         }
         if (n == 0)
             return true;
-        if (n > 0) /* the other is a signal */
+        if (n > 0) /* otherwise a signal interrupted the wait */
             serve(s, events, (unsigned)n);
     }
 }

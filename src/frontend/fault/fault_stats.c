@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the fault server has counted. The counters are read while others count: each is right for a
- * moment, all of them together for none until the server stands still.
+ * Statistics of the fault server. The counters are read while other threads increment them: each
+ * value is correct for some moment, but they are consistent only while the server is idle.
  */
 #include "fault_i.h"
 
@@ -66,7 +66,7 @@ void gw_fault_server_stats(struct gw_fault_server *s, struct gw_fault_stats *ret
         const struct gw_fault_region *g = s->regions[i];
 
         gw_fault_counts_add(&counts, &g->counts);
-        /* Most of many regions have had no faults. */
+        /* With many regions, most have had no faults. */
         if (gw_fault_counted(&g->counts.faults))
             gw_guest_histogram_merge(&latency, &g->latency);
         ret->pages += g->n_pages;

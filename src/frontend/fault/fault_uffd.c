@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * userfaultfd(2) on the side of the fault server: the only place that calls its ioctls.
+ * userfaultfd(2) for the fault server: the only file that calls its ioctls.
  *
- * An ioctl that fails with EAGAIN is repeated a few times and no more. The kernel answers EAGAIN
- * for a moment while it replaces a page table, but also for as long as an event other than a fault
- * waits in the descriptor, and the thread that repeats the ioctl may be the thread that has to read
- * the event. Our own descriptor asks for no such events; a client may (fork, mremap, madvise,
- * munmap).
+ * An ioctl that fails with EAGAIN is repeated a limited number of times. The kernel returns EAGAIN
+ * briefly while it replaces a page table, but also while an event other than a fault is pending in
+ * the descriptor, and the thread that repeats the ioctl may be the one that must read the event.
+ * Our own descriptor does not request such events; a client's may (fork, mremap, madvise, munmap).
  *
- * UFFD_USER_MODE_ONLY would need no privilege, but then a read(2) into a missing page of the guest
- * memory fails, and a VMM's threads do that.
+ * UFFD_USER_MODE_ONLY would need no privilege, but with it a system call such as read(2) into a
+ * missing page of guest memory fails, and a VMM's threads make such calls.
  */
 #include "fault_i.h"
 
@@ -43,7 +42,7 @@ static int open_any(void)
     if (fd >= 0)
         return fd;
     if (errno == EPERM)
-        return gw_fault_fail(-EPERM, "no userfaultfd is permitted: it takes access to"
+        return gw_fault_fail(-EPERM, "userfaultfd is not permitted: it requires access to"
                                      " /dev/userfaultfd, the capability CAP_SYS_PTRACE, or the"
                                      " sysctl vm.unprivileged_userfaultfd=1");
     if (errno == ENOSYS)
@@ -78,12 +77,12 @@ int gw_fault_uffd_check(int uffd)
     char path[32], target[64] = "";
     ssize_t n;
 
-    /* Anything could be behind an fd from a stranger, also what answers every ioctl. */
+    /* A client's fd could be anything, even a file that answers every ioctl. */
     snprintf(path, sizeof(path), "/proc/self/fd/%d", uffd);
     n = readlink(path, target, sizeof(target) - 1);
     if (n < 0 || strcmp(target, "anon_inode:[userfaultfd]") != 0)
-        return gw_fault_fail(-EINVAL, "fd %d is no userfaultfd but \"%s\"", uffd, target);
-    /* Nobody sleeps there; before UFFDIO_API, it is refused. */
+        return gw_fault_fail(-EINVAL, "fd %d is not a userfaultfd but \"%s\"", uffd, target);
+    /* No thread waits at this address; before UFFDIO_API the kernel rejects the ioctl. */
     if (ioctl(uffd, UFFDIO_WAKE, &range) < 0)
         return gw_fault_fail(-EINVAL, "the userfaultfd is not ready for use: %s", strerror(errno));
     if (fcntl(uffd, F_SETFL, O_NONBLOCK) < 0)
@@ -104,7 +103,7 @@ int gw_fault_uffd_register(int uffd, struct gw_fault_region *g, enum gw_fault_fi
         reg.mode |= UFFDIO_REGISTER_MODE_MINOR;
         needed |= BIT(_UFFDIO_CONTINUE);
     }
-    /* A huge page made of single ones would bring zeros for those that are missing. */
+    /* Collapsing small pages into a huge page would fill the missing ones with zeros. */
     if (madvise(g->map, reg.range.len, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
         return gw_fault_fail(-errno, "the region at 0x%" PRIx64 ": madvise: %s", g->gpa,
                              strerror(errno));
@@ -116,7 +115,7 @@ int gw_fault_uffd_register(int uffd, struct gw_fault_region *g, enum gw_fault_fi
     if ((reg.ioctls & needed) != needed) {
         gw_fault_uffd_unregister(uffd, g);
         return gw_fault_fail(-EOPNOTSUPP,
-                             "the region at 0x%" PRIx64 ": this kernel cannot put pages there"
+                             "the region at 0x%" PRIx64 ": this kernel cannot place pages there"
                              " (0x%" PRIx64 ")",
                              g->gpa, (uint64_t)reg.ioctls);
     }
@@ -129,15 +128,15 @@ void gw_fault_uffd_unregister(int uffd, struct gw_fault_region *g)
 
     if (g->is_registered) {
         (void)ioctl(uffd, UFFDIO_UNREGISTER, &range);
-        /* It may miss who was on his way to sleep; nobody else comes any more. */
+        /* Unregistering can miss a thread that was about to sleep; no other can follow. */
         (void)ioctl(uffd, UFFDIO_WAKE, &range);
     }
     g->is_registered = false;
 }
 
 /*
- * The client shares the open file and may clear O_NONBLOCK, so the read itself says that it must
- * not wait. A kernel that does not know that (before 6.10) gets the flag set again.
+ * The client shares the open file and may clear O_NONBLOCK, so the read itself requests not to
+ * wait. On kernels without that (before 6.10), the flag is set again.
  */
 ssize_t gw_fault_uffd_read(int uffd, void *buf, size_t len)
 {
@@ -151,7 +150,7 @@ ssize_t gw_fault_uffd_read(int uffd, void *buf, size_t len)
     return n < 0 ? -errno : n;
 }
 
-/* Zeros, where the kernel has no ioctl for them: one huge page of them is mapped to nothing. */
+/* Place zeros if the kernel has no ioctl for them, from a temporary mapping of zeros. */
 static int copy_zeros(int uffd, struct gw_fault_region *g, uint64_t page)
 {
     void *zeros =
@@ -188,7 +187,7 @@ int gw_fault_uffd_fill(int uffd, struct gw_fault_region *g, uint64_t page, const
     char *to = g->fill + page * g->page_size;
     unsigned char is_there = 0;
 
-    /* Tells for files of small pages; those of huge ones say so by the EEXIST of CONTINUE. */
+    /* Detects small pages. For huge pages, CONTINUE fails with EEXIST. */
     if (mincore(to, 1, &is_there) == 0 && is_there & 1)
         return -EEXIST;
     if (data)
