@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * virtio-blk requests on a driver ring: a header, data buffers, a status byte ("Block Device",
- * virtio 1.2, 5.2.6). It keeps the header and the status in guest memory, and nothing else.
+ * virtio-blk requests on a driver ring: header, data buffers, status byte ("Block Device", virtio
+ * 1.2, 5.2.6). Only the header and the status have memory of their own here.
  */
 #include "frontend/driver/driver_i.h"
 
@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <linux/virtio_blk.h>
 
-/* One cache line of guest memory per request. */
+/* One cache line of guest memory for each request. */
 #define SLOT_LEN  64
 #define HEADER_AT 0
 #define RANGE_AT  16

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The memory of what a load wrote where: per block the generation that was acknowledged, and the
- * newest that was issued. They differ while a write is in flight, and after one whose end nobody
- * saw; then every generation between is right, sector by sector. Blocks never written have
- * generation 0.
+ * The expected contents of a disk under load: for each block the acknowledged generation and the
+ * newest issued one. They differ while a write is in flight, and after a write whose completion was
+ * lost; then each sector may hold any generation in between. Blocks never written have generation
+ * 0.
  */
 #include "fe_disk.h"
 #include "fe_sector.h"
@@ -20,9 +20,9 @@
 #define BLOCK_SIZE_MAX     (16u << 20)
 
 struct gw_guest_disk_block {
-    uint64_t done_at;     /* n_done when it was */
-    uint32_t done;        /* generation acknowledged */
-    uint32_t issued : 31; /* newest generation that may be there */
+    uint64_t done_at;     /* n_done at the acknowledgement */
+    uint32_t done;        /* acknowledged generation */
+    uint32_t issued : 31; /* newest generation that may be on the disk */
     uint32_t claimed : 1; /* a request is in flight */
 };
 
@@ -30,8 +30,8 @@ struct gw_guest_disk {
     struct gw_guest_disk_config cfg;
     uint64_t n_blocks;
     struct gw_guest_disk_block *blocks;
-    uint64_t n_done;    /* writes acknowledged */
-    uint64_t n_flushed; /* of these, the first so many had a FLUSH after them, which was answered */
+    uint64_t n_done;    /* acknowledged writes */
+    uint64_t n_flushed; /* the first n_flushed of these were followed by a completed FLUSH */
     char error[320];
 };
 
@@ -94,7 +94,7 @@ uint64_t gw_guest_disk_sector(const struct gw_guest_disk *disk, uint64_t block)
 
 uint64_t gw_guest_disk_claim(struct gw_guest_disk *disk, uint64_t block)
 {
-    /* A load has fewer requests than the disk has blocks. */
+    /* Terminates: a load has fewer requests than the disk has blocks. */
     while (disk->blocks[block].claimed)
         block = block + 1 == disk->n_blocks ? 0 : block + 1;
     disk->blocks[block].claimed = 1;
@@ -135,7 +135,7 @@ void gw_guest_disk_flushed(struct gw_guest_disk *disk, uint64_t covered)
         disk->n_flushed = covered;
 }
 
-/* A sector that is not exactly the one generation expected: still right, or wrong in which way? */
+/* Judge a sector that does not hold the one expected generation: acceptable, or wrong and how. */
 static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sector,
                         const struct gw_guest_disk_known *b, const void *data)
 {
@@ -148,15 +148,15 @@ static int judge_sector(struct gw_guest_disk *disk, uint64_t block, uint64_t sec
     ours = gw_guest_sector_read(data, sector, disk->cfg.seed, &generation, why, sizeof(why));
     if (ours && generation >= b->done && generation <= b->issued)
         return 0;
-    /* What was there before the load wrote: anything, or zeros. */
+    /* The contents before the first write of the load: anything, or zeros. */
     if (b->done == 0 && (disk->cfg.blank ? gw_guest_sector_is_blank(data) : !ours))
         return 0;
-    /* A disk of an earlier run with the same seed, of which this one knows nothing. */
+    /* An earlier run with the same seed may have written the block. */
     if (b->issued == 0 && !disk->cfg.blank)
         return 0;
     if (ours && generation < b->done)
         lost = b->done == now->done && now->done_at < disk->n_flushed
-                   ? " (a lost write, although a FLUSH sent after it was answered)"
+                   ? " (a lost write, although a later FLUSH completed)"
                    : " (a lost write)";
     snprintf(disk->error, sizeof(disk->error),
              "sector %" PRIu64 " of block %" PRIu64 ": expected generation %" PRIu32 " to %" PRIu32
@@ -212,8 +212,7 @@ int gw_guest_disk_check_fd(struct gw_guest_disk *disk, int fd)
 
         r = n < 0 ? -errno : n == (ssize_t)size ? 0 : -EIO;
         if (r < 0)
-            snprintf(disk->error, sizeof(disk->error), "block %" PRIu64 " could not be read",
-                     block);
+            snprintf(disk->error, sizeof(disk->error), "block %" PRIu64 " cannot be read", block);
         else
             r = gw_guest_disk_check(disk, block, buf);
     }
@@ -221,9 +220,9 @@ int gw_guest_disk_check_fd(struct gw_guest_disk *disk, int fd)
     return r;
 }
 
-/* ---- On its way to another host ---- */
+/* ---- Migration to another host ---- */
 
-/* Only what was ever written: the rest is zeros. */
+/* Save only blocks that were ever written; the others are zero. */
 void gw_guest_disk_put(const struct gw_guest_disk *disk, struct gw_state_writer *w)
 {
     uint64_t n = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What a load asks the memory of a disk while it runs. */
+/* The interface of a load to the expected contents of its disk. */
 #pragma once
 
 #include "frontend/transport/fe_state.h"
@@ -10,23 +10,23 @@ uint64_t gw_guest_disk_blocks(const struct gw_guest_disk *disk);
 uint32_t gw_guest_disk_block_size(const struct gw_guest_disk *disk);
 uint64_t gw_guest_disk_sector(const struct gw_guest_disk *disk, uint64_t block);
 
-/* A block that has no request in flight, at or after `block`; it has one from now on. */
+/* Claim the first block without a request in flight, at or after `block`. */
 uint64_t gw_guest_disk_claim(struct gw_guest_disk *disk, uint64_t block);
 void gw_guest_disk_unclaim(struct gw_guest_disk *disk, uint64_t block);
 
-/* Contents for the next write of the block, which may reach the disk from now on. */
+/* Generate the contents of the block's next write, which may reach the disk from now on. */
 void gw_guest_disk_fill(struct gw_guest_disk *disk, uint64_t block, void *data);
-/* That write has been done. */
+/* The write has been acknowledged. */
 void gw_guest_disk_written(struct gw_guest_disk *disk, uint64_t block);
 
-/* A FLUSH is sent: what it covers, which gw_guest_disk_flushed is told when it has been done. */
+/* Call when sending a FLUSH; pass the result to gw_guest_disk_flushed when it has completed. */
 uint64_t gw_guest_disk_flush(const struct gw_guest_disk *disk);
 void gw_guest_disk_flushed(struct gw_guest_disk *disk, uint64_t covered);
 
-/* Which generations of a block may be on the disk now, and a check against what that was once. */
+/* The generations of a block that may be on the disk at one moment, for a later check. */
 struct gw_guest_disk_known {
-    uint32_t done;   /* acknowledged */
-    uint32_t issued; /* the newest that may be there */
+    uint32_t done;   /* acknowledged generation */
+    uint32_t issued; /* newest generation that may be on the disk */
 };
 void gw_guest_disk_known(const struct gw_guest_disk *disk, uint64_t block,
                          struct gw_guest_disk_known *ret);
@@ -34,7 +34,7 @@ void gw_guest_disk_known(const struct gw_guest_disk *disk, uint64_t block,
 int gw_guest_disk_check_known(struct gw_guest_disk *disk, uint64_t block,
                               const struct gw_guest_disk_known *known, const void *data);
 
-/* What is known of all blocks, on its way to another host (fe_load_state.c). */
+/* The expected contents of all blocks, for migration to another host (fe_load_state.c). */
 struct gw_guest_disk_state {
     struct gw_guest_disk_block *blocks;
     uint64_t n_blocks;
@@ -42,11 +42,11 @@ struct gw_guest_disk_state {
 };
 
 void gw_guest_disk_put(const struct gw_guest_disk *disk, struct gw_state_writer *w);
-/* Returns: 0; -EINVAL it is that of another disk; -ENOMEM. Free with gw_guest_disk_state_done. */
+/* Returns: 0; -EINVAL: the state of another disk; -ENOMEM. Free with gw_guest_disk_state_done. */
 int gw_guest_disk_get(const struct gw_guest_disk *disk, struct gw_state_reader *r,
                       struct gw_guest_disk_state *ret);
-/* A request is in flight for it. Returns: false where one is already. */
+/* Mark a request in flight for the block. Returns: false if one is already. */
 bool gw_guest_disk_state_claim(struct gw_guest_disk_state *s, uint64_t block);
-/* It is the disk's from now on. */
+/* Move the state into the disk. */
 void gw_guest_disk_take(struct gw_guest_disk *disk, struct gw_guest_disk_state *s);
 void gw_guest_disk_state_done(struct gw_guest_disk_state *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A load on the queues of a disk: made, moved to another guest memory, asked for its numbers, and
- * freed. Running it is in fe_load_run.c; what should be on the disk is known to fe_disk.c.
+ * A load on the queues of a disk: creation, move to another guest memory, statistics. Running it is
+ * in fe_load_run.c; the expected contents of the disk are in fe_disk.c.
  */
 #include "fe_disk.h"
 #include "fe_load_i.h"
@@ -25,7 +25,7 @@ int gw_guest_load_fail(struct gw_guest_load *l, int r, const char *format, ...)
 {
     va_list ap;
 
-    /* The first failure of a run is the one it returns. */
+    /* Keep the first failure: the run returns that one. */
     if (l->error[0])
         return r;
     va_start(ap, format);
@@ -39,7 +39,7 @@ const char *gw_guest_load_error(const struct gw_guest_load *l)
     return l->error;
 }
 
-/* The config with its defaults. Returns: 0; -EINVAL; -E2BIG. */
+/* Check the config and fill in defaults. Returns: 0; -EINVAL; -E2BIG. */
 static int take_config(struct gw_guest_load *l, const struct gw_guest_load_config *cfg)
 {
     struct gw_guest_load_config *c = &l->cfg;
@@ -50,7 +50,7 @@ static int take_config(struct gw_guest_load *l, const struct gw_guest_load_confi
     if (!cfg->disk || cfg->n_drivers == 0)
         return -EINVAL;
     *c = *cfg;
-    c->drivers = NULL; /* they are in the queues */
+    c->drivers = NULL; /* kept in the queues */
     if (!c->depth)
         c->depth = DEPTH_DEFAULT;
     if (!c->call_grace_ms)
@@ -66,7 +66,7 @@ static int take_config(struct gw_guest_load *l, const struct gw_guest_load_confi
     return 0;
 }
 
-/* What is allocated for the data of a request. */
+/* The bytes to allocate for the data of one request. */
 static uint64_t data_len(const struct gw_guest_load *l)
 {
     return l->block_size + (l->cfg.scatter ? DATA_ALIGN : 0);
@@ -206,7 +206,8 @@ int gw_guest_load_set_mem(struct gw_guest_load *l, struct gw_guest_mem *m)
             if (r == 0 && req->slot)
                 r = gw_guest_load_hold_locate(l, req->slot);
             if (r < 0 || !host)
-                return gw_guest_load_fail(l, -EFAULT, "the other memory has no such buffers");
+                return gw_guest_load_fail(l, -EFAULT,
+                                          "the new memory does not contain the buffers");
             req->host = host;
         }
     }
@@ -220,7 +221,7 @@ void gw_guest_load_interrupt(struct gw_guest_load *l)
 
     __atomic_store_n(&l->interrupted, 1, __ATOMIC_RELEASE);
     n = write(l->interrupt_fd, &one, sizeof(one));
-    (void)n; /* a full counter wakes as well */
+    (void)n; /* with a full counter, the fd is readable already */
 }
 
 void gw_guest_load_stats(const struct gw_guest_load *l, struct gw_guest_load_stats *ret)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What others want to know of a load: its counters, from another thread while it runs, and which
- * request a byte of guest memory belongs to. Nothing here changes a load.
+ * Queries about a load: its counters, sampled by another thread while it runs, and the request to
+ * which a byte of guest memory belongs. Nothing here changes the load.
  */
 #include "fe_disk.h"
 #include "fe_load_i.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Buffers that are read into once and then left alone, in a ring: half of them hold data, half wait
- * to be read into. Some that are added later have their turn at once. Before its turn each is
- * checked and armed: the driver fills it with something else, and its status byte. So the device
- * alone has written it since, and what it wrote last is what must be there, in whichever memory
- * that is now.
+ * Held buffers: each is read into once and then left unchanged. They form a ring: half of them hold
+ * data, half wait to be read into. Buffers added during a run are used next. Before its next read a
+ * buffer is checked and armed: the driver overwrites it and its status byte. So from then on only
+ * the device has written it, and its last write must be what the buffer contains, also after a move
+ * to another guest memory.
  */
 #include "fe_disk.h"
 #include "fe_load_i.h"
@@ -18,17 +18,17 @@
 
 #define PAGE        4096u
 #define STATUS_NONE 0xff
-#define SKIP_MAX    8 /* of those not ready, then a read goes without */
+#define SKIP_MAX    8 /* buffers not ready before a read uses none */
 
 static gw_gpa_t stride_of(const struct gw_guest_load *l)
 {
-    /* The data, anywhere in its first page, then a page for header and status. */
+    /* The data starts anywhere in its first page; a page for header and status follows. */
     return ((gw_gpa_t)l->block_size + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
 }
 
 /*
- * Find it in the memory that is the load's now. One by one, when they are used: there may be many,
- * and who changes the memory has the guest wait.
+ * Find the buffer in the current guest memory. This happens on use of each buffer: there may be
+ * many, and the guest is paused while its memory is replaced.
  */
 int gw_guest_load_hold_locate(const struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
@@ -49,7 +49,8 @@ static int arm(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
     const struct gw_driver *d = l->queues[0].driver;
 
     if (gw_guest_load_hold_locate(l, slot) < 0)
-        return gw_guest_load_fail(l, -EFAULT, "the other memory has no buffer at 0x%llx",
+        return gw_guest_load_fail(l, -EFAULT,
+                                  "the new memory does not contain the buffer at 0x%llx",
                                   (unsigned long long)slot->data);
     memset(slot->host, 0xa1 ^ (int)(l->hold.n_armed++ & 0x3f), l->block_size);
     gw_driver_wrote(d, slot->data, l->block_size);
@@ -66,14 +67,15 @@ static int check(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
     if (slot->state != GW_GUEST_LOAD_SLOT_HELD)
         return 0;
     if (gw_guest_load_hold_locate(l, slot) < 0)
-        return gw_guest_load_fail(l, -EFAULT, "the other memory has no buffer at 0x%llx",
+        return gw_guest_load_fail(l, -EFAULT,
+                                  "the new memory does not contain the buffer at 0x%llx",
                                   (unsigned long long)slot->data);
     r = gw_guest_disk_check_known(l->cfg.disk, slot->block, &slot->known, slot->host);
     if (r < 0)
-        return gw_guest_load_fail(l, r, "a buffer at 0x%llx read some time ago: %s",
-                                  (unsigned long long)slot->data, gw_guest_disk_error(l->cfg.disk));
+        return gw_guest_load_fail(l, r, "held buffer at 0x%llx: %s", (unsigned long long)slot->data,
+                                  gw_guest_disk_error(l->cfg.disk));
     if (*slot->blk.status != 0)
-        return gw_guest_load_fail(l, -EILSEQ, "a status at 0x%llx was 0 and is 0x%02x now",
+        return gw_guest_load_fail(l, -EILSEQ, "status byte at 0x%llx: changed from 0 to 0x%02x",
                                   (unsigned long long)slot->blk.status_gpa, *slot->blk.status);
     return 0;
 }
@@ -114,7 +116,7 @@ int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len)
     if (!grown)
         return -ENOMEM;
     h->slots = grown;
-    h->fresh = h->cursor ? h->n_slots : UINT_MAX; /* they may not stay for long */
+    h->fresh = h->cursor ? h->n_slots : UINT_MAX; /* use them soon: they may be removed again */
     for (uint64_t at = 0; r == 0 && at + stride <= len; at += stride) {
         r = slot_new(&h->slots[h->n_slots], l, gpa + at);
         if (r == 0)
@@ -175,7 +177,7 @@ int gw_guest_load_hold_check(struct gw_guest_load *l)
     return r;
 }
 
-/* Check and arm the one that will be read into half a ring from now. */
+/* Check and arm the buffer that is to be read into half a ring from now. */
 static int arm_ahead(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
     int r;
@@ -224,7 +226,7 @@ void gw_guest_load_hold_complete(struct gw_guest_load *l, struct gw_guest_load_s
 
 void gw_guest_load_hold_abandon(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 {
-    (void)arm(l, slot); /* in the memory that it is in */
+    (void)arm(l, slot); /* in the memory where it is */
 }
 
 void gw_guest_load_hold_done(struct gw_guest_load *l)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The loop of a load: fill the queues up to their depth, one kick per queue and turn, take what is
- * done, check it, and count. One thread drives all queues, by looking at the rings or by sleeping
- * on the call fds. Nothing is allocated here.
+ * The main loop of a load: fill the queues up to their depth, kick once per queue and turn, take,
+ * check and count completed requests. One thread drives all queues, either polling the rings or
+ * sleeping on the call fds. Nothing is allocated here.
  */
 #include "fd/peer_fd.h"
 #include "fe_load_i.h"
@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 #define TAKE_MAX     64         /* used elements taken at once */
-#define IDLE_LOOK    64         /* turns without work between two looks at the clock */
-#define IDLE_YIELD   4096       /* turns without work before the processor is offered to others */
-#define SLEEP_MAX_NS 1000000000 /* then it is looked whether a call went missing */
+#define IDLE_LOOK    64         /* idle turns between two reads of the clock */
+#define IDLE_YIELD   4096       /* idle turns before each further one yields the CPU */
+#define SLEEP_MAX_NS 1000000000 /* longest sleep before checking for a lost call */
 #define QUEUES_MAX   256
 
 struct limits {
     uint64_t start_ns;
     uint64_t deadline_ns;  /* UINT64_MAX: none */
     uint64_t stall_ns;     /* UINT64_MAX: none */
-    uint64_t last_request; /* of n_completed */
+    uint64_t last_request; /* stop when n_completed reaches this */
     bool drain;
 };
 
@@ -51,7 +51,7 @@ static void relax(void)
 #endif
 }
 
-/* Decide what the request is: kind and block. */
+/* Choose the type and block of a request. */
 static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
 {
     uint64_t random = next_random(l->random);
@@ -74,7 +74,7 @@ static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
     }
 }
 
-/* Shall this read go to a buffer that is left alone? */
+/* Choose whether this read uses a held buffer. */
 static int choose_slot(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                        struct gw_guest_load_request *req)
 {
@@ -119,7 +119,7 @@ static int submit_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
     return r;
 }
 
-/* Fill one queue up to its depth, or to `budget` more requests, and kick once. */
+/* Fill one queue up to its depth, with at most `budget` more requests, and kick once. */
 static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, uint64_t budget)
 {
     struct gw_guest_load_request *first = q->free, *req = first;
@@ -133,7 +133,7 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
     for (; req && budget; req = req->next, budget--) {
         r = submit_one(l, q, req);
         if (r < 0) {
-            gw_guest_load_fail(l, r, "a request did not fit into the ring of queue %u",
+            gw_guest_load_fail(l, r, "queue %u: the request does not fit into the ring",
                                gw_driver_index(q->driver));
             break;
         }
@@ -147,7 +147,7 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
     return r;
 }
 
-/* One writer; a sampler that takes the value away meanwhile has it now or with the next sample. */
+/* One writer. A sampler that resets the value concurrently gets it now or in the next sample. */
 static void raise_to(uint64_t *max, uint64_t value)
 {
     if (value > __atomic_load_n(max, __ATOMIC_RELAXED))
@@ -159,7 +159,7 @@ static const char *type_name(uint32_t type)
     return type == GW_DRIVER_BLK_READ ? "read" : type == GW_DRIVER_BLK_WRITE ? "write" : "flush";
 }
 
-/* What the device may, and for a read must, have written. */
+/* The used length must not exceed the writable bytes, and must equal them for a read. */
 static int check_length(struct gw_guest_load *l, const struct gw_guest_load_request *req,
                         uint32_t len)
 {
@@ -182,7 +182,7 @@ static void count(struct gw_guest_load *l, const struct gw_guest_load_request *r
     l->stats.bytes += req->type == GW_DRIVER_BLK_FLUSH ? 0 : l->block_size;
 }
 
-/* Check and count a request that is done; its state is settled also where it failed. */
+/* Check and count a completed request. Its state is updated even if it failed. */
 static int complete_one(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                         const struct gw_driver_used *used, uint64_t now)
 {
@@ -232,7 +232,7 @@ static void note_progress(struct gw_guest_load *l, uint64_t now)
     l->progress_ns = now;
 }
 
-/* For the sampler. */
+/* Publish the counters for the sampler. */
 static void publish(struct gw_guest_load *l)
 {
     __atomic_store_n(&l->live.requests, l->stats.requests, __ATOMIC_RELAXED);
@@ -240,7 +240,7 @@ static void publish(struct gw_guest_load *l)
     __atomic_store_n(&l->live.since, l->n_in_flight ? l->progress_ns : 0, __ATOMIC_RELAXED);
 }
 
-/* Take what is done on one queue. All that was taken is settled; the first failure is returned. */
+/* Take completed requests of one queue and process all of them. Returns: the first failure. */
 static int take_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, unsigned *ret_n)
 {
     struct gw_driver_used used[TAKE_MAX];
@@ -266,7 +266,7 @@ static int take_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, un
     return first;
 }
 
-/* After a sleep without a call: is there work all the same, and does its call still come? */
+/* After a sleep without a call: if requests have completed, wait for the late call or fail. */
 static int check_lost_call(struct gw_guest_load *l, const struct pollfd *fds)
 {
     for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
@@ -274,16 +274,17 @@ static int check_lost_call(struct gw_guest_load *l, const struct pollfd *fds)
 
         if (gw_driver_want_calls(l->queues[i].driver))
             continue;
-        /* Who interrupts may have killed the device, whose calls nobody makes up for then. */
+        /* The interrupting thread may have killed the device, whose calls are lost then. */
         if (poll(&p, 1, (int)l->cfg.call_grace_ms) == 0 &&
             !__atomic_load_n(&l->interrupted, __ATOMIC_ACQUIRE))
-            return gw_guest_load_fail(l, -ENOMSG, "queue %u: requests are done, the call is lost",
+            return gw_guest_load_fail(l, -ENOMSG,
+                                      "queue %u: requests completed, but the call is lost",
                                       gw_driver_index(l->queues[i].driver));
     }
     return 0;
 }
 
-/* Sleep until a call, an interruption, or `until`. */
+/* Sleep until a call, an interruption or the time `until`. */
 static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
 {
     struct pollfd fds[QUEUES_MAX + 1];
@@ -312,7 +313,7 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
     return r;
 }
 
-/* Nothing was done in this turn: wait a little, or sleep; give up where it took too long. */
+/* After a turn without work: relax or sleep, and fail if there was no progress for too long. */
 static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_idle)
 {
     uint64_t stalled_at = lim->stall_ns == UINT64_MAX ? UINT64_MAX : l->progress_ns + lim->stall_ns;
@@ -331,7 +332,7 @@ static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_id
     }
     if (l->n_in_flight && gw_frontend_now() > stalled_at)
         return gw_guest_load_fail(l, -ETIMEDOUT,
-                                  "%u requests in flight, none done within %" PRIu64 " ms",
+                                  "%u requests in flight, none completed within %" PRIu64 " ms",
                                   l->n_in_flight, lim->stall_ns / 1000000u);
     return 0;
 }
@@ -405,7 +406,7 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
     if (duration_ms)
         lim.deadline_ns = lim.start_ns + duration_ms * UINT64_C(1000000);
     r = run(l, &lim);
-    /* An interruption ends one run: this one, or the next when none was going on. */
+    /* An interruption ends one run: this one, or the next one if none was active. */
     if (__atomic_exchange_n(&l->interrupted, 0, __ATOMIC_ACQ_REL)) {
         n = read(l->interrupt_fd, &value, sizeof(value));
         (void)n;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A load at the other end of a migration: which requests are in flight, what the buffers that are
- * left alone hold, and which generation of each block is on the disk. Without this the destination
- * could go on, but it could not tell whether what it reads is what was written before.
+ * Migration of a load: the requests in flight, the contents of held buffers, and the generation of
+ * each block. Without this state the destination could continue, but could not verify its reads
+ * against earlier writes.
  *
- * All of it comes from another host perhaps, and is looked through before anything is taken over:
- * places in guest memory, blocks that there are, buffers in use by one request each, and requests
- * that the drivers have in flight as well. A block's generations cannot be checked, and need not:
- * the worst that comes of wrong ones is a false verdict.
+ * The state may come from another host, and all of it is checked before any is adopted: addresses
+ * in guest memory, block numbers, each buffer in use by one request, and the requests that the
+ * drivers have in flight. The generations of blocks cannot be checked and need not be: wrong ones
+ * can only cause a wrong verdict.
  */
 #include "fe_disk.h"
 #include "fe_load_i.h"
@@ -22,7 +22,7 @@
 #define VERSION 1u
 #define NO_SLOT UINT32_MAX
 
-/* What both loads were made with. */
+/* The configuration that both loads must share. */
 static void put_shape(struct gw_state_writer *w, const struct gw_guest_load *l)
 {
     gw_state_put(w, VERSION, 4);
@@ -98,7 +98,7 @@ static void put_request(struct gw_state_writer *w, const struct gw_guest_load *l
     gw_state_put(w, req->block, 8);
     gw_state_put(w, req->in_flight ? number_of(l, req->slot) : NO_SLOT, 4);
     gw_state_put(w, req->flush_covers, 8);
-    gw_state_put(w, req->start_ns ? now - req->start_ns : 0, 8); /* clocks are each host's own */
+    gw_state_put(w, req->start_ns ? now - req->start_ns : 0, 8); /* hosts have different clocks */
     gw_state_put(w, req->data, 8);
 }
 
@@ -121,11 +121,11 @@ int gw_guest_load_save(const struct gw_guest_load *l, void **ret, size_t *ret_le
 
 /* ---- Restore ---- */
 
-/* All that is read, before it is taken over. */
+/* Everything that was read, before it is adopted. */
 struct restored {
     uint64_t random[4];
     struct gw_guest_load_hold hold;
-    struct gw_guest_load_request *requests; /* of all queues */
+    struct gw_guest_load_request *requests; /* requests of all queues */
     struct gw_guest_disk_state disk;
     unsigned n_in_flight;
 };
@@ -164,7 +164,7 @@ static int get_hold(struct gw_state_reader *r, const struct gw_guest_load *l,
     h->cursor = (unsigned)gw_state_get(r, 4);
     h->fresh = (unsigned)gw_state_get(r, 4);
     h->n_armed = (unsigned)gw_state_get(r, 4);
-    if (n > r->left || (n && h->cursor >= n)) /* one takes more than a byte */
+    if (n > r->left || (n && h->cursor >= n)) /* each takes more than one byte */
         return -EINVAL;
     h->slots = calloc(n ? n : 1, sizeof(struct gw_guest_load_slot *));
     if (!h->slots)
@@ -180,7 +180,7 @@ static int get_hold(struct gw_state_reader *r, const struct gw_guest_load *l,
     return 0;
 }
 
-/* `to` is a copy of the request as it is made. */
+/* `to` starts as a copy of the new load's request. */
 static bool get_request(struct gw_state_reader *r, struct gw_guest_load *l, struct restored *s,
                         struct gw_guest_load_request *to, uint64_t now)
 {
@@ -205,7 +205,7 @@ static bool get_request(struct gw_state_reader *r, struct gw_guest_load *l, stru
             to->type != GW_DRIVER_BLK_READ)
             return false;
         to->slot = s->hold.slots[slot];
-        to->slot->state = GW_GUEST_LOAD_SLOT_ARMED; /* until all are seen: once each */
+        to->slot->state = GW_GUEST_LOAD_SLOT_ARMED; /* rejects a second use */
     }
     if (to->type == GW_DRIVER_BLK_FLUSH)
         return true;
@@ -213,7 +213,7 @@ static bool get_request(struct gw_state_reader *r, struct gw_guest_load *l, stru
            gw_guest_disk_state_claim(&s->disk, to->block);
 }
 
-/* Buffers in use are those of requests in flight. */
+/* Check that every buffer in use belongs to a request in flight. */
 static bool settle_slots(struct restored *s, unsigned n_requests)
 {
     for (unsigned i = 0; i < s->hold.n_slots; i++) {
@@ -228,7 +228,7 @@ static bool settle_slots(struct restored *s, unsigned n_requests)
 }
 
 /*
- * The driver's chains in flight must be the requests in flight, one each.
+ * The driver's chains in flight must match the requests in flight one to one.
  * Returns: 0; -EINVAL; -ENOMEM.
  */
 static int check_driver(const struct gw_driver *d, const struct gw_guest_load_request *requests,
@@ -291,7 +291,7 @@ static int get_all(struct gw_state_reader *r, struct gw_guest_load *l, struct re
     return result ? result : get_requests(r, l, s);
 }
 
-/* From here on nothing can fail. */
+/* Adopt the restored state; this cannot fail. */
 static void take_over(struct gw_guest_load *l, struct restored *s)
 {
     struct gw_guest_load_hold hold = l->hold;
@@ -327,7 +327,7 @@ int gw_guest_load_restore(struct gw_guest_load *l, const void *state, size_t len
     if (result == 0)
         take_over(l, &s);
     else if (result == -EINVAL)
-        gw_guest_load_fail(l, result, "the state is not that of such a load");
+        gw_guest_load_fail(l, result, "the state does not match this load");
     for (unsigned i = 0; i < s.hold.n_slots; i++)
         free(s.hold.slots[i]);
     free(s.hold.slots);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Sectors that can be told from each other: magic, sector number, seed, generation, a checksum, and
- * a body that follows from those. Comparing is exact; the checksum serves to say what is wrong.
+ * Self-describing sectors: magic, sector number, seed, generation, checksum, and a body derived
+ * from these. The comparison is exact; the checksum serves to say what is wrong.
  */
 #include "fe_sector.h"
 
@@ -57,7 +57,7 @@ bool gw_guest_sector_is(const void *sector, uint64_t number, uint32_t generation
     uint64_t key = key_of(number, generation, seed), diff;
     struct sector s;
 
-    /* A copy: the device may still write, and what was checked must be what was summed up. */
+    /* Use a copy: the device may still write, and all checks must see the same data. */
     memcpy(&s, sector, sizeof(s));
     diff = (s.magic ^ MAGIC) | (s.number ^ number) | (s.seed ^ seed) | (s.generation ^ generation);
     for (unsigned i = 0; i < BODY; i++)

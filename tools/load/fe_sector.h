@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The contents of a sector that tells which sector it is, of which write, and whether it is whole.
- */
+/* Sector contents that identify the sector and the write, and show whether they are intact. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +8,7 @@
 
 #define GW_GUEST_SECTOR_SIZE 512
 
-/* A step of splitmix64: the mixing function behind contents and random orders. */
+/* One step of splitmix64: the mixing function for contents and random orders. */
 static inline uint64_t gw_guest_mix(uint64_t x)
 {
     x += UINT64_C(0x9e3779b97f4a7c15);
@@ -20,12 +19,12 @@ static inline uint64_t gw_guest_mix(uint64_t x)
 
 void gw_guest_sector_fill(void *sector, uint64_t number, uint32_t generation, uint64_t seed);
 
-/* Exactly what gw_guest_sector_fill would write? */
+/* Whether the sector is exactly what gw_guest_sector_fill writes. */
 bool gw_guest_sector_is(const void *sector, uint64_t number, uint32_t generation, uint64_t seed);
 
 /*
- * Whole, ours, and of this number: then `ret_generation` tells which write. Otherwise `why` says
- * what it is instead.
+ * Whether the sector is intact, of this seed and of this number. If so, `ret_generation` is its
+ * write; otherwise `why` says what was found.
  */
 bool gw_guest_sector_read(const void *sector, uint64_t number, uint64_t seed,
                           uint32_t *ret_generation, char *why, size_t why_len);
