@@ -75,7 +75,7 @@ entropy="$rng --socket-path={socket}"
 
 run 64
 run 64 blorp
-says "there is no command 'blorp'"
+says "unknown command 'blorp'"
 run 0 help
 shows '^  probe '
 run 0 --version
@@ -89,7 +89,7 @@ for command in probe bench migrate; do
     run 64 $command a b c
 done
 run 64 probe --device=blkk x
-says "--device=blkk is not known"
+says "--device=blkk is not one of"
 run 64 bench --depth=1,,2 x
 run 64 bench --depth=100000 x
 run 64 bench --block-size=1000 x
@@ -111,7 +111,7 @@ says "one of qemu, rings"
 run 2 probe "$scratch/nobody"
 says "there is no socket at $scratch/nobody: start the back-end first"
 run 2 probe "$blk --socket-path x"
-says "a command line has {socket} in it"
+says "a command line must contain {socket}"
 run 2 bench 'no-such-program {socket}'
 says "there is no program no-such-program in PATH"
 run 2 probe "sh -c 'echo first >&2; echo no disk today >&2; exit 3' {socket}"
@@ -120,19 +120,19 @@ says "    back-end: first"
 run 2 probe --start-timeout=200ms "sh -c 'sleep 1000' {socket}"
 says "it runs, but does not listen"
 run 1 probe "sh -c 'exit 4' {fd}"
-says "back-end (sh) ended with status 4, without a word"
+says "back-end (sh) ended with status 4, without any output"
 says "messages    the last "
 # It lives, and has said why it hangs up: both is shown.
 run 1 probe "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
 says "asking: back-end: the back-end hung up"
 says "    back-end: no such device"
 run 64 probe "cat {file} {socket} {what}"
-says "{what} is not known"
+says "unknown placeholder {what}"
 
 for command in probe bench crash "migrate a" "migrate --backend"; do
     # shellcheck disable=SC2086 # these are words
     run 64 $command "$blk --socket-path {sock}"
-    says "{sock} is not known: {socket}, {fd} and {file} are"
+    says "unknown placeholder {sock}; use {socket}, {fd} or {file}"
 done
 run 64 migrate --to=127.0.0.1:65536 "$disk"
 says "port 65536 is out of range"
@@ -321,7 +321,7 @@ run 64 migrate --postcopy --postcopy-at=soon a b
 run 64 migrate --postcopy --fault-delay=2s a b
 
 run 2 migrate --json="$scratch/no/such/directory" "$entropy" "$entropy"
-says "make its directory first"
+says "create its directory first"
 # shellcheck disable=SC2086
 run 2 migrate $short --report=/dev/full --backend="$disk_file"
 says "/dev/full cannot be written: No space left on device"

@@ -41,23 +41,24 @@ static const struct argp_option options[] = {
     {"client", OPTION_CLIENT, NULL, 0, "connect to PATH instead: the front-end listens there", 0},
     {"reconnect", OPTION_RECONNECT, "SECONDS", OPTION_ARG_OPTIONAL,
      "with --client: reconnect when the front-end hangs up or does not listen yet; pauses double "
-     "up to SECONDS (default 1)",
+     "up to SECONDS (default: 1)",
      0},
     {"fd", OPTION_FD, "FDNUM", 0,
      "inherited Unix socket, listening or connected (default: the socket passed by systemd "
      "socket activation)",
      0},
     {NULL, 0, NULL, 0, "Queues:", 3},
-    {"num-queues", OPTION_NUM_QUEUES, "N", 0, "number of queues offered (default 1)", 0},
+    {"num-queues", OPTION_NUM_QUEUES, "N", 0, "number of queues offered (default: 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "maximum ring size in entries, a power of two (default 1024)", 0},
+     "maximum ring size in entries, a power of two (default: 1024)", 0},
     {"workers", OPTION_WORKERS, "N", 0,
-     "number of worker threads; queue I runs on thread I modulo N (default 1)", 0},
+     "number of worker threads; queue I runs on thread I modulo N (default: 1)", 0},
     {"loop", OPTION_LOOP, "KIND", 0, "event loop: auto (default), uring or epoll", 0},
     {"poll-us", OPTION_POLL_US, "N", 0,
-     "poll the rings for up to N microseconds before sleeping (default 20)", 0},
+     "poll the rings for up to N microseconds before sleeping (default: 20)", 0},
     {"xen-persistent-grants", OPTION_XEN_PERSISTENT_GRANTS, "PAGES", OPTION_ARG_OPTIONAL,
-     "with Xen grants: keep up to PAGES (default 4096) granted pages mapped; for guests that never "
+     "with Xen grants: keep up to PAGES (default: 4096) granted pages mapped; for guests that "
+     "never "
      "revoke grants",
      0},
     {NULL, 0, NULL, 0, "Other:", -1},
@@ -165,7 +166,7 @@ int backend_parse_word(struct argp_state *state, const char *option, const char 
             used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
                                      words[i]);
     }
-    argp_error(state, "--%s=%s is not known: one of %s", option, text, known);
+    argp_error(state, "--%s=%s is not one of: %s", option, text, known);
     return 0;
 }
 

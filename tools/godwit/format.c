@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Numbers for people. Rates are in powers of 1000, sizes of memory in powers of 1024. */
+/* Human-readable numbers. Rates use powers of 1000, memory sizes powers of 1024. */
 #include "format.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* About three digits. */
+/* Three significant digits or so. */
 static struct format scaled(double value, const char *unit)
 {
     struct format f;
@@ -49,7 +49,7 @@ struct format format_count(uint64_t n)
     struct format f;
     size_t len = (size_t)snprintf(plain, sizeof(plain), "%" PRIu64, n), used = 0;
 
-    /* 20 digits with commas would not fit; no count here comes near. */
+    /* 20 digits with commas would overflow the text; no count here is that large. */
     if (len > 15) {
         memcpy(f.text, plain, len + 1);
         return f;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Numbers for people: three digits and a unit. `format_time(ns).text` is a string for printf. */
+/* Human-readable numbers: three digits and a unit. Use as `format_time(ns).text` in printf. */
 #pragma once
 
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit: stands where the VMM would and tries vhost-user back-ends. Here is only the way to a
- * command, and what all of them say; each parses its own options.
+ * godwit: tests vhost-user back-ends in the role of the VMM. This file selects the command and
+ * prints the common usage; each command parses its own options.
  */
 #include "command.h"
 #include "target/scratch.h"
@@ -16,11 +16,11 @@
 #include <sysexits.h>
 
 static const struct command commands[] = {
-    {"probe", "show what a back-end offers, and what a migration would miss", command_probe},
+    {"probe", "show what a back-end offers and what live migration lacks", command_probe},
     {"bench", "drive a back-end with load and measure it", command_bench},
-    {"migrate", "migrate between two back-ends without a VM, and find every page lost",
+    {"migrate", "migrate between two back-ends without a VM and report every lost page",
      command_migrate},
-    {"crash", "kill a back-end again and again, and find every request lost", command_crash},
+    {"crash", "kill a back-end repeatedly and report every lost request", command_crash},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -29,8 +29,8 @@ static void usage(FILE *to)
 {
     fputs(
         "usage: godwit COMMAND [OPTION...] TARGET...\n\n"
-        "Tries vhost-user back-ends from where the VMM would be. A TARGET is the path of a socket\n"
-        "or, in one argument, a command line with {socket} in it that is started and ended.\n\n",
+        "Tests vhost-user back-ends in the role of the VMM. A TARGET is the path of a socket, or\n"
+        "a command line in one argument that contains {socket}; godwit starts and ends it.\n\n",
         to);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
@@ -46,7 +46,7 @@ static const struct command *find(const char *name)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     }
-    fprintf(stderr, "godwit: there is no command '%s'; try 'godwit help'\n", name);
+    fprintf(stderr, "godwit: unknown command '%s'; try 'godwit help'\n", name);
     return NULL;
 }
 
@@ -56,7 +56,7 @@ static int run(const struct command *command, int argc, char **argv)
 
     argv[0] = say_init(command->name);
     if (target_guard() < 0)
-        say("no thread for signals: children may stay when godwit is interrupted");
+        say("cannot start the signal thread: an interrupt may leave back-ends running");
     status = command->run(argc, argv);
     return streams_end(status);
 }
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     if (streams_begin(COMMAND_COULD_NOT) < 0)
         return COMMAND_COULD_NOT;
     argp_program_version = "godwit " GW_VERSION_STRING;
-    atexit(scratch_remove); /* argp ends the program in its own way */
+    atexit(scratch_remove); /* argp calls exit by itself */
     if (argc < 2) {
         usage(stderr);
         return EX_USAGE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Values of options, and the options that every command with a target has. */
+/* Parsing of option values, and the options of every command with a target. */
 #include "options.h"
 
 #include "command.h"
@@ -27,20 +27,20 @@ enum {
     OPTION_XEN_EVENTS,
 };
 
-/* The last number of a domain that is no name for something else (DOMID_FIRST_RESERVED). */
+/* The highest domain id that is not reserved (DOMID_FIRST_RESERVED - 1). */
 #define XEN_DOMAIN_MAX 0x7fef
 
 static const struct argp_option target_options[] = {
     {NULL, 0, NULL, 0, "Back-ends:", 50},
     {"shared-file", OPTION_FILE, "FILE", 0,
-     "what {file} stands for; made, sparse, where there is none (default: one that is removed at "
-     "the end); of further devices FILE.2 and so on",
+     "disk file for {file}, created sparse if missing (default: a temporary file); further devices "
+     "use FILE.2, FILE.3 and so on",
      0},
     {"file", OPTION_FILE, NULL, OPTION_ALIAS, NULL, 0},
-    {"file-size", OPTION_FILE_SIZE, "SIZE", 0, "of a file that is made (default 256M)", 0},
+    {"file-size", OPTION_FILE_SIZE, "SIZE", 0, "size of a created file (default: 256M)", 0},
     {"start-timeout", OPTION_START_TIMEOUT, "TIME", 0,
-     "for a back-end to listen at its socket (default 10s; 2s for a socket path)", 0},
-    {"verbose", 'v', NULL, 0, "pass on what the back-ends say", 0},
+     "how long to wait for a back-end to listen (default: 10s; 2s for a socket path)", 0},
+    {"verbose", 'v', NULL, 0, "pass on the output of the back-ends", 0},
     {0},
 };
 
@@ -72,15 +72,14 @@ const struct argp options_target_argp = {.options = target_options, .parser = pa
 static const struct argp_option xen_options[] = {
     {NULL, 0, NULL, 0, "Xen:", 45},
     {"xen-domain", OPTION_XEN_DOMAIN, "ID", 0,
-     "guest memory is the memory of this domain, where godwit-xen-agent runs and drives the rings",
-     0},
+     "use the memory of domain ID as guest memory; godwit-xen-agent drives the rings there", 0},
     {"xen-memory", OPTION_XEN_MEMORY, "KIND", 0,
-     "how the back-end reaches it: foreign (default), by frame numbers; grant, by references; "
-     "no-advance, by references, mapped only while in use",
+     "how the back-end maps the domain's memory: foreign (default; by frame number), grant (by "
+     "grant reference) or no-advance (grants, mapped only while in use)",
      0},
     {"xen-events", OPTION_XEN_EVENTS, NULL, 0,
-     "the back-end binds the domain's event channels itself, which is an extension of godwit's "
-     "back-ends (default: godwit carries events between them and eventfds)",
+     "let the back-end bind the domain's event channels, an extension of godwit's back-ends "
+     "(default: godwit relays events to eventfds)",
      0},
     {0},
 };
@@ -110,7 +109,7 @@ const struct argp options_xen_argp = {.options = xen_options, .parser = parse_xe
 
 const char *options_file(struct target_options *o)
 {
-    static char *paths[OPTIONS_FILES_MAX]; /* of the files of this process */
+    static char *paths[OPTIONS_FILES_MAX]; /* files of this process */
     char **path = &paths[o->n_file], *name = NULL;
     int r = 0;
 
@@ -122,7 +121,7 @@ const char *options_file(struct target_options *o)
     free(name);
     if (r == 0)
         return *path;
-    say("%s: %s", o->file != NULL ? o->file : "no place for a file", strerror(-r));
+    say("%s: %s", o->file != NULL ? o->file : "cannot create a file", strerror(-r));
     return NULL;
 }
 
@@ -131,9 +130,9 @@ void options_check_target(struct argp_state *state, const char *text)
     static const char *const known[] = {"socket", "fd", "file", NULL};
     char unknown[32];
 
-    /* A socket may have any name. */
+    /* An existing socket may have any name. */
     if (text != NULL && words_unknown(text, known, unknown) && access(text, F_OK) != 0)
-        argp_error(state, "{%s} is not known: {socket}, {fd} and {file} are", unknown);
+        argp_error(state, "unknown placeholder {%s}; use {socket}, {fd} or {file}", unknown);
 }
 
 int options_target(struct target **ret, const struct target_options *o, const char *text,
@@ -156,13 +155,13 @@ int options_target(struct target **ret, const struct target_options *o, const ch
     return r;
 }
 
-/* A number at the front of `text`; what follows is left in `ret_end`. */
+/* Parse the number at the start of `text`; `ret_end` points to the rest. */
 static bool parse_u64(const char *text, uint64_t *ret, const char **ret_end)
 {
     unsigned long long value;
     char *end;
 
-    if (text[0] < '0' || text[0] > '9') /* strtoull would take blanks and signs */
+    if (text[0] < '0' || text[0] > '9') /* strtoull accepts blanks and signs */
         return false;
     errno = 0;
     value = strtoull(text, &end, 0);
@@ -183,7 +182,7 @@ uint64_t options_number(struct argp_state *state, const char *option, const char
     return value;
 }
 
-/* A size up to `*ret_end`. */
+/* Parse a size up to `*ret_end`. */
 static bool parse_size(const char *text, uint64_t *ret, const char **ret_end)
 {
     static const char suffixes[] = "KMGT";
@@ -216,7 +215,7 @@ uint64_t options_size(struct argp_state *state, const char *option, const char *
     return value;
 }
 
-/* In milliseconds; NaN where it is no time. */
+/* Returns: milliseconds; NaN if the text is not a time. */
 static double parse_time(const char *text)
 {
     static const struct {
@@ -266,7 +265,7 @@ void options_list(struct argp_state *state, const char *option, const char *text
     do {
         if (!parse_size(end, &value, &end) || (*end != '\0' && *end != ',') || value < min ||
             value > max)
-            argp_error(state, "--%s=%s: numbers from %u to %u with commas between them are wanted",
+            argp_error(state, "--%s=%s is not a comma-separated list of numbers from %u to %u",
                        option, text, min, max);
         if (ret->n == OPTIONS_LIST_MAX)
             argp_error(state, "--%s=%s: more than %u numbers", option, text, OPTIONS_LIST_MAX);
@@ -287,7 +286,7 @@ int options_word(struct argp_state *state, const char *option, const char *text,
             used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
                                      words[i]);
     }
-    argp_error(state, "--%s=%s is not known: one of %s", option, text, known);
+    argp_error(state, "--%s=%s is not one of: %s", option, text, known);
     return 0;
 }
 
@@ -300,7 +299,7 @@ uint64_t options_seed(void)
     return random;
 }
 
-/* One argument as a shell would take it. */
+/* Print one argument, quoted for a shell. */
 static void quote(FILE *out, const char *arg)
 {
     if (arg[0] != '\0' && strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Reports into files, or to stdout; what fails is said with what to do about it. */
+/* Writes reports to files or stdout. Errors are reported with a remedy. */
 #include "output.h"
 
 #include "command.h"
@@ -12,8 +12,8 @@
 
 static int cannot_write(const char *path, int r)
 {
-    const char *remedy = r == -ENOSPC   ? "; make room, or write it elsewhere"
-                         : r == -ENOENT ? "; make its directory first"
+    const char *remedy = r == -ENOSPC   ? "; free some space, or write it elsewhere"
+                         : r == -ENOENT ? "; create its directory first"
                                         : "";
 
     say("%s cannot be written: %s%s", path, strerror(-r), remedy);
@@ -41,7 +41,7 @@ int output_try(const char *path)
     return cannot_write(path, r);
 }
 
-/* All of a text, into a file that is emptied first. */
+/* Write a whole text to a file, which is truncated first. */
 static int write_file(const char *path, const char *text, size_t len)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), r = 0;
@@ -60,7 +60,7 @@ static int write_file(const char *path, const char *text, size_t len)
         text += n;
         len -= (size_t)n;
     }
-    if (close(fd) < 0 && r == 0) /* some file systems tell only now that they are full */
+    if (close(fd) < 0 && r == 0) /* some file systems report a full disk only here */
         r = -errno;
     return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A report on its way to a file: all of it is made first, so that no half of one is left behind. */
+/* A report is generated completely before it is written, so that no partial file is left behind. */
 #pragma once
 
 #include <stddef.h>
@@ -11,13 +11,12 @@ struct output {
     size_t len;
 };
 
-/* Returns: its file; NULL without memory, which output_end tells. */
+/* Returns: the stream to print to; NULL without memory, which output_end reports. */
 FILE *output_begin(struct output *o);
 /*
- * Write what was printed to a file, "-" for stdout. What fails is said. Returns: 0; -ENOMEM; the
- * errno of open or write.
+ * Write the printed text to a file, "-" for stdout. Errors are reported. Returns: 0; -ENOMEM; the
+ * negative errno of open or write.
  */
 int output_end(struct output *o, const char *path);
-/* Whether that would work as far as can be told before; nothing is left behind. Returns: as above.
- */
+/* Check in advance whether output_end can write there; leaves no file. Returns: as above. */
 int output_try(const char *path);

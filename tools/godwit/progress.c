@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The progress of a command on stderr, as wide as the terminal at most. */
+/* The progress of a command on stderr, cut to the width of the terminal. */
 #include "progress.h"
 
 #include "format.h"
@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define PLAIN_INTERVAL_NS 2000000000u /* between lines, where there is no terminal */
+#define PLAIN_INTERVAL_NS 2000000000u /* between lines, without a terminal */
 #define LINE_SIZE         256
 
 void progress_init(struct progress *p)
@@ -33,8 +33,8 @@ static void make_line(const struct migration_progress *p, char *line)
                       format_count(p->dirty_pages).text, format_bytes(p->remaining).text,
                       format_byte_rate(p->copy_rate).text);
     if (p->phase == MIGRATION_PHASE_POSTCOPY)
-        n += snprintf(line + n, LINE_SIZE - (size_t)n, "  %s to come",
-                      format_bytes(p->remaining).text);
+        n +=
+            snprintf(line + n, LINE_SIZE - (size_t)n, "  %s left", format_bytes(p->remaining).text);
     if (p->requests_rate > 0 && n < LINE_SIZE)
         snprintf(line + n, LINE_SIZE - (size_t)n, "  load %s/s (%s)  worst stall %s",
                  format_rate(p->requests_rate).text, format_byte_rate(p->bytes_rate).text,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The progress of a command: a line on stderr that is kept up to date, or a line now and then. */
+/* Progress on stderr: one line that is updated in place, or without a terminal, a line now and
+ * then. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,11 +8,11 @@
 
 struct progress {
     bool is_terminal, has_line;
-    uint64_t last_ns; /* when something was said */
+    uint64_t last_ns; /* when the last line was printed */
 };
 
 void progress_init(struct progress *p);
-/* Show a line, `elapsed_ns` after the begin. */
+/* Show a line, `elapsed_ns` after the start. */
 void progress_show(struct progress *p, uint64_t elapsed_ns, const char *line);
-/* Take the line away. */
+/* Erase the line. */
 void progress_done(struct progress *p);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Messages of a command on stderr, and the two ways in which a back-end lets it down. */
+/* Messages of a command on stderr, and the report of a failed back-end. */
 #include "command.h"
 #include "report/report_evidence.h"
 
@@ -11,9 +11,9 @@
 
 #define DIES_MS 200
 
-static char invocation[32] = "godwit"; /* with the command, in front of messages */
+static char invocation[32] = "godwit"; /* prefix of messages, includes the command */
 
-static uint64_t began_ns; /* of CLOCK_MONOTONIC */
+static uint64_t began_ns; /* CLOCK_MONOTONIC */
 
 static uint64_t now_ns(void)
 {
@@ -55,7 +55,7 @@ static void say_evidence(struct target *t, const struct gw_frontend *fe)
     report_print_evidence(&e, stderr);
 }
 
-/* It hung up: whether its process ends can be seen a moment later. */
+/* After a hang-up, the process may end a moment later: wait for that. */
 static bool has_ended(struct target *t, int r)
 {
     for (unsigned ms = 0; ms < DIES_MS; ms += 5) {

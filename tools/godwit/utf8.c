@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Texts come from command lines and from programs that have just failed, in any bytes. JSON and XML
- * must be UTF-8, and XML cannot hold control characters at all.
+ * Texts come from command lines and from the output of failed programs, and may hold any bytes.
+ * JSON and XML require UTF-8, and XML has no representation for control characters.
  */
 #include "utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* How many bytes the character at `s` announces; 0 when none begins with such a byte. */
+/* The length of a character that starts with byte `c`; 0 if none does. */
 static size_t announced(unsigned char c)
 {
     if (c < 0x80)
@@ -20,7 +20,7 @@ static size_t announced(unsigned char c)
     return c >= 0xf0 && c < 0xf5 ? 4 : 0;
 }
 
-/* How many bytes the character at `s` has; 0 when it is none. */
+/* The length of the valid character at `s`; 0 if it is invalid. */
 static size_t length(const unsigned char *s)
 {
     size_t n = announced(s[0]);
@@ -29,7 +29,8 @@ static size_t length(const unsigned char *s)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
     }
-    /* Overlong forms, surrogates, what is beyond Unicode, and the two that XML may not have. */
+    /* Reject overlong forms, surrogates, code points beyond Unicode, and U+FFFE and U+FFFF (XML).
+     */
     if (s[0] == 0xef && s[1] == 0xbf && s[2] >= 0xbe)
         return 0;
     if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Children. Nothing is sent to a group whose leader has been reaped: its number could be another's
- * by then. So the leader is first seen dead without being reaped (WNOWAIT), then the rest of its
- * group is killed, then it is reaped; all of that under one lock, which children_end takes, too.
+ * Children. A signal must not be sent to a process group whose leader has been reaped, because its
+ * number may have been reused. So the order is: detect the leader's death without reaping
+ * (WNOWAIT), kill the rest of its group, reap it; all under one lock, which children_end also
+ * takes.
  */
 #include "child.h"
 
@@ -21,9 +22,9 @@
 #define POLL_NS 5000000
 
 struct child {
-    struct child *next; /* of all; under `lock` */
-    pid_t pid;          /* also the process group; 0 once it was reaped */
-    pid_t number;       /* the same, kept */
+    struct child *next; /* list of all children; under `lock` */
+    pid_t pid;          /* also the process group; 0 once reaped */
+    pid_t number;       /* the same, kept after reaping */
     int status;
     struct said *said;
 };
@@ -31,7 +32,7 @@ struct child {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct child *children;
 
-/* In the child, between fork and exec: only calls that a signal handler might make. */
+/* In the child, between fork and exec: async-signal-safe calls only. */
 __attribute__((noreturn)) static void become(char **argv, int fd, int out, int report, pid_t parent)
 {
     sigset_t none;
@@ -55,7 +56,7 @@ __attribute__((noreturn)) static void become(char **argv, int fd, int out, int r
     _exit(127);
 }
 
-/* What exec reported: nothing when it worked, as the pipe is close-on-exec. */
+/* Read the errno that the child reported; success reports nothing and closes the pipe in exec. */
 static int read_report(int fd)
 {
     int error = 0;
@@ -67,7 +68,7 @@ static int read_report(int fd)
     return n == (ssize_t)sizeof(error) ? -error : 0;
 }
 
-/* Fork, and wait until the program is running or cannot be. */
+/* Fork, and wait until the program runs or has failed to start. */
 static int spawn(struct child *c, char **argv, int fd, int out)
 {
     int report[2], r = 0;
@@ -82,7 +83,7 @@ static int spawn(struct child *c, char **argv, int fd, int out)
         r = -errno;
     close(report[1]);
     if (pid > 0) {
-        setpgid(pid, pid); /* both do, so that neither has to wait for the other */
+        setpgid(pid, pid); /* parent and child both call it, so that neither waits */
         r = read_report(report[0]);
         if (r < 0)
             waitpid(pid, NULL, 0);
@@ -108,7 +109,7 @@ int child_new(struct child **ret, char **argv, int fd, const char *echo)
         free(c);
         return r;
     }
-    r = said_new(&c->said, pipes[0], echo); /* consumes it */
+    r = said_new(&c->said, pipes[0], echo); /* consumes pipes[0] */
     if (r == 0) {
         pthread_mutex_lock(&lock);
         r = spawn(c, argv, fd, pipes[1]);
@@ -129,7 +130,7 @@ pid_t child_pid(const struct child *c)
     return c->number;
 }
 
-/* Reap it if it has ended, and whoever is left of its group. Under `lock`. */
+/* If the child has ended, kill the rest of its group and reap it. Under `lock`. */
 static bool reap(struct child *c)
 {
     siginfo_t info = {0};
@@ -139,7 +140,7 @@ static bool reap(struct child *c)
         return true;
     if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
         return false;
-    /* A child that is traced from here is also told of when it is stopped. */
+    /* For a child that this process traces, waitid also returns stops. */
     if (info.si_code != CLD_EXITED && info.si_code != CLD_KILLED && info.si_code != CLD_DUMPED)
         return false;
     kill(-c->pid, SIGKILL);
@@ -185,7 +186,7 @@ void child_wait(struct child *c, int *ret_status)
 {
     siginfo_t info;
 
-    /* Only this thread reaps it: until then its number is its own, without the lock. */
+    /* Only this thread reaps the child, so its number is valid until then, without the lock. */
     while (!child_has_ended(c, ret_status))
         waitid(P_PID, (id_t)c->number, &info, WEXITED | WNOWAIT);
 }
@@ -203,13 +204,13 @@ bool child_end(struct child *c, unsigned grace_ms, int *ret_status)
         }
         nap();
     }
-    child_wait(c, ret_status); /* a killed one may be busy in the kernel */
+    child_wait(c, ret_status); /* a killed process may still be busy in the kernel */
     return is_gentle;
 }
 
 void child_await_group(struct child *c, unsigned ms)
 {
-    /* Each of them holds the pipe. */
+    /* Every process of the group holds the pipe. */
     for (unsigned left = ms / (POLL_NS / 1000000); left > 0 && !said_has_ended(c->said); left--)
         nap();
 }
@@ -235,7 +236,7 @@ void children_end(unsigned grace_ms)
 {
     unsigned left = grace_ms / (POLL_NS / 1000000);
 
-    pthread_mutex_lock(&lock); /* for good: the process is about to end */
+    pthread_mutex_lock(&lock); /* never released: this process is about to end */
     for (struct child *c = children; c != NULL; c = c->next)
         kill(-c->pid, SIGTERM);
     for (bool is_any = true; is_any && left > 0; left--) {

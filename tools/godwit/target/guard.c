@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Signals that end godwit itself. A thread waits for them with sigwait, so that no handler runs at
- * a bad moment: it may take locks, wait for children and remove files.
+ * Signals that end godwit itself. A thread waits for them with sigwait instead of a handler,
+ * because it takes locks, waits for children and removes files.
  */
 #include "child.h"
 #include "scratch.h"
@@ -25,7 +25,7 @@ static void *guard(void *arg)
     fprintf(stderr, "\ngodwit: %s: ending the back-ends\n", strsignal(sig));
     children_end(GRACE_MS);
     scratch_remove();
-    signal(sig, SIG_DFL); /* end as who did not catch it, for the shell to see */
+    signal(sig, SIG_DFL); /* end by the signal, so that the shell sees it */
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
     raise(sig);
     _exit(128 + sig);
@@ -42,7 +42,7 @@ int target_guard(void)
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
-        /* What nohup or a shell in the background had ignored stays so. */
+        /* A signal that nohup or a background shell had ignored stays ignored. */
         if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
             sigaddset(&signals, ending[i]);
     }

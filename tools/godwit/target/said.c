@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Reads what a child says. Lines are cut at LINE_SIZE, and bytes that a terminal would take as
- * orders become dots: what is shown later comes from a program that has just failed.
+ * Reads the output of a child. Lines are cut at LINE_SIZE, and control characters become dots,
+ * because the output of a failed program is shown on a terminal later.
  */
 #include "said.h"
 
@@ -26,9 +26,9 @@ struct said {
     int fd, stop_fd;
     char *echo;
     pthread_t thread;
-    pthread_mutex_t lock; /* reading `fd`, and all below */
+    pthread_mutex_t lock; /* protects reading `fd` and all fields below */
     char lines[LINES][LINE_SIZE];
-    unsigned n_lines; /* so far; the last LINES of them are there */
+    unsigned n_lines; /* total; the last LINES of them are kept */
     char line[LINE_SIZE];
     size_t len;
 };
@@ -57,7 +57,7 @@ static void take(struct said *s, const char *buf, size_t n)
 }
 
 /*
- * Take what has been written by now, up to DRAIN_MAX bytes, since a back-end may write for ever.
+ * Take the output written so far, up to DRAIN_MAX bytes, because a back-end may write without end.
  * Under the lock. Returns: whether more may come.
  */
 static bool drain(struct said *s)
@@ -95,7 +95,7 @@ static void *reader(void *arg)
         pthread_mutex_lock(&s->lock);
         may_come = drain(s);
         pthread_mutex_unlock(&s->lock);
-        /* A mutex is not fair: whoever waits for the lines gets it now. */
+        /* A mutex is not fair: give threads that wait for the lines a chance. */
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     }
     return NULL;
@@ -171,7 +171,7 @@ char *said_last_lines(struct said *s, unsigned n)
     first = s->n_lines > n ? s->n_lines - n : 0;
     for (unsigned i = first; i < s->n_lines; i++)
         fprintf(out, "%s\n", s->lines[i % LINES]);
-    if (s->len > 0) /* a line that has not ended yet */
+    if (s->len > 0) /* an incomplete line */
         fprintf(out, "%.*s\n", (int)s->len, s->line);
     pthread_mutex_unlock(&s->lock);
     if (fclose(out) != 0) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The private directory: in TMPDIR, unless that is so long that the path of a socket in it would
- * not fit into a socket address; then in /tmp. It is flat: only files are made in it.
+ * The private directory: in TMPDIR, or in /tmp if TMPDIR is too long for the path of a socket in
+ * it. It contains only files, no subdirectories.
  *
- * A file in it, MARKER, is locked with flock(2) while its process lives. A directory of this user
- * whose marker is not locked was left by a process that was killed, and the next process that makes
- * one removes it. A directory without a marker is none of ours.
+ * The process holds a flock(2) on a file in it, MARKER, while it lives. A directory of this user
+ * with an unlocked marker was left by a killed process, and the next process that creates such a
+ * directory removes it. A directory without a marker is never touched.
  */
 #include "scratch.h"
 
@@ -27,7 +27,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *dir;         /* under `lock` */
-static int dir_lock = -1; /* likewise: the marker of `dir` */
+static int dir_lock = -1; /* under `lock`: the locked marker of `dir` */
 
 static bool is_same(const struct stat *a, const struct stat *b)
 {
@@ -50,9 +50,9 @@ static bool remove_files(DIR *stream)
 }
 
 /*
- * Remove a directory whose marker we have locked, and the marker last, so that another process can
- * finish what is left undone. One that has another marker, or none, has taken its name, and stays.
- * Returns: whether it is gone.
+ * Remove a directory whose marker this process has locked; the marker last, so that another process
+ * can complete an interrupted removal. If the path now has another marker, or none, a different
+ * directory has taken its name and stays. Returns: whether it was removed.
  */
 static bool remove_dir(const char *path, int marker)
 {
@@ -75,9 +75,9 @@ static bool remove_dir(const char *path, int marker)
 }
 
 /*
- * The marker of a directory of this user, locked. A new one (O_CREAT) may stay unlocked where the
- * file system has no locks: then nobody can lock it. Returns: its descriptor; -EAGAIN: another
- * process is removing the directory, or lives; another errno of open(2).
+ * Open and lock the marker of a directory of this user. A new one (O_CREAT) may stay unlocked if
+ * the file system has no locks: then no other process can lock it. Returns: its descriptor;
+ * -EAGAIN: its owner lives, or another process is removing it; the negative errno of open(2).
  */
 static int lock_marker(const char *path, int flags)
 {
@@ -98,7 +98,7 @@ static int lock_marker(const char *path, int flags)
     return -EAGAIN;
 }
 
-/* Remove the directories of processes that were killed. */
+/* Remove the directories that killed processes have left. */
 static void sweep(const char *parent)
 {
     DIR *stream = opendir(parent);
@@ -114,7 +114,7 @@ static void sweep(const char *parent)
         marker = lock_marker(path, 0);
         if (marker >= 0) {
             if (remove_dir(path, marker))
-                fprintf(stderr, "godwit: removed %s, which a killed process has left\n", path);
+                fprintf(stderr, "godwit: removed %s, left by a killed process\n", path);
             close(marker);
         }
         free(path);
@@ -141,7 +141,7 @@ static int make_dir(void)
             dir_lock = r;
             return 0;
         }
-        if (r != -EAGAIN) /* else it is removed by the process that has the marker */
+        if (r != -EAGAIN) /* -EAGAIN: the process with the marker removes it */
             (void)rmdir(path);
         free(path);
     } while (r == -EAGAIN);
@@ -161,7 +161,7 @@ int scratch_path(char **ret, const char *name)
     return r;
 }
 
-/* A new file of that size; what could not be made as it should is not left behind. */
+/* Create a file of that size; on failure remove it again. */
 static int make_disk(const char *path, uint64_t size)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r = 0;

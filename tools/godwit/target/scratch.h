@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The one private directory (mode 0700) of this process, for sockets and files nobody named. It is
- * made at the first use and removed by scratch_remove, with all that is in it. Directories that
- * killed processes of this user have left beside it are removed then, too.
+ * The private directory (mode 0700) of this process, for sockets and files without a name from the
+ * user. It is created at the first use; scratch_remove removes it with its contents. Creating it
+ * also removes directories that killed processes of this user have left next to it.
  */
 #pragma once
 
@@ -16,11 +16,11 @@
 int scratch_path(char **ret, const char *name);
 
 /*
- * The file at `path`, or with NULL one in the scratch directory, for a disk: where there is none, a
- * sparse one of `size` bytes is made. The absolute path is returned; free it.
+ * The disk file at `path`, or a new one in the scratch directory if NULL; created sparse with
+ * `size` bytes if missing. Returns its absolute path in `ret`; free it.
  * Returns: 0; the errno of open, ftruncate or realpath; -ENOMEM.
  */
 int scratch_disk(char **ret, const char *path, uint64_t size);
 
-/* Remove the directory. Context: any thread; nothing must be made there any more. */
+/* Remove the directory. Context: any thread; no file may be created in it afterwards. */
 void scratch_remove(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Targets: a socket path or a child that makes one. What fails is told here, with who it was and
- * what to do about it, as nobody else knows both the command line and the child's end.
+ * Targets: a socket path, or a child that listens on one. Errors are described here, with the name
+ * of the target and a remedy, because only this file knows the command line and the child's exit.
  */
 #include "target.h"
 
@@ -33,15 +33,15 @@
 
 struct target {
     char *text, *name, *file;
-    char **words; /* of the command, with placeholders; NULL for a path */
+    char **words; /* of the command, placeholders not replaced; NULL for a path */
     unsigned start_ms;
     bool is_verbose;
 
     struct child *child;
-    char *path;       /* of the socket; NULL for {fd} */
-    bool has_remains; /* who was killed left the socket there */
-    int fd;           /* our end of {fd}, -1 once it was connected */
-    pid_t peer;       /* who listens at the path */
+    char *path;       /* socket path; NULL for {fd} */
+    bool has_remains; /* a killed process left its socket */
+    int fd;           /* our end of {fd}; -1 once connected */
+    pid_t peer;       /* process that listens on the path */
     char *last_lines;
     char error[640];
 };
@@ -57,7 +57,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct target *t, int r, c
     return r;
 }
 
-/* What is wrong with a command line that could be told before it runs; NULL for nothing. */
+/* Check a command line before it runs; `error` describes the fault. */
 static int check_words(char **words, const char *file, char *error, size_t size)
 {
     const struct words_value values[] = {
@@ -72,9 +72,10 @@ static int check_words(char **words, const char *file, char *error, size_t size)
     }
     if (r == -ENOENT) {
         if (strcmp(unknown, "file") == 0)
-            snprintf(error, size, "the command line has {file} in it, but no file was given");
+            snprintf(error, size, "the command line contains {file}, but no file was given");
         else
-            snprintf(error, size, "{%s} is not known: {socket}, {fd} and {file} are", unknown);
+            snprintf(error, size, "unknown placeholder {%s}; use {socket}, {fd} or {file}",
+                     unknown);
         r = -EINVAL;
     }
     return r;
@@ -94,12 +95,12 @@ static int parse_text(struct target *t, char *error, size_t size)
         return t->path == NULL ? -ENOMEM : 0;
     }
     if (socket && fd) {
-        snprintf(error, size, "a command line has {socket} or {fd} in it, not both");
+        snprintf(error, size, "a command line contains {socket} or {fd}, not both");
         return -EINVAL;
     }
     r = words_split(t->text, &t->words);
     if (r == -EINVAL)
-        snprintf(error, size, "the command line ends within quotes or after a backslash");
+        snprintf(error, size, "the command line ends inside quotes or after a backslash");
     return r < 0 ? r : check_words(t->words, t->file, error, size);
 }
 
@@ -186,7 +187,7 @@ const char *target_last_lines(struct target *t)
 
 /* ---- Start ---- */
 
-/* The path of the socket, a new one for each start: an old process may still be at the last one. */
+/* Choose a new socket path for each start: an old process may still use the previous one. */
 static int make_path(struct target *t)
 {
     static unsigned count;
@@ -198,7 +199,7 @@ static int make_path(struct target *t)
     return scratch_path(&t->path, name);
 }
 
-/* The words with all filled in; `fd` is what the child shall inherit. */
+/* Replace the placeholders; the child inherits `fd`. */
 static int fill_words(const struct target *t, int fd, char ***ret)
 {
     char number[12], unknown[32], **argv;
@@ -235,7 +236,7 @@ static int run(struct target *t, int fd)
         fail(t, r, "%s: there is no program %s%s", t->name, argv[0],
              strchr(argv[0], '/') != NULL ? "" : " in PATH");
     else if (r < 0)
-        fail(t, r, "%s: %s cannot be started: %s", t->name, argv[0], strerror(-r));
+        fail(t, r, "%s: cannot start %s: %s", t->name, argv[0], strerror(-r));
     words_free(argv);
     return r;
 }
@@ -251,7 +252,7 @@ int target_start(struct target *t)
     else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         r = -errno;
     if (r < 0)
-        return fail(t, r, "%s: no place for a socket: %s", t->name, strerror(-r));
+        return fail(t, r, "%s: cannot create a socket: %s", t->name, strerror(-r));
     r = run(t, fds[1]);
     if (fds[1] >= 0)
         close(fds[1]);
@@ -272,7 +273,7 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* One attempt. Returns: the socket; a negative errno. */
+/* Make one attempt. Returns: the socket; a negative errno. */
 static int try_connect(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -306,22 +307,22 @@ static int no_connection(struct target *t, int r)
         return fail(t, -ETIMEDOUT, "%s: it runs, but does not listen at %s after %.1f s", t->name,
                     t->path, t->start_ms / 1e3);
     if (r == -EAGAIN)
-        return fail(t, -ETIMEDOUT, "%s: who listens at %s takes no connection", t->name, t->path);
+        return fail(t, -ETIMEDOUT, "%s: the back-end at %s does not accept connections", t->name,
+                    t->path);
     if (r == -ENOENT && strpbrk(t->text, " \t") != NULL)
-        return fail(t, r, "%s: there is no socket \"%s\"; a command line has {socket} in it",
+        return fail(t, r, "%s: there is no socket \"%s\"; a command line must contain {socket}",
                     t->name, t->path);
     if (r == -ENOENT)
         return fail(t, r, "%s: there is no socket at %s: start the back-end first", t->name,
                     t->path);
     if (stat(t->path, &st) == 0 && !S_ISSOCK(st.st_mode))
-        return fail(t, r, "%s: %s is no socket", t->name, t->path);
+        return fail(t, r, "%s: %s is not a socket", t->name, t->path);
     if (r == -ECONNREFUSED)
-        return fail(t, r, "%s: nobody listens at %s any more: start the back-end again", t->name,
-                    t->path);
+        return fail(t, r, "%s: nothing listens at %s: start the back-end again", t->name, t->path);
     return fail(t, r, "%s: cannot connect to %s: %s", t->name, t->path, strerror(-r));
 }
 
-/* Attach to the socket, remembering who is at the other end. */
+/* Attach the front-end to the socket, and remember the peer's pid. */
 static int attach(struct target *t, struct gw_frontend *fe, int fd)
 {
     struct ucred peer = {0};
@@ -360,7 +361,7 @@ int target_connect(struct target *t, struct gw_frontend *fe)
     if (t->path != NULL)
         return connect_path(t, fe);
     if (t->fd < 0)
-        return fail(t, -EISCONN, "%s: by {fd} it can be connected only once; use {socket}",
+        return fail(t, -EISCONN, "%s: a target with {fd} connects only once; use {socket}",
                     t->name);
     fd = t->fd;
     t->fd = -1;
@@ -369,7 +370,7 @@ int target_connect(struct target *t, struct gw_frontend *fe)
 
 /* ---- Watch and end ---- */
 
-/* The end of a child in words. */
+/* Describe how the child ended. */
 static void tell_end(struct target *t, int status)
 {
     char how[64], *last = child_last_lines(t->child, 1);
@@ -380,7 +381,7 @@ static void tell_end(struct target *t, int status)
     else
         snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
     if (last == NULL || *last == '\0')
-        fail(t, 0, "%s (%s) %s, without a word", t->name, t->words[0], how);
+        fail(t, 0, "%s (%s) %s, without any output", t->name, t->words[0], how);
     else
         fail(t, 0, "%s (%s) %s; its last words: %.*s", t->name, t->words[0], how,
              (int)strcspn(last, "\n"), last);
@@ -421,7 +422,7 @@ int target_stop(struct target *t)
         tell_end(t, status);
         r = -EPROTO;
     }
-    target_last_lines(t); /* still to be had afterwards */
+    target_last_lines(t); /* keeps the lines available after child_free */
     child_free(t->child);
     t->child = NULL;
     t->has_remains = false;
@@ -448,7 +449,7 @@ int target_bury(struct target *t)
         tell_end(t, status);
         r = -EPROTO;
     }
-    /* One of the group that lives on for a moment would take the next connection. */
+    /* A surviving process of the group could accept the next connection. */
     child_await_group(t->child, GROUP_MS);
     target_last_lines(t);
     child_free(t->child);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Splits a command line into words and fills in what stands in braces. A shell could do the first,
- * but then the shell would be our child and not the back-end, and paths would have to be quoted.
+ * Splits a command line into words and replaces placeholders. A shell could split it, but then the
+ * shell would be our child instead of the back-end, and paths would need quoting.
  */
 #include "words.h"
 
@@ -12,7 +12,7 @@
 
 #define NAME_MAX_LEN 31
 
-/* One word from `*text` on into `out`, which has room for all of the text. */
+/* Copy one word from `*text` to `out`, which has room for the whole text, and advance. */
 static int take_word(const char **text, char *out)
 {
     const char *p = *text;
@@ -39,7 +39,7 @@ static int take_word(const char **text, char *out)
 int words_split(const char *text, char ***ret)
 {
     size_t len = strlen(text);
-    char **words = calloc(len / 2 + 2, sizeof(*words)); /* a word and a blank each, at least */
+    char **words = calloc(len / 2 + 2, sizeof(*words)); /* a blank between words */
     char *buf = malloc(len + 1);
     int r = words == NULL || buf == NULL ? -ENOMEM : 0, n = 0;
 
@@ -75,7 +75,7 @@ int words_has(const char *text, const char *name)
     return strstr(text, braced) != NULL;
 }
 
-/* The length of the placeholder at `p`, braces included; 0 when there is none. */
+/* The length of the placeholder at `p`, braces included; 0 if there is none. */
 static size_t placeholder(const char *word, const char *p)
 {
     size_t n = p[0] == '{' ? strspn(p + 1, "abcdefghijklmnopqrstuvwxyz") : 0;

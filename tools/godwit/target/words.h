@@ -1,37 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Command lines as texts: split into words as a shell does, without a shell, and filled in. */
+/* Command lines as texts: split into words as by a shell, without a shell, and placeholders. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
 /*
- * Split at blanks; '...' and "..." hold blanks, a backslash takes the next character as it is
- * (within '...' it is nothing special). An array that ends with NULL; free with words_free.
- * Returns: how many words; -EINVAL quotes that do not end, or a backslash at the end; -ENOMEM.
+ * Split at blanks. '...' and "..." may contain blanks; a backslash quotes the next character,
+ * except within '...'. The array is NULL-terminated; free it with words_free.
+ * Returns: the number of words; -EINVAL: unbalanced quotes or a final backslash; -ENOMEM.
  */
 int words_split(const char *text, char ***ret);
 void words_free(char **words);
 
-/* What stands for `{name}`; a NULL value means that it may not be used. */
+/* The value of `{name}`; NULL means that it must not occur. */
 struct words_value {
     const char *name;
     const char *value;
 };
 
-/* Does `{name}` occur in a text? */
+/* Whether `{name}` occurs in a text. */
 int words_has(const char *text, const char *name);
 
 /*
- * The first placeholder of a text that is none of `known`, which ends with NULL; its name is copied
- * to `unknown` (of 32 bytes). Returns: whether there is one.
+ * Find the first placeholder of a text that is not in the NULL-terminated `known`, and copy its
+ * name to `unknown` (32 bytes). Returns: whether there is one.
  */
 bool words_unknown(const char *text, const char *const *known, char *unknown);
 
 /*
- * A copy of `word` with the placeholders filled in; free it. A placeholder is a word of small
- * letters in braces without a `$` before them; all else in braces stays. `values` ends with a name
- * of NULL. Returns: 0; -ENOENT for a placeholder without a value, whose name is copied to `unknown`
- * (of 32 bytes); -ENOMEM.
+ * A copy of `word` with the placeholders replaced; free it. A placeholder is a word of lower-case
+ * letters in braces without a preceding `$`; all other braces stay. `values` ends with a NULL name.
+ * Returns: 0; -ENOENT: a placeholder has no value, its name is copied to `unknown` (32 bytes);
+ * -ENOMEM.
  */
 int words_fill(char **ret, const char *word, const struct words_value *values, char *unknown);
