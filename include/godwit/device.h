@@ -65,7 +65,7 @@ struct gw_device_ops {
      */
     int (*set_config)(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration);
 
-    /* [worker] The queue starts; it is not yet enabled. Non-zero refuses. NULL: accept. */
+    /* [worker] The queue starts, not yet enabled. Non-zero refuses the start. NULL: accept. */
     int (*queue_start)(void *dev, struct gw_queue *q);
 
     /*

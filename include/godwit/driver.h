@@ -118,6 +118,7 @@ void gw_driver_requeue(struct gw_driver *d);
 int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len);
 int gw_driver_restore(struct gw_driver *d, const void *state, size_t len);
 
+/* The index and size of its queue, its layout, and the number of chains in flight. */
 unsigned gw_driver_index(const struct gw_driver *d);
 unsigned gw_driver_size(const struct gw_driver *d);
 bool gw_driver_is_packed(const struct gw_driver *d);
@@ -128,8 +129,9 @@ unsigned gw_driver_in_flight(const struct gw_driver *d);
  */
 uint64_t gw_driver_added(const struct gw_driver *d);
 bool gw_driver_is_in_flight(const struct gw_driver *d, unsigned id, uint64_t *ret_number);
+/* Its guest memory. */
 struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
-/* Both belong to the driver. */
+/* Its eventfds, which stay the driver's. */
 int gw_driver_kick_fd(const struct gw_driver *d);
 int gw_driver_call_fd(const struct gw_driver *d);
 /* Switch to a call fd (consumed) that the back-end already has (SET_VRING_CALL). Loses no call. */
@@ -149,9 +151,11 @@ void gw_driver_set_channel(struct gw_driver *d, uint32_t domid, uint32_t port);
  */
 int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
                   unsigned n_in, uint64_t cookie, unsigned flags);
+/* Make the added chains available, without a kick. */
 void gw_driver_publish(struct gw_driver *d);
 /* Publish, and write the kick fd if the device wants it. Returns: whether it was written. */
 bool gw_driver_kick(struct gw_driver *d);
+/* Publish, and write the kick fd in any case. */
 void gw_driver_kick_always(struct gw_driver *d);
 
 /*

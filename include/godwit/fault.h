@@ -113,7 +113,8 @@ struct gw_fault_config {
 /*
  * Make a server, with a userfaultfd for this process. Free it with gw_fault_server_free, before the
  * memory that it serves: this wakes waiting threads, which read zeros from missing pages.
- * Returns: 0; -EINVAL; -E2BIG; -ENOMEM; -EPERM this process may not create a userfaultfd;
+ * Returns: 0; -EINVAL bad `size` or `fill`; -E2BIG a member is set that only later versions know;
+ * -ENOMEM; -EPERM this process may not create a userfaultfd;
  * -EOPNOTSUPP the kernel has no userfaultfd, or none for shared memory, or no minor faults.
  */
 int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *cfg);

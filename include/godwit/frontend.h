@@ -50,7 +50,7 @@ int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, 
 enum gw_guest_region_kind {
     GW_GUEST_MEMFD = 0, /* a new sealed memfd, `offset` + `length` bytes long */
     GW_GUEST_HUGETLB,   /* the same with 2 MiB pages */
-    GW_GUEST_FD,     /* `fd`, duplicated; long enough; unless sealed, a back-end can truncate it */
+    GW_GUEST_FD, /* a duplicate of `fd`, long enough; a back-end can truncate it unless sealed */
     GW_GUEST_MAPPED, /* memory that the caller maps at `host`, and unmaps after the removal */
 };
 
@@ -59,7 +59,7 @@ enum gw_guest_xen {
     GW_GUEST_XEN_NONE = 0,           /* by its fd */
     GW_GUEST_XEN_FOREIGN = 0x1,      /* by frame numbers: the address contains them */
     GW_GUEST_XEN_GRANT = 0x2,        /* by grant references: bit 63 of its address is set */
-    GW_GUEST_XEN_NO_ADVANCE = 0x100, /* with GRANT: each page only while it is in use */
+    GW_GUEST_XEN_NO_ADVANCE = 0x100, /* with GRANT: map pages only while in use */
 };
 
 struct gw_guest_region {
@@ -99,7 +99,8 @@ gw_uva_t gw_guest_mem_uva(const struct gw_guest_mem *m, gw_gpa_t gpa);
 /*
  * Allocate `len` zeroed bytes within one region, aligned to `align`, a power of two. Release them
  * with gw_guest_mem_release and the same `len`.
- * Returns: 0; -ENOSPC; -EINVAL for length 0 or another alignment; -ENOMEM.
+ * Returns: 0; -ENOSPC no free range is long enough; -EINVAL for length 0 or another alignment;
+ * -ENOMEM.
  */
 int gw_guest_mem_alloc(struct gw_guest_mem *m, uint64_t len, uint64_t align, gw_gpa_t *ret_gpa);
 void gw_guest_mem_release(struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len);
@@ -122,7 +123,8 @@ struct gw_frontend_config {
 
 /*
  * Make a front-end without a session. `cfg` may be NULL. Free with gw_frontend_free, which hangs
- * up. Returns: 0; -EINVAL; -E2BIG a member is set that only later versions know; -ENOMEM.
+ * up. Returns: 0; -EINVAL bad `size` or `ack`; -E2BIG a member is set that only later versions
+ * know; -ENOMEM.
  */
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg);
 void gw_frontend_free(struct gw_frontend *fe);
@@ -137,7 +139,8 @@ void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms);
  * Begin a session: connect to the back-end at `path`, retrying while none listens; accept the next
  * connection on `listen_fd` (stays the caller's); or use a connected socket (consumed, also on
  * failure). The session begins without the negotiated state of previous ones.
- * Returns: 0; -ETIMEDOUT; -EISCONN; -ENAMETOOLONG; the errno of connect, accept or fcntl.
+ * Returns: 0; -ETIMEDOUT no connection within connect_timeout_ms; -EISCONN a session exists;
+ * -ENAMETOOLONG; the errno of connect, accept or fcntl.
  */
 int gw_frontend_connect(struct gw_frontend *fe, const char *path);
 int gw_frontend_accept(struct gw_frontend *fe, int listen_fd);

@@ -66,7 +66,8 @@ int gw_driver_blk_add_range(struct gw_driver_blk *b, uint32_t type, uint64_t sec
                             uint32_t n_sectors, uint32_t range_flags, uint64_t cookie,
                             unsigned flags);
 /*
- * The status of the answer. Returns: 0; -EIO; -EOPNOTSUPP; -EPROTO an unknown status, or none.
+ * The status of the answer. Returns: 0; -EIO (IOERR); -EOPNOTSUPP (UNSUPP); -EPROTO an unknown
+ * status, or none.
  */
 int gw_driver_blk_status(const struct gw_driver_blk *b);
 
@@ -87,7 +88,8 @@ struct gw_guest_disk_config {
 /*
  * Make the record of the generation of each block. It outlives connections and loads. Every
  * written 512-byte sector carries its number, its generation, the seed and a checksum.
- * Free with gw_guest_disk_free. Returns: 0; -EINVAL; -E2BIG; -ENOMEM.
+ * Free with gw_guest_disk_free. Returns: 0; -EINVAL a member breaks its rule; -E2BIG a member is
+ * set that only later versions know; -ENOMEM.
  */
 int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_config *cfg);
 void gw_guest_disk_free(struct gw_guest_disk *disk);
@@ -109,14 +111,14 @@ struct gw_guest_load_config {
     struct gw_driver **drivers; /* all with the same guest memory; the array is copied */
     unsigned n_drivers;
     unsigned depth;         /* requests in flight per queue; default 32 */
-    unsigned write_percent; /* writes, in percent of the requests */
-    unsigned flush_percent; /* flushes, in percent of the requests; all others are reads */
+    unsigned write_percent; /* percentage of writes */
+    unsigned flush_percent; /* percentage of flushes; all other requests are reads */
     unsigned segments;      /* buffers per block; default 1 */
     uint64_t seed;          /* of the order of requests */
     bool indirect;          /* use indirect tables; indirect_max must be at least segments + 2 */
     bool sleep;             /* wait on the call fds instead of polling the rings */
     bool no_data;           /* neither fill nor check buffers; invalidates `disk` */
-    unsigned hold_percent;  /* reads into buffers of gw_guest_load_hold_add, in percent of reads */
+    unsigned hold_percent;  /* percentage of reads that use buffers of gw_guest_load_hold_add */
     bool scatter;           /* buffers begin anywhere in their pages, at multiples of 16 */
     unsigned call_grace_ms; /* maximum delay of a call; default GW_DRIVER_CALL_GRACE_MS */
 };
@@ -138,7 +140,8 @@ struct gw_guest_load_stats {
 /*
  * Make a load on started or stopped queues; its buffers come from the drivers' memory.
  * Free with gw_guest_load_free; the disk remains.
- * Returns: 0; -EINVAL; -E2BIG; -ENOSPC rings or memory too small; -ENOMEM.
+ * Returns: 0; -EINVAL bad percentages or segments, or fewer blocks than requests in flight; -E2BIG
+ * a member is set that only later versions know; -ENOSPC rings or memory too small; -ENOMEM.
  */
 int gw_guest_load_new(struct gw_guest_load **ret, const struct gw_guest_load_config *cfg);
 void gw_guest_load_free(struct gw_guest_load *l);
@@ -181,7 +184,8 @@ void gw_guest_load_abandon(struct gw_guest_load *l);
  * buffer is left. The load checks it before the next use, in gw_guest_load_hold_check, and when it
  * is removed. Every buffer and every status byte has its own pages, which the driver wrote long
  * before the read. Only between runs.
- * Returns: 0; -EINVAL not page-aligned, or too short for one buffer; -EFAULT; -ENOMEM.
+ * Returns: 0; -EINVAL not page-aligned, or too short for one buffer; -EFAULT outside of the memory;
+ * -ENOMEM.
  */
 int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len);
 /*
@@ -191,7 +195,7 @@ int gw_guest_load_hold_add(struct gw_guest_load *l, gw_gpa_t gpa, uint64_t len);
  */
 int gw_guest_load_hold_retire(struct gw_guest_load *l, gw_gpa_t gpa);
 int gw_guest_load_hold_remove(struct gw_guest_load *l, gw_gpa_t gpa);
-/* Check all held buffers. Returns: 0; -EILSEQ. */
+/* Check all held buffers. Returns: 0; -EILSEQ one has changed since its read. */
 int gw_guest_load_hold_check(struct gw_guest_load *l);
 
 /* Continue in a clone of the guest memory, after gw_driver_set_mem of the drivers. */

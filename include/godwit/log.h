@@ -49,14 +49,15 @@ uint64_t gw_guest_log_length_for(const struct gw_guest_mem *m, struct gw_driver 
 /*
  * Make a log of zeros. To replace it by another at any time: gw_frontend_set_log_base, then
  * gw_guest_log_take of the old one, then gw_guest_log_free.
- * Returns: 0; -EINVAL; -E2BIG a member is set that only later versions know; -ENOMEM; the errno of
- * memfd_create, ftruncate, fcntl or mmap.
+ * Returns: 0; -EINVAL length 0 or too large; -E2BIG a member is set that only later versions know;
+ * -ENOMEM; the errno of memfd_create, ftruncate, fcntl or mmap.
  */
 int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *cfg);
 void gw_guest_log_free(struct gw_guest_log *log);
 
+/* The length of the bitmap in bytes; its memfd, which stays the log's. */
 uint64_t gw_guest_log_length(const struct gw_guest_log *log);
-int gw_guest_log_fd(const struct gw_guest_log *log); /* stays the log's */
+int gw_guest_log_fd(const struct gw_guest_log *log);
 
 /*
  * Clear all marks, and pass them to `cb` (may be NULL) as runs of pages. A concurrent mark is in
@@ -71,7 +72,7 @@ uint64_t gw_guest_log_count(const struct gw_guest_log *log);
 bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa);
 
 /*
- * SET_LOG_BASE, with the file descriptor (LOG_SHMFD). After a return of 0, the back-end no longer
+ * SET_LOG_BASE, with the file descriptor (LOG_SHMFD). When it returns 0, the back-end no longer
  * writes to any other log. -EREMOTEIO: it answered with a number that is neither zero nor
  * the length. SET_LOG_FD: the eventfd stays the caller's.
  */

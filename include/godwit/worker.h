@@ -26,16 +26,20 @@ typedef void gw_fd_cb(void *arg, int fd, uint32_t events);
 typedef void gw_timer_cb(void *arg);
 
 /*
- * Call `cb` whenever `fd` is ready for `events` (POLLIN, POLLOUT), level triggered, until it is
- * removed.
+ * Call `cb` whenever `fd` is ready for `events` (POLLIN, POLLOUT, POLLPRI), level triggered, until
+ * it is removed.
  * Ownership: the fd stays the caller's and must stay open until gw_worker_remove_fd.
- * Returns: 0; -EEXIST if `fd` was already added; -EINVAL, -EBADF; -EPERM for a file without poll
- * support; -ENOMEM.
+ * Returns: 0; -EEXIST if `fd` was already added; -EINVAL no `cb` or other events; -EBADF not open;
+ * -EPERM a regular file or directory, which is always ready; -ENOMEM; -ESHUTDOWN if the worker has
+ * ended.
  * Context: any thread; on threads other than the worker, the call waits for the worker.
  */
 int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, void *arg);
 
-/* Returns: 0; -ENOENT. After the return, its callback neither runs nor follows. Any thread. */
+/*
+ * Remove `fd`. After the return, its callback does not run. Returns: 0; -ENOENT if it was not
+ * added; -ESHUTDOWN if the worker has ended. Context: any thread; waits for the worker.
+ */
 int gw_worker_remove_fd(struct gw_worker *w, int fd);
 
 /* Make a stopped timer. Free it with gw_timer_free. Returns: 0; -ENOMEM. */
@@ -116,7 +120,10 @@ void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset
  */
 void gw_io_cancel(struct gw_io *io);
 
-/* Context: any thread. */
+/*
+ * The number of the worker in its daemon; whether the calling thread is the worker; whether its
+ * loop is io_uring. Context: any thread.
+ */
 unsigned gw_worker_index(const struct gw_worker *w);
 bool gw_worker_is_current(const struct gw_worker *w);
 bool gw_worker_has_uring(const struct gw_worker *w);
