@@ -105,7 +105,7 @@ json 'd["fault"]["check"] == "writes-kept" and d["exit_status"] == 1 and d["kill
 json '0 < len(d["fault"]["evidence"]["messages"]) <= 16'
 json 'all(m["text"] and m["at_ns"] >= 0 for m in d["fault"]["evidence"]["messages"])'
 json 'd["fault"]["evidence"]["output"] is not None'
-says "once more   godwit crash --seed="
+says "repeat      godwit crash --seed="
 run 1 --kills=20 --max-recovery=1ms "$blk --socket-path {socket} --blk-file {file} --delay 20"
 shows '^FAILED +the first request was completed soon enough: .*and 1.00 ms are allowed$'
 run 1 --kills=5 "sh -c '[ -e $scratch/once ] && echo never again >&2 && exit 3; touch $scratch/once; \

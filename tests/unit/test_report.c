@@ -241,7 +241,7 @@ static void test_arrival_is_told(void **state)
     options.postcopy.is_on = true;
     text = text_of(&r, report_text);
     assert_has(text, "postcopy: 1,234 pages stale at the switch, 5.08 MiB sent after it in 300 ms, "
-                     "link cut 3 times for 41.0 ms; worst stall meanwhile 7.00 ms");
+                     "link cut 3 times for 41.0 ms; worst stall in this phase 7.00 ms");
     assert_has(text, "200 page faults, p50 45.0 us, p90 66.0 us, p99 68.0 us, max 69.0 us");
     assert_has(text, "every page arrived before it was read");
     free(text);
@@ -310,7 +310,7 @@ static void test_lost_pages_are_told(void **state)
     assert_int_equal(report_status(&r), 1);
     assert_has(text, "FAILED after 2.00 s: 3 pages were written and not marked");
     assert_has(text, "page 0x11000: 512 bytes from 0x11200 on: data <buffer> of request 1");
-    assert_has(text, "once more   godwit migrate --seed=42 a b");
+    assert_has(text, "repeat      godwit migrate --seed=42 a b");
     assert_int_equal(outcome_of(&r, "pages-marked"), REPORT_FAILED);
     assert_int_equal(outcome_of(&r, "session"), REPORT_PASSED);
     free(text);

@@ -220,7 +220,7 @@ static const struct {
     {never_start, VERDICT_FAILED, 1, 1, "session", "pages-arrived", "the back-end refused"},
     {arrive, VERDICT_PASSED, 0, 0, NULL, NULL, "every page arrived before it was read"},
     {arrive_with_everything, VERDICT_PASSED, 0, 0, NULL, "pages-marked", "every page arrived"},
-    {stand_still, VERDICT_FAILED, 1, 1, "downtime", NULL, "stood still for 900 ms"},
+    {stand_still, VERDICT_FAILED, 1, 1, "downtime", NULL, "down for 900 ms"},
     {fail_beyond_all_checks, VERDICT_FAILED, 1, 1, "session", NULL, "no check is about"},
     {be_destination, VERDICT_PASSED, 0, 0, NULL, "pages-marked", "every block read"},
     {be_destination_of_hints, VERDICT_HINTS, 0, 1, NULL, NULL, "every block read"},

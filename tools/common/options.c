@@ -58,8 +58,7 @@ static const struct argp_option options[] = {
      "poll the rings for up to N microseconds before sleeping (default: 20)", 0},
     {"xen-persistent-grants", OPTION_XEN_PERSISTENT_GRANTS, "PAGES", OPTION_ARG_OPTIONAL,
      "with Xen grants: keep up to PAGES (default: 4096) granted pages mapped; for guests that "
-     "never "
-     "revoke grants",
+     "never revoke grants",
      0},
     {NULL, 0, NULL, 0, "Other:", -1},
     {"print-capabilities", OPTION_PRINT_CAPABILITIES, NULL, 0,

@@ -167,7 +167,7 @@ void crash_report_text(const struct crash_report *r, FILE *out)
     fprintf(out, "%s after %s: %s\n", verdict_name(crash_report_verdict(r)),
             format_time(x->duration_ns).text, sentence);
     if (x->verdict == CRASH_FAILED)
-        fprintf(out, "once more   %s\n", r->command_line);
+        fprintf(out, "repeat      %s\n", r->command_line);
 }
 
 static struct json_object *json_options(const struct crash_options *o)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a blame of a back-end is to be judged by: the last messages exchanged with it and the last
- * lines that it wrote.
+ * The evidence shown with the blame of a back-end: the last messages exchanged with it and the last
+ * lines of its output.
  */
 #pragma once
 
@@ -14,19 +14,19 @@
 #define EVIDENCE_LINE_SIZE 240
 
 struct evidence_message {
-    uint64_t at_ns; /* since the run began; 0: before */
+    uint64_t at_ns; /* time since the start of the run; 0: before */
     char text[96];
 };
 
 struct evidence {
     char who[64];    /* the target's name */
-    bool has_output; /* godwit started it, and reads what it writes */
+    bool has_output; /* godwit started the target and reads its output */
     unsigned n_messages, n_lines;
     struct evidence_message messages[GW_FRONTEND_TRACE_MAX]; /* oldest first */
     char lines[EVIDENCE_LINES][EVIDENCE_LINE_SIZE];
 };
 
-/* The last messages as they are now. `start_ns`: when the run began, of CLOCK_MONOTONIC. */
+/* Take the most recent messages. `start_ns`: start of the run (CLOCK_MONOTONIC). */
 void evidence_take_messages(struct evidence *e, const struct gw_frontend *fe, uint64_t start_ns);
-/* The last lines that it has written by now. */
+/* Take the last lines that the target has written so far. */
 void evidence_take_output(struct evidence *e, struct target *t);

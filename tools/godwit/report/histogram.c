@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Classes: 32 below 32 ns of one each, then 32 for every power of two. */
+/* 32 classes of 1 ns for values below 32 ns, then 32 classes for each power of two. */
 #include "histogram.h"
 
 static unsigned class_of(uint64_t ns)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* JSON shorthands. json-c passes on any bytes of a text, so what is not UTF-8 is replaced here. */
+/* JSON helpers. json-c passes on any bytes of a text, so invalid UTF-8 is replaced here. */
 #include "json.h"
 
 #include "utf8.h"
@@ -45,7 +45,7 @@ void json_add_real(struct json_object *json, const char *key, double value)
         json_object_object_add(json, key, NULL);
         return;
     }
-    /* json-c would print 17 digits, most of them of no use. */
+    /* json-c would print 17 digits, most of them insignificant. */
     snprintf(text, sizeof(text), "%.6g", value);
     json_object_object_add(json, key, json_object_new_double_s(value, text));
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a migration proved and what not: a list of checks, each passed, failed or not come to. The
- * engine's verdict stands above them; what is asked for on top (the longest downtime) is decided
- * here.
+ * What a migration proved: a list of checks, each passed, failed or skipped. The verdict of the
+ * engine takes precedence; the limit of the downtime is checked here in addition.
  */
 #include "report.h"
 
@@ -14,13 +13,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-/* The sums over all hops that the checks ask for. */
+/* Sums over all hops, for the checks. */
 struct sums {
     uint64_t lost, hint, late, old_log, compared, in_flight, in_flight_stopped;
     uint64_t logged, after, watched, rest, downtime;
     uint64_t sent, faults, early, stray;
     unsigned logs_replaced, n_done, n_compared, n_logged, n_after, n_arrived;
-    bool has_begun; /* the log was on */
+    bool has_begun; /* the dirty log was enabled */
 };
 
 static void sum_up_arrival(const struct migration_hop *hop, struct sums *s)
@@ -32,7 +31,7 @@ static void sum_up_arrival(const struct migration_hop *hop, struct sums *s)
     s->faults += a->faults;
     s->early += a->pages_early;
     s->stray += a->pages_stray;
-    /* The link sends all pages, also to a destination that never starts. */
+    /* The link sends all pages, even to a destination that never starts. */
     s->n_arrived += a->end_ns != 0 && hop->end_ns != 0 && hop->requests_after != 0;
 }
 
@@ -68,10 +67,10 @@ static void sum_up(const struct migration_result *result, struct sums *s)
 enum topic {
     TOPIC_START, /* connecting, negotiating */
     TOPIC_PAGES,
-    TOPIC_QUIET, /* the source wrote after its stop: the check counts pages */
+    TOPIC_QUIET, /* the source wrote after its stop; the check counts pages */
     TOPIC_DATA,
-    TOPIC_ARRIVAL, /* a page that was there too early, or never came */
-    TOPIC_STRAY,   /* the memories differ where nobody had to write */
+    TOPIC_ARRIVAL, /* a page that was present too early, or never arrived */
+    TOPIC_STRAY,   /* the memories differ where nothing should have written */
     TOPIC_SESSION,
 };
 
@@ -92,7 +91,7 @@ static enum topic topic_of(const struct migration_fault *f)
     return f->phase == MIGRATION_PHASE_COMPARE ? TOPIC_PAGES : TOPIC_SESSION;
 }
 
-/* The first blame of a back-end that belongs to a check. */
+/* The first blame of a back-end that belongs to a topic. */
 static const struct migration_fault *first_blame(const struct report *r, enum topic topic)
 {
     for (unsigned i = 0; i < r->result->n_faults; i++) {
@@ -129,7 +128,7 @@ void report_severity(const struct report *r, char *buf, size_t size)
     if (s.lost == 0)
         buf[0] = '\0';
     else if (data == 0)
-        snprintf(buf, size, "%s: no data lost, at worst a notification is late or one too many",
+        snprintf(buf, size, "%s: no data lost, at worst a notification is late or superfluous",
                  hint);
     else if (s.hint == 0)
         snprintf(buf, size, "data loss: the guest is corrupt");
@@ -163,7 +162,7 @@ __attribute__((format(printf, 5, 6))) static struct report_check *add(struct che
     return check;
 }
 
-/* A check that nothing exercised: the run ended before, or `reason`. */
+/* A check that did not run: the run ended early, or `reason`. */
 static struct report_check *add_skipped(struct checks *c, const char *name, const char *title,
                                         const char *reason)
 {
@@ -175,7 +174,7 @@ static struct report_check *add_skipped(struct checks *c, const char *name, cons
     return add(c, name, title, REPORT_SKIPPED, "%s", reason);
 }
 
-/* A check that only a fault can fail. `ran`: something exercised it. */
+/* A check that only a fault can fail. `ran`: the run exercised it. */
 static struct report_check *add_by_fault(struct checks *c, const char *name, const char *title,
                                          enum topic topic, bool ran, const char *text,
                                          const char *reason)
@@ -191,7 +190,7 @@ static struct report_check *add_by_fault(struct checks *c, const char *name, con
                : add_skipped(c, name, title, reason);
 }
 
-/* Why the back-ends had nothing to do. */
+/* Why the back-ends were idle. */
 static const char *no_requests(const struct checks *c, const char *otherwise)
 {
     return c->report->options->device == MIGRATION_DEVICE_GENERIC
@@ -205,8 +204,8 @@ static void check_start(struct checks *c)
     const struct sums *s = &c->sums;
     char text[160], reason[480];
 
-    /* What a test lacks is the reason why it could not be run. */
-    snprintf(reason, sizeof(reason), "the log was never on");
+    /* If the test could not be run, the first fault is the reason. */
+    snprintf(reason, sizeof(reason), "the dirty log was never enabled");
     if (result->n_faults != 0)
         report_fault(c->report, &result->faults[0], reason, sizeof(reason));
     if (!s->has_begun && first_blame(c->report, TOPIC_START) == NULL)
@@ -217,7 +216,8 @@ static void check_start(struct checks *c)
                      TOPIC_START, true, "connected and negotiated", "");
     snprintf(text, sizeof(text), "%u of %u migrations, %s requests", s->n_done, result->n_hops,
              format_count(result->requests).text);
-    add_by_fault(c, "session", "both back-ends answered every message and served every request",
+    add_by_fault(c, "session",
+                 "both back-ends replied to every message and completed every request",
                  TOPIC_SESSION, s->n_done != 0 && result->requests != 0, text,
                  no_requests(c, "no request was completed"));
 }
@@ -255,8 +255,8 @@ static struct report_check *add_pages(struct checks *c)
 
 static void check_pages(struct checks *c)
 {
-    static const char quiet[] = "nothing was written after the stop was answered";
-    static const char replaced[] = "a log was left alone once its replacement was answered";
+    static const char quiet[] = "nothing was written after the reply to the stop";
+    static const char replaced[] = "no page was marked in a replaced dirty log";
     const struct migration_options *o = c->report->options;
     const struct sums *s = &c->sums;
 
@@ -299,15 +299,14 @@ static void check_arrival(struct checks *c)
     reason = s->after == 0  ? no_requests(c, "the guest never ran at the destination")
              : s->sent == 0 ? "no page was sent after the switch"
                             : "not all pages were sent";
-    snprintf(text, sizeof(text), "%s pages after the switch, %s faults, %s pages there too early",
+    snprintf(text, sizeof(text), "%s pages after the switch, %s faults, %s pages present too early",
              format_count(s->sent).text, format_count(s->faults).text, format_count(s->early).text);
-    add_by_fault(c, "pages-arrived", "every page arrived, and before anybody read it",
-                 TOPIC_ARRIVAL, s->n_arrived > 0 && s->n_arrived == s->n_done && s->sent > 0, text,
-                 reason)
+    add_by_fault(c, "pages-arrived", "every page arrived before it was read", TOPIC_ARRIVAL,
+                 s->n_arrived > 0 && s->n_arrived == s->n_done && s->sent > 0, text, reason)
         ->is_core = true;
     if (o->to != NULL || o->listen != NULL)
-        return; /* the halves compare what is sent, before the guest goes on and when it comes */
-    snprintf(text, sizeof(text), "%s pages compared, %s differ where the guest has nothing",
+        return; /* the halves compare the pages that are sent, at both ends */
+    snprintf(text, sizeof(text), "%s pages compared, %s differ where the guest did not write",
              format_count(s->rest).text, format_count(s->stray).text);
     add_by_fault(c, "memories-equal", "the memories are equal where the guest did not write",
                  TOPIC_STRAY, s->rest > 0 && s->n_arrived > 0, text, reason);
@@ -316,7 +315,7 @@ static void check_arrival(struct checks *c)
 static void check_kills(struct checks *c)
 {
     const struct migration_result *result = c->report->result;
-    static const char title[] = "a back-end that was killed went on with what it had in flight";
+    static const char title[] = "a killed back-end resumed its requests in flight";
 
     if (c->report->options->kill == MIGRATION_KILL_NEVER)
         return;
@@ -327,13 +326,13 @@ static void check_kills(struct checks *c)
                     result->kills == 0 ? "no back-end was killed"
                                        : "no request was in flight when a back-end was killed");
     else
-        add(c, "resumed", title, REPORT_PASSED, "%u kills, %s requests in flight at them",
+        add(c, "resumed", title, REPORT_PASSED, "%u kills with %s requests in flight",
             result->kills, format_count(result->in_flight_killed).text);
 }
 
 static void check_drained(struct checks *c)
 {
-    static const char title[] = "no request was in flight once the stop was answered";
+    static const char title[] = "no request was in flight after the reply to the stop";
     const struct sums *s = &c->sums;
 
     if (s->in_flight_stopped != 0)
@@ -360,7 +359,7 @@ static void check_data(struct checks *c)
              "through the device at the end",
              format_count(result->verified).text, format_count(result->held).text,
              format_count(result->disk_blocks).text);
-    add_by_fault(c, "data", "every block read was as it was last written", TOPIC_DATA,
+    add_by_fault(c, "data", "every block read was as last written", TOPIC_DATA,
                  result->verified > 0 || result->disk_blocks > 0, text,
                  c->report->options->to != NULL ? "the half with --listen reads the data"
                                                 : no_requests(c, "no block was read"))
@@ -374,7 +373,7 @@ static bool is_slow(const struct report *r, const struct sums *s)
 
 static void check_downtime(struct checks *c)
 {
-    static const char title[] = "the guest stood still no longer than allowed";
+    static const char title[] = "the downtime stayed within the limit";
     const struct report *r = c->report;
 
     if (r->max_downtime_ns == 0)
@@ -388,7 +387,7 @@ static void check_downtime(struct checks *c)
             format_time(r->max_downtime_ns).text);
 }
 
-/* With the other end in another process: what that found. */
+/* Between two hosts: the verdict of the other half. */
 static void check_other_half(struct checks *c)
 {
     static const char name[] = "other-half", title[] = "the other half found nothing wrong";
@@ -407,18 +406,18 @@ static void check_other_half(struct checks *c)
             "not marked");
         break;
     case MIGRATION_OTHER_NOT_TESTED:
-        add(c, name, title, REPORT_SKIPPED, "nothing exercised what it checks");
+        add(c, name, title, REPORT_SKIPPED, "none of its core checks ran");
         break;
     case MIGRATION_OTHER_FAILED:
         add(c, name, title, REPORT_FAILED, "it found a back-end at fault");
         break;
     default:
-        add_skipped(c, name, title, "its verdict is not known here");
+        add_skipped(c, name, title, "its verdict is unknown");
         break;
     }
 }
 
-/* A back-end is at fault: then one of the checks says so, whatever the fault is about. */
+/* Ensure that a fault of a back-end fails a check, regardless of its topic. */
 static void fail_one(struct checks *c)
 {
     const struct migration_result *result = c->report->result;
@@ -464,7 +463,7 @@ enum verdict report_verdict(const struct report *r)
     unsigned n = report_checks(r, checks);
     enum verdict verdict = verdict_of(checks, n, r->result->verdict != MIGRATION_PASSED);
 
-    /* Each half ends with the verdict of both. */
+    /* Both halves end with the combined verdict. */
     if (verdict < VERDICT_NOT_TESTED && r->result->other_half == MIGRATION_OTHER_NOT_TESTED)
         return VERDICT_NOT_TESTED;
     return verdict;
@@ -485,7 +484,7 @@ static const struct report_check *find(const struct report_check *checks, unsign
     return NULL;
 }
 
-/* Only what was exercised is claimed. */
+/* Claim only what was exercised. */
 static void tell_passed(const struct report_check *checks, unsigned n, char *buf, size_t size)
 {
     static const char *const claims[][2] = {
@@ -505,10 +504,10 @@ static void tell_passed(const struct report_check *checks, unsigned n, char *buf
     }
 }
 
-/* Why no core check ran. */
+/* Explain why no core check ran. */
 static void tell_not_tested(const struct report_check *checks, unsigned n, char *buf, size_t size)
 {
-    snprintf(buf, size, "nothing exercised what the other half checks");
+    snprintf(buf, size, "no core check of the other half ran");
     for (unsigned i = 0; i < n; i++) {
         if (checks[i].is_core && checks[i].outcome == REPORT_SKIPPED) {
             snprintf(buf, size, "%s", checks[i].text);
@@ -533,8 +532,8 @@ void report_sentence(const struct report *r, char *buf, size_t size)
     else if (result->n_faults > 0)
         report_fault(r, &result->faults[0], buf, size);
     else if (is_slow(r, &s))
-        snprintf(buf, size, "the guest stood still for %s, and %s were allowed",
-                 format_time(s.downtime).text, format_time(r->max_downtime_ns).text);
+        snprintf(buf, size, "the guest was down for %s, limit %s", format_time(s.downtime).text,
+                 format_time(r->max_downtime_ns).text);
     else if (verdict == VERDICT_NOT_TESTED)
         tell_not_tested(checks, n, buf, size);
     else if (verdict == VERDICT_PASSED || verdict == VERDICT_HINTS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What is told of a migration: on the terminal while it runs, and in text, JSON, JUnit and HTML
- * afterwards. All of them rest on the same list of checks, so that they cannot disagree.
+ * Reports of a migration: on the terminal while it runs, and as text, JSON, JUnit and HTML
+ * afterwards. All forms use the same list of checks, so that they cannot disagree.
  */
 #pragma once
 
@@ -16,10 +16,10 @@
 struct report {
     const struct migration_options *options;
     const struct migration_result *result;
-    const char *source, *destination; /* their texts */
-    const char *command_line;         /* with which it can be run again, seed included */
-    uint64_t max_downtime_ns;         /* 0: any */
-    bool is_strict;                   /* hints are a fault */
+    const char *source, *destination; /* socket paths or command lines */
+    const char *command_line;         /* repeats the run, seed included */
+    uint64_t max_downtime_ns;         /* 0: no limit */
+    bool is_strict;                   /* hints count as faults */
     time_t began;
 };
 
@@ -27,16 +27,16 @@ struct report {
 
 #define REPORT_CHECKS_MAX 16
 
-/* Returns: how many. */
+/* Returns: the number of checks. */
 unsigned report_checks(const struct report *r, struct report_check *checks);
-/* What follows from the checks, and its exit status. */
+/* The verdict that follows from the checks, and its exit status. */
 enum verdict report_verdict(const struct report *r);
 int report_status(const struct report *r);
 /* One sentence on the verdict. */
 void report_sentence(const struct report *r, char *buf, size_t size);
-/* How bad the lost pages are, as a sentence; empty where there are none. */
+/* The severity of lost pages as a sentence; empty if there are none. */
 void report_severity(const struct report *r, char *buf, size_t size);
-/* A fault as a sentence: who, in which phase, what. */
+/* A fault as a sentence: back-end, phase and description. */
 void report_fault(const struct report *r, const struct migration_fault *f, char *buf, size_t size);
 
 /* ---- The forms ---- */
@@ -53,5 +53,5 @@ typedef void report_form(const struct report *r, FILE *out);
 /* Write a form to a file. Returns: as output_end. */
 int report_write(const struct report *r, report_form *form, const char *path);
 
-/* What there is to see of it so far; the argument is a struct progress. */
+/* Show the progress of a migration; the argument is a struct progress. */
 migration_progress_cb progress_tell;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Lists of checks, in the forms that all reports share. */
+/* Lists of checks in the forms that all reports share. */
 #pragma once
 
 #include "report_evidence.h"
@@ -10,19 +10,19 @@
 #include <stdio.h>
 #include <time.h>
 
-/* A line of text for each. */
+/* Print one line for each check. */
 void report_print_checks(const struct report_check *checks, unsigned n, FILE *out);
-/* A JSON array of them. */
+/* The checks as a JSON array. */
 struct json_object *report_json_checks(const struct report_check *checks, unsigned n);
 
-/* report_junit.c: a test suite of which each check is a test case. */
+/* report_junit.c: a test suite with one test case for each check. */
 struct report_suite {
     const char *name;         /* "godwit.migrate" */
-    const char *command_line; /* with which it can be run again */
-    const char *sentence;     /* on the verdict */
+    const char *command_line; /* repeats the run */
+    const char *sentence;     /* explains the verdict */
     const struct report_check *checks;
     unsigned n_checks;
-    const struct evidence *evidence; /* of the back-ends at fault */
+    const struct evidence *evidence; /* evidence about the back-ends at fault */
     unsigned n_evidence;
     enum verdict verdict;
     bool is_strict;

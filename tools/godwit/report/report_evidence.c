@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The last messages and the last lines of a back-end, as text and as JSON. */
+/* The last messages and output lines of a back-end, as text and as JSON. */
 #include "report_evidence.h"
 
 #include "json.h"
@@ -15,7 +15,7 @@ void report_print_evidence(const struct evidence *e, FILE *out)
     for (unsigned i = 0; i < e->n_messages; i++)
         fprintf(out, "    %12.6f s  %s\n", (double)e->messages[i].at_ns / 1e9, e->messages[i].text);
     if (!e->has_output) {
-        fprintf(out, "output      of %s: not read, as godwit did not start it\n", e->who);
+        fprintf(out, "output      of %s: not read, because godwit did not start it\n", e->who);
         return;
     }
     fprintf(out, "output      of %s: %s\n", e->who,

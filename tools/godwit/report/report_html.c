@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A migration as one HTML page: no script, no file or address outside of it, light or dark as the
- * reader has it. The style sheet is here, the plots are in report_plot.c.
+ * A migration as one HTML page without scripts or external resources, light or dark as the reader
+ * prefers. The style sheet is here; the plots are in report_plot.c.
  */
 #include "format.h"
 #include "report.h"
@@ -257,7 +257,7 @@ static void html_arrivals(const struct report *r, FILE *out)
     static const char *const names[] = {
         "hop",
         "downtime",
-        "dropping pages",
+        "discarding pages",
         "pages stale",
         "sent after the switch",
         "in",
@@ -269,7 +269,7 @@ static void html_arrivals(const struct report *r, FILE *out)
         "stall",
         "cuts",
         "cut for",
-        "there too early",
+        "present too early",
         "differ",
     };
 
@@ -325,9 +325,9 @@ static void html_postcopy_options(const struct migration_postcopy_options *o, FI
     else if (o->at_ms != 0)
         snprintf(at, sizeof(at), "after %u ms", o->at_ms);
     row(out, "switch to postcopy", at);
-    row(out, "link per second",
-        o->link_rate != 0 ? format_bytes(o->link_rate).text : "as fast as it goes");
-    row(out, "requests for pages take", format_time(o->fault_delay_ns).text);
+    row(out, "link rate per second",
+        o->link_rate != 0 ? format_bytes(o->link_rate).text : "unlimited");
+    row(out, "added latency of page requests", format_time(o->fault_delay_ns).text);
     row(out, "order of pages", o->is_random ? "random" : "address");
     if (o->cut_ms != 0)
         number_row(out, "link cut every", o->cut_ms, " ms");
@@ -339,7 +339,7 @@ static void html_options(const struct report *r, FILE *out)
     const struct migration_options *o = r->options;
 
     fputs("<h2>Options</h2>\n<div class=\"wide\"><table>\n", out);
-    row(out, "once more", r->command_line);
+    row(out, "repeat with", r->command_line);
     row(out, "source", r->source);
     row(out, "destination", r->destination);
     row(out, "device", devices[o->device]);
@@ -348,7 +348,7 @@ static void html_options(const struct report *r, FILE *out)
     row(out, "dirty log", format_bytes(r->result->log_bytes).text);
     number_row(out, "seed", r->result->seed, "");
     number_row(out, "devices", o->n_devices, "");
-    number_row(out, "queues of each", o->n_queues, "");
+    number_row(out, "queues per device", o->n_queues, "");
     number_row(out, "requests in flight per queue", o->depth, "");
     number_row(out, "block size", o->block_size, " bytes");
     number_row(out, "writes", o->write_percent, " %");

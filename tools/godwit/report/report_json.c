@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A migration as JSON, complete: options, verdict, checks, and every line of the record. */
+/* A migration as complete JSON: options, verdict, checks, and everything that was recorded. */
 #include "json.h"
 #include "report.h"
 
@@ -213,7 +213,7 @@ static struct json_object *json_rounds(const struct migration_result *result)
     return list;
 }
 
-/* Columns: there are a hundred samples for every second. */
+/* As columns, because there are a hundred samples per second. */
 static struct json_object *json_samples(const struct migration_result *result)
 {
     static const char *const names[] = {"at_ns", "requests", "bytes", "worst_stall_ns",

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Checks as a JUnit test suite: each is a test case. A run that neither passed nor failed is an
- * error. */
+/* Checks as a JUnit test suite with one test case each. A run without a result is an error. */
 #include "report.h"
 #include "utf8.h"
 
@@ -47,7 +46,7 @@ static void test_case(FILE *out, const struct report_suite *s, const struct repo
     fputs("    </testcase>\n", out);
 }
 
-/* JUnit knows no verdict: where no check failed and the run did not pass, the run is an error. */
+/* JUnit has no verdicts: a run that neither passed nor failed is reported as an error. */
 static bool has_error(const struct report_suite *s)
 {
     return s->verdict == VERDICT_NOT_TESTED || s->verdict == VERDICT_INCONCLUSIVE;

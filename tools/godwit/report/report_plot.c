@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The timeline of a migration: pages per round, throughput with what was done to the device
- * meanwhile, stalls, and the parts of each downtime. All over the same time axis.
+ * The timeline of a migration: pages per round; throughput, with the changes to the device; stalls;
+ * and the parts of each downtime. All plots share one time axis.
  */
 #include "format.h"
 #include "report.h"
@@ -10,10 +10,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define TITLES_MAX 3000 /* tooltips: beyond that the page would be slow */
+#define TITLES_MAX 3000 /* limit of tooltips, which slow the page down */
 #define HOPS_DRAWN 24
 
-/* Ticks are round numbers: no digits that say nothing. */
+/* Ticks are round numbers, so %g prints no insignificant digits. */
 static void label_count(double value, char *buf, size_t size)
 {
     snprintf(buf, size, "%g%s",
@@ -44,7 +44,7 @@ static double power_of_ten_above(double value)
     return power;
 }
 
-/* Where the guest stood still; the comparison of the memories is a part of it here. */
+/* Mark the times when the guest was stopped, including the comparison of the memories. */
 static void draw_switches(const struct svg *s, const struct migration_result *result)
 {
     char text[96];
@@ -106,7 +106,7 @@ static void plot_rounds(const struct report *r, FILE *out)
     svg_end(&s);
 }
 
-/* ---- Samples, as many together as make one pixel ---- */
+/* ---- Samples, combined to one column per pixel ---- */
 
 struct column {
     uint64_t at_ns, stall_ns, latency_ns;
@@ -152,7 +152,7 @@ static double stall_of(const void *data, unsigned i, uint64_t *ret_ns)
     const struct column *c = (const struct column *)data + i;
 
     *ret_ns = c->at_ns;
-    return c->stall_ns != 0 ? (double)c->stall_ns : -1; /* there was no load */
+    return c->stall_ns != 0 ? (double)c->stall_ns : -1; /* no load */
 }
 
 static double latency_of(const void *data, unsigned i, uint64_t *ret_ns)
@@ -197,9 +197,10 @@ static void plot_rate(const struct report *r, const struct column *columns, unsi
     for (unsigned i = 0; i < n; i++)
         s.high = columns[i].rate > s.high ? columns[i].rate : s.high;
     s.high *= 1.05;
-    heading(out, "Throughput of the load",
-            "<i class=\"rate\"></i>requests per second <i class=\"band\"></i>stopped (with the "
-            "comparison of the memories). Marks below: what was done to the device meanwhile.");
+    heading(
+        out, "Throughput of the load",
+        "<i class=\"rate\"></i>requests per second <i class=\"band\"></i>stopped (including the "
+        "memory comparison). Marks below: changes to the device during the run.");
     svg_begin(&s, "Requests per second over time", 190, LANE_PITCH * N_LANES);
     svg_value_axis(&s, label_count);
     draw_switches(&s, result);
@@ -222,7 +223,7 @@ static void plot_stalls(const struct report *r, const struct column *columns, un
     s.high = power_of_ten_above(max);
     heading(out, "Stalls",
             "<i class=\"stall\"></i>longest time without any completion <i class=\"latency\"></i>"
-            "slowest request, of each 10 ms. Logarithmic.");
+            "slowest request, in each 10 ms. Logarithmic.");
     svg_begin(&s, "Stalls over time", 170, 0);
     svg_value_axis(&s, label_time);
     draw_switches(&s, result);
@@ -232,7 +233,7 @@ static void plot_stalls(const struct report *r, const struct column *columns, un
     svg_end(&s);
 }
 
-/* ---- Page faults: the median and the worst of those that make one pixel ---- */
+/* ---- Page faults: median and maximum for each pixel ---- */
 
 struct fault_column {
     uint64_t at_ns, median_ns, worst_ns;
@@ -245,7 +246,7 @@ static int compare_latencies(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Faults of one column, from `i` on; returns where the next one begins. */
+/* Combine the faults of one column, from `i` on. Returns: the first fault of the next column. */
 static unsigned make_fault_column(const struct migration_result *result, unsigned i,
                                   uint64_t *latencies, struct fault_column *c)
 {
@@ -288,7 +289,7 @@ static void draw_faults(struct svg *s, const struct migration_result *result,
     s->high = power_of_ten_above(max);
     heading(s->out, "Page faults",
             "<i class=\"stall\"></i>longest wait for a page after the switch <i "
-            "class=\"latency\"></i>median, of the faults that make one pixel. Logarithmic.");
+            "class=\"latency\"></i>median, of the faults in one pixel. Logarithmic.");
     svg_begin(s, "Waits for pages over time", 170, 0);
     svg_value_axis(s, label_time);
     draw_switches(s, result);
@@ -368,7 +369,7 @@ static void plot_downtime(const struct report *r, FILE *out)
             draw_downtime(&s, &result->hops[i], i + 1, max, SVG_TOP + 20.0 * drawn++);
     }
     if (n > HOPS_DRAWN)
-        svg_text(&s, SVG_LEFT, s.bottom + 17, "tick", "The table below has the others.");
+        svg_text(&s, SVG_LEFT, s.bottom + 17, "tick", "The table below lists the others.");
     svg_end(&s);
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A migration in text, for who has just waited for it: the verdict, why, and how to see it again.
- */
+/* A migration as text on the terminal: the verdict, the reasons, and how to repeat the run. */
 #include "format.h"
 #include "report.h"
 
@@ -45,7 +44,7 @@ static void text_lost(const struct report *r, FILE *out)
                 lost->text);
     }
     if (total > LOST_SHOWN)
-        fprintf(out, "    ... and %s more; --json tells of %u\n",
+        fprintf(out, "    ... and %s more; --json lists %u\n",
                 format_count(total - LOST_SHOWN).text, result->n_lost);
     report_severity(r, severity, sizeof(severity));
     if (severity[0] != '\0')
@@ -92,9 +91,9 @@ static void text_arrival(const struct migration_hop *hop, FILE *out)
         fprintf(out, " in %s", format_time(a->end_ns - a->begin_ns).text);
     if (a->cuts != 0)
         fprintf(out, ", link cut %u times for %s", a->cuts, format_time(a->cut_ns).text);
-    fprintf(out, "; worst stall meanwhile %s\n", format_time(a->stall_ns).text);
+    fprintf(out, "; worst stall in this phase %s\n", format_time(a->stall_ns).text);
     if (a->faults == 0) {
-        fprintf(out, "            no page faults: all was there before it was touched\n");
+        fprintf(out, "            no page faults: every page arrived before its first access\n");
         return;
     }
     fprintf(out, "            %s page faults, p50 %s, p90 %s, p99 %s, max %s\n",
@@ -120,9 +119,8 @@ static void text_load(const struct migration_result *result, FILE *out)
             format_time(result->latency_max).text, format_time(result->stall_before_ns).text,
             format_time(result->stall_copy_ns).text);
     if (result->kills != 0)
-        fprintf(out, "killed      %u back-end%s, started again with what %s in flight\n",
-                result->kills, result->kills == 1 ? "" : "s",
-                result->kills == 1 ? "it had" : "they had");
+        fprintf(out, "killed      %u back-end%s, restarted with %s requests in flight\n",
+                result->kills, result->kills == 1 ? "" : "s", result->kills == 1 ? "its" : "their");
     fprintf(out,
             "verified    %s blocks, %s of them checked only after the switch, %s read back "
             "through the device at the end\n",
@@ -162,5 +160,5 @@ void report_text(const struct report *r, FILE *out)
     fprintf(out, "%s after %s: %s\n", verdict_name(report_verdict(r)),
             format_time(result->duration_ns).text, sentence);
     if (report_verdict(r) == VERDICT_FAILED || report_verdict(r) == VERDICT_HINTS)
-        fprintf(out, "once more   %s\n", r->command_line);
+        fprintf(out, "repeat      %s\n", r->command_line);
 }

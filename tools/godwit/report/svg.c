@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * SVG by hand. A page with a plot library in it would need scripts, which viewers of build results
- * and mail forbid; and pictures of gnuplot would neither be text nor turn dark.
+ * SVG written by hand. A plot library would need scripts, which viewers of build results and mail
+ * forbid; gnuplot's pictures would neither contain text nor follow a dark style.
  */
 #include "svg.h"
 
@@ -55,7 +55,7 @@ static void line(const struct svg *s, double x1, double y1, double x2, double y2
             y1, x2, y2, class);
 }
 
-/* A step of 1, 2 or 5 times a power of ten, so that about `n` of them make `range`. */
+/* A step of 1, 2 or 5 times a power of ten, such that about `n` steps cover `range`. */
 static double nice_step(double range, unsigned n)
 {
     double raw = range / n, power = pow(10, floor(log10(raw))), part = raw / power;

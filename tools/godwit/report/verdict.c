@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The table of verdicts and exit statuses of godwit(1). */
+/* The verdicts and exit statuses of godwit(1). */
 #include "verdict.h"
 
 #include "command.h"
