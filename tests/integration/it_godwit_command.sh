@@ -124,7 +124,7 @@ says "back-end (sh) ended with status 4, without any output"
 says "messages    the last "
 # It lives, and has said why it hangs up: both is shown.
 run 1 probe "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
-says "asking: back-end: the back-end hung up"
+says "probing: back-end: the back-end hung up"
 says "    back-end: no such device"
 run 64 probe "cat {file} {socket} {what}"
 says "unknown placeholder {what}"
@@ -185,7 +185,7 @@ run 64 bench --queue-size=100 x
 run 0 bench --device=rng --time=200ms --block-size=64 --json "$entropy"
 json 'd["runs"][1]["bytes"] > 0'
 run 2 bench --time=200ms --queues=9 "$disk"
-says "take fewer --queues"
+says "use fewer --queues"
 run 2 bench --time=200ms --verify "$disk --read-only"
 says "the disk is read-only"
 run 2 bench --time=200ms "$entropy"

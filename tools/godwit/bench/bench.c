@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit bench: one session, rings large enough for the greatest depth, and one run after the other
- * on it. Queues stay started between runs, as those of a guest do.
+ * godwit bench: one session with rings large enough for the greatest depth, and one run after the
+ * other. Queues stay started between runs, as with a guest.
  */
 #include "bench.h"
 
@@ -23,7 +23,7 @@
 #define BLOCK_SIZE_MAX (8u << 20)
 #define SEGMENTS_MAX   32
 #define MEM_MIN        (16u << 20)
-#define XEN_MEM_MIN    (1u << 20) /* what is lent by a domain costs it */
+#define XEN_MEM_MIN    (1u << 20) /* memory that a domain grants is scarce */
 #define PAGE           4096
 
 enum {
@@ -49,31 +49,33 @@ enum {
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Load:", 1},
-    {"device", OPTION_DEVICE, "TYPE", 0, "blk (default) or rng", 0},
-    {"block-size", OPTION_BLOCK_SIZE, "SIZE[,SIZE...]", 0, "of a request (default 4K)", 0},
-    {"depth", OPTION_DEPTH, "N[,N...]", 0, "requests in flight per queue (default 1,32)", 0},
-    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
+    {"device", OPTION_DEVICE, "TYPE", 0, "device type: blk (default) or rng", 0},
+    {"block-size", OPTION_BLOCK_SIZE, "SIZE[,SIZE...]", 0, "request size in bytes (default: 4K)",
+     0},
+    {"depth", OPTION_DEPTH, "N[,N...]", 0, "requests in flight per queue (default: 1,32)", 0},
+    {"queues", OPTION_QUEUES, "N", 0, "number of queues (default: 1)", 0},
     {"writes", OPTION_WRITES, "PERCENT", 0,
-     "of the requests; what is on the disk is lost (default 0)", 0},
-    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 0)", 0},
-    {"segments", OPTION_SEGMENTS, "N", 0, "buffers per block (default 1)", 0},
+     "share of writes, which overwrite the disk (default: 0)", 0},
+    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "share of flushes (default: 0)", 0},
+    {"segments", OPTION_SEGMENTS, "N", 0, "buffers per request (default: 1)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "of the rings, a power of two if not --packed (default: 256, or what the depth needs)", 0},
-    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
-    {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
-    {"indirect", OPTION_INDIRECT, NULL, 0, "put each chain into an indirect table", 0},
-    {"sleep", OPTION_SLEEP, NULL, 0, "wait for calls in place of polling the used rings", 0},
+     "ring size, a power of two unless --packed (default: 256, or as the depth requires)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "use packed rings (RING_PACKED) instead of split ones", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "require completion in order (IN_ORDER)", 0},
+    {"indirect", OPTION_INDIRECT, NULL, 0, "use an indirect descriptor table for each request", 0},
+    {"sleep", OPTION_SLEEP, NULL, 0, "sleep until calls arrive instead of polling the used rings",
+     0},
     {"verify", OPTION_VERIFY, NULL, 0,
-     "write and check the contents of every block, which takes time", 0},
-    {"seed", OPTION_SEED, "N", 0, "of the order of requests (default 1)", 0},
-    {NULL, 0, NULL, 0, "Measuring:", 2},
-    {"time", OPTION_TIME, "TIME", 0, "of each run (default 3s)", 0},
+     "write and check the contents of every block, which costs time", 0},
+    {"seed", OPTION_SEED, "N", 0, "random seed for the order of requests (default: 1)", 0},
+    {NULL, 0, NULL, 0, "Measurement:", 2},
+    {"time", OPTION_TIME, "TIME", 0, "duration of each run (default: 3s)", 0},
     {"duration", OPTION_TIME, NULL, OPTION_ALIAS, NULL, 0},
-    {"warm-up", OPTION_WARM_UP, "TIME", 0, "before each run (default 200ms)", 0},
+    {"warm-up", OPTION_WARM_UP, "TIME", 0, "warm-up before each run (default: 200ms)", 0},
     {"stall-timeout", OPTION_STALL, "TIME", 0,
-     "without any completion, after which the back-end counts as hanging (default 10s)", 0},
+     "time without a completion after which the back-end counts as hung (default: 10s)", 0},
     {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
-     "JSON in place of the table (default file: -, stdout)", 0},
+     "write JSON to FILE (default: -, stdout) instead of a table", 0},
     {0},
 };
 
@@ -140,7 +142,7 @@ static unsigned max_of(const struct options_list *list)
     return max;
 }
 
-/* Descriptors of the ring that one request takes. */
+/* The number of ring descriptors that one request uses. */
 static unsigned descriptors(const struct bench_options *o)
 {
     if (o->device == BENCH_RNG || o->is_indirect)
@@ -148,25 +150,25 @@ static unsigned descriptors(const struct bench_options *o)
     return o->segments + 2; /* header and status */
 }
 
-/* What no single option can tell. */
+/* Checks that need more than one option. */
 static void check(struct argp_state *state, struct bench_options *o)
 {
     unsigned needed = max_of(&o->depths) * descriptors(o);
 
     if (o->text == NULL)
-        argp_error(state, "no TARGET: a socket path, or a command line with {socket} in it");
+        argp_error(state, "no TARGET; give a socket path, or a command line with {socket}");
     options_check_target(state, o->text);
     if (o->device == BENCH_BLK) {
         for (unsigned i = 0; i < o->block_sizes.n; i++) {
             if (o->block_sizes.values[i] % (SECTOR_SIZE * o->segments) != 0)
                 argp_error(state,
-                           "--block-size=%u is no multiple of %u, as sectors and segments "
-                           "want it",
+                           "--block-size=%u is not a multiple of %u, the sector size times "
+                           "--segments",
                            o->block_sizes.values[i], SECTOR_SIZE * o->segments);
         }
     }
     if (o->xen.domid != 0 && o->device != BENCH_BLK)
-        argp_error(state, "--xen-domain: the agent there drives disks only");
+        argp_error(state, "--xen-domain supports only --device=blk");
     if (o->write_percent + o->flush_percent > 100)
         argp_error(state, "--writes and --flushes together are more than 100 %%");
     if (o->queue_size == 0) {
@@ -177,8 +179,8 @@ static void check(struct argp_state *state, struct bench_options *o)
         argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (needed > o->queue_size)
         argp_error(state,
-                   "--depth=%u needs %u descriptors, the rings have %u: take --indirect or "
-                   "fewer",
+                   "--depth=%u needs %u descriptors, but the rings have %u; use --indirect or a "
+                   "lower depth",
                    max_of(&o->depths), needed, o->queue_size);
 }
 
@@ -205,7 +207,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG:
         if (o->text != NULL)
-            argp_error(state, "one TARGET at a time; quote a command line: 'PROGRAM ... {socket}'");
+            argp_error(state, "more than one TARGET; quote a command line: 'PROGRAM ... {socket}'");
         o->text = arg;
         break;
     case ARGP_KEY_END:
@@ -219,7 +221,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- The session ---- */
 
-/* Each request its buffers, header, status and indirect table; rings besides. */
+/* For each request its buffers, header, status and indirect table; and the rings. */
 static uint64_t memory_length(const struct bench_options *o)
 {
     uint64_t block = (max_of(&o->block_sizes) + PAGE - 1) / PAGE * PAGE;
@@ -252,12 +254,12 @@ static int make_guest(struct bench *b)
             r = bench_xen_driver(b, &cfg, b->drivers[i]);
     }
     if (r < 0)
-        say("%" PRIu64 " MiB of guest memory and %u rings: %s", region.length >> 20, o->n_queues,
-            b->error[0] != '\0' ? b->error : strerror(-r));
+        say("cannot create %" PRIu64 " MiB of guest memory and %u rings: %s", region.length >> 20,
+            o->n_queues, b->error[0] != '\0' ? b->error : strerror(-r));
     return r;
 }
 
-/* What is wanted of the virtio features. */
+/* The virtio features to request for the rings. */
 static uint64_t ring_features(const struct bench_options *o)
 {
     uint64_t features = FEATURES_BIT(GW_F_RING_INDIRECT_DESC) | FEATURES_BIT(GW_F_RING_EVENT_IDX) |
@@ -270,22 +272,22 @@ static uint64_t ring_features(const struct bench_options *o)
     return features;
 }
 
-/* Does the disk allow the load? Otherwise it is said, and what the disk allows. */
+/* Whether the disk permits the load; reports why not. */
 static bool suits_disk(const struct bench *b, uint64_t features)
 {
     const struct bench_options *o = b->o;
     char why[256];
 
     if (features & FEATURES_BIT(VIRTIO_BLK_F_RO) && (o->write_percent > 0 || o->is_verified)) {
-        say("the disk is read-only: no --writes and no --verify");
+        say("the disk is read-only: --writes and --verify are not possible");
         return false;
     }
     if (o->flush_percent > 0 && !(features & FEATURES_BIT(VIRTIO_BLK_F_FLUSH))) {
-        say("the disk does not offer FLUSH (9): no --flushes");
+        say("the disk does not offer FLUSH (9): --flushes is not possible");
         return false;
     }
     if (b->disk.n_queues < o->n_queues) {
-        say("the disk has %u queues: take fewer --queues", b->disk.n_queues);
+        say("the disk has %u queues; use fewer --queues", b->disk.n_queues);
         return false;
     }
     for (unsigned i = 0; i < o->block_sizes.n; i++) {
@@ -296,22 +298,23 @@ static bool suits_disk(const struct bench *b, uint64_t features)
     }
     return true;
 }
-/* Negotiated: what its disk is. Returns: an exit status. */
+/* After negotiation: read and check the disk's config space. Returns: an exit status. */
 static int ask_disk(struct bench *b, uint64_t features)
 {
     int r = disk_config_read(b->fe, features, &b->disk);
 
     if (r == -EOPNOTSUPP) {
-        say("the back-end does not offer CONFIG (9), so it is no disk");
+        say("the back-end does not offer CONFIG (9), so it is not a disk");
         return COMMAND_COULD_NOT;
     }
     if (r < 0)
-        return say_failure(b->target, b->fe, r, "asking for the disk", gw_frontend_error(b->fe));
+        return say_failure(b->target, b->fe, r, "reading the config space",
+                           gw_frontend_error(b->fe));
     b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
     return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
 }
 
-/* Everything up to rings that run. Returns: an exit status. */
+/* Connect, negotiate and start the rings. Returns: an exit status. */
 static int start_device(struct bench *b)
 {
     struct gw_frontend_options opt = {.size = sizeof(opt),
@@ -341,11 +344,11 @@ static int start_device(struct bench *b)
     if (r == 0)
         r = gw_frontend_start(b->fe, &opt);
     if (r == -ERANGE) {
-        say("%s; take fewer --queues", gw_frontend_error(b->fe));
+        say("%s; use fewer --queues", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
     }
     if (r == -EOPNOTSUPP) {
-        say("%s; what was found out before a request could be sent", gw_frontend_error(b->fe));
+        say("%s; no request was sent", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
     }
     return r < 0 ? say_failure(b->target, b->fe, r, "starting the device", gw_frontend_error(b->fe))
@@ -403,7 +406,7 @@ static int show(const struct bench *b)
     return output_end(&out, b->o->json);
 }
 
-/* All runs came to their end: did they exercise what they were made for? */
+/* All runs have ended: decide whether they exercised what they were meant to. */
 static enum verdict judge(const struct bench *b)
 {
     uint64_t verified = 0;
@@ -414,14 +417,14 @@ static enum verdict judge(const struct bench *b)
         verified += run->verified;
         if (run->requests != 0)
             continue;
-        say("load of %u bytes at depth %u: no request was completed in the time measured: a longer "
-            "--time may do",
+        say("load of %u bytes at depth %u: no request was completed while measuring; try a longer "
+            "--time",
             run->block_size, run->depth);
         return VERDICT_NOT_TESTED;
     }
     if (!b->o->is_verified || verified != 0)
         return VERDICT_PASSED;
-    say("no block was read, so none was verified: take fewer --writes");
+    say("no block was read, so none was verified; use fewer --writes");
     return VERDICT_NOT_TESTED;
 }
 
@@ -446,7 +449,7 @@ static int bench_target(struct bench *b)
     status = verdict_status(b->verdict, false);
     evidence_take_messages(&b->evidence, b->fe, say_began_ns());
     evidence_take_output(&b->evidence, b->target);
-    /* Also the runs before one that failed. */
+    /* Show the completed runs even if a later one failed. */
     if ((b->n_runs > 0 || b->o->json != NULL) && show(b) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;
     return status;
@@ -490,9 +493,9 @@ int command_bench(int argc, char **argv)
         .parser = parse,
         .args_doc = "TARGET",
         .doc = "Drive a vhost-user back-end with random requests and measure throughput, latency "
-               "and the CPU time it takes.\vTARGET is the path of a socket, or a command line with "
-               "{socket} (or {fd}) in it that is started and ended. With several block sizes or "
-               "depths there is a run for each pair.",
+               "and its CPU time.\vTARGET is the path of a socket, or a command line with {socket} "
+               "(or {fd}) that godwit starts and ends. With several block sizes or depths there is "
+               "a run for each pair.",
         .children = children,
     };
     struct bench_options o = {

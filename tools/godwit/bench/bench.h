@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A load on a back-end, measured: one run for each pair of block size and depth. */
+/* A measured load on a back-end: one run for each pair of block size and depth. */
 #pragma once
 
 #include "guest/disk_config.h"
@@ -19,14 +19,14 @@ enum bench_device {
 struct bench_options {
     struct target_options target;
     struct options_xen xen;
-    const char *text; /* of the target */
+    const char *text; /* socket path or command line */
     enum bench_device device;
     struct options_list depths, block_sizes;
     unsigned n_queues, queue_size, write_percent, flush_percent, segments;
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
     bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping;
-    const char *json; /* file of the report, "-" is stdout; NULL: a table */
+    const char *json; /* report file, "-" for stdout; NULL: print a table */
 };
 
 /* Times in nanoseconds. */
@@ -35,7 +35,7 @@ struct bench_run {
     uint64_t requests, reads, writes, flushes, bytes, verified;
     uint64_t run_ns, p50, p90, p99, p999, max, stall;
     uint64_t kicks, sleeps;
-    uint64_t cpu_ns; /* of the back-end */
+    uint64_t cpu_ns; /* CPU time of the back-end */
     bool has_cpu;
 };
 
@@ -46,27 +46,27 @@ struct bench {
     struct target *target;
     struct gw_frontend *fe;
     struct gw_guest_mem *mem;
-    struct gw_driver **drivers; /* n_queues of them */
-    struct xen_guest *xen;      /* whose memory it is; NULL: the tool's */
+    struct gw_driver **drivers; /* o->n_queues drivers */
+    struct xen_guest *xen;      /* owner of the memory; NULL: the tool itself */
     struct disk_config disk;
-    uint64_t disk_bytes; /* of the disk */
+    uint64_t disk_bytes; /* disk size in bytes */
     enum verdict verdict;
-    struct evidence evidence; /* unless it passed */
+    struct evidence evidence; /* shown unless the verdict is PASSED */
     char error[256];          /* why a run failed */
     struct bench_run runs[BENCH_RUNS_MAX];
     unsigned n_runs;
 };
 
 /*
- * One run on a started device; `run` has depth and block size. Returns: 0; a negative errno with
- * the reason in b->error: those of gw_guest_load_run when the back-end is at fault.
+ * Run one load on a started device; `run` contains depth and block size. Returns: 0; a negative
+ * errno with the reason in b->error: if the back-end is at fault, one of gw_guest_load_run.
  */
 int bench_blk(struct bench *b, struct bench_run *run);
 int bench_rng(struct bench *b, struct bench_run *run);
 
 /*
- * bench_xen.c: memory and rings of a Xen domain, and a run by its agent. The functions return 0 or
- * a negative errno with the reason in b->error.
+ * bench_xen.c: memory and rings of a Xen domain, and a run by its agent. All return 0, or a
+ * negative errno with the reason in b->error.
  */
 int bench_xen_memory(struct bench *b, uint64_t length);
 int bench_xen_driver(struct bench *b, const struct gw_driver_config *cfg, struct gw_driver *own);

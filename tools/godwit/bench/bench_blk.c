@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A run on a disk: the load of libgodwit's front-end, with every block checked or as fast as it
- * goes. The CPU time of the back-end is taken around the part that is measured.
+ * A run on a disk: the load of libgodwit-frontend, checking every block or none. The back-end's CPU
+ * time covers the measured part only.
  */
 #include "bench.h"
 
@@ -9,7 +9,7 @@
 #include <godwit/load.h>
 #include <string.h>
 
-/* What of the disk the load uses; a verified one remembers every sector of it. */
+/* The part of the disk that a load uses; the state of every block is kept in memory. */
 #define VERIFIED_MAX (UINT64_C(1) << 30)
 
 static int new_disk(struct bench *b, const struct bench_run *run, struct gw_guest_disk **ret)
@@ -24,7 +24,8 @@ static int new_disk(struct bench *b, const struct bench_run *run, struct gw_gues
     cfg.length -= cfg.length % run->block_size;
     r = gw_guest_disk_new(ret, &cfg);
     if (r < 0)
-        snprintf(b->error, sizeof(b->error), "a disk of %llu bytes in blocks of %u: %s",
+        snprintf(b->error, sizeof(b->error),
+                 "cannot track a disk of %llu bytes in blocks of %u: %s",
                  (unsigned long long)b->disk_bytes, run->block_size, strerror(-r));
     return r;
 }
@@ -93,7 +94,7 @@ static int measure(struct bench *b, struct gw_guest_load *load, struct bench_run
         run->has_cpu = target_cpu_ns(b->target, &cpu_before) == 0;
         r = gw_guest_load_run(load, o->duration_ms, 0, o->stall_ms);
     }
-    /* A processor that others have, too, may not get that far in a short time. */
+    /* On a busy CPU a short run may complete nothing: continue to the first completion. */
     if (r == 0) {
         gw_guest_load_stats(load, &stats);
         if (stats.requests == 0)

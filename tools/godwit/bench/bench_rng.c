@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A run on an entropy device: buffers are handed in, come back with random bytes and are handed in
- * again, from one thread that polls all queues. What can be checked is that something was written,
- * not more than there was room for.
+ * A run on an entropy device: buffers are submitted, completed with random bytes and submitted
+ * again, by one thread that polls all queues. The only check is the used length: not zero, and not
+ * more than the buffer.
  */
 #include "bench.h"
 
@@ -16,7 +16,7 @@
 
 #define BATCH 32
 
-/* One request that comes back all the time. */
+/* One request, submitted again after each completion. */
 struct slot {
     struct gw_driver_buf buf;
     uint64_t since_ns;
@@ -28,7 +28,7 @@ struct rng_load {
     struct slot *slots; /* depth for each queue; the cookie is the index */
     unsigned n_slots;
     struct histogram latency;
-    uint64_t last_ns; /* anything was completed */
+    uint64_t last_ns; /* time of the last completion */
     unsigned in_flight;
 };
 
@@ -68,7 +68,7 @@ static int take_one(struct rng_load *l, const struct gw_driver_used *used, uint6
 
     l->in_flight--;
     if (used->len == 0 || used->len > s->buf.len)
-        return fail(l, -EPROTO, "a request of %u bytes was answered with %u", s->buf.len,
+        return fail(l, -EPROTO, "a request of %u bytes was completed with %u bytes", s->buf.len,
                     used->len);
     histogram_add(&l->latency, now - s->since_ns);
     l->run->requests++;
@@ -76,7 +76,7 @@ static int take_one(struct rng_load *l, const struct gw_driver_used *used, uint6
     return 0;
 }
 
-/* Take what has come on a queue, and hand it in again unless `is_last`. Returns: how many; errno.
+/* Take completed requests of a queue and resubmit them unless `is_last`. Returns: how many; errno.
  */
 static int turn(struct rng_load *l, struct gw_driver *d, bool is_last)
 {
@@ -103,7 +103,7 @@ static int turn(struct rng_load *l, struct gw_driver *d, bool is_last)
     return (int)n;
 }
 
-/* Until `end`, and at least one request, or until all has come back (`is_last`). */
+/* Run until `end` and at least one completion, or with `is_last` until nothing is in flight. */
 static int run_until(struct rng_load *l, uint64_t end, bool is_last)
 {
     uint64_t stall_ns = (uint64_t)l->b->o->stall_ms * 1000000, now;
@@ -129,7 +129,7 @@ static int run_until(struct rng_load *l, uint64_t end, bool is_last)
             return fail(l, -ETIMEDOUT, "%u requests in flight, none completed in %u ms",
                         l->in_flight, l->b->o->stall_ms);
         if (n == 0)
-            sched_yield(); /* the back-end may have to share this CPU */
+            sched_yield(); /* the back-end may run on this CPU */
     }
 }
 
@@ -193,7 +193,7 @@ static int measure(struct rng_load *l)
     return r;
 }
 
-/* The counts are of the part that was measured, so what comes after is counted in a copy. */
+/* Drain with a copy of the counters, which cover only the measured part. */
 static int drain(struct rng_load *l)
 {
     struct bench_run copy = *l->run, *run = l->run;

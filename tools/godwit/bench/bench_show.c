@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The runs of a bench, as a table with a line for each and as JSON. */
+/* The results of a benchmark: a table with one line for each run, and JSON. */
 #include "bench.h"
 #include "report/json.h"
 
@@ -25,12 +25,12 @@ void bench_text(const struct bench *b, FILE *out)
         fprintf(out, "load        %u %% writes%s, %u queue%s, at random over %.0f MiB, %s\n",
                 o->write_percent, o->flush_percent ? " and some flushes" : "", o->n_queues,
                 o->n_queues == 1 ? "" : "s", (double)b->disk_bytes / 1048576,
-                o->is_verified ? "every block read is checked" : "data is not looked at");
+                o->is_verified ? "every block read is checked" : "data is not checked");
     else
-        fprintf(out, "load        buffers for random bytes, %u queue%s\n", o->n_queues,
+        fprintf(out, "load        entropy requests, %u queue%s\n", o->n_queues,
                 o->n_queues == 1 ? "" : "s");
     fprintf(out, "\n%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "block", "depth", "requests",
-            "MB", "p50", "p90", "p99", "p99.9", "max", "stall", "CPU of a");
+            "MB", "p50", "p90", "p99", "p99.9", "max", "stall", "CPU per");
     fprintf(out, "%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "bytes", "", "per s", "per s",
             "us", "us", "us", "us", "us", "us", "req., ns");
     for (const struct bench_run *r = b->runs; r < b->runs + b->n_runs; r++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * A run in the memory of a Xen domain: rings and buffers are in its pages, and its agent drives
- * them. What is measured is measured there.
+ * the load and measures it there.
  */
 #include "../../xen-agent/xen_guest.h"
 #include "bench.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* In place of bench_xen.c where the command is built without Xen (-Dmemory=mmap). */
+/* Replaces bench_xen.c in builds without Xen (-Dmemory=mmap). */
 #include "bench.h"
 
 #include <errno.h>
 
 int bench_xen_memory(struct bench *b, uint64_t length)
 {
-    snprintf(b->error, sizeof(b->error), "this godwit was built without Xen; godwit-xen has it");
+    snprintf(b->error, sizeof(b->error), "this godwit is built without Xen; use godwit-xen");
     return -EOPNOTSUPP;
 }
 

@@ -12,7 +12,7 @@
 
 struct features_device {
     const char *name;
-    const char *const *bits; /* N_BITS of them */
+    const char *const *bits; /* N_BITS names */
     const struct features_field *fields;
 };
 
@@ -228,11 +228,11 @@ const char *features_protocol_name(unsigned bit)
     return bit < N_BITS ? protocol_bits[bit] : NULL;
 }
 
-/* A list of bits in words, as it grows. */
+/* A textual list of bits under construction. */
 struct list {
     char *buf;
     size_t size, used;
-    unsigned left; /* still to come */
+    unsigned left; /* number of bits to append */
     bool has_any;
 };
 
@@ -254,7 +254,7 @@ static void append(struct list *l, const char *name, const char *kind, unsigned 
 
 void features_missing(uint64_t features, uint64_t protocol_features, char *buf, size_t size)
 {
-    /* In the order in which one rests on the other. */
+    /* In the order of dependency. */
     static const struct {
         unsigned bit;
         bool is_protocol;

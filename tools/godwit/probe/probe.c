@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit probe: asks in the order of a VMM that starts, and stops before anything has an effect on
- * the device. The size of the config space cannot be asked for, so it is found by bisection: a
- * back-end refuses what is longer than its config space (or, as some do, answers anything).
+ * godwit probe: queries a back-end in the order of a VMM's start, and stops before anything affects
+ * the device. No message returns the size of the config space, so it is found by bisection: a
+ * back-end rejects a length beyond its config space (but some accept any length).
  */
 #include "probe.h"
 
@@ -21,9 +21,9 @@
 
 struct probe_options {
     struct target_options target;
-    const char *text; /* of the target */
+    const char *text; /* socket path or command line */
     const char *device;
-    const char *json; /* file of the report, "-" is stdout; NULL: a table */
+    const char *json; /* report file, "-" for stdout; NULL: print a table */
     bool needs_migration;
 };
 
@@ -32,7 +32,7 @@ static bool has_protocol(const struct probe *p, unsigned bit)
     return p->protocol_features & FEATURES_BIT(bit);
 }
 
-/* Acknowledge what is asked with here, and nothing that would bind the back-end to more. */
+/* Acknowledge only the features that the queries need. */
 static int ask_protocol(struct gw_frontend *fe, struct probe *p)
 {
     const uint64_t used = FEATURES_BIT(GW_PROTOCOL_F_MQ) | FEATURES_BIT(GW_PROTOCOL_F_REPLY_ACK) |
@@ -55,7 +55,8 @@ static int ask_protocol(struct gw_frontend *fe, struct probe *p)
 
 static int ask_config(struct gw_frontend *fe, struct probe *p)
 {
-    unsigned low = 0, high = PROBE_CONFIG_MAX; /* low is answered, what is above high is not */
+    unsigned low = 0,
+             high = PROBE_CONFIG_MAX; /* low is accepted, everything above high is rejected */
     uint8_t buf[PROBE_CONFIG_MAX];
 
     p->has_config = true;
@@ -100,11 +101,11 @@ enum {
 
 static const struct argp_option options[] = {
     {"device", OPTION_DEVICE, "TYPE", 0,
-     "name the bits and decode the config space of this type of device (default generic)", 0},
+     "device type for feature names and config space fields (default: generic)", 0},
     {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
-     "JSON in place of the table (default file: -, stdout)", 0},
+     "write JSON to FILE (default: -, stdout) instead of a table", 0},
     {"require-migration", OPTION_REQUIRE_MIGRATION, NULL, 0,
-     "exit with 1 when the back-end cannot be migrated", 0},
+     "exit with status 1 if the back-end cannot be migrated", 0},
     {0},
 };
 
@@ -118,7 +119,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_DEVICE:
         if (features_device(arg) == NULL)
-            argp_error(state, "--device=%s is not known: one of %s", arg, features_device_names());
+            argp_error(state, "--device=%s is not one of: %s", arg, features_device_names());
         o->device = arg;
         break;
     case OPTION_JSON:
@@ -129,12 +130,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG:
         if (o->text != NULL)
-            argp_error(state, "one TARGET at a time; quote a command line: 'PROGRAM ... {socket}'");
+            argp_error(state, "more than one TARGET; quote a command line: 'PROGRAM ... {socket}'");
         o->text = arg;
         break;
     case ARGP_KEY_END:
         if (o->text == NULL)
-            argp_error(state, "no TARGET: a socket path, or a command line with {socket} in it");
+            argp_error(state, "no TARGET; give a socket path, or a command line with {socket}");
         options_check_target(state, o->text);
         break;
     default:
@@ -143,7 +144,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-/* In JSON whatever the verdict, as a table only what the back-end answered. Returns: 0; errno. */
+/* Print JSON for any verdict, the table only for a probed back-end. Returns: 0; negative errno. */
 static int show(const struct probe *p, const struct probe_options *o)
 {
     struct json_object *json;
@@ -168,12 +169,13 @@ static void judge(struct probe *p, const struct probe_options *o)
     features_missing(p->features, p->protocol_features, missing, sizeof(missing));
     p->verdict = o->needs_migration && missing[0] != '\0' ? VERDICT_FAILED : VERDICT_PASSED;
     if (p->verdict == VERDICT_FAILED)
-        snprintf(p->reason, sizeof(p->reason), "it cannot be migrated: %s not offered", missing);
+        snprintf(p->reason, sizeof(p->reason), "the back-end cannot be migrated: %s not offered",
+                 missing);
     else
-        snprintf(p->reason, sizeof(p->reason), "every question was answered");
+        snprintf(p->reason, sizeof(p->reason), "every query was answered");
 }
 
-/* It failed, or was never reached: the same in JSON as has been said. */
+/* The probe failed or could not connect: record the reported reason for JSON. */
 static void judge_failure(struct probe *p, struct target *t, const struct gw_frontend *fe,
                           int status, const char *why)
 {
@@ -201,7 +203,7 @@ static int probe_target(struct target *t, const struct probe_options *o)
         p.pid = target_pid(t);
         r = probe_ask(fe, &p);
         if (r < 0)
-            judge_failure(&p, t, fe, say_failure(t, fe, r, "asking", gw_frontend_error(fe)),
+            judge_failure(&p, t, fe, say_failure(t, fe, r, "probing", gw_frontend_error(fe)),
                           gw_frontend_error(fe));
         else
             judge(&p, o);
@@ -221,8 +223,8 @@ int command_probe(int argc, char **argv)
         .args_doc = "TARGET",
         .doc =
             "Show what a vhost-user back-end offers: features by name, queues, memory slots and "
-            "config space, and what it lacks for a migration.\vTARGET is the path of a socket, or "
-            "a command line with {socket} (or {fd}) in it that is started and ended.",
+            "config space, and what it lacks for live migration.\vTARGET is the path of a socket, "
+            "or a command line with {socket} (or {fd}) that godwit starts and ends.",
         .children = children,
     };
     struct probe_options o = {.device = "generic"};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What a back-end tells about itself before any memory or queue is given to it. */
+/* The properties that a back-end reports before it receives any memory or queue. */
 #pragma once
 
 #include "feature_names.h"
@@ -12,30 +12,30 @@
 #define PROBE_CONFIG_MAX 256
 
 struct probe {
-    const char *target; /* its text */
+    const char *target; /* socket path or command line */
     const char *device_name;
     const struct features_device *device;
     pid_t pid;
     uint64_t features;
     uint64_t protocol_features; /* 0 without PROTOCOL_FEATURES */
-    uint64_t n_queues;          /* 1 where it cannot be asked */
-    uint64_t n_slots;           /* 8, those of the table form, where it cannot be asked */
+    uint64_t n_queues;          /* 1 if the back-end does not report it */
+    uint64_t n_slots;           /* 8, the limit of SET_MEM_TABLE, if not reported */
     bool has_queue_num, has_slots, has_config;
-    unsigned config_len; /* the longest that it answers */
+    unsigned config_len; /* the longest accepted length */
     uint8_t config[PROBE_CONFIG_MAX];
     enum verdict verdict;
-    char reason[512]; /* a sentence on the verdict */
+    char reason[512]; /* explains the verdict */
     bool has_evidence;
-    struct evidence evidence; /* where the back-end is at fault, or cannot be reached */
+    struct evidence evidence; /* if the back-end is at fault or cannot be reached */
 };
 
 /*
- * Ask a connected back-end. Nothing but SET_OWNER and the protocol features is set.
- * Returns: 0; as the requests of frontend.h, whose gw_frontend_error tells more.
+ * Query a connected back-end. Sets nothing but the owner and the protocol features.
+ * Returns: 0; as the requests of frontend.h, with the reason in gw_frontend_error.
  */
 int probe_ask(struct gw_frontend *fe, struct probe *p);
 
 /* probe_show.c */
 void probe_text(const struct probe *p, FILE *out);
-/* NULL: no memory. */
+/* Returns: NULL if out of memory. */
 struct json_object *probe_json(const struct probe *p);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What a probe found, as a table for people and as JSON for programs. The two say the same. */
+/* The results of a probe as a table and as JSON, with the same contents. */
 #include "probe.h"
 #include "report/json.h"
 
@@ -23,13 +23,13 @@ static void text_bits(FILE *out, uint64_t bits, const struct features_device *de
         if (name != NULL)
             fprintf(out, "    %2u  %s\n", bit, name);
         else if (!is_protocol && (bit < 24 || (bit > 49 && bit < N_BITS)))
-            fprintf(out, "    %2u  (of the device; name its type with --device)\n", bit);
+            fprintf(out, "    %2u  (device-specific; give its type with --device)\n", bit);
         else
             fprintf(out, "    %2u  (unknown)\n", bit);
     }
 }
 
-/* A field as a number. */
+/* The value of a numeric field. */
 static uint64_t field_number(const struct probe *p, const struct features_field *f)
 {
     uint64_t value = 0;
@@ -50,7 +50,7 @@ static bool is_valid(const struct probe *p, const struct features_field *f)
            (f->bit < 0 || p->features & FEATURES_BIT(f->bit));
 }
 
-/* A field of bytes as text: as it is, or in hexadecimal with colons. */
+/* A field of bytes as text, or as hexadecimal bytes separated by colons. */
 static void field_text(const struct probe *p, const struct features_field *f, char *buf,
                        size_t size)
 {
@@ -74,12 +74,11 @@ static void text_config(const struct probe *p, FILE *out)
     char buf[160];
 
     if (!p->has_config) {
-        fprintf(out,
-                "config space         cannot be read: CONFIG (protocol bit 9) is not offered\n");
+        fprintf(out, "config space         unavailable: CONFIG (protocol bit 9) is not offered\n");
         return;
     }
     fprintf(out, "config space         %u bytes%s\n", p->config_len,
-            p->config_len == PROBE_CONFIG_MAX ? ", or it answers at any length" : "");
+            p->config_len == PROBE_CONFIG_MAX ? ", or any length is accepted" : "");
     for (; f != NULL && f->name != NULL; f++) {
         if (is_valid(p, f) && is_number(f)) {
             fprintf(out, "    %-29s %" PRIu64 "\n", f->name, field_number(p, f));
@@ -89,7 +88,7 @@ static void text_config(const struct probe *p, FILE *out)
         }
     }
     while (end > 0 && p->config[end - 1] == 0)
-        end--; /* zeros at the end are not shown */
+        end--; /* trailing zeros are not shown */
     for (unsigned line = 0; line < end; line += BYTES_A_LINE) {
         fprintf(out, "    %02x ", line);
         for (unsigned i = line; i < line + BYTES_A_LINE && i < p->config_len; i++)
@@ -97,7 +96,7 @@ static void text_config(const struct probe *p, FILE *out)
         fputc('\n', out);
     }
     if (end < p->config_len)
-        fprintf(out, "    and zeros\n");
+        fprintf(out, "    followed by zeros\n");
 }
 
 static const char *offered(const struct probe *p, unsigned protocol_bit)
@@ -161,7 +160,7 @@ static struct json_object *json_bits(uint64_t bits, const struct features_device
             continue;
         item = json_object_new_object();
         json_add_number(item, "bit", bit);
-        json_add_text(item, "name", name); /* null when it has none */
+        json_add_text(item, "name", name); /* null if unknown */
         json_object_array_add(list, item);
     }
     return json;
@@ -200,7 +199,7 @@ struct json_object *probe_json(const struct probe *p)
     json_object_object_add(json, "evidence",
                            p->has_evidence ? report_json_evidence(&p->evidence) : NULL);
     json_add_text(json, "target", p->target);
-    if (p->has_evidence) /* what it did not answer is not known */
+    if (p->has_evidence) /* the remaining values are unknown */
         return json;
     json_add_text(json, "device", p->device_name);
     if (p->pid != 0)
