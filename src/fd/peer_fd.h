@@ -27,9 +27,9 @@ enum gw_peer_fd_kind gw_peer_fd_kind(int fd);
 
 /*
  * Close `*fd` and set it to -1; no effect on -1. A sacrificial thread closes a file whose close may
- * sleep; the caller waits for it for up to a second. After such a wait has timed out, callers no
- * longer wait until no sacrificial thread sleeps. A sacrificial process closes a regular file that
- * another process may serve; the caller does not wait for it. Preserves errno. Context: any thread.
+ * sleep; the caller waits for it for up to a second. After such a timeout, callers do not wait
+ * while any sacrificial thread is busy. A sacrificial process closes a regular file that another
+ * process may serve; the caller does not wait for it. Preserves errno. Context: any thread.
  */
 void gw_peer_fd_close(int *fd);
 void gw_peer_fd_close_all(int *fds, unsigned n_fds);

@@ -2,8 +2,8 @@
 /*
  * Grants that stay mapped from one request to the next, for guests that never revoke them: we could
  * still access a revoked page, and a reference that the guest reuses for another page would still
- * map the old one. So a front-end that knows its guest has to request the cache. The cache is
- * bounded, and its region frees it.
+ * map the old one. So an embedder that knows its guests has to enable the cache. It is bounded, and
+ * freed with its region.
  */
 #pragma once
 

@@ -46,7 +46,7 @@ struct gw_region_desc {
     bool at_uva; /* map a file at the front-end's own address, if possible */
     uint32_t flags;
     uint32_t domid;       /* the domain that owns the pages */
-    uint32_t cache_pages; /* NO_ADVANCE: up to this many unused pages may stay mapped */
+    uint32_t cache_pages; /* NO_ADVANCE: up to this many pages stay mapped between requests */
 };
 
 /* One mapped piece of guest memory, shared by all maps that hold it. */
