@@ -452,12 +452,12 @@ static void test_inflight_split_impossible_indices_are_refused(void **state)
 
     begin_bad(&p);
     p.ring.used = PART_SIZE + 1;
-    part_refused(&p, "9 further");
+    part_refused(&p, "9 ahead");
     p.ring.used = 65535;
-    part_refused(&p, "65535 further");
+    part_refused(&p, "65535 ahead");
     p.ring.used = 0;
     part_set16(&p, USED_IDX, 1);
-    part_refused(&p, "65535 further");
+    part_refused(&p, "65535 ahead");
     part_done(&p);
 }
 

@@ -83,7 +83,7 @@ static void check_broken(struct rig *t, unsigned n_held)
     assert_true(err >= 0);
     rig_wait_for(&t->n_messages, 1);
     assert_non_null(strstr(t->message, "broken until it is stopped"));
-    assert_non_null(strstr(t->message, "longer than what is left"));
+    assert_non_null(strstr(t->message, "longer than the free part"));
     rig_set_err(t, err);
     assert_int_equal(counter(err), 1);
     assert_int_equal(rig_look(&t->n_held), n_held);
