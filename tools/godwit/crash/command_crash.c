@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* godwit crash: its command line, its target, and where its reports go. The rest is crash.c's. */
+/* godwit crash: its command line, target and report files. crash.c does the work. */
 #include "command.h"
 #include "crash_report.h"
 #include "format.h"
@@ -17,9 +17,9 @@
 struct crash_command {
     struct target_options target;
     struct crash_options crash;
-    const char *text;         /* of the target */
-    const char *json, *junit; /* files of the reports; NULL: none */
-    char *command_line;       /* of the same run */
+    const char *text;         /* command line of the target */
+    const char *json, *junit; /* report files; NULL: none */
+    char *command_line;       /* repeats the run */
     bool has_seed, is_quiet;
 };
 
@@ -47,41 +47,42 @@ enum {
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Kills:", 1},
-    {"kills", OPTION_KILLS, "N", 0, "so many (default 100)", 0},
+    {"kills", OPTION_KILLS, "N", 0, "number of kills (default: 100)", 0},
     {"exact", OPTION_EXACT, "PERCENT", 0,
-     "of the kills under load, by single steps to where requests are completed (default 30; 0 "
-     "where it must not be traced)",
+     "share of the kills under load that single-step to a completion first (default: 30; use 0 if "
+     "tracing is not permitted)",
      0},
     {"handovers", OPTION_HANDOVERS, "PERCENT", 0,
-     "of the back-ends are suspended with requests in flight instead, where they can be (default "
-     "10)",
+     "share of back-ends that are suspended with requests in flight instead of killed, if they "
+     "support it (default: 10)",
      0},
-    {"seed", OPTION_SEED, "N", 0, "of everything that is random", 0},
+    {"seed", OPTION_SEED, "N", 0, "random seed; reuse it to reproduce a run", 0},
 
     {NULL, 0, NULL, 0, "Load:", 2},
-    {"queues", OPTION_QUEUES, "N", 0, "queues (default 1)", 0},
-    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones", 0},
-    {"in-order", OPTION_IN_ORDER, NULL, 0, "answers in the order of the requests", 0},
+    {"queues", OPTION_QUEUES, "N", 0, "number of queues (default: 1)", 0},
+    {"packed", OPTION_PACKED, NULL, 0, "use packed rings instead of split ones", 0},
+    {"in-order", OPTION_IN_ORDER, NULL, 0, "require completion in order (IN_ORDER)", 0},
     {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "of the rings, a power of two (default: 256, or what the depth needs)", 0},
-    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default 32)", 0},
-    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "of a request (default 4K)", 0},
+     "ring size, a power of two (default: 256, or as the depth requires)", 0},
+    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default: 32)", 0},
+    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "request size (default: 4K)", 0},
     {"writes", OPTION_WRITES, "PERCENT", 0,
-     "of the requests (default 60); what is on the disk is lost", 0},
-    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 5)", 0},
-    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0, "of the disk that is used (default: up to 16M)", 0},
+     "share of writes, which overwrite the disk (default: 60)", 0},
+    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "share of flushes (default: 5)", 0},
+    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0,
+     "size of the part of the disk to use (default: up to 16M)", 0},
 
     {NULL, 0, NULL, 0, "Time:", 3},
     {"max-recovery", OPTION_MAX_RECOVERY, "TIME", 0,
-     "from a connection to the first request completed; longer is a failure", 0},
-    {"timeout", OPTION_TIMEOUT, "TIME", 0, "of the whole run (default 10m)", 0},
+     "fail if the first completion takes longer than TIME after a connection", 0},
+    {"timeout", OPTION_TIMEOUT, "TIME", 0, "time limit of the whole run (default: 10m)", 0},
     {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
-     "of one message or request (default 10s)", 0},
+     "time limit of one message or request (default: 10s)", 0},
 
     {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 4},
-    {"json", OPTION_JSON, "FILE", 0, "everything", 0},
-    {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
-    {"quiet", OPTION_QUIET, NULL, 0, "no progress", 0},
+    {"json", OPTION_JSON, "FILE", 0, "write the complete results as JSON", 0},
+    {"junit", OPTION_JUNIT, "FILE", 0, "write the checks as JUnit test cases", 0},
+    {"quiet", OPTION_QUIET, NULL, 0, "do not show progress", 0},
     {0},
 };
 
@@ -111,7 +112,7 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
     case OPTION_BLOCK_SIZE:
         o->block_size = (unsigned)options_size(state, "block-size", arg, 512, BLOCK_SIZE_MAX);
         if (o->block_size % 512 != 0)
-            argp_error(state, "--block-size=%s is no multiple of 512", arg);
+            argp_error(state, "--block-size=%s is not a multiple of 512", arg);
         break;
     case OPTION_WRITES:
         o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
@@ -128,21 +129,21 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-/* What no single option can tell. */
+/* Checks that need more than one option. */
 static void check(struct argp_state *state, const struct crash_command *c)
 {
     const struct crash_options *o = &c->crash;
 
     if (c->text == NULL)
-        argp_error(state, "no TARGET: a command line with {socket} in it");
+        argp_error(state, "no TARGET; give a command line with {socket}");
     options_check_target(state, c->text);
     if (strstr(c->text, "{socket}") == NULL && strstr(c->text, "{fd}") == NULL)
-        argp_error(state, "a back-end can only be killed where godwit starts it: TARGET is a "
-                          "command line with {socket} or {fd} in it");
+        argp_error(state, "godwit can only kill a back-end that it starts: TARGET must be a "
+                          "command line with {socket} or {fd}");
     if (o->write_percent + o->flush_percent > 100)
         argp_error(state, "--writes and --flushes together are more than 100 %%");
     if (o->queue_size != 0 && o->depth * 3 > o->queue_size)
-        argp_error(state, "--depth=%u needs %u descriptors, the rings have %u", o->depth,
+        argp_error(state, "--depth=%u needs %u descriptors, but the rings have %u", o->depth,
                    o->depth * 3, o->queue_size);
 }
 
@@ -189,7 +190,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG:
         if (c->text != NULL)
-            argp_error(state, "one TARGET at a time; quote it: 'PROGRAM ... {socket}'");
+            argp_error(state, "more than one TARGET; quote a command line: 'PROGRAM ... {socket}'");
         c->text = arg;
         break;
     case ARGP_KEY_END:
@@ -273,10 +274,10 @@ int command_crash(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "TARGET",
-        .doc = "Kill a disk back-end with SIGKILL at random moments under a verified load, start "
-               "it again with its inflight region, and prove that no request is lost or answered "
-               "twice and no acknowledged write is missing.\vTARGET is a command line with "
-               "{socket} (or {fd}) in it; {file} is the disk, which must outlive the back-end.",
+        .doc = "Kill a disk back-end with SIGKILL at random moments under a verified load, restart "
+               "it with its inflight region, and verify that no request is lost or completed twice "
+               "and no acknowledged write is missing.\vTARGET is a command line that contains "
+               "{socket} (or {fd}); {file} is the disk, which must outlive the back-end.",
         .children = children,
     };
     struct crash_command c = {.crash = {.kills = 100,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The course of a run: a first life that tells what the back-end is, lives that end by force, and a
- * last one in which all is settled and read back. The first fault ends it.
+ * The sequence of a run: a first life that queries the back-end, lives that end by a kill, and a
+ * last life in which all requests are drained and the disk is read back. The first fault ends it.
  */
 #include "crash_i.h"
 
@@ -117,7 +117,7 @@ static int take_options(struct crash *c, const struct crash_options *o)
     or_default(&c->o.block_size, BLOCK_SIZE);
     or_default(&c->o.timeout_ms, TIMEOUT_MS);
     or_default(&c->o.request_ms, REQUEST_MS);
-    /* Three descriptors a request, at least. */
+    /* A request uses at least three descriptors. */
     if (c->o.queue_size == 0) {
         for (c->o.queue_size = QUEUE_SIZE; c->o.queue_size < c->o.depth * 3;)
             c->o.queue_size *= 2;
@@ -135,7 +135,7 @@ static int check_time(struct crash *c)
 {
     if (crash_now() < c->deadline_ns)
         return 0;
-    return crash_cannot(c, -ETIMEDOUT, "%u of %u kills within the %u ms of the time limit",
+    return crash_cannot(c, -ETIMEDOUT, "only %u of %u kills within the %u ms of the time limit",
                         c->ret->n_kills, c->o.kills, c->o.timeout_ms);
 }
 
@@ -161,8 +161,7 @@ static int check_recovery(struct crash *c)
     if (c->o.max_recovery_ns == 0 || c->recovery.max <= c->o.max_recovery_ns)
         return 0;
     return crash_blame(c, CRASH_CHECK_TIME, -ETIME,
-                       "%.2f ms from a connection to the first request completed, and %.2f ms are "
-                       "allowed",
+                       "%.2f ms from a connection to the first completion, limit %.2f ms",
                        (double)c->recovery.max / 1e6, (double)c->o.max_recovery_ns / 1e6);
 }
 
@@ -171,7 +170,7 @@ static int run(struct crash *c, crash_progress_cb *progress, void *arg)
     int r = crash_killer_new(&c->killer, c->target);
 
     if (r < 0)
-        return crash_cannot(c, r, "the thread that kills: %s", strerror(-r));
+        return crash_cannot(c, r, "cannot start the killer thread: %s", strerror(-r));
     r = crash_first_life(c);
     while (r == 0 && c->ret->n_kills < c->o.kills) {
         r = check_time(c);
@@ -219,10 +218,10 @@ int crash_run(const struct crash_options *o, struct target *target, crash_progre
     memset(ret, 0, sizeof(*ret));
     r = take_options(&c, o);
     if (r < 0)
-        return crash_cannot(&c, r, "these options do not go together");
+        return crash_cannot(&c, r, "invalid combination of options");
     r = run(&c, progress, arg);
     if (r < 0)
-        crash_cannot(&c, r, "%s", strerror(-r)); /* unless it was told */
+        crash_cannot(&c, r, "%s", strerror(-r)); /* ignored if a fault was recorded */
     sum_up(&c);
     crash_free_frontend(&c);
     crash_killer_free(c.killer);

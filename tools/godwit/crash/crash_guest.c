@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The guest: its memory, rings, load, and what it knows of its disk. No back-end is started here.
- */
+/* The guest: memory, rings, load and expected disk contents. No back-end is started here. */
 #include "crash_i.h"
 
 #include "base/proto.h"
@@ -15,12 +14,12 @@
 #define DISK_DEFAULT (16u << 20)
 #define MEM_MIN      (4u << 20)
 #define INDIRECT_MAX 18
-#define LOOK_BLOCKS  32 /* read after a restart */
-#define COLLECT_MS   1  /* the dead answer no more: that long at most for what they had answered */
+#define LOOK_BLOCKS  32 /* blocks read after a restart */
+#define COLLECT_MS   1  /* time limit to take the completions that a killed back-end left */
 #define UNSERVED_MS  1
 #define BIT(n)       (UINT64_C(1) << (n))
 
-/* How requests look, by the seed: the tables, and the rings, have chains of several lengths. */
+/* Choose the shape of requests by the seed: direct or indirect, and the number of segments. */
 static void choose_shape(struct crash *c, struct gw_guest_load_config *cfg)
 {
     cfg->segments = 1u << crash_random(c, 3);
@@ -45,7 +44,7 @@ static int make_disk(struct crash *c)
     c->n_blocks = cfg.length / cfg.block_size;
     if (c->n_blocks <= (uint64_t)c->o.depth * c->n_drivers)
         return crash_cannot(
-            c, -ERANGE, "its disk of %llu sectors is too small for %u requests of %u bytes",
+            c, -ERANGE, "the disk of %llu sectors is too small for %u requests of %u bytes",
             (unsigned long long)c->config.sectors, c->o.depth * c->n_drivers, c->o.block_size);
     return gw_guest_disk_new(&c->disk, &cfg);
 }
@@ -73,7 +72,7 @@ static int make_ring(struct crash *c, unsigned index)
     if (r == 0) {
         c->rings[index] = gw_guest_mem_at(c->mem, cfg.packed ? cfg.desc : cfg.used + 2, 2);
         gw_driver_set_features(c->drivers[index], c->features);
-        /* As after a while of running: who believes in zeros begins in the wrong place. */
+        /* A random start index exposes back-ends that assume zero. */
         gw_driver_reset(c->drivers[index], (uint16_t)crash_random(c, UINT16_MAX + 1u));
         c->is_stopped[index] = true;
     }
@@ -127,7 +126,7 @@ int crash_make_guest(struct crash *c)
 {
     int r = make_all(c);
 
-    return r < 0 ? crash_cannot(c, r, "the guest: %s", strerror(-r)) : 0;
+    return r < 0 ? crash_cannot(c, r, "cannot create the guest: %s", strerror(-r)) : 0;
 }
 
 void crash_free_guest(struct crash *c)
@@ -158,7 +157,7 @@ int crash_load_fault(struct crash *c, int r)
     case -ETIMEDOUT:
         return crash_blame(c, CRASH_CHECK_ALL, r, "%s", why);
     default:
-        return r < 0 ? crash_cannot(c, r, "the load: %s", why) : 0;
+        return r < 0 ? crash_cannot(c, r, "load: %s", why) : 0;
     }
 }
 
@@ -174,7 +173,7 @@ int crash_submit_unserved(struct crash *c)
     return crash_load_fault(c, gw_guest_load_run(c->load, UNSERVED_MS, 0, 0));
 }
 
-/* ---- The disk, through the device: how a store keeps the contents is its own business ---- */
+/* ---- The disk, read through the device, because a store may use any format ---- */
 
 int crash_look_at_disk(struct crash *c)
 {
@@ -191,7 +190,7 @@ int crash_read_back(struct crash *c)
 {
     int r;
 
-    /* An interruption of the last run may have come too late for it. */
+    /* A late interruption of the previous run may end this one; repeat it. */
     do
         r = gw_guest_load_read_back(c->load, 0, 0, c->o.request_ms);
     while (r == -EINTR);

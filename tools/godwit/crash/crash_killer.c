@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The killer: it waits in its own thread, so that the back-end dies in the middle of whatever the
- * others do. The moment is met to some 50 us; where it falls in the back-end's work is random.
+ * The killer: waits in its own thread, so that the back-end dies regardless of what the other
+ * threads do. The delay is accurate to some 50 us; the back-end's progress by then is random.
  */
 #include "crash_i.h"
 
@@ -25,9 +25,9 @@ struct crash_killer {
     enum order order;
     uint64_t at_ns;
     struct gw_guest_load *load;
-    struct crash_watch watch; /* of no word: kill at once */
+    struct crash_watch watch; /* without words: kill at once */
     bool was_exact;
-    bool has_struck; /* also atomic: it is looked at in passing */
+    bool has_struck; /* also atomic: read without the lock */
 };
 
 static struct timespec time_of(uint64_t ns)
@@ -36,7 +36,7 @@ static struct timespec time_of(uint64_t ns)
                              .tv_nsec = (long)(ns % 1000000000u)};
 }
 
-/* Under the lock, so that who disarms either prevents all of it or finds it done. */
+/* Under the lock, so that disarming either prevents all of it or finds it complete. */
 static void strike(struct crash_killer *k)
 {
     struct crash_stepper *stepper = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The life of one back-end: started, connected, given rings and the inflight region, put under load
- * and killed at some moment of that, or suspended with requests in flight and then killed. Then it
- * is looked at what it left behind.
+ * and killed at some moment of that; or suspended with requests in flight and then killed. Then the
+ * inflight region that it left is checked.
  */
 #include "crash_i.h"
 
@@ -27,28 +27,28 @@
 #define STOP_INFLIGHT   BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT)
 #define STOP_SKIP_DRAIN BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN)
 
-#define SPAN_GUESS_NS (2 * NS_PER_MS) /* of a moment nobody has lived through yet */
-#define LOAD_BITS     24              /* a load goes on for up to 2^24 ns, 17 ms */
-#define FURTHER_BITS  11              /* up to 2^11 instructions are a batch, all in all */
-#define SLICE_MS      2               /* between two looks whether the back-end lives */
+#define SPAN_GUESS_NS (2 * NS_PER_MS) /* duration of a step not measured yet */
+#define LOAD_BITS     24              /* a load continues for up to 2^24 ns, 17 ms */
+#define FURTHER_BITS  11              /* a batch takes up to about 2^11 instructions */
+#define SLICE_MS      2               /* between two checks of the back-end */
 
 enum end {
     LIVES = 0,
-    DEAD = 1, /* as was planned */
+    DEAD = 1, /* killed as planned */
 };
 
 struct plan {
     enum crash_moment moment;
     uint64_t delay_ns;
-    uint64_t stop;    /* STOP_INFLIGHT, both or none: what is negotiated */
+    uint64_t stop;    /* stop features to negotiate: none, STOP_INFLIGHT or both */
     bool suspends;    /* a stop may leave requests in flight */
-    bool skips;       /* it is requested by GET_VRING_BASE_SKIP_DRAIN */
-    bool is_handover; /* nobody is killed before all is suspended */
-    bool is_exact;    /* killed where a batch is completed ... */
-    bool is_shown;    /* ... once the driver can see it ... */
-    uint64_t further; /* ... and so many instructions further */
-    bool drains;      /* before there is anything new */
-    bool is_unserved; /* afterwards the guest goes on for a while */
+    bool skips;       /* stop with GET_VRING_BASE_SKIP_DRAIN */
+    bool is_handover; /* kill only after all queues are suspended */
+    bool is_exact;    /* kill during the completion of a batch ... */
+    bool is_shown;    /* ... after the driver can see it ... */
+    uint64_t further; /* ... and after further instructions */
+    bool drains;      /* drain before submitting new requests */
+    bool is_unserved; /* submit requests after the kill */
 };
 
 /* ---- Plans ---- */
@@ -69,7 +69,7 @@ static enum crash_moment choose_moment(struct crash *c)
     return (enum crash_moment)moment;
 }
 
-/* Somewhere in it, or shortly after. Of a load: as often in its first microseconds as later. */
+/* A delay within the step or shortly after; for a load, log-uniform down to microseconds. */
 static uint64_t choose_delay(struct crash *c, enum crash_moment moment)
 {
     uint64_t span = c->span_ns[moment] ? c->span_ns[moment] : SPAN_GUESS_NS;
@@ -79,15 +79,15 @@ static uint64_t choose_delay(struct crash *c, enum crash_moment moment)
     return crash_random(c, span + span / 4);
 }
 
-/* Are there requests to be completed? */
+/* Whether requests complete during this step. */
 static bool completes(enum crash_moment moment)
 {
     return moment == CRASH_RECOVER || moment == CRASH_LOAD || moment == CRASH_DRAIN;
 }
 
 /*
- * GET_VRING_BASE may leave requests in flight if of the two features only the first is negotiated.
- * With both it drains, and GET_VRING_BASE_SKIP_DRAIN does not.
+ * If only the first of the two features is negotiated, GET_VRING_BASE may leave requests in flight.
+ * With both, GET_VRING_BASE drains, and GET_VRING_BASE_SKIP_DRAIN does not.
  */
 static void choose_stop(struct crash *c, struct plan *p)
 {
@@ -120,7 +120,7 @@ static struct plan make_plan(struct crash *c)
     return p;
 }
 
-/* ---- Steps. Each returns LIVES, DEAD, or a negative errno that was told. ---- */
+/* ---- Steps. Each returns LIVES, DEAD, or a negative errno that has been recorded. ---- */
 
 static bool has_died(struct crash *c)
 {
@@ -141,7 +141,7 @@ static void reach(struct crash *c, const struct plan *p, enum crash_moment momen
     crash_killer_arm(c->killer, p->delay_ns, &watch, moment >= CRASH_RECOVER ? c->load : NULL);
 }
 
-/* It was lived through: so long it takes, give or take. */
+/* Update the average duration of a step that ended without a kill. */
 static void note_span(struct crash *c, enum crash_moment moment, uint64_t begin_ns)
 {
     uint64_t ns = crash_now() - begin_ns, *span = &c->span_ns[moment];
@@ -149,7 +149,7 @@ static void note_span(struct crash *c, enum crash_moment moment, uint64_t begin_
     *span = *span ? (*span * 7 + ns) / 8 : ns;
 }
 
-/* What a message came back with. Who is dead answers nothing; a refusal is one all the same. */
+/* Judge the result of a message. A killed back-end may fail to reply, but a rejection counts. */
 static int judge(struct crash *c, int r, const char *what)
 {
     if (r == 0)
@@ -161,7 +161,7 @@ static int judge(struct crash *c, int r, const char *what)
     return crash_blame(c, CRASH_CHECK_RESTARTS, r, "%s: %s", what, gw_frontend_error(c->fe));
 }
 
-/* The same of the load: what it found is true whoever is dead. */
+/* Judge the result of the load. Its findings count even if the back-end has been killed. */
 static int judge_load(struct crash *c, int r)
 {
     if (r == 0 || (r == -ETIMEDOUT && has_died(c)))
@@ -243,9 +243,9 @@ static int start(struct crash *c, const struct plan *p)
     if (r != LIVES)
         return r;
     if (c->inflight.mmap_size == 0)
-        return crash_cannot(c, -EOPNOTSUPP, "it offers INFLIGHT_SHMFD, and has no region");
+        return crash_cannot(c, -EOPNOTSUPP, "it offers INFLIGHT_SHMFD but provides no region");
     note_span(c, CRASH_START, begin);
-    /* As newer specifications ask for: what is available already is not told by another kick. */
+    /* Newer specifications require it: available requests need a kick after the start. */
     for (unsigned i = 0; i < c->n_drivers; i++)
         gw_driver_kick_always(c->drivers[i]);
     return LIVES;
@@ -268,13 +268,13 @@ static unsigned n_in_flight(const struct crash *c)
     return n;
 }
 
-/* Has there been no progress for too long? Told with `when`. */
+/* Fail if no request has completed for too long. `when` begins the message. */
 static int check_progress(struct crash *c, uint64_t since_ns, const char *when)
 {
     if (crash_now() - since_ns < c->o.request_ms * NS_PER_MS)
         return LIVES;
     return crash_blame(c, CRASH_CHECK_ALL, -ETIMEDOUT,
-                       "%s, and none of the %u requests in flight is answered within %u ms", when,
+                       "%s: none of the %u requests in flight completed within %u ms", when,
                        n_in_flight(c), c->o.request_ms);
 }
 
@@ -289,7 +289,7 @@ static int recover(struct crash *c, const struct plan *p)
         if (r == LIVES && target_check(c->target) < 0)
             r = judge(c, -EHOSTDOWN, "recovering");
         if (r == LIVES)
-            r = check_progress(c, begin, "the device is started");
+            r = check_progress(c, begin, "after the start of the device");
     }
     if (n_completed(c) == before)
         return r;
@@ -314,7 +314,7 @@ static int drain(struct crash *c, const struct plan *p)
         if (has_died(c) && r == LIVES)
             r = DEAD;
         if (r == LIVES)
-            r = check_progress(c, progress_ns, "no new requests are made");
+            r = check_progress(c, progress_ns, "while draining");
     }
     if (r == LIVES) {
         c->ret->n_drains++;
@@ -324,8 +324,8 @@ static int drain(struct crash *c, const struct plan *p)
 }
 
 /*
- * With nothing else in flight: what the dead had acknowledged is there. A killer that was armed
- * before the rings ran does not interrupt the load, and is not waited for here.
+ * With no other request in flight, verify that all acknowledged writes are on the disk. A killer
+ * that was armed before the rings ran does not interrupt the load, so this does not wait for it.
  */
 static int look_at_disk(struct crash *c)
 {
@@ -336,7 +336,7 @@ static int look_at_disk(struct crash *c)
     return judge_load(c, r);
 }
 
-/* Until the killer strikes, if that is the plan. */
+/* Run the load until the killer strikes, if planned, or for the planned time. */
 static int load(struct crash *c, const struct plan *p)
 {
     bool is_armed = p->moment == CRASH_LOAD && !p->is_handover;
@@ -429,7 +429,7 @@ static int die(struct crash *c, const struct plan *p)
     return 0;
 }
 
-/* A VMM forgets the region where nothing is in flight and the guest is reset. */
+/* A VMM drops the region on a guest reset, when nothing is in flight. */
 static void forget_region(struct crash *c)
 {
     if (c->is_drained && crash_random(c, 2))
@@ -462,15 +462,15 @@ static int check_offer(struct crash *c)
     if (r == 0 && offered & BIT(GW_F_PROTOCOL_FEATURES))
         r = gw_frontend_get_protocol_features(c->fe, &c->protocol_features);
     if (r < 0)
-        return judge(c, r, "asking what it offers");
+        return judge(c, r, "reading its features");
     if (!offers(c, GW_PROTOCOL_F_CONFIG))
         return crash_cannot(c, -EOPNOTSUPP,
-                            "it does not offer CONFIG (protocol bit %u), so it is no disk",
+                            "it does not offer CONFIG (protocol bit %u), so it is not a disk",
                             GW_PROTOCOL_F_CONFIG);
     if (!offers(c, GW_PROTOCOL_F_INFLIGHT_SHMFD))
         return crash_cannot(c, -EOPNOTSUPP,
-                            "it does not offer INFLIGHT_SHMFD (protocol bit %u): what is in flight "
-                            "when it dies is lost",
+                            "it does not offer INFLIGHT_SHMFD (protocol bit %u): a crash loses the "
+                            "requests in flight",
                             GW_PROTOCOL_F_INFLIGHT_SHMFD);
     lacking |= c->o.is_packed ? BIT(GW_F_RING_PACKED) : 0;
     lacking |= c->o.is_in_order ? BIT(GW_F_IN_ORDER) : 0;
@@ -493,7 +493,7 @@ static int ask_disk(struct crash *c)
     int r = judge(c, gw_frontend_negotiate(c->fe, &opt), "negotiating");
 
     if (r == 0)
-        r = judge(c, disk_config_read(c->fe, c->features, &c->config), "asking for its disk");
+        r = judge(c, disk_config_read(c->fe, c->features, &c->config), "reading its config space");
     if (r < 0)
         return r;
     if (c->config.n_queues < c->o.n_queues)
@@ -505,10 +505,10 @@ static int ask_disk(struct crash *c)
     return crash_make_guest(c);
 }
 
-/* By SIGTERM, unless `r` says that something went wrong before. */
+/* Stop with SIGTERM, unless `r` is an earlier error. */
 static int end_in_peace(struct crash *c, int r)
 {
-    /* While it is connected: one by {fd} ends by itself when it is not any more. */
+    /* Stop before disconnecting: a target with {fd} ends by itself when it is disconnected. */
     if (r == 0 && target_stop(c->target) < 0)
         r = crash_blame(c, CRASH_CHECK_RESTARTS, -EHOSTDOWN, "%s", target_error(c->target));
     crash_free_frontend(c);
@@ -530,7 +530,7 @@ int crash_first_life(struct crash *c)
 
 int crash_last_life(struct crash *c)
 {
-    /* A moment that is never reached. */
+    /* A moment that is never reached, so nothing is killed. */
     const struct plan p = {.moment = CRASH_N_MOMENTS};
     int r = spawn(c, &p);
 

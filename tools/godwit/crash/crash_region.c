@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the dead said: the inflight region ("Queue region"), settled as the next back-end shall do
- * it, against what the driver knows to be in flight. A reading of its own, byte by byte, which
- * shares no line with those who write it.
+ * Checks what a killed back-end left: resolves the inflight region ("Queue region") as the next
+ * back-end must, and compares it with the requests that the driver has in flight. This parser is
+ * independent: it shares no code with the writers of the region.
  *
- * A device takes chains in the order of the ring. So those it has taken are the oldest: of the
- * chains added so far, `n_added`, the driver has `n_answered`; with `n_taken` in the region, what
- * is in flight and has a number below n_answered + n_taken must be there, and nothing else. One
- * that is missing is never answered by the next back-end, one too many is answered again.
+ * A device takes chains in ring order, so the chains it has taken are the oldest. Of the chains
+ * added so far, `n_answered` have completed. With `n_taken` in the region, exactly the chains in
+ * flight with numbers below n_answered + n_taken must be listed. The next back-end would never
+ * complete a missing one, and would complete an excess one twice.
  *
- * Where nobody has used the region (version 0) it says nothing, and that is right if nobody took
- * anything: what comes of it shows in the answers.
+ * An unused region (version 0) contains nothing, which is right if no request was taken. If one
+ * was, the completions show it.
  */
 #include "crash_i.h"
 
@@ -28,7 +28,7 @@
 #define F_AVAIL        (1u << 7)
 #define F_USED         (1u << 15)
 
-/* Split: the header, then an entry for each head. */
+/* Split: a header, then an entry for each head. */
 #define SPLIT_BATCH_HEAD 12
 #define SPLIT_USED_IDX   14
 #define SPLIT_ENTRIES    16
@@ -36,7 +36,7 @@
 #define SPLIT_NEXT       6
 #define SPLIT_COUNTER    8
 
-/* Packed: the header, then an entry for each descriptor. */
+/* Packed: a header, then an entry for each descriptor. */
 #define PACKED_FREE_HEAD     12
 #define PACKED_OLD_FREE_HEAD 14
 #define PACKED_USED_IDX      16
@@ -57,15 +57,15 @@ struct part {
     const struct gw_driver *driver;
     const uint8_t *at;
     unsigned n_entries;
-    bool is_torn; /* it died between showing a batch and settling it */
+    bool is_torn; /* died between publishing a batch and recording that */
     struct taken *taken;
     unsigned n_taken, n_slots;
 };
 
-/* A request that is to be done again. */
+/* A request to resubmit. */
 struct taken {
     uint64_t counter;
-    uint64_t number; /* of the chain */
+    uint64_t number; /* chain number */
     unsigned id;
 };
 
@@ -96,15 +96,15 @@ static int blame(const struct part *p, const char *what, unsigned number)
                        "the inflight region of queue %u has %s %u", index_of(p), what, number);
 }
 
-/* It is said to be in flight: what does the driver know of it? */
+/* Add a request that the region lists as in flight; the driver must have it in flight, too. */
 static int add_taken(struct part *p, unsigned id, unsigned n_slots, uint64_t counter)
 {
     struct taken *t = &p->taken[p->n_taken];
 
     if (!gw_driver_is_in_flight(p->driver, id, &t->number))
         return crash_blame(p->c, CRASH_CHECK_REGION, -EBADMSG,
-                           "the inflight region of queue %u has request %u in flight, which was "
-                           "answered: it would be answered twice",
+                           "the inflight region of queue %u has request %u in flight, which has "
+                           "completed: it would complete twice",
                            index_of(p), id);
     t->id = id;
     t->counter = counter;
@@ -115,7 +115,7 @@ static int add_taken(struct part *p, unsigned id, unsigned n_slots, uint64_t cou
 
 /* ---- Split ---- */
 
-/* The batch the driver has, by how far its used index went: not in flight, whatever it says. */
+/* Skip the batch that the used index shows as published, regardless of its inflight flags. */
 static int settle_split(struct part *p, bool *is_settled)
 {
     uint16_t n = (uint16_t)(gw_driver_used_idx(p->driver) - get16(p, SPLIT_USED_IDX));
@@ -124,7 +124,7 @@ static int settle_split(struct part *p, bool *is_settled)
     p->is_torn = n > 0;
     for (; n > 0; n--) {
         if (head >= p->n_entries || is_settled[head])
-            return blame(p, "a last batch that is shorter than what was answered, at entry", head);
+            return blame(p, "a last batch shorter than the used elements, at entry", head);
         is_settled[head] = true;
         head = get16(p, SPLIT_ENTRIES + (size_t)head * SPLIT_ENTRY + SPLIT_NEXT);
     }
@@ -151,7 +151,7 @@ static int read_split(struct part *p, bool *is_settled)
 
 /* ---- Packed ---- */
 
-/* Was the last batch shown to the driver? Its first descriptor is no longer the driver's then. */
+/* Whether the last batch was published: the first descriptor is not available any longer. */
 static bool was_shown(const struct part *p)
 {
     unsigned old = get16(p, PACKED_OLD_USED_IDX);
@@ -190,11 +190,12 @@ static int read_chain(struct part *p, unsigned first, bool *is_listed)
         if (n > 0)
             entry = next_of(p, entry);
         if (entry >= p->n_entries || is_listed[entry])
-            return blame(p, "a chain that is free, or in another, from entry", first);
+            return blame(p, "a chain with an entry that is free or in another chain, from entry",
+                         first);
         is_listed[entry] = true;
     }
     if (num == 0 || entry != last)
-        return blame(p, "a chain that does not end where it says, from entry", first);
+        return blame(p, "a chain that does not end at its last entry, from entry", first);
     return add_taken(p, get16(p, PACKED_ENTRIES + (size_t)last * PACKED_ENTRY + PACKED_ID), num,
                      get64(p, at + PACKED_COUNTER));
 }
@@ -216,7 +217,7 @@ static int read_packed(struct part *p, bool *is_listed)
     return r;
 }
 
-/* ---- What it should be ---- */
+/* ---- Comparison with the driver ---- */
 
 static int compare(const void *one, const void *other)
 {
@@ -225,7 +226,7 @@ static int compare(const void *one, const void *other)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Is one missing that was taken, as later ones were? */
+/* Check that no request is missing of which later ones have been taken. */
 static int check_missing(const struct part *p)
 {
     uint64_t n_answered = gw_driver_added(p->driver) - gw_driver_in_flight(p->driver);
@@ -239,21 +240,21 @@ static int check_missing(const struct part *p)
         if (at == p->n_taken)
             return crash_blame(p->c, CRASH_CHECK_REGION, -EBADMSG,
                                "the inflight region of queue %u lacks request %u, although later "
-                               "ones are in it or answered: it would never be answered",
+                               "ones are in it or completed: it would never complete",
                                index_of(p), id);
     }
     return 0;
 }
 
-/* `taken` is in the order in which it was made available. */
+/* Check the counters; `taken` is sorted by the order of availability. */
 static int check_order(const struct part *p)
 {
     for (unsigned i = 1; i < p->n_taken; i++) {
         const struct taken *t = &p->taken[i];
 
         if (t->number == t[-1].number)
-            return blame(p, "twice the request", t->id);
-        /* Counters are numbers on a circle: later is less than half of it away. */
+            return blame(p, "two entries for request", t->id);
+        /* Counters wrap around: later is less than half the range ahead. */
         if ((int64_t)(t->counter - t[-1].counter) <= 0)
             return crash_blame(p->c, CRASH_CHECK_ORDER, -EBADMSG,
                                "the inflight region of queue %u counts request %u before request "
@@ -271,7 +272,7 @@ static int check_taken(struct part *p)
     return r ? r : check_order(p);
 }
 
-/* A base that was told at a stop must agree with it. */
+/* Check that the vring base from a stop agrees with the region. */
 static int check_stop(struct part *p)
 {
     unsigned taken = 0;
@@ -280,7 +281,7 @@ static int check_stop(struct part *p)
         return 0;
     if (gw_driver_check_base(p->driver, &taken) < 0)
         return crash_blame(p->c, CRASH_CHECK_REGION, -EPROTO,
-                           "GET_VRING_BASE of queue %u was answered with %#x, which cannot be",
+                           "GET_VRING_BASE of queue %u returned the impossible value %#x",
                            index_of(p), gw_driver_base(p->driver));
     if (p->c->is_drained && p->n_taken > 0)
         return crash_blame(p->c, CRASH_CHECK_REGION, -EBUSY,
@@ -289,7 +290,7 @@ static int check_stop(struct part *p)
     if (taken == p->n_slots)
         return 0;
     return crash_blame(p->c, CRASH_CHECK_REGION, -EPROTO,
-                       "GET_VRING_BASE of queue %u says that %u are taken, its inflight region %u",
+                       "GET_VRING_BASE of queue %u reports %u taken, but its inflight region %u",
                        index_of(p), taken, p->n_slots);
 }
 
@@ -299,9 +300,9 @@ static int check_part(struct part *p, bool *flags)
     int r = 0;
 
     if (version > VERSION)
-        return blame(p, "version", version);
+        return blame(p, "the unknown version", version);
     if (version == VERSION && get16(p, AT_DESC_NUM) != p->n_entries)
-        return blame(p, "another number of entries:", get16(p, AT_DESC_NUM));
+        return blame(p, "an unexpected number of entries:", get16(p, AT_DESC_NUM));
     if (version == VERSION)
         r = gw_driver_is_packed(p->driver) ? read_packed(p, flags) : read_split(p, flags);
     if (r == 0 && version == VERSION)
@@ -323,8 +324,8 @@ static uint64_t stride_for(const struct crash *c, uint64_t n)
 }
 
 /*
- * Entries of a part: the queue size, as the specification has it. libgodwit makes larger ones and
- * answers with the queue size that it was asked for; the region's length shows them.
+ * Entries of a queue's part: the queue size, according to the specification. libgodwit creates
+ * larger parts but returns the requested queue size; the length of the region reveals it.
  */
 static unsigned entries_of(const struct crash *c)
 {
@@ -375,14 +376,14 @@ int crash_check_region(struct crash *c)
     copy = malloc(len);
     if (!copy)
         return -ENOMEM;
-    /* Read, not mapped: the file is the back-end's, which might have made it shorter. */
+    /* Read it instead of mapping it: the back-end may have truncated the file. */
     n = pread(c->inflight.fd, copy, len, (off_t)c->inflight.mmap_offset);
     if (n == (ssize_t)len && len <= c->inflight.mmap_size)
         r = check_all(c, copy);
     else
         r = crash_blame(c, CRASH_CHECK_REGION, -EBADMSG,
-                        "%zd of %llu bytes can be read of the inflight region, and %u queues of %u "
-                        "descriptors take %llu",
+                        "read %zd of %llu bytes of the inflight region, but %u queues of %u "
+                        "descriptors need %llu",
                         n, (unsigned long long)c->inflight.mmap_size, c->n_drivers, entries_of(c),
                         (unsigned long long)len);
     free(copy);
@@ -391,7 +392,7 @@ int crash_check_region(struct crash *c)
 
 struct crash_watch crash_watch_of(const struct crash *c)
 {
-    /* Both indices of where the batch is. A packed ring's free list changes with each request. */
+    /* Both words locate the batch. A packed ring's free list changes with each request. */
     uint64_t at = c->o.is_packed ? PACKED_USED_IDX : SPLIT_BATCH_HEAD;
 
     return (struct crash_watch){.fd = c->inflight.fd,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What crashes proved and what not, and how that is told. */
+/* What the crashes proved, and the report of it. */
 #include "crash_report.h"
 
 #include "format.h"
@@ -11,16 +11,16 @@
 static const struct {
     const char *name, *title;
 } kinds[CRASH_N_CHECKS] = {
-    [CRASH_CHECK_RESTARTS] = {"restarts", "it started again and went on"},
-    [CRASH_CHECK_REGION] = {"region", "the inflight region named just what was taken"},
-    [CRASH_CHECK_ORDER] = {"order", "its counters followed the order of the rings"},
-    [CRASH_CHECK_ONCE] = {"answered-once", "no request was answered twice, or before it was done"},
-    [CRASH_CHECK_ALL] = {"answered-all", "no request was left without an answer"},
+    [CRASH_CHECK_RESTARTS] = {"restarts", "every restart succeeded"},
+    [CRASH_CHECK_REGION] = {"region", "the inflight region listed exactly the requests taken"},
+    [CRASH_CHECK_ORDER] = {"order", "the region's counters followed the order of the rings"},
+    [CRASH_CHECK_ONCE] = {"answered-once", "no request completed twice, or before it was executed"},
+    [CRASH_CHECK_ALL] = {"answered-all", "every request completed"},
     [CRASH_CHECK_WRITES] = {"writes-kept", "no acknowledged write was lost"},
-    [CRASH_CHECK_TIME] = {"recovery-time", "the first request was completed soon enough"},
+    [CRASH_CHECK_TIME] = {"recovery-time", "recovery stayed within the limit"},
 };
 
-/* Why nothing exercised a check; NULL where something did. */
+/* Why a check did not run; NULL if it did. */
 static const char *skipped_because(const struct crash_report *r, enum crash_check check)
 {
     const struct crash_result *x = r->result;
@@ -29,7 +29,7 @@ static const char *skipped_because(const struct crash_report *r, enum crash_chec
     if (check == CRASH_CHECK_TIME && r->options->max_recovery_ns == 0)
         return "no limit was given";
     if (x->has_fault && x->verdict == CRASH_COULD_NOT)
-        return "the test could not be run to its end";
+        return "the test could not be completed";
     if (!has_kills)
         return "not reached: no back-end was killed";
     switch (check) {
@@ -40,7 +40,7 @@ static const char *skipped_because(const struct crash_report *r, enum crash_chec
         return x->requests == 0 ? "no request was completed" : NULL;
     case CRASH_CHECK_ALL:
         return x->n_in_flight == 0 ? "no request was in flight when a back-end was killed"
-               : x->n_drains == 0  ? "the requests in flight were never awaited"
+               : x->n_drains == 0  ? "the requests in flight were never drained"
                                    : NULL;
     case CRASH_CHECK_WRITES:
         return x->verified + x->disk_blocks == 0 ? "no block was read" : NULL;
@@ -58,18 +58,18 @@ void crash_report_sentence(const struct crash_report *r, char *buf, size_t size)
     const char *reason = skipped_because(r, CRASH_CHECK_ALL);
 
     if (result->has_fault && f->is_first)
-        snprintf(buf, size, "before anything was killed: %s", f->text);
+        snprintf(buf, size, "before the first kill: %s", f->text);
     else if (result->has_fault)
         snprintf(buf, size, "after kill %u (%s): %s", f->n_kills, crash_moment_name(f->moment),
                  f->text);
     else if (reason != NULL)
         snprintf(buf, size, "%s", reason);
     else
-        snprintf(buf, size, "%s kills and %s handovers, nothing lost, nothing answered twice",
+        snprintf(buf, size, "%s kills and %s handovers, nothing lost, nothing completed twice",
                  format_count(result->n_kills).text, format_count(result->n_handovers).text);
 }
 
-/* What was seen of a check that passed. */
+/* Describe the finding of a check that passed. */
 static void describe(const struct crash_report *r, enum crash_check check, char *buf, size_t size)
 {
     const struct crash_result *x = r->result;
@@ -79,19 +79,19 @@ static void describe(const struct crash_report *r, enum crash_check check, char 
         snprintf(buf, size, "%u starts, with %u new regions", x->n_starts, x->n_fresh);
         break;
     case CRASH_CHECK_REGION:
-        snprintf(buf, size, "%s of %s requests in flight were taken; %s batches half done",
+        snprintf(buf, size, "%s of %s requests in flight were taken; %s batches interrupted",
                  format_count(x->n_taken).text, format_count(x->n_in_flight).text,
                  format_count(x->n_torn).text);
         break;
     case CRASH_CHECK_ORDER:
         snprintf(buf, size, "%s requests%s", format_count(x->n_taken).text,
-                 r->options->is_in_order ? ", and IN_ORDER their answers" : "");
+                 r->options->is_in_order ? ", also their completions with IN_ORDER" : "");
         break;
     case CRASH_CHECK_ONCE:
         snprintf(buf, size, "%s requests", format_count(x->requests).text);
         break;
     case CRASH_CHECK_ALL:
-        snprintf(buf, size, "all were waited for %u times", x->n_drains);
+        snprintf(buf, size, "drained %u times", x->n_drains);
         break;
     case CRASH_CHECK_WRITES:
         snprintf(
@@ -158,7 +158,7 @@ void crash_report_text(const struct crash_report *r, FILE *out)
             format_count(x->requests).text, format_count(x->reads).text,
             format_count(x->writes).text, format_count(x->flushes).text);
     describe(r, CRASH_CHECK_TIME, recovery, sizeof(recovery));
-    fprintf(out, "recovery    from the connection to the first request completed: %s\n", recovery);
+    fprintf(out, "recovery    from connection to first completion: %s\n", recovery);
     if (x->has_fault)
         report_print_evidence(&x->fault.evidence, out);
     crash_report_checks(r, checks);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What is told of crashes: in text, JSON and JUnit, all of the same checks. */
+/* The report of a run: text, JSON and JUnit, all from the same checks. */
 #pragma once
 
 #include "crash.h"
@@ -8,14 +8,14 @@
 struct crash_report {
     const struct crash_options *options;
     const struct crash_result *result;
-    const char *target;       /* its text */
-    const char *command_line; /* with which it can be run again, seed included */
+    const char *target;       /* command line of the target */
+    const char *command_line; /* repeats the run, seed included */
     time_t began;
 };
 
-/* All CRASH_N_CHECKS of them. */
+/* Fill in all CRASH_N_CHECKS checks. */
 void crash_report_checks(const struct crash_report *r, struct report_check *checks);
-/* What follows from the checks. */
+/* The verdict that follows from the checks. */
 enum verdict crash_report_verdict(const struct crash_report *r);
 /* One sentence on the verdict. */
 void crash_report_sentence(const struct crash_report *r, char *buf, size_t size);

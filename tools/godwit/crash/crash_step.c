@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A back-end brought to an exact place: where it tells the inflight region of a batch that it
- * completes, and then some instructions further. The few stores there are what recovery is about,
- * and a kill by the clock hardly ever falls between them. It runs up to a watchpoint, or makes
- * single steps where there are none; from there on single steps in any case.
+ * Brings a back-end to an exact place: where it records a completed batch in the inflight region,
+ * and then some instructions further. Recovery depends on the few stores there, and a kill by the
+ * clock hardly ever hits them. The back-end runs to a watchpoint, or single-steps where watchpoints
+ * are unavailable; from there on it always single-steps.
  *
- * Only the thread that began it may trace. It belongs to the process that is the back-end's parent,
- * so what it waits for is gone for all: the end of the child itself is left to who buries it.
+ * Only the thread that began tracing may trace. That thread belongs to the parent process of the
+ * back-end, so a wait here consumes the status for all threads: the end of the child itself is left
+ * to target_bury.
  */
 #include "crash_i.h"
 #include "crash_watchpoint.h"
@@ -27,29 +28,29 @@
 
 #define THREADS_MAX  256
 #define QUEUES_MAX   64
-#define PACKED_DESC  8 /* in words of two bytes */
+#define PACKED_DESC  8 /* size in 16-bit words */
 #define PACKED_FLAGS 7
-#define TIME_NS      UINT64_C(400000000)  /* to get there with watchpoints, */
-#define STEPS_NS     UINT64_C(2000000000) /* and by single steps on a busy machine */
-#define IDLE_NS      UINT64_C(100000000)  /* without any step: the threads are idle */
-#define SPINS        64                   /* looks at what the threads do before one pauses */
+#define TIME_NS      UINT64_C(400000000)  /* time limit with watchpoints*/
+#define STEPS_NS     UINT64_C(2000000000) /* time limit with single steps on a busy machine */
+#define IDLE_NS      UINT64_C(100000000)  /* without a step: the threads are idle */
+#define SPINS        64                   /* polls of the threads before pausing */
 #define PAUSE_NS     20000
 
 struct crash_stepper {
     struct target *target;
-    pid_t pid; /* of the back-end, which need not be the target's child itself */
+    pid_t pid; /* of the back-end, not necessarily the target's child */
     const struct crash_watch *watch;
     pid_t threads[THREADS_MAX];
     unsigned n_threads;
     bool has_watchpoints;
-    pid_t at; /* the thread that got there; 0: none yet */
+    pid_t at; /* the thread that reached the place; 0: none yet */
     bool waits_shown;
     unsigned queue;
-    uint16_t word;              /* shown_word, when it got there */
-    uint32_t words[QUEUES_MAX]; /* the watched ones, as they were */
+    uint16_t word;              /* shown_word when the place was reached */
+    uint32_t words[QUEUES_MAX]; /* last values of the watched words */
 };
 
-/* What a batch changes when the driver is shown it: the used index, or its first descriptor. */
+/* The word that publishes a batch to the driver: the used index, or its first descriptor. */
 static uint16_t shown_word(const struct crash_stepper *s, unsigned queue)
 {
     const uint16_t *at = s->watch->rings[queue];
@@ -61,7 +62,7 @@ static uint16_t shown_word(const struct crash_stepper *s, unsigned queue)
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
 
-/* Has the back-end written to one of the watched words? */
+/* Whether the back-end has written to one of the watched words. */
 static bool has_changed(struct crash_stepper *s)
 {
     bool changed = false;
@@ -80,7 +81,7 @@ static bool has_changed(struct crash_stepper *s)
     return changed;
 }
 
-/* Stop one thread. Those of the kernel in its list refuse. */
+/* Stop one thread. Kernel threads in the list refuse. */
 static void attach(struct crash_stepper *s, pid_t thread)
 {
     int status;
@@ -108,7 +109,7 @@ static void attach_all(struct crash_stepper *s)
         closedir(dir);
 }
 
-/* Where in the back-end's memory a byte of the region is; 0 where it is not mapped. */
+/* The address in the back-end of an offset in the region; 0 if it is not mapped. */
 static uint64_t find_address(FILE *maps, const struct stat *file, uint64_t offset)
 {
     unsigned long long begin, end, at, inode;
@@ -151,7 +152,7 @@ static void set_watchpoints(struct crash_stepper *s)
             s->has_watchpoints && crash_watchpoint_set(s->threads[i], addresses, n);
 }
 
-/* On to the place, or one step further where it was reached. */
+/* Continue to the place, or one step further if it was reached. */
 static void resume(const struct crash_stepper *s, pid_t thread, int sig)
 {
     bool runs = s->has_watchpoints && thread != s->at;
@@ -159,7 +160,7 @@ static void resume(const struct crash_stepper *s, pid_t thread, int sig)
     ptrace(runs ? PTRACE_CONT : PTRACE_SINGLESTEP, thread, NULL, (void *)(intptr_t)sig);
 }
 
-/* The next thread that was stopped, by a watchpoint or its step; 0: there is none at present. */
+/* The next thread stopped by a watchpoint, step or signal; 0 if none is at present. */
 static pid_t next_stopped(int *ret_sig)
 {
     int status;
@@ -179,7 +180,7 @@ static void pause_a_little(unsigned n_idle)
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 }
 
-/* One more step of the thread that got there. Returns: whether it is the last. */
+/* Count a step of the thread that reached the place. Returns: whether it is the last. */
 static bool count_step(struct crash_stepper *s, uint64_t *left)
 {
     if (s->waits_shown && shown_word(s, s->queue) == s->word)
@@ -250,14 +251,14 @@ void crash_step_end(struct crash_stepper *s)
 {
     if (!s)
         return;
-    /* A listener outside the process group of the child: nobody else has killed it. */
+    /* A listener outside the child's process group has not been killed yet. */
     if (s->n_threads > 0 && s->pid != target_pid(s->target))
         kill(s->pid, SIGKILL);
     for (unsigned i = 0; i < s->n_threads; i++) {
         if (s->threads[i] != s->pid)
             wait_for_end(s->threads[i]);
     }
-    /* The first thread ends when all others have been waited for. */
+    /* The main thread is reported only after all others have been waited for. */
     if (s->n_threads > 0 && s->pid != target_pid(s->target))
         wait_for_end(s->pid);
     free(s);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Watchpoints of the processor, where this machine's are known: a file for each, chosen by meson.
- */
+/* Hardware watchpoints, if supported on this machine: meson chooses the implementation. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,7 +7,7 @@
 #include <sys/types.h>
 
 /*
- * Have a traced and stopped thread stop with SIGTRAP behind each store to one of `n` aligned words
- * of 4 bytes; to some of them, where there are too many. Returns: whether it will.
+ * Make a traced and stopped thread stop with SIGTRAP after each store to one of `n` aligned 4-byte
+ * words; of too many words, only some are watched. Returns: whether it will stop.
  */
 bool crash_watchpoint_set(pid_t thread, const uint64_t *addresses, unsigned n);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A machine whose watchpoints are not known here. */
+/* Stub for machines without watchpoint support here. */
 #include "crash_watchpoint.h"
 
 bool crash_watchpoint_set(pid_t thread, const uint64_t *addresses, unsigned n)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Watchpoints of x86: four debug registers with addresses, and one that says what they are for.
- * Some hypervisors let a guest set the registers and never stop it, so they are tried once.
+ * x86 watchpoints: four debug registers with addresses, and a control register. Under some
+ * hypervisors a guest can set the registers but never stops, so they are tested once.
  */
 #include "crash_watchpoint.h"
 
@@ -16,7 +16,7 @@
 #define REGISTERS 4
 #define CONTROL   7
 #define ENABLE(i) (UINT64_C(1) << (2 * (i)))
-#define WRITES_4  UINT64_C(0xd) /* four bytes, when written to */
+#define WRITES_4  UINT64_C(0xd) /* four bytes, on write */
 #define KIND(i)   (WRITES_4 << (16 + 4 * (i)))
 
 static bool poke(pid_t thread, unsigned reg, uint64_t value)
@@ -40,7 +40,7 @@ static bool set(pid_t thread, const uint64_t *addresses, unsigned n)
 
 static bool do_they_stop;
 
-/* A child that writes to a watched word either stops there or ends. */
+/* A child that writes to a watched word either stops there or, without watchpoints, exits. */
 static void try_once(void)
 {
     static volatile uint32_t watched;
