@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * libgodwit: a library for vhost-user back-ends that live-migrate without losing a byte. This
- * header includes everything for a back-end; the other end of the wire is in <godwit/frontend.h>,
- * <godwit/driver.h>, <godwit/log.h> and <godwit/fault.h>.
+ * libgodwit: vhost-user back-ends that live-migrate without losing a byte. The front-end's end of
+ * the wire is a library of its own, <godwit/frontend.h>.
  */
 #ifndef GODWIT_H
 #define GODWIT_H

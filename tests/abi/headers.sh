@@ -27,7 +27,7 @@ compile() {
 }
 
 cd "$source"
-for header in godwit.h godwit/*.h godwit/version.h; do
+for header in godwit.h godwit/*.h godwit/frontend/*.h godwit/version.h; do
     # CC and CXX may hold arguments
     # shellcheck disable=SC2086
     compile "$header" $CC -x c -std=c99 -Wstrict-prototypes -Wshadow

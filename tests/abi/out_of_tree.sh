@@ -35,7 +35,9 @@ $MESON install -C "$build" --no-rebuild --quiet --destdir "$scratch/root" >"$scr
 
 pc=$(find "$scratch/root" -name "$name.pc")
 [ -f "$pc" ] || fail "$name.pc is not installed"
-export PKG_CONFIG_LIBDIR=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$scratch/root
+# Beside the machine's own, for what a static build needs.
+PKG_CONFIG_LIBDIR=${pc%/*}:$(pkg-config --variable pc_path pkg-config)
+export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
 library=$(dirname "$(find "$scratch/root" -name "lib$name.so")")
 [ -e "$library/lib$name.so" ] || fail "lib$name.so is not installed"
 export LD_LIBRARY_PATH=$library
@@ -43,6 +45,15 @@ export LD_LIBRARY_PATH=$library
 # No header is installed whose functions are not.
 python3 "$source/tests/abi/linkage.py" "$library/lib$name.so" "$source/src/godwit.map" \
     "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/*.h || fail "installed headers and library differ"
+# The front-end library is installed by the build of libgodwit without a suffix.
+if [ "$name" = godwit ]; then
+    python3 "$source/tests/abi/linkage.py" "$library/libgodwit-frontend.so" \
+        "$source/src/frontend/godwit-frontend.map" \
+        "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/frontend/*.h ||
+        fail "installed headers and libgodwit-frontend differ"
+elif [ -n "$(find "$scratch/root" -name '*frontend*')" ]; then
+    fail "the build with a suffix installs a front-end library"
+fi
 
 mkdir "$scratch/work"
 cp "$source/tools/rng/rng.c" "$scratch/work/"

@@ -47,7 +47,9 @@ done < <(cd "$scratch/one" && find . -type f)
 mkdir "$scratch/root"
 cp -a "$scratch/one/." "$scratch/two/." "$scratch/root/"
 pc=$(find "$scratch/root" -name godwit.pc)
-export PKG_CONFIG_LIBDIR=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$scratch/root
+# Beside the machine's own, for what a static build needs.
+PKG_CONFIG_LIBDIR=${pc%/*}:$(pkg-config --variable pc_path pkg-config)
+export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
 LD_LIBRARY_PATH=$(dirname "$(find "$scratch/root" -name 'libgodwit.so')")
 export LD_LIBRARY_PATH
 mkdir "$scratch/work"

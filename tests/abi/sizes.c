@@ -5,9 +5,9 @@
  * `size`.
  */
 #include <godwit.h>
-#include <godwit/fault.h>
-#include <godwit/frontend.h>
-#include <godwit/log.h>
+#include <godwit/frontend/fault.h>
+#include <godwit/frontend/frontend.h>
+#include <godwit/frontend/log.h>
 #include <stddef.h>
 
 #ifdef __LP64__

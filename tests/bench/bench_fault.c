@@ -18,7 +18,7 @@
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 #include <errno.h>
 #include <fcntl.h>

@@ -12,8 +12,8 @@
 #include "measured.h"
 #include "proc_meter.h"
 
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include "load/load.h"
+#include <godwit/frontend/log.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>

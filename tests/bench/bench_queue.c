@@ -12,7 +12,7 @@
 #include "measured.h"
 
 #include <fcntl.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>

@@ -2,8 +2,8 @@
 /* One session with a disk, on one ring, and a load of reads: what is measured of the data path. */
 #pragma once
 
-#include <godwit/frontend.h>
-#include <godwit/load.h>
+#include "load/load.h"
+#include <godwit/frontend/frontend.h>
 
 #define RING_BED_STALL_MS 10000
 #define RING_BED_EXTENT   (UINT64_C(16) << 20) /* bytes of the disk that are read */

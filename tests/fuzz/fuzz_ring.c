@@ -11,7 +11,7 @@
 #include "fuzz.h"
 
 #include <godwit.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

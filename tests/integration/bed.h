@@ -11,8 +11,8 @@
 #include "disk.h"
 #include "patience.h"
 
-#include <godwit/frontend.h>
-#include <godwit/load.h>
+#include "load/load.h"
+#include <godwit/frontend/frontend.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

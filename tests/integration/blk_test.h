@@ -8,7 +8,7 @@
 #include "bed.h"
 #include "program.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 /* Of the program; main sets it. */
 extern const char *blk_test_path;

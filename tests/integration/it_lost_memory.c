@@ -8,7 +8,7 @@
 #include "hold_sigbus.h"
 #include "victim.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 #include "base/proto.h"
 
 #include <errno.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

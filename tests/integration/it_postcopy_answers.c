@@ -10,7 +10,7 @@
 
 #include "base/proto.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <poll.h>

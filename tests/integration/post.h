@@ -9,7 +9,7 @@
 
 #include "bed.h"
 
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 #define POST_DEVICES_MAX 2
 #define POST_HOT_GPA     UINT64_C(0x80000000)

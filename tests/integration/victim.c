@@ -3,7 +3,7 @@
 
 #include "post.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

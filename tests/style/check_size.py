@@ -21,7 +21,8 @@ BIG_LIBRARY = 4000
 
 # path -> (lines allowed, why)
 LONG_FILES = {
-    "include/godwit/frontend.h": (400, "all that a front-end sends in one header, mostly prose"),
+    "include/godwit/frontend/frontend.h": (400, "all that a front-end sends in one header, mostly prose"),
+    "tools/load/load.h": (270, "the interface of the load, mostly prose"),
 }
 
 # path:function -> (lines allowed, why)

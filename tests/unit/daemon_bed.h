@@ -6,7 +6,7 @@
 #pragma once
 
 #include <godwit.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <setjmp.h>
 #include <stdarg.h>

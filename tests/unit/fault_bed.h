@@ -9,7 +9,7 @@
 #include "patience.h"
 #include "requires.h"
 
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>

@@ -5,7 +5,7 @@
 #include "base/proto.h"
 #include "patience.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <fcntl.h>
 #include <pthread.h>

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <endian.h>
 #include <linux/virtio_ring.h>

@@ -9,7 +9,7 @@
 #include "core/queue/queue.h"
 #include "patience.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <pthread.h>
 #include <setjmp.h>

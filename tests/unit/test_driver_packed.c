@@ -6,7 +6,7 @@
 #include "fdcheck.h"
 #include "packed_ring.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "patience.h"
 #include "split_device.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <fcntl.h>

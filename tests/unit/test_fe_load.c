@@ -7,7 +7,7 @@
 #include "patience.h"
 #include "split_device.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>

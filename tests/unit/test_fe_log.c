@@ -7,8 +7,8 @@
 #include "fdcheck.h"
 #include "requires.h"
 
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include "load/load.h"
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,9 +4,9 @@
 #include "no_memory.h"
 #include "requires.h"
 
-#include <godwit/fault.h>
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include "load/load.h"
+#include <godwit/frontend/fault.h>
+#include <godwit/frontend/log.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -6,7 +6,7 @@
 #include "fdcheck.h"
 #include "fe_peer.h"
 
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 #include <errno.h>
 

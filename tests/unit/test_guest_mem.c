@@ -5,7 +5,7 @@
  */
 #include "fdcheck.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <fcntl.h>

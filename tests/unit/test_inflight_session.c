@@ -5,7 +5,7 @@
 #include "patience.h"
 
 #include <godwit.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include "fdcheck.h"
 #include "frontend/transport/fe_requests.h"

@@ -10,7 +10,7 @@
 #include "patience.h"
 
 #include <godwit.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include "fdcheck.h"
 

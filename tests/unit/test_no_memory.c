@@ -12,7 +12,7 @@
 #include "no_memory.h"
 #include "patience.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <poll.h>

@@ -11,7 +11,7 @@
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 #include "fdcheck.h"
 #include "requires.h"

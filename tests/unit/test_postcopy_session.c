@@ -9,7 +9,7 @@
 #include "postcopy/postcopy.h"
 
 #include <godwit.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include "fdcheck.h"
 #include "requires.h"

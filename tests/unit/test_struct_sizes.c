@@ -5,12 +5,12 @@
  */
 #include "fdcheck.h"
 
+#include "load/load.h"
 #include <errno.h>
 #include <godwit.h>
-#include <godwit/fault.h>
-#include <godwit/frontend.h>
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include <godwit/frontend/fault.h>
+#include <godwit/frontend/frontend.h>
+#include <godwit/frontend/log.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

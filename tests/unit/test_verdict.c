@@ -7,7 +7,7 @@
 #include "fdcheck.h"
 #include "report/report.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <setjmp.h>

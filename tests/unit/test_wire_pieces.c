@@ -9,7 +9,7 @@
 #include "base/proto.h"
 #include "core/session/socket.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <setjmp.h>

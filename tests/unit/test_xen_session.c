@@ -5,7 +5,7 @@
  */
 #include "xen_bed.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <fcntl.h>

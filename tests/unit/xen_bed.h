@@ -14,8 +14,8 @@
 #include "xen_stub.h"
 
 #include <godwit.h>
-#include <godwit/driver.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/driver.h>
+#include <godwit/frontend/frontend.h>
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -5,7 +5,7 @@
  */
 #include "frontend/driver/driver_i.h"
 
-#include <godwit/load.h>
+#include "load.h"
 
 #include <endian.h>
 #include <errno.h>

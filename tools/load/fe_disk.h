@@ -4,7 +4,7 @@
 
 #include "frontend/transport/fe_state.h"
 
-#include <godwit/load.h>
+#include "load.h"
 
 uint64_t gw_guest_disk_blocks(const struct gw_guest_disk *disk);
 uint32_t gw_guest_disk_block_size(const struct gw_guest_disk *disk);

@@ -6,8 +6,8 @@
 #include "control.h"
 #include "pages.h"
 
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include "load/load.h"
+#include <godwit/frontend/log.h>
 #include <pthread.h>
 #include <stdbool.h>
 

@@ -9,8 +9,8 @@
 
 #include "xen_link.h"
 
-#include <godwit/load.h>
-#include <godwit/log.h>
+#include "load/load.h"
+#include <godwit/frontend/log.h>
 
 struct xen_guest;
 

@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 #include <linux/virtio_ring.h>
 
 struct gw_driver;

@@ -7,7 +7,7 @@
 
 #include "frontend/transport/fe_histogram.h"
 
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 #include <pthread.h>
 #include <sys/types.h>
 

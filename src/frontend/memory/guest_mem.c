@@ -11,7 +11,7 @@
 #include "guest_alloc.h"
 #include "guest_mem_i.h"
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <fcntl.h>

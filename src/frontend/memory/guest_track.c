@@ -7,7 +7,7 @@
  */
 #include "frontend/driver/driver_i.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <errno.h>
 #include <stdlib.h>

@@ -13,7 +13,7 @@
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 
 #include <endian.h>
 #include <errno.h>

@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include <godwit/fault.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/fault.h>
+#include <godwit/frontend/frontend.h>
 #include <stdarg.h>
 #include <sys/uio.h>
 

@@ -22,10 +22,10 @@
  *
  * Exit status 1 at the first failure, with the step and the reason on stderr.
  */
+#include "load/load.h"
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <godwit/load.h>
 #include <linux/virtio_blk.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -14,8 +14,8 @@
 #include "frame.h"
 
 #include <errno.h>
-#include <godwit/fault.h>
-#include <godwit/frontend.h>
+#include <godwit/frontend/fault.h>
+#include <godwit/frontend/frontend.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>

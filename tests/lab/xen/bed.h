@@ -4,7 +4,7 @@
 
 #include "../../../tools/xen-agent/xen_guest.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 #define BED_MEMORY (1u << 20)
 #define BED_SPARE  64u /* pages */

@@ -5,8 +5,8 @@
  */
 #include "bench.h"
 
+#include "load/load.h"
 #include <errno.h>
-#include <godwit/load.h>
 #include <string.h>
 
 /* The part of the disk that a load uses; the state of every block is kept in memory. */

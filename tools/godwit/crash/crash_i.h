@@ -6,7 +6,7 @@
 #include "guest/disk_config.h"
 #include "report/histogram.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 struct crash_killer;
 

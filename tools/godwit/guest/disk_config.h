@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 /* FLUSH, MQ, and what limits requests: SIZE_MAX, SEG_MAX, RO, BLK_SIZE. */
 extern const uint64_t disk_features;

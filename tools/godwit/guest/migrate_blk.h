@@ -4,7 +4,7 @@
 
 #include "migrate/migrate_i.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 struct migration_blk_shape {
     struct gw_guest_disk_config disk;

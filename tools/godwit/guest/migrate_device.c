@@ -13,7 +13,7 @@
 #include "fd/peer_fd.h"
 
 #include <errno.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>

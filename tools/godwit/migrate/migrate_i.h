@@ -10,7 +10,7 @@
 #include "migrate_unit.h"
 #include "pages/migrate_copy.h"
 
-#include <godwit/load.h>
+#include "load/load.h"
 
 struct migration_link;
 struct migration_load;

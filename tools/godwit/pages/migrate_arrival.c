@@ -13,7 +13,7 @@
 #include "migrate_sums.h"
 
 #include <errno.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
 
 #include "migrate/migrate_i.h"
 
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 
 /* Can there be one, on this machine, with our privileges? Returns: 0; told already. */
 int migration_link_probe(struct migration *m);

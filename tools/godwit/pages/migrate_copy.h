@@ -2,7 +2,7 @@
 /* Copying from one guest memory to the other: what is copied, and how fast that was. */
 #pragma once
 
-#include <godwit/log.h>
+#include <godwit/frontend/log.h>
 #include <stdbool.h>
 
 #define MIGRATION_PAGE GW_GUEST_LOG_PAGE

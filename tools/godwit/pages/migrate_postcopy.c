@@ -17,7 +17,7 @@
 #include "base/proto.h"
 
 #include <errno.h>
-#include <godwit/fault.h>
+#include <godwit/frontend/fault.h>
 #include <string.h>
 
 #define AWAIT_MS 1 /* between two looks whether all has come */

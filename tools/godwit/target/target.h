@@ -13,7 +13,7 @@
  */
 #pragma once
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 #include <sys/types.h>
 
 struct target;

@@ -9,10 +9,10 @@
  * which parts precopy has copied (set_received, discard); begin and start; LISTEN; start the
  * devices; put all pages; END each back-end; finish.
  */
-#ifndef GODWIT_FAULT_H
-#define GODWIT_FAULT_H
+#ifndef GODWIT_FRONTEND_FAULT_H
+#define GODWIT_FRONTEND_FAULT_H
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #ifdef __cplusplus
 extern "C" {

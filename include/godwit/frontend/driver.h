@@ -9,8 +9,8 @@
  * modulo 65536. In a packed ring it counts descriptors, modulo two laps, and is below the queue
  * size while the wrap counter is 1.
  */
-#ifndef GODWIT_DRIVER_H
-#define GODWIT_DRIVER_H
+#ifndef GODWIT_FRONTEND_DRIVER_H
+#define GODWIT_FRONTEND_DRIVER_H
 
 #include <godwit/memory.h>
 #include <stdbool.h>

@@ -5,10 +5,10 @@
  * byte, so that a driver's write does not hide an unlogged write of the device on the same page).
  * See frontend.h for threads and errors.
  */
-#ifndef GODWIT_LOG_H
-#define GODWIT_LOG_H
+#ifndef GODWIT_FRONTEND_LOG_H
+#define GODWIT_FRONTEND_LOG_H
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #ifdef __cplusplus
 extern "C" {

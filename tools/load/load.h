@@ -7,7 +7,7 @@
 #ifndef GODWIT_LOAD_H
 #define GODWIT_LOAD_H
 
-#include <godwit/frontend.h>
+#include <godwit/frontend/frontend.h>
 
 #ifdef __cplusplus
 extern "C" {
