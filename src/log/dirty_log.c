@@ -56,7 +56,7 @@ bool gw_dirty_log_covers(const struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t 
            (gw_range_is_valid(gpa, len) && gw_dirty_bitmap_size(gpa + (len - 1)) <= log->size);
 }
 
-/* Returns: does the log cover, and is therefore marked, the whole range? */
+/* Returns: was the whole range marked? */
 static bool mark_one(struct gw_dirty_log *log, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t n_pages = log->size > UINT64_MAX / 8 ? UINT64_MAX : log->size * 8;

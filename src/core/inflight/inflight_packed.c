@@ -52,7 +52,7 @@ static void store_heads(struct gw_inflight *f, uint16_t free_head, uint16_t old_
     gw_inflight_set(&p->heads.word, heads.word);
 }
 
-/* Makes the old values the same as the new ones. */
+/* Stores values whose old and new halves agree: no batch is open any longer. */
 static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
                    union gw_inflight_used used)
 {
