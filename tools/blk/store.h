@@ -111,7 +111,7 @@ struct store {
     _Atomic uint64_t size; /* in bytes, a multiple of block_size */
     uint32_t block_size;   /* the logical block: every offset and length is a multiple of it */
     bool is_read_only;
-    bool can_unmap; /* if not: no discards, and zeroes stay allocated */
+    bool can_unmap; /* supports discard; otherwise zeroes stay allocated, too */
     struct store_topology topology;
 };
 

@@ -54,7 +54,7 @@ void store_file_report(struct store *s, FILE *out);
 /* store_sync.c */
 void store_sync_init(struct store_file *f);
 void store_sync_done(struct store_file *f);
-/* Whether it is a promise: a flush or durable change, whose success means data on the medium. */
+/* Whether it is a promise: a flush or durable change, whose success promises data on the medium. */
 bool store_is_promise(const struct store_io *io);
 /* Whether a sync has failed, so that no promise may succeed again. */
 bool store_has_lost_data(struct store_file *f);

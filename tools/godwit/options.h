@@ -31,7 +31,7 @@ void options_check_target(struct argp_state *state, const char *text);
  */
 int options_target(struct target **ret, const struct target_options *o, const char *text,
                    const char *name);
-/* The file for {file}: the given one, or a new one. Returns: NULL, reported, on failure. */
+/* The file for {file}: the given one, or a new one. Reports a failure and returns NULL. */
 const char *options_file(struct target_options *o);
 
 /* A Xen domain's memory as guest memory: the input of the child parser. Initialize with zeros. */
@@ -69,8 +69,8 @@ void options_list(struct argp_state *state, const char *option, const char *text
 /* A seed for a run without --seed: short enough to type. */
 uint64_t options_seed(void);
 /*
- * The shell command line that repeats the run: the arguments, and `seed` unless it is among them
- * already (NULL). Free it. NULL: out of memory.
+ * The shell command line that repeats the run: the arguments, and `seed` (NULL if the arguments
+ * include it). Free it. NULL: out of memory.
  */
 char *options_again(int argc, char **argv, const uint64_t *seed);
 

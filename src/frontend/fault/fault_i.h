@@ -60,7 +60,7 @@ struct gw_fault_client {
     unsigned n_bases, room;
 };
 
-/* A thread, or several, that wait for one page at one address of one client. */
+/* One or more threads that wait for a page at one address of a client. */
 struct gw_fault_waiter {
     struct gw_fault_waiter *next;
     struct gw_fault_client *client;

@@ -73,7 +73,7 @@ int crash_read_back(struct crash *c);
 
 /* ---- crash_life.c: one back-end from its start to its end ---- */
 
-/* The first life: its features determine the guest. Ends without a kill. */
+/* The first life: its back-end's features determine the guest. Ends without a kill. */
 int crash_first_life(struct crash *c);
 /* A life that ends by a kill or handover. */
 int crash_life(struct crash *c);
@@ -95,7 +95,7 @@ struct crash_watch {
     unsigned queue_size;
     bool is_shown;     /* continue until the driver can see the batch */
     uint64_t further;  /* instructions to execute afterwards */
-    uint64_t limit_ns; /* time limit, so that delayed requests keep theirs */
+    uint64_t limit_ns; /* time limit, below the time limit of requests */
 };
 
 struct crash_watch crash_watch_of(const struct crash *c);

@@ -75,7 +75,7 @@ int words_has(const char *text, const char *name)
     return strstr(text, braced) != NULL;
 }
 
-/* The length of the placeholder at `p`, braces included; 0 if there is none. */
+/* The length of the placeholder at `p`, braces included; 0 if `p` is not one. */
 static size_t placeholder(const char *word, const char *p)
 {
     size_t n = p[0] == '{' ? strspn(p + 1, "abcdefghijklmnopqrstuvwxyz") : 0;
