@@ -93,7 +93,7 @@ says "--device=blkk is not one of"
 run 64 bench --depth=1,,2 x
 run 64 bench --depth=100000 x
 run 64 bench --block-size=1000 x
-says "no multiple of 512"
+says "not a multiple of 512"
 run 64 bench --writes=60 --flushes=60 x
 run 64 bench --time=soon x
 says "such as 10ms"
@@ -104,7 +104,7 @@ run 64 migrate same same
 run 64 migrate --log-offset=-1 a b
 run 64 migrate --log-offset=some a b
 run 64 migrate --order=wrong a b
-says "one of qemu, rings"
+says "one of: qemu, rings"
 
 # ---- Back-ends that are not there, or fail
 

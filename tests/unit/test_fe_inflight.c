@@ -343,7 +343,7 @@ static void test_fe_inflight_start_refuses_drivers_of_the_other_layout(void **st
 
     machine_begin(&m, true);
     assert_int_equal(session(&p, &m, OFFERED & ~BIT(GW_F_RING_PACKED), NULL, text), -EOPNOTSUPP);
-    assert_non_null(strstr(text, "queue 1: it has a packed ring"));
+    assert_non_null(strstr(text, "queue 1: the ring is packed"));
     assert_int_equal(p.n_seen, 4); /* nothing but the negotiation */
     /* It is asked for where there is a driver that needs it, if nothing else was said. */
     assert_int_equal(session(&p, &m, OFFERED, NULL, text), 0);

@@ -219,7 +219,7 @@ static void test_path_without_socket_says_so(void **state)
     cfg.text = self;
     assert_int_equal(target_new(&t, &cfg, error, sizeof(error)), 0);
     assert_int_equal(connect_target(t), -ECONNREFUSED);
-    assert_says(t, "is no socket");
+    assert_says(t, "is not a socket");
     target_free(t);
 }
 
