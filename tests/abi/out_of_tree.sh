@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 #
-# What a user of the installed library does: build the example device with pkg-config's words alone,
-# from a folder where nothing else of this tree can be found, and run it.
+# Use the installed libraries as others do: build the examples and tools/rng/rng.c with the flags
+# of pkg-config alone, in a folder without the rest of this tree, and run them.
 #
-#     CC=... MESON=... out_of_tree.sh BUILD SOURCE NAME
+#     CC=... MESON=... out_of_tree.sh BUILD SOURCE NAME EXAMPLE...
 #
-# NAME is what the build calls the library: godwit, or godwit-xen.
+# NAME is what the build calls the library: godwit, or godwit-xen. The examples are names of files
+# in examples/, without the suffix.
 
 set -euo pipefail
 export LC_ALL=C
@@ -14,6 +15,7 @@ export LC_ALL=C
 build=$1
 source=$2
 name=$3
+shift 3
 
 scratch=$(mktemp -d)
 pid=
@@ -107,3 +109,48 @@ status=0
 wait "$pid" || status=$?
 pid=
 [ "$status" = 0 ] || fail "rng ended with $status after SIGTERM"
+
+# The examples. An example named frontend* is built with the front-end library, the others with the
+# library of devices.
+for example in "$@"; do
+    words=$name
+    if [[ $example = frontend* ]]; then
+        [ "$name" = godwit ] || continue
+        words=godwit-frontend
+    fi
+    cp "$source/examples/$example.c" .
+    # shellcheck disable=SC2046,SC2086
+    $CC -Wall -Werror -o "$example" "$example.c" $(pkg-config --cflags --libs "$words") ||
+        fail "examples/$example.c does not build against the installed $words"
+    readelf -d "$example" | grep -q "NEEDED.*lib$words\.so\." || fail "$example does not need lib$words"
+done
+
+bin=$(dirname "$(find "$scratch/root" -path "*/bin/$name")")
+# tool COMMAND...: run a subcommand of the installed godwit; show its output if it fails.
+tool() {
+    "$bin/$name" "$@" >out 2>&1 || { cat out; fail "$name $* failed"; }
+}
+tool probe --device=rng './device {socket}'
+tool bench --device=rng --depth=8 --time=200ms './device {socket}'
+tool probe --device=blk './file_device {socket} {file}'
+grep -q ' RO$' out || fail "file_device does not offer RO"
+tool bench --depth=8 --time=200ms --file-size=1M './file_device {socket} {file}'
+
+[ "$name" = godwit ] || exit 0
+# frontend_shows CAPACITY BYTES: the front-end reads the back-end in $pid, which serves disk.sock.
+frontend_shows() {
+    timeout 120 ./frontend disk.sock >out || { cat out; fail "frontend failed"; }
+    grep -q ", $1 sectors\$" out || { cat out; fail "frontend does not show $1 sectors"; }
+    grep -q "^sector 0: $2" out || { cat out; fail "frontend does not show $2"; }
+}
+{ printf godwit; head -c 1M /dev/zero; } >disk.img
+./file_device disk.sock disk.img &
+pid=$!
+frontend_shows 2048 '67 6f 64 77 69 74 00'
+wait "$pid" || fail "file_device ended with $? after the front-end had left"
+"$bin/godwit-blk" --socket-path=disk.sock --ram=64M &
+pid=$!
+frontend_shows 131072 '00 00'
+kill -TERM "$pid"
+wait "$pid" || fail "godwit-blk ended with $? after SIGTERM"
+pid=

@@ -57,6 +57,7 @@ MAY_INCLUDE = [
     ("tests/integration", ["include/*", "own", "src/base/proto.h", "tests/util/*.h",
                             "tools/godwit/*.h", "tools/load/load.h"]),
     ("tests/abi", ["include/*"]),
+    ("examples", ["include/*"]),
 ]
 
 # system header (pattern) -> the only folders for it.

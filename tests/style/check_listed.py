@@ -7,12 +7,15 @@ usage: check_listed.py ROOT
 """
 
 import re
+from pathlib import Path
 
 import tree
 
-FOLDERS = ("include", "src", "tools", "tests")
+FOLDERS = ("include", "src", "tools", "tests", "examples")
 # A test is listed by its name without the folder's prefix and the suffix.
 PREFIXES = ("test_", "it_", "fuzz_", "bench_")
+# The test that builds the examples as their users would lists them.
+BUILT_BY = {"examples": "tests/abi"}
 # Programs for guests and for the systems of other peers are built by the scripts beside them.
 BUILT_BY_SCRIPTS = ("tests/lab", "tests/bench/peers")
 
@@ -20,7 +23,7 @@ BUILT_BY_SCRIPTS = ("tests/lab", "tests/bench/peers")
 def names(path):
     """The ways in which a meson.build may name the file."""
     yield path.name
-    if tree.below(path, "tests"):
+    if tree.below(path, "tests") or tree.below(path, "examples"):
         yield path.stem
         for prefix in PREFIXES:
             if path.stem.startswith(prefix):
@@ -42,6 +45,7 @@ def check(root):
                 (path.suffix == ".h" and not public):
             continue
         folder, found = path.parent, built_by_script(root, path)
+        folder = Path(BUILT_BY.get(folder.as_posix(), folder))
         while not found:
             build = root / folder / "meson.build"
             text = re.sub(r"#.*", "", tree.read(build)) if build.is_file() else ""

@@ -14,7 +14,7 @@ for program in "clang-format-$VERSION" clang-format; do
     if command -v "$program" >/dev/null && "$program" --version | grep -q " version $VERSION\."; then
         cd "$1"
         folders=()
-        for folder in include src tools tests; do
+        for folder in include src tools tests examples; do
             [ -d "$folder" ] && folders+=("$folder")
         done
         output=$(find "${folders[@]}" -name '*.[ch]' -print0 |

@@ -31,6 +31,7 @@ GOOD = {
         "src/log/b.c": C + '#include "b.h"\n#include "base/cleanup.h"\n#include "../core/memory/mapping.h"\n',
         "src/frontend/c.c": C + '#include "base/proto.h"\n#include <sys/socket.h>\n',
         "tests/unit/test_a.c": C + '#include "core/queue/a.h"\n#include <cmocka.h>\n',
+        "examples/a.c": C + "#include <godwit/a.h>\n",
     },
     "check_size.py": {
         "src/core/queue/a.c": C + "int f(int a)\n{\n" + "    a++;\n" * 78 + "}\n",
@@ -55,6 +56,8 @@ GOOD = {
         "tests/unit/test_a.c": C,
         "tests/lab/x/guest.c": C,
         "tests/lab/x/build.py": "cc('guest.c')\n",
+        "tests/abi/meson.build": "examples = ['device']\n",
+        "examples/device.c": C,
     },
     "clang_format.sh": {
         "src/a.c": C + "int f(int a)\n{\n    return a;\n}\n",
@@ -81,6 +84,7 @@ BAD = [
     ("check_includes.py", "src/core/queue/x.c", "#include <xengnttab.h>\n", "is for src/xen"),
     ("check_includes.py", "src/core/queue/x.c", "#include <cmocka.h>\n", "is for tests"),
     ("check_includes.py", "tests/integration/it_a.c", '#include "core/queue/a.h"\n', "must not include"),
+    ("check_includes.py", "examples/a.c", '#include "src/core/queue/a.h"\n', "must not include"),
     ("check_includes.py", "src/new/x.c", "", "no rule"),
     ("check_size.py", "src/core/queue/a.c", "\n" * 701, "701 lines, the limit is 700"),
     ("check_size.py", "src/core/queue/a.h", "\n" * 201, "the limit is 200"),
@@ -94,6 +98,7 @@ BAD = [
      + "static void last(void)\n{\n" + "\n" * 79 + "}\n", "last has 81 lines"),
     ("check_size.py", "src/core/queue/b.c", "\n" * 690, "b.c: 15 % of the library"),
     ("check_text.py", "src/core/queue/a.c", "int f(void);\n", "no line 'SPDX"),
+    ("check_text.py", "examples/a.c", "int f(void);\n", "no line 'SPDX"),
     ("check_text.py", "tools/demo", "#!/bin/bash\n", "no line 'SPDX"),
     ("check_text.py", "tests/meson.build", "\n", "no line 'SPDX"),
     ("check_text.py", "src/core/queue/a.c", C + f"/* {PROMISE}: later */\n", "a.c:2: do it now"),
@@ -108,9 +113,12 @@ BAD = [
     ("check_listed.py", "src/meson.build", "# 'core/a.c'\n", "a.c: no meson.build names it"),
     ("check_listed.py", "tests/lab/x/b.c", C, "b.c: no meson.build names it"),
     ("check_listed.py", "tests/unit/test_b.c", C, "test_b.c: no meson.build names it"),
+    ("check_listed.py", "examples/other.c", C, "other.c: no meson.build names it"),
+    ("clang_format.sh", "examples/a.c", C + "int  a;\n", "clang-format"),
     ("clang_format.sh", "src/a.c", C + "int f(int a) { return a; }\n", "clang-format"),
     ("clang_format.sh", "tests/unit/a.c", C + "int  a;\n", "clang-format"),
     ("spelling.sh", "docs/a.md", "rec" + "ieve\n", "receive"),
+    ("spelling.sh", "examples/a.c", "/* rec" + "ieve */\n", "receive"),
     ("scripts.sh", ".ci/run", "#!/bin/bash\necho $1\n", "SC2086"),
 ]
 
