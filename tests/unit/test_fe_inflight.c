@@ -355,7 +355,7 @@ static void test_fe_inflight_start_refuses_drivers_of_the_other_layout(void **st
     assert_int_equal(session(&p, &m, OFFERED, NULL, text), 0);
     m.opt.features = OFFERED;
     assert_int_equal(session(&p, &m, OFFERED, NULL, text), -EINVAL);
-    assert_non_null(strstr(text, "queue 1: it has a split ring"));
+    assert_non_null(strstr(text, "queue 1: the ring is split"));
     machine_finish(&m);
 }
 
