@@ -5,7 +5,7 @@
  * and takes the batch or sleeps. With the device as the giver this is [B] and [C], with the driver
  * as the giver [A] and [D]; the event area of a packed ring is [E].
  *
- * Memory is weaker than that of x86, where only the fences show (tests/unit/test_fences.c): each
+ * Memory is weaker than that of x86, where only the fences show (tests/unit/queue/test_fences.c): each
  * store reaches memory, and each load is made, in any order that a barrier does not forbid.
  *
  * Properties: whoever finds the first of a batch finds all of it, and its data; whoever finds the

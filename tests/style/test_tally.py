@@ -33,7 +33,7 @@ def test(name, result, stdout=""):
 def stale():
     """Entries of the real list whose stage, test or case does not exist."""
     stages = set(re.findall(r"^stage_(\w+)\(\)", (TOP / "tools/test").read_text(), re.MULTILINE))
-    sources = {path.stem: path.read_text() for path in (TOP / "tests").glob("*/*")
+    sources = {path.stem: path.read_text() for path in (TOP / "tests").rglob("*")
                if path.suffix in (".c", ".py", ".sh")}
     for line in (TOP / "tests/may_skip.txt").read_text().splitlines():
         if not line or line.startswith("#"):

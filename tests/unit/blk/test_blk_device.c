@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * godwit-blk as libgodwit runs it: config space, starting and stopping. The store and what it calls
+ * of the library are fakes.
+ */
+#include "blk.h"
+
+#include "../fixtures/no_memory.h"
+#include "backend.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum {
+    DISK_SIZE = 1 << 20
+};
+
+/* ---- the library, faked ---- */
+
+static unsigned n_config_changed;
+static bool may_suspend, is_taken_over;
+static int stop_failed;
+
+unsigned gw_queue_index(const struct gw_queue *q)
+{
+    return 1;
+}
+
+bool gw_queue_may_suspend(struct gw_queue *q)
+{
+    return may_suspend;
+}
+
+/* What a driver asks for, when queue_ready does: a write of one sector, or ranges. */
+static struct {
+    struct virtio_blk_outhdr header;
+    struct virtio_blk_discard_write_zeroes ranges[BLK_SEGMENTS_MAX + 1];
+} asked;
+static unsigned n_ranges;
+static size_t n_read;
+static struct gw_request asked_req;
+static struct blk_request asked_b;
+static uint8_t asked_status;
+
+int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+{
+    asked_req = (struct gw_request){
+        .out_len = sizeof(asked.header) + (n_ranges > 0 ? n_ranges * sizeof(asked.ranges[0]) : 512),
+        .in_len = 1};
+    n_read = 0;
+    reqs[0] = &asked_req;
+    return 1;
+}
+
+void *gw_request_private(struct gw_request *r)
+{
+    return &asked_b;
+}
+
+uint8_t *gw_request_take_status(struct gw_request *r)
+{
+    return &asked_status;
+}
+
+size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
+{
+    memcpy(buf, (const uint8_t *)&asked + n_read, len);
+    n_read += len;
+    r->out_len -= len;
+    return len;
+}
+
+void gw_request_complete(struct gw_request *r, uint32_t len)
+{
+}
+
+struct gw_worker *gw_queue_worker(const struct gw_queue *q)
+{
+    return NULL;
+}
+
+bool gw_queue_is_taken_over(const struct gw_queue *q)
+{
+    return is_taken_over;
+}
+
+void gw_queue_fail_stop(struct gw_queue *q, int error)
+{
+    stop_failed = error;
+}
+
+int gw_daemon_config_changed(struct gw_daemon *d)
+{
+    n_config_changed++;
+    return 0;
+}
+
+void backend_say(enum gw_diag_level level, const char *format, ...)
+{
+}
+
+/* ---- the store, faked ---- */
+
+static struct {
+    struct store base;
+    int start_result;
+    int stop_result;
+    uint64_t next_size;
+    bool is_durable; /* the last write */
+    unsigned n_submitted;
+    uint64_t length; /* of the last range */
+    unsigned n_started, n_stopped, n_cancelled;
+} store;
+
+static int fake_start(struct store *s)
+{
+    store.n_started++;
+    return store.start_result;
+}
+
+static int fake_stop(struct store *s)
+{
+    store.n_stopped++;
+    return store.stop_result;
+}
+
+static void fake_cancel(struct store *s, struct store_io *io)
+{
+    store.n_cancelled++;
+}
+
+static void fake_prefetch(struct store *s, const struct store_io *io)
+{
+}
+
+static int fake_submit(struct store *s, struct store_io *io)
+{
+    store.is_durable = io->is_durable;
+    store.length = io->length;
+    store.n_submitted++;
+    return 0;
+}
+
+static int fake_resize(struct store *s)
+{
+    s->size = store.next_size;
+    return 0;
+}
+
+static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
+                                          .submit = fake_submit,
+                                          .start = fake_start,
+                                          .stop = fake_stop,
+                                          .cancel = fake_cancel,
+                                          .resize = fake_resize};
+
+static struct blk blk;
+
+static int setup(void **state)
+{
+    memset(&store, 0, sizeof(store));
+    store.base.ops = &fake_ops;
+    store.base.size = DISK_SIZE;
+    store.base.block_size = 512;
+    store.base.can_unmap = true;
+    memset(&blk, 0, sizeof(blk));
+    blk_init(&blk, &store.base,
+             &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
+    memset(&asked, 0, sizeof(asked));
+    asked.header.type = htole32(VIRTIO_BLK_T_OUT);
+    n_ranges = 0;
+    n_config_changed = 0;
+    may_suspend = is_taken_over = false;
+    stop_failed = 0;
+    return 0;
+}
+
+static struct virtio_blk_config get_config(void)
+{
+    struct virtio_blk_config cfg;
+
+    assert_int_equal(blk_ops.get_config(&blk, 0, &cfg, sizeof(cfg)), 0);
+    return cfg;
+}
+
+static void test_blk_config_tells_the_disk(void **state)
+{
+    struct virtio_blk_config cfg;
+
+    store.base.topology = (struct store_topology){.physical_block = 4096, .io_min = 4096};
+    cfg = get_config();
+    assert_int_equal(le64toh(cfg.capacity), DISK_SIZE / 512);
+    assert_int_equal(le32toh(cfg.seg_max), 126);
+    assert_int_equal(le32toh(cfg.blk_size), 512);
+    assert_int_equal(cfg.physical_block_exp, 3);
+    assert_int_equal(le16toh(cfg.min_io_size), 8);
+    assert_int_equal(le16toh(cfg.num_queues), 4);
+    assert_int_equal(cfg.wce, 1);
+    assert_int_equal(le32toh(cfg.max_discard_seg), BLK_SEGMENTS_MAX);
+    blk.queue_size = 64;
+    assert_int_equal(le32toh(get_config().seg_max), 62);
+}
+
+static void test_blk_config_parts_and_behind_the_end(void **state)
+{
+    uint8_t buf[GW_CONFIG_SIZE_MAX + 8];
+    uint64_t capacity = htole64(DISK_SIZE / 512);
+
+    memset(buf, 0xee, sizeof(buf));
+    assert_int_equal(blk_ops.get_config(&blk, 0, buf, GW_CONFIG_SIZE_MAX), 0);
+    assert_memory_equal(buf, &capacity, 8);
+    assert_int_equal(buf[GW_CONFIG_SIZE_MAX - 1], 0);
+    assert_int_equal(buf[GW_CONFIG_SIZE_MAX], 0xee);
+    assert_int_equal(blk_ops.get_config(&blk, 20, buf, 4), 0);
+    assert_int_equal(buf[1], 2); /* blk_size 512 */
+    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 0), 0);
+    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX - 1, buf, 1), 0);
+    assert_int_equal(buf[0], 0);
+    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 1), -EINVAL);
+    assert_int_equal(blk_ops.get_config(&blk, UINT32_MAX, buf, 2), -EINVAL);
+}
+
+static void test_blk_writeback_byte_makes_writes_durable(void **state)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    uint8_t value = 0, two = 2;
+
+    assert_true(blk.is_write_through); /* no driver yet, and so no flush */
+    blk_ops.features_acked(&blk, UINT64_C(1) << VIRTIO_BLK_F_FLUSH);
+    assert_false(blk.is_write_through);
+    assert_int_equal(blk_ops.set_config(&blk, wce, &value, 1, false), 0);
+    assert_true(blk.is_write_through);
+    assert_int_equal(get_config().wce, 0);
+    assert_int_equal(blk_ops.set_config(&blk, wce, &two, 1, false), -EINVAL);
+    blk_ops.reset(&blk);
+    assert_int_equal(get_config().wce, 1);
+    blk_ops.features_acked(&blk, 0);
+    assert_true(blk.is_write_through);
+}
+
+#define FLUSH      (UINT64_C(1) << VIRTIO_BLK_F_FLUSH)
+#define CONFIG_WCE (UINT64_C(1) << VIRTIO_BLK_F_CONFIG_WCE)
+
+/* 5.2.5.2. A VMM that reads before the driver has accepted anything gets the default. */
+static void test_blk_writeback_byte_without_flush_is_0(void **state)
+{
+    uint8_t one = 1;
+
+    assert_int_equal(get_config().wce, 1);
+    blk_ops.features_acked(&blk, CONFIG_WCE);
+    assert_int_equal(get_config().wce, 0);
+    assert_int_equal(
+        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &one, 1, false), 0);
+    assert_int_equal(get_config().wce, 0); /* it cannot flush */
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(get_config().wce, 1);
+}
+
+/* What the next driver finds is what none before it has set. */
+static void test_blk_setting_ends_with_its_session(void **state)
+{
+    uint8_t zero = 0;
+
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(
+        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &zero, 1, false), 0);
+    blk_ops.reset(&blk);
+    assert_int_equal(get_config().wce, 1);
+    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(get_config().wce, 1);
+}
+
+/* Writes that a queue makes durable by itself. */
+static bool is_write_through(void)
+{
+    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(asked_status, VIRTIO_BLK_S_OK);
+    return store.is_durable;
+}
+
+/* A driver that set the device up in an earlier session may rely on a cache that is off. */
+static void test_blk_taken_over_writes_through_until_the_driver_says_more(void **state)
+{
+    for (uint8_t value = 0; value < 2; value++) {
+        setup(state);
+        is_taken_over = true;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(get_config().wce, 1);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_int_equal(get_config().wce, 0);
+        assert_true(is_write_through());
+        assert_int_equal(blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value,
+                                            1, value == 0),
+                         0);
+        assert_int_equal(get_config().wce, value);
+        assert_int_equal(is_write_through(), value == 0);
+        blk_ops.reset(&blk);
+        is_taken_over = false;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_false(is_write_through());
+    }
+}
+
+/* A front-end restores the config space of a device before it starts the rings. */
+static void test_blk_setting_restored_before_the_rings_start_is_kept(void **state)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t value = i & 1;
+
+        setup(state);
+        is_taken_over = i & 2;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(
+            blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value, 1, true), 0);
+        for (unsigned queue = 0; queue < 2; queue++) {
+            assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+            assert_int_equal(get_config().wce, value);
+            assert_int_equal(is_write_through(), value == 0);
+        }
+        blk_ops.reset(&blk);
+    }
+}
+
+/* It cannot have turned it off. */
+static void test_blk_taken_over_from_a_driver_without_the_setting_keeps_the_cache(void **state)
+{
+    is_taken_over = true;
+    blk_ops.features_acked(&blk, FLUSH);
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    assert_false(is_write_through());
+    assert_int_equal(get_config().wce, 1);
+}
+
+static void test_blk_offers_what_the_store_can_do(void **state)
+{
+    const uint64_t discard = UINT64_C(1) << VIRTIO_BLK_F_DISCARD;
+    const uint64_t zeroes = UINT64_C(1) << VIRTIO_BLK_F_WRITE_ZEROES;
+    struct virtio_blk_config cfg;
+
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), discard | zeroes);
+    store.base.can_unmap = false;
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), zeroes);
+    cfg = get_config();
+    assert_int_equal(cfg.max_discard_sectors | cfg.max_discard_seg | cfg.discard_sector_alignment,
+                     0);
+    assert_int_equal(cfg.write_zeroes_may_unmap, 0);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_seg), BLK_SEGMENTS_MAX);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_sectors), BLK_RANGE_SECTORS_MAX);
+
+    store.base.is_read_only = true;
+    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), 0);
+    cfg = get_config();
+    assert_int_equal(cfg.max_write_zeroes_sectors | cfg.max_write_zeroes_seg, 0);
+}
+
+/* Ask for `n` ranges of a length. Returns: the status; the store is asked for each or for none. */
+static uint8_t ask_for_ranges(uint32_t type, unsigned n, uint32_t n_sectors)
+{
+    asked.header.type = htole32(type);
+    n_ranges = n;
+    for (unsigned i = 0; i < n; i++)
+        asked.ranges[i].num_sectors = htole32(n_sectors);
+    store.n_submitted = 0;
+    asked_status = 0xff;
+    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(store.n_submitted, asked_status == VIRTIO_BLK_S_OK ? n : 0);
+    return asked_status;
+}
+
+static void check_limits(uint32_t type, uint32_t sectors_max, uint32_t ranges_max)
+{
+    assert_int_equal(sectors_max, 1 << 22);
+    assert_int_equal(ranges_max, 32);
+    assert_int_equal(ask_for_ranges(type, ranges_max, sectors_max), VIRTIO_BLK_S_OK);
+    assert_int_equal(store.length, UINT64_C(2) << 30);
+    assert_int_equal(ask_for_ranges(type, ranges_max, sectors_max + 1), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(ask_for_ranges(type, ranges_max + 1, sectors_max), VIRTIO_BLK_S_IOERR);
+}
+
+/* A driver gets what the config space promises, and not a sector or a range more. */
+static void test_blk_ranges_are_accepted_up_to_the_limits(void **state)
+{
+    struct virtio_blk_config cfg = get_config();
+
+    store.base.size = UINT64_C(4) << 30;
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    check_limits(VIRTIO_BLK_T_DISCARD, le32toh(cfg.max_discard_sectors),
+                 le32toh(cfg.max_discard_seg));
+    check_limits(VIRTIO_BLK_T_WRITE_ZEROES, le32toh(cfg.max_write_zeroes_sectors),
+                 le32toh(cfg.max_write_zeroes_seg));
+    assert_int_equal(cfg.write_zeroes_may_unmap, 1);
+    store.base.size = (UINT64_C(2) << 30) - 512;
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, 1 << 22), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, (1 << 22) - 1), VIRTIO_BLK_S_OK);
+}
+
+static void test_blk_ranges_without_memory_are_an_error(void **state)
+{
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    no_memory_begin(NO_MEMORY_OF_CALLER, 1);
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 3, 8), VIRTIO_BLK_S_IOERR);
+    assert_true(no_memory_end());
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 3, 8), VIRTIO_BLK_S_OK);
+}
+
+static void test_blk_alignment_of_discards(void **state)
+{
+    static const struct {
+        uint32_t align, block_size, expected;
+    } cases[] = {
+        {0, 512, 1},  {512, 512, 1},  {1024, 512, 2},  {65536, 512, 128},
+        {0, 4096, 8}, {512, 4096, 8}, {4096, 4096, 8}, {8192, 4096, 16},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        store.base.topology.discard_align = cases[i].align;
+        store.base.block_size = cases[i].block_size;
+        assert_int_equal(le32toh(get_config().discard_sector_alignment), cases[i].expected);
+    }
+}
+
+static void test_blk_config_writes_elsewhere_are_refused(void **state)
+{
+    struct virtio_blk_config cfg = get_config();
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+
+    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, 8, false), -EINVAL);
+    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg.wce, 2, false), -EINVAL);
+    assert_int_equal(blk_ops.set_config(&blk, UINT32_MAX, &cfg, 1, false), -EINVAL);
+    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg, 0, false), -EINVAL);
+    cfg.wce = 0;
+    cfg.capacity = 0;
+    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, sizeof(cfg), true), 0);
+    assert_int_equal(get_config().wce, 0);
+    assert_int_equal(le64toh(get_config().capacity), DISK_SIZE / 512);
+}
+
+static void test_blk_reload_tells_a_new_size_once(void **state)
+{
+    store.next_size = DISK_SIZE * 2;
+    blk_reload(&blk, NULL);
+    blk_reload(&blk, NULL);
+    assert_int_equal(n_config_changed, 1);
+    assert_int_equal(le64toh(get_config().capacity), DISK_SIZE * 2 / 512);
+}
+
+static void test_blk_queue_start_can_be_refused(void **state)
+{
+    store.start_result = -EBUSY;
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), -EBUSY);
+    assert_int_equal(store.n_started, 1);
+}
+
+static void test_blk_queue_stop_suspends_where_it_may(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct blk_request *b = &(struct blk_request){.next = NULL};
+
+        may_suspend = i == 1;
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(store.n_stopped, i + 1);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        blk.queues[1].in_flight = b;
+        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(store.n_stopped, i + 1);
+        assert_int_equal(store.n_cancelled, i);
+        assert_int_equal(b->io.is_cancelled, may_suspend);
+    }
+}
+
+static void test_blk_stop_that_fails_is_remembered(void **state)
+{
+    assert_false(blk_has_lost_data(&blk));
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    store.stop_result = -EIO;
+    blk_ops.queue_stop(&blk, NULL);
+    assert_int_equal(stop_failed, -EIO);
+    assert_true(blk_has_lost_data(&blk));
+}
+
+#define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(config_tells_the_disk),
+        TEST(config_parts_and_behind_the_end),
+        TEST(writeback_byte_makes_writes_durable),
+        TEST(writeback_byte_without_flush_is_0),
+        TEST(setting_ends_with_its_session),
+        TEST(taken_over_writes_through_until_the_driver_says_more),
+        TEST(setting_restored_before_the_rings_start_is_kept),
+        TEST(taken_over_from_a_driver_without_the_setting_keeps_the_cache),
+        TEST(offers_what_the_store_can_do),
+        TEST(ranges_are_accepted_up_to_the_limits),
+        TEST(ranges_without_memory_are_an_error),
+        TEST(alignment_of_discards),
+        TEST(config_writes_elsewhere_are_refused),
+        TEST(reload_tells_a_new_size_once),
+        TEST(queue_start_can_be_refused),
+        TEST(queue_stop_suspends_where_it_may),
+        TEST(stop_that_fails_is_remembered),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * SET_LOG_BASE over and over while a queue runs at full load with requests in flight. The test is
+ * the front-end of a migration: it reads and clears each log once, after its replacement was
+ * answered, and copies the pages it names. In the end the copy is the memory, and no replaced log
+ * was written any more.
+ */
+#include "../fixtures/log_rig.h"
+#include "fdcheck.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    PAGE = 4096,
+    DEPTH = 64,
+    KEPT = 12, /* requests the device keeps from one turn to the next */
+    N_LOGS = 16,
+    RUN_MS = 600,
+    DONE_MIN = 1000,
+    REPLACED_MIN = 10,
+    CLEARED_MIN = 10,
+};
+
+struct load {
+    struct log_rig t; /* first: the device is given the rig in it */
+    uint64_t *copy;   /* of all memory */
+    pthread_t driver;
+    bool ends; /* atomic */
+    uint64_t n_done;
+    uint64_t n_cleared;
+    /* Requests on their way to the thread that completes them, where there is one. */
+    pthread_t completer;
+    pthread_mutex_t lock;
+    pthread_cond_t news;
+    struct gw_request *passed[RIG_HELD_MAX]; /* lock */
+    unsigned n_passed;                       /* lock */
+    bool done;                               /* lock */
+    uint64_t counter;
+};
+
+/* ---- the device: a number into every page of every buffer ---- */
+
+static void fill(struct load *l, struct gw_request *r)
+{
+    uint64_t n = __atomic_add_fetch(&l->counter, 1, __ATOMIC_RELAXED);
+
+    for (unsigned i = 0; i < r->n_in; i++)
+        for (size_t at = 0; at < r->in[i].iov_len; at += PAGE)
+            __atomic_store_n((uint64_t *)(void *)((char *)r->in[i].iov_base + at), n,
+                             __ATOMIC_RELAXED);
+}
+
+/* Written now, completed with the next turn: in between the log is replaced. */
+static int ready(void *dev, struct gw_queue *q)
+{
+    struct load *l = dev;
+    struct rig *t = dev;
+    struct gw_request *reqs[DEPTH];
+    int n = gw_queue_pop(q, reqs, DEPTH);
+
+    for (int i = 0; i < n; i++) {
+        fill(l, reqs[i]);
+        if (t->n_held == KEPT) {
+            gw_request_complete(t->held[0], 1);
+            memmove(t->held, t->held + 1, (KEPT - 1) * sizeof(t->held[0]));
+            t->n_held--;
+        }
+        t->held[t->n_held++] = reqs[i];
+    }
+    return 0;
+}
+
+static void stop(void *dev, struct gw_queue *q)
+{
+    struct rig *t = dev;
+
+    (void)q;
+    while (t->n_held > 0)
+        gw_request_complete(t->held[--t->n_held], 1);
+}
+
+/* The same with another thread that writes and completes (GW_SYNC_MUTEX). */
+static int ready_to_pass(void *dev, struct gw_queue *q)
+{
+    struct load *l = dev;
+    struct gw_request *reqs[DEPTH];
+    int n = gw_queue_pop(q, reqs, DEPTH);
+
+    pthread_mutex_lock(&l->lock);
+    for (int i = 0; i < n; i++)
+        l->passed[l->n_passed++] = reqs[i];
+    pthread_cond_signal(&l->news);
+    pthread_mutex_unlock(&l->lock);
+    return 0;
+}
+
+static void *completing(void *arg)
+{
+    struct load *l = arg;
+    struct gw_request *r;
+
+    for (;;) {
+        pthread_mutex_lock(&l->lock);
+        while (l->n_passed == 0 && !l->done)
+            pthread_cond_wait(&l->news, &l->lock);
+        r = l->n_passed > 0 ? l->passed[--l->n_passed] : NULL;
+        pthread_mutex_unlock(&l->lock);
+        if (!r)
+            return NULL;
+        fill(l, r);
+        gw_request_complete(r, 1);
+    }
+}
+
+/* ---- the driver ---- */
+
+static void *driving(void *arg)
+{
+    struct load *l = arg;
+    struct gw_driver *d = l->t.rig.driver;
+    struct gw_driver_used used[DEPTH];
+    unsigned seed = 1;
+
+    while (!__atomic_load_n(&l->ends, __ATOMIC_RELAXED)) {
+        unsigned n;
+
+        while (gw_driver_in_flight(d) < DEPTH) {
+            unsigned page = (unsigned)rand_r(&seed) % (LOG_RIG_DATA_LEN / PAGE - 4);
+            struct gw_driver_buf buf = {l->t.data + (uint64_t)page * PAGE,
+                                        (1 + (unsigned)rand_r(&seed) % 4) * PAGE};
+
+            if (gw_driver_add(d, &buf, 0, 1, 1, 0) < 0)
+                break;
+        }
+        gw_driver_kick(d);
+        n = gw_driver_take(d, used, DEPTH);
+        __atomic_fetch_add(&l->n_done, n, __ATOMIC_RELAXED);
+        if (n == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* ---- the front-end ---- */
+
+/* A part of the rings that the device writes; the rest of their pages is the driver's. */
+struct part {
+    gw_gpa_t gpa;
+    uint64_t len;
+};
+
+static void find_parts(const struct load *l, struct part parts[2])
+{
+    const struct rig *t = &l->t.rig;
+    bool packed = gw_driver_is_packed(t->driver);
+
+    parts[0] = (struct part){t->used, packed ? 4 : 6 + UINT64_C(8) * t->cfg.size};
+    parts[1] = (struct part){t->desc, packed ? UINT64_C(16) * t->cfg.size : 0};
+}
+
+/* The guest writes its packed descriptors meanwhile, as it may while a VMM copies: no race of ours.
+ */
+__attribute__((no_sanitize("thread"))) static void copy_part(struct load *l,
+                                                             const struct part *part, uint64_t gpa)
+{
+    uint64_t begin = part->gpa, end = begin + part->len;
+
+    begin = begin < gpa ? gpa : begin;
+    end = end > gpa + PAGE ? gpa + PAGE : end;
+    for (; begin < end; begin += 2)
+        *(uint16_t *)(void *)((char *)l->copy + (begin - RIG_GPA)) =
+            __atomic_load_n((uint16_t *)gw_guest_mem_at(l->t.rig.mem, begin, 2), __ATOMIC_RELAXED);
+}
+
+static void copy_page(struct load *l, uint64_t gpa)
+{
+    const uint64_t *from = gw_guest_mem_at(l->t.rig.mem, gpa, PAGE);
+    uint64_t *to = l->copy + (gpa - RIG_GPA) / 8;
+
+    struct part parts[2];
+
+    if (gpa < l->t.data || gpa >= l->t.data + LOG_RIG_DATA_LEN) {
+        find_parts(l, parts);
+        copy_part(l, &parts[0], gpa);
+        copy_part(l, &parts[1], gpa);
+        return;
+    }
+    for (unsigned i = 0; i < PAGE / 8; i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/* Take all bits, as a VMM does, and copy what they name. */
+static void sync_log(struct load *l, const struct log_rig_log *log)
+{
+    uint64_t first = RIG_GPA / PAGE / 8;
+
+    for (uint64_t byte = first; byte < first + l->t.rig.cfg.mem_len / PAGE / 8; byte++) {
+        unsigned bits = __atomic_exchange_n(&log->bits[byte], 0, __ATOMIC_ACQ_REL);
+
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        for (; bits; bits &= bits - 1, l->n_cleared++)
+            copy_page(l, (8 * byte + (unsigned)__builtin_ctz(bits)) * PAGE);
+    }
+}
+
+static void is_untouched(const struct log_rig_log *log)
+{
+    for (size_t i = 0; i < log->size; i++)
+        if (log->bits[i])
+            fail_msg("a replaced log has a mark in byte %zu", i);
+}
+
+/* Replace the log by the next one; the last one is unmapped, so that who writes it crashes. */
+static void replace(struct load *l)
+{
+    struct log_rig_log *old = &l->t.logs[l->t.current], *new;
+
+    l->t.current = (l->t.current + 1) % N_LOGS;
+    new = &l->t.logs[l->t.current];
+    is_untouched(new); /* since it was synced, N_LOGS - 1 replacements ago */
+    if (!new->log)
+        assert_int_equal(
+            gw_dirty_log_new(&new->log, fcntl(new->fd, F_DUPFD_CLOEXEC, 0), 0, new->size), 0);
+    log_rig_set(&l->t, new->log, true);
+    gw_dirty_log_free(old->log);
+    old->log = NULL;
+    sync_log(l, old);
+}
+
+/* What the device made of a packed descriptor, where the driver has not written since. */
+static void compare_desc(struct load *l, gw_gpa_t gpa)
+{
+    const struct vring_packed_desc *desc = gw_guest_mem_at(l->t.rig.mem, gpa, 16);
+    bool avail = desc->flags >> VRING_PACKED_DESC_F_AVAIL & 1;
+    bool used = desc->flags >> VRING_PACKED_DESC_F_USED & 1;
+
+    if (avail == used &&
+        memcmp(&desc->len, (char *)l->copy + (gpa - RIG_GPA) + 8, sizeof(*desc) - 8))
+        fail_msg("the used descriptor at %#llx lost its mark", (unsigned long long)gpa);
+}
+
+static void compare(struct load *l)
+{
+    struct part parts[2];
+
+    find_parts(l, parts);
+    for (gw_gpa_t gpa = l->t.data; gpa < l->t.data + LOG_RIG_DATA_LEN; gpa += PAGE)
+        if (memcmp(gw_guest_mem_at(l->t.rig.mem, gpa, PAGE), l->copy + (gpa - RIG_GPA) / 8, PAGE))
+            fail_msg("the data page at %#llx lost its mark", (unsigned long long)gpa);
+    if (memcmp(gw_guest_mem_at(l->t.rig.mem, parts[0].gpa, parts[0].len),
+               (char *)l->copy + (parts[0].gpa - RIG_GPA), parts[0].len))
+        fail_msg("a page of the used ring, or event area, lost its mark");
+    for (uint64_t at = 0; at < parts[1].len; at += 16)
+        compare_desc(l, parts[1].gpa + at);
+}
+
+static void run(const struct rig_config *cfg, unsigned every_us)
+{
+    struct load *l = calloc(1, sizeof(*l));
+    uint64_t end, n_replaced = 0;
+
+    assert_non_null(l);
+    log_rig_prepare(&l->t, cfg);
+    while (l->t.n_logs < N_LOGS)
+        log_rig_add_log(&l->t, LOG_RIG_END);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->news, NULL);
+    log_rig_log_ring(&l->t, l->t.rig.used);
+    /* Everything once, as in the first round of a migration. */
+    log_rig_set(&l->t, l->t.logs[0].log, true);
+    l->copy = calloc(1, l->t.rig.cfg.mem_len);
+    assert_non_null(l->copy);
+    for (gw_gpa_t gpa = RIG_GPA; gpa < RIG_GPA + l->t.rig.cfg.mem_len; gpa += PAGE)
+        copy_page(l, gpa);
+    if (cfg->sync != GW_SYNC_NONE)
+        assert_int_equal(pthread_create(&l->completer, NULL, completing, l), 0);
+    log_rig_start_unlogged(&l->t);
+    assert_int_equal(pthread_create(&l->driver, NULL, driving, l), 0);
+
+    end = gw_clock_ns() + RUN_MS * UINT64_C(1000000);
+    /* Longer where the machine is slow: there is to be something that can get lost. */
+    while (gw_clock_ns() < end || n_replaced < REPLACED_MIN ||
+           __atomic_load_n(&l->n_done, __ATOMIC_RELAXED) < DONE_MIN) {
+        replace(l);
+        n_replaced++;
+        if (every_us)
+            usleep(every_us);
+    }
+    __atomic_store_n(&l->ends, true, __ATOMIC_RELAXED);
+    pthread_join(l->driver, NULL);
+    (void)rig_stop(&l->t.rig);
+    sync_log(l, &l->t.logs[l->t.current]);
+    compare(l);
+    for (unsigned i = 0; i < N_LOGS; i++)
+        is_untouched(&l->t.logs[i]);
+    printf("%llu requests, %llu replacements, %llu marks read\n", (unsigned long long)l->n_done,
+           (unsigned long long)n_replaced, (unsigned long long)l->n_cleared);
+    assert_true(l->n_cleared > CLEARED_MIN);
+    if (cfg->sync != GW_SYNC_NONE) {
+        pthread_mutex_lock(&l->lock);
+        l->done = true;
+        pthread_cond_signal(&l->news);
+        pthread_mutex_unlock(&l->lock);
+        pthread_join(l->completer, NULL);
+    }
+    pthread_cond_destroy(&l->news);
+    pthread_mutex_destroy(&l->lock);
+    log_rig_end(&l->t);
+    free(l->copy);
+    free(l);
+}
+
+static void test_log_replace_under_load_loses_nothing(void **state)
+{
+    run(&(struct rig_config){.queue_ready = ready, .queue_stop = stop}, 1000);
+    run(&(struct rig_config){.queue_ready = ready, .queue_stop = stop, .features = RIG_F_EVENT}, 0);
+}
+
+static void test_log_replace_with_a_shared_queue_loses_nothing(void **state)
+{
+    run(&(struct rig_config){.queue_ready = ready_to_pass, .sync = GW_SYNC_MUTEX}, 300);
+    run(&(struct rig_config){.queue_ready = ready_to_pass,
+                             .sync = GW_SYNC_RWLOCK,
+                             .features = RIG_F_EVENT},
+        0);
+}
+
+/* Step by step: in flight under one log, marked in the next; the ring with it. */
+static void test_log_replace_marks_what_is_in_flight_in_the_new_log(void **state)
+{
+    struct rig_config cfg = {.features = RIG_F_EVENT};
+    struct gw_driver_buf buf;
+    struct log_rig t;
+
+    log_rig_begin(&t, &cfg);
+    log_rig_log_ring(&t, LOG_RIG_USED);
+    for (unsigned i = 0; i < 20; i++) {
+        buf = (struct gw_driver_buf){t.data + PAGE * 2 * i, 1};
+        assert_int_equal(gw_driver_add(t.rig.driver, &buf, 0, 1, i, 0), 0);
+    }
+    gw_driver_kick(t.rig.driver);
+    rig_wait_held(&t.rig, 20);
+    for (unsigned i = 0; i < 20; i++) {
+        log_rig_clear(&t); /* the log that is replaced now */
+        t.current = log_rig_add_log(&t, LOG_RIG_END);
+        log_rig_set(&t, t.logs[t.current].log, true);
+        gw_dirty_log_free(t.logs[t.current - 1].log);
+        t.logs[t.current - 1].log = NULL;
+        log_rig_release(&t, 1, 1);
+        log_rig_take(&t, 1);
+        log_rig_expect(&t, t.data + PAGE * 2 * i, 1);
+        log_rig_expect_answers(&t, i, 1);
+        log_rig_check(&t);
+        is_untouched(&t.logs[t.current - 1]);
+    }
+    log_rig_end(&t);
+}
+
+/* What was completed in this very turn is marked in the log it was completed under. */
+static int complete_and_replace(void *arg)
+{
+    struct log_rig *t = arg;
+    struct gw_log_state state = {.log = t->logs[1].log, .all = true, .event_fd = -1};
+
+    gw_request_complete(t->rig.held[0], 1);
+    __atomic_store_n(&t->rig.n_held, 0, __ATOMIC_RELEASE);
+    gw_queue_set_log(&t->rig.queue, &state);
+    return 0;
+}
+
+static void test_log_replace_publishes_what_was_completed(void **state)
+{
+    struct rig_config cfg = {.features = RIG_F_EVENT};
+    struct gw_driver_buf buf;
+    struct log_rig t;
+
+    log_rig_begin(&t, &cfg);
+    log_rig_log_ring(&t, LOG_RIG_USED);
+    log_rig_add_log(&t, LOG_RIG_END);
+    buf = (struct gw_driver_buf){t.data, PAGE};
+    assert_int_equal(gw_driver_add(t.rig.driver, &buf, 0, 1, 1, 0), 0);
+    gw_driver_kick(t.rig.driver);
+    rig_wait_held(&t.rig, 1);
+    log_rig_clear(&t);
+    rig_call(&t.rig, complete_and_replace, &t);
+    log_rig_take(&t, 1);
+    log_rig_expect(&t, buf.addr, buf.len);
+    log_rig_expect_answers(&t, 0, 1);
+    log_rig_check(&t);
+    is_untouched(&t.logs[1]);
+    log_rig_end(&t);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_log_replace_marks_what_is_in_flight_in_the_new_log),
+        FDCHECK_TEST(test_log_replace_publishes_what_was_completed),
+        FDCHECK_TEST(test_log_replace_under_load_loses_nothing),
+        FDCHECK_TEST(test_log_replace_with_a_shared_queue_loses_nothing),
+    };
+
+    return RIG_RUN_LAYOUTS(tests);
+}

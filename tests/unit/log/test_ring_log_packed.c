@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What is marked of a packed ring: the descriptors that are used, where they are, and the device
+ * event area, where SET_VRING_ADDR says. The ring is longer than a page, the log address far away.
+ */
+#include "../fixtures/log_rig.h"
+#include "fdcheck.h"
+
+#include <stdlib.h>
+
+#define SIZE 1000u /* four pages */
+
+static void start(struct log_rig *t, uint64_t features, unsigned base)
+{
+    struct rig_config cfg = {
+        .size = SIZE, .features = RIG_F_PACKED | features, .base = (uint16_t)base};
+
+    log_rig_begin(t, &cfg);
+    log_rig_log_ring(t, LOG_RIG_USED);
+}
+
+/* `n` requests of `n_slots` each up to the device, which holds them; kicks are asked for again. */
+static void give(struct log_rig *t, unsigned n, unsigned n_slots)
+{
+    struct gw_driver_buf bufs[8];
+
+    for (unsigned i = 0; i < n_slots; i++)
+        bufs[i] = (struct gw_driver_buf){t->rig.buf, 1};
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(gw_driver_add(t->rig.driver, bufs, 0, n_slots, i, 0), 0);
+    gw_driver_kick_always(t->rig.driver);
+    rig_wait_held(&t->rig, n);
+    rig_settle(&t->rig);
+}
+
+/* Their answers, all of one batch. */
+static void answer(struct log_rig *t, unsigned n)
+{
+    log_rig_release(t, n, 1);
+    log_rig_take(t, n);
+}
+
+/* In slots of the ring, which it goes around. */
+static void expect_slots(struct log_rig *t, unsigned first, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        log_rig_expect_answers(t, (first + i) % SIZE, 1);
+    log_rig_expect(t, t->rig.buf, 1);
+}
+
+static void test_ring_log_packed_marks_used_descriptors_and_nothing_else(void **state)
+{
+    static const unsigned firsts[] = {0, 255, 256, 600, 999};
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(firsts); i++) {
+        struct log_rig t;
+
+        start(&t, RIG_F_EVENT, firsts[i]);
+        give(&t, 1, 1);
+        log_rig_clear(&t);
+        answer(&t, 1);
+        expect_slots(&t, firsts[i], 1);
+        log_rig_check(&t);
+        log_rig_end(&t);
+    }
+}
+
+static void check_event_area(uint64_t features)
+{
+    struct log_rig t;
+
+    start(&t, features, 0);
+    log_rig_clear(&t);
+    give(&t, 3, 1);
+    log_rig_expect_used(&t, 0, 4);
+    log_rig_check(&t);
+    answer(&t, 3);
+    log_rig_end(&t);
+}
+
+static void test_ring_log_packed_marks_the_event_area(void **state)
+{
+    check_event_area(0);
+    check_event_area(RIG_F_EVENT);
+}
+
+/* A batch that goes around: the last descriptors and the first ones, not those between. */
+static void test_ring_log_packed_marks_descriptors_around_the_end(void **state)
+{
+    for (unsigned lap = 0; lap < 2; lap++) {
+        struct log_rig t;
+
+        start(&t, RIG_F_EVENT, lap * SIZE + 998);
+        give(&t, 6, 1);
+        log_rig_clear(&t);
+        answer(&t, 6);
+        expect_slots(&t, 998, 6);
+        log_rig_check(&t);
+        log_rig_end(&t);
+    }
+}
+
+static void test_ring_log_packed_marks_a_whole_lap(void **state)
+{
+    struct log_rig t;
+
+    start(&t, RIG_F_EVENT, 700);
+    give(&t, SIZE, 1);
+    log_rig_clear(&t);
+    answer(&t, SIZE);
+    expect_slots(&t, 700, SIZE);
+    log_rig_check(&t);
+    log_rig_end(&t);
+}
+
+/* The used descriptors of chains are as far apart as the chains are long. */
+static void test_ring_log_packed_random_batches(void **state)
+{
+    unsigned seed = 4711;
+
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned first = (unsigned)rand_r(&seed) % (2 * SIZE);
+        unsigned n_slots = 1 + (unsigned)rand_r(&seed) % 8;
+        unsigned n = 1 + (unsigned)rand_r(&seed) % (SIZE / n_slots);
+        struct log_rig t;
+
+        start(&t, i % 2 ? RIG_F_EVENT | RIG_F_ORDER : RIG_F_EVENT, first);
+        for (unsigned round = 0; round < 3; round++) {
+            give(&t, n, n_slots);
+            log_rig_clear(&t);
+            answer(&t, n);
+            expect_slots(&t, first, n * n_slots);
+            log_rig_check(&t);
+            first += n * n_slots;
+        }
+        log_rig_end(&t);
+    }
+}
+
+/* Front-ends written for DPDK give the address of the descriptors: the event area is where it is.
+ */
+static void test_ring_log_packed_address_of_the_descriptors_is_no_event_area(void **state)
+{
+    struct rig_config cfg = {.size = SIZE, .features = RIG_F_PACKED, .base = 256 * 2};
+    struct log_rig t;
+
+    log_rig_begin(&t, &cfg);
+    log_rig_log_ring(&t, t.rig.desc);
+    log_rig_clear(&t);
+    give(&t, 1, 1);
+    log_rig_expect(&t, t.rig.used, 4);
+    log_rig_check(&t);
+    answer(&t, 1);
+    log_rig_end(&t);
+}
+
+static void test_ring_log_packed_off_marks_nothing(void **state)
+{
+    struct log_rig t;
+
+    start(&t, RIG_F_EVENT, 0);
+    log_rig_log_ring(&t, 0);
+    log_rig_clear(&t);
+    give(&t, 1, 1);
+    answer(&t, 1);
+    log_rig_expect(&t, t.rig.buf, 1);
+    log_rig_check(&t);
+    log_rig_end(&t);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_ring_log_packed_marks_used_descriptors_and_nothing_else),
+        FDCHECK_TEST(test_ring_log_packed_marks_the_event_area),
+        FDCHECK_TEST(test_ring_log_packed_marks_descriptors_around_the_end),
+        FDCHECK_TEST(test_ring_log_packed_marks_a_whole_lap),
+        FDCHECK_TEST(test_ring_log_packed_random_batches),
+        FDCHECK_TEST(test_ring_log_packed_address_of_the_descriptors_is_no_event_area),
+        FDCHECK_TEST(test_ring_log_packed_off_marks_nothing),
+    };
+
+    return RIG_RUN_BOTH_LOOPS(tests);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Limits in bytes: what a queue gives its device in one turn, what is in flight, and one request.
+ * Requests that are put back on the ring leave it and the inflight region as they were.
+ */
+#include "../fixtures/resume_bed.h"
+#include "fdcheck.h"
+
+#define MIB UINT64_C(0x100000)
+
+struct limit {
+    struct rig *rig;
+    int64_t in_flight; /* 0: leave it */
+    uint32_t request;  /* 0: leave it */
+};
+
+static int set_limit(void *arg)
+{
+    const struct limit *l = arg;
+
+    if (l->in_flight)
+        l->rig->queue.bytes_in_flight_max = l->in_flight;
+    if (l->request)
+        l->rig->queue.request_bytes_max = l->request;
+    return 0;
+}
+
+/* On the worker, which reads them. */
+static void limit(struct rig *rig, int64_t in_flight, uint32_t request)
+{
+    struct limit l = {rig, in_flight, request};
+
+    assert_int_equal(gw_worker_call(&rig->worker, set_limit, &l), 0);
+}
+
+/* ---- a turn ---- */
+
+enum {
+    LARGE = 64, /* requests of 1 MiB, all into the same buffer */
+};
+
+struct turns {
+    struct rig rig;
+    unsigned n_popped;    /* atomic: all of them */
+    uint64_t bytes;       /* in this turn */
+    uint64_t bytes_most;  /* in any turn */
+    uint64_t request_len; /* of each */
+};
+
+/* A device that empties the ring, as far as it is let. */
+static int pop_all(void *dev, struct gw_queue *q)
+{
+    struct turns *t = (struct turns *)dev;
+    struct gw_request *reqs[GW_POP_BATCH];
+    int n;
+
+    t->bytes = 0;
+    while ((n = gw_queue_pop(q, reqs, GW_POP_BATCH)) > 0)
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(reqs[i]->in_len, t->request_len);
+            t->bytes += reqs[i]->in_len;
+            gw_request_complete(reqs[i], RIG_BUF_LEN);
+            __atomic_fetch_add(&t->n_popped, 1, __ATOMIC_RELEASE);
+        }
+    if (t->bytes > t->bytes_most)
+        t->bytes_most = t->bytes;
+    return 0;
+}
+
+static void run_turns(uint64_t request_len, bool inflight)
+{
+    struct rig_config cfg = {
+        .queue_ready = pop_all, .mem_len = 64 * MIB, .inflight = inflight, .base = 250};
+    struct turns t = {.request_len = request_len};
+    gw_gpa_t data;
+
+    rig_begin(&t.rig, &cfg);
+    assert_int_equal(gw_guest_mem_alloc(t.rig.mem, request_len, 64, &data), 0);
+    rig_run(&t.rig);
+    for (unsigned i = 0; i < LARGE; i++) {
+        struct gw_driver_buf buf = {data, (uint32_t)request_len};
+
+        assert_int_equal(gw_driver_add(t.rig.driver, &buf, 0, 1, i, 0), 0);
+    }
+    gw_driver_kick(t.rig.driver);
+    rig_wait_for(&t.n_popped, LARGE);
+    rig_take(&t.rig, LARGE);
+    assert_int_equal(rig_stop(&t.rig), rig_index(&t.rig, 250 + LARGE));
+    assert_in_range(t.bytes_most, request_len, GW_TURN_BYTES + request_len - 1);
+    rig_end(&t.rig);
+}
+
+static void test_bounds_turn_ends_after_its_bytes(void **state)
+{
+    run_turns(MIB, false);
+    run_turns(MIB, true);
+    run_turns(3 * MIB + 1, true);
+    run_turns(20 * MIB, true); /* more than a turn has */
+}
+
+/* ---- in flight ---- */
+
+static void test_bounds_bytes_in_flight(void **state)
+{
+    static const unsigned numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    struct bed b;
+
+    begin(&b, true);
+    limit(&b.rig, 5 * RIG_BUF_LEN - 1, 0); /* the fifth begins below it */
+    add(&b, 12);
+    for (unsigned i = 0; i < 12; i++) {
+        check_held(&b, numbers + i, i < 7 ? 5 : 12 - i);
+        answer(&b, 0);
+        take(&b, 1);
+    }
+    assert_int_equal(b.rig.queue.bytes_in_flight, 0);
+    end(&b);
+}
+
+/* What did not fit is neither in flight for the next back-end, nor lost. */
+static void test_bounds_in_flight_across_a_crash(void **state)
+{
+    static const unsigned numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    struct bed b;
+
+    begin(&b, true);
+    limit(&b.rig, 5 * RIG_BUF_LEN, 0);
+    add(&b, 12);
+    check_held(&b, numbers, 5);
+    rig_lose(&b.rig);
+    let_go(&b);
+    limit(&b.rig, 3 * RIG_BUF_LEN, 0);
+    run(&b, ANYWHERE);
+    assert_int_equal(b.rig.queue.n_again, 5);
+    for (unsigned i = 0; i < 12; i++) {
+        check_held(&b, numbers + i, i < 9 ? 3 : 12 - i);
+        answer(&b, 0);
+        take(&b, 1);
+    }
+    end(&b);
+}
+
+/* Of one byte each: the blocks they borrow are what counts. */
+static void test_bounds_long_chains_in_flight(void **state)
+{
+    enum {
+        CHAINS = 10,
+        LONG = GW_CHAIN_INLINE + 1,
+    };
+    struct rig_config cfg = {.indirect_max = LONG, .features = RIG_F_INDIR};
+    struct gw_driver_buf bufs[LONG];
+    struct rig t;
+
+    rig_begin(&t, &cfg);
+    limit(&t, 3 * GW_LONG_CHAIN_BYTES, 0);
+    rig_set_mode(&t, RIG_HOLD);
+    rig_run(&t);
+    for (unsigned i = 0; i < LONG; i++)
+        bufs[i] = (struct gw_driver_buf){t.buf, 1};
+    for (unsigned i = 0; i < CHAINS; i++)
+        assert_int_equal(gw_driver_add(t.driver, bufs, 0, LONG, i, GW_DRIVER_INDIRECT), 0);
+    gw_driver_kick(t.driver);
+    for (unsigned left = CHAINS; left > 0; left--) {
+        rig_wait_held(&t, left < 3 ? left : 3);
+        rig_settle(&t);
+        assert_int_equal(rig_look(&t.n_held), left < 3 ? left : 3);
+        rig_release(&t, 1);
+    }
+    assert_int_equal(rig_stop(&t), rig_index(&t, CHAINS));
+    rig_end(&t);
+}
+
+/* Each is answered, and costs a part of the turn even so. */
+static void test_bounds_bad_chains_end_a_turn(void **state)
+{
+    enum {
+        CHAINS = 256, /* of which a turn has room for a half */
+    };
+    struct gw_driver_buf bad = {0, 1}; /* not in guest memory */
+    struct gw_queue_stats stats = {0};
+    unsigned before;
+    struct rig t;
+
+    rig_begin(&t, NULL);
+    rig_run(&t);
+    rig_settle(&t);
+    before = rig_look(&t.n_ready);
+    for (unsigned i = 0; i < CHAINS; i++)
+        assert_int_equal(gw_driver_add(t.driver, &bad, 0, 1, i, 0), 0);
+    gw_driver_kick(t.driver);
+    while (stats.errors < CHAINS)
+        rig_stats(&t, &stats);
+    assert_true(rig_look(&t.n_ready) - before >= 2);
+    assert_int_equal(rig_stop(&t), rig_index(&t, CHAINS));
+    rig_end(&t);
+}
+
+/* A stop answers what was left behind, however little may be in flight. */
+static void test_bounds_stop_drains_what_is_resumed(void **state)
+{
+    struct bed b;
+
+    begin(&b, true);
+    give(&b, 8);
+    rig_lose(&b.rig);
+    let_go(&b);
+    limit(&b.rig, 1, 0);
+    rig_set_mode(&b.rig, RIG_COMPLETE);
+    run(&b, ANYWHERE);
+    assert_int_equal(rig_stop(&b.rig), rig_index(&b.rig, 13 + 8));
+    take(&b, 8);
+    rig_end(&b.rig);
+}
+
+/* ---- one request ---- */
+
+static void test_bounds_request_longer_than_the_limit_is_bad(void **state)
+{
+    struct gw_driver_buf buf;
+    struct gw_queue_stats stats;
+    struct bed b;
+
+    begin(&b, false);
+    limit(&b.rig, 0, 2 * RIG_BUF_LEN);
+    for (uint32_t len = 2 * RIG_BUF_LEN; len <= 2 * RIG_BUF_LEN + 1; len++) {
+        buf = (struct gw_driver_buf){b.data, len};
+        assert_int_equal(gw_driver_add(b.rig.driver, &buf, 0, 1, b.n_added++, 0), 0);
+    }
+    gw_driver_kick_always(b.rig.driver);
+    rig_wait_held(&b.rig, 1);
+    rig_settle(&b.rig);
+    rig_stats(&b.rig, &stats);
+    assert_int_equal(stats.errors, 1);
+    assert_int_equal(stats.in_flight, 1);
+    finish(&b);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_bounds_turn_ends_after_its_bytes),
+        FDCHECK_TEST(test_bounds_bytes_in_flight),
+        FDCHECK_TEST(test_bounds_in_flight_across_a_crash),
+        FDCHECK_TEST(test_bounds_long_chains_in_flight),
+        FDCHECK_TEST(test_bounds_bad_chains_end_a_turn),
+        FDCHECK_TEST(test_bounds_stop_drains_what_is_resumed),
+        FDCHECK_TEST(test_bounds_request_longer_than_the_limit_is_bad),
+    };
+
+    return RIG_RUN_ALL(tests);
+}

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* From completion to notification: batches, suppression both ways, call fds that change or are bad.
+ */
+#include "../fixtures/rig.h"
+#include "fd/peer_fd.h"
+#include "fdcheck.h"
+#include "patience.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void begin_and_run(struct rig *t, const struct rig_config *cfg)
+{
+    rig_begin(t, cfg);
+    rig_run(t);
+}
+
+static void end(struct rig *t)
+{
+    rig_stop(t);
+    rig_end(t);
+}
+
+static uint64_t counter(int fd)
+{
+    eventfd_t value = 0;
+
+    (void)eventfd_read(fd, &value);
+    return value;
+}
+
+static int new_eventfd(int flags)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | flags);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static int dup_of(int fd)
+{
+    int r = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    assert_true(r >= 0);
+    return r;
+}
+
+/* Hold `n` requests. */
+static void hold(struct rig *t, unsigned n)
+{
+    rig_set_mode(t, RIG_HOLD);
+    for (unsigned i = 0; i < n; i++)
+        rig_add(t, i);
+    gw_driver_kick(t->driver);
+    rig_wait_held(t, n);
+    rig_settle(t);
+}
+
+/* ---- batches ---- */
+
+static void test_complete_turn_is_published_and_told_once(void **state)
+{
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    hold(&t, 50);
+    assert_true(gw_driver_want_calls(t.driver));
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.in_flight, 50);
+    assert_int_equal(stats.calls, 1); /* of the start */
+    counter(gw_driver_call_fd(t.driver));
+    rig_release(&t, 50);
+    rig_settle(&t);
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.calls, 2);
+    assert_int_equal(counter(gw_driver_call_fd(t.driver)), 1);
+    assert_int_equal(gw_driver_used_idx(t.driver), 50);
+    rig_take(&t, 50);
+    end(&t);
+}
+
+static int complete_and_look(void *arg)
+{
+    struct rig *t = arg;
+
+    gw_request_complete(t->held[0], RIG_BUF_LEN);
+    assert_int_equal(gw_driver_used_idx(t->driver), 0); /* at the end of the turn */
+    gw_request_complete(t->held[1], RIG_BUF_LEN);
+    assert_int_equal(gw_driver_used_idx(t->driver), 0);
+    gw_queue_flush(&t->queue);
+    assert_int_equal(gw_driver_used_idx(t->driver), 2);
+    gw_queue_flush(&t->queue);
+    gw_request_complete(t->held[2], RIG_BUF_LEN);
+    t->n_held = 0;
+    return 0;
+}
+
+static void test_complete_flush_publishes_at_once(void **state)
+{
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    hold(&t, 3);
+    gw_driver_want_calls(t.driver);
+    rig_call(&t, complete_and_look, &t);
+    rig_settle(&t);
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.calls, 3); /* the start, the flush, the end of the turn */
+    rig_take(&t, 3);
+    end(&t);
+}
+
+static uint16_t shown_after[8]; /* used index when so many and one were answered */
+
+/* Answer what is popped at once, and look at the ring meanwhile. */
+static int answer_and_look(void *dev, struct gw_queue *q)
+{
+    struct gw_request *reqs[8];
+    struct rig *t = dev;
+    int n = gw_queue_pop(q, reqs, rig_look(&t->batch));
+
+    for (int i = 0; i < n; i++) {
+        gw_request_complete(reqs[i], RIG_BUF_LEN);
+        shown_after[t->n_held] = gw_driver_used_idx(t->driver);
+        __atomic_store_n(&t->n_held, t->n_held + 1, __ATOMIC_RELEASE);
+    }
+    return 0;
+}
+
+/* Eight requests that are there when the queue starts, and one notification of a batch. */
+static void answer_eight(unsigned batch, uint64_t features, const uint16_t *expected)
+{
+    struct rig_config cfg = {.queue_ready = answer_and_look, .features = features};
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    rig_begin(&t, &cfg);
+    t.batch = batch;
+    for (unsigned i = 0; i < 8; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    assert_true(gw_driver_want_calls(t.driver));
+    rig_run(&t);
+    rig_wait_for(&t.n_held, 8);
+    rig_settle(&t);
+    assert_memory_equal(shown_after, expected, sizeof(shown_after));
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.calls + stats.calls_suppressed, 1 + 8 / batch); /* 1: of the start */
+    assert_true(stats.calls >= 2);
+    rig_take(&t, 8);
+    t.n_held = 0;
+    end(&t);
+}
+
+static void test_complete_first_half_is_shown_while_the_device_works(void **state)
+{
+    static const uint16_t expected[] = {0, 0, 0, 4, 4, 4, 4, 8};
+
+    answer_eight(8, 0, expected);
+    answer_eight(8, RIG_F_EVENT, expected);
+}
+
+static void test_complete_batch_is_shown_at_its_end_when_more_wait(void **state)
+{
+    static const uint16_t expected[] = {0, 0, 0, 0, 4, 6, 6, 8};
+
+    answer_eight(4, 0, expected);
+    answer_eight(4, RIG_F_EVENT, expected);
+}
+
+static void test_complete_length_and_head_are_told_in_order(void **state)
+{
+    struct gw_driver_used used[3];
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    hold(&t, 3);
+    for (unsigned i = 0; i < 3; i++)
+        rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(gw_driver_take(t.driver, used, 3), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(used[i].cookie, i);
+        assert_int_equal(used[i].len, RIG_BUF_LEN);
+    }
+    end(&t);
+}
+
+/* ---- suppression ---- */
+
+static void check_suppression(uint64_t features)
+{
+    struct rig_config cfg = {.features = features, .base = 65530};
+    struct gw_queue_stats stats;
+    struct rig t;
+    int call;
+
+    begin_and_run(&t, &cfg);
+    call = gw_driver_call_fd(t.driver);
+    hold(&t, 20);
+    gw_driver_suppress_calls(t.driver);
+    rig_release(&t, 1); /* the first of a run with EVENT_IDX is always told */
+    rig_settle(&t);
+    counter(call);
+    rig_release(&t, 9);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 0);
+    rig_stats(&t, &stats);
+    assert_true(stats.calls_suppressed >= 1);
+
+    rig_take(&t, 10);
+    counter(call);
+    assert_true(gw_driver_want_calls(t.driver));
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 1);
+    if (features & RIG_F_EVENT) {
+        rig_release(&t, 1); /* told already: not again before the driver asks */
+        rig_settle(&t);
+        assert_int_equal(counter(call), 0);
+    } else {
+        rig_release(&t, 1);
+        rig_settle(&t);
+        assert_int_equal(counter(call), 1);
+    }
+    rig_release(&t, 8);
+    rig_take(&t, 10);
+    end(&t);
+}
+
+static void test_complete_calls_follow_flags(void **state)
+{
+    check_suppression(0);
+}
+
+static void test_complete_calls_follow_event_index(void **state)
+{
+    check_suppression(RIG_F_EVENT);
+}
+
+/* The event may lie anywhere in a batch: told if and only if the batch passes it. */
+static void test_complete_event_inside_a_batch_is_told(void **state)
+{
+    struct rig_config cfg = {.features = RIG_F_EVENT};
+
+    for (unsigned event = 0; event < 12; event++) {
+        struct rig t;
+
+        begin_and_run(&t, &cfg);
+        hold(&t, 10);
+        rig_set_used_event(&t, 100);
+        rig_release(&t, 1); /* the first */
+        rig_settle(&t);
+        counter(gw_driver_call_fd(t.driver));
+        rig_set_used_event(&t, event);
+        rig_release(&t, 9); /* 1 .. 9 */
+        rig_settle(&t);
+        assert_int_equal(counter(gw_driver_call_fd(t.driver)), event >= 1 && event <= 9);
+        end(&t);
+    }
+}
+
+/* Old drivers: the last answer is told although they asked not to be, and only the last. */
+static void check_notify_on_empty(uint64_t features)
+{
+    struct rig_config cfg = {.features = features};
+    bool empties = features & GW_BIT(GW_F_NOTIFY_ON_EMPTY);
+    struct rig t;
+    int call;
+
+    begin_and_run(&t, &cfg);
+    call = gw_driver_call_fd(t.driver);
+    hold(&t, 4);
+    gw_driver_suppress_calls(t.driver);
+    rig_release(&t, 1); /* the first of a run with EVENT_IDX is always told */
+    rig_settle(&t);
+    counter(call);
+    rig_release(&t, 2);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 0);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(call), empties);
+    /* Nothing is in flight, but something is on the ring. */
+    __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
+    rig_take(&t, 4);
+    hold(&t, 1);
+    rig_set_mode(&t, RIG_IGNORE);
+    rig_add(&t, 2);
+    gw_driver_publish(t.driver);
+    gw_driver_suppress_calls(t.driver);
+    counter(call);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(call), 0);
+    rig_set_mode(&t, RIG_COMPLETE);
+    gw_queue_wake(&t.queue);
+    rig_settle(&t);
+    assert_int_equal(counter(call), empties);
+    end(&t);
+}
+
+static void test_complete_notify_on_empty(void **state)
+{
+    const uint64_t bit = GW_BIT(GW_F_NOTIFY_ON_EMPTY);
+
+    check_notify_on_empty(bit);
+    check_notify_on_empty(bit | RIG_F_EVENT);
+    check_notify_on_empty(0);
+    check_notify_on_empty(RIG_F_EVENT);
+}
+
+/* The driver is asked for kicks exactly while the worker sleeps. */
+static void check_kicks(uint64_t features)
+{
+    struct rig_config cfg = {.features = features, .base = 65500};
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    for (unsigned i = 0; i < 100; i++) {
+        rig_settle(&t);
+        rig_add(&t, i);
+        assert_true(gw_driver_kick(t.driver)); /* wanted: it sleeps */
+        rig_take(&t, 1);
+    }
+    rig_settle(&t);
+    rig_stats(&t, &stats);
+    assert_true(stats.kicks >= 100);
+    /* It does not sleep while requests wait: no kick is wanted. */
+    rig_set_mode(&t, RIG_IGNORE);
+    rig_add(&t, 100);
+    assert_true(gw_driver_kick(t.driver));
+    rig_wait_for(&t.n_ready, 101);
+    rig_add(&t, 101);
+    assert_false(gw_driver_kick(t.driver));
+    rig_set_mode(&t, RIG_COMPLETE);
+    gw_queue_wake(&t.queue);
+    rig_take(&t, 2);
+    end(&t);
+}
+
+static void test_complete_kicks_are_asked_for_by_flags(void **state)
+{
+    check_kicks(0);
+}
+
+static void test_complete_kicks_are_asked_for_by_event_index(void **state)
+{
+    check_kicks(RIG_F_EVENT);
+}
+
+/* ---- call fds ---- */
+
+static void test_complete_without_call_fd_is_told_on_the_next_one(void **state)
+{
+    int first = new_eventfd(EFD_NONBLOCK), second = new_eventfd(EFD_NONBLOCK);
+    struct rig t;
+
+    rig_begin(&t, NULL);
+    assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
+    rig_enable(&t, true);
+    rig_add(&t, 1);
+    gw_driver_want_calls(t.driver);
+    gw_driver_kick(t.driver);
+    while (gw_driver_used_idx(t.driver) == 0)
+        rig_settle(&t);
+    rig_set_call(&t, dup_of(first));
+    rig_settle(&t);
+    assert_true(counter(first) > 0);
+    /* It may have been written to after the front-end looked at it for the last time. */
+    rig_set_call(&t, dup_of(second));
+    rig_settle(&t);
+    assert_true(counter(second) > 0);
+    rig_set_call(&t, RIG_NO_FD);
+    end(&t);
+    close(first);
+    close(second);
+}
+
+static void test_complete_full_call_fd_does_not_hang_the_worker(void **state)
+{
+    int blocking = new_eventfd(0), full = new_eventfd(EFD_NONBLOCK);
+    eventfd_t value;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    assert_int_equal(eventfd_write(blocking, UINT64_MAX - 1), 0);
+    assert_int_equal(eventfd_write(full, UINT64_MAX - 1), 0);
+    rig_set_call(&t, dup_of(blocking));
+    hold(&t, 3);
+    gw_driver_want_calls(t.driver);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    rig_set_call(&t, dup_of(full));
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(eventfd_read(full, &value), 0);
+    assert_true(value >= UINT64_MAX - 1);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(counter(full), 1);
+    end(&t);
+    close(blocking);
+    close(full);
+}
+
+/*
+ * The driver's side fills the counter just when the worker is about to signal it. Where that makes
+ * the worker sleep, nobody reads the counter, and this test ends by its time limit.
+ */
+static void test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker(void **state)
+{
+    int blocking = new_eventfd(0);
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_call(&t, dup_of(blocking));
+    for (unsigned i = 0; i < 300; i++) {
+        counter(blocking);
+        assert_int_equal(eventfd_write(blocking, UINT64_MAX - 2), 0); /* room for one */
+        hold(&t, 1);
+        gw_driver_want_calls(t.driver);
+        rig_release(&t, 1);
+        for (unsigned spins = 0; spins < i; spins++)
+            __asm__ volatile("" ::: "memory");
+        fcntl(blocking, F_SETFL, i % 2 ? O_NONBLOCK : 0);
+        gw_eventfd_signal(blocking);
+        fcntl(blocking, F_SETFL, 0);
+        rig_settle(&t);
+        rig_take(&t, 1);
+    }
+    counter(blocking);
+    end(&t);
+    close(blocking);
+}
+
+static void test_complete_blocking_call_fd_with_room_is_told(void **state)
+{
+    int blocking = new_eventfd(0);
+    eventfd_t value;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_call(&t, dup_of(blocking));
+    assert_int_equal(eventfd_write(blocking, 1), 0);
+    hold(&t, 1);
+    gw_driver_want_calls(t.driver);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(eventfd_read(blocking, &value), 0);
+    assert_true(value >= 2);
+    end(&t);
+    close(blocking);
+}
+
+/*
+ * Swaps under load. A front-end that swaps looks at the old fd once and never again, as QEMU does
+ * when a vector is masked; no answer may stay unnoticed.
+ */
+static void test_complete_call_fd_swaps_under_load_lose_nothing(void **state)
+{
+    struct rig_config cfg = {.features = RIG_F_EVENT};
+    int fds[2] = {new_eventfd(EFD_NONBLOCK), new_eventfd(EFD_NONBLOCK)};
+    struct gw_driver_used used[8];
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_call(&t, dup_of(fds[0]));
+    for (unsigned i = 0; i < 3000; i++) {
+        int now = fds[i % 2], next = fds[(i + 1) % 2];
+        unsigned n = 0;
+
+        assert_true(gw_driver_want_calls(t.driver));
+        rig_add(&t, i);
+        gw_driver_kick(t.driver);
+        if (i % 3) /* before, or after the answer */
+            rig_settle(&t);
+        counter(now); /* the last look: perhaps too early */
+        rig_set_call(&t, dup_of(next));
+        while (n == 0) {
+            struct pollfd p = {.fd = next, .events = POLLIN};
+
+            assert_int_equal(poll(&p, 1, (int)patience_ms()),
+                             1); /* a notification that never came */
+            counter(next);
+            n = gw_driver_take(t.driver, used, 8);
+        }
+    }
+    end(&t);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_complete_start_tells_the_driver_to_look(void **state)
+{
+    struct rig t;
+
+    rig_begin(&t, NULL);
+    rig_set_call(&t, RIG_DRIVER_FD);
+    assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
+    rig_settle(&t);
+    assert_true(counter(gw_driver_call_fd(t.driver)) > 0);
+    end(&t);
+}
+
+static void *complete_all(void *arg)
+{
+    struct rig *t = arg;
+
+    for (unsigned i = 0; i < t->n_held; i++)
+        gw_request_complete(t->held[i], RIG_BUF_LEN);
+    return NULL;
+}
+
+/* There is no turn to wait for on another thread. */
+static void test_complete_on_other_thread_is_told_at_once(void **state)
+{
+    struct rig_config cfg = {.sync = GW_SYNC_MUTEX};
+    pthread_t thread;
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    hold(&t, 5);
+    gw_driver_want_calls(t.driver);
+    counter(gw_driver_call_fd(t.driver));
+    assert_int_equal(pthread_create(&thread, NULL, complete_all, &t), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(gw_driver_used_idx(t.driver), 5);
+    assert_int_equal(counter(gw_driver_call_fd(t.driver)), 5);
+    rig_take(&t, 5);
+    end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_complete_turn_is_published_and_told_once),
+        FDCHECK_TEST(test_complete_flush_publishes_at_once),
+        FDCHECK_TEST(test_complete_first_half_is_shown_while_the_device_works),
+        FDCHECK_TEST(test_complete_batch_is_shown_at_its_end_when_more_wait),
+        FDCHECK_TEST(test_complete_length_and_head_are_told_in_order),
+        FDCHECK_TEST(test_complete_calls_follow_flags),
+        FDCHECK_TEST(test_complete_calls_follow_event_index),
+        FDCHECK_TEST(test_complete_event_inside_a_batch_is_told),
+        FDCHECK_TEST(test_complete_notify_on_empty),
+        FDCHECK_TEST(test_complete_kicks_are_asked_for_by_flags),
+        FDCHECK_TEST(test_complete_kicks_are_asked_for_by_event_index),
+        FDCHECK_TEST(test_complete_without_call_fd_is_told_on_the_next_one),
+        FDCHECK_TEST(test_complete_full_call_fd_does_not_hang_the_worker),
+        FDCHECK_TEST(test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker),
+        FDCHECK_TEST(test_complete_blocking_call_fd_with_room_is_told),
+        FDCHECK_TEST(test_complete_call_fd_swaps_under_load_lose_nothing),
+        FDCHECK_TEST(test_complete_start_tells_the_driver_to_look),
+        FDCHECK_TEST(test_complete_on_other_thread_is_told_at_once),
+    };
+
+    return RIG_RUN_ALL(tests);
+}

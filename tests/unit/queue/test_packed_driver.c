@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Packed rings as no driver of ours writes them: wrong bits, any id, chains without an end, and
+ * indirect tables.
+ */
+#include "../fixtures/packed_slots.h"
+#include "fdcheck.h"
+
+/* Whatever is not exactly what this lap's available descriptors have is none. */
+static void test_packed_driver_wrong_wrap_bits_are_not_available(void **state)
+{
+    static const unsigned flags[2][3] = {{AVAIL | USED, USED, 0}, {0, AVAIL, AVAIL | USED}};
+
+    for (unsigned lap = 0; lap < 2; lap++) {
+        struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = (uint16_t)(5 * lap)};
+        struct rig t;
+
+        begin_and_run(&t, &cfg);
+        rig_set_mode(&t, RIG_HOLD);
+        for (unsigned i = 0; i < 3; i++) {
+            write_desc(&t, 0, 0, flags[lap][i] | WRITE);
+            kick(&t);
+            rig_settle(&t);
+            usleep(1000);
+            assert_int_equal(rig_look(&t.n_ready), 0);
+        }
+        write_desc(&t, 0, 0, (lap ? USED : AVAIL) | WRITE);
+        kick(&t);
+        rig_wait_held(&t, 1);
+        rig_release(&t, 1);
+        rig_settle(&t);
+        check_used(&t, 0, 0, RIG_BUF_LEN, lap == 0);
+        assert_int_equal(rig_look(&t.n_messages), 0);
+        end(&t);
+    }
+}
+
+/* An id is the driver's business, also where it names two chains at once. */
+static void test_packed_driver_id_may_be_any(void **state)
+{
+    static const uint16_t ids[] = {5, 0, 32768, 65535, 5};
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 5; i-- > 0;)
+        write_desc(&t, i, ids[i], AVAIL | WRITE);
+    kick(&t);
+    rig_wait_held(&t, 5);
+    rig_release(&t, 5);
+    rig_settle(&t);
+    for (unsigned i = 0; i < 5; i++)
+        check_used(&t, i, ids[i], RIG_BUF_LEN, true);
+    assert_int_equal(rig_look(&t.n_messages), 0);
+    end(&t);
+}
+
+/* The id is that of the last descriptor. */
+static void test_packed_driver_id_of_a_chain_is_its_last(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = 4};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    write_desc(&t, 1, 777, USED | WRITE);
+    write_desc(&t, 0, 2, USED | WRITE | NEXT);
+    write_desc(&t, 4, 1, AVAIL | WRITE | NEXT);
+    kick(&t);
+    rig_wait_held(&t, 1);
+    assert_int_equal(t.held[0]->in_len, 3 * RIG_BUF_LEN);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    check_used(&t, 4, 777, 3 * RIG_BUF_LEN, true);
+    end(&t);
+}
+
+static void check_broken(struct rig *t, unsigned n_held)
+{
+    int err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    assert_true(err >= 0);
+    rig_wait_for(&t->n_messages, 1);
+    assert_non_null(strstr(t->message, "broken until it is stopped"));
+    assert_non_null(strstr(t->message, "longer than the free part"));
+    rig_set_err(t, err);
+    assert_int_equal(counter(err), 1);
+    assert_int_equal(rig_look(&t->n_held), n_held);
+    rig_release(t, n_held);
+    end(t);
+}
+
+static void test_packed_driver_chain_without_end_breaks_it(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = 2};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    for (unsigned i = 5; i-- > 0;)
+        write_desc(&t, i, 0, (i < 2 ? USED : AVAIL) | WRITE | NEXT);
+    kick(&t);
+    check_broken(&t, 0);
+}
+
+/* What came before it is served, and its slots are not taken for those of the chain. */
+static void test_packed_driver_chain_longer_than_what_is_left_breaks_it(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 5; i-- > 0;)
+        write_desc(&t, i, (uint16_t)i, AVAIL | WRITE | (i > 2 ? NEXT : 0));
+    kick(&t);
+    rig_wait_for(&t.n_held, 3);
+    check_broken(&t, 3);
+}
+
+/* As many as the ring is long is the most there can be. */
+static void test_packed_driver_full_ring_takes_no_more(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 0; i < 5; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 5);
+    for (unsigned i = 5; i-- > 0;) /* the next lap, on top of what is in flight */
+        write_desc(&t, i, (uint16_t)i, USED | WRITE);
+    kick(&t);
+    rig_settle(&t);
+    usleep(5000);
+    assert_int_equal(rig_look(&t.n_held), 5);
+    assert_int_equal(rig_look(&t.n_messages), 0);
+    while (rig_look(&t.n_held) > 0) {
+        rig_set_mode(&t, RIG_IGNORE);
+        rig_release(&t, rig_look(&t.n_held));
+        rig_settle(&t);
+    }
+    end(&t);
+}
+
+/* ---- indirect tables ---- */
+
+/* Make a table of `n` entries available in the first slot. */
+static void offer_table(struct rig *t, const struct gw_driver_packed_desc *entries, unsigned n,
+                        unsigned flags)
+{
+    gw_gpa_t gpa;
+    struct vring_packed_desc *table;
+    struct gw_driver_packed_desc desc = {
+        .len = n * 16, .id = 9, .flags = (uint16_t)(AVAIL | VRING_DESC_F_INDIRECT | flags)};
+
+    assert_int_equal(gw_guest_mem_alloc(t->mem, n * 16, 16, &gpa), 0);
+    table = gw_guest_mem_at(t->mem, gpa, n * 16);
+    for (unsigned i = 0; i < n; i++)
+        table[i] = (struct vring_packed_desc){.addr = entries[i].addr,
+                                              .len = entries[i].len,
+                                              .id = entries[i].id,
+                                              .flags = entries[i].flags};
+    desc.addr = gpa;
+    gw_driver_write_packed_desc(t->driver, 0, &desc);
+    kick(t);
+}
+
+/* All of a table counts, in its order, whatever its ids and other flags say. */
+static void test_packed_driver_table_goes_to_its_end(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED | RIG_F_INDIR};
+    struct gw_driver_packed_desc entries[40] = {{0}};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 0; i < 40; i++)
+        entries[i] = (struct gw_driver_packed_desc){
+            .addr = t.buf,
+            .len = i + 1,
+            .id = (uint16_t)(i * 1000),
+            .flags = (uint16_t)((i < 10 ? 0 : WRITE) | (i % 3 ? NEXT : 0) | (i % 2 ? AVAIL : USED)),
+        };
+    offer_table(&t, entries, 40, 0);
+    rig_wait_held(&t, 1);
+    assert_int_equal(t.held[0]->n_out, 10);
+    assert_int_equal(t.held[0]->n_in, 30);
+    assert_int_equal(t.held[0]->out_len, 55);
+    for (unsigned i = 0; i < 30; i++)
+        assert_int_equal(t.held[0]->in[i].iov_len, 11 + i);
+    rig_release(&t, 1);
+    rig_settle(&t);
+    check_used(&t, 0, 9, 820 - 55, true);
+    end(&t);
+}
+
+static void test_packed_driver_table_in_a_table_is_bad(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED | RIG_F_INDIR};
+    struct gw_driver_packed_desc entries[2];
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    entries[0] = (struct gw_driver_packed_desc){.addr = t.buf, .len = 16};
+    entries[1] =
+        (struct gw_driver_packed_desc){.addr = t.buf, .len = 16, .flags = VRING_DESC_F_INDIRECT};
+    offer_table(&t, entries, 2, 0);
+    rig_wait_for(&t.n_messages, 1);
+    assert_non_null(strstr(t.message, "inside an indirect table"));
+    rig_settle(&t);
+    check_used(&t, 0, 9, 0, true);
+    end(&t);
+}
+
+static void test_packed_driver_table_that_goes_on_is_bad(void **state)
+{
+    struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED | RIG_F_INDIR};
+    struct gw_driver_packed_desc entry;
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    entry = (struct gw_driver_packed_desc){.addr = t.buf, .len = 16};
+    write_desc(&t, 1, 7, AVAIL | WRITE);
+    offer_table(&t, &entry, 1, NEXT);
+    rig_wait_for(&t.n_messages, 1);
+    assert_non_null(strstr(t.message, "not the last descriptor"));
+    rig_settle(&t);
+    check_used(&t, 0, 7, 0, true);
+    assert_int_equal(rig_stop(&t), 2);
+    rig_end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_packed_driver_wrong_wrap_bits_are_not_available),
+        FDCHECK_TEST(test_packed_driver_id_may_be_any),
+        FDCHECK_TEST(test_packed_driver_id_of_a_chain_is_its_last),
+        FDCHECK_TEST(test_packed_driver_chain_without_end_breaks_it),
+        FDCHECK_TEST(test_packed_driver_chain_longer_than_what_is_left_breaks_it),
+        FDCHECK_TEST(test_packed_driver_full_ring_takes_no_more),
+        FDCHECK_TEST(test_packed_driver_table_goes_to_its_end),
+        FDCHECK_TEST(test_packed_driver_table_in_a_table_is_bad),
+        FDCHECK_TEST(test_packed_driver_table_that_goes_on_is_bad),
+    };
+
+    return RIG_RUN_BOTH_LOOPS(tests);
+}

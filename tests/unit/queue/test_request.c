@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Requests in the device's hands: parked queues, handing back, bad chains, cursors. */
+#include "../fixtures/rig.h"
+#include "fdcheck.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void begin_and_run(struct rig *t, const struct rig_config *cfg)
+{
+    rig_begin(t, cfg);
+    rig_run(t);
+}
+
+static void end(struct rig *t)
+{
+    rig_stop(t);
+    rig_end(t);
+}
+
+/* A chain that is nowhere in guest memory. */
+static void add_bad(struct rig *t)
+{
+    struct gw_driver_buf buf = {.addr = 0, .len = RIG_BUF_LEN};
+
+    assert_int_equal(gw_driver_add(t->driver, &buf, 0, 1, 0, 0), 0);
+}
+
+static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_out, unsigned n_in)
+{
+    assert_int_equal(gw_driver_add(t->driver, bufs, n_out, n_in, 0, 0), 0);
+}
+
+/* ---- parked ---- */
+
+static void test_request_left_on_ring_is_offered_after_a_completion(void **state)
+{
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_HOLD);
+    __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
+    rig_add(&t, 1);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 1);
+    rig_settle(&t);
+    rig_set_mode(&t, RIG_IGNORE);
+    __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
+    rig_add(&t, 2);
+    gw_driver_kick_always(t.driver);
+    rig_wait_for(&t.n_ready, 1);
+    usleep(10000);
+    assert_int_equal(rig_look(&t.n_ready), 1); /* it does not spin */
+    rig_set_mode(&t, RIG_COMPLETE);
+    rig_release(&t, 1);
+    rig_take(&t, 2);
+    end(&t);
+}
+
+static void test_request_left_on_ring_is_offered_after_wake(void **state)
+{
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_IGNORE);
+    rig_add(&t, 1);
+    gw_driver_kick(t.driver);
+    rig_wait_for(&t.n_ready, 1);
+    rig_settle(&t);
+    for (unsigned i = 2; i < 50; i++) {
+        gw_queue_wake(&t.queue);
+        rig_wait_for(&t.n_ready, i);
+    }
+    rig_set_mode(&t, RIG_COMPLETE);
+    gw_queue_wake(&t.queue);
+    rig_take(&t, 1);
+    gw_queue_wake(&t.queue); /* of a queue that has nothing */
+    rig_settle(&t);
+    end(&t);
+    assert_int_equal(rig_look(&t.n_ready), 50);
+}
+
+static struct gw_request *lent;
+
+static void *complete_lent(void *arg)
+{
+    gw_request_complete(lent, RIG_BUF_LEN);
+    return NULL;
+}
+
+/* Room for one request: with it taken, the next stays on the ring, and just then the first ends. */
+static int room_for_one(void *dev, struct gw_queue *q)
+{
+    struct rig *t = dev;
+    struct gw_request *r;
+    pthread_t thread;
+
+    __atomic_add_fetch(&t->n_ready, 1, __ATOMIC_RELEASE);
+    if (!lent) {
+        if (gw_queue_pop(q, &r, 1) == 1)
+            lent = r;
+        return 0;
+    }
+    assert_int_equal(pthread_create(&thread, NULL, complete_lent, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    lent = NULL;
+    return 0;
+}
+
+static void finish_lent(struct rig *t)
+{
+    rig_settle(t);
+    if (lent)
+        gw_request_complete(lent, RIG_BUF_LEN);
+    lent = NULL;
+}
+
+static void test_request_completed_elsewhere_in_the_same_turn_does_not_park(void **state)
+{
+    struct rig_config cfg = {.sync = GW_SYNC_MUTEX, .queue_ready = room_for_one};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_add(&t, 1);
+    rig_add(&t, 2);
+    gw_driver_kick(t.driver);
+    /* 1 is popped; 2 is left, 1 completes meanwhile; 2 is popped: nobody else would call. */
+    rig_wait_for(&t.n_ready, 3);
+    finish_lent(&t);
+    rig_take(&t, 2);
+    end(&t);
+}
+
+static void test_request_popped_by_other_thread_from_parked_queue_resumes(void **state)
+{
+    struct rig_config cfg = {.sync = GW_SYNC_RWLOCK};
+    struct gw_request *reqs[8];
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_IGNORE);
+    for (unsigned round = 0; round < 100; round++) {
+        rig_add(&t, 1);
+        gw_driver_kick(t.driver);
+        rig_wait_for(&t.n_ready, round + 1);
+        rig_settle(&t);
+        /* Whether or not the pop finds the end of the ring, kicks are asked for again. */
+        assert_int_equal(gw_queue_pop(&t.queue, reqs, round % 2 ? 1 : 8), 1);
+        gw_request_complete(reqs[0], RIG_BUF_LEN);
+        rig_settle(&t);
+        rig_take(&t, 1);
+    }
+    end(&t);
+}
+
+/* ---- handing back ---- */
+
+static int unpop_last(void *arg)
+{
+    struct rig *t = arg;
+    int r = gw_request_unpop(t->held[t->n_held - 1]);
+
+    if (r == 0)
+        t->n_held--;
+    return r;
+}
+
+static int unpop_first(void *arg)
+{
+    struct rig *t = arg;
+
+    return gw_request_unpop(t->held[0]);
+}
+
+static void test_request_handed_back_is_popped_again(void **state)
+{
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 0; i < 3; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 3);
+    rig_settle(&t);
+    assert_int_equal(rig_call(&t, unpop_first, &t), -EINVAL);
+    assert_int_equal(rig_call(&t, unpop_last, &t), 0);
+    assert_int_equal(rig_call(&t, unpop_last, &t), 0);
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.requests, 1);
+    assert_int_equal(stats.in_flight, 1);
+    gw_queue_wake(&t.queue);
+    rig_wait_held(&t, 3);
+    rig_release(&t, 3);
+    rig_take(&t, 3);
+    end(&t);
+}
+
+static void hand_back_all(void *dev, struct gw_queue *q)
+{
+    struct rig *t = dev;
+
+    while (t->n_held > 0)
+        assert_int_equal(gw_request_unpop(t->held[--t->n_held]), 0);
+}
+
+static void test_request_handed_back_at_stop_is_in_the_base(void **state)
+{
+    struct rig_config cfg = {.queue_stop = hand_back_all, .base = 65534};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 0; i < 5; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 5);
+    rig_release(&t, 2);
+    assert_int_equal(rig_stop(&t), 0); /* 65534 + 2 */
+    assert_int_equal(gw_driver_used_idx(t.driver), 0);
+    rig_set_mode(&t, RIG_COMPLETE);
+    assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
+    rig_set_call(&t, RIG_DRIVER_FD);
+    rig_take(&t, 5);
+    end(&t);
+}
+
+static void test_request_with_a_bad_chain_behind_it_cannot_be_handed_back(void **state)
+{
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_HOLD);
+    rig_add(&t, 0);
+    add_bad(&t);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 1);
+    rig_settle(&t);
+    assert_int_equal(rig_call(&t, unpop_last, &t), -EINVAL);
+    rig_release(&t, 1);
+    end(&t);
+}
+
+/* ---- bad chains ---- */
+
+static void test_request_bad_chain_is_answered_with_zero(void **state)
+{
+    struct gw_queue_stats stats;
+    struct gw_driver_used used;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    add_bad(&t);
+    rig_add(&t, 1);
+    gw_driver_kick(t.driver);
+    assert_int_equal(gw_driver_wait(t.driver, RIG_WAIT_MS), 0);
+    assert_int_equal(gw_driver_take(t.driver, &used, 1), 1);
+    assert_int_equal(used.id, 0);
+    assert_int_equal(used.len, 0);
+    rig_take(&t, 1);
+    rig_settle(&t);
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.requests, 1);
+    assert_int_equal(stats.errors, 1);
+    assert_int_equal(stats.in_flight, 0);
+    assert_non_null(strstr(t.message, "bad descriptor chain at head 0: buffer outside"));
+    end(&t);
+}
+
+static void test_request_head_beyond_ring_is_skipped(void **state)
+{
+    struct gw_queue_stats stats;
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_add(&t, 0);
+    rig_add(&t, 1);
+    gw_driver_write_avail(t.driver, 0, 256);
+    gw_driver_kick(t.driver);
+    rig_take(&t, 1);
+    rig_settle(&t);
+    rig_stats(&t, &stats);
+    assert_int_equal(stats.errors, 1);
+    assert_int_equal(rig_stop(&t), 2);
+    assert_int_equal(gw_driver_used_idx(t.driver), 1);
+    rig_end(&t);
+}
+
+/*
+ * Keep the ring full of bad chains for as long as the test runs. The length in every 64th used
+ * element tells how far the device is, also before it publishes.
+ */
+static void *feed_bad_chains(void *arg)
+{
+    struct rig *t = arg;
+    uint16_t done = 0, mask = (uint16_t)(t->cfg.size - 1), size = (uint16_t)t->cfg.size;
+    struct vring_used *used = gw_guest_mem_at(t->mem, t->used, 6 + UINT64_C(8) * t->cfg.size);
+    unsigned n_waits = 0;
+
+    for (unsigned i = 63; i < t->cfg.size; i += 64)
+        used->ring[i].len = UINT32_MAX;
+    gw_driver_write_avail_idx(t->driver, size);
+    while (__atomic_load_n(&t->mode, __ATOMIC_ACQUIRE) == RIG_COMPLETE) {
+        uint32_t *len = &used->ring[(done + 63) & mask].len;
+
+        if (__atomic_load_n(len, __ATOMIC_ACQUIRE) != UINT32_MAX) {
+            __atomic_store_n(len, UINT32_MAX, __ATOMIC_RELAXED);
+            done = (uint16_t)(done + 64);
+            gw_driver_write_avail_idx(t->driver, (uint16_t)(done + size));
+        } else if (++n_waits % 1024 == 0) { /* it may have caught up and sleep */
+            (void)eventfd_write(gw_driver_kick_fd(t->driver), 1);
+        }
+    }
+    return NULL;
+}
+
+static uint64_t longest_pop, n_bad;
+
+static int measure_pop(void *dev, struct gw_queue *q)
+{
+    struct rig *t = dev;
+    struct gw_queue_stats before, after;
+    struct gw_request *reqs[8];
+
+    gw_queue_stats(q, &before);
+    assert_int_equal(gw_queue_pop(q, reqs, 8), 0);
+    gw_queue_stats(q, &after);
+    if (after.errors - before.errors > longest_pop)
+        longest_pop = after.errors - before.errors;
+    __atomic_store_n(&n_bad, after.errors, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&t->n_ready, 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void **state)
+{
+    struct rig_config cfg = {.size = 1024, .queue_ready = measure_pop};
+    uint64_t deadline = gw_clock_ns() + UINT64_C(2000000000);
+    pthread_t thread;
+    struct rig t;
+
+    longest_pop = n_bad = 0;
+    begin_and_run(&t, &cfg);
+    gw_driver_write_desc(t.driver, 0, 0, 0, 0, 0);
+    for (unsigned i = 0; i < cfg.size; i++)
+        gw_driver_write_avail(t.driver, i, 0);
+    assert_int_equal(pthread_create(&thread, NULL, feed_bad_chains, &t), 0);
+    while (__atomic_load_n(&n_bad, __ATOMIC_ACQUIRE) < 1000000 && gw_clock_ns() < deadline)
+        usleep(1000);
+    rig_set_mode(&t, RIG_IGNORE);
+    pthread_join(thread, NULL);
+    end(&t);
+    assert_true(n_bad > 1024);
+    assert_true(longest_pop <= 1024);
+}
+
+/* No more are in flight than the ring is long, whatever the driver makes available. */
+static void test_request_pool_is_as_large_as_the_ring(void **state)
+{
+    struct rig_config cfg = {.size = 4, .queue_stop = NULL};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned i = 0; i < 4; i++)
+        rig_add(&t, i);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 4);
+    for (unsigned i = 0; i < 4; i++)
+        gw_driver_write_avail(t.driver, i, 0); /* the same head again and again */
+    gw_driver_write_avail_idx(t.driver, 8);
+    eventfd_write(gw_driver_kick_fd(t.driver), 1);
+    usleep(10000);
+    rig_settle(&t);
+    assert_int_equal(rig_look(&t.n_held), 4);
+    rig_release(&t, 1);
+    rig_wait_for(&t.n_held, 4);
+    rig_settle(&t);
+    assert_int_equal(rig_look(&t.n_held), 4);
+    while (rig_look(&t.n_held) > 0) {
+        rig_release(&t, rig_look(&t.n_held));
+        rig_settle(&t);
+    }
+    end(&t);
+}
+
+/* ---- cursors ---- */
+
+static int walk_cursors(void *arg)
+{
+    struct rig *t = arg;
+    struct gw_request *r = t->held[0];
+    uint8_t buf[64];
+    uint8_t *status;
+
+    assert_int_equal(r->n_out, 2);
+    assert_int_equal(r->n_in, 3);
+    assert_int_equal(r->out_len, 16 + 7);
+    assert_int_equal(r->in_len, 5 + 5 + 1);
+    assert_int_equal(gw_request_read(r, buf, 0), 0);
+    assert_int_equal(gw_request_read(r, buf, 10), 10);
+    assert_memory_equal(buf, "0123456789", 10);
+    assert_int_equal(r->out_len, 13);
+    assert_int_equal(gw_request_read(r, buf, 7), 7); /* over the border of two */
+    assert_memory_equal(buf, "abcdefA", 7);
+    assert_int_equal(r->n_out, 1);
+    assert_int_equal(gw_request_read(r, buf, 64), 6);
+    assert_memory_equal(buf, "BCDEFG", 6);
+    assert_int_equal(gw_request_read(r, buf, 64), 0);
+    assert_int_equal(r->n_out, 0);
+    assert_int_equal(r->out_len, 0);
+
+    status = gw_request_take_status(r);
+    assert_non_null(status);
+    *status = 0x5a;
+    assert_int_equal(r->n_in, 2);
+    assert_int_equal(r->in_len, 10);
+    assert_int_equal(gw_request_write(r, "vwxyzVWXYZ--", 12), 10);
+    assert_int_equal(r->in_len, 0);
+    assert_null(gw_request_take_status(r));
+    return 0;
+}
+
+static void test_request_cursors_step_over_buffers(void **state)
+{
+    struct gw_driver_buf bufs[5];
+    uint8_t *at;
+    struct rig t;
+    gw_gpa_t gpa;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_HOLD);
+    assert_int_equal(gw_guest_mem_alloc(t.mem, 256, 64, &gpa), 0);
+    at = gw_guest_mem_at(t.mem, gpa, 256);
+    memcpy(at, "0123456789abcdef", 16);
+    memcpy(at + 32, "ABCDEFG", 7);
+    memset(at + 64, '.', 64);
+    bufs[0] = (struct gw_driver_buf){gpa, 16};
+    bufs[1] = (struct gw_driver_buf){gpa + 32, 7};
+    bufs[2] = (struct gw_driver_buf){gpa + 64, 5};
+    bufs[3] = (struct gw_driver_buf){gpa + 80, 5};
+    bufs[4] = (struct gw_driver_buf){gpa + 96, 1};
+    add(&t, bufs, 2, 3);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 1);
+    rig_call(&t, walk_cursors, &t);
+    assert_memory_equal(at + 64, "vwxyz...........VWXYZ...........\x5a...", 36);
+    rig_release(&t, 1);
+    end(&t);
+}
+
+static int status_of_last_byte(void *arg)
+{
+    struct rig *t = arg;
+    struct gw_request *r = t->held[0];
+
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(gw_request_take_status(r));
+    assert_int_equal(r->n_in, 0);
+    assert_int_equal(r->in_len, 0);
+    return 0;
+}
+
+static void test_request_status_can_be_all_there_is(void **state)
+{
+    struct gw_driver_buf bufs[2];
+    struct rig t;
+
+    begin_and_run(&t, NULL);
+    rig_set_mode(&t, RIG_HOLD);
+    bufs[0] = (struct gw_driver_buf){t.buf, 2};
+    bufs[1] = (struct gw_driver_buf){t.buf + 2, 1};
+    add(&t, bufs, 0, 2);
+    gw_driver_kick(t.driver);
+    rig_wait_held(&t, 1);
+    rig_call(&t, status_of_last_byte, &t);
+    rig_release(&t, 1);
+    end(&t);
+}
+
+static int use_private(void *arg)
+{
+    struct rig *t = arg;
+
+    for (unsigned i = 0; i < t->n_held; i++) {
+        uint8_t *p = gw_request_private(t->held[i]);
+
+        for (unsigned k = 0; k < 100; k++)
+            assert_int_equal(p[k], 0);
+        memset(p, 0xff, 100);
+    }
+    return 0;
+}
+
+static void test_request_private_is_zero_and_overlaps_nothing(void **state)
+{
+    struct rig_config cfg = {.request_size = 100, .size = 16};
+    struct rig t;
+
+    begin_and_run(&t, &cfg);
+    rig_set_mode(&t, RIG_HOLD);
+    for (unsigned round = 0; round < 3; round++) { /* the first in fresh memory, the others not */
+        for (unsigned i = 0; i < 16; i++)
+            rig_add(&t, i);
+        gw_driver_kick(t.driver);
+        rig_wait_held(&t, 16);
+        rig_call(&t, use_private, &t);
+        rig_release(&t, 16);
+        rig_take(&t, 16);
+    }
+    end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_request_left_on_ring_is_offered_after_a_completion),
+        FDCHECK_TEST(test_request_left_on_ring_is_offered_after_wake),
+        FDCHECK_TEST(test_request_completed_elsewhere_in_the_same_turn_does_not_park),
+        FDCHECK_TEST(test_request_popped_by_other_thread_from_parked_queue_resumes),
+        FDCHECK_TEST(test_request_handed_back_is_popped_again),
+        FDCHECK_TEST(test_request_handed_back_at_stop_is_in_the_base),
+        FDCHECK_TEST(test_request_with_a_bad_chain_behind_it_cannot_be_handed_back),
+        FDCHECK_TEST(test_request_bad_chain_is_answered_with_zero),
+        FDCHECK_TEST(test_request_cursors_step_over_buffers),
+        FDCHECK_TEST(test_request_status_can_be_all_there_is),
+        FDCHECK_TEST(test_request_private_is_zero_and_overlaps_nothing),
+    };
+
+    /* A driver that writes its available ring and index as only a split one has them. */
+    const struct CMUnitTest split_tests[] = {
+        FDCHECK_TEST(test_request_head_beyond_ring_is_skipped),
+        FDCHECK_TEST(test_request_bad_chains_without_end_are_left_for_the_next_turn),
+        FDCHECK_TEST(test_request_pool_is_as_large_as_the_ring),
+    };
+
+    return RIG_RUN_ALL(tests) + RIG_RUN_BOTH_LOOPS(split_tests);
+}

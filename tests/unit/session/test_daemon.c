@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The daemon from outside: making, starting in every way, sessions, stopping, freeing. */
+#include "../fixtures/daemon_bed.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- making ---- */
+
+static void expect_refused(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
+{
+    struct gw_daemon *d = (void *)&device;
+
+    assert_int_equal(gw_daemon_new(&d, cfg, ops, &device), -EINVAL);
+    assert_ptr_equal(d, &device); /* untouched */
+    assert_true(strlen(gw_last_error()) > 0);
+}
+
+static void test_daemon_config_out_of_limits_is_refused(void **state)
+{
+    struct gw_device_ops ops = device_ops;
+    struct gw_daemon_config cfg = daemon_bed_config();
+    uint16_t workers[2] = {0, 1};
+
+    expect_refused(NULL, &ops);
+    expect_refused(&cfg, NULL);
+    cfg.size--;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    ops.size--;
+    expect_refused(&cfg, &ops);
+    ops = device_ops;
+    ops.queue_ready = NULL;
+    expect_refused(&cfg, &ops);
+    ops = device_ops;
+    cfg.num_queues = 257;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.num_workers = 257;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.queue_size_max = 1000;
+    expect_refused(&cfg, &ops);
+    cfg.queue_size_max = 65536;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.sync = (enum gw_queue_sync)3;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.loop = (enum gw_loop_kind)3;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.reconnect_max_ms = 3600001;
+    expect_refused(&cfg, &ops);
+    cfg = daemon_bed_config();
+    cfg.num_queues = 2;
+    cfg.queue_workers = workers; /* there is no worker 1 */
+    expect_refused(&cfg, &ops);
+}
+
+static void test_daemon_refused_worker_undoes_the_others(void **state)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon *d = NULL;
+
+    memset(&device, 0, sizeof(device));
+    device.worker_start_result = -EXDEV;
+    cfg.num_workers = 5;
+    assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), -EXDEV);
+    assert_null(d);
+    assert_int_equal(device.n_worker_starts, 3);
+    assert_int_equal(device.n_worker_stops, 2);
+}
+
+static void test_daemon_never_started_can_be_freed(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+
+    assert_non_null(gw_daemon_queue(d, 0));
+    assert_null(gw_daemon_queue(d, 1));
+    assert_non_null(gw_daemon_worker(d, 0));
+    assert_null(gw_daemon_worker(d, 1));
+    assert_int_equal(gw_daemon_wait(d), -EINVAL);
+    gw_daemon_free(d);
+    gw_daemon_free(NULL);
+    assert_int_equal(device.n_worker_stops, 1);
+}
+
+/* ---- starting ---- */
+
+static void test_daemon_started_twice_is_busy(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), -EBUSY);
+    assert_int_equal(gw_daemon_start(d, eventfd(0, EFD_CLOEXEC)), -EBUSY); /* closed */
+    assert_int_equal(gw_daemon_start_client(d, path), -EBUSY);
+    assert_int_equal(gw_daemon_serve(d, path), -EBUSY);
+    gw_daemon_stop(d);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    expect_no_path();
+    assert_int_equal(gw_daemon_wait(d), -EINVAL);
+    /* And again. */
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    gw_daemon_free(d);
+    expect_no_path();
+}
+
+static void test_daemon_start_on_what_is_no_socket_fails(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    char longest[200];
+
+    assert_int_equal(gw_daemon_start(d, eventfd(0, EFD_CLOEXEC)), -ENOTSOCK);
+    assert_int_equal(gw_daemon_start(d, socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), -EINVAL);
+    assert_true(gw_daemon_start(d, -1) < 0);
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[199] = '\0';
+    assert_int_equal(gw_daemon_start_path(d, longest), -ENAMETOOLONG);
+    assert_int_equal(gw_daemon_start_path(d, "/nonexistent/s"), -ENOENT);
+    assert_int_equal(gw_daemon_start_client(d, path), -ENOENT);
+    /* None of that counts as started. */
+    assert_int_equal(gw_daemon_wait(d), -EINVAL);
+    gw_daemon_free(d);
+}
+
+static void test_daemon_sessions_follow_one_another(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        struct gw_frontend *fe = daemon_bed_connect();
+
+        if (i % 3)
+            expect_served(fe);
+        if (i % 3 == 2)
+            gw_frontend_send_bytes(fe, "half", 4);
+        gw_frontend_free(fe);
+    }
+    gw_daemon_stop(d);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    gw_daemon_free(d);
+}
+
+static void test_daemon_connected_socket_is_served_once(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    struct gw_frontend *fe;
+
+    for (unsigned i = 0; i < 3; i++) {
+        int ends[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        assert_int_equal(gw_daemon_start(d, ends[0]), 0);
+        assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+        assert_int_equal(gw_frontend_attach(fe, ends[1]), 0);
+        expect_served(fe);
+        if (i == 1) /* a payload that no message has */
+            gw_frontend_send_raw(fe, 1, 1, 5000, NULL, 0, NULL, 0);
+        if (i == 1)
+            assert_int_equal(gw_daemon_wait(d), -EPROTO);
+        gw_frontend_free(fe);
+        if (i != 1)
+            assert_int_equal(gw_daemon_wait(d), 0); /* a hang-up is success */
+    }
+    gw_daemon_free(d);
+}
+
+static void test_daemon_client_connects_and_serves(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    struct sockaddr_storage storage = {.ss_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct gw_frontend *fe;
+
+    memcpy((char *)&storage + sizeof(sa_family_t), path, strlen(path) + 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&storage, 110), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(gw_daemon_start_client(d, path), 0);
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    assert_int_equal(gw_frontend_accept(fe, fd), 0);
+    expect_served(fe);
+    gw_frontend_free(fe);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    gw_daemon_free(d);
+    close(fd);
+    unlink(path); /* not the daemon's */
+}
+
+static void *serve(void *arg)
+{
+    return (void *)(intptr_t)gw_daemon_serve(arg, path);
+}
+
+static int joined(pthread_t thread)
+{
+    void *result;
+
+    assert_int_equal(pthread_join(thread, &result), 0);
+    return (int)(intptr_t)result;
+}
+
+static void test_daemon_serve_returns_after_the_hang_up(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    struct gw_frontend *fe;
+    pthread_t thread;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&thread, NULL, serve, d), 0);
+        fe = daemon_bed_connect();
+        expect_served(fe);
+        if (i == 1)
+            gw_frontend_send_raw(fe, 1, 1, 5000, NULL, 0, NULL, 0);
+        gw_frontend_free(fe);
+        assert_int_equal(joined(thread), i == 1 ? -EPROTO : 0);
+        expect_no_path();
+    }
+    gw_daemon_free(d);
+}
+
+/* A second one finds the path taken, and the session of the first does not notice. */
+static void test_daemon_second_on_a_path_disturbs_no_session(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new(), *second = daemon_bed_new();
+    struct gw_frontend *fe;
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, serve, d), 0);
+    while (access(path, F_OK) < 0)
+        usleep(100);
+    assert_int_equal(gw_daemon_serve(second, path), -EADDRINUSE);
+    fe = daemon_bed_connect();
+    expect_served(fe);
+    assert_int_equal(gw_daemon_start_path(second, path), -EADDRINUSE);
+    expect_served(fe);
+    gw_frontend_free(fe);
+    assert_int_equal(joined(thread), 0);
+    expect_no_path();
+    gw_daemon_free(second);
+    gw_daemon_free(d);
+}
+
+/* ---- stopping ---- */
+
+static void test_daemon_stop_before_the_start_is_not_lost(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    int ends[2];
+
+    gw_daemon_stop(d);
+    assert_int_equal(gw_daemon_serve(d, path), 0);
+    gw_daemon_stop(d);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(gw_daemon_start(d, ends[0]), 0);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    close(ends[1]);
+    /* It counts once. */
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    struct gw_frontend *fe = daemon_bed_connect();
+    expect_served(fe);
+    gw_frontend_free(fe);
+    gw_daemon_free(d);
+}
+
+static struct gw_daemon *signalled;
+
+static void on_signal(int number)
+{
+    gw_daemon_stop(signalled);
+}
+
+static void test_daemon_stops_from_a_signal_handler(void **state)
+{
+    struct sigaction action = {.sa_handler = on_signal}, old;
+    pthread_t thread;
+
+    assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+    signalled = daemon_bed_new();
+    for (unsigned i = 0; i < 20; i++) {
+        struct gw_frontend *fe;
+
+        assert_int_equal(pthread_create(&thread, NULL, serve, signalled), 0);
+        fe = daemon_bed_connect();
+        if (i % 2)
+            expect_served(fe);
+        errno = EXDEV;
+        assert_int_equal(raise(SIGUSR1), 0);
+        assert_int_equal(errno, EXDEV);
+        assert_int_equal(joined(thread), 0);
+        gw_frontend_free(fe);
+    }
+    gw_daemon_free(signalled);
+    assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+}
+
+static void *stop_soon(void *arg)
+{
+    usleep(5000);
+    gw_daemon_stop(arg);
+    gw_daemon_stop(arg);
+    return NULL;
+}
+
+static void test_daemon_stop_from_another_thread_ends_the_wait(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    pthread_t thread;
+
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    assert_int_equal(pthread_create(&thread, NULL, stop_soon, d), 0);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    pthread_join(thread, NULL);
+    gw_daemon_free(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(test_daemon_config_out_of_limits_is_refused),
+        DAEMON_TEST(test_daemon_refused_worker_undoes_the_others),
+        DAEMON_TEST(test_daemon_never_started_can_be_freed),
+        DAEMON_TEST(test_daemon_started_twice_is_busy),
+        DAEMON_TEST(test_daemon_start_on_what_is_no_socket_fails),
+        DAEMON_TEST(test_daemon_sessions_follow_one_another),
+        DAEMON_TEST(test_daemon_connected_socket_is_served_once),
+        DAEMON_TEST(test_daemon_client_connects_and_serves),
+        DAEMON_TEST(test_daemon_serve_returns_after_the_hang_up),
+        DAEMON_TEST(test_daemon_second_on_a_path_disturbs_no_session),
+        DAEMON_TEST(test_daemon_stop_before_the_start_is_not_lost),
+        DAEMON_TEST(test_daemon_stops_from_a_signal_handler),
+        DAEMON_TEST(test_daemon_stop_from_another_thread_ends_the_wait),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

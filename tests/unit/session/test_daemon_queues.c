@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The daemon with queues that run: many of them, requests that come back late, config changes. */
+#include "../fixtures/daemon_bed.h"
+#include "patience.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The first of the tests that share memory, as the handler comes once. */
+static void test_daemon_sigbus_handler_can_be_declined(void **state)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct sigaction before, now;
+    struct vm vm;
+
+    assert_int_equal(sigaction(SIGBUS, NULL, &before), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct gw_daemon *d;
+
+        cfg.no_sigbus_handler = i == 0;
+        assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+        assert_int_equal(gw_daemon_start_path(d, path), 0);
+        vm_boot(&vm, 1);
+        assert_int_equal(sigaction(SIGBUS, NULL, &now), 0);
+        assert_int_equal(now.sa_sigaction == before.sa_sigaction, i == 0);
+        vm_unplug(&vm);
+        gw_daemon_free(d);
+    }
+}
+
+static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    uint16_t workers[N_QUEUES];
+    struct gw_driver_used used;
+    struct gw_daemon *d;
+    struct vm vm;
+
+    for (unsigned i = 0; i < N_QUEUES; i++)
+        workers[i] = (uint16_t)(i * i % 3);
+    memset(&device, 0, sizeof(device));
+    cfg.num_queues = N_QUEUES;
+    cfg.num_workers = 3;
+    cfg.queue_workers = workers;
+    assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+    memset(workers, 0xff, sizeof(workers)); /* it was copied */
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    vm_boot(&vm, N_QUEUES);
+    for (unsigned i = 0; i < N_QUEUES; i++)
+        vm_add(&vm, i);
+    for (unsigned i = 0; i < N_QUEUES; i++) {
+        assert_int_equal(gw_driver_wait(vm.drivers[i], patience_ms()), 0);
+        assert_int_equal(gw_driver_take(vm.drivers[i], &used, 1), 1);
+        assert_int_equal(used.cookie, i);
+        assert_int_equal(device.worker_of[i], i * i % 3 + 1);
+    }
+    assert_int_equal(gw_frontend_stop(vm.fe, vm.drivers, N_QUEUES), 0);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+    assert_int_equal(device.n_worker_stops, 3);
+}
+
+static void test_daemon_freed_while_a_session_runs(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    struct vm vm;
+
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    vm_boot(&vm, 1);
+    for (unsigned i = 0; i < 5; i++)
+        vm_add(&vm, 0);
+    gw_daemon_free(d);
+    expect_no_path();
+    vm_unplug(&vm);
+}
+
+static void release_held(struct gw_post *post)
+{
+    while (device.n_held > 0)
+        gw_request_complete(device.held[--device.n_held], 0);
+}
+
+static struct gw_post release = {.run = release_held};
+
+/* How often guest memory is mapped here, by whomever. */
+static unsigned n_guest_maps(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512];
+    unsigned n = 0;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps))
+        n += strstr(line, "/memfd:guest") != NULL;
+    fclose(maps);
+    return n;
+}
+
+static void wait_for_guest_maps(unsigned n)
+{
+    for (unsigned i = 0; i < patience_ms() && n_guest_maps() != n; i++)
+        usleep(1000);
+    assert_int_equal(n_guest_maps(), n);
+}
+
+static void start_holding(struct gw_daemon **d, unsigned num_queues)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+
+    memset(&device, 0, sizeof(device));
+    device.hold = true;
+    cfg.num_queues = num_queues;
+    cfg.drain_timeout_ms = 50;
+    assert_int_equal(gw_daemon_new(d, &cfg, &device_ops, &device), 0);
+    assert_int_equal(gw_daemon_start_path(*d, path), 0);
+}
+
+static void hold_one(struct vm *vm)
+{
+    unsigned n = __atomic_load_n(&device.n_held, __ATOMIC_ACQUIRE);
+
+    vm_add(vm, 0);
+    while (__atomic_load_n(&device.n_held, __ATOMIC_ACQUIRE) == n)
+        usleep(100);
+}
+
+/* A device that does not finish in time: the front-end is not kept waiting, the next one is served,
+ * and the memory is there until the request ends. */
+static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(void **state)
+{
+    struct gw_driver_used used;
+    struct gw_daemon *d;
+    struct vm vm;
+
+    start_holding(&d, 1);
+    vm_boot(&vm, 1);
+    hold_one(&vm);
+    vm_unplug(&vm);
+    vm.fe = daemon_bed_connect();
+    expect_served(vm.fe);
+    gw_frontend_free(vm.fe);
+    memset(device.held[0]->in[0].iov_base, 1, 16);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    device.hold = false;
+    wait_for_guest_maps(0); /* with nobody connected */
+    vm_boot(&vm, 1);
+    vm_add(&vm, 0);
+    assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
+    assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
+/* Some rings have stopped and some will: a start at the base of the last one would do requests
+ * twice. */
+static void test_daemon_refused_reset_is_followed_by_a_stop(void **state)
+{
+    struct gw_driver_used used;
+    struct gw_daemon *d;
+    struct vm vm;
+    uint32_t base;
+
+    start_holding(&d, 2);
+    vm_boot(&vm, 2);
+    hold_one(&vm);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), -EREMOTEIO);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(gw_frontend_set_vring_kick(vm.fe, i, gw_driver_kick_fd(vm.drivers[i])),
+                         -EREMOTEIO);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    while (gw_driver_used_idx(vm.drivers[0]) == 0)
+        usleep(100);
+    assert_int_equal(gw_frontend_set_vring_kick(vm.fe, 0, gw_driver_kick_fd(vm.drivers[0])),
+                     -EREMOTEIO);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(gw_frontend_get_vring_base(vm.fe, i, &base), 0);
+        assert_int_equal(base, i == 0);
+        assert_int_equal(gw_frontend_set_vring_kick(vm.fe, i, gw_driver_kick_fd(vm.drivers[i])), 0);
+        assert_int_equal(gw_frontend_set_vring_call(vm.fe, i, gw_driver_call_fd(vm.drivers[i])), 0);
+    }
+    assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
+    hold_one(&vm);
+    assert_int_equal(__atomic_load_n(&device.n_held, __ATOMIC_ACQUIRE), 1);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), -EREMOTEIO);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    while (gw_driver_used_idx(vm.drivers[0]) == 1)
+        usleep(100);
+    assert_int_equal(gw_frontend_reset_device(vm.fe), 0); /* a stop that succeeds, too */
+    assert_int_equal(gw_frontend_set_vring_base(vm.fe, 0, 2), 0);
+    assert_int_equal(gw_frontend_set_vring_kick(vm.fe, 0, gw_driver_kick_fd(vm.drivers[0])), 0);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
+/* A late request and a memory table that was replaced, in a session that goes on; and is again. */
+static void test_daemon_old_memory_goes_with_its_last_request(void **state)
+{
+    struct gw_guest_region more = {.gpa = 0x10000000, .length = UINT64_C(1) << 20};
+    struct gw_driver_used used;
+    struct gw_daemon *d;
+    struct vm vm;
+
+    start_holding(&d, 1);
+    vm_boot(&vm, 1);
+    assert_int_equal(n_guest_maps(), 2);
+    for (unsigned i = 0; i < 3; i++) {
+        hold_one(&vm);
+        assert_true(gw_frontend_set_mem_table(vm.fe, vm.mem) < 0); /* it takes too long */
+        assert_int_equal(n_guest_maps(), 3 + i);
+    }
+    /* Not by a wait for something else that succeeds. */
+    more.gpa += more.length;
+    assert_int_equal(gw_guest_mem_add(vm.mem, &more), 0);
+    assert_int_equal(n_guest_maps(), 6);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    wait_for_guest_maps(3); /* the driver's two, and the table's one */
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
+        assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
+    }
+    expect_served(vm.fe);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
+/* What is still out when the daemon ends stays mapped; it is let go of here by completing it. */
+static void test_daemon_freed_after_a_late_request(void **state)
+{
+    struct gw_daemon *d;
+    struct vm vm;
+
+    start_holding(&d, 1);
+    vm_boot(&vm, 1);
+    hold_one(&vm);
+    gw_daemon_stop(d);
+    assert_int_equal(gw_daemon_wait(d), 0);
+    vm_unplug(&vm);
+    assert_int_equal(n_guest_maps(), 1);
+    assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
+    gw_daemon_free(d);
+    assert_int_equal(n_guest_maps(), 0);
+}
+
+/* ---- config changes ---- */
+
+static unsigned count_config_changes(struct vm *vm, unsigned timeout_ms)
+{
+    unsigned n = 0;
+    struct gw_frontend_message msg;
+
+    while (gw_frontend_backend_request(vm->fe, &msg, timeout_ms) == 0) {
+        assert_int_equal(msg.request, 2);
+        assert_int_equal(msg.size, 0);
+        gw_frontend_message_done(&msg);
+        n++;
+    }
+    return n;
+}
+
+static void test_daemon_config_changes_are_told_and_become_one(void **state)
+{
+    struct gw_daemon *d = daemon_bed_new();
+    struct vm vm;
+
+    for (unsigned i = 0; i < 10; i++)
+        gw_daemon_config_changed(d); /* nobody is there */
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    vm_boot(&vm, 1);
+    assert_int_equal(count_config_changes(&vm, 200), 1);
+    assert_int_equal(gw_frontend_stop(vm.fe, vm.drivers, 1), 0);
+    gw_daemon_config_changed(d); /* all rings are stopped */
+    assert_int_equal(count_config_changes(&vm, 50), 0);
+    assert_int_equal(gw_frontend_start_queue(vm.fe, vm.drivers[0]), 0);
+    assert_int_equal(count_config_changes(&vm, 200), 1);
+    gw_daemon_config_changed(d);
+    assert_int_equal(count_config_changes(&vm, 200), 1);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(test_daemon_sigbus_handler_can_be_declined),
+        DAEMON_TEST(test_daemon_256_queues_over_chosen_workers_all_work),
+        DAEMON_TEST(test_daemon_freed_while_a_session_runs),
+        DAEMON_TEST(test_daemon_request_out_longer_than_the_time_out_harms_no_session),
+        DAEMON_TEST(test_daemon_refused_reset_is_followed_by_a_stop),
+        DAEMON_TEST(test_daemon_old_memory_goes_with_its_last_request),
+        DAEMON_TEST(test_daemon_freed_after_a_late_request),
+        DAEMON_TEST(test_daemon_config_changes_are_told_and_become_one),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

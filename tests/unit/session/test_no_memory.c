@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Each allocation of the back-end fails once: what asked for it fails, says so and leaves
+ * nothing open, and the daemon serves the next session. AddressSanitizer sees what is not freed.
+ */
+#include "requires.h"
+
+#include "../fixtures/daemon_bed.h"
+#include "../fixtures/no_memory.h"
+#include "base/checked.h"
+#include "base/proto.h"
+#include "fdcheck.h"
+#include "patience.h"
+
+#include <godwit/frontend/log.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- the embedder's calls ---- */
+
+static int make_daemon(void *arg)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon *d;
+    int r;
+
+    cfg.loop = *(enum gw_loop_kind *)arg;
+    cfg.num_queues = 3;
+    cfg.num_workers = 2;
+    memset(&device, 0, sizeof(device));
+    r = gw_daemon_new(&d, &cfg, &device_ops, &device);
+    if (r < 0)
+        return r;
+    r = gw_daemon_start_path(d, path);
+    gw_daemon_free(d);
+    return r;
+}
+
+static int make_client(void *arg)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon *d;
+    int r;
+
+    cfg.loop = GW_LOOP_EPOLL;
+    cfg.reconnect_max_ms = 1000;
+    memset(&device, 0, sizeof(device));
+    r = gw_daemon_new(&d, &cfg, &device_ops, &device);
+    if (r < 0)
+        return r;
+    r = gw_daemon_start_client(d, path);
+    gw_daemon_free(d);
+    return r;
+}
+
+static void test_no_memory_for_a_daemon(void **state)
+{
+    enum gw_loop_kind kind = GW_LOOP_EPOLL;
+
+    assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
+    assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_client, NULL) > 4);
+    kind = GW_LOOP_URING;
+    if (has_io_uring())
+        assert_true(no_memory_each(NO_MEMORY_OF_ALL, make_daemon, &kind) > 6);
+}
+
+static void nothing(void *arg)
+{
+}
+
+static void nothing_ready(void *arg, int fd, unsigned events)
+{
+}
+
+static void posted(struct gw_post *post)
+{
+}
+
+static int post(void *arg)
+{
+    static struct gw_post post = {.run = posted};
+
+    return gw_worker_post(arg, &post);
+}
+
+static int add_fd(void *arg)
+{
+    int fd = eventfd(0, EFD_CLOEXEC), r;
+
+    r = gw_worker_add_fd(arg, fd, POLLIN, nothing_ready, NULL);
+    if (r == 0)
+        assert_int_equal(gw_worker_remove_fd(arg, fd), 0);
+    close(fd);
+    return r;
+}
+
+static int make_timer(void *arg)
+{
+    struct gw_timer *t;
+    int r = gw_timer_new(&t, arg, nothing, NULL);
+
+    if (r == 0)
+        gw_timer_free(t);
+    return r;
+}
+
+static void test_no_memory_for_what_workers_are_asked(void **state)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon *d;
+
+    for (unsigned i = 0; i < 2; i++) {
+        cfg.loop = i == 0 ? GW_LOOP_EPOLL : GW_LOOP_URING;
+        if (i == 1 && !has_io_uring())
+            break;
+        memset(&device, 0, sizeof(device));
+        assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+        no_memory_begin(NO_MEMORY_OF_CALLER, 1);
+        assert_int_equal(post(gw_daemon_worker(d, 0)), 0);
+        assert_false(no_memory_end()); /* it takes none */
+        assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, make_timer, gw_daemon_worker(d, 0)),
+                         1);
+        assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, add_fd, gw_daemon_worker(d, 0)), 1 + i);
+        gw_daemon_free(d);
+    }
+}
+
+/* ---- sessions ---- */
+
+enum {
+    RING = 16,
+    PARTS = 64 * (RING + 2), /* an inflight part of either layout has room */
+};
+
+#define GPA      UINT64_C(0x100000)
+#define LATE     UINT64_C(0x10000000)
+#define FEATURES (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
+#define LOG_ALL  GW_BIT(GW_F_LOG_ALL)
+
+struct session {
+    struct gw_guest_mem *mem;
+    struct gw_driver *driver;
+    struct gw_frontend *fe;
+    struct gw_guest_log *log;
+    uint64_t layout;
+};
+
+static void session_begin(struct session *s, uint64_t layout)
+{
+    struct gw_guest_region region = {.gpa = GPA, .length = UINT64_C(1) << 20};
+    struct gw_guest_log_config log_cfg = {.size = sizeof(log_cfg), .length = LATE * 2};
+    struct gw_driver_config cfg = {.size = sizeof(cfg), .queue_size = RING};
+
+    memset(s, 0, sizeof(*s));
+    s->layout = layout;
+    assert_int_equal(gw_guest_mem_new(&s->mem, 0x700000000000), 0);
+    assert_int_equal(gw_guest_mem_add(s->mem, &region), 0);
+    cfg.mem = s->mem;
+    cfg.packed = layout != 0;
+    assert_int_equal(gw_driver_new(&s->driver, &cfg), 0);
+    assert_int_equal(gw_guest_log_new(&s->log, &log_cfg), 0);
+    s->fe = daemon_bed_connect();
+}
+
+static void session_end(struct session *s)
+{
+    gw_frontend_free(s->fe);
+    gw_driver_free(s->driver);
+    gw_guest_log_free(s->log);
+    gw_guest_mem_free(s->mem);
+}
+
+static int track_inflight(struct session *s)
+{
+    const struct gw_wire_inflight wire = {PARTS, 0, 1, RING, 0};
+    struct gw_frontend_message answer;
+    uint64_t result = 1;
+    int fd = memfd_create("inflight", MFD_CLOEXEC), r;
+
+    assert_int_equal(ftruncate(fd, PARTS), 0);
+    r = gw_frontend_send_raw(s->fe, GW_MSG_SET_INFLIGHT_FD, GW_MSG_VERSION | GW_MSG_NEED_REPLY,
+                             sizeof(wire), &wire, sizeof(wire), &fd, 1);
+    close(fd);
+    if (r == 0)
+        r = gw_frontend_receive(s->fe, &answer, patience_ms());
+    if (r < 0)
+        return r;
+    memcpy(&result, answer.payload, sizeof(result));
+    gw_frontend_message_done(&answer);
+    return result == 0 ? 0 : -EREMOTEIO;
+}
+
+static int use_queue(struct session *s)
+{
+    struct gw_driver_buf buf = {.addr = GPA + 0x80000, .len = 16};
+    struct gw_driver_used used;
+
+    if (gw_driver_add(s->driver, &buf, 0, 1, 1, 0) < 0)
+        return -EIO;
+    gw_driver_kick_always(s->driver);
+    if (gw_driver_wait(s->driver, patience_ms()) < 0)
+        return -EIO;
+    return gw_driver_take(s->driver, &used, 1) == 1 ? 0 : -EIO;
+}
+
+/* All that a session has memory allocated for, once. Returns: 0; the first error. */
+static int run_session(struct session *s)
+{
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt),
+        .features = FEATURES | s->layout,
+        .protocol_features = GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_MQ) |
+                             GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+                             GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD) | GW_BIT(GW_PROTOCOL_F_LOG_SHMFD),
+        .mem = s->mem,
+        .drivers = &s->driver,
+        .n_drivers = 1,
+    };
+    struct gw_guest_region late = {.gpa = LATE, .length = UINT64_C(1) << 20};
+    uint32_t base;
+    int r = gw_frontend_negotiate(s->fe, &opt);
+
+    if (r == 0)
+        r = gw_frontend_set_features(s->fe, opt.features);
+    if (r == 0)
+        r = track_inflight(s);
+    if (r == 0)
+        r = gw_frontend_start(s->fe, &opt);
+    if (r == 0)
+        r = gw_frontend_set_log_base(s->fe, s->log);
+    if (r == 0)
+        r = gw_frontend_set_features(s->fe, opt.features | LOG_ALL);
+    assert_int_equal(gw_guest_mem_add(s->mem, &late), 0);
+    if (r == 0)
+        r = gw_frontend_add_mem_reg(s->fe, s->mem, LATE);
+    if (r == 0)
+        r = gw_frontend_set_log_base(s->fe, s->log);
+    if (r == 0)
+        r = use_queue(s);
+    if (r == 0)
+        r = gw_frontend_rem_mem_reg(s->fe, s->mem, LATE);
+    if (r == 0)
+        r = gw_frontend_get_vring_base(s->fe, 0, &base);
+    if (r == 0)
+        assert_int_equal(base, s->layout ? 0x80018001 : 1);
+    return r;
+}
+
+/* What they allocate when they start is not that of a session. */
+static void wait_for_threads(void)
+{
+    struct gw_frontend *fe = daemon_bed_connect();
+    uint32_t base;
+
+    assert_int_equal(gw_frontend_get_vring_base(fe, 0, &base), 0);
+    gw_frontend_free(fe);
+}
+
+enum outcome {
+    ALL_SUCCEEDED = 0,
+    SESSION_FAILED,
+    DONE_WITHOUT, /* the allocation failed, the session did not */
+};
+
+/* Of a daemon that nobody has used, because what queues allocate once is kept. */
+static enum outcome fail_one(enum gw_loop_kind kind, uint64_t layout, unsigned n)
+{
+    struct gw_daemon_config cfg = daemon_bed_config();
+    struct session s;
+    struct gw_daemon *d;
+    bool has_failed;
+    int r;
+
+    cfg.loop = kind;
+    memset(&device, 0, sizeof(device));
+    assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    wait_for_threads();
+    no_memory_begin(NO_MEMORY_OF_OTHERS, n);
+    session_begin(&s, layout);
+    r = run_session(&s);
+    has_failed = no_memory_end();
+    session_end(&s);
+    assert_true(r == 0 || has_failed);
+    session_begin(&s, layout);
+    assert_int_equal(run_session(&s), 0);
+    session_end(&s);
+    gw_daemon_free(d);
+    if (!has_failed)
+        return ALL_SUCCEEDED;
+    return r < 0 ? SESSION_FAILED : DONE_WITHOUT;
+}
+
+static void check_sessions(enum gw_loop_kind kind, uint64_t layout, unsigned expected_without)
+{
+    unsigned n = 0, n_without = 0;
+    enum outcome outcome;
+
+    do {
+        outcome = fail_one(kind, layout, ++n);
+        n_without += outcome == DONE_WITHOUT;
+    } while (outcome != ALL_SUCCEEDED);
+    assert_true(n > 10);
+    assert_int_equal(n_without, expected_without);
+}
+
+static void test_no_memory_for_a_session(void **state)
+{
+    static const uint64_t layouts[] = {0, GW_BIT(GW_F_RING_PACKED)};
+
+    for (unsigned i = 0; i < 2; i++) {
+        check_sessions(GW_LOOP_EPOLL, layouts[i], 0);
+        if (has_io_uring())
+            check_sessions(GW_LOOP_URING, layouts[i], 1); /* uring_bell_new: write(2) will do */
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(test_no_memory_for_a_daemon),
+        DAEMON_TEST(test_no_memory_for_what_workers_are_asked),
+        DAEMON_TEST(test_no_memory_for_a_session),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
