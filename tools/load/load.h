@@ -38,8 +38,8 @@ struct gw_driver_blk {
 };
 
 /*
- * Allocate its memory in that of the driver; gw_driver_blk_done releases it. Returns: as
- * gw_guest_mem_alloc.
+ * Allocate header and status in the driver's guest memory; gw_driver_blk_done releases them.
+ * Returns: as gw_guest_mem_alloc.
  */
 int gw_driver_blk_init(struct gw_driver_blk *b, struct gw_driver *d);
 void gw_driver_blk_done(struct gw_driver_blk *b);
