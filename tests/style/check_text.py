@@ -12,7 +12,7 @@ import tree
 
 LICENCE = "SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause"
 LICENCE_LINES = 3  # it stands within the first lines
-SOURCES = (".c", ".h", ".in", ".py", ".sh", ".map", ".supp", ".build")
+SOURCES = (".c", ".h", ".in", ".py", ".sh", ".map", ".supp", ".build", ".yml")
 NAMED_SOURCES = ("meson_options.txt", "meson.options")
 
 # The words are put together so that this file does not hold them.

@@ -14,7 +14,7 @@ if ! command -v codespell >/dev/null; then
 fi
 cd "$1"
 paths=()
-for path in README.md include src tools tests examples docs .ci; do
+for path in *.md include src tools tests examples docs .ci .github; do
     [ -e "$path" ] && paths+=("$path")
 done
 codespell --quiet-level=2 --check-hidden --ignore-words-list="$WORDS" \

@@ -114,6 +114,7 @@ BAD = [
     ("check_size.py", "src/core/queue/b.c", "\n" * 690, "b.c: 15 % of the library"),
     ("check_text.py", "src/core/queue/a.c", "int f(void);\n", "no line 'SPDX"),
     ("check_text.py", "examples/a.c", "int f(void);\n", "no line 'SPDX"),
+    ("check_text.py", ".github/workflows/test.yml", "name: test\n", "no line 'SPDX"),
     ("check_text.py", "tools/demo", "#!/bin/bash\n", "no line 'SPDX"),
     ("check_text.py", "tests/meson.build", "\n", "no line 'SPDX"),
     ("check_text.py", "src/core/queue/a.c", C + f"/* {PROMISE}: later */\n", "a.c:2: do it now"),
@@ -145,6 +146,8 @@ BAD = [
     ("clang_format.sh", "src/a.c", C + "int f(int a) { return a; }\n", "clang-format"),
     ("clang_format.sh", "tests/unit/a.c", C + "int  a;\n", "clang-format"),
     ("spelling.sh", "docs/a.md", "rec" + "ieve\n", "receive"),
+    ("spelling.sh", "CONTRIBUTING.md", "rec" + "ieve\n", "receive"),
+    ("spelling.sh", ".github/a.md", "rec" + "ieve\n", "receive"),
     ("spelling.sh", "examples/a.c", "/* rec" + "ieve */\n", "receive"),
     ("scripts.sh", ".ci/run", "#!/bin/bash\necho $1\n", "SC2086"),
 ]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 # The top-level folders and files that are ours; a build folder beside them is not.
-FOLDERS = ("include", "src", "tools", "tests", "examples", "docs", ".ci")
+FOLDERS = ("include", "src", "tools", "tests", "examples", "docs", ".ci", ".github")
 SKIPPED_FOLDERS = ("__pycache__", "corpus")
 
 
