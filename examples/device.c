@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-/* The worker calls this when requests may be waiting. A device may return fewer bytes than asked.
+/* The worker calls this when requests may be waiting. It may return fewer bytes than requested.
  */
 static int queue_ready(void *dev, struct gw_queue *q)
 {

@@ -49,7 +49,7 @@ static void answer(struct read *read, uint8_t status)
     gw_request_complete(read->req, (uint32_t)read->data_len + 1);
 }
 
-/* The worker calls this with the result of preadv. A short read means that the file was cut. */
+/* The worker calls this with the result of preadv. A short read means that the file has shrunk. */
 static void read_done(struct gw_io *io, int res)
 {
     struct read *read = (struct read *)io;

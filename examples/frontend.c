@@ -18,12 +18,12 @@
 
 /* One request as it lies in guest memory. */
 struct request {
-    struct virtio_blk_outhdr header; /* a header of zeros but for the type reads sector 0 */
+    struct virtio_blk_outhdr header; /* type and sector */
     unsigned char data[512];
     uint8_t status;
 };
 
-/* A program that runs longer than this one would free everything here. */
+/* End the program after an error. A longer program would free everything first. */
 static void check(const struct gw_frontend *fe, int r)
 {
     if (r >= 0)

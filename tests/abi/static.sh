@@ -34,7 +34,7 @@ build=$scratch/build
 # MESON and CC may hold arguments
 # shellcheck disable=SC2086
 {
-    # Without optimization, because that is most of the time.
+    # Without optimization, to save time.
     quietly $MESON setup "$build" "$source" -Ddefault_library=static -Dtests=false -Ddocs=disabled \
         -Dsystemd=disabled -Doptimization=0 -Ddebug=false
     quietly ninja -C "$build" src/libgodwit.a src/libgodwit-frontend.a
@@ -105,7 +105,7 @@ link both 'godwit godwit-frontend' "${every[@]}"
 link both 'godwit-frontend godwit' "${every[@]}"
 timeout 120 ./both || fail "a program with both archives fails"
 
-# The device has no config space, so the front-end gets as far as that.
+# The front-end starts the device, then fails because an entropy device has no config space.
 ./device device.sock &
 pid=$!
 ! timeout 120 ./frontend device.sock 2>out || fail "frontend reads a disk from an entropy device"

@@ -14,7 +14,7 @@ import tree
 FOLDERS = ("include", "src", "tools", "tests", "examples")
 # A test is listed by its name without the folder's prefix and the suffix.
 PREFIXES = ("test_", "it_", "fuzz_", "bench_")
-# The test that builds the examples as their users would lists them.
+# tests/abi builds the examples out of tree, so its meson.build lists them.
 BUILT_BY = {"examples": "tests/abi"}
 # Programs for guests and for the systems of other peers are built by the scripts beside them.
 BUILT_BY_SCRIPTS = ("tests/lab", "tests/bench/peers")
