@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-/* The worker calls this when requests may be waiting. It may return fewer bytes than requested.
+/*
+ * The worker calls this when requests may be waiting. An entropy device need not fill the whole
+ * buffer of a request.
  */
 static int queue_ready(void *dev, struct gw_queue *q)
 {
