@@ -32,7 +32,8 @@ enum {
 
 #define BLOCK_SIZE_MAX 4096U /* every guest supports up to a page */
 #define DELAY_MS_MAX   10000U
-#define LOCK_PATIENCE  3000U /* ms; front-ends wait at least this long */
+/* ms; the kernel may release the lock of a killed process seconds later, with its io_uring. */
+#define LOCK_PATIENCE 8000U
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
