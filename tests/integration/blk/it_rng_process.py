@@ -13,8 +13,9 @@ import tempfile
 import threading
 import time
 
-PATIENCE = 60
+PATIENCE = 120
 LIMIT = 5
+TRIES = 5  # other processes disturb some of the measurements
 
 
 def start(rng, path, **environ):
@@ -25,12 +26,21 @@ def start(rng, path, **environ):
     return process
 
 
+def is_pending(process, number):
+    """Whether the process has yet to take the signal. One that has ended takes none."""
+    with open(f'/proc/{process.pid}/status', encoding='ascii') as status:
+        fields = dict(line.split(':', 1) for line in status)
+    return 'Z' not in fields['State'] and int(fields['ShdPnd'], 16) >> number - 1 & 1
+
+
 def end_by(process, *signals):
     """Returns: the exit status, what it said, and the seconds that it took."""
     begin = time.monotonic()
     for number in signals:
         process.send_signal(number)
-        time.sleep(0.2)  # two that are pending at once count as one
+        # Of two that are pending at once, the one with the lower number is taken first.
+        while is_pending(process, number):
+            time.sleep(0.01)
     said = process.communicate(timeout=PATIENCE)[1]
     return process.returncode, said, time.monotonic() - begin
 
@@ -51,6 +61,18 @@ def stuck(godwit, rng, preload, path, *signals):
             bench.kill()
 
 
+def check_stuck(godwit, rng, preload, folder, path, signals, why, limit):
+    """A worker that is stuck does not keep these signals from ending the process in time."""
+    for _ in range(TRIES):
+        status, said, seconds = stuck(godwit, rng, preload, path, *signals)
+        assert status == 1 and f'ended by {why}: worker 0 does not answer' in said, (status, said)
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        if seconds < limit:
+            return
+    raise AssertionError(f'{signals}: {seconds} s, limit {limit} s')
+
+
 def main():
     godwit, rng, preload = map(os.path.abspath, sys.argv[1:])
     with tempfile.TemporaryDirectory() as folder:
@@ -62,12 +84,7 @@ def main():
         for signals, why, limit in (((signal.SIGTERM,), 'the time limit', LIMIT),
                                     ((signal.SIGTERM, signal.SIGTERM), 'the time limit', LIMIT),
                                     ((signal.SIGTERM, signal.SIGINT), 'a further signal', LIMIT - 1)):
-            status, said, seconds = stuck(godwit, rng, preload, path, *signals)
-            assert status == 1 and f'ended by {why}: worker 0 does not answer' in said, (status, said)
-            # A machine that is busy with other things takes its time.
-            assert seconds < limit * max(1.0, os.getloadavg()[0] / os.cpu_count()), seconds
-            for name in os.listdir(folder):
-                os.unlink(os.path.join(folder, name))
+            check_stuck(godwit, rng, preload, folder, path, signals, why, limit)
 
 
 if __name__ == '__main__':
