@@ -73,7 +73,7 @@ int main(int argc, char **argv)
                                          {at + offsetof(struct request, status), 1}};
     check(fe, gw_driver_add(d, bufs, 1, 2, 0, 0)); /* the device reads one buffer, writes two */
     gw_driver_kick(d);
-    check(fe, gw_driver_wait(d, 10000));
+    check(fe, gw_driver_wait(d, 60000));
     check(fe, gw_driver_take(d, &used, 1) == 1 && req->status == VIRTIO_BLK_S_OK ? 0 : -EIO);
     printf("sector 0:");
     for (int i = 0; i < 16; i++)

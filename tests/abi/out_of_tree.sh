@@ -85,14 +85,20 @@ grep -q socket-path usage || fail "rng does not tell its usage"
 ./rng --print-capabilities | python3 -c 'import json, sys; json.load(sys.stdin)["type"]' ||
     fail "rng --print-capabilities is no JSON with a type"
 
+# await_socket SOCKET: wait until the program $pid has made it.
+await_socket() {
+    for _ in $(seq 2400); do
+        [ -S "$1" ] && return
+        kill -0 "$pid" 2>/dev/null || fail "the program that serves $1 ended at once"
+        sleep 0.05
+    done
+    fail "no socket $1"
+}
+
 # It serves: the socket appears, somebody connects and leaves, SIGTERM ends it cleanly.
 ./rng --socket-path=rng.sock &
 pid=$!
-for _ in $(seq 2400); do
-    [ -S rng.sock ] && break
-    kill -0 "$pid" 2>/dev/null || fail "rng ended at once"
-    sleep 0.05
-done
+await_socket rng.sock
 python3 - <<'END' || fail "rng does not answer GET_FEATURES"
 import socket, struct
 peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -139,6 +145,7 @@ tool bench --depth=8 --time=200ms --file-size=1M './file_device {socket} {file}'
 [ "$name" = godwit ] || exit 0
 # frontend_shows CAPACITY BYTES: the front-end reads the back-end in $pid, which serves disk.sock.
 frontend_shows() {
+    await_socket disk.sock
     timeout 120 ./frontend disk.sock >out || { cat out; fail "frontend failed"; }
     grep -q ", $1 sectors\$" out || { cat out; fail "frontend does not show $1 sectors"; }
     grep -q "^sector 0: $2" out || { cat out; fail "frontend does not show $2"; }

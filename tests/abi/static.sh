@@ -108,6 +108,11 @@ timeout 120 ./both || fail "a program with both archives fails"
 # The front-end starts the device, then fails because an entropy device has no config space.
 ./device device.sock &
 pid=$!
+for _ in $(seq 2400); do
+    [ ! -S device.sock ] || break
+    kill -0 "$pid" 2>/dev/null || fail "device ended at once"
+    sleep 0.05
+done
 ! timeout 120 ./frontend device.sock 2>out || fail "frontend reads a disk from an entropy device"
 grep -q 'CONFIG' out || { cat out; fail "frontend does not name the feature that it misses"; }
 wait "$pid" || fail "device ended with $? after the front-end had left"
