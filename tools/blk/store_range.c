@@ -182,10 +182,9 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
 }
 
 /* Start the next piece with the best method possible here, up to where a better one can start. */
-static void start_range(struct store_io *io)
+static void start_range_with(struct store_io *io, unsigned ways)
 {
     struct store_file *f = file_of(io);
-    unsigned ways = ways_of(f, io);
     uint64_t length = io->length;
 
     for (unsigned way = WAY_DISCARD; way <= WAY_WRITE; way *= 2) {
@@ -207,6 +206,11 @@ static void start_range(struct store_io *io)
     piece_is_done(io);
 }
 
+static void start_range(struct store_io *io)
+{
+    start_range_with(io, ways_of(file_of(io), io));
+}
+
 /* Reduce a discard to its aligned part, possibly empty. */
 static void trim(const struct store_file *f, struct store_io *io)
 {
@@ -221,12 +225,16 @@ static void trim(const struct store_file *f, struct store_io *io)
 
 int store_range_submit(struct store_file *f, struct store_io *io)
 {
+    unsigned ways;
+
     io->bounce = NULL;
     io->refused = 0;
     if (io->kind == STORE_DISCARD)
         trim(f, io);
-    if (io->length == 0 || ways_of(f, io) == 0)
+    /* Only once: another worker may add to f->refused, and `done` must not be called in here. */
+    ways = ways_of(f, io);
+    if (io->length == 0 || ways == 0)
         return 0;
-    start_range(io);
+    start_range_with(io, ways);
     return -EINPROGRESS;
 }

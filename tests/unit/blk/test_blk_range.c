@@ -6,6 +6,7 @@
 #include "store_rig.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 /* What kernels answer where they cannot, or must not. */
@@ -227,6 +228,42 @@ static void test_range_device_without_holes_discards(void **state)
     assert_int_equal(fake.n_discard, 2);
 }
 
+static void *toggle_refused(void *ended)
+{
+    while (!atomic_load((_Atomic bool *)ended)) {
+        atomic_store(&file()->refused, UINT_MAX);
+        atomic_store(&file()->refused, 0);
+    }
+    return NULL;
+}
+
+/* While another worker's discard is refused, a discard ends in submit or later, but not in both. */
+static void test_range_refused_concurrently_ends_once(void **state)
+{
+    struct store_io io = {.done = op_done, .kind = STORE_DISCARD};
+    unsigned n_changes = 0;
+    _Atomic bool ended = false;
+    pthread_t thread;
+    int r = 0;
+
+    open_new();
+    assert_int_equal(pthread_create(&thread, NULL, toggle_refused, &ended), 0);
+    for (unsigned i = 0; i < 10000000 && n_changes < 2000000; i++) {
+        int before = r;
+
+        io.offset = 8 * BLOCK;
+        io.length = 4 * BLOCK;
+        fake.io = NULL;
+        r = s->ops->submit(s, &io);
+        if (r != (fake.io != NULL ? -EINPROGRESS : 0))
+            fail_msg("it ended in submit, which returned %d", r);
+        n_changes += r != before;
+    }
+    fake.io = NULL;
+    atomic_store(&ended, true);
+    pthread_join(thread, NULL);
+}
+
 #define TEST(name) STORE_TEST(test_range_##name)
 
 int main(void)
@@ -237,6 +274,7 @@ int main(void)
         TEST(interrupted_is_repeated),           TEST(zeroes_aligned_middle_and_written_ends),
         TEST(discards_the_aligned_middle),       TEST(punches_whole_granules),
         TEST(punches_granules_that_begin_later), TEST(device_without_holes_discards),
+        TEST(refused_concurrently_ends_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
