@@ -7,7 +7,7 @@
 #define GODWIT_H
 
 #include <godwit/device.h>
-#include <godwit/diag.h>
+#include <godwit/log.h>
 #include <godwit/memory.h>
 #include <godwit/queue.h>
 #include <godwit/version.h>

@@ -11,7 +11,7 @@
 #ifndef GODWIT_DEVICE_H
 #define GODWIT_DEVICE_H
 
-#include <godwit/diag.h>
+#include <godwit/log.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -147,9 +147,9 @@ struct gw_daemon_config {
      * milliseconds. 0: the default, 60 s.
      */
     unsigned drain_timeout_ms;
-    gw_diag_cb *diag; /* NULL: stderr */
-    void *diag_arg;
-    enum gw_diag_level diag_level; /* least severe level passed to diag; default: errors only */
+    gw_log_cb *log; /* NULL: stderr */
+    void *log_arg;
+    enum gw_log_level log_level; /* least severe level passed to log; default: errors only */
     /*
      * For gw_daemon_start_client: reconnect when a session ends, or while no front-end listens,
      * until gw_daemon_stop. The pauses between attempts begin with 10 ms and double up to this

@@ -14,7 +14,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "uffd.h"
 
 #include <errno.h>

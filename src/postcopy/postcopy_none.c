@@ -2,7 +2,7 @@
 /* Stub: builds without postcopy never offer it, so they never listen. */
 #include "postcopy.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 

@@ -8,7 +8,7 @@
 #include "uffd.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  * be read and written, and as long as we hold them, the dead domain and all of its memory remain.
  * Xenstore reports that some domain was released, and lists the existing domains.
  */
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mem.h"
 
 #include <errno.h>

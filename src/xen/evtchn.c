@@ -2,7 +2,7 @@
 /* Event channels with libxenevtchn. Each has its own handle, and therefore its own fd. */
 #include "core/queue/evtchn.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

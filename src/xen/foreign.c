@@ -10,7 +10,7 @@
 #include "foreign.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 #include "grant.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "xen_log.h"
 
 #include <errno.h>

@@ -8,8 +8,8 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/diag_i.h"
 #include "base/list.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 #include <pthread.h>

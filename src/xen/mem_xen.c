@@ -10,7 +10,7 @@
  *                        stay mapped if the guest is known to allow it (grant_cache.h)
  */
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mem.h"
 #include "core/memory/mem_plain.h"
 #include "fd/peer_fd.h"
@@ -67,10 +67,10 @@ struct xen_pin {
 
 /* ---- probing ---- */
 
-static bool tell(struct gw_diag *diag, int r)
+static bool tell(struct gw_log *log, int r)
 {
     if (r < 0)
-        gw_diag(diag, GW_DIAG_WARNING, "%s", gw_last_error());
+        gw_log(log, GW_LOG_WARNING, "%s", gw_last_error());
     return r == 0;
 }
 
@@ -94,10 +94,10 @@ static int probe_grants(void)
     return r;
 }
 
-unsigned gw_mem_backend_probe(struct gw_diag *diag)
+unsigned gw_mem_backend_probe(struct gw_log *log)
 {
-    bool foreign = tell(diag, probe_foreign());
-    bool grants = tell(diag, probe_grants());
+    bool foreign = tell(log, probe_foreign());
+    bool grants = tell(log, probe_grants());
 
     return foreign || grants ? GW_MEM_CAP_XEN : 0;
 }

@@ -40,9 +40,9 @@ FIELD(gw_daemon_config, loop, 44);
 FIELD(gw_daemon_config, poll_us, 48);
 FIELD(gw_daemon_config, request_size, 56);
 FIELD(gw_daemon_config, drain_timeout_ms, 64);
-FIELD(gw_daemon_config, diag, 72);
-FIELD(gw_daemon_config, diag_arg, 80);
-FIELD(gw_daemon_config, diag_level, 88);
+FIELD(gw_daemon_config, log, 72);
+FIELD(gw_daemon_config, log_arg, 80);
+FIELD(gw_daemon_config, log_level, 88);
 FIELD(gw_daemon_config, reconnect_max_ms, 92);
 FIELD(gw_daemon_config, no_sigbus_handler, 96);
 FIELD(gw_daemon_config, no_postcopy, 97);
@@ -217,9 +217,8 @@ _Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t
 /* Values that are part of the interface as well. */
 _Static_assert(GW_SYNC_NONE == 0 && GW_SYNC_MUTEX == 1 && GW_SYNC_RWLOCK == 2, "gw_queue_sync");
 _Static_assert(GW_LOOP_AUTO == 0 && GW_LOOP_URING == 1 && GW_LOOP_EPOLL == 2, "gw_loop_kind");
-_Static_assert(GW_DIAG_ERROR == 0 && GW_DIAG_WARNING == 1 && GW_DIAG_INFO == 2 &&
-                   GW_DIAG_DEBUG == 3,
-               "gw_diag_level");
+_Static_assert(GW_LOG_ERROR == 0 && GW_LOG_WARNING == 1 && GW_LOG_INFO == 2 && GW_LOG_DEBUG == 3,
+               "gw_log_level");
 _Static_assert(GW_DRIVER_INDIRECT == 1 && GW_DRIVER_PLACE_AVAIL_EVENT == 6 &&
                    GW_DRIVER_PLACE_DEVICE_EVENT == 9,
                "gw_driver_flags, gw_driver_place");

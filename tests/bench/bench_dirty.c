@@ -5,7 +5,7 @@
  * of one byte that nobody else has, and a copy of 4 KiB.
  */
 #include "base/barrier.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "log/dirty_log.h"
 
 #include <pthread.h>

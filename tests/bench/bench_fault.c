@@ -425,7 +425,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
 static double backend_ms(void)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .diag_level = GW_DIAG_ERROR};
+    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .log_level = GW_LOG_ERROR};
     struct gw_guest_mem *m = many_regions(GW_MEM_SLOTS_MAX);
     const struct gw_frontend_options opt = {.size = sizeof(opt), .mem = m};
     struct gw_frontend *fe;

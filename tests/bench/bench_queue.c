@@ -56,7 +56,7 @@ static const unsigned batches[] = {1, 8, 32, BATCH_MAX};
 
 struct bed {
     const struct layout *layout;
-    struct gw_diag diag;
+    struct gw_log log;
     struct gw_device_ops ops;
     struct gw_worker worker;
     struct gw_queue queue;
@@ -144,7 +144,7 @@ static void begin_driver(struct bed *b)
     b->start.inflight_size = SIZE;
 }
 
-static void note(void *arg, enum gw_diag_level level, const char *message)
+static void note(void *arg, enum gw_log_level level, const char *message)
 {
     (void)arg;
     (void)level;
@@ -172,15 +172,15 @@ static void begin(struct bed *b, const struct layout *layout)
 {
     b->layout = layout;
     begin_driver(b);
-    gw_diag_init(&b->diag, note, b, GW_DIAG_WARNING, "bench_queue");
+    gw_log_init(&b->log, note, b, GW_LOG_WARNING, "bench_queue");
     b->ops = (struct gw_device_ops){.size = sizeof(b->ops), .queue_ready = queue_ready};
     b->worker.ops = &b->ops;
-    b->worker.diag = &b->diag;
+    b->worker.log = &b->log;
     b->worker.loop_kind = GW_LOOP_EPOLL;
     check(gw_worker_start(&b->worker) == 0, "worker");
     b->queue.worker = &b->worker;
     b->queue.ops = &b->ops;
-    b->queue.diag = &b->diag;
+    b->queue.log = &b->log;
     b->queue.size_max = SIZE;
     b->queue.request_bytes_max = UINT32_MAX;
     b->queue.bytes_in_flight_max = INT64_MAX;

@@ -54,7 +54,7 @@ struct program {
 
 struct bed {
     /* Made once. */
-    struct gw_diag diag;
+    struct gw_log log;
     struct gw_worker worker;
     struct gw_map *map;
     uint8_t *guest; /* the driver's view of its memory */
@@ -487,7 +487,7 @@ static int init_queue(void *arg)
     b->queue.worker = &b->worker;
     b->queue.ops = b->worker.ops;
     b->queue.dev = b;
-    b->queue.diag = &b->diag;
+    b->queue.log = &b->log;
     b->queue.size_max = SIZE_MAX_PACKED;
     b->queue.request_bytes_max = UINT32_MAX;
     b->queue.bytes_in_flight_max = b->bytes_max;
@@ -504,7 +504,7 @@ static int end_queue(void *arg)
     return 0;
 }
 
-static void silent(void *arg, enum gw_diag_level level, const char *message)
+static void silent(void *arg, enum gw_log_level level, const char *message)
 {
     (void)arg;
     (void)level;
@@ -527,10 +527,10 @@ static void make_bed(struct bed *b)
     b->device_view = b->map->entries[0].hva;
     b->part = aligned_alloc(64, gw_inflight_stride(true, SIZE_MAX_PACKED + 3));
     check(b->part != NULL);
-    gw_diag_init(&b->diag, silent, NULL, GW_DIAG_ERROR, "fuzz");
+    gw_log_init(&b->log, silent, NULL, GW_LOG_ERROR, "fuzz");
     b->worker.ops = &ops;
     b->worker.dev = b;
-    b->worker.diag = &b->diag;
+    b->worker.log = &b->log;
     b->worker.loop_kind = GW_LOOP_EPOLL;
     check(gw_worker_start(&b->worker) == 0);
 }

@@ -69,7 +69,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-static void silent(void *arg, enum gw_diag_level level, const char *message)
+static void silent(void *arg, enum gw_log_level level, const char *message)
 {
     (void)arg;
     (void)level;
@@ -79,7 +79,7 @@ static void silent(void *arg, enum gw_diag_level level, const char *message)
 static struct gw_daemon *start_daemon(int fd)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    struct gw_daemon_config cfg = {.size = sizeof(cfg), .loop = GW_LOOP_EPOLL, .diag = silent};
+    struct gw_daemon_config cfg = {.size = sizeof(cfg), .loop = GW_LOOP_EPOLL, .log = silent};
     struct gw_daemon *daemon;
 
     check(gw_daemon_new(&daemon, &cfg, &ops, NULL));

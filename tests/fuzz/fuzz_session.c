@@ -63,7 +63,7 @@ static int set_config(void *dev, uint32_t off, const void *buf, uint32_t len, bo
     return 0;
 }
 
-static void silent(void *arg, enum gw_diag_level level, const char *message)
+static void silent(void *arg, enum gw_log_level level, const char *message)
 {
     (void)arg;
     (void)level;
@@ -129,7 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .set_config = set_config,
     };
     struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .num_queues = 2, .loop = GW_LOOP_EPOLL, .diag = silent};
+        .size = sizeof(cfg), .num_queues = 2, .loop = GW_LOOP_EPOLL, .log = silent};
     struct gw_daemon *daemon;
     struct message message;
     struct fdcheck *check;

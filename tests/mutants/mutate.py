@@ -69,9 +69,9 @@ MUTANTS = {
         "        r->n_in_extents = 0;\n")]},
     "late-region": {
         QUEUE: [(
-            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n",
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n",
             "gw_gpa_t gw_mutant_end;\n\n"
-            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n"
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n"
             "    gw_mutant_end = 0;\n"
             "    if (q->map && q->map->n_entries > 0)\n"
             "        gw_mutant_end = q->map->entries[q->map->n_entries - 1].gpa +\n"
@@ -85,9 +85,9 @@ MUTANTS = {
     # As if the bitmap belonged to the regions there were when it came.
     "late-map": {
         QUEUE: [(
-            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n",
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n",
             "const struct gw_map *gw_mutant_map;\n\n"
-            "void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)\n{\n"
+            "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n"
             "    gw_mutant_map = q->map;\n")],
         COMPLETE: [
             ("void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n",
@@ -100,9 +100,9 @@ MUTANTS = {
         "src/core/queue/request.c": [(
             "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n",
             "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n"
-            "    for (unsigned i = 0; q->log.all && q->log.log && i < r->n_in_extents; i++) {\n"
+            "    for (unsigned i = 0; q->dirty_log.all && q->dirty_log.log && i < r->n_in_extents; i++) {\n"
             "        const struct gw_extent *e = gw_request_extents(r) + r->n_out_extents + i;\n"
-            "        gw_dirty_log_mark(q->log.log, e->gpa, e->len);\n"
+            "        gw_dirty_log_mark(q->dirty_log.log, e->gpa, e->len);\n"
             "    }\n")],
         COMPLETE: [(MARK_BUFFER, "(void)(in + (log != NULL));")]},
     "stop-before-drain": {QUEUE: [(
@@ -111,8 +111,8 @@ MUTANTS = {
         "    if (q->drained)\n        gw_latch_count(q->drained, 0);\n"
         "    q->drained = NULL;\n}\n\nvoid gw_queue_stop(")]},
     "replaced-log": {
-        QUEUE: [("    q->log = *log;\n",
-                 "    if (!q->log.log || !log->log)\n        q->log = *log;\n")],
+        QUEUE: [("    q->dirty_log = *log;\n",
+                 "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
         # It must stay mapped, or the mutant crashes instead.
         "src/core/session/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
     "log-all-off": {"src/core/session/ctl_migration.c": [(

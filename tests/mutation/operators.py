@@ -57,7 +57,7 @@ STATEMENT = re.compile(r'^\s+(?!return\b|break\b|continue\b|goto\b|case\b|defaul
 DECLARATION = re.compile(r'^\s+(?:const |static |volatile |struct |union |enum |unsigned |gw_cleanup_\w+ )'
                          r'|^\s+(?:u?int\d*_t|int|bool|char|size_t|ssize_t|uint\d+_t|void|long|double|gw_\w+_t)\s')
 # Messages, assertions and their like say nothing that a test should insist on.
-IGNORED = re.compile(r'^\s*(?:#|/?\*|//|assert\b|_Static_assert\b|case\b|\}|\{)|gw_diag|gw_log|gw_count|"')
+IGNORED = re.compile(r'^\s*(?:#|/?\*|//|assert\b|_Static_assert\b|case\b|\}|\{)|gw_log|gw_log|gw_count|"')
 
 
 def code_of(line):

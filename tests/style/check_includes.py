@@ -40,7 +40,7 @@ MAY_INCLUDE = [
     # Not of the library, but it reaches into the drivers that it loads a device with.
     ("tools/load", ["include/*", "own", "src/frontend/*", "src/base/checked.h", "src/base/proto.h",
                     "src/fd/peer_fd.h"]),
-    ("tools/common", ["include/*", "own", "src/base/clock.h", "src/base/diag_limit.h",
+    ("tools/common", ["include/*", "own", "src/base/clock.h", "src/base/log_limit.h",
                       "src/fd/peer_fd.h"]),
     ("tools/godwit", ["include/*", "tools/godwit/*", "tools/common/*.h", "tools/load/load.h",
                       "tools/xen-agent/*.h", "src/base/proto.h", "src/fd/peer_fd.h"]),

@@ -163,8 +163,8 @@ static int blk_device_queue_start(void *dev, struct gw_queue *q)
     struct blk *blk = dev;
 
     if (gw_queue_is_taken_over(q) && !atomic_exchange(&blk->is_taken_over, true) && may_be_off(blk))
-        backend_say(GW_DIAG_INFO, "the driver may have turned the write cache off in an earlier "
-                                  "session: it is off until the driver sets it");
+        backend_say(GW_LOG_INFO, "the driver may have turned the write cache off in an earlier "
+                                 "session: it is off until the driver sets it");
     return blk_queue_start(&blk->queues[gw_queue_index(q)], q, blk->store);
 }
 
@@ -244,7 +244,7 @@ void blk_reload(void *dev, struct gw_daemon *d)
     after = atomic_load(&blk->store->size);
     if (after == before)
         return;
-    backend_say(GW_DIAG_INFO, "disk resized to %llu bytes (was %llu)", (unsigned long long)after,
+    backend_say(GW_LOG_INFO, "disk resized to %llu bytes (was %llu)", (unsigned long long)after,
                 (unsigned long long)before);
     gw_daemon_config_changed(d);
 }

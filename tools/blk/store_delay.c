@@ -141,7 +141,7 @@ int store_delay_new(struct store **ret, struct store *behind, unsigned ms)
     delay->base.topology = behind->topology;
     delay->behind = behind;
     delay->delay_ns = ms * NS_PER_MS;
-    backend_say(GW_DIAG_WARNING, "every read and write is delayed by %u ms", ms);
+    backend_say(GW_LOG_WARNING, "every read and write is delayed by %u ms", ms);
     *ret = &delay->base;
     return 0;
 }

@@ -50,12 +50,12 @@ static int check_type(struct store_file *f)
 
     if (stat(f->path, &st) < 0) {
         int r = -errno;
-        backend_say(GW_DIAG_ERROR, "--blk-file=%s: %s%s", f->path, strerror(-r),
+        backend_say(GW_LOG_ERROR, "--blk-file=%s: %s%s", f->path, strerror(-r),
                     r == -ENOENT ? "; create it first, for example with truncate -s 10G" : "");
         return r;
     }
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        backend_say(GW_DIAG_ERROR, "--blk-file=%s: neither a regular file nor a block device",
+        backend_say(GW_LOG_ERROR, "--blk-file=%s: neither a regular file nor a block device",
                     f->path);
         return -ENOTBLK;
     }
@@ -77,7 +77,7 @@ static void say_open_failed(const struct store_file *f, int r)
 
     if (!f->base.is_read_only && (r == -EACCES || r == -EROFS || r == -EPERM))
         remedy = "; use --read-only if the guest does not need to write";
-    backend_say(GW_DIAG_ERROR, "--blk-file=%s: cannot open %s: %s%s", f->path,
+    backend_say(GW_LOG_ERROR, "--blk-file=%s: cannot open %s: %s%s", f->path,
                 f->base.is_read_only ? "for reading" : "for reading and writing", strerror(-r),
                 remedy);
 }
@@ -138,14 +138,14 @@ static int open_direct(struct store_file *f, bool must)
     if (fd >= 0)
         close(fd);
     if (r >= 0) {
-        backend_say(must ? GW_DIAG_ERROR : GW_DIAG_INFO,
+        backend_say(must ? GW_LOG_ERROR : GW_LOG_INFO,
                     "--blk-file=%s: O_DIRECT needs blocks of %u bytes here, but the logical block "
                     "size is %u; use --logical-block-size=%u for O_DIRECT",
                     f->path, offset_align, f->base.block_size, offset_align);
         return -EINVAL;
     }
     if (must && (r == -EINVAL || r == -EOPNOTSUPP))
-        backend_say(GW_DIAG_ERROR,
+        backend_say(GW_LOG_ERROR,
                     "--blk-file=%s: O_DIRECT is not supported on this file system; use "
                     "--direct=auto",
                     f->path);
@@ -189,16 +189,16 @@ static int file_resize(struct store *s)
 
     if (size < 0) {
         int r = -errno;
-        backend_say(GW_DIAG_ERROR, "%s: cannot determine its size: %s", f->path, strerror(-r));
+        backend_say(GW_LOG_ERROR, "%s: cannot determine its size: %s", f->path, strerror(-r));
         return r;
     }
     rest = (uint64_t)size % s->block_size;
     if (rest != 0)
-        backend_say(GW_DIAG_WARNING,
+        backend_say(GW_LOG_WARNING,
                     "%s: the last %llu bytes are less than a block of %u bytes and are ignored",
                     f->path, (unsigned long long)rest, s->block_size);
     else if (size == 0)
-        backend_say(GW_DIAG_WARNING, "%s: the disk is empty", f->path);
+        backend_say(GW_LOG_WARNING, "%s: the disk is empty", f->path);
     atomic_store(&s->size, (uint64_t)size - rest);
     return 0;
 }
@@ -264,7 +264,7 @@ static void find_read_only(struct store_file *f)
         value == 0)
         return;
     f->base.is_read_only = true;
-    backend_say(GW_DIAG_WARNING, "%s: the device is read-only, so the disk is read-only, too",
+    backend_say(GW_LOG_WARNING, "%s: the device is read-only, so the disk is read-only, too",
                 f->path);
 }
 
@@ -300,7 +300,7 @@ static int wait_for_lock(struct store_file *f)
     int r = store_lock_take(f->fd, f->base.is_read_only);
 
     if (r == -EAGAIN && f->lock_patience_ms > 0)
-        backend_say(GW_DIAG_INFO, "%s: another process has locked it: waiting up to %u ms", f->path,
+        backend_say(GW_LOG_INFO, "%s: another process has locked it: waiting up to %u ms", f->path,
                     f->lock_patience_ms);
     for (unsigned ms = 0; r == -EAGAIN && ms < f->lock_patience_ms; ms += LOCK_PAUSE_MS) {
         if (!backend_pause(LOCK_PAUSE_MS))
@@ -317,12 +317,12 @@ static int take_lock(struct store_file *f)
     if (r == 0)
         return 0;
     if (r == -ECANCELED) {
-        backend_say(GW_DIAG_WARNING,
-                    "%s: asked to end before another process has released its lock", f->path);
+        backend_say(GW_LOG_WARNING, "%s: asked to end before another process has released its lock",
+                    f->path);
         return r;
     }
     if (r == -EAGAIN) {
-        backend_say(GW_DIAG_ERROR,
+        backend_say(GW_LOG_ERROR,
                     "%s: in use by another process; end that process, or use --locking=off if both "
                     "may use the file",
                     f->path);
@@ -330,7 +330,7 @@ static int take_lock(struct store_file *f)
     }
     if (f->locking == STORE_AUTO)
         return 0;
-    backend_say(GW_DIAG_ERROR, "%s: cannot lock the file: %s; use --locking=auto", f->path,
+    backend_say(GW_LOG_ERROR, "%s: cannot lock the file: %s; use --locking=auto", f->path,
                 strerror(-r));
     return r;
 }
@@ -412,7 +412,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->is_dirty = !f->base.is_read_only; /* an earlier process may have left unflushed writes */
     find_topology(f);
     find_ranges(f);
-    backend_say(GW_DIAG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,
+    backend_say(GW_LOG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,
                 f->memory_align != 0 ? "O_DIRECT" : "through the page cache");
     *ret = &f->base;
     return 0;

@@ -62,7 +62,7 @@ void store_file_finish(struct store_io *io, int res)
     if (io->is_cancelled && res == -EINTR)
         res = -ECANCELED;
     if (is_failure(io, res))
-        backend_say(GW_DIAG_WARNING, "%s: %s at byte %llu: %s", file_of(io)->path,
+        backend_say(GW_LOG_WARNING, "%s: %s at byte %llu: %s", file_of(io)->path,
                     kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
     store_promise_end(io, res);
 }

@@ -122,7 +122,7 @@ static void ram_report(struct store *s, FILE *out)
 
 static int ram_resize(struct store *s)
 {
-    backend_say(GW_DIAG_WARNING, "a --ram disk cannot be resized");
+    backend_say(GW_LOG_WARNING, "a --ram disk cannot be resized");
     return -EOPNOTSUPP;
 }
 
@@ -158,8 +158,8 @@ int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool i
     ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ram->memory == MAP_FAILED) {
         r = -errno;
-        backend_say(GW_DIAG_ERROR, "--ram: cannot allocate %llu bytes: %s",
-                    (unsigned long long)size, strerror(-r));
+        backend_say(GW_LOG_ERROR, "--ram: cannot allocate %llu bytes: %s", (unsigned long long)size,
+                    strerror(-r));
         free(ram);
         return r;
     }

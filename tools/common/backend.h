@@ -93,13 +93,13 @@ void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, uns
 /*
  * message.c: one line on stderr, "name: level: text", prefixed with its priority if stderr goes to
  * the journal. backend_say_level returns the most verbose level shown. Each format string is
- * rate-limited as in the library (base/diag_limit.h). Context: any thread.
+ * rate-limited as in the library (base/log_limit.h). Context: any thread.
  */
 void backend_say_init(const char *name, unsigned verbose);
-enum gw_diag_level backend_say_level(void);
-void backend_say(enum gw_diag_level level, const char *format, ...)
+enum gw_log_level backend_say_level(void);
+void backend_say(enum gw_log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void backend_diag(void *arg, enum gw_diag_level level, const char *message);
+void backend_log(void *arg, enum gw_log_level level, const char *message);
 
 /*
  * systemd.c, or systemd_none.c in builds without libsystemd: the socket passed by socket activation

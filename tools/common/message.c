@@ -7,7 +7,7 @@
 #include "backend.h"
 
 #include "base/clock.h"
-#include "base/diag_limit.h"
+#include "base/log_limit.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -16,41 +16,41 @@
 
 static struct {
     const char *name;
-    enum gw_diag_level level;
+    enum gw_log_level level;
     bool has_journal;
-    struct gw_diag_limiter limiter;
-} say = {.name = "godwit", .level = GW_DIAG_WARNING, .limiter = GW_DIAG_LIMITER_INIT};
+    struct gw_log_limiter limiter;
+} say = {.name = "godwit", .level = GW_LOG_WARNING, .limiter = GW_LOG_LIMITER_INIT};
 
 void backend_say_init(const char *name, unsigned verbose)
 {
     say.name = name;
-    say.level = verbose == 0 ? GW_DIAG_WARNING : verbose == 1 ? GW_DIAG_INFO : GW_DIAG_DEBUG;
+    say.level = verbose == 0 ? GW_LOG_WARNING : verbose == 1 ? GW_LOG_INFO : GW_LOG_DEBUG;
     say.has_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
-enum gw_diag_level backend_say_level(void)
+enum gw_log_level backend_say_level(void)
 {
     return say.level;
 }
 
-static void write_line(enum gw_diag_level level, const char *text)
+static void write_line(enum gw_log_level level, const char *text)
 {
     static const char *const priorities[] = {
-        [GW_DIAG_ERROR] = "<3>",
-        [GW_DIAG_WARNING] = "<4>",
-        [GW_DIAG_INFO] = "<6>",
-        [GW_DIAG_DEBUG] = "<7>",
+        [GW_LOG_ERROR] = "<3>",
+        [GW_LOG_WARNING] = "<4>",
+        [GW_LOG_INFO] = "<6>",
+        [GW_LOG_DEBUG] = "<7>",
     };
-    const char *priority = say.has_journal && level <= GW_DIAG_DEBUG ? priorities[level] : "";
+    const char *priority = say.has_journal && level <= GW_LOG_DEBUG ? priorities[level] : "";
 
     if (level > say.level)
         return;
     /* glibc buffers one fprintf on an unbuffered stream and writes it with one system call. */
-    fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_diag_level_name(level), text);
+    fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_log_level_name(level), text);
 }
 
 /* The library has rate-limited these messages already. */
-void backend_diag(void *arg, enum gw_diag_level level, const char *message)
+void backend_log(void *arg, enum gw_log_level level, const char *message)
 {
     write_line(level, message);
 }
@@ -59,11 +59,11 @@ void backend_diag(void *arg, enum gw_diag_level level, const char *message)
 static bool passes_limit(const char *format, uint64_t *ret_held)
 {
     *ret_held = 0;
-    return say.level >= GW_DIAG_DEBUG ||
-           gw_diag_limiter_pass(&say.limiter, format, gw_clock_coarse_ns(), ret_held);
+    return say.level >= GW_LOG_DEBUG ||
+           gw_log_limiter_pass(&say.limiter, format, gw_clock_coarse_ns(), ret_held);
 }
 
-void backend_say(enum gw_diag_level level, const char *format, ...)
+void backend_say(enum gw_log_level level, const char *format, ...)
 {
     char text[1024];
     uint64_t n_held;

@@ -23,7 +23,7 @@ static int start_fd(struct gw_daemon *d, int fd, const char *what)
     int r = fcntl(fd, F_SETFD, FD_CLOEXEC);
 
     if (r < 0) {
-        backend_say(GW_DIAG_ERROR,
+        backend_say(GW_LOG_ERROR,
                     "%s: descriptor %d is not open; the parent process must keep it open across "
                     "exec (no FD_CLOEXEC)",
                     what, fd);
@@ -31,7 +31,7 @@ static int start_fd(struct gw_daemon *d, int fd, const char *what)
     }
     r = gw_daemon_start(d, fd);
     if (r < 0)
-        backend_say(GW_DIAG_ERROR, "%s: %s%s", what, gw_last_error(),
+        backend_say(GW_LOG_ERROR, "%s: %s%s", what, gw_last_error(),
                     r == -ENOTSOCK || r == -EINVAL ? "; pass a listening or connected one" : "");
     return r;
 }
@@ -55,7 +55,7 @@ static int start_path(struct gw_daemon *d, const struct backend_options *o)
                               : "; create its directory first";
     else if (r == -ECONNREFUSED)
         remedy = "; nothing listens there; start the front-end first, or use --reconnect";
-    backend_say(GW_DIAG_ERROR, "%s%s", gw_last_error(), remedy);
+    backend_say(GW_LOG_ERROR, "%s%s", gw_last_error(), remedy);
     return r;
 }
 
@@ -83,18 +83,18 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
         .reconnect_max_ms = o->reconnect_s * 1000,
         .request_size = request_size,
         .request_bytes_max = run->backend->request_bytes_max,
-        .diag = backend_diag,
-        .diag_level = backend_say_level(),
+        .log = backend_log,
+        .log_level = backend_say_level(),
     };
     int r = gw_daemon_new(&run->daemon, &cfg, ops, run->dev);
 
     if (r == -EOPNOTSUPP && o->loop == GW_LOOP_URING)
-        backend_say(GW_DIAG_ERROR,
+        backend_say(GW_LOG_ERROR,
                     "--loop=uring: %s; use --loop=epoll, or allow io_uring "
                     "(sysctl kernel.io_uring_disabled, seccomp)",
                     gw_last_error());
     else if (r < 0)
-        backend_say(GW_DIAG_ERROR, "cannot create the daemon: %s", gw_last_error());
+        backend_say(GW_LOG_ERROR, "cannot create the daemon: %s", gw_last_error());
     return r;
 }
 
@@ -108,7 +108,7 @@ static int serve(struct run *run)
     backend_systemd_notify("READY=1");
     r = gw_daemon_wait(run->daemon);
     if (r < 0)
-        backend_say(GW_DIAG_ERROR, "the session ended: %s", strerror(-r));
+        backend_say(GW_LOG_ERROR, "the session ended: %s", strerror(-r));
     backend_service_end();
     return r;
 }

@@ -80,7 +80,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    backend_say(GW_DIAG_ERROR, "%s: ending at once, in-flight requests are not completed", text);
+    backend_say(GW_LOG_ERROR, "%s: ending at once, in-flight requests are not completed", text);
     setitimer(ITIMER_REAL, &none, NULL);
     _exit(EXIT_FAILURE);
 }
@@ -209,7 +209,7 @@ int backend_signals_init(const struct backend *b, const struct backend_options *
     if (r == 0)
         pthread_detach(thread);
     else
-        backend_say(GW_DIAG_ERROR, "cannot start the ending thread: %s", strerror(-r));
+        backend_say(GW_LOG_ERROR, "cannot start the ending thread: %s", strerror(-r));
     return r;
 }
 
@@ -233,7 +233,7 @@ int backend_service_begin(void)
     sigaddset(&set, SIGUSR1);
     r = -pthread_create(&signals.service_thread, NULL, service_main, &set);
     if (r < 0)
-        backend_say(GW_DIAG_ERROR, "cannot start the service thread: %s", strerror(-r));
+        backend_say(GW_LOG_ERROR, "cannot start the service thread: %s", strerror(-r));
     return r;
 }
 

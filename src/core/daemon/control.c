@@ -64,7 +64,7 @@ static int serve_listener(struct gw_daemon *d)
                 return r;
         } else if (fd != -EAGAIN) {
             /* Out of descriptors, most likely; the connection waits in the backlog. */
-            gw_diag(&d->diag, GW_DIAG_ERROR, "no new session: %s", gw_last_error());
+            gw_log(&d->log, GW_LOG_ERROR, "no new session: %s", gw_last_error());
             pause_for(d, ACCEPT_PAUSE_MS);
         }
     }
@@ -92,7 +92,7 @@ static int serve_reconnecting(struct gw_daemon *d)
             heard = d->session.heard;
             told = false;
         } else if (!told) {
-            gw_diag(&d->diag, GW_DIAG_WARNING, "%s; trying again until it works", gw_last_error());
+            gw_log(&d->log, GW_LOG_WARNING, "%s; trying again until it works", gw_last_error());
             told = true;
         }
         if (heard && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {

@@ -116,7 +116,7 @@ static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg
         w->daemon = d;
         w->ops = &d->ops;
         w->dev = d->dev;
-        w->diag = &d->diag;
+        w->log = &d->log;
         w->loop_kind = cfg->loop;
         w->index = d->num_workers;
         w->poll_us = cfg->poll_us;
@@ -145,7 +145,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->worker = &d->workers[worker];
         q->ops = &d->ops;
         q->dev = d->dev;
-        q->diag = &d->diag;
+        q->log = &d->log;
         q->sync = cfg->sync;
         q->index = d->num_queues;
         q->size_max = d->queue_size_max;
@@ -165,7 +165,7 @@ static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg
         return false;
     if (gw_postcopy_probe() == 0)
         return true;
-    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy is not offered: %s", gw_last_error());
+    gw_log(&d->log, GW_LOG_INFO, "postcopy is not offered: %s", gw_last_error());
     return false;
 }
 
@@ -178,7 +178,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->session.fd = -1;
     d->changes_end = &d->changes;
     d->session.backend_fd = -1;
-    d->session.log.event_fd = -1;
+    d->session.dirty_log.event_fd = -1;
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
     d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -190,9 +190,9 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->name = strdup(cfg->name ? cfg->name : "godwit");
     if (!d->name)
         return gw_fail(-ENOMEM, "no memory for a daemon");
-    gw_diag_init(&d->diag, cfg->diag, cfg->diag_arg, cfg->diag_level, d->name);
+    gw_log_init(&d->log, cfg->log, cfg->log_arg, cfg->log_level, d->name);
     d->xen_cache_pages = cfg->xen_persistent_grants;
-    d->mem_caps = gw_mem_backend_probe(&d->diag);
+    d->mem_caps = gw_mem_backend_probe(&d->log);
     d->has_postcopy = can_postcopy(d, cfg);
     r = start_workers(d, cfg);
     return r < 0 ? r : make_queues(d, cfg);
@@ -242,7 +242,7 @@ void gw_daemon_free(struct gw_daemon *d)
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
     gw_daemon_leave_used(d);
-    gw_diag_done(&d->diag);
+    gw_log_done(&d->log);
     free(d->queues);
     free(d->workers);
     free(d->name);

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "base/checked.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "base/proto.h"
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
@@ -42,7 +42,7 @@ struct gw_session {
     struct gw_map *pending; /* of postcopy: what it becomes once the front-end acknowledges it */
     struct gw_mem_watch *owners; /* of its memory; NULL: nobody watches them */
     struct gw_postcopy postcopy;
-    struct gw_log_state log;
+    struct gw_dirty_log_state dirty_log;
     struct gw_inflight_region inflight;
     struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
@@ -58,7 +58,7 @@ struct gw_change;
 struct gw_daemon {
     struct gw_device_ops ops;
     void *dev;
-    struct gw_diag diag;
+    struct gw_log log;
     char *name;
     unsigned num_queues;
     unsigned queue_size_max;
@@ -164,7 +164,7 @@ void gw_daemon_end_map(struct gw_daemon *d, bool is_used);
  * Log so from now on, everywhere; the session's log, if it is another, is freed, in postcopy when
  * no queue uses it any more. Consumes what `log` holds. Returns: 0; -ENOMEM.
  */
-int gw_daemon_replace_log(struct gw_daemon *d, struct gw_log_state *log);
+int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log);
 /* No queue logs any more. */
 void gw_daemon_drop_logs(struct gw_daemon *d);
 

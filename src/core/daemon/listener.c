@@ -12,7 +12,7 @@
 #include "listener.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/session/socket.h"
 #include "fd/peer_fd.h"
 

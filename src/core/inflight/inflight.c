@@ -4,7 +4,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 #include <godwit/device.h>

@@ -17,7 +17,7 @@
  */
 #include "base/barrier.h"
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "inflight.h"
 
 #include <errno.h>

@@ -9,7 +9,7 @@
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "inflight.h"
 
 #include <errno.h>

@@ -40,10 +40,10 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
         return r;
     is_new = q->inflight.is_new;
     if (is_new && !is_settled(ring)) {
-        gw_diag(q->diag, GW_DIAG_WARNING,
-                "queue %u: its requests are not tracked: the new inflight region lacks those in"
-                " flight before base %#x",
-                q->index, ring->config.base);
+        gw_log(q->log, GW_LOG_WARNING,
+               "queue %u: its requests are not tracked: the new inflight region lacks those in"
+               " flight before base %#x",
+               q->index, ring->config.base);
         gw_inflight_detach(&q->inflight);
         return 0;
     }
@@ -59,10 +59,10 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     __atomic_store_n(&q->taken_over, start->is_first, __ATOMIC_RELAXED);
     q->ring_unmarked = true;
     /* A front-end may drop its log when the connection breaks: QEMU 7.2 and 10.0 do. */
-    q->unlogged = q->log.all;
+    q->unlogged = q->dirty_log.all;
     if (q->n_again > 0)
-        gw_diag(q->diag, GW_DIAG_INFO, "queue %u: %u requests were in flight and are done again",
-                q->index, q->n_again);
+        gw_log(q->log, GW_LOG_INFO, "queue %u: %u requests were in flight and are done again",
+               q->index, q->n_again);
     return 0;
 }
 

@@ -5,25 +5,25 @@
 #include <errno.h>
 #include <string.h>
 
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag)
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log)
 {
     int r = 0;
 
     if (kind != GW_LOOP_EPOLL) {
-        r = gw_loop_uring_new(ret, diag);
+        r = gw_loop_uring_new(ret, log);
         if (r == 0) {
-            gw_diag(diag, GW_DIAG_DEBUG, "the event loop is io_uring");
+            gw_log(log, GW_LOG_DEBUG, "the event loop is io_uring");
             return 0;
         }
         if (kind == GW_LOOP_URING)
             return gw_fail(r, "io_uring is unavailable: %s", strerror(-r));
         if (r == -ENOMEM)
-            gw_diag(diag, GW_DIAG_WARNING,
-                    "no memory for io_uring, the event loop is epoll; raise the limit of locked "
-                    "memory (ulimit -l) or the memory limit of the control group");
+            gw_log(log, GW_LOG_WARNING,
+                   "no memory for io_uring, the event loop is epoll; raise the limit of locked "
+                   "memory (ulimit -l) or the memory limit of the control group");
         else
-            gw_diag(diag, GW_DIAG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
+            gw_log(log, GW_LOG_INFO, "no io_uring (%s), the event loop is epoll", strerror(-r));
     }
-    r = gw_loop_epoll_new(ret, diag);
+    r = gw_loop_epoll_new(ret, log);
     return r < 0 ? gw_fail(r, "cannot create an event loop: %s", strerror(-r)) : 0;
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <godwit/device.h>
 #include <godwit/worker.h>
@@ -27,7 +27,7 @@ struct gw_source {
 
 struct gw_loop {
     const struct gw_loop_ops *ops;
-    struct gw_diag *diag;
+    struct gw_log *log;
     bool must_bounce; /* atomic: some memory cannot be pinned for direct I/O, see bounce.h */
     bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
 };
@@ -82,8 +82,8 @@ enum gw_io_op {
 };
 
 /* Returns: 0; -ENOMEM; the errno of the kernel if this loop is unavailable. */
-int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag);
-int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag);
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log);
+int gw_loop_epoll_new(struct gw_loop **ret, struct gw_log *log);
 
 /* Create a loop of the requested kind, and log which one it is. */
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_diag *diag);
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log);

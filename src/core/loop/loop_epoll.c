@@ -179,7 +179,7 @@ static int epoll_loop_init(struct epoll_loop *e)
     return epoll_loop_add(&e->base, &e->pool_source);
 }
 
-int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag)
+int gw_loop_epoll_new(struct gw_loop **ret, struct gw_log *log)
 {
     struct epoll_loop *e = calloc(1, sizeof(*e));
     int r;
@@ -187,7 +187,7 @@ int gw_loop_epoll_new(struct gw_loop **ret, struct gw_diag *diag)
     if (!e)
         return -ENOMEM;
     e->base.ops = &epoll_ops;
-    e->base.diag = diag;
+    e->base.log = log;
     r = epoll_loop_init(e);
     if (r < 0) {
         epoll_loop_free(&e->base);

@@ -262,8 +262,8 @@ static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, 
         return;
     }
     if (res < 0 && res != -ECANCELED)
-        gw_diag(u->base.diag, GW_DIAG_WARNING, "cannot wait for fd %d: %s", source->fd,
-                strerror(-res));
+        gw_log(u->base.log, GW_LOG_WARNING, "cannot wait for fd %d: %s", source->fd,
+               strerror(-res));
     if (res < 0) {
         /* The poll failed and cannot be armed again. */
         source->token = NULL;
@@ -345,14 +345,14 @@ static const struct gw_loop_ops uring_ops = {
 };
 
 /* A seccomp filter may allow io_uring_setup and refuse io_uring_enter. */
-static int try_to_enter(struct io_uring *ring, struct gw_diag *diag)
+static int try_to_enter(struct io_uring *ring, struct gw_log *log)
 {
     int r = io_uring_submit_and_get_events(ring);
 
     if (r < 0)
-        gw_diag(diag, GW_DIAG_WARNING,
-                "io_uring_setup is allowed but io_uring_enter fails: %s; allow both (seccomp)",
-                strerror(-r));
+        gw_log(log, GW_LOG_WARNING,
+               "io_uring_setup is allowed but io_uring_enter fails: %s; allow both (seccomp)",
+               strerror(-r));
     return r < 0 ? r : 0;
 }
 
@@ -372,7 +372,7 @@ static int uring_add_pool(struct uring_loop *u)
     return uring_add(&u->base, &u->pool_source);
 }
 
-int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log)
 {
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
     gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));
@@ -392,14 +392,14 @@ int gw_loop_uring_new(struct gw_loop **ret, struct gw_diag *diag)
     if ((params.features & needed) != needed)
         r = -EOPNOTSUPP;
     else
-        r = try_to_enter(&u->ring, diag);
+        r = try_to_enter(&u->ring, log);
     if (r < 0) {
         io_uring_queue_exit(&u->ring);
         return r;
     }
     gw_list_init(&u->polls);
     u->base.ops = &uring_ops;
-    u->base.diag = diag;
+    u->base.log = log;
     r = uring_add_pool(u);
     if (r < 0) {
         uring_free(&gw_steal(u)->base);

@@ -115,8 +115,8 @@ int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
     if (r < 0)
         goto out;
     while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
-        gw_diag(w->diag, GW_DIAG_WARNING,
-                "worker %u is still busy: in a device callback, or waiting for a page", w->index);
+        gw_log(w->log, GW_LOG_WARNING,
+               "worker %u is still busy: in a device callback, or waiting for a page", w->index);
 out:
     gw_latch_done(&call.latch);
     return r;
@@ -216,7 +216,7 @@ static int thread_init(struct gw_worker *w)
 
     snprintf(name, sizeof(name), "gw-worker-%u", w->index);
     (void)pthread_setname_np(pthread_self(), name);
-    r = gw_loop_new(&w->loop, w->loop_kind, w->diag);
+    r = gw_loop_new(&w->loop, w->loop_kind, w->log);
     if (r < 0)
         return r;
     r = w->loop->ops->add(w->loop, &w->mail_source);

@@ -34,7 +34,7 @@ struct gw_worker {
     struct gw_daemon *daemon;
     const struct gw_device_ops *ops;
     void *dev;
-    struct gw_diag *diag;
+    struct gw_log *log;
     enum gw_loop_kind loop_kind;
     unsigned index;
     unsigned poll_us;
@@ -48,7 +48,7 @@ struct gw_worker {
 
 /*
  * Start the worker's thread, and wait until it has created its loop and run the device's
- * worker_start. `w` is zeroed except for daemon, ops, dev, diag, loop_kind, index and poll_us.
+ * worker_start. `w` is zeroed except for daemon, ops, dev, log, loop_kind, index and poll_us.
  * Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);

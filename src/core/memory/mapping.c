@@ -3,7 +3,7 @@
 #include "mapping.h"
 
 #include "base/checked.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include "mem.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>

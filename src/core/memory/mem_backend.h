@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct gw_diag;
+struct gw_log;
 struct gw_map;
 
 /* Every region has a fixed address, so postcopy is possible. */
@@ -83,7 +83,7 @@ struct gw_pin_copy {
 #define GW_PIN_COPY_MAX (UINT64_C(4) << 20)
 
 /* Returns: the available GW_MEM_CAP_*. Logs why the others are unavailable. */
-unsigned gw_mem_backend_probe(struct gw_diag *diag);
+unsigned gw_mem_backend_probe(struct gw_log *log);
 
 /*
  * Map the region. Consumes `fd`, also on failure.

@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-unsigned gw_mem_backend_probe(struct gw_diag *diag)
+unsigned gw_mem_backend_probe(struct gw_log *log)
 {
     return GW_MEM_CAP_STABLE_HVA;
 }

@@ -52,7 +52,7 @@ void gw_queue_call(struct gw_queue *q)
 
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
 {
-    struct gw_dirty_log *log = q->log.log;
+    struct gw_dirty_log *log = q->dirty_log.log;
     const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
 
     for (unsigned i = 0; i < r->n_in_extents; i++)
@@ -61,7 +61,7 @@ void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
 
 static void mark_completed(struct gw_queue *q)
 {
-    if (!q->log.all || !q->log.log || !q->completed)
+    if (!q->dirty_log.all || !q->dirty_log.log || !q->completed)
         return;
     gw_full_fence();
     for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
@@ -77,7 +77,7 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
 {
     struct gw_ring *ring = &q->ring;
 
-    if (!q->unlogged || !q->log.log || !q->map)
+    if (!q->unlogged || !q->dirty_log.log || !q->map)
         return;
     q->unlogged = false;
     gw_full_fence();
@@ -86,9 +86,9 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
 
         /* Any reference may be in use, so mark all those that the log covers. */
         if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
-            gw_dirty_log_mark_known(q->log.log, e->gpa, e->size);
+            gw_dirty_log_mark_known(q->dirty_log.log, e->gpa, e->size);
         else
-            gw_dirty_log_mark(q->log.log, e->gpa, e->size);
+            gw_dirty_log_mark(q->dirty_log.log, e->gpa, e->size);
     }
     ring->ops->mark_all(ring);
 }
@@ -118,14 +118,14 @@ static void retire_completed(struct gw_queue *q, bool shown)
 /* Reports writes that the log does not cover, and counts an error: the guest cannot be migrated. */
 static void check_log(struct gw_queue *q)
 {
-    uint64_t n_lost = gw_dirty_log_n_lost(q->log.log);
+    uint64_t n_lost = gw_dirty_log_n_lost(q->dirty_log.log);
 
     if (n_lost == q->log_lost)
         return;
     q->log_lost = n_lost;
     gw_count(&q->stats.errors, 1);
-    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u: a write lies outside the dirty log: do not migrate",
-            q->index);
+    gw_log(q->log, GW_LOG_ERROR, "queue %u: a write lies outside the dirty log: do not migrate",
+           q->index);
 }
 
 /* The ring may have lost its memory, see gw_queue_adopt_map. */
@@ -281,10 +281,10 @@ static bool show(struct gw_queue *q)
             gw_inflight_link(&q->inflight, r->entry);
     gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
     notify = q->ring.ops->publish(&q->ring);
-    if (q->log.log) {
+    if (q->dirty_log.log) {
         check_log(q);
-        if (q->log.event_fd >= 0)
-            gw_eventfd_signal(q->log.event_fd);
+        if (q->dirty_log.event_fd >= 0)
+            gw_eventfd_signal(q->dirty_log.event_fd);
     }
     return notify;
 }

@@ -2,7 +2,7 @@
 /* Stub: builds without Xen never receive event channels. */
 #include "evtchn.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 

@@ -230,7 +230,7 @@ void gw_queue_break(struct gw_queue *q, const char *why)
         return;
     q->broken = true;
     gw_count(&q->stats.errors, 1);
-    gw_diag(q->diag, GW_DIAG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
+    gw_log(q->log, GW_LOG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
     if (q->err_fd >= 0)
         gw_eventfd_signal(q->err_fd);
 }
@@ -310,9 +310,9 @@ static void unwatch_kick(struct gw_queue *q)
 /* [lock] */
 static void apply_ring_log(struct gw_queue *q)
 {
-    q->ring.log = q->log_used ? q->log.log : NULL;
+    q->ring.dirty_log = q->log_used ? q->dirty_log.log : NULL;
     q->ring.log_addr = q->log_addr;
-    if (q->ring.log && q->ring_unmarked) {
+    if (q->ring.dirty_log && q->ring_unmarked) {
         gw_full_fence();
         q->ring.ops->mark_all(&q->ring);
         q->ring_unmarked = false;
@@ -463,11 +463,11 @@ int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *n
     return r;
 }
 
-void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log)
+void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)
 {
     gw_queue_lock(q);
     gw_queue_publish(q); /* marks what is completed so far in the old log */
-    q->log = *log;
+    q->dirty_log = *log;
     q->log_lost = 0;
     q->unlogged = q->unlogged && log->all;
     apply_ring_log(q);
@@ -595,7 +595,7 @@ void gw_queue_reset(struct gw_queue *q)
     gw_close(&q->err_fd);
     q->called = false;
     q->enabled = false;
-    q->log = (struct gw_log_state){.event_fd = -1};
+    q->dirty_log = (struct gw_dirty_log_state){.event_fd = -1};
     q->log_used = false;
     q->unlogged = false;
     apply_ring_log(q);
@@ -611,7 +611,7 @@ void gw_queue_init(struct gw_queue *q)
     gw_list_init(&q->dirty_link);
     q->wake.run = wake_task;
     q->kick.fd = -1;
-    q->log.event_fd = -1;
+    q->dirty_log.event_fd = -1;
     q->call_fd = -1;
     q->err_fd = -1;
     q->settled_fd = -1;

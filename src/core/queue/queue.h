@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "base/diag_i.h"
 #include "base/list.h"
+#include "base/log_i.h"
 #include "core/inflight/inflight.h"
 #include "core/loop/latch.h"
 #include "core/loop/loop.h"
@@ -46,7 +46,7 @@ enum gw_queue_stop {
 };
 
 /* What to log, and where. The session owns all of it. */
-struct gw_log_state {
+struct gw_dirty_log_state {
     struct gw_dirty_log *log; /* NULL: no SET_LOG_BASE yet */
     bool all;                 /* LOG_ALL: buffers are logged, and without a log nothing runs */
     int event_fd;             /* of SET_LOG_FD, -1: none */
@@ -120,18 +120,18 @@ struct gw_queue {
     bool ring_unmarked;              /* [lock] writes of the previous back-end may be unmarked */
     bool in_order;                   /* IN_ORDER: used in the order of n_taken */
     struct gw_request_i *completed;  /* [lock] to be marked and published; list by next_free */
-    struct gw_log_state log;         /* [lock] */
-    uint64_t log_lost;               /* [lock] lost marks reported so far */
-    bool log_used;                   /* [lock] VHOST_VRING_F_LOG */
-    bool unlogged;                   /* [lock] memory was written after LOG_ALL, without a log */
-    gw_gpa_t log_addr;               /* [lock] */
-    unsigned n_answered;             /* [lock] since the last publish */
-    unsigned publish_step;           /* the worker publishes at this n_answered; 0: not yet known */
-    bool shown_in_parts;             /* [lock] published, but not yet notified */
-    bool call_due;                   /* [lock] the driver wants to be notified */
+    struct gw_dirty_log_state dirty_log; /* [lock] */
+    uint64_t log_lost;                   /* [lock] lost marks reported so far */
+    bool log_used;                       /* [lock] VHOST_VRING_F_LOG */
+    bool unlogged;         /* [lock] memory was written after LOG_ALL, without a log */
+    gw_gpa_t log_addr;     /* [lock] */
+    unsigned n_answered;   /* [lock] since the last publish */
+    unsigned publish_step; /* the worker publishes at this n_answered; 0: not yet known */
+    bool shown_in_parts;   /* [lock] published, but not yet notified */
+    bool call_due;         /* [lock] the driver wants to be notified */
     const struct gw_device_ops *ops;
     void *dev;
-    struct gw_diag *diag;
+    struct gw_log *log;
     unsigned index, size_max;
     pthread_mutex_t mutex;
     pthread_rwlock_t rwlock;
@@ -170,7 +170,7 @@ void gw_queue_set_err(struct gw_queue *q, int fd);
  * Use `log` from now on. On return, everything written before is marked in the old log, which is no
  * longer in use.
  */
-void gw_queue_set_log(struct gw_queue *q, const struct gw_log_state *log);
+void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log);
 /* Log writes to the used ring at guest address `addr`, or do not log them. */
 void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
 

@@ -28,7 +28,7 @@ void gw_queue_activate(struct gw_queue *q);
 /* [lock] Is LOG_ALL set before there is a log? */
 static inline bool gw_queue_lacks_log(const struct gw_queue *q)
 {
-    return q->log.all && !q->log.log;
+    return q->dirty_log.all && !q->dirty_log.log;
 }
 
 /* [lock] Are there requests to resubmit, which an earlier back-end did not complete? */

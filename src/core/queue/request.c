@@ -92,8 +92,8 @@ void gw_request_note_oldest(struct gw_queue *q)
 static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
 {
     gw_count(&q->stats.errors, 1);
-    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index,
-            r->id, why);
+    gw_log(q->log, GW_LOG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index, r->id,
+           why);
 }
 
 static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
@@ -190,8 +190,8 @@ static void drop_invalid(struct gw_queue *q, const struct gw_head *head)
 {
     q->ring.n_busy -= head->n_slots;
     gw_count(&q->stats.errors, 1);
-    gw_diag(q->diag, GW_DIAG_WARNING, "queue %u: head %u is beyond the ring of %u", q->index,
-            head->id, q->ring.size);
+    gw_log(q->log, GW_LOG_WARNING, "queue %u: head %u is beyond the ring of %u", q->index, head->id,
+           q->ring.size);
 }
 
 static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
@@ -395,7 +395,7 @@ bool gw_queue_may_suspend(struct gw_queue *q)
 void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
 {
     gw_full_fence();
-    if (q->log.all && q->log.log)
+    if (q->dirty_log.all && q->dirty_log.log)
         gw_request_mark(q, r); /* the device may have written some of it */
     if (!r->is_bad)
         gw_count(&q->stats.requests, (uint64_t)-1);

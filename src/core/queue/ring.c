@@ -3,7 +3,7 @@
 #include "ring.h"
 
 #include "base/checked.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -87,8 +87,8 @@ struct gw_ring {
     bool event_idx;
     bool indirect;
     bool notify_on_empty;
-    struct gw_dirty_log *log; /* for writes to the used ring; NULL: they are not logged */
-    gw_gpa_t log_addr;        /* of the used ring (VHOST_VRING_F_LOG) */
+    struct gw_dirty_log *dirty_log; /* for writes to the used ring; NULL: they are not logged */
+    gw_gpa_t log_addr;              /* of the used ring (VHOST_VRING_F_LOG) */
     struct gw_ring_config config;
     struct gw_pin pins[GW_RING_PIECES]; /* of its memory */
     union {

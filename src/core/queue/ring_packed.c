@@ -24,7 +24,7 @@
  *       with acquire. They determine whether the other half is valid.
  */
 #include "base/barrier.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "desc.h"
 #include "ring.h"
 
@@ -274,8 +274,8 @@ static void packed_mark_desc(struct gw_ring *ring, uint32_t first, uint32_t n)
 {
     const uint64_t size = sizeof(struct vring_packed_desc);
 
-    if (ring->log && n > 0)
-        gw_dirty_log_mark(ring->log, ring->packed.desc_gpa + first * size, n * size);
+    if (ring->dirty_log && n > 0)
+        gw_dirty_log_mark(ring->dirty_log, ring->packed.desc_gpa + first * size, n * size);
 }
 
 static void packed_mark_event(struct gw_ring *ring)
@@ -283,8 +283,9 @@ static void packed_mark_event(struct gw_ring *ring)
     const struct gw_ring_packed *p = &ring->packed;
 
     /* Some front-ends send the address of the descriptors instead, as DPDK expects. */
-    if (ring->log)
-        gw_dirty_log_mark(ring->log, ring->log_addr == p->desc_gpa ? p->event_gpa : ring->log_addr,
+    if (ring->dirty_log)
+        gw_dirty_log_mark(ring->dirty_log,
+                          ring->log_addr == p->desc_gpa ? p->event_gpa : ring->log_addr,
                           sizeof(*p->device_event));
 }
 

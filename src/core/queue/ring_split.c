@@ -19,7 +19,7 @@
  *       the driver kicks or we find the request.
  */
 #include "base/barrier.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "desc.h"
 #include "ring.h"
 
@@ -166,8 +166,8 @@ static bool split_wants_notification(struct gw_ring *ring)
 /* The caller has issued a full fence after the write. */
 static void split_mark(struct gw_ring *ring, const volatile void *written, size_t len)
 {
-    if (ring->log)
-        gw_dirty_log_mark(ring->log,
+    if (ring->dirty_log)
+        gw_dirty_log_mark(ring->dirty_log,
                           ring->log_addr + (size_t)((const volatile char *)written -
                                                     (const volatile char *)ring->split.used),
                           len);
@@ -196,7 +196,7 @@ static bool split_publish(struct gw_ring *ring)
     ring->n_busy -= (uint16_t)(s->published - old);
     gw_store16_release(&s->used->idx, s->published); /* [B] */
     gw_full_fence();                                 /* [C] */
-    if (ring->log) {
+    if (ring->dirty_log) {
         split_mark_elements(ring, old, s->published);
         split_mark(ring, &s->used->idx, sizeof(s->used->idx));
     }
@@ -227,8 +227,8 @@ static void split_enable_kicks(struct gw_ring *ring)
 
 static void split_mark_all(struct gw_ring *ring)
 {
-    if (ring->log)
-        gw_dirty_log_mark(ring->log, ring->log_addr, gw_ring_log_len(false, ring->size));
+    if (ring->dirty_log)
+        gw_dirty_log_mark(ring->dirty_log, ring->log_addr, gw_ring_log_len(false, ring->size));
 }
 
 static bool split_is_consistent(const struct gw_ring *ring)

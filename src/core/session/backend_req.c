@@ -51,15 +51,15 @@ bool gw_backend_req_flush(struct gw_daemon *d)
         return false;
     n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n == (ssize_t)sizeof(header)) {
-        gw_diag(&d->diag, GW_DIAG_INFO, "the front-end is told that the config space changed");
+        gw_log(&d->log, GW_LOG_INFO, "the front-end is told that the config space changed");
         return false;
     }
     if (n < 0 && errno == EAGAIN) {
         __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
         return true;
     }
-    gw_diag(&d->diag, GW_DIAG_WARNING, "the back-end channel is broken: %s",
-            n < 0 ? strerror(errno) : "a header was sent in part");
+    gw_log(&d->log, GW_LOG_WARNING, "the back-end channel is broken: %s",
+           n < 0 ? strerror(errno) : "a header was sent in part");
     gw_peer_fd_close(&d->session.backend_fd);
     return false;
 }

@@ -28,7 +28,7 @@ struct gw_change {
     struct gw_latch *latch; /* opens when all queues have settled; NULL: nothing waits */
     /* What queues adopt: one of the two. */
     const struct gw_map *map;
-    struct gw_log_state log;
+    struct gw_dirty_log_state log;
     /* What is freed when all queues have settled. */
     struct gw_map *old_map;
     struct gw_dirty_log *old_log;
@@ -109,7 +109,7 @@ void gw_daemon_free_unused(struct gw_daemon *d)
         struct gw_change *c = take_first(d);
 
         if (c->is_late)
-            gw_diag(&d->diag, GW_DIAG_INFO, "late requests finished, old guest memory unmapped");
+            gw_log(&d->log, GW_LOG_INFO, "late requests finished, old guest memory unmapped");
         release(c);
     }
 }
@@ -168,7 +168,7 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
 static void keep(struct gw_daemon *d, struct gw_change *c)
 {
     c->is_late = true;
-    gw_diag(&d->diag, GW_DIAG_ERROR, "old guest memory stays mapped until late requests finish");
+    gw_log(&d->log, GW_LOG_ERROR, "old guest memory stays mapped until late requests finish");
 }
 
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
@@ -236,37 +236,37 @@ static void set_log(struct gw_queue *q, void *arg)
     gw_queue_set_log(q, arg);
 }
 
-static int post_log(struct gw_daemon *d, struct gw_log_state *log)
+static int post_log(struct gw_daemon *d, struct gw_dirty_log_state *log)
 {
     struct gw_change *c = new_change(d);
 
     if (!c) {
-        if (d->session.log.log != log->log)
+        if (d->session.dirty_log.log != log->log)
             gw_dirty_log_free(log->log);
-        if (d->session.log.event_fd != log->event_fd)
+        if (d->session.dirty_log.event_fd != log->event_fd)
             gw_close(&log->event_fd);
         return -ENOMEM;
     }
     c->log = *log;
-    if (d->session.log.log != log->log)
-        c->old_log = d->session.log.log;
-    if (d->session.log.event_fd != log->event_fd)
-        c->old_event_fd = d->session.log.event_fd;
-    d->session.log = *log;
+    if (d->session.dirty_log.log != log->log)
+        c->old_log = d->session.dirty_log.log;
+    if (d->session.dirty_log.event_fd != log->event_fd)
+        c->old_event_fd = d->session.dirty_log.event_fd;
+    d->session.dirty_log = *log;
     if (c->old_log && log->log)
         gw_dirty_log_succeed(c->old_log, log->log);
     gw_daemon_tell_queues(d, adopt, c);
     return 0;
 }
 
-int gw_daemon_replace_log(struct gw_daemon *d, struct gw_log_state *log)
+int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log)
 {
-    struct gw_log_state old = d->session.log;
+    struct gw_dirty_log_state old = d->session.dirty_log;
 
     if (gw_postcopy_is_listening(&d->session.postcopy) && d->n_kept < GW_CHANGES_KEPT_MAX)
         return post_log(d, log);
-    d->session.log = *log;
-    gw_daemon_each_queue(d, set_log, &d->session.log);
+    d->session.dirty_log = *log;
+    gw_daemon_each_queue(d, set_log, &d->session.dirty_log);
     /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
     if (old.log != log->log)
         gw_dirty_log_free(old.log);

@@ -86,7 +86,7 @@ static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_
     if (r < 0)
         return r;
     /* A log that is too small grows before the memory does. */
-    r = d->session.log.all ? gw_ctl_check_log_map(d->session.log.log, map) : 0;
+    r = d->session.dirty_log.all ? gw_ctl_check_log_map(d->session.dirty_log.log, map) : 0;
     if (r < 0)
         gw_map_free(map);
     else

@@ -66,7 +66,7 @@ static int check_session(const struct gw_daemon *d, const struct gw_dirty_log *l
 int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_log *wire = (const void *)msg->payload;
-    struct gw_log_state state = d->session.log;
+    struct gw_dirty_log_state state = d->session.dirty_log;
     int r =
         gw_dirty_log_new(&state.log, gw_steal_fd(&msg->fds[0]), wire->mmap_offset, wire->mmap_size);
 
@@ -97,7 +97,7 @@ int gw_ctl_set_log_base_by_address(struct gw_daemon *d, struct gw_msg *msg, stru
 
 int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    struct gw_log_state state = d->session.log;
+    struct gw_dirty_log_state state = d->session.dirty_log;
     int r = gw_ctl_check_eventfd(msg);
 
     if (r < 0)
@@ -108,7 +108,7 @@ int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *
 
 int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
 {
-    struct gw_log_state state = d->session.log;
+    struct gw_dirty_log_state state = d->session.dirty_log;
     int r;
 
     if (state.all == all)

@@ -57,7 +57,7 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
         return r;
     }
     gw_daemon_expect_faults(d, true);
-    gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: listening for page faults");
+    gw_log(&d->log, GW_LOG_INFO, "postcopy: listening for page faults");
     return 0;
 }
 
@@ -84,12 +84,12 @@ int gw_ctl_postcopy_end(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     int r = gw_postcopy_end(&s->postcopy);
 
     if (s->pending)
-        gw_diag(&d->diag, GW_DIAG_WARNING,
-                "postcopy ends, and its last memory table was never acknowledged");
+        gw_log(&d->log, GW_LOG_WARNING,
+               "postcopy ends, and its last memory table was never acknowledged");
     gw_map_free(s->pending);
     s->pending = NULL;
     gw_daemon_expect_faults(d, false);
     if (was_listening)
-        gw_diag(&d->diag, GW_DIAG_INFO, "postcopy: all memory is there");
+        gw_log(&d->log, GW_LOG_INFO, "postcopy: all memory is there");
     return r;
 }

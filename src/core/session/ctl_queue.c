@@ -75,7 +75,7 @@ static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *ad
 
     next.log_used = ask.log_used;
     next.log_addr = ask.log_addr;
-    r = gw_ctl_check_log_ring(d, d->session.log.log, &next);
+    r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, &next);
     if (r < 0)
         return r;
     *vring = next;
@@ -170,9 +170,9 @@ static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_s
                                     &start->inflight, &start->inflight_size);
 
     if (r < 0)
-        gw_diag(&d->diag, GW_DIAG_WARNING,
-                "queue %u: its requests are not tracked, and are lost if this back-end dies: %s",
-                index, gw_last_error());
+        gw_log(&d->log, GW_LOG_WARNING,
+               "queue %u: its requests are not tracked, and are lost if this back-end dies: %s",
+               index, gw_last_error());
 }
 
 static int on_start(void *arg)
@@ -225,7 +225,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     r = gw_ctl_check_eventfd(msg);
     if (r < 0)
         return r;
-    r = gw_ctl_check_log_ring(d, d->session.log.log, vring);
+    r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, vring);
     if (r < 0)
         return r;
     if (msg->n_fds == 1)
@@ -235,11 +235,11 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (r < 0)
         return r;
     vring->started = vring->was_started = true;
-    gw_diag(&d->diag, GW_DIAG_INFO, "queue %u starts: size %u, base %u%s", index,
-            vring->config.size, vring->config.base,
-            start->kick_channel.is_set ? ", kicked by an event channel"
-            : msg->n_fds               ? ""
-                                       : ", polled");
+    gw_log(&d->log, GW_LOG_INFO, "queue %u starts: size %u, base %u%s", index, vring->config.size,
+           vring->config.base,
+           start->kick_channel.is_set ? ", kicked by an event channel"
+           : msg->n_fds               ? ""
+                                      : ", polled");
     return 0;
 }
 
@@ -378,8 +378,7 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
         return r;
     if (vring->started) {
         take_base(q, vring);
-        gw_diag(&d->diag, GW_DIAG_INFO, "queue %u stops: base %u", state->index,
-                vring->config.base);
+        gw_log(&d->log, GW_LOG_INFO, "queue %u stops: base %u", state->index, vring->config.base);
     }
     *result = (struct gw_wire_vring_state){.index = state->index, .num = base_of(d, vring)};
     reply->size = sizeof(*result);

@@ -95,8 +95,8 @@ int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct
         return r;
     if ((features & GW_BIT(GW_PROTOCOL_F_XEN_MMAP)) && !d->session.owners &&
         gw_mem_backend_watch(&d->session.owners) < 0)
-        gw_diag(&d->diag, GW_DIAG_WARNING, "owners of guest memory are not watched: %s",
-                gw_last_error());
+        gw_log(&d->log, GW_LOG_WARNING, "owners of guest memory are not watched: %s",
+               gw_last_error());
     d->session.protocol_features = features;
     return 0;
 }

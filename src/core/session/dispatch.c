@@ -367,15 +367,15 @@ int gw_dispatch(struct gw_daemon *d)
     r = check(d, row, msg);
     if (r == 0)
         r = row->handle(d, msg, &reply);
-    gw_diag(&d->diag, GW_DIAG_DEBUG, "%s (%u), %u bytes, %u fds: %s", name, msg->header.request,
-            msg->header.size, msg->n_fds, r < 0 ? gw_last_error() : "ok");
+    gw_log(&d->log, GW_LOG_DEBUG, "%s (%u), %u bytes, %u fds: %s", name, msg->header.request,
+           msg->header.size, msg->n_fds, r < 0 ? gw_last_error() : "ok");
     if (r < 0)
-        gw_diag(&d->diag, GW_DIAG_WARNING, "%s (%u) is refused: %s", name, msg->header.request,
-                gw_last_error());
+        gw_log(&d->log, GW_LOG_WARNING, "%s (%u) is refused: %s", name, msg->header.request,
+               gw_last_error());
     end = answer(d, row, msg, &reply, r);
     gw_close(&reply.fd);
     if (end < 0)
-        gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s (%u) %s", name,
-                msg->header.request, r < 0 ? "cannot be refused otherwise" : gw_last_error());
+        gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s (%u) %s", name, msg->header.request,
+               r < 0 ? "cannot be refused otherwise" : gw_last_error());
     return end;
 }

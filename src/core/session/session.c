@@ -86,10 +86,10 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
 
         gw_queue_stats(&d->queues[i], &stats);
         if (stats.in_flight > 0)
-            gw_diag(&d->diag, GW_DIAG_WARNING,
-                    "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
-                    " ms",
-                    what, i, stats.in_flight, stats.oldest_ns / 1000000);
+            gw_log(&d->log, GW_LOG_WARNING,
+                   "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
+                   " ms",
+                   what, i, stats.in_flight, stats.oldest_ns / 1000000);
     }
 }
 
@@ -156,7 +156,7 @@ static int session_init(struct gw_daemon *d, int fd)
     s->first_change = d->n_changes;
     s->fd = fd;
     s->backend_fd = -1;
-    s->log.event_fd = -1;
+    s->dirty_log.event_fd = -1;
     gw_postcopy_init(&s->postcopy);
     return gw_map_new(&s->map, NULL, 0);
 }
@@ -183,8 +183,8 @@ static void session_done(struct gw_daemon *d)
     s->owners = NULL;
     gw_daemon_each_queue(d, reset_queue, NULL); /* they have no log any more */
     gw_mapping_done(&s->inflight.mapping);
-    gw_dirty_log_free(gw_steal(s->log.log));
-    gw_close(&s->log.event_fd);
+    gw_dirty_log_free(gw_steal(s->dirty_log.log));
+    gw_close(&s->dirty_log.event_fd);
     gw_daemon_drop_logs(d);
     gw_daemon_free_unused(d);
     if (d->ops.reset)
@@ -208,14 +208,14 @@ static int receive(struct gw_daemon *d)
     if (r == -ENOTCONN)
         return 0;
     if (r == -EMSGSIZE)
-        gw_diag(&d->diag, GW_DIAG_WARNING,
-                "the session ends: message too long: %" PRIu32 " bytes, limit %u",
-                s->rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
+        gw_log(&d->log, GW_LOG_WARNING,
+               "the session ends: message too long: %" PRIu32 " bytes, limit %u",
+               s->rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
     else
-        gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s",
-                r == -ECONNRESET ? "the front-end hung up in the middle of a message"
-                : r == -EPROTO   ? "file descriptors came in the middle of a message"
-                                 : strerror(-r));
+        gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s",
+               r == -ECONNRESET ? "the front-end hung up in the middle of a message"
+               : r == -EPROTO   ? "file descriptors came in the middle of a message"
+                                : strerror(-r));
     return r;
 }
 
@@ -229,12 +229,12 @@ static int check_loss(struct gw_daemon *d)
         return 0;
     for (unsigned i = 0; i < s->map->n_entries && r == 0; i++)
         r = gw_region_check(s->map->entries[i].region);
-    if (r == 0 && s->log.log)
-        r = gw_dirty_log_check(s->log.log);
+    if (r == 0 && s->dirty_log.log)
+        r = gw_dirty_log_check(s->dirty_log.log);
     if (r == 0 && s->inflight.mapping.at)
         r = gw_mapping_check(&s->inflight.mapping, GW_INFLIGHT_NAME);
     if (r < 0)
-        gw_diag(&d->diag, GW_DIAG_ERROR, "the session ends: %s", gw_last_error());
+        gw_log(&d->log, GW_LOG_ERROR, "the session ends: %s", gw_last_error());
     return r;
 }
 
@@ -245,7 +245,7 @@ static bool owners_live(struct gw_daemon *d)
 
     if (gw_mem_backend_check_owners(s->owners, s->map) == 0)
         return true;
-    gw_diag(&d->diag, GW_DIAG_WARNING, "the session ends: %s", gw_last_error());
+    gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s", gw_last_error());
     return false;
 }
 
@@ -265,8 +265,8 @@ static int look_around(struct gw_daemon *d)
 static void note_rival(struct gw_daemon *d)
 {
     d->session.has_rival = true;
-    gw_diag(&d->diag, GW_DIAG_WARNING,
-            "another front-end has connected and waits until this session ends");
+    gw_log(&d->log, GW_LOG_WARNING,
+           "another front-end has connected and waits until this session ends");
 }
 
 /* Returns: 1 to go on; 0 or a negative errno when the session is over. */
@@ -310,13 +310,13 @@ int gw_session_run(struct gw_daemon *d, int fd)
     int r;
 
     r = session_init(d, fd);
-    gw_diag(&d->diag, GW_DIAG_INFO, "a front-end is connected");
+    gw_log(&d->log, GW_LOG_INFO, "a front-end is connected");
     if (r == 0)
         do
             r = session_turn(d);
         while (r > 0);
     session_done(d);
-    gw_diag(&d->diag, GW_DIAG_INFO, "the session is over");
+    gw_log(&d->log, GW_LOG_INFO, "the session is over");
     /* To hang up without waiting for an answer, or to be told to stop, is no fault. */
     return r < 0 && r != -EPIPE && r != -ECANCELED ? -EPROTO : 0;
 }

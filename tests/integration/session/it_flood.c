@@ -24,7 +24,7 @@ static struct gw_daemon *d;
 static struct disk disk;
 static unsigned n_lines; /* atomic */
 
-static void count_line(void *arg, enum gw_diag_level level, const char *message)
+static void count_line(void *arg, enum gw_log_level level, const char *message)
 {
     __atomic_add_fetch(&n_lines, 1, __ATOMIC_RELAXED);
 }
@@ -75,8 +75,8 @@ static void begin(void)
         .size = sizeof(cfg),
         .num_queues = BED_QUEUES,
         .request_size = disk_request_size(),
-        .diag = count_line,
-        .diag_level = GW_DIAG_INFO,
+        .log = count_line,
+        .log_level = GW_LOG_INFO,
     };
 
     memset(&bed, 0, sizeof(bed));

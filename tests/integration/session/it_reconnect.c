@@ -89,7 +89,7 @@ static char dir[64], path[80];
 static struct disk disk;
 static struct gw_daemon *d;
 
-static void count_warnings(void *arg, enum gw_diag_level level, const char *message)
+static void count_warnings(void *arg, enum gw_log_level level, const char *message)
 {
     if (strstr(message, "trying again"))
         __atomic_add_fetch((unsigned *)arg, 1, __ATOMIC_RELAXED);
@@ -102,9 +102,9 @@ static void start_client(unsigned max_ms, unsigned *n_warnings)
         .num_queues = BED_QUEUES,
         .request_size = disk_request_size(),
         .reconnect_max_ms = max_ms,
-        .diag = count_warnings,
-        .diag_arg = n_warnings,
-        .diag_level = GW_DIAG_WARNING,
+        .log = count_warnings,
+        .log_arg = n_warnings,
+        .log_level = GW_LOG_WARNING,
     };
 
     *n_warnings = 0;

@@ -136,7 +136,7 @@ static int serve(struct loopback *l, const char *path)
         .num_queues = 2 * l->n_pairs,
         .num_workers = l->n_pairs,
         .queue_workers = workers,
-        .diag_level = GW_DIAG_WARNING,
+        .log_level = GW_LOG_WARNING,
     };
     int r = gw_daemon_new(&loopback_daemon, &cfg, &ops, l);
 

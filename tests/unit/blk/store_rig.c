@@ -190,10 +190,10 @@ void pump(void)
     }
 }
 
-void backend_say(enum gw_diag_level level, const char *format, ...)
+void backend_say(enum gw_log_level level, const char *format, ...)
 {
-    fake.n_errors += level == GW_DIAG_ERROR;
-    fake.n_said += level == GW_DIAG_WARNING;
+    fake.n_errors += level == GW_LOG_ERROR;
+    fake.n_said += level == GW_LOG_WARNING;
 }
 
 struct gw_timer timer;

@@ -100,7 +100,7 @@ int gw_daemon_config_changed(struct gw_daemon *d)
     return 0;
 }
 
-void backend_say(enum gw_diag_level level, const char *format, ...)
+void backend_say(enum gw_log_level level, const char *format, ...)
 {
 }
 

@@ -49,7 +49,7 @@ struct bed {
 static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
 static char said[4096];
 
-static void note(void *arg, enum gw_diag_level level, const char *message)
+static void note(void *arg, enum gw_log_level level, const char *message)
 {
     size_t at;
 
@@ -131,7 +131,7 @@ static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
         .reset = reset,
     };
     struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .num_queues = QUEUES, .diag = note, .diag_level = GW_DIAG_WARNING};
+        .size = sizeof(cfg), .num_queues = QUEUES, .log = note, .log_level = GW_LOG_WARNING};
     int ends[2];
 
     said[0] = '\0';

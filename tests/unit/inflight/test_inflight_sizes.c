@@ -75,7 +75,7 @@ struct machine {
 
 /* ---- the device ---- */
 
-static void note(void *arg, enum gw_diag_level level, const char *message)
+static void note(void *arg, enum gw_log_level level, const char *message)
 {
     struct end *e = arg;
 
@@ -123,9 +123,9 @@ static void end_begin(struct end *e, const struct pair *p, unsigned which)
     struct gw_daemon_config cfg = {.size = sizeof(cfg),
                                    .num_queues = QUEUES,
                                    .queue_size_max = p->size_max[which],
-                                   .diag = note,
-                                   .diag_arg = e,
-                                   .diag_level = GW_DIAG_WARNING};
+                                   .log = note,
+                                   .log_arg = e,
+                                   .log_level = GW_LOG_WARNING};
     int ends[2];
 
     memset(e, 0, sizeof(*e));

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include <godwit/diag.h>
+#include <godwit/log.h>
 
 static const char *recover(struct torn_device *dev, struct torn_state *state)
 {

@@ -15,7 +15,7 @@ struct torn_queue {
     const struct torn_config *cfg;
     struct torn_mem *mem;
     struct gw_device_ops ops;
-    struct gw_diag diag;
+    struct gw_log log;
     struct gw_worker worker;
     struct gw_post turn;
     struct gw_queue queue;
@@ -89,7 +89,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-static void note(void *arg, enum gw_diag_level level, const char *message)
+static void note(void *arg, enum gw_log_level level, const char *message)
 {
     (void)arg;
     (void)level;
@@ -110,13 +110,13 @@ void torn_queue_main(const struct torn_config *cfg, const struct torn_bed *bed)
     t.mem = bed->mem;
     t.seed = cfg->seed;
     t.ops = (struct gw_device_ops){.size = sizeof(t.ops), .queue_ready = queue_ready};
-    gw_diag_init(&t.diag, note, NULL, GW_DIAG_WARNING, "torn");
+    gw_log_init(&t.log, note, NULL, GW_LOG_WARNING, "torn");
     t.worker.ops = &t.ops;
-    t.worker.diag = &t.diag;
+    t.worker.log = &t.log;
     t.worker.loop_kind = GW_LOOP_EPOLL;
     t.queue.worker = &t.worker;
     t.queue.ops = &t.ops;
-    t.queue.diag = &t.diag;
+    t.queue.log = &t.log;
     t.queue.size_max = TORN_SIZE_MAX;
     t.queue.request_bytes_max = UINT32_MAX;
     t.queue.bytes_in_flight_max = INT64_MAX;

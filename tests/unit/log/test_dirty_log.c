@@ -2,7 +2,7 @@
 /* A dirty log as an object: what can be mapped, where it begins and ends, and what falls outside.
  */
 #include "base/barrier.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "log/dirty_bitmap.h"
 #include "log/dirty_log.h"
 

@@ -366,7 +366,7 @@ static void test_log_replace_marks_what_is_in_flight_in_the_new_log(void **state
 static int complete_and_replace(void *arg)
 {
     struct log_rig *t = arg;
-    struct gw_log_state state = {.log = t->logs[1].log, .all = true, .event_fd = -1};
+    struct gw_dirty_log_state state = {.log = t->logs[1].log, .all = true, .event_fd = -1};
 
     gw_request_complete(t->rig.held[0], 1);
     __atomic_store_n(&t->rig.n_held, 0, __ATOMIC_RELEASE);

@@ -22,12 +22,12 @@
 
 #define LEN 4096
 
-static struct gw_diag diag;
+static struct gw_log messages;
 static struct gw_device_ops ops;
 static struct gw_worker worker;
 static int file;
 
-static void silent(void *arg, enum gw_diag_level level, const char *message)
+static void silent(void *arg, enum gw_log_level level, const char *message)
 {
 }
 
@@ -35,10 +35,10 @@ static int setup(void **state)
 {
     if (fdcheck_setup(state) < 0)
         return -1;
-    gw_diag_init(&diag, silent, NULL, GW_DIAG_ERROR, "io");
+    gw_log_init(&messages, silent, NULL, GW_LOG_ERROR, "io");
     memset(&worker, 0, sizeof(worker));
     worker.ops = &ops;
-    worker.diag = &diag;
+    worker.log = &messages;
     worker.loop_kind = rig_loop;
     file = memfd_create("file", MFD_CLOEXEC);
     return file < 0 || ftruncate(file, LEN) < 0 ? -1 : gw_worker_start(&worker);

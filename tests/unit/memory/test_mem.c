@@ -2,7 +2,7 @@
 /* Maps, lookup and pins, over regions of real memfds; then how the mmap backend makes a region. */
 #include "fdcheck.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mem.h"
 
 #include <errno.h>

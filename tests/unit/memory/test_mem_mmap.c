@@ -2,7 +2,7 @@
 /* The mmap backend: which files become a region, and where its bytes are. */
 #include "fdcheck.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mem.h"
 #include "requires.h"
 

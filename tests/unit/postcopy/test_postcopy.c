@@ -11,7 +11,7 @@
 #include "postcopy/postcopy.h"
 #include "requires.h"
 
-#include <godwit/diag.h>
+#include <godwit/log.h>
 
 #include <errno.h>
 #include <linux/userfaultfd.h>

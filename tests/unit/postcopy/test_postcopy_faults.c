@@ -152,7 +152,7 @@ static void send_new(struct machine *m, struct gw_guest_mem *mem)
 static void begin(struct machine *m, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .diag_level = GW_DIAG_ERROR};
+    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .log_level = GW_LOG_ERROR};
     const struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .timeout_ms = WAIT_MS};
     const struct gw_fault_config fault = {
         .size = sizeof(fault), .page = give_page, .report = take_problem, .arg = m};

@@ -51,7 +51,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
 static void bed_begin(struct bed *b, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    struct gw_daemon_config cfg = {.size = sizeof(cfg), .diag_level = GW_DIAG_ERROR};
+    struct gw_daemon_config cfg = {.size = sizeof(cfg), .log_level = GW_LOG_ERROR};
     const struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .no_gates = true};
     int ends[2];
 

@@ -6,7 +6,7 @@
 #include "fdcheck.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mapping.h"
 #include "postcopy/postcopy.h"
 #include "requires.h"

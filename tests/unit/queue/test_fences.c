@@ -355,10 +355,10 @@ static void log_the_ring(struct litmus *t, unsigned round)
 static void want_kicks(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->ring.log = NULL;
+    t->ring.dirty_log = NULL;
     t->ring.event_idx = false;
     t->ring.ops->enable_kicks(&t->ring);
-    t->ring.log = t->log_rig.logs[0].log;
+    t->ring.dirty_log = t->log_rig.logs[0].log;
     t->ring.log_addr = t->marked;
 }
 

@@ -3,7 +3,7 @@
 #include "fdcheck.h"
 
 #include "base/cleanup.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/daemon/listener.h"
 #include "core/session/socket.h"
 

@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/session/socket.h"
 #include "requires.h"
 

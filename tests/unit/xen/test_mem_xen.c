@@ -6,7 +6,7 @@
 #include "fdcheck.h"
 #include "xen_stub.h"
 
-#include "base/diag_i.h"
+#include "base/log_i.h"
 #include "core/memory/mem.h"
 
 #include <errno.h>
@@ -148,9 +148,9 @@ static void test_mem_xen_region_larger_than_memory_is_refused(void **state)
 static void test_mem_xen_missing_device_nodes_are_told(void **state)
 {
     struct gw_region *region;
-    struct gw_diag quiet;
+    struct gw_log quiet;
 
-    gw_diag_init(&quiet, NULL, NULL, GW_DIAG_ERROR, "test");
+    gw_log_init(&quiet, NULL, NULL, GW_LOG_ERROR, "test");
     assert_int_equal(gw_mem_backend_probe(&quiet), GW_MEM_CAP_XEN);
     xen_stub.errors[XEN_STUB_FOREIGN_OPEN] = ENOENT;
     assert_int_equal(gw_mem_backend_probe(&quiet), GW_MEM_CAP_XEN); /* there are grants */

@@ -78,7 +78,7 @@ static void answer_held(struct gw_post *post)
 
 static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void listen_to(void *arg, enum gw_diag_level level, const char *message)
+static void listen_to(void *arg, enum gw_log_level level, const char *message)
 {
     struct xen_bed *b = arg;
 
@@ -109,9 +109,9 @@ void make_daemon(struct xen_bed *b)
 
     b->cfg.size = sizeof(b->cfg);
     b->cfg.queue_size_max = 64;
-    b->cfg.diag = listen_to;
-    b->cfg.diag_arg = b;
-    b->cfg.diag_level = GW_DIAG_WARNING;
+    b->cfg.log = listen_to;
+    b->cfg.log_arg = b;
+    b->cfg.log_level = GW_LOG_WARNING;
     assert_int_equal(gw_daemon_new(&b->daemon, &b->cfg, &ops, b), 0);
 }
 

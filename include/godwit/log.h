@@ -2,33 +2,33 @@
 /*
  * Messages to people, and the text of the last error. "Log" always means the dirty-page log.
  */
-#ifndef GODWIT_DIAG_H
-#define GODWIT_DIAG_H
+#ifndef GODWIT_LOG_H
+#define GODWIT_LOG_H
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-enum gw_diag_level {
-    GW_DIAG_ERROR = 0, /* a requested action failed */
-    GW_DIAG_WARNING,   /* it succeeded, but a peer misbehaved */
-    GW_DIAG_INFO,      /* start and end of sessions and rings, changes of tables */
-    GW_DIAG_DEBUG,     /* every message on the socket */
+enum gw_log_level {
+    GW_LOG_ERROR = 0, /* a requested action failed */
+    GW_LOG_WARNING,   /* it succeeded, but a peer misbehaved */
+    GW_LOG_INFO,      /* start and end of sessions and rings, changes of tables */
+    GW_LOG_DEBUG,     /* every message on the socket */
 };
 
 /*
  * Receives one message: a line of text without its newline, valid during the call only. Each kind
  * of message is limited to a burst of 32, then one a second, with the number of suppressed ones;
- * a daemon whose diag_level is GW_DIAG_DEBUG passes all of them.
+ * a daemon whose log_level is GW_LOG_DEBUG passes all of them.
  *
  * Context: the control thread, workers, and any thread that calls into the library; may run on
  * several threads at once. It must not block for long and must not call the library.
  */
-typedef void gw_diag_cb(void *arg, enum gw_diag_level level, const char *message);
+typedef void gw_log_cb(void *arg, enum gw_log_level level, const char *message);
 
 /* The name of a level: "error", "warning", "info", "debug". Never NULL. */
-const char *gw_diag_level_name(enum gw_diag_level level);
+const char *gw_log_level_name(enum gw_log_level level);
 
 /*
  * The reason of the last failed call on this thread, as a sentence; "" without one.
