@@ -174,11 +174,17 @@ static int open_file(struct store_file *f, enum store_mode direct)
 static bool bypasses_cache(const struct store_file *f)
 {
     struct statfs st;
+    struct statx stx;
 
     if (f->memory_align == 0)
         return false;
-    return f->is_block_device || (fstatfs(f->fd, &st) == 0 &&
-                                  (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC));
+    if (f->is_block_device)
+        return true;
+    /* ext4 buffers such writes with data=journal or encryption, and then reports no alignment. */
+    return fstatfs(f->fd, &st) == 0 &&
+           (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC) &&
+           statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+           (stx.stx_mask & STATX_DIOALIGN) != 0 && stx.stx_dio_mem_align != 0;
 }
 
 static int file_resize(struct store *s)

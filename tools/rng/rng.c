@@ -111,6 +111,7 @@ static int serve(const char *path, int fd)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGALRM);
+    signal(SIGALRM, SIG_DFL);                   /* a parent may have left it ignored */
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* also in the threads of the daemon */
     r = gw_daemon_new(&d, &cfg, &ops, NULL);
     rng_daemon = d;

@@ -56,7 +56,7 @@ def main():
     parser.add_argument('--agent', action='append', default=[], help='for the domains')
     parser.add_argument('--plan', action='append', default=[], help='TYPE FORM STEP...')
     parser.add_argument('--checks', default='dom0-checks', help='the script that dom0 runs')
-    parser.add_argument('--limit', type=int, default=500, help='seconds')
+    parser.add_argument('--limit', type=int, default=1500, help='seconds')
     parser.add_argument('--keep', action='store_true')
     args = parser.parse_args()
     return run_test(lambda: run(args))

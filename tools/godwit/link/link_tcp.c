@@ -176,8 +176,8 @@ int link_tcp_accept(int listen_fd, unsigned timeout_ms, int *ret_fd)
     if (poll(&p, 1, (int)timeout_ms) <= 0)
         return -EAGAIN;
     fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) /* it may have gone meanwhile */
-        return errno == ECONNABORTED || errno == EINTR ? -EAGAIN : -errno;
+    if (fd < 0) /* the connection may be gone */
+        return errno == ECONNABORTED || errno == EPROTO || errno == EINTR ? -EAGAIN : -errno;
     make_watchful(fd);
     *ret_fd = fd;
     return 0;
