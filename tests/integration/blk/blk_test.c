@@ -41,7 +41,7 @@ int blk_test_loop(int fd, unsigned sector_size, char *path, size_t path_size)
         .fd = (uint32_t)fd, .block_size = sector_size, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
     int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), device = -1, n = -1;
 
-    /* Another process may take the number that was free. */
+    /* Another process may take the free number first. */
     for (unsigned i = 0; i < 100 && control >= 0 && device < 0; i++) {
         n = ioctl(control, LOOP_CTL_GET_FREE);
         if (n < 0)

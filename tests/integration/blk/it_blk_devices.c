@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk on block devices with sectors of 512 and 4096 bytes, on devices that are read-only,
- * and on files whose file system refuses to make holes: what the guest is offered works, and
+ * godwit-blk on block devices with sectors of 512 and 4096 bytes, on read-only devices, and on
+ * files whose file system cannot punch holes: every feature offered to the guest works, and
  * discards free space.
  *
  * usage: it_blk_devices PATH_OF_GODWIT_BLK
@@ -32,15 +32,15 @@
 struct device_test {
     struct blk_test blk;
     char backing[128];
-    int device;                    /* -1: the file itself */
+    int device;                    /* -1: the disk is a plain file */
     struct virtio_blk_config disk; /* as the guest reads it */
-    uint8_t expected[SIZE];        /* what the disk has */
-    uint8_t undefined[SIZE / 512]; /* sectors that were discarded */
+    uint8_t expected[SIZE];        /* contents of the disk */
+    uint8_t undefined[SIZE / 512]; /* discarded sectors, which may read as anything */
 };
 
 static struct device_test t;
 
-/* A loop device on the file `fd` is the disk. Without loop devices, t.device stays -1. */
+/* Use a loop device on the file `fd` as the disk. Without loop devices, t.device stays -1. */
 static void begin_device(int fd, unsigned sector_size)
 {
     int is_read_only = 0;
@@ -48,11 +48,11 @@ static void begin_device(int fd, unsigned sector_size)
     t.device = blk_test_loop(fd, sector_size, t.blk.file, sizeof(t.blk.file));
     if (t.device < 0)
         strcpy(t.blk.file, t.backing);
-    else /* as it was if a test ended half way: it outlives the device */
+    else /* left read-only if an earlier test failed: the device outlives the test */
         assert_int_equal(ioctl(t.device, BLKROSET, &is_read_only), 0);
 }
 
-/* Returns: false where this machine has no loop devices, which has been said. */
+/* Returns: false if this machine has no loop devices; the reason has been printed. */
 static bool begin(unsigned sector_size)
 {
     memset(&t, 0, sizeof(t));
@@ -103,7 +103,7 @@ static uint64_t offered(void)
            (BIT(VIRTIO_BLK_F_RO) | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES));
 }
 
-/* Returns: 0 or a negative errno, as the device answered. */
+/* Returns: 0 or a negative errno, from the device's status. */
 static int range(uint32_t type, uint64_t sector, uint32_t n, uint32_t flags)
 {
     struct gw_driver_blk blk;
@@ -129,7 +129,7 @@ static void discard(uint64_t sector, uint32_t n)
     memset(t.undefined + sector, 1, n);
 }
 
-/* What the guest reads, but for what it discarded. */
+/* Read the disk as the guest does and compare all but the discarded sectors. */
 static void check_disk(void)
 {
     struct gw_driver_buf buf = {.len = 65536};
@@ -150,7 +150,7 @@ static void check_disk(void)
     gw_driver_blk_done(&blk);
 }
 
-/* Bytes that the file behind it takes. */
+/* Bytes allocated to the backing file. */
 static uint64_t allocated(void)
 {
     struct stat st;
@@ -160,7 +160,7 @@ static uint64_t allocated(void)
     return (uint64_t)st.st_blocks * 512;
 }
 
-/* Of the device, as sysfs has it. */
+/* The device's discard granularity, from sysfs. */
 static uint64_t discard_granularity(void)
 {
     unsigned long long value;
@@ -189,7 +189,9 @@ static void check_alignment(unsigned sector_size)
                     alignment == le32toh(t.disk.blk_size));
 }
 
-/* Ranges of whole logical blocks, in every place to a sector of 4096 bytes, and over its borders.
+/*
+ * Ranges of whole logical blocks at every offset within a 4096-byte sector, and across its
+ * boundaries.
  */
 static void check_ranges(void)
 {
@@ -234,7 +236,7 @@ static void run_ranges(unsigned sector_size)
         if (options[i].option2)
             discard(8192, 4096);
         else
-            discard(8193, 4094); /* 2 MiB, and the device takes all but both ends */
+            discard(8193, 4094); /* 2 MiB; the device discards all but both ends */
         assert_true(allocated() + MIB < before);
         zeroes(12288, 2048, UNMAP);
         check_disk();
@@ -258,7 +260,7 @@ static void test_device_file(void **state)
     run_ranges(0);
 }
 
-/* Discards are neither offered nor accepted; zeroes are written. */
+/* Discards are neither offered nor accepted; zeroes are written explicitly. */
 static void expect_zeroes_only(void)
 {
     assert_int_equal(offered(), BIT(VIRTIO_BLK_F_WRITE_ZEROES));
@@ -269,7 +271,7 @@ static void expect_zeroes_only(void)
     check_disk();
 }
 
-/* --discard=ignore: the guest cannot make the file thin, also not by zeroes. */
+/* --discard=ignore: neither discards nor write-zeroes let the guest deallocate space. */
 static void test_device_stays_allocated(void **state)
 {
     for (unsigned sector_size = 0; sector_size <= 512; sector_size += 512) {
@@ -289,8 +291,8 @@ static void test_device_stays_allocated(void **state)
 }
 
 /*
- * A file with the bytes of the disk on a file system without fallocate(2): loop devices on it
- * cannot discard. Returns: -1 where it cannot be had, which has been said.
+ * Open a file with the contents of the disk on a file system without fallocate(2): loop devices on
+ * it cannot discard. Returns: -1 if there is no such file system; the reason has been printed.
  */
 static int open_without_fallocate(void)
 {
@@ -315,7 +317,7 @@ static int open_without_fallocate(void)
     return fd;
 }
 
-/* A device that cannot discard: no discards are offered, zeroes work. */
+/* On a device that cannot discard, discards are not offered and write-zeroes works. */
 static void test_device_that_cannot_discard(void **state)
 {
     int backing;
@@ -335,7 +337,7 @@ static void test_device_that_cannot_discard(void **state)
     end();
 }
 
-/* The kernel has it as read-only, and nobody gave --read-only. */
+/* The kernel reports the device as read-only although --read-only was not given. */
 static void test_device_that_is_read_only(void **state)
 {
     int on = 1, off = 0;
@@ -354,11 +356,11 @@ static void test_device_that_is_read_only(void **state)
     assert_int_equal(blk_test_request(&t.blk, GW_DRIVER_BLK_FLUSH, 0, 0), 0);
     check_disk();
     stop();
-    assert_int_equal(ioctl(t.device, BLKROSET, &off), 0); /* it outlives the device */
+    assert_int_equal(ioctl(t.device, BLKROSET, &off), 0); /* the device outlives the test */
     end();
 }
 
-/* Filters and file systems that refuse: zeroes are written, a discard is left alone. */
+/* If a filter or the file system refuses fallocate, zeroes are written and discards do nothing. */
 static void test_device_whose_fallocate_is_refused(void **state)
 {
     static const int errors[] = {ENOSYS, EPERM, EINVAL};
@@ -371,7 +373,7 @@ static void test_device_whose_fallocate_is_refused(void **state)
                 end();
                 skip();
             }
-            /* io_uring has its own way to the file system. */
+            /* io_uring does not go through the filtered system call. */
             start("--loop=epoll", NULL, errors[i]);
             check_ranges();
             before = allocated();

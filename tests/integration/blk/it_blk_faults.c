@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk as a program, while what it stands on fails: its file shrinks, grows, has no room, is
- * not to be written, gives I/O errors; it is told to end under load, is killed and started again.
+ * godwit-blk while its environment fails: the file shrinks, grows, runs out of space, is read-only
+ * or gives I/O errors; the program is terminated under load, killed and started again.
  *
  * usage: it_blk_faults PATH_OF_GODWIT_BLK
  */
@@ -34,7 +34,7 @@ static uint64_t capacity(struct blk_test *t)
     return sectors;
 }
 
-/* SIGHUP, the message that follows, and the capacity the driver reads then. */
+/* Send SIGHUP, then expect the configuration change message and the new capacity. */
 static void expect_size(struct blk_test *t, uint64_t bytes)
 {
     struct gw_frontend_message msg;
@@ -83,7 +83,7 @@ static void test_file_grows(void **state)
     blk_test_stop(&t);
 }
 
-/* A file system with room for 1 MiB, and a file of 4. */
+/* A file system with 1 MiB of free space, and a 4 MiB file. */
 static void run_no_room(const char *loop)
 {
     struct gw_driver_blk blk;
@@ -105,7 +105,7 @@ static void run_no_room(const char *loop)
     }
     assert_true(n_failed > 0 && n_done > 0);
     assert_true(program_says(&t.program, "No space left on device"));
-    /* Room is made by the guest itself, and writes go on. */
+    /* The guest frees space itself, and its writes succeed again. */
     assert_int_equal(gw_driver_blk_init(&blk, t.g.drivers[0]), 0);
     assert_int_equal(
         gw_driver_blk_add_range(&blk, GW_DRIVER_BLK_DISCARD, 0, 4 * MIB / 512, 0, 1, 0), 0);
@@ -130,7 +130,7 @@ static void test_no_room(void **state)
     run_no_room("--loop=auto");
 }
 
-/* A file system that may not be written: refused at the start, served with --read-only. */
+/* A read-only file system: refused at startup, served with --read-only. */
 static void test_read_only_mount(void **state)
 {
     struct program_config cfg;
@@ -184,7 +184,10 @@ static void test_read_only_option(void **state)
     blk_test_stop(&t);
 }
 
-/* The process may not write files longer than 1 MiB: an error for the guest, not SIGXFSZ. */
+/*
+ * The process may not extend files beyond 1 MiB: the guest sees an error, and SIGXFSZ does not kill
+ * the program.
+ */
 static void run_file_size_limit(const char *loop)
 {
     struct program_config cfg;
@@ -210,7 +213,7 @@ static void test_file_size_limit(void **state)
     run_file_size_limit("--loop=auto");
 }
 
-/* A medium that cannot be read: a loop device whose file was cut off. */
+/* An unreadable medium: a loop device whose backing file was truncated. */
 static void test_io_errors(void **state)
 {
     struct blk_test t;
@@ -242,7 +245,7 @@ static void test_io_errors(void **state)
 
 /* ---- under load ---- */
 
-/* In a thread of its own. */
+/* A load in its own thread. */
 struct load {
     struct blk_load blk;
     pthread_t thread;
@@ -277,7 +280,7 @@ static void sleep_ms(long ms)
     nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 }
 
-/* More has come to the file than can be in flight, so that some of it was answered. */
+/* Wait until the file has more data than can be in flight, so that some writes have completed. */
 static void await_writes(const struct blk_test *t)
 {
     struct stat st = {.st_blocks = 0};
@@ -289,7 +292,7 @@ static void await_writes(const struct blk_test *t)
     assert_true(st.st_blocks * 512 >= 1024 * 1024);
 }
 
-/* What was answered is in the file, whether the program was asked to end or killed. */
+/* Every completed write is in the file, whether the program was terminated or killed. */
 static void run_end_under_load(const char *loop, int sig)
 {
     struct load l;
@@ -303,7 +306,7 @@ static void run_end_under_load(const char *loop, int sig)
     load_end(&l, &t);
     guest_done(&t.g);
 
-    /* And it starts again at the same path, whatever was left there. */
+    /* It starts again at the same path, even if the old socket is still there. */
     blk_test_start(&t, loop);
     assert_int_equal(guest_io(&t.g, 0, 0, 0x66), 0);
     blk_test_stop(&t);
@@ -341,7 +344,7 @@ static void test_statistics_under_load(void **state)
     blk_test_stop(&t);
 }
 
-/* ---- who connects how ---- */
+/* ---- connections ---- */
 
 static void test_two_front_ends(void **state)
 {
@@ -353,7 +356,7 @@ static void test_two_front_ends(void **state)
     blk_test_begin(&t, 4 * MIB);
     blk_test_start(&t, NULL);
     assert_int_equal(guest_io(&t.g, 0, 0, 0x71), 0);
-    /* The second waits until the first is gone. */
+    /* The second waits until the first has disconnected. */
     assert_int_equal(gw_frontend_new(&waiting, NULL), 0);
     assert_int_equal(gw_frontend_connect(waiting, t.socket), 0);
     guest_done(&t.g);
@@ -385,12 +388,12 @@ static void test_inherited_socketpair(void **state)
     assert_int_equal(gw_frontend_start(t.g.fe, &t.g.opt), 0);
     assert_int_equal(guest_io(&t.g, 0, 0, 0x73), 0);
     guest_done(&t.g);
-    /* Its one connection is over: so is the program, with success. */
+    /* Its only connection has ended, so the program exits with success. */
     assert_int_equal(program_end(&t.program, 0), 0);
     blk_test_end(&t);
 }
 
-/* The front-end listens: it comes later, goes, and comes again. */
+/* With --client the front-end listens: it appears late, disappears and returns. */
 static void test_client_reconnects(void **state)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -402,7 +405,7 @@ static void test_client_reconnects(void **state)
     blk_test_begin(&t, 4 * MIB);
     cfg = blk_test_config(&t, "--reconnect");
     program_start(&t.program, &cfg);
-    assert_int_equal(program_end(&t.program, 0), 64); /* it makes no sense for who listens */
+    assert_int_equal(program_end(&t.program, 0), 64); /* the option makes no sense for a listener */
     cfg.args[8] = "--client";
     program_start(&t.program, &cfg);
     assert_true(program_says(&t.program, "trying again"));
@@ -447,7 +450,7 @@ static void test_socket_activation(void **state)
         guest_done(&t.g);
     }
     assert_int_equal(program_end(&t.program, SIGTERM), 0);
-    /* The socket is systemd's, and stays. */
+    /* systemd owns the socket: the program does not remove it. */
     assert_int_equal(access(t.socket, F_OK), 0);
     blk_test_end(&t);
 }

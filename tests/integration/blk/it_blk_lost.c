@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk on a real block device whose writeback fails: a loop device on a file system that is
- * full. Linux reports the failure once and drops the data. Nothing that is asked of the program
- * afterwards may be answered as if the data were there, until it is started again.
+ * godwit-blk on a block device whose writeback fails: a loop device on a full file system. Linux
+ * reports the failure once and drops the data. Until it is restarted, the program must not complete
+ * any request as if the data were still there.
  *
  * usage: it_blk_lost PATH_OF_GODWIT_BLK
  */
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define MIB      (UINT64_C(1) << 20)
-#define AT       (4 * MIB) /* where the guest writes */
+#define AT       (4 * MIB) /* offset of the guest's writes */
 #define CAN_SYNC (UINT64_C(1) << VIRTIO_BLK_F_FLUSH | UINT64_C(1) << VIRTIO_BLK_F_CONFIG_WCE)
 #define FLUSH    GW_DRIVER_BLK_FLUSH
 #define WRITE    GW_DRIVER_BLK_WRITE
@@ -28,11 +28,11 @@
 
 struct lost_test {
     struct blk_test blk;
-    char dir[64]; /* what the file system covers */
+    char dir[64]; /* mount point of the file system */
     char fill[80];
     const char *options[2];
     int backing;
-    int device; /* keeps it, and its page cache, between two programs */
+    int device; /* keeps the device and its page cache between two programs */
 };
 
 static void start_program(struct lost_test *t)
@@ -55,7 +55,7 @@ static void fill(struct lost_test *t)
     close(fd);
 }
 
-/* Returns: false where this machine cannot do it, which has been said. */
+/* Returns: false if this machine lacks what the test needs; the reason has been printed. */
 static bool begin(struct lost_test *t, const char *loop, const char *direct)
 {
     char backing[96];
@@ -109,7 +109,7 @@ static int get_base(struct lost_test *t, unsigned queue)
     return gw_frontend_get_vring_base(t->blk.g.fe, queue, &base);
 }
 
-/* From now on, for this guest and the next. */
+/* Flushes fail from now on, for this guest and the next. */
 static void expect_lost(struct lost_test *t)
 {
     make_room(t);
@@ -127,14 +127,14 @@ static void expect_lost(struct lost_test *t)
     connect_guest(t);
     assert_int_equal(blk_test_request(&t->blk, FLUSH, 0, 0), -EIO);
     guest_done(&t->blk.g);
-    /* A driver that cannot flush has every write synced. */
+    /* Without FLUSH, the device syncs every write. */
     blk_test_connect(&t->blk);
     assert_int_equal(blk_test_request(&t->blk, WRITE, AT, 3), -EIO);
     guest_done(&t->blk.g);
     assert_int_equal(program_end(&t->blk.program, SIGTERM), EXIT_FAILURE);
 }
 
-/* With room again, the next program has a medium that works. */
+/* With free space again, the next program has a working medium. */
 static void expect_well(struct lost_test *t)
 {
     uint8_t byte = 0;
@@ -161,7 +161,7 @@ static void flush_fails(struct lost_test *t)
     expect_lost(t);
 }
 
-/* A front-end that migrates: of its queues, the last to stop fails. */
+/* The front-end migrates; stopping the last of its queues fails. */
 static void stop_fails(struct lost_test *t)
 {
     start_program(t);
@@ -213,7 +213,7 @@ static void write_through_fails(struct lost_test *t)
     expect_lost(t);
 }
 
-/* What the one that was killed wrote is for its successor to sync. */
+/* Data that a killed program wrote is left for its successor to sync. */
 static void killed_in_between(struct lost_test *t)
 {
     start_program(t);
@@ -276,7 +276,7 @@ static void test_lost_by_a_program_that_was_killed(void **state)
     run_on_both_loops(killed_in_between, "--direct=off");
 }
 
-/* Past the page cache the write itself fails, which is known to its guest, and nothing is lost. */
+/* With direct I/O the write itself fails: its guest sees the error and no data is lost. */
 static void direct_write_fails(struct lost_test *t)
 {
     start_program(t);

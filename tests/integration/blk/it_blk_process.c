@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk as a process: how signals end it, and what it does where its surroundings lack
- * something (descriptors 0 to 2, system calls, locked memory).
+ * godwit-blk as a process: how signals end it, and how it behaves without standard streams, certain
+ * system calls or locked memory.
  *
  * usage: it_blk_process PATH_OF_GODWIT_BLK PATH_OF_WITHOUT_URING
  */
@@ -30,7 +30,7 @@ static const char *without_uring;
 
 /* ---- signals ---- */
 
-/* Wait until the program has hung up: it is ending, and waits for its requests. */
+/* Wait until the program has hung up: it is shutting down and waits for its requests. */
 static void wait_hang_up(const struct blk_test *t)
 {
     struct pollfd p = {.fd = gw_frontend_fd(t->g.fe), .events = POLLIN};
@@ -38,7 +38,7 @@ static void wait_hang_up(const struct blk_test *t)
     assert_int_equal(poll(&p, 1, SAFETY_MS), 1);
 }
 
-/* The program has taken every signal that was sent to it. */
+/* Wait until no signal sent to the program is pending. */
 static void wait_taken(pid_t pid)
 {
     unsigned long long pending = 1;
@@ -59,7 +59,7 @@ static void wait_taken(pid_t pid)
     }
 }
 
-/* A read that takes DELAY_MS is in flight: a flush behind it, which is not delayed, is answered. */
+/* A read that takes DELAY_MS is in flight: a later flush, which is not delayed, has completed. */
 struct slow_read {
     struct gw_driver_blk blk[2];
     struct gw_driver_buf data;
@@ -98,7 +98,7 @@ static uint64_t now_ms(void)
 
 /*
  * Send signals one after the other while a request is in flight. Returns: the exit status; -EAGAIN
- * when this machine took a second or more to send them.
+ * if this machine took a second or more to send them.
  */
 static int try_to_end_by(const int *signals, unsigned n)
 {
@@ -155,7 +155,7 @@ static void test_further_signals_end_at_once(void **state)
     assert_int_equal(end_by((const int[]){SIGINT, SIGINT}, 2), EXIT_FAILURE);
 }
 
-/* A request that the medium does not answer in time: the program names it and ends all the same. */
+/* A request that the medium does not complete in time: the program names it and exits anyway. */
 static void test_sigterm_with_a_stuck_request(void **state)
 {
     struct slow_read slow;
@@ -176,7 +176,7 @@ static void test_sigterm_with_a_stuck_request(void **state)
     blk_test_end(&t);
 }
 
-/* A front-end that starts its queues, which fails. */
+/* Start the front-end's queues; that fails. */
 static void *start_main(void *arg)
 {
     struct blk_test *t = arg;
@@ -187,7 +187,7 @@ static void *start_main(void *arg)
 
 static void test_sigterm_while_locked(void **state)
 {
-    /* The byte on which every user of the image holds a shared lock. */
+    /* Every user of the image holds a shared lock on this byte. */
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
     struct program_config cfg;
     struct blk_test t;
@@ -210,7 +210,7 @@ static void test_sigterm_while_locked(void **state)
     blk_test_end(&t);
 }
 
-/* ---- what a parent leaves it ---- */
+/* ---- inherited environment ---- */
 
 static unsigned count_fds(pid_t pid)
 {
@@ -228,8 +228,8 @@ static unsigned count_fds(pid_t pid)
 }
 
 /*
- * A message with more file descriptors than any can have. Returns: whether it was refused, with the
- * session going on.
+ * Send a message with more file descriptors than any message may have. Returns: whether it was
+ * refused and the session continues.
  */
 static bool refuses_many_fds(struct guest *g)
 {
@@ -249,7 +249,7 @@ static bool refuses_many_fds(struct guest *g)
     return status != 0;
 }
 
-/* Control data that neither side has asked for, on both ends of an inherited connection. */
+/* Unsolicited control data, on both ends of an inherited connection. */
 static void test_other_control_data(void **state)
 {
     struct program_config cfg;
@@ -279,7 +279,7 @@ static void test_other_control_data(void **state)
         assert_true(refuses_many_fds(&t.g));
     assert_true(program_says(&t.program, "more than 8 file descriptors"));
     assert_int_equal(guest_io(&t.g, 1, 8, 0x74), 0);
-    /* They are closed elsewhere, and perhaps still are. */
+    /* Another thread closes them, possibly later. */
     for (unsigned ms = 0; count_fds(t.program.pid) != n_fds && ms < patience_ms(); ms++)
         usleep(1000);
     assert_int_equal(count_fds(t.program.pid), n_fds);
@@ -288,7 +288,9 @@ static void test_other_control_data(void **state)
     blk_test_end(&t);
 }
 
-/* Descriptors that a parent has closed are not given to the image, where messages would end up. */
+/*
+ * The image must not get a standard descriptor that the parent closed: messages would overwrite it.
+ */
 static void test_standard_streams_closed(void **state)
 {
     struct gw_frontend *fe;
@@ -325,7 +327,7 @@ static void test_standard_streams_closed(void **state)
     blk_test_end(&t);
 }
 
-/* ---- what the kernel refuses ---- */
+/* ---- refused system calls ---- */
 
 static void run_uring_refused(const char *what, const char *message)
 {
@@ -343,7 +345,10 @@ static void run_uring_refused(const char *what, const char *message)
     blk_test_stop(&t);
 }
 
-/* The default loop is epoll then, and a reason that an administrator can mend is a warning. */
+/*
+ * The default loop falls back to epoll. A cause that an administrator can fix is logged as a
+ * warning.
+ */
 static void test_uring_refused(void **state)
 {
     (void)state;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk with slow storage, stopped while requests are in flight: where the front-end keeps
- * track of them it does not wait for its storage, and whoever serves the rings next does them.
+ * godwit-blk with slow storage, stopped while requests are in flight. If the front-end tracks
+ * in-flight requests, godwit-blk does not wait for its storage; the next back-end resubmits the
+ * requests.
  *
  * usage: it_blk_suspend PATH_OF_GODWIT_BLK
  */
@@ -23,10 +24,10 @@
 enum {
     DELAY_MS = 500,
     BLOCK = 4096,
-    N_REQUESTS = 8, /* on each queue: write and read in turn */
+    N_REQUESTS = 8, /* on each queue, alternating writes and reads */
     RING_SIZE = 64,
     N_HANG_UPS = 100,
-    WCE_OFFSET = 32, /* of the writeback byte in the config space */
+    WCE_OFFSET = 32, /* offset of the writeback byte in config space */
 };
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -41,7 +42,7 @@ enum {
 #define RING_PACKED               BIT(34)
 #define IN_ORDER                  BIT(35)
 
-/* How the first run ends with everything in flight: by the bits negotiated and the request. */
+/* How the first run stops with all requests in flight: the negotiated bits and the message. */
 enum stop {
     STOP_DRAIN = 0,      /* neither bit: GET_VRING_BASE drains */
     STOP_BASE,           /* GET_VRING_BASE_INFLIGHT alone: GET_VRING_BASE suspends */
@@ -97,7 +98,7 @@ static unsigned block_of(unsigned queue, unsigned i)
     return queue * N_REQUESTS + i;
 }
 
-/* What a block of the file has, before and after. */
+/* The byte that fills a block of the file, before and after the writes. */
 static int byte_of(unsigned block, bool after)
 {
     return after && is_write(block) ? 0x80 + (int)block : 1 + (int)block;
@@ -164,7 +165,7 @@ static void take_answers(struct suspend_test *t, unsigned queue)
         fail_msg("queue %u: %s", queue, why);
 }
 
-/* Every one has one answer, now or in a while, and the right one. */
+/* Each request completes exactly once, possibly later, with the expected result. */
 static void assert_answered(struct suspend_test *t)
 {
     struct guest *g = &t->blk.g;
@@ -190,7 +191,9 @@ static void assert_answered(struct suspend_test *t)
     assert_file(t, true);
 }
 
-/* ---- the inflight region ("Inflight I/O tracking"): one part a queue, a byte an entry ---- */
+/*
+ * ---- the inflight region ("Inflight I/O tracking"): one part per queue, one byte per entry ----
+ */
 
 static unsigned n_tracked(const struct suspend_test *t, unsigned queue)
 {
@@ -289,7 +292,7 @@ static void end(struct suspend_test *t)
     blk_test_stop(&t->blk);
 }
 
-/* Returns: how long the longest of the answers took. */
+/* Returns: the longest response time. */
 static uint64_t get_bases(struct suspend_test *t)
 {
     struct guest *g = &t->blk.g;
@@ -315,7 +318,7 @@ static uint64_t get_bases(struct suspend_test *t)
     return longest;
 }
 
-/* The next one has the file although the first is still there, as in a migration. */
+/* The next program opens the file while the first still runs, as in a migration. */
 static void hand_over(struct suspend_test *t)
 {
     struct program first = t->blk.program;
@@ -334,7 +337,7 @@ static void restart(struct suspend_test *t)
     run_session(t);
 }
 
-/* Returns: how long it took, until a front-end could go on. */
+/* Returns: the time until a front-end could continue. */
 static uint64_t stop(struct suspend_test *t)
 {
     uint64_t begun = now_ms();
@@ -380,7 +383,7 @@ static void run(const struct kind *kind)
         took = stop(&t);
         if (drains(kind) || took < delay_ms)
             break;
-        /* Requests may have completed: the machine is slow, or the stop drained wrongly. */
+        /* Requests may have completed: the machine is slow, or the stop drained by mistake. */
         assert_true(delay_ms < DELAY_MS * 64);
         go_on(&t);
         end(&t);
@@ -446,7 +449,7 @@ static void *hang_up(void *arg)
     return NULL;
 }
 
-/* The driver notices nothing of it, and goes on for a while. */
+/* The driver does not notice the hang-up and continues for a while. */
 static void run_until_hang_up(struct suspend_test *t, struct blk_load *load, unsigned after_ms)
 {
     struct hang_up h = {.fd = gw_frontend_fd(t->blk.g.fe), .after_ms = after_ms};
@@ -458,8 +461,8 @@ static void run_until_hang_up(struct suspend_test *t, struct blk_load *load, uns
 }
 
 /*
- * Storage as fast as it is, and front-ends that go away while it works: whatever a cancel came to,
- * for each request in flight, the guest reads what it wrote.
+ * Storage at full speed, and front-ends that disconnect during I/O: whatever the result of
+ * cancelling each in-flight request, the guest reads what it wrote.
  */
 static void run_hang_ups(const char *loop, bool packed)
 {
@@ -508,8 +511,8 @@ static uint8_t write_cache(const struct suspend_test *t)
 }
 
 /*
- * The driver turned the write cache off, and its back-end is killed: the next one does not turn it
- * on behind its back. Another driver's session begins with the default.
+ * The driver turned the write cache off, and its back-end is killed: the next back-end keeps the
+ * cache off. A session of another driver starts with the default.
  */
 static void test_write_cache_stays_off_when_taken_over(void **state)
 {

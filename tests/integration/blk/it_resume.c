@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A guest whose back-end is killed again and again in the middle of its I/O, started anew, and gone
- * on with by gw_frontend_start and the same drivers: with the inflight region nothing is done for
- * it, without one gw_driver_requeue. The load never learns of it. Every request is answered once,
- * and every block holds what was written last; in both layouts, in and out of order.
+ * The back-end is killed repeatedly in the middle of I/O and restarted; gw_frontend_start resumes
+ * with the same drivers. With the inflight region no gw_driver_requeue is needed and the load never
+ * notices. Every request completes exactly once and every block holds the last data written, in
+ * both layouts, in and out of order.
  *
  * usage: it_resume PATH_OF_GODWIT_BLK
  */
@@ -49,8 +49,8 @@ struct resume_test {
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
     int listen_fd;
-    uint64_t worst_ns;    /* from connected to the first completion */
-    unsigned n_in_flight; /* of all kills */
+    uint64_t worst_ns;    /* from connection to first completion */
+    unsigned n_in_flight; /* total over all kills */
 };
 
 static uint64_t now_ns(void)
@@ -162,7 +162,9 @@ static void check_load(struct resume_test *t, int r, unsigned kill_number)
         fail_msg("%s: after kill %u: %s", t->way->name, kill_number, gw_guest_load_error(t->load));
 }
 
-/* Dies in the middle of it, and interrupts the load, which would wait for its calls. */
+/*
+ * Kills the back-end during I/O, and interrupts the load, which would otherwise wait for its calls.
+ */
 struct killer {
     struct resume_test *t;
     pthread_t thread;

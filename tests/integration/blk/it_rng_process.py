@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""How signals end godwit-rng, also while a worker is stuck in a system call.
+"""How signals end godwit-rng, even while a worker is stuck in a system call.
 
 usage: it_rng_process.py GODWIT GODWIT_RNG STUCK_GETRANDOM
 """
@@ -27,18 +27,18 @@ def start(rng, path, **environ):
 
 
 def is_pending(process, number):
-    """Whether the process has yet to take the signal. One that has ended takes none."""
+    """Whether the process has yet to take the signal. An exited process takes none."""
     with open(f'/proc/{process.pid}/status', encoding='ascii') as status:
         fields = dict(line.split(':', 1) for line in status)
     return 'Z' not in fields['State'] and int(fields['ShdPnd'], 16) >> number - 1 & 1
 
 
 def end_by(process, *signals):
-    """Returns: the exit status, what it said, and the seconds that it took."""
+    """Returns: the exit status, the stderr output, and the duration in seconds."""
     begin = time.monotonic()
     for number in signals:
         process.send_signal(number)
-        # Of two that are pending at once, the one with the lower number is taken first.
+        # Of two pending signals, the kernel delivers the one with the lower number first.
         while is_pending(process, number):
             time.sleep(0.01)
     said = process.communicate(timeout=PATIENCE)[1]
@@ -46,7 +46,7 @@ def end_by(process, *signals):
 
 
 def stuck(godwit, rng, preload, path, *signals):
-    """The same with a worker that never returns from the device."""
+    """Like end_by, with a worker that never returns from the device."""
     process = start(rng, path, LD_PRELOAD=preload)
     with subprocess.Popen([godwit, 'bench', '--device=rng', '--time=60s', path],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
@@ -62,7 +62,7 @@ def stuck(godwit, rng, preload, path, *signals):
 
 
 def check_stuck(godwit, rng, preload, folder, path, signals, why, limit):
-    """A worker that is stuck does not keep these signals from ending the process in time."""
+    """A stuck worker does not keep these signals from ending the process in time."""
     for _ in range(TRIES):
         status, said, seconds = stuck(godwit, rng, preload, path, *signals)
         assert status == 1 and f'ended by {why}: worker 0 does not answer' in said, (status, said)
