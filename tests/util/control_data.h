@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Control data on a Unix socket that its reader has not asked for. */
+/* Unsolicited control data on a Unix socket. */
 #pragma once
 
 #include <linux/net_tstamp.h>
@@ -9,11 +9,12 @@
 #define SO_PASSPIDFD 76
 #endif
 
-#define CONTROL_FDS_MAX 253 /* in one sendmsg, by the kernel */
+#define CONTROL_FDS_MAX 253 /* the kernel's limit for one sendmsg (SCM_MAX_FD) */
 
 /*
- * Have the kernel add control data of every kind that it knows to whatever `fd` receives, as a
- * parent does who sets PassCredentials= or Timestamping= on a socket that it passes on.
+ * Make the kernel add every kind of control data that it supports to each message that `fd`
+ * receives. A service manager does the same with PassCredentials= or Timestamping= on a socket that
+ * it passes to a service.
  */
 static inline void ask_for_control_data(int fd)
 {
@@ -21,7 +22,7 @@ static inline void ask_for_control_data(int fd)
                                   SO_TIMESTAMPNS, SO_TIMESTAMPING, SO_RXQ_OVFL};
     int value = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
 
-    /* Kernels lack some. */
+    /* Some kernels lack some of the options. */
     for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         (void)setsockopt(fd, SOL_SOCKET, options[i], &value, sizeof(value));
 }

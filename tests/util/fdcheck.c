@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Snapshots of /proc/self/fd and /proc/self/maps, as sorted lists of lines. What is in the second
- * and not in the first has been left behind; a line that stands there more often counts, too.
+ * Snapshots of /proc/self/fd and /proc/self/maps, as sorted lists of lines. Lines that only the
+ * second snapshot has are leaks; so are additional copies of a line.
  */
 #include "fdcheck.h"
 
@@ -33,7 +33,7 @@ static bool add(struct fdcheck *check, const char *text)
     return lines[check->n_lines++] != NULL;
 }
 
-/* What the library makes once and keeps as long as the process (src/fd/peer_signal.c). */
+/* Objects that the library creates once and keeps until the process exits (fd/peer_signal.c). */
 static bool is_kept(const char *text)
 {
     return strstr(text, "/memfd:godwit-signal ") || strstr(text, "/[aio] ");
@@ -51,7 +51,7 @@ static bool add_fds(struct fdcheck *check)
         snprintf(path, sizeof(path), "/proc/self/fd/%s", entry->d_name);
         ssize_t length = readlink(path, target, sizeof(target) - 1);
         if (length < 0)
-            continue; /* gone meanwhile */
+            continue; /* already closed */
         target[length] = '\0';
         snprintf(line, sizeof(line), "fd %s: %s", entry->d_name, target);
         good = is_kept(line) || add(check, line);
@@ -103,7 +103,7 @@ struct fdcheck *fdcheck_begin(void)
     return check;
 }
 
-/* Returns: how many lines of `after` are not in `before`. */
+/* Returns: the number of lines of `after` that are not in `before`. */
 static int count_new(const struct fdcheck *before, const struct fdcheck *after, bool is_told)
 {
     int found = 0;
@@ -122,7 +122,7 @@ static int count_new(const struct fdcheck *before, const struct fdcheck *after, 
     return found;
 }
 
-/* What a peer sent may be closed on another thread, a little later. */
+/* Another thread may close the fds of a peer a little later, so retry. */
 int fdcheck_end(struct fdcheck *before)
 {
     const struct timespec pause = {.tv_nsec = 10000000};

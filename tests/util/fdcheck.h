@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Did the test leave an fd open or shared memory mapped? We pass both for a living.
+ * Detects fds that a test left open and shared memory that it left mapped.
  *
- * A snapshot knows every open fd, and every MAP_SHARED mapping: guest memory, rings and logs are
- * shared, and neither malloc nor a thread's stack is. Not for use on two threads at once.
+ * A snapshot lists every open fd and every MAP_SHARED mapping. Guest memory, rings and logs are
+ * shared; malloc memory and thread stacks are not. Only one thread may use this at a time.
  *
- *     cmocka_run_group_tests(tests, NULL, NULL) of FDCHECK_TEST(test_a), FDCHECK_TEST(test_b), ...
+ *     const struct CMUnitTest tests[] = {FDCHECK_TEST(test_a), FDCHECK_TEST(test_b)};
  */
 #pragma once
 
 struct fdcheck;
 
-/* Remember what is open and mapped now. NULL when /proc does not tell. */
+/* Take a snapshot. NULL if /proc cannot be read or memory runs out. */
 struct fdcheck *fdcheck_begin(void);
 
 /*
- * Compare with now, print what has come on stderr and release the snapshot (NULL is fine).
- * Returns: how many fds and mappings have come.
+ * Compare the snapshot with the current state, print new fds and mappings on stderr, and free the
+ * snapshot (which may be NULL). Returns: the number of new fds and mappings.
  */
 int fdcheck_end(struct fdcheck *check);
 
-/* For cmocka: a test with nothing else to set up fails when it leaves something behind. */
+/* Fixture functions for cmocka tests without other setup: a test fails if it leaks. */
 int fdcheck_setup(void **state);
 int fdcheck_teardown(void **state);
 #define FDCHECK_TEST(f) cmocka_unit_test_setup_teardown(f, fdcheck_setup, fdcheck_teardown)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The protocol of linux/fuse.h, as far as one file needs it. */
+/* The subset of the FUSE protocol (linux/fuse.h) that one file needs. */
 #include "held_file.h"
 
 #include "requires.h"
@@ -21,7 +21,7 @@ enum {
 struct held_file {
     uint64_t size;
     int fuse_fd, fd;
-    pid_t pid; /* of the server; 0: it has ended */
+    pid_t pid; /* the server's; 0: the server has ended */
     _Atomic bool holds;
     _Atomic unsigned n_waiting;
     _Alignas(8) char request[REQUEST_MAX];
@@ -113,7 +113,7 @@ static void serve(struct held_file *f, const struct fuse_in_header *in)
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
     case FUSE_INTERRUPT:
-        break; /* have no answer */
+        break; /* these requests have no reply */
     default:
         answer(f, in->unique, -ENOSYS, NULL, 0);
         break;
@@ -144,8 +144,8 @@ __attribute__((noreturn)) static void serve_main(struct held_file *f)
 }
 
 /*
- * A process of its own: a caller that the server holds up cannot even be killed, but when the
- * server dies, which it does with the test, the kernel fails all requests.
+ * The server is a separate process: a caller that waits for it cannot even be killed, but when the
+ * server dies, the kernel fails all requests. The server dies with the test.
  */
 static void start_server(struct held_file *f)
 {
@@ -156,7 +156,7 @@ static void start_server(struct held_file *f)
     if (pid == 0) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
             _exit(1);
-        /* Of the other descriptors none must stay open here, nor keep a socket from closing. */
+        /* Close all other inherited fds: an open copy here would keep the test's sockets alive. */
         if (f->fuse_fd > 0)
             (void)close_range(0, (unsigned)f->fuse_fd - 1, 0);
         (void)close_range((unsigned)f->fuse_fd + 1, ~0U, 0);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A file that its server holds back: a FUSE file system of one file, served by a process of the
- * test. It answers until it is told to hold; then every system call that asks the server sleeps: a
- * page fault, fstat(2), poll(2), close(2), reads and writes. Its mount is gone as soon as the file
- * is open.
+ * A file whose server can stop answering: a FUSE file system with one file, served by a child
+ * process of the test. After held_file_hold, every operation that needs the server sleeps: page
+ * faults, fstat(2), poll(2), close(2), reads and writes. The file system is unmounted as soon as
+ * the file is open.
  */
 #pragma once
 
@@ -13,23 +13,23 @@
 
 struct held_file;
 
-/* Can this machine do it? To be asked at the start of main; skips the test otherwise. */
+/* Skip the test if this machine cannot mount FUSE file systems. Call it at the start of main. */
 void requires_held_file(void);
 
-/* A file of zeroes, `size` bytes long. Fails the process with a message. */
+/* A file of `size` zero bytes. Aborts the process with a message on failure. */
 struct held_file *held_file_new(uint64_t size);
 
-/* A new descriptor of it, for the caller to close. */
+/* A new descriptor of the file; the caller closes it. */
 int held_file_dup(const struct held_file *f);
 
-/* From now on nothing is answered. */
+/* Stop answering requests. */
 void held_file_hold(struct held_file *f);
 
-/* How many calls of others wait for an answer now. */
+/* The number of calls that wait for an answer. */
 unsigned held_file_n_waiting(const struct held_file *f);
 
-/* From now on, and for the calls that wait, everything fails. */
+/* Kill the server: the waiting calls and all later ones fail. */
 void held_file_end_server(struct held_file *f);
 
-/* The same, and free it. */
+/* End the server and free the file. */
 void held_file_free(struct held_file *f);

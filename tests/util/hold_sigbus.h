@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * cmocka sets the action of SIGBUS before each test and after it, and the library installs its
- * handler once in the life of a process. To be called in every test that loses pages, when the
- * first of them can be lost: the first call remembers the action, all others bring it back.
+ * cmocka sets the SIGBUS action before and after each test, but the library installs its handler
+ * only once per process. Every test that loses pages must call this before it can lose the first
+ * page: the first call saves the current action, later calls restore it.
  */
 #pragma once
 

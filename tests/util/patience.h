@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * How long a test waits for an event that must come. On a busy machine it may take minutes; an
- * event that was lost never comes, and only a test that fails anyway waits for all of that time.
- * Programs that are expected to fail (tests/mutants) set TEST_PATIENCE_MS to something shorter.
+ * How long a test waits for an event that must happen. On a busy machine the event can take
+ * minutes; only a test that fails anyway waits for the full time. Runs of programs that are
+ * expected to fail (tests/mutants) set a shorter TEST_PATIENCE_MS.
  */
 #pragma once
 

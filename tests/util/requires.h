@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a test needs and a machine may lack: the test skips (exit 77) and says why on stderr. To be
- * called at the start of main, not inside of a cmocka test.
+ * Requirements that a machine may not meet: the test skips (exit status 77) and prints the reason
+ * on stderr. Call these at the start of main, not inside a cmocka test.
  */
 #pragma once
 
@@ -29,8 +29,9 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void skip_test(con
 }
 
 /*
- * Is there io_uring? Containers and valgrind may refuse what the kernel has. If it is missing, the
- * test is reported to skip a case of this name, because many run their cases on each loop.
+ * Is io_uring available? Containers and valgrind may refuse it although the kernel supports it. If
+ * it is unavailable, the output lists a skipped case "io_uring", because many tests run their cases
+ * on each loop.
  */
 static inline int has_io_uring(void)
 {
@@ -45,8 +46,8 @@ static inline int has_io_uring(void)
 }
 
 /*
- * Valgrind runs one thread at a time, maps no terabytes and keeps the limit of open files to
- * itself. Tests of just that are skipped.
+ * Valgrind runs one thread at a time, cannot map terabytes and hides the real limit of open files.
+ * Tests that depend on any of these are skipped.
  */
 static inline int is_under_valgrind(void)
 {
@@ -55,7 +56,7 @@ static inline int is_under_valgrind(void)
     return preload && strstr(preload, "vgpreload");
 }
 
-/* ThreadSanitizer maps memory of its own at any time and cannot do without. */
+/* ThreadSanitizer maps memory at any time and fails if a mapping fails. */
 static inline int is_under_tsan(void)
 {
 #if defined(__SANITIZE_THREAD__)
@@ -67,7 +68,7 @@ static inline int is_under_tsan(void)
 #endif
 }
 
-/* AddressSanitizer ends the process where it gets no mapping. */
+/* AddressSanitizer ends the process if it cannot map memory. */
 static inline int is_under_asan(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
@@ -91,7 +92,7 @@ static inline void requires_root(void)
         skip_test("needs root");
 }
 
-/* A file or device that can be opened for reading and writing. */
+/* `path` must be a file or device that can be opened for reading and writing. */
 static inline void requires_device(const char *path)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);

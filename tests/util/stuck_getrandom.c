@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* For LD_PRELOAD: getrandom(2) never returns, and says so on stderr. */
+/* For LD_PRELOAD: a getrandom(2) that prints "stuck" on stderr and never returns. */
 #include <sys/random.h>
 #include <unistd.h>
 

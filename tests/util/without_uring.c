@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * without_uring [setup=ERRNO | enter=ERRNO] COMMAND [ARGUMENT...]: runs a command on a kernel that
- * refuses io_uring_setup(2), or only io_uring_enter(2), by a seccomp filter (default: setup=1,
- * EPERM). Valgrind waits for ever in io_uring_enter(2), with its lock held.
+ * without_uring [setup=ERRNO | enter=ERRNO] COMMAND [ARGUMENT...]: runs a command with a seccomp
+ * filter that fails io_uring_setup(2), or only io_uring_enter(2), with ERRNO (default: setup=1,
+ * EPERM). Needed under valgrind, which blocks forever in io_uring_enter(2) with its lock held.
  */
 #include <errno.h>
 #include <linux/filter.h>

@@ -20,30 +20,33 @@ enum {
     MAPPINGS_MAX = 4096
 };
 
-/* Handles are nothing but counted. */
+/* The stub only counts handles. */
 struct xenforeignmemory_handle {
-    uint32_t domid; /* restricted to it; UINT32_MAX: not */
+    uint32_t domid; /* restricted to this domain; UINT32_MAX: unrestricted */
 };
 
 struct xengntdev_handle {
     int unused;
 };
 
-/* One is enough; it is told once at the begin, as by the real one. */
+/* One handle is enough. As in real xenstore, a new watch fires once. */
 struct xs_handle {
     int fd;
 };
 
-/* Bound once; our end has the number of theirs and OURS. A port is masked from its event on. */
+/*
+ * A port can be bound once. The local port number is the domain's number plus OURS. An event masks
+ * the port.
+ */
 #define OURS 1000
 
 struct xenevtchn_handle {
-    uint32_t domid; /* restricted to it; UINT32_MAX: not */
+    uint32_t domid; /* restricted to this domain; UINT32_MAX: unrestricted */
     int fd;
-    uint32_t port; /* theirs */
+    uint32_t port; /* the domain's number */
     bool is_bound;
     bool is_masked;  /* lock */
-    bool is_pending; /* lock: came while it was masked */
+    bool is_pending; /* lock: an event arrived while the port was masked */
 };
 
 struct mapping {
@@ -55,8 +58,9 @@ struct xen_stub xen_stub;
 
 static int memory_fd = -1, missing_fd = -1;
 /*
- * The domain's memory as the hypervisor has it, which is not where the domain has it: what orders
- * its copies is in a ring, which ThreadSanitizer sees at two addresses, too, and as unrelated.
+ * The hypervisor's own mapping of the domain's memory. The atomics that order its copies are in a
+ * ring, which ThreadSanitizer sees at two unrelated addresses; copies through the domain's mapping
+ * would be reported as races.
  */
 static uint8_t *own_view;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the mappings of grants */
@@ -178,13 +182,13 @@ static int frame_error(const xenforeignmemory_handle *h, uint32_t domid, xen_pfn
     return xen_stub.frame_errors[frame];
 }
 
-/* How many of the pages at `at` are mappings of ours already, which are replaced now? */
+/* The number of pages at `at` that are already mapped, and that a new mapping replaces. */
 static unsigned count_mapped(const uint8_t *at, size_t pages)
 {
     unsigned char present;
     unsigned n = 0;
 
-    /* What was only reserved has no memory behind it. */
+    /* Reserved address space has no resident pages. */
     for (size_t i = 0; i < pages; i++)
         n += mincore((void *)(at + i * PAGE), PAGE, &present) == 0 && (present & 1);
     return n;
@@ -488,7 +492,7 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h, uint32
     h->port = port;
     h->is_bound = true;
     channels[port] = h;
-    raise_event(h); /* as the real one */
+    raise_event(h); /* a real event channel is pending when it is bound */
     xen_stub.is_bound[port] = true;
     pthread_mutex_unlock(&lock);
     return (int)port + OURS;
@@ -507,7 +511,7 @@ xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *h)
 {
     eventfd_t count;
 
-    (void)eventfd_read(h->fd, &count); /* waits, as the real one may */
+    (void)eventfd_read(h->fd, &count); /* blocks, as the real function may */
     return (int)h->port + OURS;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The Xen libraries without Xen: one domain whose frames are pages of a memfd, and a grant table.
- * Mappings are real ones of those pages, copies really copy; what goes wrong is as a real Xen has
- * it: errors of foreign frames are told for each, and a missing page reads as all ones; grants are
- * mapped all or nothing and copied one by one. Linked into a test, it comes before the libraries.
+ * Mappings map those pages and copies copy their data. Errors are those of a real Xen: foreign
+ * frames fail one by one, and a missing page reads as all ones; grants are mapped all or nothing
+ * and copied one by one. In a test, the linker takes these functions before the libraries'.
  */
 #pragma once
 
@@ -15,7 +15,7 @@
 #define XEN_STUB_GRANTS 8192u
 #define XEN_STUB_PORTS  64u
 
-/* What is counted, and may be told to fail. */
+/* Calls that are counted and that a test can make fail. */
 enum xen_stub_call {
     XEN_STUB_FOREIGN_OPEN,
     XEN_STUB_FOREIGN_MAP,
@@ -31,42 +31,42 @@ enum xen_stub_call {
 struct xen_stub_grant {
     _Atomic bool valid;
     _Atomic bool read_only;
-    _Atomic unsigned n_copies; /* it ends after so many; 0: it does not */
+    _Atomic unsigned n_copies; /* the grant ends after this number of copies; 0: never */
     _Atomic uint32_t frame;
 };
 
-/* The domain and its hypervisor: what a test says of them, while others use them. */
+/* State of the domain and its hypervisor; a test may change it while other threads use it. */
 struct xen_stub {
-    _Atomic int errors[XEN_STUB_N_CALLS]; /* every such call fails with it; 0: none does */
+    _Atomic int errors[XEN_STUB_N_CALLS]; /* the errno of every such call; 0: success */
     _Atomic unsigned n_calls[XEN_STUB_N_CALLS];
     _Atomic unsigned n_handles;       /* open */
     _Atomic unsigned n_foreign_pages; /* mapped now */
     _Atomic unsigned n_grant_pages;   /* mapped now */
-    _Atomic unsigned n_misuses;       /* unmapped something else than was mapped, and the like */
-    _Atomic int frame_errors[XEN_STUB_FRAMES];     /* mapping it fails with that errno */
-    _Atomic unsigned frame_paged[XEN_STUB_FRAMES]; /* ... with ENOENT so many times */
+    _Atomic unsigned n_misuses;       /* wrong calls, such as an unmap of what is not mapped */
+    _Atomic int frame_errors[XEN_STUB_FRAMES];     /* mapping the frame fails with this errno */
+    _Atomic unsigned frame_paged[XEN_STUB_FRAMES]; /* this number of attempts fails with ENOENT */
     struct xen_stub_grant grants[XEN_STUB_GRANTS];
-    _Atomic uint32_t restricted_to;            /* the last handle; UINT32_MAX: none */
-    _Atomic bool is_dead;                      /* the domain */
-    _Atomic unsigned n_looks;                  /* in xenstore, whether it is */
-    _Atomic bool is_offered[XEN_STUB_PORTS];   /* the domain's ends of event channels */
-    _Atomic bool is_bound[XEN_STUB_PORTS];     /* ours are */
-    _Atomic unsigned n_events[XEN_STUB_PORTS]; /* that the domain got */
-    char introduction[64];                     /* of an agent, in xenstore; "": there is none */
-    uint8_t *memory;                           /* of the domain */
+    _Atomic uint32_t restricted_to;          /* domid of the last restrict call; UINT32_MAX: none */
+    _Atomic bool is_dead;                    /* the domain has died */
+    _Atomic unsigned n_looks;                /* calls of xs_is_domain_introduced */
+    _Atomic bool is_offered[XEN_STUB_PORTS]; /* the domain offers this port */
+    _Atomic bool is_bound[XEN_STUB_PORTS];   /* the test's process has bound it */
+    _Atomic unsigned n_events[XEN_STUB_PORTS]; /* events sent to the domain */
+    char introduction[64];                     /* the agent's xenstore entry; "": none */
+    uint8_t *memory;                           /* the domain's memory */
 };
 
 extern struct xen_stub xen_stub;
 
-/* A domain with all frames and no grants; and its end, which tells in n_misuses of what is left. */
+/* Create a domain with all frames and no grants; end it, and count leaked resources as misuse. */
 void xen_stub_begin(void);
 void xen_stub_end(void);
 
-/* The domain dies, and whoever watches is told. */
+/* Kill the domain and fire the xenstore watch. */
 void xen_stub_kill(void);
 
-/* An event from the domain, by its own name of the port. Returns: is anybody there? */
+/* Send an event from the domain; `port` is the domain's number. Returns: is the port bound? */
 bool xen_stub_event(uint32_t port);
 
-/* Grant `n` frames from `frame` on, by references from `ref` on. */
+/* Grant `n` frames, starting with `frame`, by references that start with `ref`. */
 void xen_stub_grant(uint32_t ref, uint32_t frame, uint32_t n);
