@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A daemon goes through postcopy under a verified load: the table form and the slots form, memory
- * that comes and goes meanwhile, buffers that are missing while other requests go on, several
- * sessions, and several devices in one memory.
+ * A daemon goes through postcopy under a verified load: the table form and the slots form, regions
+ * added and removed during postcopy, missing buffers while other requests continue, several
+ * sessions, and several devices that share one memory.
  */
 #include "../fixtures/post.h"
 #include "fdcheck.h"
@@ -15,7 +15,7 @@ static struct post post;
 
 /* ---- a migration ---- */
 
-/* All pages have come while the load went on, and the load goes on after the end. */
+/* All pages arrive while the load runs, and the load continues after POSTCOPY_END. */
 static void migrate(const struct post_config *cfg)
 {
     struct gw_fault_stats st;
@@ -73,7 +73,7 @@ static void test_postcopy_devices_share_a_memory(void **state)
     migrate(&cfg);
 }
 
-/* Back to a memory that is missing again, several times, in sessions of the same daemon. */
+/* Switch back to a memory with missing pages several times, in sessions of the same daemon. */
 static void test_postcopy_several_times(void **state)
 {
     const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
@@ -85,7 +85,7 @@ static void test_postcopy_several_times(void **state)
         post_switch(&post);
         post_load(&post);
         post_stream(&post);
-        if (i % 2) /* or it hangs up without */
+        if (i % 2) /* otherwise it hangs up without POSTCOPY_END */
             post_finish(&post, 0);
         post_join(&post);
         if (i < 3)
@@ -94,9 +94,9 @@ static void test_postcopy_several_times(void **state)
     post_end(&post);
 }
 
-/* ---- memory that comes and goes ---- */
+/* ---- hotplug ---- */
 
-/* The answer to a removal says that nobody has the region any more; a table has no such answer. */
+/* The answer to a removal confirms that no worker uses the region; a table has no such answer. */
 static void unplug(struct post *p, gw_gpa_t gpa)
 {
     struct gw_frontend *fe = p->devices[0].fe;
@@ -122,7 +122,7 @@ static void unplug(struct post *p, gw_gpa_t gpa)
     assert_int_equal(gw_guest_mem_remove(p->to, gpa), 0);
 }
 
-/* From the disk to the new region, and from there to another place on the disk. */
+/* Copy from the disk to the new region, and from there to another place on the disk. */
 static void use(struct post *p, gw_gpa_t gpa, unsigned n)
 {
     struct post_device *d = &p->devices[0];
@@ -134,7 +134,7 @@ static void use(struct post *p, gw_gpa_t gpa, unsigned n)
     d->buf[1] = (struct gw_driver_buf){gpa, 4096};
     post_write(p, 1, sector);
     post_wait(p, 1);
-    d->buf[1] = in; /* missing: the device is the first to touch it */
+    d->buf[1] = in; /* missing: the device touches it first */
     post_read(p, 1, sector);
     post_wait(p, 1);
     assert_memory_equal(gw_guest_mem_at(p->to, in.addr, 4096), page, 4096);
@@ -173,7 +173,10 @@ static void test_postcopy_regions_come_and_go_table(void **state)
     plug_and_unplug(GW_FRONTEND_MEM_TABLE);
 }
 
-/* Memory that the back-end had before: it is told once more, since only then its place is known. */
+/*
+ * Regions that the back-end already has are sent again, because only the answer has their
+ * addresses.
+ */
 static void test_postcopy_listen_with_regions(void **state)
 {
     const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
@@ -199,11 +202,12 @@ static void test_postcopy_listen_with_regions(void **state)
     post_end(&post);
 }
 
-/* ---- requests whose buffers are missing ---- */
+/* ---- requests with missing buffers ---- */
 
 /*
- * Queue 1 has a request into a page that does not come. Queue 0 goes on: on another worker whatever
- * the device does, on the same where the kernel does the I/O. Then the page comes.
+ * Queue 1 has a request into a page that is held back. Queue 0 continues: with another worker for
+ * every kind of device, with the same worker only if the kernel does the I/O. Then the page
+ * arrives.
  */
 static void wait_beside(const struct bed_config *bed, bool reads)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * In postcopy the front-end is answered whatever the workers do. The only worker of the daemon
- * sleeps in a page that the test sends when it has had all of its answers; then everything it was
- * told in the meantime has been done.
+ * In postcopy the daemon answers the front-end whatever state its workers are in. Its only worker
+ * sleeps on a page that the test sends after it has received all answers; then the worker has
+ * applied every message that arrived while it slept.
  */
 #include "../fixtures/post.h"
 #include "fdcheck.h"
@@ -21,12 +21,12 @@
 #include <unistd.h>
 
 #define SECTOR  (DISK_SIZE / 512 / 2)
-#define GONE    UINT64_C(0x7e0000000000) /* a user address of no region */
+#define GONE    UINT64_C(0x7e0000000000) /* a user address outside all regions */
 #define WAIT_MS patience_ms()
 
 static struct post post;
 
-/* Queue 0 is stopped, after one request. */
+/* Queue 0 is stopped after one request. */
 static void begin(enum gw_loop_kind loop, enum gw_frontend_mem_form form)
 {
     const struct post_config cfg = {.bed = {.loop = loop, .kind = DISK_RAM, .n_workers = 1},
@@ -43,7 +43,7 @@ static void begin(enum gw_loop_kind loop, enum gw_frontend_mem_form form)
     assert_int_equal(gw_frontend_stop_queue(d->fe, d->drivers[0]), 0);
 }
 
-/* Queue 1 reads into the page of `later`. */
+/* Block the worker: queue 1 reads into the page `later`. */
 static void hold(void)
 {
     post_read(&post, 1, SECTOR);
@@ -64,7 +64,7 @@ static void expect_read(gw_gpa_t gpa)
         assert_int_equal(page[i], 0x6b);
 }
 
-/* The page comes, and what waited for it is done. */
+/* Send the page and wait for the request that needs it. */
 static void let_go(void)
 {
     const gw_gpa_t page = post.later;
@@ -75,7 +75,7 @@ static void let_go(void)
     expect_read(page);
 }
 
-/* Queue 0 runs, and is used. */
+/* Start queue 0 and do a read on it. */
 static void start_and_read(void)
 {
     struct post_device *d = &post.devices[0];
@@ -97,7 +97,7 @@ static void end(void)
     post_end(&post);
 }
 
-/* Each is acknowledged before the next is sent. */
+/* Wait for each acknowledgement before sending the next message. */
 static void ask_for_everything(void)
 {
     struct post_device *d = &post.devices[0];
@@ -124,10 +124,10 @@ static void answer(enum gw_loop_kind loop)
     for (unsigned i = 0; i < 2; i++) {
         hold_worker(loop, i ? GW_FRONTEND_MEM_TABLE : GW_FRONTEND_MEM_SLOTS);
         ask_for_everything();
-        /* In memory that the worker has not been told of yet, and that is missing, too. */
+        /* A missing page, in memory that the worker does not know yet. */
         d->buf[0].addr = POST_HOT_GPA + 2 * POST_HOT_SIZE;
         post_read(&post, 0, SECTOR);
-        d->buf[1].addr = POST_HOT_GPA; /* which it finds before its mail */
+        d->buf[1].addr = POST_HOT_GPA; /* processed before the worker's posted calls */
         post_read(&post, 1, SECTOR);
         let_go();
         for (unsigned k = 0; k < BED_QUEUES; k++) {
@@ -169,7 +169,7 @@ static void test_postcopy_daemon_is_stopped_after_the_answers(void **state)
     }
 }
 
-/* ---- more than is kept ---- */
+/* ---- more messages than the daemon keeps ---- */
 
 static void *send_later(void *arg)
 {
@@ -178,7 +178,7 @@ static void *send_later(void *arg)
     return NULL;
 }
 
-/* What a front-end can pile up is limited: then it waits for the page, and goes on. */
+/* The number of messages a front-end can pile up is limited: then the daemon waits for the page. */
 static void test_postcopy_answers_wait_rather_than_pile_up(void **state)
 {
     struct post_device *d = &post.devices[0];
@@ -202,7 +202,9 @@ static void test_postcopy_answers_wait_rather_than_pile_up(void **state)
 
 /* ---- starts that fail ---- */
 
-/* By arithmetic at once; on the worker nobody waits for, the queue is broken until it is stopped.
+/*
+ * Errors found by arithmetic fail the message. An error found later by the worker, without anyone
+ * waiting for it, breaks the queue until it is stopped.
  */
 static void test_postcopy_start_that_fails_is_told(void **state)
 {
@@ -216,7 +218,7 @@ static void test_postcopy_start_that_fails_is_told(void **state)
     assert_int_equal(gw_frontend_set_vring_err(d->fe, 0, err.fd), 0);
     assert_int_equal(gw_frontend_set_vring_addr(d->fe, 0, &nowhere), 0);
     assert_int_equal(gw_frontend_set_vring_kick(d->fe, 0, -1), -EREMOTEIO);
-    assert_int_equal(gw_frontend_set_vring_log(d->fe, d->drivers[0], false), 0); /* where it is */
+    assert_int_equal(gw_frontend_set_vring_log(d->fe, d->drivers[0], false), 0); /* valid */
     __atomic_store_n(&d->bed.disk.refuses, true, __ATOMIC_RELAXED);
     assert_int_equal(gw_frontend_set_vring_kick(d->fe, 0, kick), 0);
     assert_int_equal(poll(&err, 1, 0), 0);
@@ -224,7 +226,7 @@ static void test_postcopy_start_that_fails_is_told(void **state)
     assert_int_equal(poll(&err, 1, WAIT_MS), 1);
     assert_true(bed_says(&d->bed, "queue 0 is broken until it is stopped: the device refuses"));
     assert_int_equal(gw_frontend_get_vring_base(d->fe, 0, &base), 0);
-    assert_int_equal(base, 1); /* as it was told */
+    assert_int_equal(base, 1); /* as set before */
     start_and_read();
     close(kick);
     close(err.fd);
@@ -233,7 +235,7 @@ static void test_postcopy_start_that_fails_is_told(void **state)
 
 /* ---- the dirty log ---- */
 
-/* Marks that come after the answer are in the new log when the ring has stopped. */
+/* Marks made after the answer are in the new log once the ring has stopped. */
 static void test_postcopy_log_is_replaced_without_waiting(void **state)
 {
     struct post_device *d = &post.devices[0];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What can go wrong in postcopy: nobody sends the pages, the front-end goes away or is killed while
- * workers wait for them, the daemon is stopped then, messages come in the wrong order, tables are
- * wrong, memory is of the wrong kind, and userfaultfd is not permitted. The daemon serves the next.
+ * Failures in postcopy: no pages arrive; the front-end disconnects, is killed or the daemon is
+ * stopped while workers wait for pages; messages come in the wrong order; tables are malformed;
+ * memory is of the wrong kind; userfaultfd is not permitted. In all cases the daemon serves the
+ * next front-end.
  *
  * usage: it_postcopy_bad GODWIT_BLK
  */
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACK_MS  patience_ms() /* until a worker is back; nothing else ends the wait before */
+#define BACK_MS  patience_ms() /* until a worker is back; nothing else ends the wait earlier */
 #define DRAIN_MS 600000
 
 static struct bed bed;
@@ -37,7 +38,7 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* ---- nobody sends the pages ---- */
+/* ---- no pages arrive ---- */
 
 static const struct bed_config starved[] = {
     {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 1},
@@ -61,7 +62,7 @@ static void starve(struct guest *g, int *uffd)
         fail_msg("%s", gw_frontend_error(g->fe));
 }
 
-/* It hangs up, with its userfaultfd open or closed. */
+/* The front-end hangs up, with its userfaultfd open or closed. */
 static void test_postcopy_frontend_goes_while_workers_wait(void **state)
 {
     for (unsigned i = 0; i < 2 * N_STARVED; i++) {
@@ -130,7 +131,9 @@ static void test_postcopy_daemon_is_stopped_while_workers_wait(void **state)
     }
 }
 
-/* Answered by who does not wait; the workers come back, and their queues can be stopped. */
+/*
+ * A thread that does not wait answers POSTCOPY_END; the workers return and their queues can stop.
+ */
 static void test_postcopy_end_while_workers_wait(void **state)
 {
     for (unsigned i = 0; i < N_STARVED; i++) {
@@ -181,7 +184,7 @@ static void test_postcopy_program_ends_while_workers_wait(void **state)
     guest_init(&g, 64);
     assert_int_equal(gw_frontend_connect(g.fe, strchr(socket, '/')), 0);
     assert_int_equal(post_starve(&g, &uffd), 0);
-    /* Something is on its way to them, too. */
+    /* Post calls to the blocked workers, too. */
     for (unsigned i = 0; i < BED_QUEUES; i++)
         assert_int_equal(gw_frontend_set_vring_call(g.fe, i, gw_driver_call_fd(g.drivers[i])), 0);
     begin = now_ms();
@@ -225,7 +228,7 @@ static void test_postcopy_program_serves_the_next(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
-/* ---- the userfaultfd is closed at any moment, messages come in any order ---- */
+/* ---- the userfaultfd is closed at any moment, messages arrive in any order ---- */
 
 static void test_postcopy_uffd_is_closed_at_any_moment(void **state)
 {
@@ -248,7 +251,7 @@ static void test_postcopy_uffd_is_closed_at_any_moment(void **state)
         assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
         if (i == 2)
             close(uffd);
-        /* All of its memory is there: nobody waits. */
+        /* All of the guest's memory is present, so no worker waits. */
         for (unsigned k = 0; k < BED_QUEUES; k++)
             assert_int_equal(guest_io(&g, k, 64 * k, 0x5a), 0);
         assert_int_equal(gw_frontend_postcopy_end(g.fe), 0);
@@ -292,8 +295,8 @@ static void test_postcopy_wrong_order_is_refused(void **state)
 /* ---- tables ---- */
 
 /*
- * A table that the front-end's own functions would not send; whoever is given as `client` is told
- * the addresses of its answer. Returns: the size of that.
+ * Send a table that the front-end library would not send. `client`, if not NULL, gets the addresses
+ * of the answer. Returns: the size of the answer.
  */
 static uint32_t send_table(struct gw_frontend *fe, const struct gw_wire_region *regions,
                            const int *fds, unsigned n, struct gw_fault_client *client)
@@ -350,7 +353,7 @@ static void end_with_load(void)
     post_end(&post);
 }
 
-/* Under the load: what is refused changes nothing, what is not acknowledged neither. */
+/* Under the load: a refused or unacknowledged table changes nothing. */
 static void test_postcopy_tables_that_repeat_and_overlap(void **state)
 {
     struct gw_wire_region regions[GW_MSG_TABLE_REGIONS_MAX];
@@ -363,7 +366,7 @@ static void test_postcopy_tables_that_repeat_and_overlap(void **state)
     fe = post.devices[0].fe;
     n = regions_of(post.to, regions, fds);
     for (unsigned i = 0; i < 10; i++) {
-        /* Nobody tells the fault server of these addresses, so they must not be used. */
+        /* The fault server does not know these addresses, so they must not be used. */
         assert_int_equal(send_table(fe, regions, fds, n, NULL), 8 + n * sizeof(regions[0]));
         regions[n] = regions[0];
         fds[n] = fds[0];
@@ -371,7 +374,7 @@ static void test_postcopy_tables_that_repeat_and_overlap(void **state)
         regions[n].guest_addr = UINT64_MAX - 0xfff;
         assert_int_equal(send_table(fe, regions, fds, n + 1, NULL), 0);
         assert_int_equal(gw_frontend_set_mem_table(fe, post.to), 0);
-        /* There is nothing left to acknowledge. */
+        /* No table is left to acknowledge. */
         assert_int_equal(gw_frontend_send_raw(fe, GW_MSG_SET_MEM_TABLE, GW_MSG_VERSION,
                                               sizeof(value), &value, sizeof(value), NULL, 0),
                          0);
@@ -383,7 +386,7 @@ static void test_postcopy_tables_that_repeat_and_overlap(void **state)
     end_with_load();
 }
 
-/* The memory of the rings goes away: they are broken, and everything else goes on. */
+/* The memory of the rings is removed: those queues break, everything else continues. */
 static void test_postcopy_tables_that_shrink(void **state)
 {
     const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
@@ -396,7 +399,10 @@ static void test_postcopy_tables_that_shrink(void **state)
     post_begin(&post, &cfg);
     post_switch(&post);
     assert_int_equal(regions_of(post.to, regions, fds), 2);
-    /* First the one with the rings goes. None at all would be an acknowledgement, by its length. */
+    /*
+     * The region with the rings goes first. By its length, an empty table would be an
+     * acknowledgement.
+     */
     for (unsigned n = 2; n-- > 0;) {
         assert_int_equal(send_table(d->fe, &regions[n], &fds[n], 1, d->client),
                          8 + sizeof(regions[0]));
@@ -408,7 +414,7 @@ static void test_postcopy_tables_that_shrink(void **state)
     }
     assert_int_equal(gw_frontend_get_features(d->fe, &value), 0);
     assert_true(bed_says(&d->bed, "broken"));
-    /* Before that a worker may have begun with its ring, and be waiting for the page. */
+    /* Before that, a worker may have started on its ring and be waiting for the page. */
     post_stream(&post);
     post_finish(&post, 0);
     assert_int_equal(gw_frontend_set_mem_table(d->fe, post.to), 0);
@@ -416,7 +422,7 @@ static void test_postcopy_tables_that_shrink(void **state)
     post_end(&post);
 }
 
-/* The front-end does not accept what it was told. */
+/* The front-end rejects the addresses in the answer. */
 static void test_postcopy_table_that_is_turned_down(void **state)
 {
     struct gw_wire_region regions[GW_MSG_TABLE_REGIONS_MAX];
@@ -444,7 +450,7 @@ static void test_postcopy_table_that_is_turned_down(void **state)
     bed_stop(&bed);
 }
 
-/* Under the load: memory that cannot be missing is refused, and the session goes on. */
+/* Under the load: memory that cannot have missing pages is refused, and the session continues. */
 static void test_postcopy_memory_that_is_not_shared(void **state)
 {
     const enum fd_kind kinds[] = {FD_REGULAR, FD_PIPE_READ, FD_DEV_NULL,       FD_EVENTFD,
@@ -470,8 +476,8 @@ static void test_postcopy_memory_that_is_not_shared(void **state)
 /* ---- no permission ---- */
 
 /*
- * As nobody: neither the capability nor the device. Returns: the exit status of the program; a
- * check that fails ends it.
+ * unprivileged() runs as user nobody, with neither the capability nor access to the device, and
+ * returns the exit status of the process. A failing check exits it.
  */
 static void check(bool is_fine, const char *what)
 {
@@ -504,7 +510,7 @@ static int unprivileged(void)
     check(bed_said(&bed, "vm.unprivileged_userfaultfd") && bed_said(&bed, "CAP_SYS_PTRACE") &&
               bed_said(&bed, "/dev/userfaultfd"),
           bed.text);
-    /* The front-end insists. */
+    /* The front-end sends the messages anyway. */
     check(gw_frontend_postcopy_advise(g.fe, &uffd) == -EREMOTEIO, "ADVISE is answered with an fd");
     check(gw_frontend_postcopy_listen(g.fe, NULL, NULL) == -EREMOTEIO, "LISTEN is accepted");
     check(guest_io(&g, 0, 0, 0x5a) == 0, "I/O, after it was refused");

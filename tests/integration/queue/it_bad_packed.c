@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Packed rings that no driver would make; it_bad_ring.c has the split ones. Each case names what
- * comes of it: answered with length 0 and the queue goes on; not seen at all; or the queue is
- * broken, the error descriptor says so, and a stop and start repairs it. Then a good request is
- * done on the same ring, and the daemon serves the next guest.
+ * Packed rings that no correct driver would make; it_bad_ring.c has the split ones. Each case names
+ * its result: a completion with length 0, and the queue continues; nothing visible to the device;
+ * or a broken queue, which is reported on the error descriptor and repaired by a stop and start.
+ * Afterwards a good request is done on the same ring, and the daemon serves the next guest.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SIZE 15u /* no power of two */
-/* In the upper half of the memory: what is allocated is in the lower one. */
+#define SIZE 15u /* not a power of two */
+/* In the upper half of guest memory; the allocator uses the lower half. */
 #define DESC   (GUEST_GPA + 0x100000)
 #define DRIVER (GUEST_GPA + 0x110000)
 #define DEVICE (GUEST_GPA + 0x120000)
@@ -35,7 +35,7 @@
 #define FEATURES (GUEST_FEATURES | UINT64_C(1) << 34)
 
 enum result {
-    ANSWERED, /* length 0 */
+    ANSWERED, /* with length 0 */
     NOT_SEEN,
     BROKEN,
 };
@@ -44,18 +44,18 @@ struct ring {
     struct guest g;
     struct gw_driver *driver;
     int err;
-    pthread_mutex_t emptying; /* who attacks stands back for that */
+    pthread_mutex_t emptying; /* held while the ring is emptied, to keep the attacker out */
 };
 
 struct ring_case {
     const char *name;
     enum result result;
     const char *text;
-    unsigned n; /* descriptors of the chain */
+    unsigned n; /* descriptors in the chain */
     struct gw_driver_packed_desc desc[4];
     struct gw_driver_packed_desc table[4]; /* at TABLE */
-    unsigned lap;                          /* the bits of the lap, instead of AVAIL */
-    bool all;                              /* the first descriptor in every slot */
+    unsigned lap;                          /* AVAIL and USED bits, instead of AVAIL alone */
+    bool all;                              /* write the first descriptor to every slot */
     bool no_indirect;
 };
 
@@ -162,7 +162,7 @@ static void kick(struct ring *ring)
     assert_int_equal(eventfd_write(gw_driver_kick_fd(ring->driver), 1), 0);
 }
 
-/* `n` descriptors from slot `at` on; the first one comes last. */
+/* Write `n` descriptors from slot `at`, the first one last. */
 static void make_available(struct ring *ring, unsigned at, const struct gw_driver_packed_desc *desc,
                            unsigned n, unsigned lap)
 {
@@ -187,7 +187,7 @@ static bool wait_used(struct ring *ring, unsigned at, struct gw_driver_packed_de
     return false;
 }
 
-/* A read of 512 bytes from slot `at` on. */
+/* A read of 512 bytes from slot `at`. */
 static bool do_good_request(struct ring *ring, unsigned at, const char *name)
 {
     static const struct gw_driver_packed_desc descs[3] = {{DATA + 0x1000, 16, 7, NEXT},
@@ -218,7 +218,7 @@ static bool is_signalled(int fd, int timeout_ms)
     return poll(&p, 1, timeout_ms) == 1;
 }
 
-/* Stop, empty the ring, start again. */
+/* Stop, empty the ring, and start it again. */
 static void repair(struct ring *ring)
 {
     uint32_t base;
@@ -230,7 +230,7 @@ static void repair(struct ring *ring)
     assert_int_equal(gw_frontend_start_queue(ring->g.fe, ring->driver), 0);
 }
 
-/* What came of the case; `ret_at` is where the ring goes on. */
+/* Check the result of the case. `ret_at`: the slot where the ring continues. */
 static bool check_result(struct ring *ring, const struct ring_case *c, unsigned *ret_at)
 {
     struct gw_driver_packed_desc used;
@@ -267,7 +267,7 @@ static void offer(struct ring *ring, const struct ring_case *c)
     make_available(ring, 0, c->desc, c->n, lap);
 }
 
-/* On a daemon of its own: what is told of bad chains is limited per second. */
+/* Each case has its own daemon, because messages about bad chains are rate-limited. */
 static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
 {
     struct ring ring;
@@ -284,7 +284,7 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
         good = false;
     }
     good = good && do_good_request(&ring, at, c->name);
-    /* The other queue never noticed. */
+    /* The other queue is not affected. */
     good = good && guest_io(&ring.g, 1, 0, 0x11) == 0;
     ring_done(&ring);
     good = bed_check(&bed, c->name) && good;
@@ -320,7 +320,7 @@ static void test_table_uring(void **state)
     run_table(GW_LOOP_URING);
 }
 
-/* ---- a guest that writes its ring while it is read ---- */
+/* ---- a guest that writes its ring while the device reads it ---- */
 
 struct attack {
     struct ring *ring;
@@ -337,7 +337,7 @@ static uint64_t next_random(struct attack *a)
     return a->random;
 }
 
-/* Any descriptor, half of the time with the bits that make it available somewhere. */
+/* Write an arbitrary descriptor, half of the time with bits that make it available in some lap. */
 static void scribble(struct attack *a, uint64_t n)
 {
     static const uint64_t addrs[] = {DATA, END - 8, TABLE, DESC, UINT64_MAX - 8, DRIVER, DEVICE, 0};
@@ -387,7 +387,7 @@ static void run_attack(enum gw_loop_kind loop, uint64_t features)
     assert_int_equal(pthread_create(&a.thread, NULL, attack_main, &a), 0);
     clock_gettime(CLOCK_MONOTONIC, &begin);
     do {
-        /* The other queue of the worker has its turn, too. */
+        /* The worker serves its other queue, too. */
         assert_int_equal(guest_io(&ring.g, 1, 8, (uint8_t)n_io++), 0);
         if (n_io % 4 == 0)
             repair(&ring);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Rings that no driver would make. Each case names what comes of it: answered with length 0 and the
- * queue goes on; left out (there is nothing to answer) and the queue goes on; or the queue is
- * broken, the error descriptor says so, and a stop and start repairs it. Then a good request is
- * done on the same ring, and the daemon serves the next guest.
+ * Split rings that no correct driver would make. Each case names its result: a completion with
+ * length 0, and the queue continues; an entry that is skipped because there is nothing to complete,
+ * and the queue continues; or a broken queue, which is reported on the error descriptor and
+ * repaired by a stop and start. Afterwards a good request is done on the same ring, and the daemon
+ * serves the next guest.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -21,21 +22,21 @@
 
 #define SIZE      16u
 #define LONG_SIZE 2048u
-/* In the upper half of the memory: what is allocated is in the lower one. */
+/* In the upper half of guest memory; the allocator uses the lower half. */
 #define DESC  (GUEST_GPA + 0x100000)
 #define AVAIL (GUEST_GPA + 0x110000)
 #define USED  (GUEST_GPA + 0x120000)
 #define DATA  (GUEST_GPA + 0x140000)
 #define TABLE (GUEST_GPA + 0x160000)
 #define END   (GUEST_GPA + GUEST_SIZE)
-#define GOOD  10 /* descriptors of the good request begin here */
+#define GOOD  10 /* first descriptor of the good request */
 
 #define NEXT     VRING_DESC_F_NEXT
 #define WRITE    VRING_DESC_F_WRITE
 #define INDIRECT VRING_DESC_F_INDIRECT
 
 enum result {
-    ANSWERED, /* length 0 */
+    ANSWERED, /* with length 0 */
     LEFT_OUT,
     BROKEN,
 };
@@ -44,19 +45,19 @@ struct ring {
     struct guest g;
     struct gw_driver *driver;
     unsigned size;
-    uint16_t avail; /* as written */
+    uint16_t avail; /* the available index last written */
     int err;
-    pthread_mutex_t emptying; /* who attacks stands back for that */
+    pthread_mutex_t emptying; /* held while the ring is emptied, to keep the attacker out */
 };
 
 struct ring_case {
     const char *name;
     enum result result;
     const char *text;
-    struct vring_desc desc[4];  /* at 0 of the ring */
+    struct vring_desc desc[4];  /* from index 0 of the ring */
     struct vring_desc table[4]; /* at TABLE */
     unsigned head;
-    unsigned jump; /* of the available index, instead of 1 */
+    unsigned jump; /* increment of the available index, instead of 1 */
     bool no_indirect;
 };
 
@@ -219,7 +220,7 @@ static bool is_signalled(int fd, int timeout_ms)
     return poll(&p, 1, timeout_ms) == 1;
 }
 
-/* Stop, empty the ring, start again. */
+/* Stop, empty the ring, and start it again. */
 static void repair(struct ring *ring)
 {
     uint32_t base;
@@ -232,7 +233,7 @@ static void repair(struct ring *ring)
     assert_int_equal(gw_frontend_start_queue(ring->g.fe, ring->driver), 0);
 }
 
-/* What came of the case. */
+/* Check the result of the case. */
 static bool check_result(struct ring *ring, const struct ring_case *c)
 {
     uint32_t id, len;
@@ -251,7 +252,7 @@ static bool check_result(struct ring *ring, const struct ring_case *c)
     return id == c->head && len == 0 && !is_signalled(ring->err, 0);
 }
 
-/* On a daemon of its own: what is told of bad chains is limited per second. */
+/* Each case has its own daemon, because messages about bad chains are rate-limited. */
 static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
 {
     struct ring ring;
@@ -272,7 +273,7 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
         good = false;
     }
     good = good && do_good_request(&ring, c->name);
-    /* The other queue never noticed. */
+    /* The other queue is not affected. */
     good = good && guest_io(&ring.g, 1, 0, 0x11) == 0;
     ring_done(&ring);
     good = bed_check(&bed, c->name) && good;
@@ -308,7 +309,7 @@ static void test_table_uring(void **state)
     run_table(GW_LOOP_URING);
 }
 
-/* 1024 descriptors are a chain, 1025 are not. */
+/* A chain of 1024 descriptors is valid, one of 1025 is not. */
 static void test_long_chains(void **state)
 {
     struct ring ring;
@@ -325,7 +326,7 @@ static void test_long_chains(void **state)
         assert_true(wait_used(&ring, (uint16_t)(n - 1023)));
         gw_driver_read_used(ring.driver, n - 1024, &id, &len);
         assert_int_equal(id, 16);
-        assert_int_equal(len, n == 1024 ? 1 : 0); /* the disk writes a status, and no more */
+        assert_int_equal(len, n == 1024 ? 1 : 0); /* the disk writes only a status */
     }
     assert_true(bed_says(&bed, "longer than 1024 descriptors"));
     assert_true(do_good_request(&ring, "long chains"));
@@ -334,7 +335,7 @@ static void test_long_chains(void **state)
     bed_stop(&bed);
 }
 
-/* The same head twice, and buffers that are the ring itself: the guest's own loss. */
+/* The same head twice, and buffers that overlap the ring: only the guest itself suffers. */
 static void test_ring_as_buffer(void **state)
 {
     struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_IN};
@@ -359,12 +360,12 @@ static void test_ring_as_buffer(void **state)
     bed_stop(&bed);
 }
 
-/* ---- a guest that writes its rings while they are read ---- */
+/* ---- a guest that writes its rings while the device reads them ---- */
 
 struct attack {
     struct ring *ring;
     pthread_t thread;
-    bool flood; /* bad chains as fast as they are answered; otherwise anything */
+    bool flood; /* bad chains as fast as they are completed; otherwise random writes */
     bool stop;  /* atomic */
     uint64_t random;
 };
@@ -404,7 +405,7 @@ static void *attack_main(void *arg)
     while (!__atomic_load_n(&a->stop, __ATOMIC_RELAXED)) {
         pthread_mutex_lock(&ring->emptying);
         if (a->flood) {
-            /* Somewhat behind what can be answered, so that there is always more. */
+            /* Keep ahead of the used index, so that chains are always pending. */
             idx = (uint16_t)(idx + 8);
             if ((uint16_t)(idx - gw_driver_used_idx(ring->driver)) >= ring->size)
                 idx = (uint16_t)(gw_driver_used_idx(ring->driver) + ring->size / 2);
@@ -434,7 +435,7 @@ static void run_attack(enum gw_loop_kind loop, bool flood)
     assert_int_equal(pthread_create(&a.thread, NULL, attack_main, &a), 0);
     clock_gettime(CLOCK_MONOTONIC, &begin);
     do {
-        /* The other queue of the worker has its turn, too. */
+        /* The worker serves its other queue, too. */
         assert_int_equal(guest_io(&ring.g, 1, 8, (uint8_t)n_io++), 0);
         if (n_io % 16 == 0)
             repair(&ring);

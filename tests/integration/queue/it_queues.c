@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Queues that do not care for each other: one is stopped, emptied, moved and started again, as a
- * guest does with RING_RESET, while the other one does its I/O. With all layouts, and with an old
- * guest that knows nothing of VERSION_1.
+ * Queues are independent: one is stopped, emptied, moved and started again, as a guest does with
+ * RING_RESET, while the other does I/O. With all layouts, and with a legacy guest without
+ * VERSION_1.
  */
 #include "../fixtures/bed.h"
 #include "fdcheck.h"
@@ -10,7 +10,7 @@
 #include <pthread.h>
 
 #define ROUNDS      60
-#define OTHERS      20 /* requests of the other queue meanwhile, at least */
+#define OTHERS      20 /* minimum number of requests of the other queue in that time */
 #define F_TRANSIENT ((UINT64_C(1) << 24) | (UINT64_C(1) << 27)) /* NOTIFY_ON_EMPTY, ANY_LAYOUT */
 #define F_VERSION_1 (UINT64_C(1) << 32)
 #define F_PACKED    (UINT64_C(1) << 34)
@@ -26,7 +26,7 @@ struct other {
     int r;      /* atomic */
 };
 
-/* The other queue, on a thread of its own, as it has a vCPU of its own. */
+/* The other queue, on its own thread as on its own vCPU. */
 static void *other_main(void *arg)
 {
     struct other *o = arg;
@@ -70,7 +70,7 @@ static void finish(struct guest *g)
     bed_stop(&bed);
 }
 
-/* However the threads are scheduled, each has its turn. */
+/* Ensure progress on both queues regardless of thread scheduling. */
 static bool is_behind(const struct other *o)
 {
     return __atomic_load_n(&o->r, __ATOMIC_RELAXED) == 0 &&
@@ -83,7 +83,7 @@ static void run(uint64_t features, enum gw_loop_kind loop)
     struct other o = {.g = &g};
 
     start(&g, features, loop);
-    /* Both have their buffers before there are two threads to allocate them. */
+    /* Allocate the buffers of both queues before the second thread starts. */
     assert_int_equal(guest_io(&g, 0, 0, 1), 0);
     assert_int_equal(guest_io(&g, 1, 8, 1), 0);
     assert_int_equal(pthread_create(&o.thread, NULL, other_main, &o), 0);
