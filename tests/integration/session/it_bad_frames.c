@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Frames of a wrong shape: for every message the library knows, each way in which its size, its
- * flags or its descriptors can be wrong, and ids that nobody knows; with REPLY_ACK and without.
- * What the payload says is it_bad_input's concern: here it is right, as the first case of each
- * message shows, which is accepted.
+ * Malformed frames: for every message the library knows, each way in which its size, flags or
+ * descriptors can be wrong; and unknown message ids; with and without REPLY_ACK. The payload is
+ * always valid, as the first case of each message shows, which is accepted; it_bad_input tests
+ * invalid payloads.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -21,10 +21,10 @@ struct message {
     uint32_t request;
     uint32_t size;
     unsigned n_fds;
-    unsigned n_fds_max; /* where more are good, too */
+    unsigned n_fds_max; /* if more are valid, too */
     enum fd_kind kind;
     uint64_t payload[6]; /* its first words */
-    bool is_flexible;    /* a longer payload is for the handler to refuse */
+    bool is_flexible;    /* the handler itself refuses a longer payload */
 };
 
 static const struct message messages[] = {
@@ -65,7 +65,7 @@ static const struct message messages[] = {
     {.name = "SET_PROTOCOL_FEATURES",
      .request = 16,
      .size = 8,
-     .payload = {GUEST_PROTOCOL}}, /* REPLY_ACK is taken out where it is not there */
+     .payload = {GUEST_PROTOCOL}}, /* REPLY_ACK is removed if it was not negotiated */
     {.name = "GET_QUEUE_NUM", .request = 17},
     {.name = "SET_VRING_ENABLE", .request = 18, .size = 8},
     {.name = "SET_BACKEND_REQ_FD", .request = 21, .n_fds = 1, .kind = FD_SOCKET},
@@ -104,7 +104,7 @@ struct run {
     unsigned n_failed;
 };
 
-/* One case, from connecting to the daemon's being as good as new. */
+/* Run one case, from connecting to checking that the daemon is unaffected. */
 static void run_case(struct run *run, const struct message *what, const char *how,
                      struct bad_message *m, unsigned n_fds, enum outcome outcome, const char *text)
 {
@@ -133,7 +133,7 @@ static void run_case(struct run *run, const struct message *what, const char *ho
     }
 }
 
-/* What a message that is refused comes to. */
+/* Outcome of a refused message. */
 static enum outcome refused(const struct message *what)
 {
     if (what->request == GW_MSG_GET_CONFIG)
@@ -161,8 +161,8 @@ static void run_sizes(struct run *run, const struct message *what)
 {
     static const struct {
         const char *how;
-        int more;  /* than right, */
-        int exact; /* or this, where it is not 0; -1: empty */
+        int more;  /* added to the correct size */
+        int exact; /* if not 0, the size to send; -1: empty */
     } sizes[] = {
         {"one byte short", -1, 0}, {"one byte long", 1, 0}, {"empty", 0, -1},
         {"8 bytes long", 8, 0},    {"4096 bytes", 0, 4096},
@@ -203,7 +203,7 @@ static void run_flags(struct run *run, const struct message *what)
         m.flags = flags[i];
         run_case(run, what, how, &m, what->n_fds, refused(what), "its flags are");
     }
-    /* NEED_REPLY without REPLY_ACK asks for nothing. */
+    /* NEED_REPLY has no effect without REPLY_ACK. */
     m.flags = GW_MSG_VERSION | GW_MSG_NEED_REPLY;
     run_case(run, what, "NEED_REPLY", &m, what->n_fds, ACCEPTED, NULL);
 }
@@ -278,7 +278,7 @@ static void test_frames_without_reply_ack(void **state)
     run_table(false);
 }
 
-/* A frame that stops in the middle, or has something after it, and then a hang-up. */
+/* A frame that is truncated or followed by extra bytes, and then a hang-up. */
 static void test_frames_cut(void **state)
 {
     static _Alignas(8) uint8_t payload[8192];
@@ -309,7 +309,7 @@ static void test_frames_cut(void **state)
                 close(fds[0]);
             fds_done();
             assert_true(bed_wait_idle(&run.bed));
-            /* Where the answer to the whole frame could not be sent, that came first. */
+            /* The daemon may first fail to send its answer to a complete frame. */
             assert_true(bed_said(&run.bed, "in the middle of a message") ||
                         bed_said(&run.bed, "its answer cannot be sent") || (cut && m.size == 0));
             assert_true(bed_check(&run.bed, name));

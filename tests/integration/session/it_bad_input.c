@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Messages of the right shape that say something wrong: rings, memory, features, config space and
- * descriptors that cannot be, or not now. Each case names what is told of it; after each, the
- * daemon is as good as new (bed_check), and a queue that ran goes on where the message was refused.
+ * Well-formed messages with invalid content: rings, memory, features, config space and descriptors
+ * that are impossible, or not allowed in the current state. Each case names the expected log
+ * message. After each case the daemon is unaffected (bed_check), and a running queue continues if
+ * the message was refused.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -22,7 +23,7 @@ struct config {
     uint8_t data[260];
 };
 
-/* One regular region, for SET_MEM_TABLE and ADD_MEM_REG to spoil. */
+/* One valid region for SET_MEM_TABLE and ADD_MEM_REG cases to modify. */
 #define GPA2 UINT64_C(0x80000000)
 #define REGION_OK                 \
     {                             \
@@ -55,7 +56,7 @@ struct bad_case {
     unsigned n_fds;
     enum fd_kind kind;
     enum outcome outcome;
-    const char *text; /* told by the daemon */
+    const char *text; /* expected in the daemon's log */
 };
 
 /* clang-format off */
@@ -87,7 +88,7 @@ static const struct bad_case cases[] = {
     {"addresses while it runs", STAGE_RUNNING, 9, ADDR_OF(0, 0, UVA(0), UVA(4096), UVA(8192), 0),
      0, 0, REFUSED, "queue 0 runs"},
 
-    /* Ring addresses; where they lie is looked at when the ring starts, see test_addresses. */
+    /* Ring addresses. Their location is only checked when the ring starts: see test_addresses. */
     {"descriptors at +8", STAGE_READY, 9, ADDR_OF(0, 0, UVA(8), UVA(4096), UVA(8192), 0), 0, 0,
      REFUSED, "not aligned"},
     {"used ring at +2", STAGE_READY, 9, ADDR_OF(0, 0, UVA(0), UVA(4098), UVA(8192), 0), 0, 0,
@@ -172,7 +173,7 @@ static const struct bad_case cases[] = {
      REM_OF(GUEST_GPA + 4096, GUEST_SIZE, GUEST_UVA + GUEST_GPA, 0), 0, 0, REFUSED,
      "there is no memory region"},
 
-    /* The dirty log: its answer is its own, so all that is refused ends the session. */
+    /* The dirty log. SET_LOG_BASE has its own answer, so every refusal ends the session. */
     {"log of 0 bytes", STAGE_RUNNING, LOG_OF(0, 0), FD_MEMFD, ENDS, "invalid range"},
     {"log wraps", STAGE_RUNNING, LOG_OF(0x10000, MAX64 - 4095), FD_MEMFD, ENDS, "invalid range"},
     {"log of 2^64-1 bytes", STAGE_RUNNING, LOG_OF(MAX64, 0), FD_MEMFD, ENDS, "invalid range"},
@@ -222,7 +223,7 @@ static const struct bad_case cases[] = {
     {"channel: nobody at its end", STAGE_RUNNING, 21, .n_fds = 1, .kind = FD_SOCKET_NO_PEER,
      .outcome = ACCEPTED},
 
-    /* Messages whose feature was not negotiated. */
+    /* Messages that require a protocol feature that was not negotiated. */
     {"GET_QUEUE_NUM, ungated", STAGE_GATED, 17, .outcome = ENDS, .text = "was not negotiated"},
     {"SET_BACKEND_REQ_FD, ungated", STAGE_GATED, 21, .n_fds = 1, .kind = FD_SOCKET,
      .outcome = REFUSED, .text = "was not negotiated"},
@@ -245,7 +246,7 @@ static const struct bad_case cases[] = {
 static struct bed bed;
 static unsigned n_run, n_failed;
 
-/* Refused: queue 1, and in STAGE_RUNNING queue 0, too, go on as if nothing had been. */
+/* After a refusal, queue 1, and in STAGE_RUNNING also queue 0, continues unaffected. */
 static bool still_runs(struct guest *g, const struct bad_case *c)
 {
     unsigned first = c->stage == STAGE_RUNNING ? 0 : 1;
@@ -323,7 +324,7 @@ static void test_table(void **state)
     end();
 }
 
-/* A ring that does not exist, in each message that names one. */
+/* A nonexistent ring index, in each message that has one. */
 static void test_ring_index(void **state)
 {
     static const uint32_t requests[] = {8, 9, 10, 11, 12, 13, 14, 18};
@@ -345,7 +346,7 @@ static void test_ring_index(void **state)
         for (unsigned k = 0; k < sizeof(indices) / sizeof(indices[0]); k++) {
             snprintf(name, sizeof(name), "message %u, queue %u", requests[i], indices[k]);
             c.payload.u64 = indices[k];
-            /* Bit 8 says that no descriptor comes. */
+            /* Bit 8 means that the message has no descriptor. */
             c.n_fds = by_fd && !(indices[k] & GW_VRING_FD_NONE);
             run_both(&c);
         }
@@ -358,7 +359,7 @@ static void test_ring_index(void **state)
     end();
 }
 
-/* Rings that are not in memory, or not all of them. */
+/* Rings that are outside guest memory, completely or in part. */
 static void test_addresses(void **state)
 {
     static const struct {
@@ -400,7 +401,7 @@ static void test_addresses(void **state)
         assert_int_equal(gw_frontend_set_vring_addr(g.fe, 0, &addr), 0);
         assert_true(bad_send(&g, c.name, &m, REFUSED));
         assert_true(bed_says(&bed, "is not in guest memory"));
-        /* Described rightly, it starts after all. */
+        /* With valid addresses it starts. */
         assert_true(still_runs(&g, &c));
         gw_driver_set_features(g.drivers[0], gw_frontend_features(g.fe));
         assert_int_equal(gw_frontend_start_queue(g.fe, g.drivers[0]), 0);
@@ -413,7 +414,7 @@ static void test_addresses(void **state)
     end();
 }
 
-/* Holes cost a front-end nothing; our limit does not depend on how the regions are passed. */
+/* Holes do not count towards our memory limit, which is the same for tables and single regions. */
 static void test_size_of_memory(void **state)
 {
     static const uint64_t tib = UINT64_C(1) << 40;
@@ -461,7 +462,7 @@ static void test_size_of_memory(void **state)
     end();
 }
 
-/* Start, notification and error descriptors that are none, on stopped and on running queues. */
+/* Kick, call and error descriptors that are not eventfds, on stopped and on running queues. */
 static void run_event_fds(enum gw_loop_kind loop)
 {
     static const uint32_t requests[] = {12, 13, 14, 7};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Messages that are right one by one: repeated a thousand times they make nothing grow, at the
- * wrong time they take a ring's memory away, and an eventfd that is full holds nobody up.
+ * Messages that are valid individually: repeated a thousand times they leak nothing; at the wrong
+ * time they remove the memory of a ring; and a full eventfd blocks no thread.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -22,7 +22,7 @@
 
 static struct bed bed;
 
-/* Open descriptors and mappings of this process, the daemon's among them. */
+/* Count open descriptors and mappings of this process, which includes the daemon. */
 static unsigned count_things(void)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
@@ -41,7 +41,7 @@ static unsigned count_things(void)
     return n;
 }
 
-/* What allocators and sanitizers map now and then is not hundreds. */
+/* Allocators and sanitizers occasionally map something, but not hundreds of mappings. */
 static void assert_not_grown(unsigned before)
 {
     assert_in_range(count_things(), 0, before + 40);
@@ -75,7 +75,7 @@ static void end(struct guest *g, const char *name)
     bed_stop(&bed);
 }
 
-/* A new descriptor each time; the queue goes on with the last one. */
+/* Pass a new descriptor each time; the queue continues with the last one. */
 static void repeat_fds(struct guest *g, int (*set)(struct gw_frontend *, unsigned, int), int last)
 {
     unsigned before = count_things();
@@ -120,7 +120,7 @@ static void test_repeat_fds_uring(void **state)
     run_repeat_fds(GW_LOOP_URING);
 }
 
-/* Dirty logs and their descriptors: the old one goes with the new one. */
+/* Each new dirty log or log descriptor replaces and releases the old one. */
 static void test_repeat_logs(void **state)
 {
     const struct gw_wire_log log = {.mmap_size = 0x10000};
@@ -177,7 +177,7 @@ static void test_repeat_regions(void **state)
     before = count_things();
     for (unsigned i = 0; i < REPEAT; i++) {
         assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, GPA2), 0);
-        /* The same again is refused, and changes nothing. */
+        /* A repeated region is refused without effect. */
         assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, GPA2), -EREMOTEIO);
         assert_int_equal(gw_frontend_rem_mem_reg(g.fe, g.mem, GPA2), 0);
         assert_int_equal(gw_frontend_rem_mem_reg(g.fe, g.mem, GPA2), -EREMOTEIO);
@@ -207,7 +207,7 @@ static void test_repeat_channel(void **state)
     end(&g, "repeated channels");
 }
 
-/* 509 regions are held, one more is refused, and all of them can be used. */
+/* The daemon accepts 509 regions, refuses one more, and can use all it accepted. */
 static void test_too_many_regions(void **state)
 {
     struct guest g;
@@ -237,7 +237,7 @@ static bool is_signalled(int fd)
     return poll(&p, 1, 5000) == 1;
 }
 
-/* Memory of a running ring goes: the queue is broken and says so, and can be repaired. */
+/* Removing the memory of a running ring breaks the queue, which reports it and can be repaired. */
 static void run_memory_taken(bool table)
 {
     struct gw_guest_mem *empty;
@@ -258,7 +258,7 @@ static void run_memory_taken(bool table)
     gw_driver_kick_always(g.drivers[0]);
     for (unsigned i = 0; i < BED_QUEUES; i++)
         assert_int_equal(gw_frontend_get_vring_base(g.fe, i, &base), 0);
-    /* It does not start where there is nothing. */
+    /* It does not start without memory. */
     assert_int_equal(gw_frontend_start_queue(g.fe, g.drivers[0]), -EREMOTEIO);
     if (table)
         assert_int_equal(gw_frontend_set_mem_table(g.fe, g.mem), 0);
@@ -286,7 +286,7 @@ static void test_table_without_running_ring(void **state)
     run_memory_taken(true);
 }
 
-/* A request whose end is looked for in the ring: the call does not come. */
+/* A request whose completion is polled in the ring, because its call does not arrive. */
 static void do_without_call(struct guest *g)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
@@ -305,7 +305,7 @@ static void do_without_call(struct guest *g)
     gw_driver_blk_done(&blk);
 }
 
-/* Notifications that cannot be written are lost, nothing else is. */
+/* Notifications that cannot be written are lost, but nothing else is. */
 static void run_full_call(enum gw_loop_kind loop)
 {
     struct guest g;

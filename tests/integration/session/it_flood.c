@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One client that does the same thing over and over: messages that are refused, sessions, rings,
- * tables, chains. What the daemon logs, and what it keeps open, mapped and resident, does not grow
- * with the number of repetitions, and its other queue is served in between.
+ * One client repeats the same action: refused messages, sessions, rings, tables, chains. What the
+ * daemon logs and what it keeps open, mapped and resident does not grow with the number of
+ * repetitions, and it serves its other queue in between.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -15,11 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINES_MAX    150 /* three kinds of message, each with its burst */
+#define LINES_MAX    150 /* three kinds of message, a burst of each */
 #define RESIDENT_MAX (UINT64_C(32) << 20)
-#define WARM_UP      50 /* repetitions after which everything is allocated that stays */
+#define WARM_UP      50 /* repetitions until all permanent allocations are made */
 
-static struct bed bed; /* the path in it; the daemon is this one, whose messages are limited */
+static struct bed bed; /* provides the path only; the daemon is `d`, whose log is rate-limited */
 static struct gw_daemon *d;
 static struct disk disk;
 static unsigned n_lines; /* atomic */
@@ -95,7 +95,7 @@ static void end(void)
     assert_int_equal(rmdir(bed.dir), 0);
 }
 
-/* ---- what is done without end ---- */
+/* ---- the repeated actions ---- */
 
 static void refused_message(struct guest *g)
 {
@@ -150,7 +150,7 @@ static void reconnect(struct guest *g)
     assert_int_equal(gw_frontend_get_features(g->fe, &features), 0);
 }
 
-/* Flags that no message has: the session ends. */
+/* The flags are invalid in every message, so the session ends. */
 static void reconnect_with_garbage(struct guest *g)
 {
     const struct bad_message m = {.request = GW_MSG_GET_FEATURES, .flags = 0xff};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Front-ends that go away, at every byte of a session and in every state, that do not read or send
- * without end; and a daemon that is told to stop meanwhile. The next front-end is always served.
+ * Front-ends that disconnect at every byte of a session and in every state, that do not read, or
+ * that send without end; and a daemon that is stopped in each of these states. It always serves the
+ * next front-end.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -23,7 +24,7 @@ static struct bed bed;
 
 /* ---- a session, byte by byte ---- */
 
-/* A message as it is sent, with its descriptor (-1: none). */
+/* A message to send, with its descriptor (-1: none). */
 struct step {
     struct gw_wire_header header;
     uint8_t payload[64];
@@ -70,7 +71,7 @@ static void add_queue(struct script *s, const struct guest *g, unsigned i, uint6
     add(s, GW_MSG_SET_VRING_ENABLE, &(struct gw_wire_vring_state){i, 1}, 8, -1);
 }
 
-/* All messages of a start with I/O, and of a stop. */
+/* All messages of a start, I/O and a stop. */
 static void write_script(struct script *s, const struct guest *g, uint64_t rings, int channel,
                          int err)
 {
@@ -98,7 +99,7 @@ static void write_script(struct script *s, const struct guest *g, uint64_t rings
     add(s, GW_MSG_RESET_DEVICE, NULL, 0, -1);
 }
 
-/* The first `length` bytes of a message, and its descriptor with the first of them. */
+/* Send the first `length` bytes of a message; the descriptor goes with the first byte. */
 static void send_step(int fd, const struct step *step, size_t length)
 {
     union {
@@ -132,7 +133,7 @@ static void send_script(struct guest *g, const struct script *s, size_t length)
     }
 }
 
-/* Requests that wait in ring 0 when the session comes to start it. */
+/* Make requests available in ring 0 before the session starts it. */
 static void fill_ring(struct guest *g, uint64_t rings)
 {
     struct gw_driver_config cfg = {.size = sizeof(cfg),
@@ -196,7 +197,7 @@ static void test_cut_with_requests_in_flight(void **state)
 
 /* ---- front-ends that do not read ---- */
 
-/* Ask until the socket takes no more. Returns: how many questions. */
+/* Send requests until the socket is full. Returns: the number of requests. */
 static unsigned fill_socket(struct guest *g)
 {
     const struct gw_wire_header question = {.request = GW_MSG_GET_FEATURES,
@@ -204,7 +205,7 @@ static unsigned fill_socket(struct guest *g)
     struct pollfd p = {.fd = gw_frontend_fd(g->fe), .events = POLLOUT};
     unsigned n = 0;
 
-    /* Full when it stays so: the daemon waits for room for its answer. */
+    /* Full if it stays full: the daemon is waiting for room for its answer. */
     while (poll(&p, 1, 200) == 1) {
         ssize_t sent = send(p.fd, &question, sizeof(question), MSG_NOSIGNAL | MSG_DONTWAIT);
 
@@ -227,7 +228,7 @@ static void test_not_reading_then_gone(void **state)
     bed_stop(&bed);
 }
 
-/* News for the control thread is no reason to give up a front-end that is slow. */
+/* Events for the control thread do not make it drop a slow front-end. */
 static void test_not_reading_and_news(void **state)
 {
     static struct gw_frontend_message answer;
@@ -280,9 +281,9 @@ static void test_flood(void **state)
     bed_stop(&bed);
 }
 
-/* ---- requests that take their time ---- */
+/* ---- slow requests ---- */
 
-/* 8 reads on each queue, not waited for. */
+/* Submit 8 reads on each queue without waiting for them. */
 static void start_reads(struct guest *g)
 {
     struct virtio_header {
@@ -346,9 +347,9 @@ static void test_death_in_flight_uring(void **state)
 }
 
 /*
- * The device takes longer than anybody waits. The next front-end is told that the queues are not
- * free yet; what finishes then does not write to its memory, though its rings are where those of
- * the last one were.
+ * The device takes longer than the time limit. The next front-end gets the error that the queues
+ * are still busy. Requests that finish late do not write to its memory, although its rings are at
+ * the same addresses as the last front-end's.
  */
 static void test_stuck_device(void **state)
 {
@@ -374,12 +375,12 @@ static void test_stuck_device(void **state)
     wait_in_flight(1, 0);
     for (unsigned i = 0; i < BED_QUEUES; i++)
         assert_int_equal(gw_driver_used_idx(g.drivers[i]), 0);
-    /* Now they are free. */
+    /* Now the queues are free. */
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
     assert_int_equal(guest_io(&g, 0, 0, 0x23), 0);
     assert_int_equal(guest_io(&g, 1, 0, 0x24), 0);
     guest_done(&g);
-    /* What was kept mapped goes when the next session begins. */
+    /* The next session unmaps the memory that was kept for them. */
     guest_init(&g, 16);
     assert_int_equal(bed_connect(&bed, g.fe), 0);
     guest_done(&g);
@@ -387,7 +388,7 @@ static void test_stuck_device(void **state)
     bed_stop(&bed);
 }
 
-/* ---- told to stop ---- */
+/* ---- stop ---- */
 
 static uint64_t now_ms(void)
 {
@@ -397,7 +398,7 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* Ends in time, with success, and can be started again. */
+/* The daemon stops in time, with success, and can be started again. */
 static void stop_and_start(struct guest *g, const char *name)
 {
     static struct gw_frontend_message answer;
@@ -431,7 +432,7 @@ static void run_stops(enum gw_loop_kind loop)
     for (unsigned i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
         snprintf(name, sizeof(name), "stop in stage %d", (int)stages[i]);
         assert_int_equal(bad_stage(&bed, &g, stages[i], false), 0);
-        /* Not in the backlog any more. */
+        /* The answer shows that the connection has left the backlog. */
         assert_int_equal(gw_frontend_get_features(g.fe, &features), 0);
         stop_and_start(&g, name);
     }
@@ -464,7 +465,7 @@ static void test_stops_uring(void **state)
     run_stops(GW_LOOP_URING);
 }
 
-/* A daemon with one connection: an ordinary end is success, whatever was not read. */
+/* A daemon for a single connection: an ordinary end is success, even with unread answers. */
 static void test_single_session(void **state)
 {
     static const struct {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A verified load on one queue while everything around it changes: regions come and go (slots) or
- * the table is replaced (table), call descriptors are swapped, the queue is disabled, enabled,
- * stopped and started at its base. Nothing is lost, nothing answered twice, all data is right. The
- * other queue does I/O from and to the memory that has just come.
+ * A verified load on one queue while its environment changes: regions are added and removed (slots)
+ * or the table is replaced (table), call descriptors are swapped, the queue is disabled, enabled,
+ * stopped and restarted at its base. No request is lost or completed twice, and all data is
+ * correct. The other queue does I/O from and to the regions just added.
  */
 #include "../fixtures/bed.h"
 #include "fdcheck.h"
@@ -30,7 +30,7 @@ struct run {
     struct gw_driver_blk blk;
     pthread_t thread;
     bool table;
-    int result; /* of the load's thread */
+    int result; /* of the load thread */
     unsigned n_changes;
 };
 
@@ -75,7 +75,7 @@ static void begin(struct run *run, const struct bed_config *cfg, bool table, boo
     start_load(run, sleep);
 }
 
-/* What is on the disk is what the load wrote last. */
+/* The disk holds the data that the load wrote last. */
 static void check_disk(struct run *run)
 {
     if (run->bed.disk.kind == DISK_FILE) {
@@ -108,7 +108,7 @@ static void end(struct run *run)
     bed_stop(&run->bed);
 }
 
-/* The requests succeed, or the test does not. */
+/* Fail the test if a request to the back-end failed. */
 static void did(struct run *run, int r)
 {
     if (r < 0)
@@ -139,14 +139,14 @@ static void unplug(struct run *run, unsigned i)
         did(run, gw_frontend_set_mem_table(run->g.fe, run->g.mem));
 }
 
-/* Out of the new region to the disk, and back to another place in it. */
+/* Write from the new region to the disk, and read back to another place in the region. */
 static void use(struct run *run, unsigned i)
 {
     struct gw_driver_buf out = {HOT_GPA + 2 * HOT_SIZE * i, 4096};
     struct gw_driver_buf in = {out.addr + HOT_SIZE - 4096, 4096};
     uint8_t *written = gw_guest_mem_at(run->g.mem, out.addr, out.len);
     uint8_t *read = gw_guest_mem_at(run->g.mem, in.addr, in.len);
-    const uint64_t sector = DISK_SIZE / 2 / 512 + 8 * i; /* not the load's half */
+    const uint64_t sector = DISK_SIZE / 2 / 512 + 8 * i; /* not in the load's half */
 
     memset(written, (int)(run->n_changes | 1), out.len);
     assert_int_equal(gw_driver_blk_add(&run->blk, GW_DRIVER_BLK_WRITE, sector, &out, 1, 1, 0), 0);
@@ -156,7 +156,7 @@ static void use(struct run *run, unsigned i)
     assert_memory_equal(written, read, out.len);
 }
 
-/* Away to a descriptor nobody listens to, and back. */
+/* Switch to a call descriptor that no thread reads, and back. */
 static void swap_call(struct run *run)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -209,7 +209,7 @@ static void run_changes(const struct bed_config *cfg, bool table, bool sleep)
     end(&run);
 }
 
-/* Slots and table, polling and sleeping, one worker and two. */
+/* Slots and table, polling and sleeping, with one worker and with two. */
 static void run_kinds(enum gw_loop_kind loop, enum disk_kind kind)
 {
     const struct bed_config one = {.loop = loop, .kind = kind, .n_workers = 1};
@@ -249,7 +249,7 @@ static void test_file_uring(void **state)
     run_kinds(GW_LOOP_URING, DISK_FILE);
 }
 
-/* A region goes with requests in it that take their time: it is answered when they are done. */
+/* A region with slow requests in flight is removed: the answer comes once they have completed. */
 static void test_removal_waits_for_requests(void **state)
 {
     static struct run run;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A front-end truncates what it shares, under load: guest memory, or the dirty log. The daemon says
- * so, ends the session, lets go of everything and serves the next one.
+ * A front-end truncates its guest memory or dirty log under load. The daemon reports it, ends the
+ * session, releases everything and serves the next front-end.
  */
 #include "../fixtures/bed.h"
 #include "../fixtures/victim.h"
@@ -35,7 +35,10 @@ static void truncate_rounds(enum disk_kind kind, enum victim_end end, const char
         bed_forget(&bed);
         victim_start(&victim, bed.path, end);
         bed.n_opened++;
-        /* It does not hang up: the session ends by what was found out. */
+        /*
+         * The victim does not hang up: the daemon ends the session because it detects the
+         * truncation.
+         */
         assert_true(bed_says(&bed, what));
         assert_true(bed_wait_idle(&bed));
         (void)program_end(&victim, SIGKILL);
@@ -50,7 +53,7 @@ static void test_lost_memory_under_load_ends_the_session_alone(void **state)
                     "the memory region at 0x40000000: the page at offset");
 }
 
-/* Here the kernel comes upon it, too, and has an errno for it. */
+/* Here the kernel, too, hits the lost pages, and returns an errno. */
 static void test_lost_memory_under_file_io_ends_the_session_alone(void **state)
 {
     truncate_rounds(DISK_FILE, VICTIM_TRUNCATES_MEMORY,
@@ -62,7 +65,7 @@ static void test_lost_log_under_load_ends_the_session_alone(void **state)
     truncate_rounds(DISK_RAM, VICTIM_TRUNCATES_LOG, "the dirty log: the page at offset");
 }
 
-/* Requests that come back late find the memory gone that their device was writing to. */
+/* The memory that the device writes to is gone when slow requests complete. */
 static void test_lost_memory_while_requests_are_out(void **state)
 {
     struct program victim;
@@ -82,7 +85,7 @@ static void test_lost_memory_while_requests_are_out(void **state)
     bed_stop(&bed);
 }
 
-/* A page that nobody touches is nobody's loss. */
+/* Losing a page that no thread accesses has no effect. */
 static void test_lost_page_that_is_not_used_ends_nothing(void **state)
 {
     struct gw_guest_region region;

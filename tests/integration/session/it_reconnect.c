@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Sessions that are lost in the middle of I/O, and the next one: how soon it works, and that
- * nothing is left of the last. In both directions: the daemon listens, or it connects, again and
- * again. Prints how long the first request took.
+ * Sessions that end in the middle of I/O, and their successors: how soon the next one works, and
+ * that nothing of the last one remains. In both directions: the daemon listens, or it connects
+ * repeatedly. Prints the time to the first completed request.
  */
 #include "../fixtures/bed.h"
 #include "../fixtures/victim.h"
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define ROUNDS       100
-#define FIRST_MAX_NS UINT64_C(2000000000) /* what a busy machine may need */
+#define FIRST_MAX_NS UINT64_C(2000000000) /* limit for a busy machine */
 
 static struct bed bed;
 
@@ -122,7 +122,7 @@ static void stop_client(void)
 
     gw_daemon_stop(d);
     assert_int_equal(gw_daemon_wait(d), 0);
-    assert_true(now_ns() - begin < FIRST_MAX_NS); /* whatever pause it was in */
+    assert_true(now_ns() - begin < FIRST_MAX_NS); /* whatever the current pause */
     gw_daemon_free(d);
     disk_done(&disk);
     assert_int_equal(rmdir(dir), 0);
@@ -145,7 +145,7 @@ static void stop_listening(int fd)
     unlink(path);
 }
 
-/* Serve one session on `fd`, and read what the last one wrote. Returns: the time it took. */
+/* Serve one session on `fd` and read what the last one wrote. Returns: the time it took. */
 static uint64_t accept_and_use(int fd, unsigned i)
 {
     struct guest g;
@@ -170,13 +170,13 @@ static void test_reconnect_client_serves_one_session_after_another(void **state)
     start_client(50, &n_warnings);
     while (__atomic_load_n(&n_warnings, __ATOMIC_RELAXED) == 0)
         usleep(1000);
-    usleep(100000); /* nobody is there yet, and he is told so once */
+    usleep(100000); /* no listener yet: the daemon warns only once */
     assert_int_equal(__atomic_load_n(&n_warnings, __ATOMIC_RELAXED), 1);
     fd = listen_at_path();
     for (unsigned i = 0; i < ROUNDS; i++)
         first[i] = accept_and_use(fd, i);
     show("client", first, ROUNDS);
-    /* Gone for a while, its socket left behind, and back again. */
+    /* The front-end disappears, leaves its socket behind, and returns. */
     close(fd);
     usleep(100000);
     unlink(path);
@@ -186,7 +186,7 @@ static void test_reconnect_client_serves_one_session_after_another(void **state)
     stop_client();
 }
 
-/* The device's contents are those of before. */
+/* The device keeps its contents. */
 static void test_reconnect_client_keeps_the_device(void **state)
 {
     uint8_t pattern[512];
@@ -214,7 +214,7 @@ static void test_reconnect_client_stops_in_the_longest_pause(void **state)
     stop_client();
 }
 
-/* One that hangs up at once is not connected to as fast as can be. */
+/* A front-end that hangs up at once is not reconnected to without a pause. */
 static void test_reconnect_client_is_patient_with_who_hangs_up(void **state)
 {
     unsigned n_warnings, n = 0;
@@ -236,7 +236,7 @@ static void test_reconnect_client_is_patient_with_who_hangs_up(void **state)
     stop_client();
 }
 
-/* As a front-end that stays for a while. */
+/* Act as a front-end that stays connected for a while. */
 static int accept_and_talk(int fd)
 {
     const struct gw_wire_header hello = {.request = GW_MSG_SET_OWNER, .flags = GW_MSG_VERSION};
@@ -248,8 +248,7 @@ static int accept_and_talk(int fd)
     return connected;
 }
 
-/* It does not wait for who was there for a while: after each pause there would be 10 ms and more.
- */
+/* No pause after a front-end that stayed for a while: a pause would take at least 10 ms. */
 static void test_reconnect_client_comes_back_at_once(void **state)
 {
     uint64_t shortest = UINT64_MAX;
@@ -274,7 +273,7 @@ static void test_reconnect_client_comes_back_at_once(void **state)
     stop_client();
 }
 
-/* He does not accept: connecting neither hangs nor fails for good. */
+/* The front-end does not accept: connecting neither hangs nor fails permanently. */
 static void test_reconnect_client_waits_for_a_full_backlog(void **state)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -294,7 +293,7 @@ static void test_reconnect_client_waits_for_a_full_backlog(void **state)
         close(others[i]);
     for (unsigned i = 0; i < n; i++) {
         int connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        close(connected); /* of the others, but for one */
+        close(connected); /* all but one are the others' */
     }
     (void)accept_and_use(fd, 1);
     stop_listening(fd);
