@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The back-end channel. Nothing here waits for the front-end, which may be waiting for us: requests
- * are sent without NEED_REPLY, and what cannot be sent now is tried again.
+ * The back-end channel. Nothing here waits for the front-end, because the front-end may be waiting
+ * for us: requests are sent without NEED_REPLY, and a request that would block is retried later.
  *
- * Nothing is read, because there is nothing to read: the front-end answers only NEED_REPLY. It may
- * have kept a duplicate of the socket, and a thread of it that receives into a page which never
- * arrives holds the lock that recv(2) takes, with MSG_DONTWAIT as well; send(2) takes no such lock.
+ * Nothing reads the channel: the front-end answers only NEED_REPLY, and recv(2) could block even
+ * with MSG_DONTWAIT. The front-end may have kept a duplicate of the socket. If one of its threads
+ * receives into a page that never arrives, it holds the lock that recv(2) takes. send(2) does not
+ * take that lock.
  */
 #include "backend_req.h"
 

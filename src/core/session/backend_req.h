@@ -4,11 +4,11 @@
 
 #include "core/daemon/daemon.h"
 
-/* Consumes `fd`. Returns: 0; -EINVAL when it is no Unix stream socket. */
+/* Consumes `fd`. Returns: 0; -EINVAL or -ENOTSOCK unless it is a connected Unix stream socket. */
 int gw_backend_req_set_fd(struct gw_daemon *d, int fd);
 
 /*
- * Tell what waits to be told, if it can be told now.
- * Returns: is something left that a writable channel would let out?
+ * Send the pending CONFIG_CHANGE, if any, without waiting.
+ * Returns: whether it is still pending because the channel is full.
  */
 bool gw_backend_req_flush(struct gw_daemon *d);

@@ -25,11 +25,11 @@
 struct gw_change {
     struct gw_change *next;
     uint64_t number;
-    struct gw_latch *latch; /* opens when all queues have settled; NULL: nothing waits */
-    /* What queues adopt: one of the two. */
+    struct gw_latch *latch; /* opens when all queues have settled; NULL: no thread waits */
+    /* Queues adopt one of these two. */
     const struct gw_map *map;
     struct gw_dirty_log_state log;
-    /* What is freed when all queues have settled. */
+    /* Freed when all queues have settled. */
     struct gw_map *old_map;
     struct gw_dirty_log *old_log;
     int old_event_fd;
@@ -65,7 +65,7 @@ static void adopt(struct gw_queue *q, void *arg)
     gw_queue_settle(q, c->number, c->latch); /* `c` may be gone */
 }
 
-/* ---- what was replaced ---- */
+/* ---- replaced maps and logs ---- */
 
 static void release(struct gw_change *c)
 {
@@ -75,7 +75,10 @@ static void release(struct gw_change *c)
     free(c);
 }
 
-/* A queue whose requests outlived a session has not seen the changes of the next session. */
+/*
+ * An abandoned queue counts as settled for changes of the current session: its requests outlived an
+ * earlier session and never use the maps and logs of this one.
+ */
 static bool has_settled(const struct gw_daemon *d, const struct gw_queue *q,
                         const struct gw_change *c)
 {
@@ -127,8 +130,7 @@ void gw_daemon_leave_used(struct gw_daemon *d)
     bool idle = true;
 
     gw_sigbus_forget(&d->loss);
-    /* The workers have ended, so no queue settles now; no queue uses memory either, except for
-     * requests in flight. */
+    /* The workers have ended: no queue will settle, and only requests in flight use memory. */
     for (unsigned i = 0; i < d->num_queues; i++)
         idle = idle && d->queues[i].n_in_flight == 0;
     while (d->changes) {
@@ -159,7 +161,7 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
     c->map = map;
     c->old_map = d->session.map;
     d->session.map = map;
-    /* For the whole session: requests of an older map also start I/O later. */
+    /* For the rest of the session, because requests of this map may outlive it and start I/O. */
     if (map->unpinnable)
         set_bounce(d, true);
     return c;
@@ -267,7 +269,7 @@ int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log)
         return post_log(d, log);
     d->session.dirty_log = *log;
     gw_daemon_each_queue(d, set_log, &d->session.dirty_log);
-    /* Every queue has adopted the new one: nobody writes the old bitmap any more. */
+    /* Every queue has adopted the new log, so no queue writes to the old one. */
     if (old.log != log->log)
         gw_dirty_log_free(old.log);
     if (old.event_fd != log->event_fd)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The config space. A payload is a header, then as many bytes as it says, and no more. */
+/* The config space. A payload is a header and exactly the number of bytes that it states. */
 #include "dispatch.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The inflight region: made here, kept by the front-end, and handed to whoever serves the rings
- * next. What is in it is the business of the queues, when they start.
+ * The inflight region: created here, kept by the front-end, and passed to the next back-end. Only
+ * the queues interpret its contents, when they start.
  */
 #include "base/cleanup.h"
 #include "core/inflight/inflight.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Its words are written as a whole, which takes alignment. */
+/* Words of the region are written with single stores, which requires alignment. */
 #define REGION_ALIGN 8
 
 static int check_shape(const struct gw_daemon *d, const struct gw_wire_inflight *wire)
@@ -28,9 +28,9 @@ static int check_shape(const struct gw_daemon *d, const struct gw_wire_inflight 
 }
 
 /*
- * Entries of each part of a region that is made here: as many as its ring may ever have, whatever
- * size the front-end names. QEMU 10.0.13 names the size its user gave, or 128, and lets the guest
- * have rings of 1024.
+ * Entries in each part of a region created here: enough for the largest ring that the device
+ * allows, even if the front-end asks for fewer. QEMU 10.0.13 asks for the size that its user
+ * configured, or 128, and still lets the guest set up rings of 1024.
  */
 static uint16_t part_size_for(const struct gw_daemon *d, uint16_t queue_size)
 {
@@ -41,7 +41,7 @@ static uint16_t part_size_for(const struct gw_daemon *d, uint16_t queue_size)
     return (uint16_t)n;
 }
 
-/* A file of that size, which nobody can change any more. */
+/* Create a file whose size is sealed, so the front-end cannot truncate it under our mapping. */
 static int make_file(int *ret_fd, uint64_t size)
 {
     gw_cleanup_fd int fd = memfd_create("godwit-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -55,9 +55,9 @@ static int make_file(int *ret_fd, uint64_t size)
 }
 
 /*
- * It belongs to the front-end from the start: that hands it back with SET_INFLIGHT_FD. The answer
- * repeats the queue size that was asked for, since QEMU ignores that of the answer and other
- * front-ends insist on theirs; mmap_size tells how large the parts are (gw_inflight_region_part).
+ * The front-end owns the region from the start and passes it back with SET_INFLIGHT_FD. The answer
+ * repeats the queue size of the request: QEMU ignores the size in the answer, and other front-ends
+ * insist on their own. The size of the parts follows from mmap_size (gw_inflight_region_part).
  */
 int gw_ctl_get_inflight_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
@@ -86,7 +86,7 @@ int gw_ctl_get_inflight_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     return 0;
 }
 
-/* Rings take their parts when they start; until then the old ones are theirs. */
+/* A ring takes its part of the region when it starts, so a running ring uses the old region. */
 static int check_stopped(const struct gw_daemon *d)
 {
     for (unsigned i = 0; i < d->num_queues; i++)

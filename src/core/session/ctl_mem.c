@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Memory tables. Every change makes a new map of new and old regions, which the workers adopt; the
- * old one is unmapped when its last request is done, and only then the front-end is answered.
+ * Memory tables. Every change builds a new map of new and kept regions, which the workers adopt.
+ * The old map is unmapped when its last request ends. Outside postcopy the front-end is answered
+ * only then.
  */
 #include "base/cleanup.h"
 #include "ctl_migration.h"
@@ -12,11 +13,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/* What vm-memory of rust-vmm has for GW_REGION_NO_ADVANCE, which bit 8 says in the specification.
- */
+/* The value of GW_REGION_NO_ADVANCE in rust-vmm's vm-memory; the specification uses bit 8. */
 #define NO_ADVANCE_OF_RUST_VMM 0x8u
 
-/* With XEN_MMAP every region is told with flags and domain behind it, else without. */
+/* With XEN_MMAP, flags and a domain ID follow every region on the wire. */
 static bool has_xen(const struct gw_session *s)
 {
     return gw_session_has_protocol(s, GW_PROTOCOL_F_XEN_MMAP);
@@ -30,10 +30,10 @@ static uint32_t flags_of(const struct gw_wire_xen_region *wire)
 }
 
 /*
- * In postcopy regions are mapped at the front-end's own addresses where that can be. QEMU 10.0 and
- * 11.1 file a page that a back-end waits for under the back-end's address, and look for it under
- * their own when it has come; with postcopy-preempt their migration ends when none is left, so it
- * ends only where both addresses are the same. We tell each address in any case.
+ * In postcopy, regions are mapped at the front-end's own addresses if possible. QEMU 10.0 and 11.1
+ * record a page that a back-end waits for under the back-end's address, but look it up under their
+ * own address when it arrives. With postcopy-preempt their migration ends only when no such record
+ * is left, which requires both addresses to be the same. The answer states our address in any case.
  */
 static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_wire_region *wire)
 {
@@ -55,7 +55,7 @@ static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_
     return desc;
 }
 
-/* A region of this session. Put it with gw_region_put. Consumes `fd`. */
+/* Create a region of this session; release it with gw_region_put. Consumes `fd`. */
 static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, int fd,
                       struct gw_region **ret)
 {
@@ -76,7 +76,7 @@ static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, in
     return r;
 }
 
-/* A map of these regions that the session may have. They stay the caller's. */
+/* Create a map of these regions that the dirty log covers. The caller keeps its references. */
 static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions,
                     struct gw_map **ret)
 {
@@ -85,7 +85,7 @@ static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_
 
     if (r < 0)
         return r;
-    /* A log that is too small grows before the memory does. */
+    /* The front-end must enlarge the dirty log before it adds memory. */
     r = d->session.dirty_log.all ? gw_ctl_check_log_map(d->session.dirty_log.log, map) : 0;
     if (r < 0)
         gw_map_free(map);
@@ -95,8 +95,8 @@ static int make_map(struct gw_daemon *d, struct gw_region **regions, unsigned n_
 }
 
 /*
- * A map of these regions, with new ones among them, replaces the session's: at once, or in postcopy
- * when the front-end acknowledges the addresses that it is told.
+ * Replace the session's map with a map of these regions: at once, or in postcopy when the front-end
+ * acknowledges the addresses of new regions.
  */
 static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigned n_regions)
 {
@@ -112,14 +112,12 @@ static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigne
     return 0;
 }
 
-/* In postcopy the answer is the message itself, with the address of the region's first byte here.
- */
+/* In postcopy the answer repeats the message, with our address of each region's first byte. */
 static void tell_address(struct gw_wire_region *wire, const struct gw_region *region)
 {
     wire->user_addr = (uintptr_t)region->hva;
 }
 
-/* The region of that number in a table. */
 static struct gw_wire_region *region_at(const struct gw_daemon *d, void *table, unsigned i)
 {
     size_t size =
@@ -136,7 +134,7 @@ int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
     unsigned n = 0;
     int r = 0;
 
-    /* num_regions is as many as there are fds, so at most GW_MSG_FDS_MAX. */
+    /* check_fds made sure that num_regions equals the number of fds, at most GW_MSG_FDS_MAX. */
     if (msg->header.size != (size_t)(end - msg->payload))
         return gw_fail(-EBADMSG, "a payload of %u bytes does not hold %u regions", msg->header.size,
                        table->num_regions);
@@ -168,7 +166,7 @@ static const struct gw_map *latest_map(const struct gw_session *s)
     return s->pending ? s->pending : s->map;
 }
 
-/* The regions of a map but for `without`. Returns: how many. */
+/* List the regions of a map except `without`. Returns: their number. */
 static unsigned list_regions(const struct gw_map *map, const struct gw_region *without,
                              struct gw_region **regions)
 {
@@ -202,7 +200,7 @@ int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
     return r;
 }
 
-/* Out of what is not yet acknowledged, if it is there. Returns: 1; 0: it is not; -ENOMEM. */
+/* Remove a region from the unacknowledged map. Returns: 1; 0 if it is not in that map; -ENOMEM. */
 static int remove_pending(struct gw_daemon *d, const struct gw_region_desc *desc)
 {
     struct gw_session *s = &d->session;

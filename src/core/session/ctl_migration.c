@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The dirty log, as the front-end drives it. SET_LOG_BASE and LOG_ALL come in any order; a log that
- * does not cover what could be written is refused before anything is.
+ * The messages about the dirty log. SET_LOG_BASE and LOG_ALL arrive in any order. A log that does
+ * not cover everything the device may write is refused before the device writes.
  */
 #include "ctl_migration.h"
 
@@ -29,7 +29,7 @@ int gw_ctl_check_log_map(const struct gw_dirty_log *log, const struct gw_map *ma
         const struct gw_map_entry *e = &map->entries[i];
         bool is_grant = (e->region->desc.flags & GW_REGION_GRANT) != 0;
 
-        /* There may be any reference; the front-end knows which ones are used. */
+        /* The region may hold any grant reference; only the front-end knows the used ones. */
         if (e->region->desc.flags & GW_REGION_NO_ADVANCE)
             continue;
         r = check_range(log, "the memory region", is_grant ? gw_dirty_log_address(e->gpa) : e->gpa,
@@ -56,7 +56,7 @@ static int check_session(const struct gw_daemon *d, const struct gw_dirty_log *l
 {
     int r = gw_ctl_check_log_map(log, d->session.map);
 
-    /* What a stopped ring once logged to may be gone; it is looked at again when it starts. */
+    /* The log address of a stopped ring may be stale; the next start checks it again. */
     for (unsigned i = 0; i < d->num_queues && r == 0; i++)
         if (d->session.vrings[i].started)
             r = gw_ctl_check_log_ring(d, log, &d->session.vrings[i]);
@@ -81,7 +81,7 @@ int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     r = gw_daemon_replace_log(d, &state);
     if (r < 0)
         return r;
-    /* Peers answer with 0, 8 or these 16 bytes; the 16 suit all front-ends. */
+    /* Other back-ends answer with 0, 8 or these 16 bytes; all front-ends accept 16. */
     *(struct gw_wire_log *)(void *)reply->payload = *wire;
     reply->size = sizeof(*wire);
     return 0;
@@ -118,7 +118,7 @@ int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
         if (r < 0)
             return r;
     } else {
-        /* The front-end frees its log without another word. */
+        /* The front-end frees its log without a further message. */
         state.log = NULL;
     }
     state.all = all;

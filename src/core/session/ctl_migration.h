@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What other handlers ask of the dirty log. All return 0 or -ERANGE, with gw_last_error. */
+/*
+ * Dirty-log functions for other handlers. All return: 0; -ERANGE if the log is too small, with
+ * gw_last_error.
+ */
 #pragma once
 
 #include "core/daemon/daemon.h"
 
-/* LOG_ALL comes or goes. */
+/* Turn VHOST_F_LOG_ALL on or off. Returns -ENOMEM, too. */
 int gw_ctl_set_log_all(struct gw_daemon *d, bool all);
 
-/* Does `log` cover all of the map, what is written of the ring? Without a log, yes. */
+/* Check that `log` covers the whole map, or the logged part of the ring. NULL passes. */
 int gw_ctl_check_log_map(const struct gw_dirty_log *log, const struct gw_map *map);
 int gw_ctl_check_log_ring(const struct gw_daemon *d, const struct gw_dirty_log *log,
                           const struct gw_vring *vring);

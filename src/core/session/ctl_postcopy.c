@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The messages of postcopy. The control thread never touches guest memory, and what it asks of a
- * worker while this one may wait for a page it does not wait for (gw_daemon_ask). So it answers at
- * once, but for what promises that requests have ended: GET_VRING_BASE, REM_MEM_REG, RESET_DEVICE.
+ * The messages of postcopy. The control thread never touches guest memory, and it does not wait for
+ * a worker that may be waiting for a page (gw_daemon_ask). So it answers at once, except to
+ * messages whose answer promises that requests have ended: GET_VRING_BASE, REM_MEM_REG,
+ * RESET_DEVICE.
  *
- * Between POSTCOPY_LISTEN and POSTCOPY_END a new memory table is a conversation: the front-end
- * tells its regions, we register them and answer where they are, and it acknowledges, since only
- * then it knows whose faults it will see. Until then the workers keep the map they have.
+ * Between POSTCOPY_LISTEN and POSTCOPY_END a new memory table takes three steps. The front-end
+ * sends its regions. We register them and answer with their addresses. The front-end acknowledges,
+ * because only with the addresses can it assign page faults to regions. Until then the workers keep
+ * the previous map.
  */
 #include "base/cleanup.h"
 #include "dispatch.h"
@@ -25,7 +27,7 @@ int gw_ctl_postcopy_advise(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     return gw_postcopy_advise(&d->session.postcopy, &reply->fd);
 }
 
-/* QEMU has told no memory by now; others have, and nothing of it is in use yet. */
+/* QEMU sends its memory table later. Other front-ends have sent theirs; no ring uses it yet. */
 static int listen_to_all(struct gw_session *s)
 {
     int r = 0;
@@ -61,7 +63,7 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     return 0;
 }
 
-/* What the front-end says of a table whose addresses it was told. */
+/* The front-end accepts the addresses of the pending map (0), or rejects them. */
 int gw_ctl_postcopy_acknowledge(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_session *s = &d->session;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Rings. What the front-end tells of one is collected here and handed to its worker when
- * SET_VRING_KICK starts it; the control thread looks at no ring and keeps no fd of one.
+ * Rings. The control thread collects the parameters of a ring, and passes them to the worker when
+ * SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
  */
 #include "base/cleanup.h"
 #include "ctl_migration.h"
@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Something asked of a queue, on its worker, and perhaps later: it owns what it holds. */
+/* Arguments of a call on the queue's worker, possibly run later; the call owns the fds. */
 struct ask {
     struct gw_queue *queue;
     struct gw_queue_start start;
@@ -32,7 +32,7 @@ static struct gw_vring *vring_of(struct gw_daemon *d, const struct gw_wire_vring
     return &d->session.vrings[state->index];
 }
 
-/* Rings are described while they are stopped ("Ring states"). */
+/* A ring can be configured only while it is stopped ("Ring states"). */
 static int check_stopped(const struct gw_vring *vring, uint32_t index)
 {
     return vring->started ? gw_fail(-EBUSY, "queue %u runs", index) : 0;
@@ -61,7 +61,7 @@ static int on_set_ring_log(void *arg)
     return 0;
 }
 
-/* The one thing of a running ring that SET_VRING_ADDR may change. */
+/* The logging of the used ring is all that SET_VRING_ADDR may change in a running ring. */
 static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *addr,
                         struct gw_vring *vring)
 {
@@ -107,7 +107,7 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     return 0;
 }
 
-/* Where a ring begins, if nobody told: at 0, in the first lap of a packed one. */
+/* The default base is index 0; for a packed ring, both wrap counters are 1. */
 static uint32_t base_of(const struct gw_daemon *d, const struct gw_vring *vring)
 {
     if (vring->has_base)
@@ -130,7 +130,7 @@ int gw_ctl_set_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     return 0;
 }
 
-/* Any other file can make the thread that watches it, or writes to it, sleep for ever. */
+/* A file of any other kind could block the thread that polls it or writes to it forever. */
 int gw_ctl_check_eventfd(const struct gw_msg *msg)
 {
     if (msg->n_fds == 1 && gw_peer_fd_kind(msg->fds[0]) != GW_PEER_FD_EVENTFD)
@@ -138,7 +138,7 @@ int gw_ctl_check_eventfd(const struct gw_msg *msg)
     return 0;
 }
 
-/* An event channel in place of an fd; dispatch.c lets it through where it may be. */
+/* The event channel that replaces an fd, if any; dispatch.c refuses it where it is not allowed. */
 static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
 {
     uint64_t value = gw_msg_u64(msg);
@@ -151,8 +151,8 @@ static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
 }
 
 /*
- * All that can be said of a ring without looking at it, where nobody waits for its worker: what
- * fails there then breaks the queue.
+ * Check all that can be checked without reading the ring. The control thread does not wait for a
+ * posted start, so a start that fails on the worker breaks the queue instead of being refused.
  */
 static int check_start(const struct gw_daemon *d, const struct gw_ring_config *ring)
 {
@@ -162,7 +162,7 @@ static int check_start(const struct gw_daemon *d, const struct gw_ring_config *r
     return r < 0 ? r : gw_ring_check_memory(packed, ring, d->session.map);
 }
 
-/* A ring that does not fit the inflight region runs all the same: its guest needs its device. */
+/* A ring that does not fit the inflight region runs untracked: the guest needs its device. */
 static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_start *start)
 {
     bool packed = gw_session_has(&d->session, GW_F_RING_PACKED);
@@ -274,7 +274,7 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
     return ask_queue(d, fn, &ask);
 }
 
-/* Of a Xen domain, whose pages are never missing: who asks waits, and learns why not. */
+/* Pages of a Xen domain are never missing, so the control thread waits and reports the error. */
 struct ask_channel {
     struct gw_queue *queue;
     struct gw_evtchn_name channel;
@@ -372,7 +372,7 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     gw_latch_done(&latch);
     if (r < 0)
         return r;
-    gw_daemon_free_unused(d); /* the log is complete before the front-end looks at it */
+    gw_daemon_free_unused(d); /* the dirty log is complete before the front-end reads it */
     r = vring->started ? gw_queue_stop_result(q) : 0;
     if (r < 0)
         return r;
@@ -386,8 +386,8 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
 }
 
 /*
- * With GET_VRING_BASE_INFLIGHT alone it may leave requests in the inflight region. A front-end that
- * has GET_VRING_BASE_SKIP_DRAIN too says by its request which stop it wants: this one drains.
+ * With GET_VRING_BASE_INFLIGHT alone, this stop may leave requests in the inflight region. With
+ * GET_VRING_BASE_SKIP_DRAIN as well, the front-end chooses by message, and this message drains.
  */
 int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Features, ownership, reset: what concerns the session as a whole. */
+/* Features, ownership, reset: messages about the session as a whole. */
 #include "backend_req.h"
 #include "base/cleanup.h"
 #include "ctl_migration.h"
@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* What is between front-end and back-end, and of no interest to a device. */
+/* Feature bits between front-end and back-end, which the device does not receive. */
 #define TRANSPORT_BITS (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_LOG_ALL))
 
 int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -36,7 +36,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 
     if (unknown)
         return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
-    /* All but LOG_ALL were agreed on before a ring could start. */
+    /* Only LOG_ALL may change while a ring runs. */
     for (unsigned i = 0; i < d->num_queues; i++)
         if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
@@ -45,7 +45,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     if (r < 0)
         return r;
     s->features = features;
-    /* "Ring states": without PROTOCOL_FEATURES rings come enabled; with it nothing changes. */
+    /* "Ring states": without PROTOCOL_FEATURES, rings are enabled from the start. */
     if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
         gw_daemon_tell_queues(d, enable_queue, NULL);
     if (d->ops.features_acked)
@@ -55,10 +55,10 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 
 int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    return 0; /* who connected is the owner */
+    return 0; /* the connected front-end is the owner */
 }
 
-/* Deprecated; what is left of it is that no ring is processed any more. */
+/* Deprecated; its only remaining effect is to disable all rings. */
 int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     gw_daemon_tell_queues(d, disable_queue, NULL);
@@ -121,7 +121,7 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         if (s->vrings[i].started)
             r = gw_queue_stop_result(&d->queues[i]);
     if (r < 0) {
-        /* All of them have stopped or will; only a stop that succeeds says where. */
+        /* Every queue has stopped or will stop, but only a successful stop yields the base. */
         for (unsigned i = 0; i < d->num_queues; i++)
             s->vrings[i].is_stopping = s->vrings[i].started;
         return r;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The table of messages. A row says what a message must look like and how it is answered; a handler
- * is only called with a message that does. Adding a message is adding a row and a handler.
+ * The table of messages. A row states what a message must look like and how it is answered. A
+ * handler runs only for a message that matches its row. A new message needs a row and a handler.
  *
- * Every message that needs an answer gets exactly one. A refused one is answered where the protocol
- * has an answer (REPLY_ACK non-zero, or the row's own); where it has none, the session ends,
- * because the front-end could not know.
+ * Every message that needs an answer gets exactly one. A refused message is answered if the
+ * protocol provides for it: with a non-zero REPLY_ACK, or with the row's own answer. Otherwise the
+ * session ends, because the front-end could not learn of the refusal.
  */
 #include "dispatch.h"
 
@@ -15,16 +15,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* How many fds come with it. */
+/* Number of fds that accompany a message. */
 enum fds {
     FDS_NONE,
     FDS_ONE,
-    FDS_MAYBE_ONE, /* not needed, closed */
+    FDS_MAYBE_ONE, /* optional; unused and closed */
     FDS_VRING,     /* one, or none with NOFD */
-    FDS_REGIONS,   /* as many as regions */
+    FDS_REGIONS,   /* one per region */
 };
 
-/* Where the payload names a ring. */
+/* Position of the ring index in the payload. */
 enum ring {
     RING_NONE,
     RING_STATE, /* its first u32 */
@@ -32,16 +32,16 @@ enum ring {
 };
 
 enum answer {
-    ANSWER_ACK,      /* u64, when asked for with NEED_REPLY */
-    ANSWER_ALWAYS,   /* of its own; refused: the session ends */
-    ANSWER_OR_EMPTY, /* of its own; refused: without payload */
-    ANSWER_OR_ZERO,  /* of its own; refused: zeroes */
-    ANSWER_ASKED,    /* u64, when NEED_REPLY is set, be REPLY_ACK negotiated or not */
+    ANSWER_ACK,      /* u64, if NEED_REPLY is set and REPLY_ACK negotiated */
+    ANSWER_ALWAYS,   /* its own payload; a refusal ends the session */
+    ANSWER_OR_EMPTY, /* its own payload; empty if refused */
+    ANSWER_OR_ZERO,  /* its own payload; zeroes if refused */
+    ANSWER_ASKED,    /* u64, if NEED_REPLY is set, even without REPLY_ACK */
     ANSWER_STATUS,   /* u64, always */
-    ANSWER_NEVER,    /* refused: the session ends */
+    ANSWER_NEVER,    /* none; a refusal ends the session */
 };
 
-/* The feature that must have been negotiated; protocol features count from 0, see gate_is_open. */
+/* The feature that must have been negotiated, usually a protocol feature (gate_is_open). */
 enum gate {
     GATE_NONE = -1,
     GATE_MQ = GW_PROTOCOL_F_MQ,
@@ -142,16 +142,16 @@ static const struct row rows[] = {
         FDS_NONE, RING_STATE, GATE_SKIP_DRAIN, ANSWER_ALWAYS, gw_ctl_get_vring_base_skip_drain},
 };
 
-/* Without LOG_SHMFD the log is named by an address, and the answer is another. */
+/* Without LOG_SHMFD the payload is the address of the log, and the answer is a status. */
 static const struct row log_base_by_address = {"SET_LOG_BASE", U64,
     FDS_NONE, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_log_base_by_address};
 
-/* While missing pages are listened for, tables are answered with our addresses. */
+/* Between POSTCOPY_LISTEN and POSTCOPY_END, tables are answered with our addresses. */
 static const struct row table_in_postcopy = {"SET_MEM_TABLE", TABLE,
     FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_OR_EMPTY, gw_ctl_set_mem_table};
 static const struct row region_in_postcopy = {"ADD_MEM_REG", REGION,
     FDS_ONE, RING_NONE, GATE_MEM_SLOTS, ANSWER_OR_EMPTY, gw_ctl_add_mem_reg};
-/* With XEN_MMAP every region says whose memory it is, and how it is had. */
+/* With XEN_MMAP every region also states its domain and how to map it. */
 static const struct row xen_table = {"SET_MEM_TABLE", XEN_TABLE,
     FDS_REGIONS, RING_NONE, GATE_NONE, ANSWER_ACK, gw_ctl_set_mem_table};
 static const struct row xen_add_region = {"ADD_MEM_REG", XEN_REGION,
@@ -163,8 +163,9 @@ static const struct row acknowledgement = {"acknowledgement of a memory table", 
 /* clang-format on */
 
 /*
- * An acknowledgement has the number of whatever message came before it, or of none where nothing
- * changed, and a payload as no message about memory has but a table without regions.
+ * An acknowledgement carries the request number of the previous message, or GW_MSG_NONE if nothing
+ * changed. Its 8-byte payload distinguishes it from all messages about memory, except for a table
+ * without regions.
  */
 static const struct row *find_row_in_postcopy(const struct gw_wire_header *h)
 {
@@ -255,7 +256,7 @@ static int check_fds(const struct row *row, const struct gw_msg *msg)
     return 0;
 }
 
-/* The bits of SET_VRING_KICK and CALL that say what to use instead of a file descriptor. */
+/* The bits of SET_VRING_KICK, CALL and ERR that name what replaces the fd, not the ring. */
 static uint64_t name_of_channel(const struct gw_daemon *d, const struct gw_msg *msg)
 {
     const uint64_t channel = GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN;
@@ -279,7 +280,7 @@ static int check_ring(const struct gw_daemon *d, const struct row *row, const st
     return 0;
 }
 
-/* All that can be said of it before its handler. */
+/* The checks before the handler. `row` is NULL for an unknown message. */
 static int check(const struct gw_daemon *d, const struct row *row, const struct gw_msg *msg)
 {
     const struct gw_wire_header *h = &msg->header;
@@ -313,7 +314,7 @@ static int send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struc
     return r < 0 ? gw_fail(r, "its answer cannot be sent: %s", strerror(-r)) : 0;
 }
 
-/* The answer that a message has of its own, if it is not refused. */
+/* Send the message's own answer, or its substitute if the message was refused. */
 static int answer_itself(struct gw_daemon *d, const struct row *row, const struct gw_msg *msg,
                          struct gw_reply *reply, int r)
 {
@@ -342,7 +343,7 @@ static bool wants_status(const struct gw_daemon *d, enum answer answer, const st
     }
 }
 
-/* Returns: 0 when the session can go on. */
+/* Returns: 0; a negative errno if the session must end. */
 static int answer(struct gw_daemon *d, const struct row *row, const struct gw_msg *msg,
                   struct gw_reply *reply, int r)
 {

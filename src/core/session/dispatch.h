@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * From a received message to its handler and its one answer: the table of dispatch.c says all that
- * can be said without looking into the payload.
+ * From a received message to its handler and its one answer. The table in dispatch.c states the
+ * checks that need no knowledge of the payload beyond the ring index and the number of regions.
  */
 #pragma once
 
 #include "core/daemon/daemon.h"
 
-/* What a handler answers with; the payload may be that of the request, overwritten. */
+/* The answer of a handler. */
 struct gw_reply {
-    int fd; /* goes with it, and is closed then; -1: none */
+    int fd; /* sent with the answer, then closed; -1: none */
     uint32_t size;
     _Alignas(8) uint8_t payload[sizeof(struct gw_wire_xen_mem_table)];
 };
@@ -20,7 +20,7 @@ _Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
 
 /*
  * Handle the message in the session's rx and answer it.
- * Returns: 0 when the session goes on; a negative errno when it cannot.
+ * Returns: 0; a negative errno if the session must end.
  */
 int gw_dispatch(struct gw_daemon *d);
 
@@ -37,12 +37,12 @@ static inline uint64_t gw_msg_u64(const struct gw_msg *msg)
 }
 
 /*
- * Handlers, by file. The row's size, fds, index and features are checked before they run.
- * Returns: 0, or a negative errno with gw_last_error; then whatever `reply` holds is not sent.
+ * Handlers, by file. Size, fds, ring index and features are checked before a handler runs.
+ * Returns: 0; a negative errno with gw_last_error, and then `reply` is not sent.
  */
 typedef int gw_handler(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply);
 
-/* The fd of a message that may have one is an eventfd. Returns: 0; -EINVAL. (ctl_queue.c) */
+/* ctl_queue.c: check that the fd of a message, if any, is an eventfd. Returns: 0; -EINVAL. */
 int gw_ctl_check_eventfd(const struct gw_msg *msg);
 
 /* ctl_session.c */

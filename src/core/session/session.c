@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One session, on the control thread: wait for messages, dispatch them, and clean up however it
- * ended. The control thread waits for three things only: the front-end, whoever writes the control
- * fd (see daemon.h), and the workers, which it reports when they take long.
+ * One session, on the control thread: wait for messages, dispatch them, and clean up after any kind
+ * of end. The control thread waits only for the front-end, for a write to the control fd (see
+ * daemon.h), and for the workers. It logs a long wait for the workers.
  */
 #include "backend_req.h"
 #include "base/cleanup.h"
@@ -16,15 +16,15 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-/* How often a wait for the workers is reported. */
+/* Interval between reports of a wait for the workers. */
 #define REPORT_NS UINT64_C(2000000000)
 
-/* What a front-end can have on its way to a worker that does not look, in postcopy. */
+/* Limit on unread calls in the mailbox of a worker that waits for a page, in postcopy. */
 enum {
     SENT_PER_QUEUE = 16
 };
 
-/* ---- queues, as a whole ---- */
+/* ---- all queues ---- */
 
 struct each {
     struct gw_daemon *daemon;
@@ -102,8 +102,7 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
         uint64_t now = gw_clock_ns();
         uint64_t left = now < deadline ? deadline - now : 0;
 
-        /* When missing pages arrive is up to the front-end; should it go away, they do not count.
-         */
+        /* No timeout while a connected front-end has yet to send missing pages. */
         if (gw_postcopy_has_missing(&d->session.postcopy))
             left = REPORT_NS;
         r = gw_latch_wait(latch, left < REPORT_NS ? left : REPORT_NS);
@@ -114,7 +113,7 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
             break;
     }
     gw_daemon_each_queue(d, forget, NULL);
-    /* It may have opened in the meantime. */
+    /* The latch may have opened before the queues dropped it. */
     r = gw_latch_wait(latch, 0);
     return r == -ETIMEDOUT
                ? gw_fail(r, "requests of the device have not finished within %" PRIu64 " ms",
@@ -170,7 +169,7 @@ static void session_done(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
 
-    /* First, so that workers do not wait for pages, nor the front-end for an answer. */
+    /* First, so that no worker waits for a page and the front-end does not wait for an answer. */
     gw_postcopy_done(&s->postcopy);
     gw_daemon_expect_faults(d, false);
     gw_socket_hang_up(&s->fd);
@@ -181,7 +180,7 @@ static void session_done(struct gw_daemon *d)
     s->pending = NULL;
     gw_mem_backend_unwatch(s->owners);
     s->owners = NULL;
-    gw_daemon_each_queue(d, reset_queue, NULL); /* they have no log any more */
+    gw_daemon_each_queue(d, reset_queue, NULL); /* they drop the dirty log */
     gw_mapping_done(&s->inflight.mapping);
     gw_dirty_log_free(gw_steal(s->dirty_log.log));
     gw_close(&s->dirty_log.event_fd);
@@ -191,7 +190,7 @@ static void session_done(struct gw_daemon *d)
         d->ops.reset(d->dev);
 }
 
-/* Returns: 1 to go on; 0 for a hang-up; a negative errno for what else ended the session. */
+/* Returns: 1 to continue; 0 after a hang-up; a negative errno if the session ends otherwise. */
 static int receive(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
@@ -219,7 +218,7 @@ static int receive(struct gw_daemon *d)
     return r;
 }
 
-/* Has memory of the front-end gone? Any thread may have found out. */
+/* If a SIGBUS on any thread reported lost memory of the front-end, find and log the lost page. */
 static int check_loss(struct gw_daemon *d)
 {
     const struct gw_session *s = &d->session;
@@ -238,7 +237,7 @@ static int check_loss(struct gw_daemon *d)
     return r;
 }
 
-/* Nobody is there any more whose requests these are; that is no fault of the front-end. */
+/* If an owner of guest memory has gone, the session ends, which is no fault of the front-end. */
 static bool owners_live(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
@@ -249,7 +248,7 @@ static bool owners_live(struct gw_daemon *d)
     return false;
 }
 
-/* What the control fd is written for. Returns: as session_turn. */
+/* Handle all events that the control fd signals. Returns: as session_turn. */
 static int look_around(struct gw_daemon *d)
 {
     int r;
@@ -269,7 +268,7 @@ static void note_rival(struct gw_daemon *d)
            "another front-end has connected and waits until this session ends");
 }
 
-/* Returns: 1 to go on; 0 or a negative errno when the session is over. */
+/* Returns: 1 to continue; 0 or a negative errno if the session ends. */
 static int session_turn(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
@@ -282,7 +281,7 @@ static int session_turn(struct gw_daemon *d)
         {.fd = s->has_rival ? -1 : d->listener.fd, .events = POLLIN},
     };
     eventfd_t count;
-    int r = look_around(d); /* whoever sends to the socket takes the wake-ups that come meanwhile */
+    int r = look_around(d); /* gw_socket_send may have consumed a wake-up */
 
     if (r <= 0)
         return r;
@@ -317,6 +316,6 @@ int gw_session_run(struct gw_daemon *d, int fd)
         while (r > 0);
     session_done(d);
     gw_log(&d->log, GW_LOG_INFO, "the session is over");
-    /* To hang up without waiting for an answer, or to be told to stop, is no fault. */
+    /* A hang-up before our answer (-EPIPE) or a stop (-ECANCELED) is no fault of the front-end. */
     return r < 0 && r != -EPIPE && r != -ECANCELED ? -EPROTO : 0;
 }

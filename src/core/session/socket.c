@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The socket. Descriptors come with the first byte of a frame (vhost-user specification, "Message
- * Specification"). File descriptors behind it end the session; a message with too many is refused.
+ * The socket. File descriptors accompany the first byte of a frame (vhost-user specification,
+ * "Message Specification"). Descriptors after that byte end the session. A message with too many
+ * descriptors is refused.
  */
 #include "socket.h"
 
@@ -19,17 +20,17 @@
 
 enum {
     SEND_PATIENCE_MS = 10000,
-    SCM_FDS_MAX = 253, /* SCM_MAX_FD: recvmsg(2) closes here what finds no room */
+    SCM_FDS_MAX = 253, /* SCM_MAX_FD; recvmsg(2) itself closes fds that do not fit */
     SECURITY_LABEL_MAX = 4096,
     TIMESTAMPS_MAX = 256,
     CONTROL_PIDFD = 4, /* SCM_PIDFD of Linux 6.5, which older C libraries do not name */
 };
 
-/* ---- in ---- */
+/* ---- receiving ---- */
 
 /*
- * Room for all that one recvmsg can bring, so that a parent that has set SO_PASSCRED, SO_PASSPIDFD,
- * SO_PASSSEC or a timestamp option on our socket takes no room from the file descriptors.
+ * Room for all control data of one recvmsg, so that a socket inherited with SO_PASSCRED,
+ * SO_PASSPIDFD, SO_PASSSEC or a timestamp option still has room for the file descriptors.
  */
 union control {
     struct cmsghdr align;
@@ -37,7 +38,7 @@ union control {
                CMSG_SPACE(sizeof(int)) + CMSG_SPACE(SECURITY_LABEL_MAX) + TIMESTAMPS_MAX];
 };
 
-/* Keep the fds of a message, or close them if it does not want them or has no room. */
+/* Store received fds in `msg`. Close pidfds, and fds beyond GW_MSG_FDS_MAX. */
 static void take_fds(struct gw_msg *msg, const struct cmsghdr *c)
 {
     size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -59,9 +60,10 @@ static void take_fds(struct gw_msg *msg, const struct cmsghdr *c)
 
 /*
  * Take the control data of one recvmsg. Only SCM_RIGHTS and SCM_PIDFD carry file descriptors; other
- * kinds are ignored. MSG_CTRUNC alone proves nothing: what it cut off may be of any kind. It counts
- * if this process cannot open another file; else a missing fd shows when the fds are counted.
- * Returns: whether there was SCM_RIGHTS.
+ * kinds are ignored. MSG_CTRUNC alone proves nothing, because data of any kind may have been cut
+ * off. It counts only if this process cannot open another file. Otherwise the check of the number
+ * of fds detects a missing fd.
+ * Returns: whether SCM_RIGHTS was present.
  */
 static bool take_control(struct gw_msg *msg, struct msghdr *hdr, int fd)
 {
@@ -124,7 +126,7 @@ int gw_rx_pump(struct gw_rx *rx, int fd)
         n = receive(rx, fd, to, wanted - rx->n_read);
         if (n == -EAGAIN)
             return 0;
-        /* It hung up, perhaps without reading our last answer. */
+        /* The peer hung up; -ECONNRESET means that it left our last answer unread. */
         if (n == 0 || n == -ECONNRESET)
             return rx->n_read == 0 ? -ENOTCONN : -ECONNRESET;
         if (n < 0)
@@ -142,8 +144,8 @@ void gw_rx_reset(struct gw_rx *rx)
 }
 
 /*
- * A socket that is closed closes the descriptors that are queued in it, here and now, be they of
- * sockets that linger. So it is emptied first; after the shutdown nothing more comes.
+ * close(2) on a socket also closes the descriptors queued in it, synchronously, which blocks if one
+ * is a socket that lingers. So the queue is emptied first. After the shutdown nothing more arrives.
  */
 void gw_socket_hang_up(int *fd)
 {
@@ -161,9 +163,9 @@ void gw_socket_hang_up(int *fd)
     gw_close(fd);
 }
 
-/* ---- out ---- */
+/* ---- sending ---- */
 
-/* Room for the one that an answer may have. */
+/* Room for the fd of an answer. */
 union one_fd {
     struct cmsghdr header;
     char space[CMSG_SPACE(sizeof(int))];
@@ -182,13 +184,13 @@ static int wait_writable(int fd, int wake_fd, const bool *stop)
         return -errno;
     if (n == 0)
         return -ETIMEDOUT;
-    /* News of another kind can wait: the session looks at it when this is sent. */
+    /* Other events than a stop can wait: the session checks for them after the send. */
     if (fds[1].revents)
         (void)eventfd_read(wake_fd, &count);
     return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
 }
 
-/* The first byte carries it. */
+/* The fd accompanies the first byte. */
 static void attach_fd(struct msghdr *hdr, union one_fd *control, int fd)
 {
     if (fd < 0)
@@ -239,7 +241,7 @@ int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payl
     return 0;
 }
 
-/* ---- making connections ---- */
+/* ---- connecting ---- */
 
 int gw_socket_address(struct sockaddr_un *addr, const char *path)
 {
