@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 #
 # The godwit command as its users see it: exit status, stdout, stderr, and nothing left behind.
-# Against godwit-blk and godwit-rng, back-ends that fail in simple ways, and qemu-storage-daemon
-# where there is one.
+# The back-ends are godwit-blk, godwit-rng, simple faulty ones, and, if installed,
+# qemu-storage-daemon.
 #
 #     it_godwit_command.sh GODWIT GODWIT_BLK GODWIT_RNG
 
@@ -14,7 +14,7 @@ godwit=$1
 blk=$2
 rng=$3
 scratch=$(mktemp -d)
-export TMPDIR=$scratch/tmp # where godwit makes its own
+export TMPDIR=$scratch/tmp # godwit creates its temporary directories here
 mkdir "$TMPDIR"
 backend=
 finish() {
@@ -31,7 +31,7 @@ wrong() {
     head -n 40 "$scratch/err"
 }
 
-# run STATUS ARGUMENT...: the exit status is that, and no scratch directory stays.
+# run STATUS ARGUMENT...: check the exit status, and that no temporary directory remains.
 run() {
     local wanted=$1 status=0
     shift
@@ -48,7 +48,7 @@ shows() {
     grep -qE -- "$1" "$scratch/out" || wrong "stdout does not show: $1"
 }
 
-# json EXPRESSION: true of the document on stdout, named d.
+# json EXPRESSION: check the expression on the JSON document on stdout, named d.
 json() {
     python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' \
         "${2:-$scratch/out}" "$1" 2>>"$scratch/err" || wrong "not so: $1"
@@ -62,7 +62,7 @@ wait_until() {
     wrong "did not come: $*"
 }
 
-# What was killed on purpose: without the shell's remarks.
+# Wait for a back-end that was killed on purpose, without the shell's job messages.
 reap() {
     wait 2>/dev/null || true
     backend=
@@ -106,7 +106,7 @@ run 64 migrate --log-offset=some a b
 run 64 migrate --order=wrong a b
 says "one of: qemu, rings"
 
-# ---- Back-ends that are not there, or fail
+# ---- Back-ends that are missing or fail
 
 run 2 probe "$scratch/nobody"
 says "there is no socket at $scratch/nobody: start the back-end first"
@@ -122,7 +122,7 @@ says "it runs, but does not listen"
 run 1 probe "sh -c 'exit 4' {fd}"
 says "back-end (sh) ended with status 4, without any output"
 says "messages    the last "
-# It lives, and has said why it hangs up: both is shown.
+# The back-end lives and has printed why it hung up: both are shown.
 run 1 probe "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
 says "probing: back-end: the back-end hung up"
 says "    back-end: no such device"
@@ -190,7 +190,7 @@ run 2 bench --time=200ms --verify "$disk --read-only"
 says "the disk is read-only"
 run 2 bench --time=200ms "$entropy"
 
-# By the path of a socket; its process is known by the socket.
+# By socket path; godwit finds the process from the socket.
 "$blk" --socket-path="$scratch/disk.sock" --ram=64M 2>"$scratch/backend" &
 backend=$!
 wait_until test -S "$scratch/disk.sock"
@@ -200,7 +200,7 @@ json 'd["runs"][0]["backend_cpu_ns_per_request"] > 0'
 run 1 bench --time=20s --stall-timeout=1s "$scratch/disk.sock"
 reap
 
-# A back-end that stops answering, under load: a busy machine takes its time until there is one.
+# A back-end that stops answering under load: on a busy machine the load starts late.
 for pause in 0.5 4 16; do
     "$blk" --socket-path="$scratch/disk.sock" --ram=64M 2>"$scratch/backend" &
     backend=$!
@@ -213,7 +213,7 @@ for pause in 0.5 4 16; do
 done
 says "load of 4096 bytes at depth 1: back-end:"
 
-# ---- Signals: no child, no file stays
+# ---- Signals: no child and no file remains
 
 "$godwit" bench --time=60s "$disk" >"$scratch/out" 2>"$scratch/err" &
 backend=$!
@@ -276,13 +276,13 @@ done
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --device=rng --packed "$entropy" "$entropy"
 run 64 migrate --queue-size=300 a b
-# A store that keeps its contents in another way than {file} shows is read through the device.
+# If {file} does not have the contents of the disk, godwit reads them through the device.
 truncate -s 16M "$scratch/odd.img" "$scratch/odd.img.store"
 odd="sh -c 'exec $blk --socket-path {socket} --blk-file $scratch/odd.img.store' {file}"
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --json=- --shared-file="$scratch/odd.img" --backend="$odd"
 json 'd["verdict"] == "PASSED" and d["load"]["disk_blocks_read_back"] == (16 << 20) / 4096'
-# A disk keeps its limits: neither requests below its blocks nor a fault for them.
+# godwit keeps to the block size of a disk: smaller requests are not sent, and no fault is reported.
 blocks="$blk --socket-path {socket} --blk-file {file} --logical-block-size=4096"
 # shellcheck disable=SC2086
 run 2 migrate $short --quiet --block-size=512 --backend="$blocks"
@@ -295,7 +295,7 @@ run 0 bench --time=100ms --depth=1 "$blocks"
 run 2 bench --time=100ms --depth=1 --block-size=2M "$disk_file"
 says "2097152 bytes in 1 segments do not fit, in 2 they do"
 run 0 bench --time=100ms --depth=1 --block-size=2M --segments=2 "$disk_file"
-# Without a request nothing was proved, and nothing is said to be.
+# Without a request nothing was tested, and godwit does not claim otherwise.
 # shellcheck disable=SC2086
 run 2 migrate $short --quiet --device=generic --json=- --junit="$scratch/g.xml" \
     --report="$scratch/g.html" "$entropy" "$entropy"
@@ -328,7 +328,7 @@ says "/dev/full cannot be written: No space left on device"
 shows '^PASSED after'
 # shellcheck disable=SC2086
 run 1 migrate $short "$disk" "$disk" # two disks, not one
-# Of a load that only writes, the disk shows it when it is read back at the end.
+# If the load only writes, the read-back at the end detects lost data.
 # shellcheck disable=SC2086
 run 1 migrate $short --quiet --writes=100 --flushes=0 --json=- "$disk" "$disk"
 json '{c["name"]: c["outcome"] for c in d["checks"]}["data"] == "failed"'
@@ -343,13 +343,13 @@ run 2 migrate "$disk" "$entropy"
 shows '^fault +destination, .*the source has .*FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"
 grep -qF "gone" "$scratch/out" "$scratch/err" || wrong "its last words are missing"
-# Also the words of one that lives.
+# The output of a back-end that still runs is shown, too.
 run 1 migrate --json="$scratch/w.json" "$disk" \
     "bash -c 'echo no such device >&2; exec {fd}<&-; sleep 60'"
 json '[e["output"] for e in d["faults"][0]["evidence"]] == [["no such device"]]' "$scratch/w.json"
 shows '^    destination: no such device$'
 
-# ---- Postcopy, where this machine lets us have it
+# ---- Postcopy, if this machine permits it
 
 # shellcheck disable=SC2086
 "$godwit" migrate $short --quiet --postcopy --backend="$disk_file" >"$scratch/out" 2>&1 || status=$?
@@ -383,25 +383,25 @@ else
     has_postcopy=yes
 fi
 
-# ---- A back-end that is killed or stopped in the middle of a migration
+# ---- A back-end that is killed or stopped during a migration
 
 two_children() {
     pgrep -P "$1" >"$scratch/children" && [ "$(wc -l <"$scratch/children")" = 2 ]
 }
 
-# hurt SIGNAL WHICH PHASE WORDS OPTION...: the source (1) or the destination (2) gets the signal in a
-# phase that lasts. It is named, with the phase, and nothing is left of either.
+# hurt SIGNAL WHICH PHASE WORDS OPTION...: signal the source (1) or the destination (2) during a
+# long phase. godwit must name the back-end and the phase, and no process may remain.
 hurt() {
     local signal=$1 which=$2 phase=$3 words=$4 status=0
     local names=(- source destination)
     shift 4
-    : >"$scratch/err" # the last one's progress is not to be mistaken for this one's
+    : >"$scratch/err" # do not match the progress output of the previous run
     # shellcheck disable=SC2086
     "$godwit" migrate $short "$@" --backend="$disk_file" >"$scratch/out" 2>"$scratch/err" &
     backend=$!
     wait_until grep -q " s  $phase  " "$scratch/err"
     wait_until two_children "$backend"
-    kill "-$signal" "$(sed -n "${which}p" "$scratch/children")" || true # too late is seen below
+    kill "-$signal" "$(sed -n "${which}p" "$scratch/children")" || true # checked below
     wait "$backend" 2>/dev/null || status=$?
     backend=
     [ "$status" = 1 ] || wrong "status $status instead of 1: $signal to $which in $phase"

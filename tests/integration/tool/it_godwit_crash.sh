@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 #
-# godwit crash as its users see it: godwit-blk is killed with rings of every layout, and back-ends
-# that cannot survive are found out. tests/mutants has those that are wrong in a single store.
+# godwit crash as its users see it: godwit-blk survives kills with rings of every layout, and
+# back-ends that cannot survive a kill are detected. tests/mutants has back-ends that are wrong in a
+# single store.
 #
 #     it_godwit_crash.sh GODWIT GODWIT_BLK GODWIT_RNG
 
@@ -13,7 +14,7 @@ godwit=$1
 blk=$2
 rng=$3
 scratch=$(mktemp -d)
-export TMPDIR=$scratch/tmp # where godwit makes its own
+export TMPDIR=$scratch/tmp # godwit creates its temporary directories here
 mkdir "$TMPDIR"
 crash=
 finish() {
@@ -32,7 +33,7 @@ wrong() {
     failures=$((failures + 1))
 }
 
-# run STATUS ARGUMENT...: the exit status is that, and neither a file nor a process stays.
+# run STATUS ARGUMENT...: check the exit status, and that no file and no process remains.
 run() {
     local wanted=$1 status=0
     shift
@@ -51,7 +52,7 @@ shows() {
     grep -qE -- "$1" "$scratch/out" || wrong "stdout does not show: $1"
 }
 
-# json EXPRESSION: true of the document on stdout, named d.
+# json EXPRESSION: check the expression on the JSON document on stdout, named d.
 json() {
     python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' \
         "$scratch/out" "$1" 2>>"$scratch/err" || wrong "not so: $1"
@@ -89,7 +90,7 @@ grep -q 'name="godwit.crash" tests="7" failures="0"' "$scratch/crash.xml" || wro
 run 0 --kills=10 "$blk --fd {fd} --blk-file {file}"
 run 0 --kills=5 "sh -c '$blk --socket-path {socket} --blk-file {file}; true'"
 
-# {file} shows nothing of what is on the disk: it is read through the device.
+# If {file} does not have the contents of the disk, godwit reads them through the device.
 truncate -s 16M "$scratch/odd.img" "$scratch/odd.img.store"
 run 0 --quiet --kills=10 --shared-file="$scratch/odd.img" --json=- \
     "sh -c 'exec $blk --socket-path {socket} --blk-file $scratch/odd.img.store' {file}"
@@ -98,7 +99,7 @@ run 2 --block-size=512 "$blk --socket-path {socket} --blk-file {file} --logical-
 shows '^INCONCLUSIVE after .*blocks of 4096 bytes: --block-size=512 is no multiple'
 shows '^skipped +every restart succeeded'
 
-# ---- What cannot be survived, and what cannot be found out
+# ---- Back-ends that cannot survive, and inconclusive runs
 
 run 1 --quiet --kills=60 --json=- "$blk --socket-path {socket} --ram 16M"
 json 'd["fault"]["check"] == "writes-kept" and d["exit_status"] == 1 and d["kills"] > 0'
@@ -112,7 +113,7 @@ run 1 --kills=5 "sh -c '[ -e $scratch/once ] && echo never again >&2 && exit 3; 
     exec $blk --socket-path {socket} --blk-file {file}'"
 shows '^FAILED after .*ended with status 3; its last words: never again'
 shows '^    back-end: never again'
-# What is lost only in the last life is seen when the disk is read back: the load reads nothing.
+# The load reads nothing: only the read-back at the end can detect what the last restart lost.
 for life in 0 12; do
     : >"$scratch/lives"
     run $((life != 0)) --quiet --kills=10 --handovers=0 --writes=100 --flushes=0 --json=- "sh -c '
@@ -124,7 +125,7 @@ for life in 0 12; do
     [ "$(wc -l <"$scratch/lives")" = 12 ] || wrong "not twelve lives"
     [ $life = 0 ] || json 'd["fault"]["check"] == "writes-kept"'
 done
-# Without the feature that a crash test is about nothing is at fault, and no check ran.
+# Without INFLIGHT_SHMFD, which a crash test needs, there is no fault and no check runs.
 run 2 --kills=5 --json=- "python3 -B $(dirname "$0")/../../hostile/proxy.py \
     protocol-features-no-inflight 1 {socket} $blk --blk-file {file}"
 json 'd["verdict"] == "INCONCLUSIVE" and d["kills"] == 0'
@@ -143,7 +144,7 @@ shows 'kills within the 300 ms of the time limit'
 run 2 'no-such-program {socket}'
 shows 'there is no program no-such-program in PATH'
 
-# ---- Interrupted in the middle
+# ---- Interrupted by a signal
 
 "$godwit" crash --quiet --kills=100000 "$disk" >"$scratch/out" 2>"$scratch/err" &
 crash=$!

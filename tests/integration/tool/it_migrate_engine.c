@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whole migrations between two suspects: honest ones pass whatever happens meanwhile, and each way
- * of being wrong is found and called by its name.
+ * Whole migrations between two test back-ends ("suspects"): correct ones pass under all changes
+ * during the migration, and each fault is detected and reported under its name.
  */
 #include "fdcheck.h"
 #include "migrate_bench.h"
@@ -22,14 +22,14 @@
 
 #define N_SEEDS 50
 
-/* ---- honest ---- */
+/* ---- correct back-ends ---- */
 
 static void test_engine_honest_passes(void **state)
 {
     uint64_t held = 0, logs = 0, regions = 0;
     bool enough = false;
 
-    /* A busy machine does less in the time of each, and needs more of them. */
+    /* A busy machine does less per run and needs more runs. */
     for (uint64_t seed = 1; seed <= N_SEEDS || (!enough && seed <= 10 * N_SEEDS); seed++) {
         struct bench *b = bench_new(seed);
 
@@ -65,7 +65,7 @@ static void test_engine_there_and_back_passes(void **state)
     bench_free(b);
 }
 
-/* The devices share the memory and the log; what one of them forgets is found. */
+/* The devices share the memory and the log; a page that one of them fails to mark is detected. */
 static void test_engine_several_devices_pass(void **state)
 {
     struct bench *b = bench_new(5);
@@ -109,14 +109,14 @@ static void test_engine_generic_passes(void **state)
     bench_free(b);
 }
 
-/* ---- wrong in one way ---- */
+/* ---- one fault each ---- */
 
 struct crime {
     enum suspect_guilt guilt;
-    unsigned uses;     /* all of them are told */
-    unsigned not_uses; /* none of them is */
-    const char *words; /* in one of the faults */
-    bool by_either;    /* cannot be said of the source alone */
+    unsigned uses;     /* all of them are reported */
+    unsigned not_uses; /* none of them is reported */
+    const char *words; /* in the text of one of the faults */
+    bool by_either;    /* the source alone cannot be blamed */
 };
 
 #define USE(name) (1u << MIGRATION_USE_##name)
@@ -140,7 +140,7 @@ static const struct crime crimes[] = {
     {SUSPECT_MARKS_AFTER_OFF, 0, ~0u, "after LOG_ALL had been cleared", false},
 };
 
-/* Returns: whether it was found; then it is called by its name. */
+/* Returns: whether the fault was detected; if so, its report must name it. */
 static bool is_convicted(const struct crime *c, struct bench *b)
 {
     const struct migration_result *r = &b->result;
@@ -148,7 +148,7 @@ static bool is_convicted(const struct crime *c, struct bench *b)
 
     if (r->verdict == MIGRATION_PASSED && r->hops[0].pages_hint == 0)
         return false;
-    /* Hints are no fault. */
+    /* Hints are not faults. */
     assert_int_equal(r->verdict, is_hint ? MIGRATION_PASSED : MIGRATION_FAILED);
     for (unsigned i = 0; i < r->n_faults; i++)
         told |= r->faults[i].side == MIGRATION_SIDE_SOURCE && strstr(r->faults[i].text, c->words);
@@ -194,7 +194,7 @@ static void test_engine_indirect_guilt_is_found(void **state)
     bool found = false;
 
     for (uint64_t seed = 1; !found && seed <= 100; seed++) {
-        struct bench *b = bench_new(seed); /* some seeds take no indirect tables */
+        struct bench *b = bench_new(seed); /* some seeds use no indirect tables */
 
         b->sources[0].suspect.guilt = SUSPECT_NO_INDIRECT;
         bench_run(b);
@@ -227,7 +227,7 @@ static void test_engine_lost_writes_are_found(void **state)
     bench_free(b);
 }
 
-/* ---- what fails on the way ---- */
+/* ---- failures during the migration ---- */
 
 struct mishap {
     enum suspect_failure failure;
@@ -265,8 +265,8 @@ static const struct mishap mishaps[] = {
 };
 
 /*
- * The mishap, at the answer where it is meant to happen. On a busy machine a good answer may be
- * later than the time limit of a request, too: then the limit was too short for this machine.
+ * Run the migration until the failure occurs at the intended answer. On a busy machine a good
+ * answer, too, may exceed the request timeout: then the timeout was too short for this machine.
  */
 static struct bench *run_mishap(const struct mishap *h, uint64_t seed)
 {
@@ -311,7 +311,7 @@ static void test_engine_mishap_is_told(void **state)
     }
 }
 
-/* Later than all others, and in time. */
+/* Answers that are later than usual but within the timeout. */
 static void test_engine_late_answers_are_waited_for(void **state)
 {
     static const uint32_t requests[] = {GW_MSG_GET_FEATURES, GW_MSG_SET_LOG_BASE,
@@ -364,7 +364,7 @@ static void limit(struct suspect *s, uint32_t block_size, uint32_t size_max, uin
     s->seg_max = seg_max;
 }
 
-/* A load beyond what the disk allows would be a fault of the tool's. */
+/* A load that exceeds the limits of the disk would be a fault of the tool. */
 static void test_engine_limits_of_the_disk_are_kept(void **state)
 {
     static const uint32_t limits[][3] = {

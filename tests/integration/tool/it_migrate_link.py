@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""godwit migrate in two processes over loopback: what passes, what is found, what a lost connection
-comes to wherever it is lost, and who is sent away.
+"""godwit migrate in two processes over loopback: successful migrations, detected faults, the effect
+of a connection lost at any point, and rejected peers.
 
 usage: it_migrate_link.py GODWIT GODWIT_BLK GODWIT_RNG [NAME...]
 """
@@ -31,7 +31,7 @@ class Skip(Exception):
 
 
 class Half:
-    """One half, its stderr read as it comes, and what it reports."""
+    """One half of the migration, with its stderr (read continuously) and its report."""
 
     def __init__(self, bed, role, *words):
         self.report = os.path.join(bed.folder, f'{role}.json')
@@ -57,7 +57,7 @@ class Half:
         raise AssertionError(f'it did not say {pattern!r} but:\n{self.said()}')
 
     def end(self, status, seconds=300):
-        """It ends with that status. Returns: its stdout."""
+        """Check that it exits with that status. Returns: its stdout."""
         try:
             out = self.process.communicate(timeout=seconds)[0].decode()
         except subprocess.TimeoutExpired:
@@ -70,7 +70,7 @@ class Half:
         return out
 
     def wait_most(self, seconds):
-        """Until it ends, with a look at the memory that it takes."""
+        """Wait until it exits, and record its peak memory."""
         end = time.monotonic() + seconds
         self.most_kib = 0
         while time.monotonic() < end and self.process.poll() is None:
@@ -96,7 +96,7 @@ class Half:
 
 
 class Bed:
-    """Two halves, and a proxy between them where one is wanted."""
+    """The two halves, with a proxy between them if the test needs one."""
 
     def __init__(self, godwit, blk, rng, folder):
         self.godwit, self.blk, self.rng, self.folder = godwit, blk, rng, folder
@@ -152,7 +152,7 @@ def both_pass(bed, *words, device='blk'):
 
 
 def change_rule(name, change, number=3, least=0):
-    """The payload of the frame with that name and number is another one; short ones do not count."""
+    """Change the payload of the given frame of that name; shorter payloads are not counted."""
     state = {'n': 0}
 
     def rule(seen, payload):
@@ -163,7 +163,7 @@ def change_rule(name, change, number=3, least=0):
     return rule
 
 
-# ---- What passes ----
+# ---- Successful migrations ----
 
 def test_disk(bed):
     there, here = both_pass(bed)
@@ -214,10 +214,10 @@ def test_ipv6(bed):
     destination.end(0)
 
 
-# ---- What is found ----
+# ---- Detected faults ----
 
 def lose_last_round():
-    """What was sent in the last round, before the state, does not arrive."""
+    """Drop the data of the last round, before the state."""
     held = []
 
     def rule(name, payload):
@@ -243,7 +243,7 @@ def test_lost_pages_are_found_and_named(bed):
     assert 'DIFFERS' in proxy.seen and 'PAGE' in proxy.seen
 
 
-# ---- The connection is lost ----
+# ---- Lost connections ----
 
 def cancelled(bed, rule, text='cancelled'):
     destination = bed.listen()
@@ -336,7 +336,7 @@ def test_nobody_comes_back(bed):
 
 
 def under_way(bed, destination, *words, name='ROUND'):
-    """Returns: a source with these options, when it has sent two frames of that name."""
+    """Returns: a source with these options, once it has sent two frames of that name."""
     proxy = bed.proxy(destination.port)
     source = bed.connect(proxy.port, *words)
     end = time.monotonic() + 120
@@ -370,7 +370,7 @@ FETCH = ('--postcopy', '--postcopy-at=0', '--page-order=random')
 
 
 def has_userfaultfd():
-    """May a program read and write memory with missing pages, from the kernel as well?"""
+    """Whether a program may use userfaultfd for faults from the kernel, too."""
     if os.geteuid() == 0 or os.access('/dev/userfaultfd', os.R_OK | os.W_OK):
         return True
     with open('/proc/sys/vm/unprivileged_userfaultfd', encoding='utf-8') as f:
@@ -381,7 +381,7 @@ NO_USERFAULTFD = 'no userfaultfd for this user (sysctl vm.unprivileged_userfault
 
 
 def those_that_can_run(tests):
-    """Says which of these, by name, are skipped. Returns: the others."""
+    """Print the names of the skipped tests. Returns: the others."""
     if has_userfaultfd():
         return tests
     for name in tests:
@@ -474,7 +474,7 @@ def test_postcopy_lies_end_it(bed):
         destination.end(2)
 
 
-# ---- Who is sent away ----
+# ---- Rejected peers ----
 
 def test_strangers_are_sent_away(bed):
     destination = bed.listen()
@@ -511,7 +511,7 @@ def test_other_machines_are_sent_away(bed):
 
 
 def test_intruders_do_not_disturb(bed):
-    """Others connect while the guest is under way, and after."""
+    """Other clients connect during the migration, and after it."""
     destination = bed.listen('--settle=500ms')
     source = bed.connect(destination.port, '--settle=500ms')
     others = [socket.create_connection(('127.0.0.1', destination.port), 5) for _ in range(2)]
@@ -523,7 +523,7 @@ def test_intruders_do_not_disturb(bed):
 
 
 def silent(bed, port, n=200):
-    """Connections that say nothing, or not enough."""
+    """Connections that send nothing, or too little."""
     for i in range(n):
         sock = socket.create_connection(('127.0.0.1', port), 5)
         sock.sendall(frame('RESUME', b'x' * 16)[:i % 24])
@@ -552,7 +552,7 @@ def test_destination_without_descriptors_waits(bed):
         stranger.sendall(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
         stranger.settimeout(120)
         with contextlib.suppress(ConnectionResetError):
-            while stranger.recv(4096):  # when it has been sent away, all is set up
+            while stranger.recv(4096):  # setup is complete once it has been rejected
                 pass
     pid = destination.process.pid
     old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -586,21 +586,21 @@ def test_postcopy_guests_laid_out_in_another_way_are_sent_away(bed):
 
 
 def with_feature(bit):
-    """A change of HELLO: the first device at the source has this feature, too."""
+    """A change of HELLO: add this feature to the first device of the source."""
     def change(payload):
-        at = 16 + 8 + 1  # behind id, seed and --postcopy
+        at = 16 + 8 + 1  # after id, seed and --postcopy
         n_options, = struct.unpack_from('<H', payload, at)
         at += 2
         for _ in range(n_options):
             at += 1 + payload[at] + 8
-        at += 4 + 8  # behind the length of the layout and the number of devices
+        at += 4 + 8  # after the length of the layout and the number of devices
         features, = struct.unpack_from('<Q', payload, at)
         return frame('HELLO', payload[:at] + struct.pack('<Q', features | 1 << bit) + payload[at + 8:])
     return change
 
 
 def test_disks_that_do_not_match_are_sent_away(bed):
-    """Of our own options, the sectors and features follow from the back-end alone."""
+    """With equal options on both sides, sectors and features depend on the back-end alone."""
     destination = bed.listen()
     name, bed.disk = bed.disk, os.path.join(bed.folder, 'other.img')
     with open(bed.disk, 'wb') as f:
@@ -621,19 +621,19 @@ def test_disks_that_do_not_match_are_sent_away(bed):
 
 
 def endless(name):
-    """A rule: that frame comes again and again."""
+    """A rule: repeat that frame endlessly."""
     def rule(seen, payload):
         return iter(lambda: frame(name, payload) * 512, b'') if seen == name else None
     return rule
 
 
 def ends_in_time(bed, name, victim, *words):
-    """The time limit holds while there is always one more frame, and memory does not grow with them."""
+    """The time limit holds during an endless stream of frames, and memory use stays bounded."""
     destination = bed.listen('--timeout=3s')
     proxy = bed.proxy(destination.port, endless(name))
     source = bed.connect(proxy.port, '--timeout=3s', *words)
     half = destination if victim == 'destination' else source
-    # 5 seconds past the time limit, or more on a machine that is busy with other things.
+    # 5 seconds past the time limit, or more on a busy machine.
     limit = 3 + 5 * max(1.0, os.getloadavg()[0] / os.cpu_count())
     begin = time.monotonic()
     half.wait_most(limit)
@@ -678,7 +678,7 @@ def test_lies_end_it(bed):
     }
     for name, change in lies.items():
         number = 1 if name in ('STATE', 'REGION') else 2
-        # A busy machine may not get to the second of a kind in the usual time.
+        # A busy machine may not reach the second frame of a kind in the usual time.
         for time_limit in ('500ms', '5s', '50s'):
             destination = bed.listen()
             proxy = bed.proxy(destination.port, change_rule(name, change, number))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""godwit migrate between two network namespaces, as between two hosts: over a veth pair that is cut
-by taking it down, with delay and loss by tc netem; where the kernel has no netem, delay and loss by a
-wire between two tap interfaces, which this program is.
+"""godwit migrate between two network namespaces, as between two hosts: over a veth pair that is
+taken down, and with delay and loss by tc netem. If the kernel has no netem, this program itself
+forwards packets between two tap interfaces, with delay and loss.
 
 usage: it_migrate_netns.py GODWIT GODWIT_BLK GODWIT_RNG [NAME...]
 """
@@ -39,7 +39,7 @@ def run(*words):
 
 
 class Namespaces:
-    """Two of them, one for each half, gone with all that is in them when this is."""
+    """Two namespaces, one per half; they are deleted with all their contents when this exits."""
 
     def __init__(self):
         self.names = [f'godwit-{os.getpid()}-{side}' for side in 'sd']
@@ -65,7 +65,7 @@ class Namespaces:
 
 
 class Veth:
-    """A veth pair, that can be down for a time."""
+    """A veth pair that can be taken down for a time."""
 
     def __init__(self, spaces):
         self.spaces = spaces
@@ -77,7 +77,7 @@ class Veth:
         self.spaces.inside(self.spaces.names[1], 'ip', 'link', 'set', 'veth0', state)
 
     def wait_carried(self, n_bytes):
-        """Until the source has sent so much."""
+        """Wait until the source has sent that many bytes."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
             said = subprocess.run(
@@ -89,7 +89,7 @@ class Veth:
         raise AssertionError(f'the link did not carry {n_bytes} bytes')
 
     def spoil(self):
-        """Delay and loss on both ways. Returns: whether the kernel has them."""
+        """Add delay and loss in both directions. Returns: whether the kernel supports it."""
         try:
             for name in self.spaces.names:
                 self.spaces.inside(name, 'tc', 'qdisc', 'add', 'dev', 'veth0', 'root', 'netem', 'delay',
@@ -103,7 +103,7 @@ class Veth:
 
 
 class Wire(threading.Thread):
-    """Two taps and the wire between them: each packet takes its time, some are lost."""
+    """Two taps and the wire between them: each packet is delayed, some are lost."""
 
     def __init__(self, spaces):
         super().__init__(daemon=True)
@@ -114,7 +114,7 @@ class Wire(threading.Thread):
 
     @staticmethod
     def open_tap(name):
-        """The interface is made in the namespace in which this thread is at that moment."""
+        """The kernel creates the interface in the current namespace of this thread."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open('/proc/thread-self/ns/net', 'rb') as home, \
                 open(f'/run/netns/{name}', 'rb') as there:
@@ -151,7 +151,7 @@ class Wire(threading.Thread):
                 try:
                     os.write(fd, packet)
                 except OSError:
-                    self.n_lost += 1  # no room, as on any wire
+                    self.n_lost += 1  # no buffer space: dropped, as on any wire
 
     def close(self):
         self.stop = True
@@ -192,7 +192,7 @@ def test_link_down_in_precopy_cancels(bed, spaces):
 
 
 def test_link_down_in_postcopy_resumes(bed, spaces):
-    """Longer than TCP waits: both halves notice, and go on over a connection of their own making."""
+    """For longer than the TCP timeout: both halves notice, and resume over a new connection."""
     link = Veth(spaces)
     destination, connect = start(bed)
     source = connect(*FETCH, '--link-rate=1M')
@@ -221,7 +221,7 @@ def delay_and_loss(bed, spaces, *ways):
             source.end(0)
             destination.end(0)
             hop = source.result()['hops'][0]
-            # GO goes one way and RUNNING the other.
+            # GO travels one way and RUNNING the other.
             assert hop['downtime_ns'] > 2 * DELAY_MS * 1000000, hop['downtime_ns']
         assert spoiled or link.n_lost > 0
     finally:
@@ -237,7 +237,7 @@ def test_postcopy_delay_and_loss(bed, spaces):
 
 
 def missing():
-    """Why it cannot be tried here; None where it can."""
+    """Why the test cannot run here; None if it can."""
     if os.geteuid() != 0:
         return 'network namespaces need root'
     for program in ('ip', 'tc'):

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy between suspects: honest ones pass whatever the link does, what the source forgot to
- * mark is found although the destination went on, and so is a destination whose faults nobody sees.
+ * Postcopy between test back-ends: correct ones pass whatever the link does. A page that the source
+ * failed to mark is detected although the destination has already run, and so is a destination
+ * whose faults do not reach the front-end.
  */
 #include "fdcheck.h"
 #include "migrate_bench.h"
@@ -47,7 +48,7 @@ static void expect_arrived(struct bench *b)
     }
 }
 
-/* ---- honest ---- */
+/* ---- correct back-ends ---- */
 
 static void test_postcopy_honest_passes(void **state)
 {
@@ -101,16 +102,16 @@ static void test_postcopy_several_devices_pass(void **state)
     bench_free(b);
 }
 
-/* Whoever waits for a page waits for the link. */
+/* A thread that waits for a page waits for the link. */
 static void test_postcopy_waits_are_seen(void **state)
 {
     bool is_seen = false;
 
-    /* The load has to be waiting; on a busy machine it may come late. */
+    /* The load must be waiting for a page; on a busy machine it may be late. */
     for (unsigned i = 0; i < 10 && !is_seen; i++) {
         struct bench *b = postcopy_new(3 + i);
 
-        b->o.postcopy.has_round = true; /* none: all of the memory comes after the switch */
+        b->o.postcopy.has_round = true; /* no round: all memory is sent after the switch */
         b->o.postcopy.link_rate = 16 << 20;
         b->o.postcopy.fault_delay_ns = 5000000;
         bench_run(b);
@@ -123,7 +124,7 @@ static void test_postcopy_waits_are_seen(void **state)
     assert_true(is_seen);
 }
 
-/* ---- refused, or wrong in one way ---- */
+/* ---- refused, or one fault each ---- */
 
 static bool is_told(const struct migration_result *r, enum migration_side side, const char *words)
 {
@@ -166,7 +167,7 @@ static void test_postcopy_lost_marks_are_found(void **state)
     assert_true(found);
 }
 
-/* What the source had taken and not completed is done by the destination. */
+/* The destination executes the requests that the source took but did not complete. */
 static void test_postcopy_requests_left_at_the_stop_are_done(void **state)
 {
     bool found = false;
@@ -232,7 +233,10 @@ static void test_postcopy_other_addresses_are_found(void **state)
     bench_free(b);
 }
 
-/* Whichever message of postcopy fails in whichever way, the destination is told of, and it ends. */
+/*
+ * Whichever postcopy message fails, in whichever way: the fault names the destination, and the run
+ * ends.
+ */
 static void test_postcopy_failures_are_told(void **state)
 {
     static const struct {

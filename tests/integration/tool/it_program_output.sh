@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 #
-# What the programs print on request: --help and --version of each, and of each command of godwit.
-# Output that cannot be written is a failure, and closed standard streams are none.
+# What the programs print on request: --help and --version of each program and each godwit command.
+# Unwritable output is a failure, closed standard streams are not.
 #
 #     it_program_output.sh GODWIT GODWIT_BLK OTHER_PROGRAM...
 
@@ -18,7 +18,7 @@ wrong() {
     failed=1
 }
 
-# shows COMMAND...: it prints something and succeeds, and fails where that cannot be written.
+# shows COMMAND...: check that it prints something and succeeds, and fails if stdout is unwritable.
 shows() {
     local text errors
     text=$("$@" 2>/dev/null) || wrong "status $?: $*"
@@ -27,7 +27,7 @@ shows() {
         wrong "succeeds though /dev/full takes nothing: $*"
     fi
     case $* in
-    *godwit-rng*) ;; # the example says nothing more
+    *godwit-rng*) ;; # the example does not print why
     *) [[ $errors == *"cannot be written"* ]] || wrong "does not say why it failed: $*: $errors" ;;
     esac
     "$@" <&- >&- 2>&- || wrong "fails where the standard streams are closed: $*"

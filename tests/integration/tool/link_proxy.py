@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A TCP proxy between the two halves of a migration that knows their frames: it cuts the connection
-before or behind a certain one, swallows or changes frames, and refuses connections for a time.
+"""A TCP proxy between the two halves of a migration that parses their frames: it cuts the
+connection before or after a given frame, drops or changes frames, and refuses connections for a
+time.
 """
 
 import errno
@@ -39,8 +40,8 @@ def read_frame(sock):
 
 
 def lacks_loopback():
-    """Returns: why nothing can connect over loopback, in a network namespace where the device is down;
-    None where it works."""
+    """Returns: why loopback connections fail (in a network namespace the device may be down);
+    None if they work."""
     try:
         with socket.create_server(('127.0.0.1', 0)) as server:
             socket.create_connection(server.getsockname(), 5).close()
@@ -52,12 +53,12 @@ def lacks_loopback():
 
 
 class Cut(Exception):
-    """The connection ends here."""
+    """The connection ends at this frame."""
 
 
 class Proxy:
-    """Listens at a port of its own for the source's half and connects to the destination's. For
-    each frame the rule is asked, which returns the bytes to go on (None: as they are; an iterator: all
+    """Listens at its own port for the source's half and connects to the destination's. For each
+    frame it calls the rule, which returns the bytes to forward (None: unchanged; an iterator: all
     that it yields) or raises Cut.
     """
 
@@ -78,7 +79,7 @@ class Proxy:
         self.cut()
 
     def cut(self, for_seconds=0.0):
-        """Both sides see the connection closed; new ones are closed at once for a time."""
+        """Close the connection on both sides, and close new ones at once for a time."""
         with self.lock:
             self.refused_until = max(self.refused_until, time.monotonic() + for_seconds)
             pairs, self.pairs = self.pairs, []
@@ -130,7 +131,7 @@ class Proxy:
 
 
 def once(name, before=True, for_seconds=0.0, number=1):
-    """A rule: cut at the frame of that name and number (from 1), before it or behind it."""
+    """A rule: cut before or after the given frame of that name (counted from 1)."""
     state = {'n': 0, 'behind': False}
 
     def rule(seen, _payload):

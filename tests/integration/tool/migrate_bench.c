@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-/* ---- in place of the targets of the command ---- */
+/* ---- replacement for the command's targets ---- */
 
 int target_connect(struct target *t, struct gw_frontend *fe)
 {
@@ -117,7 +117,7 @@ static void run_once(struct bench *b)
         suspect_end(&targets[i]->suspect);
 }
 
-/* A part of the run was over before a busy machine did any request in it. */
+/* Whether a part of the run ended before a busy machine completed a request in it. */
 static bool was_too_short(const struct bench *b)
 {
     bool is = false;

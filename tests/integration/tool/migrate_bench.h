@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A migration between suspects, of a memory and a disk that are small. Functions fail the test. */
+/*
+ * A migration between suspects with a small memory and a small disk. Functions fail the test on
+ * error.
+ */
 #pragma once
 
 #include "migrate/migrate.h"
@@ -8,7 +11,7 @@
 #define BENCH_DISK_BYTES  (4u << 20)
 #define BENCH_DEVICES_MAX 3
 
-/* In place of the targets of the command. */
+/* Replaces the command's targets. */
 struct target {
     const char *name;
     struct suspect suspect;
@@ -25,6 +28,6 @@ struct bench *bench_new(uint64_t seed);
 void bench_run(struct bench *b);
 void bench_free(struct bench *b);
 
-/* What was found, for who reads the test's output. */
+/* Print the results, for the reader of the test output. */
 void bench_show(const struct migration_result *r);
 void bench_expect_passed(struct bench *b);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The session of the suspect: messages, memory, the dirty log. It believes every message, since it
- * has but one front-end.
+ * The session of the suspect: messages, memory, the dirty log. It trusts every message, because the
+ * test is its only front-end.
  */
 #include "suspect.h"
 
@@ -19,10 +19,10 @@
 
 #define BIT(n)    (UINT64_C(1) << (n))
 #define PAGE      4096u
-#define BATCH     8   /* requests between two looks at the socket */
-#define OLD_MARKS 200 /* that still go to a log that was replaced */
+#define BATCH     8   /* requests between two polls of the socket */
+#define OLD_MARKS 200 /* number of marks that still go to a replaced log */
 #define LATE_MS   20
-#define TAKEN_MS  100 /* a front-end takes its log more often */
+#define TAKEN_MS  100 /* a front-end reads its log more often */
 #define SLOW_US   1000
 #define IDLE_MS   10
 
@@ -33,7 +33,7 @@ struct message {
     unsigned n_fds;
 };
 
-/* The driver does not say such things; memory that was to come and never came does. */
+/* The driver never passes such addresses, but memory whose pages never arrived contains them. */
 __attribute__((noreturn)) static void give_up(const struct suspect *s)
 {
     if (s->is_listening)
@@ -172,7 +172,7 @@ static bool receive(int fd, struct message *msg)
             recv(fd, msg->payload, msg->h.size, MSG_WAITALL) == (ssize_t)msg->h.size);
 }
 
-/* With the userfaultfd, and nothing else. */
+/* The answer has the userfaultfd and no payload. */
 static bool reply_uffd(struct suspect *s, struct message *msg)
 {
     struct gw_wire_header h = {.request = msg->h.request, .flags = 5};
@@ -206,7 +206,7 @@ static bool reply(struct suspect *s, struct message *msg, const void *payload, u
         h.request++;
     memcpy(buf, &h, sizeof(h));
     memcpy(buf + sizeof(h), payload, size);
-    /* Twice in one call: sent later, the second would be read as the answer to the next request. */
+    /* Both copies in one call: sent later, the second would be the answer to the next request. */
     if (s->fails_now && s->failure == SUSPECT_BABBLES) {
         memcpy(buf + length, buf, length);
         length *= 2;
@@ -219,7 +219,7 @@ static bool reply_u64(struct suspect *s, struct message *msg, uint64_t value)
     return reply(s, msg, &value, sizeof(value));
 }
 
-/* A ring is stopped; guilty ones have something left to do. */
+/* Stop a ring; a faulty suspect keeps some work for later. */
 static bool get_vring_base(struct suspect *s, struct message *msg)
 {
     struct gw_wire_vring_state state;
@@ -270,7 +270,9 @@ static bool get_config(struct suspect *s, struct message *msg)
     return reply(s, msg, msg->payload, msg->h.size);
 }
 
-/* While memory is missing: where it has mapped it. The last of these only acknowledges. */
+/*
+ * While memory is missing: report where the region is mapped. A final 8-byte message acknowledges.
+ */
 static bool show_region(struct suspect *s, struct message *msg)
 {
     struct gw_wire_single_region *single = (void *)msg->payload;
@@ -282,7 +284,7 @@ static bool show_region(struct suspect *s, struct message *msg)
     return reply(s, msg, single, sizeof(*single));
 }
 
-/* Messages with an answer of their own. `ret_done`: it was one of them. */
+/* Messages with their own answer. `ret_done`: the message was one of them. */
 static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
 {
     uint64_t features = BIT(GW_F_LOG_ALL) | BIT(GW_F_RING_INDIRECT_DESC) |
@@ -318,7 +320,7 @@ static bool handle_get(struct suspect *s, struct message *msg, bool *ret_done)
         *ret_done = s->is_listening;
         return !s->is_listening || show_region(s, msg);
     case GW_MSG_REM_MEM_REG:
-        *ret_done = s->is_listening && msg->h.size == sizeof(uint64_t); /* acknowledges */
+        *ret_done = s->is_listening && msg->h.size == sizeof(uint64_t); /* an acknowledgement */
         return true;
     case GW_MSG_SET_LOG_BASE:
         memcpy(&log, msg->payload, sizeof(log));
@@ -341,7 +343,7 @@ static void set_addr(struct suspect *s, const struct gw_wire_vring_addr *a)
     q->log_addr = a->log;
 }
 
-/* The fd of a kick or a call is kept. */
+/* Store the fd of a kick or call. */
 static void set_fd(struct message *msg, int *fd)
 {
     if (*fd >= 0)
@@ -398,7 +400,7 @@ static void handle_set(struct suspect *s, struct message *msg)
     }
 }
 
-/* Returns: whether the session goes on. */
+/* Returns: whether the session continues. */
 static bool answer(struct suspect *s, struct message *msg)
 {
     bool done, ok;
@@ -464,7 +466,7 @@ static void *serve(void *arg)
             if (s->guilt == SUSPECT_STOP_IN_FLIGHT && p[2 + i].revents)
                 usleep(SLOW_US);
             suspect_serve(s, &s->queues[i], BATCH);
-            /* More is there than a batch: come back. */
+            /* More requests than one batch: continue in the next turn. */
             value = 1;
             if (p[2 + i].revents && s->queues[i].kick >= 0 && s->queues[i].enabled) {
                 const uint16_t *avail = suspect_at_uva(s, s->queues[i].avail);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The queues of the suspect: requests of a disk, one after another, and the marks for them. */
+/* The queues of the suspect: disk requests, one after another, and the marks for them. */
 #include "suspect.h"
 
 #include <linux/virtio_blk.h>
@@ -13,8 +13,8 @@
 #define MANY        (256 * PAGE)
 #define CHAIN_MAX   64
 #define F_EVENT_IDX 29
-#define LATE_EVERY  16   /* requests, of those that are marked before they are written */
-#define LATE_US     4000 /* until a page is copied whose mark was taken */
+#define LATE_EVERY  16   /* every Nth request, among those marked before they are written */
+#define LATE_US     4000 /* until a page is copied after its mark was collected */
 #define LOSE_EVERY  500
 
 struct piece {
@@ -51,7 +51,7 @@ static void walk(struct suspect *s, const struct vring_desc *table, unsigned i, 
     }
 }
 
-/* What was written of a data buffer; guilty ones are so here. */
+/* Mark what was written to a data buffer; faulty suspects deviate here. */
 static void mark_data(struct suspect *s, const struct piece *p)
 {
     uint64_t last = (p->gpa + p->len - 1) / PAGE * PAGE;
@@ -96,7 +96,7 @@ static void read_piece(struct suspect *s, const struct piece *p, off_t at)
     s->last_len = p->len;
 }
 
-/* Does the request keep to what the configuration says? */
+/* Whether the request is within the limits in the configuration. */
 static bool is_allowed(const struct suspect *s, const struct chain *c, uint64_t sector)
 {
     uint64_t len = 0;
@@ -111,7 +111,7 @@ static bool is_allowed(const struct suspect *s, const struct chain *c, uint64_t 
     return !s->block_size || (len % s->block_size == 0 && sector * SECTOR % s->block_size == 0);
 }
 
-/* One request. Returns: the used length. */
+/* Execute one request. Returns: the used length. */
 static uint32_t do_request(struct suspect *s, const struct chain *c)
 {
     const struct virtio_blk_outhdr *h = suspect_at(s, c->pieces[0].gpa, sizeof(*h));
@@ -184,7 +184,7 @@ static void call(struct suspect *s, struct suspect_queue *q)
     (void)n;
 }
 
-/* Ask to be kicked at the next request. */
+/* Request a kick for the next request. */
 static void want_kicks(struct suspect *s, struct suspect_queue *q)
 {
     struct vring_used *used = suspect_at_uva(s, q->used);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The suspect's part in postcopy: its faults are shown to the front-end, or not as they should be.
- */
+/* The suspect in postcopy: it reports its faults to the front-end, correctly or not. */
 #include "suspect.h"
 
 #include <fcntl.h>
@@ -48,7 +47,7 @@ uint64_t suspect_show(struct suspect *s, const struct suspect_region *g)
 
 void suspect_forget_faults(struct suspect *s)
 {
-    /* Also by who ends it while its thread waits for a page. */
+    /* The caller may be another thread, while the suspect's thread waits for a page. */
     int fd = __atomic_exchange_n(&s->uffd, -1, __ATOMIC_ACQ_REL);
 
     if (fd >= 0)
@@ -60,7 +59,7 @@ bool suspect_is_lost(const struct suspect *s)
     bool is_lost = s->is_listening &&
                    (s->guilt == SUSPECT_NOT_REGISTERED || s->guilt == SUSPECT_OTHER_ADDRESSES);
 
-    /* Not its ring alone, which the driver may have made come before. */
+    /* Check more than the ring: the driver may have had the ring's page sent before. */
     for (unsigned i = 0; is_lost && i < s->n_regions; i++)
         touch(s->regions[i].map, s->regions[i].map_len);
     return is_lost;
