@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Descriptor chains, good and bad, walked in real guest memory: regions A and B touch, C lies
- * behind a hole. The descriptor table of the ring is at the start of A.
+ * Valid and invalid descriptor chains, walked in real guest memory: regions A and B are adjacent, C
+ * follows a hole. The ring's descriptor table is at the start of A.
  */
 #include "fdcheck.h"
 
@@ -26,7 +26,7 @@
 #define C      (UINT64_C(1) << 40)
 #define C_LEN  (UINT64_C(5) << 30)
 #define SIZE   2048
-#define TABLE  (B + PAGE) /* of indirect descriptors */
+#define TABLE  (B + PAGE) /* indirect descriptor table */
 #define NEXT   VRING_DESC_F_NEXT
 #define WRITE  VRING_DESC_F_WRITE
 #define TABLES VRING_DESC_F_INDIRECT
@@ -131,7 +131,7 @@ static void expect_good(unsigned n_out, unsigned n_in, uint64_t out_len, uint64_
     assert_int_equal(sum, in_len);
 }
 
-/* And again, with the same request: a refused one holds nothing and spoils nothing. */
+/* Try twice with the same request: a refused chain must leave nothing behind in it. */
 static void expect_bad(const char *reason)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -166,7 +166,7 @@ static void test_chain_in_any_order_of_the_table_is_followed(void **state)
 {
     write_desc(0, 0, C, 1, NEXT, SIZE - 1);
     write_desc(0, SIZE - 1, C, 2, NEXT | WRITE, 1);
-    write_desc(0, 1, C, 4, WRITE, 77); /* without NEXT, next means nothing */
+    write_desc(0, 1, C, 4, WRITE, 77); /* without NEXT, next is ignored */
     expect_good(1, 2, 1, 6);
     release();
 }
@@ -177,15 +177,15 @@ static void test_chain_indirect_is_as_good_as_direct(void **state)
     write_desc(0, 0, TABLE, 7 * 16, TABLES, 0);
     expect_good(2, 5, 32, 80);
     release();
-    write_desc(0, 0, TABLE, 7 * 16, TABLES | WRITE, 0); /* WRITE means nothing there */
+    write_desc(0, 0, TABLE, 7 * 16, TABLES | WRITE, 0); /* WRITE is ignored with INDIRECT */
     expect_good(2, 5, 32, 80);
     release();
-    /* Buffers of the ring first, then a table. */
+    /* Direct buffers first, then an indirect table. */
     write_desc(0, 0, C, 3, NEXT, 1);
     write_desc(0, 1, TABLE, 7 * 16, TABLES, 0);
     expect_good(3, 5, 35, 80);
     release();
-    /* A table may be longer than what is used of it. */
+    /* A table may be longer than its chain. */
     write_desc(0, 0, TABLE, 1024 * 16, TABLES, 0);
     expect_good(2, 5, 32, 80);
     release();
@@ -194,7 +194,7 @@ static void test_chain_indirect_is_as_good_as_direct(void **state)
 static void test_chain_table_anywhere_is_read(void **state)
 {
     static const gw_gpa_t tables[] = {TABLE + 1, TABLE + 4, TABLE + 8, TABLE + 15,
-                                      /* over the border of A and B, also within a descriptor */
+                                      /* across the border of A and B, also within a descriptor */
                                       B - 16, B - 40, B - 7};
 
     for (unsigned i = 0; i < GW_ARRAY_SIZE(tables); i++) {
@@ -236,9 +236,9 @@ static void test_chain_table_in_a_table_is_refused(void **state)
     write_desc(TABLE, 0, TABLE + 64, 16, TABLES, 0);
     write_desc(TABLE + 64, 0, C, 16, 0, 0);
     expect_bad("inside an indirect table");
-    write_desc(TABLE, 0, TABLE, 16, TABLES, 0); /* in itself */
+    write_desc(TABLE, 0, TABLE, 16, TABLES, 0); /* the table contains itself */
     expect_bad("inside an indirect table");
-    /* Also where the table had to be put together. */
+    /* Also with an unaligned table, which is copied. */
     write_desc(0, 0, TABLE + 1, 16, TABLES, 0);
     write_desc(TABLE + 1, 0, TABLE + 64, 16, TABLES, 0);
     expect_bad("inside an indirect table");
@@ -246,7 +246,7 @@ static void test_chain_table_in_a_table_is_refused(void **state)
 
 static void test_chain_loop_ends(void **state)
 {
-    /* The ring is longer than any chain may be. */
+    /* The ring is longer than the limit for a chain. */
     write_desc(0, 0, C, 16, NEXT, 0);
     expect_bad("longer than 1024");
     write_desc(0, 0, C, 16, NEXT, 1);
@@ -291,7 +291,7 @@ static void test_chain_next_beyond_the_table_is_refused(void **state)
     write_desc(0, 0, C, 16, NEXT, 65535);
     expect_bad("beyond the table");
     write_desc(0, 0, TABLE, 2 * 16, TABLES, 0);
-    write_desc(TABLE, 0, C, 16, NEXT, 2); /* good in the ring, not here */
+    write_desc(TABLE, 0, C, 16, NEXT, 2); /* valid in the ring, but not in this table */
     expect_bad("beyond the table");
 }
 
@@ -336,7 +336,7 @@ static void test_chain_buffer_over_regions_becomes_two(void **state)
     release();
 }
 
-/* Sixteen fit into the request; more borrow a block, which comes back. */
+/* A request has room for sixteen segments; a longer one borrows a block and returns it. */
 static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
 {
     struct gw_segments *block;
@@ -365,7 +365,7 @@ static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
     assert_ptr_equal(request.pub.out[16].iov_base, at(B));
     release();
 
-    /* A refused one gives it back, too. */
+    /* A refused chain returns its block, too. */
     write_chain(0, 3, 17);
     write_desc(0, 16, C - 1, 1, WRITE, 0);
     expect_bad("outside guest memory");
@@ -380,11 +380,11 @@ static void test_chain_of_1024_is_the_longest(void **state)
     release();
     write_chain(0, 1, 1025);
     expect_bad("longer than 1024");
-    /* As many buffers, one of them in two pieces. */
+    /* 1024 buffers, one of them in two pieces. */
     write_chain(0, 1, 1024);
     write_desc(0, 0, B - 8, 16, NEXT, 1);
     expect_bad("too many pieces");
-    /* The table's count for it as well as those before it. */
+    /* Descriptors in the table and those before it both count. */
     write_chain(TABLE, 0, 1024);
     write_desc(0, 0, C, 16, NEXT, 1);
     write_desc(0, 1, TABLE, 1024 * 16, TABLES, 0);
@@ -402,13 +402,13 @@ static void test_chain_of_4_gib_is_too_long(void **state)
     write_desc(0, 0, C, UINT32_MAX - 1, NEXT, 1);
     expect_good(1, 1, UINT32_MAX - 1, 1);
     release();
-    /* 1024 of them do not wrap a sum around either. */
+    /* The sum of 1024 such buffers does not overflow. */
     for (unsigned i = 0; i < 1024; i++)
         write_desc(0, i, C, UINT32_MAX, i < 1023 ? NEXT : 0, i + 1);
     expect_bad("more bytes than a request may have");
 }
 
-/* What is wrong at the end is found, whatever came before it. */
+/* An error in the last descriptor is detected regardless of the descriptors before it. */
 static void test_chain_random_ones_never_leave_guest_memory(void **state)
 {
     static const uint64_t addrs[] = {0, B - 8, B, B_END - 8, B_END, C, C + C_LEN - 8, UINT64_MAX};

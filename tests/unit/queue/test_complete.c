@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* From completion to notification: batches, suppression both ways, call fds that change or are bad.
- */
+/* From completion to notification: batches, suppression in both directions, call fds that change or
+ * fail. */
 #include "../fixtures/rig.h"
 #include "fd/peer_fd.h"
 #include "fdcheck.h"
@@ -73,7 +73,7 @@ static void test_complete_turn_is_published_and_told_once(void **state)
     assert_true(gw_driver_want_calls(t.driver));
     rig_stats(&t, &stats);
     assert_int_equal(stats.in_flight, 50);
-    assert_int_equal(stats.calls, 1); /* of the start */
+    assert_int_equal(stats.calls, 1); /* from the start */
     counter(gw_driver_call_fd(t.driver));
     rig_release(&t, 50);
     rig_settle(&t);
@@ -117,9 +117,9 @@ static void test_complete_flush_publishes_at_once(void **state)
     end(&t);
 }
 
-static uint16_t shown_after[8]; /* used index when so many and one were answered */
+static uint16_t shown_after[8]; /* [i]: used index after i + 1 completions */
 
-/* Answer what is popped at once, and look at the ring meanwhile. */
+/* Complete each popped request at once, and record the used index after each. */
 static int answer_and_look(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[8];
@@ -134,7 +134,7 @@ static int answer_and_look(void *dev, struct gw_queue *q)
     return 0;
 }
 
-/* Eight requests that are there when the queue starts, and one notification of a batch. */
+/* Eight requests are available when the queue starts; each batch is notified once. */
 static void answer_eight(unsigned batch, uint64_t features, const uint16_t *expected)
 {
     struct rig_config cfg = {.queue_ready = answer_and_look, .features = features};
@@ -152,7 +152,7 @@ static void answer_eight(unsigned batch, uint64_t features, const uint16_t *expe
     rig_settle(&t);
     assert_memory_equal(shown_after, expected, sizeof(shown_after));
     rig_stats(&t, &stats);
-    assert_int_equal(stats.calls + stats.calls_suppressed, 1 + 8 / batch); /* 1: of the start */
+    assert_int_equal(stats.calls + stats.calls_suppressed, 1 + 8 / batch); /* 1: from the start */
     assert_true(stats.calls >= 2);
     rig_take(&t, 8);
     t.n_held = 0;
@@ -222,7 +222,7 @@ static void check_suppression(uint64_t features)
     rig_settle(&t);
     assert_int_equal(counter(call), 1);
     if (features & RIG_F_EVENT) {
-        rig_release(&t, 1); /* told already: not again before the driver asks */
+        rig_release(&t, 1); /* already notified: not again before the driver asks */
         rig_settle(&t);
         assert_int_equal(counter(call), 0);
     } else {
@@ -245,7 +245,7 @@ static void test_complete_calls_follow_event_index(void **state)
     check_suppression(RIG_F_EVENT);
 }
 
-/* The event may lie anywhere in a batch: told if and only if the batch passes it. */
+/* The event may lie anywhere in a batch: notify if and only if the batch passes it. */
 static void test_complete_event_inside_a_batch_is_told(void **state)
 {
     struct rig_config cfg = {.features = RIG_F_EVENT};
@@ -267,7 +267,7 @@ static void test_complete_event_inside_a_batch_is_told(void **state)
     }
 }
 
-/* Old drivers: the last answer is told although they asked not to be, and only the last. */
+/* NOTIFY_ON_EMPTY of old drivers: only the last answer is notified, despite suppression. */
 static void check_notify_on_empty(uint64_t features)
 {
     struct rig_config cfg = {.features = features};
@@ -288,7 +288,7 @@ static void check_notify_on_empty(uint64_t features)
     rig_release(&t, 1);
     rig_settle(&t);
     assert_int_equal(counter(call), empties);
-    /* Nothing is in flight, but something is on the ring. */
+    /* Nothing is in flight, but a request is still on the ring. */
     __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
     rig_take(&t, 4);
     hold(&t, 1);
@@ -317,7 +317,7 @@ static void test_complete_notify_on_empty(void **state)
     check_notify_on_empty(RIG_F_EVENT);
 }
 
-/* The driver is asked for kicks exactly while the worker sleeps. */
+/* The device asks for kicks exactly while the worker sleeps. */
 static void check_kicks(uint64_t features)
 {
     struct rig_config cfg = {.features = features, .base = 65500};
@@ -328,13 +328,13 @@ static void check_kicks(uint64_t features)
     for (unsigned i = 0; i < 100; i++) {
         rig_settle(&t);
         rig_add(&t, i);
-        assert_true(gw_driver_kick(t.driver)); /* wanted: it sleeps */
+        assert_true(gw_driver_kick(t.driver)); /* the worker sleeps and wants kicks */
         rig_take(&t, 1);
     }
     rig_settle(&t);
     rig_stats(&t, &stats);
     assert_true(stats.kicks >= 100);
-    /* It does not sleep while requests wait: no kick is wanted. */
+    /* The worker does not sleep while requests wait, and wants no kicks. */
     rig_set_mode(&t, RIG_IGNORE);
     rig_add(&t, 100);
     assert_true(gw_driver_kick(t.driver));
@@ -375,7 +375,7 @@ static void test_complete_without_call_fd_is_told_on_the_next_one(void **state)
     rig_set_call(&t, dup_of(first));
     rig_settle(&t);
     assert_true(counter(first) > 0);
-    /* It may have been written to after the front-end looked at it for the last time. */
+    /* The old fd may be signalled after the front-end has read it for the last time. */
     rig_set_call(&t, dup_of(second));
     rig_settle(&t);
     assert_true(counter(second) > 0);
@@ -413,8 +413,8 @@ static void test_complete_full_call_fd_does_not_hang_the_worker(void **state)
 }
 
 /*
- * The driver's side fills the counter just when the worker is about to signal it. Where that makes
- * the worker sleep, nobody reads the counter, and this test ends by its time limit.
+ * The driver fills the counter just before the worker signals it. If the worker blocks on the
+ * write, nobody reads the counter, and this test runs into its time limit.
  */
 static void test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker(void **state)
 {
@@ -425,7 +425,7 @@ static void test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker(void
     rig_set_call(&t, dup_of(blocking));
     for (unsigned i = 0; i < 300; i++) {
         counter(blocking);
-        assert_int_equal(eventfd_write(blocking, UINT64_MAX - 2), 0); /* room for one */
+        assert_int_equal(eventfd_write(blocking, UINT64_MAX - 2), 0); /* room for one signal */
         hold(&t, 1);
         gw_driver_want_calls(t.driver);
         rig_release(&t, 1);
@@ -462,8 +462,8 @@ static void test_complete_blocking_call_fd_with_room_is_told(void **state)
 }
 
 /*
- * Swaps under load. A front-end that swaps looks at the old fd once and never again, as QEMU does
- * when a vector is masked; no answer may stay unnoticed.
+ * The call fd is replaced under load. The front-end reads the old fd once and never again, as QEMU
+ * does when a vector is masked. No notification may be lost.
  */
 static void test_complete_call_fd_swaps_under_load_lose_nothing(void **state)
 {
@@ -481,15 +481,15 @@ static void test_complete_call_fd_swaps_under_load_lose_nothing(void **state)
         assert_true(gw_driver_want_calls(t.driver));
         rig_add(&t, i);
         gw_driver_kick(t.driver);
-        if (i % 3) /* before, or after the answer */
+        if (i % 3) /* swap after the answer, or perhaps before it */
             rig_settle(&t);
-        counter(now); /* the last look: perhaps too early */
+        counter(now); /* the last read of the old fd, perhaps too early */
         rig_set_call(&t, dup_of(next));
         while (n == 0) {
             struct pollfd p = {.fd = next, .events = POLLIN};
 
             assert_int_equal(poll(&p, 1, (int)patience_ms()),
-                             1); /* a notification that never came */
+                             1); /* otherwise a notification was lost */
             counter(next);
             n = gw_driver_take(t.driver, used, 8);
         }
@@ -520,7 +520,7 @@ static void *complete_all(void *arg)
     return NULL;
 }
 
-/* There is no turn to wait for on another thread. */
+/* Another thread has no turn whose end could publish the answer. */
 static void test_complete_on_other_thread_is_told_at_once(void **state)
 {
     struct rig_config cfg = {.sync = GW_SYNC_MUTEX};

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Every full fence of the library on two processors: of the rings, before the marks in the dirty
- * log, of our own driver. In each case one side stores one word and then loads another; at the same
- * moment the other side stores the second and then loads the first. One of the two must see the
- * store of the other. Without the fence a processor sometimes loads first, x86 included, and a
- * notification, a kick or a mark is lost. What the other barriers order, tests/models has.
+ * Runs every full fence of the library on two processors: those of the rings, those before marks in
+ * the dirty log, and those of the library's driver. In each case one side stores one word and then
+ * loads another, while the other side stores the second and then loads the first. At least one side
+ * must see the other's store. Without the fence a processor, x86 included, sometimes loads first,
+ * and a notification, a kick or a mark is lost. tests/models covers the other barriers.
  *
- * Chance decides when that happens, so a case runs for many rounds; on a busy machine for as many
- * as its time allows. Only a lost word fails it.
+ * The race depends on timing, so a case runs for many rounds; on a busy machine for as many as its
+ * time limit allows. A case fails only if it loses a store.
  *
- * usage: test_fences [ROUNDS [MILLISECONDS]]      of each case, whichever ends first
+ * usage: test_fences [ROUNDS [MILLISECONDS]]      limits of each case; the first one reached ends
+ * it
  */
 #include "../fixtures/log_rig.h"
 #include "fdcheck.h"
@@ -25,7 +26,7 @@
 enum {
     SIZE = 16,
     LINE = 64,
-    LINES = 40, /* that the device writes first, so that its next store takes some time */
+    LINES = 40, /* the device writes these first, which delays its next store */
     LOOKS_PER_YIELD = 2000,
 };
 
@@ -35,30 +36,30 @@ static unsigned max_ms = 2000;
 struct litmus {
     struct log_rig log_rig;
     struct gw_ring ring;
-    gw_gpa_t desc, avail, used; /* of that ring: in no cache line together */
+    gw_gpa_t desc, avail, used; /* parts of `ring`, in separate cache lines */
     const struct fence_case *c;
-    uint8_t *device_lines, *driver_lines; /* the same, as each of them sees it */
+    uint8_t *device_lines, *driver_lines; /* the same memory in both mappings */
     struct gw_request *request;
-    gw_gpa_t marked; /* a byte of the page whose bit it is about */
+    gw_gpa_t marked; /* a byte in the page whose log bit is tested */
     uint8_t copied;
     bool device_noticed, driver_noticed;
     bool is_over;
     unsigned n_lost;
     unsigned rounds;
-    _Alignas(LINE) unsigned device_at; /* meetings */
+    _Alignas(LINE) unsigned device_at; /* number of rendezvous reached */
     _Alignas(LINE) unsigned driver_at;
 };
 
 typedef void act_fn(struct litmus *t, unsigned round);
 
 enum fence_of {
-    OF_A_RING, /* of its own, without a queue */
+    OF_A_RING, /* a separate ring without a queue */
     OF_THE_QUEUE,
-    OF_THE_DRIVER, /* which takes the part of the device here, and a device by hand that of the
-                      driver */
+    OF_THE_DRIVER, /* the driver runs on the device side of the case, and a hand-written device on
+                      the driver side */
 };
 
-/* reset is before a round, each side its own; act is at once; check is the driver's, afterwards. */
+/* Both sides reset before a round and act concurrently; then the driver side runs is_lost. */
 struct fence_case {
     const char *name;
     enum fence_of of;
@@ -80,7 +81,7 @@ static void meet(unsigned *mine, const unsigned *other)
             sched_yield();
 }
 
-/* The driver comes a little later, so that its store and that of the device meet. */
+/* Delay the driver a little, so that its store coincides with the device's. */
 static void dawdle(unsigned *random)
 {
     *random = *random * 1103515245u + 12345u;
@@ -114,7 +115,7 @@ static int run_device(void *arg)
         write_lines(t, round);
         t->c->device(t, round);
         meet(&t->device_at, &t->driver_at);
-        meet(&t->device_at, &t->driver_at); /* it was checked, and maybe over */
+        meet(&t->device_at, &t->driver_at); /* the driver has checked the round */
     }
     return 0;
 }
@@ -147,7 +148,7 @@ static bool nobody_noticed(const struct litmus *t, unsigned round)
     return !t->device_noticed && !t->driver_noticed;
 }
 
-/* ---- what each side has of the ring ---- */
+/* ---- each side's view of the ring ---- */
 
 static void *driver_memory(struct litmus *t, gw_gpa_t gpa)
 {
@@ -212,7 +213,7 @@ static void ask_packed_nothing(struct litmus *t, unsigned round)
 
     (void)round;
     gw_store16(&event[1], VRING_PACKED_EVENT_FLAG_DISABLE);
-    /* As the driver had it when it made the slot available. */
+    /* The flags with which the driver made the slot available. */
     gw_store16(&packed_slot(t, round)->flags, packed_wrap(round) ? 0x80 : 0x8000);
 }
 
@@ -225,7 +226,7 @@ static void ask_for_kicks(struct litmus *t, unsigned round)
     t->device_noticed = t->ring.ops->n_available(&t->ring) > 0;
 }
 
-/* The one of the last round is taken. */
+/* Take the request of the last round. */
 static void take(struct litmus *t, unsigned round)
 {
     struct gw_head head;
@@ -261,7 +262,7 @@ static void nothing(struct litmus *t, unsigned round)
     (void)round;
 }
 
-/* ---- complete.c: data are written, the front-end takes the bit and copies the page ---- */
+/* ---- complete.c: the device writes data, the front-end takes the bit and copies the page ---- */
 
 static uint8_t *log_byte(struct litmus *t)
 {
@@ -292,7 +293,7 @@ static void pop_one(struct litmus *t, unsigned round)
         abort();
 }
 
-/* The data are those of write_lines. */
+/* write_lines has written the data. */
 static void complete(struct litmus *t, unsigned round)
 {
     (void)round;
@@ -315,12 +316,12 @@ static bool is_unmarked(const struct litmus *t, unsigned round)
 
 /* ---- the other marks ---- */
 
-/* The same data, which a device may have written to a request that it leaves undone. */
+/* A device may have written the same data to a request that it leaves incomplete. */
 static void pop_another(struct litmus *t, unsigned round)
 {
     struct gw_queue *q = &t->log_rig.rig.queue;
 
-    if (round > 1) { /* the next back-end answers the one that was left */
+    if (round > 1) { /* the next back-end answers the incomplete request */
         const struct gw_request_i *r = gw_container_of(t->request, struct gw_request_i, pub);
 
         q->ring.ops->put_used(&q->ring, r->id, 1, r->n_slots);
@@ -336,7 +337,7 @@ static void leave(struct litmus *t, unsigned round)
     gw_request_leave(&t->log_rig.rig.queue, gw_container_of(t->request, struct gw_request_i, pub));
 }
 
-/* They stand for what was written between LOG_ALL and its base, and ... */
+/* Marks for writes between LOG_ALL and SET_LOG_BASE. */
 static void mark_unlogged(struct litmus *t, unsigned round)
 {
     (void)round;
@@ -344,7 +345,7 @@ static void mark_unlogged(struct litmus *t, unsigned round)
     gw_queue_mark_unlogged(&t->log_rig.rig.queue);
 }
 
-/* ... for a ring that a back-end before us has written to, or gw_queue_resume has. */
+/* Marks for a ring that a previous back-end or gw_queue_resume has written to. */
 static void log_the_ring(struct litmus *t, unsigned round)
 {
     (void)round;
@@ -382,7 +383,7 @@ static bool are_flags_unmarked(const struct litmus *t, unsigned round)
            !(__atomic_load_n(log_byte((struct litmus *)t), __ATOMIC_RELAXED) & log_bit(t));
 }
 
-/* ---- our driver, of a split ring with EVENT_IDX ---- */
+/* ---- the library's driver, with a split ring and EVENT_IDX ---- */
 
 static uint16_t *driver_avail(struct litmus *t)
 {
@@ -408,7 +409,7 @@ static void put_used_by_hand(struct litmus *t, unsigned round)
     gw_store16_release(&driver_used(t)->idx, (uint16_t)round);
 }
 
-/* The driver has one more request to publish; the one of the last round is answered. */
+/* Take the answer of the last round and add a request, not yet published. */
 static void add_one(struct litmus *t, unsigned round)
 {
     struct gw_driver_buf buf = {t->log_rig.data, 16};
@@ -468,7 +469,7 @@ static void answer_by_hand(struct litmus *t, unsigned round)
 
 /* ---- the cases ---- */
 
-/* Both sides have in their caches what they load later: the load is over before a store is. */
+/* Load the words of the case into the cache, so that a later load completes before a store. */
 static void look(struct litmus *t, unsigned round)
 {
     const uint16_t *avail = driver_memory(t, t->avail), *used = driver_memory(t, t->used);
@@ -525,7 +526,7 @@ static int start_ring(void *arg)
     return 0;
 }
 
-/* Returns: how often something was lost. */
+/* Returns: the number of rounds that lost a store. */
 static unsigned run_case(const struct fence_case *c)
 {
     static struct litmus t;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * IN_ORDER: what the device answers out of order waits for its turn, and answers in a row become
- * one used element only where the driver can tell the lengths of those that are skipped.
+ * IN_ORDER: requests that the device completes out of order wait for their turn. Consecutive
+ * answers share one used element only if the driver can infer the lengths of the skipped ones.
  */
 #include "../fixtures/rig.h"
 #include "fdcheck.h"
@@ -37,7 +37,7 @@ static void give(struct rig *t, unsigned n)
 
 struct order {
     struct rig *t;
-    const unsigned *which; /* of those held */
+    const unsigned *which; /* indices into `held` */
     const uint32_t *lens;
     unsigned n;
 };
@@ -51,7 +51,7 @@ static int on_complete(void *arg)
     return 0;
 }
 
-/* Complete `n` in one turn, in the order of `which`; nothing leaves `held`. */
+/* Complete `n` requests in one turn, in the order of `which`; they stay in `held`. */
 static void complete(struct rig *t, const unsigned *which, const uint32_t *lens, unsigned n)
 {
     struct order o = {t, which, lens, n};
@@ -71,7 +71,7 @@ static int on_drop(void *arg)
     return 0;
 }
 
-/* What is held was completed. */
+/* Empty `held` after all its requests were completed. */
 static void drop_held(struct rig *t)
 {
     rig_call(t, on_drop, t);
@@ -89,8 +89,8 @@ static void check_taken(struct rig *t, uint64_t first, const uint32_t *lens, uns
     assert_int_equal(gw_driver_error(t->driver, NULL), 0);
 }
 
-/* Is a used element written at `slot`? Of a fresh ring, in which what is skipped stays as it was.
- */
+/* Has the device written a used element at `slot`? Only in the first lap: skipped slots stay as
+ * they were. */
 static bool is_written(struct rig *t, unsigned slot)
 {
     struct gw_driver_packed_desc desc;
@@ -105,7 +105,7 @@ static bool is_written(struct rig *t, unsigned slot)
            (desc.flags >> VRING_PACKED_DESC_F_AVAIL & 1);
 }
 
-/* So that is_written can tell. */
+/* Fill the used ring so that is_written recognizes unwritten elements. */
 static void spoil_elements(struct rig *t)
 {
     struct vring_used *used;
@@ -135,7 +135,7 @@ static void test_in_order_answers_wait_for_their_turn(void **state)
     assert_int_equal(stats.completed, 3);
     check_taken(&t, 0, NULL, 0);
     complete_one(&t, 0);
-    check_taken(&t, 0, lens, 2); /* and 1, that waited for it */
+    check_taken(&t, 0, lens, 2); /* also request 1, which waited for it */
     complete_one(&t, 4);
     check_taken(&t, 0, NULL, 0);
     complete_one(&t, 2);
@@ -145,7 +145,7 @@ static void test_in_order_answers_wait_for_their_turn(void **state)
     rig_end(&t);
 }
 
-/* Every permutation of four, over laps and the end of the ring, in one turn and one by one. */
+/* Every permutation of four, across laps and the end of the ring, in one turn and one by one. */
 static void test_in_order_any_order_of_ends(void **state)
 {
     static const uint32_t lens[4] = {RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN};
@@ -155,7 +155,7 @@ static void test_in_order_any_order_of_ends(void **state)
     for (unsigned code = 0; code < 48; code++) {
         unsigned which[4] = {0, 1, 2, 3}, rest = code / 2;
 
-        for (unsigned i = 3; i > 0; i--) { /* Fisher and Yates, with digits of `code` */
+        for (unsigned i = 3; i > 0; i--) { /* Fisher-Yates with digits of `code` */
             unsigned k = rest % (i + 1), swap = which[i];
 
             rest /= i + 1;
@@ -211,7 +211,7 @@ static void test_in_order_row_of_full_answers_is_one_element(void **state)
     end(&t);
 }
 
-/* Whose length is not that of its buffers ends a batch: skipped, it would count as full. */
+/* An answer shorter than its buffers ends a batch: if it were skipped, it would count as full. */
 static void test_in_order_short_answer_is_not_skipped(void **state)
 {
     static const unsigned which[BATCH] = {0, 1, 2, 3, 4, 5};
@@ -229,7 +229,7 @@ static void test_in_order_short_answer_is_not_skipped(void **state)
     end(&t);
 }
 
-/* Buffers that are only read have nothing to tell of. */
+/* A request without device-writable buffers has no used length, so it can be skipped. */
 static void test_in_order_readable_ones_can_be_skipped(void **state)
 {
     static const unsigned which[3] = {0, 1, 2};
@@ -252,8 +252,7 @@ static void test_in_order_readable_ones_can_be_skipped(void **state)
     end(&t);
 }
 
-/* A bad chain was not written at all, so it cannot be skipped, and it waits for its turn as well.
- */
+/* A bad chain was not written to, so it cannot be skipped; it waits for its turn, too. */
 static void test_in_order_bad_chain_in_between_is_told_of(void **state)
 {
     static const unsigned which[2] = {0, 1};

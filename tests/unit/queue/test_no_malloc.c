@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Nothing is allocated or freed per request: the linker leads all of it through a counter. */
+/* The library allocates and frees nothing per request: the linker redirects the calls to count. */
 #include "../fixtures/rig.h"
 
 #include <stdlib.h>
@@ -26,7 +26,7 @@ static void counted(void)
     __atomic_add_fetch(&n_calls, 1, __ATOMIC_RELAXED);
 }
 
-/* Atomic: the compiler believes that allocation changes no variable. */
+/* Atomic because the compiler assumes that allocation changes no variable. */
 static void begin_count(void)
 {
     __atomic_store_n(&n_calls, 0, __ATOMIC_SEQ_CST);
@@ -67,7 +67,7 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
-/* `n` requests of `n_bufs` buffers, DEPTH at a time, or one by one with a sleep of the worker. */
+/* `n` requests of `n_bufs` buffers, DEPTH at a time, or one by one so that the worker sleeps. */
 static void exchange(struct rig *t, unsigned n, unsigned n_bufs, unsigned flags)
 {
     struct gw_driver_buf bufs[40];
@@ -123,7 +123,7 @@ static void test_no_malloc_counter_counts(void **state)
     p = calloc(1, 10);
     free(p);
     assert_int_equal(end_count(), 5);
-    /* Also what the library does. */
+    /* The counter also counts the library's calls. */
     begin_count();
     assert_int_equal(gw_map_new(&map, NULL, 0), 0);
     gw_map_free(map);
@@ -140,7 +140,7 @@ static void test_no_malloc_for_indirect_requests(void **state)
     assert_int_equal(run(GW_SYNC_MUTEX, 3, GW_DRIVER_INDIRECT, 0), 0);
 }
 
-/* These borrow blocks, which were allocated while it warmed up. */
+/* Long requests borrow blocks that were allocated during the warm-up. */
 static void test_no_malloc_for_long_requests(void **state)
 {
     assert_int_equal(run(GW_SYNC_NONE, 40, GW_DRIVER_INDIRECT, 50), 0);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Packed rings as no driver of ours writes them: wrong bits, any id, chains without an end, and
- * indirect tables.
+ * Packed rings that the library's driver never writes: wrong bits, arbitrary ids, endless chains,
+ * and indirect tables.
  */
 #include "../fixtures/packed_slots.h"
 #include "fdcheck.h"
 
-/* Whatever is not exactly what this lap's available descriptors have is none. */
+/* A descriptor is available only if both bits match this lap exactly. */
 static void test_packed_driver_wrong_wrap_bits_are_not_available(void **state)
 {
     static const unsigned flags[2][3] = {{AVAIL | USED, USED, 0}, {0, AVAIL, AVAIL | USED}};
@@ -35,7 +35,7 @@ static void test_packed_driver_wrong_wrap_bits_are_not_available(void **state)
     }
 }
 
-/* An id is the driver's business, also where it names two chains at once. */
+/* The driver may choose any id, even the same one for two chains. */
 static void test_packed_driver_id_may_be_any(void **state)
 {
     static const uint16_t ids[] = {5, 0, 32768, 65535, 5};
@@ -56,7 +56,7 @@ static void test_packed_driver_id_may_be_any(void **state)
     end(&t);
 }
 
-/* The id is that of the last descriptor. */
+/* A chain has the id of its last descriptor. */
 static void test_packed_driver_id_of_a_chain_is_its_last(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = 4};
@@ -103,7 +103,7 @@ static void test_packed_driver_chain_without_end_breaks_it(void **state)
     check_broken(&t, 0);
 }
 
-/* What came before it is served, and its slots are not taken for those of the chain. */
+/* Earlier requests are served, and their slots do not count as slots of the chain. */
 static void test_packed_driver_chain_longer_than_what_is_left_breaks_it(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED};
@@ -118,7 +118,7 @@ static void test_packed_driver_chain_longer_than_what_is_left_breaks_it(void **s
     check_broken(&t, 3);
 }
 
-/* As many as the ring is long is the most there can be. */
+/* A ring never has more chains in flight than slots. */
 static void test_packed_driver_full_ring_takes_no_more(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED};
@@ -130,7 +130,7 @@ static void test_packed_driver_full_ring_takes_no_more(void **state)
         rig_add(&t, i);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 5);
-    for (unsigned i = 5; i-- > 0;) /* the next lap, on top of what is in flight */
+    for (unsigned i = 5; i-- > 0;) /* the next lap overwrites slots in flight */
         write_desc(&t, i, (uint16_t)i, USED | WRITE);
     kick(&t);
     rig_settle(&t);
@@ -168,7 +168,7 @@ static void offer_table(struct rig *t, const struct gw_driver_packed_desc *entri
     kick(t);
 }
 
-/* All of a table counts, in its order, whatever its ids and other flags say. */
+/* A table is used completely and in order, regardless of the ids and other flags in it. */
 static void test_packed_driver_table_goes_to_its_end(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED | RIG_F_INDIR};

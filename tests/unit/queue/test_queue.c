@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The life of a queue on its worker: started, enabled, fed, parked, broken, stopped. */
+/* The life cycle of a queue on its worker: start, enable, requests, parking, breaking, stop. */
 #include "../fixtures/rig.h"
 #include "fdcheck.h"
 
@@ -41,7 +41,7 @@ static void run_size(unsigned size, uint64_t features, unsigned n_requests)
     rig_end(&t);
 }
 
-/* The 16-bit indices begin at 65000, so each of these goes over 65535; packed ones over laps. */
+/* The 16-bit indices start at 65000, so each run wraps past 65535; packed rings wrap over laps. */
 static void test_queue_any_size_wraps_around(void **state)
 {
     run_size(1, 0, 2000);
@@ -121,7 +121,7 @@ static void test_queue_impossible_start_is_refused(void **state)
     assert_non_null(strstr(t.why, "used ring of 256"));
     t.used = used;
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPED);
-    /* None of that does any harm. */
+    /* The queue still works after the refusals. */
     rig_run(&t);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
@@ -134,7 +134,7 @@ static void cannot_keep(void *dev, struct gw_queue *q)
     gw_queue_fail_stop(q, -EIO);
 }
 
-/* In postcopy a ring whose start fails is stopped like any other, and that succeeds. */
+/* In postcopy a ring that failed to start is stopped like any other, and that stop succeeds. */
 static void test_queue_failed_start_forgets_the_error_of_the_last_stop(void **state)
 {
     struct rig_config cfg = {.queue_stop = cannot_keep};
@@ -160,7 +160,7 @@ static void test_queue_last_byte_of_memory_can_be_used_ring(void **state)
     end(&t);
 }
 
-/* A file offset may shift what user addresses align. */
+/* A file offset may misalign host addresses although the user addresses are aligned. */
 static void test_queue_unaligned_host_address_is_refused(void **state)
 {
     struct gw_guest_region region = {.gpa = 0, .length = 65536, .offset = 1};
@@ -189,7 +189,7 @@ static void test_queue_epoll_file_as_kick_fd_is_refused_and_closed(void **state)
     rig_end(&t);
 }
 
-/* Nobody could kick it any more; what is in flight is answered all the same. */
+/* No fd could kick the queue any longer; requests in flight are still answered. */
 static void test_queue_epoll_file_as_second_kick_fd_breaks_it(void **state)
 {
     struct rig_config cfg = {.loop = GW_LOOP_EPOLL};
@@ -222,7 +222,7 @@ static void test_queue_other_kick_fd_takes_over(void **state)
     __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
     rig_add(&t, 2);
     gw_driver_publish(t.driver);
-    assert_int_equal(eventfd_write(gw_driver_kick_fd(t.driver), 1), 0); /* nobody's now */
+    assert_int_equal(eventfd_write(gw_driver_kick_fd(t.driver), 1), 0); /* no longer in use */
     usleep(20000);
     assert_int_equal(rig_look(&t.n_ready), 0);
     assert_int_equal(eventfd_write(other, 1), 0);
@@ -237,7 +237,7 @@ static void test_queue_started_before_enabled_waits(void **state)
 
     rig_begin(&t, NULL);
     rig_add(&t, 1);
-    gw_driver_kick_always(t.driver); /* before anybody listens */
+    gw_driver_kick_always(t.driver); /* before the queue is enabled */
     assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
     rig_set_call(&t, RIG_DRIVER_FD);
     assert_true(gw_queue_is_started(&t.queue));
@@ -302,7 +302,7 @@ static int take_and_refuse(void *dev, struct gw_queue *q)
     return -1;
 }
 
-/* It must not be stopped under the hands of who still has its requests. */
+/* The queue must not stop while the device still has its requests. */
 static void test_queue_start_refused_with_requests_waits_for_them(void **state)
 {
     struct rig_config cfg = {.queue_start = take_and_refuse};
@@ -341,7 +341,7 @@ static void test_queue_impossible_index_breaks_it_until_restart(void **state)
     rig_settle(&t);
     assert_non_null(strstr(t.message, "broken until it is stopped"));
     assert_int_equal(counter(err), 1);
-    /* Told once, however often it is kicked. */
+    /* The error is signalled once, regardless of further kicks. */
     eventfd_write(gw_driver_kick_fd(t.driver), 1);
     usleep(10000);
     rig_settle(&t);
@@ -364,7 +364,7 @@ static void test_queue_impossible_index_breaks_it_until_restart(void **state)
     close(late);
 }
 
-/* As many as the ring is long is the most there can be. */
+/* A ring never has more chains in flight than entries. */
 static void test_queue_full_ring_is_not_broken(void **state)
 {
     struct rig_config cfg = {.size = 4};
@@ -512,7 +512,7 @@ static void test_queue_forgotten_stop_touches_no_latch(void **state)
     rig_end(&t);
 }
 
-/* A session that is over and waits for nobody any more leaves the rings of the next one alone. */
+/* Late answers of a session that ended without waiting must not write to the next one's rings. */
 static void test_queue_late_answer_after_reset_writes_nothing(void **state)
 {
     struct gw_latch latch;
@@ -532,7 +532,7 @@ static void test_queue_late_answer_after_reset_writes_nothing(void **state)
     rig_release(&t, 1);
     rig_settle(&t);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
-    /* The next session has the same memory and need not wait for requests that are not its own. */
+    /* The next session has the same memory and does not wait for requests of the last one. */
     gw_latch_init(&latch, 1);
     rig_adopt_begin(&t, t.map, &latch);
     assert_int_equal(gw_latch_wait(&latch, 0), 0);
@@ -542,7 +542,7 @@ static void test_queue_late_answer_after_reset_writes_nothing(void **state)
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPED);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
     rig_set_mode(&t, RIG_COMPLETE);
-    rig_run(&t); /* it begins at 0 again, and finds both */
+    rig_run(&t); /* the queue starts at 0 again and finds both requests */
     rig_take(&t, 2);
     end(&t);
 }
@@ -560,7 +560,7 @@ static void test_queue_without_kick_fd_is_polled(void **state)
     rig_enable(&t, true);
     for (unsigned i = 0; i < 20; i++) {
         rig_add(&t, i);
-        assert_false(gw_driver_kick(t.driver)); /* asked not to */
+        assert_false(gw_driver_kick(t.driver)); /* kicks are suppressed */
         rig_take(&t, 1);
         usleep(i * 100); /* from busy to resting */
     }
@@ -573,7 +573,7 @@ static void test_queue_without_kick_fd_is_polled(void **state)
     rig_take(&t, 1);
     rig_stats(&t, &stats);
     assert_int_equal(stats.kicks, 0);
-    /* From polled to kicked. */
+    /* Switch from polling to kicks. */
     assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
     rig_add(&t, 21);
     gw_driver_kick_always(t.driver);
@@ -629,7 +629,7 @@ int main(void)
         FDCHECK_TEST(test_queue_worker_that_polls_needs_no_kick_under_load),
     };
 
-    /* What only a split ring has; the like of a packed one is in test_ring_packed.c. */
+    /* Tests for split rings only; test_ring_packed.c has the equivalents for packed rings. */
     const struct CMUnitTest split_tests[] = {
         FDCHECK_TEST(test_queue_impossible_start_is_refused),
         FDCHECK_TEST(test_queue_failed_start_forgets_the_error_of_the_last_stop),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* New memory maps under a queue: requests keep the old one, rings move to the new one. */
+/* Memory map changes while a queue runs: requests keep the old map, rings move to the new one. */
 #include "../fixtures/rig.h"
 #include "fdcheck.h"
 
@@ -39,7 +39,7 @@ static void add_request_in_extra(struct rig *t, uint64_t cookie)
     gw_driver_kick(t->driver);
 }
 
-/* Use `map` and free the one before, once nobody needs it. */
+/* Adopt `map` and free the previous map when it is no longer in use. */
 static void adopt(struct rig *t, struct gw_map *map)
 {
     struct gw_latch latch;
@@ -76,13 +76,13 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     rig_adopt_begin(&t, map, &latch);
     assert_int_equal(gw_latch_wait(&latch, 20000000), -ETIMEDOUT);
 
-    /* What comes now is of the new map: it neither waits nor is waited for. */
+    /* New requests use the new map: they do not wait, and the swap does not wait for them. */
     rig_add(&t, 2);
     gw_driver_kick(t.driver);
     rig_wait_held(&t, 2);
-    add_request_in_extra(&t, 3); /* nowhere */
+    add_request_in_extra(&t, 3); /* outside guest memory */
     rig_wait_for(&t.n_messages, 1);
-    memset(t.held[0]->in[0].iov_base, 1, t.held[0]->in[0].iov_len); /* still there */
+    memset(t.held[0]->in[0].iov_base, 1, t.held[0]->in[0].iov_len); /* still mapped */
     rig_release(&t, 1);
     assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
@@ -140,7 +140,7 @@ static void test_queue_map_can_change_again_before_old_requests_end(void **state
     end(&t);
 }
 
-/* Its front-end was answered before: what the driver makes available now may lie in the new map. */
+/* The front-end already has its reply, so new requests may use memory that only the new map has. */
 static void test_queue_map_on_its_way_is_waited_for(void **state)
 {
     struct rig t;
@@ -162,7 +162,7 @@ static void test_queue_map_on_its_way_is_waited_for(void **state)
     end(&t);
 }
 
-/* The ring's own region goes: nothing can be fetched or answered, and nothing crashes. */
+/* The ring's own region disappears: the queue can neither pop nor answer, and must not crash. */
 static void test_queue_map_without_the_ring_breaks_it(void **state)
 {
     struct gw_latch latch;
@@ -185,7 +185,7 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     gw_latch_done(&latch);
     old = t.map;
     t.map = map;
-    gw_map_free(old); /* whoever looks at the ring now dies */
+    gw_map_free(old); /* any access to the ring now crashes */
     assert_non_null(strstr(t.message, "descriptor "));
     assert_non_null(strstr(t.message, "is not in guest memory"));
     (void)gw_driver_kick(t.driver);
@@ -199,7 +199,7 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     rig_end(&t);
 }
 
-/* What completed in the very turn of the swap was published before. */
+/* Requests completed in the turn of the swap are published before it. */
 static int complete_and_adopt(void *arg)
 {
     struct rig *t = arg;
@@ -234,7 +234,7 @@ static void test_queue_map_change_loses_no_completion_of_its_turn(void **state)
     end(&t);
 }
 
-/* Maps come and go under load; buffers of the region that stays are always there. */
+/* Maps change under load; buffers in the region that stays are always valid. */
 static void test_queue_map_changes_under_load_lose_nothing(void **state)
 {
     struct rig_config cfg = {.features = RIG_F_EVENT};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Requests that a stop leaves undone, for the next start: who may, and when. */
+/* Requests that a stop suspends for the next start: when this is allowed. */
 #include "../fixtures/resume_bed.h"
 #include "fdcheck.h"
 
@@ -25,7 +25,7 @@ static void test_queue_suspend_does_suspended_requests_again(void **state)
     finish(&b);
 }
 
-/* Some of it is answered after all; IN_ORDER nothing can be, behind what is not. */
+/* Some held requests are answered; with IN_ORDER, none behind an unanswered request can be. */
 static void test_queue_suspend_suspended_in_between(void **state)
 {
     static const unsigned again[] = {1, 3, 5}, again_in_order[] = {1, 2, 4, 5};
@@ -104,7 +104,7 @@ static void test_queue_suspend_nothing_is_suspended_while_it_runs(void **state)
     finish(&b);
 }
 
-/* A lost session may suspend, too: then nobody waits for slow storage. */
+/* A lost session may suspend, too, so that it need not wait for slow storage. */
 static void test_queue_suspend_lost_session_may_suspend(void **state)
 {
     static const unsigned again[] = {0, 1};
@@ -122,7 +122,7 @@ static void test_queue_suspend_lost_session_may_suspend(void **state)
     finish(&b);
 }
 
-/* The front-end wanted all of it finished, waits no longer and hangs up. */
+/* The front-end asked for a drain, then stops waiting and hangs up. */
 static void test_queue_suspend_stop_that_takes_too_long_may_suspend_in_the_end(void **state)
 {
     static const unsigned again[] = {0, 1};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Requests in the device's hands: parked queues, handing back, bad chains, cursors. */
+/* Requests held by the device: parked queues, unpopping, bad chains, cursors. */
 #include "../fixtures/rig.h"
 #include "fdcheck.h"
 
@@ -20,7 +20,7 @@ static void end(struct rig *t)
     rig_end(t);
 }
 
-/* A chain that is nowhere in guest memory. */
+/* Add a chain outside guest memory. */
 static void add_bad(struct rig *t)
 {
     struct gw_driver_buf buf = {.addr = 0, .len = RIG_BUF_LEN};
@@ -76,7 +76,7 @@ static void test_request_left_on_ring_is_offered_after_wake(void **state)
     rig_set_mode(&t, RIG_COMPLETE);
     gw_queue_wake(&t.queue);
     rig_take(&t, 1);
-    gw_queue_wake(&t.queue); /* of a queue that has nothing */
+    gw_queue_wake(&t.queue); /* the queue is empty */
     rig_settle(&t);
     end(&t);
     assert_int_equal(rig_look(&t.n_ready), 50);
@@ -90,7 +90,7 @@ static void *complete_lent(void *arg)
     return NULL;
 }
 
-/* Room for one request: with it taken, the next stays on the ring, and just then the first ends. */
+/* A device with room for one request: while it leaves the next on the ring, the first completes. */
 static int room_for_one(void *dev, struct gw_queue *q)
 {
     struct rig *t = dev;
@@ -126,7 +126,8 @@ static void test_request_completed_elsewhere_in_the_same_turn_does_not_park(void
     rig_add(&t, 1);
     rig_add(&t, 2);
     gw_driver_kick(t.driver);
-    /* 1 is popped; 2 is left, 1 completes meanwhile; 2 is popped: nobody else would call. */
+    /* Turn 1 pops request 1. Turn 2 leaves request 2 on the ring while 1 completes. Turn 3 pops 2,
+     * and only the queue itself can trigger it. */
     rig_wait_for(&t.n_ready, 3);
     finish_lent(&t);
     rig_take(&t, 2);
@@ -146,7 +147,7 @@ static void test_request_popped_by_other_thread_from_parked_queue_resumes(void *
         gw_driver_kick(t.driver);
         rig_wait_for(&t.n_ready, round + 1);
         rig_settle(&t);
-        /* Whether or not the pop finds the end of the ring, kicks are asked for again. */
+        /* The queue asks for kicks again, whether or not the pop reaches the end of the ring. */
         assert_int_equal(gw_queue_pop(&t.queue, reqs, round % 2 ? 1 : 8), 1);
         gw_request_complete(reqs[0], RIG_BUF_LEN);
         rig_settle(&t);
@@ -155,7 +156,7 @@ static void test_request_popped_by_other_thread_from_parked_queue_resumes(void *
     end(&t);
 }
 
-/* ---- handing back ---- */
+/* ---- unpopping ---- */
 
 static int unpop_last(void *arg)
 {
@@ -290,8 +291,8 @@ static void test_request_head_beyond_ring_is_skipped(void **state)
 }
 
 /*
- * Keep the ring full of bad chains for as long as the test runs. The length in every 64th used
- * element tells how far the device is, also before it publishes.
+ * Keep the ring full of bad chains while the test runs. The length in every 64th used element shows
+ * the device's progress even before it publishes.
  */
 static void *feed_bad_chains(void *arg)
 {
@@ -310,7 +311,7 @@ static void *feed_bad_chains(void *arg)
             __atomic_store_n(len, UINT32_MAX, __ATOMIC_RELAXED);
             done = (uint16_t)(done + 64);
             gw_driver_write_avail_idx(t->driver, (uint16_t)(done + size));
-        } else if (++n_waits % 1024 == 0) { /* it may have caught up and sleep */
+        } else if (++n_waits % 1024 == 0) { /* the device may have caught up and gone to sleep */
             (void)eventfd_write(gw_driver_kick_fd(t->driver), 1);
         }
     }
@@ -357,7 +358,7 @@ static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void 
     assert_true(longest_pop <= 1024);
 }
 
-/* No more are in flight than the ring is long, whatever the driver makes available. */
+/* The ring size limits the requests in flight, regardless of what the driver makes available. */
 static void test_request_pool_is_as_large_as_the_ring(void **state)
 {
     struct rig_config cfg = {.size = 4, .queue_stop = NULL};
@@ -404,7 +405,7 @@ static int walk_cursors(void *arg)
     assert_int_equal(gw_request_read(r, buf, 10), 10);
     assert_memory_equal(buf, "0123456789", 10);
     assert_int_equal(r->out_len, 13);
-    assert_int_equal(gw_request_read(r, buf, 7), 7); /* over the border of two */
+    assert_int_equal(gw_request_read(r, buf, 7), 7); /* across two buffers */
     assert_memory_equal(buf, "abcdefA", 7);
     assert_int_equal(r->n_out, 1);
     assert_int_equal(gw_request_read(r, buf, 64), 6);
@@ -502,7 +503,7 @@ static void test_request_private_is_zero_and_overlaps_nothing(void **state)
 
     begin_and_run(&t, &cfg);
     rig_set_mode(&t, RIG_HOLD);
-    for (unsigned round = 0; round < 3; round++) { /* the first in fresh memory, the others not */
+    for (unsigned round = 0; round < 3; round++) { /* fresh memory first, then reused memory */
         for (unsigned i = 0; i < 16; i++)
             rig_add(&t, i);
         gw_driver_kick(t.driver);
@@ -530,7 +531,7 @@ int main(void)
         FDCHECK_TEST(test_request_private_is_zero_and_overlaps_nothing),
     };
 
-    /* A driver that writes its available ring and index as only a split one has them. */
+    /* These tests write the available ring and its index, which only a split ring has. */
     const struct CMUnitTest split_tests[] = {
         FDCHECK_TEST(test_request_head_beyond_ring_is_skipped),
         FDCHECK_TEST(test_request_bad_chains_without_end_are_left_for_the_next_turn),

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What only a packed ring has: wrap counters, sizes that are no power of two, chains of several
- * slots, bases of two halves, event areas. What it has in common with a split one is in
- * test_queue.c, test_request.c and test_complete.c.
+ * Features of packed rings only: wrap counters, sizes that are not a power of two, chains of
+ * several slots, bases with two halves, event areas. test_queue.c, test_request.c and
+ * test_complete.c test the behaviour that both layouts share.
  */
 #include "../fixtures/packed_slots.h"
 #include "fdcheck.h"
 
 #include <errno.h>
 
-/* A chain of `n` buffers, all of which the device writes. */
+/* Add a chain of `n` device-writable buffers. */
 static int add_chain(struct rig *t, unsigned n, unsigned flags)
 {
     struct gw_driver_buf bufs[8];
@@ -27,7 +27,7 @@ struct shape {
     uint64_t features;
 };
 
-/* Take all that is there. Returns: how many slots that freed. */
+/* Take all available answers. Returns: the number of slots freed. */
 static unsigned take(struct rig *t)
 {
     struct gw_driver_used used[64];
@@ -37,7 +37,7 @@ static unsigned take(struct rig *t)
     n = gw_driver_take(t->driver, used, 64);
     assert_int_equal(gw_driver_error(t->driver, NULL), 0);
     for (unsigned i = 0; i < n; i++) {
-        /* The cookie is the number of descriptors, each of a byte. */
+        /* The cookie is the number of descriptors, each for one byte. */
         assert_int_equal(used[i].len, used[i].cookie);
         n_slots += (unsigned)used[i].cookie;
     }
@@ -97,7 +97,7 @@ static void test_ring_packed_any_size_wraps_around(void **state)
                 run_shape(&shapes[i], lap * shapes[i].size + shapes[i].size - back);
 }
 
-/* Hold `n` single requests from the slot `first` on of the first lap; the ring has 5. */
+/* Hold `n` one-slot requests from slot `first` of the first lap on; the ring has 5 slots. */
 static void hold_of_five(struct rig *t, unsigned first, unsigned n)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = (uint16_t)first};
@@ -184,7 +184,7 @@ static void test_ring_packed_impossible_start_is_refused(void **state)
     assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), -EFAULT);
     assert_non_null(strstr(t.why, "aligned"));
     t.used = at;
-    /* None of that does any harm. */
+    /* The queue still works after the refusals. */
     rig_run(&t);
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
@@ -210,7 +210,7 @@ static void test_ring_packed_base_is_answered_as_it_was_told(void **state)
     rig_end(&t);
 }
 
-/* DPDK tells 16 bits: used and available place in one. */
+/* DPDK sends a base of 16 bits, which is both the used and the available position. */
 static void test_ring_packed_base_of_16_bits_is_both(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = 7};
@@ -228,7 +228,7 @@ static void test_ring_packed_base_of_16_bits_is_both(void **state)
     rig_end(&t);
 }
 
-/* What was taken by somebody who is gone stays taken: answers go behind it, chains are bounded. */
+/* Slots that a previous back-end took stay taken: they reduce the free slots for chains. */
 static void test_ring_packed_base_with_taken_slots_leaves_them(void **state)
 {
     struct rig_config cfg = {.size = 5, .features = RIG_F_PACKED, .base = 3};
@@ -240,14 +240,14 @@ static void test_ring_packed_base_with_taken_slots_leaves_them(void **state)
     rig_enable(&t, true);
     for (unsigned i = 3; i < 5; i++)
         write_desc(&t, i, (uint16_t)i, AVAIL | WRITE | NEXT);
-    write_desc(&t, 0, 0, USED | WRITE | NEXT); /* the fourth is not there any more */
+    write_desc(&t, 0, 0, USED | WRITE | NEXT); /* the third is not available */
     kick(&t);
     rig_wait_for(&t.n_messages, 1);
     assert_non_null(strstr(t.message, "longer than the free part"));
     end(&t);
 }
 
-/* ---- handing back ---- */
+/* ---- unpopping ---- */
 
 static int unpop_last(void *arg)
 {
@@ -317,7 +317,7 @@ static void test_ring_packed_event_of_any_lap_and_place(void **state)
             rig_wait_held(&t, 4);
             gw_driver_write_driver_event(t.driver, (uint16_t)(offset | (wrap ? WRAP : 0)),
                                          VRING_PACKED_EVENT_FLAG_DESC);
-            /* What cannot be is no reason to leave a driver asleep. */
+            /* With an impossible event offset, notify: the driver must not sleep forever. */
             assert_int_equal(is_told(&t, 4), passed || offset >= 5);
             end(&t);
         }

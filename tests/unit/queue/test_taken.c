@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a queue has taken (src/core/queue/invariant.c), against a model. A driver adds chains; the
- * device pops, unpops, answers and flushes at random, with answers published at any moment of a
- * turn; in between come stops of every kind. After each step the model says which requests are in
- * flight, and the ring, the queue and the entries of the inflight part must agree; the driver must
- * get every answer once.
+ * Checks the requests that a queue has taken (src/core/queue/invariant.c) against a model. A driver
+ * adds chains; the device pops, unpops, answers and flushes at random, and publishes at any moment
+ * of a turn; stops of every kind come in between. After each step the ring, the queue and the
+ * inflight part must agree with the model's requests in flight. The driver must get every answer
+ * exactly once.
  *
  * usage: test_taken [SEED [ROUNDS]]
  */
@@ -20,9 +20,9 @@
 #include <string.h>
 
 enum {
-    TURNS = 80, /* of a round */
-    STEPS = 12, /* of a turn, up to */
-    ADDED = 4,  /* between two turns, up to */
+    TURNS = 80, /* per round */
+    STEPS = 12, /* maximum per turn */
+    ADDED = 4,  /* maximum of requests added between two turns */
     N_REQS = TURNS * ADDED,
     CHAIN_MAX = 3,
     RING_MAX = 16,
@@ -33,12 +33,12 @@ static unsigned rounds = 10;
 
 /* A request is known by its number, which is the driver's cookie. */
 struct req {
-    struct gw_request *held; /* NULL: the device does not have it */
-    uint64_t position;       /* of all pops */
+    struct gw_request *held; /* NULL: the device does not hold it */
+    uint64_t position;       /* in the sequence of all pops */
     unsigned n_slots;
     uint16_t entry;
     bool was_again;
-    uint32_t len; /* of its buffers */
+    uint32_t len; /* total length of its buffers */
     uint32_t used_len;
     bool is_answered;
     bool is_taken; /* by the driver */
@@ -54,15 +54,15 @@ struct model {
     unsigned seed, random;
     struct req reqs[N_REQS];
     unsigned n_added;
-    struct list waiting;   /* on the ring, in their order */
-    struct list again;     /* left by a stop, popped before those */
-    struct list taken;     /* popped and not published, in the order of their pops */
-    struct list published; /* the driver has not taken them yet */
+    struct list waiting;   /* on the ring, in ring order */
+    struct list again;     /* suspended by a stop; popped before `waiting` */
+    struct list taken;     /* popped and not published, in pop order */
+    struct list published; /* not yet taken by the driver */
     uint64_t position;
-    unsigned n_answered; /* since something was published */
+    unsigned n_answered; /* since the last publication */
     unsigned step;       /* publish_step of this turn */
     enum gw_queue_stop how;
-    const char *why; /* the first thing that was wrong, on the worker */
+    const char *why; /* the first mismatch; set on the worker */
 };
 
 static unsigned pick(struct model *m, unsigned n)
@@ -106,9 +106,9 @@ static bool is_packed(const struct model *m)
     return (m->rig.cfg.features & RIG_F_PACKED) != 0;
 }
 
-/* ---- what must agree ---- */
+/* ---- comparison with the model ---- */
 
-/* The next back-end would find these, in this order. */
+/* Recovery by a next back-end must find the model's requests in this order. */
 static void check_part(struct model *m)
 {
     static _Alignas(64) uint8_t part[64 + RING_MAX * sizeof(struct gw_inflight_packed_entry)];
@@ -195,7 +195,7 @@ static void pop(struct model *m)
     }
 }
 
-/* A place in `taken` whose request the device holds; taken.n: it holds none. */
+/* Returns: an index in `taken` whose request the device holds; taken.n: none is held. */
 static unsigned pick_held(struct model *m, bool last)
 {
     unsigned n_held = 0, at;
@@ -241,7 +241,7 @@ static void answer(struct model *m)
         return;
     req = &m->reqs[m->taken.of[at]];
     held = req->held;
-    /* One that is not written to its end cannot be skipped by IN_ORDER. */
+    /* IN_ORDER cannot skip a request that was not filled completely. */
     req->used_len = pick(m, 4) ? req->len : pick(m, req->len);
     req->is_answered = true;
     req->held = NULL;
@@ -272,13 +272,14 @@ static int run_turn(void *arg)
         check_all(m);
     }
     m->rig.queue.publish_step = UINT_MAX;
-    publish(m); /* the worker does, at the end of its turn */
+    publish(m); /* the worker publishes at the end of its turn */
     return 0;
 }
 
 /* ---- stops ---- */
 
-/* Answer or suspend what the device holds; a drain leaves no choice, a lost session no time. */
+/* A drain answers all held requests, a suspend answers or suspends them, a lost session does none.
+ */
 static void at_the_stop(void *dev, struct gw_queue *q)
 {
     struct model *m = gw_container_of((struct rig *)dev, struct model, rig);
@@ -379,7 +380,7 @@ static void stop_and_go_on(struct model *m)
 {
     unsigned what = m->rig.part ? pick(m, 3) : 0;
 
-    /* A drain has the device answer what was left before, which this one does not do by itself. */
+    /* A drain needs the device to answer suspended requests; this device does not do so itself. */
     if (what == 0 && m->again.n > 0)
         return;
     stop(m, what == 0 ? GW_STOP_DRAIN : what == 1 ? GW_STOP_SUSPEND : GW_STOP_LOST);
@@ -470,7 +471,7 @@ enum {
     N_EARLY = 8
 };
 
-/* All slots are taken and answered; before that is published the driver offers them once more. */
+/* All slots are taken and answered; before publication the driver makes them available again. */
 static int offer_early(void *arg)
 {
     struct gw_request *reqs[N_EARLY];
@@ -520,7 +521,7 @@ static void test_taken_slot_offered_before_its_answer_is_published_breaks_the_ri
     }
 }
 
-/* In the same batch as a good one, and while it is in flight. */
+/* A head that is available twice: in one batch with a good head, and while in flight. */
 static int offer_twice(void *arg)
 {
     struct gw_request *reqs[4];
@@ -536,7 +537,7 @@ static int offer_twice(void *arg)
     expect(m, q->broken == tracked, "a broken ring");
     expect(m, q->ring.n_busy == (tracked ? 2 : 3), "slots taken");
     expect(m, gw_queue_is_consistent(q), "the invariant");
-    /* What was good is answered. */
+    /* Answer the good requests. */
     for (int i = 0; i < (tracked ? 2 : 3); i++)
         gw_request_complete(reqs[i], 8);
     gw_queue_flush(q);
