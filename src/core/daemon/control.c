@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The control thread between sessions: how the next session begins. With a listening socket the
- * thread accepts connections. With a path where the front-end listens it connects, repeatedly if so
- * configured. A connected socket is served once. The device and its workers do not notice.
+ * The control thread between sessions: how the next session begins. With a listening socket, the
+ * thread accepts connections. With a path where the front-end listens, it reconnects after every
+ * session. It serves a connected socket once. The device and its workers are not involved.
  */
 #include "base/clock.h"
 #include "daemon.h"
@@ -63,7 +63,7 @@ static int serve_listener(struct gw_daemon *d)
             if (d->single)
                 return r;
         } else if (fd != -EAGAIN) {
-            /* Out of descriptors, most likely; the connection waits in the backlog. */
+            /* Probably too many open files. The connection stays in the backlog, so try again. */
             gw_log(&d->log, GW_LOG_ERROR, "no new session: %s", gw_last_error());
             pause_for(d, ACCEPT_PAUSE_MS);
         }
@@ -72,10 +72,10 @@ static int serve_listener(struct gw_daemon *d)
 }
 
 /*
- * Pauses double from one failure to the next. A session in which nothing is said, or that is over
- * sooner than the pause before it, is a failure, too: a front-end that accepts and hangs up would
- * keep both of us busy. After one that was none the front-end may be listening already, and is
- * connected to at once.
+ * The pause doubles with every failure. A session without a message, or shorter than the current
+ * pause, counts as a failure: otherwise a front-end that accepts and hangs up would keep both sides
+ * busy. After a successful session we reconnect at once, because the front-end may be listening
+ * already.
  */
 static int serve_reconnecting(struct gw_daemon *d)
 {

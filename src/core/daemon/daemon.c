@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Making a daemon, starting and stopping it, and its end. */
+/* Creating, starting, stopping and freeing a daemon. */
 #include "daemon.h"
 
 #include "base/cleanup.h"
@@ -16,7 +16,7 @@ enum {
     RECONNECT_MS_MAX = 3600 * 1000
 };
 
-/* ---- what is offered ---- */
+/* ---- offered features ---- */
 
 uint64_t gw_daemon_features(const struct gw_daemon *d)
 {
@@ -46,7 +46,7 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
     return features;
 }
 
-/* ---- making ---- */
+/* ---- creating and freeing ---- */
 
 static int check_size(const char *name, const void *structure, size_t known)
 {
@@ -234,7 +234,7 @@ void gw_daemon_free(struct gw_daemon *d)
         (void)gw_daemon_stop(d);
         (void)gw_daemon_wait(d);
     }
-    /* A queue that got its last request back in this turn finishes its stop in the next. */
+    /* A queue whose last request ends in this turn of its loop finishes its stop in the next. */
     for (unsigned i = 0; i < d->num_workers; i++)
         (void)gw_worker_call(&d->workers[i], do_nothing, NULL);
     for (unsigned i = 0; i < d->num_workers; i++)
@@ -250,7 +250,7 @@ void gw_daemon_free(struct gw_daemon *d)
     free(d);
 }
 
-/* ---- starting ---- */
+/* ---- starting and stopping ---- */
 
 static void release_sockets(struct gw_daemon *d)
 {
@@ -260,7 +260,7 @@ static void release_sockets(struct gw_daemon *d)
     d->client_path = NULL;
 }
 
-/* The sockets, or the path, are the daemon's by now, and are released on failure. */
+/* The daemon already owns its socket or path, and releases it on failure. */
 static int start_control(struct gw_daemon *d, bool single)
 {
     int r;
@@ -319,7 +319,7 @@ int gw_daemon_start_client(struct gw_daemon *d, const char *path)
     if (r < 0)
         return r;
     if (d->reconnect_max_ms > 0) {
-        r = gw_socket_address(&addr, path); /* the only thing that does not mend */
+        r = gw_socket_address(&addr, path); /* retries do not help */
         if (r < 0)
             return r;
         d->client_path = strdup(path);
@@ -346,7 +346,7 @@ int gw_daemon_wait(struct gw_daemon *d)
         return gw_fail(-EINVAL, "the daemon was not started");
     pthread_join(d->thread, NULL);
     d->started = false;
-    /* Here and not at the start, so that no stop is lost that comes before it. */
+    /* Cleared here, not at the start, so that a stop before the next start takes effect. */
     __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
     release_sockets(d);
     if (d->result < 0)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/*
- * The daemon and its session. The control thread owns all of a session; workers see none of it.
- */
+/* The daemon and its session. Only the control thread accesses the session. */
 #pragma once
 
 #include "base/checked.h"
@@ -18,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the front-end told of one ring so far. */
+/* The state of one ring, as set by messages of the front-end. */
 struct gw_vring {
     struct gw_ring_config config;
     bool has_addr;
@@ -27,32 +25,35 @@ struct gw_vring {
     gw_gpa_t log_addr;
     bool started;
     bool was_started; /* in this session */
-    bool is_stopping; /* by a RESET_DEVICE that was refused: no start until a stop succeeds */
+    bool is_stopping; /* after a refused RESET_DEVICE: no start until a stop succeeds */
 };
 
 /* One connection, from accept to hang-up. */
 struct gw_session {
     int fd;
     int backend_fd; /* the back-end channel, -1: none */
-    bool heard;     /* the front-end has said something */
-    bool has_rival; /* another front-end has connected, which was logged */
+    bool heard;     /* the front-end has sent a message */
+    bool has_rival; /* another front-end has connected (logged once) */
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */
-    struct gw_map *pending; /* of postcopy: what it becomes once the front-end acknowledges it */
-    struct gw_mem_watch *owners; /* of its memory; NULL: nobody watches them */
+    struct gw_map *pending; /* in postcopy: replaces `map` when the front-end acknowledges it */
+    struct gw_mem_watch *owners; /* watches the owners of guest memory; NULL: not watched */
     struct gw_postcopy postcopy;
     struct gw_dirty_log_state dirty_log;
     struct gw_inflight_region inflight;
     struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
-    uint64_t first_change; /* those up to that number are of sessions before */
+    uint64_t first_change; /* changes up to this number belong to earlier sessions */
 };
 
-/* Change of a map or log whose predecessor may be in use yet (change.c). */
+/* Change of a map or log whose predecessor may still be in use (change.c). */
 struct gw_change;
 
-/* More of them are waited for in postcopy, and refused if requests that never end keep them. */
+/*
+ * Limit on kept changes. At the limit, a change waits for the queues even in postcopy. Above the
+ * limit, a new map is refused until late requests end.
+ */
 #define GW_CHANGES_KEPT_MAX 16
 
 struct gw_daemon {
@@ -64,8 +65,8 @@ struct gw_daemon {
     unsigned queue_size_max;
     unsigned num_workers;
     uint64_t drain_timeout_ns;
-    bool has_postcopy;        /* it is offered */
-    unsigned mem_caps;        /* of the memory backend, on this machine */
+    bool has_postcopy;        /* postcopy is offered */
+    unsigned mem_caps;        /* GW_MEM_CAP_*: what the memory backend can do on this machine */
     unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
     struct gw_queue *queues;
     struct gw_worker *workers;
@@ -76,21 +77,21 @@ struct gw_daemon {
     bool started;
     bool single; /* ends with its first session */
     struct gw_listener listener;
-    char *client_path; /* where the front-end listens, if it is connected to again and again */
-    unsigned reconnect_max_ms; /* 0: it is not */
+    char *client_path;         /* where the front-end listens, if we reconnect; else NULL */
+    unsigned reconnect_max_ms; /* longest pause between attempts; 0: do not reconnect */
     int result;
     struct gw_session session;
-    uint64_t n_changes;        /* ever */
-    struct gw_change *changes; /* the oldest first */
+    uint64_t n_changes;        /* number of the latest change */
+    struct gw_change *changes; /* kept changes, oldest first */
     struct gw_change **changes_end;
-    unsigned n_kept; /* of them */
+    unsigned n_kept; /* length of `changes` */
 
-    /* What others tell the control thread; they write `control_fd` then. */
+    /* Set by other threads, which then signal `control_fd`. */
     int control_fd;        /* eventfd */
     bool stopping;         /* atomic */
     bool config_changed;   /* atomic */
     struct gw_loss loss;   /* of memory that the session has mapped */
-    struct gw_loss *guard; /* &loss; NULL: the embedder has declined */
+    struct gw_loss *guard; /* &loss; NULL: no SIGBUS handler, as configured */
 };
 
 static inline bool gw_session_has(const struct gw_session *s, enum gw_virtio_feature bit)
@@ -108,7 +109,7 @@ static inline bool gw_daemon_is_stopping(const struct gw_daemon *d)
     return __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE);
 }
 
-/* What this daemon offers. */
+/* The features that this daemon offers. */
 uint64_t gw_daemon_features(const struct gw_daemon *d);
 uint64_t gw_daemon_protocol_features(const struct gw_daemon *d);
 
@@ -118,57 +119,57 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d);
  */
 int gw_session_run(struct gw_daemon *d, int fd);
 
-/* The control thread of a daemon that was started. `arg` is the daemon. */
+/* Main function of the control thread. `arg` is the daemon. */
 void *gw_control_main(void *arg);
 
-/* Run `fn(q, arg)` for every queue, on its worker. */
+/* Run `fn(q, arg)` for every queue, on its worker, and wait for all of them. */
 void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
                           void *arg);
 
 /*
- * Ask something of a worker: run `fn` there. In postcopy the worker may be waiting for a page, so
- * it is sent a copy of `arg`, of `size` bytes, and what that holds belongs to `fn`. Whatever is
- * asked is done in the order of asking, also by what waits for its answer.
- * Returns: what `fn` returns, which is nobody's in postcopy; then 0.
+ * Run `fn` on a worker. In postcopy the worker may be waiting for a page, so the call is posted
+ * with a copy of `arg` (`size` bytes), and `fn` owns the resources in the copy. Calls run in order,
+ * whether posted or waited for.
+ * Returns: the result of `fn`; 0 if the call was posted, and then the result of `fn` is lost.
  */
 int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
                   size_t size);
-/* The same of every queue; `arg` stays where it is until all of them have run `fn`. */
+/* The same for every queue. `arg` is not copied: it must be valid until all have run `fn`. */
 void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
                            void *arg);
 
 /*
- * Wait for a latch that queues count, telling what takes so long. On -ETIMEDOUT no queue knows the
- * latch any more.
+ * Wait for a latch that the queues count, and log slow queues; `what` names the operation in the
+ * log. After -ETIMEDOUT no queue refers to the latch.
  */
 int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what);
 
-/* Stop every queue. Returns: 0; -ETIMEDOUT, some go on stopping. */
+/* Stop every queue. Returns: 0; -ETIMEDOUT if some queues are still stopping. */
 int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how);
 
-/* ctl_postcopy.c: may guest memory be missing? What workers start from now on goes by that. */
+/* ctl_postcopy.c: set whether guest memory may be missing, for I/O that workers start later. */
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
 
 /*
- * Replace the map of all queues, and free the old one when nobody uses it. Consumes `map`.
- * Returns: 0; -ETIMEDOUT, and requests of the old one go on; -EBUSY, when requests keep more than
- * GW_CHANGES_KEPT_MAX replaced ones; -ENOMEM.
+ * Replace the map of all queues, and free the old map when no queue uses it. Consumes `map`.
+ * Returns: 0; -ETIMEDOUT if requests still use the old map; -EBUSY if requests keep more than
+ * GW_CHANGES_KEPT_MAX replaced maps; -ENOMEM.
  */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
-/* The same in postcopy, where nobody is waited for. */
+/* The same in postcopy, without waiting for the queues below GW_CHANGES_KEPT_MAX. */
 int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map);
-/* The session is over; are there requests that may still write to its memory? */
+/* End the session's map. `is_used`: requests in flight may still access its memory. */
 void gw_daemon_end_map(struct gw_daemon *d, bool is_used);
 
 /*
- * Log so from now on, everywhere; the session's log, if it is another, is freed, in postcopy when
- * no queue uses it any more. Consumes what `log` holds. Returns: 0; -ENOMEM.
+ * Make all queues and the session use this dirty log. A log that it replaces is freed; in postcopy,
+ * when no queue uses it. Consumes the resources in `log`. Returns: 0; -ENOMEM.
  */
 int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log);
-/* No queue logs any more. */
+/* Free all replaced dirty logs. The caller guarantees that no queue uses a log. */
 void gw_daemon_drop_logs(struct gw_daemon *d);
 
-/* Free what was replaced and is not in use any more. */
+/* Free replaced maps and logs that no queue uses. */
 void gw_daemon_free_unused(struct gw_daemon *d);
-/* The workers have ended: what is in use even so stays mapped as long as the process lives. */
+/* After the workers have ended: free the rest, but leak maps that requests may still use. */
 void gw_daemon_leave_used(struct gw_daemon *d);

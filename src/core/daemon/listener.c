@@ -3,11 +3,11 @@
  * Listening at a path: the lock file, the socket, and removing both at the end.
  *
  * The kernel releases a flock(2) lock when its process ends, so a lock file that a killed process
- * left behind blocks nobody. The owner removes the lock file while it holds the lock. Another
- * process may have opened the file before that, and then locks a file that has no name any longer.
- * So every process compares the file that it locked with the file at the path, and starts again if
- * they differ. The owner makes the same comparison before it removes a file: if somebody has
- * cleaned the directory, the path may belong to another process.
+ * left behind blocks no other process. The owner removes the lock file while it holds the lock.
+ * Another process may have opened the file before that, and then locks a file that no longer has a
+ * name. So every process compares the file that it locked with the file at the path, and starts
+ * again if they differ. The owner makes the same comparison before it removes a file: if the
+ * directory was cleaned up, the path may belong to another process.
  */
 #include "listener.h"
 
@@ -69,8 +69,8 @@ static int take_lock(const char *path, const char *lock_path)
 }
 
 /*
- * Remove a socket that no process listens on; any other file stays. We hold the lock, so a process
- * that listens is a program without such locks. Only connect(2) can find that out.
+ * Remove a socket that no process listens on; any other file stays. We hold the lock, so only a
+ * program that does not use our locks can be listening. Only connect(2) detects such a program.
  */
 static int remove_stale(const struct sockaddr_un *addr)
 {

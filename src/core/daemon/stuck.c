@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Which threads do not answer. A worker that runs or sleeps in its loop runs its mailbox within a
- * turn, so each gets a task, and those that have not run it a moment later are stuck. No lock is
- * taken that a stuck thread may hold.
+ * Find stuck threads. A healthy worker, busy or asleep in its loop, empties its mailbox every turn.
+ * So each worker gets a task, and a worker that has not run it after PATIENCE_MS is stuck. Nothing
+ * here takes a lock that a stuck thread may hold.
  */
 #include "base/clock.h"
 #include "daemon.h"
@@ -18,7 +18,7 @@ enum {
     STEP_MS = 5
 };
 
-/* The description so far. */
+/* The description, and the number of faults in it. */
 struct text {
     char *at;
     size_t size, used;
@@ -39,7 +39,7 @@ static void add(struct text *t, const char *format, ...)
         t->used += gw_min_u((unsigned)n, (unsigned)(t->size - t->used - 1));
 }
 
-/* The function of the kernel in which a thread sleeps, if /proc shows it. */
+/* Add the thread ID, and the kernel function in which the thread sleeps if /proc shows it. */
 static void add_thread(struct text *t, int tid)
 {
     char path[64], where[64] = "";
@@ -73,7 +73,7 @@ static bool is_waiting(const struct gw_worker *w)
 static void ping(struct gw_worker *w)
 {
     if (__atomic_exchange_n(&w->is_pinged, true, __ATOMIC_ACQ_REL))
-        return; /* the last one still waits in the mailbox */
+        return; /* the previous ping is still in the mailbox */
     w->ping.run = answer;
     if (gw_worker_post(w, &w->ping) < 0)
         __atomic_store_n(&w->is_pinged, false, __ATOMIC_RELEASE);
