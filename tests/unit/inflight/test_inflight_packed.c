@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Inflight tracking of a packed ring: its bytes, what a crash leaves, and parts that cannot be. */
+/* Inflight tracking of a packed ring: layout, recovery after a crash, and invalid parts. */
 #include "../fixtures/inflight_part.h"
 
 #include "fdcheck.h"
@@ -33,7 +33,7 @@
 struct bed {
     struct part p;
     struct vring_packed_desc desc[64];
-    uint16_t used; /* where the device is, bit 15 the wrap counter */
+    uint16_t used; /* the device's position; bit 15 is the wrap counter */
 };
 
 static void bed_init(struct bed *b, uint16_t used)
@@ -54,7 +54,7 @@ static uint16_t step(const struct bed *b, uint16_t at, unsigned n)
     return at;
 }
 
-/* The driver makes `n` slots from `at` on available, as in the lap that the wrap counter says. */
+/* The driver makes `n` slots from `at` on available, in the lap of the wrap counter in `at`. */
 static void make_available(struct bed *b, uint16_t at, unsigned n)
 {
     for (; n > 0; n--, at = step(b, at, 1))
@@ -66,7 +66,7 @@ static void make_used(struct bed *b, uint16_t at)
     b->desc[at & ~WRAP].flags = at & WRAP ? AVAIL | USED : 0;
 }
 
-/* Take a chain of `n` off the ring, whose addresses begin at `id` << 12. */
+/* Take a chain of `n` descriptors off the ring; its addresses begin at `id` << 12. */
 static uint16_t take(struct bed *b, uint16_t id, unsigned n)
 {
     struct gw_desc_packed descs[64];
@@ -87,7 +87,7 @@ struct done {
     unsigned n_slots;
 };
 
-/* As the queue does it; `until` is where it dies. */
+/* Complete as the queue does; the device dies after step `until`. */
 enum until {
     LINKED,
     CLOSED,
@@ -174,7 +174,7 @@ static void test_inflight_packed_bytes_are_as_specified(void **state)
     assert_int_equal(part_get16(&b.p, ENTRY(3) + LEN), 102);
     assert_int_equal(part_get64(&b.p, ENTRY(3) + ADDR), 7 << 12 | 2);
 
-    /* Both in one batch, over the end of the ring. */
+    /* Both in one batch, across the end of the ring. */
     COMPLETE(&b, PUBLISHED, {1, 3}, {0, 1});
     assert_int_equal(part_get16(&b.p, FREE_HEAD), 0);
     assert_int_equal(part_get16(&b.p, OLD_FREE_HEAD), 4);
@@ -230,10 +230,10 @@ static void test_inflight_packed_chains_are_found_with_their_descriptors(void **
     assert_int_equal(b.p.found.entries[2].id, 4);
     expect_descs(&b, 0, 9, 3);
     expect_descs(&b, 4, 3, 2);
-    expect_descs(&b, 3, 4, 2); /* of two entries that are not neighbours */
+    expect_descs(&b, 3, 4, 2); /* two entries that are not adjacent */
     assert_int_equal(gw_inflight_descs(&b.p.f, 0, descs, 2), -EINVAL);
     assert_int_equal(gw_inflight_descs(&b.p.f, 0, descs, 0), -EINVAL);
-    /* Flags that do not fit. */
+    /* Flags that contradict the chain length. */
     part_set16(&b.p, ENTRY(1) + FLAGS, 0);
     assert_int_equal(gw_inflight_descs(&b.p.f, 0, descs, 3), -EINVAL);
     part_set16(&b.p, ENTRY(1) + FLAGS, VRING_DESC_F_NEXT);
@@ -256,14 +256,14 @@ static void test_inflight_packed_untaken_is_not_in_flight(void **state)
     assert_int_equal(b.p.bytes[ENTRY(2) + INFLIGHT], 0);
     part_open(&b.p);
     PART_FOUND(&b.p, 0);
-    assert_int_equal(take(&b, 2, 6), 2); /* all the others */
+    assert_int_equal(take(&b, 2, 6), 2); /* all other entries */
     part_open(&b.p);
     PART_FOUND(&b.p, 0, 2);
     expect_descs(&b, 2, 2, 6);
     part_done(&b.p);
 }
 
-/* The free list has changed since the take. */
+/* Untake when the free list has changed since the take. */
 static void test_inflight_packed_untaken_behind_an_answer_loses_no_entry(void **state)
 {
     struct bed b;
@@ -278,7 +278,7 @@ static void test_inflight_packed_untaken_behind_an_answer_loses_no_entry(void **
         gw_inflight_untake(&b.p.f, second);
         assert_int_equal(b.p.f.n_taken, 0);
     }
-    take(&b, 1, 8); /* all of them */
+    take(&b, 1, 8); /* all entries */
     part_done(&b.p);
 }
 
@@ -308,7 +308,7 @@ static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
         for (int driver_goes_on = 0; driver_goes_on <= 1; driver_goes_on++) {
             struct bed b;
 
-            bed_init(&b, 6 | WRAP); /* the batch goes over the end */
+            bed_init(&b, 6 | WRAP); /* the batch wraps around the ring's end */
             make_available(&b, b.used, 8);
             part_open(&b.p);
             take(&b, 1, 2);
@@ -323,7 +323,7 @@ static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
             expect_place(&b, 2, 4);
             expect_descs(&b, 0, 1, 2);
             expect_descs(&b, 6, 4, 2);
-            assert_int_equal(take(&b, 5, 4), 2); /* the free ones, the last completed first */
+            assert_int_equal(take(&b, 5, 4), 2); /* free entries, the last completed first */
             part_open(&b.p);
             PART_FOUND(&b.p, 0, 6, 2);
             part_done(&b.p);
@@ -350,7 +350,7 @@ static void test_inflight_packed_batch_that_was_not_shown_is_done_again(void **s
     }
 }
 
-/* What a batch gives back is in flight until it is shown: nobody else may have it before. */
+/* The entries of a batch stay in flight until it is published: a take must not reuse them. */
 static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void **state)
 {
     struct bed b;
@@ -368,7 +368,7 @@ static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void
     expect_descs(&b, 0, 1, 2);
     expect_descs(&b, 2, 2, 1);
     expect_descs(&b, 3, 3, 2);
-    /* And again, to the end of the batch. */
+    /* Then link again and complete the batch. */
     gw_inflight_link(&b.p.f, 0);
     assert_int_equal(take(&b, 4, 1), 5);
     COMPLETE(&b, PUBLISHED, {2, 1});
@@ -377,7 +377,7 @@ static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void
     part_done(&b.p);
 }
 
-/* The driver must not find the answers of a batch behind one that is given later. */
+/* Unpublished answers of a batch are undone: the driver must not find them after a later answer. */
 static void test_inflight_packed_half_written_answers_are_taken_back(void **state)
 {
     struct bed b;
@@ -390,7 +390,7 @@ static void test_inflight_packed_half_written_answers_are_taken_back(void **stat
     COMPLETE(&b, CLOSED, {0, 1}, {1, 1}, {2, 1});
     assert_int_equal(b.desc[7].flags, AVAIL | USED);
     assert_int_equal(b.desc[0].flags, 0);
-    b.desc[3].flags = 0x5a; /* not taken: not ours */
+    b.desc[3].flags = 0x5a; /* not taken, so recovery must not write it */
     part_open(&b.p);
     PART_FOUND(&b.p, 0, 1, 2, 3, 4);
     assert_int_equal(b.desc[6].flags, AVAIL);
@@ -402,7 +402,7 @@ static void test_inflight_packed_half_written_answers_are_taken_back(void **stat
     part_done(&b.p);
 }
 
-/* Then both places have the same index. */
+/* The positions before and after a batch of the whole ring have the same index. */
 static void test_inflight_packed_batch_may_be_the_whole_ring(void **state)
 {
     for (int until = LINKED; until <= COMMITTED; until++) {
@@ -425,7 +425,7 @@ static void test_inflight_packed_batch_may_be_the_whole_ring(void **state)
     }
 }
 
-/* Any size, and entries in any order after a while. */
+/* Ring sizes need not be powers of two, and the entries end up in any order. */
 static void test_inflight_packed_odd_ring_goes_round_many_times(void **state)
 {
     struct bed b;
@@ -470,7 +470,7 @@ static void test_inflight_packed_zeroes_say_nothing(void **state)
     part_done(&b.p);
 }
 
-/* As its creator leaves it, for whichever back-end attaches first. */
+/* The initial state that the creator of a region must write for the first back-end. */
 static void test_inflight_packed_format_is_what_a_creator_owes(void **state)
 {
     struct bed b;
@@ -506,7 +506,7 @@ static void test_inflight_packed_finished_part_begins_anew(void **state)
     part_done(&b.p);
 }
 
-/* ---- parts that cannot be ---- */
+/* ---- invalid parts ---- */
 
 /* Entries 0-1, 2 and 3-5 are in flight, 6 and 7 are free. */
 static void begin_bad(struct bed *b)
@@ -519,7 +519,7 @@ static void begin_bad(struct bed *b)
     take(b, 3, 3);
 }
 
-/* With `v` at `offset` it is refused, and as it was it is not. */
+/* The part must be refused with `v` at `offset`, and accepted with the original value. */
 static void refused16(struct bed *b, unsigned offset, uint16_t v, const char *why)
 {
     uint16_t right = part_get16(&b->p, offset);
@@ -554,7 +554,7 @@ static void test_inflight_packed_impossible_places_are_refused(void **state)
     refused16(&b, OLD_USED_IDX, 0xffff, "beyond the ring");
     refused16(&b, USED_WRAP, 0x0102, "wrap counter of 2");
     refused16(&b, USED_WRAP, 0xff01, "wrap counter of 1 or 255");
-    /* A part may be larger than the ring, but not the place in the ring. */
+    /* A part may be larger than the ring, but the ring position must be below the ring size. */
     b.p.ring_size = 6;
     part_set16(&b.p, OLD_USED_IDX, 6);
     part_refused(&b.p, "beyond the ring");
@@ -608,7 +608,7 @@ static void test_inflight_packed_more_than_the_ring_is_refused(void **state)
     part_done(&b.p);
 }
 
-/* A crash in the middle of a take leaves a flag in the free list, which is no request. */
+/* A crash in the middle of a take leaves a flag set in a free entry, which is not a request. */
 static void test_inflight_packed_flags_of_free_entries_do_not_count(void **state)
 {
     struct bed b;
@@ -616,7 +616,7 @@ static void test_inflight_packed_flags_of_free_entries_do_not_count(void **state
     begin_bad(&b);
     b.p.bytes[ENTRY(6) + INFLIGHT] = 1;
     part_set16(&b.p, ENTRY(6) + NUM, 0xffff);
-    part_set16(&b.p, FREE_HEAD, 7); /* others store it for each descriptor */
+    part_set16(&b.p, FREE_HEAD, 7); /* other back-ends store it for each descriptor */
     part_open(&b.p);
     PART_FOUND(&b.p, 0, 2, 3);
     assert_int_equal(b.p.bytes[ENTRY(6) + INFLIGHT], 0);

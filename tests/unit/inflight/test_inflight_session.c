@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* GET_INFLIGHT_FD and SET_INFLIGHT_FD, as a daemon takes and answers them, right and wrong. */
+/* GET_INFLIGHT_FD and SET_INFLIGHT_FD: a daemon's handling of valid and invalid messages. */
 #include "base/checked.h"
 #include "base/proto.h"
 #include "patience.h"
@@ -28,8 +28,8 @@
 
 #define QUEUES    4u
 #define RING      16u
-#define SPLIT_LEN (64 * 5) /* of a part for RING */
-#define MADE      1024u    /* entries of the parts that the daemon makes */
+#define SPLIT_LEN (64 * 5) /* size of a part for RING */
+#define MADE      1024u    /* entries of the parts that the daemon creates */
 #define PACKED    GW_BIT(GW_F_RING_PACKED)
 #define FEATURES  (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
 #define PROTOCOL                                                  \
@@ -59,7 +59,7 @@ static void note(void *arg, enum gw_log_level level, const char *message)
     pthread_mutex_unlock(&said_lock);
 }
 
-/* Was it told? What was told so far is forgotten. */
+/* The log must contain `text`. Clears the log. */
 static void expect_said(const char *text)
 {
     char copy[sizeof(said)];
@@ -120,7 +120,7 @@ static void begin_drivers(struct bed *b, uint64_t features)
     }
 }
 
-/* A session with these features of virtio and of the protocol, and rings that do not run. */
+/* Start a session with these virtio and protocol features; the rings are not started. */
 static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {
@@ -166,7 +166,7 @@ static void bed_end(struct bed *b)
     gw_guest_mem_free(b->mem);
 }
 
-/* Send it and wait for the answer, which is in b->answer then. */
+/* Send a message and wait for the reply in b->answer. */
 static void ask(struct bed *b, uint32_t request, const void *payload, uint32_t size, const int *fds,
                 unsigned n_fds)
 {
@@ -188,7 +188,7 @@ static const struct gw_wire_inflight *get(struct bed *b, uint16_t num_queues, ui
     return (const void *)b->answer.payload;
 }
 
-/* The daemon is done with what it has answered, and so are we. */
+/* Release the reply, and wait until the daemon has finished handling the message. */
 static void settle(struct bed *b)
 {
     uint64_t features;
@@ -275,7 +275,7 @@ static void test_inflight_session_region_has_the_layout_of_the_rings(void **stat
     bed_end(&b);
 }
 
-/* Whoever asks again and again gets new ones, and we keep none. */
+/* Each GET_INFLIGHT_FD creates a new region, and the daemon keeps none of them. */
 static void test_inflight_session_many_regions_leave_nothing(void **state)
 {
     struct fdcheck *check;
@@ -416,7 +416,7 @@ static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 3);
     assert_int_equal(pread(fd, &version, 2, 3 * SPLIT_LEN + 8), 2);
-    assert_int_equal(version, 1); /* that one is in use */
+    assert_int_equal(version, 1); /* this region is in use */
     set(&b, &wire, &fd, 1, "queue 0 runs");
     io(&b, 3);
     assert_int_equal(gw_frontend_stop(b.fe, b.drivers, QUEUES), 0);
@@ -426,8 +426,8 @@ static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
 }
 
 /*
- * What a region lacks shows when a ring starts, since layout, size and number may be agreed on
- * later. The ring runs, with a warning.
+ * An unsuitable region is detected only when a ring starts, because ring layout, size and number
+ * may be negotiated later. The ring then runs untracked, with a warning.
  */
 static void expect_untracked(const struct gw_wire_inflight *wire, uint64_t features,
                              const char *why)
@@ -460,8 +460,8 @@ static void test_inflight_session_ring_without_a_part_runs_untracked(void **stat
 }
 
 /*
- * A device that cannot keep what it confirmed: no answer says otherwise, and the region knows where
- * the ring was, because the front-end does not learn that.
+ * The device cannot keep data that it confirmed, so the stop must not be acknowledged. The region
+ * keeps the ring's position, because the front-end does not get it.
  */
 static void test_inflight_session_failed_stop_ends_the_session(void **state)
 {
@@ -475,14 +475,14 @@ static void test_inflight_session_failed_stop_ends_the_session(void **state)
     set(&b, &wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
-    assert_int_equal(gw_frontend_get_vring_base(b.fe, 1, &base), 0); /* the others do well */
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 1, &base), 0); /* others stop normally */
     stop_error = -EIO;
     assert_int_not_equal(gw_frontend_reset_device(b.fe), 0);
     expect_said("RESET_DEVICE (34) is refused: queue 0: the device cannot keep what it confirmed: "
                 "Input/output error");
     stop_error = 0;
     assert_int_not_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
-    assert_int_not_equal(gw_frontend_set_features(b.fe, FEATURES), 0); /* it is over */
+    assert_int_not_equal(gw_frontend_set_features(b.fe, FEATURES), 0); /* the session has ended */
     gw_daemon_wait(b.daemon);
     expect_said("the session ends: GET_VRING_BASE (11)");
     assert_int_equal(pread(fd, &version, 2, 8), 2);
@@ -510,7 +510,7 @@ static void test_inflight_session_truncated_region_ends_the_session(void **state
     assert_int_equal(ftruncate(fd, 0), 0);
     assert_int_equal(gw_driver_add(b.drivers[0], &buf, 0, 1, 1, 0), 0);
     gw_driver_kick_always(b.drivers[0]);
-    gw_daemon_wait(b.daemon); /* by itself */
+    gw_daemon_wait(b.daemon); /* the daemon ends the session itself */
     expect_said("the inflight region: the page at offset");
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -526,7 +526,7 @@ static void test_inflight_session_truncated_region_ends_the_session(void **state
     close(fd);
 }
 
-/* A failure is that of its stop: the queue may start and stop again, in the next session. */
+/* A failure belongs to one stop: in the next session the queue can start and stop again. */
 static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(void **state)
 {
     uint32_t base;
@@ -548,7 +548,7 @@ static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(voi
     for (unsigned i = 0; i < QUEUES; i++)
         gw_driver_set_base(b.drivers[i], i == 0);
     assert_int_equal(gw_frontend_negotiate(b.fe, &b.opt), 0);
-    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0); /* it does not run */
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0); /* the ring is stopped */
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
     assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
@@ -556,7 +556,7 @@ static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(voi
     bed_end(&b);
 }
 
-/* Without SET_VRING_BASE a ring begins at its first slot, and a packed one in its first lap. */
+/* Without SET_VRING_BASE a ring starts at its first slot, a packed one in its first lap. */
 static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
 {
     struct gw_frontend_vring_addr addr;
@@ -566,7 +566,7 @@ static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
 
     for (unsigned packed = 0; packed < 2; packed++) {
         bed_begin(&b, packed ? PACKED : 0, PROTOCOL);
-        b.opt.n_drivers = 0; /* memory alone */
+        b.opt.n_drivers = 0; /* only memory */
         assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
         d = b.drivers[0];
         addr = gw_frontend_vring_addr_of(d);
@@ -582,7 +582,7 @@ static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
     }
 }
 
-/* The device is told whether its driver may have set it up in an earlier session. */
+/* The device can detect that its driver may have set it up in an earlier session. */
 static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **state)
 {
     const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
@@ -614,15 +614,16 @@ static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **sta
     assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
     gw_driver_set_base(b.drivers[0], base);
     assert_int_equal(gw_frontend_start_queue(b.fe, b.drivers[0]), 0);
-    assert_int_equal(n_taken_over, QUEUES); /* this session has it */
+    assert_int_equal(n_taken_over, QUEUES); /* this session has the region */
     bed_end(&b);
     assert_int_equal(n_resets, 2);
     close(fd);
 }
 
 /*
- * GET_VRING_BASE may leave requests in flight if of the two features INFLIGHT alone is negotiated.
- * With both it drains, and GET_VRING_BASE_SKIP_DRAIN does not.
+ * With only INFLIGHT negotiated, GET_VRING_BASE may leave requests in flight. With
+ * GET_VRING_BASE_SKIP_DRAIN negotiated as well, GET_VRING_BASE drains, and only the new message
+ * may leave requests.
  */
 static void test_inflight_session_stop_that_may_suspend(void **state)
 {
@@ -661,7 +662,7 @@ static void test_inflight_session_stop_that_may_suspend(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        /* The first, because the library installs its handler once (hold_sigbus.h). */
+        /* Must be first, because the library installs its handler once (hold_sigbus.h). */
         FDCHECK_TEST(test_inflight_session_truncated_region_ends_the_session),
         FDCHECK_TEST(test_inflight_session_region_has_the_layout_of_the_rings),
         FDCHECK_TEST(test_inflight_session_many_regions_leave_nothing),

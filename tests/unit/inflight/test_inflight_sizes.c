@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Inflight regions and rings of different sizes: whoever made the region, and whatever size its
- * front-end names, the ring runs. Its requests are tracked where the region has room for them, and
- * then the next back-end does those that were in flight, each once.
+ * Inflight regions and rings of different sizes: the ring runs regardless of the region's creator
+ * and the queue size that the front-end names. If the region has room for the ring, its requests
+ * are tracked and the next back-end completes each request in flight exactly once.
  */
 #include "base/checked.h"
 #include "base/proto.h"
@@ -27,11 +27,11 @@
 #include <cmocka.h>
 
 #define QUEUES   2u
-#define QUEUE    1u /* the one with requests: its part is not the first */
+#define QUEUE    1u /* the queue with requests; its part is not the first */
 #define N_HELD   5u
-#define N_BEFORE 3u /* requests that are answered first: the ring begins elsewhere */
+#define N_BEFORE 3u /* requests that are answered first, so that the index is not 0 */
 #define MADE_MIN 1024u
-#define RING_MAX 4096u /* of all rings and regions of the table */
+#define RING_MAX 4096u /* largest ring or region in the table */
 #define WAIT_MS  patience_ms()
 #define GPA      0x100000
 #define FEATURES (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
@@ -41,22 +41,22 @@
 
 enum maker {
     MADE_BY_US,
-    MADE_EXACT, /* by another back-end: of as many bytes as it takes */
-    MADE_PAGES, /* by another one: of whole pages */
+    MADE_EXACT, /* by another back-end, with the exact number of bytes */
+    MADE_PAGES, /* by another back-end, rounded up to whole pages */
     N_MAKERS
 };
 
 struct pair {
     bool packed;
     enum maker maker;
-    unsigned named;       /* the queue size of the messages */
+    unsigned named;       /* the queue size in the messages */
     unsigned ring;        /* descriptors */
-    unsigned size_max[2]; /* of the first and the second back-end's rings */
-    unsigned entries;     /* of the region, that we are to find */
+    unsigned size_max[2]; /* ring size limits of the first and the second back-end */
+    unsigned entries;     /* expected entries per part of the region */
     bool is_tracked;
 };
 
-/* A back-end, and the device in it. */
+/* A back-end and its device. */
 struct end {
     struct gw_daemon *daemon;
     struct gw_frontend *fe;
@@ -187,7 +187,7 @@ static void add(struct machine *m, unsigned n)
     gw_driver_kick_always(m->drivers[QUEUE]);
 }
 
-/* These and no others are answered, in order. */
+/* Exactly the next `n` requests must be answered, in order. */
 static void take(struct machine *m, unsigned n)
 {
     struct gw_driver_used used[N_HELD];
@@ -234,7 +234,7 @@ static void make_region(struct machine *m, const struct pair *p, struct end *e)
     assert_int_equal(m->region.queue_size, p->named);
 }
 
-/* In the part of the queue. */
+/* Returns: the number of requests in flight in the queue's part. */
 static unsigned n_in_flight(const struct machine *m, const struct pair *p)
 {
     static uint8_t part[32 + 32 * RING_MAX + 64];
@@ -275,7 +275,7 @@ static void start(struct machine *m, const struct pair *p, struct end *e)
     assert_int_equal(__atomic_load_n(&e->is_warned, __ATOMIC_ACQUIRE), !p->is_tracked);
 }
 
-/* The first back-end is gone with requests in flight, and the second has its region. */
+/* The first back-end dies with requests in flight, and the second gets its region. */
 static void run(const struct pair *p)
 {
     unsigned n_held = gw_min_u(N_HELD, p->ring), n_before = gw_min_u(N_BEFORE, p->ring);
@@ -351,7 +351,7 @@ static void test_inflight_sizes_packed(void **state)
     run_table(true);
 }
 
-/* Back-ends with other limits of their own take over from each other. */
+/* Back-ends with different ring size limits take over from each other. */
 static void test_inflight_sizes_of_another_limit(void **state)
 {
     static const struct {
@@ -370,7 +370,7 @@ static void test_inflight_sizes_of_another_limit(void **state)
                                    .size_max = {rows[i].size_max[0], rows[i].size_max[1]}});
 }
 
-/* ---- regions of others ---- */
+/* ---- regions of other back-ends ---- */
 
 static void expect_parts(uint8_t *at, uint64_t size, bool packed, unsigned queues, unsigned named)
 {
@@ -387,7 +387,7 @@ static void expect_parts(uint8_t *at, uint64_t size, bool packed, unsigned queue
     assert_ptr_equal(part, at + (queues - 1) * stride(packed, named));
 }
 
-/* However another back-end rounds the length of its region, it is never taken for one of ours. */
+/* Another back-end's region is never mistaken for this library's, however its size is rounded. */
 static void test_inflight_sizes_of_others_are_not_taken_for_ours(void **state)
 {
     static const uint64_t grains[] = {1, 64, 4096, 65536, UINT64_C(1) << 21, UINT64_C(1) << 30};

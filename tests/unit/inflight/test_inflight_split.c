@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Inflight tracking of a split ring: its bytes, what a crash leaves, and parts that cannot be. */
+/* Inflight tracking of a split ring: layout, recovery after a crash, and invalid parts. */
 #include "../fixtures/inflight_part.h"
 
 #include "fdcheck.h"
@@ -25,7 +25,7 @@ static void take(struct part *p, uint16_t head)
     assert_int_equal(taken.entry, head);
 }
 
-/* As the queue does it; `until` is where it dies. */
+/* Complete as the queue does; the device dies after step `until`. */
 enum until {
     LINKED,
     CLOSED,
@@ -83,7 +83,7 @@ static void test_inflight_split_bytes_are_as_specified(void **state)
     assert_int_equal(part_get16(&p, USED_IDX), 77);
     for (unsigned i = 0; i < PART_SIZE; i++)
         assert_int_equal(p.bytes[ENTRY(i) + INFLIGHT], 0);
-    assert_int_equal(p.bytes[192], 0x5a); /* the next part */
+    assert_int_equal(p.bytes[192], 0x5a); /* the next part is untouched */
 
     take(&p, 6);
     take(&p, 2);
@@ -122,7 +122,7 @@ static void test_inflight_split_oldest_is_found_first(void **state)
     assert_int_equal(p.found.used, 1);
     assert_int_equal(p.found.entries[2].id, 3);
     assert_int_equal(p.found.entries[2].n_slots, 1);
-    /* What is taken now is younger. */
+    /* A new request is younger than the recovered ones. */
     take(&p, 0);
     part_open(&p);
     PART_FOUND(&p, 5, 7, 3, 0);
@@ -159,7 +159,7 @@ static void test_inflight_split_head_that_cannot_be_tracked_is_refused(void **st
     assert_non_null(strstr(gw_last_error(), "head 8 is beyond the ring of 8"));
     part_open(&p);
     PART_FOUND(&p, 3, 4);
-    /* Also when it was recovered. */
+    /* Also after recovery. */
     heads[0].id = 4;
     assert_int_equal(gw_inflight_take(&p.f, heads, 1), 0);
     part_done(&p);
@@ -171,7 +171,7 @@ static void test_inflight_split_batch_that_was_shown_is_done(void **state)
         struct part p;
 
         part_init(&p, false);
-        p.ring.used = 65534; /* the index runs over */
+        p.ring.used = 65534; /* the index wraps around */
         part_open(&p);
         for (uint16_t i = 0; i < PART_SIZE; i++)
             take(&p, i);
@@ -183,7 +183,7 @@ static void test_inflight_split_batch_that_was_shown_is_done(void **state)
         assert_int_equal(p.found.used, 2);
         assert_int_equal(part_get16(&p, USED_IDX), 2);
         assert_int_equal(p.bytes[ENTRY(6) + INFLIGHT], 0);
-        /* It was settled for good. */
+        /* The recovery is permanent. */
         take(&p, 3);
         part_open(&p);
         PART_FOUND(&p, 0, 2, 4, 5, 3);
@@ -203,7 +203,7 @@ static void test_inflight_split_batch_that_was_not_shown_is_done_again(void **st
         COMPLETE(&p, (enum until)until, 3, 1);
         part_open(&p);
         PART_FOUND(&p, 0, 1, 2, 3);
-        /* The list goes on with what is left of it, and counts from its end. */
+        /* The remaining entries still form a list, and counters continue from its end. */
         COMPLETE(&p, PUBLISHED, 2, 3);
         part_open(&p);
         PART_FOUND(&p, 0, 1);
@@ -225,7 +225,7 @@ static void test_inflight_split_batch_may_be_the_whole_ring(void **state)
     part_done(&p);
 }
 
-/* A request of 2^64 - 1 comes before one of 0, and so it goes on. */
+/* Counters may wrap: a request with counter 2^64 - 1 comes before one with 0. */
 static void test_inflight_split_counters_may_run_over(void **state)
 {
     struct part p;
@@ -271,7 +271,7 @@ static void test_inflight_split_counters_may_be_anything(void **state)
     part_done(&p);
 }
 
-/* Zeroes are a part that was never used: neither was descriptor 0 answered, nor is it in flight. */
+/* A part of zeroes is unused: descriptor 0 is neither answered nor in flight. */
 static void test_inflight_split_zeroes_say_nothing(void **state)
 {
     struct part p;
@@ -290,11 +290,11 @@ static void test_inflight_split_zeroes_say_nothing(void **state)
 
 struct scribbler {
     struct part *part;
-    unsigned first, stride; /* of the entries */
+    unsigned first, stride; /* offset of the first entry and distance of the entries */
     bool stop;              /* atomic */
 };
 
-/* Another program may, at any time, so this is not for ThreadSanitizer to see. */
+/* Another process may write at any time, so these races are hidden from ThreadSanitizer. */
 __attribute__((no_sanitize_thread)) static void *scribble(void *arg)
 {
     struct scribbler *s = arg;
@@ -305,7 +305,7 @@ __attribute__((no_sanitize_thread)) static void *scribble(void *arg)
     return NULL;
 }
 
-/* A new part has nothing in flight, whatever the front-end writes there while it is initialised. */
+/* A new part has nothing in flight, even if the front-end writes to it during initialisation. */
 static void test_inflight_split_and_packed_new_part_that_changes_is_empty(void **state)
 {
     for (unsigned packed = 0; packed < 2; packed++) {
@@ -348,7 +348,7 @@ static void test_inflight_split_finished_part_begins_anew(void **state)
     gw_inflight_detach(&p.f);
 }
 
-/* A ring that began anew, and a front-end that kept the region: nothing was in flight. */
+/* The ring was reset but the front-end kept the region: nothing was in flight. */
 static void test_inflight_split_index_does_not_matter_when_nothing_is_in_flight(void **state)
 {
     struct part p;
@@ -384,7 +384,7 @@ static void test_inflight_split_ring_may_be_smaller_than_its_part(void **state)
     part_done(&p);
 }
 
-/* A driver's mistake, which costs no more than the request. */
+/* A driver error that loses only the faulty request. */
 static void test_inflight_split_head_beyond_the_ring_is_ignored(void **state)
 {
     uint8_t before[PART_MAX];
@@ -411,7 +411,7 @@ static void test_inflight_split_nothing_is_tracked_without_a_part(void **state)
     gw_inflight_detach(&f);
 }
 
-/* ---- parts that cannot be ---- */
+/* ---- invalid parts ---- */
 
 static void begin_bad(struct part *p)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Death at any instruction (torn.h). After each store that a device makes to its ring or its
- * inflight part, whoever comes next must find every request that the driver made exactly once:
- * answered, to be done again, or still waiting on the ring; and must be able to go on.
+ * Death at any instruction (torn.h). After each store of a device to its ring or its inflight part,
+ * the next device must find every request of the driver exactly once: answered, to be resubmitted,
+ * or still on the ring. It must then be able to complete all of them.
  */
 #include "torn.h"
 
@@ -19,13 +19,12 @@
 
 #include <cmocka.h>
 
-/* Instrumented code takes many more instructions; meson says to do with a part of the requests. */
+/* Instrumented code runs many more instructions, so meson reduces the number of requests. */
 #ifndef TORN_SHARE
 #define TORN_SHARE 1
 #endif
 
-/* Of the states where recovery has something to settle, so many are recovered from once; the next
- * one step by step. */
+/* Every 16th state that recovery has to write to is recovered step by step, with a second death. */
 #define SECOND_DEATH_EVERY 16
 
 /* One run of a device until it has completed all requests. */
@@ -33,8 +32,8 @@ struct run {
     const struct torn_config *cfg;
     enum torn_fault fault;
     struct torn_bed bed;
-    struct torn_bed copy;   /* where what is found is recovered */
-    struct torn_bed second; /* where recovery is interrupted, too */
+    struct torn_bed copy;   /* recovery runs on this copy */
+    struct torn_bed second; /* interrupted recovery runs on this copy */
     struct torn_driver driver;
     struct torn_state last;
     struct torn_state second_last;
@@ -42,12 +41,12 @@ struct run {
     unsigned dies_at; /* states */
     unsigned n_lives; /* of devices */
     unsigned seed;
-    unsigned n_states;    /* seen and recovered from */
-    unsigned n_unsettled; /* of them, recovery writes to */
+    unsigned n_states;    /* states recovered from */
+    unsigned n_unsettled; /* states that recovery writes to */
     unsigned n_second_states;
-    unsigned n_again; /* requests that were done again, in all of them */
+    unsigned n_again; /* resubmitted requests in all states */
     long n_steps;
-    const char *why; /* the first that went wrong */
+    const char *why; /* the first error */
 };
 
 /* ---- the device, in the child ---- */
@@ -60,7 +59,7 @@ static void complete_some(struct torn_device *dev, unsigned *seed)
     for (unsigned i = 0; i < n; i++) {
         bool again;
 
-        /* Any of them, but each once. */
+        /* A random choice without repetition. */
         do {
             which[i] = dev->cfg->in_order ? i : torn_random(seed, left);
             again = false;
@@ -107,7 +106,7 @@ static void queue_main(void *arg)
 
 /* ---- recovery ---- */
 
-/* The held requests are the oldest that are not answered, the others wait on the ring. */
+/* The held requests must be the oldest unanswered ones; all others must be on the ring. */
 static const char *check_found(const struct torn_device *dev, const struct torn_driver *driver)
 {
     unsigned req = 0;
@@ -134,7 +133,7 @@ static const char *complete_and_take(struct torn_device *dev, struct torn_driver
     return torn_driver_take(driver);
 }
 
-/* Finish all there is, in batches of `n`. */
+/* Complete all requests in batches of `n`. */
 static const char *finish(struct torn_device *dev, struct torn_driver *driver, unsigned n)
 {
     const char *why = NULL;
@@ -155,13 +154,12 @@ static void fill_ring(struct torn_driver *driver)
         ;
 }
 
-/* Whoever comes next, on a copy. What happens between the death of one and the birth of the other?
- */
+/* What happens between the death of a device and the start of the next one, on a copy. */
 enum between {
     NOTHING,
     DRIVER_GOES_ON,
-    ANOTHER_TAKES,   /* what the driver adds after the death, and dies */
-    ANOTHER_ANSWERS, /* the oldest, takes more, and dies */
+    ANOTHER_TAKES,   /* another device takes requests added after the death, and dies */
+    ANOTHER_ANSWERS, /* another device answers the oldest request, takes more, and dies */
 };
 
 static const char *live_and_die(struct run *run, struct torn_driver *driver, bool answers)
@@ -204,7 +202,7 @@ static const char *recover(struct run *run, const struct torn_state *state, enum
         why = check_found(&dev, &driver);
     if (!why)
         why = finish(&dev, &driver, batch);
-    /* Nothing is missing: the whole ring can be in flight. */
+    /* No slot is lost: the whole ring can be in flight. */
     fill_ring(&driver);
     if (!why)
         why = finish(&dev, &driver, TORN_SIZE_MAX);
@@ -248,7 +246,7 @@ static bool look_at_recovery(void *arg)
     return !run->why;
 }
 
-/* Is there anything to settle? */
+/* Does recovery change this state? */
 static bool recovery_writes(struct run *run, const struct torn_state *state)
 {
     struct torn_device dev;
@@ -285,7 +283,7 @@ static bool is_over(const struct run *run)
     return run->why || run->driver.n_answered == run->cfg->n_reqs;
 }
 
-/* Returns: shall it live on? */
+/* Returns: shall the device continue? */
 static bool look(void *arg)
 {
     struct run *run = arg;
@@ -306,7 +304,7 @@ static bool look(void *arg)
     return !run->why && run->n_states != run->dies_at;
 }
 
-/* One device after another, or one that lives to the end. */
+/* Run one device after another, or one that lives to the end. */
 static void live(struct run *run, void (*child)(void *arg))
 {
     do {
@@ -320,7 +318,7 @@ static void live(struct run *run, void (*child)(void *arg))
     } while (run->cfg->life && !is_over(run));
 }
 
-/* Returns: NULL, or what was found to be wrong. */
+/* Returns: NULL or the first error. */
 static const char *run_all(struct run *run, const struct torn_config *cfg, enum torn_fault fault,
                            void (*child)(void *arg))
 {
@@ -370,7 +368,7 @@ static const struct torn_config configs[] = {
      .n_reqs = 30, .life = 53, .seed = 22},
 };
 
-/* Each turn of a worker takes some thousand instructions. */
+/* Each turn of a worker takes a few thousand instructions. */
 static const struct torn_config queue_configs[] = {
     {.name = "split", .size = 8, .start = 65530, .chain = 3, .batch = 4, .n_reqs = 20, .seed = 11},
     {.name = "split, in order", .size = 8, .start = 65530, .chain = 2, .batch = 8, .n_reqs = 20,
@@ -419,7 +417,7 @@ static void test_inflight_torn_queue_loses_nothing(void **state)
         lose_nothing(&queue_configs[i], "queue", queue_main);
 }
 
-/* What is wrong is noticed. */
+/* The test detects each fault. */
 static void test_inflight_torn_device_in_another_order_is_found_out(void **state)
 {
     struct run run;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A queue that goes on where another back-end stopped: after a session that was lost with requests
- * in flight, or a stop that left some undone. To the driver nothing has happened but time. (Death
- * in the middle of an update is in test_inflight_torn.c.)
+ * A queue that resumes where another back-end stopped: after a session that was lost with requests
+ * in flight, or after a stop that suspended some. The driver only sees a delay.
+ * (test_inflight_torn.c tests death in the middle of an update.)
  */
 #include "../fixtures/resume_bed.h"
 #include "fdcheck.h"
@@ -32,7 +32,7 @@ static void test_queue_resume_does_lost_requests_again_in_their_order(void **sta
     finish(&b);
 }
 
-/* New ones come behind those of before, and may be there already. */
+/* New requests follow the resubmitted ones, and may be available before the start. */
 static void test_queue_resume_goes_on_behind_what_was_taken(void **state)
 {
     static const unsigned all[] = {0, 1, 2, 3, 4};
@@ -78,7 +78,7 @@ static void test_queue_resume_again_and_again(void **state)
     finish(&b);
 }
 
-/* With a full ring, every slot of which is in flight. */
+/* Every slot of the ring is in flight. */
 static void test_queue_resume_full_ring(void **state)
 {
     unsigned all[SIZE];
@@ -95,7 +95,7 @@ static void test_queue_resume_full_ring(void **state)
     finish(&b);
 }
 
-/* Whoever comes late changes nothing: the part is the next back-end's. */
+/* Late answers must not change the part, which belongs to the next back-end. */
 static void test_queue_resume_late_answers_leave_the_region_alone(void **state)
 {
     uint8_t before[1024];
@@ -115,7 +115,7 @@ static void test_queue_resume_late_answers_leave_the_region_alone(void **state)
     finish(&b);
 }
 
-/* The driver may have been told of nothing that was answered last. */
+/* The previous back-end may have died before it notified the driver of its last answers. */
 static void test_queue_resume_notifies_the_driver(void **state)
 {
     struct bed b;
@@ -125,7 +125,7 @@ static void test_queue_resume_notifies_the_driver(void **state)
     answer(&b, 0);
     rig_lose(&b.rig);
     let_go(&b);
-    (void)gw_driver_wait(b.rig.driver, 0); /* its call is read */
+    (void)gw_driver_wait(b.rig.driver, 0); /* consumes the call */
     run(&b, ANYWHERE);
     rig_settle(&b.rig);
     assert_int_equal(gw_driver_wait(b.rig.driver, RIG_WAIT_MS), 0);
@@ -163,7 +163,7 @@ static void test_queue_resume_handed_back_comes_again_before_new_ones(void **sta
     finish(&b);
 }
 
-/* What was bad is bad again: here it has become so in the meantime. */
+/* A chain in flight that the driver has made invalid since is answered as a bad chain. */
 static void test_queue_resume_bad_chain_is_answered(void **state)
 {
     struct gw_driver_used used;
@@ -188,7 +188,7 @@ static void test_queue_resume_bad_chain_is_answered(void **state)
 
 /* ---- stopped ---- */
 
-/* GET_VRING_BASE answers all: also a ring that is not enabled has what was taken done first. */
+/* GET_VRING_BASE drains: even a disabled ring completes its resubmitted requests first. */
 static void test_queue_resume_stop_does_what_is_left_first(void **state)
 {
     struct bed b;
@@ -197,7 +197,7 @@ static void test_queue_resume_stop_does_what_is_left_first(void **state)
     give(&b, 3);
     rig_lose(&b.rig);
     let_go(&b);
-    add(&b, 1); /* not that */
+    add(&b, 1); /* the stop leaves this request on the ring */
     __atomic_store_n(&b.rig.batch, 1, __ATOMIC_RELEASE);
     rig_set_mode(&b.rig, RIG_COMPLETE);
     assert_int_equal(rig_start(&b.rig, RIG_DRIVER_FD, ANYWHERE), 0);
@@ -212,7 +212,7 @@ static void test_queue_resume_stop_does_what_is_left_first(void **state)
     end(&b);
 }
 
-/* A device with room for one at a time. */
+/* A device with room for one request at a time. */
 static void test_queue_resume_stop_waits_for_a_device_without_room(void **state)
 {
     struct gw_latch latch;
@@ -235,7 +235,7 @@ static void test_queue_resume_stop_waits_for_a_device_without_room(void **state)
     end(&b);
 }
 
-/* A drained part says nothing of the next run: the front-end may move the ring. */
+/* A drained part does not determine the next start: the front-end may set another base. */
 static void test_queue_resume_after_a_drained_stop_begins_at_the_base(void **state)
 {
     struct bed b;
@@ -254,7 +254,7 @@ static void test_queue_resume_after_a_drained_stop_begins_at_the_base(void **sta
     rig_end(&b.rig);
 }
 
-/* Zeroes as a front-end makes them, or anything, in a part that nobody has used. */
+/* An unused part may contain zeroes from the front-end, or any other bytes. */
 static void test_queue_resume_unused_region_says_nothing_of_the_past(void **state)
 {
     static const unsigned again[] = {1, 2};
@@ -277,7 +277,7 @@ static void test_queue_resume_unused_region_says_nothing_of_the_past(void **stat
     }
 }
 
-/* Somebody has taken two that such a part knows nothing of: what it says would be two too few. */
+/* Two requests were taken that an unused part does not list, so the part must not be used. */
 static void test_queue_resume_unused_region_of_a_ring_in_use_is_left_alone(void **state)
 {
     struct gw_inflight_header *h;
@@ -309,7 +309,7 @@ static void test_queue_resume_unused_region_of_a_ring_in_use_is_left_alone(void 
     rig_end(&b.rig);
 }
 
-/* A driver that names a request beyond its ring: then the part cannot tell where the ring is. */
+/* A head beyond the ring size: after it, the part cannot determine the ring's position. */
 static void test_queue_resume_head_beyond_a_tracked_ring_breaks_it(void **state)
 {
     struct bed b;
@@ -362,8 +362,9 @@ static void test_queue_resume_foreign_region_is_refused_and_left_alone(void **st
 }
 
 /*
- * What the back-end before wrote and did not live to mark: the ring. With LOG_ALL it may be any
- * page, since some front-ends forget what was marked when their connection breaks.
+ * The previous back-end may have died between a write to the ring and its mark, so the ring is
+ * marked. With LOG_ALL every page is marked, because some front-ends drop the marks when their
+ * connection breaks.
  */
 static void check_marks(bool all)
 {
@@ -385,7 +386,7 @@ static void check_marks(bool all)
     if (all)
         log_rig_expect(&t, RIG_GPA, t.rig.cfg.mem_len);
     log_rig_check(&t);
-    /* Once. */
+    /* Only once. */
     log_rig_clear(&t);
     rig_set_call(&t.rig, RIG_DRIVER_FD);
     rig_enable(&t.rig, true);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* See torn.h: as little of a queue as its ring and its inflight part need. */
+/* See torn.h: the minimum of a queue around its ring and its inflight part. */
 #include "torn.h"
 
 #include <setjmp.h>
@@ -33,7 +33,7 @@ static const char *recover(struct torn_device *dev, struct torn_state *state)
     return NULL;
 }
 
-/* Which request is it? What cannot be read is none. */
+/* Returns: the request of a held entry, or UINT32_MAX if its descriptors are inconsistent. */
 static uint32_t req_of(struct torn_device *dev, const struct torn_held *h)
 {
     struct gw_desc_packed descs[TORN_CHAIN] = {{.addr = 0}};

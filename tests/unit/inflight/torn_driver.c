@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* See torn.h: memory, and a driver that notices everything. */
+/* See torn.h: the shared memory, and a driver that checks every answer. */
 #include "torn.h"
 
 #include "core/memory/mem.h"
@@ -29,7 +29,7 @@ void torn_bed_init(struct torn_bed *bed)
     assert_int_equal(gw_map_new(&bed->map, &region, 1), 0);
     gw_region_put(region);
     bed->mem = (struct torn_mem *)(void *)bed->map->entries[0].hva;
-    /* The child that is stepped has it, too. */
+    /* The single-stepped child needs this mapping, too. */
     assert_int_equal(madvise(bed->mem, sizeof(struct torn_mem), MADV_DOFORK), 0);
 }
 
@@ -62,7 +62,7 @@ void torn_driver_init(struct torn_driver *d, const struct torn_config *cfg,
     d->avail_wrap = d->used_wrap = true;
     memset(state, 0, sizeof(*state));
     if (cfg->packed) {
-        /* As if used in this lap; zeroes are used in the lap before. */
+        /* Mark the slots before `start` as used in this lap; zeroes mean used in the last lap. */
         for (unsigned i = 0; i < cfg->start; i++)
             ((struct vring_packed_desc *)(void *)state->desc)[i].flags = FLAG_AVAIL | FLAG_USED;
     } else {
@@ -73,7 +73,7 @@ void torn_driver_init(struct torn_driver *d, const struct torn_config *cfg,
 
 /* ---- making requests ---- */
 
-/* The address tells which request it is, so that a copy of a descriptor does, too. */
+/* The address identifies the request, so that a copy of a descriptor does, too. */
 static uint64_t addr_of(unsigned req)
 {
     return TORN_GPA + offsetof(struct torn_mem, buf) + 8 * (uint64_t)req;
@@ -173,8 +173,8 @@ static uint16_t id_of(const struct torn_driver *d, unsigned req)
 }
 
 /*
- * One used element, which IN_ORDER may mean for all before it. Returns: what is wrong, or NULL and
- * in `n` how many it was for, in `n_slots` their descriptors.
+ * Take one used element, which with IN_ORDER may also answer all requests before it. Returns: the
+ * error, or NULL with the number of answered requests in `n` and their descriptors in `n_slots`.
  */
 static const char *take(struct torn_driver *d, uint32_t last, unsigned *n, unsigned *n_slots)
 {
@@ -203,7 +203,7 @@ static const char *take_split(struct torn_driver *d)
     while (!why && d->used != idx) {
         uint16_t at = d->used;
 
-        /* The answer to several is where the last of them would be, or the first. */
+        /* The used element of a batch is in the slot of its first request. */
         if (d->cfg->in_order) {
             uint16_t left = (uint16_t)(idx - d->used);
 

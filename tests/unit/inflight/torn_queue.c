@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* See torn.h: the queue as the library has it, on a worker whose thread is the one that is stepped.
- */
+/* See torn.h: the library's queue on a worker whose thread is single-stepped. */
 #include "torn.h"
 
 #include "base/proto.h"
@@ -50,7 +49,7 @@ static void pop_some(struct torn_queue *t)
     t->n_popped += (unsigned)n;
 }
 
-/* One turn of the worker, which publishes at its end. Then there is another. */
+/* One turn of the worker, which publishes at its end; posts the next turn. */
 static void turn(struct gw_post *post)
 {
     struct torn_queue *t = gw_container_of(post, struct torn_queue, turn);
@@ -81,7 +80,7 @@ static int start(void *arg)
     return 0;
 }
 
-/* It pops when it is its turn, and not when there is something. */
+/* Nothing to do: turn() pops the requests. */
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     (void)dev;
@@ -132,5 +131,5 @@ void torn_queue_main(const struct torn_config *cfg, const struct torn_bed *bed)
         die("worker\n");
     gw_queue_init(&t.queue);
     (void)gw_worker_call(&t.worker, start, &t);
-    pause(); /* the worker ends the process, or it is killed */
+    pause(); /* the worker exits the process, or the parent kills it */
 }

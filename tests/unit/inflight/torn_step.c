@@ -23,7 +23,7 @@ void torn_step_here(void)
     raise(SIGSTOP);
 }
 
-/* Returns: the thread that has stopped; 0 when the child has ended, with its status. */
+/* Returns: the thread that has stopped, or 0 and the exit status if the child has ended. */
 static pid_t wait_stopped(pid_t pid, int *status)
 {
     pid_t tid;
@@ -38,7 +38,7 @@ static pid_t wait_stopped(pid_t pid, int *status)
     return tid == pid ? 0 : wait_stopped(pid, status);
 }
 
-/* Let it make one instruction. */
+/* Run one instruction of the thread. */
 static void go_on(pid_t tid, int signal)
 {
     if (signal == SIGTRAP || signal == SIGSTOP)
