@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Ranges of pages to bits, against a model that sets them one by one; and with many threads. */
+/* Marking page ranges, against a model that sets the bits one by one; and with many threads. */
 #include "base/barrier.h"
 #include "base/checked.h"
 #include "log/dirty_bitmap.h"
@@ -20,7 +20,7 @@
 
 enum {
     BYTES = 96,
-    MARGIN = 32, /* on each side, so that a byte too far is seen */
+    MARGIN = 32, /* on each side, to detect writes out of bounds */
     N_RANDOM = 200000,
 };
 
@@ -40,7 +40,7 @@ static void model_mark(uint8_t *bitmap, uint64_t first, uint64_t last)
         bitmap[page / 8] |= (uint8_t)(1u << page % 8);
 }
 
-/* Both begin at `align` within an aligned word, and with the same bits set. */
+/* Real bitmap and model start at `align` within an aligned word, with the same bits set. */
 static void compare(unsigned align, uint64_t first, uint64_t last, int fill)
 {
     _Alignas(8) uint8_t real[MARGIN + 8 + BYTES + MARGIN], model[sizeof(real)];
@@ -82,7 +82,7 @@ static void test_dirty_bitmap_first_and_last_page(void **state)
     }
 }
 
-/* A page that is there in part is there; the next one is not. */
+/* A partial page counts as a page. */
 static void test_dirty_bitmap_size_counts_partial_pages(void **state)
 {
     assert_int_equal(gw_dirty_bitmap_size(0), 1);
@@ -103,7 +103,7 @@ enum {
 
 static _Alignas(8) uint8_t shared[8 + (N_PAGES + 7) / 8];
 static uint8_t *const bitmap = shared + 3;
-static uint32_t pages[N_PAGES]; /* stand for guest memory: how often each was written */
+static uint32_t pages[N_PAGES]; /* guest memory: the number of writes to each page */
 static unsigned n_ended, n_rounds;
 
 static void *marking(void *arg)
@@ -113,7 +113,7 @@ static void *marking(void *arg)
     for (unsigned i = 0; i < N_MARKS; i++) {
         uint64_t first, last;
 
-        /* However the threads are scheduled, the reader comes in between. */
+        /* Wait for the reader halfway, so that it runs concurrently under any scheduling. */
         while (i == N_MARKS / 2 && __atomic_load_n(&n_rounds, __ATOMIC_RELAXED) < 2)
             sched_yield();
         x ^= x << 13;
@@ -132,7 +132,7 @@ static void *marking(void *arg)
     return NULL;
 }
 
-/* What a front-end does: take the bits, then copy the pages. Returns: bits found. */
+/* As a front-end does: clear the bits, then copy the pages. Returns: the number of bits found. */
 static unsigned read_and_clear(uint32_t *copy)
 {
     unsigned n = 0;
@@ -152,8 +152,8 @@ static unsigned read_and_clear(uint32_t *copy)
 }
 
 /*
- * Eight threads write pages and mark them while another clears and copies. In the end the copy is
- * the memory: a write whose bit was lost would be missing in it.
+ * Eight threads write pages and mark them while another thread clears the marks and copies the
+ * pages. At the end the copy must equal the memory: it lacks any write whose mark was lost.
  */
 static void test_dirty_bitmap_threads_and_a_clearing_reader_lose_nothing(void **state)
 {
@@ -175,7 +175,7 @@ static void test_dirty_bitmap_threads_and_a_clearing_reader_lose_nothing(void **
         if (copy[page] != pages[page])
             fail_msg("page %u: %u of %u writes were copied", page, copy[page], pages[page]);
     for (unsigned i = 0; i < sizeof(shared); i++)
-        assert_int_equal(shared[i], 0); /* nothing beyond the pages was touched */
+        assert_int_equal(shared[i], 0); /* the bytes behind the bitmap are untouched */
 }
 
 int main(int argc, char **argv)
@@ -188,7 +188,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_dirty_bitmap_threads_and_a_clearing_reader_lose_nothing),
     };
 
-    /* A failure is repeated with the seed it printed. */
+    /* Pass the printed seed to repeat a failure. */
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (unsigned long long)(uintptr_t)&argc | 1;
     printf("seed %llu\n", seed);
     return cmocka_run_group_tests(tests, NULL, NULL);

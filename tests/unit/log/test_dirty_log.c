@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A dirty log as an object: what can be mapped, where it begins and ends, and what falls outside.
- */
+/* The dirty log object: which files can be mapped, its bounds, and marks outside it. */
 #include "base/barrier.h"
 #include "base/log_i.h"
 #include "log/dirty_bitmap.h"
@@ -49,7 +48,7 @@ static struct gw_dirty_log *map_log(int fd, uint64_t offset, uint64_t size)
     return log;
 }
 
-/* It fails with `error`, says why, and has closed the fd: FDCHECK_TEST sees what it has not. */
+/* It must fail with `error`, give the reason, and close the fd, which FDCHECK_TEST checks. */
 static void refused(int fd, uint64_t offset, uint64_t size, int error, const char *why)
 {
     struct gw_dirty_log *log = NULL;
@@ -68,7 +67,7 @@ static uint8_t byte_at(int fd, uint64_t offset)
     return byte;
 }
 
-/* Only the bytes of [offset, offset + size) may be anything but 0. */
+/* All bytes outside [offset, offset + size) must be 0. */
 static void only_within(int fd, uint64_t file_size, uint64_t offset, uint64_t size)
 {
     for (uint64_t i = 0; i < file_size; i++)
@@ -154,7 +153,7 @@ static void test_dirty_log_file_that_cannot_be_written_is_refused(void **state)
     close(fd);
 }
 
-/* As QEMU seals it: it may neither grow nor shrink any more, which is all the better. */
+/* QEMU seals the log file against growing and shrinking. */
 static void test_dirty_log_file_of_fixed_size_is_taken(void **state)
 {
     int fd = file_of(4096);
@@ -221,7 +220,7 @@ static void test_dirty_log_mark_of_nothing_marks_nothing(void **state)
     close(fd);
 }
 
-/* What fits is marked, what does not is counted: neither an abort nor silence. */
+/* Marks inside the log are set and marks outside are counted, without an abort. */
 static void test_dirty_log_marks_outside_are_counted(void **state)
 {
     int fd = file_of(4096);
@@ -250,7 +249,7 @@ static void test_dirty_log_marks_outside_are_counted(void **state)
     close(fd);
 }
 
-/* A size that is no multiple of a word: the bytes behind it are somebody else's. */
+/* The size need not be a multiple of a word; the bytes after the log must not change. */
 static void test_dirty_log_last_byte_is_the_last(void **state)
 {
     for (uint64_t size = 1; size < 40; size++) {
@@ -268,7 +267,7 @@ static void test_dirty_log_last_byte_is_the_last(void **state)
     }
 }
 
-/* Sparse, and as long as 64 TiB of guest memory need: nothing but the touched page is there. */
+/* A sparse log for 64 TiB of guest memory: only the touched page is allocated. */
 static void test_dirty_log_may_be_huge(void **state)
 {
     const uint64_t size = UINT64_C(1) << 31;
@@ -282,7 +281,7 @@ static void test_dirty_log_may_be_huge(void **state)
     close(fd);
 }
 
-/* ---- one after another, as SET_LOG_BASE replaces them ---- */
+/* ---- replacement, as by SET_LOG_BASE ---- */
 
 static void test_dirty_log_replacement_leaves_both_as_they_are(void **state)
 {
@@ -342,7 +341,7 @@ static void test_dirty_log_marks_go_to_every_successor(void **state)
     gw_dirty_log_succeed(a, b);
     gw_dirty_log_mark(a, 2 * PAGE, 1);
     gw_dirty_log_succeed(b, c);
-    gw_dirty_log_mark(a, 2 * PAGE, 1); /* it is set already */
+    gw_dirty_log_mark(a, 2 * PAGE, 1); /* already set */
     gw_dirty_log_mark_known(a, 3 * PAGE, 1);
     gw_dirty_log_mark(b, 4 * PAGE, 1);
     assert_int_equal(a->bitmap[0], 0x0e);
@@ -373,7 +372,7 @@ static void test_dirty_log_has_no_pages_behind_the_last_reference(void **state)
     close(fd);
 }
 
-/* A front-end that is answered before the queue has adopted the new log. */
+/* The front-end gets its reply before the queue has adopted the new log. */
 enum {
     RACE_PAGES = 16,
     RACE_LOGS = 2000,
@@ -427,7 +426,7 @@ static void test_dirty_log_replaced_under_a_writer_loses_no_mark(void **state)
     for (unsigned i = 0; i + 1 < RACE_LOGS; i++) {
         gw_dirty_log_succeed(r->logs[i], r->logs[i + 1]);
         __atomic_store_n(&r->current, i + 1, __ATOMIC_RELEASE);
-        copy_marked(r, r->logs[i]); /* the last time that this one is read */
+        copy_marked(r, r->logs[i]); /* the last read of this log */
     }
     __atomic_store_n(&r->ends, true, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * SET_LOG_BASE over and over while a queue runs at full load with requests in flight. The test is
- * the front-end of a migration: it reads and clears each log once, after its replacement was
- * answered, and copies the pages it names. In the end the copy is the memory, and no replaced log
- * was written any more.
+ * Repeats SET_LOG_BASE while a queue runs at full load with requests in flight. The test acts as
+ * the front-end of a migration: after the reply to a replacement, it reads and clears the old log
+ * once and copies the marked pages. At the end the copy must equal the memory, and no replaced log
+ * may have been written.
  */
 #include "../fixtures/log_rig.h"
 #include "fdcheck.h"
@@ -28,13 +28,13 @@ enum {
 };
 
 struct load {
-    struct log_rig t; /* first: the device is given the rig in it */
-    uint64_t *copy;   /* of all memory */
+    struct log_rig t; /* must be first: the device gets a pointer to its rig */
+    uint64_t *copy;   /* copy of all guest memory */
     pthread_t driver;
     bool ends; /* atomic */
     uint64_t n_done;
     uint64_t n_cleared;
-    /* Requests on their way to the thread that completes them, where there is one. */
+    /* Requests passed to the completer thread, if the test has one. */
     pthread_t completer;
     pthread_mutex_t lock;
     pthread_cond_t news;
@@ -44,7 +44,7 @@ struct load {
     uint64_t counter;
 };
 
-/* ---- the device: a number into every page of every buffer ---- */
+/* ---- the device: writes a number to every page of every buffer ---- */
 
 static void fill(struct load *l, struct gw_request *r)
 {
@@ -56,7 +56,7 @@ static void fill(struct load *l, struct gw_request *r)
                              __ATOMIC_RELAXED);
 }
 
-/* Written now, completed with the next turn: in between the log is replaced. */
+/* Write in this turn and complete in the next one: the log is replaced in between. */
 static int ready(void *dev, struct gw_queue *q)
 {
     struct load *l = dev;
@@ -85,7 +85,7 @@ static void stop(void *dev, struct gw_queue *q)
         gw_request_complete(t->held[--t->n_held], 1);
 }
 
-/* The same with another thread that writes and completes (GW_SYNC_MUTEX). */
+/* Pass the requests to another thread, which writes and completes (GW_SYNC_MUTEX). */
 static int ready_to_pass(void *dev, struct gw_queue *q)
 {
     struct load *l = dev;
@@ -149,7 +149,7 @@ static void *driving(void *arg)
 
 /* ---- the front-end ---- */
 
-/* A part of the rings that the device writes; the rest of their pages is the driver's. */
+/* A part of a ring that the device writes; the driver writes the rest of its pages. */
 struct part {
     gw_gpa_t gpa;
     uint64_t len;
@@ -164,8 +164,7 @@ static void find_parts(const struct load *l, struct part parts[2])
     parts[1] = (struct part){t->desc, packed ? UINT64_C(16) * t->cfg.size : 0};
 }
 
-/* The guest writes its packed descriptors meanwhile, as it may while a VMM copies: no race of ours.
- */
+/* A guest may write its packed descriptors while a VMM copies them: this race is intended. */
 __attribute__((no_sanitize("thread"))) static void copy_part(struct load *l,
                                                              const struct part *part, uint64_t gpa)
 {
@@ -195,7 +194,7 @@ static void copy_page(struct load *l, uint64_t gpa)
         to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
-/* Take all bits, as a VMM does, and copy what they name. */
+/* Clear all bits and copy the marked pages, as a VMM does. */
 static void sync_log(struct load *l, const struct log_rig_log *log)
 {
     uint64_t first = RIG_GPA / PAGE / 8;
@@ -216,14 +215,14 @@ static void is_untouched(const struct log_rig_log *log)
             fail_msg("a replaced log has a mark in byte %zu", i);
 }
 
-/* Replace the log by the next one; the last one is unmapped, so that who writes it crashes. */
+/* Replace the log by the next one; the old log is unmapped, so that a late write crashes. */
 static void replace(struct load *l)
 {
     struct log_rig_log *old = &l->t.logs[l->t.current], *new;
 
     l->t.current = (l->t.current + 1) % N_LOGS;
     new = &l->t.logs[l->t.current];
-    is_untouched(new); /* since it was synced, N_LOGS - 1 replacements ago */
+    is_untouched(new); /* not written since its sync, N_LOGS - 1 replacements ago */
     if (!new->log)
         assert_int_equal(
             gw_dirty_log_new(&new->log, fcntl(new->fd, F_DUPFD_CLOEXEC, 0), 0, new->size), 0);
@@ -233,7 +232,7 @@ static void replace(struct load *l)
     sync_log(l, old);
 }
 
-/* What the device made of a packed descriptor, where the driver has not written since. */
+/* Compare a used packed descriptor, unless the driver has overwritten it since. */
 static void compare_desc(struct load *l, gw_gpa_t gpa)
 {
     const struct vring_packed_desc *desc = gw_guest_mem_at(l->t.rig.mem, gpa, 16);
@@ -272,7 +271,7 @@ static void run(const struct rig_config *cfg, unsigned every_us)
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->news, NULL);
     log_rig_log_ring(&l->t, l->t.rig.used);
-    /* Everything once, as in the first round of a migration. */
+    /* Copy everything once, as in the first round of a migration. */
     log_rig_set(&l->t, l->t.logs[0].log, true);
     l->copy = calloc(1, l->t.rig.cfg.mem_len);
     assert_non_null(l->copy);
@@ -284,7 +283,7 @@ static void run(const struct rig_config *cfg, unsigned every_us)
     assert_int_equal(pthread_create(&l->driver, NULL, driving, l), 0);
 
     end = gw_clock_ns() + RUN_MS * UINT64_C(1000000);
-    /* Longer where the machine is slow: there is to be something that can get lost. */
+    /* A slow machine runs longer, so that enough requests and replacements can lose a mark. */
     while (gw_clock_ns() < end || n_replaced < REPLACED_MIN ||
            __atomic_load_n(&l->n_done, __ATOMIC_RELAXED) < DONE_MIN) {
         replace(l);
@@ -331,7 +330,7 @@ static void test_log_replace_with_a_shared_queue_loses_nothing(void **state)
         0);
 }
 
-/* Step by step: in flight under one log, marked in the next; the ring with it. */
+/* A request in flight under one log is marked in the next log, and so is the ring. */
 static void test_log_replace_marks_what_is_in_flight_in_the_new_log(void **state)
 {
     struct rig_config cfg = {.features = RIG_F_EVENT};
@@ -347,7 +346,7 @@ static void test_log_replace_marks_what_is_in_flight_in_the_new_log(void **state
     gw_driver_kick(t.rig.driver);
     rig_wait_held(&t.rig, 20);
     for (unsigned i = 0; i < 20; i++) {
-        log_rig_clear(&t); /* the log that is replaced now */
+        log_rig_clear(&t); /* clears the log that is about to be replaced */
         t.current = log_rig_add_log(&t, LOG_RIG_END);
         log_rig_set(&t, t.logs[t.current].log, true);
         gw_dirty_log_free(t.logs[t.current - 1].log);
@@ -362,7 +361,7 @@ static void test_log_replace_marks_what_is_in_flight_in_the_new_log(void **state
     log_rig_end(&t);
 }
 
-/* What was completed in this very turn is marked in the log it was completed under. */
+/* A request completed in the turn of the replacement is marked in the old log. */
 static int complete_and_replace(void *arg)
 {
     struct log_rig *t = arg;

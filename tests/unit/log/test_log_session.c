@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The dirty log as a front-end drives it: orders, refusals, replacement, stop and end. */
+/* The dirty log as a front-end drives it: message order, refusals, replacement, stop and end. */
 #include "../fixtures/log_bed.h"
 #include "base/proto.h"
 #include "fdcheck.h"
@@ -29,7 +29,7 @@ static void test_log_session_answers_with_an_echo(void **state)
     log_bed_end(&b);
 }
 
-/* As QEMU does when a migration begins: the log, LOG_ALL, the rings, which run all the time. */
+/* QEMU's order when a migration begins: log, LOG_ALL, rings; the rings run all the time. */
 static void test_log_session_order_of_a_running_device(void **state)
 {
     struct log_bed b;
@@ -55,7 +55,7 @@ static void test_log_session_order_of_a_running_device(void **state)
     log_bed_end(&b);
 }
 
-/* As QEMU does when a device starts during one: LOG_ALL, memory, rings, the log. */
+/* QEMU's order when a device starts during a migration: LOG_ALL, memory, rings, log. */
 static void test_log_session_order_of_a_device_that_starts(void **state)
 {
     struct log_bed b;
@@ -99,7 +99,7 @@ static void test_log_session_off_and_on_again(void **state)
         assert_int_equal(log_bed_log_ring(&b, 0, 0), 0);
         assert_int_equal(log_bed_count(b.log, b.log_size), 2);
     }
-    /* LOG_ALL without a new log waits for it. */
+    /* After LOG_ALL the queue waits for a new log. */
     assert_int_equal(log_bed_log_all(&b, true), 0);
     log_bed_add(&b, 0, b.data, 1);
     usleep(20000);
@@ -118,7 +118,7 @@ static void test_log_session_too_small_for_memory_is_refused(void **state)
 
     log_bed_begin(&b);
     log_bed_start(&b);
-    log_bed_new_log(&b, GPA + MEMORY - 8 * PAGE, 0); /* a byte */
+    log_bed_new_log(&b, GPA + MEMORY - 8 * PAGE, 0); /* one byte too small */
     assert_int_equal(log_bed_set_log_base(&b, b.log, 0, b.log_size, GW_MSG_NEED_REPLY),
                      -ECONNRESET);
     log_bed_session_ends(&b, 1);
@@ -126,12 +126,12 @@ static void test_log_session_too_small_for_memory_is_refused(void **state)
     log_bed_end(&b);
     log_bed_begin(&b);
     log_bed_start(&b);
-    log_bed_new_log(&b, GPA + MEMORY, 0); /* just enough */
+    log_bed_new_log(&b, GPA + MEMORY, 0); /* exactly large enough */
     assert_int_equal(log_bed_set_log_base(&b, b.log, 0, b.log_size, 0), 0);
     log_bed_end(&b);
 }
 
-/* The refused address changes nothing: the ring goes on, and so does the log. */
+/* A refused address changes nothing: the ring keeps running and logging. */
 static void test_log_session_too_small_for_the_used_ring_is_refused(void **state)
 {
     struct log_bed b;
@@ -148,14 +148,14 @@ static void test_log_session_too_small_for_the_used_ring_is_refused(void **state
     log_bed_wait_marked(&b, USED);
     log_bed_give_log(&b);
     assert_int_equal(log_bed_log_ring(&b, 0, LATE + MEMORY - b.used_len), 0);
-    /* A log that does for memory, but not for the ring. */
+    /* A log that covers memory, but not the ring's log address. */
     log_bed_new_log(&b, GPA + MEMORY, 0);
     assert_int_equal(log_bed_set_log_base(&b, b.log, 0, b.log_size, 0), -ECONNRESET);
     log_bed_session_ends(&b, 1);
     log_bed_end(&b);
 }
 
-/* Where a stopped ring was logged does not matter, until it starts. */
+/* The log address of a stopped ring is not checked before it starts. */
 static void test_log_session_stopped_ring_may_lie_outside(void **state)
 {
     struct log_bed b;
@@ -240,7 +240,7 @@ static void test_log_session_replacement_with_a_request_in_flight(void **state)
     log_bed_end(&b);
 }
 
-/* GET_VRING_BASE is answered when the last request is written, marked and published. */
+/* GET_VRING_BASE replies after the last request is written, marked and published. */
 static void test_log_session_is_complete_when_a_ring_is_stopped(void **state)
 {
     pthread_t thread;
@@ -274,7 +274,7 @@ static void test_log_session_end_lets_go_of_everything(void **state)
     log_bed_begin(&b);
     log_bed_start(&b);
     gw_frontend_disconnect(b.fe);
-    log_bed_session_ends(&b, 1); /* the first session makes what stays */
+    log_bed_session_ends(&b, 1); /* the first session creates objects that stay */
     idle = fdcheck_begin();
     for (unsigned i = 2; i < 5; i++) {
         for (unsigned q = 0; q < QUEUES; q++)
@@ -325,7 +325,7 @@ static void test_log_session_eventfd_is_signalled(void **state)
     assert_int_equal(log_bed_set_log_fd(&b, second), 0);
     log_bed_io(&b, 1, b.data + 32 * PAGE, 1);
     assert_true(is_signalled(second));
-    log_bed_give_log(&b); /* it outlives the log */
+    log_bed_give_log(&b); /* the log fd outlives the log */
     log_bed_io(&b, 1, b.data + 32 * PAGE, 1);
     assert_true(is_signalled(second));
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);

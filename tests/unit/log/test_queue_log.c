@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a queue marks in the dirty log: every write, and nothing else. The used ring is logged at an
- * address far from all memory (log_guest_addr), so that its marks are not mistaken for those of
- * buffers, and so that pages end between its parts.
+ * A queue marks every write in the dirty log, and nothing else. The used ring is logged at an
+ * address far from all memory (log_guest_addr), so that its marks differ from those of buffers, and
+ * so that pages end between its parts.
  */
 #include "../fixtures/log_rig.h"
 #include "fdcheck.h"
@@ -45,7 +45,7 @@ static void test_queue_log_marks_the_pages_of_a_buffer(void **state)
     log_rig_end(&t);
 }
 
-/* The device may have written more than it tells. */
+/* The device may have written more than its used length. */
 static void test_queue_log_marks_buffers_beyond_the_used_length(void **state)
 {
     struct log_rig t;
@@ -79,7 +79,7 @@ static void test_queue_log_does_not_mark_what_is_only_read(void **state)
     log_rig_end(&t);
 }
 
-/* Longer chains than a request has room for itself (16), direct and indirect. */
+/* Chains longer than the segments in a request (16), direct and indirect. */
 static void chain_of(unsigned n_out, unsigned n_in, unsigned flags)
 {
     struct rig_config cfg = {.features = RIG_F_INDIR, .indirect_max = 256};
@@ -109,7 +109,7 @@ static void test_queue_log_marks_chains_of_any_length(void **state)
     }
 }
 
-/* One buffer in two regions that touch, which also makes 16 buffers 17 pieces. */
+/* One buffer in two adjacent regions, which also makes 17 pieces of 16 buffers. */
 static void test_queue_log_marks_buffers_that_span_regions(void **state)
 {
     struct rig_config cfg = {.mem_len = UINT64_C(4) << 20};
@@ -135,7 +135,7 @@ static void test_queue_log_marks_buffers_that_span_regions(void **state)
     log_rig_end(&t);
 }
 
-/* A region that comes while the log is on and the queue runs. */
+/* A region is added while the log is on and the queue runs. */
 static void test_queue_log_marks_a_region_added_later(void **state)
 {
     struct gw_guest_region late = {
@@ -154,7 +154,7 @@ static void test_queue_log_marks_a_region_added_later(void **state)
 
 /* ---- when ---- */
 
-/* Asynchronous I/O: nothing is marked before it ends, all of it after, in any order of ends. */
+/* Asynchronous I/O: a request is marked when it completes and not before, in any order. */
 static void test_queue_log_marks_at_completion(void **state)
 {
     struct gw_driver_buf bufs[8];
@@ -178,7 +178,7 @@ static void test_queue_log_marks_at_completion(void **state)
     log_rig_end(&t);
 }
 
-/* The driver must not see an answer whose data is not marked yet. */
+/* The driver must not see an answer before its data is marked. */
 static void test_queue_log_marks_before_it_publishes(void **state)
 {
     struct log_rig t;
@@ -199,7 +199,7 @@ static void test_queue_log_marks_before_it_publishes(void **state)
     log_rig_end(&t);
 }
 
-/* Requests in flight when LOG_ALL comes have written since, so they are marked when they end. */
+/* Requests in flight at LOG_ALL may still write, so they are marked when they complete. */
 static void test_queue_log_marks_requests_older_than_the_log(void **state)
 {
     struct gw_driver_buf buf;
@@ -257,7 +257,7 @@ static void test_queue_log_off_marks_nothing(void **state)
     log_rig_clear(&t);
     run_one(&t, &buf, 0, 1, 0, 1);
     log_rig_check(&t);
-    /* On again. */
+    /* Turn logging on again. */
     log_rig_set(&t, t.logs[0].log, true);
     run_one(&t, &buf, 0, 1, 0, 1);
     log_rig_expect(&t, buf.addr, buf.len);
@@ -266,7 +266,7 @@ static void test_queue_log_off_marks_nothing(void **state)
     log_rig_end(&t);
 }
 
-/* LOG_ALL is for buffers, VHOST_VRING_F_LOG for the ring: one without the other. */
+/* LOG_ALL controls buffers, VHOST_VRING_F_LOG the ring; each works without the other. */
 static void test_queue_log_gates_are_independent(void **state)
 {
     struct gw_driver_buf buf;
@@ -289,7 +289,7 @@ static void test_queue_log_gates_are_independent(void **state)
     log_rig_end(&t);
 }
 
-/* LOG_ALL before its base: nothing is fetched, and nothing is written to the ring. */
+/* After LOG_ALL and before SET_LOG_BASE, the queue pops nothing and writes nothing to the ring. */
 static void test_queue_log_without_base_fetches_nothing(void **state)
 {
     struct log_rig t;
@@ -317,7 +317,7 @@ static void test_queue_log_without_base_fetches_nothing(void **state)
     log_rig_end(&t);
 }
 
-/* What ends between LOG_ALL and its base was written nobody knows where: everything is marked. */
+/* Requests completed between LOG_ALL and SET_LOG_BASE leave no record, so everything is marked. */
 static void test_queue_log_without_base_marks_everything_when_it_comes(void **state)
 {
     struct log_rig t;
@@ -336,7 +336,7 @@ static void test_queue_log_without_base_marks_everything_when_it_comes(void **st
     log_rig_expect(&t, RIG_GPA, t.rig.cfg.mem_len);
     log_rig_expect_ring(&t, 0, t.rig.cfg.size);
     log_rig_check(&t);
-    /* Once. */
+    /* Only once. */
     log_rig_clear(&t);
     log_rig_set(&t, t.logs[0].log, true);
     log_rig_check(&t);
@@ -365,7 +365,7 @@ static void test_queue_log_too_small_is_told_and_counted(void **state)
     run_one(&t, &buf, 0, 1, 0, 1);
     rig_settle(&t.rig);
     rig_stats(&t.rig, &stats);
-    assert_int_equal(stats.errors, 1); /* the mark that is there does no harm */
+    assert_int_equal(stats.errors, 1); /* marks inside the log do not count */
     log_rig_end(&t);
 }
 
@@ -378,7 +378,7 @@ static void expect_errors(struct log_rig *t, uint64_t n)
     assert_int_equal(stats.errors, n);
 }
 
-/* What one log has lost is no loss of the next one, nor does it hide one. */
+/* Marks lost in one log do not count for the next log, nor hide its losses. */
 static void test_queue_log_counts_losses_of_each_log(void **state)
 {
     struct gw_driver_buf beyond, inside;
@@ -407,7 +407,7 @@ static void test_queue_log_counts_losses_of_each_log(void **state)
     log_rig_end(&t);
 }
 
-/* A chain that the device never sees is answered, and the answer is a write. */
+/* A bad chain never reaches the device, but its answer is a write to the ring. */
 static void test_queue_log_marks_the_answer_to_a_bad_chain(void **state)
 {
     struct gw_driver_buf bad = {RIG_GPA - 4096, 16};
@@ -450,7 +450,7 @@ static void test_queue_log_signals_its_eventfd_after_marks(void **state)
     close(fd);
 }
 
-/* A session that is over: what ends late is marked nowhere. */
+/* Requests that complete after the end of their session are not marked. */
 static void test_queue_log_marks_nothing_after_a_reset(void **state)
 {
     struct gw_latch latch;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What is marked of the used ring itself: flags, index, elements and the event word, each alone.
- * log_guest_addr is chosen so that a page ends between what is written and what is not.
+ * Marks of the used ring itself: flags, index, elements and the event word, each separately.
+ * log_guest_addr is chosen so that a page ends between the written and the unwritten parts.
  */
 #include "../fixtures/log_rig.h"
 #include "fdcheck.h"
@@ -9,11 +9,10 @@
 #include <stdlib.h>
 
 #define PAGE UINT64_C(4096)
-/* A page begins with the flags, the index, the first element: in front of it is what is not meant.
- */
+/* The log address that puts `offset` of the used ring at the start of a page. */
 #define AT(offset) (LOG_RIG_USED + 4 - (offset))
 
-/* Requests up to the device, which holds them; the ring is empty and asks for kicks again. */
+/* Add requests and wait until the device holds them and the empty ring asks for kicks again. */
 static void give(struct log_rig *t, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
@@ -23,7 +22,7 @@ static void give(struct log_rig *t, unsigned n)
     rig_settle(&t->rig);
 }
 
-/* Their answers, all of one batch. */
+/* Answer the held requests in one batch. */
 static void answer(struct log_rig *t, unsigned n)
 {
     log_rig_release(t, n, RIG_BUF_LEN);
@@ -49,7 +48,7 @@ static void test_ring_log_marks_flags_and_nothing_else(void **state)
     log_rig_expect(&t, t.rig.buf, 1);
     log_rig_expect_used(&t, 2, 2 + 8);
     log_rig_check(&t);
-    /* No kicks, please; and again. */
+    /* Kicks are suppressed, then enabled again. */
     log_rig_clear(&t);
     give(&t, 1);
     log_rig_expect_used(&t, 0, 2);
@@ -74,7 +73,7 @@ static void test_ring_log_marks_the_index(void **state)
     log_rig_end(&t);
 }
 
-/* 512 elements are a page: behind them is the event word alone. */
+/* 512 elements fill a page, and only the event word follows them. */
 static void test_ring_log_marks_the_event_word(void **state)
 {
     struct log_rig t;
@@ -85,7 +84,7 @@ static void test_ring_log_marks_the_event_word(void **state)
     give(&t, 3);
     log_rig_expect_used(&t, 4 + 8 * 512, 2);
     log_rig_check(&t);
-    /* Nothing was asked for in the meantime, so it is not written again. */
+    /* No kicks were requested since, so the event word is not written again. */
     log_rig_clear(&t);
     answer(&t, 3);
     log_rig_expect(&t, t.rig.buf, 1);
@@ -94,7 +93,7 @@ static void test_ring_log_marks_the_event_word(void **state)
     log_rig_end(&t);
 }
 
-/* A batch that goes around: the last elements and the first ones, not those between. */
+/* A batch that wraps around marks the last and the first elements, not those between. */
 static void test_ring_log_marks_elements_around_the_end(void **state)
 {
     struct log_rig t;
@@ -127,7 +126,7 @@ static void test_ring_log_marks_a_whole_round_of_elements(void **state)
     log_rig_end(&t);
 }
 
-/* Any size, position, batch and log address; the 16-bit index goes around as well. */
+/* Any size, position, batch and log address; the 16-bit index wraps around, too. */
 static void test_ring_log_random_batches(void **state)
 {
     static const unsigned sizes[] = {1, 2, 8, 256, 1024, 4096};
@@ -156,7 +155,7 @@ static void test_ring_log_random_batches(void **state)
     }
 }
 
-/* SET_VRING_ADDR on a live ring: from here on there, or not at all. */
+/* SET_VRING_ADDR on a running ring: later marks go to the new address, or stop. */
 static void test_ring_log_address_changes_while_it_runs(void **state)
 {
     struct log_rig t;
@@ -181,8 +180,7 @@ static void test_ring_log_address_changes_while_it_runs(void **state)
     log_rig_end(&t);
 }
 
-/* Completed, not yet published, when the address changes: it is published and marked under the old
- * one. */
+/* A request completed but not yet published when the address changes is marked at the old one. */
 struct swap {
     struct log_rig *t;
     gw_gpa_t addr;

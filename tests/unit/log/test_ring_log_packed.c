@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What is marked of a packed ring: the descriptors that are used, where they are, and the device
- * event area, where SET_VRING_ADDR says. The ring is longer than a page, the log address far away.
+ * Marks of a packed ring: used descriptors at their own address, and the device event area at the
+ * log address of SET_VRING_ADDR. The ring is longer than a page, the log address far away.
  */
 #include "../fixtures/log_rig.h"
 #include "fdcheck.h"
@@ -19,7 +19,7 @@ static void start(struct log_rig *t, uint64_t features, unsigned base)
     log_rig_log_ring(t, LOG_RIG_USED);
 }
 
-/* `n` requests of `n_slots` each up to the device, which holds them; kicks are asked for again. */
+/* Add `n` requests of `n_slots` each; wait until the device holds them and asks for kicks again. */
 static void give(struct log_rig *t, unsigned n, unsigned n_slots)
 {
     struct gw_driver_buf bufs[8];
@@ -33,14 +33,14 @@ static void give(struct log_rig *t, unsigned n, unsigned n_slots)
     rig_settle(&t->rig);
 }
 
-/* Their answers, all of one batch. */
+/* Answer the held requests in one batch. */
 static void answer(struct log_rig *t, unsigned n)
 {
     log_rig_release(t, n, 1);
     log_rig_take(t, n);
 }
 
-/* In slots of the ring, which it goes around. */
+/* Expect marks for `n` slots from `first` on, wrapping around the ring. */
 static void expect_slots(struct log_rig *t, unsigned first, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
@@ -84,7 +84,7 @@ static void test_ring_log_packed_marks_the_event_area(void **state)
     check_event_area(RIG_F_EVENT);
 }
 
-/* A batch that goes around: the last descriptors and the first ones, not those between. */
+/* A batch that wraps around marks the last and the first descriptors, not those between. */
 static void test_ring_log_packed_marks_descriptors_around_the_end(void **state)
 {
     for (unsigned lap = 0; lap < 2; lap++) {
@@ -113,7 +113,7 @@ static void test_ring_log_packed_marks_a_whole_lap(void **state)
     log_rig_end(&t);
 }
 
-/* The used descriptors of chains are as far apart as the chains are long. */
+/* The distance between used descriptors is the length of the chain. */
 static void test_ring_log_packed_random_batches(void **state)
 {
     unsigned seed = 4711;
@@ -137,8 +137,7 @@ static void test_ring_log_packed_random_batches(void **state)
     }
 }
 
-/* Front-ends written for DPDK give the address of the descriptors: the event area is where it is.
- */
+/* DPDK's log address is that of the descriptors: then the event area is marked where it is. */
 static void test_ring_log_packed_address_of_the_descriptors_is_no_event_area(void **state)
 {
     struct rig_config cfg = {.size = SIZE, .features = RIG_F_PACKED, .base = 256 * 2};
