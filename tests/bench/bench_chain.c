@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What it costs to walk a descriptor chain: copy, check and pin, per chain and per descriptor, with
- * everything in the cache. Direct and indirect, up to chains that borrow a block of segments.
+ * Cost of walking a descriptor chain: copy, check and pin, per chain and per descriptor, with all
+ * data in the cache. Direct and indirect chains, up to chains long enough to borrow a block of
+ * segments.
  */
 #include "base/clock.h"
 #include "core/queue/desc.h"
@@ -34,7 +35,7 @@ static struct gw_map *make_map(void)
     return map;
 }
 
-/* A header, data, and a status byte, as a disk has them. */
+/* A header, data and a status byte, as in a disk request. */
 static void write_chain(struct vring_desc *table, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)

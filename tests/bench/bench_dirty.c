@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The price of a mark in CPU time, with the fence before it and without: a page that is clean, one
- * that is marked already, longer ranges, and eight threads on one log. For comparison: an atomic OR
- * of one byte that nobody else has, and a copy of 4 KiB.
+ * CPU time of a dirty-log mark, with and without the fence before it: for a clean page, a marked
+ * page, longer ranges, and eight threads on one log. For comparison: an atomic OR of one
+ * uncontended byte, and a copy of 4 KiB.
  */
 #include "base/barrier.h"
 #include "base/log_i.h"
@@ -27,7 +27,7 @@ enum {
 static struct gw_dirty_log *dirty;
 static uint64_t pages[ROUNDS];
 
-/* CPU time, of this thread or of all: others may use the processors as well. */
+/* CPU time of this thread or of the process: unlike wall time, not affected by other load. */
 static uint64_t used_ns(clockid_t clock)
 {
     struct timespec ts;
@@ -49,7 +49,7 @@ static void make_pages(uint64_t limit)
         pages[i] = (uint64_t)rand_r(&seed) % limit;
 }
 
-/* Nanoseconds per mark of `len` bytes; of `n` different pages, cleared or set before. */
+/* Nanoseconds per mark of `len` bytes, over pages up to `limit`, initially clean or marked. */
 static double mark_ns(uint64_t limit, uint64_t len, bool clean, bool fence)
 {
     double best = 1e9;
@@ -61,7 +61,7 @@ static double mark_ns(uint64_t limit, uint64_t len, bool clean, bool fence)
         clear();
         if (!clean)
             gw_dirty_log_mark(dirty, 0, (uint64_t)N_PAGES * PAGE);
-        /* In pieces that fit the pages, so that none is marked twice. */
+        /* In batches without repeated pages, so that no page is marked twice. */
         for (unsigned i = 0; i < ROUNDS; i += 1000) {
             if (clean)
                 clear();
@@ -95,7 +95,7 @@ static double copy_ns(void)
     static char from[64 * PAGE], to[64 * PAGE];
     uint64_t begin;
 
-    memset(from, 1, sizeof(from)); /* not the page of zeros */
+    memset(from, 1, sizeof(from)); /* not the shared zero page */
     memset(to, 1, sizeof(to));
     begin = used_ns(CLOCK_THREAD_CPUTIME_ID);
 
@@ -117,7 +117,7 @@ static void *marking(void *arg)
     return NULL;
 }
 
-/* CPU time of all of them per mark: what they cost each other. */
+/* CPU time of all threads per mark, which shows the cost of contention. */
 static double threads_ns(unsigned n)
 {
     pthread_t threads[THREADS];

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a fault costs that the fault server serves, against a bare loop in the same run that reads,
- * copies and wakes and knows nothing else. A client's threads touch pages of 4 KiB of a memfd that
- * is mapped once more and registered with the client's userfaultfd, one page after the other; a
- * page goes into the server's own mapping by UFFDIO_COPY, then the client is woken. Latency is what
- * the touching thread sees. Both serve at the same time, a memory each, and the threads touch a
- * slice of one and at once the same slice of the other, a few milliseconds each. Whatever else goes
- * on on the machine meets both or makes one pair of slices useless; so what is told is the median
- * of the pairs' ratios, and between which ratios the middle half of them lies.
+ * Cost of a fault served by the fault server, against a minimal loop in the same run that only
+ * reads, copies and wakes. A client's threads touch 4 KiB pages of a memfd, one page after the
+ * other, through a second mapping registered with the client's userfaultfd. UFFDIO_COPY puts each
+ * page into the server's own mapping, and then the client is woken. Latency is measured in the
+ * touching thread. Both variants run at the same time on separate memories; the threads touch a
+ * slice of one and then the same slice of the other, for a few milliseconds each. Other load on the
+ * machine affects both, or spoils one pair of slices; therefore the results are the median of the
+ * pairs' ratios and the range of their middle half.
  *
- * Then how long it takes to register 1,000 regions: by the server, by a back-end's postcopy module,
- * and by ADD_MEM_REG to a back-end that listens (as many as it takes; the time is scaled).
+ * Then the time to register 1,000 regions: by the server, by a back-end's postcopy module, and by
+ * ADD_MEM_REG to a listening back-end (as many regions as it accepts; the time is scaled).
  */
 #include "base/checked.h"
 #include "base/clock.h"
@@ -38,14 +38,14 @@ enum {
     PAGE = 4096,
     PAGES = 8192,
     SLICE = 1024, /* pages */
-    ROUNDS = 16,  /* new memories */
+    ROUNDS = 16,  /* each with new memories */
     PAIRS = ROUNDS * PAGES / SLICE,
     THREADS_MAX = 4,
     READ_MAX = 16,
     REGIONS = 1000
 };
 
-#define AIM 1.2 /* no ratio is above it, or this fails */
+#define AIM 1.2 /* fail if a ratio exceeds it */
 
 static void check(bool is_fine, const char *what)
 {
@@ -56,9 +56,9 @@ static void check(bool is_fine, const char *what)
 }
 
 /*
- * The calling thread, and those it makes from now on, run there: where the scheduler puts them
- * makes more difference than all that is compared here. Who serves is on the first processor, and
- * so is the first thread that touches: to wake a processor that idles would hide the rest.
+ * Pin the calling thread, and threads it creates later, to processor `n`: scheduler placement has a
+ * larger effect than the difference measured here. The serving thread is on the first processor,
+ * and so is the first touching thread: the cost of waking an idle processor would hide the rest.
  */
 static void pin(unsigned n)
 {
@@ -90,7 +90,7 @@ static void client_begin(struct client *c, int fd)
     struct gw_postcopy p;
 
     check(r == 0, gw_last_error());
-    /* As the back-end makes it. */
+    /* Create the userfaultfd as the back-end does. */
     gw_postcopy_init(&p);
     check(gw_postcopy_advise(&p, &c->uffd) == 0, "userfaultfd");
     gw_postcopy_done(&p);
@@ -107,14 +107,14 @@ static void client_end(struct client *c)
     close(c->uffd);
 }
 
-/* ---- threads that touch ---- */
+/* ---- touching threads ---- */
 
 struct toucher {
     pthread_t thread;
     pthread_barrier_t *ready;
     const char *map;
     unsigned first, end, step;
-    uint32_t *ns; /* of each page */
+    uint32_t *ns; /* time of each page */
     uint64_t began_ns, ended_ns;
 };
 
@@ -128,7 +128,7 @@ static void *touch(void *arg)
         uint64_t begin = gw_clock_ns();
 
         if (*(volatile const uint32_t *)(const void *)(t->map + (size_t)i * PAGE) != i)
-            exit(2); /* not what the source has */
+            exit(2); /* differs from the source */
         *t->ns = (uint32_t)(gw_clock_ns() - begin);
         t->ns += t->step;
     }
@@ -136,9 +136,9 @@ static void *touch(void *arg)
     return NULL;
 }
 
-/* Of a slice: the less, the better. */
+/* Results of a slice; lower is better. */
 struct result {
-    double p50, p99, each; /* ns; of the latter, the time of the slice for one page of it */
+    double p50, p99, each; /* ns; `each`: the time of the slice divided by its pages */
 };
 
 static int by_value(const void *a, const void *b)
@@ -177,7 +177,7 @@ static struct result touch_slice(const char *map, unsigned n_threads, unsigned f
         .p50 = ns[SLICE / 2], .p99 = ns[SLICE * 99 / 100], .each = (double)(ended - began) / SLICE};
 }
 
-/* ---- the two who serve ---- */
+/* ---- the two servers ---- */
 
 static struct gw_guest_mem *source;
 
@@ -232,7 +232,7 @@ static void bare_begin(struct bare *b)
     check(pthread_create(&b->thread, NULL, bare_loop, b) == 0, "thread");
 }
 
-/* All pages have been touched. */
+/* Call after all pages have been touched. */
 static void bare_end(struct bare *b)
 {
     pthread_join(b->thread, NULL);
@@ -280,9 +280,9 @@ static void served_end(struct served *s)
     gw_guest_mem_free(s->memory);
 }
 
-/* ---- against each other ---- */
+/* ---- comparison ---- */
 
-/* One number of all pairs of slices. */
+/* One figure for all pairs of slices. */
 struct series {
     double bare[PAIRS], server[PAIRS], ratio[PAIRS];
 };
@@ -301,7 +301,7 @@ static int by_size(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* Returns: is it within what is aimed at? */
+/* Returns: whether the ratio is within AIM. */
 static bool tell(const char *what, unsigned n_threads, struct series *s)
 {
     qsort(s->bare, PAIRS, sizeof(double), by_size);
@@ -421,7 +421,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-/* Each region is a message, its answer, and an acknowledgement that the workers have adopted it. */
+/*
+ * Each region takes a message, its answer, and an acknowledgement that the workers use the new map.
+ */
 static double backend_ms(void)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};

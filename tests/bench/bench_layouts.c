@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Ring layouts compared: split and packed; IN_ORDER, inflight tracking, or indirect tables with
- * each; against a godwit-blk process with a RAM disk, which should not poll: while it looks for
- * requests in vain it uses CPU time, too, and that would be the front-end's. They take short turns,
- * so that what the machine does meanwhile meets all of them alike; told is the median of the turns,
- * and of the back-end's CPU time the ratio to that of the split ring in the same turn.
+ * Compares ring layouts: split and packed, each with IN_ORDER, inflight tracking, or indirect
+ * tables. The back-end is a godwit-blk process with a RAM disk. It should not poll, because polling
+ * for requests costs CPU time that depends on the front-end. The layouts take short turns, so that
+ * other load affects all of them alike. Results are the medians of the turns, and for the
+ * back-end's CPU time the ratio to the split ring in the same turn.
  *
  * usage: bench_layouts BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
@@ -45,10 +45,10 @@ static const struct {
 
 static const unsigned depths[] = {1, 32, 128};
 
-/* Of one layout, in all turns. */
+/* Results of one layout in all turns. */
 struct result {
     double rate[TURNS]; /* requests per second */
-    double cpu[TURNS];  /* nanoseconds of the back-end per request */
+    double cpu[TURNS];  /* back-end CPU nanoseconds per request */
     double ratio[TURNS];
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the dirty log costs a disk: a godwit-blk process with a RAM disk and 4 KiB reads at depth
- * 32, with the log off and on by turns, read and cleared every 100 ms as a VMM does; and the worst
- * wait of a request while the log is replaced every 10 ms, against the same without, and against
- * as many messages that change nothing. Short turns in alternation, so that whatever else the
- * machine does meets all alike; medians of them.
+ * Cost of the dirty log for a disk: a godwit-blk process with a RAM disk and 4 KiB reads at depth
+ * 32, in turns with the log off and on, read and cleared every 100 ms as a VMM does. Then the worst
+ * latency of a request while the log is replaced every 10 ms, against no replacement and against
+ * the same number of messages without effect. Short alternating turns, so that other load affects
+ * all of them alike; results are medians.
  *
  * usage: bench_log BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
@@ -35,12 +35,12 @@ enum {
     REPLACE_US = 10000,
 };
 
-/* What happens beside the load. */
+/* Activity of the front-end during the load. */
 enum beside {
     NOTHING = 0,
     MESSAGES,     /* GET_FEATURES every 10 ms */
     REPLACEMENTS, /* of the log, every 10 ms */
-    SYNC,         /* reading and clearing it, every 100 ms */
+    SYNC,         /* read and clear the log every 100 ms */
 };
 
 struct bench {
@@ -60,7 +60,7 @@ struct bench {
 
 struct turn {
     double rate;
-    double cpu_ns; /* of the back-end, per request */
+    double cpu_ns; /* back-end CPU nanoseconds per request */
     double stall_us;
     double max_us;
     double p999_us;
@@ -98,7 +98,7 @@ static int prepare(struct bench *b, const char *path)
         r = gw_frontend_connect(b->fe, path);
     if (r == 0)
         r = gw_frontend_start(b->fe, &options);
-    /* Pages never written would all be read from one page of zeros. */
+    /* Reads of pages that were never written would all hit the shared zero page. */
     if (r == 0)
         r = gw_guest_load_run(fill, 0, 16 * EXTENT / 4096, STALL_MS);
     if (r == 0)
@@ -119,7 +119,7 @@ static void finish(struct bench *b)
     gw_guest_mem_free(b->mem);
 }
 
-/* ---- the front-end, beside the load ---- */
+/* ---- front-end activity during the load ---- */
 
 static int replace_log(struct bench *b)
 {
@@ -225,7 +225,7 @@ static int bench_throughput(struct bench *b)
 
     b->pages = 0;
     for (unsigned i = 0; r == 0 && i < TURNS; i++) {
-        /* Which is first changes as well. */
+        /* Alternate the order, too. */
         for (unsigned k = 0; r == 0 && k < 2; k++) {
             bool is_on = (i + k) % 2;
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The same disk served through different libraries, and driven by the same front-end, by reads on
- * one queue. They take short turns, so that what the machine does meanwhile meets all of them
- * alike. Told is the median of the turns; and the ratio to the best of the peers in the same turn,
- * of the requests per second, and of those per second of the back-end's CPU time.
+ * Serves the same disk through different libraries, with the same front-end: reads on one queue.
+ * The subjects take short turns, so that other load affects all of them alike. Results are the
+ * median of the turns, and the ratios to the best peer in the same turn: of requests per second,
+ * and of requests per second of back-end CPU time.
  *
  * usage: bench_peers [--indirect] RING NAME COMMAND... [-- RING NAME COMMAND...]...
- * RING is "split" or "packed", or "peer" for one of the peers, on split rings. {socket} in a
- * command is replaced. See peers/compare.py, which builds the disks.
+ * RING is "split" or "packed", or "peer" for a peer, which uses split rings. The socket path
+ * replaces {socket} in a command. See peers/compare.py, which builds the disks.
  */
 #include "measured.h"
 #include "ring_pump.h"
@@ -37,10 +37,10 @@ struct subject {
     bool is_peer, is_packed;
     char path[64];
     pid_t pid;
-    /* At one block size and depth. */
+    /* Results at one block size and depth. */
     double rate[TURNS];       /* requests per second */
-    double cpu[TURNS];        /* nanoseconds of the back-end per request */
-    double rate_ratio[TURNS]; /* to the best peer's */
+    double cpu[TURNS];        /* back-end CPU nanoseconds per request */
+    double rate_ratio[TURNS]; /* to the best peer */
     double cpu_ratio[TURNS];  /* the best peer's to its own */
 };
 
@@ -64,7 +64,7 @@ static int take_turn(struct subject *s, unsigned block_size, unsigned depth, uns
     return r;
 }
 
-/* The best of the peers may be another one for each of the two. */
+/* The best peer may differ between the two ratios. */
 static void compare_turn(unsigned n)
 {
     double rate = 0, cpu = 0;
@@ -105,7 +105,7 @@ static int run_depth(unsigned block_size, unsigned depth)
     return r;
 }
 
-/* One description up to "--" or the end. Returns: how many words; 0 when it is none. */
+/* Parse one description up to "--" or the end. Returns: the number of words; 0 if it is invalid. */
 static int parse_subject(struct subject *s, char **words)
 {
     int n = 0;

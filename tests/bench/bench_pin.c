@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What it costs to turn a guest address into a host address: one extent per pin, as maps grow and
- * as accesses stay in one region or jump between all. The first line is a bare array lookup with a
- * bounds check, for comparison.
+ * Cost of translating a guest address to a host address, with one extent per pin: for growing maps,
+ * and for accesses that stay in one region or jump between all regions. For comparison, the first
+ * line is an array lookup with a bounds check.
  */
 #include "base/clock.h"
 #include "core/memory/mem.h"
@@ -30,7 +30,7 @@ static struct gw_map *make_map(unsigned n_regions)
         abort();
     for (unsigned i = 0; i < n_regions; i++) {
         struct gw_region_desc desc = {
-            /* Every second one: as many holes as regions. */
+            /* Leave a hole after every region. */
             .gpa = (gw_gpa_t)i * REGION * 2,
             .size = REGION,
             .uva = (gw_uva_t)i * REGION,
@@ -47,7 +47,7 @@ static struct gw_map *make_map(unsigned n_regions)
     return map;
 }
 
-/* Sequential: neighbours share a region. Random: every access is in another one. */
+/* Sequential: neighbours share a region. Random: each access is in a different one. */
 static void make_extents(struct gw_extent *extents, unsigned n_regions, int is_random)
 {
     unsigned seed = 1;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What it costs a queue to take requests off its ring and to answer them: per request of a header,
- * data and a status, in batches, without another thread, a syscall or a cache miss. Ring layouts
- * take turns; told is the median of the turns, and the ratio to the split ring in the same turn.
+ * Cost for a queue of taking requests off its ring and completing them: per request of a header,
+ * data and a status, in batches, without a second thread, a syscall or a cache miss. Ring layouts
+ * take turns; results are the median of the turns and the ratio to the split ring in the same turn.
  *
- * usage: bench_queue [LAYOUT BATCH]     one of them alone, by its place in the list: for profiles
+ * usage: bench_queue [LAYOUT BATCH]     only this one, by its index in the list, for profiling
  */
 #include "base/clock.h"
 #include "base/proto.h"
@@ -151,7 +151,7 @@ static void note(void *arg, enum gw_log_level level, const char *message)
     check(false, message);
 }
 
-/* It pops when it is asked to, and not when there is something. */
+/* The benchmark pops explicitly, not on notification. */
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     (void)dev;
@@ -210,7 +210,7 @@ static void end(struct bed *b)
     gw_guest_mem_free(b->mem);
 }
 
-/* ---- what is measured ---- */
+/* ---- measured operations ---- */
 
 static void add(struct bed *b)
 {

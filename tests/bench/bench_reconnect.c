@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * How long it takes from a lost session to the first request that is completed in the next one,
- * with requests in flight and tracked (INFLIGHT_SHMFD) all the time:
+ * Time from a lost session to the first completed request of the next one, with requests in flight
+ * and tracked (INFLIGHT_SHMFD) throughout:
  *
- *     hung up    the front-end hangs up and connects again: from before the connect, so that it
- *                includes what the back-end does to end the session before
- *     killed     kill -9 of the back-end, and another: from the moment its socket accepts
- *     control    no back-end: as many messages there and back between two processes as a session's
- *                start takes, which is what the machine adds by itself
+ *     hung up    the front-end hangs up and reconnects: measured from before the connect, so that
+ *                it includes the back-end's teardown of the last session
+ *     killed     kill -9 of the back-end, and a new one: measured from when its socket accepts
+ *     control    no back-end: two processes exchange as many messages as a session start takes,
+ *                which shows the delay of the machine itself
  *
- * Beside the time that went by is told what is left of it without the time in which a thread of
- * either side was ready to run and waited for a CPU (schedstat of the kernel), which on a machine
- * that does something else is most of the longest ones.
+ * In addition to the wall time, the results have the time without the periods in which a thread of
+ * either side was runnable but waited for a CPU (the kernel's schedstat). On a busy machine, these
+ * periods are most of the longest times.
  *
  * usage: bench_reconnect BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
@@ -39,12 +39,12 @@ enum {
 
 struct result {
     uint64_t wall[ROUNDS];
-    uint64_t own[ROUNDS]; /* of it, nobody waited for a CPU */
+    uint64_t own[ROUNDS]; /* part of `wall` in which no thread waited for a CPU */
 };
 
 struct moment {
     uint64_t ns;
-    uint64_t waited_ns; /* of all threads up to here */
+    uint64_t waited_ns; /* total of all threads so far */
 };
 
 static uint64_t now_ns(void)
@@ -88,7 +88,7 @@ static uint64_t waited_of_process(pid_t pid)
     return waited;
 }
 
-/* Reading takes its time, and is not to be measured. */
+/* Read the waiting times before the clock, to exclude the time of reading them. */
 static struct moment begin(pid_t other)
 {
     struct moment m = {.waited_ns = waited_of_process(getpid()) + waited_of_process(other)};
@@ -106,7 +106,7 @@ static void end(struct result *r, unsigned i, const struct moment *m, pid_t othe
     r->own[i] = r->wall[i] > waited ? r->wall[i] - waited : 0;
 }
 
-/* ---- what is told ---- */
+/* ---- report ---- */
 
 static int compare(const void *a, const void *b)
 {
@@ -148,7 +148,7 @@ static int first_request(struct ring_bed *b, const struct ring_bed_config *cfg)
     return r == 0 ? gw_guest_load_run(b->load, 0, 1, RING_BED_STALL_MS) : r;
 }
 
-/* Whatever is in flight then stays so. */
+/* Leaves its requests in flight. */
 static int load_for_a_while(struct ring_bed *b)
 {
     return gw_guest_load_run(b->load, LOAD_MS, 0, RING_BED_STALL_MS);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The data path as a user gets it: a godwit-blk process with a RAM disk, and our own front-end in
- * this process on another core. Per depth and block size: requests per second, CPU time of the
- * back-end per request, syscalls of the back-end per request. Numbers of one run compare with each
- * other, not with those of another machine or hour.
+ * The data path as users see it: a godwit-blk process with a RAM disk, and our own front-end in
+ * this process on another core. Per depth and block size: requests per second, and the back-end's
+ * CPU time and syscalls per request. Figures of one run are comparable with each other, not with
+ * other machines or times.
  *
  * usage: bench_ring BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.

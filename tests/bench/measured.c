@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Starting the back-end that is measured. */
+/* Start the back-end to measure. */
 #include "measured.h"
 
 #include <sched.h>

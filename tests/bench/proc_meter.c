@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * CPU time by the process's clock; syscalls by the raw_syscalls:sys_enter tracepoint on each of its
- * threads, which needs root and a mounted tracefs.
+ * CPU time comes from the clock of the process; syscalls from the raw_syscalls:sys_enter tracepoint
+ * on each of its threads, which needs root and a mounted tracefs.
  */
 #include "proc_meter.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What another process used between two moments: CPU time, and syscalls where the kernel counts. */
+/* Usage of another process between two points in time: CPU time, and syscalls if available. */
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +7,7 @@
 
 struct proc_meter {
     int64_t cpu_ns;
-    int64_t n_syscalls; /* -1: not counted here */
+    int64_t n_syscalls; /* -1: unavailable */
     pid_t pid;
     int fds[64];
     int n_fds;

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define TAKE_MAX   64
-#define CLOCK_GAP  64 /* turns without an answer between two looks at the clock */
+#define CLOCK_GAP  64 /* turns without a completion between two reads of the clock */
 #define SECTOR     512
 #define WARM_UP_MS 10
 
@@ -24,9 +24,9 @@ struct ring_pump {
     struct gw_driver *driver;
     unsigned depth;
     unsigned flags;
-    uint32_t len; /* that a read is answered with */
+    uint32_t len; /* used length of a completed read */
     unsigned n_idle;
-    unsigned n_ready; /* not in flight; those are `ready` */
+    unsigned n_ready; /* not in flight: the entries of `ready` */
     uint64_t *ready;
     struct request *requests;
 };
@@ -39,7 +39,7 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Header and status in one cache line, as in the kernel's driver; the data apart. */
+/* Header and status share a cache line, as in the kernel's driver; the data is separate. */
 static int prepare(struct request *req, struct ring_bed *b, const struct ring_bed_config *cfg)
 {
     uint64_t n_blocks = RING_BED_EXTENT / cfg->block_size;
@@ -109,7 +109,7 @@ static int send_ready(struct ring_pump *p)
     return r;
 }
 
-/* What is answered is ready again. Returns: how many; a negative errno. */
+/* Make completed requests ready again. Returns: their number; a negative errno. */
 static int take(struct ring_pump *p)
 {
     struct gw_driver_used used[TAKE_MAX];
@@ -200,7 +200,7 @@ int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct r
     if (r < 0) {
         fprintf(stderr, "%s: %s %s\n", name, strerror(-r), b.fe ? gw_frontend_error(b.fe) : "");
     } else {
-        double requests = n_requests ? (double)n_requests : 1; /* on a machine that starves us */
+        double requests = n_requests ? (double)n_requests : 1; /* none on a starved machine */
 
         ret->rate = requests * 1e9 / (double)run_ns;
         ret->cpu = (double)meter.cpu_ns / requests;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Reads of random blocks that are made ready once and sent again and again: a load that costs the
- * front-end less than the back-end, so that it is the back-end that is measured.
+ * Reads of random blocks, prepared once and submitted repeatedly: this load costs the front-end
+ * less than the back-end, so that the back-end is the bottleneck.
  */
 #pragma once
 
@@ -11,26 +11,25 @@
 
 struct ring_pump;
 
-/* Requests for the ring of a bed that is started, as many as its depth. 0; a negative errno. */
+/* Prepare as many requests as the depth, on a started bed. Returns: 0 or a negative errno. */
 int ring_pump_new(struct ring_pump **ret, struct ring_bed *b, const struct ring_bed_config *cfg);
 /*
- * Keep all of them in flight for `ms`. `ret_requests` were answered within `ret_ns`; they may be
- * NULL. Returns: 0; -ETIMEDOUT; -EPROTO when the ring is broken, -EIO when a read was not answered
- * in full.
+ * Keep all requests in flight for `ms`. `ret_requests` of them completed within `ret_ns`; both may
+ * be NULL. Returns: 0; -ETIMEDOUT; -EPROTO if the ring is broken; -EIO if a read was short.
  */
 int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint64_t *ret_ns);
-/* Wait for those in flight, and free it. NULL is fine. Returns: as above. */
+/* Wait for requests in flight, and free the pump. NULL is allowed. Returns: as ring_pump_run. */
 int ring_pump_finish(struct ring_pump *p);
 
-/* What a turn came to. */
+/* Results of a turn. */
 struct ring_pump_turn {
     double rate; /* requests per second */
-    double cpu;  /* nanoseconds of the back-end per request */
+    double cpu;  /* back-end CPU nanoseconds per request */
 };
 
 /*
  * One turn of a comparison: connect to the back-end at `path`, which is process `pid`, warm up, and
- * measure for `ms`. Returns: 0; a negative errno, and what went wrong is said, as of `name`.
+ * measure for `ms`. Returns: 0; or a negative errno, after printing the error with `name`.
  */
 int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct ring_bed_config *cfg,
                    unsigned ms, struct ring_pump_turn *ret);

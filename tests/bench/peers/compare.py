@@ -3,10 +3,10 @@
 """The same RAM disk on libgodwit, on libvhost-user and on rust-vmm's vhost-user-backend, driven by the
 same front-end: requests per second, and the back-end's CPU time for each of them.
 
-What it needs of others is fetched from Debian 13 and built (tests/lab/peers); a peer that cannot be had
-is left out, with the reason. It wants two processors that nobody else uses, for two minutes.
+The peers are fetched from Debian 13 and built (tests/lab/peers); an unavailable peer is left out,
+with the reason printed. The benchmark needs two otherwise idle processors for two minutes.
 
-Exit 0: measured. 1: not. 77: there is no peer on this machine.
+Exit status 0: measured. 1: failed. 77: no peer is available on this machine.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import shutil
 import subprocess
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder unchanged
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', '..', 'lab'))
 
 from trixie import command_in, digest_of
 from lab import LabError, Skip, peer
 
-POLL_US = '20'  # as godwit-blk has it by default
+POLL_US = '20'  # the default of godwit-blk
 REGISTRY = '/usr/share/cargo/registry'
 CRATES = ('vhost-user-backend', 'virtio-queue', 'vm-memory')
 C_FLAGS = ['-std=gnu11', '-O2', '-g', '-D_GNU_SOURCE']
@@ -34,17 +34,17 @@ def run(what, command, **options):
         raise LabError(f'{what} cannot be built:\n{r.stderr}')
 
 
-# --- the disks of others -------------------------------------------------------------------------
+# --- the peers' disks ----------------------------------------------------------------------------
 
 def libvhost_user(folder):
-    """With the machine's compiler, as libgodwit is. Returns disks by name, and what they are of."""
+    """Use the machine's compiler, as for libgodwit. Returns: disks by name, their version."""
     root = peer('libvhost-user')
     library = os.path.join(root, 'subprojects', 'libvhost-user')
     with open(os.path.join(root, 'version')) as f:
         version = f.read().strip()
     program = os.path.join(folder, 'ram_libvhost_user')
     sources = [os.path.join(HERE, name) for name in ('ram_libvhost_user.c', 'ram_disk.c')]
-    # Its headers are no business of our warnings.
+    # As system headers, so that our warning flags do not apply to them.
     run('ram_libvhost_user', [os.environ.get('CC', 'cc').split()[-1], *C_FLAGS, '-isystem', library,
                               '-o', program, *sources, os.path.join(library, 'libvhost-user.c'),
                               '-pthread'])
@@ -60,7 +60,7 @@ def crate_versions(root):
 
 
 def rust_vmm(_folder):
-    """In the Debian folder, by its own compiler, unless the same is there already."""
+    """Build in the Debian folder with its compiler, unless an identical build exists."""
     root = peer('rust-vmm')
     source = os.path.join(HERE, 'ram_rust_vmm')
     files = [os.path.join(source, name) for name in ('Cargo.toml', 'main.rs')]

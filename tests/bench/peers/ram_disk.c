@@ -19,7 +19,7 @@ void ram_disk_make(void)
         perror("ram_disk: mmap");
         exit(EXIT_FAILURE);
     }
-    madvise(disk, DISK_BYTES, MADV_HUGEPAGE); /* advice only: without it, slower */
+    madvise(disk, DISK_BYTES, MADV_HUGEPAGE); /* optional: only affects speed */
     memset(disk, 0x5a, DISK_BYTES);
 }
 
@@ -32,7 +32,7 @@ static size_t length_of(const struct iovec *iov, unsigned n)
     return length;
 }
 
-/* Where on the disk that many bytes from a sector are, or NULL. */
+/* Address of `length` bytes from a sector on; NULL if they are beyond the end of the disk. */
 static uint8_t *extent(uint64_t sector, size_t length)
 {
     if (sector > DISK_BYTES / SECTOR || length > DISK_BYTES - sector * SECTOR)

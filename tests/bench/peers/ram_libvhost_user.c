@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The RAM disk on libvhost-user: one thread, poll(2), requests popped until there are no more. Used
- * elements are published BATCH at a time, 64 unless it is given: together they cost less; one by
- * one, the driver goes on while the others are being served. See compare.py, which builds it.
+ * The RAM disk on libvhost-user: one thread with poll(2) pops requests until the ring is empty. It
+ * publishes used elements BATCH at a time (default: 64): larger batches cost less; with a batch of
+ * 1 the driver continues while the other requests are served. See compare.py, which builds it.
  *
  *     ram_libvhost_user SOCKET [BATCH]
  */
@@ -146,7 +146,7 @@ static void serve_session(int fd)
 {
     VuDev dev;
 
-    /* The session's socket is the first of the watches. */
+    /* The session's socket is the first watch. */
     watches.fds[0] = (struct pollfd){.fd = fd, .events = POLLIN};
     watches.n = 1;
     is_broken = false;
@@ -158,7 +158,7 @@ static void serve_session(int fd)
         for (unsigned i = 1; i < watches.n; i++)
             if (watches.fds[i].revents != 0)
                 watches.cb[i](&dev, watches.fds[i].revents, watches.data[i]);
-        /* vu_dispatch ends the process when there is nothing to read any more. */
+        /* vu_dispatch would exit the process at the end of the stream. */
         if ((watches.fds[0].revents & POLLHUP) != 0)
             break;
         if (watches.fds[0].revents != 0 && !vu_dispatch(&dev))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The RAM disk on rust-vmm's vhost-user-backend: its own loop, the ring locked once for all
-//! requests that are there, used elements added together and notified once. See ../compare.py, which
-//! builds it.
+//! The RAM disk on rust-vmm's vhost-user-backend, with the loop of that crate. It locks the ring
+//! once for all available requests, adds the used elements together and notifies once. See
+//! ../compare.py, which builds it.
 //!
 //!     ram_rust_vmm SOCKET
 
@@ -48,9 +48,9 @@ struct RamDisk {
     done: Vec<(u16, u32)>,
 }
 
-/// Not a zero in it, so that each page is there and none is another.
+/// Filled with a nonzero byte, so that every page is populated and distinct.
 fn make_disk() -> &'static mut [u8] {
-    // SAFETY: new memory, which nobody else has and which is never given back.
+    // SAFETY: new memory without any other reference, which is never freed.
     let disk = unsafe {
         let at = libc::mmap(
             std::ptr::null_mut(),
@@ -70,7 +70,7 @@ fn make_disk() -> &'static mut [u8] {
     disk
 }
 
-/// One buffer of a request; steps over it.
+/// Transfers one buffer of a request and advances `at` past it.
 fn transfer(
     disk: &mut [u8],
     mem: &GuestMemoryMmap,
@@ -94,7 +94,8 @@ fn transfer(
     }
 }
 
-/// One request: the header, data, and the status last. Returns what it wrote, None where it is none.
+/// Serves one request: header, data, and the status last. Returns the number of bytes written, None
+/// if the request is malformed.
 fn answer(
     disk: &mut [u8],
     mem: &GuestMemoryMmap,
@@ -127,7 +128,7 @@ fn answer(
 }
 
 impl RamDisk {
-    /// All requests that are there. Returns whether there were any.
+    /// Serves all available requests. Returns whether there were any.
     fn serve(&mut self, vring: &mut VringState) -> io::Result<bool> {
         let mem = self.mem.memory();
         let mem: &GuestMemoryMmap = &mem;
@@ -195,7 +196,7 @@ impl VhostUserBackendMut for RamDisk {
     }
 
     fn exit_event(&self, _thread_index: usize) -> Option<EventFd> {
-        EventFd::new(libc::EFD_NONBLOCK).ok() // another one for each session
+        EventFd::new(libc::EFD_NONBLOCK).ok() // a new one for each session
     }
 
     fn handle_event(
