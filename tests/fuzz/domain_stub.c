@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 enum {
-    FIRST = 16, /* frame and reference of what is granted for both */
+    FIRST = 16, /* first frame and reference granted read-write */
     N_WRITABLE = 512,
-    N_READ_ONLY = 8, /* behind those */
-    HOLE = 1024,     /* a frame that is not there */
-    PAGED = 1025,    /* one that has to be asked for again */
+    N_READ_ONLY = 8, /* after those */
+    HOLE = 1024,     /* a missing frame */
+    PAGED = 1025,    /* a paged-out frame: the first mapping attempt must be repeated */
     N_PORTS = 4,
 };
 

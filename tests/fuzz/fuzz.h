@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What every fuzz target defines, under the name that libFuzzer looks for. */
+/* The entry point of every fuzz target, under the name that libFuzzer expects. */
 #pragma once
 
 #include <stddef.h>

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A hostile driver at work while the device answers: this thread writes anything to the rings, at
- * any time, while a worker pops, holds, unpops, answers and flushes. In between the queue is
- * stopped in every way and goes on, also by what its inflight part says. Whatever the driver does,
- * requests lie in guest memory, the queue knows what it has taken (src/core/queue/invariant.c), and
- * it can be stopped and started again.
+ * A hostile driver runs while the device completes requests: this thread writes anything to the
+ * rings at any time, while a worker pops, holds, unpops, completes and flushes. In between the
+ * queue is stopped in every way and restarted, also from its inflight part. Whatever the driver
+ * does, requests lie in guest memory, the queue knows what it has taken
+ * (src/core/queue/invariant.c), and it can be stopped and restarted.
  *
  * The input is a byte of flags (bit 0: packed, 1: in order, 2: event index, 3: indirect
- * descriptors, 4: inflight, 5: notify on empty, 6: both threads take turns instead of running at
- * once, 7: few bytes may be in flight), one for the size of the ring, one for the length of the
- * device's program, that program, and the driver's.
+ * descriptors, 4: inflight, 5: notify on empty, 6: the threads take turns instead of running
+ * concurrently, 7: small limit of bytes in flight), one byte for the size of the ring, one for the
+ * length of the device's program, that program, and the driver's program.
  */
 #include "fuzz.h"
 
@@ -30,12 +30,12 @@ enum {
     DESC = 0,
     AVAIL = 0x1000,
     USED = 0x2000,
-    TABLE = 0x3000, /* indirect ones */
+    TABLE = 0x3000, /* indirect descriptors */
     DATA = 0x4000,
     SIZE_MAX_SPLIT = 32,
     SIZE_MAX_PACKED = 40,
     STEPS_MAX = 200, /* of each program */
-    TURN_OPS = 8,    /* of the device in a turn */
+    TURN_OPS = 8,    /* device operations per turn */
     HELD_MAX = 64,
     DESC_LEN = 16,
     BYTES_FEW = 600, /* in flight: a few requests */
@@ -53,27 +53,27 @@ struct program {
 };
 
 struct bed {
-    /* Made once. */
+    /* Initialized once. */
     struct gw_log log;
     struct gw_worker worker;
     struct gw_map *map;
     uint8_t *guest; /* the driver's view of its memory */
     const uint8_t *device_view;
     uint8_t *part;
-    /* Of this input. */
+    /* Per input. */
     struct gw_queue queue;
     uint64_t features;
     unsigned size;
     bool packed, tracked, in_turns;
-    int64_t bytes_max; /* in flight */
+    int64_t bytes_max; /* limit of bytes in flight */
     uint32_t base;
-    uint16_t published; /* split: the used index, as the device wrote it last */
+    uint16_t published; /* split: the used index last written by the device */
     enum gw_queue_stop how;
-    bool ending; /* the device answers all it gets */
+    bool ending; /* the device completes everything it pops */
     struct program device, driver;
-    struct gw_request *held[HELD_MAX]; /* the worker's */
+    struct gw_request *held[HELD_MAX]; /* held by the worker */
     unsigned n_held;
-    uint16_t avail;  /* where the driver is: index of a split ring, slot of a packed one */
+    uint16_t avail;  /* the driver's position: index of a split ring, slot of a packed one */
     bool avail_wrap; /* packed */
 };
 
@@ -110,7 +110,7 @@ static uint16_t half(struct program *p)
 
 /* ---- the device, on the worker ---- */
 
-/* Every byte lies in guest memory; the first and the last of each buffer are touched. */
+/* Check that every byte is in guest memory; touch the first and last byte of each buffer. */
 static void use(struct bed *b, const struct gw_request *r)
 {
     size_t len[2] = {0, 0};
@@ -207,7 +207,10 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-/* From queue_ready or not: the batch is published in parts, or at the end of the turn. */
+/*
+ * Runs inside or outside of queue_ready: the batch is published in parts, or at the end of the
+ * turn.
+ */
 static int device_turn(void *arg)
 {
     struct bed *b = arg;
@@ -258,7 +261,7 @@ static int start(void *arg)
     return r;
 }
 
-/* As a guest resets its device. */
+/* Reset the device as a guest does. */
 static void reset(struct bed *b)
 {
     memset(b->guest, 0, MEMORY);
@@ -269,7 +272,7 @@ static void reset(struct bed *b)
     b->published = 0;
 }
 
-/* Only a used index that the device did not write may keep a ring from being started. */
+/* A start may only fail because of a used index that the device did not write. */
 static void begin_run(struct bed *b)
 {
     const uint16_t *used_idx = (const uint16_t *)(const void *)(b->guest + USED + 2);
@@ -293,7 +296,7 @@ static int begin_stop(void *arg)
     struct stop *s = arg;
     struct gw_queue *q = &s->b->queue;
 
-    s->b->ending = s->b->how == GW_STOP_DRAIN; /* it must pop what was left before */
+    s->b->ending = s->b->how == GW_STOP_DRAIN; /* it must pop the remaining requests */
     gw_queue_stop(q, &s->latch, s->b->how);
     if (s->b->how == GW_STOP_LOST) {
         gw_queue_forget(q);
@@ -320,7 +323,7 @@ static void stop(struct bed *b, enum gw_queue_stop how)
     if (how != GW_STOP_LOST)
         check(gw_latch_wait(&s.latch, PATIENCE) == 0);
     gw_latch_done(&s.latch);
-    /* The worker ends a stop in a turn of its own. */
+    /* The worker completes a stop in a separate turn. */
     while (!gw_worker_call(&b->worker, has_stopped, b))
         continue;
     b->base = b->queue.ring.ops->base(&b->queue.ring);
@@ -339,7 +342,7 @@ static void store64(struct bed *b, unsigned at, uint64_t v)
     __atomic_store_n((uint64_t *)(void *)(b->guest + (at & (MEMORY - 8))), v, __ATOMIC_RELEASE);
 }
 
-/* The turn of a slot in a lap: of the driver's, or of what the device would write. */
+/* The AVAIL and USED bits of a slot in a lap, as written by the driver or by the device. */
 static uint16_t turn(bool wrap, bool used)
 {
     return (uint16_t)((wrap ? 0x80 : 0) | (wrap == used ? 0x8000 : 0));
@@ -358,7 +361,7 @@ static void write_desc(struct bed *b, unsigned at, uint8_t what, uint16_t flags,
     store64(b, at + 8, rest);
 }
 
-/* As a good driver does it, a chain of up to four, but for what is in it. */
+/* Add a well-formed chain of up to four descriptors, with arbitrary contents. */
 static void add(struct bed *b, struct program *p)
 {
     unsigned n = 1 + byte(p) % 4, head = b->avail % b->size;
@@ -384,7 +387,7 @@ static void add(struct bed *b, struct program *p)
     store16(b, AVAIL + 2, ++b->avail);
 }
 
-/* A whole lap is available, whoever's turn it is. */
+/* Make a whole lap available, regardless of whose turn its slots are. */
 static void offer_lap(struct bed *b, struct program *p)
 {
     uint8_t what = byte(p);
@@ -406,7 +409,7 @@ static void offer_lap(struct bed *b, struct program *p)
     }
 }
 
-/* Anything, anywhere in the ring and its tables. */
+/* Write anything to any place in the ring and its tables. */
 static void scribble(struct bed *b, struct program *p, bool wide)
 {
     unsigned at = half(p) % DATA;
@@ -439,7 +442,7 @@ static void driver_op(struct bed *b, struct program *p)
     case 5:
         offer_lap(b, p);
         break;
-    case 6: /* the event the device asks about before it notifies */
+    case 6: /* the event index that the device reads before it notifies */
         store16(b, b->packed ? AVAIL : AVAIL + 4 + 2 * b->size, half(p));
         if (b->packed)
             store16(b, AVAIL + 2, op >> 3 & 3);
@@ -578,7 +581,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         begin_run(b);
     }
     stop(b, GW_STOP_DRAIN);
-    /* A turn after its last wake the worker has forgotten the queue. */
+    /* The worker drops the queue one turn after its last wakeup. */
     for (unsigned i = 0; i < 2; i++)
         (void)gw_worker_call(&b->worker, has_stopped, b);
     gw_worker_call(&b->worker, end_queue, b);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whatever is in an inflight part when a ring starts: it is refused and left alone, or recovered;
- * and then the ring runs, its requests come back from another recovery, and nothing is lost.
+ * Starts a ring with an arbitrary inflight part: the part is refused and left unchanged, or
+ * recovered. A recovered ring then runs, a second recovery finds its requests, and nothing is lost.
  *
- * The input is one byte of flags (bit 0: packed), the sizes of part and ring (one byte each), where
- * the ring's next used element goes (2 bytes, little endian), a byte for each slot of a packed ring
- * (bit 0: AVAIL, bit 1: USED), and the bytes of the part.
+ * The input is one byte of flags (bit 0: packed), the sizes of part and ring (one byte each), the
+ * position of the ring's next used element (2 bytes, little endian), a byte for each slot of a
+ * packed ring (bit 0: AVAIL, bit 1: USED), and the bytes of the part.
  */
 #include "fuzz.h"
 
@@ -47,7 +47,7 @@ static int recover(struct ring *r)
     return result == 0 ? gw_inflight_recover(&r->f, &r->view, &r->found) : result;
 }
 
-/* Every request is there once, and they fit the ring. */
+/* Check that no request is found twice and that all of them fit the ring. */
 static void check_found(const struct ring *r)
 {
     bool seen[RING_MAX] = {false};
@@ -80,7 +80,7 @@ static uint16_t step(const struct ring *r, uint16_t used, unsigned n)
                          : (uint16_t)((idx - r->size) | (~used & WRAP));
 }
 
-/* Answer all that was found, in one batch, and die before that is settled. */
+/* Complete all recovered requests in one batch, and crash before the batch is settled. */
 static void answer_all(struct ring *r)
 {
     for (unsigned i = 0; i < r->found.n_entries; i++)
@@ -91,7 +91,7 @@ static void answer_all(struct ring *r)
     r->view.used = step(r, r->found.used, r->found.n_slots);
 }
 
-/* All that the ring has room for. */
+/* Take as many requests as the ring has room for. */
 static void take_all(struct ring *r)
 {
     const struct gw_desc_packed desc = {.addr = 0x1000, .word = gw_desc_packed_word(1, 7, 0)};
@@ -110,7 +110,7 @@ static void run(struct ring *r)
     unsigned n = r->found.n_entries;
 
     check_found(r);
-    check(recover(r) == 0 && r->found.n_entries == n); /* what was settled stays so */
+    check(recover(r) == 0 && r->found.n_entries == n); /* settled requests stay settled */
     answer_all(r);
     check(recover(r) == 0 && r->found.n_entries == 0 && r->found.used == r->view.used);
     take_all(r);
@@ -138,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (unsigned i = 0; i < r.size && size > 0; i++, data++, size--)
             r.desc[i].flags = (uint16_t)((*data & 1 ? 0x80 : 0) | (*data & 2 ? 0x8000 : 0));
     }
-    /* Exactly as long as it is, so that a step beyond its end is seen. */
+    /* Exactly the size of the part, so that sanitizers detect accesses beyond its end. */
     len = gw_inflight_stride(r.packed, r.part_size);
     r.part = aligned_alloc(64, len);
     check(r.part != NULL);

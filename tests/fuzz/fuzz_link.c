@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whatever comes over the link of a migration: each frame is refused with a reason, or is what it
- * says; and one that was taken and is written again is the same bytes.
+ * Arbitrary bytes on the link of a migration: each frame is refused with a reason, or parsed; a
+ * parsed frame that is written again has the same bytes.
  */
 #include "fuzz.h"
 
@@ -29,7 +29,7 @@ static void look_at_hello(struct link_in in)
         check(memchr(hello.options[i].name, '\0', LINK_NAME_MAX) != NULL);
     link_put_hello(&out, &hello);
     check(!out.failed && out.len == LINK_HEADER_LEN + whole.left);
-    /* Any number that is not zero says yes. */
+    /* Any nonzero byte means yes. */
     out.data[LINK_HEADER_LEN + LINK_ID_LEN + 8] = whole.at[LINK_ID_LEN + 8];
     check(memcmp(out.data + LINK_HEADER_LEN, whole.at, whole.left) == 0);
     link_out_done(&out);

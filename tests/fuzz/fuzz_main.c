@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Stands in for libFuzzer's main: runs the target on every file named, and on every file of a
- * folder named. To run nothing at all is a failure.
+ * Replaces libFuzzer's main: runs the target on every file given, and on every file in a folder
+ * given. Running no input is a failure.
  */
 #include "fuzz.h"
 
@@ -19,10 +19,10 @@ static int run_file(const char *path)
 
     if (file && fstat(fileno(file), &st) == 0) {
         size_t size = (size_t)st.st_size;
-        /* Exactly as long as the input, so that a read past its end is seen. */
+        /* Exactly the size of the input, so that sanitizers detect reads past its end. */
         uint8_t *data = malloc(size ? size : 1);
         if (data && fread(data, 1, size, file) == size) {
-            fprintf(stderr, "%s\n", path); /* the last one is the one that failed */
+            fprintf(stderr, "%s\n", path); /* the last path printed is the failing input */
             LLVMFuzzerTestOneInput(data, size);
             r = 1;
         }
@@ -35,7 +35,7 @@ static int run_file(const char *path)
     return r;
 }
 
-/* How many inputs were run below `path`, or -1. */
+/* Returns: the number of inputs run below `path`; -1 on failure. */
 static int run_path(const char *path)
 {
     struct dirent **entries;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whatever a guest puts into its rings, descriptors and indirect tables: the queue answers or
- * breaks, and can be stopped.
+ * Arbitrary rings, descriptors and indirect tables: the queue completes the requests or breaks, and
+ * can be stopped.
  *
  * The input is one byte of flags (bit 0: indirect descriptors, 1: event index, 2: packed, 3: in
- * order), the available index (2 bytes, little endian; of a packed ring, where it begins), and what
- * is laid over the guest memory from address 0 on: 16 descriptors at 0, the available ring or
- * driver event area at 0x100, the used ring or device event area at 0x200, and after that anything.
+ * order), the available index (2 bytes, little endian; for a packed ring the start position), and
+ * bytes that overwrite guest memory from address 0: 16 descriptors at 0, the available ring or
+ * driver event area at 0x100, the used ring or device event area at 0x200, and then arbitrary data.
  */
 #include "fuzz.h"
 
@@ -20,7 +20,7 @@
 #define HEAD       3
 #define MEMORY     (64u << 10)
 #define QUEUE_SIZE 16
-#define N_TURNS    6 /* of the worker; each pops 4 at most */
+#define N_TURNS    6 /* of the worker, which pops up to 4 requests per turn */
 #define AVAIL      0x100
 #define USED       0x200
 
@@ -36,7 +36,7 @@ static void check(int r)
         abort();
 }
 
-/* Touches every byte of every buffer, and checks that the lengths agree with them. */
+/* Touch every byte of every buffer, and check the total lengths. */
 static void use(struct gw_request *r)
 {
     uint8_t buf[1000];
@@ -127,10 +127,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     gw_driver_write_avail_idx(driver, idx);
     if (write(gw_driver_kick_fd(driver), &one, sizeof(one)) != sizeof(one))
         abort();
-    /* Each of these takes the worker one turn. */
+    /* Each message takes one turn of the worker. */
     for (unsigned i = 0; i < N_TURNS; i++)
         check(gw_frontend_set_vring_enable(fe, 0, true));
-    /* It answers, whatever it found: nothing is in flight, so there is nothing to wait for. */
+    /* The stop always succeeds: nothing is in flight, so it has nothing to wait for. */
     check(gw_frontend_stop(fe, &driver, 1));
 
     gw_frontend_free(fe);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whatever a front-end sends, a daemon neither crashes nor hangs, and keeps no fd and no mapping
- * of the session when it is over.
+ * Whatever a front-end sends, a daemon neither crashes nor hangs, and keeps no fd and no mapping of
+ * the session after its end.
  *
  * The input is a list of messages: six bytes (request, flags, fds, kinds of fds, payload length in
- * the input: 2 bytes, little endian), one byte that is added, signed, to the length in the header,
- * and the payload. Bit i of `kinds` makes fd i an eventfd; otherwise it is 1 MiB of shared memory.
+ * the input: 2 bytes, little endian), one signed byte to add to the length in the header, and the
+ * payload. Bit i of `kinds` makes fd i an eventfd; otherwise it is 1 MiB of shared memory.
  */
 #include "domain.h"
 #include "fdcheck.h"
@@ -70,7 +70,7 @@ static void silent(void *arg, enum gw_log_level level, const char *message)
     (void)message;
 }
 
-/* Take one message off the input. Returns: how much of the input it was, 0 at the end. */
+/* Parse one message of the input. Returns: its length in the input; 0 at the end. */
 static size_t parse(struct message *m, const uint8_t *data, size_t size)
 {
     if (size < HEAD)
@@ -97,7 +97,9 @@ static size_t parse(struct message *m, const uint8_t *data, size_t size)
     return HEAD + m->length;
 }
 
-/* Send it and close its fds. Nobody reads the answers; a full socket or a hang-up is no news. */
+/*
+ * Send the message and close its fds. Answers are ignored, and so are a full socket and a hang-up.
+ */
 static void send_message(int socket, struct message *m)
 {
     union {
@@ -148,10 +150,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += taken;
         size -= taken;
     }
-    /* What is left is the beginning of a message that never ends. */
+    /* The remaining bytes are the start of an incomplete message. */
     (void)send(ends[1], data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(ends[1], SHUT_WR);
-    /* The daemon answers what it got and hangs up, too. */
+    /* The daemon answers the complete messages and hangs up. */
     for (char answer[4096]; read(ends[1], answer, sizeof(answer)) > 0;)
         ;
     gw_daemon_wait(daemon);
