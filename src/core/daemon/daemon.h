@@ -156,7 +156,7 @@ void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
  * GW_CHANGES_KEPT_MAX replaced maps; -ENOMEM.
  */
 int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
-/* The same in postcopy, without waiting for the queues below GW_CHANGES_KEPT_MAX. */
+/* The same in postcopy; does not wait for the queues unless GW_CHANGES_KEPT_MAX is reached. */
 int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map);
 /* End the session's map. `is_used`: requests in flight may still access its memory. */
 void gw_daemon_end_map(struct gw_daemon *d, bool is_used);

@@ -20,8 +20,8 @@ struct gw_listener {
 
 /*
  * Listen at `path`; replaces a socket that no process listens on.
- * Returns: 0; -EADDRINUSE if another process listens there, or the file there is no socket;
- * -ENAMETOOLONG; -ENOMEM; the errno of open(2), bind(2) and listen(2); with gw_last_error.
+ * Returns: 0; -EADDRINUSE if another process listens there, or if the file is not a socket;
+ * -ENAMETOOLONG; -ENOMEM; the errno of open(2), bind(2) or listen(2); with gw_last_error.
  */
 int gw_listener_open(struct gw_listener *ret, const char *path);
 

@@ -7,14 +7,14 @@
  * of them has ended, the queue stores the number in `settled`: it no longer uses what that change,
  * or an earlier one, replaced. The queue stores `settled` with release after its last access, and
  * the control thread loads it with acquire before it unmaps anything. A worker has one mailbox, so
- * changes reach a queue in order, also a queue whose ring an earlier message starts.
+ * changes reach a queue in order, even if an earlier message in the mailbox starts its ring.
  *
  * Normally the front-end is answered when all queues have settled. In postcopy the answer does not
  * wait, because a worker may be waiting for a page. The front-end may then use the new map at once,
  * although a worker may not have read its mailbox yet. So the control thread stores the number in
  * `told` before the answer, and a queue loads `told` after the available index. A driver that makes
- * a request available in the new map does so after the answer. The queue that sees this index
- * therefore sees the number, too, and takes no request with an older map (take, in request.c).
+ * a request available in the new map does so after the answer. The queue that loads this index
+ * therefore also loads the number, and takes no request with an older map (take, in request.c).
  */
 #include "base/cleanup.h"
 #include "core/daemon/daemon.h"
@@ -161,7 +161,7 @@ static struct gw_change *new_map(struct gw_daemon *d, struct gw_map *map)
     c->map = map;
     c->old_map = d->session.map;
     d->session.map = map;
-    /* For the rest of the session, because requests of this map may outlive it and start I/O. */
+    /* For the rest of the session: requests of this map may start I/O after its replacement. */
     if (map->unpinnable)
         set_bounce(d, true);
     return c;
@@ -203,7 +203,7 @@ int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map)
 {
     struct gw_change *c;
 
-    /* At the limit of kept changes the front-end waits. */
+    /* At the limit, answer the front-end only after all queues have settled. */
     if (d->n_kept >= GW_CHANGES_KEPT_MAX)
         return gw_daemon_replace_map(d, map);
     c = new_map(d, map);

@@ -200,7 +200,7 @@ int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
     return r;
 }
 
-/* Remove a region from the unacknowledged map. Returns: 1; 0 if it is not in that map; -ENOMEM. */
+/* Remove a region from the pending map, if any. Returns: 1; 0 if it is not there; -ENOMEM. */
 static int remove_pending(struct gw_daemon *d, const struct gw_region_desc *desc)
 {
     struct gw_session *s = &d->session;

@@ -7,7 +7,7 @@
 
 #include "core/daemon/daemon.h"
 
-/* Turn VHOST_F_LOG_ALL on or off. Returns -ENOMEM, too. */
+/* Turn VHOST_F_LOG_ALL on or off. May also return -ENOMEM. */
 int gw_ctl_set_log_all(struct gw_daemon *d, bool all);
 
 /* Check that `log` covers the whole map, or the logged part of the ring. NULL passes. */

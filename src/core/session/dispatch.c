@@ -256,7 +256,7 @@ static int check_fds(const struct row *row, const struct gw_msg *msg)
     return 0;
 }
 
-/* The bits of SET_VRING_KICK, CALL and ERR that name what replaces the fd, not the ring. */
+/* The bits of SET_VRING_KICK, CALL and ERR that are not part of the ring index. */
 static uint64_t name_of_channel(const struct gw_daemon *d, const struct gw_msg *msg)
 {
     const uint64_t channel = GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN;

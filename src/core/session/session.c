@@ -218,7 +218,7 @@ static int receive(struct gw_daemon *d)
     return r;
 }
 
-/* If a SIGBUS on any thread reported lost memory of the front-end, find and log the lost page. */
+/* If any thread hit a lost page of the front-end's memory, find and log it. */
 static int check_loss(struct gw_daemon *d)
 {
     const struct gw_session *s = &d->session;

@@ -184,7 +184,7 @@ static int wait_writable(int fd, int wake_fd, const bool *stop)
         return -errno;
     if (n == 0)
         return -ETIMEDOUT;
-    /* Other events than a stop can wait: the session checks for them after the send. */
+    /* Events other than a stop can wait: the session checks for them after the send. */
     if (fds[1].revents)
         (void)eventfd_read(wake_fd, &count);
     return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
