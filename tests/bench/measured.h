@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The back-end to measure, a process on the other core; and the median of the turns. */
+/* Pin the benchmark to a core, start the back-end to measure on another, and take medians. */
 #pragma once
 
 #include <sys/types.h>

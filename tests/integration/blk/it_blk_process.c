@@ -289,7 +289,8 @@ static void test_other_control_data(void **state)
 }
 
 /*
- * The image must not get a standard descriptor that the parent closed: messages would overwrite it.
+ * If the parent closed descriptors 0 to 2, the image must not get one of them: messages would
+ * overwrite it.
  */
 static void test_standard_streams_closed(void **state)
 {

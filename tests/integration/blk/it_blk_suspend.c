@@ -98,7 +98,7 @@ static unsigned block_of(unsigned queue, unsigned i)
     return queue * N_REQUESTS + i;
 }
 
-/* The byte that fills a block of the file, before and after the writes. */
+/* The byte that fills a block of the file, before or after the writes. */
 static int byte_of(unsigned block, bool after)
 {
     return after && is_write(block) ? 0x80 + (int)block : 1 + (int)block;

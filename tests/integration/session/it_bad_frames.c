@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Malformed frames: for every message the library knows, each way in which its size, flags or
- * descriptors can be wrong; and unknown message ids; with and without REPLY_ACK. The payload is
- * always valid, as the first case of each message shows, which is accepted; it_bad_input tests
- * invalid payloads.
+ * descriptors can be wrong; and unknown message ids; with and without REPLY_ACK. The payloads are
+ * always valid: the first case of each message is accepted. it_bad_input tests invalid payloads.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"

@@ -347,9 +347,9 @@ static void test_death_in_flight_uring(void **state)
 }
 
 /*
- * The device takes longer than the time limit. The next front-end gets the error that the queues
- * are still busy. Requests that finish late do not write to its memory, although its rings are at
- * the same addresses as the last front-end's.
+ * The device takes longer than the time limit. The next front-end cannot start the queues while
+ * they are busy. Requests that finish late do not write to its memory, although its rings are at
+ * the same addresses as those of the last front-end.
  */
 static void test_stuck_device(void **state)
 {

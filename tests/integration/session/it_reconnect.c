@@ -293,7 +293,7 @@ static void test_reconnect_client_waits_for_a_full_backlog(void **state)
         close(others[i]);
     for (unsigned i = 0; i < n; i++) {
         int connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        close(connected); /* all but one are the others' */
+        close(connected); /* all but one are from the sockets above */
     }
     (void)accept_and_use(fd, 1);
     stop_listening(fd);
