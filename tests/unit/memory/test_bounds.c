@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Limits in bytes: what a queue gives its device in one turn, what is in flight, and one request.
- * Requests that are put back on the ring leave it and the inflight region as they were.
+ * Byte limits: per turn of a queue, for all requests in flight, and per request. Requests that are
+ * put back on the ring leave the ring and the inflight region unchanged.
  */
 #include "../fixtures/resume_bed.h"
 #include "fdcheck.h"
@@ -10,8 +10,8 @@
 
 struct limit {
     struct rig *rig;
-    int64_t in_flight; /* 0: leave it */
-    uint32_t request;  /* 0: leave it */
+    int64_t in_flight; /* 0: unchanged */
+    uint32_t request;  /* 0: unchanged */
 };
 
 static int set_limit(void *arg)
@@ -25,7 +25,7 @@ static int set_limit(void *arg)
     return 0;
 }
 
-/* On the worker, which reads them. */
+/* Set the limits on the worker, which reads them. */
 static void limit(struct rig *rig, int64_t in_flight, uint32_t request)
 {
     struct limit l = {rig, in_flight, request};
@@ -36,18 +36,18 @@ static void limit(struct rig *rig, int64_t in_flight, uint32_t request)
 /* ---- a turn ---- */
 
 enum {
-    LARGE = 64, /* requests of 1 MiB, all into the same buffer */
+    LARGE = 64, /* requests of 1 MiB, all with the same buffer */
 };
 
 struct turns {
     struct rig rig;
-    unsigned n_popped;    /* atomic: all of them */
-    uint64_t bytes;       /* in this turn */
-    uint64_t bytes_most;  /* in any turn */
-    uint64_t request_len; /* of each */
+    unsigned n_popped;    /* atomic: total */
+    uint64_t bytes;       /* popped in this turn */
+    uint64_t bytes_most;  /* maximum of all turns */
+    uint64_t request_len; /* of each request */
 };
 
-/* A device that empties the ring, as far as it is let. */
+/* A device that pops until the queue returns no more requests. */
 static int pop_all(void *dev, struct gw_queue *q)
 {
     struct turns *t = (struct turns *)dev;
@@ -95,7 +95,7 @@ static void test_bounds_turn_ends_after_its_bytes(void **state)
     run_turns(MIB, false);
     run_turns(MIB, true);
     run_turns(3 * MIB + 1, true);
-    run_turns(20 * MIB, true); /* more than a turn has */
+    run_turns(20 * MIB, true); /* more than the limit of a turn */
 }
 
 /* ---- in flight ---- */
@@ -106,7 +106,7 @@ static void test_bounds_bytes_in_flight(void **state)
     struct bed b;
 
     begin(&b, true);
-    limit(&b.rig, 5 * RIG_BUF_LEN - 1, 0); /* the fifth begins below it */
+    limit(&b.rig, 5 * RIG_BUF_LEN - 1, 0); /* four requests are below it, so a fifth may start */
     add(&b, 12);
     for (unsigned i = 0; i < 12; i++) {
         check_held(&b, numbers + i, i < 7 ? 5 : 12 - i);
@@ -117,7 +117,7 @@ static void test_bounds_bytes_in_flight(void **state)
     end(&b);
 }
 
-/* What did not fit is neither in flight for the next back-end, nor lost. */
+/* Requests beyond the limit are neither in flight for the next back-end nor lost. */
 static void test_bounds_in_flight_across_a_crash(void **state)
 {
     static const unsigned numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
@@ -140,7 +140,7 @@ static void test_bounds_in_flight_across_a_crash(void **state)
     end(&b);
 }
 
-/* Of one byte each: the blocks they borrow are what counts. */
+/* Chains of one-byte buffers: the segment blocks that they borrow count towards the limit. */
 static void test_bounds_long_chains_in_flight(void **state)
 {
     enum {
@@ -170,11 +170,11 @@ static void test_bounds_long_chains_in_flight(void **state)
     rig_end(&t);
 }
 
-/* Each is answered, and costs a part of the turn even so. */
+/* Each bad chain is answered, and still counts towards the limit of the turn. */
 static void test_bounds_bad_chains_end_a_turn(void **state)
 {
     enum {
-        CHAINS = 256, /* of which a turn has room for a half */
+        CHAINS = 256, /* twice the limit of a turn */
     };
     struct gw_driver_buf bad = {0, 1}; /* not in guest memory */
     struct gw_queue_stats stats = {0};
@@ -195,7 +195,7 @@ static void test_bounds_bad_chains_end_a_turn(void **state)
     rig_end(&t);
 }
 
-/* A stop answers what was left behind, however little may be in flight. */
+/* A stop answers all resumed requests, regardless of the limit in flight. */
 static void test_bounds_stop_drains_what_is_resumed(void **state)
 {
     struct bed b;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Pieces of files mapped at any offset, of ordinary and of huge pages, and taken away. */
+/* Pieces of files, mapped at any offset with normal and huge pages, and then truncated. */
 #include "fdcheck.h"
 
 #include "base/checked.h"
@@ -38,7 +38,7 @@ static int memory(uint64_t len, unsigned flags)
     return fd;
 }
 
-/* -1 when the machine gives no huge pages. */
+/* Returns: an fd, or -1 if huge pages are unavailable. */
 static int huge_memory(uint64_t len)
 {
     int fd = memory(len, MFD_HUGETLB);
@@ -46,7 +46,7 @@ static int huge_memory(uint64_t len)
 
     if (fd < 0)
         return -1;
-    /* They are reserved by the mapping. */
+    /* Mapping reserves the huge pages. */
     probe = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (probe == MAP_FAILED) {
         close(fd);
@@ -56,7 +56,7 @@ static int huge_memory(uint64_t len)
     return fd;
 }
 
-/* Mappings of files like those of `memory`: sanitizers map memory of their own at any time. */
+/* Counts only mappings of files made by `memory`: sanitizers map other memory at any time. */
 static unsigned n_maps(void)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
@@ -70,7 +70,7 @@ static unsigned n_maps(void)
     return n;
 }
 
-/* Every offset shows the right bytes, up to the last one, and nothing stays mapped. */
+/* A mapping from any offset must show the right bytes up to the last one, and leave no mapping. */
 static void map_anywhere(int fd, uint64_t len, const gw_off_t *offsets, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -116,7 +116,7 @@ static void test_mapping_of_huge_pages_is_cut_anywhere(void **state)
     close(fd);
 }
 
-/* A process that closes a file of the front-end for ever keeps none of its memory. */
+/* A forked child does not inherit the mapping. */
 static void test_mapping_stays_with_its_process(void **state)
 {
     unsigned char resident;
@@ -158,7 +158,7 @@ static void test_mapping_that_cannot_be_is_refused(void **state)
     close(fd);
 }
 
-/* ---- taken away ---- */
+/* ---- lost pages ---- */
 
 static void expect_told(const struct gw_loss *loss, int told)
 {
@@ -168,7 +168,7 @@ static void expect_told(const struct gw_loss *loss, int told)
     assert_int_equal(eventfd_read(loss->wake_fd, &n), told ? 0 : -1);
 }
 
-/* The second of three pages, or of more, of `page` bytes is truncated away and touched. */
+/* Truncate all but the first of at least three pages of `page` bytes, and access the lost pages. */
 static void lose(int fd, uint64_t page, gw_off_t offset)
 {
     struct gw_loss loss = {.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
@@ -189,8 +189,8 @@ static void lose(int fd, uint64_t page, gw_off_t offset)
     expect_told(&loss, 1);
     at[page] = 7;
     assert_int_equal(at[page], 7);
-    assert_int_equal(at[2 * page], 0); /* as gone as the other */
-    assert_int_equal(at[offset], 1);   /* never was */
+    assert_int_equal(at[2 * page], 0); /* lost, too */
+    assert_int_equal(at[offset], 1);   /* never lost */
     assert_int_equal(gw_mapping_check(&m, "it"), -EIO);
     assert_non_null(strstr(gw_last_error(), "is gone"));
     gw_mapping_done(&m);
@@ -222,7 +222,7 @@ static void test_mapping_lost_huge_page_reads_as_zeroes(void **state)
     close(fd);
 }
 
-/* Nothing was reserved, and the pool is empty: not a truncated file, and SIGBUS all the same. */
+/* No huge pages were reserved and the pool is empty: SIGBUS without a truncated file. */
 static void test_mapping_survives_the_end_of_the_huge_pages(void **state)
 {
     const uint64_t size = UINT64_C(1) << 40;
@@ -246,9 +246,9 @@ static void test_mapping_survives_the_end_of_the_huge_pages(void **state)
     close(fd);
 }
 
-/* ---- what is mapped so ---- */
+/* ---- users of mappings ---- */
 
-/* The pieces of a log need not be multiples of a huge page, nor begin at one. */
+/* A log's size and offset need not be multiples of a huge page. */
 static void test_mapping_of_a_dirty_log_in_huge_pages(void **state)
 {
     static const gw_off_t offsets[] = {0, 1, PAGE, HUGE + 24};
@@ -275,7 +275,7 @@ static void test_mapping_of_a_dirty_log_in_huge_pages(void **state)
     close(fd);
 }
 
-/* How many huge pages the machine has; who is root has some for as long as this runs. */
+/* The machine's number of huge pages; as root, the test raises it while it runs. */
 static unsigned n_huge_pages;
 
 static void set_huge_pages(unsigned n)
@@ -293,7 +293,7 @@ static int take_huge_pages(void **state)
     FILE *file = fopen("/proc/sys/vm/nr_hugepages", "re");
 
     if (!file || fscanf(file, "%u", &n_huge_pages) != 1)
-        n_huge_pages = HUGE_PAGES; /* not to be changed */
+        n_huge_pages = HUGE_PAGES; /* unknown: do not change it */
     if (file)
         fclose(file);
     if (n_huge_pages < HUGE_PAGES)

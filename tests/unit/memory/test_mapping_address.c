@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Mappings at an address that a front-end chooses: there where it is free and harmless, and
- * elsewhere, as good as any other, in all other cases.
+ * Mappings at an address that a front-end chooses. If the address is free and harmless, the mapping
+ * is there; otherwise it is at another address and works as well.
  */
 #include "fdcheck.h"
 
@@ -24,10 +24,10 @@
 #define PAGE  UINT64_C(4096)
 #define HUGE  (UINT64_C(2) << 20)
 #define PAGES 4u
-#define LOW   (UINT64_C(4) << 30) /* nothing may be below */
+#define LOW   (UINT64_C(4) << 30) /* no chosen address may be below */
 #define TERA  (UINT64_C(1) << 40)
 
-/* A kernel before 4.17 does not know MAP_FIXED_NOREPLACE, and takes the address for a hint. */
+/* Simulates a kernel before 4.17, which ignores MAP_FIXED_NOREPLACE and treats `at` as a hint. */
 static bool is_old_kernel;
 
 void *__real_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset);
@@ -49,7 +49,7 @@ static int memory(uint64_t len, unsigned flags)
     return fd;
 }
 
-/* Where nothing is: far from what the kernel, valgrind and the sanitizers choose by themselves. */
+/* A free address, far from those that the kernel, valgrind and the sanitizers choose. */
 static uintptr_t free_address(void)
 {
     if (is_under_valgrind())
@@ -57,7 +57,7 @@ static uintptr_t free_address(void)
     return is_under_tsan() ? UINT64_C(0x7f0000000000) : UINT64_C(0x7a0000000000);
 }
 
-/* Something else comes there. Returns: whether it does. */
+/* Create another mapping at the address. Returns: success. */
 static bool occupy(uintptr_t at, uint64_t len)
 {
     return mmap((void *)at, len, PROT_NONE,
@@ -65,7 +65,7 @@ static bool occupy(uintptr_t at, uint64_t len)
                 0) == (void *)at;
 }
 
-/* Map the file from `offset` to its end at the address. Returns: whether it is there. */
+/* Map the file from `offset` to its end. Returns: is the mapping at address `at`? */
 static bool map_at(int fd, gw_off_t offset, uint64_t size, uintptr_t at)
 {
     struct gw_mapping m;
@@ -75,7 +75,7 @@ static bool map_at(int fd, gw_off_t offset, uint64_t size, uintptr_t at)
     memset(&m, 0, sizeof(m));
     assert_int_equal(
         gw_mapping_init_at(&m, "the test's memory", fd, offset, size, MAP_NORESERVE, at), 0);
-    /* Wherever it is, it is that piece of the file, and its first and last bytes are there. */
+    /* At any address, the mapping must show the first and the last byte of the piece. */
     m.at[0] = 0x5a;
     assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
     assert_int_equal(byte, 0x5a);
@@ -101,7 +101,7 @@ static void test_mapping_address_that_is_free_is_taken(void **state)
         uint64_t size = PAGES * PAGE - offsets[i];
         uintptr_t at = free_address() + offsets[i] % PAGE;
 
-        /* Where it is done it is free again. */
+        /* Unmapping frees the address again. */
         assert_there(fd, offsets[i], size, at);
         assert_there(fd, offsets[i], size, at);
         assert_false(map_at(fd, offsets[i], size, at + 1));
@@ -115,7 +115,7 @@ static void test_mapping_address_that_is_taken_is_left_alone(void **state)
     int fd = memory(PAGES * PAGE, 0);
     uintptr_t at = free_address();
 
-    for (unsigned i = 0; i < PAGES; i++) { /* one page of it is enough */
+    for (unsigned i = 0; i < PAGES; i++) { /* one occupied page is enough */
         uint8_t *other;
 
         assert_true(occupy(at + i * PAGE, PAGE));
@@ -131,7 +131,7 @@ static void test_mapping_address_that_is_taken_is_left_alone(void **state)
     close(fd);
 }
 
-/* Also for root, who may map page 0. */
+/* Refused even for root, who may map page 0. */
 static void test_mapping_address_that_does_harm_is_refused(void **state)
 {
     uintptr_t stack = (uintptr_t)&stack / PAGE * PAGE;
@@ -141,7 +141,7 @@ static void test_mapping_address_that_does_harm_is_refused(void **state)
         UINT64_C(0x10000),
         LOW - PAGE,
         LOW - PAGES * PAGE,
-        stack - (UINT64_C(128) << 10), /* the stack is to grow there */
+        stack - (UINT64_C(128) << 10), /* the stack must be able to grow there */
         stack - (UINT64_C(16) << 20),
         stack - (UINT64_C(512) << 20),
         stack + (UINT64_C(1) << 20),
@@ -160,12 +160,12 @@ static void test_mapping_address_that_does_harm_is_refused(void **state)
     for (unsigned i = 0; i < GW_ARRAY_SIZE(addresses); i++)
         if (map_at(fd, 0, PAGES * PAGE, addresses[i]) && addresses[i] > 0)
             fail_msg("mapped at %#lx", (unsigned long)addresses[i]);
-    assert_false(map_at(fd, 0x800, PAGE, 0x800)); /* the page before is 0 */
+    assert_false(map_at(fd, 0x800, PAGE, 0x800)); /* would begin in page 0 */
     assert_false(map_at(fd, 0x800, PAGE, 0x7ff));
     close(fd);
 }
 
-/* From far below up to the stack. */
+/* The mapping would begin far below the stack and reach it. */
 static void test_mapping_address_with_a_size_that_does_harm_is_refused(void **state)
 {
     uintptr_t stack = (uintptr_t)&stack / PAGE * PAGE;
@@ -187,14 +187,14 @@ static void use_stack(void)
         room[i] = 1;
 }
 
-/* Whatever is mapped as near as can be, the stack of the main thread grows. */
+/* The main thread's stack can grow despite mappings at the nearest allowed address. */
 static void test_mapping_address_leaves_room_for_the_stack(void **state)
 {
     uintptr_t stack = (uintptr_t)&stack / PAGE * PAGE;
     struct gw_mapping m[64];
     int fd;
 
-    if (is_under_valgrind()) /* which has stacks of its own */
+    if (is_under_valgrind()) /* valgrind manages stacks itself */
         skip();
     fd = memory(PAGE, 0);
     for (unsigned i = 0; i < GW_ARRAY_SIZE(m); i++) {
@@ -240,12 +240,11 @@ static void test_mapping_address_may_be_a_hint_only(void **state)
     assert_false(map_at(fd, 0, PAGES * PAGE, at));
     is_old_kernel = false;
     assert_int_equal(munmap((void *)(at + PAGE), PAGE), 0);
-    assert_there(fd, 0, PAGES * PAGE, at); /* nothing was left there */
+    assert_there(fd, 0, PAGES * PAGE, at); /* no mapping was left at the address */
     close(fd);
 }
 
-/* What a front-end shares may be as large as all addresses: then there is no more, and that is it.
- */
+/* A front-end may share more memory than the address space can hold: then mapping fails cleanly. */
 static void test_mapping_address_space_may_run_out(void **state)
 {
     static struct gw_mapping m[256];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Maps, lookup and pins, over regions of real memfds; then how the mmap backend makes a region. */
+/* Regions of real memfds, and maps of them: lookup and pins. */
 #include "fdcheck.h"
 
 #include "base/log_i.h"
@@ -37,7 +37,7 @@ static struct gw_region *region(gw_gpa_t gpa, uint64_t size, gw_uva_t uva)
     return r;
 }
 
-/* A map that owns its regions; they are put here. */
+/* Create a map that owns its regions: drops the caller's references. */
 static struct gw_map *map_of(struct gw_region **regions, unsigned n)
 {
     struct gw_map *map;
@@ -61,7 +61,7 @@ static int make(gw_gpa_t gpa, uint64_t size, gw_uva_t uva, gw_off_t offset, int 
     return result;
 }
 
-/* These regions have lasting addresses: the pin holds nothing. */
+/* These regions have permanent addresses, so the pin holds nothing and needs no release. */
 static void *translate_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gpa_t *ret_gpa)
 {
     struct gw_pin pin;
@@ -106,7 +106,7 @@ static void test_mem_region_up_to_the_end_of_addresses_is_fine(void **state)
     gw_map_free(map);
 }
 
-/* Around the end of the address space to a region at its start: not what anybody means. */
+/* An extent must not wrap from the end of the address space to a region at its start. */
 static void test_mem_extent_does_not_wrap_around(void **state)
 {
     struct gw_region *regions[] = {region(-PAGE, PAGE, UVA), region(0, PAGE, UVA + PAGE)};
@@ -156,15 +156,15 @@ static void test_mem_overlapping_regions_are_refused(void **state)
             struct gw_region *other = region(others[i].gpa, others[i].size, 0);
 
             expect_together(regions[0], other, swap, others[i].r);
-            /* The same in user addresses, from where the first is in guest addresses. */
+            /* The same overlaps in user addresses instead of guest addresses. */
             other = region(64 * PAGE, others[i].size, UVA + others[i].gpa - 4 * PAGE);
             expect_together(regions[0], other, swap, others[i].r);
         }
-    assert_int_equal(regions[0]->refs, 1); /* a refused map took none */
+    assert_int_equal(regions[0]->refs, 1); /* refused maps took no reference */
     gw_region_put(regions[0]);
 }
 
-/* A map looks at what a region says, not at its memory. */
+/* A map reads only a region's description, so these regions need no memory. */
 static void test_mem_more_than_the_limit_is_refused(void **state)
 {
     const uint64_t half = (uint64_t)GW_MAP_TIB_MAX << 39;
@@ -184,7 +184,7 @@ static void test_mem_more_than_the_limit_is_refused(void **state)
     assert_null(map);
     assert_int_equal(gw_map_new(&map, regions, 3), 0);
     gw_map_free(map);
-    upper.desc.size = UINT64_MAX; /* and sums do not wrap around */
+    upper.desc.size = UINT64_MAX; /* the sum must not overflow */
     assert_int_equal(gw_map_new(&map, regions, 4), -E2BIG);
     assert_int_equal(page.refs, 1);
     assert_int_equal(lower.refs, 1);
@@ -226,7 +226,7 @@ static void test_mem_as_many_regions_as_there_can_be_are_found(void **state)
     unsigned cache = 0;
 
     for (unsigned i = 0; i < GW_MEM_SLOTS_MAX; i++) {
-        unsigned k = i * 7 % GW_MEM_SLOTS_MAX; /* in no order; 509 is prime */
+        unsigned k = i * 7 % GW_MEM_SLOTS_MAX; /* unsorted; 509 is prime */
 
         regions[i] = region(k * 3 * PAGE, 2 * PAGE, UVA + k * 3 * PAGE);
     }
@@ -245,7 +245,7 @@ static void test_mem_as_many_regions_as_there_can_be_are_found(void **state)
     gw_map_free(map);
 }
 
-/* The cache is only a hint: of another, smaller map it may point anywhere. */
+/* The cache is only a hint: one from a larger map may hold any index. */
 static void test_mem_cache_of_another_map_does_no_harm(void **state)
 {
     struct gw_region *many[3] = {region(0, PAGE, 0), region(PAGE, PAGE, PAGE),
@@ -270,7 +270,7 @@ static void test_mem_region_is_found_by_its_description(void **state)
     struct gw_map *map = map_of(&r, 1);
     struct gw_region_desc desc = {.gpa = PAGE, .size = PAGE, .uva = UVA, .mmap_offset = 99};
 
-    assert_ptr_equal(gw_map_find_desc(map, &desc), r); /* whatever the offset */
+    assert_ptr_equal(gw_map_find_desc(map, &desc), r); /* regardless of the offset */
     desc.uva++;
     assert_null(gw_map_find_desc(map, &desc));
     desc.uva = UVA;
@@ -306,7 +306,7 @@ static void test_mem_extent_over_touching_regions_is_cut(void **state)
     gw_mem_unpin(&pin);
     assert_int_equal(gw_mem_pin(map, &cache, extents, 2, iov, 3, &pin), -E2BIG);
     assert_int_equal(gw_mem_pin(map, &cache, extents, 1, iov, 3, &pin), 3);
-    extents[0].len = 3 * PAGE + 1; /* one byte beyond them all */
+    extents[0].len = 3 * PAGE + 1; /* one byte beyond the last region */
     assert_int_equal(gw_mem_pin(map, &cache, extents, 1, iov, 4, &pin), -EFAULT);
     gw_map_free(map);
 }
@@ -340,7 +340,7 @@ static void test_mem_user_range_lies_in_one_region(void **state)
     assert_null(translate_uva(map, UVA, PAGE + 1, NULL));
     assert_null(translate_uva(map, UVA + 1, PAGE, NULL));
     assert_null(translate_uva(map, UVA - 1, 1, NULL));
-    assert_null(translate_uva(map, 0, 1, NULL)); /* a guest address */
+    assert_null(translate_uva(map, 0, 1, NULL)); /* 0 is only a guest address */
     gw_map_free(map);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The mmap backend: which files become a region, and where its bytes are. */
+/* The mmap backend: which files can be a region, and the offsets of its bytes. */
 #include "fdcheck.h"
 
 #include "base/log_i.h"
@@ -122,7 +122,7 @@ static void test_mem_mmap_what_is_no_memory_is_refused(void **state)
     close(sockets[0]);
 }
 
-/* A file may be larger than memory; nothing of it is touched or reserved. */
+/* A file may be larger than memory; the region neither touches nor reserves its pages. */
 static void test_mem_mmap_sparse_terabyte_is_fine(void **state)
 {
     uint64_t size = UINT64_C(1) << 40;
@@ -144,7 +144,7 @@ static int huge_memory(uint64_t len)
         close(fd);
         return -1;
     }
-    /* The pages are reserved by the mapping. */
+    /* Mapping reserves the pages. */
     probe = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (probe == MAP_FAILED) {
         close(fd);
@@ -176,7 +176,7 @@ static void test_mem_mmap_huge_pages_are_cut_anywhere(void **state)
         gw_region_put(region);
         assert_int_equal(try_to_make(size + 1, offsets[i], dup_of(fd)), -EINVAL);
     }
-    assert_int_equal(try_to_make(PAGE, 0, dup_of(fd)), 0); /* of a page that is larger */
+    assert_int_equal(try_to_make(PAGE, 0, dup_of(fd)), 0); /* a part of a huge page */
     close(fd);
 }
 

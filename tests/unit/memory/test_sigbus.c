@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The handler of SIGBUS: what is ours and what is somebody else's, many threads and ranges at once.
- * What a process does at the end of its life is tried in a child.
+ * The SIGBUS handler: faults in the library's mappings and elsewhere, with many threads and ranges
+ * at once. Cases that may end the process run in a child.
  */
 #include "fdcheck.h"
 
@@ -36,7 +36,7 @@ static int empty_memory(void)
     return fd;
 }
 
-/* `n` pages, mapped, guarded, and gone. */
+/* Map and guard `n` pages of an empty file, so that every access is a fault. */
 static void lost_pages(struct gw_mapping *m, uint64_t n, struct gw_loss *told)
 {
     int fd = empty_memory();
@@ -48,7 +48,7 @@ static void lost_pages(struct gw_mapping *m, uint64_t n, struct gw_loss *told)
     close(fd);
 }
 
-/* A page of a file that has none, and is none of ours. */
+/* A page of an empty file, mapped outside the library. */
 static volatile uint8_t *foreign_page(void)
 {
     int fd = empty_memory();
@@ -59,12 +59,12 @@ static volatile uint8_t *foreign_page(void)
     return page;
 }
 
-/* ---- somebody else's: in children, where nothing is installed yet ---- */
+/* ---- foreign faults: in children, where no handler is installed yet ---- */
 
 static struct gw_loss child_loss;
 static struct gw_mapping child_mapping;
 
-/* Act in a process where `before` was the action. Returns: how it ended, as of wait(2). */
+/* Run `act` in a child that had `before` as its SIGBUS action. Returns: its wait(2) status. */
 static int in_child(const struct sigaction *before, int (*act)(void))
 {
     pid_t pid = fork();
@@ -123,7 +123,7 @@ static void test_sigbus_elsewhere_kills_as_ever(void **state)
     expect_lived(in_child(&before, touch_ours));
 }
 
-/* What is sent can be ignored, a fault cannot. */
+/* A sent SIGBUS can be ignored, a fault cannot. */
 static void test_sigbus_ignored_stays_ignored(void **state)
 {
     const struct sigaction before = {.sa_handler = SIG_IGN};
@@ -164,7 +164,7 @@ static void test_sigbus_elsewhere_reaches_a_plain_handler(void **state)
     expect_lived(in_child(&before, send_twice));
     before.sa_flags = (int)SA_RESETHAND;
     expect_killed(in_child(&before, send_twice));
-    expect_killed(in_child(&before, touch_foreign)); /* again and again, were it not reset */
+    expect_killed(in_child(&before, touch_foreign)); /* without the reset it would loop */
     expect_lived(in_child(&before, touch_ours));
 }
 
@@ -191,7 +191,7 @@ static int jump_out_of_three(void)
         raise(SIGBUS);
     if (n_seen != 4 || seen.si_code > 0 || child_loss.happened)
         return 2;
-    /* Who jumps out of it does not keep others from unregistering. */
+    /* A handler that jumps out must not block unregistering. */
     child_mapping.at[0] = 1;
     gw_mapping_done(&child_mapping);
     return n_seen == 4 && child_loss.happened ? 0 : 3;
@@ -242,11 +242,11 @@ static void test_sigbus_is_let_through_where_all_is_blocked(void **state)
     expect_killed(in_child(&before, touch_blocked));
 }
 
-/* ---- ours ---- */
+/* ---- faults in the library's mappings ---- */
 
 static struct gw_loss loss;
 
-/* First in every test from here on; not in setup, since cmocka sets actions after that, too. */
+/* Call first in each of the following tests, not in setup: cmocka sets actions after setup, too. */
 static void begin(void)
 {
     struct gw_mapping m;
@@ -276,7 +276,7 @@ static void test_sigbus_leaves_errno_alone(void **state)
 
     begin();
     lost_pages(&m, 1, &loss);
-    gw_close(&loss.wake_fd); /* so that telling fails */
+    gw_close(&loss.wake_fd); /* so that the wakeup fails */
     errno = EXDEV;
     m.at[0] = 1;
     assert_int_equal(errno, EXDEV);
@@ -301,7 +301,7 @@ static void test_sigbus_forgotten_loss_is_not_told(void **state)
     gw_mapping_done(&m[1]);
 }
 
-/* Every other page, and more of them than a process may have mappings. */
+/* Lose every other page: more pages than a process may have mappings. */
 static void test_sigbus_more_lost_pages_than_mappings_are_survived(void **state)
 {
     unsigned long most = 65530;
@@ -323,7 +323,7 @@ static void test_sigbus_more_lost_pages_than_mappings_are_survived(void **state)
     lost_pages(&m, 2 * most, &loss);
     for (uint64_t i = 0; i < most; i++)
         m.at[2 * i * PAGE] = 1;
-    assert_int_equal(m.at[0], 0); /* all of it was lost in the end */
+    assert_int_equal(m.at[0], 0); /* finally all pages were lost */
     assert_int_equal(gw_mapping_check(&m, "it"), -EIO);
     gw_mapping_done(&m);
 }
@@ -334,7 +334,7 @@ enum {
     N_PAGES = 8
 };
 
-/* Map, lose, touch, unmap; by turns with all others, at addresses that are used again and again. */
+/* Map, lose, touch and unmap pages, concurrently with other threads that reuse the addresses. */
 static void *lose_again_and_again(void *arg)
 {
     struct gw_loss mine = {.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
