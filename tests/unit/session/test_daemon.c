@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The daemon from outside: making, starting in every way, sessions, stopping, freeing. */
+/* The daemon's public API: creating, all ways of starting, sessions, stopping, freeing. */
 #include "../fixtures/daemon_bed.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- making ---- */
+/* ---- creating ---- */
 
 static void expect_refused(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
 {
@@ -59,7 +59,7 @@ static void test_daemon_config_out_of_limits_is_refused(void **state)
     expect_refused(&cfg, &ops);
     cfg = daemon_bed_config();
     cfg.num_queues = 2;
-    cfg.queue_workers = workers; /* there is no worker 1 */
+    cfg.queue_workers = workers; /* worker 1 does not exist */
     expect_refused(&cfg, &ops);
 }
 
@@ -99,14 +99,14 @@ static void test_daemon_started_twice_is_busy(void **state)
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     assert_int_equal(gw_daemon_start_path(d, path), -EBUSY);
-    assert_int_equal(gw_daemon_start(d, eventfd(0, EFD_CLOEXEC)), -EBUSY); /* closed */
+    assert_int_equal(gw_daemon_start(d, eventfd(0, EFD_CLOEXEC)), -EBUSY); /* closes the fd */
     assert_int_equal(gw_daemon_start_client(d, path), -EBUSY);
     assert_int_equal(gw_daemon_serve(d, path), -EBUSY);
     gw_daemon_stop(d);
     assert_int_equal(gw_daemon_wait(d), 0);
     expect_no_path();
     assert_int_equal(gw_daemon_wait(d), -EINVAL);
-    /* And again. */
+    /* The daemon can start again. */
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     gw_daemon_free(d);
     expect_no_path();
@@ -125,7 +125,7 @@ static void test_daemon_start_on_what_is_no_socket_fails(void **state)
     assert_int_equal(gw_daemon_start_path(d, longest), -ENAMETOOLONG);
     assert_int_equal(gw_daemon_start_path(d, "/nonexistent/s"), -ENOENT);
     assert_int_equal(gw_daemon_start_client(d, path), -ENOENT);
-    /* None of that counts as started. */
+    /* After failed starts the daemon is not started. */
     assert_int_equal(gw_daemon_wait(d), -EINVAL);
     gw_daemon_free(d);
 }
@@ -162,13 +162,13 @@ static void test_daemon_connected_socket_is_served_once(void **state)
         assert_int_equal(gw_frontend_new(&fe, NULL), 0);
         assert_int_equal(gw_frontend_attach(fe, ends[1]), 0);
         expect_served(fe);
-        if (i == 1) /* a payload that no message has */
+        if (i == 1) /* a payload longer than any message's */
             gw_frontend_send_raw(fe, 1, 1, 5000, NULL, 0, NULL, 0);
         if (i == 1)
             assert_int_equal(gw_daemon_wait(d), -EPROTO);
         gw_frontend_free(fe);
         if (i != 1)
-            assert_int_equal(gw_daemon_wait(d), 0); /* a hang-up is success */
+            assert_int_equal(gw_daemon_wait(d), 0); /* a hang-up is not an error */
     }
     gw_daemon_free(d);
 }
@@ -191,7 +191,7 @@ static void test_daemon_client_connects_and_serves(void **state)
     assert_int_equal(gw_daemon_wait(d), 0);
     gw_daemon_free(d);
     close(fd);
-    unlink(path); /* not the daemon's */
+    unlink(path); /* the test's own socket */
 }
 
 static void *serve(void *arg)
@@ -226,7 +226,7 @@ static void test_daemon_serve_returns_after_the_hang_up(void **state)
     gw_daemon_free(d);
 }
 
-/* A second one finds the path taken, and the session of the first does not notice. */
+/* A second daemon finds the path in use and does not disturb the session of the first. */
 static void test_daemon_second_on_a_path_disturbs_no_session(void **state)
 {
     struct gw_daemon *d = daemon_bed_new(), *second = daemon_bed_new();
@@ -262,7 +262,7 @@ static void test_daemon_stop_before_the_start_is_not_lost(void **state)
     assert_int_equal(gw_daemon_start(d, ends[0]), 0);
     assert_int_equal(gw_daemon_wait(d), 0);
     close(ends[1]);
-    /* It counts once. */
+    /* The stop counts only once. */
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     struct gw_frontend *fe = daemon_bed_connect();
     expect_served(fe);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The daemon with queues that run: many of them, requests that come back late, config changes. */
+/* The daemon with running queues: many queues, late requests, config changes. */
 #include "../fixtures/daemon_bed.h"
 #include "patience.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The first of the tests that share memory, as the handler comes once. */
+/* Must be the first test that shares memory, because the handler is installed only once. */
 static void test_daemon_sigbus_handler_can_be_declined(void **state)
 {
     struct gw_daemon_config cfg = daemon_bed_config();
@@ -46,7 +46,7 @@ static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
     cfg.num_workers = 3;
     cfg.queue_workers = workers;
     assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
-    memset(workers, 0xff, sizeof(workers)); /* it was copied */
+    memset(workers, 0xff, sizeof(workers)); /* the daemon has copied it */
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     vm_boot(&vm, N_QUEUES);
     for (unsigned i = 0; i < N_QUEUES; i++)
@@ -85,7 +85,7 @@ static void release_held(struct gw_post *post)
 
 static struct gw_post release = {.run = release_held};
 
-/* How often guest memory is mapped here, by whomever. */
+/* The number of mappings of guest memory in this process, of driver and daemon. */
 static unsigned n_guest_maps(void)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
@@ -127,8 +127,8 @@ static void hold_one(struct vm *vm)
         usleep(100);
 }
 
-/* A device that does not finish in time: the front-end is not kept waiting, the next one is served,
- * and the memory is there until the request ends. */
+/* A device does not finish in time: the front-end does not wait longer, the next session is served,
+ * and the memory stays mapped until the request completes. */
 static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(void **state)
 {
     struct gw_driver_used used;
@@ -145,7 +145,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     memset(device.held[0]->in[0].iov_base, 1, 16);
     assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     device.hold = false;
-    wait_for_guest_maps(0); /* with nobody connected */
+    wait_for_guest_maps(0); /* without a session */
     vm_boot(&vm, 1);
     vm_add(&vm, 0);
     assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
@@ -154,8 +154,8 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     gw_daemon_free(d);
 }
 
-/* Some rings have stopped and some will: a start at the base of the last one would do requests
- * twice. */
+/* After a refused reset some rings have stopped and others still will: a start at the last base
+ * would process requests twice. */
 static void test_daemon_refused_reset_is_followed_by_a_stop(void **state)
 {
     struct gw_driver_used used;
@@ -188,14 +188,14 @@ static void test_daemon_refused_reset_is_followed_by_a_stop(void **state)
     assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     while (gw_driver_used_idx(vm.drivers[0]) == 1)
         usleep(100);
-    assert_int_equal(gw_frontend_reset_device(vm.fe), 0); /* a stop that succeeds, too */
+    assert_int_equal(gw_frontend_reset_device(vm.fe), 0); /* succeeds after the late request */
     assert_int_equal(gw_frontend_set_vring_base(vm.fe, 0, 2), 0);
     assert_int_equal(gw_frontend_set_vring_kick(vm.fe, 0, gw_driver_kick_fd(vm.drivers[0])), 0);
     vm_unplug(&vm);
     gw_daemon_free(d);
 }
 
-/* A late request and a memory table that was replaced, in a session that goes on; and is again. */
+/* A session replaces the memory table repeatedly, each time with a late request, and continues. */
 static void test_daemon_old_memory_goes_with_its_last_request(void **state)
 {
     struct gw_guest_region more = {.gpa = 0x10000000, .length = UINT64_C(1) << 20};
@@ -208,15 +208,15 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
     assert_int_equal(n_guest_maps(), 2);
     for (unsigned i = 0; i < 3; i++) {
         hold_one(&vm);
-        assert_true(gw_frontend_set_mem_table(vm.fe, vm.mem) < 0); /* it takes too long */
+        assert_true(gw_frontend_set_mem_table(vm.fe, vm.mem) < 0); /* the drain times out */
         assert_int_equal(n_guest_maps(), 3 + i);
     }
-    /* Not by a wait for something else that succeeds. */
+    /* Only the completion may release the maps, not a successful wait for something else. */
     more.gpa += more.length;
     assert_int_equal(gw_guest_mem_add(vm.mem, &more), 0);
     assert_int_equal(n_guest_maps(), 6);
     assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
-    wait_for_guest_maps(3); /* the driver's two, and the table's one */
+    wait_for_guest_maps(3); /* two of the driver, one of the table */
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(gw_driver_wait(vm.drivers[0], patience_ms()), 0);
         assert_int_equal(gw_driver_take(vm.drivers[0], &used, 1), 1);
@@ -226,7 +226,7 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
     gw_daemon_free(d);
 }
 
-/* What is still out when the daemon ends stays mapped; it is let go of here by completing it. */
+/* The memory of a request in flight when the daemon is freed stays mapped until it completes. */
 static void test_daemon_freed_after_a_late_request(void **state)
 {
     struct gw_daemon *d;
@@ -266,7 +266,7 @@ static void test_daemon_config_changes_are_told_and_become_one(void **state)
     struct vm vm;
 
     for (unsigned i = 0; i < 10; i++)
-        gw_daemon_config_changed(d); /* nobody is there */
+        gw_daemon_config_changed(d); /* no session */
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     vm_boot(&vm, 1);
     assert_int_equal(count_config_changes(&vm, 200), 1);

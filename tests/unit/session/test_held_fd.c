@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A front-end passes files that it serves itself, and does not answer: wherever a descriptor may
- * stand, the daemon refuses it, answers, and serves the next session; both loops.
+ * A front-end passes files that it serves itself and stops serving. For every message with a
+ * descriptor, the daemon refuses the file, answers, and serves the next session, with both loops.
  */
 #include "../fixtures/daemon_bed.h"
 
@@ -82,7 +82,7 @@ static void send_u64(int s, unsigned request, uint64_t value, int fd)
     send_frame(s, &f, fd);
 }
 
-/* Every message with a descriptor, as right as it can be but for that. */
+/* Every message that can carry a descriptor; apart from the held file, most are valid. */
 static const struct frame frames[] = {
     {{GW_MSG_SET_VRING_KICK, GW_MSG_VERSION, 8}, .payload.u64 = 0},
     {{GW_MSG_SET_VRING_CALL, GW_MSG_VERSION, 8}, .payload.u64 = 0},
@@ -97,8 +97,8 @@ static const struct frame frames[] = {
      .payload.log = {.mmap_size = 4096}},
     {{GW_MSG_SET_INFLIGHT_FD, GW_MSG_VERSION, sizeof(struct gw_wire_inflight)},
      .payload.inflight = {.mmap_size = FILE_SIZE, .num_queues = 1, .queue_size = 16}},
-    {{GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0}}, /* where none belongs */
-    /* Refused for what the message says, before the file matters. */
+    {{GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0}}, /* takes no descriptor */
+    /* The payload is refused before the daemon uses the file. */
     {{GW_MSG_ADD_MEM_REG, GW_MSG_VERSION, sizeof(struct gw_wire_single_region)},
      .payload.region = {.region = {.guest_addr = 0x100000, .user_addr = 0x100000}}},
     {{GW_MSG_ADD_MEM_REG, GW_MSG_VERSION, sizeof(struct gw_wire_single_region)},
@@ -107,7 +107,7 @@ static const struct frame frames[] = {
     {{GW_MSG_SET_INFLIGHT_FD, GW_MSG_VERSION, sizeof(struct gw_wire_inflight)}},
 };
 
-/* Until the daemon has hung up, or answered what follows: it is not asleep. */
+/* Wait until the daemon hangs up or answers the next message: it must not be blocked. */
 static void expect_answer(int s)
 {
     const struct frame f = {{GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0}};
@@ -154,7 +154,7 @@ static void run_with(enum gw_loop_kind loop)
     expect_served(fe);
     gw_frontend_free(fe);
     gw_daemon_free(d);
-    assert_false(gw_sacrifice_flush(1)); /* or this tests nothing */
+    assert_false(gw_sacrifice_flush(1)); /* otherwise nothing was held */
     held_file_free(f);
     for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++)
         close(ours[i]);
@@ -169,7 +169,7 @@ static void test_held_file_in_place_of_any_descriptor_is_refused(void **state)
 
 /* ---- the functions themselves ---- */
 
-/* A process that holds such files, and has closed them as far as it can, ends; server or not. */
+/* A process that has tried to close held files can exit, with or without the server. */
 static void test_held_files_do_not_keep_the_process(void **state)
 {
     struct held_file *f = held_file_new(FILE_SIZE);
@@ -180,7 +180,7 @@ static void test_held_files_do_not_keep_the_process(void **state)
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        for (int i = 0; i < 20; i++) { /* more than there are sacrificial threads */
+        for (int i = 0; i < 20; i++) { /* more than the sacrificial threads */
             int fd = held_file_dup(f);
 
             gw_peer_fd_close(&fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Taking a path and giving it back: who is in the way, what is stale, and who comes first. */
+/* Taking and releasing a socket path: existing files, stale sockets, concurrent listeners. */
 #include "fdcheck.h"
 
 #include "base/cleanup.h"
@@ -57,7 +57,7 @@ static void open_listener(struct gw_listener *l)
     assert_int_equal(gw_listener_open(l, path), 0);
 }
 
-/* Nobody has connected, whom a server of one session would serve. */
+/* No connection may be pending: a server of a single session would spend it on that. */
 static void expect_left_alone(int listen_fd)
 {
     assert_int_equal(fcntl(listen_fd, F_SETFL, O_NONBLOCK), 0);
@@ -84,7 +84,7 @@ static void test_listener_accepts_and_cleans_up(void **state)
     close(client);
     close(server);
     gw_listener_close(&l);
-    gw_listener_close(&l); /* and once more */
+    gw_listener_close(&l); /* closing twice is allowed */
 }
 
 static void test_listener_in_use_is_left_alone(void **state)
@@ -101,7 +101,7 @@ static void test_listener_in_use_is_left_alone(void **state)
     assert_int_equal(try_to_open(), 0);
 }
 
-/* Killed, he leaves both files behind. */
+/* A killed process leaves the socket and the lock file behind. */
 static void test_listener_of_a_dead_process_is_replaced(void **state)
 {
     pid_t pid = fork();
@@ -122,7 +122,7 @@ static void test_listener_of_a_dead_process_is_replaced(void **state)
     assert_int_equal(try_to_open(), 0);
 }
 
-/* The directory was cleaned, and a successor owns the path: what is there is not ours to remove. */
+/* The files were deleted and a successor took the path: the first must not remove its files. */
 static void test_listener_leaves_its_successor_alone(void **state)
 {
     struct gw_listener first, second;
@@ -142,7 +142,7 @@ static void test_listener_leaves_its_successor_alone(void **state)
     assert_int_equal(access(lock_path, F_OK), -1);
 }
 
-/* Any file may be where the socket and the lock were. */
+/* Other files may have replaced the socket and the lock file. */
 static void test_listener_leaves_what_replaced_it_alone(void **state)
 {
     static const char *const both[] = {path, lock_path};
@@ -165,12 +165,12 @@ static void test_listener_whose_lock_is_held_is_in_use(void **state)
     assert_true(fd >= 0);
     assert_int_equal(flock(fd, LOCK_SH), 0);
     assert_int_equal(try_to_open(), -EADDRINUSE);
-    assert_int_equal(access(lock_path, F_OK), 0); /* not ours to remove */
+    assert_int_equal(access(lock_path, F_OK), 0); /* must not be removed */
     close(fd);
     assert_int_equal(try_to_open(), 0);
 }
 
-/* A program that makes no such lock listens. Its backlog being full hangs nobody. */
+/* A program without the lock file listens on the path. Its full backlog must not block us. */
 static void test_listener_of_a_stranger_is_left_alone(void **state)
 {
     struct sockaddr_un addr;
@@ -182,7 +182,7 @@ static void test_listener_of_a_stranger_is_left_alone(void **state)
     assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     assert_int_equal(listen(fd, 4), 0);
     assert_int_equal(try_to_open(), -EADDRINUSE);
-    close(gw_socket_accept(fd)); /* the one who asked */
+    close(gw_socket_accept(fd)); /* the probe of try_to_open */
     do
         others[n] = gw_socket_connect(path, SOCK_NONBLOCK);
     while (others[n] >= 0 && ++n < 32);
@@ -192,7 +192,7 @@ static void test_listener_of_a_stranger_is_left_alone(void **state)
     for (unsigned i = 0; i < n; i++)
         close(others[i]);
     close(fd);
-    assert_int_equal(try_to_open(), 0); /* stale by now */
+    assert_int_equal(try_to_open(), 0); /* now stale */
 }
 
 static void test_listener_file_in_the_way_is_left_alone(void **state)

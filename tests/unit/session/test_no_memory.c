@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Each allocation of the back-end fails once: what asked for it fails, says so and leaves
- * nothing open, and the daemon serves the next session. AddressSanitizer sees what is not freed.
+ * Each allocation of the back-end fails once: the operation fails with -ENOMEM and leaves nothing
+ * open, and the daemon serves the next session. AddressSanitizer detects leaks.
  */
 #include "requires.h"
 
@@ -122,7 +122,7 @@ static void test_no_memory_for_what_workers_are_asked(void **state)
         assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
         no_memory_begin(NO_MEMORY_OF_CALLER, 1);
         assert_int_equal(post(gw_daemon_worker(d, 0)), 0);
-        assert_false(no_memory_end()); /* it takes none */
+        assert_false(no_memory_end()); /* it allocates nothing */
         assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, make_timer, gw_daemon_worker(d, 0)),
                          1);
         assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, add_fd, gw_daemon_worker(d, 0)), 1 + i);
@@ -208,7 +208,7 @@ static int use_queue(struct session *s)
     return gw_driver_take(s->driver, &used, 1) == 1 ? 0 : -EIO;
 }
 
-/* All that a session has memory allocated for, once. Returns: 0; the first error. */
+/* Run everything for which a session allocates memory. Returns: 0 or the first error. */
 static int run_session(struct session *s)
 {
     struct gw_frontend_options opt = {
@@ -251,7 +251,7 @@ static int run_session(struct session *s)
     return r;
 }
 
-/* What they allocate when they start is not that of a session. */
+/* Wait until the threads have started: their allocations are not part of a session. */
 static void wait_for_threads(void)
 {
     struct gw_frontend *fe = daemon_bed_connect();
@@ -264,10 +264,10 @@ static void wait_for_threads(void)
 enum outcome {
     ALL_SUCCEEDED = 0,
     SESSION_FAILED,
-    DONE_WITHOUT, /* the allocation failed, the session did not */
+    DONE_WITHOUT, /* the session succeeded despite the failed allocation */
 };
 
-/* Of a daemon that nobody has used, because what queues allocate once is kept. */
+/* Uses a new daemon each time, because queues keep their first allocations. */
 static enum outcome fail_one(enum gw_loop_kind kind, uint64_t layout, unsigned n)
 {
     struct gw_daemon_config cfg = daemon_bed_config();
@@ -316,7 +316,7 @@ static void test_no_memory_for_a_session(void **state)
     for (unsigned i = 0; i < 2; i++) {
         check_sessions(GW_LOOP_EPOLL, layouts[i], 0);
         if (has_io_uring())
-            check_sessions(GW_LOOP_URING, layouts[i], 1); /* uring_bell_new: write(2) will do */
+            check_sessions(GW_LOOP_URING, layouts[i], 1); /* uring_bell_new: write(2) instead */
     }
 }
 

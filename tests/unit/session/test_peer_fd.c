@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Descriptors of a peer: nothing that the peer does to one makes a caller sleep. A test that fails
- * may well hang; the time limit of the suite ends it.
+ * A peer's file descriptors: nothing that the peer does to a descriptor may block a caller. A
+ * failing test may hang until the suite's time limit ends it.
  */
 #include "fd/peer_fd.h"
 #include "fd/sacrificial.h"
@@ -49,7 +49,7 @@ static void test_signal_adds_one(void **state)
     for (int flags = 0; flags <= EFD_NONBLOCK; flags += EFD_NONBLOCK) {
         int fd = eventfd(0, EFD_CLOEXEC | flags);
 
-        for (int i = 0; i < 1000; i++) /* more than completions are kept */
+        for (int i = 0; i < 1000; i++) /* more than the completion queue holds */
             gw_eventfd_signal(fd);
         assert_int_equal(take(fd), 1000);
         close(fd);
@@ -58,7 +58,7 @@ static void test_signal_adds_one(void **state)
 
 static void test_signal_of_a_full_counter_returns(void **state)
 {
-    int fd = eventfd(0, EFD_CLOEXEC); /* a write sleeps */
+    int fd = eventfd(0, EFD_CLOEXEC); /* a write may block */
 
     assert_int_equal(eventfd_write(fd, FULL), 0);
     for (int i = 0; i < 10; i++)
@@ -74,7 +74,7 @@ struct vandal {
     _Atomic bool is_over;
 };
 
-/* What a peer can do: the flag is off and the counter full, or not, at any time. */
+/* A peer can change O_NONBLOCK and fill or empty the counter at any time. */
 static void *vandalize(void *arg)
 {
     struct vandal *v = arg;
@@ -137,7 +137,7 @@ static void test_kinds(void **state)
     check_kind(eventfd(7, EFD_CLOEXEC | EFD_SEMAPHORE | EFD_NONBLOCK), GW_PEER_FD_EVENTFD);
     assert_int_equal(eventfd_write(full, FULL), 0);
     assert_int_equal(gw_peer_fd_kind(full), GW_PEER_FD_EVENTFD);
-    assert_int_equal(take(full), FULL); /* to ask adds nothing */
+    assert_int_equal(take(full), FULL); /* the kind check does not change the counter */
     close(full);
     check_kind(memfd_create("x", MFD_CLOEXEC), GW_PEER_FD_MEMORY);
     check_kind(memfd_create("anon_inode:[eventfd]", MFD_CLOEXEC), GW_PEER_FD_MEMORY);
@@ -153,8 +153,7 @@ static void test_kinds(void **state)
     assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
-/* A TCP connection with data that its reader does not take. Returns: its writer; -1: no loopback.
- */
+/* A TCP connection with unread data. Returns: its writer, or -1 without a loopback interface. */
 static int make_unsent(int *ret_reader)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -192,7 +191,7 @@ static void test_close_of_a_lingering_socket_returns(void **state)
     close(reader);
 }
 
-/* A socket that is closed closes the descriptors on their way through it. */
+/* Closing a socket closes the descriptors in flight in it. */
 static void test_close_of_a_socket_with_a_lingering_one_in_flight_returns(void **state)
 {
     union {
@@ -210,7 +209,7 @@ static void test_close_of_a_socket_with_a_lingering_one_in_flight_returns(void *
     int reader = -1, writer, pair[2];
 
     if (is_under_valgrind())
-        skip(); /* no other thread runs there while one sleeps in close(2) */
+        skip(); /* valgrind runs no other thread while one blocks in close(2) */
     writer = make_unsent(&reader);
     if (writer < 0) {
         print_message("no loopback network: not tested\n");
@@ -223,11 +222,11 @@ static void test_close_of_a_socket_with_a_lingering_one_in_flight_returns(void *
     close(pair[0]);
     gw_peer_fd_close(&pair[1]);
     assert_int_equal(pair[1], -1);
-    close(reader); /* or the thread would linger for an hour */
+    close(reader); /* otherwise the thread would linger for an hour */
     assert_true(gw_sacrifice_flush(PATIENCE_MS));
 }
 
-/* ---- in processes of their own ---- */
+/* ---- in child processes ---- */
 
 static void in_child(void (*fn)(void))
 {
@@ -305,13 +304,14 @@ static void work_without_io_setup(void)
     work_without_aio(SYS_io_setup, ENOSYS);
 }
 
-/* As a filter of system calls may have it. */
+/* As under a system call filter. */
 static void work_without_io_submit(void)
 {
     work_without_aio(SYS_io_submit, EPERM);
 }
 
-/* First, as long as there is one thread: ThreadSanitizer wants it so where the child makes more. */
+/* Must run first, while the process has one thread: ThreadSanitizer requires that before a fork
+ * whose child creates threads. */
 static void test_without_aio(void **state)
 {
     in_child(work_without_io_setup);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Frames in and out over real sockets, cut and laden in every way. */
+/* Frames received and sent over real sockets, split at any byte and with any control data. */
 #include "control_data.h"
 #include "fdcheck.h"
 
@@ -103,7 +103,7 @@ static void expect_frame(const struct frame *f, unsigned n_fds)
     gw_rx_reset(&rx);
 }
 
-/* ---- in ---- */
+/* ---- receiving ---- */
 
 static void test_socket_frame_cut_anywhere_arrives(void **state)
 {
@@ -161,7 +161,7 @@ static void test_socket_fds_with_the_payload_are_refused(void **state)
     assert_int_equal(gw_rx_pump(&rx, near_end), -EPROTO);
 }
 
-/* A message with too many fds is whole, and says so; the next one is as good as any. */
+/* A message with too many fds arrives whole and is marked as such; the next one is normal. */
 static void test_socket_more_than_eight_fds_are_closed(void **state)
 {
     static const unsigned counts[] = {9, 16, 64, CONTROL_FDS_MAX};
@@ -201,7 +201,7 @@ static void test_socket_no_room_for_fds_is_told(void **state)
     assert_true(rx.msg.n_fds < 8);
 }
 
-/* Control data that nobody sent on purpose takes no room from fds, and leaves none open. */
+/* Unsolicited control data takes no room from fds, and leaves no fd open. */
 static void test_socket_other_control_data_is_ignored(void **state)
 {
     struct frame f = frame_of(40);
@@ -256,7 +256,7 @@ static void test_socket_announced_giants_are_refused(void **state)
     }
 }
 
-/* ---- out ---- */
+/* ---- sending ---- */
 
 static void *read_slowly(void *arg)
 {
@@ -287,7 +287,7 @@ static void test_socket_send_waits_for_a_slow_reader(void **state)
     assert_int_equal(left, 0);
 }
 
-/* Frames that were sent in part go on where they stopped. */
+/* A partially sent frame continues where it stopped. */
 static void test_socket_send_in_pieces_is_whole(void **state)
 {
     struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
@@ -299,7 +299,7 @@ static void test_socket_send_in_pieces_is_whole(void **state)
     while (gw_socket_send(near_end, &f.header, f.payload, -1, wake, &yes) == 0)
         n++;
     assert_true(n > 0);
-    /* What came through is whole frames and a part of the last one. */
+    /* The received data are whole frames and a part of the last one. */
     rx.n_read = 0;
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(gw_rx_pump(&rx, far_end), 1);
@@ -333,7 +333,7 @@ static void test_socket_send_to_who_does_not_read_can_be_woken(void **state)
     close(wake);
 }
 
-/* News for the session are no reason to give up. */
+/* A wakeup for other reasons must not abort the send. */
 static void test_socket_send_goes_on_when_woken_for_something_else(void **state)
 {
     struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
@@ -351,7 +351,7 @@ static void test_socket_send_goes_on_when_woken_for_something_else(void **state)
     close(wake);
 }
 
-/* Without a signal, which would end the process. */
+/* The send must not raise SIGPIPE, which would kill the process. */
 static void test_socket_send_to_who_hung_up_fails(void **state)
 {
     struct frame f = frame_of(8);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Naming the threads that do not answer, and what else goes on in the process meanwhile. */
+/* Naming the threads that do not answer, while the rest of the process keeps running. */
 #include "../fixtures/daemon_bed.h"
 
 #include "fdcheck.h"
@@ -87,7 +87,7 @@ static void test_stuck_daemon_does_not_disturb_another(void **state)
     expect_served(fe);
     assert_int_equal(gw_daemon_find_stuck(other, text, sizeof(text)), 0);
     gw_frontend_free(fe);
-    gw_daemon_free(other); /* waits for none but its own */
+    gw_daemon_free(other); /* waits only for its own threads */
     strcpy(path, first);
 
     assert_true(gw_daemon_find_stuck(d, text, sizeof(text)) > 0);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Frames that the kernel takes in pieces, with interruptions and full sockets between them, from
- * the back-end's end of the wire and from the front-end's: the frame arrives whole, and its file
- * descriptor once.
+ * The kernel accepts frames in pieces, with interruptions and full sockets in between, from the
+ * back-end and from the front-end: the frame arrives whole, and its file descriptor exactly once.
  */
 #include "fdcheck.h"
 
@@ -29,8 +28,8 @@ enum {
     FRAME = sizeof(struct gw_wire_header) + PAYLOAD,
 };
 
-static size_t piece;  /* the most that one sendmsg takes; 0: everything */
-static bool has_gaps; /* every other call fails, with EINTR and EAGAIN by turns */
+static size_t piece;  /* most bytes that one sendmsg accepts; 0: all */
+static bool has_gaps; /* every other call fails, alternately with EINTR and EAGAIN */
 static unsigned n_calls;
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *mh, int flags);
@@ -62,7 +61,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *mh, int flags)
 
 static uint8_t payload[PAYLOAD];
 
-/* Read a frame by single bytes. Returns: how many file descriptors came with it. */
+/* Read a frame byte by byte. Returns: the number of file descriptors received with it. */
 static unsigned expect_frame(int fd, struct gw_wire_header header)
 {
     uint8_t bytes[FRAME], expected[FRAME];
