@@ -79,7 +79,7 @@ static void test_queue_log_does_not_mark_what_is_only_read(void **state)
     log_rig_end(&t);
 }
 
-/* Chains longer than the segments in a request (16), direct and indirect. */
+/* Chains longer than a request's own segment array (16), direct and indirect. */
 static void chain_of(unsigned n_out, unsigned n_in, unsigned flags)
 {
     struct rig_config cfg = {.features = RIG_F_INDIR, .indirect_max = 256};

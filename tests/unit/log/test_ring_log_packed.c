@@ -137,7 +137,10 @@ static void test_ring_log_packed_random_batches(void **state)
     }
 }
 
-/* DPDK's log address is that of the descriptors: then the event area is marked where it is. */
+/*
+ * Front-ends written for DPDK send the address of the descriptors as the log address. The event
+ * area is then marked at its own address.
+ */
 static void test_ring_log_packed_address_of_the_descriptors_is_no_event_area(void **state)
 {
     struct rig_config cfg = {.size = SIZE, .features = RIG_F_PACKED, .base = 256 * 2};

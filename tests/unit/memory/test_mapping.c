@@ -116,7 +116,7 @@ static void test_mapping_of_huge_pages_is_cut_anywhere(void **state)
     close(fd);
 }
 
-/* A forked child does not inherit the mapping. */
+/* A child that closes a front-end's file may live forever, so it must not inherit the mapping. */
 static void test_mapping_stays_with_its_process(void **state)
 {
     unsigned char resident;

@@ -156,7 +156,7 @@ static void test_mem_overlapping_regions_are_refused(void **state)
             struct gw_region *other = region(others[i].gpa, others[i].size, 0);
 
             expect_together(regions[0], other, swap, others[i].r);
-            /* The same overlaps in user addresses instead of guest addresses. */
+            /* The same cases with user addresses instead of guest addresses. */
             other = region(64 * PAGE, others[i].size, UVA + others[i].gpa - 4 * PAGE);
             expect_together(regions[0], other, swap, others[i].r);
         }

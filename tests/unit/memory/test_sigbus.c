@@ -191,7 +191,7 @@ static int jump_out_of_three(void)
         raise(SIGBUS);
     if (n_seen != 4 || seen.si_code > 0 || child_loss.happened)
         return 2;
-    /* A handler that jumps out must not block unregistering. */
+    /* A handler that leaves by longjmp must not block unregistering. */
     child_mapping.at[0] = 1;
     gw_mapping_done(&child_mapping);
     return n_seen == 4 && child_loss.happened ? 0 : 3;

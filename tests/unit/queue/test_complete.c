@@ -206,7 +206,7 @@ static void check_suppression(uint64_t features)
     call = gw_driver_call_fd(t.driver);
     hold(&t, 20);
     gw_driver_suppress_calls(t.driver);
-    rig_release(&t, 1); /* the first of a run with EVENT_IDX is always told */
+    rig_release(&t, 1); /* always notified: the first answer of a run with EVENT_IDX */
     rig_settle(&t);
     counter(call);
     rig_release(&t, 9);
@@ -279,7 +279,7 @@ static void check_notify_on_empty(uint64_t features)
     call = gw_driver_call_fd(t.driver);
     hold(&t, 4);
     gw_driver_suppress_calls(t.driver);
-    rig_release(&t, 1); /* the first of a run with EVENT_IDX is always told */
+    rig_release(&t, 1); /* always notified: the first answer of a run with EVENT_IDX */
     rig_settle(&t);
     counter(call);
     rig_release(&t, 2);
@@ -520,7 +520,7 @@ static void *complete_all(void *arg)
     return NULL;
 }
 
-/* Another thread has no turn whose end could publish the answer. */
+/* Outside the worker no turn ends that could publish the answer, so it is published at once. */
 static void test_complete_on_other_thread_is_told_at_once(void **state)
 {
     struct rig_config cfg = {.sync = GW_SYNC_MUTEX};

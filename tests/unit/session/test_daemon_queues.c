@@ -85,7 +85,7 @@ static void release_held(struct gw_post *post)
 
 static struct gw_post release = {.run = release_held};
 
-/* The number of mappings of guest memory in this process, of driver and daemon. */
+/* The number of mappings of guest memory in this process, by the driver and the daemon. */
 static unsigned n_guest_maps(void)
 {
     FILE *maps = fopen("/proc/self/maps", "re");

@@ -57,7 +57,7 @@ static void open_listener(struct gw_listener *l)
     assert_int_equal(gw_listener_open(l, path), 0);
 }
 
-/* No connection may be pending: a server of a single session would spend it on that. */
+/* No connection may be pending: a server of a single session would serve it and exit. */
 static void expect_left_alone(int listen_fd)
 {
     assert_int_equal(fcntl(listen_fd, F_SETFL, O_NONBLOCK), 0);
