@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,11 +24,6 @@
 enum {
     LOCK_PAUSE_MS = 10,
 };
-
-static struct store_file *file_of(struct store *s)
-{
-    return (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
-}
 
 static void file_free(struct store *s)
 {

@@ -10,6 +10,7 @@
 #include "backend.h"
 
 #include <pthread.h>
+#include <stddef.h>
 
 /* Promises that wait, ordered by id. */
 struct store_promises {
@@ -39,6 +40,16 @@ struct store_file {
     uint32_t first_granule;   /* offset of the first granule of topology.discard_align bytes */
     _Atomic unsigned refused; /* methods that were rejected for good (store_range.c) */
 };
+
+static inline struct store_file *file_of(struct store *s)
+{
+    return (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+}
+
+static inline struct store_io *io_of(struct gw_io *gw)
+{
+    return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+}
 
 /* store_file_io.c */
 int store_file_submit(struct store *s, struct store_io *io);

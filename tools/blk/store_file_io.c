@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,16 +23,6 @@
 #define IOV_PER_IO   1024U          /* limit of gw_io_preadv */
 #define BOUNCE_BYTES (128U * 1024U) /* maximum for one request */
 #define BOUNCE_ALIGN 4096U
-
-static struct store_file *file_of(const struct store_io *io)
-{
-    return (struct store_file *)(void *)((char *)io->store - offsetof(struct store_file, base));
-}
-
-static struct store_io *io_of(struct gw_io *gw)
-{
-    return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
-}
 
 static const char *kind_name(enum store_kind kind)
 {
@@ -62,14 +51,14 @@ void store_file_finish(struct store_io *io, int res)
     if (io->is_cancelled && res == -EINTR)
         res = -ECANCELED;
     if (is_failure(io, res))
-        backend_say(GW_LOG_WARNING, "%s: %s at byte %llu: %s", file_of(io)->path,
+        backend_say(GW_LOG_WARNING, "%s: %s at byte %llu: %s", file_of(io->store)->path,
                     kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
     store_promise_end(io, res);
 }
 
 void store_file_complete(struct store_io *io, int res)
 {
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
     bool is_promise = store_is_promise(io);
 
     free(io->bounce);
@@ -133,9 +122,9 @@ static void start_transfer(struct store_io *io)
         n_iov = 1;
     }
     if (io->kind == STORE_READ)
-        gw_io_preadv(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset);
+        gw_io_preadv(io->worker, &io->gw, file_of(io->store)->fd, iov, n_iov, (int64_t)io->offset);
     else
-        gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, iov, n_iov, (int64_t)io->offset,
+        gw_io_pwritev(io->worker, &io->gw, file_of(io->store)->fd, iov, n_iov, (int64_t)io->offset,
                       io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
 }
 
@@ -241,7 +230,7 @@ int store_file_submit(struct store *s, struct store_io *io)
     struct store_file *f;
 
     io->store = s;
-    f = file_of(io);
+    f = file_of(io->store);
     io->durable_error = 0;
     store_promise_init(io);
     if (store_is_promise(io) && !s->is_read_only && store_has_lost_data(f)) {
@@ -274,8 +263,7 @@ void store_file_cancel(struct store *s, struct store_io *io)
 
 void store_file_report(struct store *s, FILE *out)
 {
-    struct store_file *f =
-        (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
+    struct store_file *f = file_of(s);
     int error = atomic_load(&f->sync_error);
 
     fprintf(out, "%s: failed:", f->path);

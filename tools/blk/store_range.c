@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <stddef.h>
 
 #define ZERO_BYTES (256U * 1024U)
 #define PIECE_MAX  (UINT64_C(64) << 20) /* per call */
@@ -27,16 +26,6 @@ enum way {
 
 /* Never written; untouched pages use no memory. */
 static uint8_t zeroes[ZERO_BYTES] __attribute__((aligned(4096)));
-
-static struct store_file *file_of(const struct store_io *io)
-{
-    return (struct store_file *)(void *)((char *)io->store - offsetof(struct store_file, base));
-}
-
-static struct store_io *io_of(struct gw_io *gw)
-{
-    return (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
-}
 
 /* Returns: the methods for this operation that have not been rejected. */
 static unsigned ways_of(struct store_file *f, const struct store_io *io)
@@ -124,7 +113,7 @@ static void piece_is_done(struct store_io *io)
 static void way_done(struct gw_io *gw, int res)
 {
     struct store_io *io = io_of(gw);
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
 
     if (res == 0) {
         piece_is_done(io);
@@ -158,12 +147,13 @@ static void start_write(struct store_io *io, uint64_t length)
     io->piece = length < ZERO_BYTES ? length : ZERO_BYTES;
     io->own_iov = (struct iovec){zeroes, io->piece};
     io->gw.done = write_done;
-    gw_io_pwritev(io->worker, &io->gw, file_of(io)->fd, &io->own_iov, 1, (int64_t)io->offset, 0);
+    gw_io_pwritev(io->worker, &io->gw, file_of(io->store)->fd, &io->own_iov, 1, (int64_t)io->offset,
+                  0);
 }
 
 static void start_way(struct store_io *io, unsigned way, uint64_t length)
 {
-    int fd = file_of(io)->fd;
+    int fd = file_of(io->store)->fd;
 
     if (way == WAY_WRITE) {
         start_write(io, length);
@@ -184,7 +174,7 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
 /* Start the next piece with the best method possible here, up to where a better one can start. */
 static void start_range_with(struct store_io *io, unsigned ways)
 {
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
     uint64_t length = io->length;
 
     for (unsigned way = WAY_DISCARD; way <= WAY_WRITE; way *= 2) {
@@ -208,7 +198,7 @@ static void start_range_with(struct store_io *io, unsigned ways)
 
 static void start_range(struct store_io *io)
 {
-    start_range_with(io, ways_of(file_of(io), io));
+    start_range_with(io, ways_of(file_of(io->store), io));
 }
 
 /* Reduce a discard to its aligned part, possibly empty. */

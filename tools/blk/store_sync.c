@@ -27,11 +27,6 @@ enum {
     PROMISE_RELEASED, /* its worker is about to complete it */
 };
 
-static struct store_file *file_of(const struct store_io *io)
-{
-    return (struct store_file *)(void *)((char *)io->store - offsetof(struct store_file, base));
-}
-
 bool store_is_promise(const struct store_io *io)
 {
     return io->kind == STORE_FLUSH || (io->is_durable && io->kind != STORE_READ);
@@ -90,7 +85,7 @@ void store_promise_init(struct store_io *io)
 
 void store_promise_begin(struct store_io *io)
 {
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
 
     pthread_mutex_lock(&f->promises_lock);
     io->promise.state = PROMISE_IN_FLIGHT;
@@ -167,7 +162,7 @@ static void complete_released(struct store_io *first, const struct gw_worker *he
 void store_promise_end(struct store_io *io, int res)
 {
     const struct gw_worker *here = io->worker;
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
     struct store_promises released;
     bool is_held;
 
@@ -194,7 +189,7 @@ void store_promise_end(struct store_io *io, int res)
 
 void store_promise_cancel(struct store_io *io)
 {
-    struct store_file *f = file_of(io);
+    struct store_file *f = file_of(io->store);
     int state;
 
     pthread_mutex_lock(&f->promises_lock);
@@ -227,7 +222,7 @@ static void keep_sync_error(struct store_file *f, int error)
 
 void store_sync_failed(struct store_io *io, int error)
 {
-    keep_sync_error(file_of(io), error);
+    keep_sync_error(file_of(io->store), error);
     store_promise_end(io, -EIO);
 }
 
@@ -236,12 +231,12 @@ static void sync_done(struct gw_io *gw, int res);
 static void start_sync(struct store_io *io)
 {
     io->gw.done = sync_done;
-    gw_io_fdatasync(io->worker, &io->gw, file_of(io)->fd);
+    gw_io_fdatasync(io->worker, &io->gw, file_of(io->store)->fd);
 }
 
 static void sync_done(struct gw_io *gw, int res)
 {
-    struct store_io *io = (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+    struct store_io *io = io_of(gw);
 
     if (res == -EINTR)
         store_file_go_on(io, start_sync);
