@@ -306,29 +306,24 @@ static void start_reads(struct guest *g)
     }
 }
 
-static void wait_in_flight(unsigned queue, uint64_t n)
+/* Wait for up to `ms` milliseconds. Returns: whether `n` requests of the queue are in flight. */
+static bool are_in_flight(unsigned queue, uint64_t n, unsigned ms)
 {
     struct gw_queue_stats stats;
 
-    for (unsigned i = 0; i < patience_ms(); i++) {
+    for (unsigned i = 0; i < ms; i++) {
         gw_queue_stats(gw_daemon_queue(bed.daemon, queue), &stats);
         if (stats.in_flight == n)
-            return;
+            return true;
         (void)poll(NULL, 0, 1);
     }
-    fail_msg("%lu requests in flight, not %lu", (unsigned long)stats.in_flight, (unsigned long)n);
+    return false;
 }
 
-/* Returns: whether `n` requests of the queue were seen in flight before they can have completed. */
-static bool are_in_flight(unsigned queue, uint64_t n)
+static void wait_in_flight(unsigned queue, uint64_t n)
 {
-    struct gw_queue_stats stats = {0};
-
-    for (unsigned ms = 0; ms < 2 * SLOW_MS && stats.in_flight != n; ms++) {
-        (void)poll(NULL, 0, 1);
-        gw_queue_stats(gw_daemon_queue(bed.daemon, queue), &stats);
-    }
-    return stats.in_flight == n;
+    if (!are_in_flight(queue, n, patience_ms()))
+        fail_msg("not %lu requests in flight", (unsigned long)n);
 }
 
 /* On a busy machine all of them may have completed before this thread looks: try again. */
@@ -342,7 +337,7 @@ static void run_death_in_flight(enum gw_loop_kind loop)
 
         assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
         start_reads(&g);
-        n_deaths += are_in_flight(0, 5);
+        n_deaths += are_in_flight(0, 5, 2 * SLOW_MS);
         guest_done(&g);
         assert_true(bed_check(&bed, "death with requests in flight"));
     }
