@@ -29,7 +29,7 @@ static int lock_byte(int fd, short type, off_t byte)
     return 0;
 }
 
-/* Returns: 0 if nobody else holds the byte; -EAGAIN if somebody does; another negative errno. */
+/* Returns: 0 if no other process locks the byte; -EAGAIN if one does; another negative errno. */
 static int probe_byte(int fd, off_t byte)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};

@@ -109,7 +109,7 @@ extern const struct gw_inflight_ops gw_inflight_packed_ops;
 /* The fewest entries in a part that this library creates; their number is a power of two. */
 #define GW_INFLIGHT_MADE_MIN 1024
 
-/* The region of SET_INFLIGHT_FD; zeroed if there is none. */
+/* The region of SET_INFLIGHT_FD; zeroed before that message. */
 struct gw_inflight_region {
     struct gw_mapping mapping;
     uint64_t size;

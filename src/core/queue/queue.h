@@ -57,7 +57,7 @@ struct gw_queue {
     const struct gw_map *map;          /* [lock] */
     unsigned map_last;                 /* [lock] lookup cache */
     uint64_t epoch;                    /* [lock] the last change that was adopted (change.c) */
-    uint64_t told;                     /* atomic: the last change that was posted */
+    uint64_t posted;                   /* atomic: the last change that was posted */
     uint64_t settled;                  /* atomic: the last change whose old map or log is unused */
     uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
     uint64_t now_ns;                   /* [lock] coarse time of the last pop */

@@ -296,7 +296,7 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
         return 0;
     }
     /* Their buffers may be in a map that is still in the worker's mailbox (change.c). */
-    if (__atomic_load_n(&q->told, __ATOMIC_RELAXED) > q->epoch) {
+    if (__atomic_load_n(&q->posted, __ATOMIC_RELAXED) > q->epoch) {
         q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
         q->moved = true;
         gw_queue_activate(q); /* the worker pops again after processing its mailbox */

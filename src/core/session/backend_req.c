@@ -52,7 +52,7 @@ bool gw_backend_req_flush(struct gw_daemon *d)
         return false;
     n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n == (ssize_t)sizeof(header)) {
-        gw_log(&d->log, GW_LOG_INFO, "the front-end is told that the config space changed");
+        gw_log(&d->log, GW_LOG_INFO, "sent CONFIG_CHANGE to the front-end");
         return false;
     }
     if (n < 0 && errno == EAGAIN) {

@@ -12,9 +12,10 @@
  * Normally the front-end is answered when all queues have settled. In postcopy the answer does not
  * wait, because a worker may be waiting for a page. The front-end may then use the new map at once,
  * although a worker may not have read its mailbox yet. So the control thread stores the number in
- * `told` before the answer, and a queue loads `told` after the available index. A driver that makes
- * a request available in the new map does so after the answer. The queue that loads this index
- * therefore also loads the number, and takes no request with an older map (take, in request.c).
+ * `posted` before the answer, and a queue loads `posted` after the available index. A driver that
+ * makes a request available in the new map does so after the answer. The queue that loads this
+ * index therefore also loads the number, and takes no request with an older map (take, in
+ * request.c).
  */
 #include "base/cleanup.h"
 #include "core/daemon/daemon.h"
@@ -50,7 +51,7 @@ static struct gw_change *new_change(struct gw_daemon *d)
     d->changes_end = &c->next;
     d->n_kept++;
     for (unsigned i = 0; i < d->num_queues; i++)
-        __atomic_store_n(&d->queues[i].told, c->number, __ATOMIC_RELAXED);
+        __atomic_store_n(&d->queues[i].posted, c->number, __ATOMIC_RELAXED);
     return c;
 }
 

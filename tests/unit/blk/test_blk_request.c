@@ -219,7 +219,7 @@ static void run(void)
     blk_requests_run(reqs, 1, &queue, &limits);
 }
 
-/* Run what was made and expect this status, told with this length, without asking the store. */
+/* Run what was made and expect this status and used length, without a call of the store. */
 static void expect_refused(uint8_t expected, uint32_t len)
 {
     unsigned before = n_completed;
@@ -619,7 +619,7 @@ static void test_blk_cancelled_too_late_is_answered(void **state)
     assert_int_equal(*flush_bs[1].status, VIRTIO_BLK_S_IOERR);
     assert_int_equal(n_completed, 2);
     assert_int_equal(store.n_stopped, 0);
-    suspend_result = -EPERM; /* the session is over, and its requests are nobody's */
+    suspend_result = -EPERM; /* the session has ended, so no queue takes its requests back */
     flush_done(0, -ECANCELED);
     assert_int_equal(n_completed, 3);
     assert_int_equal(store.n_stopped, 1);

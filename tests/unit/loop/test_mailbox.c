@@ -103,7 +103,7 @@ static void test_worker_end_runs_pending_posts(void **state)
     assert_int_equal(b.n, 10);
 }
 
-/* Busy until it is told to go on. */
+/* Keep the worker busy until the test releases it. */
 static void wait_to_go_on(void *arg)
 {
     struct bench *b = arg;

@@ -414,7 +414,7 @@ static void test_complete_full_call_fd_does_not_hang_the_worker(void **state)
 
 /*
  * The driver fills the counter just before the worker signals it. If the worker blocks on the
- * write, nobody reads the counter, and this test runs into its time limit.
+ * write, no thread reads the counter, and this test runs into its time limit.
  */
 static void test_complete_call_fd_filled_meanwhile_does_not_hang_the_worker(void **state)
 {

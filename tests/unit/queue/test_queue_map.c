@@ -149,7 +149,7 @@ static void test_queue_map_on_its_way_is_waited_for(void **state)
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_take(&t, 1);
-    __atomic_store_n(&t.queue.told, t.queue.settled + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&t.queue.posted, t.queue.settled + 1, __ATOMIC_RELEASE);
     add_extra(&t);
     for (unsigned i = 2; i < 5; i++)
         add_request_in_extra(&t, i);

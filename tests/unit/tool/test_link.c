@@ -547,7 +547,7 @@ static void test_link_lobby_without_descriptors_pauses(void **state)
     assert_int_equal(next(&l, 0, &frame, why), -EMFILE);
     assert_int_equal(next(&l, 0, &frame, why), -EAGAIN);
     assert_false(link_channel_wait(&nobody, l.epoll_fd, -1, 0));
-    assert_int_equal(next(&l, pause_ns, &frame, why), -EAGAIN); /* fails again, not told again */
+    assert_int_equal(next(&l, pause_ns, &frame, why), -EAGAIN); /* the failure is reported once */
     assert_false(link_channel_wait(&nobody, l.epoll_fd, -1, 0));
     say(early, LINK_RESUME, LINK_ID_LEN);
     assert_int_equal(next(&l, pause_ns, &frame, why), 0);
@@ -558,7 +558,7 @@ static void test_link_lobby_without_descriptors_pauses(void **state)
     close(late);
     late = dial(name);
     limit_files((rlim_t)late + 1);
-    assert_int_equal(next(&l, 3 * pause_ns, &frame, why), -EMFILE); /* told of each series */
+    assert_int_equal(next(&l, 3 * pause_ns, &frame, why), -EMFILE); /* a new series */
     limit_files(old.rlim_cur);
     close(early);
     close(late);
