@@ -215,6 +215,15 @@ uint64_t options_size(struct argp_state *state, const char *option, const char *
     return value;
 }
 
+unsigned options_block_size(struct argp_state *state, const char *text)
+{
+    unsigned size = (unsigned)options_size(state, "block-size", text, 512, 1U << 20);
+
+    if (size % 512 != 0)
+        argp_error(state, "--block-size=%s is not a multiple of 512", text);
+    return size;
+}
+
 /* Returns: milliseconds; NaN if the text is not a time. */
 static double parse_time(const char *text)
 {

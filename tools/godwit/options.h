@@ -48,6 +48,8 @@ uint64_t options_number(struct argp_state *state, const char *option, const char
 /* A size, which may end in K, M, G or T (powers of 1024). */
 uint64_t options_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
                       uint64_t max);
+/* --block-size of a disk load: a multiple of 512 of up to 1M. */
+unsigned options_block_size(struct argp_state *state, const char *text);
 /* A time in milliseconds, such as "10ms", "5s", "0.5m"; without a unit in seconds. */
 unsigned options_time(struct argp_state *state, const char *option, const char *text,
                       unsigned min_ms, unsigned max_ms);

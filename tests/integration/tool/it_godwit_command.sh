@@ -14,22 +14,14 @@ godwit=$1
 blk=$2
 rng=$3
 scratch=$(mktemp -d)
-export TMPDIR=$scratch/tmp # godwit creates its temporary directories here
-mkdir "$TMPDIR"
+# shellcheck source=tests/integration/tool/command.sh
+. "$(dirname "$0")/command.sh"
 backend=
 finish() {
     [ -z "$backend" ] || kill "$backend" 2>/dev/null || true
     rm -rf "$scratch"
 }
 trap finish EXIT
-
-wrong() {
-    echo "FAILED: $*" | tee -a "$scratch/failures"
-    echo "--- stdout"
-    head -n 40 "$scratch/out"
-    echo "--- stderr"
-    head -n 40 "$scratch/err"
-}
 
 # run STATUS ARGUMENT...: check the exit status, and that no temporary directory remains.
 run() {
@@ -38,20 +30,6 @@ run() {
     "$godwit" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
     [ "$status" = "$wanted" ] || wrong "status $status instead of $wanted: godwit $*"
     [ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind: $(ls "$TMPDIR"): godwit $*"
-}
-
-says() {
-    grep -qF -- "$1" "$scratch/err" || wrong "stderr does not say: $1"
-}
-
-shows() {
-    grep -qE -- "$1" "$scratch/out" || wrong "stdout does not show: $1"
-}
-
-# json EXPRESSION: check the expression on the JSON document on stdout, named d.
-json() {
-    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' \
-        "${2:-$scratch/out}" "$1" 2>>"$scratch/err" || wrong "not so: $1"
 }
 
 wait_until() {
@@ -441,10 +419,7 @@ if command -v qemu-storage-daemon >/dev/null; then
     shows 'RING_PACKED \(virtio bit 34\), which it does not offer'
 fi
 
-if [ -e "$scratch/failures" ]; then
-    cat "$scratch/failures"
-    exit 1
-fi
+end_checks
 if ! command -v qemu-storage-daemon >/dev/null; then
     echo "all else passed, but qemu-storage-daemon is not installed" >&2
     exit 77

@@ -14,24 +14,14 @@ godwit=$1
 blk=$2
 rng=$3
 scratch=$(mktemp -d)
-export TMPDIR=$scratch/tmp # godwit creates its temporary directories here
-mkdir "$TMPDIR"
+# shellcheck source=tests/integration/tool/command.sh
+. "$(dirname "$0")/command.sh"
 crash=
 finish() {
     [ -z "$crash" ] || kill "$crash" 2>/dev/null || true
     rm -rf "$scratch"
 }
 trap finish EXIT
-failures=0
-
-wrong() {
-    echo "FAILED: $*"
-    echo "--- stdout"
-    head -n 40 "$scratch/out"
-    echo "--- stderr"
-    head -n 40 "$scratch/err"
-    failures=$((failures + 1))
-}
 
 # run STATUS ARGUMENT...: check the exit status, and that no file and no process remains.
 run() {
@@ -42,20 +32,6 @@ run() {
     [ "$status" = "$wanted" ] || wrong "status $status instead of $wanted: $*"
     [ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind: $(ls "$TMPDIR"): $*"
     ! pgrep -f "$TMPDIR" >/dev/null || wrong "a child stays: $*"
-}
-
-says() {
-    grep -qF -- "$1" "$scratch/err" || wrong "stderr does not say: $1"
-}
-
-shows() {
-    grep -qE -- "$1" "$scratch/out" || wrong "stdout does not show: $1"
-}
-
-# json EXPRESSION: check the expression on the JSON document on stdout, named d.
-json() {
-    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' \
-        "$scratch/out" "$1" 2>>"$scratch/err" || wrong "not so: $1"
 }
 
 disk="$blk --socket-path {socket} --blk-file {file} --num-queues 4"
@@ -157,4 +133,4 @@ crash=
 [ -z "$(ls -A "$TMPDIR")" ] || wrong "left behind by SIGTERM: $(ls "$TMPDIR")"
 ! pgrep -f "$TMPDIR" >/dev/null || wrong "a child stays behind SIGTERM"
 
-[ "$failures" = 0 ]
+end_checks

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE_MAX (1u << 20)
-#define TIME_MAX_MS    86400000u
+#define TIME_MAX_MS 86400000u
 
 struct crash_command {
     struct target_options target;
@@ -110,9 +109,7 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
         o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
         break;
     case OPTION_BLOCK_SIZE:
-        o->block_size = (unsigned)options_size(state, "block-size", arg, 512, BLOCK_SIZE_MAX);
-        if (o->block_size % 512 != 0)
-            argp_error(state, "--block-size=%s is not a multiple of 512", arg);
+        o->block_size = options_block_size(state, arg);
         break;
     case OPTION_WRITES:
         o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
