@@ -70,8 +70,8 @@ static uint8_t parse(const struct disk *disk, struct gw_request *req, int64_t *r
     if (le32toh(header.type) != VIRTIO_BLK_T_IN)
         return VIRTIO_BLK_S_UNSUPP;
     sector = le64toh(header.sector);
-    if (req->in_len % SECTOR != 0 || req->in_len > disk->size ||
-        sector > (disk->size - req->in_len) / SECTOR)
+    if (req->writable_len % SECTOR != 0 || req->writable_len > disk->size ||
+        sector > (disk->size - req->writable_len) / SECTOR)
         return VIRTIO_BLK_S_IOERR;
     *ret_offset = (int64_t)(sector * SECTOR);
     return VIRTIO_BLK_S_OK;
@@ -85,14 +85,15 @@ static void start(const struct disk *disk, struct gw_request *req)
 
     *read = (struct read){.io.done = read_done, .req = req};
     read->status = gw_request_take_status(req);
-    read->data_len = req->in_len;
+    read->data_len = req->writable_len;
     status = parse(disk, req, &offset);
     if (read->status == NULL)
         gw_request_complete(req, 0);
     else if (status != VIRTIO_BLK_S_OK)
         answer(read, status);
     else
-        gw_io_preadv(gw_queue_worker(req->queue), &read->io, disk->fd, req->in, req->n_in, offset);
+        gw_io_preadv(gw_queue_worker(req->queue), &read->io, disk->fd, req->writable,
+                     req->n_writable, offset);
 }
 
 static int queue_ready(void *dev, struct gw_queue *q)

@@ -21,26 +21,27 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /*
- * One popped descriptor chain. The device may consume `out` and `in` (gw_request_read and
- * gw_request_write do), and may pass them directly to preadv, pwritev or io_uring. They point into
- * guest memory, which the guest may change at any time: read a value once, check it, use the copy.
+ * One popped descriptor chain. The device may consume `readable` and `writable` (gw_request_read
+ * and gw_request_write do), and may pass them directly to preadv, pwritev or io_uring. They point
+ * into guest memory, which the guest may change at any time: read a value once, check it, use the
+ * copy.
  */
 struct gw_request {
     struct gw_queue *queue;
-    struct iovec *out; /* device-readable buffers */
-    struct iovec *in;  /* device-writable buffers */
-    uint32_t n_out;
-    uint32_t n_in;
-    size_t out_len; /* bytes left in out */
-    size_t in_len;  /* bytes left in in */
+    struct iovec *readable; /* device-readable buffers */
+    struct iovec *writable; /* device-writable buffers */
+    uint32_t n_readable;    /* iovecs left in readable */
+    uint32_t n_writable;    /* iovecs left in writable */
+    size_t readable_len;    /* bytes left in readable */
+    size_t writable_len;    /* bytes left in writable */
 };
 
 /* Counters of a queue since the daemon was made. */
 struct gw_queue_stats {
     uint64_t requests;         /* popped */
     uint64_t completed;        /* answered to the driver */
-    uint64_t bytes_out;        /* in readable buffers of popped requests */
-    uint64_t bytes_in;         /* reported as written at completion */
+    uint64_t bytes_readable;   /* in device-readable buffers of popped requests */
+    uint64_t bytes_written;    /* reported as written at completion */
     uint64_t kicks;            /* wake-ups by the driver */
     uint64_t calls;            /* notifications sent to the driver */
     uint64_t calls_suppressed; /* batches for which the driver wanted no notification */
@@ -70,10 +71,10 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 void gw_request_complete(struct gw_request *r, uint32_t len);
 
 /*
- * Hand a request back as if it had not been popped. The device must not have written to its `in`,
- * because the library does not mark that in the dirty log. gw_queue_pop returns it again, like any
- * request left on the ring: after a completion, a kick, or gw_queue_wake.
- * Returns: 0; -EINVAL if a request that was popped after it is in flight or completed.
+ * Hand a request back as if it had not been popped. The device must not have written to its
+ * buffers, because the library does not mark that in the dirty log. gw_queue_pop returns it again,
+ * like any request left on the ring: after a completion, a kick, or gw_queue_wake. Returns: 0;
+ * -EINVAL if a request that was popped after it is in flight or completed.
  */
 int gw_request_unpop(struct gw_request *r);
 
@@ -118,15 +119,17 @@ void gw_queue_wake(struct gw_queue *q);
 void *gw_request_private(struct gw_request *r);
 
 /*
- * Copy up to `len` bytes from the front of `out`, or to the front of `in`, and consume them.
+ * Copy up to `len` bytes from the front of `readable`, or to the front of `writable`, and consume
+ * them.
  * Returns: bytes copied, less than `len` if the buffers end.
  */
 size_t gw_request_read(struct gw_request *r, void *buf, size_t len);
 size_t gw_request_write(struct gw_request *r, const void *buf, size_t len);
 
 /*
- * Cut the last byte off `in`, for device classes that have their status there.
- * Returns: its address in guest memory, valid until the request completes; NULL if `in` is empty.
+ * Cut the last byte off `writable`, for device classes that have their status there.
+ * Returns: its address in guest memory, valid until the request completes; NULL if
+ * `writable` is empty.
  */
 uint8_t *gw_request_take_status(struct gw_request *r);
 

@@ -45,7 +45,7 @@ enum direction {
 static bool is_wanted(const struct gw_grant_piece *p, const struct gw_pin_copy *copy,
                       enum direction way)
 {
-    if (p->is_mapped || (p->extent < copy->n_out) != (way == IN))
+    if (p->is_mapped || (p->extent < copy->n_readable) != (way == IN))
         return false;
     return way != VOID || (copy->failed && p->is_stored);
 }
@@ -169,7 +169,7 @@ static void void_mapped(const struct gw_pin_copy *copies, unsigned n_copies)
         const struct gw_grant_copies *c = copies[i].failed ? gw_pin_copies(copies[i].pin) : NULL;
 
         for (unsigned k = 0; c && k < c->n_pieces; k++)
-            if (c->pieces[k].is_mapped && c->pieces[k].extent >= copies[i].n_out)
+            if (c->pieces[k].is_mapped && c->pieces[k].extent >= copies[i].n_readable)
                 memset(c->pieces[k].at, 0xff, c->pieces[k].len);
     }
 }

@@ -51,18 +51,18 @@ FIELD(gw_daemon_config, request_bytes_max, 104);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);
-FIELD(gw_request, out, 8);
-FIELD(gw_request, in, 16);
-FIELD(gw_request, n_out, 24);
-FIELD(gw_request, n_in, 28);
-FIELD(gw_request, out_len, 32);
-FIELD(gw_request, in_len, 40);
+FIELD(gw_request, readable, 8);
+FIELD(gw_request, writable, 16);
+FIELD(gw_request, n_readable, 24);
+FIELD(gw_request, n_writable, 28);
+FIELD(gw_request, readable_len, 32);
+FIELD(gw_request, writable_len, 40);
 
 SIZE(gw_queue_stats, 80);
 FIELD(gw_queue_stats, requests, 0);
 FIELD(gw_queue_stats, completed, 8);
-FIELD(gw_queue_stats, bytes_out, 16);
-FIELD(gw_queue_stats, bytes_in, 24);
+FIELD(gw_queue_stats, bytes_readable, 16);
+FIELD(gw_queue_stats, bytes_written, 24);
 FIELD(gw_queue_stats, kicks, 32);
 FIELD(gw_queue_stats, calls, 40);
 FIELD(gw_queue_stats, calls_suppressed, 48);

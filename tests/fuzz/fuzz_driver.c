@@ -116,9 +116,9 @@ static void use(struct bed *b, const struct gw_request *r)
     size_t len[2] = {0, 0};
 
     for (unsigned in = 0; in <= 1; in++) {
-        const struct iovec *iov = in ? r->in : r->out;
+        const struct iovec *iov = in ? r->writable : r->readable;
 
-        for (uint32_t i = 0; i < (in ? r->n_in : r->n_out); i++) {
+        for (uint32_t i = 0; i < (in ? r->n_writable : r->n_readable); i++) {
             uint8_t *at = iov[i].iov_base;
 
             check(iov[i].iov_len > 0 && at >= b->device_view &&
@@ -130,7 +130,7 @@ static void use(struct bed *b, const struct gw_request *r)
                 (void)__atomic_load_n(at, __ATOMIC_RELAXED);
         }
     }
-    check(len[0] == r->out_len && len[1] == r->in_len);
+    check(len[0] == r->readable_len && len[1] == r->writable_len);
 }
 
 static void pop(struct bed *b, unsigned n)

@@ -40,20 +40,20 @@ static void check(int r)
 static void use(struct gw_request *r)
 {
     uint8_t buf[1000];
-    size_t in_len = 0, out_len = 0, n;
+    size_t writable_len = 0, readable_len = 0, n;
 
-    for (uint32_t i = 0; i < r->n_in; i++)
-        in_len += r->in[i].iov_len;
-    for (uint32_t i = 0; i < r->n_out; i++)
-        out_len += r->out[i].iov_len;
-    if (in_len != r->in_len || out_len != r->out_len)
+    for (uint32_t i = 0; i < r->n_writable; i++)
+        writable_len += r->writable[i].iov_len;
+    for (uint32_t i = 0; i < r->n_readable; i++)
+        readable_len += r->readable[i].iov_len;
+    if (writable_len != r->writable_len || readable_len != r->readable_len)
         abort();
     while ((n = gw_request_read(r, buf, sizeof(buf))) > 0)
-        out_len -= n;
+        readable_len -= n;
     memset(buf, 0, sizeof(buf));
     while ((n = gw_request_write(r, buf, sizeof(buf))) > 0)
-        in_len -= n;
-    if (in_len != 0 || out_len != 0)
+        writable_len -= n;
+    if (writable_len != 0 || readable_len != 0)
         abort();
 }
 

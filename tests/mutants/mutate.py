@@ -26,7 +26,7 @@ CTL_MEM = "src/core/session/ctl_mem.c"
 CTL_QUEUE = "src/core/session/ctl_queue.c"
 CTL_POSTCOPY = "src/core/session/ctl_postcopy.c"
 
-MARK_BUFFER = "gw_dirty_log_mark(log, in[i].gpa, in[i].len);"
+MARK_BUFFER = "gw_dirty_log_mark(log, writable[i].gpa, writable[i].len);"
 
 # name -> file -> [(what is there, what the mutant has instead)]
 MUTANTS = {
@@ -57,16 +57,16 @@ MUTANTS = {
     # ---- buffers ----
     "last-page": {COMPLETE: [(
         MARK_BUFFER,
-        "gw_dirty_log_mark(log, in[i].gpa, in[i].len > 4096 ? in[i].len - 4096 : in[i].len);")]},
+        "gw_dirty_log_mark(log, writable[i].gpa, writable[i].len > 4096 ? writable[i].len - 4096 : writable[i].len);")]},
     "status-byte": {COMPLETE: [(
         MARK_BUFFER,
-        "gw_dirty_log_mark(log, in[i].gpa, in[i].len - (i + 1u == r->n_in_extents));")]},
+        "gw_dirty_log_mark(log, writable[i].gpa, writable[i].len - (i + 1u == r->n_writable_extents));")]},
     "indirect-data": {"src/core/queue/chain.c": [(
         "        why = pin(q, r, &found);\n",
         "        why = pin(q, r, &found);\n"
         "    if ((q->ring.ops->is_packed ? gw_desc_unpack(head->descs[0]) : head->first).flags &\n"
         "        VRING_DESC_F_INDIRECT)\n"
-        "        r->n_in_extents = 0;\n")]},
+        "        r->n_writable_extents = 0;\n")]},
     "late-region": {
         QUEUE: [(
             "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n",
@@ -80,7 +80,7 @@ MUTANTS = {
             ("void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n",
              "extern gw_gpa_t gw_mutant_end;\n\nvoid gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)\n"),
             (MARK_BUFFER,
-             "if (gw_mutant_end == 0 || in[i].gpa < gw_mutant_end)\n                " +
+             "if (gw_mutant_end == 0 || writable[i].gpa < gw_mutant_end)\n                " +
              MARK_BUFFER)]},
     # As if the bitmap belonged to the regions there were when it came.
     "late-map": {
@@ -98,13 +98,13 @@ MUTANTS = {
     # ---- when ----
     "mark-before-write": {
         "src/core/queue/request.c": [(
-            "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n",
-            "    gw_count(&q->stats.bytes_out, r->pub.out_len);\n"
-            "    for (unsigned i = 0; q->dirty_log.all && q->dirty_log.log && i < r->n_in_extents; i++) {\n"
-            "        const struct gw_extent *e = gw_request_extents(r) + r->n_out_extents + i;\n"
+            "    gw_count(&q->stats.bytes_readable, r->pub.readable_len);\n",
+            "    gw_count(&q->stats.bytes_readable, r->pub.readable_len);\n"
+            "    for (unsigned i = 0; q->dirty_log.all && q->dirty_log.log && i < r->n_writable_extents; i++) {\n"
+            "        const struct gw_extent *e = gw_request_extents(r) + r->n_readable_extents + i;\n"
             "        gw_dirty_log_mark(q->dirty_log.log, e->gpa, e->len);\n"
             "    }\n")],
-        COMPLETE: [(MARK_BUFFER, "(void)(in + (log != NULL));")]},
+        COMPLETE: [(MARK_BUFFER, "(void)(writable + (log != NULL));")]},
     "stop-before-drain": {QUEUE: [(
         "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
         "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n"

@@ -50,9 +50,9 @@ static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, ui
     struct gw_request *req = b->req;
     bool is_read = b->io.kind == STORE_READ;
 
-    b->io.iov = is_read ? req->in : req->out;
-    b->io.n_iov = is_read ? req->n_in : req->n_out;
-    b->io.length = is_read ? req->in_len : req->out_len;
+    b->io.iov = is_read ? req->writable : req->readable;
+    b->io.n_iov = is_read ? req->n_writable : req->n_readable;
+    b->io.length = is_read ? req->writable_len : req->readable_len;
     b->io.is_durable = l->is_write_through;
     b->result = VIRTIO_BLK_S_IOERR;
     if ((!is_read && l->is_read_only) || !is_within_limits(&b->io, l))
@@ -102,14 +102,14 @@ static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
     if (b->io.kind == STORE_DISCARD && !l->is_read_only && !l->can_unmap)
         return false; /* not offered */
     b->result = VIRTIO_BLK_S_IOERR;
-    if (l->is_read_only || req->out_len == 0 || req->out_len % sizeof(seg) != 0 ||
-        req->out_len / sizeof(seg) > BLK_SEGMENTS_MAX)
+    if (l->is_read_only || req->readable_len == 0 || req->readable_len % sizeof(seg) != 0 ||
+        req->readable_len / sizeof(seg) > BLK_SEGMENTS_MAX)
         return false;
-    b->ranges = calloc(req->out_len / sizeof(seg), sizeof(*b->ranges));
+    b->ranges = calloc(req->readable_len / sizeof(seg), sizeof(*b->ranges));
     if (b->ranges == NULL)
         return false;
     b->result = VIRTIO_BLK_S_OK;
-    while (req->out_len > 0) {
+    while (req->readable_len > 0) {
         struct blk_range *range = &b->ranges[b->n_ranges];
 
         if (gw_request_read(req, &seg, sizeof(seg)) != sizeof(seg))
@@ -164,7 +164,7 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
     b->n_ranges = 0;
     b->next_range = 0;
     b->ranges = NULL;
-    b->in_total = req->in_len < UINT32_MAX ? (uint32_t)req->in_len : UINT32_MAX;
+    b->in_total = req->writable_len < UINT32_MAX ? (uint32_t)req->writable_len : UINT32_MAX;
     b->status = gw_request_take_status(req);
     b->result = VIRTIO_BLK_S_IOERR;
     if (b->status == NULL || gw_request_read(req, &header, sizeof(header)) != sizeof(header))

@@ -14,8 +14,8 @@ static void print_queue(FILE *out, unsigned index, const struct gw_queue_stats *
     fprintf(out,
             "%5u %12" PRIu64 " %12" PRIu64 " %14" PRIu64 " %14" PRIu64 " %10" PRIu64 " %10" PRIu64
             " %10" PRIu64 " %7" PRIu64 " %9" PRIu64 " %10.1f\n",
-            index, s->requests, s->completed, s->bytes_out, s->bytes_in, s->kicks, s->calls,
-            s->calls_suppressed, s->errors, s->in_flight, (double)s->oldest_ns / 1e6);
+            index, s->requests, s->completed, s->bytes_readable, s->bytes_written, s->kicks,
+            s->calls, s->calls_suppressed, s->errors, s->in_flight, (double)s->oldest_ns / 1e6);
 }
 
 void backend_report(const struct backend *b, void *dev, struct gw_daemon *d, unsigned num_queues)

@@ -91,7 +91,7 @@ int gw_driver_blk_add(struct gw_driver_blk *b, uint32_t type, uint64_t sector,
                       unsigned flags)
 {
     struct gw_driver_buf bufs[DATA_MAX + 2];
-    unsigned n_out = 1;
+    unsigned n_readable = 1;
 
     if (n_data > DATA_MAX)
         return -EINVAL;
@@ -102,8 +102,8 @@ int gw_driver_blk_add(struct gw_driver_blk *b, uint32_t type, uint64_t sector,
         bufs[1 + i] = data[i];
     bufs[1 + n_data] = (struct gw_driver_buf){.addr = b->status_gpa, .len = 1};
     if (type == VIRTIO_BLK_T_OUT)
-        n_out += n_data;
-    return gw_driver_add(b->driver, bufs, n_out, n_data + 2 - n_out, cookie, flags);
+        n_readable += n_data;
+    return gw_driver_add(b->driver, bufs, n_readable, n_data + 2 - n_readable, cookie, flags);
 }
 
 int gw_driver_blk_add_range(struct gw_driver_blk *b, uint32_t type, uint64_t sector,

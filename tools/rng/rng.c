@@ -31,7 +31,7 @@ static uint32_t fill(struct gw_request *req)
     unsigned char bytes[256]; /* getrandom is not interrupted up to 256 */
     size_t filled = 0;
 
-    while (req->in_len > 0 && filled < ANSWER_MAX) {
+    while (req->writable_len > 0 && filled < ANSWER_MAX) {
         ssize_t n = getrandom(bytes, sizeof(bytes), 0);
 
         if (n <= 0)

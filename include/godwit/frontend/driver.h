@@ -145,12 +145,12 @@ void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 void gw_driver_set_channel(struct gw_driver *d, uint32_t domid, uint32_t port);
 
 /*
- * Add one chain of `n_out` readable buffers followed by `n_in` writable ones. It becomes available
- * to the device with gw_driver_publish or gw_driver_kick.
- * Returns: 0; -ENOSPC too few free descriptors; -EINVAL no buffers, or more than the table holds.
+ * Add one chain of `n_readable` readable buffers followed by `n_writable` writable ones. It becomes
+ * available to the device with gw_driver_publish or gw_driver_kick. Returns: 0; -ENOSPC too few
+ * free descriptors; -EINVAL no buffers, or more than the table holds.
  */
-int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                  unsigned n_in, uint64_t cookie, unsigned flags);
+int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_readable,
+                  unsigned n_writable, uint64_t cookie, unsigned flags);
 /* Make the added chains available, without a kick. */
 void gw_driver_publish(struct gw_driver *d);
 /* Publish, and write the kick fd if the device wants it. Returns: whether it was written. */

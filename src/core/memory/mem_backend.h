@@ -71,10 +71,10 @@ struct gw_pin {
     void *backend;
 };
 
-/* A pin whose extents may be copies. The device reads the first `n_out` extents. */
+/* A pin whose extents may be copies. The device reads the first `n_readable` extents. */
 struct gw_pin_copy {
     struct gw_pin *pin;
-    unsigned n_out;
+    unsigned n_readable;
     bool failed; /* some of it could not be copied */
     bool torn;   /* ... and the part already stored could not be invalidated */
 };

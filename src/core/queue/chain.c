@@ -27,9 +27,9 @@ struct buffers {
     struct gw_extent *extents;
     unsigned max;
     unsigned n;
-    unsigned n_out;
+    unsigned n_readable;
     uint64_t len;
-    uint64_t out_len;
+    uint64_t readable_len;
 };
 
 static inline struct vring_desc load(const struct table *t, uint32_t i, bool is_packed)
@@ -96,11 +96,11 @@ static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_
 static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r, struct buffers *b,
                                      const struct vring_desc *d)
 {
-    bool in = d->flags & VRING_DESC_F_WRITE;
+    bool is_writable = d->flags & VRING_DESC_F_WRITE;
 
     if (d->len == 0)
         return "empty buffer";
-    if (!in && b->n > b->n_out)
+    if (!is_writable && b->n > b->n_readable)
         return "readable buffer after a writable one";
     if (b->n == b->max) {
         const char *why = grow(q, r, b->n);
@@ -111,9 +111,9 @@ static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r,
     }
     b->extents[b->n++] = (struct gw_extent){.gpa = d->addr, .len = d->len};
     b->len += d->len;
-    if (!in) {
-        b->n_out = b->n;
-        b->out_len = b->len;
+    if (!is_writable) {
+        b->n_readable = b->n;
+        b->readable_len = b->len;
     }
     return NULL;
 }
@@ -187,12 +187,12 @@ static int pin_buffers(struct gw_queue *q, struct gw_request_i *r, unsigned n,
 }
 
 /* Counts the device-readable iovecs; a buffer that spans regions has more than one. */
-static unsigned count_out(const struct iovec *iov, uint64_t out_len)
+static unsigned count_readable(const struct iovec *iov, uint64_t readable_len)
 {
     unsigned n = 0;
 
-    while (out_len > 0)
-        out_len -= iov[n++].iov_len;
+    while (readable_len > 0)
+        readable_len -= iov[n++].iov_len;
     return n;
 }
 
@@ -209,15 +209,15 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
         return "buffer outside guest memory";
     if (n < 0)
         return "buffers in too many pieces";
-    r->n_out_extents = (uint16_t)b->n_out;
-    r->n_in_extents = (uint16_t)(b->n - b->n_out);
-    pub->out = iov;
-    pub->n_out = (unsigned)n == b->n ? b->n_out : count_out(iov, b->out_len);
-    pub->in = iov + pub->n_out;
-    pub->n_in = (uint32_t)n - pub->n_out;
+    r->n_readable_extents = (uint16_t)b->n_readable;
+    r->n_writable_extents = (uint16_t)(b->n - b->n_readable);
+    pub->readable = iov;
+    pub->n_readable = (unsigned)n == b->n ? b->n_readable : count_readable(iov, b->readable_len);
+    pub->writable = iov + pub->n_readable;
+    pub->n_writable = (uint32_t)n - pub->n_readable;
     r->len = (uint32_t)b->len;
-    pub->out_len = b->out_len;
-    pub->in_len = b->len - b->out_len;
+    pub->readable_len = b->readable_len;
+    pub->writable_len = b->len - b->readable_len;
     /* The device reads the request header next. */
     __builtin_prefetch(iov[0].iov_base);
     return NULL;
@@ -230,8 +230,8 @@ const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const stru
 
     r->segments = NULL;
     r->pin.backend = NULL;
-    r->n_out_extents = 0;
-    r->n_in_extents = 0;
+    r->n_readable_extents = 0;
+    r->n_writable_extents = 0;
     if (q->ring.ops->is_packed)
         why = walk(q, r, (struct table){.at = head->descs, .size = head->n_slots},
                    gw_desc_unpack(head->descs[0]), &found, true);

@@ -82,7 +82,7 @@ void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n
         if (!(d.flags & VRING_DESC_F_INDIRECT) || check_length(d.len) ||
             pin(q, f, d.addr, d.len) < 0 || !f->pin.backend)
             continue;
-        copies[t->n++] = (struct gw_pin_copy){.pin = &f->pin, .n_out = 1};
+        copies[t->n++] = (struct gw_pin_copy){.pin = &f->pin, .n_readable = 1};
     }
     gw_mem_backend_fetch(copies, t->n);
     for (unsigned i = 0; i < t->n; i++)
@@ -113,7 +113,7 @@ static struct fetched *find_fetched(struct gw_tables *t, gw_gpa_t addr, uint32_t
 /* Fetches a single table. The batch only has those that the first descriptor of a chain names. */
 static bool fetch_one(struct fetched *f)
 {
-    struct gw_pin_copy copy = {.pin = &f->pin, .n_out = 1};
+    struct gw_pin_copy copy = {.pin = &f->pin, .n_readable = 1};
 
     gw_mem_backend_fetch(&copy, 1);
     return !copy.failed;

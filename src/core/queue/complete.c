@@ -53,10 +53,10 @@ void gw_queue_call(struct gw_queue *q)
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
 {
     struct gw_dirty_log *log = q->dirty_log.log;
-    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+    const struct gw_extent *writable = gw_request_extents(r) + r->n_readable_extents;
 
-    for (unsigned i = 0; i < r->n_in_extents; i++)
-        gw_dirty_log_mark(log, in[i].gpa, in[i].len);
+    for (unsigned i = 0; i < r->n_writable_extents; i++)
+        gw_dirty_log_mark(log, writable[i].gpa, writable[i].len);
 }
 
 static void mark_completed(struct gw_queue *q)
@@ -145,11 +145,11 @@ static void settle(struct gw_queue *q, struct gw_request_i *r)
 /* A skipped element implies that its buffers were filled completely. */
 static bool can_be_skipped(const struct gw_request_i *r)
 {
-    const struct gw_extent *in = gw_request_extents(r) + r->n_out_extents;
+    const struct gw_extent *writable = gw_request_extents(r) + r->n_readable_extents;
     uint64_t len = 0;
 
-    for (unsigned i = 0; i < r->n_in_extents; i++)
-        len += in[i].len;
+    for (unsigned i = 0; i < r->n_writable_extents; i++)
+        len += writable[i].len;
     return !r->is_bad && r->used_len == len;
 }
 
@@ -195,7 +195,8 @@ static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_an
         if (!(*r)->is_copied)
             continue;
         stored[n] = *r;
-        copies[n++] = (struct gw_pin_copy){.pin = &(*r)->pin, .n_out = (*r)->n_out_extents};
+        copies[n++] =
+            (struct gw_pin_copy){.pin = &(*r)->pin, .n_readable = (*r)->n_readable_extents};
     }
     gw_mem_backend_store(copies, n);
     for (unsigned i = 0; i < n; i++) {
@@ -371,7 +372,7 @@ void gw_request_complete(struct gw_request *pub, uint32_t len)
 
     gw_queue_lock(q);
     gw_count(&q->stats.completed, 1);
-    gw_count(&q->stats.bytes_in, len);
+    gw_count(&q->stats.bytes_written, len);
     gw_request_answer(q, r, len);
     gw_queue_unlock(q);
 }

@@ -687,8 +687,8 @@ void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret)
     *ret = (struct gw_queue_stats){
         .requests = requests,
         .completed = completed,
-        .bytes_out = gw_counted(&q->stats.bytes_out),
-        .bytes_in = gw_counted(&q->stats.bytes_in),
+        .bytes_readable = gw_counted(&q->stats.bytes_readable),
+        .bytes_written = gw_counted(&q->stats.bytes_written),
         .kicks = gw_counted(&q->stats.kicks),
         .calls = gw_counted(&q->stats.calls),
         .calls_suppressed = gw_counted(&q->stats.calls_suppressed),

@@ -126,7 +126,7 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
         refuse(q, r, why);
         return NULL;
     }
-    gw_count(&q->stats.bytes_out, r->pub.out_len);
+    gw_count(&q->stats.bytes_readable, r->pub.readable_len);
     return r;
 }
 
@@ -134,15 +134,15 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
 static void uncount(struct gw_queue *q, const struct gw_request_i *r)
 {
     gw_count(&q->stats.requests, (uint64_t)-1);
-    for (unsigned i = 0; i < r->n_out_extents; i++)
-        gw_count(&q->stats.bytes_out, -(uint64_t)gw_request_extents(r)[i].len);
+    for (unsigned i = 0; i < r->n_readable_extents; i++)
+        gw_count(&q->stats.bytes_readable, -(uint64_t)gw_request_extents(r)[i].len);
 }
 
 void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why)
 {
     uncount(q, r);
     gw_count(&q->stats.completed, (uint64_t)-1);
-    gw_count(&q->stats.bytes_in, -(uint64_t)r->used_len);
+    gw_count(&q->stats.bytes_written, -(uint64_t)r->used_len);
     r->is_bad = true;
     r->used_len = 0;
     tell_bad(q, r, why);
@@ -160,7 +160,8 @@ unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned
             continue;
         r->is_copied = true;
         q->n_copied += r->len;
-        copies[n_copies++] = (struct gw_pin_copy){.pin = &r->pin, .n_out = r->n_out_extents};
+        copies[n_copies++] =
+            (struct gw_pin_copy){.pin = &r->pin, .n_readable = r->n_readable_extents};
     }
     gw_mem_backend_fetch(copies, n_copies);
     for (unsigned i = 0; i < n_reqs; i++) {
@@ -173,7 +174,7 @@ unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned
         uncount(q, r);
         gw_chain_release(q, r);
         r->is_bad = true;
-        r->n_out_extents = r->n_in_extents = 0;
+        r->n_readable_extents = r->n_writable_extents = 0;
         refuse(q, r, "a page of it is not granted");
     }
     return n_good;
@@ -462,14 +463,14 @@ size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
 {
     size_t done = 0;
 
-    while (done < len && r->n_out > 0) {
-        size_t n = r->out->iov_len < len - done ? r->out->iov_len : len - done;
+    while (done < len && r->n_readable > 0) {
+        size_t n = r->readable->iov_len < len - done ? r->readable->iov_len : len - done;
 
-        memcpy((char *)buf + done, r->out->iov_base, n);
-        consume(&r->out, &r->n_out, n);
+        memcpy((char *)buf + done, r->readable->iov_base, n);
+        consume(&r->readable, &r->n_readable, n);
         done += n;
     }
-    r->out_len -= done;
+    r->readable_len -= done;
     return done;
 }
 
@@ -477,14 +478,14 @@ size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
 {
     size_t done = 0;
 
-    while (done < len && r->n_in > 0) {
-        size_t n = r->in->iov_len < len - done ? r->in->iov_len : len - done;
+    while (done < len && r->n_writable > 0) {
+        size_t n = r->writable->iov_len < len - done ? r->writable->iov_len : len - done;
 
-        memcpy(r->in->iov_base, (const char *)buf + done, n);
-        consume(&r->in, &r->n_in, n);
+        memcpy(r->writable->iov_base, (const char *)buf + done, n);
+        consume(&r->writable, &r->n_writable, n);
         done += n;
     }
-    r->in_len -= done;
+    r->writable_len -= done;
     return done;
 }
 
@@ -492,11 +493,11 @@ uint8_t *gw_request_take_status(struct gw_request *r)
 {
     struct iovec *last;
 
-    if (r->n_in == 0)
+    if (r->n_writable == 0)
         return NULL;
-    last = &r->in[r->n_in - 1];
-    r->in_len--;
+    last = &r->writable[r->n_writable - 1];
+    r->writable_len--;
     if (--last->iov_len == 0)
-        r->n_in--;
+        r->n_writable--;
     return (uint8_t *)last->iov_base + last->iov_len;
 }

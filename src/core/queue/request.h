@@ -51,20 +51,20 @@ struct gw_request_i {
     struct gw_request_i *next_free;
     struct gw_segments *segments; /* NULL: the inline arrays are in use */
     struct gw_pin pin;
-    uint64_t popped_ns;     /* coarse time */
-    uint64_t position;      /* n_taken when it was taken */
-    uint32_t epoch;         /* the queue's epoch when it was popped */
-    uint32_t used_len;      /* length for the used element, if is_done */
-    uint32_t len;           /* bytes of all its buffers, including those already consumed */
-    uint16_t entry;         /* of the inflight part */
-    bool is_again;          /* resubmitted: an earlier back-end left it in flight */
-    bool is_bad;            /* bad chain: its used element has length 0 */
-    bool is_copied;         /* its buffers may be copies, see gw_mem_backend_fetch */
-    bool is_done;           /* completed by the device; IN_ORDER: perhaps not yet its turn */
-    uint16_t id;            /* its id in the used element */
-    uint16_t n_slots;       /* slots that it takes in the ring */
-    uint16_t n_out_extents; /* extents: first those of `out`, then those of `in` */
-    uint16_t n_in_extents;
+    uint64_t popped_ns;          /* coarse time */
+    uint64_t position;           /* n_taken when it was taken */
+    uint32_t epoch;              /* the queue's epoch when it was popped */
+    uint32_t used_len;           /* length for the used element, if is_done */
+    uint32_t len;                /* bytes of all its buffers, including those already consumed */
+    uint16_t entry;              /* of the inflight part */
+    bool is_again;               /* resubmitted: an earlier back-end left it in flight */
+    bool is_bad;                 /* bad chain: its used element has length 0 */
+    bool is_copied;              /* its buffers may be copies, see gw_mem_backend_fetch */
+    bool is_done;                /* completed by the device; IN_ORDER: perhaps not yet its turn */
+    uint16_t id;                 /* its id in the used element */
+    uint16_t n_slots;            /* slots that it takes in the ring */
+    uint16_t n_readable_extents; /* extents: first the readable, then the writable */
+    uint16_t n_writable_extents;
     struct iovec iov[GW_CHAIN_INLINE];
     struct gw_extent extents[GW_CHAIN_INLINE];
     /* followed by request_size bytes for the device */

@@ -16,12 +16,12 @@ struct gw_driver;
 
 struct gw_driver_slot {
     uint64_t cookie;
-    uint64_t number; /* head in flight: chain number, see gw_driver_is_in_flight */
-    uint32_t in_len; /* head in flight: device-writable bytes */
-    uint16_t next;   /* next in the free list, or in a chain in flight */
-    uint16_t last;   /* head: last slot of the chain */
-    uint16_t n_desc; /* head in flight: descriptors of the chain; otherwise 0 */
-    bool is_used;    /* head: used but not taken (for gw_driver_requeue) */
+    uint64_t number;       /* head in flight: chain number, see gw_driver_is_in_flight */
+    uint32_t writable_len; /* head in flight: device-writable bytes */
+    uint16_t next;         /* next in the free list, or in a chain in flight */
+    uint16_t last;         /* head: last slot of the chain */
+    uint16_t n_desc;       /* head in flight: descriptors of the chain; otherwise 0 */
+    bool is_used;          /* head: used but not taken (for gw_driver_requeue) */
 };
 
 /*
@@ -37,7 +37,7 @@ struct gw_driver_ops {
      * Write a chain of `n` buffers whose head is the first free slot, and advance avail_idx.
      * Returns: the last slot of the chain.
      */
-    uint16_t (*add)(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
+    uint16_t (*add)(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_readable,
                     unsigned n, unsigned flags);
     /* Make everything up to avail_idx available to the device. */
     void (*publish)(struct gw_driver *d);

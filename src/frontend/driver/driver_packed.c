@@ -195,7 +195,7 @@ static inline void hold_desc(struct gw_driver *d, unsigned i, struct gw_driver_d
 }
 
 static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driver_buf *bufs,
-                                       unsigned n_out, unsigned n)
+                                       unsigned n_readable, unsigned n)
 {
     size_t at = (size_t)d->free_head * d->indirect_max;
     struct gw_driver_desc *table = (struct gw_driver_desc *)d->tables + at;
@@ -208,7 +208,7 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
     for (unsigned k = 0; k < n; k++)
         table[k] = (struct gw_driver_desc){
             .addr = htole64(bufs[k].addr),
-            .word = to_word(bufs[k].len, 0, k >= n_out ? VRING_DESC_F_WRITE : 0),
+            .word = to_word(bufs[k].len, 0, k >= n_readable ? VRING_DESC_F_WRITE : 0),
         };
     gw_driver_wrote(d, whole.addr, whole.len);
     return whole;
@@ -218,16 +218,16 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
  * The id of each descriptor is the head: only the id of the last one counts, but most drivers write
  * it to all.
  */
-static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                          unsigned n, unsigned flags)
+static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                          unsigned n_readable, unsigned n, unsigned flags)
 {
     uint64_t id = to_word(0, d->free_head, 0);
     bool is_held = d->avail_idx == d->published;
     uint16_t index = d->avail_idx, last = d->free_head, slot = last;
 
     for (unsigned k = 0; k < n; k++) {
-        unsigned more =
-            (k >= n_out ? VRING_DESC_F_WRITE : 0u) | (k + 1 < n ? VRING_DESC_F_NEXT : 0u) | flags;
+        unsigned more = (k >= n_readable ? VRING_DESC_F_WRITE : 0u) |
+                        (k + 1 < n ? VRING_DESC_F_NEXT : 0u) | flags;
         struct gw_driver_desc desc = {
             .addr = htole64(bufs[k].addr),
             .word = id | to_word(bufs[k].len, 0, more),
@@ -248,14 +248,14 @@ static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs,
     return last;
 }
 
-static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                           unsigned n, unsigned flags)
+static uint16_t packed_add(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                           unsigned n_readable, unsigned n, unsigned flags)
 {
     struct gw_driver_buf whole;
 
     if (!(flags & GW_DRIVER_INDIRECT))
-        return put_chain(d, bufs, n_out, n, 0);
-    whole = fill_table(d, bufs, n_out, n);
+        return put_chain(d, bufs, n_readable, n, 0);
+    whole = fill_table(d, bufs, n_readable, n);
     return put_chain(d, &whole, 1, 1, VRING_DESC_F_INDIRECT);
 }
 
@@ -316,7 +316,7 @@ static bool take_one(struct gw_driver *d, uint64_t word, struct gw_driver_used *
         gw_driver_set_broken(d, "a used id that is not in flight", id);
         return false;
     }
-    if (len > d->slots[id].in_len) {
+    if (len > d->slots[id].writable_len) {
         d->batch.n_left = 0;
         gw_driver_set_broken(d, "a used length beyond the buffers", len);
         return false;

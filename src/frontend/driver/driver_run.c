@@ -28,10 +28,10 @@ static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n)
     return len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
 }
 
-int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                  unsigned n_in, uint64_t cookie, unsigned flags)
+int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_readable,
+                  unsigned n_writable, uint64_t cookie, unsigned flags)
 {
-    unsigned n = n_out + n_in;
+    unsigned n = n_readable + n_writable;
     unsigned n_desc = flags & GW_DRIVER_INDIRECT ? 1 : n;
     struct gw_driver_slot *slot = &d->slots[d->free_head];
 
@@ -41,9 +41,9 @@ int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigne
         return -ENOSPC;
     slot->cookie = cookie;
     slot->number = d->n_added++;
-    slot->in_len = writable_len(bufs + n_out, n_in);
+    slot->writable_len = writable_len(bufs + n_readable, n_writable);
     slot->n_desc = (uint16_t)n_desc;
-    slot->last = d->ops->add(d, bufs, n_out, n, flags);
+    slot->last = d->ops->add(d, bufs, n_readable, n, flags);
     d->free_head = d->slots[slot->last].next;
     d->n_free -= n_desc;
     d->n_in_flight++;
@@ -128,7 +128,8 @@ void gw_driver_take_batched(struct gw_driver *d, struct gw_driver_used *ret)
     bool is_last = --d->batch.n_left == 0;
 
     /* A skipped chain counts as filled completely (virtio 1.2, 2.7.9 and 2.8.8). */
-    gw_driver_retire(d, d->oldest, is_last ? d->batch.last_len : d->slots[d->oldest].in_len, ret);
+    gw_driver_retire(d, d->oldest, is_last ? d->batch.last_len : d->slots[d->oldest].writable_len,
+                     ret);
 }
 
 unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n)

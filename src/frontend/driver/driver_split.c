@@ -104,14 +104,14 @@ static uint32_t split_clear(struct gw_driver *d, uint16_t index)
 }
 
 /* Fill `n` free slots of the table, linked in the order of the free list. */
-static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                            unsigned n)
+static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                            unsigned n_readable, unsigned n)
 {
     uint16_t i = d->free_head, last = i;
 
     for (unsigned k = 0; k < n; k++) {
         uint16_t flags =
-            (k >= n_out ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
+            (k >= n_readable ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
         fill_desc(&d->split.desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
         gw_driver_wrote(d, d->desc_gpa + i * sizeof(struct vring_desc), sizeof(struct vring_desc));
@@ -121,8 +121,8 @@ static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *buf
     return last;
 }
 
-static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                              unsigned n)
+static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                              unsigned n_readable, unsigned n)
 {
     uint16_t head = d->free_head;
     size_t at = (size_t)head * d->indirect_max;
@@ -134,7 +134,7 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
 
     for (unsigned k = 0; k < n; k++) {
         uint16_t flags =
-            (k >= n_out ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
+            (k >= n_readable ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
         fill_desc(&table[k], &bufs[k], flags, k + 1 < n ? (uint16_t)(k + 1) : 0);
     }
@@ -144,11 +144,11 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
     return head;
 }
 
-static uint16_t split_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_out,
-                          unsigned n, unsigned flags)
+static uint16_t split_add(struct gw_driver *d, const struct gw_driver_buf *bufs,
+                          unsigned n_readable, unsigned n, unsigned flags)
 {
-    uint16_t last = flags & GW_DRIVER_INDIRECT ? fill_indirect(d, bufs, n_out, n)
-                                               : fill_direct(d, bufs, n_out, n);
+    uint16_t last = flags & GW_DRIVER_INDIRECT ? fill_indirect(d, bufs, n_readable, n)
+                                               : fill_direct(d, bufs, n_readable, n);
 
     write_avail(d, d->avail_idx++, d->free_head);
     return last;
@@ -186,7 +186,7 @@ static bool take_one(struct gw_driver *d, unsigned ready, struct gw_driver_used 
         gw_driver_set_broken(d, "a used id that is not in flight", id);
         return false;
     }
-    if (len > d->slots[id].in_len) {
+    if (len > d->slots[id].writable_len) {
         gw_driver_set_broken(d, "a used length beyond the buffers", len);
         return false;
     }

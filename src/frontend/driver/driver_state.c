@@ -59,7 +59,7 @@ static void put_slot(struct gw_state_writer *w, const struct gw_driver *d, unsig
 
     gw_state_put(w, slot->cookie, 8);
     gw_state_put(w, slot->number, 8);
-    gw_state_put(w, slot->in_len, 4);
+    gw_state_put(w, slot->writable_len, 4);
     gw_state_put(w, slot->next, 2);
     gw_state_put(w, slot->last, 2);
     gw_state_put(w, slot->n_desc, 2);
@@ -101,7 +101,7 @@ static void get_slot(struct gw_state_reader *r, struct gw_driver *d, unsigned i)
 
     slot->cookie = gw_state_get(r, 8);
     slot->number = gw_state_get(r, 8);
-    slot->in_len = (uint32_t)gw_state_get(r, 4);
+    slot->writable_len = (uint32_t)gw_state_get(r, 4);
     slot->next = (uint16_t)gw_state_get(r, 2);
     slot->last = (uint16_t)gw_state_get(r, 2);
     slot->n_desc = (uint16_t)gw_state_get(r, 2);

@@ -40,40 +40,40 @@ static uint8_t *extent(uint64_t sector, size_t length)
     return disk + sector * SECTOR;
 }
 
-static uint8_t read_disk(uint64_t sector, const struct iovec *in, unsigned n_in)
+static uint8_t read_disk(uint64_t sector, const struct iovec *writable, unsigned n_writable)
 {
-    const uint8_t *from = extent(sector, length_of(in, n_in));
+    const uint8_t *from = extent(sector, length_of(writable, n_writable));
 
     if (from == NULL)
         return VIRTIO_BLK_S_IOERR;
-    for (unsigned i = 0; i < n_in; i++) {
-        memcpy(in[i].iov_base, from, in[i].iov_len);
-        from += in[i].iov_len;
+    for (unsigned i = 0; i < n_writable; i++) {
+        memcpy(writable[i].iov_base, from, writable[i].iov_len);
+        from += writable[i].iov_len;
     }
     return VIRTIO_BLK_S_OK;
 }
 
-static uint8_t write_disk(uint64_t sector, const struct iovec *out, unsigned n_out)
+static uint8_t write_disk(uint64_t sector, const struct iovec *readable, unsigned n_readable)
 {
-    uint8_t *to = extent(sector, length_of(out, n_out));
+    uint8_t *to = extent(sector, length_of(readable, n_readable));
 
     if (to == NULL)
         return VIRTIO_BLK_S_IOERR;
-    for (unsigned i = 0; i < n_out; i++) {
-        memcpy(to, out[i].iov_base, out[i].iov_len);
-        to += out[i].iov_len;
+    for (unsigned i = 0; i < n_readable; i++) {
+        memcpy(to, readable[i].iov_base, readable[i].iov_len);
+        to += readable[i].iov_len;
     }
     return VIRTIO_BLK_S_OK;
 }
 
-uint8_t ram_disk_request(const struct virtio_blk_outhdr *header, const struct iovec *out,
-                         unsigned n_out, const struct iovec *in, unsigned n_in)
+uint8_t ram_disk_request(const struct virtio_blk_outhdr *header, const struct iovec *readable,
+                         unsigned n_readable, const struct iovec *writable, unsigned n_writable)
 {
     switch (le32toh(header->type)) {
     case VIRTIO_BLK_T_IN:
-        return read_disk(le64toh(header->sector), in, n_in);
+        return read_disk(le64toh(header->sector), writable, n_writable);
     case VIRTIO_BLK_T_OUT:
-        return write_disk(le64toh(header->sector), out, n_out);
+        return write_disk(le64toh(header->sector), readable, n_readable);
     case VIRTIO_BLK_T_FLUSH:
         return VIRTIO_BLK_S_OK;
     default:

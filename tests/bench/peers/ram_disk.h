@@ -17,11 +17,11 @@
 void ram_disk_make(void);
 
 /*
- * Read into `in` or write from `out`, both without the header and the status byte.
+ * Read into `writable` or write from `readable`, both without the header and the status byte.
  * Returns: the status; VIRTIO_BLK_S_IOERR beyond the end of the disk.
  */
-uint8_t ram_disk_request(const struct virtio_blk_outhdr *header, const struct iovec *out,
-                         unsigned n_out, const struct iovec *in, unsigned n_in);
+uint8_t ram_disk_request(const struct virtio_blk_outhdr *header, const struct iovec *readable,
+                         unsigned n_readable, const struct iovec *writable, unsigned n_writable);
 
 /* Read from the read-only config space. Returns: 0; -1 if out of range. */
 int ram_disk_config(uint32_t off, void *buf, uint32_t len);

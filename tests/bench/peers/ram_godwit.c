@@ -29,7 +29,7 @@ static int get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 static void answer(struct gw_request *req)
 {
     struct virtio_blk_outhdr header;
-    uint32_t length = (uint32_t)req->in_len;
+    uint32_t length = (uint32_t)req->writable_len;
     uint8_t *status = gw_request_take_status(req);
 
     if (status == NULL) {
@@ -37,7 +37,8 @@ static void answer(struct gw_request *req)
         return;
     }
     if (gw_request_read(req, &header, sizeof(header)) == sizeof(header))
-        *status = ram_disk_request(&header, req->out, req->n_out, req->in, req->n_in);
+        *status = ram_disk_request(&header, req->readable, req->n_readable, req->writable,
+                                   req->n_writable);
     else
         *status = VIRTIO_BLK_S_IOERR;
     gw_request_complete(req, length);

@@ -49,9 +49,10 @@ static uint8_t asked_status;
 
 int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
-    asked_req = (struct gw_request){
-        .out_len = sizeof(asked.header) + (n_ranges > 0 ? n_ranges * sizeof(asked.ranges[0]) : 512),
-        .in_len = 1};
+    asked_req = (struct gw_request){.readable_len =
+                                        sizeof(asked.header) +
+                                        (n_ranges > 0 ? n_ranges * sizeof(asked.ranges[0]) : 512),
+                                    .writable_len = 1};
     n_read = 0;
     reqs[0] = &asked_req;
     return 1;
@@ -71,7 +72,7 @@ size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
 {
     memcpy(buf, (const uint8_t *)&asked + n_read, len);
     n_read += len;
-    r->out_len -= len;
+    r->readable_len -= len;
     return len;
 }
 

@@ -56,25 +56,25 @@ static size_t take(struct iovec **iov, uint32_t *n_iov, size_t *left, void *to, 
 
 size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
 {
-    return take(&r->out, &r->n_out, &r->out_len, buf, NULL, len);
+    return take(&r->readable, &r->n_readable, &r->readable_len, buf, NULL, len);
 }
 
 size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
 {
-    return take(&r->in, &r->n_in, &r->in_len, NULL, buf, len);
+    return take(&r->writable, &r->n_writable, &r->writable_len, NULL, buf, len);
 }
 
 uint8_t *gw_request_take_status(struct gw_request *r)
 {
     struct iovec *last;
 
-    if (r->in_len == 0)
+    if (r->writable_len == 0)
         return NULL;
-    last = &r->in[r->n_in - 1];
-    r->in_len--;
+    last = &r->writable[r->n_writable - 1];
+    r->writable_len--;
     last->iov_len--;
     if (last->iov_len == 0)
-        r->n_in--;
+        r->n_writable--;
     return (uint8_t *)last->iov_base + last->iov_len;
 }
 
@@ -163,7 +163,7 @@ static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
 /* ---- one request to make ---- */
 
 static uint8_t data[65536], status;
-static struct iovec out[4], in[4];
+static struct iovec readable[4], writable[4];
 static struct blk_queue queue;
 static struct blk_limits limits;
 static const char serial[VIRTIO_BLK_ID_BYTES] = "disk 1";
@@ -195,21 +195,22 @@ static int setup(void **state)
 
 static struct virtio_blk_outhdr header;
 
-/* A header, `n_out` bytes to the device behind it, `n_in` bytes for the driver, and a status. */
-static void make(uint32_t type, uint64_t sector, size_t n_out, size_t n_in)
+/* A header, `n_readable` bytes to the device behind it, `n_writable` bytes for the driver, and a
+ * status. */
+static void make(uint32_t type, uint64_t sector, size_t n_readable, size_t n_writable)
 {
     header.type = htole32(type);
     header.sector = htole64(sector);
-    out[0] = (struct iovec){&header, sizeof(header)};
-    out[1] = (struct iovec){data, n_out};
-    in[0] = (struct iovec){data, n_in};
-    in[1] = (struct iovec){&status, 1};
-    req = (struct gw_request){.out = out,
-                              .in = in,
-                              .n_out = 2,
-                              .n_in = 2,
-                              .out_len = sizeof(header) + n_out,
-                              .in_len = n_in + 1};
+    readable[0] = (struct iovec){&header, sizeof(header)};
+    readable[1] = (struct iovec){data, n_readable};
+    writable[0] = (struct iovec){data, n_writable};
+    writable[1] = (struct iovec){&status, 1};
+    req = (struct gw_request){.readable = readable,
+                              .writable = writable,
+                              .n_readable = 2,
+                              .n_writable = 2,
+                              .readable_len = sizeof(header) + n_readable,
+                              .writable_len = n_writable + 1};
 }
 
 static void run(void)
@@ -280,11 +281,11 @@ static void test_blk_transfer_keeps_to_the_limits(void **state)
     limits.length_max = 8192;
     for (uint32_t n = 1; n <= 3; n++) {
         make(VIRTIO_BLK_T_IN, 0, 0, 512);
-        in[n] = in[1];
+        writable[n] = writable[1];
         for (uint32_t i = 1; i < n; i++)
-            in[i] = in[0];
-        req.n_in = n + 1;
-        req.in_len = 512 * n + 1;
+            writable[i] = writable[0];
+        req.n_writable = n + 1;
+        req.writable_len = 512 * n + 1;
         if (n == 3)
             expect_refused(VIRTIO_BLK_S_IOERR, 512 * 3 + 1);
         else
@@ -296,10 +297,10 @@ static void test_blk_transfer_keeps_to_the_limits(void **state)
 static void test_blk_header_in_pieces_is_read(void **state)
 {
     make(VIRTIO_BLK_T_OUT, 1, 512, 0);
-    out[0].iov_len = 3;
-    out[2] = out[1];
-    out[1] = (struct iovec){(char *)&header + 3, sizeof(header) - 3};
-    req.n_out = 3;
+    readable[0].iov_len = 3;
+    readable[2] = readable[1];
+    readable[1] = (struct iovec){(char *)&header + 3, sizeof(header) - 3};
+    req.n_readable = 3;
     run();
     assert_int_equal(b.io.offset, 512);
     assert_ptr_equal(b.io.iov[0].iov_base, data);
@@ -308,23 +309,23 @@ static void test_blk_header_in_pieces_is_read(void **state)
 static void test_blk_short_header_is_an_error(void **state)
 {
     make(VIRTIO_BLK_T_IN, 0, 0, 512);
-    out[0].iov_len = 15;
-    req.n_out = 1;
-    req.out_len = 15;
+    readable[0].iov_len = 15;
+    req.n_readable = 1;
+    req.readable_len = 15;
     expect_refused(VIRTIO_BLK_S_IOERR, 513);
-    req.n_out = 0;
-    req.out_len = 0;
-    in[1].iov_len = 1;
-    req.n_in = 2;
-    req.in_len = 513;
+    req.n_readable = 0;
+    req.readable_len = 0;
+    writable[1].iov_len = 1;
+    req.n_writable = 2;
+    req.writable_len = 513;
     expect_refused(VIRTIO_BLK_S_IOERR, 513);
 }
 
 static void test_blk_no_status_is_completed_with_nothing(void **state)
 {
     make(VIRTIO_BLK_T_OUT, 0, 512, 0);
-    req.n_in = 0;
-    req.in_len = 0;
+    req.n_writable = 0;
+    req.writable_len = 0;
     run();
     assert_int_equal(store.n_submitted, 0);
     assert_int_equal(n_completed, 1);
@@ -555,20 +556,20 @@ static void test_blk_stop_that_fails_is_reported_first(void **state)
 static void run_flushes(void)
 {
     static uint8_t statuses[N_FLUSHES];
-    static struct iovec outs[N_FLUSHES], ins[N_FLUSHES];
+    static struct iovec readables[N_FLUSHES], writables[N_FLUSHES];
     struct gw_request *reqs[N_FLUSHES];
 
     store.result = -EINPROGRESS;
     header.type = htole32(VIRTIO_BLK_T_FLUSH);
     for (unsigned i = 0; i < N_FLUSHES; i++) {
-        outs[i] = (struct iovec){&header, sizeof(header)};
-        ins[i] = (struct iovec){&statuses[i], 1};
-        flushes[i] = (struct gw_request){.out = &outs[i],
-                                         .in = &ins[i],
-                                         .n_out = 1,
-                                         .n_in = 1,
-                                         .out_len = sizeof(header),
-                                         .in_len = 1};
+        readables[i] = (struct iovec){&header, sizeof(header)};
+        writables[i] = (struct iovec){&statuses[i], 1};
+        flushes[i] = (struct gw_request){.readable = &readables[i],
+                                         .writable = &writables[i],
+                                         .n_readable = 1,
+                                         .n_writable = 1,
+                                         .readable_len = sizeof(header),
+                                         .writable_len = 1};
         reqs[i] = &flushes[i];
     }
     blk_requests_run(reqs, N_FLUSHES, &queue, &limits);

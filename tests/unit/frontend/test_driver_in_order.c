@@ -23,7 +23,7 @@
 struct taken {
     uint32_t id;
     unsigned n_desc;
-    uint32_t in_len;
+    uint32_t writable_len;
 };
 
 struct bed {
@@ -69,11 +69,12 @@ static void finish(struct bed *t)
     gw_guest_mem_free(t->mem);
 }
 
-static uint32_t in_len(const struct gw_driver_buf *bufs, unsigned n_out, unsigned n_in)
+static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n_readable,
+                             unsigned n_writable)
 {
     uint32_t len = 0;
 
-    for (unsigned i = n_out; i < n_out + n_in; i++)
+    for (unsigned i = n_readable; i < n_readable + n_writable; i++)
         len += bufs[i].len;
     return len;
 }
@@ -88,14 +89,15 @@ static bool device_pop(struct bed *t)
     if (t->cfg.packed) {
         if (!packed_device_pop(&t->packed, &pc))
             return false;
-        *taken = (struct taken){pc.id, pc.n_desc, in_len(pc.bufs, pc.n_out, pc.n_in)};
+        *taken =
+            (struct taken){pc.id, pc.n_desc, writable_len(pc.bufs, pc.n_readable, pc.n_writable)};
     } else {
         unsigned i;
 
         if (!split_device_pop(&t->split, &sc))
             return false;
         i = sc.head;
-        *taken = (struct taken){sc.head, 1, in_len(sc.bufs, sc.n_out, sc.n_in)};
+        *taken = (struct taken){sc.head, 1, writable_len(sc.bufs, sc.n_readable, sc.n_writable)};
         for (; t->split.desc[i].flags & VRING_DESC_F_NEXT; i = t->split.desc[i].next) {
             assert_int_equal(t->split.desc[i].next, (i + 1) % t->cfg.queue_size);
             taken->n_desc++;
@@ -118,7 +120,7 @@ static uint32_t device_push(struct bed *t, unsigned n)
         t->first = (t->first + 1) % t->cfg.queue_size;
     }
     t->n_taken -= n;
-    len = last.in_len / 2;
+    len = last.writable_len / 2;
     if (t->cfg.packed) {
         packed_device_push(&t->packed, (uint16_t)last.id, n_desc, len);
     } else {
@@ -133,11 +135,11 @@ static uint32_t device_push(struct bed *t, unsigned n)
     return len;
 }
 
-static int add(struct bed *t, unsigned n_in, uint64_t cookie, unsigned flags)
+static int add(struct bed *t, unsigned n_writable, uint64_t cookie, unsigned flags)
 {
     const struct gw_driver_buf bufs[4] = {{.len = 1}, {.len = 10}, {.len = 20}, {.len = 30}};
 
-    return gw_driver_add(t->d, bufs, 1, n_in, cookie, flags);
+    return gw_driver_add(t->d, bufs, 1, n_writable, cookie, flags);
 }
 
 static void test_driver_in_order_batch_is_one_element(void **state)

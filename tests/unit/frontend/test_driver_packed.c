@@ -70,7 +70,7 @@ static void check_chain(struct packed_ring *t, unsigned flags, unsigned n_desc)
     assert_false(packed_device_pop(&t->dev, &c)); /* not published */
     gw_driver_publish(t->d);
     assert_true(packed_device_pop(&t->dev, &c));
-    assert_true(c.n_out == 1 && c.n_in == 3);
+    assert_true(c.n_readable == 1 && c.n_writable == 3);
     assert_int_equal(c.n_desc, n_desc);
     for (unsigned i = 0; i < 4; i++)
         assert_true(c.bufs[i].addr == bufs[i].addr && c.bufs[i].len == bufs[i].len);
@@ -163,7 +163,7 @@ static void run_model(unsigned size, unsigned rounds)
         if (n_chains && rand() % 2) {
             unsigned k = (unsigned)rand() % n_chains;
 
-            packed_device_push(&t.dev, chains[k].id, chains[k].n_desc, 8 * chains[k].n_in);
+            packed_device_push(&t.dev, chains[k].id, chains[k].n_desc, 8 * chains[k].n_writable);
             chains[k] = chains[--n_chains];
         }
         n = gw_driver_take(t.d, used, (unsigned)rand() % 9);
@@ -424,8 +424,9 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
 
             while (chains[i].id != c.id)
                 i++;
-            assert_true(c.n_desc == chains[i].n_desc && c.n_in == chains[i].n_in);
-            assert_memory_equal(c.bufs, chains[i].bufs, sizeof(c.bufs[0]) * (c.n_out + c.n_in));
+            assert_true(c.n_desc == chains[i].n_desc && c.n_writable == chains[i].n_writable);
+            assert_memory_equal(c.bufs, chains[i].bufs,
+                                sizeof(c.bufs[0]) * (c.n_readable + c.n_writable));
             seen |= 1u << i;
             packed_device_push(&t.dev, c.id, c.n_desc, 0);
         }

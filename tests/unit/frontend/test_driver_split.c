@@ -126,7 +126,7 @@ static void check_chain(struct ring *t, unsigned flags, unsigned n_desc)
     assert_false(split_device_pop(&t->dev, &c)); /* not published */
     gw_driver_publish(t->d);
     assert_true(split_device_pop(&t->dev, &c));
-    assert_true(c.n_out == 1 && c.n_in == 3);
+    assert_true(c.n_readable == 1 && c.n_writable == 3);
     for (unsigned i = 0; i < 4; i++)
         assert_true(c.bufs[i].addr == bufs[i].addr && c.bufs[i].len == bufs[i].len);
     assert_int_equal(gw_driver_in_flight(t->d), 1);
@@ -193,7 +193,7 @@ static void run_model(unsigned size, unsigned rounds)
             gw_driver_publish(t.d);
         }
         if (split_device_pop(&t.dev, &c))
-            heads[n_heads].head = c.head, heads[n_heads++].len = c.n_in ? 8 : 0;
+            heads[n_heads].head = c.head, heads[n_heads++].len = c.n_writable ? 8 : 0;
         if (n_heads && rand() % 2) {
             unsigned k = (unsigned)rand() % n_heads;
 

@@ -77,7 +77,7 @@ static uint32_t transfer(struct disk *t, const struct split_chain *c, uint32_t t
 {
     uint32_t len = 0;
 
-    for (unsigned i = 1; i + 1 < c->n_out + c->n_in; i++) {
+    for (unsigned i = 1; i + 1 < c->n_readable + c->n_writable; i++) {
         const struct gw_driver_buf *b = &c->bufs[i];
         void *p = gw_guest_mem_at(t->mem, b->addr, b->len);
 
@@ -96,7 +96,7 @@ static void serve(struct disk *t, struct split_device *dev, int call_fd,
                   const struct split_chain *c)
 {
     const struct virtio_blk_outhdr *h = gw_guest_mem_at(t->mem, c->bufs[0].addr, sizeof(*h));
-    uint8_t *status = gw_guest_mem_at(t->mem, c->bufs[c->n_out + c->n_in - 1].addr, 1);
+    uint8_t *status = gw_guest_mem_at(t->mem, c->bufs[c->n_readable + c->n_writable - 1].addr, 1);
     int fault = take_fault(t, h->type);
     uint32_t len = transfer(t, c, h->type, t->data + h->sector * 512, fault) + 1;
     uint16_t old = dev->next_used;

@@ -33,7 +33,7 @@ static void die(const char *why)
 
 static void complete_one(struct torn_queue *t, unsigned at)
 {
-    gw_request_complete(t->held[at], (uint32_t)t->held[at]->in_len);
+    gw_request_complete(t->held[at], (uint32_t)t->held[at]->writable_len);
     t->n_held--;
     for (unsigned i = at; i < t->n_held; i++)
         t->held[i] = t->held[i + 1];

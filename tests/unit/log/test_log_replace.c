@@ -50,9 +50,9 @@ static void fill(struct load *l, struct gw_request *r)
 {
     uint64_t n = __atomic_add_fetch(&l->counter, 1, __ATOMIC_RELAXED);
 
-    for (unsigned i = 0; i < r->n_in; i++)
-        for (size_t at = 0; at < r->in[i].iov_len; at += PAGE)
-            __atomic_store_n((uint64_t *)(void *)((char *)r->in[i].iov_base + at), n,
+    for (unsigned i = 0; i < r->n_writable; i++)
+        for (size_t at = 0; at < r->writable[i].iov_len; at += PAGE)
+            __atomic_store_n((uint64_t *)(void *)((char *)r->writable[i].iov_base + at), n,
                              __ATOMIC_RELAXED);
 }
 

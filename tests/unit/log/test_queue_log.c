@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 /* One request with these buffers, answered with `len`. */
-static void run_one(struct log_rig *t, const struct gw_driver_buf *bufs, unsigned n_out,
-                    unsigned n_in, unsigned flags, uint32_t len)
+static void run_one(struct log_rig *t, const struct gw_driver_buf *bufs, unsigned n_readable,
+                    unsigned n_writable, unsigned flags, uint32_t len)
 {
-    assert_int_equal(gw_driver_add(t->rig.driver, bufs, n_out, n_in, 1, flags), 0);
+    assert_int_equal(gw_driver_add(t->rig.driver, bufs, n_readable, n_writable, 1, flags), 0);
     gw_driver_kick(t->rig.driver);
     rig_wait_held(&t->rig, 1);
     log_rig_release(t, 1, len);
@@ -80,17 +80,17 @@ static void test_queue_log_does_not_mark_what_is_only_read(void **state)
 }
 
 /* Chains longer than a request's own segment array (16), direct and indirect. */
-static void chain_of(unsigned n_out, unsigned n_in, unsigned flags)
+static void chain_of(unsigned n_readable, unsigned n_writable, unsigned flags)
 {
     struct rig_config cfg = {.features = RIG_F_INDIR, .indirect_max = 256};
     struct gw_driver_buf bufs[256];
     struct log_rig t;
 
     log_rig_begin(&t, &cfg);
-    for (unsigned i = 0; i < n_out + n_in; i++)
+    for (unsigned i = 0; i < n_readable + n_writable; i++)
         bufs[i] = (struct gw_driver_buf){t.data + 2 * 4096 * i + 8 * i, 1 + i % 64};
-    run_one(&t, bufs, n_out, n_in, flags, 1);
-    for (unsigned i = n_out; i < n_out + n_in; i++)
+    run_one(&t, bufs, n_readable, n_writable, flags, 1);
+    for (unsigned i = n_readable; i < n_readable + n_writable; i++)
         log_rig_expect(&t, bufs[i].addr, bufs[i].len);
     log_rig_check(&t);
     log_rig_end(&t);
@@ -98,14 +98,14 @@ static void chain_of(unsigned n_out, unsigned n_in, unsigned flags)
 
 static void test_queue_log_marks_chains_of_any_length(void **state)
 {
-    static const unsigned n_in[] = {1, 2, 15, 16, 17, 40, 200};
+    static const unsigned n_writable[] = {1, 2, 15, 16, 17, 40, 200};
 
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(n_in); i++) {
-        chain_of(1, n_in[i], 0);
-        chain_of(0, n_in[i], 0);
-        chain_of(20, n_in[i], 0);
-        chain_of(1, n_in[i], GW_DRIVER_INDIRECT);
-        chain_of(20, n_in[i], GW_DRIVER_INDIRECT);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(n_writable); i++) {
+        chain_of(1, n_writable[i], 0);
+        chain_of(0, n_writable[i], 0);
+        chain_of(20, n_writable[i], 0);
+        chain_of(1, n_writable[i], GW_DRIVER_INDIRECT);
+        chain_of(20, n_writable[i], GW_DRIVER_INDIRECT);
     }
 }
 

@@ -50,7 +50,7 @@ static void *complete_what_comes(void *arg)
         pthread_mutex_unlock(&s->lock);
         if (gw_queue_size(&s->rig.queue) % 2) /* never: a look among others */
             sched_yield();
-        gw_request_complete(r, (uint32_t)r->in_len);
+        gw_request_complete(r, (uint32_t)r->writable_len);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
@@ -75,7 +75,7 @@ static void *pop_what_waits(void *arg)
         pthread_mutex_unlock(&s->lock);
         while ((n = gw_queue_pop(&s->rig.queue, reqs, 7)) > 0)
             for (int i = 0; i < n; i++)
-                gw_request_complete(reqs[i], (uint32_t)reqs[i]->in_len);
+                gw_request_complete(reqs[i], (uint32_t)reqs[i]->writable_len);
         (void)gw_queue_is_started(&s->rig.queue);
         (void)gw_queue_is_taken_over(&s->rig.queue);
         pthread_mutex_lock(&s->lock);

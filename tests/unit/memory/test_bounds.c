@@ -57,8 +57,8 @@ static int pop_all(void *dev, struct gw_queue *q)
     t->bytes = 0;
     while ((n = gw_queue_pop(q, reqs, GW_POP_BATCH)) > 0)
         for (int i = 0; i < n; i++) {
-            assert_int_equal(reqs[i]->in_len, t->request_len);
-            t->bytes += reqs[i]->in_len;
+            assert_int_equal(reqs[i]->writable_len, t->request_len);
+            t->bytes += reqs[i]->writable_len;
             gw_request_complete(reqs[i], RIG_BUF_LEN);
             __atomic_fetch_add(&t->n_popped, 1, __ATOMIC_RELEASE);
         }

@@ -96,12 +96,12 @@ static void write_desc(gw_gpa_t table, unsigned i, uint64_t addr, uint64_t len, 
         *(uint8_t *)at(table + i * sizeof(desc) + k) = bytes[k];
 }
 
-/* `n` buffers of 16 bytes in a row, the first `n_out` readable. */
-static void write_chain(gw_gpa_t table, unsigned n_out, unsigned n)
+/* `n` buffers of 16 bytes in a row, the first `n_readable` readable. */
+static void write_chain(gw_gpa_t table, unsigned n_readable, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         write_desc(table, i, C + UINT64_C(16) * i, 16,
-                   (i < n_out ? 0 : WRITE) | (i + 1 < n ? NEXT : 0u), i + 1);
+                   (i < n_readable ? 0 : WRITE) | (i + 1 < n ? NEXT : 0u), i + 1);
 }
 
 static const char *walk_from(unsigned head)
@@ -111,24 +111,25 @@ static const char *walk_from(unsigned head)
     return gw_chain_walk(&queue, &request, &at);
 }
 
-static void expect_good(unsigned n_out, unsigned n_in, uint64_t out_len, uint64_t in_len)
+static void expect_good(unsigned n_readable, unsigned n_writable, uint64_t readable_len,
+                        uint64_t writable_len)
 {
     const char *why = walk_from(0);
     uint64_t sum = 0;
 
     if (why)
         fail_msg("%s", why);
-    assert_int_equal(request.pub.n_out, n_out);
-    assert_int_equal(request.pub.n_in, n_in);
-    assert_int_equal(request.pub.out_len, out_len);
-    assert_int_equal(request.pub.in_len, in_len);
-    for (unsigned i = 0; i < n_out; i++)
-        sum += request.pub.out[i].iov_len;
-    assert_int_equal(sum, out_len);
+    assert_int_equal(request.pub.n_readable, n_readable);
+    assert_int_equal(request.pub.n_writable, n_writable);
+    assert_int_equal(request.pub.readable_len, readable_len);
+    assert_int_equal(request.pub.writable_len, writable_len);
+    for (unsigned i = 0; i < n_readable; i++)
+        sum += request.pub.readable[i].iov_len;
+    assert_int_equal(sum, readable_len);
     sum = 0;
-    for (unsigned i = 0; i < n_in; i++)
-        sum += request.pub.in[i].iov_len;
-    assert_int_equal(sum, in_len);
+    for (unsigned i = 0; i < n_writable; i++)
+        sum += request.pub.writable[i].iov_len;
+    assert_int_equal(sum, writable_len);
 }
 
 /* Try twice with the same request: a refused chain must leave nothing behind in it. */
@@ -151,11 +152,13 @@ static void release(void)
 
 static void test_chain_direct_is_split_into_out_and_in(void **state)
 {
-    for (unsigned n_out = 0; n_out <= 5; n_out++) {
-        write_chain(0, n_out, 5);
-        expect_good(n_out, 5 - n_out, n_out * UINT64_C(16), (5 - n_out) * UINT64_C(16));
+    for (unsigned n_readable = 0; n_readable <= 5; n_readable++) {
+        write_chain(0, n_readable, 5);
+        expect_good(n_readable, 5 - n_readable, n_readable * UINT64_C(16),
+                    (5 - n_readable) * UINT64_C(16));
         for (unsigned i = 0; i < 5; i++) {
-            const struct iovec *iov = i < n_out ? &request.pub.out[i] : &request.pub.in[i - n_out];
+            const struct iovec *iov =
+                i < n_readable ? &request.pub.readable[i] : &request.pub.writable[i - n_readable];
             assert_ptr_equal(iov->iov_base, at(C + UINT64_C(16) * i));
         }
         release();
@@ -320,13 +323,13 @@ static void test_chain_buffer_over_regions_becomes_two(void **state)
     write_desc(0, 2, B - 1, 2, NEXT | WRITE, 3);
     write_desc(0, 3, C, 7, WRITE, 0);
     expect_good(3, 3, 35, 9);
-    assert_ptr_equal(request.pub.out[0].iov_base, at(B - 10));
-    assert_int_equal(request.pub.out[0].iov_len, 10);
-    assert_ptr_equal(request.pub.out[1].iov_base, at(B));
-    assert_int_equal(request.pub.out[1].iov_len, 20);
-    assert_ptr_equal(request.pub.in[0].iov_base, at(B - 1));
-    assert_ptr_equal(request.pub.in[1].iov_base, at(B));
-    assert_ptr_equal(request.pub.in[2].iov_base, at(C));
+    assert_ptr_equal(request.pub.readable[0].iov_base, at(B - 10));
+    assert_int_equal(request.pub.readable[0].iov_len, 10);
+    assert_ptr_equal(request.pub.readable[1].iov_base, at(B));
+    assert_int_equal(request.pub.readable[1].iov_len, 20);
+    assert_ptr_equal(request.pub.writable[0].iov_base, at(B - 1));
+    assert_ptr_equal(request.pub.writable[1].iov_base, at(B));
+    assert_ptr_equal(request.pub.writable[2].iov_base, at(C));
     release();
     write_desc(0, 0, B - 10, 30, WRITE, 0); /* nothing readable */
     expect_good(0, 2, 0, 30);
@@ -361,8 +364,8 @@ static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
     write_desc(0, 15, B - 8, 16, 0, 0);
     expect_good(17, 0, 256, 0);
     assert_ptr_equal(request.segments, block);
-    assert_ptr_equal(request.pub.out[0].iov_base, at(C));
-    assert_ptr_equal(request.pub.out[16].iov_base, at(B));
+    assert_ptr_equal(request.pub.readable[0].iov_base, at(C));
+    assert_ptr_equal(request.pub.readable[16].iov_base, at(B));
     release();
 
     /* A refused chain returns its block, too. */
@@ -423,8 +426,8 @@ static void test_chain_random_ones_never_leave_guest_memory(void **state)
         write_desc(0, 0, TABLE, n * 16, rand() % 3 ? TABLES : 0, 0);
         if (walk_from((unsigned)rand() % n))
             continue;
-        for (unsigned i = 0; i < request.pub.n_in; i++)
-            memset(request.pub.in[i].iov_base, 0, request.pub.in[i].iov_len);
+        for (unsigned i = 0; i < request.pub.n_writable; i++)
+            memset(request.pub.writable[i].iov_base, 0, request.pub.writable[i].iov_len);
         release();
     }
 }

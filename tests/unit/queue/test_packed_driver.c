@@ -69,7 +69,7 @@ static void test_packed_driver_id_of_a_chain_is_its_last(void **state)
     write_desc(&t, 4, 1, AVAIL | WRITE | NEXT);
     kick(&t);
     rig_wait_held(&t, 1);
-    assert_int_equal(t.held[0]->in_len, 3 * RIG_BUF_LEN);
+    assert_int_equal(t.held[0]->writable_len, 3 * RIG_BUF_LEN);
     rig_release(&t, 1);
     rig_settle(&t);
     check_used(&t, 4, 777, 3 * RIG_BUF_LEN, true);
@@ -186,11 +186,11 @@ static void test_packed_driver_table_goes_to_its_end(void **state)
         };
     offer_table(&t, entries, 40, 0);
     rig_wait_held(&t, 1);
-    assert_int_equal(t.held[0]->n_out, 10);
-    assert_int_equal(t.held[0]->n_in, 30);
-    assert_int_equal(t.held[0]->out_len, 55);
+    assert_int_equal(t.held[0]->n_readable, 10);
+    assert_int_equal(t.held[0]->n_writable, 30);
+    assert_int_equal(t.held[0]->readable_len, 55);
     for (unsigned i = 0; i < 30; i++)
-        assert_int_equal(t.held[0]->in[i].iov_len, 11 + i);
+        assert_int_equal(t.held[0]->writable[i].iov_len, 11 + i);
     rig_release(&t, 1);
     rig_settle(&t);
     check_used(&t, 0, 9, 820 - 55, true);

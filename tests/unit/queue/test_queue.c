@@ -35,7 +35,7 @@ static void run_size(unsigned size, uint64_t features, unsigned n_requests)
     rig_stats(&t, &stats);
     assert_int_equal(stats.requests, n_requests);
     assert_int_equal(stats.completed, n_requests);
-    assert_int_equal(stats.bytes_in, UINT64_C(64) * n_requests);
+    assert_int_equal(stats.bytes_written, UINT64_C(64) * n_requests);
     assert_int_equal(stats.in_flight, 0);
     assert_int_equal(stats.errors, 0);
     rig_end(&t);

@@ -82,7 +82,7 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     rig_wait_held(&t, 2);
     add_request_in_extra(&t, 3); /* outside guest memory */
     rig_wait_for(&t.n_messages, 1);
-    memset(t.held[0]->in[0].iov_base, 1, t.held[0]->in[0].iov_len); /* still mapped */
+    memset(t.held[0]->writable[0].iov_base, 1, t.held[0]->writable[0].iov_len); /* still mapped */
     rig_release(&t, 1);
     assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);

@@ -28,9 +28,10 @@ static void add_bad(struct rig *t)
     assert_int_equal(gw_driver_add(t->driver, &buf, 0, 1, 0, 0), 0);
 }
 
-static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_out, unsigned n_in)
+static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_readable,
+                unsigned n_writable)
 {
-    assert_int_equal(gw_driver_add(t->driver, bufs, n_out, n_in, 0, 0), 0);
+    assert_int_equal(gw_driver_add(t->driver, bufs, n_readable, n_writable, 0, 0), 0);
 }
 
 /* ---- parked ---- */
@@ -397,30 +398,30 @@ static int walk_cursors(void *arg)
     uint8_t buf[64];
     uint8_t *status;
 
-    assert_int_equal(r->n_out, 2);
-    assert_int_equal(r->n_in, 3);
-    assert_int_equal(r->out_len, 16 + 7);
-    assert_int_equal(r->in_len, 5 + 5 + 1);
+    assert_int_equal(r->n_readable, 2);
+    assert_int_equal(r->n_writable, 3);
+    assert_int_equal(r->readable_len, 16 + 7);
+    assert_int_equal(r->writable_len, 5 + 5 + 1);
     assert_int_equal(gw_request_read(r, buf, 0), 0);
     assert_int_equal(gw_request_read(r, buf, 10), 10);
     assert_memory_equal(buf, "0123456789", 10);
-    assert_int_equal(r->out_len, 13);
+    assert_int_equal(r->readable_len, 13);
     assert_int_equal(gw_request_read(r, buf, 7), 7); /* across two buffers */
     assert_memory_equal(buf, "abcdefA", 7);
-    assert_int_equal(r->n_out, 1);
+    assert_int_equal(r->n_readable, 1);
     assert_int_equal(gw_request_read(r, buf, 64), 6);
     assert_memory_equal(buf, "BCDEFG", 6);
     assert_int_equal(gw_request_read(r, buf, 64), 0);
-    assert_int_equal(r->n_out, 0);
-    assert_int_equal(r->out_len, 0);
+    assert_int_equal(r->n_readable, 0);
+    assert_int_equal(r->readable_len, 0);
 
     status = gw_request_take_status(r);
     assert_non_null(status);
     *status = 0x5a;
-    assert_int_equal(r->n_in, 2);
-    assert_int_equal(r->in_len, 10);
+    assert_int_equal(r->n_writable, 2);
+    assert_int_equal(r->writable_len, 10);
     assert_int_equal(gw_request_write(r, "vwxyzVWXYZ--", 12), 10);
-    assert_int_equal(r->in_len, 0);
+    assert_int_equal(r->writable_len, 0);
     assert_null(gw_request_take_status(r));
     return 0;
 }
@@ -460,8 +461,8 @@ static int status_of_last_byte(void *arg)
 
     for (unsigned i = 0; i < 3; i++)
         assert_non_null(gw_request_take_status(r));
-    assert_int_equal(r->n_in, 0);
-    assert_int_equal(r->in_len, 0);
+    assert_int_equal(r->n_writable, 0);
+    assert_int_equal(r->writable_len, 0);
     return 0;
 }
 

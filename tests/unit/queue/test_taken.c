@@ -184,7 +184,7 @@ static void pop(struct model *m)
         unsigned n_req = take_out(is_again ? &m->again : &m->waiting, 0);
         struct req *req = &m->reqs[n_req];
 
-        expect(m, reqs[i]->in_len == req->len, "another request was popped");
+        expect(m, reqs[i]->writable_len == req->len, "another request was popped");
         req->held = reqs[i];
         req->position = ++m->position;
         req->n_slots = r_i->n_slots;

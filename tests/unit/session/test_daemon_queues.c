@@ -142,7 +142,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     vm.fe = daemon_bed_connect();
     expect_served(vm.fe);
     gw_frontend_free(vm.fe);
-    memset(device.held[0]->in[0].iov_base, 1, 16);
+    memset(device.held[0]->writable[0].iov_base, 1, 16);
     assert_int_equal(gw_worker_post(gw_daemon_worker(d, 0), &release), 0);
     device.hold = false;
     wait_for_guest_maps(0); /* without a session */

@@ -77,17 +77,17 @@ static int pin(const struct gw_map *map, gw_gpa_t gpa, uint32_t len, struct iove
     return gw_mem_pin(map, &last, &extent, 1, iov, max_iov, ret);
 }
 
-static bool fetch(struct gw_pin *p, unsigned n_out)
+static bool fetch(struct gw_pin *p, unsigned n_readable)
 {
-    struct gw_pin_copy copy = {.pin = p, .n_out = n_out};
+    struct gw_pin_copy copy = {.pin = p, .n_readable = n_readable};
 
     gw_mem_backend_fetch(&copy, 1);
     return !copy.failed;
 }
 
-static bool store(struct gw_pin *p, unsigned n_out)
+static bool store(struct gw_pin *p, unsigned n_readable)
 {
-    struct gw_pin_copy copy = {.pin = p, .n_out = n_out};
+    struct gw_pin_copy copy = {.pin = p, .n_readable = n_readable};
 
     gw_mem_backend_store(&copy, 1);
     return !copy.failed;
@@ -369,7 +369,7 @@ static void batch_begin(struct batch *b)
         unsigned last = 0;
 
         assert_int_equal(gw_mem_pin(b->map, &last, extents, 2, b->iov[i], 2, &b->pins[i]), 2);
-        b->copies[i] = (struct gw_pin_copy){.pin = &b->pins[i], .n_out = 1};
+        b->copies[i] = (struct gw_pin_copy){.pin = &b->pins[i], .n_readable = 1};
     }
 }
 
