@@ -20,12 +20,12 @@ static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t le
 {
     uint64_t offset;
 
-    if (sector > UINT64_MAX / BLK_SECTOR)
+    if (sector > l->size / BLK_SECTOR)
         return false;
     offset = sector * BLK_SECTOR;
     if (((offset | length) & (l->block_size - 1)) != 0) /* a power of two */
         return false;
-    if (offset > l->size || length > l->size - offset)
+    if (length > l->size - offset)
         return false;
     *ret_offset = offset;
     return true;

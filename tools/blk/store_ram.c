@@ -69,12 +69,10 @@ static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
 /* Only the first lines: the hardware prefetcher detects the rest of the copy. */
 static void ram_prefetch(struct store *s, const struct store_io *io)
 {
-    const uint8_t *at = ram_of(s)->memory + io->offset;
+    const uint8_t *memory = ram_of(s)->memory;
 
-    if (io->kind == STORE_FLUSH)
-        return;
     for (unsigned i = 0; i < PREFETCH_BYTES; i += 64)
-        __builtin_prefetch(at + i);
+        __builtin_prefetch(memory + io->offset + i);
 }
 
 static int ram_submit(struct store *s, struct store_io *io)

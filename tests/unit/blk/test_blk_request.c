@@ -373,6 +373,10 @@ static void test_blk_empty_transfer_is_done_at_once(void **state)
 {
     make(VIRTIO_BLK_T_IN, 0, 0, 0);
     expect_refused(VIRTIO_BLK_S_OK, 1);
+    make(VIRTIO_BLK_T_IN, DISK_SIZE / 512, 0, 0); /* at the end of the disk */
+    expect_refused(VIRTIO_BLK_S_OK, 1);
+    make(VIRTIO_BLK_T_IN, DISK_SIZE / 512 + 1, 0, 0);
+    expect_refused(VIRTIO_BLK_S_IOERR, 1);
 }
 
 static void test_blk_read_only_refuses_changes(void **state)
