@@ -41,6 +41,8 @@ static enum gw_fault_answer give_page(void *arg, gw_gpa_t gpa, uint64_t len, con
     uint64_t page = (gpa - b->gpa) / PAGE;
 
     __atomic_store_n(&b->last_asked, gpa, __ATOMIC_RELAXED);
+    __atomic_store_n(&b->asked_before[page], __atomic_load_n(&b->n_asked, __ATOMIC_RELAXED),
+                     __ATOMIC_RELAXED);
     __atomic_fetch_add(&b->n_asked, 1, __ATOMIC_RELEASE);
     if (__atomic_load_n(&b->source, __ATOMIC_RELAXED) == SOURCE_LATER)
         return GW_FAULT_LATER;
@@ -97,6 +99,8 @@ void fault_bed_begin(struct fault_bed *b, enum gw_fault_fill fill, enum fault_so
 
 void fault_bed_end(struct fault_bed *b)
 {
+    /* It takes the lock exclusively: after a call that did not release the lock, it hangs. */
+    assert_int_equal(gw_fault_server_remove_region(b->server, b->gpa), 0);
     gw_fault_server_free(b->server);
     gw_guest_mem_free(b->mem);
 }

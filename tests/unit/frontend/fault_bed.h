@@ -38,12 +38,13 @@ struct fault_bed {
     struct gw_guest_mem *mem;
     struct gw_guest_region region;
     gw_gpa_t gpa;
-    char *own;                   /* its mapping here */
-    enum fault_source source;    /* atomic */
-    unsigned n_asked;            /* atomic */
-    gw_gpa_t last_asked;         /* atomic */
-    unsigned n_reports[4];       /* atomic */
-    struct gw_fault_report last; /* after n_reports */
+    char *own;                    /* its mapping here */
+    enum fault_source source;     /* atomic */
+    unsigned n_asked;             /* atomic */
+    gw_gpa_t last_asked;          /* atomic */
+    unsigned asked_before[PAGES]; /* atomic: the number of requests before that of each page */
+    unsigned n_reports[4];        /* atomic */
+    struct gw_fault_report last;  /* after n_reports */
     char last_client[48];
 };
 

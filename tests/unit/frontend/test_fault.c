@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -359,6 +360,39 @@ static void test_fault_client_that_takes_its_flags_away_blocks_nothing(void **st
     fault_bed_end(&b);
 }
 
+/* A client with many unread faults has one turn, and then every other client has one. */
+static void test_fault_busy_client_leaves_others_their_turn(void **state)
+{
+    enum {
+        N_BUSY = 40,
+        TURN_MAX = 16
+    }; /* TURN_MAX: READ_MAX of fault_server.c */
+    struct toucher t[N_BUSY], other;
+    struct pollfd pfd = {.events = POLLIN};
+    struct fault_bed b;
+    struct client c;
+
+    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    client_begin(&c, &b, false);
+    gw_fault_server_stop(b.server);
+    for (uint64_t i = 0; i < N_BUSY; i++)
+        toucher_begin(&t[i], c.map + i * PAGE);
+    pfd.fd = c.uffd;
+    assert_int_equal(poll(&pfd, 1, (int)WAIT_MS), 1);
+    toucher_begin(&other, b.own + N_BUSY * PAGE);
+    usleep(50000); /* most of these threads now wait; if not, the test shows less */
+    assert_int_equal(gw_fault_server_start(b.server), 0);
+    await_asked(&b, N_BUSY + 1);
+    assert_in_range(b.asked_before[N_BUSY], 0, TURN_MAX);
+    for (uint64_t i = 0; i <= N_BUSY; i++)
+        assert_int_equal(put_page(&b, i), 1);
+    for (uint64_t i = 0; i < N_BUSY; i++)
+        assert_int_equal(toucher_end(&t[i]), stamp_of(i));
+    assert_int_equal(toucher_end(&other), stamp_of(N_BUSY));
+    client_end(&c, &b);
+    fault_bed_end(&b);
+}
+
 /* ---- other processes ---- */
 
 static void test_fault_child_reads_what_comes(void **state)
@@ -430,6 +464,7 @@ int main(void)
         FDCHECK_TEST(test_fault_bases_that_cannot_be_are_refused),
         FDCHECK_TEST(test_fault_what_is_no_userfaultfd_is_refused),
         FDCHECK_TEST(test_fault_client_that_takes_its_flags_away_blocks_nothing),
+        FDCHECK_TEST(test_fault_busy_client_leaves_others_their_turn),
         FDCHECK_TEST(test_fault_child_reads_what_comes),
         FDCHECK_TEST(test_fault_child_that_dies_while_it_waits_harms_nobody),
         FDCHECK_TEST(test_fault_client_that_is_removed_leaves_no_waiter),
