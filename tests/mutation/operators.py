@@ -56,8 +56,13 @@ STATEMENT = re.compile(r'^\s+(?!return\b|break\b|continue\b|goto\b|case\b|defaul
                        r'(?:[\w>.()*&\[\]-]+ (?:[|&+-]?= )|\(void\)|[\w>.-]+\().*;\s*(?:/\*.*\*/)?$')
 DECLARATION = re.compile(r'^\s+(?:const |static |volatile |struct |union |enum |unsigned |gw_cleanup_\w+ )'
                          r'|^\s+(?:u?int\d*_t|int|bool|char|size_t|ssize_t|uint\d+_t|void|long|double|gw_\w+_t)\s')
-# Messages, assertions and their like say nothing that a test should insist on.
-IGNORED = re.compile(r'^\s*(?:#|/?\*|//|assert\b|_Static_assert\b|case\b|\}|\{)|gw_log|gw_log|gw_count|"')
+# Tests need not insist on messages, assertions, counters and prefetches.
+IGNORED = re.compile(r'^\s*(?:#|/?\*|//|assert\b|_Static_assert\b|case\b|\}|\{)|gw_log|gw_count|'
+                     r'(?i:prefetch)|"')
+# If two values are equal, it does not matter which of them is the smaller one.
+LIMIT_IF = re.compile(r'^\s*(?:else )?if \((.+) ([<>]=?) (.+)\)$')
+OPERAND = r'\w[\w>.()\[\]-]*(?: [-+] \w[\w>.()\[\]-]*)?'
+LIMIT_TERNARY = re.compile(rf'(?<![\w>.])({OPERAND}) ([<>]=?) ({OPERAND}) \? (.+?) : (.+?)(?=[;,)]|$)')
 
 
 def code_of(line):
@@ -65,10 +70,20 @@ def code_of(line):
     return line.split('/*')[0].rstrip()
 
 
+def is_limit(code, following, at):
+    """Whether the comparison at `at` chooses the smaller or the larger of its two operands."""
+    match = LIMIT_IF.match(code)
+    if match and match.start(2) == at:
+        return following.strip() in (f'{match[1]} = {match[3]};', f'{match[3]} = {match[1]};')
+    return any(match.start(2) == at and {match[4], match[5]} == {match[1], match[3]}
+               for match in LIMIT_TERNARY.finditer(code))
+
+
 def mutants(file, text):
     found = []
     in_comment = False
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    for number, (line, following) in enumerate(zip(lines, [*lines[1:], '']), 1):
         if in_comment or line.lstrip().startswith('/*'):
             in_comment = '*/' not in line
             continue
@@ -77,6 +92,8 @@ def mutants(file, text):
         code = code_of(line)
         for kind, pattern, by in REPLACEMENTS:
             for match in pattern.finditer(code):
+                if kind == 'comparison' and is_limit(code, following, match.start()):
+                    continue
                 after = code[:match.start()] + by + code[match.end():] + line[len(code):]
                 found.append(Mutant(file, number, kind, line, after))
         if STATEMENT.match(code) and not DECLARATION.match(code):
