@@ -492,8 +492,8 @@ void gw_mem_backend_unpin(struct gw_pin *pin)
 
 /* ---- rings ---- */
 
-static int hold_grants(const struct gw_region *region, uint64_t offset, uint64_t len, void **ret_at,
-                       struct gw_pin *ret_pin)
+static int pin_ring_grants(const struct gw_region *region, uint64_t offset, uint64_t len,
+                           void **ret_at, struct gw_pin *ret_pin)
 {
     const struct xen_region *x = region->backend;
     gw_gpa_t gpa = region->desc.gpa + offset;
@@ -518,11 +518,11 @@ static int hold_grants(const struct gw_region *region, uint64_t offset, uint64_t
     return 0;
 }
 
-int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
-                        void **ret_at, struct gw_pin *ret_pin)
+int gw_mem_backend_pin_ring(const struct gw_region *region, uint64_t offset, uint64_t len,
+                            void **ret_at, struct gw_pin *ret_pin)
 {
     if (region->desc.flags & GW_REGION_NO_ADVANCE)
-        return hold_grants(region, offset, len, ret_at, ret_pin);
+        return pin_ring_grants(region, offset, len, ret_at, ret_pin);
     *ret_at = find_foreign(region, offset, len);
     return *ret_at ? 0
                    : gw_fail(-EFAULT, "some frames at %#" PRIx64 " are missing",

@@ -129,7 +129,7 @@ active proctype control()
     byte what, old;
 
     do
-    /* gw_daemon_free_unused. */
+    /* gw_daemon_reclaim. */
     :: free_settled(0)
     :: free_settled(1)
     :: request?what ->
@@ -144,7 +144,7 @@ active proctype control()
 #endif
             reply!true;
             break
-        /* gw_daemon_each_queue. */
+        /* gw_daemon_call_on_queues. */
         :: what != STOP ->
             session = what;
             mail[0]!what, true;

@@ -123,8 +123,8 @@ MUTANTS = {
         INFLIGHT_PACKED: [("    return 1 | next << 16", "    return next << 16")]},
     "shown-before-linked": {COMPLETE: [
         ("    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),
-        ("    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n",
-         "    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;\n\n"
+        ("    struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;\n",
+         "    struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;\n\n"
          # The moment in between is a few instructions, which a kill seldom hits.
          "    for (volatile unsigned i = 0; f && i < 20000; i++)\n"
          "        continue;\n"

@@ -33,7 +33,7 @@ static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
     };
     eventfd_t count;
 
-    gw_daemon_free_unused(d);
+    gw_daemon_reclaim(d);
     if (poll(fds, GW_ARRAY_SIZE(fds), timeout_ms) <= 0)
         return false;
     if (fds[1].revents)
@@ -80,7 +80,7 @@ static int serve_listener(struct gw_daemon *d)
 static int serve_reconnecting(struct gw_daemon *d)
 {
     unsigned pause_ms = RECONNECT_FIRST_MS;
-    bool told = false;
+    bool reported = false;
 
     while (!gw_daemon_is_stopping(d)) {
         uint64_t begin = gw_clock_ns();
@@ -90,10 +90,10 @@ static int serve_reconnecting(struct gw_daemon *d)
         if (fd >= 0) {
             (void)gw_session_run(d, fd);
             heard = d->session.heard;
-            told = false;
-        } else if (!told) {
+            reported = false;
+        } else if (!reported) {
             gw_log(&d->log, GW_LOG_WARNING, "%s; trying again until it works", gw_last_error());
-            told = true;
+            reported = true;
         }
         if (heard && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {
             pause_ms = RECONNECT_FIRST_MS;

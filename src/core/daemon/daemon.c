@@ -153,7 +153,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->request_bytes_max = cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
         q->bytes_in_flight_max = GW_IN_FLIGHT_BYTES / n;
         gw_queue_init(q);
-        q->settled_fd = d->control_fd;
+        q->generation.wake_fd = d->control_fd;
         d->num_queues++;
     }
     return 0;
@@ -241,7 +241,7 @@ void gw_daemon_free(struct gw_daemon *d)
         gw_worker_end(&d->workers[i]);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
-    gw_daemon_leave_used(d);
+    gw_daemon_reclaim_all(d);
     gw_log_done(&d->log);
     free(d->queues);
     free(d->workers);

@@ -123,8 +123,8 @@ int gw_session_run(struct gw_daemon *d, int fd);
 void *gw_control_main(void *arg);
 
 /* Run `fn(q, arg)` for every queue, on its worker, and wait for all of them. */
-void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
-                          void *arg);
+void gw_daemon_call_on_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                              void *arg);
 
 /*
  * Run `fn` on a worker. In postcopy the worker may be waiting for a page, so the call is posted
@@ -132,11 +132,11 @@ void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, vo
  * whether posted or waited for.
  * Returns: the result of `fn`; 0 if the call was posted, and then the result of `fn` is lost.
  */
-int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
-                  size_t size);
+int gw_daemon_post_or_call(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg),
+                           void *arg, size_t size);
 /* The same for every queue. `arg` is not copied: it must be valid until all have run `fn`. */
-void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
-                           void *arg);
+void gw_daemon_post_to_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                              void *arg);
 
 /*
  * Wait for a latch that the queues count, and log slow queues; `what` names the operation in the
@@ -170,6 +170,6 @@ int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log);
 void gw_daemon_drop_logs(struct gw_daemon *d);
 
 /* Free replaced maps and logs that no queue uses. */
-void gw_daemon_free_unused(struct gw_daemon *d);
+void gw_daemon_reclaim(struct gw_daemon *d);
 /* After the workers have ended: free the rest, but leak maps that requests may still use. */
-void gw_daemon_leave_used(struct gw_daemon *d);
+void gw_daemon_reclaim_all(struct gw_daemon *d);

@@ -53,8 +53,8 @@ static void store_heads(struct gw_inflight *f, uint16_t free_head, uint16_t old_
 }
 
 /* Stores values whose old and new halves agree: no batch is open any longer. */
-static void settle(struct gw_inflight *f, union gw_inflight_heads heads,
-                   union gw_inflight_used used)
+static void store_closed(struct gw_inflight *f, union gw_inflight_heads heads,
+                         union gw_inflight_used used)
 {
     struct gw_inflight_packed *p = f->part;
 
@@ -242,7 +242,7 @@ static int packed_recover(struct gw_inflight *f, const struct gw_inflight_ring *
     for (unsigned i = 0; i < f->size; i++)
         if (owners[i] == OWNER_FREE)
             gw_inflight_set(&p->entries[i].chain.inflight, 0);
-    settle(f, heads, used);
+    store_closed(f, heads, used);
     take_back_used(f, ring, found);
     found->used = (uint16_t)(used.idx | (used.wrap ? WRAP : 0));
     return 0;
@@ -384,7 +384,7 @@ static void packed_commit(struct gw_inflight *f)
     heads.old_free_head = heads.free_head;
     places.old_idx = places.idx;
     places.old_wrap = places.wrap;
-    settle(f, heads, places);
+    store_closed(f, heads, places);
 }
 
 const struct gw_inflight_ops gw_inflight_packed_ops = {

@@ -40,7 +40,7 @@ static unsigned read_flags(const struct gw_inflight *f, bool *in_flight)
 }
 
 /* Removes the last batch, which was published, from the entries in flight. */
-static int settle_batch(const struct gw_inflight *f, uint16_t n, bool *in_flight, bool *in_batch)
+static int remove_batch(const struct gw_inflight *f, uint16_t n, bool *in_flight, bool *in_batch)
 {
     const struct gw_inflight_split *p = f->part;
     uint16_t entry = f->split.last_batch_head;
@@ -92,9 +92,9 @@ static int split_recover(struct gw_inflight *f, const struct gw_inflight_ring *r
     if (!flags)
         return gw_fail(-ENOMEM, "no memory to recover %u descriptors", f->size);
     f->split.last_batch_head = gw_inflight_get(&p->last_batch_head);
-    /* If no flag is set, there is no batch to settle, even if the ring has started again at 0. */
+    /* If no flag is set, there is no batch to remove, even if the ring has started again at 0. */
     if (read_flags(f, in_flight) > 0)
-        r = settle_batch(f, (uint16_t)(ring->used - gw_inflight_get(&p->used_idx)), in_flight,
+        r = remove_batch(f, (uint16_t)(ring->used - gw_inflight_get(&p->used_idx)), in_flight,
                          in_batch);
     if (r == 0)
         r = list_entries(f, in_flight, found);

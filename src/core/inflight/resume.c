@@ -13,7 +13,7 @@
  * If the base is ahead of the used index, an earlier back-end took requests and did not complete
  * them. A new part does not have these requests, so it could not give the position of the ring.
  */
-static bool is_settled(const struct gw_ring *ring)
+static bool has_none_in_flight(const struct gw_ring *ring)
 {
     return ring->ops->is_packed ? ring->n_busy == 0
                                 : ring->split.next_avail == ring->split.next_used;
@@ -27,9 +27,9 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     bool is_new;
     int r;
 
-    q->first_suspended = UINT64_MAX;
+    q->resume.first_suspended = UINT64_MAX;
     q->n_slots_left = ring->n_busy;
-    __atomic_store_n(&q->taken_over, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&q->resume.taken_over, false, __ATOMIC_RELAXED);
     if (!start->inflight)
         return 0;
     if (ring->ops->is_packed)
@@ -39,7 +39,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     if (r < 0)
         return r;
     is_new = q->inflight.is_new;
-    if (is_new && !is_settled(ring)) {
+    if (is_new && !has_none_in_flight(ring)) {
         gw_log(q->log, GW_LOG_WARNING,
                "queue %u: its requests are not tracked: the new inflight region lacks those in"
                " flight before base %#x",
@@ -50,25 +50,25 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     r = gw_inflight_recover(&q->inflight, &view, &found);
     if (r < 0)
         return r;
-    q->again = found.entries;
+    q->resume.resubmit = found.entries;
     if (is_new)
         return 0; /* the ring starts at its base */
     ring->ops->resume(ring, found.used, found.n_slots);
     q->n_slots_left = found.n_slots;
-    q->n_again = found.n_entries;
-    __atomic_store_n(&q->taken_over, start->is_first, __ATOMIC_RELAXED);
-    q->ring_unmarked = true;
+    q->resume.n_resubmit = found.n_entries;
+    __atomic_store_n(&q->resume.taken_over, start->is_first, __ATOMIC_RELAXED);
+    q->resume.ring_unmarked = true;
     /* A front-end may drop its log when the connection breaks: QEMU 7.2 and 10.0 do. */
     q->unlogged = q->dirty_log.all;
-    if (q->n_again > 0)
+    if (q->resume.n_resubmit > 0)
         gw_log(q->log, GW_LOG_INFO, "queue %u: %u requests were in flight and are done again",
-               q->index, q->n_again);
+               q->index, q->resume.n_resubmit);
     return 0;
 }
 
 bool gw_queue_is_taken_over(const struct gw_queue *q)
 {
-    return __atomic_load_n(&q->taken_over, __ATOMIC_RELAXED);
+    return __atomic_load_n(&q->resume.taken_over, __ATOMIC_RELAXED);
 }
 
 /* A chain of a split ring is still in the table; only the region has a copy of a packed one. */
@@ -90,13 +90,13 @@ static struct gw_head head_of(struct gw_queue *q, const struct gw_inflight_entry
     return head;
 }
 
-unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned n)
+unsigned gw_queue_take_resubmits(struct gw_queue *q, struct gw_head *heads, unsigned n)
 {
     uint32_t n_copied = 0;
     unsigned i;
 
-    for (i = 0; i < n && gw_queue_has_again(q); i++) {
-        heads[i] = head_of(q, &q->again[q->next_again++], n_copied);
+    for (i = 0; i < n && gw_queue_has_resubmits(q); i++) {
+        heads[i] = head_of(q, &q->resume.resubmit[q->resume.next_resubmit++], n_copied);
         n_copied += heads[i].n_slots;
     }
     q->n_slots_left -= n_copied;
@@ -106,9 +106,9 @@ unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned
 void gw_queue_end_inflight(struct gw_queue *q)
 {
     gw_inflight_detach(&q->inflight);
-    free(q->again);
-    q->again = NULL;
-    q->n_again = 0;
-    q->next_again = 0;
-    q->ring_unmarked = false;
+    free(q->resume.resubmit);
+    q->resume.resubmit = NULL;
+    q->resume.n_resubmit = 0;
+    q->resume.next_resubmit = 0;
+    q->resume.ring_unmarked = false;
 }

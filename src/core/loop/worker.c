@@ -32,7 +32,7 @@
 
 /* How many fruitless turns a polling worker takes before it yields the CPU. */
 enum {
-    LOOKS_PER_YIELD = 64
+    IDLE_TURNS_PER_YIELD = 64
 };
 
 /* How long a worker may leave a task in its mailbox before a warning is logged. */
@@ -122,36 +122,36 @@ out:
     return r;
 }
 
-struct letter {
+struct posted_call {
     struct gw_post task;
     struct gw_worker *worker;
     int (*fn)(void *arg);
     max_align_t arg[];
 };
 
-static void run_letter(struct gw_post *task)
+static void run_posted_call(struct gw_post *task)
 {
-    struct letter *letter = gw_container_of(task, struct letter, task);
+    struct posted_call *call = gw_container_of(task, struct posted_call, task);
 
-    (void)letter->fn(letter->arg);
-    (void)__atomic_fetch_sub(&letter->worker->n_sent, 1, __ATOMIC_RELAXED);
-    free(letter);
+    (void)call->fn(call->arg);
+    (void)__atomic_fetch_sub(&call->worker->n_sent, 1, __ATOMIC_RELAXED);
+    free(call);
 }
 
 int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size)
 {
-    struct letter *letter = malloc(sizeof(*letter) + size);
+    struct posted_call *call = malloc(sizeof(*call) + size);
     int r;
 
-    if (!letter)
+    if (!call)
         return -ENOMEM;
-    *letter = (struct letter){.task.run = run_letter, .worker = w, .fn = fn};
-    memcpy(letter->arg, arg, size);
+    *call = (struct posted_call){.task.run = run_posted_call, .worker = w, .fn = fn};
+    memcpy(call->arg, arg, size);
     (void)__atomic_fetch_add(&w->n_sent, 1, __ATOMIC_RELAXED);
-    r = gw_worker_post(w, &letter->task);
+    r = gw_worker_post(w, &call->task);
     if (r < 0) {
         (void)__atomic_fetch_sub(&w->n_sent, 1, __ATOMIC_RELAXED);
-        free(letter);
+        free(call);
     }
     return r;
 }
@@ -163,7 +163,7 @@ static int64_t sleep_ns(struct gw_worker *w, enum gw_queue_turn queues)
 {
     int64_t timer_ns, limit = -1;
 
-    if (queues == GW_QUEUE_WORKED || queues == GW_QUEUE_LOOKING || w->stopping)
+    if (queues == GW_QUEUE_WORKED || queues == GW_QUEUE_POLLING || w->stopping)
         return 0;
     if (queues == GW_QUEUE_RESTING)
         limit = POLLED_NAP_NS;
@@ -205,7 +205,7 @@ static void turn(struct gw_worker *w)
     timeout = sleep_ns(w, queues);
     if (timeout != 0 || w->loop->ops->is_pending(w->loop))
         w->loop->ops->turn(w->loop, timeout);
-    else if (queues == GW_QUEUE_LOOKING && ++w->n_looks % LOOKS_PER_YIELD == 0)
+    else if (queues == GW_QUEUE_POLLING && ++w->n_idle_turns % IDLE_TURNS_PER_YIELD == 0)
         sched_yield();
 }
 

@@ -38,7 +38,7 @@ struct gw_worker {
     enum gw_loop_kind loop_kind;
     unsigned index;
     unsigned poll_us;
-    unsigned n_looks; /* turns that found nothing, while polling */
+    unsigned n_idle_turns; /* turns that found nothing, while polling */
     bool stopping;
     pthread_t thread;
     int tid;

@@ -230,7 +230,7 @@ void *gw_map_pin_uva(const struct gw_map *map, gw_uva_t uva, uint64_t len, gw_gp
     offset = uva - entry->region->desc.uva;
     if (entry->region->hva)
         at = entry->region->hva + offset;
-    else if (gw_mem_backend_hold(entry->region, offset, len, &at, ret_pin) < 0)
+    else if (gw_mem_backend_pin_ring(entry->region, offset, len, &at, ret_pin) < 0)
         return NULL;
     if (ret_gpa)
         *ret_gpa = entry->gpa + offset;

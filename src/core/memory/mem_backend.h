@@ -116,8 +116,8 @@ void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies);
  * both sides access concurrently. Release it with gw_mem_backend_unpin.
  * Returns: 0; -EFAULT if any byte is unavailable; -ENOMEM; the errno of Xen.
  */
-int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
-                        void **ret_at, struct gw_pin *ret_pin);
+int gw_mem_backend_pin_ring(const struct gw_region *region, uint64_t offset, uint64_t len,
+                            void **ret_at, struct gw_pin *ret_pin);
 
 /*
  * A watch for owners of memory, such as Xen domains, that may disappear and take it along. Control

@@ -41,8 +41,8 @@ void gw_mem_backend_store(struct gw_pin_copy *copies, unsigned n_copies)
 {
 }
 
-int gw_mem_backend_hold(const struct gw_region *region, uint64_t offset, uint64_t len,
-                        void **ret_at, struct gw_pin *ret_pin)
+int gw_mem_backend_pin_ring(const struct gw_region *region, uint64_t offset, uint64_t len,
+                            void **ret_at, struct gw_pin *ret_pin)
 {
     return -EFAULT;
 }

@@ -94,11 +94,11 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
 }
 
 /* Once published, requests leave the inflight part: a crash no longer resubmits them. */
-static void retire_completed(struct gw_queue *q, bool shown)
+static void retire_completed(struct gw_queue *q, bool published)
 {
-    struct gw_inflight *f = shown && q->inflight.part ? &q->inflight : NULL;
+    struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;
 
-    if (!shown)
+    if (!published)
         for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
             q->n_slots_left += r->n_slots; /* in flight for the driver until the queue stops */
 
@@ -128,15 +128,15 @@ static void check_log(struct gw_queue *q)
            q->index);
 }
 
-/* The ring may have lost its memory, see gw_queue_adopt_map. */
+/* The ring may have lost its memory, see gw_queue_set_map. */
 static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_slots)
 {
     if (q->ring.attached)
         q->ring.ops->put_used(&q->ring, id, len, n_slots);
 }
 
-/* The used element for `r` is written; `r` now waits to be marked and published. */
-static void settle(struct gw_queue *q, struct gw_request_i *r)
+/* The used element for `r` is written: add it to the batch to be marked and published. */
+static void add_completed(struct gw_queue *q, struct gw_request_i *r)
 {
     r->next_free = q->completed;
     q->completed = r;
@@ -157,7 +157,7 @@ static bool can_be_skipped(const struct gw_request_i *r)
  * Writes the used elements of the batch again, with other lengths. This is possible because none of
  * them is published yet.
  */
-static void put_again(struct gw_queue *q)
+static void rewrite_used(struct gw_queue *q)
 {
     struct gw_request_i *oldest = NULL, *r, *next;
     unsigned n_slots = 0;
@@ -202,7 +202,7 @@ static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_an
     for (unsigned i = 0; i < n; i++) {
         torn = torn || copies[i].torn;
         if (copies[i].failed) {
-            gw_request_condemn(q, stored[i], "a page of it is not granted for writing");
+            gw_request_mark_bad(q, stored[i], "a page of it is not granted for writing");
             *ret_any_bad = true;
         }
     }
@@ -227,7 +227,7 @@ static void store_completed(struct gw_queue *q)
         q->ring.attached = false; /* its memory stays pinned: a thread may be about to read it */
         gw_queue_break(q, "the driver revoked a grant that the device must write to");
     } else if (any_bad) {
-        put_again(q);
+        rewrite_used(q);
     }
 }
 
@@ -237,28 +237,28 @@ static bool is_done(const struct gw_queue *q, const struct gw_list *at)
 }
 
 /* IN_ORDER: no request after a suspended one can be used, so the next back-end does them again. */
-static void leave_all_behind(struct gw_queue *q)
+static void keep_all_inflight(struct gw_queue *q)
 {
     struct gw_list *at, *next;
 
     gw_list_for_each_safe (at, next, &q->in_flight) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
 
-        if (!r->is_done || r->position < q->first_suspended)
+        if (!r->is_done || r->position < q->resume.first_suspended)
             continue;
         if (!r->is_bad)
             gw_count(&q->stats.completed, (uint64_t)-1);
-        gw_request_leave(q, r);
+        gw_request_keep_inflight(q, r);
     }
 }
 
-static void settle_in_order(struct gw_queue *q)
+static void complete_in_order(struct gw_queue *q)
 {
     unsigned n_slots = 0;
 
-    if (q->first_suspended != UINT64_MAX)
-        leave_all_behind(q);
-    /* No request in the list is settled yet: publish() retires settled requests at once. */
+    if (q->resume.first_suspended != UINT64_MAX)
+        keep_all_inflight(q);
+    /* No listed request is in the batch yet: publish() retires the whole batch. */
     for (struct gw_list *at = q->in_flight.next; is_done(q, at); at = at->next) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
         bool is_last = !is_done(q, at->next);
@@ -268,12 +268,12 @@ static void settle_in_order(struct gw_queue *q)
             put_used(q, r->id, r->used_len, n_slots);
             n_slots = 0;
         }
-        settle(q, r);
+        add_completed(q, r);
     }
 }
 
 /* Returns: does the driver want to be notified? */
-static bool show(struct gw_queue *q)
+static bool publish_ring(struct gw_queue *q)
 {
     bool notify;
 
@@ -296,14 +296,14 @@ static bool publish(struct gw_queue *q)
     bool unpublished;
 
     if (q->in_order)
-        settle_in_order(q);
+        complete_in_order(q);
     if (q->n_copied > 0 && q->completed)
         store_completed(q);
     unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
     if (gw_queue_lacks_log(q) && (q->completed || unpublished))
         q->unlogged = true;
     mark_completed(q);
-    if (unpublished && show(q))
+    if (unpublished && publish_ring(q))
         q->call_due = true;
     retire_completed(q, unpublished);
     q->n_answered = 0;
@@ -312,14 +312,14 @@ static bool publish(struct gw_queue *q)
 
 void gw_queue_publish(struct gw_queue *q)
 {
-    bool shown = publish(q) || q->shown_in_parts;
+    bool published = publish(q) || q->partially_published;
 
-    q->shown_in_parts = false;
+    q->partially_published = false;
     if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
         gw_list_remove(&q->dirty_link);
     if (q->call_due)
         gw_queue_call(q);
-    else if (shown)
+    else if (published)
         gw_count(&q->stats.calls_suppressed, 1);
     q->call_due = false;
 }
@@ -351,7 +351,7 @@ static void publish_soon(struct gw_queue *q)
     if (q->publish_step == 0)
         q->publish_step = find_step(q);
     if (++q->n_answered >= q->publish_step)
-        q->shown_in_parts = publish(q) || q->shown_in_parts;
+        q->partially_published = publish(q) || q->partially_published;
 }
 
 void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)
@@ -360,7 +360,7 @@ void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)
     r->is_done = true;
     if (!q->in_order) {
         put_used(q, r->id, len, r->n_slots);
-        settle(q, r);
+        add_completed(q, r);
     }
     publish_soon(q);
 }

@@ -47,7 +47,7 @@ void gw_queue_unlock_shared(struct gw_queue *q)
         pthread_rwlock_unlock(&q->rwlock);
 }
 
-static void lock_to_look(struct gw_queue *q)
+static void lock_for_read(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_RWLOCK)
         pthread_rwlock_rdlock(&q->rwlock);
@@ -69,7 +69,7 @@ static void wake_task(struct gw_post *task)
 
 void gw_queue_activate(struct gw_queue *q)
 {
-    q->parked = false;
+    q->starved = false;
     if (!gw_worker_is_current(q->worker)) {
         if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
             (void)gw_worker_post(q->worker, &q->wake);
@@ -115,7 +115,7 @@ static void deactivate(struct gw_queue *q)
 }
 
 /* [lock] The ring is empty: poll it again, or enable kicks and sleep. */
-static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
+static enum gw_queue_turn poll_or_sleep(struct gw_queue *q)
 {
     uint64_t now = 0;
 
@@ -125,15 +125,15 @@ static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
             q->idle_since_ns = now;
     }
     if (q->polled)
-        return now - q->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_LOOKING : GW_QUEUE_RESTING;
+        return now - q->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_POLLING : GW_QUEUE_RESTING;
     if (q->poll_us && now - q->idle_since_ns < q->poll_us * UINT64_C(1000))
-        return GW_QUEUE_LOOKING;
+        return GW_QUEUE_POLLING;
 
     if (!q->kicks_enabled) {
         q->kicks_enabled = true;
         q->ring.ops->enable_kicks(&q->ring);
         if (gw_queue_n_available(q) != 0)
-            return GW_QUEUE_LOOKING;
+            return GW_QUEUE_POLLING;
     }
     if (q->poll_us > q->worker->poll_us / POLL_SHORTEST)
         q->poll_us = (q->poll_us + 1) / 2;
@@ -145,15 +145,15 @@ static enum gw_queue_turn look_or_sleep(struct gw_queue *q)
 static void finish_stop(struct gw_queue *q);
 
 /* Calls queue_stop, but not before the device has received all requests to resubmit. */
-static void tell_device_of_stop(struct gw_queue *q)
+static void call_queue_stop(struct gw_queue *q)
 {
-    bool tell;
+    bool due;
 
     gw_queue_lock(q);
-    tell = q->stop_untold && !gw_queue_must_redo(q);
-    q->stop_untold = q->stop_untold && !tell;
+    due = q->queue_stop_due && !gw_queue_must_resubmit(q);
+    q->queue_stop_due = q->queue_stop_due && !due;
     gw_queue_unlock(q);
-    if (tell && q->ops->queue_stop)
+    if (due && q->ops->queue_stop)
         q->ops->queue_stop(q->dev, q);
 }
 
@@ -163,7 +163,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     int n_available;
 
     *ret = GW_QUEUE_ASLEEP;
-    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0 && !gw_queue_must_redo(q))
+    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0 && !gw_queue_must_resubmit(q))
         finish_stop(q);
     if (!gw_queue_is_running(q)) {
         deactivate(q);
@@ -176,7 +176,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
         return false;
     }
     if (n_available == 0) {
-        *ret = look_or_sleep(q);
+        *ret = poll_or_sleep(q);
         return false;
     }
     if (q->kicks_enabled) {
@@ -186,7 +186,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     if (q->idle_since_ns && q->poll_us)
         q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
     q->idle_since_ns = 0;
-    q->moved = false;
+    q->made_progress = false;
     q->turn_left = GW_TURN_BYTES;
     *ret = GW_QUEUE_WORKED;
     return true;
@@ -198,7 +198,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     bool work;
     int r;
 
-    tell_device_of_stop(q);
+    call_queue_stop(q);
     gw_queue_lock(q);
     work = has_work(q, &turn);
     gw_queue_unlock(q);
@@ -214,9 +214,9 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
-    else if (!q->moved && gw_queue_n_available(q) > 0) {
+    else if (!q->made_progress && gw_queue_n_available(q) > 0) {
         /* The device has no room for more: a completion or gw_queue_wake activates the queue. */
-        q->parked = true;
+        q->starved = true;
         deactivate(q);
     }
     assert(gw_queue_is_consistent(q));
@@ -312,17 +312,17 @@ static void apply_ring_log(struct gw_queue *q)
 {
     q->ring.dirty_log = q->log_used ? q->dirty_log.log : NULL;
     q->ring.log_addr = q->log_addr;
-    if (q->ring.dirty_log && q->ring_unmarked) {
+    if (q->ring.dirty_log && q->resume.ring_unmarked) {
         gw_full_fence();
         q->ring.ops->mark_all(&q->ring);
-        q->ring_unmarked = false;
+        q->resume.ring_unmarked = false;
     }
 }
 
 static void finish_stop_when_drained(struct gw_queue *q);
 
 /* [lock] From now on the ring's memory must be neither read nor written. */
-static void let_go_of_ring(struct gw_queue *q)
+static void detach_ring(struct gw_queue *q)
 {
     gw_queue_end_inflight(q);
     if (q->ring.ops)
@@ -338,14 +338,14 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     if (r == 0)
         r = watch_kick(q, gw_steal_fd(&start->kick_fd), &start->kick_channel);
     if (r < 0) {
-        let_go_of_ring(q);
+        detach_ring(q);
         return r;
     }
     apply_ring_log(q);
     q->map = start->map;
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
-    q->parked = false;
+    q->starved = false;
     q->poll_us = q->worker->poll_us;
     q->kicks_enabled = false;
     q->state = GW_QUEUE_STARTED;
@@ -506,15 +506,15 @@ static void finish_stop(struct gw_queue *q)
     close_call(q);
     q->called = false;
     deactivate(q);
-    q->parked = false;
+    q->starved = false;
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
-    q->stop_untold = false;
+    q->queue_stop_due = false;
     /* The front-end receives the base in the reply to a successful stop, and may change it. */
-    if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->first_suspended == UINT64_MAX &&
-        !gw_queue_has_again(q) && q->ring.attached)
+    if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->resume.first_suspended == UINT64_MAX &&
+        !gw_queue_has_resubmits(q) && q->ring.attached)
         gw_inflight_finish(&q->inflight);
-    let_go_of_ring(q);
+    detach_ring(q);
     if (q->drained)
         gw_latch_count(q->drained, 0);
     q->drained = NULL;
@@ -525,7 +525,7 @@ static void finish_stop_when_drained(struct gw_queue *q)
 {
     q->state = GW_QUEUE_STOPPING;
     gw_queue_publish(q);
-    if (gw_queue_must_redo(q))
+    if (gw_queue_must_resubmit(q))
         gw_queue_activate(q);
     else if (q->n_in_flight == 0)
         finish_stop(q);
@@ -542,14 +542,14 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     gw_queue_publish(q); /* then only requests that the device still holds are in flight */
     assert(gw_queue_is_consistent(q));
     /* Also if the device took too long to drain, and may now suspend requests. */
-    q->stop_untold = q->stop_untold || q->state == GW_QUEUE_STARTED ||
-                     (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
+    q->queue_stop_due = q->queue_stop_due || q->state == GW_QUEUE_STARTED ||
+                        (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
     q->state = GW_QUEUE_STOPPING;
     q->stop = how;
     q->drained = latch;
     gw_queue_unlock(q);
 
-    tell_device_of_stop(q);
+    call_queue_stop(q);
 
     gw_queue_lock(q);
     if (q->state == GW_QUEUE_STOPPING)
@@ -577,7 +577,7 @@ void gw_queue_forget(struct gw_queue *q)
 {
     gw_queue_lock(q);
     q->drained = NULL;
-    q->adopted = NULL;
+    q->generation.latch = NULL;
     gw_queue_unlock(q);
 }
 
@@ -614,7 +614,7 @@ void gw_queue_init(struct gw_queue *q)
     q->dirty_log.event_fd = -1;
     q->call_fd = -1;
     q->err_fd = -1;
-    q->settled_fd = -1;
+    q->generation.wake_fd = -1;
     q->publish_step = UINT_MAX;
     q->turn_left = INT64_MAX;
     pthread_mutex_init(&q->mutex, NULL);
@@ -623,7 +623,7 @@ void gw_queue_init(struct gw_queue *q)
 
 void gw_queue_done(struct gw_queue *q)
 {
-    let_go_of_ring(q);
+    detach_ring(q);
     gw_request_pool_free(q);
     free_call(q);
     gw_close(&q->err_fd);
@@ -650,7 +650,7 @@ unsigned gw_queue_size(struct gw_queue *q)
 {
     unsigned size;
 
-    lock_to_look(q);
+    lock_for_read(q);
     size = q->state == GW_QUEUE_STOPPED ? 0 : q->ring.size;
     gw_queue_unlock(q);
     return size;
@@ -660,7 +660,7 @@ bool gw_queue_is_started(struct gw_queue *q)
 {
     bool started;
 
-    lock_to_look(q);
+    lock_for_read(q);
     started = q->state == GW_QUEUE_STARTED;
     gw_queue_unlock(q);
     return started;
@@ -670,7 +670,7 @@ bool gw_queue_is_enabled(struct gw_queue *q)
 {
     bool enabled;
 
-    lock_to_look(q);
+    lock_for_read(q);
     enabled = q->enabled;
     gw_queue_unlock(q);
     return enabled;

@@ -16,6 +16,7 @@
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
 #include "evtchn.h"
+#include "generation.h"
 #include "request.h"
 #include "ring.h"
 
@@ -28,7 +29,7 @@
 enum gw_queue_turn {
     GW_QUEUE_ASLEEP = 0, /* a kick will wake it */
     GW_QUEUE_RESTING,    /* polled, and idle for a while: poll again soon */
-    GW_QUEUE_LOOKING,    /* found nothing: poll again at once */
+    GW_QUEUE_POLLING,    /* found nothing: poll again at once */
     GW_QUEUE_WORKED,
 };
 
@@ -52,18 +53,24 @@ struct gw_dirty_log_state {
     int event_fd;             /* of SET_LOG_FD, -1: none */
 };
 
+/* What the previous back-end left (resume.c). */
+struct gw_resume {
+    struct gw_inflight_entry *resubmit; /* [lock] requests to pop before all others */
+    unsigned n_resubmit, next_resubmit; /* [lock] */
+    uint64_t first_suspended;           /* [lock] its position, or UINT64_MAX */
+    bool ring_unmarked; /* [lock] its writes to the ring may be unmarked in the log */
+    bool taken_over;    /* atomic: continues the inflight part of an earlier session */
+};
+
 struct gw_queue {
-    struct gw_ring ring;               /* [lock] */
-    const struct gw_map *map;          /* [lock] */
-    unsigned map_last;                 /* [lock] lookup cache */
-    uint64_t epoch;                    /* [lock] the last change that was adopted (change.c) */
-    uint64_t posted;                   /* atomic: the last change that was posted */
-    uint64_t settled;                  /* atomic: the last change whose old map or log is unused */
+    struct gw_ring ring;      /* [lock] */
+    const struct gw_map *map; /* [lock] */
+    unsigned map_last;        /* [lock] lookup cache */
+    struct gw_generation generation;
     uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
     uint64_t now_ns;                   /* [lock] coarse time of the last pop */
     unsigned n_in_flight;              /* [lock] */
     uint32_t n_slots_left;             /* [lock] taken, but of no listed request (invariant.c) */
-    unsigned n_old;                    /* [lock] requests in flight from an older epoch */
     uint64_t n_copied;                 /* [lock] bytes of buffers in flight that are copies */
     int64_t bytes_in_flight;           /* [lock] including the charge for long chains */
     int64_t bytes_in_flight_max;       /* this queue's share of GW_IN_FLIGHT_BYTES */
@@ -80,8 +87,8 @@ struct gw_queue {
     bool abandoned;                 /* [lock] atomic: its session did not wait for its requests */
     bool polled;                    /* NOFD: there are no kicks */
     bool kicks_enabled;             /* [lock] */
-    bool parked;                    /* [lock] the device left requests on the ring */
-    bool moved;                     /* [lock] a request was popped or ended in this turn */
+    bool starved;                   /* [lock] the device left requests on the ring */
+    bool made_progress;             /* [lock] a request was popped or ended in this turn */
     void *call_bell;                /* of the loop, for call_fd */
     bool called;                    /* [lock] call_fd was signalled, or should have been */
     int call_fd;                    /* [lock] */
@@ -99,12 +106,9 @@ struct gw_queue {
     uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
     struct gw_source kick;
     enum gw_queue_stop stop;  /* [lock] valid while stopping */
-    bool taken_over;          /* atomic: continues the inflight part of an earlier session */
     int stop_error;           /* [lock] of the last stop: 0, or what the device reported */
-    bool stop_untold;         /* [lock] queue_stop of the device has yet to be called */
+    bool queue_stop_due;      /* [lock] queue_stop of the device must still be called */
     struct gw_latch *drained; /* [lock] counted when the stop is complete */
-    struct gw_latch *adopted; /* [lock] counted when no request of an older epoch is in flight */
-    int settled_fd;           /* an eventfd signalled if `adopted` is NULL, -1: none */
     uint8_t *pool;            /* [lock] all requests */
     unsigned n_pooled;        /* [lock] requests of the pool used so far */
     unsigned pool_size;
@@ -112,23 +116,20 @@ struct gw_queue {
     struct gw_tables *tables; /* fetched tables of the current batch; NULL: never needed */
     size_t request_size;      /* bytes for the device in each request */
     struct gw_post wake;
-    bool wake_posted;                /* atomic */
-    struct gw_inflight inflight;     /* [lock] for recovery after a crash */
-    struct gw_inflight_entry *again; /* [lock] requests to resubmit before all others */
-    unsigned n_again, next_again;    /* [lock] */
-    uint64_t first_suspended;        /* [lock] its position, or UINT64_MAX */
-    bool ring_unmarked;              /* [lock] writes of the previous back-end may be unmarked */
-    bool in_order;                   /* IN_ORDER: used in the order of n_taken */
-    struct gw_request_i *completed;  /* [lock] to be marked and published; list by next_free */
+    bool wake_posted;            /* atomic */
+    struct gw_inflight inflight; /* [lock] for recovery after a crash */
+    struct gw_resume resume;
+    bool in_order;                       /* IN_ORDER: used in the order of n_taken */
+    struct gw_request_i *completed;      /* [lock] to be marked and published; list by next_free */
     struct gw_dirty_log_state dirty_log; /* [lock] */
     uint64_t log_lost;                   /* [lock] lost marks reported so far */
     bool log_used;                       /* [lock] VHOST_VRING_F_LOG */
-    bool unlogged;         /* [lock] memory was written after LOG_ALL, without a log */
-    gw_gpa_t log_addr;     /* [lock] */
-    unsigned n_answered;   /* [lock] since the last publish */
-    unsigned publish_step; /* the worker publishes at this n_answered; 0: not yet known */
-    bool shown_in_parts;   /* [lock] published, but not yet notified */
-    bool call_due;         /* [lock] the driver wants to be notified */
+    bool unlogged;            /* [lock] memory was written after LOG_ALL, without a log */
+    gw_gpa_t log_addr;        /* [lock] */
+    unsigned n_answered;      /* [lock] since the last publish */
+    unsigned publish_step;    /* the worker publishes at this n_answered; 0: not yet known */
+    bool partially_published; /* [lock] published, but not yet notified */
+    bool call_due;            /* [lock] the driver wants to be notified */
     const struct gw_device_ops *ops;
     void *dev;
     struct gw_log *log;
@@ -181,13 +182,6 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
 /* The result of a stop whose latch has opened. Returns: 0; the device's error, gw_last_error. */
 int gw_queue_stop_result(const struct gw_queue *q);
-/* Use `map` from now on. */
-void gw_queue_adopt_map(struct gw_queue *q, const struct gw_map *map);
-/*
- * The map or log just adopted begins epoch `number`. When no request of an older epoch is in
- * flight, the old one is unused: `settled` becomes `number`, and `latch`, if any, is counted.
- */
-void gw_queue_settle(struct gw_queue *q, uint64_t number, struct gw_latch *latch);
 void gw_queue_forget(struct gw_queue *q);
 
 /* End of the session: close all fds and disable the queue. Late requests do not write to a ring. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The interface between queue.c, request.c, complete.c, adopt.c and resume.c. Except for the locks
- * themselves, all of it is called under the queue's lock [lock].
+ * The interface between queue.c, request.c, complete.c, generation.c and resume.c. Except for the
+ * locks themselves, all of it is called under the queue's lock [lock].
  */
 #pragma once
 
@@ -32,15 +32,15 @@ static inline bool gw_queue_lacks_log(const struct gw_queue *q)
 }
 
 /* [lock] Are there requests to resubmit, which an earlier back-end did not complete? */
-static inline bool gw_queue_has_again(const struct gw_queue *q)
+static inline bool gw_queue_has_resubmits(const struct gw_queue *q)
 {
-    return q->next_again < q->n_again;
+    return q->resume.next_resubmit < q->resume.n_resubmit;
 }
 
-/* [lock] Is the queue stopping, but has to complete those requests first? */
-static inline bool gw_queue_must_redo(const struct gw_queue *q)
+/* [lock] Is the queue stopping, but must resubmit those requests first? */
+static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
 {
-    return q->state == GW_QUEUE_STOPPING && q->stop == GW_STOP_DRAIN && gw_queue_has_again(q) &&
+    return q->state == GW_QUEUE_STOPPING && q->stop == GW_STOP_DRAIN && gw_queue_has_resubmits(q) &&
            q->ring.attached && !q->broken && !gw_queue_lacks_log(q);
 }
 
@@ -48,13 +48,13 @@ static inline bool gw_queue_must_redo(const struct gw_queue *q)
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
     return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !gw_queue_lacks_log(q)) ||
-           gw_queue_must_redo(q);
+           gw_queue_must_resubmit(q);
 }
 
 /* [lock] The number of requests to pop. Returns: as n_available of struct gw_ring_ops. */
 static inline int gw_queue_n_available(const struct gw_queue *q)
 {
-    if (gw_queue_has_again(q))
+    if (gw_queue_has_resubmits(q))
         return 1;
     return q->state == GW_QUEUE_STARTED ? q->ring.ops->n_available(&q->ring) : 0;
 }
@@ -65,11 +65,9 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
  */
 int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start);
 /* [lock] Take up to `n` of the next requests to resubmit. Returns: how many. */
-unsigned gw_queue_take_again(struct gw_queue *q, struct gw_head *heads, unsigned n);
+unsigned gw_queue_take_resubmits(struct gw_queue *q, struct gw_head *heads, unsigned n);
 /* [lock] The queue has stopped: detach its inflight part. */
 void gw_queue_end_inflight(struct gw_queue *q);
-/* [lock] Report that no request of an older epoch is in flight: the replaced map is unused. */
-void gw_queue_note_settled(struct gw_queue *q);
 /* [lock] Does the invariant of invariant.c hold? For assert, between two turns. */
 bool gw_queue_is_consistent(const struct gw_queue *q);
 /* [lock] The ring can no longer be trusted: log it once, signal the error fd, pop no more. */

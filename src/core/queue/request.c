@@ -89,7 +89,7 @@ void gw_request_note_oldest(struct gw_queue *q)
     __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
-static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
+static void report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
 {
     gw_count(&q->stats.errors, 1);
     gw_log(q->log, GW_LOG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index, r->id,
@@ -98,23 +98,24 @@ static void tell_bad(struct gw_queue *q, const struct gw_request_i *r, const cha
 
 static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
 {
-    tell_bad(q, r, why);
+    report_bad(q, r, why);
     gw_request_answer(q, r, 0);
 }
 
 /* Returns: NULL for a bad chain, which has then been answered. */
-static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head, bool is_again)
+static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head,
+                                    bool is_resubmitted)
 {
     struct gw_request_i *r = pool_take(q);
     const char *why = gw_chain_walk(q, r, head);
 
-    r->is_again = is_again;
+    r->is_resubmitted = is_resubmitted;
     r->is_bad = why != NULL;
     r->entry = head->entry;
     r->id = head->id;
     r->n_slots = head->n_slots;
     r->position = q->n_taken;
-    r->epoch = (uint32_t)q->epoch;
+    r->generation = (uint32_t)q->generation.number;
     r->popped_ns = q->now_ns;
     r->is_done = false;
     gw_list_append(&q->in_flight, &r->in_flight);
@@ -138,14 +139,14 @@ static void uncount(struct gw_queue *q, const struct gw_request_i *r)
         gw_count(&q->stats.bytes_readable, -(uint64_t)gw_request_extents(r)[i].len);
 }
 
-void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why)
+void gw_request_mark_bad(struct gw_queue *q, struct gw_request_i *r, const char *why)
 {
     uncount(q, r);
     gw_count(&q->stats.completed, (uint64_t)-1);
     gw_count(&q->stats.bytes_written, -(uint64_t)r->used_len);
     r->is_bad = true;
     r->used_len = 0;
-    tell_bad(q, r, why);
+    report_bad(q, r, why);
 }
 
 unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
@@ -221,11 +222,12 @@ static unsigned count_slots(const struct gw_head *heads, unsigned n)
 }
 
 /* Undo the last take, as if its requests had stayed on the ring. */
-static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n, bool are_again)
+static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n,
+                     bool are_resubmitted)
 {
-    if (are_again) {
+    if (are_resubmitted) {
         q->n_slots_left += count_slots(heads, n);
-        q->next_again -= n;
+        q->resume.next_resubmit -= n;
         return;
     }
     for (unsigned i = n; i-- > 0;)
@@ -239,7 +241,7 @@ static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n
  * first chain is walked.
  */
 static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const struct gw_head *heads,
-                          unsigned n, bool are_again)
+                          unsigned n, bool are_resubmitted)
 {
     unsigned n_popped = 0;
 
@@ -252,12 +254,12 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
         struct gw_request_i *r = NULL;
 
         if (q->room <= 0) {
-            put_back(q, &heads[i], n - i, are_again);
+            put_back(q, &heads[i], n - i, are_resubmitted);
             break;
         }
         q->n_taken++;
         if (head_is_valid(q, &heads[i]))
-            r = pop_one(q, &heads[i], are_again);
+            r = pop_one(q, &heads[i], are_resubmitted);
         else
             drop_invalid(q, &heads[i]);
         if (r)
@@ -289,17 +291,17 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     n = gw_min_u(n, GW_POP_BATCH);
     if (q->n_copied > 0)
         n = gw_min_u(n, room_for_copies(q));
-    if (gw_queue_has_again(q))
-        return gw_queue_take_again(q, heads, n);
+    if (gw_queue_has_resubmits(q))
+        return gw_queue_take_resubmits(q, heads, n);
     n_taken = q->ring.ops->take(&q->ring, heads, n);
     if (n_taken < 0) {
         gw_queue_break(q, gw_last_error());
         return 0;
     }
     /* Their buffers may be in a map that is still in the worker's mailbox (change.c). */
-    if (__atomic_load_n(&q->posted, __ATOMIC_RELAXED) > q->epoch) {
+    if (__atomic_load_n(&q->generation.posted, __ATOMIC_RELAXED) > q->generation.number) {
         q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
-        q->moved = true;
+        q->made_progress = true;
         gw_queue_activate(q); /* the worker pops again after processing its mailbox */
         return 0;
     }
@@ -321,25 +323,25 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
     q->now_ns = gw_clock_coarse_ns();
     /* Bounded, because a driver may make bad chains available as fast as they are answered. */
     while (n_popped < n_reqs && n_taken < q->ring.size) {
-        bool are_again = gw_queue_has_again(q);
+        bool are_resubmitted = gw_queue_has_resubmits(q);
         int64_t room = find_room(q);
 
         n = room > 0 ? take(q, heads, n_reqs - n_popped) : 0;
         if (n == 0)
             break;
         q->room = room;
-        n_popped += pop_batch(q, reqs + n_popped, heads, n, are_again);
+        n_popped += pop_batch(q, reqs + n_popped, heads, n, are_resubmitted);
         q->bytes_in_flight += room - q->room;
         q->turn_left -= room - q->room;
         n_taken += n;
-        q->moved = true;
+        q->made_progress = true;
     }
     gw_request_note_oldest(q);
     /*
      * The worker slept during this pop, or waited for the device to make room. The position at
      * which the driver must kick has moved, and only the worker enables kicks.
      */
-    if ((n_taken > 0 && q->kicks_enabled) || (q->parked && n_popped < n_reqs)) {
+    if ((n_taken > 0 && q->kicks_enabled) || (q->starved && n_popped < n_reqs)) {
         q->kicks_enabled = false;
         gw_queue_activate(q);
     }
@@ -355,22 +357,22 @@ int gw_request_unpop(struct gw_request *pub)
 
     gw_queue_lock(q);
     if (r->position == q->n_taken) {
-        if (r->is_again) {
+        if (r->is_resubmitted) {
             q->n_slots_left += r->n_slots;
-            if (q->again)
-                q->next_again--;
+            if (q->resume.resubmit)
+                q->resume.next_resubmit--;
         } else {
             q->ring.ops->untake(&q->ring, r->n_slots);
             gw_inflight_untake(&q->inflight, r->entry);
         }
         q->n_taken--;
         uncount(q, r);
-        q->parked = false; /* not a completion, so it must not wake the queue */
+        q->starved = false; /* not a completion, so it must not wake the queue */
         gw_request_retire(q, r);
         gw_request_note_oldest(q);
         /* The device could not take the request: as if it had stayed on the ring. */
-        q->moved = false;
-        q->parked = true;
+        q->made_progress = false;
+        q->starved = true;
         ret = 0;
     }
     assert(gw_queue_is_consistent(q));
@@ -393,7 +395,7 @@ bool gw_queue_may_suspend(struct gw_queue *q)
     return may;
 }
 
-void gw_request_leave(struct gw_queue *q, struct gw_request_i *r)
+void gw_request_keep_inflight(struct gw_queue *q, struct gw_request_i *r)
 {
     gw_full_fence();
     if (q->dirty_log.all && q->dirty_log.log)
@@ -413,9 +415,9 @@ int gw_request_suspend(struct gw_request *pub)
 
     gw_queue_lock(q);
     if (may_suspend(q)) {
-        if (r->position < q->first_suspended)
-            q->first_suspended = r->position;
-        gw_request_leave(q, r);
+        if (r->position < q->resume.first_suspended)
+            q->resume.first_suspended = r->position;
+        gw_request_keep_inflight(q, r);
         if (q->in_order)
             gw_queue_publish(q); /* completed requests may have waited for this one */
         ret = 0;
@@ -427,17 +429,17 @@ int gw_request_suspend(struct gw_request *pub)
 
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
 {
-    bool old = r->epoch != (uint32_t)q->epoch;
+    bool old = r->generation != (uint32_t)q->generation.number;
 
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);
     gw_request_put(q, r);
-    q->moved = true;
+    q->made_progress = true;
     q->n_in_flight--;
     q->bytes_in_flight -= r->len;
-    if (old && --q->n_old == 0)
-        gw_queue_note_settled(q);
-    if (q->parked || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
+    if (old && --q->generation.n_old == 0)
+        gw_queue_note_quiesced(q);
+    if (q->starved || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
         gw_queue_activate(q);
 }
 

@@ -53,11 +53,11 @@ struct gw_request_i {
     struct gw_pin pin;
     uint64_t popped_ns;          /* coarse time */
     uint64_t position;           /* n_taken when it was taken */
-    uint32_t epoch;              /* the queue's epoch when it was popped */
+    uint32_t generation;         /* the queue's generation when it was popped */
     uint32_t used_len;           /* length for the used element, if is_done */
     uint32_t len;                /* bytes of all its buffers, including those already consumed */
     uint16_t entry;              /* of the inflight part */
-    bool is_again;               /* resubmitted: an earlier back-end left it in flight */
+    bool is_resubmitted;         /* an earlier back-end left it in flight */
     bool is_bad;                 /* bad chain: its used element has length 0 */
     bool is_copied;              /* its buffers may be copies, see gw_mem_backend_fetch */
     bool is_done;                /* completed by the device; IN_ORDER: perhaps not yet its turn */
@@ -86,9 +86,9 @@ int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
 /* A request that the device has completed turns out to be a bad chain: count and log it as one. */
-void gw_request_condemn(struct gw_queue *q, struct gw_request_i *r, const char *why);
-/* End a request without completing it: it stays in the inflight part for the next back-end. */
-void gw_request_leave(struct gw_queue *q, struct gw_request_i *r);
+void gw_request_mark_bad(struct gw_queue *q, struct gw_request_i *r, const char *why);
+/* End a request without completing it, and keep it in the inflight part for the next back-end. */
+void gw_request_keep_inflight(struct gw_queue *q, struct gw_request_i *r);
 /*
  * End a request: count down the operations that wait for it, and return `r` to the pool. After the
  * last of several requests the caller calls gw_request_note_oldest.

@@ -3,13 +3,14 @@
  * Changes that are posted to all queues: a new map of guest memory, a new dirty log. The old map or
  * log is kept until no queue uses it, however long the requests of that queue take.
  *
- * Changes are numbered. A queue that adopts a change counts its requests in flight. When the last
- * of them has ended, the queue stores the number in `settled`: it no longer uses what that change,
- * or an earlier one, replaced. The queue stores `settled` with release after its last access, and
- * the control thread loads it with acquire before it unmaps anything. A worker has one mailbox, so
- * changes reach a queue in order, even if an earlier message in the mailbox starts its ring.
+ * Each change has a number, which becomes the generation of a queue that applies it. The queue then
+ * counts its requests in flight. When the last of them has ended, the queue has quiesced: it stores
+ * the number in `quiesced`, and no longer uses what that change, or an earlier one, replaced. The
+ * queue stores `quiesced` with release after its last access, and the control thread loads it with
+ * acquire before it unmaps anything. A worker has one mailbox, so changes reach a queue in order,
+ * even if an earlier message in the mailbox starts its ring.
  *
- * Normally the front-end is answered when all queues have settled. In postcopy the answer does not
+ * Normally the front-end is answered when all queues have quiesced. In postcopy the answer does not
  * wait, because a worker may be waiting for a page. The front-end may then use the new map at once,
  * although a worker may not have read its mailbox yet. So the control thread stores the number in
  * `posted` before the answer, and a queue loads `posted` after the available index. A driver that
@@ -26,11 +27,11 @@
 struct gw_change {
     struct gw_change *next;
     uint64_t number;
-    struct gw_latch *latch; /* opens when all queues have settled; NULL: no thread waits */
-    /* Queues adopt one of these two. */
+    struct gw_latch *latch; /* opens when all queues have quiesced; NULL: no thread waits */
+    /* Queues switch to one of these two. */
     const struct gw_map *map;
     struct gw_dirty_log_state log;
-    /* Freed when all queues have settled. */
+    /* Freed when all queues have quiesced. */
     struct gw_map *old_map;
     struct gw_dirty_log *old_log;
     int old_event_fd;
@@ -51,19 +52,19 @@ static struct gw_change *new_change(struct gw_daemon *d)
     d->changes_end = &c->next;
     d->n_kept++;
     for (unsigned i = 0; i < d->num_queues; i++)
-        __atomic_store_n(&d->queues[i].posted, c->number, __ATOMIC_RELAXED);
+        __atomic_store_n(&d->queues[i].generation.posted, c->number, __ATOMIC_RELAXED);
     return c;
 }
 
-static void adopt(struct gw_queue *q, void *arg)
+static void apply_change(struct gw_queue *q, void *arg)
 {
     const struct gw_change *c = arg;
 
     if (c->map)
-        gw_queue_adopt_map(q, c->map);
+        gw_queue_set_map(q, c->map);
     else
         gw_queue_set_log(q, &c->log);
-    gw_queue_settle(q, c->number, c->latch); /* `c` may be gone */
+    gw_queue_begin_generation(q, c->number, c->latch); /* `c` may be freed now */
 }
 
 /* ---- replaced maps and logs ---- */
@@ -77,21 +78,21 @@ static void release(struct gw_change *c)
 }
 
 /*
- * An abandoned queue counts as settled for changes of the current session: its requests outlived an
- * earlier session and never use the maps and logs of this one.
+ * An abandoned queue counts as quiesced for changes of the current session: its requests outlived
+ * an earlier session and never use the maps and logs of this one.
  */
-static bool has_settled(const struct gw_daemon *d, const struct gw_queue *q,
-                        const struct gw_change *c)
+static bool has_quiesced(const struct gw_daemon *d, const struct gw_queue *q,
+                         const struct gw_change *c)
 {
-    return __atomic_load_n(&q->settled, __ATOMIC_ACQUIRE) >= c->number ||
+    return __atomic_load_n(&q->generation.quiesced, __ATOMIC_ACQUIRE) >= c->number ||
            (c->number > d->session.first_change &&
             __atomic_load_n(&q->abandoned, __ATOMIC_ACQUIRE));
 }
 
-static bool is_settled(const struct gw_daemon *d, const struct gw_change *c)
+static bool all_have_quiesced(const struct gw_daemon *d, const struct gw_change *c)
 {
     for (unsigned i = 0; i < d->num_queues; i++)
-        if (!has_settled(d, &d->queues[i], c))
+        if (!has_quiesced(d, &d->queues[i], c))
             return false;
     return true;
 }
@@ -107,9 +108,9 @@ static struct gw_change *take_first(struct gw_daemon *d)
     return c;
 }
 
-void gw_daemon_free_unused(struct gw_daemon *d)
+void gw_daemon_reclaim(struct gw_daemon *d)
 {
-    while (d->changes && is_settled(d, d->changes)) {
+    while (d->changes && all_have_quiesced(d, d->changes)) {
         struct gw_change *c = take_first(d);
 
         if (c->is_late)
@@ -126,12 +127,12 @@ void gw_daemon_drop_logs(struct gw_daemon *d)
     }
 }
 
-void gw_daemon_leave_used(struct gw_daemon *d)
+void gw_daemon_reclaim_all(struct gw_daemon *d)
 {
     bool idle = true;
 
     gw_sigbus_forget(&d->loss);
-    /* The workers have ended: no queue will settle, and only requests in flight use memory. */
+    /* The workers have ended: no queue will quiesce, and only requests in flight use memory. */
     for (unsigned i = 0; i < d->num_queues; i++)
         idle = idle && d->queues[i].n_in_flight == 0;
     while (d->changes) {
@@ -180,7 +181,7 @@ int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
     struct gw_latch latch;
     int r;
 
-    gw_daemon_free_unused(d);
+    gw_daemon_reclaim(d);
     if (d->n_kept > GW_CHANGES_KEPT_MAX) {
         gw_map_free(map);
         return gw_fail(-EBUSY, "requests of the device still use %u replaced memory maps",
@@ -191,12 +192,12 @@ int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map)
         return -ENOMEM;
     gw_latch_init(&latch, d->num_queues);
     c->latch = &latch;
-    gw_daemon_each_queue(d, adopt, c);
+    gw_daemon_call_on_queues(d, apply_change, c);
     r = gw_daemon_drain(d, &latch, "changing memory");
     gw_latch_done(&latch);
     if (r < 0)
         keep(d, c);
-    gw_daemon_free_unused(d);
+    gw_daemon_reclaim(d);
     return r;
 }
 
@@ -204,14 +205,14 @@ int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map)
 {
     struct gw_change *c;
 
-    /* At the limit, answer the front-end only after all queues have settled. */
+    /* At the limit, answer the front-end only after all queues have quiesced. */
     if (d->n_kept >= GW_CHANGES_KEPT_MAX)
         return gw_daemon_replace_map(d, map);
     c = new_map(d, map);
     if (!c)
         return -ENOMEM;
-    gw_daemon_tell_queues(d, adopt, c);
-    gw_daemon_free_unused(d);
+    gw_daemon_post_to_queues(d, apply_change, c);
+    gw_daemon_reclaim(d);
     return 0;
 }
 
@@ -221,8 +222,8 @@ void gw_daemon_end_map(struct gw_daemon *d, bool is_used)
     struct gw_change *c = is_used ? new_change(d) : NULL;
 
     if (c) {
-        c->map = c->old_map = map; /* the last one: queues with requests in flight settle later */
-        gw_daemon_each_queue(d, adopt, c);
+        c->map = c->old_map = map; /* the last one: queues with requests in flight quiesce later */
+        gw_daemon_call_on_queues(d, apply_change, c);
         keep(d, c);
     } else if (!is_used) {
         gw_map_free(map);
@@ -258,7 +259,7 @@ static int post_log(struct gw_daemon *d, struct gw_dirty_log_state *log)
     d->session.dirty_log = *log;
     if (c->old_log && log->log)
         gw_dirty_log_succeed(c->old_log, log->log);
-    gw_daemon_tell_queues(d, adopt, c);
+    gw_daemon_post_to_queues(d, apply_change, c);
     return 0;
 }
 
@@ -269,8 +270,8 @@ int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log)
     if (gw_postcopy_is_listening(&d->session.postcopy) && d->n_kept < GW_CHANGES_KEPT_MAX)
         return post_log(d, log);
     d->session.dirty_log = *log;
-    gw_daemon_each_queue(d, set_log, &d->session.dirty_log);
-    /* Every queue has adopted the new log, so no queue writes to the old one. */
+    gw_daemon_call_on_queues(d, set_log, &d->session.dirty_log);
+    /* Every queue uses the new log, so no queue writes to the old one. */
     if (old.log != log->log)
         gw_dirty_log_free(old.log);
     if (old.event_fd != log->event_fd)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Memory tables. Every change builds a new map of new and kept regions, which the workers adopt.
- * The old map is unmapped when its last request ends. Outside postcopy the front-end is answered
- * only then.
+ * Memory tables. Every change builds a new map of new and kept regions, to which the workers
+ * switch. The old map is unmapped when its last request ends. Outside postcopy the front-end is
+ * answered only then.
  */
 #include "base/cleanup.h"
 #include "ctl_migration.h"
@@ -113,7 +113,7 @@ static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigne
 }
 
 /* In postcopy the answer repeats the message, with our address of each region's first byte. */
-static void tell_address(struct gw_wire_region *wire, const struct gw_region *region)
+static void set_address(struct gw_wire_region *wire, const struct gw_region *region)
 {
     wire->user_addr = (uintptr_t)region->hva;
 }
@@ -143,7 +143,7 @@ int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
     while (n < table->num_regions && r == 0) {
         r = new_region(d, region_at(d, msg->payload, n), gw_steal_fd(&msg->fds[n]), &regions[n]);
         if (r == 0) {
-            tell_address(region_at(d, reply->payload, n), regions[n]);
+            set_address(region_at(d, reply->payload, n), regions[n]);
             n++;
         }
     }
@@ -181,7 +181,7 @@ static unsigned list_regions(const struct gw_map *map, const struct gw_region *w
 int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_single_region *wire = (const void *)msg->payload;
-    struct gw_wire_single_region *told = (void *)reply->payload;
+    struct gw_wire_single_region *answer = (void *)reply->payload;
     struct gw_region *regions[GW_MEM_SLOTS_MAX], *added;
     unsigned n = list_regions(latest_map(&d->session), NULL, regions);
     int r;
@@ -191,9 +191,9 @@ int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
     r = new_region(d, &wire->region, gw_steal_fd(&msg->fds[0]), &added);
     if (r < 0)
         return r;
-    reply->size = sizeof(*told);
-    *told = *wire;
-    tell_address(&told->region, added);
+    reply->size = sizeof(*answer);
+    *answer = *wire;
+    set_address(&answer->region, added);
     regions[n++] = added;
     r = replace_with(d, regions, n);
     gw_region_put(added);

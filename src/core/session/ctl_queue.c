@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 /* Arguments of a call on the queue's worker, possibly run later; the call owns the fds. */
-struct ask {
+struct queue_call {
     struct gw_queue *queue;
     struct gw_queue_start start;
     int fd;
@@ -22,9 +22,9 @@ struct ask {
     gw_gpa_t log_addr;
 };
 
-static int ask_queue(struct gw_daemon *d, int (*fn)(void *), struct ask *ask)
+static int post_or_call(struct gw_daemon *d, int (*fn)(void *), struct queue_call *call)
 {
-    return gw_daemon_ask(d, ask->queue->worker, fn, ask, sizeof(*ask));
+    return gw_daemon_post_or_call(d, call->queue->worker, fn, call, sizeof(*call));
 }
 
 static struct gw_vring *vring_of(struct gw_daemon *d, const struct gw_wire_vring_state *state)
@@ -55,9 +55,9 @@ int gw_ctl_set_vring_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
 
 static int on_set_ring_log(void *arg)
 {
-    struct ask *ask = arg;
+    struct queue_call *call = arg;
 
-    gw_queue_set_ring_log(ask->queue, ask->log_used, ask->log_addr);
+    gw_queue_set_ring_log(call->queue, call->log_used, call->log_addr);
     return 0;
 }
 
@@ -65,7 +65,7 @@ static int on_set_ring_log(void *arg)
 static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *addr,
                         struct gw_vring *vring)
 {
-    struct ask ask = {
+    struct queue_call call = {
         .queue = &d->queues[addr->index],
         .log_used = (addr->flags & GW_VRING_F_LOG) != 0,
         .log_addr = addr->log,
@@ -73,13 +73,13 @@ static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *ad
     struct gw_vring next = *vring;
     int r;
 
-    next.log_used = ask.log_used;
-    next.log_addr = ask.log_addr;
+    next.log_used = call.log_used;
+    next.log_addr = call.log_addr;
     r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, &next);
     if (r < 0)
         return r;
     *vring = next;
-    return ask_queue(d, on_set_ring_log, &ask);
+    return post_or_call(d, on_set_ring_log, &call);
 }
 
 int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -177,20 +177,20 @@ static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_s
 
 static int on_start(void *arg)
 {
-    struct ask *ask = arg;
-    int r = gw_queue_start(ask->queue, &ask->start);
+    struct queue_call *call = arg;
+    int r = gw_queue_start(call->queue, &call->start);
 
-    return ask->start.is_posted ? 0 : r;
+    return call->start.is_posted ? 0 : r;
 }
 
-static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vring)
+static int start_queue(struct gw_daemon *d, struct queue_call *call, struct gw_vring *vring)
 {
-    struct gw_queue_start *start = &ask->start;
+    struct gw_queue_start *start = &call->start;
     int r = 0;
 
     vring->config.base = base_of(d, vring);
     start->ring = vring->config;
-    find_inflight(d, ask->queue->index, start);
+    find_inflight(d, call->queue->index, start);
     start->map = d->session.map;
     start->features = d->session.features;
     start->is_first = !vring->was_started;
@@ -201,17 +201,17 @@ static int start_queue(struct gw_daemon *d, struct ask *ask, struct gw_vring *vr
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
         gw_close(&start->kick_fd);
     } else {
-        r = ask_queue(d, on_start, ask);
+        r = post_or_call(d, on_start, call);
     }
-    return r < 0 ? gw_fail(r, "queue %u cannot start: %s", ask->queue->index, start->why) : 0;
+    return r < 0 ? gw_fail(r, "queue %u cannot start: %s", call->queue->index, start->why) : 0;
 }
 
 int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
     struct gw_vring *vring = &d->session.vrings[index];
-    struct ask ask = {.queue = &d->queues[index], .start.kick_fd = -1};
-    struct gw_queue_start *start = &ask.start;
+    struct queue_call call = {.queue = &d->queues[index], .start.kick_fd = -1};
+    struct gw_queue_start *start = &call.start;
     int r;
 
     if (vring->config.size == 0 || !vring->has_addr)
@@ -231,7 +231,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (msg->n_fds == 1)
         start->kick_fd = gw_steal_fd(&msg->fds[0]);
     start->kick_channel = channel_of(msg);
-    r = start_queue(d, &ask, vring);
+    r = start_queue(d, &call, vring);
     if (r < 0)
         return r;
     vring->started = vring->was_started = true;
@@ -245,23 +245,23 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
 
 static int on_set_call(void *arg)
 {
-    struct ask *ask = arg;
+    struct queue_call *call = arg;
 
-    gw_queue_set_call(ask->queue, ask->fd);
+    gw_queue_set_call(call->queue, call->fd);
     return 0;
 }
 
 static int on_set_err(void *arg)
 {
-    struct ask *ask = arg;
+    struct queue_call *call = arg;
 
-    gw_queue_set_err(ask->queue, ask->fd);
+    gw_queue_set_err(call->queue, call->fd);
     return 0;
 }
 
 static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void *))
 {
-    struct ask ask = {
+    struct queue_call call = {
         .queue = &d->queues[gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK],
         .fd = -1,
     };
@@ -270,12 +270,12 @@ static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void 
     if (r < 0)
         return r;
     if (msg->n_fds == 1)
-        ask.fd = gw_steal_fd(&msg->fds[0]);
-    return ask_queue(d, fn, &ask);
+        call.fd = gw_steal_fd(&msg->fds[0]);
+    return post_or_call(d, fn, &call);
 }
 
 /* Pages of a Xen domain are never missing, so the control thread waits and reports the error. */
-struct ask_channel {
+struct channel_call {
     struct gw_queue *queue;
     struct gw_evtchn_name channel;
     char why[160]; /* gw_last_error belongs to the worker */
@@ -283,21 +283,21 @@ struct ask_channel {
 
 static int on_set_call_channel(void *arg)
 {
-    struct ask_channel *ask = arg;
-    int r = gw_queue_set_call_channel(ask->queue, &ask->channel);
+    struct channel_call *call = arg;
+    int r = gw_queue_set_call_channel(call->queue, &call->channel);
 
     if (r < 0)
-        snprintf(ask->why, sizeof(ask->why), "%s", gw_last_error());
+        snprintf(call->why, sizeof(call->why), "%s", gw_last_error());
     return r;
 }
 
 static int set_call_channel(struct gw_daemon *d, const struct gw_msg *msg)
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
-    struct ask_channel ask = {.queue = &d->queues[index], .channel = channel_of(msg)};
-    int r = gw_worker_call(ask.queue->worker, on_set_call_channel, &ask);
+    struct channel_call call = {.queue = &d->queues[index], .channel = channel_of(msg)};
+    int r = gw_worker_call(call.queue->worker, on_set_call_channel, &call);
 
-    return r < 0 ? gw_fail(r, "queue %u: %s", index, ask.why) : 0;
+    return r < 0 ? gw_fail(r, "queue %u: %s", index, call.why) : 0;
 }
 
 int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -314,21 +314,21 @@ int gw_ctl_set_vring_err(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
 
 static int on_enable(void *arg)
 {
-    struct ask *ask = arg;
+    struct queue_call *call = arg;
 
-    gw_queue_set_enabled(ask->queue, ask->enable);
+    gw_queue_set_enabled(call->queue, call->enable);
     return 0;
 }
 
 int gw_ctl_set_vring_enable(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_vring_state *state = (const void *)msg->payload;
-    struct ask ask = {.queue = &d->queues[state->index], .enable = state->num == 1};
+    struct queue_call call = {.queue = &d->queues[state->index], .enable = state->num == 1};
 
     if (state->num > 1)
         return gw_fail(-EINVAL, "queue %u is to be enabled by %u, not 0 or 1", state->index,
                        state->num);
-    return ask_queue(d, on_enable, &ask);
+    return post_or_call(d, on_enable, &call);
 }
 
 struct stop {
@@ -372,7 +372,7 @@ static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     gw_latch_done(&latch);
     if (r < 0)
         return r;
-    gw_daemon_free_unused(d); /* the dirty log is complete before the front-end reads it */
+    gw_daemon_reclaim(d); /* the dirty log is complete before the front-end reads it */
     r = vring->started ? gw_queue_stop_result(q) : 0;
     if (r < 0)
         return r;

@@ -47,7 +47,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     s->features = features;
     /* "Ring states": without PROTOCOL_FEATURES, rings are enabled from the start. */
     if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
-        gw_daemon_tell_queues(d, enable_queue, NULL);
+        gw_daemon_post_to_queues(d, enable_queue, NULL);
     if (d->ops.features_acked)
         d->ops.features_acked(d->dev, features & ~TRANSPORT_BITS);
     return 0;
@@ -61,7 +61,7 @@ int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *r
 /* Deprecated; its only remaining effect is to disable all rings. */
 int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    gw_daemon_tell_queues(d, disable_queue, NULL);
+    gw_daemon_post_to_queues(d, disable_queue, NULL);
     return 0;
 }
 
@@ -126,7 +126,7 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
             s->vrings[i].is_stopping = s->vrings[i].started;
         return r;
     }
-    gw_daemon_each_queue(d, disable_queue, NULL);
+    gw_daemon_call_on_queues(d, disable_queue, NULL);
     for (unsigned i = 0; i < d->num_queues; i++) {
         s->vrings[i].started = false;
         s->vrings[i].is_stopping = false;

@@ -43,7 +43,8 @@ static int each_of_worker(void *arg)
     return 0;
 }
 
-void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg), void *arg)
+void gw_daemon_call_on_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                              void *arg)
 {
     struct each each = {.daemon = d, .fn = fn, .arg = arg};
 
@@ -53,19 +54,19 @@ void gw_daemon_each_queue(struct gw_daemon *d, void (*fn)(struct gw_queue *q, vo
     }
 }
 
-void gw_daemon_tell_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
-                           void *arg)
+void gw_daemon_post_to_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
+                              void *arg)
 {
     struct each each = {.daemon = d, .fn = fn, .arg = arg};
 
     for (unsigned i = 0; i < d->num_workers; i++) {
         each.worker = &d->workers[i];
-        (void)gw_daemon_ask(d, &d->workers[i], each_of_worker, &each, sizeof(each));
+        (void)gw_daemon_post_or_call(d, &d->workers[i], each_of_worker, &each, sizeof(each));
     }
 }
 
-int gw_daemon_ask(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg), void *arg,
-                  size_t size)
+int gw_daemon_post_or_call(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg),
+                           void *arg, size_t size)
 {
     if (gw_postcopy_is_listening(&d->session.postcopy) &&
         gw_worker_n_sent(w) < SENT_PER_QUEUE * d->num_queues &&
@@ -112,7 +113,7 @@ int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *wha
         if (left == 0)
             break;
     }
-    gw_daemon_each_queue(d, forget, NULL);
+    gw_daemon_call_on_queues(d, forget, NULL);
     /* The latch may have opened before the queues dropped it. */
     r = gw_latch_wait(latch, 0);
     return r == -ETIMEDOUT
@@ -139,7 +140,7 @@ int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
     int r;
 
     gw_latch_init(&s.latch, d->num_queues);
-    gw_daemon_each_queue(d, stop, &s);
+    gw_daemon_call_on_queues(d, stop, &s);
     r = gw_daemon_drain(d, &s.latch, "stopping");
     gw_latch_done(&s.latch);
     return r;
@@ -180,12 +181,12 @@ static void session_done(struct gw_daemon *d)
     s->pending = NULL;
     gw_mem_backend_unwatch(s->owners);
     s->owners = NULL;
-    gw_daemon_each_queue(d, reset_queue, NULL); /* they drop the dirty log */
+    gw_daemon_call_on_queues(d, reset_queue, NULL); /* they drop the dirty log */
     gw_mapping_done(&s->inflight.mapping);
     gw_dirty_log_free(gw_steal(s->dirty_log.log));
     gw_close(&s->dirty_log.event_fd);
     gw_daemon_drop_logs(d);
-    gw_daemon_free_unused(d);
+    gw_daemon_reclaim(d);
     if (d->ops.reset)
         d->ops.reset(d->dev);
 }
@@ -255,7 +256,7 @@ static int look_around(struct gw_daemon *d)
 
     if (gw_daemon_is_stopping(d))
         return 0;
-    gw_daemon_free_unused(d);
+    gw_daemon_reclaim(d);
     r = check_loss(d);
     return r < 0 ? r : 1;
 }

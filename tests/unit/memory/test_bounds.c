@@ -131,7 +131,7 @@ static void test_bounds_in_flight_across_a_crash(void **state)
     let_go(&b);
     limit(&b.rig, 3 * RIG_BUF_LEN, 0);
     run(&b, ANYWHERE);
-    assert_int_equal(b.rig.queue.n_again, 5);
+    assert_int_equal(b.rig.queue.resume.n_resubmit, 5);
     for (unsigned i = 0; i < 12; i++) {
         check_held(&b, numbers + i, i < 9 ? 3 : 12 - i);
         answer(&b, 0);

@@ -27,7 +27,7 @@ enum {
     SIZE = 16,
     LINE = 64,
     LINES = 40, /* the device writes these first, which delays its next store */
-    LOOKS_PER_YIELD = 2000,
+    IDLE_TURNS_PER_YIELD = 2000,
 };
 
 static unsigned max_rounds = 200000;
@@ -77,7 +77,7 @@ static void meet(unsigned *mine, const unsigned *other)
 
     __atomic_store_n(mine, at, __ATOMIC_RELEASE);
     for (unsigned n = 1; (int)(__atomic_load_n(other, __ATOMIC_ACQUIRE) - at) < 0; n++)
-        if (n % LOOKS_PER_YIELD == 0)
+        if (n % IDLE_TURNS_PER_YIELD == 0)
             sched_yield();
 }
 
@@ -334,7 +334,8 @@ static void pop_another(struct litmus *t, unsigned round)
 static void leave(struct litmus *t, unsigned round)
 {
     (void)round;
-    gw_request_leave(&t->log_rig.rig.queue, gw_container_of(t->request, struct gw_request_i, pub));
+    gw_request_keep_inflight(&t->log_rig.rig.queue,
+                             gw_container_of(t->request, struct gw_request_i, pub));
 }
 
 /* Marks for writes between LOG_ALL and SET_LOG_BASE. */
@@ -349,7 +350,7 @@ static void mark_unlogged(struct litmus *t, unsigned round)
 static void log_the_ring(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->log_rig.rig.queue.ring_unmarked = true;
+    t->log_rig.rig.queue.resume.ring_unmarked = true;
     gw_queue_set_ring_log(&t->log_rig.rig.queue, true, t->log_rig.data);
 }
 

@@ -149,7 +149,7 @@ static void test_queue_map_on_its_way_is_waited_for(void **state)
     rig_add(&t, 1);
     gw_driver_kick(t.driver);
     rig_take(&t, 1);
-    __atomic_store_n(&t.queue.posted, t.queue.settled + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&t.queue.generation.posted, t.queue.generation.quiesced + 1, __ATOMIC_RELEASE);
     add_extra(&t);
     for (unsigned i = 2; i < 5; i++)
         add_request_in_extra(&t, i);
@@ -210,8 +210,8 @@ static int complete_and_adopt(void *arg)
     t->n_held = 0;
     assert_int_equal(gw_map_new(&none, NULL, 0), 0);
     gw_latch_init(&latch, 1);
-    gw_queue_adopt_map(&t->queue, none);
-    gw_queue_settle(&t->queue, t->queue.epoch + 1, &latch);
+    gw_queue_set_map(&t->queue, none);
+    gw_queue_begin_generation(&t->queue, t->queue.generation.number + 1, &latch);
     assert_int_equal(gw_latch_wait(&latch, 0), 0);
     gw_latch_done(&latch);
     gw_map_free(t->map);

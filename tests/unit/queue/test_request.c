@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Requests held by the device: parked queues, unpopping, bad chains, cursors. */
+/* Requests held by the device: starved queues, unpopping, bad chains, cursors. */
 #include "../fixtures/rig.h"
 #include "fdcheck.h"
 
@@ -34,7 +34,7 @@ static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_read
     assert_int_equal(gw_driver_add(t->driver, bufs, n_readable, n_writable, 0, 0), 0);
 }
 
-/* ---- parked ---- */
+/* ---- starved ---- */
 
 static void test_request_left_on_ring_is_offered_after_a_completion(void **state)
 {
@@ -135,7 +135,7 @@ static void test_request_completed_elsewhere_in_the_same_turn_does_not_park(void
     end(&t);
 }
 
-static void test_request_popped_by_other_thread_from_parked_queue_resumes(void **state)
+static void test_request_popped_by_other_thread_from_starved_queue_resumes(void **state)
 {
     struct rig_config cfg = {.sync = GW_SYNC_RWLOCK};
     struct gw_request *reqs[8];
@@ -522,7 +522,7 @@ int main(void)
         FDCHECK_TEST(test_request_left_on_ring_is_offered_after_a_completion),
         FDCHECK_TEST(test_request_left_on_ring_is_offered_after_wake),
         FDCHECK_TEST(test_request_completed_elsewhere_in_the_same_turn_does_not_park),
-        FDCHECK_TEST(test_request_popped_by_other_thread_from_parked_queue_resumes),
+        FDCHECK_TEST(test_request_popped_by_other_thread_from_starved_queue_resumes),
         FDCHECK_TEST(test_request_handed_back_is_popped_again),
         FDCHECK_TEST(test_request_handed_back_at_stop_is_in_the_base),
         FDCHECK_TEST(test_request_with_a_bad_chain_behind_it_cannot_be_handed_back),

@@ -373,7 +373,7 @@ static void run_again(struct model *m)
         rig_start_at(&m->rig, RIG_DRIVER_FD, m->rig.queue.ring.ops->base(&m->rig.queue.ring)), 0);
     rig_set_call(&m->rig, RIG_DRIVER_FD);
     rig_enable(&m->rig, true);
-    assert_int_equal(m->rig.queue.n_again, m->again.n);
+    assert_int_equal(m->rig.queue.resume.n_resubmit, m->again.n);
 }
 
 static void stop_and_go_on(struct model *m)
