@@ -19,7 +19,7 @@
  * request.c).
  */
 #include "base/cleanup.h"
-#include "core/daemon/daemon.h"
+#include "core/daemon/all_queues.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
  * SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
  */
 #include "base/cleanup.h"
+#include "core/daemon/all_queues.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"

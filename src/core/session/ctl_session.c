@@ -2,6 +2,7 @@
 /* Features, ownership, reset: messages about the session as a whole. */
 #include "backend_req.h"
 #include "base/cleanup.h"
+#include "core/daemon/all_queues.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
 

@@ -2,10 +2,11 @@
 /*
  * One session, on the control thread: wait for messages, dispatch them, and clean up after any kind
  * of end. The control thread waits only for the front-end, for a write to the control fd (see
- * daemon.h), and for the workers. It logs a long wait for the workers.
+ * daemon.h), and for the workers (all_queues.h).
  */
 #include "backend_req.h"
 #include "base/cleanup.h"
+#include "core/daemon/all_queues.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
 
@@ -15,138 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-
-/* Interval between reports of a wait for the workers. */
-#define REPORT_NS UINT64_C(2000000000)
-
-/* Limit on unread calls in the mailbox of a worker that waits for a page, in postcopy. */
-enum {
-    SENT_PER_QUEUE = 16
-};
-
-/* ---- all queues ---- */
-
-struct each {
-    struct gw_daemon *daemon;
-    const struct gw_worker *worker;
-    void (*fn)(struct gw_queue *q, void *arg);
-    void *arg;
-};
-
-static int each_of_worker(void *arg)
-{
-    const struct each *each = arg;
-
-    for (unsigned i = 0; i < each->daemon->num_queues; i++)
-        if (each->daemon->queues[i].worker == each->worker)
-            each->fn(&each->daemon->queues[i], each->arg);
-    return 0;
-}
-
-void gw_daemon_call_on_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
-                              void *arg)
-{
-    struct each each = {.daemon = d, .fn = fn, .arg = arg};
-
-    for (unsigned i = 0; i < d->num_workers; i++) {
-        each.worker = &d->workers[i];
-        (void)gw_worker_call(&d->workers[i], each_of_worker, &each);
-    }
-}
-
-void gw_daemon_post_to_queues(struct gw_daemon *d, void (*fn)(struct gw_queue *q, void *arg),
-                              void *arg)
-{
-    struct each each = {.daemon = d, .fn = fn, .arg = arg};
-
-    for (unsigned i = 0; i < d->num_workers; i++) {
-        each.worker = &d->workers[i];
-        (void)gw_daemon_post_or_call(d, &d->workers[i], each_of_worker, &each, sizeof(each));
-    }
-}
-
-int gw_daemon_post_or_call(struct gw_daemon *d, struct gw_worker *w, int (*fn)(void *arg),
-                           void *arg, size_t size)
-{
-    if (gw_postcopy_is_listening(&d->session.postcopy) &&
-        gw_worker_n_sent(w) < SENT_PER_QUEUE * d->num_queues &&
-        gw_worker_send(w, fn, arg, size) == 0)
-        return 0;
-    return gw_worker_call(w, fn, arg);
-}
-
-static void forget(struct gw_queue *q, void *arg)
-{
-    gw_queue_forget(q);
-}
-
-static void report_slow_queues(struct gw_daemon *d, const char *what)
-{
-    for (unsigned i = 0; i < d->num_queues; i++) {
-        struct gw_queue_stats stats;
-
-        gw_queue_stats(&d->queues[i], &stats);
-        if (stats.in_flight > 0)
-            gw_log(&d->log, GW_LOG_WARNING,
-                   "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
-                   " ms",
-                   what, i, stats.in_flight, stats.oldest_ns / 1000000);
-    }
-}
-
-int gw_daemon_drain(struct gw_daemon *d, struct gw_latch *latch, const char *what)
-{
-    uint64_t deadline = gw_clock_ns() + d->drain_timeout_ns;
-    int r;
-
-    for (;;) {
-        uint64_t now = gw_clock_ns();
-        uint64_t left = now < deadline ? deadline - now : 0;
-
-        /* No timeout while a connected front-end has yet to send missing pages. */
-        if (gw_postcopy_has_missing(&d->session.postcopy))
-            left = REPORT_NS;
-        r = gw_latch_wait(latch, left < REPORT_NS ? left : REPORT_NS);
-        if (r != -ETIMEDOUT)
-            return r;
-        report_slow_queues(d, what);
-        if (left == 0)
-            break;
-    }
-    gw_daemon_call_on_queues(d, forget, NULL);
-    /* The latch may have opened before the queues dropped it. */
-    r = gw_latch_wait(latch, 0);
-    return r == -ETIMEDOUT
-               ? gw_fail(r, "requests of the device have not finished within %" PRIu64 " ms",
-                         d->drain_timeout_ns / 1000000)
-               : r;
-}
-
-struct stop {
-    enum gw_queue_stop how;
-    struct gw_latch latch;
-};
-
-static void stop(struct gw_queue *q, void *arg)
-{
-    struct stop *s = arg;
-
-    gw_queue_stop(q, &s->latch, s->how);
-}
-
-int gw_daemon_stop_queues(struct gw_daemon *d, enum gw_queue_stop how)
-{
-    struct stop s = {.how = how};
-    int r;
-
-    gw_latch_init(&s.latch, d->num_queues);
-    gw_daemon_call_on_queues(d, stop, &s);
-    r = gw_daemon_drain(d, &s.latch, "stopping");
-    gw_latch_done(&s.latch);
-    return r;
-}
-
-/* ---- the session ---- */
 
 static int session_init(struct gw_daemon *d, int fd)
 {
