@@ -27,7 +27,7 @@ enum {
 
 static const struct {
     const char *name;
-    struct ring_bed_config cfg;
+    struct ring_fixture_config cfg;
 } layouts[] = {
     {"split", {.packed = false}},
     {"split, in order", {.in_order = true}},
@@ -55,7 +55,7 @@ struct result {
 static int turn(const char *path, pid_t backend, unsigned layout, unsigned depth,
                 struct result *result, unsigned n)
 {
-    struct ring_bed_config cfg = layouts[layout].cfg;
+    struct ring_fixture_config cfg = layouts[layout].cfg;
     struct ring_pump_turn turn = {0};
     int r;
 
@@ -88,8 +88,8 @@ static int run_depth(const char *path, pid_t backend, unsigned depth)
 
 int main(int argc, char **argv)
 {
-    const struct ring_bed_config fill = {.block_size = 4096, .depth = 32};
-    struct ring_bed b;
+    const struct ring_fixture_config fill = {.block_size = 4096, .depth = 32};
+    struct ring_fixture b;
     char path[64];
     pid_t backend;
     int r, status;
@@ -101,10 +101,10 @@ int main(int argc, char **argv)
     snprintf(path, sizeof(path), "/tmp/bench_layouts-%d.sock", (int)getpid());
     backend = measured_start(argv + 1, path);
     measured_pin_to(0);
-    r = ring_bed_start(&b, path, &fill);
+    r = ring_fixture_start(&b, path, &fill);
     if (r == 0)
-        r = ring_bed_fill(&b);
-    ring_bed_finish(&b);
+        r = ring_fixture_fill(&b);
+    ring_fixture_finish(&b);
     printf("%6s  %-26s %12s %10s %10s\n", "depth", "layout", "requests/s", "cpu ns/req",
            "of split's");
     for (unsigned i = 0; r == 0 && i < sizeof(depths) / sizeof(depths[0]); i++)

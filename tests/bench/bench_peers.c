@@ -50,7 +50,7 @@ static bool is_indirect;
 
 static int take_turn(struct subject *s, unsigned block_size, unsigned depth, unsigned n)
 {
-    const struct ring_bed_config cfg = {
+    const struct ring_fixture_config cfg = {
         .block_size = block_size,
         .depth = depth,
         .packed = s->is_packed,

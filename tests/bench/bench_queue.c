@@ -54,7 +54,7 @@ static const unsigned batches[] = {1, 8, 32, BATCH_MAX};
 
 #define N_BATCHES (sizeof(batches) / sizeof(batches[0]))
 
-struct bed {
+struct fixture {
     const struct layout *layout;
     struct gw_log log;
     struct gw_device_ops ops;
@@ -80,12 +80,12 @@ static void check(bool ok, const char *what)
 
 /* ---- the driver, and the queue ---- */
 
-static void alloc(struct bed *b, uint64_t len, gw_gpa_t *ret)
+static void alloc(struct fixture *b, uint64_t len, gw_gpa_t *ret)
 {
     check(gw_guest_mem_alloc(b->mem, len, 64, ret) == 0, "guest memory");
 }
 
-static struct gw_map *make_map(struct bed *b)
+static struct gw_map *make_map(struct fixture *b)
 {
     struct gw_region_desc desc;
     struct gw_region *region;
@@ -102,7 +102,7 @@ static struct gw_map *make_map(struct bed *b)
     return map;
 }
 
-static void begin_driver(struct bed *b)
+static void begin_driver(struct fixture *b)
 {
     struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = 16 << 20};
     struct gw_driver_config driver = {
@@ -161,14 +161,14 @@ static int queue_ready(void *dev, struct gw_queue *q)
 
 static int start(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     check(gw_queue_start(&b->queue, &b->start) == 0, b->start.why);
     gw_queue_set_enabled(&b->queue, true);
     return 0;
 }
 
-static void begin(struct bed *b, const struct layout *layout)
+static void begin(struct fixture *b, const struct layout *layout)
 {
     b->layout = layout;
     begin_driver(b);
@@ -190,7 +190,7 @@ static void begin(struct bed *b, const struct layout *layout)
 
 static int stop(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
     struct gw_latch latch;
 
     gw_latch_init(&latch, 1);
@@ -199,7 +199,7 @@ static int stop(void *arg)
     return 0;
 }
 
-static void end(struct bed *b)
+static void end(struct fixture *b)
 {
     gw_worker_call(&b->worker, stop, b);
     gw_worker_end(&b->worker);
@@ -212,7 +212,7 @@ static void end(struct bed *b)
 
 /* ---- measured operations ---- */
 
-static void add(struct bed *b)
+static void add(struct fixture *b)
 {
     gw_gpa_t at = b->buf;
 
@@ -229,7 +229,7 @@ static void add(struct bed *b)
     gw_driver_kick(b->driver);
 }
 
-static __attribute__((noinline)) void serve(struct bed *b)
+static __attribute__((noinline)) void serve(struct fixture *b)
 {
     struct gw_request *reqs[BATCH_MAX];
     char header[HEADER];
@@ -245,7 +245,7 @@ static __attribute__((noinline)) void serve(struct bed *b)
 
 static int measure(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
     struct gw_driver_used used[BATCH_MAX];
     unsigned rounds = REQUESTS / b->batch;
     uint64_t ns = 0;
@@ -263,20 +263,20 @@ static int measure(void *arg)
     return 0;
 }
 
-static double turn(struct bed *b, unsigned batch)
+static double turn(struct fixture *b, unsigned batch)
 {
     b->batch = batch;
     gw_worker_call(&b->worker, measure, b);
     return b->ns;
 }
 
-static void run_batch(struct bed *beds, unsigned batch)
+static void run_batch(struct fixture *fixtures, unsigned batch)
 {
     static double ns[N_LAYOUTS][TURNS], ratio[N_LAYOUTS][TURNS];
 
     for (unsigned n = 0; n < TURNS; n++)
         for (unsigned i = 0; i < N_LAYOUTS; i++) {
-            ns[i][n] = turn(&beds[i], batch);
+            ns[i][n] = turn(&fixtures[i], batch);
             ratio[i][n] = ns[i][n] / ns[0][n];
         }
     for (unsigned i = 0; i < N_LAYOUTS; i++)
@@ -286,21 +286,21 @@ static void run_batch(struct bed *beds, unsigned batch)
 
 int main(int argc, char **argv)
 {
-    static struct bed beds[N_LAYOUTS];
+    static struct fixture fixtures[N_LAYOUTS];
 
     for (unsigned i = 0; i < N_LAYOUTS; i++)
-        begin(&beds[i], &layouts[i]);
+        begin(&fixtures[i], &layouts[i]);
     if (argc == 3) {
         unsigned layout = (unsigned)atoi(argv[1]), batch = (unsigned)atoi(argv[2]);
 
         check(layout < N_LAYOUTS && batch >= 1 && batch <= BATCH_MAX, "no such layout, or batch");
-        printf("%.1f ns\n", turn(&beds[layout], batch));
+        printf("%.1f ns\n", turn(&fixtures[layout], batch));
     } else {
         printf("%6s  %-28s %10s %10s\n", "batch", "layout", "ns/req", "of split's");
         for (unsigned i = 0; i < N_BATCHES; i++)
-            run_batch(beds, batches[i]);
+            run_batch(fixtures, batches[i]);
     }
     for (unsigned i = 0; i < N_LAYOUTS; i++)
-        end(&beds[i]);
+        end(&fixtures[i]);
     return 0;
 }

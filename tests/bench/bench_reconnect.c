@@ -17,7 +17,7 @@
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
 #include "measured.h"
-#include "ring_bed.h"
+#include "ring_fixture.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -133,29 +133,29 @@ static void tell(const char *what, const char *layout, struct result *r)
 
 /* ---- sessions ---- */
 
-static int fail(const struct ring_bed *b, const char *what, int r)
+static int fail(const struct ring_fixture *b, const char *what, int r)
 {
     fprintf(stderr, "bench_reconnect: %s: %s %s\n", what, strerror(-r),
             b->fe ? gw_frontend_error(b->fe) : "");
     return r;
 }
 
-static int first_request(struct ring_bed *b, const struct ring_bed_config *cfg)
+static int first_request(struct ring_fixture *b, const struct ring_fixture_config *cfg)
 {
-    int r = ring_bed_resume(b, cfg);
+    int r = ring_fixture_resume(b, cfg);
 
     gw_driver_kick_always(b->driver);
-    return r == 0 ? gw_guest_load_run(b->load, 0, 1, RING_BED_STALL_MS) : r;
+    return r == 0 ? gw_guest_load_run(b->load, 0, 1, RING_FIXTURE_STALL_MS) : r;
 }
 
 /* Leaves its requests in flight. */
-static int load_for_a_while(struct ring_bed *b)
+static int load_for_a_while(struct ring_fixture *b)
 {
-    return gw_guest_load_run(b->load, LOAD_MS, 0, RING_BED_STALL_MS);
+    return gw_guest_load_run(b->load, LOAD_MS, 0, RING_FIXTURE_STALL_MS);
 }
 
-static int run_hung_up(struct ring_bed *b, const char *path, const struct ring_bed_config *cfg,
-                       pid_t backend, const char *layout)
+static int run_hung_up(struct ring_fixture *b, const char *path,
+                       const struct ring_fixture_config *cfg, pid_t backend, const char *layout)
 {
     static struct result result;
     int r = 0;
@@ -163,7 +163,7 @@ static int run_hung_up(struct ring_bed *b, const char *path, const struct ring_b
     for (unsigned i = 0; r == 0 && i < ROUNDS; i++) {
         struct moment m = begin(backend);
 
-        r = ring_bed_connect(b, path);
+        r = ring_fixture_connect(b, path);
         if (r == 0)
             r = first_request(b, cfg);
         end(&result, i, &m, backend);
@@ -184,8 +184,8 @@ static void kill_backend(pid_t backend)
     (void)waitpid(backend, &status, 0);
 }
 
-static int run_killed(struct ring_bed *b, char **command, const char *path,
-                      const struct ring_bed_config *cfg, pid_t *backend, const char *layout)
+static int run_killed(struct ring_fixture *b, char **command, const char *path,
+                      const struct ring_fixture_config *cfg, pid_t *backend, const char *layout)
 {
     static struct result result;
     int r = 0;
@@ -195,7 +195,7 @@ static int run_killed(struct ring_bed *b, char **command, const char *path,
 
         kill_backend(*backend);
         *backend = measured_start(command, path);
-        r = ring_bed_connect(b, path);
+        r = ring_fixture_connect(b, path);
         m = begin(*backend);
         if (r == 0)
             r = first_request(b, cfg);
@@ -211,14 +211,14 @@ static int run_killed(struct ring_bed *b, char **command, const char *path,
 
 static int run_layout(char **command, const char *path, pid_t *backend, bool packed)
 {
-    const struct ring_bed_config cfg = {
+    const struct ring_fixture_config cfg = {
         .block_size = 512, .depth = DEPTH, .packed = packed, .inflight = true};
     const char *layout = packed ? "packed" : "split";
-    struct ring_bed b;
-    int r = ring_bed_start(&b, path, &cfg);
+    struct ring_fixture b;
+    int r = ring_fixture_start(&b, path, &cfg);
 
     if (r == 0)
-        r = ring_bed_load(&b, &cfg);
+        r = ring_fixture_load(&b, &cfg);
     if (r == 0)
         r = load_for_a_while(&b);
     if (r < 0)
@@ -228,8 +228,8 @@ static int run_layout(char **command, const char *path, pid_t *backend, bool pac
     if (r == 0)
         r = run_killed(&b, command, path, &cfg, backend, layout);
     if (r == 0)
-        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
-    ring_bed_finish(&b);
+        r = gw_guest_load_drain(b.load, RING_FIXTURE_STALL_MS);
+    ring_fixture_finish(&b);
     return r;
 }
 

@@ -10,7 +10,7 @@
  */
 #include "measured.h"
 #include "proc_meter.h"
-#include "ring_bed.h"
+#include "ring_fixture.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -32,28 +32,28 @@ static const struct {
 
 static int run_one(const char *path, pid_t backend, unsigned block_size, unsigned depth)
 {
-    const struct ring_bed_config cfg = {.block_size = block_size, .depth = depth};
-    struct ring_bed b;
+    const struct ring_fixture_config cfg = {.block_size = block_size, .depth = depth};
+    struct ring_fixture b;
     struct gw_guest_load_stats before, after;
     struct proc_meter meter;
     double n;
-    int r = ring_bed_start(&b, path, &cfg);
+    int r = ring_fixture_start(&b, path, &cfg);
 
     if (r == 0)
-        r = ring_bed_fill(&b);
+        r = ring_fixture_fill(&b);
     if (r == 0)
-        r = ring_bed_load(&b, &cfg);
+        r = ring_fixture_load(&b, &cfg);
     if (r == 0)
-        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_BED_STALL_MS);
+        r = gw_guest_load_run(b.load, WARM_UP_MS, 0, RING_FIXTURE_STALL_MS);
     if (r == 0) {
         proc_meter_start(&meter, backend);
         gw_guest_load_stats(b.load, &before);
-        r = gw_guest_load_run(b.load, RUN_MS, 0, RING_BED_STALL_MS);
+        r = gw_guest_load_run(b.load, RUN_MS, 0, RING_FIXTURE_STALL_MS);
         gw_guest_load_stats(b.load, &after);
         proc_meter_stop(&meter);
     }
     if (r == 0)
-        r = gw_guest_load_drain(b.load, RING_BED_STALL_MS);
+        r = gw_guest_load_drain(b.load, RING_FIXTURE_STALL_MS);
     if (r < 0) {
         fprintf(stderr, "bench_ring: depth %u: %s %s\n", depth, strerror(-r),
                 b.load ? gw_guest_load_error(b.load) : "");
@@ -68,7 +68,7 @@ static int run_one(const char *path, pid_t backend, unsigned block_size, unsigne
         printf(" %10.4f\n", (double)(after.kicks - before.kicks) / n);
         fflush(stdout);
     }
-    ring_bed_finish(&b);
+    ring_fixture_finish(&b);
     return r;
 }
 

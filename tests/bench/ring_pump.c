@@ -40,9 +40,10 @@ static uint64_t now_ns(void)
 }
 
 /* Header and status share a cache line, as in the kernel's driver; the data is separate. */
-static int prepare(struct request *req, struct ring_bed *b, const struct ring_bed_config *cfg)
+static int prepare(struct request *req, struct ring_fixture *b,
+                   const struct ring_fixture_config *cfg)
 {
-    uint64_t n_blocks = RING_BED_EXTENT / cfg->block_size;
+    uint64_t n_blocks = RING_FIXTURE_EXTENT / cfg->block_size;
     struct virtio_blk_outhdr *header;
     gw_gpa_t frame, data;
     int r = gw_guest_mem_alloc(b->mem, 64, 64, &frame);
@@ -69,7 +70,8 @@ static void pump_free(struct ring_pump *p)
     free(p);
 }
 
-int ring_pump_new(struct ring_pump **ret, struct ring_bed *b, const struct ring_bed_config *cfg)
+int ring_pump_new(struct ring_pump **ret, struct ring_fixture *b,
+                  const struct ring_fixture_config *cfg)
 {
     struct ring_pump *p = calloc(1, sizeof(*p));
     int r = 0;
@@ -151,7 +153,7 @@ int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint
         now = now_ns();
         if (r > 0)
             last = now;
-        else if (now - last > RING_BED_STALL_MS * UINT64_C(1000000))
+        else if (now - last > RING_FIXTURE_STALL_MS * UINT64_C(1000000))
             return -ETIMEDOUT;
     }
     if (ret_requests)
@@ -163,7 +165,7 @@ int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint
 
 int ring_pump_finish(struct ring_pump *p)
 {
-    uint64_t deadline = now_ns() + RING_BED_STALL_MS * UINT64_C(1000000);
+    uint64_t deadline = now_ns() + RING_FIXTURE_STALL_MS * UINT64_C(1000000);
     int r = 0;
 
     if (!p)
@@ -177,14 +179,14 @@ int ring_pump_finish(struct ring_pump *p)
     return r < 0 ? r : 0;
 }
 
-int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct ring_bed_config *cfg,
-                   unsigned ms, struct ring_pump_turn *ret)
+int ring_pump_turn(const char *name, const char *path, pid_t pid,
+                   const struct ring_fixture_config *cfg, unsigned ms, struct ring_pump_turn *ret)
 {
     uint64_t n_requests = 0, run_ns = 0;
     struct ring_pump *pump = NULL;
     struct proc_meter meter;
-    struct ring_bed b;
-    int r = ring_bed_start(&b, path, cfg);
+    struct ring_fixture b;
+    int r = ring_fixture_start(&b, path, cfg);
 
     if (r == 0)
         r = ring_pump_new(&pump, &b, cfg);
@@ -205,6 +207,6 @@ int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct r
         ret->rate = requests * 1e9 / (double)run_ns;
         ret->cpu = (double)meter.cpu_ns / requests;
     }
-    ring_bed_finish(&b);
+    ring_fixture_finish(&b);
     return r;
 }

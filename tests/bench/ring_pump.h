@@ -5,14 +5,15 @@
  */
 #pragma once
 
-#include "ring_bed.h"
+#include "ring_fixture.h"
 
 #include <sys/types.h>
 
 struct ring_pump;
 
-/* Prepare as many requests as the depth, on a started bed. Returns: 0 or a negative errno. */
-int ring_pump_new(struct ring_pump **ret, struct ring_bed *b, const struct ring_bed_config *cfg);
+/* Prepare as many requests as the depth, on a started fixture. Returns: 0 or a negative errno. */
+int ring_pump_new(struct ring_pump **ret, struct ring_fixture *b,
+                  const struct ring_fixture_config *cfg);
 /*
  * Keep all requests in flight for `ms`. `ret_requests` of them completed within `ret_ns`; both may
  * be NULL. Returns: 0; -ETIMEDOUT; -EPROTO if the ring is broken; -EIO if a read was short.
@@ -31,5 +32,5 @@ struct ring_pump_turn {
  * One turn of a comparison: connect to the back-end at `path`, which is process `pid`, warm up, and
  * measure for `ms`. Returns: 0; or a negative errno, after printing the error with `name`.
  */
-int ring_pump_turn(const char *name, const char *path, pid_t pid, const struct ring_bed_config *cfg,
-                   unsigned ms, struct ring_pump_turn *ret);
+int ring_pump_turn(const char *name, const char *path, pid_t pid,
+                   const struct ring_fixture_config *cfg, unsigned ms, struct ring_pump_turn *ret);

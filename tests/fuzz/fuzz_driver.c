@@ -52,7 +52,7 @@ struct program {
     unsigned n_left; /* steps */
 };
 
-struct bed {
+struct fixture {
     /* Initialized once. */
     struct gw_log log;
     struct gw_worker worker;
@@ -77,7 +77,7 @@ struct bed {
     bool avail_wrap; /* packed */
 };
 
-static struct bed bed;
+static struct fixture fixture;
 
 static void check(bool good)
 {
@@ -111,7 +111,7 @@ static uint16_t half(struct program *p)
 /* ---- the device, on the worker ---- */
 
 /* Check that every byte is in guest memory; touch the first and last byte of each buffer. */
-static void use(struct bed *b, const struct gw_request *r)
+static void use(struct fixture *b, const struct gw_request *r)
 {
     size_t len[2] = {0, 0};
 
@@ -133,7 +133,7 @@ static void use(struct bed *b, const struct gw_request *r)
     check(len[0] == r->readable_len && len[1] == r->writable_len);
 }
 
-static void pop(struct bed *b, unsigned n)
+static void pop(struct fixture *b, unsigned n)
 {
     unsigned room = HELD_MAX - b->n_held;
     int r = gw_queue_pop(&b->queue, b->held + b->n_held, n < room ? n : room);
@@ -144,7 +144,7 @@ static void pop(struct bed *b, unsigned n)
     b->n_held += (unsigned)r;
 }
 
-static struct gw_request *take_held(struct bed *b, unsigned i)
+static struct gw_request *take_held(struct fixture *b, unsigned i)
 {
     struct gw_request *r = b->held[i];
 
@@ -152,13 +152,13 @@ static struct gw_request *take_held(struct bed *b, unsigned i)
     return r;
 }
 
-static void unpop(struct bed *b, unsigned i)
+static void unpop(struct fixture *b, unsigned i)
 {
     if (gw_request_unpop(b->held[i]) == 0)
         (void)take_held(b, i);
 }
 
-static void run_op(struct bed *b, uint8_t op)
+static void run_op(struct fixture *b, uint8_t op)
 {
     unsigned arg = op >> 3;
 
@@ -179,7 +179,7 @@ static void run_op(struct bed *b, uint8_t op)
     check(gw_queue_is_consistent(&b->queue));
 }
 
-static void answer_all(struct bed *b)
+static void answer_all(struct fixture *b)
 {
     while (b->n_held > 0)
         gw_request_complete(take_held(b, byte(&b->device) % b->n_held), 1);
@@ -187,7 +187,7 @@ static void answer_all(struct bed *b)
 
 static int queue_ready(void *dev, struct gw_queue *q)
 {
-    struct bed *b = dev;
+    struct fixture *b = dev;
     uint8_t op;
 
     (void)q;
@@ -213,7 +213,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
  */
 static int device_turn(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     if (byte(&b->device) & 1)
         (void)gw_queue_run(&b->queue);
@@ -224,7 +224,7 @@ static int device_turn(void *arg)
 
 static void queue_stop(void *dev, struct gw_queue *q)
 {
-    struct bed *b = dev;
+    struct fixture *b = dev;
 
     if (b->how == GW_STOP_LOST)
         return;
@@ -242,7 +242,7 @@ static void queue_stop(void *dev, struct gw_queue *q)
 
 static int start(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
     struct gw_queue_start s = {
         .ring = {.size = b->size,
                  .base = b->base,
@@ -262,7 +262,7 @@ static int start(void *arg)
 }
 
 /* Reset the device as a guest does. */
-static void reset(struct bed *b)
+static void reset(struct fixture *b)
 {
     memset(b->guest, 0, MEMORY);
     gw_inflight_format(b->part, b->packed, 1, (uint16_t)(b->size + 3));
@@ -273,7 +273,7 @@ static void reset(struct bed *b)
 }
 
 /* A start may only fail because of a used index that the device did not write. */
-static void begin_run(struct bed *b)
+static void begin_run(struct fixture *b)
 {
     const uint16_t *used_idx = (const uint16_t *)(const void *)(b->guest + USED + 2);
     bool intact = b->packed || !b->tracked || *used_idx == b->published;
@@ -287,7 +287,7 @@ static void begin_run(struct bed *b)
 }
 
 struct stop {
-    struct bed *b;
+    struct fixture *b;
     struct gw_latch latch;
 };
 
@@ -308,12 +308,12 @@ static int begin_stop(void *arg)
 
 static int has_stopped(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     return b->queue.state == GW_QUEUE_STOPPED;
 }
 
-static void stop(struct bed *b, enum gw_queue_stop how)
+static void stop(struct fixture *b, enum gw_queue_stop how)
 {
     struct stop s = {.b = b};
 
@@ -332,12 +332,12 @@ static void stop(struct bed *b, enum gw_queue_stop how)
 
 /* ---- the driver ---- */
 
-static void store16(struct bed *b, unsigned at, uint16_t v)
+static void store16(struct fixture *b, unsigned at, uint16_t v)
 {
     __atomic_store_n((uint16_t *)(void *)(b->guest + (at & (MEMORY - 2))), v, __ATOMIC_RELEASE);
 }
 
-static void store64(struct bed *b, unsigned at, uint64_t v)
+static void store64(struct fixture *b, unsigned at, uint64_t v)
 {
     __atomic_store_n((uint64_t *)(void *)(b->guest + (at & (MEMORY - 8))), v, __ATOMIC_RELEASE);
 }
@@ -348,7 +348,7 @@ static uint16_t turn(bool wrap, bool used)
     return (uint16_t)((wrap ? 0x80 : 0) | (wrap == used ? 0x8000 : 0));
 }
 
-static void write_desc(struct bed *b, unsigned at, uint8_t what, uint16_t flags, uint16_t tail)
+static void write_desc(struct fixture *b, unsigned at, uint8_t what, uint16_t flags, uint16_t tail)
 {
     static const uint64_t addrs[] = {GPA + DATA,       GPA + TABLE,     GPA + DESC, GPA + USED,
                                      GPA + MEMORY - 8, GPA + AVAIL + 1, 0,          UINT64_MAX - 3};
@@ -362,7 +362,7 @@ static void write_desc(struct bed *b, unsigned at, uint8_t what, uint16_t flags,
 }
 
 /* Add a well-formed chain of up to four descriptors, with arbitrary contents. */
-static void add(struct bed *b, struct program *p)
+static void add(struct fixture *b, struct program *p)
 {
     unsigned n = 1 + byte(p) % 4, head = b->avail % b->size;
 
@@ -388,7 +388,7 @@ static void add(struct bed *b, struct program *p)
 }
 
 /* Make a whole lap available, regardless of whose turn its slots are. */
-static void offer_lap(struct bed *b, struct program *p)
+static void offer_lap(struct fixture *b, struct program *p)
 {
     uint8_t what = byte(p);
     unsigned n = 1 + (what >> 1) % 5;
@@ -410,7 +410,7 @@ static void offer_lap(struct bed *b, struct program *p)
 }
 
 /* Write anything to any place in the ring and its tables. */
-static void scribble(struct bed *b, struct program *p, bool wide)
+static void scribble(struct fixture *b, struct program *p, bool wide)
 {
     unsigned at = half(p) % DATA;
 
@@ -420,7 +420,7 @@ static void scribble(struct bed *b, struct program *p, bool wide)
         store16(b, at, half(p));
 }
 
-static void driver_op(struct bed *b, struct program *p)
+static void driver_op(struct fixture *b, struct program *p)
 {
     uint8_t op = byte(p);
 
@@ -457,7 +457,7 @@ static void driver_op(struct bed *b, struct program *p)
 struct turn_task {
     struct gw_post task;
     struct gw_latch latch;
-    struct bed *b;
+    struct fixture *b;
 };
 
 static void run_turn(struct gw_post *task)
@@ -467,7 +467,7 @@ static void run_turn(struct gw_post *task)
     gw_latch_count(&t->latch, device_turn(t->b));
 }
 
-static void step(struct bed *b, uint8_t what)
+static void step(struct fixture *b, uint8_t what)
 {
     struct turn_task t = {.task.run = run_turn, .b = b};
 
@@ -484,7 +484,7 @@ static void step(struct bed *b, uint8_t what)
 
 static int init_queue(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     memset(&b->queue, 0, sizeof(b->queue));
     b->queue.worker = &b->worker;
@@ -500,7 +500,7 @@ static int init_queue(void *arg)
 
 static int end_queue(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     gw_queue_reset(&b->queue);
     gw_queue_done(&b->queue);
@@ -514,7 +514,7 @@ static void silent(void *arg, enum gw_log_level level, const char *message)
     (void)message;
 }
 
-static void make_bed(struct bed *b)
+static void make_fixture(struct fixture *b)
 {
     static const struct gw_device_ops ops = {
         .size = sizeof(ops), .queue_ready = queue_ready, .queue_stop = queue_stop};
@@ -538,7 +538,7 @@ static void make_bed(struct bed *b)
     check(gw_worker_start(&b->worker) == 0);
 }
 
-static void begin(struct bed *b, const uint8_t *data, size_t size)
+static void begin(struct fixture *b, const uint8_t *data, size_t size)
 {
     static const enum gw_virtio_feature bits[] = {GW_F_RING_PACKED, GW_F_IN_ORDER,
                                                   GW_F_RING_EVENT_IDX, GW_F_RING_INDIRECT_DESC};
@@ -563,13 +563,13 @@ static void begin(struct bed *b, const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct bed *b = &bed;
+    struct fixture *b = &fixture;
     uint8_t what;
 
     if (size < HEAD)
         return 0;
     if (!b->part)
-        make_bed(b);
+        make_fixture(b);
     begin(b, data, size);
     while (b->driver.n_left > 0 && next(&b->driver, &what)) {
         b->driver.n_left--;

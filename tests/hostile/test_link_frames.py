@@ -93,12 +93,12 @@ def run(options, seed):
     with tempfile.TemporaryDirectory(prefix='godwit-hostile.') as folder:
         temporary = os.path.join(folder, 'tmp')
         os.mkdir(temporary)
-        bed = it_migrate_link.Bed(options.godwit, options.blk, options.rng, folder)
-        bed.prefixes = {role: ('env', f'TMPDIR={temporary}') for role in ('source', 'destination')}
+        fixture = it_migrate_link.Fixture(options.godwit, options.blk, options.rng, folder)
+        fixture.prefixes = {role: ('env', f'TMPDIR={temporary}') for role in ('source', 'destination')}
         begin = time.monotonic()
         try:
-            destination = bed.listen(*words, *packed)
-            source = bed.connect(bed.proxy(destination.port, rule).port, *words, *packed, *postcopy)
+            destination = fixture.listen(*words, *packed)
+            source = fixture.connect(fixture.proxy(destination.port, rule).port, *words, *packed, *postcopy)
             for half in (source, destination):
                 busy = max(1.0, os.getloadavg()[0] / os.cpu_count())
                 left = begin + LIMIT + GRACE * busy - time.monotonic()
@@ -116,7 +116,7 @@ def run(options, seed):
         except (AssertionError, OSError, ValueError, KeyError) as e:
             problems.append(f'{type(e).__name__}: {e}')
         finally:
-            bed.close()
+            fixture.close()
     return seed, title, problems
 
 

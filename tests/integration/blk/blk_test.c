@@ -150,7 +150,7 @@ void blk_load_init(struct blk_load *l, struct blk_test *t)
     struct gw_guest_disk_config disk = {.size = sizeof(disk), .length = 4 * MIB, .blank = true};
     struct gw_guest_load_config load = {.size = sizeof(load),
                                         .drivers = t->g.drivers,
-                                        .n_drivers = BED_QUEUES,
+                                        .n_drivers = FIXTURE_QUEUES,
                                         .depth = 16,
                                         .write_percent = 60,
                                         .sleep = true,

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "../fixtures/bed.h"
+#include "../fixtures/fixture.h"
 #include "../fixtures/program.h"
 
 #include "load/load.h"

@@ -5,7 +5,7 @@
  *
  * usage: it_blk_faults PATH_OF_GODWIT_BLK
  */
-#include "../fixtures/bed.h"
+#include "../fixtures/fixture.h"
 #include "../fixtures/program.h"
 #include "blk_test.h"
 #include "fdcheck.h"

@@ -353,7 +353,7 @@ static void run_uring_refused(const char *what, const char *message)
 static void test_uring_refused(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_uring_refused("enter=1", "io_uring_enter fails: Operation not permitted");
     run_uring_refused("setup=12", "no memory for io_uring");

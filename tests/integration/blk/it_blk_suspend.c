@@ -75,7 +75,7 @@ struct suspend_test {
     struct kind kind;
     struct gw_frontend_inflight inflight;
     uint8_t *region;
-    struct one ones[BED_QUEUES][N_REQUESTS];
+    struct one ones[FIXTURE_QUEUES][N_REQUESTS];
 };
 
 static uint64_t now_ms(void)
@@ -108,7 +108,7 @@ static void fill_file(const struct suspend_test *t)
 {
     uint8_t bytes[BLOCK];
 
-    for (unsigned i = 0; i < BED_QUEUES * N_REQUESTS; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES * N_REQUESTS; i++) {
         memset(bytes, byte_of(i, false), BLOCK);
         assert_int_equal(pwrite(t->blk.fd, bytes, BLOCK, (off_t)i * BLOCK), BLOCK);
     }
@@ -124,7 +124,7 @@ static void assert_file(const struct suspend_test *t, bool after)
 {
     uint8_t bytes[BLOCK];
 
-    for (unsigned i = 0; i < BED_QUEUES * N_REQUESTS; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES * N_REQUESTS; i++) {
         assert_int_equal(pread(t->blk.fd, bytes, BLOCK, (off_t)i * BLOCK), BLOCK);
         assert_bytes(bytes, byte_of(i, after));
     }
@@ -170,7 +170,7 @@ static void assert_answered(struct suspend_test *t)
 {
     struct guest *g = &t->blk.g;
 
-    for (unsigned q = 0; q < BED_QUEUES; q++) {
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++) {
         while (gw_driver_in_flight(g->drivers[q]) > 0) {
             assert_int_equal(gw_driver_wait(g->drivers[q], patience_ms()), 0);
             take_answers(t, q);
@@ -208,7 +208,7 @@ static unsigned n_tracked(const struct suspend_test *t, unsigned queue)
 
 static void assert_tracked(const struct suspend_test *t, unsigned n)
 {
-    for (unsigned q = 0; q < BED_QUEUES; q++)
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++)
         assert_int_equal(n_tracked(t, q), n);
 }
 
@@ -216,7 +216,7 @@ static void wait_tracked(const struct suspend_test *t, unsigned n)
 {
     uint64_t end = now_ms() + patience_ms();
 
-    for (unsigned q = 0; q < BED_QUEUES; q++) {
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++) {
         while (n_tracked(t, q) != n) {
             assert_true(now_ms() < end);
             (void)poll(NULL, 0, 1);
@@ -242,7 +242,7 @@ static void make_guest(struct suspend_test *t)
 
     guest_init(g, RING_SIZE);
     cfg.mem = g->mem;
-    for (cfg.index = 0; cfg.index < BED_QUEUES; cfg.index++) {
+    for (cfg.index = 0; cfg.index < FIXTURE_QUEUES; cfg.index++) {
         gw_driver_free(g->drivers[cfg.index]);
         assert_int_equal(gw_driver_new(&g->drivers[cfg.index], &cfg), 0);
     }
@@ -280,7 +280,7 @@ static void begin(struct suspend_test *t, const struct kind *kind, unsigned dela
     t->region = mmap(NULL, t->inflight.mmap_size, PROT_READ, MAP_SHARED, t->inflight.fd,
                      (off_t)t->inflight.mmap_offset);
     assert_ptr_not_equal(t->region, MAP_FAILED);
-    for (unsigned q = 0; q < BED_QUEUES; q++)
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++)
         add_requests(t, q);
     wait_tracked(t, N_REQUESTS);
 }
@@ -298,7 +298,7 @@ static uint64_t get_bases(struct suspend_test *t)
     struct guest *g = &t->blk.g;
     uint64_t longest = 0;
 
-    for (unsigned q = 0; q < BED_QUEUES; q++) {
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++) {
         uint64_t begun = now_ms();
         unsigned n_taken;
         uint32_t base;
@@ -401,7 +401,7 @@ static void run(const struct kind *kind)
         assert_answered(&t);
         assert_tracked(&t, 0);
     }
-    for (unsigned q = 0; q < BED_QUEUES; q++)
+    for (unsigned q = 0; q < FIXTURE_QUEUES; q++)
         assert_int_equal(guest_io(&t.blk.g, q, 1024, 0x77), 0);
     end(&t);
 }
@@ -423,7 +423,7 @@ static void test_stop_epoll(void **state)
 static void test_stop_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_kinds("--loop=uring", false);
 }

@@ -42,7 +42,7 @@ struct resume_test {
     const struct way *way;
     struct blk_test blk;
     struct gw_guest_mem *mem;
-    struct gw_driver *drivers[BED_QUEUES];
+    struct gw_driver *drivers[FIXTURE_QUEUES];
     struct gw_frontend *fe;
     struct gw_frontend_options opt;
     struct gw_frontend_inflight region;
@@ -100,7 +100,7 @@ static void begin(struct resume_test *t, const struct way *way)
     struct gw_guest_disk_config disk = {.size = sizeof(disk), .length = DISK_LEN, .blank = true};
     struct gw_guest_load_config load = {.size = sizeof(load),
                                         .drivers = t->drivers,
-                                        .n_drivers = BED_QUEUES,
+                                        .n_drivers = FIXTURE_QUEUES,
                                         .depth = 16,
                                         .write_percent = 60,
                                         .flush_percent = 5,
@@ -116,7 +116,7 @@ static void begin(struct resume_test *t, const struct way *way)
         listen_for_it(t);
     assert_int_equal(gw_guest_mem_new(&t->mem, GUEST_UVA), 0);
     assert_int_equal(gw_guest_mem_add(t->mem, &region), 0);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         struct gw_driver_config cfg = {.size = sizeof(cfg),
                                        .mem = t->mem,
                                        .index = i,
@@ -134,7 +134,7 @@ static void begin(struct resume_test *t, const struct way *way)
         .features = F_DEFAULT | (way->packed ? F_PACKED : 0) | (way->in_order ? F_ORDER : 0),
         .mem = t->mem,
         .drivers = t->drivers,
-        .n_drivers = BED_QUEUES,
+        .n_drivers = FIXTURE_QUEUES,
         .inflight = way->has_region ? &t->region : NULL,
     };
     start_backend(t);
@@ -147,7 +147,7 @@ static void finish(struct resume_test *t)
     gw_guest_disk_free(t->disk);
     gw_frontend_free(t->fe);
     gw_frontend_inflight_done(&t->region);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         gw_driver_free(t->drivers[i]);
     gw_guest_mem_free(t->mem);
     if (t->listen_fd >= 0)
@@ -191,7 +191,7 @@ static void kill_and_resume(struct resume_test *t, unsigned number)
     pthread_join(k.thread, NULL);
     assert_int_equal(program_end(&t->blk.program, 0), -SIGKILL);
     gw_frontend_disconnect(t->fe);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         t->n_in_flight += gw_driver_in_flight(t->drivers[i]);
         if (!t->way->has_region)
             gw_driver_requeue(t->drivers[i]);
@@ -199,7 +199,7 @@ static void kill_and_resume(struct resume_test *t, unsigned number)
     start_backend(t);
     begin = now_ns();
     begin_session(t);
-    check_load(t, gw_guest_load_run(t->load, 0, 1, BED_STALL_MS), number);
+    check_load(t, gw_guest_load_run(t->load, 0, 1, FIXTURE_STALL_MS), number);
     if (now_ns() - begin > t->worst_ns)
         t->worst_ns = now_ns() - begin;
 }
@@ -212,13 +212,13 @@ static void run_way(const struct way *way)
     begin(&t, way);
     for (unsigned i = 0; i < KILLS; i++)
         kill_and_resume(&t, i);
-    check_load(&t, gw_guest_load_run(t.load, 100, 0, BED_STALL_MS), KILLS);
-    check_load(&t, gw_guest_load_drain(t.load, BED_STALL_MS), KILLS);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    check_load(&t, gw_guest_load_run(t.load, 100, 0, FIXTURE_STALL_MS), KILLS);
+    check_load(&t, gw_guest_load_drain(t.load, FIXTURE_STALL_MS), KILLS);
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         assert_int_equal(gw_driver_in_flight(t.drivers[i]), 0);
         assert_int_equal(gw_driver_error(t.drivers[i], NULL), 0);
     }
-    assert_int_equal(gw_frontend_stop(t.fe, t.drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(t.fe, t.drivers, FIXTURE_QUEUES), 0);
     if (gw_guest_disk_check_fd(t.disk, t.blk.fd) < 0)
         fail_msg("%s: %s", way->name, gw_guest_disk_error(t.disk));
     gw_guest_load_stats(t.load, &stats);

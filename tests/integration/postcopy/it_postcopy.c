@@ -44,9 +44,11 @@ static void migrate_kinds(enum gw_loop_kind loop)
 {
     for (unsigned i = 0; i < 4; i++) {
         const struct post_config cfg = {
-            .bed = {.loop = loop, .kind = i % 2 ? DISK_FILE : DISK_RAM, .n_workers = i < 2 ? 2 : 1},
+            .fixture = {.loop = loop,
+                        .kind = i % 2 ? DISK_FILE : DISK_RAM,
+                        .n_workers = i < 2 ? 2 : 1},
             .form = i == 1 || i == 2 ? GW_FRONTEND_MEM_TABLE : GW_FRONTEND_MEM_SLOTS,
-            .n_load_queues = BED_QUEUES,
+            .n_load_queues = FIXTURE_QUEUES,
         };
 
         migrate(&cfg);
@@ -60,15 +62,16 @@ static void test_postcopy_load_epoll(void **state)
 
 static void test_postcopy_load_uring(void **state)
 {
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     migrate_kinds(GW_LOOP_URING);
 }
 
 static void test_postcopy_devices_share_a_memory(void **state)
 {
-    const struct post_config cfg = {
-        .bed = {.kind = DISK_FILE, .n_workers = 2}, .n_devices = 2, .n_load_queues = BED_QUEUES};
+    const struct post_config cfg = {.fixture = {.kind = DISK_FILE, .n_workers = 2},
+                                    .n_devices = 2,
+                                    .n_load_queues = FIXTURE_QUEUES};
 
     migrate(&cfg);
 }
@@ -76,9 +79,9 @@ static void test_postcopy_devices_share_a_memory(void **state)
 /* Switch back to a memory with missing pages several times, in sessions of the same daemon. */
 static void test_postcopy_several_times(void **state)
 {
-    const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
+    const struct post_config cfg = {.fixture = {.kind = DISK_RAM, .n_workers = 2},
                                     .form = GW_FRONTEND_MEM_TABLE,
-                                    .n_load_queues = BED_QUEUES};
+                                    .n_load_queues = FIXTURE_QUEUES};
 
     post_begin(&post, &cfg);
     for (unsigned i = 0; i < 4; i++) {
@@ -143,7 +146,7 @@ static void use(struct post *p, gw_gpa_t gpa, unsigned n)
 static void plug_and_unplug(enum gw_frontend_mem_form form)
 {
     const struct post_config cfg = {
-        .bed = {.kind = DISK_FILE, .n_workers = 2}, .form = form, .n_load_queues = 1};
+        .fixture = {.kind = DISK_FILE, .n_workers = 2}, .form = form, .n_load_queues = 1};
 
     post_begin(&post, &cfg);
     post_switch(&post);
@@ -179,15 +182,15 @@ static void test_postcopy_regions_come_and_go_table(void **state)
  */
 static void test_postcopy_listen_with_regions(void **state)
 {
-    const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
+    const struct post_config cfg = {.fixture = {.kind = DISK_RAM, .n_workers = 2},
                                     .form = GW_FRONTEND_MEM_TABLE,
-                                    .n_load_queues = BED_QUEUES};
+                                    .n_load_queues = FIXTURE_QUEUES};
     struct post_device *d = &post.devices[0];
     int uffd;
 
     post_begin(&post, &cfg);
     post_leave(&post);
-    assert_int_equal(bed_connect(&d->bed, d->fe), 0);
+    assert_int_equal(fixture_connect(&d->fixture, d->fe), 0);
     assert_int_equal(gw_frontend_negotiate(d->fe, &d->opt), 0);
     assert_int_equal(gw_frontend_set_mem_table(d->fe, post.to), 0);
     assert_int_equal(gw_frontend_postcopy_advise(d->fe, &uffd), 0);
@@ -209,9 +212,9 @@ static void test_postcopy_listen_with_regions(void **state)
  * every kind of device, with the same worker only if the kernel does the I/O. Then the page
  * arrives.
  */
-static void wait_beside(const struct bed_config *bed, bool reads)
+static void wait_beside(const struct fixture_config *fixture, bool reads)
 {
-    const struct post_config cfg = {.bed = *bed};
+    const struct post_config cfg = {.fixture = *fixture};
     const uint64_t sector = DISK_SIZE / 512 / 2;
     uint8_t *from, *to;
     struct post_device *d = &post.devices[0];
@@ -245,17 +248,17 @@ static void wait_beside(const struct bed_config *bed, bool reads)
         assert_int_equal(to[i], reads ? 0x6b : 0x3c);
     post_stream(&post);
     post_finish(&post, 0);
-    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, FIXTURE_QUEUES), 0);
     post_end(&post);
 }
 
 static void wait_beside_kinds(enum gw_loop_kind loop)
 {
     for (unsigned i = 0; i < 6; i++) {
-        const struct bed_config bed = {
+        const struct fixture_config fixture = {
             .loop = loop, .kind = i < 2 ? DISK_RAM : DISK_FILE, .n_workers = i < 4 ? 2 : 1};
 
-        wait_beside(&bed, i % 2);
+        wait_beside(&fixture, i % 2);
     }
 }
 
@@ -266,7 +269,7 @@ static void test_postcopy_missing_buffer_holds_up_itself_epoll(void **state)
 
 static void test_postcopy_missing_buffer_holds_up_itself_uring(void **state)
 {
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     wait_beside_kinds(GW_LOOP_URING);
 }

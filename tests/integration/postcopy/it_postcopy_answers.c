@@ -29,7 +29,7 @@ static struct post post;
 /* Queue 0 is stopped after one request. */
 static void begin(enum gw_loop_kind loop, enum gw_frontend_mem_form form)
 {
-    const struct post_config cfg = {.bed = {.loop = loop, .kind = DISK_RAM, .n_workers = 1},
+    const struct post_config cfg = {.fixture = {.loop = loop, .kind = DISK_RAM, .n_workers = 1},
                                     .form = form};
     struct post_device *d = &post.devices[0];
 
@@ -93,7 +93,7 @@ static void end(void)
 
     post_stream(&post);
     post_finish(&post, 0);
-    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, FIXTURE_QUEUES), 0);
     post_end(&post);
 }
 
@@ -105,7 +105,7 @@ static void ask_for_everything(void)
 
     assert_int_equal(gw_frontend_set_vring_err(fe, 0, -1), 0);
     assert_int_equal(gw_frontend_start_queue(fe, d->drivers[0]), 0);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         assert_int_equal(gw_frontend_set_vring_enable(fe, i, false), 0);
         assert_int_equal(gw_frontend_set_vring_call(fe, i, -1), 0);
         assert_int_equal(gw_frontend_set_vring_log(fe, d->drivers[i], true), 0);
@@ -130,7 +130,7 @@ static void answer(enum gw_loop_kind loop)
         d->buf[1].addr = POST_HOT_GPA; /* processed before the worker's posted calls */
         post_read(&post, 1, SECTOR);
         let_go();
-        for (unsigned k = 0; k < BED_QUEUES; k++) {
+        for (unsigned k = 0; k < FIXTURE_QUEUES; k++) {
             post_wait(&post, k);
             expect_read(d->buf[k].addr);
         }
@@ -145,7 +145,7 @@ static void test_postcopy_answers_epoll(void **state)
 
 static void test_postcopy_answers_uring(void **state)
 {
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     answer(GW_LOOP_URING);
 }
@@ -219,12 +219,13 @@ static void test_postcopy_start_that_fails_is_told(void **state)
     assert_int_equal(gw_frontend_set_vring_addr(d->fe, 0, &nowhere), 0);
     assert_int_equal(gw_frontend_set_vring_kick(d->fe, 0, -1), -EREMOTEIO);
     assert_int_equal(gw_frontend_set_vring_log(d->fe, d->drivers[0], false), 0); /* valid */
-    __atomic_store_n(&d->bed.disk.refuses, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->fixture.disk.refuses, true, __ATOMIC_RELAXED);
     assert_int_equal(gw_frontend_set_vring_kick(d->fe, 0, kick), 0);
     assert_int_equal(poll(&err, 1, 0), 0);
     let_go();
     assert_int_equal(poll(&err, 1, WAIT_MS), 1);
-    assert_true(bed_says(&d->bed, "queue 0 is broken until it is stopped: the device refuses"));
+    assert_true(
+        fixture_says(&d->fixture, "queue 0 is broken until it is stopped: the device refuses"));
     assert_int_equal(gw_frontend_get_vring_base(d->fe, 0, &base), 0);
     assert_int_equal(base, 1); /* as set before */
     start_and_read();
@@ -243,7 +244,7 @@ static void test_postcopy_log_is_replaced_without_waiting(void **state)
     struct gw_guest_log_config cfg = {.size = sizeof(cfg)};
 
     begin(GW_LOOP_EPOLL, GW_FRONTEND_MEM_SLOTS);
-    cfg.length = gw_guest_log_length_for(post.to, d->drivers, BED_QUEUES);
+    cfg.length = gw_guest_log_length_for(post.to, d->drivers, FIXTURE_QUEUES);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(gw_guest_log_new(&logs[i], &cfg), 0);
     assert_int_equal(gw_frontend_set_log_base(d->fe, logs[0]), 0);

@@ -7,8 +7,8 @@
  *
  * usage: it_postcopy_bad GODWIT_BLK
  */
+#include "../fixtures/crash_target.h"
 #include "../fixtures/post.h"
-#include "../fixtures/victim.h"
 #include "fdcheck.h"
 
 #include "base/proto.h"
@@ -26,7 +26,7 @@
 #define BACK_MS  patience_ms() /* until a worker is back; nothing else ends the wait earlier */
 #define DRAIN_MS 600000
 
-static struct bed bed;
+static struct fixture fixture;
 static struct post post;
 static const char *godwit_blk;
 
@@ -40,7 +40,7 @@ static uint64_t now_ms(void)
 
 /* ---- no pages arrive ---- */
 
-static const struct bed_config starved[] = {
+static const struct fixture_config starved[] = {
     {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 1},
     {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 2},
     {.loop = GW_LOOP_EPOLL, .kind = DISK_FILE, .drain_ms = DRAIN_MS, .n_workers = 2},
@@ -49,15 +49,15 @@ static const struct bed_config starved[] = {
 };
 #define N_STARVED (sizeof(starved) / sizeof(starved[0]))
 
-static bool can_run(const struct bed_config *cfg)
+static bool can_run(const struct fixture_config *cfg)
 {
-    return cfg->loop != GW_LOOP_URING || bed_has_uring();
+    return cfg->loop != GW_LOOP_URING || fixture_has_uring();
 }
 
 static void starve(struct guest *g, int *uffd)
 {
     guest_init(g, 64);
-    assert_int_equal(bed_connect(&bed, g->fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     if (post_starve(g, uffd) < 0)
         fail_msg("%s", gw_frontend_error(g->fe));
 }
@@ -72,39 +72,39 @@ static void test_postcopy_frontend_goes_while_workers_wait(void **state)
 
         if (!can_run(&starved[i / 2]))
             continue;
-        bed_start(&bed, &starved[i / 2]);
+        fixture_start(&fixture, &starved[i / 2]);
         starve(&g, &uffd);
         if (i % 2)
             close(uffd);
         begin = now_ms();
         gw_frontend_disconnect(g.fe);
-        assert_true(bed_wait_idle(&bed));
+        assert_true(fixture_wait_idle(&fixture));
         assert_true(now_ms() - begin < BACK_MS);
         guest_done(&g);
         if (i % 2 == 0)
             close(uffd);
-        assert_true(bed_check(&bed, "a front-end that went away"));
-        bed_stop(&bed);
+        assert_true(fixture_check(&fixture, "a front-end that went away"));
+        fixture_stop(&fixture);
     }
 }
 
 static void test_postcopy_frontend_is_killed_while_workers_wait(void **state)
 {
     for (unsigned i = 0; i < N_STARVED; i++) {
-        struct program victim;
+        struct program crash_target;
         uint64_t begin;
 
         if (!can_run(&starved[i]))
             continue;
-        bed_start(&bed, &starved[i]);
-        victim_start(&victim, bed.path, VICTIM_SENDS_NO_PAGES);
-        bed.n_opened++;
+        fixture_start(&fixture, &starved[i]);
+        crash_target_start(&crash_target, fixture.path, CRASH_TARGET_SENDS_NO_PAGES);
+        fixture.n_opened++;
         begin = now_ms();
-        assert_int_equal(program_end(&victim, SIGKILL), -SIGKILL);
-        assert_true(bed_wait_idle(&bed));
+        assert_int_equal(program_end(&crash_target, SIGKILL), -SIGKILL);
+        assert_true(fixture_wait_idle(&fixture));
         assert_true(now_ms() - begin < BACK_MS);
-        assert_true(bed_check(&bed, "a front-end that was killed"));
-        bed_stop(&bed);
+        assert_true(fixture_check(&fixture, "a front-end that was killed"));
+        fixture_stop(&fixture);
     }
 }
 
@@ -117,17 +117,17 @@ static void test_postcopy_daemon_is_stopped_while_workers_wait(void **state)
 
         if (!can_run(&starved[i]))
             continue;
-        bed_start(&bed, &starved[i]);
+        fixture_start(&fixture, &starved[i]);
         starve(&g, &uffd);
         begin = now_ms();
-        assert_int_equal(gw_daemon_stop(bed.daemon), 0);
-        assert_int_equal(gw_daemon_wait(bed.daemon), 0);
+        assert_int_equal(gw_daemon_stop(fixture.daemon), 0);
+        assert_int_equal(gw_daemon_wait(fixture.daemon), 0);
         assert_true(now_ms() - begin < BACK_MS);
         guest_done(&g);
         close(uffd);
-        bed_restart(&bed);
-        assert_true(bed_check(&bed, "a stop"));
-        bed_stop(&bed);
+        fixture_restart(&fixture);
+        assert_true(fixture_check(&fixture, "a stop"));
+        fixture_stop(&fixture);
     }
 }
 
@@ -143,17 +143,17 @@ static void test_postcopy_end_while_workers_wait(void **state)
 
         if (!can_run(&starved[i]))
             continue;
-        bed_start(&bed, &starved[i]);
+        fixture_start(&fixture, &starved[i]);
         starve(&g, &uffd);
         begin = now_ms();
         assert_int_equal(gw_frontend_postcopy_end(g.fe), 0);
         assert_true(now_ms() - begin < BACK_MS);
         assert_int_equal(gw_frontend_postcopy_end(g.fe), -EREMOTEIO);
-        assert_int_equal(gw_frontend_stop(g.fe, g.drivers, BED_QUEUES), 0);
+        assert_int_equal(gw_frontend_stop(g.fe, g.drivers, FIXTURE_QUEUES), 0);
         guest_done(&g);
         close(uffd);
-        assert_true(bed_check(&bed, "an early end"));
-        bed_stop(&bed);
+        assert_true(fixture_check(&fixture, "an early end"));
+        fixture_stop(&fixture);
     }
 }
 
@@ -185,7 +185,7 @@ static void test_postcopy_program_ends_while_workers_wait(void **state)
     assert_int_equal(gw_frontend_connect(g.fe, strchr(socket, '/')), 0);
     assert_int_equal(post_starve(&g, &uffd), 0);
     /* Post calls to the blocked workers, too. */
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         assert_int_equal(gw_frontend_set_vring_call(g.fe, i, gw_driver_call_fd(g.drivers[i])), 0);
     begin = now_ms();
     assert_int_equal(program_end(&p, SIGTERM), 0);
@@ -204,11 +204,11 @@ static void test_postcopy_program_serves_the_next(void **state)
 
     program_begin(&p, dir, socket, NULL);
     for (unsigned i = 0; i < 3; i++) {
-        struct program victim;
+        struct program crash_target;
 
         if (i % 2) {
-            victim_start(&victim, strchr(socket, '/'), VICTIM_SENDS_NO_PAGES);
-            assert_int_equal(program_end(&victim, SIGKILL), -SIGKILL);
+            crash_target_start(&crash_target, strchr(socket, '/'), CRASH_TARGET_SENDS_NO_PAGES);
+            assert_int_equal(program_end(&crash_target, SIGKILL), -SIGKILL);
             continue;
         }
         guest_init(&g, 64);
@@ -221,7 +221,7 @@ static void test_postcopy_program_serves_the_next(void **state)
     guest_init(&g, 64);
     assert_int_equal(gw_frontend_connect(g.fe, strchr(socket, '/')), 0);
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         assert_int_equal(guest_io(&g, i, 64 * i, 0x5a), 0);
     guest_done(&g);
     assert_int_equal(program_end(&p, SIGTERM), 0);
@@ -232,15 +232,15 @@ static void test_postcopy_program_serves_the_next(void **state)
 
 static void test_postcopy_uffd_is_closed_at_any_moment(void **state)
 {
-    const struct bed_config cfg = {.kind = DISK_RAM, .n_workers = 2};
+    const struct fixture_config cfg = {.kind = DISK_RAM, .n_workers = 2};
 
-    bed_start(&bed, &cfg);
+    fixture_start(&fixture, &cfg);
     for (unsigned i = 0; i < 3; i++) {
         struct guest g;
         int uffd;
 
         guest_init(&g, 64);
-        assert_int_equal(bed_connect(&bed, g.fe), 0);
+        assert_int_equal(fixture_connect(&fixture, g.fe), 0);
         assert_int_equal(gw_frontend_negotiate(g.fe, &g.opt), 0);
         assert_int_equal(gw_frontend_postcopy_advise(g.fe, &uffd), 0);
         if (i == 0)
@@ -252,26 +252,26 @@ static void test_postcopy_uffd_is_closed_at_any_moment(void **state)
         if (i == 2)
             close(uffd);
         /* All of the guest's memory is present, so no worker waits. */
-        for (unsigned k = 0; k < BED_QUEUES; k++)
+        for (unsigned k = 0; k < FIXTURE_QUEUES; k++)
             assert_int_equal(guest_io(&g, k, 64 * k, 0x5a), 0);
         assert_int_equal(gw_frontend_postcopy_end(g.fe), 0);
-        for (unsigned k = 0; k < BED_QUEUES; k++)
+        for (unsigned k = 0; k < FIXTURE_QUEUES; k++)
             assert_int_equal(guest_io(&g, k, 64 * k, 0xa5), 0);
         guest_done(&g);
-        assert_true(bed_check(&bed, "a closed userfaultfd"));
+        assert_true(fixture_check(&fixture, "a closed userfaultfd"));
     }
-    bed_stop(&bed);
+    fixture_stop(&fixture);
 }
 
 static void test_postcopy_wrong_order_is_refused(void **state)
 {
-    const struct bed_config cfg = {.kind = DISK_RAM, .n_workers = 2};
+    const struct fixture_config cfg = {.kind = DISK_RAM, .n_workers = 2};
     struct guest g;
     int uffd, again;
 
-    bed_start(&bed, &cfg);
+    fixture_start(&fixture, &cfg);
     guest_init(&g, 64);
-    assert_int_equal(bed_connect(&bed, g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g.fe), 0);
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
     assert_int_equal(gw_frontend_postcopy_listen(g.fe, NULL, NULL), -EREMOTEIO);
     assert_int_equal(gw_frontend_postcopy_end(g.fe), -EREMOTEIO);
@@ -279,7 +279,7 @@ static void test_postcopy_wrong_order_is_refused(void **state)
     close(uffd);
     assert_int_equal(gw_frontend_postcopy_listen(g.fe, NULL, NULL), -EREMOTEIO); /* a queue runs */
     assert_int_equal(guest_io(&g, 0, 0, 0x5a), 0);
-    assert_int_equal(gw_frontend_stop(g.fe, g.drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(g.fe, g.drivers, FIXTURE_QUEUES), 0);
     assert_int_equal(gw_frontend_postcopy_advise(g.fe, &uffd), 0);
     assert_int_equal(gw_frontend_postcopy_listen(g.fe, NULL, NULL), 0);
     assert_int_equal(gw_frontend_postcopy_listen(g.fe, NULL, NULL), -EREMOTEIO);
@@ -288,8 +288,8 @@ static void test_postcopy_wrong_order_is_refused(void **state)
     assert_int_equal(gw_frontend_postcopy_end(g.fe), -EREMOTEIO);
     close(uffd);
     guest_done(&g);
-    assert_true(bed_check(&bed, "messages in the wrong order"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "messages in the wrong order"));
+    fixture_stop(&fixture);
 }
 
 /* ---- tables ---- */
@@ -336,9 +336,9 @@ static unsigned regions_of(const struct gw_guest_mem *m, struct gw_wire_region *
 
 static void begin_with_load(void)
 {
-    const struct post_config cfg = {.bed = {.kind = DISK_FILE, .n_workers = 2},
+    const struct post_config cfg = {.fixture = {.kind = DISK_FILE, .n_workers = 2},
                                     .form = GW_FRONTEND_MEM_TABLE,
-                                    .n_load_queues = BED_QUEUES};
+                                    .n_load_queues = FIXTURE_QUEUES};
 
     post_begin(&post, &cfg);
     post_switch(&post);
@@ -389,7 +389,7 @@ static void test_postcopy_tables_that_repeat_and_overlap(void **state)
 /* The memory of the rings is removed: those queues break, everything else continues. */
 static void test_postcopy_tables_that_shrink(void **state)
 {
-    const struct post_config cfg = {.bed = {.kind = DISK_RAM, .n_workers = 2},
+    const struct post_config cfg = {.fixture = {.kind = DISK_RAM, .n_workers = 2},
                                     .form = GW_FRONTEND_MEM_TABLE};
     struct gw_wire_region regions[GW_MSG_TABLE_REGIONS_MAX];
     int fds[GW_MSG_TABLE_REGIONS_MAX];
@@ -409,16 +409,16 @@ static void test_postcopy_tables_that_shrink(void **state)
         assert_int_equal(gw_frontend_send_raw(d->fe, GW_MSG_SET_MEM_TABLE, GW_MSG_VERSION,
                                               sizeof(value), &value, sizeof(value), NULL, 0),
                          0);
-        for (unsigned i = 0; i < BED_QUEUES; i++)
+        for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
             gw_driver_kick_always(d->drivers[i]);
     }
     assert_int_equal(gw_frontend_get_features(d->fe, &value), 0);
-    assert_true(bed_says(&d->bed, "broken"));
+    assert_true(fixture_says(&d->fixture, "broken"));
     /* Before that, a worker may have started on its ring and be waiting for the page. */
     post_stream(&post);
     post_finish(&post, 0);
     assert_int_equal(gw_frontend_set_mem_table(d->fe, post.to), 0);
-    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(d->fe, d->drivers, FIXTURE_QUEUES), 0);
     post_end(&post);
 }
 
@@ -427,15 +427,15 @@ static void test_postcopy_table_that_is_turned_down(void **state)
 {
     struct gw_wire_region regions[GW_MSG_TABLE_REGIONS_MAX];
     int fds[GW_MSG_TABLE_REGIONS_MAX], uffd;
-    const struct bed_config cfg = {.kind = DISK_RAM, .n_workers = 2};
+    const struct fixture_config cfg = {.kind = DISK_RAM, .n_workers = 2};
     const uint64_t no = 1;
     struct guest g;
     unsigned n;
 
-    bed_start(&bed, &cfg);
+    fixture_start(&fixture, &cfg);
     guest_init(&g, 64);
     g.opt.mem_form = GW_FRONTEND_MEM_TABLE;
-    assert_int_equal(bed_connect(&bed, g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g.fe), 0);
     assert_int_equal(gw_frontend_negotiate(g.fe, &g.opt), 0);
     assert_int_equal(gw_frontend_postcopy_advise(g.fe, &uffd), 0);
     assert_int_equal(gw_frontend_postcopy_listen(g.fe, NULL, NULL), 0);
@@ -446,8 +446,8 @@ static void test_postcopy_table_that_is_turned_down(void **state)
                      0);
     guest_done(&g);
     close(uffd);
-    assert_true(bed_check(&bed, "a table that was turned down"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "a table that was turned down"));
+    fixture_stop(&fixture);
 }
 
 /* Under the load: memory that cannot have missing pages is refused, and the session continues. */
@@ -490,7 +490,7 @@ static void check(bool is_fine, const char *what)
 static int unprivileged(void)
 {
     const struct gw_fault_config cfg = {.size = sizeof(cfg)};
-    const struct bed_config bed_cfg = {.kind = DISK_RAM, .n_workers = 2};
+    const struct fixture_config fixture_cfg = {.kind = DISK_RAM, .n_workers = 2};
     struct gw_fault_server *s;
     uint64_t features;
     struct guest g;
@@ -501,22 +501,23 @@ static int unprivileged(void)
           "privileges cannot be dropped");
     check(gw_fault_server_new(&s, &cfg) == -EPERM, "the fault server has a userfaultfd");
     check(strstr(gw_fault_error(), "vm.unprivileged_userfaultfd") != NULL, gw_fault_error());
-    bed_start(&bed, &bed_cfg);
+    fixture_start(&fixture, &fixture_cfg);
     guest_init(&g, 64);
-    check(bed_connect(&bed, g.fe) == 0 && gw_frontend_start(g.fe, &g.opt) == 0,
+    check(fixture_connect(&fixture, g.fe) == 0 && gw_frontend_start(g.fe, &g.opt) == 0,
           gw_frontend_error(g.fe));
     check(gw_frontend_get_protocol_features(g.fe, &features) == 0, "no protocol features");
     check(!(features >> GW_PROTOCOL_F_PAGEFAULT & 1), "PAGEFAULT is offered");
-    check(bed_said(&bed, "vm.unprivileged_userfaultfd") && bed_said(&bed, "CAP_SYS_PTRACE") &&
-              bed_said(&bed, "/dev/userfaultfd"),
-          bed.text);
+    check(fixture_said(&fixture, "vm.unprivileged_userfaultfd") &&
+              fixture_said(&fixture, "CAP_SYS_PTRACE") &&
+              fixture_said(&fixture, "/dev/userfaultfd"),
+          fixture.text);
     /* The front-end sends the messages anyway. */
     check(gw_frontend_postcopy_advise(g.fe, &uffd) == -EREMOTEIO, "ADVISE is answered with an fd");
     check(gw_frontend_postcopy_listen(g.fe, NULL, NULL) == -EREMOTEIO, "LISTEN is accepted");
     check(guest_io(&g, 0, 0, 0x5a) == 0, "I/O, after it was refused");
     guest_done(&g);
-    check(bed_check(&bed, "no permission"), "the next session");
-    bed_stop(&bed);
+    check(fixture_check(&fixture, "no permission"), "the next session");
+    fixture_stop(&fixture);
     return 0;
 }
 
@@ -558,7 +559,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_postcopy_memory_that_is_not_shared),
         FDCHECK_TEST(test_postcopy_is_not_permitted),
     };
-    int r = victim_main(argc, argv);
+    int r = crash_target_main(argc, argv);
 
     if (r >= 0)
         return r;

@@ -112,7 +112,7 @@ static const struct ring_case cases[] = {
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-static struct bed bed;
+static struct fixture fixture;
 
 static void ring_init(struct ring *ring, bool indirect)
 {
@@ -125,7 +125,7 @@ static void ring_init(struct ring *ring, bool indirect)
                                    .used = DEVICE};
 
     guest_init(&ring->g, 16);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         struct gw_driver_config other = {.size = sizeof(other),
                                          .mem = ring->g.mem,
                                          .index = i,
@@ -140,7 +140,7 @@ static void ring_init(struct ring *ring, bool indirect)
     pthread_mutex_init(&ring->emptying, NULL);
     ring->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ring->g.opt.features = indirect ? FEATURES : FEATURES & ~(UINT64_C(1) << 28);
-    assert_int_equal(bed_connect(&bed, ring->g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, ring->g.fe), 0);
     assert_int_equal(gw_frontend_start(ring->g.fe, &ring->g.opt), 0);
     assert_int_equal(gw_frontend_set_vring_err(ring->g.fe, 0, ring->err), 0);
 }
@@ -274,11 +274,11 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
     unsigned at;
     bool good;
 
-    bed_start(&bed, &(struct bed_config){.loop = loop});
-    bed_forget(&bed);
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
+    fixture_forget(&fixture);
     ring_init(&ring, !c->no_indirect);
     offer(&ring, c);
-    good = !c->text || bed_says(&bed, c->text);
+    good = !c->text || fixture_says(&fixture, c->text);
     if (!check_result(&ring, c, &at)) {
         fprintf(stderr, "%s: error descriptor %d\n", c->name, is_signalled(ring.err, 0));
         good = false;
@@ -287,8 +287,8 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
     /* The other queue is not affected. */
     good = good && guest_io(&ring.g, 1, 0, 0x11) == 0;
     ring_done(&ring);
-    good = bed_check(&bed, c->name) && good;
-    bed_stop(&bed);
+    good = fixture_check(&fixture, c->name) && good;
+    fixture_stop(&fixture);
     return good;
 }
 
@@ -315,7 +315,7 @@ static void test_table_epoll(void **state)
 static void test_table_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_table(GW_LOOP_URING);
 }
@@ -376,12 +376,12 @@ static void run_attack(enum gw_loop_kind loop, uint64_t features)
     struct ring ring;
     unsigned n_io = 0;
 
-    bed_start(&bed, &(struct bed_config){.loop = loop});
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
     ring_init(&ring, true);
-    assert_int_equal(gw_frontend_stop(ring.g.fe, ring.g.drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(ring.g.fe, ring.g.drivers, FIXTURE_QUEUES), 0);
     ring.g.opt.features |= features;
     gw_frontend_disconnect(ring.g.fe);
-    assert_int_equal(bed_connect(&bed, ring.g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, ring.g.fe), 0);
     assert_int_equal(gw_frontend_start(ring.g.fe, &ring.g.opt), 0);
     a.ring = &ring;
     assert_int_equal(pthread_create(&a.thread, NULL, attack_main, &a), 0);
@@ -399,8 +399,8 @@ static void run_attack(enum gw_loop_kind loop, uint64_t features)
     assert_true(do_good_request(&ring, 0, "after the attack"));
     ring_done(&ring);
     printf("%u requests of the other queue\n", n_io);
-    assert_true(bed_check(&bed, "after the attack"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "after the attack"));
+    fixture_stop(&fixture);
 }
 
 static void test_attack_epoll(void **state)
@@ -412,7 +412,7 @@ static void test_attack_epoll(void **state)
 static void test_attack_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_attack(GW_LOOP_URING, 0);
 }

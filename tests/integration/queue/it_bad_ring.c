@@ -126,7 +126,7 @@ static const struct ring_case cases[] = {
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-static struct bed bed;
+static struct fixture fixture;
 
 static void ring_init(struct ring *ring, unsigned size, bool indirect)
 {
@@ -147,7 +147,7 @@ static void ring_init(struct ring *ring, unsigned size, bool indirect)
     pthread_mutex_init(&ring->emptying, NULL);
     ring->err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ring->g.opt.features = indirect ? GUEST_FEATURES : GUEST_FEATURES & ~(UINT64_C(1) << 28);
-    assert_int_equal(bed_connect(&bed, ring->g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, ring->g.fe), 0);
     assert_int_equal(gw_frontend_start(ring->g.fe, &ring->g.opt), 0);
     assert_int_equal(gw_frontend_set_vring_err(ring->g.fe, 0, ring->err), 0);
 }
@@ -258,15 +258,15 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
     struct ring ring;
     bool good;
 
-    bed_start(&bed, &(struct bed_config){.loop = loop});
-    bed_forget(&bed);
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
+    fixture_forget(&fixture);
     ring_init(&ring, SIZE, !c->no_indirect);
     memcpy(gw_guest_mem_at(ring.g.mem, TABLE, sizeof(c->table)), c->table, sizeof(c->table));
     for (unsigned i = 0; i < 4; i++)
         gw_driver_write_desc(ring.driver, i, c->desc[i].addr, c->desc[i].len, c->desc[i].flags,
                              c->desc[i].next);
     make_available(&ring, c->head, c->jump ? c->jump : 1);
-    good = !c->text || bed_says(&bed, c->text);
+    good = !c->text || fixture_says(&fixture, c->text);
     if (!check_result(&ring, c)) {
         fprintf(stderr, "%s: used index %u, error descriptor %d\n", c->name,
                 gw_driver_used_idx(ring.driver), is_signalled(ring.err, 0));
@@ -276,8 +276,8 @@ static bool run_case(const struct ring_case *c, enum gw_loop_kind loop)
     /* The other queue is not affected. */
     good = good && guest_io(&ring.g, 1, 0, 0x11) == 0;
     ring_done(&ring);
-    good = bed_check(&bed, c->name) && good;
-    bed_stop(&bed);
+    good = fixture_check(&fixture, c->name) && good;
+    fixture_stop(&fixture);
     return good;
 }
 
@@ -304,7 +304,7 @@ static void test_table_epoll(void **state)
 static void test_table_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_table(GW_LOOP_URING);
 }
@@ -316,7 +316,7 @@ static void test_long_chains(void **state)
     uint32_t id, len;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
+    fixture_start(&fixture, &(struct fixture_config){0});
     ring_init(&ring, LONG_SIZE, true);
     for (unsigned n = 1024; n <= 1025; n++) {
         for (unsigned i = 0; i < n; i++)
@@ -328,11 +328,11 @@ static void test_long_chains(void **state)
         assert_int_equal(id, 16);
         assert_int_equal(len, n == 1024 ? 1 : 0); /* the disk writes only a status */
     }
-    assert_true(bed_says(&bed, "longer than 1024 descriptors"));
+    assert_true(fixture_says(&fixture, "longer than 1024 descriptors"));
     assert_true(do_good_request(&ring, "long chains"));
     ring_done(&ring);
-    assert_true(bed_check(&bed, "long chains"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "long chains"));
+    fixture_stop(&fixture);
 }
 
 /* The same head twice, and buffers that overlap the ring: only the guest itself suffers. */
@@ -342,7 +342,7 @@ static void test_ring_as_buffer(void **state)
     struct ring ring;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
+    fixture_start(&fixture, &(struct fixture_config){0});
     ring_init(&ring, SIZE, true);
     memcpy(gw_guest_mem_at(ring.g.mem, DATA, 16), &header, sizeof(header));
     gw_driver_write_desc(ring.driver, 0, DATA, 16, NEXT, 1);
@@ -356,8 +356,8 @@ static void test_ring_as_buffer(void **state)
     repair(&ring);
     assert_true(do_good_request(&ring, "the ring as a buffer"));
     ring_done(&ring);
-    assert_true(bed_check(&bed, "the ring as a buffer"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "the ring as a buffer"));
+    fixture_stop(&fixture);
 }
 
 /* ---- a guest that writes its rings while the device reads them ---- */
@@ -429,7 +429,7 @@ static void run_attack(enum gw_loop_kind loop, bool flood)
     struct ring ring;
     unsigned n_io = 0;
 
-    bed_start(&bed, &(struct bed_config){.loop = loop});
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
     ring_init(&ring, flood ? LONG_SIZE : SIZE, true);
     a.ring = &ring;
     assert_int_equal(pthread_create(&a.thread, NULL, attack_main, &a), 0);
@@ -447,8 +447,8 @@ static void run_attack(enum gw_loop_kind loop, bool flood)
     assert_true(do_good_request(&ring, "after the attack"));
     ring_done(&ring);
     printf("%u requests of the other queue\n", n_io);
-    assert_true(bed_check(&bed, "after the attack"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "after the attack"));
+    fixture_stop(&fixture);
 }
 
 static void test_attack_epoll(void **state)
@@ -460,7 +460,7 @@ static void test_attack_epoll(void **state)
 static void test_attack_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_attack(GW_LOOP_URING, false);
 }

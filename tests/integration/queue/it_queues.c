@@ -4,7 +4,7 @@
  * RING_RESET, while the other does I/O. With all layouts, and with a legacy guest without
  * VERSION_1.
  */
-#include "../fixtures/bed.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <pthread.h>
@@ -16,7 +16,7 @@
 #define F_PACKED    (UINT64_C(1) << 34)
 #define F_IN_ORDER  (UINT64_C(1) << 35)
 
-static struct bed bed;
+static struct fixture fixture;
 
 struct other {
     struct guest *g;
@@ -41,7 +41,7 @@ static void *other_main(void *arg)
 
 static void make_packed(struct guest *g)
 {
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         struct gw_driver_config cfg = {
             .size = sizeof(cfg), .mem = g->mem, .index = i, .queue_size = 15, .packed = true};
 
@@ -52,22 +52,22 @@ static void make_packed(struct guest *g)
 
 static void start(struct guest *g, uint64_t features, enum gw_loop_kind loop)
 {
-    bed_start(&bed, &(struct bed_config){.loop = loop});
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
     guest_init(g, 16);
     if (features & F_PACKED)
         make_packed(g);
     g->opt.features = features;
-    assert_int_equal(bed_connect(&bed, g->fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     assert_int_equal(gw_frontend_start(g->fe, &g->opt), 0);
     assert_int_equal(gw_frontend_features(g->fe), features);
 }
 
 static void finish(struct guest *g)
 {
-    assert_int_equal(gw_frontend_stop(g->fe, g->drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(g->fe, g->drivers, FIXTURE_QUEUES), 0);
     guest_done(g);
-    assert_true(bed_check(&bed, "queues"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "queues"));
+    fixture_stop(&fixture);
 }
 
 /* Ensure progress on both queues regardless of thread scheduling. */

@@ -97,7 +97,7 @@ static const struct message messages[] = {
 #define N_MESSAGES (sizeof(messages) / sizeof(messages[0]))
 
 struct run {
-    struct bed bed;
+    struct fixture fixture;
     bool ack;
     unsigned n_cases;
     unsigned n_failed;
@@ -119,14 +119,14 @@ static void run_case(struct run *run, const struct message *what, const char *ho
         fds[i] = fd_make(what ? what->kind : FD_EVENTFD);
     m->fds = fds;
     m->n_fds = n_fds;
-    bed_forget(&run->bed);
-    good = bad_stage(&run->bed, &g, STAGE_READY, run->ack) == 0 && bad_send(&g, name, m, outcome) &&
-           (!text || bed_says(&run->bed, text));
+    fixture_forget(&run->fixture);
+    good = bad_stage(&run->fixture, &g, STAGE_READY, run->ack) == 0 &&
+           bad_send(&g, name, m, outcome) && (!text || fixture_says(&run->fixture, text));
     guest_done(&g);
     for (unsigned i = 0; i < n_fds; i++)
         close(fds[i]);
     fds_done();
-    if (!good || !bed_check(&run->bed, name)) {
+    if (!good || !fixture_check(&run->fixture, name)) {
         fprintf(stderr, "FAILED: %s\n", name);
         run->n_failed++;
     }
@@ -258,9 +258,9 @@ static void run_table(bool ack)
 
     memset(&run, 0, sizeof(run));
     run.ack = ack;
-    bed_start(&run.bed, &(struct bed_config){0});
+    fixture_start(&run.fixture, &(struct fixture_config){0});
     run_all(&run);
-    bed_stop(&run.bed);
+    fixture_stop(&run.fixture);
     printf("%u cases\n", run.n_cases);
     assert_int_equal(run.n_failed, 0);
 }
@@ -284,7 +284,7 @@ static void test_frames_cut(void **state)
     struct run run = {.ack = true};
     (void)state;
 
-    bed_start(&run.bed, &(struct bed_config){0});
+    fixture_start(&run.fixture, &(struct fixture_config){0});
     for (unsigned i = 0; i < N_MESSAGES; i++) {
         const struct message *what = &messages[i];
         struct bad_message m = right_message(&run, what, payload);
@@ -295,8 +295,8 @@ static void test_frames_cut(void **state)
             const char *name = k == 0 ? "cut" : "with 5 bytes after it";
             bool cut = k == 0 && m.size > 0;
 
-            bed_forget(&run.bed);
-            assert_int_equal(bad_stage(&run.bed, &g, STAGE_READY, false), 0);
+            fixture_forget(&run.fixture);
+            assert_int_equal(bad_stage(&run.fixture, &g, STAGE_READY, false), 0);
             fds[0] = what->n_fds ? fd_make(what->kind) : -1;
             assert_int_equal(gw_frontend_send_raw(g.fe, m.request, m.flags, m.size, payload,
                                                   cut ? m.size - 1 : m.size, fds, what->n_fds),
@@ -307,14 +307,15 @@ static void test_frames_cut(void **state)
             if (what->n_fds)
                 close(fds[0]);
             fds_done();
-            assert_true(bed_wait_idle(&run.bed));
+            assert_true(fixture_wait_idle(&run.fixture));
             /* The daemon may first fail to send its answer to a complete frame. */
-            assert_true(bed_said(&run.bed, "in the middle of a message") ||
-                        bed_said(&run.bed, "its answer cannot be sent") || (cut && m.size == 0));
-            assert_true(bed_check(&run.bed, name));
+            assert_true(fixture_said(&run.fixture, "in the middle of a message") ||
+                        fixture_said(&run.fixture, "its answer cannot be sent") ||
+                        (cut && m.size == 0));
+            assert_true(fixture_check(&run.fixture, name));
         }
     }
-    bed_stop(&run.bed);
+    fixture_stop(&run.fixture);
 }
 
 int main(void)

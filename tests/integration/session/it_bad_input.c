@@ -2,8 +2,8 @@
 /*
  * Well-formed messages with invalid content: rings, memory, features, config space and descriptors
  * that are impossible, or not allowed in the current state. Each case names the expected log
- * message. After each case the daemon is unaffected (bed_check), and a running queue continues if
- * the message was refused.
+ * message. After each case the daemon is unaffected (fixture_check), and a running queue continues
+ * if the message was refused.
  */
 #include "../fixtures/bad.h"
 #include "fdcheck.h"
@@ -243,7 +243,7 @@ static const struct bad_case cases[] = {
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-static struct bed bed;
+static struct fixture fixture;
 static unsigned n_run, n_failed;
 
 /* After a refusal, queue 1, and in STAGE_RUNNING also queue 0, continues unaffected. */
@@ -251,7 +251,7 @@ static bool still_runs(struct guest *g, const struct bad_case *c)
 {
     unsigned first = c->stage == STAGE_RUNNING ? 0 : 1;
 
-    for (unsigned i = first; i < BED_QUEUES; i++) {
+    for (unsigned i = first; i < FIXTURE_QUEUES; i++) {
         int r = guest_io(g, i, 1024 + 8 * i, (uint8_t)n_run);
         if (r < 0) {
             fprintf(stderr, "%s: then queue %u: %s\n", c->name, i, strerror(-r));
@@ -280,16 +280,16 @@ static void run_case(const struct bad_case *c, bool ack)
     for (unsigned i = 0; i < c->n_fds; i++)
         fds[i] = fd_make(c->kind);
     m.fds = fds;
-    bed_forget(&bed);
-    good = bad_stage(&bed, &g, c->stage, ack) == 0 && bad_send(&g, c->name, &m, c->outcome) &&
-           (!c->text || bed_says(&bed, c->text));
+    fixture_forget(&fixture);
+    good = bad_stage(&fixture, &g, c->stage, ack) == 0 && bad_send(&g, c->name, &m, c->outcome) &&
+           (!c->text || fixture_says(&fixture, c->text));
     if (good && queues_run && (c->outcome == EMPTY || (c->outcome == REFUSED && ack)))
         good = still_runs(&g, c);
     guest_done(&g);
     for (unsigned i = 0; i < c->n_fds; i++)
         close(fds[i]);
     fds_done();
-    if (!good || !bed_check(&bed, c->name)) {
+    if (!good || !fixture_check(&fixture, c->name)) {
         fprintf(stderr, "FAILED: %s, REPLY_ACK %d\n", c->name, ack);
         n_failed++;
     }
@@ -305,12 +305,12 @@ static void run_both(const struct bad_case *c)
 static void begin(enum gw_loop_kind loop)
 {
     n_run = n_failed = 0;
-    bed_start(&bed, &(struct bed_config){.loop = loop});
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
 }
 
 static void end(void)
 {
-    bed_stop(&bed);
+    fixture_stop(&fixture);
     printf("%u cases\n", n_run);
     assert_int_equal(n_failed, 0);
 }
@@ -328,7 +328,7 @@ static void test_table(void **state)
 static void test_ring_index(void **state)
 {
     static const uint32_t requests[] = {8, 9, 10, 11, 12, 13, 14, 18};
-    static const uint32_t indices[] = {BED_QUEUES, 255, 256 + 2, 1u << 31, UINT32_MAX};
+    static const uint32_t indices[] = {FIXTURE_QUEUES, 255, 256 + 2, 1u << 31, UINT32_MAX};
     char name[64];
     (void)state;
 
@@ -396,11 +396,11 @@ static void test_addresses(void **state)
         struct guest g;
 
         n_run++;
-        bed_forget(&bed);
-        assert_int_equal(bad_stage(&bed, &g, STAGE_READY, true), 0);
+        fixture_forget(&fixture);
+        assert_int_equal(bad_stage(&fixture, &g, STAGE_READY, true), 0);
         assert_int_equal(gw_frontend_set_vring_addr(g.fe, 0, &addr), 0);
         assert_true(bad_send(&g, c.name, &m, REFUSED));
-        assert_true(bed_says(&bed, "is not in guest memory"));
+        assert_true(fixture_says(&fixture, "is not in guest memory"));
         /* With valid addresses it starts. */
         assert_true(still_runs(&g, &c));
         gw_driver_set_features(g.drivers[0], gw_frontend_features(g.fe));
@@ -409,7 +409,7 @@ static void test_addresses(void **state)
         assert_int_equal(guest_io(&g, 0, 0, 0x77), 0);
         guest_done(&g);
         close(fd);
-        assert_true(bed_check(&bed, c.name));
+        assert_true(fixture_check(&fixture, c.name));
     }
     end();
 }
@@ -450,14 +450,14 @@ static void test_size_of_memory(void **state)
 
         n_run++;
         assert_int_equal(ftruncate(fd, (off_t)(32 * tib)), 0);
-        bed_forget(&bed);
-        assert_int_equal(bad_stage(&bed, &g, c->stage, true), 0);
+        fixture_forget(&fixture);
+        assert_int_equal(bad_stage(&fixture, &g, c->stage, true), 0);
         assert_true(bad_send(&g, c->name, &m, REFUSED));
-        assert_true(bed_says(&bed, "guest memory exceeds the limit of 32 TiB"));
+        assert_true(fixture_says(&fixture, "guest memory exceeds the limit of 32 TiB"));
         assert_true(still_runs(&g, c));
         guest_done(&g);
         close(fd);
-        assert_true(bed_check(&bed, c->name));
+        assert_true(fixture_check(&fixture, c->name));
     }
     end();
 }
@@ -497,7 +497,7 @@ static void test_event_fds_epoll(void **state)
 static void test_event_fds_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_event_fds(GW_LOOP_URING);
 }

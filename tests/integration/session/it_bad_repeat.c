@@ -20,7 +20,7 @@
 #define GPA2   UINT64_C(0x80000000)
 #define SMALL  UINT64_C(4096)
 
-static struct bed bed;
+static struct fixture fixture;
 
 /* Count open descriptors and mappings of this process, which includes the daemon. */
 static unsigned count_things(void)
@@ -57,11 +57,11 @@ static int make_eventfd(void)
 
 static void begin(struct guest *g, enum gw_loop_kind loop, bool table)
 {
-    bed_start(&bed, &(struct bed_config){.loop = loop});
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop});
     guest_init(g, 16);
     if (table)
         g->opt.mem_form = GW_FRONTEND_MEM_TABLE;
-    assert_int_equal(bed_connect(&bed, g->fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     assert_int_equal(gw_frontend_start(g->fe, &g->opt), 0);
     assert_int_equal(guest_io(g, 0, 0, 1), 0);
     assert_int_equal(guest_io(g, 1, 8, 2), 0);
@@ -71,8 +71,8 @@ static void end(struct guest *g, const char *name)
 {
     guest_done(g);
     fds_done();
-    assert_true(bed_check(&bed, name));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, name));
+    fixture_stop(&fixture);
 }
 
 /* Pass a new descriptor each time; the queue continues with the last one. */
@@ -115,7 +115,7 @@ static void test_repeat_fds_epoll(void **state)
 static void test_repeat_fds_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_repeat_fds(GW_LOOP_URING);
 }
@@ -200,7 +200,7 @@ static void test_repeat_channel(void **state)
         assert_int_equal(gw_frontend_set_backend_req_fd(g.fe), 0);
     assert_not_grown(before);
     /* The last one works. */
-    gw_daemon_config_changed(bed.daemon);
+    gw_daemon_config_changed(fixture.daemon);
     assert_int_equal(gw_frontend_backend_request(g.fe, &msg, 5000), 0);
     assert_int_equal(msg.request, GW_BACKEND_MSG_CONFIG_CHANGE);
     gw_frontend_message_done(&msg);
@@ -222,7 +222,7 @@ static void test_too_many_regions(void **state)
         assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, region.gpa),
                          i < SLOTS ? 0 : -EREMOTEIO);
     }
-    assert_true(bed_says(&bed, "all 509 memory slots are taken"));
+    assert_true(fixture_says(&fixture, "all 509 memory slots are taken"));
     assert_int_equal(guest_io(&g, 0, 0, 5), 0);
     assert_int_equal(gw_frontend_rem_mem_reg(g.fe, g.mem, GPA2 + 2 * SMALL), 0);
     assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, GPA2 + 2 * SMALL * SLOTS), 0);
@@ -253,10 +253,10 @@ static void run_memory_taken(bool table)
     else
         assert_int_equal(gw_frontend_rem_mem_reg(g.fe, g.mem, GUEST_GPA), 0);
     assert_true(is_signalled(err));
-    assert_true(bed_says(&bed, "queue 0 is broken until it is stopped"));
-    assert_true(bed_says(&bed, "is not in guest memory"));
+    assert_true(fixture_says(&fixture, "queue 0 is broken until it is stopped"));
+    assert_true(fixture_says(&fixture, "is not in guest memory"));
     gw_driver_kick_always(g.drivers[0]);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         assert_int_equal(gw_frontend_get_vring_base(g.fe, i, &base), 0);
     /* It does not start without memory. */
     assert_int_equal(gw_frontend_start_queue(g.fe, g.drivers[0]), -EREMOTEIO);
@@ -264,7 +264,7 @@ static void run_memory_taken(bool table)
         assert_int_equal(gw_frontend_set_mem_table(g.fe, g.mem), 0);
     else
         assert_int_equal(gw_frontend_add_mem_reg(g.fe, g.mem, GUEST_GPA), 0);
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         gw_driver_set_base(g.drivers[i], gw_driver_used_idx(g.drivers[i]));
         assert_int_equal(gw_frontend_start_queue(g.fe, g.drivers[i]), 0);
         assert_int_equal(guest_io(&g, i, 8 * i, (uint8_t)(7 + i)), 0);
@@ -332,7 +332,7 @@ static void test_full_call_epoll(void **state)
 static void test_full_call_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_full_call(GW_LOOP_URING);
 }

@@ -19,7 +19,8 @@
 #define RESIDENT_MAX (UINT64_C(32) << 20)
 #define WARM_UP      50 /* repetitions until all permanent allocations are made */
 
-static struct bed bed; /* provides the path only; the daemon is `d`, whose log is rate-limited */
+/* Provides the path only; the daemon is `d`, whose log is rate-limited. */
+static struct fixture fixture;
 static struct gw_daemon *d;
 static struct disk disk;
 static unsigned n_lines; /* atomic */
@@ -73,26 +74,26 @@ static void begin(void)
 {
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg),
-        .num_queues = BED_QUEUES,
+        .num_queues = FIXTURE_QUEUES,
         .request_size = disk_request_size(),
         .log = count_line,
         .log_level = GW_LOG_INFO,
     };
 
-    memset(&bed, 0, sizeof(bed));
-    strcpy(bed.dir, "/tmp/godwit-it-XXXXXX");
-    assert_non_null(mkdtemp(bed.dir));
-    snprintf(bed.path, sizeof(bed.path), "%s/socket", bed.dir);
+    memset(&fixture, 0, sizeof(fixture));
+    strcpy(fixture.dir, "/tmp/godwit-it-XXXXXX");
+    assert_non_null(mkdtemp(fixture.dir));
+    snprintf(fixture.path, sizeof(fixture.path), "%s/socket", fixture.dir);
     assert_int_equal(disk_init(&disk, DISK_RAM, 0), 0);
     assert_int_equal(gw_daemon_new(&d, &cfg, &disk_ops, &disk), 0);
-    assert_int_equal(gw_daemon_start_path(d, bed.path), 0);
+    assert_int_equal(gw_daemon_start_path(d, fixture.path), 0);
 }
 
 static void end(void)
 {
     gw_daemon_free(d);
     disk_done(&disk);
-    assert_int_equal(rmdir(bed.dir), 0);
+    assert_int_equal(rmdir(fixture.dir), 0);
 }
 
 /* ---- the repeated actions ---- */
@@ -124,7 +125,7 @@ static void bad_chain(struct guest *g)
     assert_int_equal(gw_driver_add(g->drivers[0], &buf, 1, 0, 1, 0), 0);
     gw_driver_kick(g->drivers[0]);
     while (gw_driver_take(g->drivers[0], &used, 1) == 0)
-        assert_true(gw_driver_wait(g->drivers[0], BED_STALL_MS) >= 0);
+        assert_true(gw_driver_wait(g->drivers[0], FIXTURE_STALL_MS) >= 0);
 }
 
 static void stop_and_start(struct guest *g)
@@ -146,7 +147,7 @@ static void reconnect(struct guest *g)
 
     guest_done(g);
     guest_init(g, 16);
-    assert_int_equal(bed_connect(&bed, g->fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     assert_int_equal(gw_frontend_get_features(g->fe, &features), 0);
 }
 
@@ -158,9 +159,9 @@ static void reconnect_with_garbage(struct guest *g)
 
     guest_done(g);
     guest_init(g, 16);
-    assert_int_equal(bed_connect(&bed, g->fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     (void)gw_frontend_send_raw(g->fe, m.request, m.flags, 0, NULL, 0, NULL, 0);
-    assert_int_equal(gw_frontend_receive(g->fe, &answer, BED_STALL_MS), -ECONNRESET);
+    assert_int_equal(gw_frontend_receive(g->fe, &answer, FIXTURE_STALL_MS), -ECONNRESET);
 }
 
 static const struct flood {
@@ -185,7 +186,7 @@ static void run_flood(const struct flood *f)
     struct guest g;
 
     begin();
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
     for (unsigned i = 0; i < f->n; i++) {
         if (i == WARM_UP)
             before = measure();
@@ -195,7 +196,7 @@ static void run_flood(const struct flood *f)
     }
     after = measure();
     guest_done(&g);
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
     assert_int_equal(guest_io(&g, 0, 0, 1), 0);
     guest_done(&g);
     end();

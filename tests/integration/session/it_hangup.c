@@ -22,7 +22,7 @@
 #define STEPS_MAX 40
 #define SLOW_MS   100
 
-static struct bed bed;
+static struct fixture fixture;
 
 /* ---- a session, byte by byte ---- */
 
@@ -94,9 +94,9 @@ static void write_script(struct script *s, const struct guest *g, uint64_t rings
     add_u64(s, GW_MSG_SET_FEATURES, GUEST_FEATURES, -1);
     add(s, GW_MSG_GET_CONFIG, config, sizeof(config), -1);
     add(s, GW_MSG_ADD_MEM_REG, &region, sizeof(region), told.fd);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         add_queue(s, g, i, rings + 0x10000 * (uint64_t)i, err);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         add(s, GW_MSG_GET_VRING_BASE, &(struct gw_wire_vring_state){i, 0}, 8, -1);
     add(s, GW_MSG_RESET_DEVICE, NULL, 0, -1);
 }
@@ -161,7 +161,7 @@ static void run_cuts(enum disk_kind kind, unsigned stride)
     static struct script script;
     size_t length = 1;
 
-    bed_start(&bed, &(struct bed_config){.kind = kind, .delay_ms = 3});
+    fixture_start(&fixture, &(struct fixture_config){.kind = kind, .delay_ms = 3});
     for (size_t cut = 0; cut <= length; cut += stride) {
         int channel[2], err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         struct guest g;
@@ -172,17 +172,17 @@ static void run_cuts(enum disk_kind kind, unsigned stride)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
         write_script(&script, &g, rings, channel[0], err);
         length = script.length;
-        assert_int_equal(bed_connect(&bed, g.fe), 0);
+        assert_int_equal(fixture_connect(&fixture, g.fe), 0);
         send_script(&g, &script, cut);
         guest_done(&g);
         close(channel[0]);
         close(channel[1]);
         close(err);
         snprintf(name, sizeof(name), "cut after %zu bytes", cut);
-        assert_true(bed_check(&bed, name));
+        assert_true(fixture_check(&fixture, name));
     }
     printf("%zu bytes\n", length);
-    bed_stop(&bed);
+    fixture_stop(&fixture);
 }
 
 static void test_cut_at_every_byte(void **state)
@@ -222,12 +222,12 @@ static void test_not_reading_then_gone(void **state)
     struct guest g;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, false), 0);
+    fixture_start(&fixture, &(struct fixture_config){0});
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, false), 0);
     printf("%u questions\n", fill_socket(&g));
     guest_done(&g);
-    assert_true(bed_check(&bed, "not reading, then gone"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "not reading, then gone"));
+    fixture_stop(&fixture);
 }
 
 /* Events for the control thread do not make it drop a slow front-end. */
@@ -238,10 +238,10 @@ static void test_not_reading_and_news(void **state)
     unsigned n;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, false), 0);
+    fixture_start(&fixture, &(struct fixture_config){0});
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, false), 0);
     n = fill_socket(&g);
-    gw_daemon_config_changed(bed.daemon);
+    gw_daemon_config_changed(fixture.daemon);
     assert_int_equal(poll(NULL, 0, 50), 0);
     while (n > 0 && gw_frontend_receive(g.fe, &answer, 5000) == 0) {
         assert_int_equal(answer.request, GW_MSG_GET_FEATURES);
@@ -253,8 +253,8 @@ static void test_not_reading_and_news(void **state)
     assert_int_equal(answer.request, GW_BACKEND_MSG_CONFIG_CHANGE);
     gw_frontend_message_done(&answer);
     guest_done(&g);
-    assert_true(bed_check(&bed, "not reading, and news"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "not reading, and news"));
+    fixture_stop(&fixture);
 }
 
 static void test_flood(void **state)
@@ -265,8 +265,8 @@ static void test_flood(void **state)
     struct guest g;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, false), 0);
+    fixture_start(&fixture, &(struct fixture_config){0});
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, false), 0);
     for (unsigned i = 0; i < FLOOD; i++) {
         uint32_t request = requests[i % 3];
         uint64_t payload = request == GW_MSG_SET_VRING_CALL ? GW_VRING_FD_NONE : UINT64_C(1) << 32;
@@ -279,8 +279,8 @@ static void test_flood(void **state)
     assert_int_equal(gw_frontend_get_features(g.fe, &features), 0);
     assert_int_equal(guest_io(&g, 1, 0, 0x22), 0);
     guest_done(&g);
-    assert_true(bed_check(&bed, "a flood"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "a flood"));
+    fixture_stop(&fixture);
 }
 
 /* ---- slow requests ---- */
@@ -295,7 +295,7 @@ static void start_reads(struct guest *g)
     const gw_gpa_t at = GUEST_GPA + GUEST_SIZE / 2;
 
     memcpy(gw_guest_mem_at(g->mem, at, sizeof(header)), &header, sizeof(header));
-    for (unsigned i = 0; i < BED_QUEUES; i++) {
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         for (unsigned k = 0; k < 5; k++) {
             struct gw_driver_buf bufs[3] = {
                 {at, 16}, {at + 4096 * (1 + k), 4096}, {at + 0x10000 + k, 1}};
@@ -312,7 +312,7 @@ static bool are_in_flight(unsigned queue, uint64_t n, unsigned ms)
     struct gw_queue_stats stats;
 
     for (unsigned i = 0; i < ms; i++) {
-        gw_queue_stats(gw_daemon_queue(bed.daemon, queue), &stats);
+        gw_queue_stats(gw_daemon_queue(fixture.daemon, queue), &stats);
         if (stats.in_flight == n)
             return true;
         (void)poll(NULL, 0, 1);
@@ -331,18 +331,19 @@ static void run_death_in_flight(enum gw_loop_kind loop)
 {
     unsigned n_deaths = 0;
 
-    bed_start(&bed, &(struct bed_config){.loop = loop, .kind = DISK_SLOW, .delay_ms = SLOW_MS});
+    fixture_start(&fixture,
+                  &(struct fixture_config){.loop = loop, .kind = DISK_SLOW, .delay_ms = SLOW_MS});
     for (unsigned i = 0; n_deaths < 5 && i < 200; i++) {
         struct guest g;
 
-        assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
+        assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
         start_reads(&g);
         n_deaths += are_in_flight(0, 5, 2 * SLOW_MS);
         guest_done(&g);
-        assert_true(bed_check(&bed, "death with requests in flight"));
+        assert_true(fixture_check(&fixture, "death with requests in flight"));
     }
     assert_int_equal(n_deaths, 5);
-    bed_stop(&bed);
+    fixture_stop(&fixture);
 }
 
 static void test_death_in_flight_epoll(void **state)
@@ -354,7 +355,7 @@ static void test_death_in_flight_epoll(void **state)
 static void test_death_in_flight_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_death_in_flight(GW_LOOP_URING);
 }
@@ -369,24 +370,25 @@ static void test_stuck_device(void **state)
     struct guest g;
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){.kind = DISK_SLOW, .delay_ms = 1, .drain_ms = 100});
-    __atomic_store_n(&bed.disk.delay_ms, 1000, __ATOMIC_RELAXED);
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
+    fixture_start(&fixture,
+                  &(struct fixture_config){.kind = DISK_SLOW, .delay_ms = 1, .drain_ms = 100});
+    __atomic_store_n(&fixture.disk.delay_ms, 1000, __ATOMIC_RELAXED);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
     start_reads(&g);
     wait_in_flight(0, 5);
     wait_in_flight(1, 5);
     guest_done(&g);
-    assert_true(bed_says(&bed, "stays mapped until late requests finish"));
-    assert_true(bed_wait_idle(&bed));
+    assert_true(fixture_says(&fixture, "stays mapped until late requests finish"));
+    assert_true(fixture_wait_idle(&fixture));
 
-    __atomic_store_n(&bed.disk.delay_ms, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&fixture.disk.delay_ms, 1, __ATOMIC_RELAXED);
     guest_init(&g, 16);
-    assert_int_equal(bed_connect(&bed, g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g.fe), 0);
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), -EREMOTEIO);
-    assert_true(bed_says(&bed, "requests of its last run have not finished"));
+    assert_true(fixture_says(&fixture, "requests of its last run have not finished"));
     wait_in_flight(0, 0);
     wait_in_flight(1, 0);
-    for (unsigned i = 0; i < BED_QUEUES; i++)
+    for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         assert_int_equal(gw_driver_used_idx(g.drivers[i]), 0);
     /* Now the queues are free. */
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
@@ -395,10 +397,10 @@ static void test_stuck_device(void **state)
     guest_done(&g);
     /* The next session unmaps the memory that was kept for them. */
     guest_init(&g, 16);
-    assert_int_equal(bed_connect(&bed, g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g.fe), 0);
     guest_done(&g);
-    assert_true(bed_check(&bed, "a stuck device"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "a stuck device"));
+    fixture_stop(&fixture);
 }
 
 /* ---- stop ---- */
@@ -418,8 +420,8 @@ static void stop_and_start(struct guest *g, const char *name)
     uint64_t begin = now_ms();
     int r = 0;
 
-    assert_int_equal(gw_daemon_stop(bed.daemon), 0);
-    assert_int_equal(gw_daemon_wait(bed.daemon), 0);
+    assert_int_equal(gw_daemon_stop(fixture.daemon), 0);
+    assert_int_equal(gw_daemon_wait(fixture.daemon), 0);
     if (now_ms() - begin > patience_ms())
         fail_msg("%s: the stop took %lu ms", name, (unsigned long)(now_ms() - begin));
     if (g) {
@@ -428,8 +430,8 @@ static void stop_and_start(struct guest *g, const char *name)
         assert_int_equal(r, -ECONNRESET);
         guest_done(g);
     }
-    bed_restart(&bed);
-    assert_true(bed_check(&bed, name));
+    fixture_restart(&fixture);
+    assert_true(fixture_check(&fixture, name));
 }
 
 static void run_stops(enum gw_loop_kind loop)
@@ -440,30 +442,31 @@ static void run_stops(enum gw_loop_kind loop)
     struct guest g;
     char name[32];
 
-    bed_start(&bed, &(struct bed_config){.loop = loop, .kind = DISK_SLOW, .delay_ms = 20});
+    fixture_start(&fixture,
+                  &(struct fixture_config){.loop = loop, .kind = DISK_SLOW, .delay_ms = 20});
     stop_and_start(NULL, "stop while nobody is there");
     for (unsigned i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
         snprintf(name, sizeof(name), "stop in stage %d", (int)stages[i]);
-        assert_int_equal(bad_stage(&bed, &g, stages[i], false), 0);
+        assert_int_equal(bad_stage(&fixture, &g, stages[i], false), 0);
         /* The answer shows that the connection has left the backlog. */
         assert_int_equal(gw_frontend_get_features(g.fe, &features), 0);
         stop_and_start(&g, name);
     }
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
     assert_int_equal(gw_frontend_send_bytes(g.fe, "\1\0\0\0\1", 5), 0);
     stop_and_start(&g, "stop in the middle of a message");
 
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, true), 0);
-    __atomic_store_n(&bed.disk.delay_ms, 1000, __ATOMIC_RELAXED);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, true), 0);
+    __atomic_store_n(&fixture.disk.delay_ms, 1000, __ATOMIC_RELAXED);
     start_reads(&g);
     wait_in_flight(0, 5);
-    __atomic_store_n(&bed.disk.delay_ms, 20, __ATOMIC_RELAXED);
+    __atomic_store_n(&fixture.disk.delay_ms, 20, __ATOMIC_RELAXED);
     stop_and_start(&g, "stop with requests in flight");
 
-    assert_int_equal(bad_stage(&bed, &g, STAGE_RUNNING, false), 0);
+    assert_int_equal(bad_stage(&fixture, &g, STAGE_RUNNING, false), 0);
     (void)fill_socket(&g);
     stop_and_start(&g, "stop while an answer waits for room");
-    bed_stop(&bed);
+    fixture_stop(&fixture);
 }
 
 static void test_stops_epoll(void **state)
@@ -475,7 +478,7 @@ static void test_stops_epoll(void **state)
 static void test_stops_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_stops(GW_LOOP_URING);
 }
@@ -498,16 +501,16 @@ static void test_single_session(void **state)
     };
     (void)state;
 
-    bed_start(&bed, &(struct bed_config){0});
-    assert_int_equal(gw_daemon_stop(bed.daemon), 0);
-    assert_int_equal(gw_daemon_wait(bed.daemon), 0);
+    fixture_start(&fixture, &(struct fixture_config){0});
+    assert_int_equal(gw_daemon_stop(fixture.daemon), 0);
+    assert_int_equal(gw_daemon_wait(fixture.daemon), 0);
     for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
         const struct gw_wire_header question = {.request = 1, .flags = 1};
         const struct timespec pause = {.tv_nsec = 20000000};
         int pair[2], r;
 
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-        assert_int_equal(gw_daemon_start(bed.daemon, pair[0]), 0);
+        assert_int_equal(gw_daemon_start(fixture.daemon, pair[0]), 0);
         for (unsigned k = 0; k < ends[i].n_questions; k++)
             if (send(pair[1], &question, sizeof(question), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
                 break;
@@ -515,19 +518,19 @@ static void test_single_session(void **state)
             (void)send(pair[1], ends[i].garbage, strlen(ends[i].garbage), MSG_NOSIGNAL);
         nanosleep(&pause, NULL);
         if (ends[i].stop)
-            gw_daemon_stop(bed.daemon);
+            gw_daemon_stop(fixture.daemon);
         else
             close(pair[1]);
-        r = gw_daemon_wait(bed.daemon);
+        r = gw_daemon_wait(fixture.daemon);
         if (ends[i].stop)
             close(pair[1]);
         if (r != ends[i].result)
             fail_msg("%s: %d, not %d", ends[i].name, r, ends[i].result);
-        bed.n_opened++;
+        fixture.n_opened++;
     }
-    bed_restart(&bed);
-    assert_true(bed_check(&bed, "single sessions"));
-    bed_stop(&bed);
+    fixture_restart(&fixture);
+    assert_true(fixture_check(&fixture, "single sessions"));
+    fixture_stop(&fixture);
 }
 
 int main(void)

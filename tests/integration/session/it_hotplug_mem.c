@@ -5,7 +5,7 @@
  * stopped and restarted at its base. No request is lost or completed twice, and all data is
  * correct. The other queue does I/O from and to the regions just added.
  */
-#include "../fixtures/bed.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@
 #define N_HOT    4
 
 struct run {
-    struct bed bed;
+    struct fixture fixture;
     struct guest g;
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
@@ -38,7 +38,7 @@ static void *load_main(void *arg)
 {
     struct run *run = arg;
 
-    run->result = gw_guest_load_run(run->load, 0, 0, BED_STALL_MS);
+    run->result = gw_guest_load_run(run->load, 0, 0, FIXTURE_STALL_MS);
     return NULL;
 }
 
@@ -62,14 +62,14 @@ static void start_load(struct run *run, bool sleep)
     assert_int_equal(pthread_create(&run->thread, NULL, load_main, run), 0);
 }
 
-static void begin(struct run *run, const struct bed_config *cfg, bool table, bool sleep)
+static void begin(struct run *run, const struct fixture_config *cfg, bool table, bool sleep)
 {
     memset(run, 0, sizeof(*run));
     run->table = table;
-    bed_start(&run->bed, cfg);
+    fixture_start(&run->fixture, cfg);
     guest_init(&run->g, 128);
     run->g.opt.mem_form = table ? GW_FRONTEND_MEM_TABLE : GW_FRONTEND_MEM_SLOTS;
-    assert_int_equal(bed_connect(&run->bed, run->g.fe), 0);
+    assert_int_equal(fixture_connect(&run->fixture, run->g.fe), 0);
     assert_int_equal(gw_frontend_start(run->g.fe, &run->g.opt), 0);
     assert_int_equal(gw_driver_blk_init(&run->blk, run->g.drivers[1]), 0);
     start_load(run, sleep);
@@ -78,12 +78,12 @@ static void begin(struct run *run, const struct bed_config *cfg, bool table, boo
 /* The disk holds the data that the load wrote last. */
 static void check_disk(struct run *run)
 {
-    if (run->bed.disk.kind == DISK_FILE) {
-        assert_int_equal(gw_guest_disk_check_fd(run->disk, run->bed.disk.fd), 0);
+    if (run->fixture.disk.kind == DISK_FILE) {
+        assert_int_equal(gw_guest_disk_check_fd(run->disk, run->fixture.disk.fd), 0);
         return;
     }
     for (uint64_t i = 0; i < DISK_SIZE / 2 / 4096; i++)
-        if (gw_guest_disk_check(run->disk, i, run->bed.disk.ram + i * 4096) < 0)
+        if (gw_guest_disk_check(run->disk, i, run->fixture.disk.ram + i * 4096) < 0)
             fail_msg("%s", gw_guest_disk_error(run->disk));
 }
 
@@ -93,19 +93,19 @@ static void end(struct run *run)
 
     gw_guest_load_interrupt(run->load);
     pthread_join(run->thread, NULL);
-    if (run->result < 0 || gw_guest_load_drain(run->load, BED_STALL_MS) < 0)
+    if (run->result < 0 || gw_guest_load_drain(run->load, FIXTURE_STALL_MS) < 0)
         fail_msg("the load: %s", gw_guest_load_error(run->load));
     gw_guest_load_stats(run->load, &stats);
     printf("%lu requests, %u changes\n", (unsigned long)stats.requests, run->n_changes);
     assert_true(stats.requests > 0 && run->n_changes > 0);
-    assert_int_equal(gw_frontend_stop(run->g.fe, run->g.drivers, BED_QUEUES), 0);
+    assert_int_equal(gw_frontend_stop(run->g.fe, run->g.drivers, FIXTURE_QUEUES), 0);
     check_disk(run);
     gw_guest_load_free(run->load);
     gw_guest_disk_free(run->disk);
     gw_driver_blk_done(&run->blk);
     guest_done(&run->g);
-    assert_true(bed_check(&run->bed, "memory coming and going"));
-    bed_stop(&run->bed);
+    assert_true(fixture_check(&run->fixture, "memory coming and going"));
+    fixture_stop(&run->fixture);
 }
 
 /* Fail the test if a request to the back-end failed. */
@@ -150,9 +150,9 @@ static void use(struct run *run, unsigned i)
 
     memset(written, (int)(run->n_changes | 1), out.len);
     assert_int_equal(gw_driver_blk_add(&run->blk, GW_DRIVER_BLK_WRITE, sector, &out, 1, 1, 0), 0);
-    assert_int_equal(gw_driver_blk_wait(&run->blk, 1, BED_STALL_MS), 0);
+    assert_int_equal(gw_driver_blk_wait(&run->blk, 1, FIXTURE_STALL_MS), 0);
     assert_int_equal(gw_driver_blk_add(&run->blk, GW_DRIVER_BLK_READ, sector, &in, 1, 2, 0), 0);
-    assert_int_equal(gw_driver_blk_wait(&run->blk, 2, BED_STALL_MS), 0);
+    assert_int_equal(gw_driver_blk_wait(&run->blk, 2, FIXTURE_STALL_MS), 0);
     assert_memory_equal(written, read, out.len);
 }
 
@@ -185,7 +185,7 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static void run_changes(const struct bed_config *cfg, bool table, bool sleep)
+static void run_changes(const struct fixture_config *cfg, bool table, bool sleep)
 {
     static struct run run;
     bool plugged[N_HOT] = {false};
@@ -212,8 +212,8 @@ static void run_changes(const struct bed_config *cfg, bool table, bool sleep)
 /* Slots and table, polling and sleeping, with one worker and with two. */
 static void run_kinds(enum gw_loop_kind loop, enum disk_kind kind)
 {
-    const struct bed_config one = {.loop = loop, .kind = kind, .n_workers = 1};
-    const struct bed_config two = {.loop = loop, .kind = kind, .n_workers = 2};
+    const struct fixture_config one = {.loop = loop, .kind = kind, .n_workers = 1};
+    const struct fixture_config two = {.loop = loop, .kind = kind, .n_workers = 2};
 
     run_changes(&one, false, false);
     run_changes(&two, false, true);
@@ -230,7 +230,7 @@ static void test_ram_epoll(void **state)
 static void test_ram_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_kinds(GW_LOOP_URING, DISK_RAM);
 }
@@ -244,7 +244,7 @@ static void test_file_epoll(void **state)
 static void test_file_uring(void **state)
 {
     (void)state;
-    if (!bed_has_uring())
+    if (!fixture_has_uring())
         skip();
     run_kinds(GW_LOOP_URING, DISK_FILE);
 }
@@ -258,9 +258,9 @@ static void test_removal_waits_for_requests(void **state)
     (void)state;
 
     memset(&run, 0, sizeof(run));
-    bed_start(&run.bed, &(struct bed_config){.kind = DISK_SLOW, .delay_ms = 100});
+    fixture_start(&run.fixture, &(struct fixture_config){.kind = DISK_SLOW, .delay_ms = 100});
     guest_init(&run.g, 16);
-    assert_int_equal(bed_connect(&run.bed, run.g.fe), 0);
+    assert_int_equal(fixture_connect(&run.fixture, run.g.fe), 0);
     assert_int_equal(gw_frontend_start(run.g.fe, &run.g.opt), 0);
     assert_int_equal(gw_driver_blk_init(&run.blk, run.g.drivers[1]), 0);
     for (unsigned i = 0; i < 5; i++) {
@@ -268,17 +268,17 @@ static void test_removal_waits_for_requests(void **state)
         assert_int_equal(gw_driver_blk_add(&run.blk, GW_DRIVER_BLK_READ, 0, &in, 1, 1, 0), 0);
         gw_driver_kick_always(run.g.drivers[1]);
         do
-            gw_queue_stats(gw_daemon_queue(run.bed.daemon, 1), &stats);
+            gw_queue_stats(gw_daemon_queue(run.fixture.daemon, 1), &stats);
         while (stats.in_flight == 0);
         unplug(&run, 0);
-        gw_queue_stats(gw_daemon_queue(run.bed.daemon, 1), &stats);
+        gw_queue_stats(gw_daemon_queue(run.fixture.daemon, 1), &stats);
         assert_int_equal(stats.in_flight, 0);
-        assert_int_equal(gw_driver_blk_wait(&run.blk, 1, BED_STALL_MS), 0);
+        assert_int_equal(gw_driver_blk_wait(&run.blk, 1, FIXTURE_STALL_MS), 0);
     }
     gw_driver_blk_done(&run.blk);
     guest_done(&run.g);
-    assert_true(bed_check(&run.bed, "removal with requests in flight"));
-    bed_stop(&run.bed);
+    assert_true(fixture_check(&run.fixture, "removal with requests in flight"));
+    fixture_stop(&run.fixture);
 }
 
 int main(void)

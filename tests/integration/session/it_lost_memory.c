@@ -3,8 +3,8 @@
  * A front-end truncates its guest memory or dirty log under load. The daemon reports it, ends the
  * session, releases everything and serves the next front-end.
  */
-#include "../fixtures/bed.h"
-#include "../fixtures/victim.h"
+#include "../fixtures/crash_target.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 #include "hold_sigbus.h"
 
@@ -17,72 +17,72 @@
 
 #define ROUNDS 12
 
-static struct bed bed;
+static struct fixture fixture;
 static enum gw_loop_kind loop;
 
 static void begin(enum disk_kind kind)
 {
-    bed_start(&bed, &(struct bed_config){.loop = loop, .kind = kind, .n_workers = 2});
-    hold_sigbus(); /* bed_start has served a session */
+    fixture_start(&fixture, &(struct fixture_config){.loop = loop, .kind = kind, .n_workers = 2});
+    hold_sigbus(); /* fixture_start has served a session */
 }
 
-static void truncate_rounds(enum disk_kind kind, enum victim_end end, const char *what)
+static void truncate_rounds(enum disk_kind kind, enum crash_target_end end, const char *what)
 {
     begin(kind);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct program victim;
+        struct program crash_target;
 
-        bed_forget(&bed);
-        victim_start(&victim, bed.path, end);
-        bed.n_opened++;
+        fixture_forget(&fixture);
+        crash_target_start(&crash_target, fixture.path, end);
+        fixture.n_opened++;
         /*
-         * The victim does not hang up: the daemon ends the session because it detects the
+         * The crash target does not hang up: the daemon ends the session because it detects the
          * truncation.
          */
-        assert_true(bed_says(&bed, what));
-        assert_true(bed_wait_idle(&bed));
-        (void)program_end(&victim, SIGKILL);
-        assert_true(bed_check(&bed, what));
+        assert_true(fixture_says(&fixture, what));
+        assert_true(fixture_wait_idle(&fixture));
+        (void)program_end(&crash_target, SIGKILL);
+        assert_true(fixture_check(&fixture, what));
     }
-    bed_stop(&bed);
+    fixture_stop(&fixture);
 }
 
 static void test_lost_memory_under_load_ends_the_session_alone(void **state)
 {
-    truncate_rounds(DISK_RAM, VICTIM_TRUNCATES_MEMORY,
+    truncate_rounds(DISK_RAM, CRASH_TARGET_TRUNCATES_MEMORY,
                     "the memory region at 0x40000000: the page at offset");
 }
 
 /* Here the kernel, too, hits the lost pages, and returns an errno. */
 static void test_lost_memory_under_file_io_ends_the_session_alone(void **state)
 {
-    truncate_rounds(DISK_FILE, VICTIM_TRUNCATES_MEMORY,
+    truncate_rounds(DISK_FILE, CRASH_TARGET_TRUNCATES_MEMORY,
                     "the memory region at 0x40000000: the page at offset");
 }
 
 static void test_lost_log_under_load_ends_the_session_alone(void **state)
 {
-    truncate_rounds(DISK_RAM, VICTIM_TRUNCATES_LOG, "the dirty log: the page at offset");
+    truncate_rounds(DISK_RAM, CRASH_TARGET_TRUNCATES_LOG, "the dirty log: the page at offset");
 }
 
 /* The memory that the device writes to is gone when slow requests complete. */
 static void test_lost_memory_while_requests_are_out(void **state)
 {
-    struct program victim;
+    struct program crash_target;
 
-    bed_start(&bed, &(struct bed_config){
-                        .loop = loop, .kind = DISK_SLOW, .delay_ms = 20, .n_workers = 2});
+    fixture_start(&fixture, &(struct fixture_config){
+                                .loop = loop, .kind = DISK_SLOW, .delay_ms = 20, .n_workers = 2});
     hold_sigbus();
     for (unsigned i = 0; i < ROUNDS; i++) {
-        bed_forget(&bed);
-        victim_start(&victim, bed.path, VICTIM_TRUNCATES_MEMORY);
-        bed.n_opened++;
-        assert_true(bed_says(&bed, "the page at offset"));
-        assert_true(bed_wait_idle(&bed));
-        (void)program_end(&victim, SIGKILL);
+        fixture_forget(&fixture);
+        crash_target_start(&crash_target, fixture.path, CRASH_TARGET_TRUNCATES_MEMORY);
+        fixture.n_opened++;
+        assert_true(fixture_says(&fixture, "the page at offset"));
+        assert_true(fixture_wait_idle(&fixture));
+        (void)program_end(&crash_target, SIGKILL);
     }
-    assert_true(bed_check(&bed, "late requests"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "late requests"));
+    fixture_stop(&fixture);
 }
 
 /* Losing a page that no thread accesses has no effect. */
@@ -93,17 +93,17 @@ static void test_lost_page_that_is_not_used_ends_nothing(void **state)
 
     begin(DISK_RAM);
     guest_init(&g, 16);
-    assert_int_equal(bed_connect(&bed, g.fe), 0);
+    assert_int_equal(fixture_connect(&fixture, g.fe), 0);
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
     assert_int_equal(guest_io(&g, 0, 8, 1), 0);
     assert_int_equal(gw_guest_mem_region(g.mem, 0, &region), 0);
     assert_int_equal(ftruncate(region.fd, (off_t)region.length - 4096), 0);
     for (unsigned i = 0; i < 100; i++)
         assert_int_equal(guest_io(&g, i % 2, 8, (uint8_t)i), 0);
-    assert_false(bed_said(&bed, "is gone"));
+    assert_false(fixture_said(&fixture, "is gone"));
     guest_done(&g);
-    assert_true(bed_check(&bed, "a page that is not used"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "a page that is not used"));
+    fixture_stop(&fixture);
 }
 
 int main(int argc, char **argv)
@@ -115,12 +115,12 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_lost_memory_while_requests_are_out),
         FDCHECK_TEST(test_lost_page_that_is_not_used_ends_nothing),
     };
-    int r = victim_main(argc, argv);
+    int r = crash_target_main(argc, argv);
 
     if (r >= 0)
         return r;
     loop = GW_LOOP_EPOLL;
     r = cmocka_run_group_tests(tests, NULL, NULL);
     loop = GW_LOOP_URING;
-    return bed_has_uring() ? cmocka_run_group_tests(tests, NULL, NULL) || r : r;
+    return fixture_has_uring() ? cmocka_run_group_tests(tests, NULL, NULL) || r : r;
 }

@@ -4,8 +4,8 @@
  * that nothing of the last one remains. In both directions: the daemon listens, or it connects
  * repeatedly. Prints the time to the first completed request.
  */
-#include "../fixtures/bed.h"
-#include "../fixtures/victim.h"
+#include "../fixtures/crash_target.h"
+#include "../fixtures/fixture.h"
 #include "base/proto.h"
 #include "fdcheck.h"
 
@@ -22,7 +22,7 @@
 #define ROUNDS       100
 #define FIRST_MAX_NS UINT64_C(2000000000) /* limit for a busy machine */
 
-static struct bed bed;
+static struct fixture fixture;
 
 static uint64_t now_ns(void)
 {
@@ -51,26 +51,26 @@ static void kill_rounds(enum disk_kind kind, const char *what)
 {
     uint64_t first[ROUNDS];
 
-    bed_start(&bed, &(struct bed_config){.kind = kind, .n_workers = 2});
+    fixture_start(&fixture, &(struct fixture_config){.kind = kind, .n_workers = 2});
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct program victim;
+        struct program crash_target;
         struct guest g;
 
-        victim_start(&victim, bed.path, VICTIM_WAITS);
-        bed.n_opened++;
+        crash_target_start(&crash_target, fixture.path, CRASH_TARGET_WAITS);
+        fixture.n_opened++;
         usleep(i * 37 % 2000);
-        assert_int_equal(program_end(&victim, SIGKILL), -SIGKILL);
+        assert_int_equal(program_end(&crash_target, SIGKILL), -SIGKILL);
         guest_init(&g, 16);
         first[i] = now_ns();
-        assert_int_equal(bed_connect(&bed, g.fe), 0);
+        assert_int_equal(fixture_connect(&fixture, g.fe), 0);
         assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
         assert_int_equal(guest_io(&g, 0, DISK_SIZE / 512 - 8, (uint8_t)i), 0);
         first[i] = now_ns() - first[i];
         guest_done(&g);
     }
     show(what, first, ROUNDS);
-    assert_true(bed_check(&bed, "killed front-ends"));
-    bed_stop(&bed);
+    assert_true(fixture_check(&fixture, "killed front-ends"));
+    fixture_stop(&fixture);
 }
 
 static void test_reconnect_after_a_killed_front_end(void **state)
@@ -99,7 +99,7 @@ static void start_client(unsigned max_ms, unsigned *n_warnings)
 {
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg),
-        .num_queues = BED_QUEUES,
+        .num_queues = FIXTURE_QUEUES,
         .request_size = disk_request_size(),
         .reconnect_max_ms = max_ms,
         .log = count_warnings,
@@ -312,7 +312,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_reconnect_client_comes_back_at_once),
         FDCHECK_TEST(test_reconnect_client_waits_for_a_full_backlog),
     };
-    int r = victim_main(argc, argv);
+    int r = crash_target_main(argc, argv);
 
     return r >= 0 ? r : cmocka_run_group_tests(tests, NULL, NULL);
 }

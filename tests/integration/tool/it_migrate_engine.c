@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Whole migrations between two test back-ends ("suspects"): correct ones pass under all changes
- * during the migration, and each fault is detected and reported under its name.
+ * Whole migrations between two test back-ends ("faulty back-ends"): correct ones pass under all
+ * changes during the migration, and each fault is detected and reported under its name.
  */
 #include "fdcheck.h"
 #include "migrate_bench.h"
@@ -90,7 +90,7 @@ static void test_engine_guilt_of_one_of_several_is_found(void **state)
 
         b->o.n_devices = BENCH_DEVICES_MAX;
         b->o.memory = 32 << 20;
-        b->sources[1].suspect.guilt = SUSPECT_NO_STATUS;
+        b->sources[1].backend.fault = FAULTY_NO_STATUS;
         bench_run(b);
         found = b->result.verdict != MIGRATION_PASSED;
         if (found) {
@@ -121,7 +121,7 @@ static void test_engine_generic_passes(void **state)
 /* ---- one fault each ---- */
 
 struct crime {
-    enum suspect_guilt guilt;
+    enum faulty_backend_fault fault;
     unsigned uses;     /* all of them are reported */
     unsigned not_uses; /* none of them is reported */
     const char *words; /* in the text of one of the faults */
@@ -132,21 +132,21 @@ struct crime {
 #define RINGS     (USE(USED_IDX) | USE(USED_ELEMENT) | USE(AVAIL_EVENT) | USE(USED_FLAGS))
 
 static const struct crime crimes[] = {
-    {SUSPECT_NO_MARKS, USE(DATA) | USE(STATUS) | USE(USED_IDX) | USE(USED_ELEMENT), USE(OUTSIDE),
+    {FAULTY_NO_MARKS, USE(DATA) | USE(STATUS) | USE(USED_IDX) | USE(USED_ELEMENT), USE(OUTSIDE),
      "not marked", false},
-    {SUSPECT_NO_USED_IDX, USE(USED_IDX), ~USE(USED_IDX), "used index", false},
-    {SUSPECT_NO_USED_ELEMENT, USE(USED_ELEMENT), ~USE(USED_ELEMENT), "used element", false},
-    {SUSPECT_NO_AVAIL_EVENT, USE(AVAIL_EVENT), ~USE(AVAIL_EVENT), "avail_event", false},
-    {SUSPECT_NO_LAST_PAGE, USE(DATA), ~USE(DATA), "data buffer", false},
-    {SUSPECT_NO_STATUS, USE(STATUS), ~USE(STATUS), "status byte", false},
-    {SUSPECT_EVERY_100TH, USE(DATA), ~USE(DATA), "data buffer", false},
-    {SUSPECT_MARK_FIRST, USE(DATA), ~USE(DATA), "data buffer", false},
-    {SUSPECT_WRITE_AFTER_STOP, USE(DATA), ~USE(DATA), "after the stop", false},
-    {SUSPECT_OLD_LOG, 0, USE(OUTSIDE), "after the answer to its replacement", false},
-    {SUSPECT_LATER_REGION, USE(DATA), RINGS | USE(OUTSIDE), "not marked", false},
-    {SUSPECT_OUTSIDE, USE(OUTSIDE), ~USE(OUTSIDE), "outside everything", false},
-    {SUSPECT_STOP_IN_FLIGHT, 0, ~0u, "taken and not completed", false},
-    {SUSPECT_MARKS_AFTER_OFF, 0, ~0u, "after LOG_ALL had been cleared", false},
+    {FAULTY_NO_USED_IDX, USE(USED_IDX), ~USE(USED_IDX), "used index", false},
+    {FAULTY_NO_USED_ELEMENT, USE(USED_ELEMENT), ~USE(USED_ELEMENT), "used element", false},
+    {FAULTY_NO_AVAIL_EVENT, USE(AVAIL_EVENT), ~USE(AVAIL_EVENT), "avail_event", false},
+    {FAULTY_NO_LAST_PAGE, USE(DATA), ~USE(DATA), "data buffer", false},
+    {FAULTY_NO_STATUS, USE(STATUS), ~USE(STATUS), "status byte", false},
+    {FAULTY_EVERY_100TH, USE(DATA), ~USE(DATA), "data buffer", false},
+    {FAULTY_MARK_FIRST, USE(DATA), ~USE(DATA), "data buffer", false},
+    {FAULTY_WRITE_AFTER_STOP, USE(DATA), ~USE(DATA), "after the stop", false},
+    {FAULTY_OLD_LOG, 0, USE(OUTSIDE), "after the answer to its replacement", false},
+    {FAULTY_LATER_REGION, USE(DATA), RINGS | USE(OUTSIDE), "not marked", false},
+    {FAULTY_OUTSIDE, USE(OUTSIDE), ~USE(OUTSIDE), "outside everything", false},
+    {FAULTY_STOP_IN_FLIGHT, 0, ~0u, "taken and not completed", false},
+    {FAULTY_MARKS_AFTER_OFF, 0, ~0u, "after LOG_ALL had been cleared", false},
 };
 
 /* Returns: whether the fault was detected; if so, its report must name it. */
@@ -183,17 +183,17 @@ static void test_engine_guilty_is_found(void **state)
         for (uint64_t seed = 1; !found && seed <= 100; seed++) {
             struct bench *b = bench_new(seed);
 
-            b->sources[0].suspect.guilt = crimes[i].guilt;
-            if (crimes[i].guilt == SUSPECT_LATER_REGION)
+            b->sources[0].backend.fault = crimes[i].fault;
+            if (crimes[i].fault == FAULTY_LATER_REGION)
                 b->o.replace_log_ms = 0;
-            if (crimes[i].guilt == SUSPECT_MARKS_AFTER_OFF)
+            if (crimes[i].fault == FAULTY_MARKS_AFTER_OFF)
                 b->o.cancels = 1;
             bench_run(b);
             found = is_convicted(&crimes[i], b);
             bench_free(b);
         }
         if (!found)
-            print_message("guilt %d was not found\n", crimes[i].guilt);
+            print_message("fault %d was not found\n", crimes[i].fault);
         assert_true(found);
     }
 }
@@ -205,7 +205,7 @@ static void test_engine_indirect_guilt_is_found(void **state)
     for (uint64_t seed = 1; !found && seed <= 100; seed++) {
         struct bench *b = bench_new(seed); /* some seeds use no indirect tables */
 
-        b->sources[0].suspect.guilt = SUSPECT_NO_INDIRECT;
+        b->sources[0].backend.fault = FAULTY_NO_INDIRECT;
         bench_run(b);
         found = b->result.lost_by_use[MIGRATION_USE_DATA] > 0;
         bench_free(b);
@@ -217,7 +217,7 @@ static void test_engine_too_many_marks_are_counted(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->sources[0].suspect.guilt = SUSPECT_MARKS_TOO_MUCH;
+    b->sources[0].backend.fault = FAULTY_MARKS_TOO_MUCH;
     bench_run(b);
     bench_expect_passed(b);
     assert_true(b->result.hops[0].pages_unchanged * 4 > b->result.hops[0].pages_marked);
@@ -228,7 +228,7 @@ static void test_engine_lost_writes_are_found(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->sources[0].suspect.guilt = SUSPECT_LOSES_WRITES;
+    b->sources[0].backend.fault = FAULTY_LOSES_WRITES;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_FAILED);
     assert_int_equal(b->result.faults[0].error, -EILSEQ);
@@ -239,7 +239,7 @@ static void test_engine_lost_writes_are_found(void **state)
 /* ---- failures during the migration ---- */
 
 struct mishap {
-    enum suspect_failure failure;
+    enum faulty_backend_failure failure;
     uint32_t request;
     unsigned after;
     bool at_destination;
@@ -248,29 +248,29 @@ struct mishap {
 };
 
 static const struct mishap mishaps[] = {
-    {SUSPECT_HANGS, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ETIMEDOUT},
-    {SUSPECT_DIES, GW_MSG_GET_FEATURES, 0, false, MIGRATION_PHASE_CONNECT, -ECONNRESET},
-    {SUSPECT_DIES, GW_MSG_ADD_MEM_REG, 1, false, MIGRATION_PHASE_START, -ECONNRESET},
-    {SUSPECT_REFUSES, GW_MSG_SET_VRING_ADDR, 0, false, MIGRATION_PHASE_START, -EREMOTEIO},
-    {SUSPECT_WRONG_ID, GW_MSG_SET_LOG_BASE, 0, false, MIGRATION_PHASE_LOG_ON, -EPROTO},
-    {SUSPECT_REFUSES, GW_MSG_SET_VRING_ADDR, 1, false, MIGRATION_PHASE_LOG_ON, -EREMOTEIO},
-    {SUSPECT_HANGS, GW_MSG_SET_LOG_BASE, 2, false, MIGRATION_PHASE_COPY, -ETIMEDOUT},
-    {SUSPECT_BABBLES, GW_MSG_SET_LOG_BASE, 1, false, MIGRATION_PHASE_COPY, -EPROTO},
-    {SUSPECT_DIES, GW_MSG_SET_VRING_CALL, 2, false, MIGRATION_PHASE_COPY, -ECONNRESET},
-    {SUSPECT_HANGS, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
-    {SUSPECT_DIES, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ECONNRESET},
-    {SUSPECT_DIES, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -ECONNRESET},
-    {SUSPECT_REFUSES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EREMOTEIO},
-    {SUSPECT_DIES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ECONNRESET},
-    {SUSPECT_WRONG_ID, GW_MSG_GET_CONFIG, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
-    {SUSPECT_BABBLES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
-    {SUSPECT_BABBLES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
-    {SUSPECT_WRONG_ID, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
-    {SUSPECT_HANGS, GW_MSG_SET_VRING_ENABLE, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
-    {SUSPECT_IS_LATE, GW_MSG_ADD_MEM_REG, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
-    {SUSPECT_IS_LATE, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
-    {SUSPECT_HANGS, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ETIMEDOUT},
-    {SUSPECT_DIES, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ECONNRESET},
+    {FAULTY_HANGS, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ETIMEDOUT},
+    {FAULTY_DIES, GW_MSG_GET_FEATURES, 0, false, MIGRATION_PHASE_CONNECT, -ECONNRESET},
+    {FAULTY_DIES, GW_MSG_ADD_MEM_REG, 1, false, MIGRATION_PHASE_START, -ECONNRESET},
+    {FAULTY_REFUSES, GW_MSG_SET_VRING_ADDR, 0, false, MIGRATION_PHASE_START, -EREMOTEIO},
+    {FAULTY_WRONG_ID, GW_MSG_SET_LOG_BASE, 0, false, MIGRATION_PHASE_LOG_ON, -EPROTO},
+    {FAULTY_REFUSES, GW_MSG_SET_VRING_ADDR, 1, false, MIGRATION_PHASE_LOG_ON, -EREMOTEIO},
+    {FAULTY_HANGS, GW_MSG_SET_LOG_BASE, 2, false, MIGRATION_PHASE_COPY, -ETIMEDOUT},
+    {FAULTY_BABBLES, GW_MSG_SET_LOG_BASE, 1, false, MIGRATION_PHASE_COPY, -EPROTO},
+    {FAULTY_DIES, GW_MSG_SET_VRING_CALL, 2, false, MIGRATION_PHASE_COPY, -ECONNRESET},
+    {FAULTY_HANGS, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
+    {FAULTY_DIES, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ECONNRESET},
+    {FAULTY_DIES, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -ECONNRESET},
+    {FAULTY_REFUSES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EREMOTEIO},
+    {FAULTY_DIES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -ECONNRESET},
+    {FAULTY_WRONG_ID, GW_MSG_GET_CONFIG, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
+    {FAULTY_BABBLES, GW_MSG_GET_FEATURES, 0, true, MIGRATION_PHASE_CONNECT, -EPROTO},
+    {FAULTY_BABBLES, GW_MSG_SET_FEATURES, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
+    {FAULTY_WRONG_ID, GW_MSG_SET_VRING_KICK, 0, true, MIGRATION_PHASE_RESUME, -EPROTO},
+    {FAULTY_HANGS, GW_MSG_SET_VRING_ENABLE, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
+    {FAULTY_IS_LATE, GW_MSG_ADD_MEM_REG, 0, true, MIGRATION_PHASE_RESUME, -ETIMEDOUT},
+    {FAULTY_IS_LATE, GW_MSG_GET_VRING_BASE, 0, false, MIGRATION_PHASE_STOP, -ETIMEDOUT},
+    {FAULTY_HANGS, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ETIMEDOUT},
+    {FAULTY_DIES, GW_MSG_GET_VRING_BASE, 0, true, MIGRATION_PHASE_VERIFY, -ECONNRESET},
 };
 
 /*
@@ -279,20 +279,20 @@ static const struct mishap mishaps[] = {
  */
 static struct bench *run_mishap(const struct mishap *h, uint64_t seed)
 {
-    for (unsigned ms = SUSPECT_LATE_ANSWER_MS / 2;; ms *= 4) {
+    for (unsigned ms = FAULTY_BACKEND_LATE_ANSWER_MS / 2;; ms *= 4) {
         struct bench *b = bench_new(seed);
         struct target *t = h->at_destination ? &b->destinations[0] : &b->sources[0];
         bool is_other;
 
         if (h->error == -ETIMEDOUT)
             b->o.request_ms = ms;
-        t->suspect.failure = h->failure;
-        t->suspect.late_ms = 2 * ms;
-        t->suspect.fail_request = h->request;
-        t->suspect.fail_after = h->after;
+        t->backend.failure = h->failure;
+        t->backend.late_ms = 2 * ms;
+        t->backend.fail_request = h->request;
+        t->backend.fail_after = h->after;
         bench_run(b);
         is_other = b->result.faults[0].error == -ETIMEDOUT && b->result.faults[0].phase != h->phase;
-        if (h->error != -ETIMEDOUT || !is_other || ms > SUSPECT_LATE_ANSWER_MS * 10)
+        if (h->error != -ETIMEDOUT || !is_other || ms > FAULTY_BACKEND_LATE_ANSWER_MS * 10)
             return b;
         bench_free(b);
     }
@@ -329,8 +329,8 @@ static void test_engine_late_answers_are_waited_for(void **state)
     for (unsigned i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
         struct bench *b = bench_new(i);
 
-        b->sources[0].suspect.failure = b->destinations[0].suspect.failure = SUSPECT_IS_LATE;
-        b->sources[0].suspect.fail_request = b->destinations[0].suspect.fail_request = requests[i];
+        b->sources[0].backend.failure = b->destinations[0].backend.failure = FAULTY_IS_LATE;
+        b->sources[0].backend.fail_request = b->destinations[0].backend.fail_request = requests[i];
         b->o.replace_log_ms = 100;
         b->o.region_ms = 0;
         bench_run(b);
@@ -343,14 +343,14 @@ static void test_engine_lacking_feature_is_told(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->sources[0].suspect.features_off = 1u << GW_F_LOG_ALL;
+    b->sources[0].backend.features_off = 1u << GW_F_LOG_ALL;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_non_null(strstr(b->result.faults[0].text, "LOG_ALL"));
     bench_free(b);
 
     b = bench_new(1);
-    b->destinations[0].suspect.features_off = 1u << GW_F_RING_EVENT_IDX;
+    b->destinations[0].backend.features_off = 1u << GW_F_RING_EVENT_IDX;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);
@@ -366,7 +366,8 @@ static void test_engine_lacking_feature_is_told(void **state)
     bench_free(b);
 }
 
-static void limit(struct suspect *s, uint32_t block_size, uint32_t size_max, uint32_t seg_max)
+static void limit(struct faulty_backend *s, uint32_t block_size, uint32_t size_max,
+                  uint32_t seg_max)
 {
     s->block_size = block_size;
     s->size_max = size_max;
@@ -382,8 +383,8 @@ static void test_engine_limits_of_the_disk_are_kept(void **state)
     for (unsigned i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
         struct bench *b = bench_new(i + 1);
 
-        limit(&b->sources[0].suspect, limits[i][0], limits[i][1], limits[i][2]);
-        limit(&b->destinations[0].suspect, limits[i][0], limits[i][1], limits[i][2]);
+        limit(&b->sources[0].backend, limits[i][0], limits[i][1], limits[i][2]);
+        limit(&b->destinations[0].backend, limits[i][0], limits[i][1], limits[i][2]);
         b->o.copy_ms = 40;
         bench_run(b);
         bench_expect_passed(b);
@@ -408,8 +409,8 @@ static void test_engine_limits_that_do_not_fit_are_told(void **state)
         const uint32_t *from = cases[i].source, *to = cases[i].destination;
         struct bench *b = bench_new(1);
 
-        limit(&b->sources[0].suspect, from[0], from[1], from[2]);
-        limit(&b->destinations[0].suspect, to[0], to[1], to[2]);
+        limit(&b->sources[0].backend, from[0], from[1], from[2]);
+        limit(&b->destinations[0].backend, to[0], to[1], to[2]);
         b->o.block_size = cases[i].block_size;
         bench_run(b);
         assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
@@ -424,7 +425,7 @@ static void test_engine_other_disk_is_told(void **state)
 {
     struct bench *b = bench_new(1);
 
-    b->destinations[0].suspect.sectors--;
+    b->destinations[0].backend.sectors--;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_int_equal(b->result.faults[0].side, MIGRATION_SIDE_DESTINATION);

@@ -33,10 +33,10 @@ class Skip(Exception):
 class Half:
     """One half of the migration, with its stderr (read continuously) and its report."""
 
-    def __init__(self, bed, role, *words):
-        self.report = os.path.join(bed.folder, f'{role}.json')
-        self.errors = open(os.path.join(bed.folder, f'{role}.err'), 'w+b')
-        command = [*bed.prefixes.get(role, ()), bed.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
+    def __init__(self, fixture, role, *words):
+        self.report = os.path.join(fixture.folder, f'{role}.json')
+        self.errors = open(os.path.join(fixture.folder, f'{role}.err'), 'w+b')
+        command = [*fixture.prefixes.get(role, ()), fixture.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=self.errors, start_new_session=True)
 
@@ -95,7 +95,7 @@ class Half:
         self.errors.close()
 
 
-class Bed:
+class Fixture:
     """The two halves, with a proxy between them if the test needs one."""
 
     def __init__(self, godwit, blk, rng, folder):
@@ -139,9 +139,9 @@ def has(text, part):
     assert part in text, f'no {part!r} in:\n{text}'
 
 
-def both_pass(bed, *words, device='blk'):
-    destination = bed.listen(*words, device=device)
-    source = bed.connect(destination.port, *words, device=device)
+def both_pass(fixture, *words, device='blk'):
+    destination = fixture.listen(*words, device=device)
+    source = fixture.connect(destination.port, *words, device=device)
     source.end(0)
     destination.end(0)
     there, here = source.result(), destination.result()
@@ -165,52 +165,52 @@ def change_rule(name, change, number=3, least=0):
 
 # ---- Successful migrations ----
 
-def test_disk(bed):
-    there, here = both_pass(bed)
+def test_disk(fixture):
+    there, here = both_pass(fixture)
     assert here['load']['disk_blocks_read_back'] > 0 and there['load']['disk_blocks_read_back'] == 0
     assert there['hops'][0]['downtime_ns'] == here['hops'][0]['downtime_ns'] > 0
     assert there['hops'][0]['compare_bytes'] > 0
 
 
-def test_disk_packed_in_order_two_queues(bed):
-    both_pass(bed, '--packed', '--in-order', '--queues=2', '--seed=3')
+def test_disk_packed_in_order_two_queues(fixture):
+    both_pass(fixture, '--packed', '--in-order', '--queues=2', '--seed=3')
 
 
-def test_several_devices(bed):
-    both_pass(bed, '--devices=2')
+def test_several_devices(fixture):
+    both_pass(fixture, '--devices=2')
 
 
-def test_entropy(bed):
-    both_pass(bed, device='rng')
+def test_entropy(fixture):
+    both_pass(fixture, device='rng')
 
 
-def test_sparse_terabyte(bed):
-    both_pass(bed, '--memory-top=1T', '--no-hotplug')
+def test_sparse_terabyte(fixture):
+    both_pass(fixture, '--memory-top=1T', '--no-hotplug')
 
 
-def test_many_seeds(bed):
+def test_many_seeds(fixture):
     for seed in range(2):
-        both_pass(bed, f'--seed={seed}', '--order=random', '--log-offset=random')
+        both_pass(fixture, f'--seed={seed}', '--order=random', '--log-offset=random')
 
 
-def test_killed_backends(bed):
-    destination = bed.listen('--kill-at=start')
-    source = bed.connect(destination.port, '--kill-at=copy')
+def test_killed_backends(fixture):
+    destination = fixture.listen('--kill-at=start')
+    source = fixture.connect(destination.port, '--kill-at=copy')
     source.end(0)
     destination.end(0)
     assert source.result()['kills'] == destination.result()['kills'] == 1
-    destination = bed.listen()
-    bed.connect(destination.port, '--kill-at=random').end(0)
+    destination = fixture.listen()
+    fixture.connect(destination.port, '--kill-at=random').end(0)
     destination.end(0)
 
 
-def test_ipv6(bed):
+def test_ipv6(fixture):
     try:
         socket.create_server(('::1', 0), family=socket.AF_INET6).close()
     except OSError as e:
         raise Skip(f'no IPv6 loopback: {e.strerror}') from None
-    destination = bed.listen(address='[::1]:0')
-    bed.connect(destination.port, host='[::1]').end(0)
+    destination = fixture.listen(address='[::1]:0')
+    fixture.connect(destination.port, host='[::1]').end(0)
     destination.end(0)
 
 
@@ -230,10 +230,10 @@ def lose_last_round():
     return rule
 
 
-def test_lost_pages_are_found_and_named(bed):
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port, lose_last_round())
-    source = bed.connect(proxy.port)
+def test_lost_pages_are_found_and_named(fixture):
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port, lose_last_round())
+    source = fixture.connect(proxy.port)
     out = source.end(1)
     has(out, 'written and not marked')
     result = source.result()
@@ -245,10 +245,10 @@ def test_lost_pages_are_found_and_named(bed):
 
 # ---- Lost connections ----
 
-def cancelled(bed, rule, text='cancelled'):
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port, rule)
-    source = bed.connect(proxy.port)
+def cancelled(fixture, rule, text='cancelled'):
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port, rule)
+    source = fixture.connect(proxy.port)
     out = source.end(2)
     has(out, text)
     has(out, 'the guest goes on here')
@@ -258,87 +258,87 @@ def cancelled(bed, rule, text='cancelled'):
     assert result['load']['requests'] > 0
 
 
-def test_cut_in_first_round_cancels(bed):
-    cancelled(bed, once('DATA', number=5))
+def test_cut_in_first_round_cancels(fixture):
+    cancelled(fixture, once('DATA', number=5))
 
 
-def test_cut_in_later_round_cancels(bed):
-    cancelled(bed, once('ROUND', number=4))
+def test_cut_in_later_round_cancels(fixture):
+    cancelled(fixture, once('ROUND', number=4))
 
 
-def test_cut_in_state_cancels(bed):
-    cancelled(bed, once('STATE'))
+def test_cut_in_state_cancels(fixture):
+    cancelled(fixture, once('STATE'))
 
 
-def test_cut_in_comparison_cancels(bed):
-    cancelled(bed, once('HASHES', number=2))
+def test_cut_in_comparison_cancels(fixture):
+    cancelled(fixture, once('HASHES', number=2))
 
 
-def test_cut_before_ready_cancels_source(bed):
-    destination = bed.listen('--reconnect-timeout=1s')
-    proxy = bed.proxy(destination.port, once('READY'))
-    source = bed.connect(proxy.port, '--no-hotplug')
+def test_cut_before_ready_cancels_source(fixture):
+    destination = fixture.listen('--reconnect-timeout=1s')
+    proxy = fixture.proxy(destination.port, once('READY'))
+    source = fixture.connect(proxy.port, '--no-hotplug')
     has(source.end(2), 'the guest goes on here')
     has(destination.end(2), 'cancelled')
 
 
-def resumed(bed, name, before, for_seconds=0.0, words=(), least=1):
-    destination = bed.listen(*words)
-    proxy = bed.proxy(destination.port, once(name, before, for_seconds))
-    source = bed.connect(proxy.port, *words)
+def resumed(fixture, name, before, for_seconds=0.0, words=(), least=1):
+    destination = fixture.listen(*words)
+    proxy = fixture.proxy(destination.port, once(name, before, for_seconds))
+    source = fixture.connect(proxy.port, *words)
     source.end(0)
     destination.end(0)
     assert proxy.n_connections > least, 'it was not cut'
     return source.result(), destination.result()
 
 
-def test_cut_before_go_resumes(bed):
-    there, here = resumed(bed, 'GO', True)
+def test_cut_before_go_resumes(fixture):
+    there, here = resumed(fixture, 'GO', True)
     assert there['hops'][0]['reconnects'] >= 1 and here['hops'][0]['reconnects'] >= 1
 
 
-def test_cut_for_a_second_resumes(bed):
-    there, _ = resumed(bed, 'GO', True, 1.0)
+def test_cut_for_a_second_resumes(fixture):
+    there, _ = resumed(fixture, 'GO', True, 1.0)
     assert there['hops'][0]['downtime_ns'] > 900e6
 
 
-def test_cut_behind_running_resumes(bed):
-    resumed(bed, 'RUNNING', False)
+def test_cut_behind_running_resumes(fixture):
+    resumed(fixture, 'RUNNING', False)
 
 
-def test_cut_before_running_resumes(bed):
-    resumed(bed, 'RUNNING', True, 0.2)
+def test_cut_before_running_resumes(fixture):
+    resumed(fixture, 'RUNNING', True, 0.2)
 
 
-def test_cut_before_either_verdict_resumes(bed):
+def test_cut_before_either_verdict_resumes(fixture):
     for number in (1, 2):
-        destination = bed.listen()
-        proxy = bed.proxy(destination.port, once('VERDICT', True, 0.1, number))
-        bed.connect(proxy.port).end(0)
+        destination = fixture.listen()
+        proxy = fixture.proxy(destination.port, once('VERDICT', True, 0.1, number))
+        fixture.connect(proxy.port).end(0)
         destination.end(0)
         assert proxy.n_connections == 2
 
 
-def test_cut_before_bye_is_the_end(bed):
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port, once('BYE'))
-    bed.connect(proxy.port).end(0)
+def test_cut_before_bye_is_the_end(fixture):
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port, once('BYE'))
+    fixture.connect(proxy.port).end(0)
     destination.end(0)
 
 
-def test_nobody_comes_back(bed):
+def test_nobody_comes_back(fixture):
     words = ('--reconnect-timeout=500ms',)
-    destination = bed.listen(*words)
-    proxy = bed.proxy(destination.port, once('RUNNING', True, 60.0))
-    source = bed.connect(proxy.port, *words)
+    destination = fixture.listen(*words)
+    proxy = fixture.proxy(destination.port, once('RUNNING', True, 60.0))
+    source = fixture.connect(proxy.port, *words)
     has(source.end(2), 'what became of the guest is not known here')
     has(destination.end(2), 'nobody came back within 500 ms')
 
 
-def under_way(bed, destination, *words, name='ROUND'):
+def under_way(fixture, destination, *words, name='ROUND'):
     """Returns: a source with these options, once it has sent two frames of that name."""
-    proxy = bed.proxy(destination.port)
-    source = bed.connect(proxy.port, *words)
+    proxy = fixture.proxy(destination.port)
+    source = fixture.connect(proxy.port, *words)
     end = time.monotonic() + 120
     while proxy.seen.count(name) < 2:
         assert time.monotonic() < end, f'no {name} was sent:\n{source.said()}'
@@ -346,19 +346,19 @@ def under_way(bed, destination, *words, name='ROUND'):
     return source
 
 
-def test_source_ends(bed):
+def test_source_ends(fixture):
     for number in (signal.SIGKILL, signal.SIGTERM):
-        destination = bed.listen()
-        source = under_way(bed, destination, '--copy-time=20s')
+        destination = fixture.listen()
+        source = under_way(fixture, destination, '--copy-time=20s')
         source.process.send_signal(number)
         has(destination.end(2), 'cancelled')
         source.end(-number)
 
 
-def test_destination_ends(bed):
+def test_destination_ends(fixture):
     for number in (signal.SIGKILL, signal.SIGTERM):
-        destination = bed.listen()
-        source = under_way(bed, destination, '--copy-time=20s')
+        destination = fixture.listen()
+        source = under_way(fixture, destination, '--copy-time=20s')
         destination.process.send_signal(number)
         has(source.end(2), 'the guest goes on here')
         destination.end(-number)
@@ -390,10 +390,10 @@ def those_that_can_run(tests):
     return {name: test for name, test in tests.items() if 'postcopy' not in name}
 
 
-def fetched(bed, *words, device='blk', rule=None, there=()):
-    destination = bed.listen(*there, device=device)
-    proxy = bed.proxy(destination.port, rule)
-    source = bed.connect(proxy.port, *FETCH, *there, *words, device=device)
+def fetched(fixture, *words, device='blk', rule=None, there=()):
+    destination = fixture.listen(*there, device=device)
+    proxy = fixture.proxy(destination.port, rule)
+    source = fixture.connect(proxy.port, *FETCH, *there, *words, device=device)
     source.end(0)
     destination.end(0)
     here = destination.result()['hops'][0]['postcopy']
@@ -403,34 +403,34 @@ def fetched(bed, *words, device='blk', rule=None, there=()):
     return proxy, source.result(), destination.result()
 
 
-def test_postcopy_disk(bed):
-    proxy, _, here = fetched(bed, '--link-rate=16M')
+def test_postcopy_disk(fixture):
+    proxy, _, here = fetched(fixture, '--link-rate=16M')
     assert 'REQUEST' in proxy.seen and here['hops'][0]['postcopy']['faults'] > 0
 
 
-def test_postcopy_after_rounds(bed):
-    fetched(bed, '--postcopy-at=2', there=('--packed', '--in-order'))
+def test_postcopy_after_rounds(fixture):
+    fetched(fixture, '--postcopy-at=2', there=('--packed', '--in-order'))
 
 
-def test_postcopy_entropy(bed):
-    fetched(bed, '--link-rate=32M', device='rng')
+def test_postcopy_entropy(fixture):
+    fetched(fixture, '--link-rate=32M', device='rng')
 
 
-def test_postcopy_several_devices(bed):
-    fetched(bed, '--link-rate=32M', there=('--devices=2', '--queues=2'))
+def test_postcopy_several_devices(fixture):
+    fetched(fixture, '--link-rate=32M', there=('--devices=2', '--queues=2'))
 
 
-def test_postcopy_sparse_terabyte(bed):
-    fetched(bed, there=('--memory-top=1T',))
+def test_postcopy_sparse_terabyte(fixture):
+    fetched(fixture, there=('--memory-top=1T',))
 
 
-def test_postcopy_cut_on_purpose(bed):
+def test_postcopy_cut_on_purpose(fixture):
     for seed in range(2):
-        _, there, here = fetched(bed, f'--seed={seed}', '--link-rate=16M', '--cut-link-every=30ms')
+        _, there, here = fetched(fixture, f'--seed={seed}', '--link-rate=16M', '--cut-link-every=30ms')
         assert there['hops'][0]['reconnects'] > 0 and here['hops'][0]['reconnects'] > 0
 
 
-def test_postcopy_cut_by_others(bed):
+def test_postcopy_cut_by_others(fixture):
     cuts = {'PAGE': (0, 100, 1000), 'REQUEST': (0, 3), 'MISSING': (0,), 'GO': (0,),
             'COMPLETE': (0,), 'VERDICT': (0, 1)}
     state = {}
@@ -439,45 +439,45 @@ def test_postcopy_cut_by_others(bed):
         n = state[name] = state.get(name, -1) + 1
         if n in cuts.get(name, ()):
             raise link_proxy.Cut(0.05)
-    proxy, _, _ = fetched(bed, '--link-rate=32M', rule=rule)
+    proxy, _, _ = fetched(fixture, '--link-rate=32M', rule=rule)
     assert proxy.n_connections > 8
 
 
-def test_postcopy_nobody_comes_back(bed):
+def test_postcopy_nobody_comes_back(fixture):
     words = ('--reconnect-timeout=500ms',)
-    destination = bed.listen(*words)
-    proxy = bed.proxy(destination.port, once('PAGE', True, 60.0, 200))
-    source = bed.connect(proxy.port, *FETCH, *words)
+    destination = fixture.listen(*words)
+    proxy = fixture.proxy(destination.port, once('PAGE', True, 60.0, 200))
+    source = fixture.connect(proxy.port, *FETCH, *words)
     has(source.end(2), 'what became of the guest is not known here')
     has(destination.end(2), 'nobody came back within 500 ms')
 
 
-def test_postcopy_source_dies(bed):
-    destination = bed.listen('--reconnect-timeout=500ms')
-    source = under_way(bed, destination, *FETCH, '--link-rate=1M', name='PAGE')
+def test_postcopy_source_dies(fixture):
+    destination = fixture.listen('--reconnect-timeout=500ms')
+    source = under_way(fixture, destination, *FETCH, '--link-rate=1M', name='PAGE')
     source.process.kill()
     source.end(-signal.SIGKILL)
     has(destination.end(2), 'nobody came back within 500 ms')
 
 
-def test_postcopy_lies_end_it(bed):
+def test_postcopy_lies_end_it(fixture):
     lies = (('PAGE', lambda p: frame('PAGE', struct.pack('<Q', 1 << 60) + p[8:])),
             ('PAGE', lambda p: frame('PAGE', p[:8] + b'x')),
             ('PAGE', lambda p: frame('HELLO', b'x' * 40)),
             ('DISCARD', lambda p: frame('DISCARD', struct.pack('<QQ', 4096, 4096))),
             ('REQUEST', lambda p: frame('REQUEST', struct.pack('<QQ', 4096, 4096))))
     for name, change in lies:
-        destination = bed.listen()
-        proxy = bed.proxy(destination.port, change_rule(name, change, 1))
-        source = bed.connect(proxy.port, *FETCH, '--link-rate=8M')
+        destination = fixture.listen()
+        proxy = fixture.proxy(destination.port, change_rule(name, change, 1))
+        source = fixture.connect(proxy.port, *FETCH, '--link-rate=8M')
         source.end(2)
         destination.end(2)
 
 
 # ---- Rejected peers ----
 
-def test_strangers_are_sent_away(bed):
-    destination = bed.listen()
+def test_strangers_are_sent_away(fixture):
+    destination = fixture.listen()
     strangers = {
         b'GET / HTTP/1.1\r\nHost: x\r\n\r\n': 'not from a godwit migrate',
         os.urandom(4096): 'sent away',
@@ -494,26 +494,26 @@ def test_strangers_are_sent_away(bed):
             assert name == 'ERROR' and payload, name
         destination.wait_for(re.escape(text))
     socket.create_connection(('127.0.0.1', destination.port), 5).close()
-    bed.connect(destination.port).end(0)
+    fixture.connect(destination.port).end(0)
     destination.end(0)
 
 
-def test_other_machines_are_sent_away(bed):
-    destination = bed.listen()
+def test_other_machines_are_sent_away(fixture):
+    destination = fixture.listen()
     for words, text in ((('--memory=128M',), '--memory is 134217728 at the source and 67108864'),
                         (('--queues=2',), '--queues is 2 at the source'),
                         (('--packed',), '--packed is 1 at the source')):
-        out = bed.connect(destination.port, *words).end(2)
+        out = fixture.connect(destination.port, *words).end(2)
         has(out, text)
         has(out, 'both halves have to be given the same')
-    bed.connect(destination.port).end(0)
+    fixture.connect(destination.port).end(0)
     destination.end(0)
 
 
-def test_intruders_do_not_disturb(bed):
+def test_intruders_do_not_disturb(fixture):
     """Other clients connect during the migration, and after it."""
-    destination = bed.listen('--settle=500ms')
-    source = bed.connect(destination.port, '--settle=500ms')
+    destination = fixture.listen('--settle=500ms')
+    source = fixture.connect(destination.port, '--settle=500ms')
     others = [socket.create_connection(('127.0.0.1', destination.port), 5) for _ in range(2)]
     others[0].sendall(frame('RESUME', b'x' * 16))
     source.end(0)
@@ -522,32 +522,32 @@ def test_intruders_do_not_disturb(bed):
         other.close()
 
 
-def silent(bed, port, n=200):
+def silent(fixture, port, n=200):
     """Connections that send nothing, or too little."""
     for i in range(n):
         sock = socket.create_connection(('127.0.0.1', port), 5)
         sock.sendall(frame('RESUME', b'x' * 16)[:i % 24])
-        bed.sockets.append(sock)
+        fixture.sockets.append(sock)
 
 
-def test_silent_strangers_keep_nobody_out(bed):
-    destination = bed.listen()
-    silent(bed, destination.port)
-    proxy = bed.proxy(destination.port)
+def test_silent_strangers_keep_nobody_out(fixture):
+    destination = fixture.listen()
+    silent(fixture, destination.port)
+    proxy = fixture.proxy(destination.port)
     cut = once('RUNNING')
 
     def rule(name, payload):
         if name == 'GO':
-            silent(bed, destination.port)
+            silent(fixture, destination.port)
         return cut(name, payload)
     proxy.rule = rule
-    bed.connect(proxy.port).end(0)
+    fixture.connect(proxy.port).end(0)
     destination.end(0)
     assert proxy.n_connections > 1
 
 
-def test_destination_without_descriptors_waits(bed):
-    destination = bed.listen()
+def test_destination_without_descriptors_waits(fixture):
+    destination = fixture.listen()
     with socket.create_connection(('127.0.0.1', destination.port), 5) as stranger:
         stranger.sendall(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
         stranger.settimeout(120)
@@ -558,7 +558,7 @@ def test_destination_without_descriptors_waits(bed):
     old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = set(map(int, os.listdir(f'/proc/{pid}/fd')))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), old[1]))
-    source = bed.connect(destination.port)
+    source = fixture.connect(destination.port)
     destination.wait_for('cannot accept connections: Too many open files')
     time.sleep(0.5)
     assert destination.said().count('cannot accept') == 1
@@ -567,22 +567,22 @@ def test_destination_without_descriptors_waits(bed):
     destination.end(0)
 
 
-def laid_out_in_another_way(bed, *words):
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port,
+def laid_out_in_another_way(fixture, *words):
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port,
                       change_rule('HELLO', lambda p: frame('HELLO', p[:-8] + os.urandom(8)), 1))
-    has(bed.connect(proxy.port, *words).end(2), 'its guest is laid out in another way')
-    bed.connect(destination.port).end(0)
+    has(fixture.connect(proxy.port, *words).end(2), 'its guest is laid out in another way')
+    fixture.connect(destination.port).end(0)
     destination.end(0)
     assert destination.result()['memory_bytes'] == 64 << 20
 
 
-def test_guests_laid_out_in_another_way_are_sent_away(bed):
-    laid_out_in_another_way(bed)
+def test_guests_laid_out_in_another_way_are_sent_away(fixture):
+    laid_out_in_another_way(fixture)
 
 
-def test_postcopy_guests_laid_out_in_another_way_are_sent_away(bed):
-    laid_out_in_another_way(bed, *FETCH)
+def test_postcopy_guests_laid_out_in_another_way_are_sent_away(fixture):
+    laid_out_in_another_way(fixture, *FETCH)
 
 
 def with_feature(bit):
@@ -599,23 +599,23 @@ def with_feature(bit):
     return change
 
 
-def test_disks_that_do_not_match_are_sent_away(bed):
+def test_disks_that_do_not_match_are_sent_away(fixture):
     """With equal options on both sides, sectors and features depend on the back-end alone."""
-    destination = bed.listen()
-    name, bed.disk = bed.disk, os.path.join(bed.folder, 'other.img')
-    with open(bed.disk, 'wb') as f:
+    destination = fixture.listen()
+    name, fixture.disk = fixture.disk, os.path.join(fixture.folder, 'other.img')
+    with open(fixture.disk, 'wb') as f:
         f.truncate(32 << 20)
-    out = bed.connect(destination.port).end(2)
+    out = fixture.connect(destination.port).end(2)
     text = r'its disk has \d{6} sectors, that of the other 65536'
     assert re.search(f'does not match the one at the source: {text}', out), out
     destination.wait_for(f'was sent away: .*{text}')
-    bed.disk = name
+    fixture.disk = name
 
     for bit, text in ((50, 'the device at the source has'), (26, 'the options do not go with')):
-        proxy = bed.proxy(destination.port, change_rule('HELLO', with_feature(bit), 1))
-        has(bed.connect(proxy.port).end(2), text)
+        proxy = fixture.proxy(destination.port, change_rule('HELLO', with_feature(bit), 1))
+        has(fixture.connect(proxy.port).end(2), text)
         destination.wait_for(f'was sent away: .*{text}')
-    bed.connect(destination.port).end(0)
+    fixture.connect(destination.port).end(0)
     destination.end(0)
     assert not destination.result()['faults']
 
@@ -627,12 +627,12 @@ def endless(name):
     return rule
 
 
-def ends_in_time(bed, name, victim, *words):
+def ends_in_time(fixture, name, role, *words):
     """The time limit holds during an endless stream of frames, and memory use stays bounded."""
-    destination = bed.listen('--timeout=3s')
-    proxy = bed.proxy(destination.port, endless(name))
-    source = bed.connect(proxy.port, '--timeout=3s', *words)
-    half = destination if victim == 'destination' else source
+    destination = fixture.listen('--timeout=3s')
+    proxy = fixture.proxy(destination.port, endless(name))
+    source = fixture.connect(proxy.port, '--timeout=3s', *words)
+    half = destination if role == 'destination' else source
     # 5 seconds past the time limit, or more on a busy machine.
     limit = 3 + 5 * max(1.0, os.getloadavg()[0] / os.cpu_count())
     begin = time.monotonic()
@@ -645,28 +645,28 @@ def ends_in_time(bed, name, victim, *words):
     assert other.process.wait(120) in (0, 2), f'{name}: {other.process.returncode}'
 
 
-def test_endless_frames_end_in_time(bed):
-    for name, victim in (('ROUND', 'destination'), ('DATA', 'destination'), ('GO', 'destination'),
+def test_endless_frames_end_in_time(fixture):
+    for name, role in (('ROUND', 'destination'), ('DATA', 'destination'), ('GO', 'destination'),
                          ('RUNNING', 'source')):
-        ends_in_time(bed, name, victim)
+        ends_in_time(fixture, name, role)
 
 
-def test_postcopy_endless_pages_end_in_time(bed):
-    ends_in_time(bed, 'PAGE', 'destination', *FETCH)
+def test_postcopy_endless_pages_end_in_time(fixture):
+    ends_in_time(fixture, 'PAGE', 'destination', *FETCH)
 
 
-def test_postcopy_region_behind_the_discard_is_refused(bed):
+def test_postcopy_region_behind_the_discard_is_refused(fixture):
     """The fault server would not know it, and the back-end would be blamed for its faults."""
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port, change_rule(
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port, change_rule(
         'STATE', lambda p: frame('REGION', struct.pack('<QQ', 16 << 30, 1 << 20)) + frame('STATE', p), 1))
-    source = bed.connect(proxy.port, *FETCH)
+    source = fixture.connect(proxy.port, *FETCH)
     has(source.end(2), 'sent REGION where that cannot be')
     destination.end(2)
     assert all(fault['side'] != 'destination' for fault in destination.result()['faults'])
 
 
-def test_lies_end_it(bed):
+def test_lies_end_it(fixture):
     lies = {
         'DATA': lambda p: frame('DATA', struct.pack('<Q', 1 << 60) + p[8:]),
         'ZEROS': lambda p: frame('ZEROS', struct.pack('<QQ', 4096, 1 << 62)),
@@ -680,9 +680,9 @@ def test_lies_end_it(bed):
         number = 1 if name in ('STATE', 'REGION') else 2
         # A busy machine may not reach the second frame of a kind in the usual time.
         for time_limit in ('500ms', '5s', '50s'):
-            destination = bed.listen()
-            proxy = bed.proxy(destination.port, change_rule(name, change, number))
-            source = bed.connect(proxy.port, f'--copy-time={time_limit}')
+            destination = fixture.listen()
+            proxy = fixture.proxy(destination.port, change_rule(name, change, number))
+            source = fixture.connect(proxy.port, f'--copy-time={time_limit}')
             source.process.wait(300)
             if proxy.seen.count(name) >= number:
                 break
@@ -691,20 +691,20 @@ def test_lies_end_it(bed):
         has(destination.end(2), 'cancelled')
 
 
-def test_state_that_was_changed_is_refused(bed):
-    destination = bed.listen()
-    proxy = bed.proxy(destination.port,
+def test_state_that_was_changed_is_refused(fixture):
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port,
                       change_rule('STATE', lambda p: frame('STATE', p[:60] + b'\xff' * (len(p) - 60)),
                                   1))
-    source = bed.connect(proxy.port)
+    source = fixture.connect(proxy.port)
     has(source.end(2), 'the state of rings or load is not one of this guest')
     destination.end(2)
 
 
-def test_nobody_listens(bed):
+def test_nobody_listens(fixture):
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = server.getsockname()[1]
-    source = bed.connect(port, '--request-timeout=500ms')
+    source = fixture.connect(port, '--request-timeout=500ms')
     has(source.end(2), 'is the half with --listen there?')
 
 
@@ -725,9 +725,9 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             os.environ['TMPDIR'] = os.path.join(folder, 'tmp')
             os.mkdir(os.environ['TMPDIR'])
-            bed = Bed(godwit, blk, rng, folder)
+            fixture = Fixture(godwit, blk, rng, folder)
             try:
-                test(bed)
+                test(fixture)
                 left = os.listdir(os.environ['TMPDIR'])
                 assert not left or 'ends' in name or 'dies' in name, f'left behind: {left}'
                 print(f'ok   {name} ({time.monotonic() - begin:.1f} s)', flush=True)
@@ -737,7 +737,7 @@ def main():
                 failures += 1
                 print(f'FAIL {name}: {type(e).__name__}: {e}', flush=True)
             finally:
-                bed.close()
+                fixture.close()
     return 1 if failures else 0
 
 

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 
-from it_migrate_link import FETCH, Bed, has, those_that_can_run
+from it_migrate_link import FETCH, Fixture, has, those_that_can_run
 
 SOURCE, DESTINATION = '192.0.2.1', '192.0.2.2'
 SKIPPED = 77
@@ -160,30 +160,30 @@ class Wire(threading.Thread):
             os.close(fd)
 
 
-def start(bed, *words):
-    destination = bed.listen(*SMALL, *words, address=f'{DESTINATION}:0')
-    return destination, lambda *more: bed.connect(destination.port, *SMALL, *words, *more,
+def start(fixture, *words):
+    destination = fixture.listen(*SMALL, *words, address=f'{DESTINATION}:0')
+    return destination, lambda *more: fixture.connect(destination.port, *SMALL, *words, *more,
                                                   host=DESTINATION)
 
 
-def test_precopy(bed, spaces):
+def test_precopy(fixture, spaces):
     Veth(spaces)
-    destination, connect = start(bed)
+    destination, connect = start(fixture)
     connect().end(0)
     destination.end(0)
 
 
-def test_postcopy(bed, spaces):
+def test_postcopy(fixture, spaces):
     Veth(spaces)
-    destination, connect = start(bed)
+    destination, connect = start(fixture)
     connect(*FETCH, '--link-rate=8M').end(0)
     destination.end(0)
     assert destination.result()['hops'][0]['postcopy']['pages_sent'] > 0
 
 
-def test_link_down_in_precopy_cancels(bed, spaces):
+def test_link_down_in_precopy_cancels(fixture, spaces):
     link = Veth(spaces)
-    destination, connect = start(bed)
+    destination, connect = start(fixture)
     source = connect('--copy-time=20s')
     link.wait_carried(1 << 20)
     link.set('down')
@@ -191,10 +191,10 @@ def test_link_down_in_precopy_cancels(bed, spaces):
     has(destination.end(2), 'cancelled')
 
 
-def test_link_down_in_postcopy_resumes(bed, spaces):
+def test_link_down_in_postcopy_resumes(fixture, spaces):
     """For longer than the TCP timeout: both halves notice, and resume over a new connection."""
     link = Veth(spaces)
-    destination, connect = start(bed)
+    destination, connect = start(fixture)
     source = connect(*FETCH, '--link-rate=1M')
     link.wait_carried(1 << 20)
     link.set('down')
@@ -206,7 +206,7 @@ def test_link_down_in_postcopy_resumes(bed, spaces):
         assert half.result()['hops'][0]['reconnects'] > 0, 'the link was down and nobody noticed'
 
 
-def delay_and_loss(bed, spaces, *ways):
+def delay_and_loss(fixture, spaces, *ways):
     link = Veth(spaces)
     spoiled = link.spoil()
     if not spoiled:
@@ -216,7 +216,7 @@ def delay_and_loss(bed, spaces, *ways):
         link = Wire(spaces)
     try:
         for words in ways:
-            destination, connect = start(bed)
+            destination, connect = start(fixture)
             source = connect(*words)
             source.end(0)
             destination.end(0)
@@ -228,12 +228,12 @@ def delay_and_loss(bed, spaces, *ways):
         link.close()
 
 
-def test_delay_and_loss(bed, spaces):
-    delay_and_loss(bed, spaces, ())
+def test_delay_and_loss(fixture, spaces):
+    delay_and_loss(fixture, spaces, ())
 
 
-def test_postcopy_delay_and_loss(bed, spaces):
-    delay_and_loss(bed, spaces, (*FETCH, '--link-rate=4M'), (*FETCH, '--link-rate=4M', '--cut-link-every=300ms'))
+def test_postcopy_delay_and_loss(fixture, spaces):
+    delay_and_loss(fixture, spaces, (*FETCH, '--link-rate=4M'), (*FETCH, '--link-rate=4M', '--cut-link-every=300ms'))
 
 
 def missing():
@@ -272,17 +272,17 @@ def main():
         begin = time.monotonic()
         spaces = Namespaces()
         with tempfile.TemporaryDirectory() as folder:
-            bed = Bed(godwit, blk, rng, folder)
-            bed.prefixes = spaces.prefixes()
+            fixture = Fixture(godwit, blk, rng, folder)
+            fixture.prefixes = spaces.prefixes()
             try:
-                test(bed, spaces)
+                test(fixture, spaces)
                 print(f'ok   {name} ({time.monotonic() - begin:.1f} s)', flush=True)
             except (AssertionError, OSError, KeyError, TypeError,
                     subprocess.CalledProcessError) as e:
                 failures += 1
                 print(f'FAIL {name}: {type(e).__name__}: {e}', flush=True)
             finally:
-                bed.close()
+                fixture.close()
                 spaces.close()
     return 1 if failures else 0
 

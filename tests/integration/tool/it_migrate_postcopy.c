@@ -26,7 +26,7 @@ static struct bench *postcopy_new(uint64_t seed)
     struct bench *b = bench_new(seed);
 
     for (unsigned i = 0; i < BENCH_DEVICES_MAX; i++)
-        b->sources[i].suspect.has_postcopy = b->destinations[i].suspect.has_postcopy = true;
+        b->sources[i].backend.has_postcopy = b->destinations[i].backend.has_postcopy = true;
     b->o.postcopy.is_on = true;
     return b;
 }
@@ -140,7 +140,7 @@ static void test_postcopy_without_pagefault_is_refused(void **state)
 {
     struct bench *b = postcopy_new(1);
 
-    b->destinations[0].suspect.has_postcopy = false;
+    b->destinations[0].backend.has_postcopy = false;
     bench_run(b);
     assert_int_equal(b->result.verdict, MIGRATION_COULD_NOT);
     assert_true(is_told(&b->result, MIGRATION_SIDE_DESTINATION, "PAGEFAULT (protocol feature 8)"));
@@ -155,7 +155,7 @@ static void test_postcopy_lost_marks_are_found(void **state)
     for (uint64_t seed = 1; !found && seed <= 100; seed++) {
         struct bench *b = postcopy_new(seed);
 
-        b->sources[0].suspect.guilt = SUSPECT_EVERY_100TH;
+        b->sources[0].backend.fault = FAULTY_EVERY_100TH;
         b->o.postcopy.has_round = true;
         b->o.postcopy.round = 10;
         bench_run(b);
@@ -175,7 +175,7 @@ static void test_postcopy_requests_left_at_the_stop_are_done(void **state)
     for (uint64_t seed = 4; !found && seed <= 100; seed++) {
         struct bench *b = postcopy_new(seed);
 
-        b->sources[0].suspect.guilt = SUSPECT_STOP_IN_FLIGHT;
+        b->sources[0].backend.fault = FAULTY_STOP_IN_FLIGHT;
         bench_run(b);
         found = b->result.hops[0].in_flight_stopped > 0; /* the stop may find nothing in flight */
         if (b->result.verdict != (found ? MIGRATION_FAILED : MIGRATION_PASSED))
@@ -196,7 +196,7 @@ static void test_postcopy_writes_after_the_stop_are_found(void **state)
     for (uint64_t seed = 1; !found && seed <= 100; seed++) {
         struct bench *b = postcopy_new(seed);
 
-        b->sources[0].suspect.guilt = SUSPECT_WRITE_AFTER_STOP;
+        b->sources[0].backend.fault = FAULTY_WRITE_AFTER_STOP;
         bench_run(b);
         found = b->result.hops[0].pages_late > 0;
         assert_true(!found || is_told(&b->result, MIGRATION_SIDE_SOURCE, "after the stop"));
@@ -209,7 +209,7 @@ static void test_postcopy_zeroes_read_too_early_are_found(void **state)
 {
     struct bench *b = postcopy_new(1);
 
-    b->destinations[0].suspect.guilt = SUSPECT_NOT_REGISTERED;
+    b->destinations[0].backend.fault = FAULTY_NOT_REGISTERED;
     b->o.postcopy.has_round = true;
     b->o.postcopy.link_rate = 1 << 20;
     b->o.request_ms = 5000;
@@ -224,7 +224,7 @@ static void test_postcopy_other_addresses_are_found(void **state)
 {
     struct bench *b = postcopy_new(1);
 
-    b->destinations[0].suspect.guilt = SUSPECT_OTHER_ADDRESSES;
+    b->destinations[0].backend.fault = FAULTY_OTHER_ADDRESSES;
     b->o.postcopy.link_rate = 1 << 20;
     b->o.request_ms = 5000;
     bench_run(b);
@@ -241,23 +241,23 @@ static void test_postcopy_failures_are_told(void **state)
 {
     static const struct {
         uint32_t request;
-        enum suspect_failure failure;
+        enum faulty_backend_failure failure;
     } cases[] = {
-        {GW_MSG_POSTCOPY_ADVISE, SUSPECT_REFUSES}, {GW_MSG_POSTCOPY_ADVISE, SUSPECT_HANGS},
-        {GW_MSG_POSTCOPY_ADVISE, SUSPECT_DIES},    {GW_MSG_POSTCOPY_ADVISE, SUSPECT_WRONG_ID},
-        {GW_MSG_POSTCOPY_LISTEN, SUSPECT_REFUSES}, {GW_MSG_POSTCOPY_LISTEN, SUSPECT_HANGS},
-        {GW_MSG_POSTCOPY_LISTEN, SUSPECT_DIES},    {GW_MSG_ADD_MEM_REG, SUSPECT_HANGS},
-        {GW_MSG_ADD_MEM_REG, SUSPECT_DIES},        {GW_MSG_ADD_MEM_REG, SUSPECT_WRONG_ID},
-        {GW_MSG_SET_VRING_KICK, SUSPECT_HANGS},    {GW_MSG_POSTCOPY_END, SUSPECT_HANGS},
-        {GW_MSG_POSTCOPY_END, SUSPECT_DIES},       {GW_MSG_POSTCOPY_END, SUSPECT_WRONG_ID},
+        {GW_MSG_POSTCOPY_ADVISE, FAULTY_REFUSES}, {GW_MSG_POSTCOPY_ADVISE, FAULTY_HANGS},
+        {GW_MSG_POSTCOPY_ADVISE, FAULTY_DIES},    {GW_MSG_POSTCOPY_ADVISE, FAULTY_WRONG_ID},
+        {GW_MSG_POSTCOPY_LISTEN, FAULTY_REFUSES}, {GW_MSG_POSTCOPY_LISTEN, FAULTY_HANGS},
+        {GW_MSG_POSTCOPY_LISTEN, FAULTY_DIES},    {GW_MSG_ADD_MEM_REG, FAULTY_HANGS},
+        {GW_MSG_ADD_MEM_REG, FAULTY_DIES},        {GW_MSG_ADD_MEM_REG, FAULTY_WRONG_ID},
+        {GW_MSG_SET_VRING_KICK, FAULTY_HANGS},    {GW_MSG_POSTCOPY_END, FAULTY_HANGS},
+        {GW_MSG_POSTCOPY_END, FAULTY_DIES},       {GW_MSG_POSTCOPY_END, FAULTY_WRONG_ID},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct bench *b = postcopy_new(i);
         const struct migration_fault *f = &b->result.faults[0];
 
-        b->destinations[0].suspect.failure = cases[i].failure;
-        b->destinations[0].suspect.fail_request = cases[i].request;
+        b->destinations[0].backend.failure = cases[i].failure;
+        b->destinations[0].backend.fail_request = cases[i].request;
         b->o.request_ms = 4000; /* a good answer takes less, also on a busy machine */
         b->o.postcopy.has_round = i % 2;
         bench_run(b);

@@ -18,10 +18,10 @@ int target_connect(struct target *t, struct gw_frontend *fe)
 {
     int pair[2];
 
-    suspect_end(&t->suspect);
+    faulty_backend_end(&t->backend);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    suspect_start(&t->suspect, pair[1]);
+    faulty_backend_start(&t->backend, pair[1]);
     return gw_frontend_attach(fe, pair[0]);
 }
 
@@ -47,7 +47,7 @@ int target_stop(struct target *t)
 
 void target_kill(struct target *t)
 {
-    suspect_end(&t->suspect);
+    faulty_backend_end(&t->backend);
 }
 
 int target_bury(struct target *t)
@@ -84,8 +84,8 @@ struct bench *bench_new(uint64_t seed)
 
         from->name = "source";
         to->name = "destination";
-        from->suspect.disk_fd = to->suspect.disk_fd = i == 0 ? b->disk : b->other_disks[i - 1];
-        from->suspect.sectors = to->suspect.sectors = BENCH_DISK_BYTES / 512;
+        from->backend.disk_fd = to->backend.disk_fd = i == 0 ? b->disk : b->other_disks[i - 1];
+        from->backend.sectors = to->backend.sectors = BENCH_DISK_BYTES / 512;
     }
     b->o = (struct migration_options){
         .seed = seed,
@@ -114,7 +114,7 @@ static void run_once(struct bench *b)
     }
     assert_int_equal(migration_run(&b->o, targets, NULL, NULL, &b->result), 0);
     for (unsigned i = 0; i < 2 * BENCH_DEVICES_MAX; i++)
-        suspect_end(&targets[i]->suspect);
+        faulty_backend_end(&targets[i]->backend);
 }
 
 /* Whether a part of the run ended before a busy machine completed a request in it. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A migration between suspects with a small memory and a small disk. Functions fail the test on
- * error.
+ * A migration between faulty back-ends with a small memory and a small disk. Functions fail the
+ * test on error.
  */
 #pragma once
 
+#include "faulty_backend.h"
 #include "migrate/migrate.h"
-#include "suspect.h"
 
 #define BENCH_DISK_BYTES  (4u << 20)
 #define BENCH_DEVICES_MAX 3
@@ -14,7 +14,7 @@
 /* Replaces the command's targets. */
 struct target {
     const char *name;
-    struct suspect suspect;
+    struct faulty_backend backend;
 };
 
 struct bench {

@@ -9,7 +9,7 @@
  * After each step the back-end must serve the next session. Exit status 1 when anything failed.
  */
 #include "base/proto.h"
-#include "bed.h"
+#include "fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,9 +42,9 @@ static const char *form_name(enum xen_form form)
 
 /* ---- Steps ---- */
 
-static void step_io(struct bed *b)
+static void step_io(struct fixture *b)
 {
-    bed_exchange(b, 300);
+    fixture_exchange(b, 300);
     check(true, "%s: 300 requests, verified in the domU", form_name(b->form));
 }
 
@@ -52,32 +52,32 @@ static void step_io(struct bed *b)
  * What dom0 pays for a page that the back-end has mapped. The first time there is also what the
  * kernel keeps for the next.
  */
-static void step_memory(struct bed *b)
+static void step_memory(struct fixture *b)
 {
     int64_t per_page = b->taken / (int64_t)(b->memory / XEN_PAGE);
 
     check(per_page < 1024, "%s: %" PRId64 " bytes for each of %" PRIu64 " pages",
           form_name(b->form), per_page, b->memory / XEN_PAGE);
-    bed_exchange(b, 50);
+    fixture_exchange(b, 50);
 }
 
 /* The region where nothing is goes, comes, and goes, while the load runs. */
-static void step_region(struct bed *b)
+static void step_region(struct fixture *b)
 {
     struct xen_stats before, after;
     int r;
 
-    bed_begin(b);
+    fixture_begin(b);
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
     check(r == 0, "a region is removed under load%s", r ? gw_frontend_error(b->fe) : "");
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
     check(r == -EREMOTEIO, "it cannot be removed twice (%s)", strerror(-r));
     r = gw_frontend_add_mem_reg(b->fe, b->mem, b->spare);
     check(r == 0, "it is added again under load%s", r ? gw_frontend_error(b->fe) : "");
-    bed_rest(b);
-    check(bed_write_from(b, b->spare + 8) == STATUS_OK, "a request with data in it");
+    fixture_rest(b);
+    check(fixture_write_from(b, b->spare + 8) == STATUS_OK, "a request with data in it");
     xen_guest_stats(b->guest, false, &before);
-    bed_exchange(b, 50);
+    fixture_exchange(b, 50);
     xen_guest_stats(b->guest, false, &after);
     check(after.requests > before.requests, "and the load goes on");
 }
@@ -108,7 +108,7 @@ static const struct bad_region {
     {"beyond, not in advance", BEYOND, true, GW_GUEST_XEN_GRANT | GW_GUEST_XEN_NO_ADVANCE, 0, true},
 };
 
-static void one_bad_region(struct bed *b, const struct bad_region *bad)
+static void one_bad_region(struct fixture *b, const struct bad_region *bad)
 {
     static char host[4 * XEN_PAGE];
     struct gw_guest_region region = {
@@ -127,10 +127,10 @@ static void one_bad_region(struct bed *b, const struct bad_region *bad)
     must(r == 0 && region.fd >= 0 && gw_guest_mem_add(m, &region) == 0, "a region");
     r = gw_frontend_add_mem_reg(b->fe, m, region.gpa);
     if (r == 0 && bad->may_come) {
-        status = bed_write_from(b, region.gpa + 16);
+        status = fixture_write_from(b, region.gpa + 16);
         check(status != STATUS_OK, "%s: it comes, and a request with data there is none (%#x)",
               bad->what, status);
-        status = bed_read_into(b, region.gpa + 16);
+        status = fixture_read_into(b, region.gpa + 16);
         check(status != STATUS_OK, "  nor can one read into it (%#x)", status);
         r = gw_frontend_rem_mem_reg(b->fe, m, region.gpa);
         check(r == 0, "  and it goes");
@@ -142,7 +142,7 @@ static void one_bad_region(struct bed *b, const struct bad_region *bad)
 }
 
 /* No front-end of ours says this. */
-static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa, unsigned bits)
+static void enormous_region(struct fixture *b, uint32_t flags, uint64_t gpa, unsigned bits)
 {
     struct gw_wire_xen_single_region wire = {
         .region = {.region = {.guest_addr = gpa, .size = UINT64_C(1) << bits, .user_addr = 1 << 20},
@@ -157,7 +157,7 @@ static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa, unsigne
 
     close(fd);
     if (r == 0)
-        r = gw_frontend_receive(b->fe, &answer, BED_STALL);
+        r = gw_frontend_receive(b->fe, &answer, FIXTURE_STALL);
     must(r == 0, "an answer to a region of 2^%u bytes: %s", bits, strerror(-r));
     memcpy(&value, answer.payload, sizeof(value));
     check(answer.size == sizeof(value) && value != 0, "2^%u bytes, flags %#x: refused", bits,
@@ -165,21 +165,22 @@ static void enormous_region(struct bed *b, uint32_t flags, uint64_t gpa, unsigne
     gw_frontend_message_done(&answer);
 }
 
-static void step_bad(struct bed *b)
+static void step_bad(struct fixture *b)
 {
     for (size_t i = 0; i < sizeof(bad_regions) / sizeof(bad_regions[0]); i++)
         one_bad_region(b, &bad_regions[i]);
     enormous_region(b, GW_GUEST_XEN_FOREIGN, 0, 63);
     enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT, 63);
-    check(bed_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
-    check(bed_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "nor one that reads into nothing");
-    check(bed_write_from(b, b->spare) == STATUS_OK && bed_read_into(b, b->spare) == STATUS_OK,
+    check(fixture_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
+    check(fixture_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "nor one that reads into nothing");
+    check(fixture_write_from(b, b->spare) == STATUS_OK &&
+              fixture_read_into(b, b->spare) == STATUS_OK,
           "and those to memory are");
-    bed_exchange(b, 50);
+    fixture_exchange(b, 50);
 }
 
 /* It could be there, and is looked for; not for as long as that would take. */
-static void step_vast(struct bed *b)
+static void step_vast(struct fixture *b)
 {
     enormous_region(b, GW_GUEST_XEN_FOREIGN, UINT64_C(1) << 43, 42);
 }
@@ -187,9 +188,10 @@ static void step_vast(struct bed *b)
 /* ---- Grants that end ---- */
 
 /* A region anew, in a memory that is not the domain's. */
-static int add_again(struct bed *b, const struct gw_guest_region *region, struct gw_guest_mem **ret)
+static int add_again(struct fixture *b, const struct gw_guest_region *region,
+                     struct gw_guest_mem **ret)
 {
-    static char host[BED_SPARE * XEN_PAGE];
+    static char host[FIXTURE_SPARE * XEN_PAGE];
     struct gw_guest_region copy = *region;
     int r = gw_guest_mem_new(ret, GW_GUEST_UVA_HOST);
 
@@ -200,7 +202,7 @@ static int add_again(struct bed *b, const struct gw_guest_region *region, struct
     return gw_frontend_add_mem_reg(b->fe, *ret, copy.gpa);
 }
 
-static struct gw_guest_region find_region(struct bed *b, gw_gpa_t gpa)
+static struct gw_guest_region find_region(struct fixture *b, gw_gpa_t gpa)
 {
     struct gw_guest_region region = {0};
 
@@ -214,19 +216,19 @@ static struct gw_guest_region find_region(struct bed *b, gw_gpa_t gpa)
  * The domain ends the grants of the spare region while the load runs. Who has them mapped keeps
  * them until the region goes, and nobody gets them after that; Xen takes its time.
  */
-static void step_revoke(struct bed *b)
+static void step_revoke(struct fixture *b)
 {
     struct gw_guest_region region = find_region(b, b->spare);
     struct gw_guest_mem *again = NULL;
     bool refused = false;
     int r;
 
-    bed_begin(b);
+    fixture_begin(b);
     r = xen_guest_revoke(b->guest, b->spare);
     must(r == 0, "%s", xen_guest_error(b->guest));
-    bed_rest(b);
+    fixture_rest(b);
     if (b->form == XEN_FORM_GRANT)
-        check(bed_write_from(b, b->spare + 16) == STATUS_OK,
+        check(fixture_write_from(b, b->spare + 16) == STATUS_OK,
               "revoked, and mapped in advance: still there");
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
     check(r == 0, "a region of revoked grants goes");
@@ -237,19 +239,19 @@ static void step_revoke(struct bed *b)
         r = add_again(b, &region, &again);
         refused = r == -EREMOTEIO;
         if (r == 0 && b->form == XEN_FORM_NO_ADVANCE)
-            refused = bed_write_from(b, b->spare + 16) != STATUS_OK &&
-                      bed_read_into(b, b->spare + 16) != STATUS_OK;
+            refused = fixture_write_from(b, b->spare + 16) != STATUS_OK &&
+                      fixture_read_into(b, b->spare + 16) != STATUS_OK;
         if (r == 0)
             gw_frontend_rem_mem_reg(b->fe, again, b->spare);
         gw_guest_mem_free(again);
     }
     check(refused, "what was revoked does not come back");
-    bed_exchange(b, 50);
+    fixture_exchange(b, 50);
 }
 
 /* ---- The end of the domain ---- */
 
-static bool wait_hangup(struct bed *b, unsigned ms)
+static bool wait_hangup(struct fixture *b, unsigned ms)
 {
     struct pollfd p = {.fd = gw_frontend_fd(b->fe), .events = POLLRDHUP};
 
@@ -264,20 +266,20 @@ static int xl(const char *what, uint32_t domid)
     return system(command);
 }
 
-static void step_destroy(struct bed *b)
+static void step_destroy(struct fixture *b)
 {
     uint64_t features;
     bool is_gone = false;
     int r;
 
-    bed_begin(b);
+    fixture_begin(b);
     pause_ms(300);
     r = xl("destroy", b->domid);
     check(r == 0, "the domain is destroyed under load");
     r = xen_link_wait(xen_guest_link(b->guest));
     check(r == -EHOSTDOWN, "the tool sees it: %s", xen_guest_error(b->guest));
     check(wait_hangup(b, 20000), "the back-end ends the session");
-    bed_drop(b);
+    fixture_drop(b);
     for (unsigned i = 0; i < 100 && !is_gone; i++) {
         is_gone = xl("list", b->domid) != 0;
         if (!is_gone)
@@ -296,25 +298,25 @@ static void step_destroy(struct bed *b)
 
 static const struct step {
     const char *name;
-    void (*run)(struct bed *b);
-    uint64_t memory; /* of the bed */
+    void (*run)(struct fixture *b);
+    uint64_t memory; /* of the fixture */
 } steps[] = {
     {"io", step_io, 0},         {"region", step_region, 0},   {"bad", step_bad, 0},
     {"revoke", step_revoke, 0}, {"destroy", step_destroy, 0}, {"memory", step_memory, 32u << 20},
     {"vast", step_vast, 0},
 };
 
-static void run_step(struct bed *b, const char *name)
+static void run_step(struct fixture *b, const char *name)
 {
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
         if (strcmp(name, steps[i].name) != 0)
             continue;
         printf("%s: domain %" PRIu32 ", %s\n", name, b->domid, form_name(b->form));
         b->memory = steps[i].memory;
-        bed_open(b);
+        fixture_open(b);
         steps[i].run(b);
         if (b->fe)
-            bed_close(b);
+            fixture_close(b);
         return;
     }
     must(false, "there is no step %s", name);
@@ -322,7 +324,7 @@ static void run_step(struct bed *b, const char *name)
 
 int main(int argc, char **argv)
 {
-    struct bed b = {0};
+    struct fixture b = {0};
     bool is_known = false;
 
     if (argc < 5)

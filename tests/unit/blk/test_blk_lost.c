@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* A medium that loses data: nothing is confirmed by godwit-blk's file store any more. */
-#include "store_rig.h"
+#include "store_fixture.h"
 
 #include <errno.h>
 #include <stdio.h>

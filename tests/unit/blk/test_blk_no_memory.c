@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Each allocation of godwit-blk's stores fails once, and the request or the start says so. */
 #include "../fixtures/no_memory.h"
-#include "store_rig.h"
+#include "store_fixture.h"
 
 #include <errno.h>
 

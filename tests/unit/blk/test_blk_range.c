@@ -3,7 +3,7 @@
  * Discard and write zeroes of godwit-blk's file store where the file system, the device or a system
  * call filter refuses the best way: what can be done otherwise is, and a discard is left alone.
  */
-#include "store_rig.h"
+#include "store_fixture.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -3,7 +3,7 @@
  * The stores of godwit-blk on real files: whatever the I/O comes to, everything must arrive all the
  * same, or fail as it should.
  */
-#include "store_rig.h"
+#include "store_fixture.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -3,7 +3,7 @@
  * Concurrent promises of godwit-blk's file store, which end in any order: Linux reports lost data
  * to one of several syncs, and none of the others may be answered with success.
  */
-#include "store_rig.h"
+#include "store_fixture.h"
 
 #include <errno.h>
 #include <linux/magic.h>

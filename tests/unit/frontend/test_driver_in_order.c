@@ -26,7 +26,7 @@ struct taken {
     uint32_t writable_len;
 };
 
-struct bed {
+struct fixture {
     struct gw_guest_mem *mem;
     struct gw_driver *d;
     struct gw_driver_config cfg;
@@ -36,7 +36,7 @@ struct bed {
     unsigned first, n_taken;
 };
 
-static void begin(struct bed *t, bool packed, unsigned size, unsigned index)
+static void begin(struct fixture *t, bool packed, unsigned size, unsigned index)
 {
     const struct gw_guest_region region = {.gpa = MEM_GPA, .length = MEM_LEN};
 
@@ -62,7 +62,7 @@ static void begin(struct bed *t, bool packed, unsigned size, unsigned index)
     t->taken = calloc(size, sizeof(*t->taken));
 }
 
-static void finish(struct bed *t)
+static void finish(struct fixture *t)
 {
     free(t->taken);
     gw_driver_free(t->d);
@@ -80,7 +80,7 @@ static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n_readab
 }
 
 /* Take one chain; in a split ring descriptors must be in the order of the table (2.7.9). */
-static bool device_pop(struct bed *t)
+static bool device_pop(struct fixture *t)
 {
     struct taken *taken = &t->taken[(t->first + t->n_taken) % t->cfg.queue_size];
     struct packed_chain pc;
@@ -108,7 +108,7 @@ static bool device_pop(struct bed *t)
 }
 
 /* Use the oldest `n` with one element; returns its length. */
-static uint32_t device_push(struct bed *t, unsigned n)
+static uint32_t device_push(struct fixture *t, unsigned n)
 {
     struct taken last = {0};
     unsigned n_desc = 0;
@@ -135,7 +135,7 @@ static uint32_t device_push(struct bed *t, unsigned n)
     return len;
 }
 
-static int add(struct bed *t, unsigned n_writable, uint64_t cookie, unsigned flags)
+static int add(struct fixture *t, unsigned n_writable, uint64_t cookie, unsigned flags)
 {
     const struct gw_driver_buf bufs[4] = {{.len = 1}, {.len = 10}, {.len = 20}, {.len = 30}};
 
@@ -146,7 +146,7 @@ static void test_driver_in_order_batch_is_one_element(void **state)
 {
     for (unsigned packed = 0; packed < 2; packed++) {
         struct gw_driver_used used[8];
-        struct bed t;
+        struct fixture t;
         uint32_t len;
 
         begin(&t, packed, 16, 13);
@@ -182,7 +182,7 @@ static void run_model(bool packed, unsigned size, unsigned rounds)
 {
     struct gw_driver_used used[8];
     unsigned next = 0, done = 0, n;
-    struct bed t;
+    struct fixture t;
 
     begin(&t, packed, size, size + size / 2);
     while (done < rounds) {
@@ -220,7 +220,7 @@ static void test_driver_in_order_random_batches_all_come_back(void **state)
     run_model(true, 100, 100000);
 }
 
-static void expect_broken(struct bed *t, const char *text)
+static void expect_broken(struct fixture *t, const char *text)
 {
     struct gw_driver_used used[8];
     const char *why;
@@ -235,7 +235,7 @@ static void expect_broken(struct bed *t, const char *text)
 
 static void test_driver_in_order_broken_device_is_told(void **state)
 {
-    struct bed t;
+    struct fixture t;
 
     /* The index counts one, the id says two. */
     begin(&t, false, 8, 0);
@@ -271,7 +271,7 @@ static void test_driver_in_order_requeue_keeps_the_order(void **state)
     for (unsigned i = 0; i < 2 * 23; i++) {
         struct gw_driver_used used[8];
         unsigned taken;
-        struct bed t;
+        struct fixture t;
 
         begin(&t, i % 2, 16, i / 2);
         for (uint64_t k = 0; k < 7; k++)
@@ -310,7 +310,7 @@ static void test_driver_in_order_changes_when_idle(void **state)
 {
     for (unsigned packed = 0; packed < 2; packed++) {
         struct gw_driver_used used[8];
-        struct bed t;
+        struct fixture t;
 
         begin(&t, packed, 8, 0);
         for (unsigned i = 0; i < 40; i++) {

@@ -28,7 +28,7 @@ struct taken {
     unsigned id, n_desc;
 };
 
-struct bed {
+struct fixture {
     struct gw_guest_mem *mem;
     struct gw_driver *d;
     struct gw_driver_config cfg;
@@ -42,13 +42,13 @@ struct bed {
     uint64_t random;
 };
 
-static unsigned roll(struct bed *t, unsigned n)
+static unsigned roll(struct fixture *t, unsigned n)
 {
     t->random = t->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (unsigned)(t->random >> 33) % n;
 }
 
-static void begin(struct bed *t, bool packed, uint64_t features, unsigned index)
+static void begin(struct fixture *t, bool packed, uint64_t features, unsigned index)
 {
     const struct gw_guest_region region = {.gpa = MEM_GPA, .length = MEM_LEN};
 
@@ -74,13 +74,13 @@ static void begin(struct bed *t, bool packed, uint64_t features, unsigned index)
         split_device_init(&t->split, t->mem, &t->cfg, (uint16_t)index);
 }
 
-static void finish(struct bed *t)
+static void finish(struct fixture *t)
 {
     gw_driver_free(t->d);
     gw_guest_mem_free(t->mem);
 }
 
-static void add_some(struct bed *t)
+static void add_some(struct fixture *t)
 {
     struct gw_driver_buf bufs[3];
     unsigned n = 1 + roll(t, 3);
@@ -93,7 +93,7 @@ static void add_some(struct bed *t)
         gw_driver_publish(t->d);
 }
 
-static void pop_some(struct bed *t)
+static void pop_some(struct fixture *t)
 {
     struct packed_chain p = {0};
     struct split_chain s = {0};
@@ -106,7 +106,7 @@ static void pop_some(struct bed *t)
 }
 
 /* In order the first of them, else any. */
-static void push_some(struct bed *t)
+static void push_some(struct fixture *t)
 {
     unsigned i = t->features & F_ORDER ? 0 : roll(t, SIZE) % (t->n_taken ? t->n_taken : 1);
     struct taken *one = &t->taken[i];
@@ -121,7 +121,7 @@ static void push_some(struct bed *t)
     memmove(one, one + 1, (t->n_taken - i) * sizeof(*one));
 }
 
-static void take_some(struct bed *t, unsigned n)
+static void take_some(struct fixture *t, unsigned n)
 {
     struct gw_driver_used used[SIZE];
     const char *why;
@@ -138,7 +138,7 @@ static void take_some(struct bed *t, unsigned n)
 }
 
 /* To another driver in another memory, which gets the bytes last. */
-static void migrate(struct bed *t)
+static void migrate(struct fixture *t)
 {
     struct gw_guest_mem *mem, *old = t->mem;
     struct packed_device packed = t->packed;
@@ -172,7 +172,7 @@ static void migrate(struct bed *t)
     t->split.next_used = split.next_used;
 }
 
-static void work(struct bed *t, unsigned n_steps)
+static void work(struct fixture *t, unsigned n_steps)
 {
     for (unsigned i = 0; i < n_steps; i++) {
         switch (roll(t, 5)) {
@@ -193,7 +193,7 @@ static void work(struct bed *t, unsigned n_steps)
     }
 }
 
-static void drain(struct bed *t)
+static void drain(struct fixture *t)
 {
     gw_driver_publish(t->d);
     for (unsigned i = 0; i < 4 * SIZE; i++) {
@@ -208,7 +208,7 @@ static void drain(struct bed *t)
 static void test_driver_state_goes_on_elsewhere(void **state)
 {
     static const uint64_t features[] = {0, F_EVENT, F_ORDER, F_ORDER | F_EVENT};
-    static struct bed t;
+    static struct fixture t;
 
     for (unsigned i = 0; i < 16; i++) {
         begin(&t, i & 1, features[i / 2 % 4], i < 8 ? 0 : 65530 % (i & 1 ? 2 * SIZE : 65536));
@@ -243,7 +243,7 @@ static void use_up(struct gw_driver *d)
 static void test_driver_state_changed_is_refused_or_good(void **state)
 {
     static const uint8_t values[] = {0, 1, 15, 16, 0x7f, 0xff};
-    static struct bed t;
+    static struct fixture t;
     unsigned n_refused = 0;
 
     for (unsigned i = 0; i < 4; i++) {
@@ -276,7 +276,7 @@ static void test_driver_state_changed_is_refused_or_good(void **state)
 
 static void test_driver_state_of_another_shape_is_refused(void **state)
 {
-    static struct bed t, other;
+    static struct fixture t, other;
     void *saved;
     size_t len;
 
@@ -305,7 +305,7 @@ static void test_driver_state_of_another_shape_is_refused(void **state)
 
 static void test_driver_state_of_a_broken_ring_is_not_saved(void **state)
 {
-    static struct bed t;
+    static struct fixture t;
     void *saved = NULL;
     size_t len;
 

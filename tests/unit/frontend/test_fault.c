@@ -3,7 +3,7 @@
  * The fault server with real userfaultfds: of this process, of clients in it, and of children that
  * have the memory mapped at addresses of their own and send their userfaultfd over a socket.
  */
-#include "fault_bed.h"
+#include "fault_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +13,14 @@
 #include <sys/wait.h>
 
 /* A thread is woken before what was done for it is counted. */
-static void settled_stats(struct fault_bed *b, struct gw_fault_stats *ret)
+static void settled_stats(struct fault_fixture *b, struct gw_fault_stats *ret)
 {
     gw_fault_server_stop(b->server);
     gw_fault_server_stats(b->server, ret);
     assert_int_equal(gw_fault_server_start(b->server), 0);
 }
 
-static void finish(struct fault_bed *b)
+static void finish(struct fault_fixture *b)
 {
     gw_fault_server_stop(b->server);
     assert_int_equal(gw_fault_server_finish(b->server), 0);
@@ -30,10 +30,10 @@ static void finish(struct fault_bed *b)
 
 static void test_fault_page_at_hand_is_read(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     struct gw_fault_stats st;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     for (uint64_t i = 0; i < PAGES; i++)
         assert_int_equal(touch(b.own + i * PAGE), stamp_of(i));
     settled_stats(&b, &st);
@@ -49,16 +49,16 @@ static void test_fault_page_at_hand_is_read(void **state)
                 st.latency.p99 <= st.latency.max);
     assert_int_equal(gw_fault_server_missing(b.server), 0);
     finish(&b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_clients_are_woken(void **state)
 {
     struct gw_fault_stats st;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c[2];
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     for (unsigned i = 0; i < 2; i++)
         client_begin(&c[i], &b, false);
     for (uint64_t i = 0; i < PAGES; i++) {
@@ -72,7 +72,7 @@ static void test_fault_clients_are_woken(void **state)
     finish(&b);
     for (unsigned i = 0; i < 2; i++)
         client_end(&c[i], &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* Pages that come from elsewhere, in another order than they were asked for, or unasked. */
@@ -80,10 +80,10 @@ static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
 {
     struct toucher t[4];
     struct gw_fault_stats st;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     client_begin(&c, &b, false);
     toucher_begin(&t[0], c.map + 3 * PAGE);
     toucher_begin(&t[1], b.own + 3 * PAGE);
@@ -110,15 +110,15 @@ static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
     assert_int_equal(st.bytes_streamed, PAGE);
     assert_int_equal(gw_fault_server_finish(b.server), -EBUSY);
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_answers_that_were_lost_are_asked_for_again(void **state)
 {
     struct toucher t[2];
-    struct fault_bed b;
+    struct fault_fixture b;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     toucher_begin(&t[0], b.own + 1 * PAGE);
     toucher_begin(&t[1], b.own + 2 * PAGE);
     await_asked(&b, 2);
@@ -131,18 +131,18 @@ static void test_fault_answers_that_were_lost_are_asked_for_again(void **state)
     __atomic_store_n(&b.source, SOURCE_HERE, __ATOMIC_RELAXED);
     assert_int_equal(gw_fault_server_ask_again(b.server), 0);
     assert_int_equal(toucher_end(&t[1]), stamp_of(2));
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_stream_brings_what_nobody_asked_for(void **state)
 {
     struct gw_fault_stats st;
-    struct fault_bed b;
+    struct fault_fixture b;
     gw_gpa_t gpa = 0;
     uint64_t len;
     int n, total = 0;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     assert_int_equal(touch(b.own + 2 * PAGE), stamp_of(2));
     settled_stats(&b, &st); /* it gives way to faults */
     assert_int_equal(gw_fault_server_stream(b.server, 2), 2);
@@ -159,13 +159,13 @@ static void test_fault_stream_brings_what_nobody_asked_for(void **state)
     finish(&b);
     for (uint64_t i = 0; i < PAGES; i++)
         assert_int_equal(touch(b.own + i * PAGE), stamp_of(i));
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* Two threads bring all pages, each in its own order, while four touch them. */
 static void *bring_all(void *arg)
 {
-    struct fault_bed *b = arg;
+    struct fault_fixture *b = arg;
 
     for (uint64_t i = 0; i < PAGES; i++)
         assert_true(put_page(b, i * 7 % PAGES) >= 0);
@@ -190,11 +190,11 @@ static void test_fault_all_at_once_loses_no_wakeup(void **state)
     for (unsigned round = 0; round < 30; round++) {
         pthread_t bringers[2], touchers[4];
         struct gw_fault_stats st;
-        struct fault_bed b;
+        struct fault_fixture b;
         struct client c;
         void *wrong;
 
-        fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+        fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
         client_begin(&c, &b, false);
         for (unsigned i = 0; i < 4; i++)
             pthread_create(&touchers[i], NULL, touch_all, i % 2 ? c.map : b.own);
@@ -213,7 +213,7 @@ static void test_fault_all_at_once_loses_no_wakeup(void **state)
         assert_int_equal(st.repeated, PAGES);
         finish(&b);
         client_end(&c, &b);
-        fault_bed_end(&b);
+        fault_fixture_end(&b);
     }
 }
 
@@ -223,11 +223,11 @@ static void test_fault_all_at_once_loses_no_wakeup(void **state)
 static void test_fault_page_read_before_it_came_is_told(void **state)
 {
     struct gw_fault_stats st;
-    struct fault_bed b;
+    struct fault_fixture b;
     char *unregistered;
     struct toucher t;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     unregistered = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, b.region.fd, 0);
     assert_int_equal(touch(unregistered + 4 * PAGE), 0);
     toucher_begin(&t, b.own + 6 * PAGE);
@@ -244,14 +244,14 @@ static void test_fault_page_read_before_it_came_is_told(void **state)
     assert_int_equal(st.early, 2);
     assert_int_equal(st.received, 2);
     munmap(unregistered, PAGES * PAGE);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_received_pages_are_left_alone(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
 
-    fault_bed_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
     memset(b.own, 0xaa, PAGES * PAGE); /* precopy */
     assert_int_equal(gw_fault_server_set_received(b.server, b.gpa, 0), 0);
     assert_int_equal(gw_fault_server_missing(b.server), 0);
@@ -259,14 +259,14 @@ static void test_fault_received_pages_are_left_alone(void **state)
     assert_int_equal(gw_fault_server_missing(b.server), 2 * PAGE);
     assert_int_equal(gw_fault_server_set_received(b.server, b.gpa + 1, PAGE), -EINVAL);
     assert_int_equal(gw_fault_server_discard(b.server, b.gpa, PAGES * PAGE + 1), -EINVAL);
-    fault_bed_serve(&b);
+    fault_fixture_serve(&b);
     assert_int_equal(gw_fault_server_discard(b.server, b.gpa, PAGE), -EBUSY);
     assert_int_equal(put_page(&b, 0), 0);
     for (uint64_t i = 0; i < PAGES; i++)
         assert_int_equal(touch(b.own + i * PAGE), i == 3 || i == 4 ? stamp_of(i) : 0xaaaaaaaa);
     finish(&b);
     assert_int_equal(b.n_reports[GW_FAULT_EARLY], 0);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* A client whose answer had wrong addresses: its fault is nobody's. */
@@ -274,10 +274,10 @@ static void test_fault_outside_of_all_regions_is_told(void **state)
 {
     struct gw_fault_stats st;
     struct toucher t;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     client_map(&c, &b, false);
     assert_int_equal(
         gw_fault_client_add_base(c.client, b.gpa, PAGES * PAGE, (uintptr_t)c.map + PAGES * PAGE),
@@ -294,17 +294,17 @@ static void test_fault_outside_of_all_regions_is_told(void **state)
     settled_stats(&b, &st);
     assert_int_equal(st.stray, 1);
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_bases_that_cannot_be_are_refused(void **state)
 {
     const uint64_t len = PAGES * PAGE;
     struct gw_fault_client *fc;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     client_map(&c, &b, false);
     fc = c.client;
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa + PAGE, len, PAGE), -ENOENT);
@@ -319,15 +319,15 @@ static void test_fault_bases_that_cannot_be_are_refused(void **state)
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, (uintptr_t)c.map), 0);
     assert_int_equal(touch(c.map), stamp_of(0));
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_what_is_no_userfaultfd_is_refused(void **state)
 {
     struct gw_fault_client *c;
-    struct fault_bed b;
+    struct fault_fixture b;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     assert_int_equal(gw_fault_server_add_client(b.server, &c, -1, "none", false), -EINVAL);
     assert_int_equal(
         gw_fault_server_add_client(b.server, &c, eventfd(0, EFD_CLOEXEC), "eventfd", false),
@@ -340,16 +340,16 @@ static void test_fault_what_is_no_userfaultfd_is_refused(void **state)
     assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd_raw(), "raw", false),
                      -EINVAL);
     assert_non_null(strstr(gw_fault_error(), "ready"));
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* It reads its own events, and has its fd wait: neither keeps the server. */
 static void test_fault_client_that_takes_its_flags_away_blocks_nothing(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     client_begin(&c, &b, false);
     assert_int_equal(fcntl(c.uffd, F_SETFL, 0), 0);
     assert_int_equal(touch(b.own), stamp_of(0));
@@ -357,7 +357,7 @@ static void test_fault_client_that_takes_its_flags_away_blocks_nothing(void **st
     assert_int_equal(gw_fault_server_start(b.server), 0);
     assert_int_equal(touch(b.own + PAGE), stamp_of(1));
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* A client with many unread faults has one turn, and then every other client has one. */
@@ -369,10 +369,10 @@ static void test_fault_busy_client_leaves_others_their_turn(void **state)
     }; /* TURN_MAX: READ_MAX of fault_server.c */
     struct toucher t[N_BUSY], other;
     struct pollfd pfd = {.events = POLLIN};
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     client_begin(&c, &b, false);
     gw_fault_server_stop(b.server);
     for (uint64_t i = 0; i < N_BUSY; i++)
@@ -390,17 +390,17 @@ static void test_fault_busy_client_leaves_others_their_turn(void **state)
         assert_int_equal(toucher_end(&t[i]), stamp_of(i));
     assert_int_equal(toucher_end(&other), stamp_of(N_BUSY));
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* ---- other processes ---- */
 
 static void test_fault_child_reads_what_comes(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     struct child c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     child_begin(&c, &b);
     for (uint64_t i = 0; i < PAGES; i++)
         child_touch(&c, i);
@@ -408,16 +408,16 @@ static void test_fault_child_reads_what_comes(void **state)
         assert_int_equal(child_result(&c), stamp_of(i));
     finish(&b);
     child_end(&c, &b, SIGTERM);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_child_that_dies_while_it_waits_harms_nobody(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     struct child c;
     struct toucher t;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     child_begin(&c, &b);
     child_touch(&c, 2);
     await_asked(&b, 1);
@@ -427,16 +427,16 @@ static void test_fault_child_that_dies_while_it_waits_harms_nobody(void **state)
     assert_int_equal(put_page(&b, 2), 1);
     assert_int_equal(toucher_end(&t), stamp_of(2));
     gw_fault_server_remove_client(b.server, c.client);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_client_that_is_removed_leaves_no_waiter(void **state)
 {
     struct toucher t;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     client_begin(&c, &b, false);
     toucher_begin(&t, c.map + PAGE);
     await_asked(&b, 1);
@@ -446,7 +446,7 @@ static void test_fault_client_that_is_removed_leaves_no_waiter(void **state)
     client_unregister(&c); /* by its own end of the userfaultfd: the thread comes back */
     assert_int_equal(toucher_end(&t), stamp_of(1));
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 int main(void)

@@ -3,7 +3,7 @@
  * Kinds of memory and of faults: regions that begin anywhere in their files, huge pages, minor
  * faults, a thousand regions, and regions that come and go while faults are served.
  */
-#include "fault_bed.h"
+#include "fault_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -179,7 +179,7 @@ static void test_fault_huge_pages_of_zeros(void **state)
 static void test_fault_minor_faults_are_continued(void **state)
 {
     struct gw_fault_stats st;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
     int probe = fault_uffd(UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS);
 
@@ -188,7 +188,7 @@ static void test_fault_minor_faults_are_continued(void **state)
         skip();
     }
     close(probe);
-    fault_bed_begin(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
     client_begin(&c, &b, true);
     for (uint64_t i = 0; i < PAGES; i++) {
         assert_int_equal(touch(i % 2 ? b.own + i * PAGE : c.map + i * PAGE), stamp_of(i));
@@ -201,12 +201,12 @@ static void test_fault_minor_faults_are_continued(void **state)
     assert_int_equal(st.early, 0);
     assert_int_equal(gw_fault_server_finish(b.server), 0);
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_minor_faults_of_what_precopy_brought(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     struct client c;
     char *precopy;
     int probe = fault_uffd(UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS);
@@ -214,32 +214,32 @@ static void test_fault_minor_faults_of_what_precopy_brought(void **state)
     if (probe < 0)
         skip();
     close(probe);
-    fault_bed_prepare(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
+    fault_fixture_prepare(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
     precopy = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, b.region.fd, 0);
     memset(precopy, 0x11, PAGES * PAGE);
     munmap(precopy, PAGES * PAGE);
     assert_int_equal(gw_fault_server_set_received(b.server, b.gpa, 0), 0);
     assert_int_equal(gw_fault_server_discard(b.server, b.gpa + 2 * PAGE, PAGE), 0);
-    fault_bed_serve(&b);
+    fault_fixture_serve(&b);
     client_begin(&c, &b, true);
     for (uint64_t i = 0; i < PAGES; i++) {
         assert_int_equal(touch(c.map + i * PAGE), i == 2 ? stamp_of(2) : 0x11111111);
         assert_int_equal(touch(b.own + i * PAGE), i == 2 ? stamp_of(2) : 0x11111111);
     }
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_minor_page_read_before_it_came_is_told(void **state)
 {
-    struct fault_bed b;
+    struct fault_fixture b;
     char *unregistered;
     int probe = fault_uffd(UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS);
 
     if (probe < 0)
         skip();
     close(probe);
-    fault_bed_begin(&b, GW_FAULT_CONTINUE, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_CONTINUE, SOURCE_LATER);
     unregistered = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED, b.region.fd, 0);
     assert_int_equal(touch(unregistered + 4 * PAGE), 0);
     assert_int_equal(put_page(&b, 4), -EEXIST);
@@ -247,24 +247,24 @@ static void test_fault_minor_page_read_before_it_came_is_told(void **state)
     assert_int_equal(b.n_reports[GW_FAULT_EARLY], 1);
     assert_int_equal(touch(b.own + 5 * PAGE), stamp_of(5));
     munmap(unregistered, PAGES * PAGE);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* It would read a page while it is written. */
 static void test_fault_minor_needs_clients_that_register_for_it(void **state)
 {
     struct gw_fault_client *c;
-    struct fault_bed b;
+    struct fault_fixture b;
     int probe = fault_uffd(UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS);
 
     if (probe < 0)
         skip();
     close(probe);
-    fault_bed_begin(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
+    fault_fixture_begin(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
     assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd(0), "missing only", false),
                      -EOPNOTSUPP);
     assert_non_null(strstr(gw_fault_error(), "missing only"));
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 /* ---- a client that asks for events ---- */
@@ -303,14 +303,14 @@ static void expect_page_despite(uint64_t event)
 {
     struct change change = {.event = event};
     struct pollfd pfd = {.events = POLLIN};
-    struct fault_bed b;
+    struct fault_fixture b;
     struct toucher t;
     struct client c;
     void *wrong;
 
-    fault_bed_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
     if (!client_begin_with(&c, &b, UFFD_FEATURE_MINOR_SHMEM | event)) {
-        fault_bed_end(&b);
+        fault_fixture_end(&b);
         return;
     }
     toucher_begin(&t, c.map + 2 * PAGE);
@@ -326,7 +326,7 @@ static void expect_page_despite(uint64_t event)
     assert_int_equal(pthread_join(change.thread, &wrong), 0);
     assert_null(wrong);
     client_end(&c, &b);
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 static void test_fault_page_comes_while_an_event_is_unread(void **state)
@@ -421,10 +421,10 @@ static void test_fault_regions_come_and_go(void **state)
 static void test_fault_served_by_the_caller(void **state)
 {
     struct toucher t;
-    struct fault_bed b;
+    struct fault_fixture b;
     struct pollfd pfd;
 
-    fault_bed_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
+    fault_fixture_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
     assert_int_equal(gw_fault_server_begin(b.server), 0);
     pfd = (struct pollfd){.fd = gw_fault_server_fd(b.server), .events = POLLIN};
     assert_int_equal(poll(&pfd, 1, 0), 0);
@@ -436,7 +436,7 @@ static void test_fault_served_by_the_caller(void **state)
     assert_int_equal(gw_fault_server_run(b.server, 0), -EBUSY);
     assert_int_equal(gw_fault_server_start(b.server), -EBUSY);
     assert_int_equal(touch(b.own), stamp_of(0));
-    fault_bed_end(&b);
+    fault_fixture_end(&b);
 }
 
 int main(void)

@@ -30,13 +30,13 @@
 #define USED  0x8000u
 
 /* A part and its ring. */
-struct bed {
+struct fixture {
     struct part p;
     struct vring_packed_desc desc[64];
     uint16_t used; /* the device's position; bit 15 is the wrap counter */
 };
 
-static void bed_init(struct bed *b, uint16_t used)
+static void fixture_init(struct fixture *b, uint16_t used)
 {
     memset(b, 0, sizeof(*b));
     part_init(&b->p, true);
@@ -44,7 +44,7 @@ static void bed_init(struct bed *b, uint16_t used)
     b->p.ring.desc = b->desc;
 }
 
-static uint16_t step(const struct bed *b, uint16_t at, unsigned n)
+static uint16_t step(const struct fixture *b, uint16_t at, unsigned n)
 {
     for (; n > 0; n--) {
         uint16_t idx = (uint16_t)((at & ~WRAP) + 1);
@@ -55,19 +55,19 @@ static uint16_t step(const struct bed *b, uint16_t at, unsigned n)
 }
 
 /* The driver makes `n` slots from `at` on available, in the lap of the wrap counter in `at`. */
-static void make_available(struct bed *b, uint16_t at, unsigned n)
+static void make_available(struct fixture *b, uint16_t at, unsigned n)
 {
     for (; n > 0; n--, at = step(b, at, 1))
         b->desc[at & ~WRAP].flags = at & WRAP ? AVAIL : USED;
 }
 
-static void make_used(struct bed *b, uint16_t at)
+static void make_used(struct fixture *b, uint16_t at)
 {
     b->desc[at & ~WRAP].flags = at & WRAP ? AVAIL | USED : 0;
 }
 
 /* Take a chain of `n` descriptors off the ring; its addresses begin at `id` << 12. */
-static uint16_t take(struct bed *b, uint16_t id, unsigned n)
+static uint16_t take(struct fixture *b, uint16_t id, unsigned n)
 {
     struct gw_desc_packed descs[64];
     struct gw_head head = {.descs = descs, .id = id, .n_slots = (uint16_t)n};
@@ -96,7 +96,7 @@ enum until {
     COMMITTED
 };
 
-static void complete(struct bed *b, const struct done *done, unsigned n, enum until until)
+static void complete(struct fixture *b, const struct done *done, unsigned n, enum until until)
 {
     uint16_t first = b->used;
 
@@ -123,7 +123,7 @@ static void complete(struct bed *b, const struct done *done, unsigned n, enum un
     complete((b), (const struct done[]){__VA_ARGS__}, \
              sizeof((const struct done[]){__VA_ARGS__}) / sizeof(struct done), (until))
 
-static void expect_place(const struct bed *b, uint16_t used, unsigned n_slots)
+static void expect_place(const struct fixture *b, uint16_t used, unsigned n_slots)
 {
     assert_int_equal(b->p.found.used, used);
     assert_int_equal(b->p.found.n_slots, n_slots);
@@ -145,9 +145,9 @@ static void test_inflight_packed_stride_is_as_peers_have_it(void **state)
 
 static void test_inflight_packed_bytes_are_as_specified(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, 5 | WRAP);
+    fixture_init(&b, 5 | WRAP);
     make_available(&b, b.used, 6);
     part_open(&b.p);
     PART_FOUND_NONE(&b.p);
@@ -194,7 +194,7 @@ static void test_inflight_packed_bytes_are_as_specified(void **state)
     part_done(&b.p);
 }
 
-static void expect_descs(const struct bed *b, uint16_t entry, uint16_t id, unsigned n)
+static void expect_descs(const struct fixture *b, uint16_t entry, uint16_t id, unsigned n)
 {
     struct gw_desc_packed descs[64];
 
@@ -212,9 +212,9 @@ static void expect_descs(const struct bed *b, uint16_t entry, uint16_t id, unsig
 static void test_inflight_packed_chains_are_found_with_their_descriptors(void **state)
 {
     struct gw_desc_packed descs[3];
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     make_available(&b, b.used, 8);
     part_open(&b.p);
     take(&b, 9, 3);
@@ -244,9 +244,9 @@ static void test_inflight_packed_chains_are_found_with_their_descriptors(void **
 
 static void test_inflight_packed_untaken_is_not_in_flight(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     part_open(&b.p);
     take(&b, 1, 2);
     take(&b, 2, 3);
@@ -266,9 +266,9 @@ static void test_inflight_packed_untaken_is_not_in_flight(void **state)
 /* Untake when the free list has changed since the take. */
 static void test_inflight_packed_untaken_behind_an_answer_loses_no_entry(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     make_available(&b, b.used, 8);
     part_open(&b.p);
     for (unsigned i = 0; i < 20; i++) {
@@ -287,9 +287,9 @@ static void test_inflight_packed_more_than_is_free_is_refused(void **state)
     struct gw_desc_packed descs[8] = {{0}};
     struct gw_head heads[] = {{.descs = descs, .n_slots = 3}, {.descs = descs, .n_slots = 2}};
     uint8_t before[PART_MAX];
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     b.p.ring_size = 6; /* the part has two entries that the ring has no slots for */
     part_open(&b.p);
     take(&b, 1, 2);
@@ -306,9 +306,9 @@ static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
 {
     for (int until = PUBLISHED; until <= COMMITTED; until++)
         for (int driver_goes_on = 0; driver_goes_on <= 1; driver_goes_on++) {
-            struct bed b;
+            struct fixture b;
 
-            bed_init(&b, 6 | WRAP); /* the batch wraps around the ring's end */
+            fixture_init(&b, 6 | WRAP); /* the batch wraps around the ring's end */
             make_available(&b, b.used, 8);
             part_open(&b.p);
             take(&b, 1, 2);
@@ -333,9 +333,9 @@ static void test_inflight_packed_batch_that_was_shown_is_done(void **state)
 static void test_inflight_packed_batch_that_was_not_shown_is_done_again(void **state)
 {
     for (int until = LINKED; until <= CLOSED; until++) {
-        struct bed b;
+        struct fixture b;
 
-        bed_init(&b, 6);
+        fixture_init(&b, 6);
         make_available(&b, b.used, 8);
         part_open(&b.p);
         take(&b, 1, 2);
@@ -353,9 +353,9 @@ static void test_inflight_packed_batch_that_was_not_shown_is_done_again(void **s
 /* The entries of a batch stay in flight until it is published: a take must not reuse them. */
 static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     make_available(&b, b.used, 8);
     part_open(&b.p);
     take(&b, 1, 2);
@@ -380,9 +380,9 @@ static void test_inflight_packed_taken_while_a_batch_is_linked_is_elsewhere(void
 /* Unpublished answers of a batch are undone: the driver must not find them after a later answer. */
 static void test_inflight_packed_half_written_answers_are_taken_back(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, 6 | WRAP);
+    fixture_init(&b, 6 | WRAP);
     make_available(&b, b.used, 5);
     part_open(&b.p);
     for (uint16_t id = 0; id < 5; id++)
@@ -406,9 +406,9 @@ static void test_inflight_packed_half_written_answers_are_taken_back(void **stat
 static void test_inflight_packed_batch_may_be_the_whole_ring(void **state)
 {
     for (int until = LINKED; until <= COMMITTED; until++) {
-        struct bed b;
+        struct fixture b;
 
-        bed_init(&b, 3 | WRAP);
+        fixture_init(&b, 3 | WRAP);
         make_available(&b, b.used, 8);
         part_open(&b.p);
         take(&b, 1, 5);
@@ -428,9 +428,9 @@ static void test_inflight_packed_batch_may_be_the_whole_ring(void **state)
 /* Ring sizes need not be powers of two, and the entries end up in any order. */
 static void test_inflight_packed_odd_ring_goes_round_many_times(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, WRAP);
+    fixture_init(&b, WRAP);
     b.p.ring_size = 7;
     b.p.size = 11;
     part_open(&b.p);
@@ -456,9 +456,9 @@ static void test_inflight_packed_odd_ring_goes_round_many_times(void **state)
 
 static void test_inflight_packed_zeroes_say_nothing(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, 4);
+    fixture_init(&b, 4);
     memset(b.p.bytes, 0, sizeof(b.p.bytes));
     part_open(&b.p);
     PART_FOUND_NONE(&b.p);
@@ -473,10 +473,10 @@ static void test_inflight_packed_zeroes_say_nothing(void **state)
 /* The initial state that the creator of a region must write for the first back-end. */
 static void test_inflight_packed_format_is_what_a_creator_owes(void **state)
 {
-    struct bed b;
+    struct fixture b;
     uint64_t stride = gw_inflight_stride(true, PART_SIZE);
 
-    bed_init(&b, 0);
+    fixture_init(&b, 0);
     memset(b.p.bytes, 0x5a, sizeof(b.p.bytes));
     gw_inflight_format(b.p.bytes, true, 2, PART_SIZE);
     for (unsigned part = 0; part < 2; part++) {
@@ -493,9 +493,9 @@ static void test_inflight_packed_format_is_what_a_creator_owes(void **state)
 
 static void test_inflight_packed_finished_part_begins_anew(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_init(&b, 5 | WRAP);
+    fixture_init(&b, 5 | WRAP);
     part_open(&b.p);
     take(&b, 1, 1);
     COMPLETE(&b, COMMITTED, {0, 1});
@@ -509,9 +509,9 @@ static void test_inflight_packed_finished_part_begins_anew(void **state)
 /* ---- invalid parts ---- */
 
 /* Entries 0-1, 2 and 3-5 are in flight, 6 and 7 are free. */
-static void begin_bad(struct bed *b)
+static void begin_bad(struct fixture *b)
 {
-    bed_init(b, 2 | WRAP);
+    fixture_init(b, 2 | WRAP);
     make_available(b, b->used, 6);
     part_open(&b->p);
     take(b, 1, 2);
@@ -520,7 +520,7 @@ static void begin_bad(struct bed *b)
 }
 
 /* The part must be refused with `v` at `offset`, and accepted with the original value. */
-static void refused16(struct bed *b, unsigned offset, uint16_t v, const char *why)
+static void refused16(struct fixture *b, unsigned offset, uint16_t v, const char *why)
 {
     uint16_t right = part_get16(&b->p, offset);
 
@@ -533,7 +533,7 @@ static void refused16(struct bed *b, unsigned offset, uint16_t v, const char *wh
 
 static void test_inflight_packed_wrong_headers_are_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     refused16(&b, VERSION, 7, "version 7");
@@ -547,7 +547,7 @@ static void test_inflight_packed_wrong_headers_are_refused(void **state)
 
 static void test_inflight_packed_impossible_places_are_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     refused16(&b, USED_IDX, PART_SIZE, "beyond the ring");
@@ -563,7 +563,7 @@ static void test_inflight_packed_impossible_places_are_refused(void **state)
 
 static void test_inflight_packed_broken_free_lists_are_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     refused16(&b, ENTRY(7) + NEXT, 6, "twice");
@@ -577,7 +577,7 @@ static void test_inflight_packed_broken_free_lists_are_refused(void **state)
 
 static void test_inflight_packed_broken_chains_are_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     refused16(&b, ENTRY(0) + NUM, 0, "0 descriptors at entry 0");
@@ -597,7 +597,7 @@ static void test_inflight_packed_broken_chains_are_refused(void **state)
 
 static void test_inflight_packed_more_than_the_ring_is_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     b.p.ring_size = 6;
@@ -611,7 +611,7 @@ static void test_inflight_packed_more_than_the_ring_is_refused(void **state)
 /* A crash in the middle of a take leaves a flag set in a free entry, which is not a request. */
 static void test_inflight_packed_flags_of_free_entries_do_not_count(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
     begin_bad(&b);
     b.p.bytes[ENTRY(6) + INFLIGHT] = 1;

@@ -37,7 +37,7 @@
      GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD))
 #define WAIT_MS patience_ms()
 
-struct bed {
+struct fixture {
     struct gw_daemon *daemon;
     struct gw_frontend *fe;
     struct gw_guest_mem *mem;
@@ -105,7 +105,7 @@ static void queue_stop(void *dev, struct gw_queue *q)
         gw_queue_fail_stop(q, stop_error);
 }
 
-static void begin_drivers(struct bed *b, uint64_t features)
+static void begin_drivers(struct fixture *b, uint64_t features)
 {
     struct gw_guest_region region = {.gpa = 0x100000, .length = 1 << 20};
 
@@ -121,7 +121,7 @@ static void begin_drivers(struct bed *b, uint64_t features)
 }
 
 /* Start a session with these virtio and protocol features; the rings are not started. */
-static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
+static void fixture_begin(struct fixture *b, uint64_t features, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {
         .size = sizeof(ops),
@@ -156,7 +156,7 @@ static void bed_begin(struct bed *b, uint64_t features, uint64_t protocol)
     assert_int_equal(gw_frontend_set_features(b->fe, FEATURES | features), 0);
 }
 
-static void bed_end(struct bed *b)
+static void fixture_end(struct fixture *b)
 {
     gw_frontend_free(b->fe);
     gw_daemon_wait(b->daemon);
@@ -167,8 +167,8 @@ static void bed_end(struct bed *b)
 }
 
 /* Send a message and wait for the reply in b->answer. */
-static void ask(struct bed *b, uint32_t request, const void *payload, uint32_t size, const int *fds,
-                unsigned n_fds)
+static void ask(struct fixture *b, uint32_t request, const void *payload, uint32_t size,
+                const int *fds, unsigned n_fds)
 {
     gw_frontend_message_done(&b->answer);
     assert_int_equal(gw_frontend_send_raw(b->fe, request, GW_MSG_VERSION | GW_MSG_NEED_REPLY, size,
@@ -179,7 +179,8 @@ static void ask(struct bed *b, uint32_t request, const void *payload, uint32_t s
     assert_int_equal(b->answer.flags, GW_MSG_VERSION | GW_MSG_REPLY);
 }
 
-static const struct gw_wire_inflight *get(struct bed *b, uint16_t num_queues, uint16_t queue_size)
+static const struct gw_wire_inflight *get(struct fixture *b, uint16_t num_queues,
+                                          uint16_t queue_size)
 {
     struct gw_wire_inflight wire = {.num_queues = num_queues, .queue_size = queue_size};
 
@@ -189,7 +190,7 @@ static const struct gw_wire_inflight *get(struct bed *b, uint16_t num_queues, ui
 }
 
 /* Release the reply, and wait until the daemon has finished handling the message. */
-static void settle(struct bed *b)
+static void settle(struct fixture *b)
 {
     uint64_t features;
 
@@ -197,7 +198,7 @@ static void settle(struct bed *b)
     assert_int_equal(gw_frontend_get_features(b->fe, &features), 0);
 }
 
-static void get_refused(struct bed *b, const char *why)
+static void get_refused(struct fixture *b, const char *why)
 {
     static const uint8_t zeroes[24];
 
@@ -207,8 +208,8 @@ static void get_refused(struct bed *b, const char *why)
     expect_said(why);
 }
 
-static void set(struct bed *b, const struct gw_wire_inflight *wire, const int *fds, unsigned n_fds,
-                const char *why)
+static void set(struct fixture *b, const struct gw_wire_inflight *wire, const int *fds,
+                unsigned n_fds, const char *why)
 {
     ask(b, GW_MSG_SET_INFLIGHT_FD, wire, sizeof(*wire), fds, n_fds);
     assert_int_equal(b->answer.size, 8);
@@ -230,7 +231,7 @@ static int file_of(uint64_t size)
 
 /* ---- GET_INFLIGHT_FD ---- */
 
-static void expect_region(const struct bed *b, uint64_t stride, bool packed)
+static void expect_region(const struct fixture *b, uint64_t stride, bool packed)
 {
     const int all = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
     const struct gw_wire_inflight *wire = (const void *)b->answer.payload;
@@ -261,27 +262,27 @@ static void expect_region(const struct bed *b, uint64_t stride, bool packed)
 
 static void test_inflight_session_region_has_the_layout_of_the_rings(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     get(&b, 2, RING);
     expect_region(&b, 64 * 257, false);
     gw_frontend_message_done(&b.answer);
-    bed_end(&b);
-    bed_begin(&b, PACKED, PROTOCOL);
+    fixture_end(&b);
+    fixture_begin(&b, PACKED, PROTOCOL);
     get(&b, 2, RING);
     expect_region(&b, 64 * 513, true);
     gw_frontend_message_done(&b.answer);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* Each GET_INFLIGHT_FD creates a new region, and the daemon keeps none of them. */
 static void test_inflight_session_many_regions_leave_nothing(void **state)
 {
     struct fdcheck *check;
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PACKED, PROTOCOL);
+    fixture_begin(&b, PACKED, PROTOCOL);
     get(&b, QUEUES, 32768);
     settle(&b);
     check = fdcheck_begin();
@@ -289,7 +290,7 @@ static void test_inflight_session_many_regions_leave_nothing(void **state)
         assert_true(get(&b, QUEUES, 1024)->mmap_size > 0);
     settle(&b);
     assert_int_equal(fdcheck_end(check), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_inflight_session_impossible_regions_are_answered_with_none(void **state)
@@ -307,9 +308,9 @@ static void test_inflight_session_impossible_regions_are_answered_with_none(void
     };
     struct gw_wire_inflight wire = {.num_queues = 1, .queue_size = RING};
     int fd = file_of(4096);
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     for (unsigned i = 0; i < GW_ARRAY_SIZE(shapes); i++) {
         get(&b, shapes[i].num_queues, shapes[i].queue_size);
         get_refused(&b, shapes[i].why);
@@ -320,14 +321,14 @@ static void test_inflight_session_impossible_regions_are_answered_with_none(void
     get_refused(&b, "20 bytes");
     assert_int_equal(get(&b, 1, RING)->mmap_size, 64 * 257);
     gw_frontend_message_done(&b.answer);
-    bed_end(&b);
+    fixture_end(&b);
 
-    bed_begin(&b, 0, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
+    fixture_begin(&b, 0, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
     get(&b, 1, RING);
     get_refused(&b, "not negotiated");
     set(&b, &wire, &fd, 1, "not negotiated");
     gw_frontend_message_done(&b.answer);
-    bed_end(&b);
+    fixture_end(&b);
     close(fd);
 }
 
@@ -336,9 +337,9 @@ static void test_inflight_session_impossible_regions_are_answered_with_none(void
 static void test_inflight_session_region_may_begin_anywhere_and_be_replaced(void **state)
 {
     static const uint64_t offsets[] = {0, 8, 64, 4088, 4096, 12344};
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     for (unsigned i = 0; i < GW_ARRAY_SIZE(offsets); i++) {
         struct gw_wire_inflight wire = {.mmap_size = 2 * SPLIT_LEN,
                                         .mmap_offset = offsets[i],
@@ -349,7 +350,7 @@ static void test_inflight_session_region_may_begin_anywhere_and_be_replaced(void
         set(&b, &wire, &fd, 1, NULL);
         close(fd);
     }
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_inflight_session_impossible_regions_are_refused(void **state)
@@ -376,9 +377,9 @@ static void test_inflight_session_impossible_regions_are_refused(void **state)
     };
     const struct gw_wire_inflight right = {2 * SPLIT_LEN, 0, 2, RING, 0};
     int fds[2] = {file_of(4096), file_of(4096)}, pipes[2];
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++)
         set(&b, &cases[i].wire, fds, 1, cases[i].why);
     set(&b, &right, NULL, 0, "0 file descriptors instead of 1");
@@ -386,14 +387,14 @@ static void test_inflight_session_impossible_regions_are_refused(void **state)
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     set(&b, &right, pipes, 1, "neither a file");
     set(&b, &right, fds, 1, NULL);
-    bed_end(&b);
+    fixture_end(&b);
     for (unsigned i = 0; i < 2; i++) {
         close(fds[i]);
         close(pipes[i]);
     }
 }
 
-static void io(struct bed *b, unsigned queue)
+static void io(struct fixture *b, unsigned queue)
 {
     struct gw_driver_buf buf = {.addr = 0x180000, .len = 16};
     struct gw_driver_used used;
@@ -409,9 +410,9 @@ static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
     const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
     int fd = file_of(wire.mmap_size);
     uint16_t version = 0;
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     set(&b, &wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 3);
@@ -421,7 +422,7 @@ static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
     io(&b, 3);
     assert_int_equal(gw_frontend_stop(b.fe, b.drivers, QUEUES), 0);
     set(&b, &wire, &fd, 1, NULL);
-    bed_end(&b);
+    fixture_end(&b);
     close(fd);
 }
 
@@ -433,16 +434,16 @@ static void expect_untracked(const struct gw_wire_inflight *wire, uint64_t featu
                              const char *why)
 {
     int fd = file_of(wire->mmap_size);
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, features, PROTOCOL);
+    fixture_begin(&b, features, PROTOCOL);
     if (features)
         assert_int_equal(gw_frontend_set_features(b.fe, FEATURES), 0);
     set(&b, wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     expect_said(why);
     io(&b, 3);
-    bed_end(&b);
+    fixture_end(&b);
     close(fd);
 }
 
@@ -469,9 +470,9 @@ static void test_inflight_session_failed_stop_ends_the_session(void **state)
     int fd = file_of(wire.mmap_size);
     uint16_t version = 0;
     uint32_t base;
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE));
+    fixture_begin(&b, 0, PROTOCOL | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE));
     set(&b, &wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
@@ -489,7 +490,7 @@ static void test_inflight_session_failed_stop_ends_the_session(void **state)
     assert_int_equal(version, 1);
     assert_int_equal(pread(fd, &version, 2, SPLIT_LEN + 8), 2);
     assert_int_equal(version, 0);
-    bed_end(&b);
+    fixture_end(&b);
     close(fd);
 }
 
@@ -498,10 +499,10 @@ static void test_inflight_session_truncated_region_ends_the_session(void **state
 {
     const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
     struct gw_driver_buf buf;
-    struct bed b;
+    struct fixture b;
     int ends[2], fd = file_of(wire.mmap_size);
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     hold_sigbus();
     set(&b, &wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
@@ -522,7 +523,7 @@ static void test_inflight_session_truncated_region_ends_the_session(void **state
     assert_int_equal(gw_frontend_negotiate(b.fe, &b.opt), 0);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
-    bed_end(&b);
+    fixture_end(&b);
     close(fd);
 }
 
@@ -530,10 +531,10 @@ static void test_inflight_session_truncated_region_ends_the_session(void **state
 static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(void **state)
 {
     uint32_t base;
-    struct bed b;
+    struct fixture b;
     int ends[2];
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
     stop_error = -ENOSPC;
@@ -553,7 +554,7 @@ static void test_inflight_session_failed_stop_is_forgotten_at_the_next_start(voi
     io(&b, 0);
     assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
     assert_int_equal(base, 2);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* Without SET_VRING_BASE a ring starts at its first slot, a packed one in its first lap. */
@@ -562,10 +563,10 @@ static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
     struct gw_frontend_vring_addr addr;
     struct gw_driver *d;
     uint32_t base;
-    struct bed b;
+    struct fixture b;
 
     for (unsigned packed = 0; packed < 2; packed++) {
-        bed_begin(&b, packed ? PACKED : 0, PROTOCOL);
+        fixture_begin(&b, packed ? PACKED : 0, PROTOCOL);
         b.opt.n_drivers = 0; /* only memory */
         assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
         d = b.drivers[0];
@@ -578,7 +579,7 @@ static void test_inflight_session_ring_without_a_base_begins_at_0(void **state)
         io(&b, 0);
         assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
         assert_int_equal(base, packed ? 0x80018001 : 1);
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
@@ -588,9 +589,9 @@ static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **sta
     const struct gw_wire_inflight wire = {QUEUES * SPLIT_LEN, 0, QUEUES, RING, 0};
     int fd = file_of(wire.mmap_size), ends[2];
     uint32_t base;
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, 0, PROTOCOL);
+    fixture_begin(&b, 0, PROTOCOL);
     set(&b, &wire, &fd, 1, NULL);
     assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
     io(&b, 0);
@@ -615,7 +616,7 @@ static void test_inflight_session_of_a_driver_of_before_is_taken_over(void **sta
     gw_driver_set_base(b.drivers[0], base);
     assert_int_equal(gw_frontend_start_queue(b.fe, b.drivers[0]), 0);
     assert_int_equal(n_taken_over, QUEUES); /* this session has the region */
-    bed_end(&b);
+    fixture_end(&b);
     assert_int_equal(n_resets, 2);
     close(fd);
 }
@@ -643,9 +644,9 @@ static void test_inflight_session_stop_that_may_suspend(void **state)
     for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
         int fd = file_of(wire.mmap_size);
         uint32_t base;
-        struct bed b;
+        struct fixture b;
 
-        bed_begin(&b, 0, cases[i].protocol);
+        fixture_begin(&b, 0, cases[i].protocol);
         set(&b, &wire, &fd, 1, NULL);
         assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0);
         io(&b, 0);
@@ -654,7 +655,7 @@ static void test_inflight_session_stop_that_may_suspend(void **state)
                                              : gw_frontend_get_vring_base(b.fe, 0, &base),
                          0);
         assert_int_equal(may_suspend, cases[i].may_suspend);
-        bed_end(&b);
+        fixture_end(&b);
         close(fd);
     }
 }

@@ -2,7 +2,7 @@
 /* File operations of a worker, on real files: by io_uring, and by the pool of threads. */
 #include "fdcheck.h"
 
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "core/memory/mapping.h"
 #include "postcopy/postcopy.h"
 #include "requires.h"
@@ -39,7 +39,7 @@ static int setup(void **state)
     memset(&worker, 0, sizeof(worker));
     worker.ops = &ops;
     worker.log = &messages;
-    worker.loop_kind = rig_loop;
+    worker.loop_kind = fixture_loop;
     file = memfd_create("file", MFD_CLOEXEC);
     return file < 0 || ftruncate(file, LEN) < 0 ? -1 : gw_worker_start(&worker);
 }
@@ -88,7 +88,7 @@ static int start(void *arg)
 static int run(struct job *job)
 {
     gw_worker_call(&worker, start, job);
-    rig_wait_for(&job->done, 1);
+    fixture_wait_for(&job->done, 1);
     assert_int_equal(job->done, 1);
     return job->res;
 }
@@ -246,7 +246,7 @@ static void test_io_thousands_at_once_all_end_once(void **state)
 
     gw_worker_call(&worker, start_many, m);
     for (unsigned i = 0; i < 2000; i++) {
-        rig_wait_for(&m->jobs[i].done, 1);
+        fixture_wait_for(&m->jobs[i].done, 1);
         assert_int_equal(m->jobs[i].res, 1);
     }
     usleep(1000);
@@ -360,14 +360,14 @@ static unsigned end_waiting(struct waiting *w)
     unsigned n_cancelled = 0;
 
     for (unsigned i = 0; i < w->n; i++) {
-        rig_wait_for(&w->jobs[i].done, 1);
+        fixture_wait_for(&w->jobs[i].done, 1);
         assert_true(w->jobs[i].res == 1 || w->jobs[i].res == -ECANCELED);
         assert_int_equal(w->bytes[i], w->jobs[i].res == 1 ? 'x' : 0);
         n_cancelled += w->jobs[i].res == -ECANCELED;
     }
     usleep(1000);
     for (unsigned i = 0; i < w->n; i++)
-        assert_int_equal(rig_look(&w->jobs[i].done), 1);
+        assert_int_equal(fixture_look(&w->jobs[i].done), 1);
     close(w->pipe[0]);
     close(w->pipe[1]);
     free(w);
@@ -379,7 +379,7 @@ static unsigned n_over(const struct waiting *w)
     unsigned n = 0;
 
     for (unsigned i = 0; i < w->n; i++)
-        n += rig_look(&w->jobs[i].done);
+        n += fixture_look(&w->jobs[i].done);
     return n;
 }
 
@@ -409,7 +409,7 @@ static void test_io_goes_on_after_one_in_the_middle_is_cancelled(void **state)
     gw_worker_call(&worker, start_waiting, w);
     for (unsigned i = 0; i < 3; i++) {
         gw_worker_call(&worker, cancel_one, &w->jobs[which[i]]);
-        rig_wait_for(&w->jobs[which[i]].done, 1);
+        fixture_wait_for(&w->jobs[which[i]].done, 1);
         assert_int_equal(w->jobs[which[i]].res, -ECANCELED);
     }
     assert_int_equal(write(w->pipe[1], xs, sizeof(xs) - 3), sizeof(xs) - 3);
@@ -436,7 +436,7 @@ static void test_io_cancel_of_what_is_over_does_nothing(void **state)
     assert_int_equal(run(&job), 10);
     for (unsigned i = 2; i < 100; i++) {
         gw_worker_call(&worker, cancel_and_start, &job);
-        rig_wait_for(&job.done, i);
+        fixture_wait_for(&job.done, i);
         assert_int_equal(job.res, 10);
     }
 }
@@ -461,7 +461,7 @@ static unsigned cancel_many(void)
     assert_int_equal(ftruncate(file, 0), 0);
     gw_worker_call(&worker, start_and_cancel_many, m);
     for (unsigned i = 0; i < 2000; i++)
-        rig_wait_for(&m->jobs[i].done, 1);
+        fixture_wait_for(&m->jobs[i].done, 1);
     assert_int_equal(ftruncate(file, LEN), 0);
     assert_int_equal(pread(file, back, 2000, 0), 2000);
     for (unsigned i = 0; i < 2000; i++) {
@@ -470,7 +470,7 @@ static unsigned cancel_many(void)
         if (!is_cancelled)
             assert_int_equal(m->jobs[i].res, 1);
         assert_int_equal(back[i], is_cancelled ? 0 : m->bytes[i]);
-        assert_int_equal(rig_look(&m->jobs[i].done), 1);
+        assert_int_equal(fixture_look(&m->jobs[i].done), 1);
         n_cancelled += is_cancelled;
     }
     free(m);
@@ -561,7 +561,7 @@ static void expect_turns(unsigned n)
 
     for (unsigned i = 1; i <= n; i++) {
         gw_worker_post(&worker, &mark.task);
-        rig_wait_for(&mark.n, i);
+        fixture_wait_for(&mark.n, i);
         if (mark.n != i)
             fail_msg("the worker waits, too");
     }
@@ -601,7 +601,7 @@ static void test_io_missing_buffer_holds_up_nothing_else(void **state)
     assert_int_equal(run(&other), sizeof(c));
     assert_int_equal(__atomic_load_n(&held.done, __ATOMIC_ACQUIRE), 0);
     missing_send(&m);
-    rig_wait_for(&held.done, 1);
+    fixture_wait_for(&held.done, 1);
     assert_int_equal(held.res, 16);
     missing_done(&m);
     close(fd);
@@ -661,5 +661,5 @@ int main(void)
         IO_TEST(test_io_direct_goes_through_memory_of_ours_where_it_must),
     };
 
-    return RIG_RUN_BOTH_LOOPS(tests);
+    return FIXTURE_RUN_BOTH_LOOPS(tests);
 }

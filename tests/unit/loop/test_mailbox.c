@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Calls and posts to a worker, with both loops. */
-#include "../fixtures/worker_bed.h"
+#include "../fixtures/worker_fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ static void test_worker_posts_run_in_order(void **state)
         posts[i] = (struct numbered){&b, i};
         assert_int_equal(post_call(&b.worker, note_order, &posts[i]), 0);
     }
-    rig_wait_for(&b.n_order, 64);
+    fixture_wait_for(&b.n_order, 64);
     for (unsigned i = 0; i < 64; i++)
         assert_int_equal(b.order[i], i);
     finish(&b);
@@ -59,7 +59,7 @@ static void test_worker_posts_of_many_threads_all_run(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, post_many, &b), 0);
     for (unsigned i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    rig_wait_for(&b.n, 20000);
+    fixture_wait_for(&b.n, 20000);
     finish(&b);
     assert_int_equal(b.n, 20000);
 }
@@ -86,7 +86,7 @@ static void test_worker_post_may_be_posted_again_when_it_runs(void **state)
 
     begin(&b);
     assert_int_equal(gw_worker_post(&b.worker, &p.post), 0);
-    rig_wait_for(&b.n, 100);
+    fixture_wait_for(&b.n, 100);
     finish(&b);
     assert_int_equal(b.n, 100);
 }
@@ -109,7 +109,7 @@ static void wait_to_go_on(void *arg)
     struct bench *b = arg;
 
     add_one(b);
-    rig_wait_for(&b->n_order, 1);
+    fixture_wait_for(&b->n_order, 1);
 }
 
 static bool has_mail(struct gw_worker *w)
@@ -138,7 +138,7 @@ static void test_worker_end_runs_a_post_that_it_overtook(void **state)
 
     begin(&b);
     assert_int_equal(post_call(&b.worker, wait_to_go_on, &b), 0);
-    rig_wait_for(&b.n, 1);
+    fixture_wait_for(&b.n, 1);
     assert_int_equal(pthread_create(&thread, NULL, end_worker, &b), 0);
     while (!has_mail(&b.worker))
         usleep(100);
@@ -181,5 +181,5 @@ int main(void)
         FDCHECK_TEST(test_worker_that_ended_takes_no_posts),
     };
 
-    return RIG_RUN_BOTH_LOOPS(tests);
+    return FIXTURE_RUN_BOTH_LOOPS(tests);
 }

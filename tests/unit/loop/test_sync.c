@@ -4,7 +4,7 @@
  * is stopped, started and moved to other maps. Every request is answered exactly once. Made to be
  * run under ThreadSanitizer, too.
  */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <sched.h>
@@ -23,7 +23,7 @@ enum roles {
 };
 
 struct shared {
-    struct rig rig; /* the first: the device is this */
+    struct fixture fixture; /* the first: the device is this */
     enum roles roles;
     pthread_t threads[N_THREADS];
     pthread_mutex_t lock; /* all below */
@@ -48,7 +48,7 @@ static void *complete_what_comes(void *arg)
         }
         r = s->requests[--s->n_requests];
         pthread_mutex_unlock(&s->lock);
-        if (gw_queue_size(&s->rig.queue) % 2) /* never: a look among others */
+        if (gw_queue_size(&s->fixture.queue) % 2) /* never: a look among others */
             sched_yield();
         gw_request_complete(r, (uint32_t)r->writable_len);
         pthread_mutex_lock(&s->lock);
@@ -73,11 +73,11 @@ static void *pop_what_waits(void *arg)
         }
         seen = s->n_told;
         pthread_mutex_unlock(&s->lock);
-        while ((n = gw_queue_pop(&s->rig.queue, reqs, 7)) > 0)
+        while ((n = gw_queue_pop(&s->fixture.queue, reqs, 7)) > 0)
             for (int i = 0; i < n; i++)
                 gw_request_complete(reqs[i], (uint32_t)reqs[i]->writable_len);
-        (void)gw_queue_is_started(&s->rig.queue);
-        (void)gw_queue_is_taken_over(&s->rig.queue);
+        (void)gw_queue_is_started(&s->fixture.queue);
+        (void)gw_queue_is_taken_over(&s->fixture.queue);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
@@ -91,7 +91,7 @@ static int ready(void *dev, struct gw_queue *q)
     int n = 0;
 
     if (s->roles == WORKER_ALONE)
-        return rig_ready(dev, q);
+        return fixture_ready(dev, q);
     if (s->roles == OTHERS_COMPLETE)
         n = gw_queue_pop(q, reqs, 16);
     pthread_mutex_lock(&s->lock);
@@ -105,14 +105,14 @@ static int ready(void *dev, struct gw_queue *q)
 
 static void begin(struct shared *s, enum gw_queue_sync sync, enum roles roles)
 {
-    struct rig_config cfg = {
-        .sync = sync, .size = SIZE, .features = RIG_F_EVENT, .queue_ready = ready};
+    struct fixture_config cfg = {
+        .sync = sync, .size = SIZE, .features = FIXTURE_F_EVENT, .queue_ready = ready};
 
     memset(s, 0, sizeof(*s));
     s->roles = roles;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->news, NULL);
-    rig_begin(&s->rig, &cfg);
+    fixture_begin(&s->fixture, &cfg);
     for (unsigned i = 0; i < N_THREADS; i++)
         assert_int_equal(
             pthread_create(&s->threads[i], NULL,
@@ -129,46 +129,46 @@ static void end(struct shared *s)
     pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < N_THREADS; i++)
         pthread_join(s->threads[i], NULL);
-    rig_end(&s->rig);
+    fixture_end(&s->fixture);
     pthread_cond_destroy(&s->news);
     pthread_mutex_destroy(&s->lock);
 }
 
-static void swap_map(struct rig *t)
+static void swap_map(struct fixture *t)
 {
-    struct gw_map *map = rig_map(t);
+    struct gw_map *map = fixture_map(t);
     struct gw_latch latch;
 
     gw_latch_init(&latch, 1);
-    rig_adopt_begin(t, map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_adopt_begin(t, map, &latch);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     gw_map_free(t->map);
     t->map = map;
 }
 
 /* What a front-end may do while requests are under way. */
-static void disturb(struct rig *t, unsigned round)
+static void disturb(struct fixture *t, unsigned round)
 {
     uint32_t base;
 
     switch (round % 6) {
     case 0:
-        base = rig_stop(t);
+        base = fixture_stop(t);
         assert_int_equal(gw_driver_used_idx(t->driver), base);
-        assert_int_equal(rig_start(t, RIG_DRIVER_FD, base), 0);
-        rig_set_call(t, RIG_DRIVER_FD);
+        assert_int_equal(fixture_start(t, FIXTURE_DRIVER_FD, base), 0);
+        fixture_set_call(t, FIXTURE_DRIVER_FD);
         break;
     case 1:
     case 3:
         swap_map(t);
         break;
     case 2:
-        rig_enable(t, false);
-        rig_enable(t, true);
+        fixture_enable(t, false);
+        fixture_enable(t, true);
         break;
     case 4:
-        rig_set_call(t, RIG_DRIVER_FD);
+        fixture_set_call(t, FIXTURE_DRIVER_FD);
         break;
     case 5:
         gw_queue_wake(&t->queue);
@@ -186,26 +186,26 @@ static void run(enum gw_queue_sync sync, enum roles roles)
 
     memset(answered, 0, sizeof(answered));
     begin(&s, sync, roles);
-    rig_run(&s.rig);
+    fixture_run(&s.fixture);
     while (n_answered < N_REQUESTS) {
         unsigned n;
 
-        while (next < N_REQUESTS && gw_driver_in_flight(s.rig.driver) < SIZE / 2)
-            rig_add(&s.rig, next++);
-        gw_driver_kick(s.rig.driver);
-        disturb(&s.rig, round++);
-        assert_int_equal(gw_driver_wait(s.rig.driver, RIG_WAIT_MS), 0);
-        n = gw_driver_take(s.rig.driver, used, 64);
+        while (next < N_REQUESTS && gw_driver_in_flight(s.fixture.driver) < SIZE / 2)
+            fixture_add(&s.fixture, next++);
+        gw_driver_kick(s.fixture.driver);
+        disturb(&s.fixture, round++);
+        assert_int_equal(gw_driver_wait(s.fixture.driver, FIXTURE_WAIT_MS), 0);
+        n = gw_driver_take(s.fixture.driver, used, 64);
         for (unsigned i = 0; i < n; i++) {
-            assert_int_equal(used[i].len, RIG_BUF_LEN);
+            assert_int_equal(used[i].len, FIXTURE_BUF_LEN);
             assert_false(answered[used[i].cookie]);
             answered[used[i].cookie] = true;
         }
         n_answered += n;
-        assert_int_equal(gw_driver_error(s.rig.driver, NULL), 0);
+        assert_int_equal(gw_driver_error(s.fixture.driver, NULL), 0);
     }
-    assert_int_equal(rig_stop(&s.rig), rig_index(&s.rig, N_REQUESTS));
-    rig_stats(&s.rig, &stats);
+    assert_int_equal(fixture_stop(&s.fixture), fixture_index(&s.fixture, N_REQUESTS));
+    fixture_stats(&s.fixture, &stats);
     assert_int_equal(stats.requests, N_REQUESTS);
     assert_int_equal(stats.completed, N_REQUESTS);
     assert_int_equal(stats.in_flight, 0);
@@ -254,5 +254,5 @@ int main(void)
         FDCHECK_TEST(test_sync_rwlock_others_pop_and_complete_all),
     };
 
-    return RIG_RUN_LAYOUTS(tests);
+    return FIXTURE_RUN_LAYOUTS(tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* A worker and what embedders put on it, with both loops: fds and timers. */
-#include "../fixtures/worker_bed.h"
+#include "../fixtures/worker_fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -73,9 +73,9 @@ static void test_worker_fd_is_level_triggered(void **state)
     begin(&b);
     put(&b, "abc"); /* before it is added */
     assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, read_byte, &b), 0);
-    rig_wait_for(&b.n, 3);
+    fixture_wait_for(&b.n, 3);
     put(&b, "defgh");
-    rig_wait_for(&b.n, 8);
+    fixture_wait_for(&b.n, 8);
     settle(&b);
     assert_int_equal(count(&b), 8);
     assert_int_equal(gw_worker_remove_fd(&b.worker, b.fds[0]), 0);
@@ -103,13 +103,13 @@ static void test_worker_fd_events_are_those_of_poll(void **state)
 
     begin(&b);
     assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[1], POLLOUT, note_events, &b), 0);
-    rig_wait_for(&b.n, 1);
+    fixture_wait_for(&b.n, 1);
     assert_int_equal(seen_events & (POLLIN | POLLOUT), POLLOUT);
     assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, note_events, &b), 0);
     settle(&b);
     assert_int_equal(count(&b), 1);
     close(b.fds[1]);
-    rig_wait_for(&b.n, 2);
+    fixture_wait_for(&b.n, 2);
     assert_true(seen_events & POLLHUP);
     b.fds[1] = dup(b.fds[0]);
     finish(&b);
@@ -166,7 +166,7 @@ static void test_worker_fd_removed_in_a_callback_is_not_called(void **state)
         post_call(&b.worker, sleep_a_little, NULL);
         eventfd_write(x, 1);
         eventfd_write(y, 1);
-        rig_wait_for(&b.n, 1);
+        fixture_wait_for(&b.n, 1);
         settle(&b);
         assert_int_equal(count(&b), 1);
         finish(&b);
@@ -199,7 +199,7 @@ static void test_worker_fd_can_come_again_in_its_own_callback(void **state)
     begin(&b);
     put(&b, "x");
     assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, remove_and_add, &s), 0);
-    rig_wait_for(&b.n, 100);
+    fixture_wait_for(&b.n, 100);
     settle(&b);
     assert_int_equal(count(&b), 100);
     finish(&b);
@@ -285,12 +285,12 @@ static void test_worker_edge_source_is_called_for_every_write(void **state)
 
     begin(&b);
     assert_int_equal(gw_worker_call(&b.worker, add_edge, &e), 0);
-    rig_wait_for(&b.n, 1);
+    fixture_wait_for(&b.n, 1);
     for (unsigned i = 2; i < 5000; i++) {
         unsigned before = count(&b);
 
         eventfd_write(fd, 1);
-        rig_wait_for(&b.n, before + 1);
+        fixture_wait_for(&b.n, before + 1);
     }
     settle(&b);
     assert_true(count(&b) < 2 * 5000); /* it does not spin on what nobody reads */
@@ -365,12 +365,12 @@ static void test_worker_timer_runs_when_it_is_due(void **state)
     assert_int_equal(count(&b), 0);
     begun = gw_clock_ns();
     gw_worker_call(&b.worker, start_once, &b);
-    rig_wait_for(&b.n, 1);
+    fixture_wait_for(&b.n, 1);
     assert_true(gw_clock_ns() - begun >= 20000000);
     usleep(30000);
     assert_int_equal(count(&b), 1); /* once */
     gw_worker_call(&b.worker, start_periodic, &b);
-    rig_wait_for(&b.n, 21);
+    fixture_wait_for(&b.n, 21);
     gw_worker_call(&b.worker, stop_timer, &b);
     b.n = 0;
     usleep(5000);
@@ -409,11 +409,11 @@ static void test_worker_timer_can_stop_and_free_itself(void **state)
 
     begin(&b);
     assert_int_equal(gw_worker_call(&b.worker, make_stopping, &b), 0);
-    rig_wait_for(&b.n, 3);
+    fixture_wait_for(&b.n, 3);
     usleep(5000);
     assert_int_equal(count(&b), 3);
     gw_worker_call(&b.worker, start_periodic, &b);
-    rig_wait_for(&b.n, 4);
+    fixture_wait_for(&b.n, 4);
     usleep(5000);
     assert_int_equal(count(&b), 4);
     finish(&b);
@@ -446,7 +446,7 @@ static void test_worker_timers_run_in_the_order_they_are_due(void **state)
 
     begin(&b);
     gw_worker_call(&b.worker, make_many, &b);
-    rig_wait_for(&b.n_order, 6);
+    fixture_wait_for(&b.n_order, 6);
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(b.order[i], expected[i]);
     gw_worker_call(&b.worker, make_many, &b);
@@ -470,5 +470,5 @@ int main(void)
         FDCHECK_TEST(test_worker_timers_run_in_the_order_they_are_due),
     };
 
-    return RIG_RUN_BOTH_LOOPS(tests);
+    return FIXTURE_RUN_BOTH_LOOPS(tests);
 }

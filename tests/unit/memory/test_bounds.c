@@ -3,13 +3,13 @@
  * Byte limits: per turn of a queue, for all requests in flight, and per request. Requests that are
  * put back on the ring leave the ring and the inflight region unchanged.
  */
-#include "../fixtures/resume_bed.h"
+#include "../fixtures/resume_fixture.h"
 #include "fdcheck.h"
 
 #define MIB UINT64_C(0x100000)
 
 struct limit {
-    struct rig *rig;
+    struct fixture *fixture;
     int64_t in_flight; /* 0: unchanged */
     uint32_t request;  /* 0: unchanged */
 };
@@ -19,18 +19,18 @@ static int set_limit(void *arg)
     const struct limit *l = arg;
 
     if (l->in_flight)
-        l->rig->queue.bytes_in_flight_max = l->in_flight;
+        l->fixture->queue.bytes_in_flight_max = l->in_flight;
     if (l->request)
-        l->rig->queue.request_bytes_max = l->request;
+        l->fixture->queue.request_bytes_max = l->request;
     return 0;
 }
 
 /* Set the limits on the worker, which reads them. */
-static void limit(struct rig *rig, int64_t in_flight, uint32_t request)
+static void limit(struct fixture *fixture, int64_t in_flight, uint32_t request)
 {
-    struct limit l = {rig, in_flight, request};
+    struct limit l = {fixture, in_flight, request};
 
-    assert_int_equal(gw_worker_call(&rig->worker, set_limit, &l), 0);
+    assert_int_equal(gw_worker_call(&fixture->worker, set_limit, &l), 0);
 }
 
 /* ---- a turn ---- */
@@ -40,7 +40,7 @@ enum {
 };
 
 struct turns {
-    struct rig rig;
+    struct fixture fixture;
     unsigned n_popped;    /* atomic: total */
     uint64_t bytes;       /* popped in this turn */
     uint64_t bytes_most;  /* maximum of all turns */
@@ -59,7 +59,7 @@ static int pop_all(void *dev, struct gw_queue *q)
         for (int i = 0; i < n; i++) {
             assert_int_equal(reqs[i]->writable_len, t->request_len);
             t->bytes += reqs[i]->writable_len;
-            gw_request_complete(reqs[i], RIG_BUF_LEN);
+            gw_request_complete(reqs[i], FIXTURE_BUF_LEN);
             __atomic_fetch_add(&t->n_popped, 1, __ATOMIC_RELEASE);
         }
     if (t->bytes > t->bytes_most)
@@ -69,25 +69,25 @@ static int pop_all(void *dev, struct gw_queue *q)
 
 static void run_turns(uint64_t request_len, bool inflight)
 {
-    struct rig_config cfg = {
+    struct fixture_config cfg = {
         .queue_ready = pop_all, .mem_len = 64 * MIB, .inflight = inflight, .base = 250};
     struct turns t = {.request_len = request_len};
     gw_gpa_t data;
 
-    rig_begin(&t.rig, &cfg);
-    assert_int_equal(gw_guest_mem_alloc(t.rig.mem, request_len, 64, &data), 0);
-    rig_run(&t.rig);
+    fixture_begin(&t.fixture, &cfg);
+    assert_int_equal(gw_guest_mem_alloc(t.fixture.mem, request_len, 64, &data), 0);
+    fixture_run(&t.fixture);
     for (unsigned i = 0; i < LARGE; i++) {
         struct gw_driver_buf buf = {data, (uint32_t)request_len};
 
-        assert_int_equal(gw_driver_add(t.rig.driver, &buf, 0, 1, i, 0), 0);
+        assert_int_equal(gw_driver_add(t.fixture.driver, &buf, 0, 1, i, 0), 0);
     }
-    gw_driver_kick(t.rig.driver);
-    rig_wait_for(&t.n_popped, LARGE);
-    rig_take(&t.rig, LARGE);
-    assert_int_equal(rig_stop(&t.rig), rig_index(&t.rig, 250 + LARGE));
+    gw_driver_kick(t.fixture.driver);
+    fixture_wait_for(&t.n_popped, LARGE);
+    fixture_take(&t.fixture, LARGE);
+    assert_int_equal(fixture_stop(&t.fixture), fixture_index(&t.fixture, 250 + LARGE));
     assert_in_range(t.bytes_most, request_len, GW_TURN_BYTES + request_len - 1);
-    rig_end(&t.rig);
+    fixture_end(&t.fixture);
 }
 
 static void test_bounds_turn_ends_after_its_bytes(void **state)
@@ -103,17 +103,18 @@ static void test_bounds_turn_ends_after_its_bytes(void **state)
 static void test_bounds_bytes_in_flight(void **state)
 {
     static const unsigned numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
-    limit(&b.rig, 5 * RIG_BUF_LEN - 1, 0); /* four requests are below it, so a fifth may start */
+    limit(&b.fixture, 5 * FIXTURE_BUF_LEN - 1,
+          0); /* four requests are below it, so a fifth may start */
     add(&b, 12);
     for (unsigned i = 0; i < 12; i++) {
         check_held(&b, numbers + i, i < 7 ? 5 : 12 - i);
         answer(&b, 0);
         take(&b, 1);
     }
-    assert_int_equal(b.rig.queue.bytes_in_flight, 0);
+    assert_int_equal(b.fixture.queue.bytes_in_flight, 0);
     end(&b);
 }
 
@@ -121,17 +122,17 @@ static void test_bounds_bytes_in_flight(void **state)
 static void test_bounds_in_flight_across_a_crash(void **state)
 {
     static const unsigned numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
-    limit(&b.rig, 5 * RIG_BUF_LEN, 0);
+    limit(&b.fixture, 5 * FIXTURE_BUF_LEN, 0);
     add(&b, 12);
     check_held(&b, numbers, 5);
-    rig_lose(&b.rig);
+    fixture_lose(&b.fixture);
     let_go(&b);
-    limit(&b.rig, 3 * RIG_BUF_LEN, 0);
+    limit(&b.fixture, 3 * FIXTURE_BUF_LEN, 0);
     run(&b, ANYWHERE);
-    assert_int_equal(b.rig.queue.resume.n_resubmit, 5);
+    assert_int_equal(b.fixture.queue.resume.n_resubmit, 5);
     for (unsigned i = 0; i < 12; i++) {
         check_held(&b, numbers + i, i < 9 ? 3 : 12 - i);
         answer(&b, 0);
@@ -147,27 +148,27 @@ static void test_bounds_long_chains_in_flight(void **state)
         CHAINS = 10,
         LONG = GW_CHAIN_INLINE + 1,
     };
-    struct rig_config cfg = {.indirect_max = LONG, .features = RIG_F_INDIR};
+    struct fixture_config cfg = {.indirect_max = LONG, .features = FIXTURE_F_INDIR};
     struct gw_driver_buf bufs[LONG];
-    struct rig t;
+    struct fixture t;
 
-    rig_begin(&t, &cfg);
+    fixture_begin(&t, &cfg);
     limit(&t, 3 * GW_LONG_CHAIN_BYTES, 0);
-    rig_set_mode(&t, RIG_HOLD);
-    rig_run(&t);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_run(&t);
     for (unsigned i = 0; i < LONG; i++)
         bufs[i] = (struct gw_driver_buf){t.buf, 1};
     for (unsigned i = 0; i < CHAINS; i++)
         assert_int_equal(gw_driver_add(t.driver, bufs, 0, LONG, i, GW_DRIVER_INDIRECT), 0);
     gw_driver_kick(t.driver);
     for (unsigned left = CHAINS; left > 0; left--) {
-        rig_wait_held(&t, left < 3 ? left : 3);
-        rig_settle(&t);
-        assert_int_equal(rig_look(&t.n_held), left < 3 ? left : 3);
-        rig_release(&t, 1);
+        fixture_wait_held(&t, left < 3 ? left : 3);
+        fixture_settle(&t);
+        assert_int_equal(fixture_look(&t.n_held), left < 3 ? left : 3);
+        fixture_release(&t, 1);
     }
-    assert_int_equal(rig_stop(&t), rig_index(&t, CHAINS));
-    rig_end(&t);
+    assert_int_equal(fixture_stop(&t), fixture_index(&t, CHAINS));
+    fixture_end(&t);
 }
 
 /* Each bad chain is answered, and still counts towards the limit of the turn. */
@@ -179,37 +180,37 @@ static void test_bounds_bad_chains_end_a_turn(void **state)
     struct gw_driver_buf bad = {0, 1}; /* not in guest memory */
     struct gw_queue_stats stats = {0};
     unsigned before;
-    struct rig t;
+    struct fixture t;
 
-    rig_begin(&t, NULL);
-    rig_run(&t);
-    rig_settle(&t);
-    before = rig_look(&t.n_ready);
+    fixture_begin(&t, NULL);
+    fixture_run(&t);
+    fixture_settle(&t);
+    before = fixture_look(&t.n_ready);
     for (unsigned i = 0; i < CHAINS; i++)
         assert_int_equal(gw_driver_add(t.driver, &bad, 0, 1, i, 0), 0);
     gw_driver_kick(t.driver);
     while (stats.errors < CHAINS)
-        rig_stats(&t, &stats);
-    assert_true(rig_look(&t.n_ready) - before >= 2);
-    assert_int_equal(rig_stop(&t), rig_index(&t, CHAINS));
-    rig_end(&t);
+        fixture_stats(&t, &stats);
+    assert_true(fixture_look(&t.n_ready) - before >= 2);
+    assert_int_equal(fixture_stop(&t), fixture_index(&t, CHAINS));
+    fixture_end(&t);
 }
 
 /* A stop answers all resumed requests, regardless of the limit in flight. */
 static void test_bounds_stop_drains_what_is_resumed(void **state)
 {
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 8);
-    rig_lose(&b.rig);
+    fixture_lose(&b.fixture);
     let_go(&b);
-    limit(&b.rig, 1, 0);
-    rig_set_mode(&b.rig, RIG_COMPLETE);
+    limit(&b.fixture, 1, 0);
+    fixture_set_mode(&b.fixture, FIXTURE_COMPLETE);
     run(&b, ANYWHERE);
-    assert_int_equal(rig_stop(&b.rig), rig_index(&b.rig, 13 + 8));
+    assert_int_equal(fixture_stop(&b.fixture), fixture_index(&b.fixture, 13 + 8));
     take(&b, 8);
-    rig_end(&b.rig);
+    fixture_end(&b.fixture);
 }
 
 /* ---- one request ---- */
@@ -218,18 +219,18 @@ static void test_bounds_request_longer_than_the_limit_is_bad(void **state)
 {
     struct gw_driver_buf buf;
     struct gw_queue_stats stats;
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, false);
-    limit(&b.rig, 0, 2 * RIG_BUF_LEN);
-    for (uint32_t len = 2 * RIG_BUF_LEN; len <= 2 * RIG_BUF_LEN + 1; len++) {
+    limit(&b.fixture, 0, 2 * FIXTURE_BUF_LEN);
+    for (uint32_t len = 2 * FIXTURE_BUF_LEN; len <= 2 * FIXTURE_BUF_LEN + 1; len++) {
         buf = (struct gw_driver_buf){b.data, len};
-        assert_int_equal(gw_driver_add(b.rig.driver, &buf, 0, 1, b.n_added++, 0), 0);
+        assert_int_equal(gw_driver_add(b.fixture.driver, &buf, 0, 1, b.n_added++, 0), 0);
     }
-    gw_driver_kick_always(b.rig.driver);
-    rig_wait_held(&b.rig, 1);
-    rig_settle(&b.rig);
-    rig_stats(&b.rig, &stats);
+    gw_driver_kick_always(b.fixture.driver);
+    fixture_wait_held(&b.fixture, 1);
+    fixture_settle(&b.fixture);
+    fixture_stats(&b.fixture, &stats);
     assert_int_equal(stats.errors, 1);
     assert_int_equal(stats.in_flight, 1);
     finish(&b);
@@ -247,5 +248,5 @@ int main(void)
         FDCHECK_TEST(test_bounds_request_longer_than_the_limit_is_bad),
     };
 
-    return RIG_RUN_ALL(tests);
+    return FIXTURE_RUN_ALL(tests);
 }

@@ -40,7 +40,7 @@
 #define RACES   3000u
 
 /* One session's postcopy, with a front-end at the other end of a socket. */
-struct bed {
+struct fixture {
     struct gw_postcopy postcopy;
     struct gw_mapping mapping;
     struct gw_postcopy_range range;
@@ -55,7 +55,7 @@ struct bed {
     bool is_back; /* atomic */
 };
 
-static void bed_begin(struct bed *b)
+static void fixture_begin(struct fixture *b)
 {
     memset(b, 0, sizeof(*b));
     b->mem_fd = memfd_create("guest", MFD_CLOEXEC);
@@ -70,23 +70,23 @@ static void bed_begin(struct bed *b)
     gw_postcopy_init(&b->postcopy);
 }
 
-static struct gw_postcopy_peer peer_of(struct bed *b)
+static struct gw_postcopy_peer peer_of(struct fixture *b)
 {
     return (struct gw_postcopy_peer){b->ends[0], b->control_fd, &b->stopping};
 }
 
-static void bed_listen(struct bed *b)
+static void fixture_listen(struct fixture *b)
 {
     struct gw_postcopy_peer peer;
 
-    bed_begin(b);
+    fixture_begin(b);
     peer = peer_of(b);
     assert_int_equal(gw_postcopy_advise(&b->postcopy, &b->uffd), 0);
     assert_int_equal(gw_postcopy_listen(&b->postcopy, &peer), 0);
     assert_int_equal(gw_postcopy_register(&b->postcopy, &b->range, "it"), 0);
 }
 
-static void bed_end(struct bed *b)
+static void fixture_end(struct fixture *b)
 {
     gw_postcopy_unregister(&b->range);
     gw_postcopy_done(&b->postcopy);
@@ -102,14 +102,14 @@ static void bed_end(struct bed *b)
 
 static void *read_page(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
 
     b->read = *(volatile uint8_t *)(b->mapping.at + b->page * PAGE);
     __atomic_store_n(&b->is_back, true, __ATOMIC_RELEASE);
     return NULL;
 }
 
-static uint64_t next_fault(struct bed *b)
+static uint64_t next_fault(struct fixture *b)
 {
     struct pollfd poll_fd = {.fd = b->uffd, .events = POLLIN};
     struct uffd_msg msg;
@@ -121,7 +121,7 @@ static uint64_t next_fault(struct bed *b)
 }
 
 /* A thread that waits for this page, seen to do so. */
-static void wait_for_page(struct bed *b, uint64_t page)
+static void wait_for_page(struct fixture *b, uint64_t page)
 {
     b->page = page;
     b->is_back = false;
@@ -130,14 +130,14 @@ static void wait_for_page(struct bed *b, uint64_t page)
     assert_false(__atomic_load_n(&b->is_back, __ATOMIC_ACQUIRE));
 }
 
-static void expect_read(struct bed *b, uint8_t value)
+static void expect_read(struct fixture *b, uint8_t value)
 {
     assert_int_equal(pthread_join(b->reader, NULL), 0);
     assert_int_equal(b->read, value);
 }
 
 /* What a front-end does: the page is put into the file, then whoever waits is woken. */
-static void send_page(struct bed *b, uint64_t page, uint8_t value)
+static void send_page(struct fixture *b, uint64_t page, uint8_t value)
 {
     struct uffdio_range range = {.start = b->range.base + page * PAGE, .len = PAGE};
     uint8_t bytes[PAGE];
@@ -149,9 +149,9 @@ static void send_page(struct bed *b, uint64_t page, uint8_t value)
 
 static void test_postcopy_missing_page_is_waited_for(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 3);
     send_page(&b, 3, 0x5a);
     expect_read(&b, 0x5a);
@@ -159,12 +159,12 @@ static void test_postcopy_missing_page_is_waited_for(void **state)
     assert_int_equal(pwrite(b.mem_fd, "x", 1, 4 * PAGE), 1);
     assert_int_equal(b.mapping.at[4 * PAGE], 'x');
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void *read_by_system_call(void *arg)
 {
-    struct bed *b = arg;
+    struct fixture *b = arg;
     uint64_t from[PAGE / sizeof(uint64_t)] = {UINT64_C(0x1122334455667788)};
     struct iovec to = {b->mapping.at + b->page * PAGE, PAGE};
     int fd = memfd_create("disk", MFD_CLOEXEC);
@@ -177,64 +177,64 @@ static void *read_by_system_call(void *arg)
 
 static void test_postcopy_system_call_into_missing_page_waits(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     b.page = 2;
     assert_int_equal(pthread_create(&b.reader, NULL, read_by_system_call, &b), 0);
     assert_int_equal(next_fault(&b) / PAGE * PAGE, b.range.base + 2 * PAGE);
     send_page(&b, 2, 0);
     expect_read(&b, 1);
     assert_int_equal(*(uint64_t *)(void *)(b.mapping.at + 2 * PAGE), UINT64_C(0x1122334455667788));
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* ---- who goes away ---- */
 
 static void test_postcopy_end_brings_who_waits_back(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 0);
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
     expect_read(&b, 0);
     assert_int_equal(b.postcopy.state, GW_POSTCOPY_OFF);
     assert_null(b.range.owner);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* The front-end's copy of the userfaultfd stays open: closing ours would wake nobody. */
 static void test_postcopy_hang_up_brings_who_waits_back(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 1);
     assert_true(gw_postcopy_has_missing(&b.postcopy));
     gw_close(&b.ends[1]);
     expect_read(&b, 0);
     assert_false(gw_postcopy_has_missing(&b.postcopy));
     assert_true(gw_postcopy_is_listening(&b.postcopy));
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_half_closed_socket_is_a_hang_up(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 1);
     assert_int_equal(shutdown(b.ends[1], SHUT_WR), 0);
     expect_read(&b, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_stop_brings_who_waits_back(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 1);
     /* Other news for the control thread change nothing. */
     assert_int_equal(eventfd_write(b.control_fd, 1), 0);
@@ -243,39 +243,39 @@ static void test_postcopy_stop_brings_who_waits_back(void **state)
     __atomic_store_n(&b.stopping, true, __ATOMIC_RELEASE);
     assert_int_equal(eventfd_write(b.control_fd, 1), 0);
     expect_read(&b, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_register_after_hang_up_is_refused(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     gw_postcopy_unregister(&b.range);
     gw_close(&b.ends[1]);
     while (gw_postcopy_has_missing(&b.postcopy))
         usleep(1000);
     assert_int_equal(gw_postcopy_register(&b.postcopy, &b.range, "it"), -ENOTCONN);
     assert_null(b.range.owner);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_unregistered_range_is_ordinary_memory(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     wait_for_page(&b, 5);
     gw_postcopy_unregister(&b.range);
     expect_read(&b, 0);
     gw_postcopy_unregister(&b.range); /* twice is nothing */
     assert_int_equal(b.mapping.at[6 * PAGE], 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* Who is about to sleep when the range is unregistered must come back as well. */
 struct racer {
-    const struct bed *bed;
+    const struct fixture *fixture;
     unsigned begin, end; /* atomic */
 };
 
@@ -286,7 +286,7 @@ static void *touch_in_rounds(void *arg)
     for (unsigned i = 1; i <= RACES; i++) {
         while (__atomic_load_n(&r->begin, __ATOMIC_ACQUIRE) < i)
             ;
-        (void)*(volatile uint8_t *)r->bed->mapping.at;
+        (void)*(volatile uint8_t *)r->fixture->mapping.at;
         __atomic_store_n(&r->end, i, __ATOMIC_RELEASE);
     }
     return NULL;
@@ -306,11 +306,11 @@ static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
 {
     struct racer r = {.begin = 0};
     pthread_t thread;
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     gw_postcopy_unregister(&b.range);
-    r.bed = &b;
+    r.fixture = &b;
     assert_int_equal(pthread_create(&thread, NULL, touch_in_rounds, &r), 0);
     for (unsigned i = 1; i <= RACES; i++) {
         assert_int_equal(ftruncate(b.mem_fd, 0), 0);
@@ -324,7 +324,7 @@ static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
             fail_msg("round %u: it was left asleep", i);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* ---- the states ---- */
@@ -332,10 +332,10 @@ static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
 static void test_postcopy_wrong_order_is_refused(void **state)
 {
     struct gw_postcopy_peer peer;
-    struct bed b;
+    struct fixture b;
     int again;
 
-    bed_begin(&b);
+    fixture_begin(&b);
     peer = peer_of(&b);
     assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), -EINVAL);
     assert_non_null(strstr(gw_last_error(), "before POSTCOPY_ADVISE"));
@@ -348,26 +348,26 @@ static void test_postcopy_wrong_order_is_refused(void **state)
     assert_int_equal(gw_postcopy_advise(&b.postcopy, &again), -EBUSY);
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
     assert_int_equal(gw_postcopy_end(&b.postcopy), -EINVAL);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* Advised, and the migration was done before it came to postcopy. */
 static void test_postcopy_end_without_listen_is_fine(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b);
+    fixture_begin(&b);
     assert_int_equal(gw_postcopy_advise(&b.postcopy, &b.uffd), 0);
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_several_rounds_on_one_session(void **state)
 {
     struct gw_postcopy_peer peer;
-    struct bed b;
+    struct fixture b;
 
-    bed_listen(&b);
+    fixture_listen(&b);
     peer = peer_of(&b);
     for (unsigned i = 0; i < 3; i++) {
         wait_for_page(&b, i);
@@ -379,7 +379,7 @@ static void test_postcopy_several_rounds_on_one_session(void **state)
         assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), 0);
         assert_int_equal(gw_postcopy_register(&b.postcopy, &b.range, "it"), 0);
     }
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* ---- what cannot be had ---- */
@@ -389,10 +389,10 @@ static void test_postcopy_memory_that_is_not_shared_is_refused(void **state)
     char path[] = "/var/tmp/godwit-postcopy-XXXXXX";
     struct gw_mapping m;
     struct gw_postcopy_range range = {.base = 0};
-    struct bed b;
+    struct fixture b;
     int fd = mkstemp(path);
 
-    bed_listen(&b);
+    fixture_listen(&b);
     assert_true(fd >= 0);
     unlink(path);
     assert_int_equal(ftruncate(fd, (off_t)PAGE), 0);
@@ -408,7 +408,7 @@ static void test_postcopy_memory_that_is_not_shared_is_refused(void **state)
     }
     gw_mapping_done(&m);
     close(fd);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* In a child that may do nothing. */

@@ -35,7 +35,7 @@
 #define WAIT_MS patience_ms()
 #define NEED    GW_MSG_NEED_REPLY
 
-struct bed {
+struct fixture {
     struct gw_daemon *daemon;
     struct gw_frontend *fe;
     struct gw_frontend_message answer;
@@ -48,7 +48,7 @@ static int queue_ready(void *dev, struct gw_queue *q)
     return 0;
 }
 
-static void bed_begin(struct bed *b, uint64_t protocol)
+static void fixture_begin(struct fixture *b, uint64_t protocol)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
     struct gw_daemon_config cfg = {.size = sizeof(cfg), .log_level = GW_LOG_ERROR};
@@ -69,14 +69,14 @@ static void bed_begin(struct bed *b, uint64_t protocol)
     assert_int_equal(gw_frontend_set_protocol_features(b->fe, protocol), 0);
 }
 
-static void free_addresses(struct bed *b)
+static void free_addresses(struct fixture *b)
 {
     if (b->taken != MAP_FAILED)
         munmap(b->taken, 4 * SIZE);
     b->taken = MAP_FAILED;
 }
 
-static void bed_end(struct bed *b)
+static void fixture_end(struct fixture *b)
 {
     gw_frontend_message_done(&b->answer);
     gw_frontend_free(b->fe);
@@ -86,7 +86,7 @@ static void bed_end(struct bed *b)
     close(b->mem_fd);
 }
 
-static void tell(struct bed *b, uint32_t request, uint32_t flags, const void *payload,
+static void tell(struct fixture *b, uint32_t request, uint32_t flags, const void *payload,
                  uint32_t size, int fd)
 {
     assert_int_equal(gw_frontend_send_raw(b->fe, request, GW_MSG_VERSION | flags, size, payload,
@@ -95,7 +95,7 @@ static void tell(struct bed *b, uint32_t request, uint32_t flags, const void *pa
 }
 
 /* One answer, of this size. */
-static void expect_answer(struct bed *b, uint32_t request, uint32_t size)
+static void expect_answer(struct fixture *b, uint32_t request, uint32_t size)
 {
     gw_frontend_message_done(&b->answer);
     assert_int_equal(gw_frontend_receive(b->fe, &b->answer, WAIT_MS), 0);
@@ -104,7 +104,7 @@ static void expect_answer(struct bed *b, uint32_t request, uint32_t size)
     assert_int_equal(b->answer.size, size);
 }
 
-static uint64_t expect_u64(struct bed *b, uint32_t request)
+static uint64_t expect_u64(struct fixture *b, uint32_t request)
 {
     uint64_t value;
 
@@ -114,20 +114,20 @@ static uint64_t expect_u64(struct bed *b, uint32_t request)
 }
 
 /* Nothing is left that was not asked for: the next answer is that of GET_FEATURES. */
-static void expect_silence(struct bed *b)
+static void expect_silence(struct fixture *b)
 {
     tell(b, GW_MSG_GET_FEATURES, 0, NULL, 0, -1);
     expect_answer(b, GW_MSG_GET_FEATURES, sizeof(uint64_t));
 }
 
-static void advise(struct bed *b)
+static void advise(struct fixture *b)
 {
     tell(b, GW_MSG_POSTCOPY_ADVISE, 0, NULL, 0, -1);
     expect_answer(b, GW_MSG_POSTCOPY_ADVISE, 0);
     assert_int_equal(b->answer.n_fds, 1);
 }
 
-static void listen_to(struct bed *b)
+static void listen_to(struct fixture *b)
 {
     advise(b);
     tell(b, GW_MSG_POSTCOPY_LISTEN, NEED, NULL, 0, -1);
@@ -144,7 +144,7 @@ static struct gw_wire_region region_at(unsigned i)
     };
 }
 
-static void add(struct bed *b, unsigned i)
+static void add(struct fixture *b, unsigned i)
 {
     struct gw_wire_single_region wire = {.region = region_at(i)};
 
@@ -152,7 +152,7 @@ static void add(struct bed *b, unsigned i)
 }
 
 /* Added, and told where: in a mapping of ours, which is not where the front-end has it. */
-static void expect_added(struct bed *b, unsigned i)
+static void expect_added(struct fixture *b, unsigned i)
 {
     struct gw_wire_single_region wire;
 
@@ -165,12 +165,12 @@ static void expect_added(struct bed *b, unsigned i)
     assert_int_equal(wire.region.user_addr % 4096, 0);
 }
 
-static void acknowledge(struct bed *b, uint32_t request, uint64_t value)
+static void acknowledge(struct fixture *b, uint32_t request, uint64_t value)
 {
     tell(b, request, 0, &value, sizeof(value), -1);
 }
 
-static void remove_region(struct bed *b, unsigned i, uint64_t expected_failure)
+static void remove_region(struct fixture *b, unsigned i, uint64_t expected_failure)
 {
     struct gw_wire_single_region wire = {.region = region_at(i)};
 
@@ -178,7 +178,7 @@ static void remove_region(struct bed *b, unsigned i, uint64_t expected_failure)
     assert_int_equal(expect_u64(b, GW_MSG_REM_MEM_REG), expected_failure);
 }
 
-static void tell_table(struct bed *b, unsigned n, uint32_t *ret_size)
+static void tell_table(struct fixture *b, unsigned n, uint32_t *ret_size)
 {
     struct gw_wire_mem_table table = {.num_regions = n};
     int fds[GW_MSG_TABLE_REGIONS_MAX];
@@ -195,9 +195,9 @@ static void tell_table(struct bed *b, unsigned n, uint32_t *ret_size)
 
 static void test_postcopy_session_slots_form(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     listen_to(&b);
     add(&b, 0);
     expect_added(&b, 0);
@@ -217,10 +217,10 @@ static void test_postcopy_session_slots_form(void **state)
     remove_region(&b, 1, ENOENT);
     tell(&b, GW_MSG_POSTCOPY_END, NEED, NULL, 0, -1);
     assert_int_equal(expect_u64(&b, GW_MSG_POSTCOPY_END), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
-static uint64_t added_at(struct bed *b, unsigned i)
+static uint64_t added_at(struct fixture *b, unsigned i)
 {
     struct gw_wire_single_region wire;
 
@@ -233,11 +233,11 @@ static uint64_t added_at(struct bed *b, unsigned i)
 /* QEMU's preempt ends only where pages are at its own addresses (see ctl_mem.c). */
 static void test_postcopy_session_free_addresses_are_those_of_the_front_end(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     if (b.taken == MAP_FAILED || is_under_tsan() || is_under_valgrind()) {
-        bed_end(&b); /* something of the process itself is there, or keeps others from it */
+        fixture_end(&b); /* something of the process itself is there, or keeps others from it */
         skip();
     }
     listen_to(&b);
@@ -247,16 +247,16 @@ static void test_postcopy_session_free_addresses_are_those_of_the_front_end(void
     assert_int_equal(added_at(&b, 3), UVA + 3 * SIZE);
     acknowledge(&b, GW_MSG_ADD_MEM_REG, 0);
     expect_silence(&b);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_table_form(void **state)
 {
     struct gw_wire_mem_table table;
-    struct bed b;
+    struct fixture b;
     uint32_t size;
 
-    bed_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS));
+    fixture_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS));
     listen_to(&b);
     for (unsigned n = 3; n >= 1; n--) { /* shrinking */
         tell_table(&b, n, &size);
@@ -271,16 +271,16 @@ static void test_postcopy_session_table_form(void **state)
             acknowledge(&b, GW_MSG_SET_MEM_TABLE, 0);
     }
     expect_silence(&b);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_refused_table_has_an_empty_answer(void **state)
 {
     struct gw_wire_single_region wire = {.region = region_at(0)};
-    struct bed b;
+    struct fixture b;
     int pipes[2];
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     listen_to(&b);
     add(&b, 0);
     expect_added(&b, 0);
@@ -297,14 +297,14 @@ static void test_postcopy_session_refused_table_has_an_empty_answer(void **state
     /* The one that was fine still is. */
     acknowledge(&b, GW_MSG_ADD_MEM_REG, 0);
     remove_region(&b, 0, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_region_may_go_before_it_is_acknowledged(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     listen_to(&b);
     add(&b, 0);
     expect_added(&b, 0);
@@ -313,14 +313,14 @@ static void test_postcopy_session_region_may_go_before_it_is_acknowledged(void *
     expect_added(&b, 0);
     acknowledge(&b, GW_MSG_ADD_MEM_REG, 0);
     remove_region(&b, 0, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_wrong_order_is_answered(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     tell(&b, GW_MSG_POSTCOPY_LISTEN, NEED, NULL, 0, -1);
     assert_int_not_equal(expect_u64(&b, GW_MSG_POSTCOPY_LISTEN), 0);
     tell(&b, GW_MSG_POSTCOPY_END, NEED, NULL, 0, -1);
@@ -334,25 +334,25 @@ static void test_postcopy_session_wrong_order_is_answered(void **state)
     tell(&b, GW_MSG_POSTCOPY_END, 0, NULL, 0, -1);
     assert_int_not_equal(expect_u64(&b, GW_MSG_POSTCOPY_END), 0);
     listen_to(&b); /* and again */
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* QEMU waits for the answer to LISTEN, whatever was negotiated. */
 static void test_postcopy_session_listen_is_answered_without_reply_ack(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_REPLY_ACK));
+    fixture_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_REPLY_ACK));
     listen_to(&b);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_after_the_end_tables_are_ordinary(void **state)
 {
-    struct bed b;
+    struct fixture b;
     uint32_t size;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     listen_to(&b);
     add(&b, 0);
     expect_added(&b, 0);
@@ -363,29 +363,29 @@ static void test_postcopy_session_after_the_end_tables_are_ordinary(void **state
     tell_table(&b, 2, &size);
     expect_silence(&b);
     remove_region(&b, 0, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_regions_before_listen_are_taken(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL);
+    fixture_begin(&b, PROTOCOL);
     add(&b, 0);
     listen_to(&b);
     remove_region(&b, 0, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_needs_the_feature(void **state)
 {
-    struct bed b;
+    struct fixture b;
 
-    bed_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_PAGEFAULT));
+    fixture_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_PAGEFAULT));
     tell(&b, GW_MSG_POSTCOPY_ADVISE, 0, NULL, 0, -1);
     expect_answer(&b, GW_MSG_POSTCOPY_ADVISE, 0);
     assert_int_equal(b.answer.n_fds, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_postcopy_session_may_be_declined(void **state)

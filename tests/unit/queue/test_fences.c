@@ -12,7 +12,7 @@
  * usage: test_fences [ROUNDS [MILLISECONDS]]      limits of each case; the first one reached ends
  * it
  */
-#include "../fixtures/log_rig.h"
+#include "../fixtures/log_fixture.h"
 #include "fdcheck.h"
 
 #include "base/barrier.h"
@@ -34,7 +34,7 @@ static unsigned max_rounds = 200000;
 static unsigned max_ms = 2000;
 
 struct litmus {
-    struct log_rig log_rig;
+    struct log_fixture log_fixture;
     struct gw_ring ring;
     gw_gpa_t desc, avail, used; /* parts of `ring`, in separate cache lines */
     const struct fence_case *c;
@@ -152,7 +152,7 @@ static bool nobody_noticed(const struct litmus *t, unsigned round)
 
 static void *driver_memory(struct litmus *t, gw_gpa_t gpa)
 {
-    return gw_guest_mem_at(t->log_rig.rig.mem, gpa, 2);
+    return gw_guest_mem_at(t->log_fixture.fixture.mem, gpa, 2);
 }
 
 static uint16_t *split_avail(struct litmus *t)
@@ -266,7 +266,7 @@ static void nothing(struct litmus *t, unsigned round)
 
 static uint8_t *log_byte(struct litmus *t)
 {
-    return &t->log_rig.logs[0].bits[t->marked / 4096 / 8];
+    return &t->log_fixture.logs[0].bits[t->marked / 4096 / 8];
 }
 
 static uint8_t log_bit(const struct litmus *t)
@@ -282,14 +282,14 @@ static void set_bit(struct litmus *t, unsigned round)
 
 static void pop_one(struct litmus *t, unsigned round)
 {
-    struct gw_driver_buf buf = {t->log_rig.data, LINES * LINE};
+    struct gw_driver_buf buf = {t->log_fixture.data, LINES * LINE};
     struct gw_driver_used used;
 
-    if ((round > 1 && gw_driver_take(t->log_rig.rig.driver, &used, 1) != 1) ||
-        gw_driver_add(t->log_rig.rig.driver, &buf, 0, 1, round, 0) < 0)
+    if ((round > 1 && gw_driver_take(t->log_fixture.fixture.driver, &used, 1) != 1) ||
+        gw_driver_add(t->log_fixture.fixture.driver, &buf, 0, 1, round, 0) < 0)
         abort();
-    gw_driver_publish(t->log_rig.rig.driver);
-    if (gw_queue_pop(&t->log_rig.rig.queue, &t->request, 1) != 1)
+    gw_driver_publish(t->log_fixture.fixture.driver);
+    if (gw_queue_pop(&t->log_fixture.fixture.queue, &t->request, 1) != 1)
         abort();
 }
 
@@ -298,7 +298,7 @@ static void complete(struct litmus *t, unsigned round)
 {
     (void)round;
     gw_request_complete(t->request, 1);
-    gw_queue_flush(&t->log_rig.rig.queue);
+    gw_queue_flush(&t->log_fixture.fixture.queue);
 }
 
 static void copy(struct litmus *t, unsigned round)
@@ -319,7 +319,7 @@ static bool is_unmarked(const struct litmus *t, unsigned round)
 /* A device may have written the same data to a request that it leaves incomplete. */
 static void pop_another(struct litmus *t, unsigned round)
 {
-    struct gw_queue *q = &t->log_rig.rig.queue;
+    struct gw_queue *q = &t->log_fixture.fixture.queue;
 
     if (round > 1) { /* the next back-end answers the incomplete request */
         const struct gw_request_i *r = gw_container_of(t->request, struct gw_request_i, pub);
@@ -334,7 +334,7 @@ static void pop_another(struct litmus *t, unsigned round)
 static void leave(struct litmus *t, unsigned round)
 {
     (void)round;
-    gw_request_keep_inflight(&t->log_rig.rig.queue,
+    gw_request_keep_inflight(&t->log_fixture.fixture.queue,
                              gw_container_of(t->request, struct gw_request_i, pub));
 }
 
@@ -342,16 +342,16 @@ static void leave(struct litmus *t, unsigned round)
 static void mark_unlogged(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->log_rig.rig.queue.unlogged = true;
-    gw_queue_mark_unlogged(&t->log_rig.rig.queue);
+    t->log_fixture.fixture.queue.unlogged = true;
+    gw_queue_mark_unlogged(&t->log_fixture.fixture.queue);
 }
 
 /* Marks for a ring that a previous back-end or gw_queue_resume has written to. */
 static void log_the_ring(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->log_rig.rig.queue.resume.ring_unmarked = true;
-    gw_queue_set_ring_log(&t->log_rig.rig.queue, true, t->log_rig.data);
+    t->log_fixture.fixture.queue.resume.ring_unmarked = true;
+    gw_queue_set_ring_log(&t->log_fixture.fixture.queue, true, t->log_fixture.data);
 }
 
 static void want_kicks(struct litmus *t, unsigned round)
@@ -360,7 +360,7 @@ static void want_kicks(struct litmus *t, unsigned round)
     t->ring.dirty_log = NULL;
     t->ring.event_idx = false;
     t->ring.ops->enable_kicks(&t->ring);
-    t->ring.dirty_log = t->log_rig.logs[0].log;
+    t->ring.dirty_log = t->log_fixture.logs[0].log;
     t->ring.log_addr = t->marked;
 }
 
@@ -388,23 +388,23 @@ static bool are_flags_unmarked(const struct litmus *t, unsigned round)
 
 static uint16_t *driver_avail(struct litmus *t)
 {
-    return driver_memory(t, t->log_rig.rig.avail);
+    return driver_memory(t, t->log_fixture.fixture.avail);
 }
 
 static struct vring_used *driver_used(struct litmus *t)
 {
-    return driver_memory(t, t->log_rig.rig.used);
+    return driver_memory(t, t->log_fixture.fixture.used);
 }
 
 static uint16_t *driver_avail_event(struct litmus *t)
 {
-    return (uint16_t *)(void *)&driver_used(t)->ring[t->log_rig.rig.cfg.size];
+    return (uint16_t *)(void *)&driver_used(t)->ring[t->log_fixture.fixture.cfg.size];
 }
 
 static void put_used_by_hand(struct litmus *t, unsigned round)
 {
     const struct litmus *c = t;
-    uint16_t mask = (uint16_t)(c->log_rig.rig.cfg.size - 1), last = (uint16_t)(round - 1);
+    uint16_t mask = (uint16_t)(c->log_fixture.fixture.cfg.size - 1), last = (uint16_t)(round - 1);
 
     gw_store32(&driver_used(t)->ring[last & mask].id, driver_avail(t)[2 + (last & mask)]);
     gw_store16_release(&driver_used(t)->idx, (uint16_t)round);
@@ -413,11 +413,11 @@ static void put_used_by_hand(struct litmus *t, unsigned round)
 /* Take the answer of the last round and add a request, not yet published. */
 static void add_one(struct litmus *t, unsigned round)
 {
-    struct gw_driver_buf buf = {t->log_rig.data, 16};
+    struct gw_driver_buf buf = {t->log_fixture.data, 16};
     struct gw_driver_used used;
 
-    if ((round > 1 && gw_driver_take(t->log_rig.rig.driver, &used, 1) != 1) ||
-        gw_driver_add(t->log_rig.rig.driver, &buf, 0, 1, round, 0) < 0)
+    if ((round > 1 && gw_driver_take(t->log_fixture.fixture.driver, &used, 1) != 1) ||
+        gw_driver_add(t->log_fixture.fixture.driver, &buf, 0, 1, round, 0) < 0)
         abort();
 }
 
@@ -431,13 +431,13 @@ static void add_one_answered(struct litmus *t, unsigned round)
 static void add_one_published(struct litmus *t, unsigned round)
 {
     add_one(t, round);
-    gw_driver_publish(t->log_rig.rig.driver);
+    gw_driver_publish(t->log_fixture.fixture.driver);
 }
 
 static void kick(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->device_noticed = gw_driver_kick(t->log_rig.rig.driver);
+    t->device_noticed = gw_driver_kick(t->log_fixture.fixture.driver);
 }
 
 static void ask_for_kicks_by_hand(struct litmus *t, unsigned round)
@@ -455,7 +455,7 @@ static void ask_for_no_kicks_by_hand(struct litmus *t, unsigned round)
 static void want_calls(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->device_noticed = !gw_driver_want_calls(t->log_rig.rig.driver);
+    t->device_noticed = !gw_driver_want_calls(t->log_fixture.fixture.driver);
 }
 
 static void answer_by_hand(struct litmus *t, unsigned round)
@@ -464,7 +464,7 @@ static void answer_by_hand(struct litmus *t, unsigned round)
 
     put_used_by_hand(t, round);
     gw_full_fence();
-    event = gw_load16(&driver_avail(t)[2 + t->log_rig.rig.cfg.size]);
+    event = gw_load16(&driver_avail(t)[2 + t->log_fixture.fixture.cfg.size]);
     t->driver_noticed = vring_need_event(event, (uint16_t)round, (uint16_t)(round - 1));
 }
 
@@ -508,20 +508,20 @@ static const struct fence_case cases[] = {
 static int start_ring(void *arg)
 {
     struct litmus *t = arg;
-    struct rig *rig = &t->log_rig.rig;
+    struct fixture *fixture = &t->log_fixture.fixture;
 
-    if (gw_guest_mem_alloc(rig->mem, 4096, 4096, &t->desc) < 0 ||
-        gw_guest_mem_alloc(rig->mem, 4096, 4096, &t->avail) < 0 ||
-        gw_guest_mem_alloc(rig->mem, 4096, 4096, &t->used) < 0)
+    if (gw_guest_mem_alloc(fixture->mem, 4096, 4096, &t->desc) < 0 ||
+        gw_guest_mem_alloc(fixture->mem, 4096, 4096, &t->avail) < 0 ||
+        gw_guest_mem_alloc(fixture->mem, 4096, 4096, &t->used) < 0)
         return -1;
     t->ring = (struct gw_ring){.ops = t->c->packed ? &gw_ring_packed_ops : &gw_ring_split_ops,
                                .event_idx = !t->c->packed,
                                .config = {.size = SIZE,
                                           .base = t->c->packed ? 0x80008000 : 0,
-                                          .desc = gw_guest_mem_uva(rig->mem, t->desc),
-                                          .avail = gw_guest_mem_uva(rig->mem, t->avail),
-                                          .used = gw_guest_mem_uva(rig->mem, t->used)}};
-    if (t->ring.ops->attach(&t->ring, rig->map) < 0 || t->ring.ops->start(&t->ring) < 0)
+                                          .desc = gw_guest_mem_uva(fixture->mem, t->desc),
+                                          .avail = gw_guest_mem_uva(fixture->mem, t->avail),
+                                          .used = gw_guest_mem_uva(fixture->mem, t->used)}};
+    if (t->ring.ops->attach(&t->ring, fixture->map) < 0 || t->ring.ops->start(&t->ring) < 0)
         return -1;
     t->ring.split.notified_valid = t->ring.split.notified_valid || !t->c->packed;
     return 0;
@@ -531,33 +531,34 @@ static int start_ring(void *arg)
 static unsigned run_case(const struct fence_case *c)
 {
     static struct litmus t;
-    struct rig_config cfg = {.size = SIZE, .features = c->packed ? RIG_F_PACKED : RIG_F_EVENT};
+    struct fixture_config cfg = {.size = SIZE,
+                                 .features = c->packed ? FIXTURE_F_PACKED : FIXTURE_F_EVENT};
     bool queue = c->of == OF_THE_QUEUE;
     const struct gw_map_entry *e;
     pthread_t driver;
 
     memset(&t, 0, sizeof(t));
     t.c = c;
-    log_rig_prepare(&t.log_rig, &cfg);
-    rig_set_mode(&t.log_rig.rig, RIG_IGNORE);
+    log_fixture_prepare(&t.log_fixture, &cfg);
+    fixture_set_mode(&t.log_fixture.fixture, FIXTURE_IGNORE);
     assert_int_equal(start_ring(&t), 0);
-    t.marked = c->of == OF_A_RING ? t.used : t.log_rig.data;
+    t.marked = c->of == OF_A_RING ? t.used : t.log_fixture.data;
     if (queue)
-        log_rig_start(&t.log_rig);
-    e = gw_map_search(t.log_rig.rig.map, t.log_rig.data);
-    t.device_lines = e->hva + (t.log_rig.data - e->gpa);
-    t.driver_lines = gw_guest_mem_at(t.log_rig.rig.mem, t.log_rig.data, LINES * LINE);
+        log_fixture_start(&t.log_fixture);
+    e = gw_map_search(t.log_fixture.fixture.map, t.log_fixture.data);
+    t.device_lines = e->hva + (t.log_fixture.data - e->gpa);
+    t.driver_lines = gw_guest_mem_at(t.log_fixture.fixture.mem, t.log_fixture.data, LINES * LINE);
     assert_int_equal(pthread_create(&driver, NULL, run_driver, &t), 0);
-    rig_call(&t.log_rig.rig, run_device, &t);
+    fixture_call(&t.log_fixture.fixture, run_device, &t);
     pthread_join(driver, NULL);
     print_message("%-20s %8u rounds, %u lost\n", c->name, t.rounds, t.n_lost);
     t.ring.ops->done(&t.ring);
     gw_ring_detach(&t.ring);
     if (c->of == OF_THE_DRIVER)
-        gw_driver_reset(t.log_rig.rig.driver, 0);
+        gw_driver_reset(t.log_fixture.fixture.driver, 0);
     if (!queue)
-        log_rig_start_unlogged(&t.log_rig);
-    log_rig_end(&t.log_rig);
+        log_fixture_start_unlogged(&t.log_fixture);
+    log_fixture_end(&t.log_fixture);
     return t.n_lost;
 }
 
@@ -583,6 +584,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "skipped: there is one processor\n");
         return 77;
     }
-    rig_loop = GW_LOOP_EPOLL;
+    fixture_loop = GW_LOOP_EPOLL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

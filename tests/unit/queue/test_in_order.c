@@ -3,7 +3,7 @@
  * IN_ORDER: requests that the device completes out of order wait for their turn. Consecutive
  * answers share one used element only if the driver can infer the lengths of the skipped ones.
  */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -11,32 +11,32 @@
 #define SIZE  16u
 #define BATCH 6u
 
-static void begin(struct rig *t, unsigned base)
+static void begin(struct fixture *t, unsigned base)
 {
-    struct rig_config cfg = {.size = SIZE, .features = RIG_F_ORDER, .base = (uint16_t)base};
+    struct fixture_config cfg = {.size = SIZE, .features = FIXTURE_F_ORDER, .base = (uint16_t)base};
 
-    rig_begin(t, &cfg);
-    rig_run(t);
-    rig_set_mode(t, RIG_HOLD);
+    fixture_begin(t, &cfg);
+    fixture_run(t);
+    fixture_set_mode(t, FIXTURE_HOLD);
 }
 
-static void end(struct rig *t)
+static void end(struct fixture *t)
 {
     assert_int_equal(gw_driver_error(t->driver, NULL), 0);
-    rig_stop(t);
-    rig_end(t);
+    fixture_stop(t);
+    fixture_end(t);
 }
 
-static void give(struct rig *t, unsigned n)
+static void give(struct fixture *t, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        rig_add(t, i);
+        fixture_add(t, i);
     gw_driver_kick(t->driver);
-    rig_wait_held(t, n);
+    fixture_wait_held(t, n);
 }
 
 struct order {
-    struct rig *t;
+    struct fixture *t;
     const unsigned *which; /* indices into `held` */
     const uint32_t *lens;
     unsigned n;
@@ -52,32 +52,32 @@ static int on_complete(void *arg)
 }
 
 /* Complete `n` requests in one turn, in the order of `which`; they stay in `held`. */
-static void complete(struct rig *t, const unsigned *which, const uint32_t *lens, unsigned n)
+static void complete(struct fixture *t, const unsigned *which, const uint32_t *lens, unsigned n)
 {
     struct order o = {t, which, lens, n};
 
-    rig_call(t, on_complete, &o);
-    rig_settle(t);
+    fixture_call(t, on_complete, &o);
+    fixture_settle(t);
 }
 
-static void complete_one(struct rig *t, unsigned which)
+static void complete_one(struct fixture *t, unsigned which)
 {
-    complete(t, &which, &(const uint32_t){RIG_BUF_LEN}, 1);
+    complete(t, &which, &(const uint32_t){FIXTURE_BUF_LEN}, 1);
 }
 
 static int on_drop(void *arg)
 {
-    __atomic_store_n(&((struct rig *)arg)->n_held, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&((struct fixture *)arg)->n_held, 0, __ATOMIC_RELEASE);
     return 0;
 }
 
 /* Empty `held` after all its requests were completed. */
-static void drop_held(struct rig *t)
+static void drop_held(struct fixture *t)
 {
-    rig_call(t, on_drop, t);
+    fixture_call(t, on_drop, t);
 }
 
-static void check_taken(struct rig *t, uint64_t first, const uint32_t *lens, unsigned n)
+static void check_taken(struct fixture *t, uint64_t first, const uint32_t *lens, unsigned n)
 {
     struct gw_driver_used used[SIZE];
 
@@ -91,7 +91,7 @@ static void check_taken(struct rig *t, uint64_t first, const uint32_t *lens, uns
 
 /* Has the device written a used element at `slot`? Only in the first lap: skipped slots stay as
  * they were. */
-static bool is_written(struct rig *t, unsigned slot)
+static bool is_written(struct fixture *t, unsigned slot)
 {
     struct gw_driver_packed_desc desc;
     uint32_t id, len;
@@ -106,7 +106,7 @@ static bool is_written(struct rig *t, unsigned slot)
 }
 
 /* Fill the used ring so that is_written recognizes unwritten elements. */
-static void spoil_elements(struct rig *t)
+static void spoil_elements(struct fixture *t)
 {
     struct vring_used *used;
 
@@ -121,17 +121,17 @@ static void spoil_elements(struct rig *t)
 
 static void test_in_order_answers_wait_for_their_turn(void **state)
 {
-    static const uint32_t lens[BATCH] = {RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN,
-                                         RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN};
+    static const uint32_t lens[BATCH] = {FIXTURE_BUF_LEN, FIXTURE_BUF_LEN, FIXTURE_BUF_LEN,
+                                         FIXTURE_BUF_LEN, FIXTURE_BUF_LEN, FIXTURE_BUF_LEN};
     struct gw_queue_stats stats;
-    struct rig t;
+    struct fixture t;
 
     begin(&t, 0);
     give(&t, BATCH);
     complete_one(&t, 3);
     complete_one(&t, 1);
     complete_one(&t, 5);
-    rig_stats(&t, &stats);
+    fixture_stats(&t, &stats);
     assert_int_equal(stats.completed, 3);
     check_taken(&t, 0, NULL, 0);
     complete_one(&t, 0);
@@ -141,15 +141,16 @@ static void test_in_order_answers_wait_for_their_turn(void **state)
     complete_one(&t, 2);
     check_taken(&t, 2, lens, 4);
     drop_held(&t);
-    assert_int_equal(rig_stop(&t), BATCH);
-    rig_end(&t);
+    assert_int_equal(fixture_stop(&t), BATCH);
+    fixture_end(&t);
 }
 
 /* Every permutation of four, across laps and the end of the ring, in one turn and one by one. */
 static void test_in_order_any_order_of_ends(void **state)
 {
-    static const uint32_t lens[4] = {RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN};
-    struct rig t;
+    static const uint32_t lens[4] = {FIXTURE_BUF_LEN, FIXTURE_BUF_LEN, FIXTURE_BUF_LEN,
+                                     FIXTURE_BUF_LEN};
+    struct fixture t;
 
     begin(&t, 13);
     for (unsigned code = 0; code < 48; code++) {
@@ -176,20 +177,20 @@ static void test_in_order_any_order_of_ends(void **state)
 static void test_in_order_stop_waits_for_who_is_first(void **state)
 {
     struct gw_latch latch;
-    struct rig t;
+    struct fixture t;
 
     begin(&t, 0);
     give(&t, 2);
     complete_one(&t, 1);
     gw_latch_init(&latch, 1);
-    rig_stop_begin(&t, &latch);
+    fixture_stop_begin(&t, &latch);
     assert_int_equal(gw_latch_wait(&latch, 5000000), -ETIMEDOUT);
     complete_one(&t, 0);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
-    assert_int_equal(t.queue.ring.ops->base(&t.queue.ring), rig_base(&t, 2));
+    assert_int_equal(t.queue.ring.ops->base(&t.queue.ring), fixture_base(&t, 2));
     assert_int_equal(gw_driver_used_idx(t.driver), 2);
-    rig_end(&t);
+    fixture_end(&t);
 }
 
 /* ---- batches ---- */
@@ -197,9 +198,9 @@ static void test_in_order_stop_waits_for_who_is_first(void **state)
 static void test_in_order_row_of_full_answers_is_one_element(void **state)
 {
     static const unsigned which[BATCH] = {0, 1, 2, 3, 4, 5};
-    static const uint32_t lens[BATCH] = {RIG_BUF_LEN, RIG_BUF_LEN, RIG_BUF_LEN,
-                                         RIG_BUF_LEN, RIG_BUF_LEN, 7};
-    struct rig t;
+    static const uint32_t lens[BATCH] = {FIXTURE_BUF_LEN, FIXTURE_BUF_LEN, FIXTURE_BUF_LEN,
+                                         FIXTURE_BUF_LEN, FIXTURE_BUF_LEN, 7};
+    struct fixture t;
 
     begin(&t, 0);
     spoil_elements(&t);
@@ -215,9 +216,10 @@ static void test_in_order_row_of_full_answers_is_one_element(void **state)
 static void test_in_order_short_answer_is_not_skipped(void **state)
 {
     static const unsigned which[BATCH] = {0, 1, 2, 3, 4, 5};
-    static const uint32_t lens[BATCH] = {RIG_BUF_LEN, 3, RIG_BUF_LEN, RIG_BUF_LEN, 0, RIG_BUF_LEN};
+    static const uint32_t lens[BATCH] = {FIXTURE_BUF_LEN, 3, FIXTURE_BUF_LEN,
+                                         FIXTURE_BUF_LEN, 0, FIXTURE_BUF_LEN};
     static const bool written[BATCH] = {true, false, true, false, false, true};
-    struct rig t;
+    struct fixture t;
 
     begin(&t, 0);
     spoil_elements(&t);
@@ -234,17 +236,17 @@ static void test_in_order_readable_ones_can_be_skipped(void **state)
 {
     static const unsigned which[3] = {0, 1, 2};
     static const uint32_t lens[3] = {0, 0, 0};
-    struct rig t;
+    struct fixture t;
 
     begin(&t, 0);
     spoil_elements(&t);
     for (unsigned i = 0; i < 3; i++) {
-        struct gw_driver_buf buf = {t.buf, RIG_BUF_LEN};
+        struct gw_driver_buf buf = {t.buf, FIXTURE_BUF_LEN};
 
         assert_int_equal(gw_driver_add(t.driver, &buf, 1, 0, i, 0), 0);
     }
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 3);
+    fixture_wait_held(&t, 3);
     complete(&t, which, lens, 3);
     assert_true(is_written(&t, 0));
     assert_false(is_written(&t, 1) || is_written(&t, 2));
@@ -256,21 +258,21 @@ static void test_in_order_readable_ones_can_be_skipped(void **state)
 static void test_in_order_bad_chain_in_between_is_told_of(void **state)
 {
     static const unsigned which[2] = {0, 1};
-    static const uint32_t lens[3] = {RIG_BUF_LEN, 0, RIG_BUF_LEN};
-    struct gw_driver_buf bad = {0, RIG_BUF_LEN};
-    struct rig t;
+    static const uint32_t lens[3] = {FIXTURE_BUF_LEN, 0, FIXTURE_BUF_LEN};
+    struct gw_driver_buf bad = {0, FIXTURE_BUF_LEN};
+    struct fixture t;
 
     begin(&t, 0);
-    rig_add(&t, 0);
+    fixture_add(&t, 0);
     assert_int_equal(gw_driver_add(t.driver, &bad, 0, 1, 1, 0), 0);
-    rig_add(&t, 2);
+    fixture_add(&t, 2);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 2);
-    rig_settle(&t);
+    fixture_wait_held(&t, 2);
+    fixture_settle(&t);
     check_taken(&t, 0, NULL, 0);
-    complete(&t, which, (const uint32_t[]){RIG_BUF_LEN, RIG_BUF_LEN}, 2);
+    complete(&t, which, (const uint32_t[]){FIXTURE_BUF_LEN, FIXTURE_BUF_LEN}, 2);
     check_taken(&t, 0, lens, 3);
-    assert_int_equal(rig_look(&t.n_messages), 1);
+    assert_int_equal(fixture_look(&t.n_messages), 1);
     end(&t);
 }
 
@@ -279,7 +281,7 @@ static void test_in_order_chains_of_several_slots(void **state)
     static const unsigned orders[2][3] = {{0, 1, 2}, {2, 1, 0}};
     struct gw_driver_buf bufs[5];
     uint32_t lens[3];
-    struct rig t;
+    struct fixture t;
 
     begin(&t, 10);
     for (unsigned round = 0; round < 20; round++) {
@@ -292,7 +294,7 @@ static void test_in_order_chains_of_several_slots(void **state)
             assert_int_equal(gw_driver_add(t.driver, bufs, 0, n, i, 0), 0);
         }
         gw_driver_kick(t.driver);
-        rig_wait_held(&t, 3);
+        fixture_wait_held(&t, 3);
         for (unsigned i = 0; i < 3; i++)
             complete(&t, &orders[round % 2][i], &lens[orders[round % 2][i]], 1);
         drop_held(&t);
@@ -305,28 +307,28 @@ static void test_in_order_chains_of_several_slots(void **state)
 
 static void *complete_backwards(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
 
     for (unsigned i = t->n_held; i-- > 0;)
-        gw_request_complete(t->held[i], RIG_BUF_LEN);
+        gw_request_complete(t->held[i], FIXTURE_BUF_LEN);
     return NULL;
 }
 
 static void test_in_order_other_thread_answers_backwards(void **state)
 {
-    struct rig_config cfg = {.size = SIZE, .features = RIG_F_ORDER, .sync = GW_SYNC_MUTEX};
+    struct fixture_config cfg = {.size = SIZE, .features = FIXTURE_F_ORDER, .sync = GW_SYNC_MUTEX};
     pthread_t thread;
-    struct rig t;
+    struct fixture t;
 
-    rig_begin(&t, &cfg);
-    rig_run(&t);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_begin(&t, &cfg);
+    fixture_run(&t);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned round = 0; round < 50; round++) {
         give(&t, BATCH);
         assert_int_equal(pthread_create(&thread, NULL, complete_backwards, &t), 0);
         pthread_join(thread, NULL);
         drop_held(&t);
-        rig_take(&t, BATCH);
+        fixture_take(&t, BATCH);
     }
     end(&t);
 }
@@ -345,5 +347,5 @@ int main(void)
         FDCHECK_TEST(test_in_order_other_thread_answers_backwards),
     };
 
-    return RIG_RUN_LAYOUTS(tests);
+    return FIXTURE_RUN_LAYOUTS(tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The library allocates and frees nothing per request: the linker redirects the calls to count. */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 
 #include <stdlib.h>
 
@@ -68,7 +68,7 @@ void __wrap_free(void *p)
 }
 
 /* `n` requests of `n_bufs` buffers, DEPTH at a time, or one by one so that the worker sleeps. */
-static void exchange(struct rig *t, unsigned n, unsigned n_bufs, unsigned flags)
+static void exchange(struct fixture *t, unsigned n, unsigned n_bufs, unsigned flags)
 {
     struct gw_driver_buf bufs[40];
     struct gw_driver_used used[DEPTH];
@@ -80,7 +80,7 @@ static void exchange(struct rig *t, unsigned n, unsigned n_bufs, unsigned flags)
             if (gw_driver_add(t->driver, bufs, 1, n_bufs - 1, added, flags) < 0)
                 abort();
         gw_driver_kick(t->driver);
-        if (gw_driver_wait(t->driver, RIG_WAIT_MS) < 0)
+        if (gw_driver_wait(t->driver, FIXTURE_WAIT_MS) < 0)
             abort();
         taken += gw_driver_take(t->driver, used, DEPTH);
     }
@@ -88,26 +88,26 @@ static void exchange(struct rig *t, unsigned n, unsigned n_bufs, unsigned flags)
 
 static unsigned run(enum gw_queue_sync sync, unsigned n_bufs, unsigned flags, unsigned poll_us)
 {
-    struct rig_config cfg = {
+    struct fixture_config cfg = {
         .sync = sync,
         .size = 4096,
         .indirect_max = n_bufs,
-        .features = RIG_F_EVENT | RIG_F_INDIR,
+        .features = FIXTURE_F_EVENT | FIXTURE_F_INDIR,
         .request_size = 48,
         .poll_us = poll_us,
         .mem_len = UINT64_C(64) << 20,
     };
     unsigned n;
-    struct rig t;
+    struct fixture t;
 
-    rig_begin(&t, &cfg);
-    rig_run(&t);
+    fixture_begin(&t, &cfg);
+    fixture_run(&t);
     exchange(&t, N_WARM_UP, n_bufs, flags);
     begin_count();
     exchange(&t, N_REQUESTS, n_bufs, flags);
     n = end_count();
-    rig_stop(&t);
-    rig_end(&t);
+    fixture_stop(&t);
+    fixture_end(&t);
     return n;
 }
 
@@ -155,5 +155,5 @@ int main(void)
         cmocka_unit_test(test_no_malloc_for_long_requests),
     };
 
-    return RIG_RUN_BOTH_LOOPS(tests);
+    return FIXTURE_RUN_BOTH_LOOPS(tests);
 }

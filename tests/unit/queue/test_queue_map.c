@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Memory map changes while a queue runs: requests keep the old map, rings move to the new one. */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -12,153 +12,153 @@
 #define EXTRA_GPA UINT64_C(0x200000000)
 #define EXTRA_LEN UINT64_C(0x10000)
 
-static void begin_and_run(struct rig *t, const struct rig_config *cfg)
+static void begin_and_run(struct fixture *t, const struct fixture_config *cfg)
 {
-    rig_begin(t, cfg);
-    rig_run(t);
+    fixture_begin(t, cfg);
+    fixture_run(t);
 }
 
-static void end(struct rig *t)
+static void end(struct fixture *t)
 {
-    rig_stop(t);
-    rig_end(t);
+    fixture_stop(t);
+    fixture_end(t);
 }
 
-static void add_extra(struct rig *t)
+static void add_extra(struct fixture *t)
 {
     const struct gw_guest_region region = {.gpa = EXTRA_GPA, .length = EXTRA_LEN, .no_alloc = true};
 
     assert_int_equal(gw_guest_mem_add(t->mem, &region), 0);
 }
 
-static void add_request_in_extra(struct rig *t, uint64_t cookie)
+static void add_request_in_extra(struct fixture *t, uint64_t cookie)
 {
-    struct gw_driver_buf buf = {.addr = EXTRA_GPA, .len = RIG_BUF_LEN};
+    struct gw_driver_buf buf = {.addr = EXTRA_GPA, .len = FIXTURE_BUF_LEN};
 
     assert_int_equal(gw_driver_add(t->driver, &buf, 0, 1, cookie, 0), 0);
     gw_driver_kick(t->driver);
 }
 
 /* Adopt `map` and free the previous map when it is no longer in use. */
-static void adopt(struct rig *t, struct gw_map *map)
+static void adopt(struct fixture *t, struct gw_map *map)
 {
     struct gw_latch latch;
 
     gw_latch_init(&latch, 1);
-    rig_adopt_begin(t, map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_adopt_begin(t, map, &latch);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     gw_map_free(t->map);
     t->map = map;
 }
 
-static void adopt_without_extra(struct rig *t)
+static void adopt_without_extra(struct fixture *t)
 {
     assert_int_equal(gw_guest_mem_remove(t->mem, EXTRA_GPA), 0);
-    adopt(t, rig_map(t));
+    adopt(t, fixture_map(t));
 }
 
 static void test_queue_map_of_requests_in_flight_is_kept(void **state)
 {
     struct gw_latch latch;
     struct gw_map *map;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     add_extra(&t);
-    adopt(&t, rig_map(&t));
+    adopt(&t, fixture_map(&t));
     add_request_in_extra(&t, 1);
-    rig_wait_held(&t, 1);
+    fixture_wait_held(&t, 1);
     assert_int_equal(gw_guest_mem_remove(t.mem, EXTRA_GPA), 0);
-    map = rig_map(&t);
+    map = fixture_map(&t);
     gw_latch_init(&latch, 1);
-    rig_adopt_begin(&t, map, &latch);
+    fixture_adopt_begin(&t, map, &latch);
     assert_int_equal(gw_latch_wait(&latch, 20000000), -ETIMEDOUT);
 
     /* New requests use the new map: they do not wait, and the swap does not wait for them. */
-    rig_add(&t, 2);
+    fixture_add(&t, 2);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 2);
+    fixture_wait_held(&t, 2);
     add_request_in_extra(&t, 3); /* outside guest memory */
-    rig_wait_for(&t.n_messages, 1);
+    fixture_wait_for(&t.n_messages, 1);
     memset(t.held[0]->writable[0].iov_base, 1, t.held[0]->writable[0].iov_len); /* still mapped */
-    rig_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_release(&t, 1);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     gw_map_free(t.map);
     t.map = map;
-    assert_int_equal(rig_look(&t.n_held), 1);
-    rig_release(&t, 1);
-    assert_int_equal(rig_stop(&t), 3);
+    assert_int_equal(fixture_look(&t.n_held), 1);
+    fixture_release(&t, 1);
+    assert_int_equal(fixture_stop(&t), 3);
     assert_int_equal(gw_driver_used_idx(t.driver), 3);
-    rig_end(&t);
+    fixture_end(&t);
 }
 
 static void test_queue_map_of_a_stopped_queue_is_not_waited_for(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
-    rig_begin(&t, NULL);
-    adopt(&t, rig_map(&t));
-    rig_run(&t);
-    rig_stop(&t);
-    adopt(&t, rig_map(&t));
-    rig_end(&t);
+    fixture_begin(&t, NULL);
+    adopt(&t, fixture_map(&t));
+    fixture_run(&t);
+    fixture_stop(&t);
+    adopt(&t, fixture_map(&t));
+    fixture_end(&t);
 }
 
 static void test_queue_map_can_change_again_before_old_requests_end(void **state)
 {
     struct gw_map *maps[2];
     struct gw_latch latch;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned i = 0; i < 2; i++) {
-        rig_add(&t, i);
+        fixture_add(&t, i);
         gw_driver_kick(t.driver);
-        rig_wait_held(&t, i + 1);
-        maps[i] = rig_map(&t);
+        fixture_wait_held(&t, i + 1);
+        maps[i] = fixture_map(&t);
         gw_latch_init(&latch, 1);
-        rig_adopt_begin(&t, maps[i], &latch);
+        fixture_adopt_begin(&t, maps[i], &latch);
         assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
         if (i == 0) {
-            rig_forget(&t);
+            fixture_forget(&t);
             gw_latch_done(&latch);
         }
     }
-    rig_release(&t, 1);
+    fixture_release(&t, 1);
     assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
-    rig_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_release(&t, 1);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     gw_map_free(t.map);
     gw_map_free(maps[0]);
     t.map = maps[1];
-    rig_take(&t, 2);
+    fixture_take(&t, 2);
     end(&t);
 }
 
 /* The front-end already has its reply, so new requests may use memory that only the new map has. */
 static void test_queue_map_on_its_way_is_waited_for(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_add(&t, 1);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    rig_take(&t, 1);
+    fixture_take(&t, 1);
     __atomic_store_n(&t.queue.generation.posted, t.queue.generation.quiesced + 1, __ATOMIC_RELEASE);
     add_extra(&t);
     for (unsigned i = 2; i < 5; i++)
         add_request_in_extra(&t, i);
-    rig_settle(&t);
+    fixture_settle(&t);
     assert_int_equal(gw_driver_n_used(t.driver), 0);
-    assert_int_equal(rig_look(&t.n_messages), 0);
-    adopt(&t, rig_map(&t));
-    rig_take(&t, 3);
-    assert_int_equal(rig_look(&t.n_messages), 0);
+    assert_int_equal(fixture_look(&t.n_messages), 0);
+    adopt(&t, fixture_map(&t));
+    fixture_take(&t, 3);
+    assert_int_equal(fixture_look(&t.n_messages), 0);
     end(&t);
 }
 
@@ -167,21 +167,21 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
 {
     struct gw_latch latch;
     struct gw_map *map, *old;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
     add_extra(&t);
-    adopt(&t, rig_map(&t));
-    rig_set_mode(&t, RIG_HOLD);
-    rig_add(&t, 1);
+    adopt(&t, fixture_map(&t));
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
+    fixture_wait_held(&t, 1);
     /* A map of the extra region alone. */
     assert_int_equal(gw_map_new(&map, &t.map->entries[1].region, 1), 0);
     gw_latch_init(&latch, 1);
-    rig_adopt_begin(&t, map, &latch);
-    rig_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, RIG_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_adopt_begin(&t, map, &latch);
+    fixture_release(&t, 1);
+    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
     gw_latch_done(&latch);
     old = t.map;
     t.map = map;
@@ -191,22 +191,22 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     (void)gw_driver_kick(t.driver);
     gw_driver_kick_always(t.driver);
     gw_queue_wake(&t.queue);
-    rig_enable(&t, false);
-    rig_enable(&t, true);
-    rig_settle(&t);
+    fixture_enable(&t, false);
+    fixture_enable(&t, true);
+    fixture_settle(&t);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
-    assert_int_equal(rig_stop(&t), 1);
-    rig_end(&t);
+    assert_int_equal(fixture_stop(&t), 1);
+    fixture_end(&t);
 }
 
 /* Requests completed in the turn of the swap are published before it. */
 static int complete_and_adopt(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
     struct gw_latch latch;
     struct gw_map *none;
 
-    gw_request_complete(t->held[0], RIG_BUF_LEN);
+    gw_request_complete(t->held[0], FIXTURE_BUF_LEN);
     t->n_held = 0;
     assert_int_equal(gw_map_new(&none, NULL, 0), 0);
     gw_latch_init(&latch, 1);
@@ -221,41 +221,41 @@ static int complete_and_adopt(void *arg)
 
 static void test_queue_map_change_loses_no_completion_of_its_turn(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
-    rig_add(&t, 1);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
-    rig_call(&t, complete_and_adopt, &t);
+    fixture_wait_held(&t, 1);
+    fixture_call(&t, complete_and_adopt, &t);
     assert_int_equal(gw_driver_used_idx(t.driver), 1);
-    rig_take(&t, 1);
+    fixture_take(&t, 1);
     end(&t);
 }
 
 /* Maps change under load; buffers in the region that stays are always valid. */
 static void test_queue_map_changes_under_load_lose_nothing(void **state)
 {
-    struct rig_config cfg = {.features = RIG_F_EVENT};
+    struct fixture_config cfg = {.features = FIXTURE_F_EVENT};
     unsigned next = 0;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
     for (unsigned round = 0; round < 200; round++) {
         for (unsigned i = 0; i < 32; i++)
-            rig_add(&t, next++);
+            fixture_add(&t, next++);
         gw_driver_kick(t.driver);
         if (round % 2 == 0)
             add_extra(&t);
         if (round % 2 == 0)
-            adopt(&t, rig_map(&t));
+            adopt(&t, fixture_map(&t));
         else
             adopt_without_extra(&t);
-        rig_take(&t, 32);
+        fixture_take(&t, 32);
     }
-    assert_int_equal(rig_stop(&t), rig_index(&t, next));
-    rig_end(&t);
+    assert_int_equal(fixture_stop(&t), fixture_index(&t, next));
+    fixture_end(&t);
 }
 
 int main(void)
@@ -270,5 +270,5 @@ int main(void)
         FDCHECK_TEST(test_queue_map_changes_under_load_lose_nothing),
     };
 
-    return RIG_RUN_ALL(tests);
+    return FIXTURE_RUN_ALL(tests);
 }

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Requests that a stop suspends for the next start: when this is allowed. */
-#include "../fixtures/resume_bed.h"
+#include "../fixtures/resume_fixture.h"
 #include "fdcheck.h"
 
 static void test_queue_suspend_does_suspended_requests_again(void **state)
 {
     static const unsigned again[] = {1, 2, 3, 4};
     uint32_t base;
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 5);
     answer(&b, 0);
     b.suspended = 0xf;
-    base = rig_stop_at(&b.rig, GW_STOP_SUSPEND);
+    base = fixture_stop_at(&b.fixture, GW_STOP_SUSPEND);
     assert_true(b.may_suspend);
     assert_int_equal(b.suspend_result, 0);
-    __atomic_store_n(&b.rig.n_held, 0, __ATOMIC_RELEASE);
-    assert_int_equal(base & UINT16_MAX, rig_base(&b.rig, 13 + 5) & UINT16_MAX);
-    assert_int_equal(base >> 16, rig_base(&b.rig, 13 + 1) >> 16);
+    __atomic_store_n(&b.fixture.n_held, 0, __ATOMIC_RELEASE);
+    assert_int_equal(base & UINT16_MAX, fixture_base(&b.fixture, 13 + 5) & UINT16_MAX);
+    assert_int_equal(base >> 16, fixture_base(&b.fixture, 13 + 1) >> 16);
     take(&b, 1);
     run(&b, ANYWHERE);
     check_held(&b, again, 4);
@@ -29,23 +29,23 @@ static void test_queue_suspend_does_suspended_requests_again(void **state)
 static void test_queue_suspend_suspended_in_between(void **state)
 {
     static const unsigned again[] = {1, 3, 5}, again_in_order[] = {1, 2, 4, 5};
-    struct gw_driver_buf bad = {0, RIG_BUF_LEN};
+    struct gw_driver_buf bad = {0, FIXTURE_BUF_LEN};
     struct gw_queue_stats stats;
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 3);
-    assert_int_equal(gw_driver_add(b.rig.driver, &bad, 0, 1, b.n_added++, 0), 0);
+    assert_int_equal(gw_driver_add(b.fixture.driver, &bad, 0, 1, b.n_added++, 0), 0);
     add(&b, 2);
-    rig_wait_held(&b.rig, 5);
+    fixture_wait_held(&b.fixture, 5);
     answer(&b, 3); /* 4 */
     answer(&b, 2); /* 2 */
     answer(&b, 0);
     b.suspended = 3; /* 1 and 5 */
-    (void)rig_stop_at(&b.rig, GW_STOP_SUSPEND);
-    __atomic_store_n(&b.rig.n_held, 0, __ATOMIC_RELEASE);
+    (void)fixture_stop_at(&b.fixture, GW_STOP_SUSPEND);
+    __atomic_store_n(&b.fixture.n_held, 0, __ATOMIC_RELEASE);
     take(&b, in_order(&b) ? 1 : 4);
-    rig_stats(&b.rig, &stats);
+    fixture_stats(&b.fixture, &stats);
     assert_int_equal(stats.completed, in_order(&b) ? 1 : 3);
     assert_int_equal(stats.requests, stats.completed);
     run(&b, ANYWHERE);
@@ -59,25 +59,25 @@ static void test_queue_suspend_suspended_in_between(void **state)
 static void check_not_suspended(bool inflight, enum gw_queue_stop how)
 {
     struct gw_latch latch;
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, inflight);
     give(&b, 1);
     b.suspended = 1;
     gw_latch_init(&latch, 1);
     if (how == GW_STOP_DRAIN) {
-        rig_stop_begin(&b.rig, &latch);
+        fixture_stop_begin(&b.fixture, &latch);
         assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
     } else {
-        rig_lose(&b.rig);
+        fixture_lose(&b.fixture);
     }
     assert_false(b.may_suspend);
     assert_int_equal(b.suspend_result, -EPERM);
-    rig_release(&b.rig, 1);
-    rig_settle(&b.rig);
+    fixture_release(&b.fixture, 1);
+    fixture_settle(&b.fixture);
     gw_latch_done(&latch);
-    assert_int_equal(b.rig.queue.state, GW_QUEUE_STOPPED);
-    rig_end(&b.rig);
+    assert_int_equal(b.fixture.queue.state, GW_QUEUE_STOPPED);
+    fixture_end(&b.fixture);
 }
 
 static void test_queue_suspend_nothing_is_suspended_where_it_would_be_lost(void **state)
@@ -89,18 +89,18 @@ static void test_queue_suspend_nothing_is_suspended_where_it_would_be_lost(void 
 
 static int suspend_running(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
 
     return gw_request_suspend(t->held[0]);
 }
 
 static void test_queue_suspend_nothing_is_suspended_while_it_runs(void **state)
 {
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 1);
-    assert_int_equal(rig_call(&b.rig, suspend_running, &b.rig), -EPERM);
+    assert_int_equal(fixture_call(&b.fixture, suspend_running, &b.fixture), -EPERM);
     finish(&b);
 }
 
@@ -108,15 +108,15 @@ static void test_queue_suspend_nothing_is_suspended_while_it_runs(void **state)
 static void test_queue_suspend_lost_session_may_suspend(void **state)
 {
     static const unsigned again[] = {0, 1};
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 2);
     b.suspended = 3;
-    rig_lose(&b.rig);
+    fixture_lose(&b.fixture);
     assert_true(b.may_suspend);
-    assert_int_equal(b.rig.queue.state, GW_QUEUE_STOPPED);
-    __atomic_store_n(&b.rig.n_held, 0, __ATOMIC_RELEASE);
+    assert_int_equal(b.fixture.queue.state, GW_QUEUE_STOPPED);
+    __atomic_store_n(&b.fixture.n_held, 0, __ATOMIC_RELEASE);
     run(&b, ANYWHERE);
     check_held(&b, again, 2);
     finish(&b);
@@ -127,21 +127,21 @@ static void test_queue_suspend_stop_that_takes_too_long_may_suspend_in_the_end(v
 {
     static const unsigned again[] = {0, 1};
     struct gw_latch latch;
-    struct bed b;
+    struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 2);
     gw_latch_init(&latch, 1);
-    rig_stop_begin(&b.rig, &latch);
+    fixture_stop_begin(&b.fixture, &latch);
     assert_int_equal(gw_latch_wait(&latch, 0), -ETIMEDOUT);
     assert_false(b.may_suspend);
-    rig_forget(&b.rig);
+    fixture_forget(&b.fixture);
     b.suspended = 3;
-    rig_lose(&b.rig);
+    fixture_lose(&b.fixture);
     assert_true(b.may_suspend);
     assert_int_equal(b.suspend_result, 0);
-    assert_int_equal(b.rig.queue.state, GW_QUEUE_STOPPED);
-    __atomic_store_n(&b.rig.n_held, 0, __ATOMIC_RELEASE);
+    assert_int_equal(b.fixture.queue.state, GW_QUEUE_STOPPED);
+    __atomic_store_n(&b.fixture.n_held, 0, __ATOMIC_RELEASE);
     gw_latch_done(&latch);
     run(&b, ANYWHERE);
     check_held(&b, again, 2);
@@ -159,5 +159,5 @@ int main(void)
         FDCHECK_TEST(test_queue_suspend_stop_that_takes_too_long_may_suspend_in_the_end),
     };
 
-    return RIG_RUN_ALL(tests);
+    return FIXTURE_RUN_ALL(tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Requests held by the device: starved queues, unpopping, bad chains, cursors. */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -8,27 +8,27 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static void begin_and_run(struct rig *t, const struct rig_config *cfg)
+static void begin_and_run(struct fixture *t, const struct fixture_config *cfg)
 {
-    rig_begin(t, cfg);
-    rig_run(t);
+    fixture_begin(t, cfg);
+    fixture_run(t);
 }
 
-static void end(struct rig *t)
+static void end(struct fixture *t)
 {
-    rig_stop(t);
-    rig_end(t);
+    fixture_stop(t);
+    fixture_end(t);
 }
 
 /* Add a chain outside guest memory. */
-static void add_bad(struct rig *t)
+static void add_bad(struct fixture *t)
 {
-    struct gw_driver_buf buf = {.addr = 0, .len = RIG_BUF_LEN};
+    struct gw_driver_buf buf = {.addr = 0, .len = FIXTURE_BUF_LEN};
 
     assert_int_equal(gw_driver_add(t->driver, &buf, 0, 1, 0, 0), 0);
 }
 
-static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_readable,
+static void add(struct fixture *t, const struct gw_driver_buf *bufs, unsigned n_readable,
                 unsigned n_writable)
 {
     assert_int_equal(gw_driver_add(t->driver, bufs, n_readable, n_writable, 0, 0), 0);
@@ -38,63 +38,63 @@ static void add(struct rig *t, const struct gw_driver_buf *bufs, unsigned n_read
 
 static void test_request_left_on_ring_is_offered_after_a_completion(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     __atomic_store_n(&t.batch, 1, __ATOMIC_RELEASE);
-    rig_add(&t, 1);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
-    rig_settle(&t);
-    rig_set_mode(&t, RIG_IGNORE);
+    fixture_wait_held(&t, 1);
+    fixture_settle(&t);
+    fixture_set_mode(&t, FIXTURE_IGNORE);
     __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
-    rig_add(&t, 2);
+    fixture_add(&t, 2);
     gw_driver_kick_always(t.driver);
-    rig_wait_for(&t.n_ready, 1);
+    fixture_wait_for(&t.n_ready, 1);
     usleep(10000);
-    assert_int_equal(rig_look(&t.n_ready), 1); /* it does not spin */
-    rig_set_mode(&t, RIG_COMPLETE);
-    rig_release(&t, 1);
-    rig_take(&t, 2);
+    assert_int_equal(fixture_look(&t.n_ready), 1); /* it does not spin */
+    fixture_set_mode(&t, FIXTURE_COMPLETE);
+    fixture_release(&t, 1);
+    fixture_take(&t, 2);
     end(&t);
 }
 
 static void test_request_left_on_ring_is_offered_after_wake(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_IGNORE);
-    rig_add(&t, 1);
+    fixture_set_mode(&t, FIXTURE_IGNORE);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    rig_wait_for(&t.n_ready, 1);
-    rig_settle(&t);
+    fixture_wait_for(&t.n_ready, 1);
+    fixture_settle(&t);
     for (unsigned i = 2; i < 50; i++) {
         gw_queue_wake(&t.queue);
-        rig_wait_for(&t.n_ready, i);
+        fixture_wait_for(&t.n_ready, i);
     }
-    rig_set_mode(&t, RIG_COMPLETE);
+    fixture_set_mode(&t, FIXTURE_COMPLETE);
     gw_queue_wake(&t.queue);
-    rig_take(&t, 1);
+    fixture_take(&t, 1);
     gw_queue_wake(&t.queue); /* the queue is empty */
-    rig_settle(&t);
+    fixture_settle(&t);
     end(&t);
-    assert_int_equal(rig_look(&t.n_ready), 50);
+    assert_int_equal(fixture_look(&t.n_ready), 50);
 }
 
 static struct gw_request *lent;
 
 static void *complete_lent(void *arg)
 {
-    gw_request_complete(lent, RIG_BUF_LEN);
+    gw_request_complete(lent, FIXTURE_BUF_LEN);
     return NULL;
 }
 
 /* A device with room for one request: while it leaves the next on the ring, the first completes. */
 static int room_for_one(void *dev, struct gw_queue *q)
 {
-    struct rig *t = dev;
+    struct fixture *t = dev;
     struct gw_request *r;
     pthread_t thread;
 
@@ -110,49 +110,49 @@ static int room_for_one(void *dev, struct gw_queue *q)
     return 0;
 }
 
-static void finish_lent(struct rig *t)
+static void finish_lent(struct fixture *t)
 {
-    rig_settle(t);
+    fixture_settle(t);
     if (lent)
-        gw_request_complete(lent, RIG_BUF_LEN);
+        gw_request_complete(lent, FIXTURE_BUF_LEN);
     lent = NULL;
 }
 
 static void test_request_completed_elsewhere_in_the_same_turn_does_not_park(void **state)
 {
-    struct rig_config cfg = {.sync = GW_SYNC_MUTEX, .queue_ready = room_for_one};
-    struct rig t;
+    struct fixture_config cfg = {.sync = GW_SYNC_MUTEX, .queue_ready = room_for_one};
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
-    rig_add(&t, 1);
-    rig_add(&t, 2);
+    fixture_add(&t, 1);
+    fixture_add(&t, 2);
     gw_driver_kick(t.driver);
     /* Turn 1 pops request 1. Turn 2 leaves request 2 on the ring while 1 completes. Turn 3 pops 2,
      * and only the queue itself can trigger it. */
-    rig_wait_for(&t.n_ready, 3);
+    fixture_wait_for(&t.n_ready, 3);
     finish_lent(&t);
-    rig_take(&t, 2);
+    fixture_take(&t, 2);
     end(&t);
 }
 
 static void test_request_popped_by_other_thread_from_starved_queue_resumes(void **state)
 {
-    struct rig_config cfg = {.sync = GW_SYNC_RWLOCK};
+    struct fixture_config cfg = {.sync = GW_SYNC_RWLOCK};
     struct gw_request *reqs[8];
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
-    rig_set_mode(&t, RIG_IGNORE);
+    fixture_set_mode(&t, FIXTURE_IGNORE);
     for (unsigned round = 0; round < 100; round++) {
-        rig_add(&t, 1);
+        fixture_add(&t, 1);
         gw_driver_kick(t.driver);
-        rig_wait_for(&t.n_ready, round + 1);
-        rig_settle(&t);
+        fixture_wait_for(&t.n_ready, round + 1);
+        fixture_settle(&t);
         /* The queue asks for kicks again, whether or not the pop reaches the end of the ring. */
         assert_int_equal(gw_queue_pop(&t.queue, reqs, round % 2 ? 1 : 8), 1);
-        gw_request_complete(reqs[0], RIG_BUF_LEN);
-        rig_settle(&t);
-        rig_take(&t, 1);
+        gw_request_complete(reqs[0], FIXTURE_BUF_LEN);
+        fixture_settle(&t);
+        fixture_take(&t, 1);
     }
     end(&t);
 }
@@ -161,7 +161,7 @@ static void test_request_popped_by_other_thread_from_starved_queue_resumes(void 
 
 static int unpop_last(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
     int r = gw_request_unpop(t->held[t->n_held - 1]);
 
     if (r == 0)
@@ -171,7 +171,7 @@ static int unpop_last(void *arg)
 
 static int unpop_first(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
 
     return gw_request_unpop(t->held[0]);
 }
@@ -179,31 +179,31 @@ static int unpop_first(void *arg)
 static void test_request_handed_back_is_popped_again(void **state)
 {
     struct gw_queue_stats stats;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned i = 0; i < 3; i++)
-        rig_add(&t, i);
+        fixture_add(&t, i);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 3);
-    rig_settle(&t);
-    assert_int_equal(rig_call(&t, unpop_first, &t), -EINVAL);
-    assert_int_equal(rig_call(&t, unpop_last, &t), 0);
-    assert_int_equal(rig_call(&t, unpop_last, &t), 0);
-    rig_stats(&t, &stats);
+    fixture_wait_held(&t, 3);
+    fixture_settle(&t);
+    assert_int_equal(fixture_call(&t, unpop_first, &t), -EINVAL);
+    assert_int_equal(fixture_call(&t, unpop_last, &t), 0);
+    assert_int_equal(fixture_call(&t, unpop_last, &t), 0);
+    fixture_stats(&t, &stats);
     assert_int_equal(stats.requests, 1);
     assert_int_equal(stats.in_flight, 1);
     gw_queue_wake(&t.queue);
-    rig_wait_held(&t, 3);
-    rig_release(&t, 3);
-    rig_take(&t, 3);
+    fixture_wait_held(&t, 3);
+    fixture_release(&t, 3);
+    fixture_take(&t, 3);
     end(&t);
 }
 
 static void hand_back_all(void *dev, struct gw_queue *q)
 {
-    struct rig *t = dev;
+    struct fixture *t = dev;
 
     while (t->n_held > 0)
         assert_int_equal(gw_request_unpop(t->held[--t->n_held]), 0);
@@ -211,38 +211,38 @@ static void hand_back_all(void *dev, struct gw_queue *q)
 
 static void test_request_handed_back_at_stop_is_in_the_base(void **state)
 {
-    struct rig_config cfg = {.queue_stop = hand_back_all, .base = 65534};
-    struct rig t;
+    struct fixture_config cfg = {.queue_stop = hand_back_all, .base = 65534};
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned i = 0; i < 5; i++)
-        rig_add(&t, i);
+        fixture_add(&t, i);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 5);
-    rig_release(&t, 2);
-    assert_int_equal(rig_stop(&t), 0); /* 65534 + 2 */
+    fixture_wait_held(&t, 5);
+    fixture_release(&t, 2);
+    assert_int_equal(fixture_stop(&t), 0); /* 65534 + 2 */
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
-    rig_set_mode(&t, RIG_COMPLETE);
-    assert_int_equal(rig_start(&t, RIG_DRIVER_FD, 0), 0);
-    rig_set_call(&t, RIG_DRIVER_FD);
-    rig_take(&t, 5);
+    fixture_set_mode(&t, FIXTURE_COMPLETE);
+    assert_int_equal(fixture_start(&t, FIXTURE_DRIVER_FD, 0), 0);
+    fixture_set_call(&t, FIXTURE_DRIVER_FD);
+    fixture_take(&t, 5);
     end(&t);
 }
 
 static void test_request_with_a_bad_chain_behind_it_cannot_be_handed_back(void **state)
 {
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
-    rig_add(&t, 0);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 0);
     add_bad(&t);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
-    rig_settle(&t);
-    assert_int_equal(rig_call(&t, unpop_last, &t), -EINVAL);
-    rig_release(&t, 1);
+    fixture_wait_held(&t, 1);
+    fixture_settle(&t);
+    assert_int_equal(fixture_call(&t, unpop_last, &t), -EINVAL);
+    fixture_release(&t, 1);
     end(&t);
 }
 
@@ -252,19 +252,19 @@ static void test_request_bad_chain_is_answered_with_zero(void **state)
 {
     struct gw_queue_stats stats;
     struct gw_driver_used used;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
     add_bad(&t);
-    rig_add(&t, 1);
+    fixture_add(&t, 1);
     gw_driver_kick(t.driver);
-    assert_int_equal(gw_driver_wait(t.driver, RIG_WAIT_MS), 0);
+    assert_int_equal(gw_driver_wait(t.driver, FIXTURE_WAIT_MS), 0);
     assert_int_equal(gw_driver_take(t.driver, &used, 1), 1);
     assert_int_equal(used.id, 0);
     assert_int_equal(used.len, 0);
-    rig_take(&t, 1);
-    rig_settle(&t);
-    rig_stats(&t, &stats);
+    fixture_take(&t, 1);
+    fixture_settle(&t);
+    fixture_stats(&t, &stats);
     assert_int_equal(stats.requests, 1);
     assert_int_equal(stats.errors, 1);
     assert_int_equal(stats.in_flight, 0);
@@ -275,20 +275,20 @@ static void test_request_bad_chain_is_answered_with_zero(void **state)
 static void test_request_head_beyond_ring_is_skipped(void **state)
 {
     struct gw_queue_stats stats;
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_add(&t, 0);
-    rig_add(&t, 1);
+    fixture_add(&t, 0);
+    fixture_add(&t, 1);
     gw_driver_write_avail(t.driver, 0, 256);
     gw_driver_kick(t.driver);
-    rig_take(&t, 1);
-    rig_settle(&t);
-    rig_stats(&t, &stats);
+    fixture_take(&t, 1);
+    fixture_settle(&t);
+    fixture_stats(&t, &stats);
     assert_int_equal(stats.errors, 1);
-    assert_int_equal(rig_stop(&t), 2);
+    assert_int_equal(fixture_stop(&t), 2);
     assert_int_equal(gw_driver_used_idx(t.driver), 1);
-    rig_end(&t);
+    fixture_end(&t);
 }
 
 /*
@@ -297,7 +297,7 @@ static void test_request_head_beyond_ring_is_skipped(void **state)
  */
 static void *feed_bad_chains(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
     uint16_t done = 0, mask = (uint16_t)(t->cfg.size - 1), size = (uint16_t)t->cfg.size;
     struct vring_used *used = gw_guest_mem_at(t->mem, t->used, 6 + UINT64_C(8) * t->cfg.size);
     unsigned n_waits = 0;
@@ -305,7 +305,7 @@ static void *feed_bad_chains(void *arg)
     for (unsigned i = 63; i < t->cfg.size; i += 64)
         used->ring[i].len = UINT32_MAX;
     gw_driver_write_avail_idx(t->driver, size);
-    while (__atomic_load_n(&t->mode, __ATOMIC_ACQUIRE) == RIG_COMPLETE) {
+    while (__atomic_load_n(&t->mode, __ATOMIC_ACQUIRE) == FIXTURE_COMPLETE) {
         uint32_t *len = &used->ring[(done + 63) & mask].len;
 
         if (__atomic_load_n(len, __ATOMIC_ACQUIRE) != UINT32_MAX) {
@@ -323,7 +323,7 @@ static uint64_t longest_pop, n_bad;
 
 static int measure_pop(void *dev, struct gw_queue *q)
 {
-    struct rig *t = dev;
+    struct fixture *t = dev;
     struct gw_queue_stats before, after;
     struct gw_request *reqs[8];
 
@@ -339,10 +339,10 @@ static int measure_pop(void *dev, struct gw_queue *q)
 
 static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void **state)
 {
-    struct rig_config cfg = {.size = 1024, .queue_ready = measure_pop};
+    struct fixture_config cfg = {.size = 1024, .queue_ready = measure_pop};
     uint64_t deadline = gw_clock_ns() + UINT64_C(2000000000);
     pthread_t thread;
-    struct rig t;
+    struct fixture t;
 
     longest_pop = n_bad = 0;
     begin_and_run(&t, &cfg);
@@ -352,7 +352,7 @@ static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void 
     assert_int_equal(pthread_create(&thread, NULL, feed_bad_chains, &t), 0);
     while (__atomic_load_n(&n_bad, __ATOMIC_ACQUIRE) < 1000000 && gw_clock_ns() < deadline)
         usleep(1000);
-    rig_set_mode(&t, RIG_IGNORE);
+    fixture_set_mode(&t, FIXTURE_IGNORE);
     pthread_join(thread, NULL);
     end(&t);
     assert_true(n_bad > 1024);
@@ -362,29 +362,29 @@ static void test_request_bad_chains_without_end_are_left_for_the_next_turn(void 
 /* The ring size limits the requests in flight, regardless of what the driver makes available. */
 static void test_request_pool_is_as_large_as_the_ring(void **state)
 {
-    struct rig_config cfg = {.size = 4, .queue_stop = NULL};
-    struct rig t;
+    struct fixture_config cfg = {.size = 4, .queue_stop = NULL};
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned i = 0; i < 4; i++)
-        rig_add(&t, i);
+        fixture_add(&t, i);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 4);
+    fixture_wait_held(&t, 4);
     for (unsigned i = 0; i < 4; i++)
         gw_driver_write_avail(t.driver, i, 0); /* the same head again and again */
     gw_driver_write_avail_idx(t.driver, 8);
     eventfd_write(gw_driver_kick_fd(t.driver), 1);
     usleep(10000);
-    rig_settle(&t);
-    assert_int_equal(rig_look(&t.n_held), 4);
-    rig_release(&t, 1);
-    rig_wait_for(&t.n_held, 4);
-    rig_settle(&t);
-    assert_int_equal(rig_look(&t.n_held), 4);
-    while (rig_look(&t.n_held) > 0) {
-        rig_release(&t, rig_look(&t.n_held));
-        rig_settle(&t);
+    fixture_settle(&t);
+    assert_int_equal(fixture_look(&t.n_held), 4);
+    fixture_release(&t, 1);
+    fixture_wait_for(&t.n_held, 4);
+    fixture_settle(&t);
+    assert_int_equal(fixture_look(&t.n_held), 4);
+    while (fixture_look(&t.n_held) > 0) {
+        fixture_release(&t, fixture_look(&t.n_held));
+        fixture_settle(&t);
     }
     end(&t);
 }
@@ -393,7 +393,7 @@ static void test_request_pool_is_as_large_as_the_ring(void **state)
 
 static int walk_cursors(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
     struct gw_request *r = t->held[0];
     uint8_t buf[64];
     uint8_t *status;
@@ -430,11 +430,11 @@ static void test_request_cursors_step_over_buffers(void **state)
 {
     struct gw_driver_buf bufs[5];
     uint8_t *at;
-    struct rig t;
+    struct fixture t;
     gw_gpa_t gpa;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     assert_int_equal(gw_guest_mem_alloc(t.mem, 256, 64, &gpa), 0);
     at = gw_guest_mem_at(t.mem, gpa, 256);
     memcpy(at, "0123456789abcdef", 16);
@@ -447,16 +447,16 @@ static void test_request_cursors_step_over_buffers(void **state)
     bufs[4] = (struct gw_driver_buf){gpa + 96, 1};
     add(&t, bufs, 2, 3);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
-    rig_call(&t, walk_cursors, &t);
+    fixture_wait_held(&t, 1);
+    fixture_call(&t, walk_cursors, &t);
     assert_memory_equal(at + 64, "vwxyz...........VWXYZ...........\x5a...", 36);
-    rig_release(&t, 1);
+    fixture_release(&t, 1);
     end(&t);
 }
 
 static int status_of_last_byte(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
     struct gw_request *r = t->held[0];
 
     for (unsigned i = 0; i < 3; i++)
@@ -469,23 +469,23 @@ static int status_of_last_byte(void *arg)
 static void test_request_status_can_be_all_there_is(void **state)
 {
     struct gw_driver_buf bufs[2];
-    struct rig t;
+    struct fixture t;
 
     begin_and_run(&t, NULL);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     bufs[0] = (struct gw_driver_buf){t.buf, 2};
     bufs[1] = (struct gw_driver_buf){t.buf + 2, 1};
     add(&t, bufs, 0, 2);
     gw_driver_kick(t.driver);
-    rig_wait_held(&t, 1);
-    rig_call(&t, status_of_last_byte, &t);
-    rig_release(&t, 1);
+    fixture_wait_held(&t, 1);
+    fixture_call(&t, status_of_last_byte, &t);
+    fixture_release(&t, 1);
     end(&t);
 }
 
 static int use_private(void *arg)
 {
-    struct rig *t = arg;
+    struct fixture *t = arg;
 
     for (unsigned i = 0; i < t->n_held; i++) {
         uint8_t *p = gw_request_private(t->held[i]);
@@ -499,19 +499,19 @@ static int use_private(void *arg)
 
 static void test_request_private_is_zero_and_overlaps_nothing(void **state)
 {
-    struct rig_config cfg = {.request_size = 100, .size = 16};
-    struct rig t;
+    struct fixture_config cfg = {.request_size = 100, .size = 16};
+    struct fixture t;
 
     begin_and_run(&t, &cfg);
-    rig_set_mode(&t, RIG_HOLD);
+    fixture_set_mode(&t, FIXTURE_HOLD);
     for (unsigned round = 0; round < 3; round++) { /* fresh memory first, then reused memory */
         for (unsigned i = 0; i < 16; i++)
-            rig_add(&t, i);
+            fixture_add(&t, i);
         gw_driver_kick(t.driver);
-        rig_wait_held(&t, 16);
-        rig_call(&t, use_private, &t);
-        rig_release(&t, 16);
-        rig_take(&t, 16);
+        fixture_wait_held(&t, 16);
+        fixture_call(&t, use_private, &t);
+        fixture_release(&t, 16);
+        fixture_take(&t, 16);
     }
     end(&t);
 }
@@ -539,5 +539,5 @@ int main(void)
         FDCHECK_TEST(test_request_pool_is_as_large_as_the_ring),
     };
 
-    return RIG_RUN_ALL(tests) + RIG_RUN_BOTH_LOOPS(split_tests);
+    return FIXTURE_RUN_ALL(tests) + FIXTURE_RUN_BOTH_LOOPS(split_tests);
 }

@@ -8,7 +8,7 @@
  *
  * usage: test_taken [SEED [ROUNDS]]
  */
-#include "../fixtures/rig.h"
+#include "../fixtures/fixture.h"
 #include "fdcheck.h"
 
 #include "core/queue/queue_i.h"
@@ -50,7 +50,7 @@ struct list {
 };
 
 struct model {
-    struct rig rig;
+    struct fixture fixture;
     unsigned seed, random;
     struct req reqs[N_REQS];
     unsigned n_added;
@@ -98,12 +98,12 @@ static void expect(struct model *m, bool good, const char *what)
 
 static bool in_order(const struct model *m)
 {
-    return (m->rig.cfg.features & RIG_F_ORDER) != 0;
+    return (m->fixture.cfg.features & FIXTURE_F_ORDER) != 0;
 }
 
 static bool is_packed(const struct model *m)
 {
-    return (m->rig.cfg.features & RIG_F_PACKED) != 0;
+    return (m->fixture.cfg.features & FIXTURE_F_PACKED) != 0;
 }
 
 /* ---- comparison with the model ---- */
@@ -113,19 +113,19 @@ static void check_part(struct model *m)
 {
     static _Alignas(64) uint8_t part[64 + RING_MAX * sizeof(struct gw_inflight_packed_entry)];
     static struct vring_packed_desc descs[RING_MAX];
-    const struct gw_ring *ring = &m->rig.queue.ring;
+    const struct gw_ring *ring = &m->fixture.queue.ring;
     struct gw_inflight_ring view = {.used = ring->split.published};
-    uint16_t size = (uint16_t)m->rig.cfg.size;
+    uint16_t size = (uint16_t)m->fixture.cfg.size;
     struct gw_inflight_found found = {0};
     struct gw_inflight f = {0};
     int r;
 
-    if (!m->rig.part)
+    if (!m->fixture.part)
         return;
-    memcpy(part, m->rig.part, gw_inflight_stride(is_packed(m), size));
+    memcpy(part, m->fixture.part, gw_inflight_stride(is_packed(m), size));
     if (is_packed(m)) {
         view = (struct gw_inflight_ring){.desc = descs};
-        memcpy(descs, gw_guest_mem_at(m->rig.mem, m->rig.desc, 16 * size), 16 * size);
+        memcpy(descs, gw_guest_mem_at(m->fixture.mem, m->fixture.desc, 16 * size), 16 * size);
     }
     r = gw_inflight_attach(&f, part, is_packed(m), size, size);
     r = r < 0 ? r : gw_inflight_recover(&f, &view, &found);
@@ -143,7 +143,7 @@ static void check_part(struct model *m)
 
 static void check_all(struct model *m)
 {
-    const struct gw_queue *q = &m->rig.queue;
+    const struct gw_queue *q = &m->fixture.queue;
     unsigned n_slots = 0;
 
     for (unsigned i = 0; i < m->taken.n; i++)
@@ -175,7 +175,7 @@ static void pop(struct model *m)
 {
     struct gw_request *reqs[4];
     unsigned n = 1 + pick(m, 4), n_there = m->again.n + m->waiting.n;
-    int r = gw_queue_pop(&m->rig.queue, reqs, n);
+    int r = gw_queue_pop(&m->fixture.queue, reqs, n);
 
     expect(m, r == (int)(n < n_there ? n : n_there), "the number popped");
     for (int i = 0; i < r && !m->why; i++) {
@@ -255,7 +255,7 @@ static int run_turn(void *arg)
     struct model *m = arg;
 
     m->step = pick(m, 2) ? UINT_MAX : 1 + pick(m, 4);
-    m->rig.queue.publish_step = m->step;
+    m->fixture.queue.publish_step = m->step;
     for (unsigned n = 1 + pick(m, STEPS); n > 0 && !m->why; n--) {
         unsigned what = pick(m, 10);
 
@@ -266,12 +266,12 @@ static int run_turn(void *arg)
         } else if (what < 9) {
             answer(m);
         } else {
-            gw_queue_flush(&m->rig.queue);
+            gw_queue_flush(&m->fixture.queue);
             publish(m);
         }
         check_all(m);
     }
-    m->rig.queue.publish_step = UINT_MAX;
+    m->fixture.queue.publish_step = UINT_MAX;
     publish(m); /* the worker publishes at the end of its turn */
     return 0;
 }
@@ -282,7 +282,7 @@ static int run_turn(void *arg)
  */
 static void at_the_stop(void *dev, struct gw_queue *q)
 {
-    struct model *m = gw_container_of((struct rig *)dev, struct model, rig);
+    struct model *m = gw_container_of((struct fixture *)dev, struct model, fixture);
     uint64_t first = UINT64_MAX;
     struct list left = {0};
     unsigned at;
@@ -333,9 +333,9 @@ static int answer_late(void *arg)
 static void take_answers(struct model *m)
 {
     struct gw_driver_used used[N_REQS];
-    unsigned n = gw_driver_take(m->rig.driver, used, N_REQS);
+    unsigned n = gw_driver_take(m->fixture.driver, used, N_REQS);
 
-    assert_int_equal(gw_driver_error(m->rig.driver, NULL), 0);
+    assert_int_equal(gw_driver_error(m->fixture.driver, NULL), 0);
     assert_int_equal(n, m->published.n);
     for (unsigned i = 0; i < n; i++) {
         struct req *req = &m->reqs[used[i].cookie];
@@ -351,11 +351,11 @@ static void stop(struct model *m, enum gw_queue_stop how)
 {
     m->how = how;
     if (how == GW_STOP_LOST) {
-        rig_lose(&m->rig);
-        rig_call(&m->rig, answer_late, m);
-        rig_settle(&m->rig);
+        fixture_lose(&m->fixture);
+        fixture_call(&m->fixture, answer_late, m);
+        fixture_settle(&m->fixture);
     } else {
-        rig_stop_at(&m->rig, how);
+        fixture_stop_at(&m->fixture, how);
     }
     assert_null(m->why);
     for (unsigned i = m->taken.n; i > 0; i--) {
@@ -363,22 +363,23 @@ static void stop(struct model *m, enum gw_queue_stop how)
         prepend(&m->again, m->taken.of[i - 1]);
     }
     m->taken.n = 0;
-    assert_int_equal(m->rig.queue.state, GW_QUEUE_STOPPED);
+    assert_int_equal(m->fixture.queue.state, GW_QUEUE_STOPPED);
     take_answers(m);
 }
 
 static void run_again(struct model *m)
 {
-    assert_int_equal(
-        rig_start_at(&m->rig, RIG_DRIVER_FD, m->rig.queue.ring.ops->base(&m->rig.queue.ring)), 0);
-    rig_set_call(&m->rig, RIG_DRIVER_FD);
-    rig_enable(&m->rig, true);
-    assert_int_equal(m->rig.queue.resume.n_resubmit, m->again.n);
+    assert_int_equal(fixture_start_at(&m->fixture, FIXTURE_DRIVER_FD,
+                                      m->fixture.queue.ring.ops->base(&m->fixture.queue.ring)),
+                     0);
+    fixture_set_call(&m->fixture, FIXTURE_DRIVER_FD);
+    fixture_enable(&m->fixture, true);
+    assert_int_equal(m->fixture.queue.resume.n_resubmit, m->again.n);
 }
 
 static void stop_and_go_on(struct model *m)
 {
-    unsigned what = m->rig.part ? pick(m, 3) : 0;
+    unsigned what = m->fixture.part ? pick(m, 3) : 0;
 
     /* A drain needs the device to answer suspended requests; this device does not do so itself. */
     if (what == 0 && m->again.n > 0)
@@ -396,13 +397,13 @@ static void add(struct model *m)
         unsigned n_bufs = 1 + pick(m, CHAIN_MAX);
 
         for (unsigned i = 0; i < n_bufs; i++)
-            bufs[i] = (struct gw_driver_buf){m->rig.buf, 8};
-        if (gw_driver_add(m->rig.driver, bufs, 0, n_bufs, m->n_added, 0) < 0)
+            bufs[i] = (struct gw_driver_buf){m->fixture.buf, 8};
+        if (gw_driver_add(m->fixture.driver, bufs, 0, n_bufs, m->n_added, 0) < 0)
             break; /* no room */
         m->reqs[m->n_added].len = 8 * n_bufs;
         append(&m->waiting, m->n_added++);
     }
-    gw_driver_kick_always(m->rig.driver);
+    gw_driver_kick_always(m->fixture.driver);
 }
 
 static int drain(void *arg)
@@ -412,7 +413,7 @@ static int drain(void *arg)
     while (m->again.n + m->waiting.n + m->taken.n > 0 && !m->why) {
         pop(m);
         answer(m);
-        gw_queue_flush(&m->rig.queue);
+        gw_queue_flush(&m->fixture.queue);
         publish(m);
         check_all(m);
     }
@@ -423,19 +424,20 @@ static void run_round(unsigned seed, bool inflight)
 {
     static const unsigned split_sizes[] = {4, 8, 16}, packed_sizes[] = {3, 7, 16};
     static struct model m;
-    struct rig_config cfg = {.inflight = inflight, .base = 5, .queue_stop = at_the_stop};
+    struct fixture_config cfg = {.inflight = inflight, .base = 5, .queue_stop = at_the_stop};
 
     memset(&m, 0, sizeof(m));
     m.seed = m.random = seed;
-    cfg.size = rig_features & RIG_F_PACKED ? packed_sizes[pick(&m, 3)] : split_sizes[pick(&m, 3)];
+    cfg.size =
+        fixture_features & FIXTURE_F_PACKED ? packed_sizes[pick(&m, 3)] : split_sizes[pick(&m, 3)];
     cfg.base = (uint16_t)pick(&m, cfg.size);
-    rig_begin(&m.rig, &cfg);
-    rig_set_mode(&m.rig, RIG_IGNORE);
-    rig_run(&m.rig);
+    fixture_begin(&m.fixture, &cfg);
+    fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
+    fixture_run(&m.fixture);
     for (unsigned i = 0; i < TURNS; i++) {
         add(&m);
-        rig_call(&m.rig, run_turn, &m);
-        rig_settle(&m.rig);
+        fixture_call(&m.fixture, run_turn, &m);
+        fixture_settle(&m.fixture);
         if (m.why)
             fail_msg("seed %u, turn %u: %s", seed, i, m.why);
         if (pick(&m, 3))
@@ -443,14 +445,14 @@ static void run_round(unsigned seed, bool inflight)
         if (pick(&m, 8) == 0)
             stop_and_go_on(&m);
     }
-    rig_call(&m.rig, drain, &m);
-    rig_settle(&m.rig);
+    fixture_call(&m.fixture, drain, &m);
+    fixture_settle(&m.fixture);
     if (m.why)
         fail_msg("seed %u, at the end: %s", seed, m.why);
     stop(&m, GW_STOP_DRAIN);
     for (unsigned i = 0; i < m.n_added; i++)
         assert_true(m.reqs[i].is_taken);
-    rig_end(&m.rig);
+    fixture_end(&m.fixture);
 }
 
 static void test_taken_agrees_with_a_model(void **state)
@@ -476,7 +478,7 @@ static int offer_early(void *arg)
 {
     struct gw_request *reqs[N_EARLY];
     struct model *m = arg;
-    struct gw_queue *q = &m->rig.queue;
+    struct gw_queue *q = &m->fixture.queue;
     int n;
 
     q->publish_step = UINT_MAX;
@@ -486,9 +488,9 @@ static int offer_early(void *arg)
         gw_request_complete(reqs[i], 8);
     for (uint16_t i = 0; i < N_EARLY; i++) {
         struct gw_driver_packed_desc desc = {
-            .addr = m->rig.buf, .len = 8, .id = i, .flags = 1u << VRING_PACKED_DESC_F_USED};
+            .addr = m->fixture.buf, .len = 8, .id = i, .flags = 1u << VRING_PACKED_DESC_F_USED};
 
-        gw_driver_write_packed_desc(m->rig.driver, i, &desc);
+        gw_driver_write_packed_desc(m->fixture.driver, i, &desc);
     }
     expect(m, gw_queue_pop(q, reqs, N_EARLY) == 0, "what is taken was popped again");
     expect(m, q->broken, "the ring is not broken");
@@ -499,25 +501,25 @@ static int offer_early(void *arg)
 
 static void test_taken_slot_offered_before_its_answer_is_published_breaks_the_ring(void **state)
 {
-    for (int inflight = 0; inflight <= 1 && rig_features & RIG_F_PACKED; inflight++) {
+    for (int inflight = 0; inflight <= 1 && fixture_features & FIXTURE_F_PACKED; inflight++) {
         static struct model m;
-        struct rig_config cfg = {.size = N_EARLY, .inflight = inflight};
+        struct fixture_config cfg = {.size = N_EARLY, .inflight = inflight};
         struct gw_driver_buf bufs[2];
 
         memset(&m, 0, sizeof(m));
-        rig_begin(&m.rig, &cfg);
-        rig_set_mode(&m.rig, RIG_IGNORE);
-        rig_run(&m.rig);
-        bufs[0] = bufs[1] = (struct gw_driver_buf){m.rig.buf, 8};
+        fixture_begin(&m.fixture, &cfg);
+        fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
+        fixture_run(&m.fixture);
+        bufs[0] = bufs[1] = (struct gw_driver_buf){m.fixture.buf, 8};
         for (unsigned i = 0; i < N_EARLY / 2; i++)
-            assert_int_equal(gw_driver_add(m.rig.driver, bufs, 0, 2, i, 0), 0);
-        gw_driver_publish(m.rig.driver);
-        rig_call(&m.rig, offer_early, &m);
+            assert_int_equal(gw_driver_add(m.fixture.driver, bufs, 0, 2, i, 0), 0);
+        gw_driver_publish(m.fixture.driver);
+        fixture_call(&m.fixture, offer_early, &m);
         if (m.why)
             fail_msg("%s", m.why);
-        rig_settle(&m.rig);
-        rig_stop(&m.rig);
-        rig_end(&m.rig);
+        fixture_settle(&m.fixture);
+        fixture_stop(&m.fixture);
+        fixture_end(&m.fixture);
     }
 }
 
@@ -526,12 +528,12 @@ static int offer_twice(void *arg)
 {
     struct gw_request *reqs[4];
     struct model *m = arg;
-    struct gw_queue *q = &m->rig.queue;
-    bool tracked = m->rig.part != NULL;
+    struct gw_queue *q = &m->fixture.queue;
+    bool tracked = m->fixture.part != NULL;
 
     for (uint16_t i = 0; i < 3; i++)
-        gw_driver_write_avail(m->rig.driver, i, i == 2 ? 0 : i);
-    gw_driver_write_avail_idx(m->rig.driver, 3);
+        gw_driver_write_avail(m->fixture.driver, i, i == 2 ? 0 : i);
+    gw_driver_write_avail_idx(m->fixture.driver, 3);
     expect(m, gw_queue_pop(q, reqs, 1) == 1, "the first one");
     expect(m, gw_queue_pop(q, reqs + 1, 2) == (tracked ? 1 : 2), "those behind it");
     expect(m, q->broken == tracked, "a broken ring");
@@ -541,30 +543,31 @@ static int offer_twice(void *arg)
     for (int i = 0; i < (tracked ? 2 : 3); i++)
         gw_request_complete(reqs[i], 8);
     gw_queue_flush(q);
-    expect(m, gw_driver_used_idx(m->rig.driver) == (tracked ? 2 : 3), "answers");
+    expect(m, gw_driver_used_idx(m->fixture.driver) == (tracked ? 2 : 3), "answers");
     return 0;
 }
 
 static void test_taken_head_in_flight_breaks_a_tracked_split_ring(void **state)
 {
-    for (int inflight = 0; inflight <= 1 && !(rig_features & RIG_F_PACKED); inflight++) {
+    for (int inflight = 0; inflight <= 1 && !(fixture_features & FIXTURE_F_PACKED); inflight++) {
         static struct model m;
-        struct rig_config cfg = {.size = N_EARLY, .inflight = inflight};
+        struct fixture_config cfg = {.size = N_EARLY, .inflight = inflight};
 
         memset(&m, 0, sizeof(m));
-        rig_begin(&m.rig, &cfg);
-        rig_set_mode(&m.rig, RIG_IGNORE);
-        rig_run(&m.rig);
+        fixture_begin(&m.fixture, &cfg);
+        fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
+        fixture_run(&m.fixture);
         for (unsigned i = 0; i < 2; i++)
-            gw_driver_write_desc(m.rig.driver, (uint16_t)i, m.rig.buf, 8, VRING_DESC_F_WRITE, 0);
-        rig_call(&m.rig, offer_twice, &m);
+            gw_driver_write_desc(m.fixture.driver, (uint16_t)i, m.fixture.buf, 8,
+                                 VRING_DESC_F_WRITE, 0);
+        fixture_call(&m.fixture, offer_twice, &m);
         if (m.why)
             fail_msg("%s", m.why);
         if (inflight)
-            assert_non_null(strstr(m.rig.message, "head 0 available again before it was used"));
-        rig_settle(&m.rig);
-        assert_int_equal(rig_stop(&m.rig), inflight ? 2 : 3);
-        rig_end(&m.rig);
+            assert_non_null(strstr(m.fixture.message, "head 0 available again before it was used"));
+        fixture_settle(&m.fixture);
+        assert_int_equal(fixture_stop(&m.fixture), inflight ? 2 : 3);
+        fixture_end(&m.fixture);
     }
 }
 
@@ -581,5 +584,5 @@ int main(int argc, char **argv)
         first_seed = (unsigned)strtoul(argv[1], NULL, 0);
     if (argc > 2)
         rounds = (unsigned)strtoul(argv[2], NULL, 0);
-    return RIG_RUN_ALL(tests);
+    return FIXTURE_RUN_ALL(tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The daemon's public API: creating, all ways of starting, sessions, stopping, freeing. */
-#include "../fixtures/daemon_bed.h"
+#include "../fixtures/daemon_fixture.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -24,14 +24,14 @@ static void expect_refused(const struct gw_daemon_config *cfg, const struct gw_d
 static void test_daemon_config_out_of_limits_is_refused(void **state)
 {
     struct gw_device_ops ops = device_ops;
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     uint16_t workers[2] = {0, 1};
 
     expect_refused(NULL, &ops);
     expect_refused(&cfg, NULL);
     cfg.size--;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     ops.size--;
     expect_refused(&cfg, &ops);
     ops = device_ops;
@@ -40,24 +40,24 @@ static void test_daemon_config_out_of_limits_is_refused(void **state)
     ops = device_ops;
     cfg.num_queues = 257;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.num_workers = 257;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.queue_size_max = 1000;
     expect_refused(&cfg, &ops);
     cfg.queue_size_max = 65536;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.sync = (enum gw_queue_sync)3;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.loop = (enum gw_loop_kind)3;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.reconnect_max_ms = 3600001;
     expect_refused(&cfg, &ops);
-    cfg = daemon_bed_config();
+    cfg = daemon_fixture_config();
     cfg.num_queues = 2;
     cfg.queue_workers = workers; /* worker 1 does not exist */
     expect_refused(&cfg, &ops);
@@ -65,7 +65,7 @@ static void test_daemon_config_out_of_limits_is_refused(void **state)
 
 static void test_daemon_refused_worker_undoes_the_others(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d = NULL;
 
     memset(&device, 0, sizeof(device));
@@ -79,7 +79,7 @@ static void test_daemon_refused_worker_undoes_the_others(void **state)
 
 static void test_daemon_never_started_can_be_freed(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
 
     assert_non_null(gw_daemon_queue(d, 0));
     assert_null(gw_daemon_queue(d, 1));
@@ -95,7 +95,7 @@ static void test_daemon_never_started_can_be_freed(void **state)
 
 static void test_daemon_started_twice_is_busy(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     assert_int_equal(gw_daemon_start_path(d, path), -EBUSY);
@@ -114,7 +114,7 @@ static void test_daemon_started_twice_is_busy(void **state)
 
 static void test_daemon_start_on_what_is_no_socket_fails(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     char longest[200];
 
     assert_int_equal(gw_daemon_start(d, eventfd(0, EFD_CLOEXEC)), -ENOTSOCK);
@@ -132,11 +132,11 @@ static void test_daemon_start_on_what_is_no_socket_fails(void **state)
 
 static void test_daemon_sessions_follow_one_another(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);
     for (unsigned i = 0; i < 50; i++) {
-        struct gw_frontend *fe = daemon_bed_connect();
+        struct gw_frontend *fe = daemon_fixture_connect();
 
         if (i % 3)
             expect_served(fe);
@@ -151,7 +151,7 @@ static void test_daemon_sessions_follow_one_another(void **state)
 
 static void test_daemon_connected_socket_is_served_once(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     struct gw_frontend *fe;
 
     for (unsigned i = 0; i < 3; i++) {
@@ -175,7 +175,7 @@ static void test_daemon_connected_socket_is_served_once(void **state)
 
 static void test_daemon_client_connects_and_serves(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     struct sockaddr_storage storage = {.ss_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct gw_frontend *fe;
@@ -209,13 +209,13 @@ static int joined(pthread_t thread)
 
 static void test_daemon_serve_returns_after_the_hang_up(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     struct gw_frontend *fe;
     pthread_t thread;
 
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(pthread_create(&thread, NULL, serve, d), 0);
-        fe = daemon_bed_connect();
+        fe = daemon_fixture_connect();
         expect_served(fe);
         if (i == 1)
             gw_frontend_send_raw(fe, 1, 1, 5000, NULL, 0, NULL, 0);
@@ -229,7 +229,7 @@ static void test_daemon_serve_returns_after_the_hang_up(void **state)
 /* A second daemon finds the path in use and does not disturb the session of the first. */
 static void test_daemon_second_on_a_path_disturbs_no_session(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new(), *second = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new(), *second = daemon_fixture_new();
     struct gw_frontend *fe;
     pthread_t thread;
 
@@ -237,7 +237,7 @@ static void test_daemon_second_on_a_path_disturbs_no_session(void **state)
     while (access(path, F_OK) < 0)
         usleep(100);
     assert_int_equal(gw_daemon_serve(second, path), -EADDRINUSE);
-    fe = daemon_bed_connect();
+    fe = daemon_fixture_connect();
     expect_served(fe);
     assert_int_equal(gw_daemon_start_path(second, path), -EADDRINUSE);
     expect_served(fe);
@@ -252,7 +252,7 @@ static void test_daemon_second_on_a_path_disturbs_no_session(void **state)
 
 static void test_daemon_stop_before_the_start_is_not_lost(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     int ends[2];
 
     gw_daemon_stop(d);
@@ -264,7 +264,7 @@ static void test_daemon_stop_before_the_start_is_not_lost(void **state)
     close(ends[1]);
     /* The stop counts only once. */
     assert_int_equal(gw_daemon_start_path(d, path), 0);
-    struct gw_frontend *fe = daemon_bed_connect();
+    struct gw_frontend *fe = daemon_fixture_connect();
     expect_served(fe);
     gw_frontend_free(fe);
     gw_daemon_free(d);
@@ -283,12 +283,12 @@ static void test_daemon_stops_from_a_signal_handler(void **state)
     pthread_t thread;
 
     assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
-    signalled = daemon_bed_new();
+    signalled = daemon_fixture_new();
     for (unsigned i = 0; i < 20; i++) {
         struct gw_frontend *fe;
 
         assert_int_equal(pthread_create(&thread, NULL, serve, signalled), 0);
-        fe = daemon_bed_connect();
+        fe = daemon_fixture_connect();
         if (i % 2)
             expect_served(fe);
         errno = EXDEV;
@@ -311,7 +311,7 @@ static void *stop_soon(void *arg)
 
 static void test_daemon_stop_from_another_thread_ends_the_wait(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     pthread_t thread;
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);

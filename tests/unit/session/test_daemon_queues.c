@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The daemon with running queues: many queues, late requests, config changes. */
-#include "../fixtures/daemon_bed.h"
+#include "../fixtures/daemon_fixture.h"
 #include "patience.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 /* Must be the first test that shares memory, because the handler is installed only once. */
 static void test_daemon_sigbus_handler_can_be_declined(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct sigaction before, now;
     struct vm vm;
 
@@ -33,7 +33,7 @@ static void test_daemon_sigbus_handler_can_be_declined(void **state)
 
 static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     uint16_t workers[N_QUEUES];
     struct gw_driver_used used;
     struct gw_daemon *d;
@@ -65,7 +65,7 @@ static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
 
 static void test_daemon_freed_while_a_session_runs(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     struct vm vm;
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);
@@ -108,7 +108,7 @@ static void wait_for_guest_maps(unsigned n)
 
 static void start_holding(struct gw_daemon **d, unsigned num_queues)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
 
     memset(&device, 0, sizeof(device));
     device.hold = true;
@@ -139,7 +139,7 @@ static void test_daemon_request_out_longer_than_the_time_out_harms_no_session(vo
     vm_boot(&vm, 1);
     hold_one(&vm);
     vm_unplug(&vm);
-    vm.fe = daemon_bed_connect();
+    vm.fe = daemon_fixture_connect();
     expect_served(vm.fe);
     gw_frontend_free(vm.fe);
     memset(device.held[0]->writable[0].iov_base, 1, 16);
@@ -262,7 +262,7 @@ static unsigned count_config_changes(struct vm *vm, unsigned timeout_ms)
 
 static void test_daemon_config_changes_are_told_and_become_one(void **state)
 {
-    struct gw_daemon *d = daemon_bed_new();
+    struct gw_daemon *d = daemon_fixture_new();
     struct vm vm;
 
     for (unsigned i = 0; i < 10; i++)

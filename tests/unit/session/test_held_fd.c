@@ -3,7 +3,7 @@
  * A front-end passes files that it serves itself and stops serving. For every message with a
  * descriptor, the daemon refuses the file, answers, and serves the next session, with both loops.
  */
-#include "../fixtures/daemon_bed.h"
+#include "../fixtures/daemon_fixture.h"
 
 #include "base/checked.h"
 #include "base/proto.h"
@@ -131,7 +131,7 @@ static void negotiate(int s)
 
 static void run_with(enum gw_loop_kind loop)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct held_file *f = held_file_new(FILE_SIZE);
     struct gw_daemon *d;
     struct gw_frontend *fe;
@@ -150,7 +150,7 @@ static void run_with(enum gw_loop_kind loop)
         close(s);
         ours[i] = fd; /* a close would sleep */
     }
-    fe = daemon_bed_connect();
+    fe = daemon_fixture_connect();
     expect_served(fe);
     gw_frontend_free(fe);
     gw_daemon_free(d);

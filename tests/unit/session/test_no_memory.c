@@ -5,7 +5,7 @@
  */
 #include "requires.h"
 
-#include "../fixtures/daemon_bed.h"
+#include "../fixtures/daemon_fixture.h"
 #include "../fixtures/no_memory.h"
 #include "base/checked.h"
 #include "base/proto.h"
@@ -25,7 +25,7 @@
 
 static int make_daemon(void *arg)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d;
     int r;
 
@@ -43,7 +43,7 @@ static int make_daemon(void *arg)
 
 static int make_client(void *arg)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d;
     int r;
 
@@ -111,7 +111,7 @@ static int make_timer(void *arg)
 
 static void test_no_memory_for_what_workers_are_asked(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d;
 
     for (unsigned i = 0; i < 2; i++) {
@@ -164,7 +164,7 @@ static void session_begin(struct session *s, uint64_t layout)
     cfg.packed = layout != 0;
     assert_int_equal(gw_driver_new(&s->driver, &cfg), 0);
     assert_int_equal(gw_guest_log_new(&s->log, &log_cfg), 0);
-    s->fe = daemon_bed_connect();
+    s->fe = daemon_fixture_connect();
 }
 
 static void session_end(struct session *s)
@@ -254,7 +254,7 @@ static int run_session(struct session *s)
 /* Wait until the threads have started: their allocations are not part of a session. */
 static void wait_for_threads(void)
 {
-    struct gw_frontend *fe = daemon_bed_connect();
+    struct gw_frontend *fe = daemon_fixture_connect();
     uint32_t base;
 
     assert_int_equal(gw_frontend_get_vring_base(fe, 0, &base), 0);
@@ -270,7 +270,7 @@ enum outcome {
 /* Uses a new daemon each time, because queues keep their first allocations. */
 static enum outcome fail_one(enum gw_loop_kind kind, uint64_t layout, unsigned n)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct session s;
     struct gw_daemon *d;
     bool has_failed;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Naming the threads that do not answer, while the rest of the process keeps running. */
-#include "../fixtures/daemon_bed.h"
+#include "../fixtures/daemon_fixture.h"
 
 #include "fdcheck.h"
 
@@ -28,7 +28,7 @@ static const struct gw_device_ops stuck_ops = {.size = sizeof(stuck_ops), .queue
 
 static void test_stuck_worker_and_queue_are_named(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     char text[300], small[10];
     struct gw_daemon *d;
     struct vm vm;
@@ -63,7 +63,7 @@ static void test_stuck_worker_and_queue_are_named(void **state)
 
 static void test_stuck_daemon_does_not_disturb_another(void **state)
 {
-    struct gw_daemon_config cfg = daemon_bed_config();
+    struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d, *other;
     struct gw_frontend *fe;
     char text[300];
@@ -79,11 +79,11 @@ static void test_stuck_daemon_does_not_disturb_another(void **state)
     sem_wait(&stuck.begun);
     gw_daemon_stop(d);
 
-    other = daemon_bed_new();
+    other = daemon_fixture_new();
     strcpy(first, path);
     strcat(path, "2");
     assert_int_equal(gw_daemon_start_path(other, path), 0);
-    fe = daemon_bed_connect();
+    fe = daemon_fixture_connect();
     expect_served(fe);
     assert_int_equal(gw_daemon_find_stuck(other, text, sizeof(text)), 0);
     gw_frontend_free(fe);

@@ -78,7 +78,7 @@ static int be_child(int argc, char **argv)
 
 __attribute__((format(printf, 1, 2))) static struct target *new_target(const char *format, ...)
 {
-    struct target_config cfg = {.name = "victim", .start_ms = 3000};
+    struct target_config cfg = {.name = "backend", .start_ms = 3000};
     char text[512], error[256];
     struct target *t;
     va_list args;
@@ -93,7 +93,7 @@ __attribute__((format(printf, 1, 2))) static struct target *new_target(const cha
 
 static int refused(const char *text, char *error, size_t size)
 {
-    struct target_config cfg = {.name = "victim", .text = text};
+    struct target_config cfg = {.name = "backend", .text = text};
     struct target *t;
 
     return target_new(&t, &cfg, error, size);
@@ -200,14 +200,14 @@ static void test_command_line_without_sense_is_refused(void **state)
 
 static void test_path_without_socket_says_so(void **state)
 {
-    struct target_config cfg = {.name = "victim", .text = "/nowhere/at/all", .start_ms = 20};
+    struct target_config cfg = {.name = "backend", .text = "/nowhere/at/all", .start_ms = 20};
     char error[256];
     struct target *t;
 
     assert_int_equal(target_new(&t, &cfg, error, sizeof(error)), 0);
     assert_false(target_is_command(t));
     assert_int_equal(connect_target(t), -ENOENT);
-    assert_says(t, "victim: there is no socket at /nowhere/at/all");
+    assert_says(t, "backend: there is no socket at /nowhere/at/all");
     target_free(t);
 
     cfg.text = "prog --socket x";
@@ -278,7 +278,7 @@ static void test_command_without_program_is_told(void **state)
 
 static void test_command_that_does_not_listen_times_out(void **state)
 {
-    struct target_config cfg = {.name = "victim", .start_ms = 50};
+    struct target_config cfg = {.name = "backend", .start_ms = 50};
     char text[512], error[256];
     struct target *t;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* What a Xen domain has besides memory: its life, and event channels. */
-#include "xen_bed.h"
+#include "xen_fixture.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,9 +13,9 @@ static void test_xen_events_ends_with_its_domain(void **state)
 {
     for (unsigned i = 0; i < 3 * N_KINDS; i++) {
         struct gw_driver_used used[DEPTH];
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, i / 3, false);
+        fixture_begin(&b, i / 3, false);
         add(&b, 0, 0);
         gw_driver_kick(b.driver);
         assert_int_equal(take(&b, 1), 1);
@@ -44,26 +44,26 @@ static void test_xen_events_ends_with_its_domain(void **state)
         add(&b, 0, 0);
         gw_driver_kick_always(b.driver);
         assert_int_equal(take(&b, 1), 1);
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
 static void test_xen_events_without_xenstore_is_told(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     xen_stub.errors[XEN_STUB_STORE_OPEN] = ENOENT;
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     assert_true(says(&b, "xenstore cannot be asked: No such file"));
     add(&b, 0, 0);
     gw_driver_kick(b.driver);
     assert_int_equal(take(&b, 1), 1);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* ---- event channels ---- */
 
-static int name_channel(struct xen_bed *b, uint32_t request, uint64_t value)
+static int name_channel(struct xen_fixture *b, uint32_t request, uint64_t value)
 {
     struct gw_frontend_message answer;
     uint64_t status = UINT64_MAX;
@@ -91,10 +91,10 @@ static unsigned events(uint32_t port)
 /* Kicks and calls by channels, one for both or two. */
 static void run_channels(uint32_t kick, uint32_t call)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     xen_stub.is_offered[kick] = xen_stub.is_offered[call] = true;
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_KICK, channel(XEN_STUB_DOMID, kick)), 0);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, call)), 0);
     for (unsigned round = 0; round < 100; round++) {
@@ -113,7 +113,7 @@ static void run_channels(uint32_t kick, uint32_t call)
     assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
     assert_false(xen_stub.is_bound[kick]);
     assert_false(xen_stub.is_bound[call]);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_xen_events_channels_kick_and_call(void **state)
@@ -124,10 +124,10 @@ static void test_xen_events_channels_kick_and_call(void **state)
 
 static void test_xen_events_channel_gives_way_to_an_eventfd(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     xen_stub.is_offered[5] = true;
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, 5)), 0);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_KICK, channel(XEN_STUB_DOMID, 5)), 0);
     assert_int_equal(gw_frontend_set_vring_call(b.fe, 0, gw_driver_call_fd(b.driver)), 0);
@@ -137,15 +137,15 @@ static void test_xen_events_channel_gives_way_to_an_eventfd(void **state)
     add(&b, 0, 0);
     gw_driver_kick_always(b.driver);
     assert_int_equal(take(&b, 1), 1);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_xen_events_bad_channels_are_refused(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     xen_stub.is_offered[5] = true;
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     /* Not offered; another domain; no such queue; bits that say nothing; no NOFD; an error fd. */
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, 6)), EINVAL);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(9, 5)), ESRCH);
@@ -161,7 +161,7 @@ static void test_xen_events_bad_channels_are_refused(void **state)
     add(&b, 0, 0); /* what there was before still is */
     gw_driver_kick(b.driver);
     assert_int_equal(take(&b, 1), 1);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 int main(void)

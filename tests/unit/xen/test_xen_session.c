@@ -3,7 +3,7 @@
  * A daemon whose front-end's memory is a Xen domain's: sessions and requests over regions of every
  * kind, what they cost, and guests that do not behave.
  */
-#include "xen_bed.h"
+#include "xen_fixture.h"
 
 #include <godwit/frontend/log.h>
 
@@ -14,9 +14,9 @@
 
 static void run_load(unsigned kind, bool packed)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
-    bed_begin(&b, kind, packed);
+    fixture_begin(&b, kind, packed);
     for (unsigned round = 0; round < 40; round++) {
         unsigned n = round % DEPTH + 1;
 
@@ -26,7 +26,7 @@ static void run_load(unsigned kind, bool packed)
         assert_int_equal(take(&b, n), n);
     }
     assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_xen_session_serves_memory_of_every_kind(void **state)
@@ -45,9 +45,9 @@ static void expect_calls(unsigned flags, unsigned n_copies)
 {
     for (unsigned depth = 1; depth <= DEPTH; depth *= 4) {
         unsigned maps, copies;
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, NO_ADVANCE, false);
+        fixture_begin(&b, NO_ADVANCE, false);
         maps = calls(XEN_STUB_GRANT_MAP);
         copies = calls(XEN_STUB_GRANT_COPY);
         for (unsigned i = 0; i < depth; i++)
@@ -56,7 +56,7 @@ static void expect_calls(unsigned flags, unsigned n_copies)
         assert_int_equal(take(&b, depth), depth);
         assert_int_equal(calls(XEN_STUB_GRANT_COPY) - copies, n_copies);
         assert_int_equal(calls(XEN_STUB_GRANT_MAP), maps); /* rings stay mapped */
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
@@ -68,10 +68,10 @@ static void test_xen_session_batch_costs_two_calls(void **state)
 
 static void test_xen_session_persistent_grants_cost_nothing(void **state)
 {
-    struct xen_bed b = {.cfg.xen_persistent_grants = DEPTH * 4 + 8};
+    struct xen_fixture b = {.cfg.xen_persistent_grants = DEPTH * 4 + 8};
     unsigned maps = 0, copies = 0;
 
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     for (unsigned round = 0; round < 20; round++) {
         if (round == 1) {
             maps = calls(XEN_STUB_GRANT_MAP);
@@ -85,16 +85,16 @@ static void test_xen_session_persistent_grants_cost_nothing(void **state)
     assert_int_equal(calls(XEN_STUB_GRANT_MAP), maps);
     assert_int_equal(calls(XEN_STUB_GRANT_COPY), copies);
     assert_int_equal(copies, 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_xen_session_bad_grant_is_a_bad_chain(void **state)
 {
     for (unsigned bad = 0; bad < DEPTH; bad++) {
         uint32_t ref;
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, NO_ADVANCE, bad % 2);
+        fixture_begin(&b, NO_ADVANCE, bad % 2);
         ref = (uint32_t)((page_of(&b, bad, bad % 4 / 2) & ~GW_GRANT_ADDRESS) / PAGE);
         xen_stub.grants[ref].valid = false;
         for (unsigned i = 0; i < DEPTH; i++)
@@ -107,28 +107,28 @@ static void test_xen_session_bad_grant_is_a_bad_chain(void **state)
             add(&b, i, 0);
         gw_driver_kick(b.driver);
         assert_int_equal(take(&b, DEPTH), DEPTH);
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
 static void test_xen_session_missing_frame_is_a_bad_chain(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
-    bed_begin(&b, FOREIGN, false); /* where buffers are going to be */
+    fixture_begin(&b, FOREIGN, false); /* where buffers are going to be */
     xen_stub.frame_errors[page_of(&b, 3, 1) / PAGE] = EBUSY;
-    bed_end(&b);
+    fixture_end(&b);
     memset(&b, 0, sizeof(b));
-    bed_begin(&b, FOREIGN, false);
+    fixture_begin(&b, FOREIGN, false);
     for (unsigned i = 0; i < DEPTH; i++)
         add(&b, i, i % 2 ? GW_DRIVER_INDIRECT : 0);
     gw_driver_kick(b.driver);
     assert_int_equal(take(&b, DEPTH), DEPTH - 1);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 /* Make `n` requests available that the device holds. */
-static void hold_requests(struct xen_bed *b, unsigned n)
+static void hold_requests(struct xen_fixture *b, unsigned n)
 {
     b->hold = true;
     for (unsigned i = 0; i < n; i++)
@@ -139,7 +139,7 @@ static void hold_requests(struct xen_bed *b, unsigned n)
     b->hold = false;
 }
 
-static uint32_t ref_of(const struct xen_bed *b, unsigned i, unsigned page)
+static uint32_t ref_of(const struct xen_fixture *b, unsigned i, unsigned page)
 {
     return (uint32_t)((page_of(b, i, page) & ~GW_GRANT_ADDRESS) / PAGE);
 }
@@ -149,7 +149,7 @@ static void grant_again(uint32_t ref)
     xen_stub_grant(ref, FIRST + ref - REF, 1);
 }
 
-static uint64_t count_bad(const struct xen_bed *b)
+static uint64_t count_bad(const struct xen_fixture *b)
 {
     struct gw_queue_stats stats;
 
@@ -164,7 +164,7 @@ static uint64_t count_bad(const struct xen_bed *b)
  * An answer that is not there as a whole is none, and what is there of it cannot be taken for one;
  * those before it, behind it and after it are answered.
  */
-static void answer_into_bad(struct xen_bed *b, unsigned bad, unsigned page, bool revoked)
+static void answer_into_bad(struct xen_fixture *b, unsigned bad, unsigned page, bool revoked)
 {
     uint32_t ref = ref_of(b, bad, page);
     const uint8_t *in = gw_guest_mem_at(b->mem, page_of(b, bad, 2), 2 * PAGE);
@@ -187,15 +187,15 @@ static void answer_into_bad(struct xen_bed *b, unsigned bad, unsigned page, bool
 static void test_xen_session_answer_that_cannot_be_stored_is_none(void **state)
 {
     for (unsigned variant = 0; variant < 4; variant++) {
-        struct xen_bed b = {.in_order = variant / 2};
+        struct xen_fixture b = {.in_order = variant / 2};
 
-        bed_begin(&b, NO_ADVANCE, variant % 2);
+        fixture_begin(&b, NO_ADVANCE, variant % 2);
         for (unsigned bad = 0; bad < 5; bad++) {
             answer_into_bad(&b, bad, 2, bad % 2);
             answer_into_bad(&b, bad, 3, bad % 2);
         }
         assert_true(says(&b, "not granted for writing"));
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
@@ -204,9 +204,9 @@ static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state
 {
     for (unsigned packed = 0; packed < 2; packed++) {
         struct gw_driver_used used[DEPTH];
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, NO_ADVANCE, packed);
+        fixture_begin(&b, NO_ADVANCE, packed);
         hold_requests(&b, 3);
         xen_stub.grants[ref_of(&b, 1, 2)].n_copies = 1;
         xen_stub.grants[ref_of(&b, 1, 3)].valid = false;
@@ -222,15 +222,15 @@ static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state
         add(&b, 0, 0);
         gw_driver_kick_always(b.driver);
         assert_int_equal(take(&b, 1), 1);
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
 static void test_xen_session_ring_that_is_not_granted_does_not_start(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
-    bed_begin(&b, NO_ADVANCE, false);
+    fixture_begin(&b, NO_ADVANCE, false);
     assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
     assert_int_equal(xen_stub.n_grant_pages, 0); /* a stopped ring holds nothing */
     xen_stub.grants[REF].valid = false;
@@ -238,15 +238,15 @@ static void test_xen_session_ring_that_is_not_granted_does_not_start(void **stat
     assert_true(says(&b, "is not in guest memory: grants 16 to"));
     xen_stub.grants[REF].valid = true;
     assert_int_equal(gw_frontend_start_queue(b.fe, b.driver), 0);
-    bed_end(&b);
+    fixture_end(&b);
 }
 
 static void test_xen_session_region_goes_and_comes_under_a_ring(void **state)
 {
     for (unsigned i = 0; i < N_KINDS; i++) {
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, i, false);
+        fixture_begin(&b, i, false);
         add(&b, 0, 0);
         gw_driver_kick(b.driver);
         assert_int_equal(take(&b, 1), 1);
@@ -260,7 +260,7 @@ static void test_xen_session_region_goes_and_comes_under_a_ring(void **state)
         add(&b, 1, 0);
         gw_driver_kick_always(b.driver);
         assert_int_equal(take(&b, 1), 1);
-        bed_end(&b);
+        fixture_end(&b);
     }
 }
 
@@ -271,9 +271,9 @@ static void test_xen_session_log_knows_pages_by_their_address(void **state)
         gw_gpa_t base = kinds[i].gpa & GW_GRANT_ADDRESS ? GW_GUEST_LOG_GRANTS : 0;
         struct gw_guest_log_config cfg = {.size = sizeof(cfg), .length = 4096, .base = base};
         struct gw_guest_log *log;
-        struct xen_bed b = {0};
+        struct xen_fixture b = {0};
 
-        bed_begin(&b, i, false);
+        fixture_begin(&b, i, false);
         assert_int_equal(gw_guest_log_new(&log, &cfg), 0);
         assert_int_equal(gw_frontend_set_log_base(b.fe, log), 0);
         assert_int_equal(gw_frontend_set_log_all(b.fe, true), 0);
@@ -284,14 +284,14 @@ static void test_xen_session_log_knows_pages_by_their_address(void **state)
         for (unsigned page = 0; page < DEPTH * 4; page++)
             assert_int_equal(gw_guest_log_is_marked(log, b.buf + page * PAGE),
                              page == 2 * 4 + 2 || page == 2 * 4 + 3);
-        bed_end(&b);
+        fixture_end(&b);
         gw_guest_log_free(log);
     }
 }
 
 /* ---- messages ---- */
 
-static int send_table(struct xen_bed *b, uint32_t flags, uint32_t domid, size_t size)
+static int send_table(struct xen_fixture *b, uint32_t flags, uint32_t domid, size_t size)
 {
     struct gw_wire_xen_mem_table table = {
         .num_regions = 1,
@@ -319,7 +319,7 @@ static int send_table(struct xen_bed *b, uint32_t flags, uint32_t domid, size_t 
 
 static void test_xen_session_regions_are_told_as_they_are(void **state)
 {
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     make_daemon(&b);
     connect_to(&b);
@@ -351,7 +351,7 @@ static void test_xen_session_regions_are_told_as_they_are(void **state)
 static void test_xen_session_is_not_offered_without_xen(void **state)
 {
     uint64_t features = 0;
-    struct xen_bed b = {0};
+    struct xen_fixture b = {0};
 
     xen_stub.errors[XEN_STUB_FOREIGN_OPEN] = ENOENT;
     xen_stub.errors[XEN_STUB_GRANT_OPEN] = ENOENT;

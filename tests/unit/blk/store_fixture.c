@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "store_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the library, faked: one operation at a time, done when the test pumps ---- */
+
+_Thread_local struct store_fake fake;
+
+static void begin(struct gw_io *io, int (*act)(struct gw_io *io))
+{
+    assert_null(fake.io);
+    fake.io = io;
+    fake.act = act;
+    fake.n_ops++;
+}
+
+static int transfer(struct gw_io *io)
+{
+    struct iovec part[1024];
+    size_t left = fake.short_by != 0 ? fake.short_by : SIZE_MAX;
+    unsigned n = 0;
+    ssize_t r;
+
+    if (io->op == 1 && fake.fail_writes != 0)
+        return fake.fail_writes;
+    if (io->op == 1 && (io->flags & RWF_DSYNC) != 0 && fake.fail_sync != 0)
+        return fake.fail_sync;
+    for (; n < fake.n_iov && left > 0; n++) {
+        part[n] = io->iov[n];
+        if (part[n].iov_len > left)
+            part[n].iov_len = left;
+        left -= part[n].iov_len;
+    }
+    r = io->op == 0 ? preadv(io->fd, part, (int)n, io->offset)
+                    : pwritev2(io->fd, part, (int)n, io->offset, io->flags);
+    return r < 0 ? -errno : (int)r;
+}
+
+static int act_sync(struct gw_io *io)
+{
+    fake.n_sync++;
+    if (fake.fail_sync != 0)
+        return fake.fail_sync;
+    return fdatasync(io->fd) < 0 ? -errno : 0;
+}
+
+static int act_fallocate(struct gw_io *io)
+{
+    fake.n_fallocate++;
+    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0) {
+        fake.n_punch++;
+        fake.punch_offset = io->offset;
+        fake.punch_length = io->length;
+    }
+    if (fake.align != 0 && ((uint64_t)io->offset | (uint64_t)io->length) % fake.align != 0)
+        return -EINVAL;
+    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0 && fake.fail_punch != 0)
+        return fake.fail_punch;
+    if (fake.fail_fallocate != 0)
+        return fake.fail_fallocate;
+    return fallocate(io->fd, io->flags, io->offset, io->length) < 0 ? -errno : 0;
+}
+
+static void begin_transfer(struct gw_io *io, int fd, const struct iovec *iov, unsigned n_iov,
+                           int64_t offset)
+{
+    assert_in_range(n_iov, 1, 1024);
+    io->fd = fd;
+    io->iov = iov;
+    io->offset = offset;
+    fake.n_iov = n_iov;
+    begin(io, transfer);
+}
+
+void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
+                  unsigned n_iov, int64_t offset)
+{
+    io->op = 0;
+    begin_transfer(io, fd, iov, n_iov, offset);
+}
+
+void gw_io_pwritev(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
+                   unsigned n_iov, int64_t offset, int rwf_flags)
+{
+    io->op = 1;
+    io->flags = rwf_flags;
+    fake.n_dsync += (rwf_flags & RWF_DSYNC) != 0;
+    begin_transfer(io, fd, iov, n_iov, offset);
+}
+
+void gw_io_fdatasync(struct gw_worker *w, struct gw_io *io, int fd)
+{
+    io->fd = fd;
+    begin(io, act_sync);
+}
+
+void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, int64_t offset,
+                     int64_t length)
+{
+    io->fd = fd;
+    io->flags = mode;
+    io->offset = offset;
+    io->length = length;
+    begin(io, act_fallocate);
+}
+
+static int act_discard(struct gw_io *io)
+{
+    fake.n_discard++;
+    fake.discard_offset = io->offset;
+    fake.discard_length = io->length;
+    return fake.fail_discard;
+}
+
+void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length)
+{
+    io->fd = fd;
+    io->offset = offset;
+    io->length = length;
+    begin(io, act_discard);
+}
+
+void gw_io_cancel(struct gw_io *io)
+{
+    assert_ptr_equal(io, fake.io);
+    fake.n_cancelled++;
+}
+
+void worker_init(struct gw_worker *w)
+{
+    pthread_mutex_init(&w->lock, NULL);
+    w->first = NULL;
+    w->end = &w->first;
+}
+
+int gw_worker_post(struct gw_worker *w, struct gw_post *post)
+{
+    pthread_mutex_lock(&w->lock);
+    post->next = NULL;
+    *w->end = post;
+    w->end = &post->next;
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+unsigned run_posts(struct gw_worker *w)
+{
+    struct gw_post *post, *next;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&w->lock);
+    post = w->first;
+    w->first = NULL;
+    w->end = &w->first;
+    pthread_mutex_unlock(&w->lock);
+    for (; post != NULL; post = next, n++) {
+        next = post->next;
+        post->run(post);
+    }
+    return n;
+}
+
+struct store *s;
+
+static void cancel(struct gw_io *gw)
+{
+    struct store_io *io = (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
+
+    io->is_cancelled = true;
+    s->ops->cancel(s, io);
+}
+
+void pump(void)
+{
+    while (fake.io != NULL) {
+        struct gw_io *io = fake.io;
+        int r;
+
+        if (fake.n_ops == fake.cancel_at)
+            cancel(io);
+        r = fake.fail != 0 ? fake.fail : fake.act(io);
+        fake.fail = 0;
+        fake.io = NULL;
+        io->done(io, r);
+    }
+}
+
+void backend_say(enum gw_log_level level, const char *format, ...)
+{
+    fake.n_errors += level == GW_LOG_ERROR;
+    fake.n_said += level == GW_LOG_WARNING;
+}
+
+struct gw_timer timer;
+
+int gw_timer_new(struct gw_timer **ret, struct gw_worker *w, gw_timer_cb *cb, void *arg)
+{
+    assert_false(timer.is_there);
+    timer = (struct gw_timer){.cb = cb, .arg = arg, .is_there = true};
+    *ret = &timer;
+    return 0;
+}
+
+void gw_timer_start(struct gw_timer *t, uint64_t delay_ns, uint64_t period_ns)
+{
+    t->delay_ns = delay_ns;
+}
+
+void gw_timer_free(struct gw_timer *t)
+{
+    t->is_there = false;
+}
+
+/* ---- a store on a file of its own, and one operation ---- */
+
+char path[64];
+uint8_t *memory;
+struct iovec iovs[STORE_FIXTURE_IOVS];
+int result;
+
+void op_done(struct store_io *io, int res)
+{
+    result = res;
+}
+
+static int file_fd(void)
+{
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+void fill_file(void)
+{
+    int fd = file_fd();
+
+    for (int i = 0; i < BLOCKS; i++) {
+        memset(memory, i + 1, BLOCK);
+        assert_int_equal(pwrite(fd, memory, BLOCK, (off_t)i * BLOCK), BLOCK);
+    }
+    close(fd);
+}
+
+int open_store(enum store_mode direct, uint32_t block_size)
+{
+    struct store_file_options o = {.path = path, .block_size = block_size, .direct = direct};
+
+    return store_file_new(&s, &o);
+}
+
+int store_fixture_setup(void **state)
+{
+    memset(&fake, 0, sizeof(fake));
+    strcpy(path, "test_blk_store.XXXXXX"); /* in the build folder: /tmp may have no O_DIRECT */
+    close(mkstemp(path));
+    memory = aligned_alloc(BLOCK, SIZE + BLOCK);
+    assert_non_null(memory);
+    memset(memory, 0, SIZE + BLOCK);
+    fill_file();
+    s = NULL;
+    return 0;
+}
+
+int store_fixture_teardown(void **state)
+{
+    if (s != NULL)
+        s->ops->free(s);
+    free(memory);
+    return unlink(path);
+}
+
+int run(struct store_io *io)
+{
+    int r;
+
+    io->done = op_done;
+    result = 1;
+    r = s->ops->submit(s, io);
+    if (r == -EINPROGRESS) {
+        pump();
+        assert_int_not_equal(result, 1);
+        return result;
+    }
+    assert_int_equal(result, 1); /* not both */
+    return r;
+}
+
+int transfer_op(enum store_kind kind, uint64_t offset, uint64_t length, size_t piece, size_t shift)
+{
+    struct store_io io = {.kind = kind, .offset = offset, .length = length, .iov = iovs};
+    uint8_t *at = memory + shift;
+
+    for (uint64_t left = length; left > 0; io.n_iov++) {
+        size_t n = piece < left ? piece : left;
+
+        iovs[io.n_iov] = (struct iovec){at, n};
+        at += n;
+        left -= n;
+    }
+    return run(&io);
+}
+
+void assert_bytes(const uint8_t *at, int value, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(at[i], value);
+}
+
+void assert_block(int n, int value)
+{
+    uint8_t buf[BLOCK];
+    int fd = file_fd();
+
+    assert_int_equal(pread(fd, buf, BLOCK, (off_t)n * BLOCK), BLOCK);
+    close(fd);
+    assert_bytes(buf, value, BLOCK);
+}
+
+int range_op(enum store_kind kind, bool may_unmap, bool is_durable)
+{
+    return run(&(struct store_io){.kind = kind,
+                                  .may_unmap = may_unmap,
+                                  .is_durable = is_durable,
+                                  .offset = 8 * BLOCK,
+                                  .length = 4 * BLOCK});
+}
+
+int write_op(bool is_durable)
+{
+    struct store_io io = {.kind = STORE_WRITE,
+                          .is_durable = is_durable,
+                          .iov = iovs,
+                          .n_iov = 1,
+                          .offset = 8 * BLOCK,
+                          .length = 4 * BLOCK};
+
+    iovs[0] = (struct iovec){memory, 4 * BLOCK};
+    return run(&io);
+}
