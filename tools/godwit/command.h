@@ -22,18 +22,18 @@ int command_bench(int argc, char **argv);
 int command_migrate(int argc, char **argv);
 int command_crash(int argc, char **argv);
 
-/* say.c: set the message prefix "godwit COMMAND" and the start time. Returns: the prefix. */
-char *say_init(const char *command);
-/* The time of say_init (CLOCK_MONOTONIC), to which message times are relative. */
-uint64_t say_began_ns(void);
+/* message.c: set the message prefix "godwit COMMAND" and the start time. Returns: the prefix. */
+char *message_init(const char *command);
+/* The time of message_init (CLOCK_MONOTONIC), to which message times are relative. */
+uint64_t message_start_ns(void);
 /* Print one line on stderr. */
-void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void message_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * Report why an operation on a target failed: the end of its process with its last output, or
  * `why` (NULL: strerror of r); and its last messages. Returns: COMMAND_FAULT.
  */
-int say_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
-                const char *why);
+int message_report_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
+                           const char *why);
 /* Report that the target could not be reached, with its last output. Returns: COMMAND_COULD_NOT. */
-int say_no_connection(struct target *t);
+int message_report_unreachable(struct target *t);

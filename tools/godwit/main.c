@@ -4,7 +4,7 @@
  * prints the common usage; each command parses its own options.
  */
 #include "command.h"
-#include "target/scratch.h"
+#include "target/tmpdir.h"
 
 #include "../common/streams.h"
 
@@ -54,9 +54,9 @@ static int run(const struct command *command, int argc, char **argv)
 {
     int status;
 
-    argv[0] = say_init(command->name);
-    if (target_guard() < 0)
-        say("cannot start the signal thread: an interrupt may leave back-ends running");
+    argv[0] = message_init(command->name);
+    if (interrupt_start_thread() < 0)
+        message_print("cannot start the signal thread: an interrupt may leave back-ends running");
     status = command->run(argc, argv);
     return streams_end(status);
 }
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     if (streams_begin(COMMAND_COULD_NOT) < 0)
         return COMMAND_COULD_NOT;
     argp_program_version = "godwit " GW_VERSION_STRING;
-    atexit(scratch_remove); /* argp calls exit by itself */
+    atexit(tmpdir_remove); /* argp calls exit by itself */
     if (argc < 2) {
         usage(stderr);
         return EX_USAGE;

@@ -3,8 +3,8 @@
 #include "options.h"
 
 #include "command.h"
-#include "target/scratch.h"
-#include "target/words.h"
+#include "target/cmdline.h"
+#include "target/tmpdir.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -116,12 +116,12 @@ const char *options_file(struct target_options *o)
     if (o->file != NULL && o->n_file > 0 && asprintf(&name, "%s.%u", o->file, o->n_file + 1) < 0)
         r = -ENOMEM;
     if (r == 0 && *path == NULL)
-        r = scratch_disk(path, name != NULL ? name : o->file,
-                         o->file_size != 0 ? o->file_size : FILE_SIZE);
+        r = tmpdir_disk(path, name != NULL ? name : o->file,
+                        o->file_size != 0 ? o->file_size : FILE_SIZE);
     free(name);
     if (r == 0)
         return *path;
-    say("%s: %s", o->file != NULL ? o->file : "cannot create a file", strerror(-r));
+    message_print("%s: %s", o->file != NULL ? o->file : "cannot create a file", strerror(-r));
     return NULL;
 }
 
@@ -131,7 +131,7 @@ void options_check_target(struct argp_state *state, const char *text)
     char unknown[32];
 
     /* An existing socket may have any name. */
-    if (text != NULL && words_unknown(text, known, unknown) && access(text, F_OK) != 0)
+    if (text != NULL && cmdline_unknown(text, known, unknown) && access(text, F_OK) != 0)
         argp_error(state, "unknown placeholder {%s}; use {socket}, {fd} or {file}", unknown);
 }
 
@@ -144,14 +144,14 @@ int options_target(struct target **ret, const struct target_options *o, const ch
     char error[256];
     int r;
 
-    if (words_has(text, "file") || o->file != NULL) {
+    if (cmdline_has(text, "file") || o->file != NULL) {
         cfg.file = options_file(&copy);
         if (cfg.file == NULL)
             return -EIO;
     }
     r = target_new(ret, &cfg, error, sizeof(error));
     if (r < 0)
-        say("%s: %s", name, error);
+        message_print("%s: %s", name, error);
     return r;
 }
 

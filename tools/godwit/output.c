@@ -16,7 +16,7 @@ static int cannot_write(const char *path, int r)
                          : r == -ENOENT ? "; create its directory first"
                                         : "";
 
-    say("%s cannot be written: %s%s", path, strerror(-r), remedy);
+    message_print("%s cannot be written: %s%s", path, strerror(-r), remedy);
     return r;
 }
 

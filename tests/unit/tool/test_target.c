@@ -4,9 +4,9 @@
  * are this program itself, called with what they shall do.
  */
 #include "fdcheck.h"
-#include "target/scratch.h"
+#include "target/cmdline.h"
 #include "target/target.h"
-#include "target/words.h"
+#include "target/tmpdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,54 +130,54 @@ static int wait_for_end(struct target *t)
 
 /* ---- Words ---- */
 
-static void test_words_split_follows_quotes(void **state)
+static void test_cmdline_split_follows_quotes(void **state)
 {
     char **words;
 
-    assert_int_equal(words_split(" a 'b c'\t\"d 'e'\"f g\\ h '' ", &words), 5);
+    assert_int_equal(cmdline_split(" a 'b c'\t\"d 'e'\"f g\\ h '' ", &words), 5);
     assert_string_equal(words[0], "a");
     assert_string_equal(words[1], "b c");
     assert_string_equal(words[2], "d 'e'f");
     assert_string_equal(words[3], "g h");
     assert_string_equal(words[4], "");
     assert_null(words[5]);
-    words_free(words);
-    assert_int_equal(words_split("", &words), 0);
-    words_free(words);
+    cmdline_free(words);
+    assert_int_equal(cmdline_split("", &words), 0);
+    cmdline_free(words);
 }
 
-static void test_words_split_unfinished_is_refused(void **state)
+static void test_cmdline_split_unfinished_is_refused(void **state)
 {
     char **words;
 
-    assert_int_equal(words_split("a 'b", &words), -EINVAL);
-    assert_int_equal(words_split("a \"b", &words), -EINVAL);
-    assert_int_equal(words_split("a \\", &words), -EINVAL);
+    assert_int_equal(cmdline_split("a 'b", &words), -EINVAL);
+    assert_int_equal(cmdline_split("a \"b", &words), -EINVAL);
+    assert_int_equal(cmdline_split("a \\", &words), -EINVAL);
 }
 
-static void test_words_fill_takes_names_only(void **state)
+static void test_cmdline_fill_takes_names_only(void **state)
 {
-    const struct words_value values[] = {{"socket", "/a b"}, {"file", NULL}, {0}};
+    const struct cmdline_value values[] = {{"socket", "/a b"}, {"file", NULL}, {0}};
     char *text, unknown[32];
 
-    assert_int_equal(words_fill(&text, "-s={socket},{},{\"a\":1},${x},{A}", values, unknown), 0);
+    assert_int_equal(cmdline_fill(&text, "-s={socket},{},{\"a\":1},${x},{A}", values, unknown), 0);
     assert_string_equal(text, "-s=/a b,{},{\"a\":1},${x},{A}");
     free(text);
-    assert_int_equal(words_fill(&text, "{sockte}", values, unknown), -ENOENT);
+    assert_int_equal(cmdline_fill(&text, "{sockte}", values, unknown), -ENOENT);
     assert_string_equal(unknown, "sockte");
-    assert_int_equal(words_fill(&text, "{file}", values, unknown), -ENOENT);
+    assert_int_equal(cmdline_fill(&text, "{file}", values, unknown), -ENOENT);
 }
 
-static void test_words_unknown_names_the_first(void **state)
+static void test_cmdline_unknown_names_the_first(void **state)
 {
     static const char *const known[] = {"socket", "file", NULL};
     char unknown[32];
 
-    assert_false(words_unknown("x {socket} {file} {} {A} ${y} {\"z\":1}", known, unknown));
-    assert_false(words_unknown("", known, unknown));
-    assert_true(words_unknown("x {socket} {sock} {what}", known, unknown));
+    assert_false(cmdline_unknown("x {socket} {file} {} {A} ${y} {\"z\":1}", known, unknown));
+    assert_false(cmdline_unknown("", known, unknown));
+    assert_true(cmdline_unknown("x {socket} {sock} {what}", known, unknown));
     assert_string_equal(unknown, "sock");
-    assert_true(words_unknown("{sockets}", known, unknown));
+    assert_true(cmdline_unknown("{sockets}", known, unknown));
     assert_string_equal(unknown, "sockets");
 }
 
@@ -230,7 +230,7 @@ static void test_path_with_socket_is_connected(void **state)
     char *path;
     int fd;
 
-    assert_int_equal(scratch_path(&path, "own.sock"), 0);
+    assert_int_equal(tmpdir_path(&path, "own.sock"), 0);
     fd = listen_at(path);
     assert_true(fd >= 0);
     t = new_target("%s", path);
@@ -243,7 +243,7 @@ static void test_path_with_socket_is_connected(void **state)
     t = new_target("%s", path);
     target_free(t);
     free(path);
-    scratch_remove();
+    tmpdir_remove();
 }
 
 /* ---- Commands ---- */
@@ -339,7 +339,7 @@ static void test_grandchildren_end_with_the_command(void **state)
     char *path, text[32] = "";
     pid_t pid = 0;
 
-    assert_int_equal(scratch_path(&path, "pid"), 0);
+    assert_int_equal(tmpdir_path(&path, "pid"), 0);
     t = new_target("%s fork {fd} %s", self, path);
     assert_int_equal(target_start(t), 0);
     for (int i = 0; i < 1000 && pid == 0; i++) {
@@ -397,15 +397,15 @@ static void test_fd_is_connected_once(void **state)
 
 /* ---- Scratch ---- */
 
-static void test_scratch_disk_is_made_and_removed(void **state)
+static void test_tmpdir_disk_is_made_and_removed(void **state)
 {
     char *made, *again;
 
-    assert_int_equal(scratch_disk(&made, NULL, 1 << 20), 0);
+    assert_int_equal(tmpdir_disk(&made, NULL, 1 << 20), 0);
     assert_int_equal(access(made, R_OK | W_OK), 0);
-    assert_int_equal(scratch_disk(&again, made, 1), 0);
+    assert_int_equal(tmpdir_disk(&again, made, 1), 0);
     assert_string_equal(made, again);
-    scratch_remove();
+    tmpdir_remove();
     assert_int_equal(access(made, F_OK), -1);
     free(made);
     free(again);
@@ -433,7 +433,7 @@ static pid_t start_owner(char *folder, size_t size)
         char *path;
 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (scratch_path(&path, "file") < 0 || open(path, O_CREAT | O_CLOEXEC, 0600) < 0 ||
+        if (tmpdir_path(&path, "file") < 0 || open(path, O_CREAT | O_CLOEXEC, 0600) < 0 ||
             write(pipes[1], path, strlen(path)) < 0)
             _exit(1);
         for (;;)
@@ -452,12 +452,12 @@ static void make_scratch(void)
 {
     char *path;
 
-    assert_int_equal(scratch_path(&path, "s"), 0);
+    assert_int_equal(tmpdir_path(&path, "s"), 0);
     free(path);
 }
 
 /* What a killed process left goes, what a living one uses and what is not ours stays. */
-static void test_scratch_of_a_killed_process_is_swept(void **state)
+static void test_tmpdir_of_a_killed_process_is_swept(void **state)
 {
     char parent[] = "/tmp/godwit-test-XXXXXX", alive[128], dead[128], user[128], file[160];
     pid_t pid[2];
@@ -472,7 +472,7 @@ static void test_scratch_of_a_killed_process_is_swept(void **state)
     pid[1] = start_owner(dead, sizeof(dead));
     make_scratch();
     assert_true(exists(alive, "file") && exists(dead, "file"));
-    scratch_remove();
+    tmpdir_remove();
 
     kill(pid[1], SIGKILL);
     waitpid(pid[1], NULL, 0);
@@ -480,12 +480,12 @@ static void test_scratch_of_a_killed_process_is_swept(void **state)
     make_scratch();
     assert_false(exists(dead, "."));
     assert_true(exists(alive, "file") && exists(user, "file"));
-    scratch_remove();
+    tmpdir_remove();
 
     kill(pid[0], SIGKILL);
     waitpid(pid[0], NULL, 0);
     make_scratch();
-    scratch_remove();
+    tmpdir_remove();
     assert_int_equal(unlink(file), 0);
     assert_int_equal(rmdir(user), 0);
     assert_int_equal(rmdir(parent), 0); /* nothing else is left */
@@ -493,12 +493,12 @@ static void test_scratch_of_a_killed_process_is_swept(void **state)
 }
 
 /* Somebody has cleaned up, and another owns the name by now. */
-static void test_scratch_of_another_owner_stays(void **state)
+static void test_tmpdir_of_another_owner_stays(void **state)
 {
     char *path, *folder, file[256];
     int r;
 
-    assert_int_equal(scratch_path(&path, "s"), 0);
+    assert_int_equal(tmpdir_path(&path, "s"), 0);
     *strrchr(path, '/') = '\0';
     folder = path;
     assert_true(strlen(folder) < sizeof(file) - 10);
@@ -508,7 +508,7 @@ static void test_scratch_of_another_owner_stays(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     strcpy(stpcpy(file, folder), "/disk");
     close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    scratch_remove();
+    tmpdir_remove();
     assert_int_equal(unlink(file), 0);
     assert_int_equal(rmdir(folder), 0);
     free(path);
@@ -516,7 +516,7 @@ static void test_scratch_of_another_owner_stays(void **state)
 
 static int teardown(void **state)
 {
-    scratch_remove();
+    tmpdir_remove();
     return fdcheck_teardown(state);
 }
 
@@ -525,10 +525,10 @@ static int teardown(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TARGET_TEST(test_words_split_follows_quotes),
-        TARGET_TEST(test_words_split_unfinished_is_refused),
-        TARGET_TEST(test_words_fill_takes_names_only),
-        TARGET_TEST(test_words_unknown_names_the_first),
+        TARGET_TEST(test_cmdline_split_follows_quotes),
+        TARGET_TEST(test_cmdline_split_unfinished_is_refused),
+        TARGET_TEST(test_cmdline_fill_takes_names_only),
+        TARGET_TEST(test_cmdline_unknown_names_the_first),
         TARGET_TEST(test_command_line_without_sense_is_refused),
         TARGET_TEST(test_path_without_socket_says_so),
         TARGET_TEST(test_path_with_socket_is_connected),
@@ -541,9 +541,9 @@ int main(int argc, char **argv)
         TARGET_TEST(test_grandchildren_end_with_the_command),
         TARGET_TEST(test_talkative_command_does_not_block),
         TARGET_TEST(test_fd_is_connected_once),
-        TARGET_TEST(test_scratch_disk_is_made_and_removed),
-        TARGET_TEST(test_scratch_of_a_killed_process_is_swept),
-        TARGET_TEST(test_scratch_of_another_owner_stays),
+        TARGET_TEST(test_tmpdir_disk_is_made_and_removed),
+        TARGET_TEST(test_tmpdir_of_a_killed_process_is_swept),
+        TARGET_TEST(test_tmpdir_of_another_owner_stays),
     };
 
     if (argc > 1)

@@ -254,8 +254,9 @@ static int make_guest(struct bench *b)
             r = bench_xen_driver(b, &cfg, b->drivers[i]);
     }
     if (r < 0)
-        say("cannot create %" PRIu64 " MiB of guest memory and %u rings: %s", region.length >> 20,
-            o->n_queues, b->error[0] != '\0' ? b->error : strerror(-r));
+        message_print("cannot create %" PRIu64 " MiB of guest memory and %u rings: %s",
+                      region.length >> 20, o->n_queues,
+                      b->error[0] != '\0' ? b->error : strerror(-r));
     return r;
 }
 
@@ -279,20 +280,20 @@ static bool suits_disk(const struct bench *b, uint64_t features)
     char why[256];
 
     if (features & FEATURES_BIT(VIRTIO_BLK_F_RO) && (o->write_percent > 0 || o->is_verified)) {
-        say("the disk is read-only: --writes and --verify are not possible");
+        message_print("the disk is read-only: --writes and --verify are not possible");
         return false;
     }
     if (o->flush_percent > 0 && !(features & FEATURES_BIT(VIRTIO_BLK_F_FLUSH))) {
-        say("the disk does not offer FLUSH (9): --flushes is not possible");
+        message_print("the disk does not offer FLUSH (9): --flushes is not possible");
         return false;
     }
     if (b->disk.n_queues < o->n_queues) {
-        say("the disk has %u queues; use fewer --queues", b->disk.n_queues);
+        message_print("the disk has %u queues; use fewer --queues", b->disk.n_queues);
         return false;
     }
     for (unsigned i = 0; i < o->block_sizes.n; i++) {
         if (!disk_takes(&b->disk, o->block_sizes.values[i], o->segments, why, sizeof(why))) {
-            say("%s", why);
+            message_print("%s", why);
             return false;
         }
     }
@@ -304,12 +305,12 @@ static int ask_disk(struct bench *b, uint64_t features)
     int r = disk_config_read(b->fe, features, &b->disk);
 
     if (r == -EOPNOTSUPP) {
-        say("the back-end does not offer CONFIG (9), so it is not a disk");
+        message_print("the back-end does not offer CONFIG (9), so it is not a disk");
         return COMMAND_COULD_NOT;
     }
     if (r < 0)
-        return say_failure(b->target, b->fe, r, "reading the config space",
-                           gw_frontend_error(b->fe));
+        return message_report_failure(b->target, b->fe, r, "reading the config space",
+                                      gw_frontend_error(b->fe));
     b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
     return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
 }
@@ -328,10 +329,10 @@ static int start_device(struct bench *b)
     if (b->o->device == BENCH_BLK)
         opt.features |= disk_features;
     if (target_connect(b->target, b->fe) < 0)
-        return say_no_connection(b->target);
+        return message_report_unreachable(b->target);
     r = gw_frontend_get_features(b->fe, &features);
     if (r == 0 && b->o->is_in_order && !(features & FEATURES_BIT(GW_F_IN_ORDER))) {
-        say("the back-end does not offer IN_ORDER (35)");
+        message_print("the back-end does not offer IN_ORDER (35)");
         return COMMAND_COULD_NOT;
     }
     if (r == 0)
@@ -344,14 +345,15 @@ static int start_device(struct bench *b)
     if (r == 0)
         r = gw_frontend_start(b->fe, &opt);
     if (r == -ERANGE) {
-        say("%s; use fewer --queues", gw_frontend_error(b->fe));
+        message_print("%s; use fewer --queues", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
     }
     if (r == -EOPNOTSUPP) {
-        say("%s; no request was sent", gw_frontend_error(b->fe));
+        message_print("%s; no request was sent", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
     }
-    return r < 0 ? say_failure(b->target, b->fe, r, "starting the device", gw_frontend_error(b->fe))
+    return r < 0 ? message_report_failure(b->target, b->fe, r, "starting the device",
+                                          gw_frontend_error(b->fe))
                  : COMMAND_OK;
 }
 
@@ -378,9 +380,9 @@ static int run_all(struct bench *b)
                 : o->device == BENCH_BLK ? bench_blk(b, run)
                                          : bench_rng(b, run);
             if (r < 0 && is_fault(r))
-                return say_failure(b->target, b->fe, r, what, b->error);
+                return message_report_failure(b->target, b->fe, r, what, b->error);
             if (r < 0) {
-                say("%s: %s", what, b->error[0] != '\0' ? b->error : strerror(-r));
+                message_print("%s: %s", what, b->error[0] != '\0' ? b->error : strerror(-r));
                 return COMMAND_COULD_NOT;
             }
             b->n_runs++;
@@ -417,14 +419,15 @@ static enum verdict judge(const struct bench *b)
         verified += run->verified;
         if (run->requests != 0)
             continue;
-        say("load of %u bytes at depth %u: no request was completed while measuring; try a longer "
+        message_print(
+            "load of %u bytes at depth %u: no request was completed while measuring; try a longer "
             "--time",
             run->block_size, run->depth);
         return VERDICT_NOT_TESTED;
     }
     if (!b->o->is_verified || verified != 0)
         return VERDICT_PASSED;
-    say("no block was read, so none was verified; use fewer --writes");
+    message_print("no block was read, so none was verified; use fewer --writes");
     return VERDICT_NOT_TESTED;
 }
 
@@ -442,12 +445,12 @@ static int bench_target(struct bench *b)
     if (status == COMMAND_OK) {
         r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
         if (r < 0)
-            status =
-                say_failure(b->target, b->fe, r, "stopping the device", gw_frontend_error(b->fe));
+            status = message_report_failure(b->target, b->fe, r, "stopping the device",
+                                            gw_frontend_error(b->fe));
     }
     b->verdict = status == COMMAND_OK ? judge(b) : verdict_of_status(status);
     status = verdict_status(b->verdict, false);
-    evidence_take_messages(&b->evidence, b->fe, say_began_ns());
+    evidence_take_messages(&b->evidence, b->fe, message_start_ns());
     evidence_take_output(&b->evidence, b->target);
     /* Show the completed runs even if a later one failed. */
     if ((b->n_runs > 0 || b->o->json != NULL) && show(b) < 0 && status == COMMAND_OK)
@@ -461,7 +464,7 @@ static int bench_run_command(const struct bench_options *o)
     int status = COMMAND_COULD_NOT;
 
     if (b == NULL || (b->drivers = calloc(o->n_queues, sizeof(struct gw_driver *))) == NULL) {
-        say("%s", strerror(ENOMEM));
+        message_print("%s", strerror(ENOMEM));
         free(b);
         return COMMAND_COULD_NOT;
     }
@@ -471,7 +474,7 @@ static int bench_run_command(const struct bench_options *o)
         if (gw_frontend_new(&b->fe, NULL) == 0)
             status = bench_target(b);
         else
-            say("%s", strerror(ENOMEM));
+            message_print("%s", strerror(ENOMEM));
     }
     gw_frontend_free(b->fe);
     for (unsigned i = 0; i < o->n_queues; i++)

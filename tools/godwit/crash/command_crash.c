@@ -295,7 +295,7 @@ int command_crash(int argc, char **argv)
         c.crash.seed = options_seed();
     c.command_line = options_again(argc, argv, c.has_seed ? NULL : &c.crash.seed);
     if (c.command_line == NULL) {
-        say("%s", strerror(ENOMEM));
+        message_print("%s", strerror(ENOMEM));
         return COMMAND_COULD_NOT;
     }
     status = run(&c);

@@ -30,7 +30,7 @@ static int make_other_half(struct target **ret, const char *address, const char 
     int r = target_new(ret, &cfg, error, sizeof(error));
 
     if (r < 0)
-        say("%s: %s", name, error);
+        message_print("%s: %s", name, error);
     return r;
 }
 
@@ -100,7 +100,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
     int r, status;
 
     if (result == NULL) {
-        say("%s", strerror(ENOMEM));
+        message_print("%s", strerror(ENOMEM));
         return COMMAND_COULD_NOT;
     }
     progress_init(&progress);
@@ -108,7 +108,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
                       result);
     progress_done(&progress);
     if (r < 0 && result->n_faults == 0)
-        say("%s", strerror(-r));
+        message_print("%s", strerror(-r));
     if (r < 0 && result->verdict == MIGRATION_PASSED)
         result->verdict = MIGRATION_COULD_NOT;
     report_text(&report, verdict_stream(c));
@@ -123,7 +123,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
 /* What happens to the connection between the halves. */
 static void tell(const char *text)
 {
-    say("%s", text);
+    message_print("%s", text);
 }
 
 static int start_listening(struct migrate_command *c)
@@ -133,11 +133,11 @@ static int start_listening(struct migrate_command *c)
     int r = link_tcp_listen(c->listen, &c->migration.listen_fd, name, why, sizeof(why));
 
     if (r < 0) {
-        say("%s", why);
+        message_print("%s", why);
         return r;
     }
     c->migration.listen = name;
-    say("listening at %s; whoever can connect there can send a guest", name);
+    message_print("listening at %s; whoever can connect there can send a guest", name);
     return 0;
 }
 
@@ -181,7 +181,7 @@ int command_migrate(int argc, char **argv)
         c.migration.seed = options_seed();
     c.command_line = options_again(argc, argv, c.has_seed ? NULL : &c.migration.seed);
     if (c.command_line == NULL) {
-        say("%s", strerror(ENOMEM));
+        message_print("%s", strerror(ENOMEM));
         return COMMAND_COULD_NOT;
     }
     status = run(&c);

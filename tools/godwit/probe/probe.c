@@ -182,7 +182,7 @@ static void judge_failure(struct probe *p, struct target *t, const struct gw_fro
     p->verdict = status == COMMAND_FAULT ? VERDICT_FAILED : VERDICT_INCONCLUSIVE;
     snprintf(p->reason, sizeof(p->reason), "%s", why);
     p->has_evidence = true;
-    evidence_take_messages(&p->evidence, fe, say_began_ns());
+    evidence_take_messages(&p->evidence, fe, message_start_ns());
     evidence_take_output(&p->evidence, t);
 }
 
@@ -194,16 +194,17 @@ static int probe_target(struct target *t, const struct probe_options *o)
     int r = gw_frontend_new(&fe, NULL);
 
     if (r < 0) {
-        say("%s", strerror(-r));
+        message_print("%s", strerror(-r));
         return COMMAND_COULD_NOT;
     }
     if (target_connect(t, fe) < 0) {
-        judge_failure(&p, t, fe, say_no_connection(t), target_error(t));
+        judge_failure(&p, t, fe, message_report_unreachable(t), target_error(t));
     } else {
         p.pid = target_pid(t);
         r = probe_ask(fe, &p);
         if (r < 0)
-            judge_failure(&p, t, fe, say_failure(t, fe, r, "probing", gw_frontend_error(fe)),
+            judge_failure(&p, t, fe,
+                          message_report_failure(t, fe, r, "probing", gw_frontend_error(fe)),
                           gw_frontend_error(fe));
         else
             judge(&p, o);

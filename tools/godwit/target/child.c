@@ -7,7 +7,7 @@
  */
 #include "child.h"
 
-#include "said.h"
+#include "child_output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ struct child {
     pid_t pid;          /* also the process group; 0 once reaped */
     pid_t number;       /* the same, kept after reaping */
     int status;
-    struct said *said;
+    struct child_output *output;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -109,7 +109,7 @@ int child_new(struct child **ret, char **argv, int fd, const char *echo)
         free(c);
         return r;
     }
-    r = said_new(&c->said, pipes[0], echo); /* consumes pipes[0] */
+    r = child_output_new(&c->output, pipes[0], echo); /* consumes pipes[0] */
     if (r == 0) {
         pthread_mutex_lock(&lock);
         r = spawn(c, argv, fd, pipes[1]);
@@ -120,7 +120,7 @@ int child_new(struct child **ret, char **argv, int fd, const char *echo)
         *ret = c;
         return 0;
     }
-    said_free(c->said);
+    child_output_free(c->output);
     free(c);
     return r;
 }
@@ -211,13 +211,14 @@ bool child_end(struct child *c, unsigned grace_ms, int *ret_status)
 void child_await_group(struct child *c, unsigned ms)
 {
     /* Every process of the group holds the pipe. */
-    for (unsigned left = ms / (POLL_NS / 1000000); left > 0 && !said_has_ended(c->said); left--)
+    for (unsigned left = ms / (POLL_NS / 1000000); left > 0 && !child_output_has_ended(c->output);
+         left--)
         nap();
 }
 
 char *child_last_lines(struct child *c, unsigned n)
 {
-    return said_last_lines(c->said, n);
+    return child_output_last_lines(c->output, n);
 }
 
 void child_free(struct child *c)
@@ -228,7 +229,7 @@ void child_free(struct child *c)
         return;
     if (!child_has_ended(c, &status))
         child_end(c, 0, &status);
-    said_free(c->said);
+    child_output_free(c->output);
     free(c);
 }
 

@@ -6,8 +6,8 @@
 #include "target.h"
 
 #include "child.h"
-#include "scratch.h"
-#include "words.h"
+#include "cmdline.h"
+#include "tmpdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,13 +60,13 @@ __attribute__((format(printf, 3, 4))) static int fail(struct target *t, int r, c
 /* Check a command line before it runs; `error` describes the fault. */
 static int check_words(char **words, const char *file, char *error, size_t size)
 {
-    const struct words_value values[] = {
+    const struct cmdline_value values[] = {
         {"socket", ""}, {"fd", ""}, {"file", file != NULL ? "" : NULL}, {0}};
     char unknown[32], *filled;
     int r = words[0] == NULL ? -EINVAL : 0;
 
     for (char **w = words; r == 0 && *w != NULL; w++) {
-        r = words_fill(&filled, *w, values, unknown);
+        r = cmdline_fill(&filled, *w, values, unknown);
         if (r == 0)
             free(filled);
     }
@@ -83,7 +83,7 @@ static int check_words(char **words, const char *file, char *error, size_t size)
 
 static int parse_text(struct target *t, char *error, size_t size)
 {
-    bool socket = words_has(t->text, "socket"), fd = words_has(t->text, "fd");
+    bool socket = cmdline_has(t->text, "socket"), fd = cmdline_has(t->text, "fd");
     int r;
 
     if (t->text[0] == '\0') {
@@ -98,7 +98,7 @@ static int parse_text(struct target *t, char *error, size_t size)
         snprintf(error, size, "a command line contains {socket} or {fd}, not both");
         return -EINVAL;
     }
-    r = words_split(t->text, &t->words);
+    r = cmdline_split(t->text, &t->words);
     if (r == -EINVAL)
         snprintf(error, size, "the command line ends inside quotes or after a backslash");
     return r < 0 ? r : check_words(t->words, t->file, error, size);
@@ -137,7 +137,7 @@ void target_free(struct target *t)
     if (t == NULL)
         return;
     target_stop(t);
-    words_free(t->words);
+    cmdline_free(t->words);
     free(t->last_lines);
     free(t->path);
     free(t->file);
@@ -196,7 +196,7 @@ static int make_path(struct target *t)
     free(t->path);
     t->path = NULL;
     snprintf(name, sizeof(name), "%u.sock", __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED));
-    return scratch_path(&t->path, name);
+    return tmpdir_path(&t->path, name);
 }
 
 /* Replace the placeholders; the child inherits `fd`. */
@@ -207,7 +207,7 @@ static int fill_words(const struct target *t, int fd, char ***ret)
     int r = 0;
 
     snprintf(number, sizeof(number), "%d", fd);
-    const struct words_value values[] = {
+    const struct cmdline_value values[] = {
         {"socket", t->path}, {"fd", number}, {"file", t->file}, {0}};
 
     while (t->words[n] != NULL)
@@ -216,9 +216,9 @@ static int fill_words(const struct target *t, int fd, char ***ret)
     if (argv == NULL)
         return -ENOMEM;
     for (size_t i = 0; r == 0 && i < n; i++)
-        r = words_fill(&argv[i], t->words[i], values, unknown);
+        r = cmdline_fill(&argv[i], t->words[i], values, unknown);
     if (r < 0)
-        words_free(argv);
+        cmdline_free(argv);
     else
         *ret = argv;
     return r;
@@ -237,7 +237,7 @@ static int run(struct target *t, int fd)
              strchr(argv[0], '/') != NULL ? "" : " in PATH");
     else if (r < 0)
         fail(t, r, "%s: cannot start %s: %s", t->name, argv[0], strerror(-r));
-    words_free(argv);
+    cmdline_free(argv);
     return r;
 }
 
@@ -247,7 +247,7 @@ int target_start(struct target *t)
 
     if (t->words == NULL || t->child != NULL)
         return 0;
-    if (!words_has(t->text, "fd"))
+    if (!cmdline_has(t->text, "fd"))
         r = t->has_remains ? 0 : make_path(t);
     else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         r = -errno;

@@ -97,7 +97,7 @@ const char *target_last_lines(struct target *t);
 int target_cpu_ns(const struct target *t, uint64_t *ret);
 
 /*
- * Make SIGINT, SIGTERM and SIGHUP end all children and remove the scratch directory before they end
- * this process. Call this before any other thread exists.
+ * Make SIGINT, SIGTERM and SIGHUP end all children and remove the temporary directory before they
+ * end this process. Call this before any other thread exists.
  */
-int target_guard(void);
+int interrupt_start_thread(void);

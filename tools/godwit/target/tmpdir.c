@@ -7,7 +7,7 @@
  * with an unlocked marker was left by a killed process, and the next process that creates such a
  * directory removes it. A directory without a marker is never touched.
  */
-#include "scratch.h"
+#include "tmpdir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -148,7 +148,7 @@ static int make_dir(void)
     return r;
 }
 
-int scratch_path(char **ret, const char *name)
+int tmpdir_path(char **ret, const char *name)
 {
     int r = 0;
 
@@ -176,7 +176,7 @@ static int make_disk(const char *path, uint64_t size)
     return r;
 }
 
-int scratch_disk(char **ret, const char *path, uint64_t size)
+int tmpdir_disk(char **ret, const char *path, uint64_t size)
 {
     static unsigned count;
     char name[32], *own = NULL, *absolute = NULL;
@@ -184,7 +184,7 @@ int scratch_disk(char **ret, const char *path, uint64_t size)
 
     if (path == NULL) {
         snprintf(name, sizeof(name), "disk%u.img", __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED));
-        r = scratch_path(&own, name);
+        r = tmpdir_path(&own, name);
         path = own;
     }
     if (r == 0 && access(path, F_OK) < 0)
@@ -197,7 +197,7 @@ int scratch_disk(char **ret, const char *path, uint64_t size)
     return r;
 }
 
-void scratch_remove(void)
+void tmpdir_remove(void)
 {
     pthread_mutex_lock(&lock);
     if (dir != NULL) {

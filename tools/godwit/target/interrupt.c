@@ -4,8 +4,8 @@
  * because it takes locks, waits for children and removes files.
  */
 #include "child.h"
-#include "scratch.h"
 #include "target.h"
+#include "tmpdir.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 
 #define GRACE_MS 2000
 
-static void *guard(void *arg)
+static void *wait_for_signal(void *arg)
 {
     sigset_t *signals = arg;
     int sig = 0;
@@ -24,14 +24,14 @@ static void *guard(void *arg)
         return NULL;
     fprintf(stderr, "\ngodwit: %s: ending the back-ends\n", strsignal(sig));
     children_end(GRACE_MS);
-    scratch_remove();
+    tmpdir_remove();
     signal(sig, SIG_DFL); /* end by the signal, so that the shell sees it */
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
     raise(sig);
     _exit(128 + sig);
 }
 
-int target_guard(void)
+int interrupt_start_thread(void)
 {
     static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
     static sigset_t signals;
@@ -47,7 +47,7 @@ int target_guard(void)
             sigaddset(&signals, ending[i]);
     }
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    r = -pthread_create(&thread, NULL, guard, &signals);
+    r = -pthread_create(&thread, NULL, wait_for_signal, &signals);
     if (r == 0)
         pthread_detach(thread);
     return r;

@@ -4,18 +4,18 @@
 
 #include <stdbool.h>
 
-struct said;
+struct child_output;
 
 /* Read `fd` (consumed, also on failure) to its end. Returns: 0; -ENOMEM; -EAGAIN: no thread. */
-int said_new(struct said **ret, int fd, const char *echo);
+int child_output_new(struct child_output **ret, int fd, const char *echo);
 /* Does not wait for processes that still hold the pipe. */
-void said_free(struct said *s);
+void child_output_free(struct child_output *s);
 
 /* Whether all writers have closed the pipe, as they do at their end. */
-bool said_has_ended(struct said *s);
+bool child_output_has_ended(struct child_output *s);
 
 /*
  * The last lines, at most `n` including an incomplete one, each with a newline; free it. Includes
  * everything written before the call. NULL: out of memory.
  */
-char *said_last_lines(struct said *s, unsigned n);
+char *child_output_last_lines(struct child_output *s, unsigned n);

@@ -3,7 +3,7 @@
  * Splits a command line into words and replaces placeholders. A shell could split it, but then the
  * shell would be our child instead of the back-end, and paths would need quoting.
  */
-#include "words.h"
+#include "cmdline.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ static int take_word(const char **text, char *out)
     return quote == 0 ? 0 : -EINVAL;
 }
 
-int words_split(const char *text, char ***ret)
+int cmdline_split(const char *text, char ***ret)
 {
     size_t len = strlen(text);
     char **words = calloc(len / 2 + 2, sizeof(*words)); /* a blank between words */
@@ -53,21 +53,21 @@ int words_split(const char *text, char ***ret)
     }
     free(buf);
     if (r < 0) {
-        words_free(words);
+        cmdline_free(words);
         return r;
     }
     *ret = words;
     return n;
 }
 
-void words_free(char **words)
+void cmdline_free(char **words)
 {
     for (char **w = words; w != NULL && *w != NULL; w++)
         free(*w);
     free(words);
 }
 
-int words_has(const char *text, const char *name)
+int cmdline_has(const char *text, const char *name)
 {
     char braced[NAME_MAX_LEN + 3];
 
@@ -85,7 +85,7 @@ static size_t placeholder(const char *word, const char *p)
     return n + 2;
 }
 
-bool words_unknown(const char *text, const char *const *known, char *unknown)
+bool cmdline_unknown(const char *text, const char *const *known, char *unknown)
 {
     for (const char *p = text; *p != '\0'; p++) {
         size_t n = placeholder(text, p);
@@ -101,7 +101,7 @@ bool words_unknown(const char *text, const char *const *known, char *unknown)
     return false;
 }
 
-static const char *value_of(const struct words_value *values, const char *name, size_t len)
+static const char *value_of(const struct cmdline_value *values, const char *name, size_t len)
 {
     for (; values->name != NULL; values++) {
         if (strlen(values->name) == len && strncmp(values->name, name, len) == 0)
@@ -110,7 +110,7 @@ static const char *value_of(const struct words_value *values, const char *name, 
     return NULL;
 }
 
-int words_fill(char **ret, const char *word, const struct words_value *values, char *unknown)
+int cmdline_fill(char **ret, const char *word, const struct cmdline_value *values, char *unknown)
 {
     char *text = NULL;
     size_t size = 0, n;

@@ -7,26 +7,26 @@
 
 /*
  * Split at blanks. '...' and "..." may contain blanks; a backslash quotes the next character,
- * except within '...'. The array is NULL-terminated; free it with words_free.
+ * except within '...'. The array is NULL-terminated; free it with cmdline_free.
  * Returns: the number of words; -EINVAL: unbalanced quotes or a final backslash; -ENOMEM.
  */
-int words_split(const char *text, char ***ret);
-void words_free(char **words);
+int cmdline_split(const char *text, char ***ret);
+void cmdline_free(char **words);
 
 /* The value of `{name}`; NULL means that it must not occur. */
-struct words_value {
+struct cmdline_value {
     const char *name;
     const char *value;
 };
 
 /* Whether `{name}` occurs in a text. */
-int words_has(const char *text, const char *name);
+int cmdline_has(const char *text, const char *name);
 
 /*
  * Find the first placeholder of a text that is not in the NULL-terminated `known`, and copy its
  * name to `unknown` (32 bytes). Returns: whether there is one.
  */
-bool words_unknown(const char *text, const char *const *known, char *unknown);
+bool cmdline_unknown(const char *text, const char *const *known, char *unknown);
 
 /*
  * A copy of `word` with the placeholders replaced; free it. A placeholder is a word of lower-case
@@ -34,4 +34,4 @@ bool words_unknown(const char *text, const char *const *known, char *unknown);
  * Returns: 0; -ENOENT: a placeholder has no value, its name is copied to `unknown` (32 bytes);
  * -ENOMEM.
  */
-int words_fill(char **ret, const char *word, const struct words_value *values, char *unknown);
+int cmdline_fill(char **ret, const char *word, const struct cmdline_value *values, char *unknown);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The private directory (mode 0700) of this process, for sockets and files without a name from the
- * user. It is created at the first use; scratch_remove removes it with its contents. Creating it
+ * user. It is created at the first use; tmpdir_remove removes it with its contents. Creating it
  * also removes directories that killed processes of this user have left next to it.
  */
 #pragma once
@@ -13,14 +13,14 @@
  * The path of `name` in the directory; free it. Context: any thread.
  * Returns: 0; -ENOMEM; the errno of mkdtemp or open.
  */
-int scratch_path(char **ret, const char *name);
+int tmpdir_path(char **ret, const char *name);
 
 /*
- * The disk file at `path`, or a new one in the scratch directory if NULL; created sparse with
+ * The disk file at `path`, or a new one in the temporary directory if NULL; created sparse with
  * `size` bytes if missing. Returns its absolute path in `ret`; free it.
  * Returns: 0; the errno of open, ftruncate or realpath; -ENOMEM.
  */
-int scratch_disk(char **ret, const char *path, uint64_t size);
+int tmpdir_disk(char **ret, const char *path, uint64_t size);
 
 /* Remove the directory. Context: any thread; no file may be created in it afterwards. */
-void scratch_remove(void);
+void tmpdir_remove(void);

@@ -3,7 +3,7 @@
  * Reads the output of a child. Lines are cut at LINE_SIZE, and control characters become dots,
  * because the output of a failed program is shown on a terminal later.
  */
-#include "said.h"
+#include "child_output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #define DRAIN_MAX 65536
 #define PAUSE_NS  200000
 
-struct said {
+struct child_output {
     int fd, stop_fd;
     char *echo;
     pthread_t thread;
@@ -33,7 +33,7 @@ struct said {
     size_t len;
 };
 
-static void end_line(struct said *s)
+static void end_line(struct child_output *s)
 {
     if (s->len == 0)
         return;
@@ -44,7 +44,7 @@ static void end_line(struct said *s)
         fprintf(stderr, "%s: %s\n", s->echo, s->line);
 }
 
-static void take(struct said *s, const char *buf, size_t n)
+static void take(struct child_output *s, const char *buf, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)buf[i];
@@ -60,7 +60,7 @@ static void take(struct said *s, const char *buf, size_t n)
  * Take the output written so far, up to DRAIN_MAX bytes, because a back-end may write without end.
  * Under the lock. Returns: whether more may come.
  */
-static bool drain(struct said *s)
+static bool drain(struct child_output *s)
 {
     char buf[4096];
     size_t taken = 0;
@@ -83,7 +83,7 @@ static bool drain(struct said *s)
 
 static void *reader(void *arg)
 {
-    struct said *s = arg;
+    struct child_output *s = arg;
     struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->stop_fd, .events = POLLIN}};
     bool may_come = true;
 
@@ -101,9 +101,9 @@ static void *reader(void *arg)
     return NULL;
 }
 
-int said_new(struct said **ret, int fd, const char *echo)
+int child_output_new(struct child_output **ret, int fd, const char *echo)
 {
-    struct said *s = calloc(1, sizeof(*s));
+    struct child_output *s = calloc(1, sizeof(*s));
     int r = s == NULL ? -ENOMEM : 0;
 
     if (r == 0) {
@@ -130,7 +130,7 @@ int said_new(struct said **ret, int fd, const char *echo)
     return r;
 }
 
-void said_free(struct said *s)
+void child_output_free(struct child_output *s)
 {
     if (s == NULL)
         return;
@@ -143,7 +143,7 @@ void said_free(struct said *s)
     free(s);
 }
 
-bool said_has_ended(struct said *s)
+bool child_output_has_ended(struct child_output *s)
 {
     bool has_ended;
 
@@ -153,7 +153,7 @@ bool said_has_ended(struct said *s)
     return has_ended;
 }
 
-char *said_last_lines(struct said *s, unsigned n)
+char *child_output_last_lines(struct child_output *s, unsigned n)
 {
     char *text = NULL;
     size_t size = 0;

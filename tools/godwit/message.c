@@ -23,19 +23,19 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-char *say_init(const char *command)
+char *message_init(const char *command)
 {
     snprintf(invocation, sizeof(invocation), "godwit %s", command);
     began_ns = now_ns();
     return invocation;
 }
 
-uint64_t say_began_ns(void)
+uint64_t message_start_ns(void)
 {
     return began_ns;
 }
 
-void say(const char *format, ...)
+void message_print(const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -46,7 +46,7 @@ void say(const char *format, ...)
     fprintf(stderr, "%s: %s\n", invocation, text);
 }
 
-static void say_evidence(struct target *t, const struct gw_frontend *fe)
+static void report_evidence(struct target *t, const struct gw_frontend *fe)
 {
     struct evidence e = {.n_messages = 0};
 
@@ -68,23 +68,23 @@ static bool has_ended(struct target *t, int r)
     return false;
 }
 
-int say_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
-                const char *why)
+int message_report_failure(struct target *t, const struct gw_frontend *fe, int r, const char *what,
+                           const char *why)
 {
     if (has_ended(t, r)) {
-        say("%s: %s", what, target_error(t));
+        message_print("%s: %s", what, target_error(t));
     } else {
         if (why == NULL || *why == '\0')
             why = strerror(-r);
-        say("%s: %s: %s", what, target_name(t), why);
+        message_print("%s: %s: %s", what, target_name(t), why);
     }
-    say_evidence(t, fe);
+    report_evidence(t, fe);
     return COMMAND_FAULT;
 }
 
-int say_no_connection(struct target *t)
+int message_report_unreachable(struct target *t)
 {
-    say("%s", target_error(t));
-    say_evidence(t, NULL);
+    message_print("%s", target_error(t));
+    report_evidence(t, NULL);
     return COMMAND_COULD_NOT;
 }
