@@ -18,17 +18,8 @@ name=$3
 shift 3
 
 scratch=$(mktemp -d)
-pid=
-finish() {
-    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-    rm -rf "$scratch"
-}
-trap finish EXIT
-
-fail() {
-    echo "$*"
-    exit 1
-}
+# shellcheck source=tests/abi/program.sh
+. "$(dirname "$(readlink -f "$0")")/program.sh"
 
 # MESON and CC may hold arguments
 # shellcheck disable=SC2086
@@ -84,16 +75,6 @@ $CC -std=c99 -o version version.c $(pkg-config --cflags --libs "$name")
 grep -q socket-path usage || fail "rng does not tell its usage"
 ./rng --print-capabilities | python3 -c 'import json, sys; json.load(sys.stdin)["type"]' ||
     fail "rng --print-capabilities is no JSON with a type"
-
-# await_socket SOCKET: wait until the program $pid has made it.
-await_socket() {
-    for _ in $(seq 2400); do
-        [ -S "$1" ] && return
-        kill -0 "$pid" 2>/dev/null || fail "the program that serves $1 ended at once"
-        sleep 0.05
-    done
-    fail "no socket $1"
-}
 
 # It serves: the socket appears, somebody connects and leaves, SIGTERM ends it cleanly.
 ./rng --socket-path=rng.sock &

@@ -13,17 +13,8 @@ export LC_ALL=C
 source=$1
 
 scratch=$(mktemp -d)
-pid=
-finish() {
-    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-    rm -rf "$scratch"
-}
-trap finish EXIT
-
-fail() {
-    echo "$*"
-    exit 1
-}
+# shellcheck source=tests/abi/program.sh
+. "$(dirname "$(readlink -f "$0")")/program.sh"
 
 # quietly COMMAND...: show its output only if it fails.
 quietly() {
@@ -108,11 +99,7 @@ timeout 120 ./both || fail "a program with both archives fails"
 # The front-end starts the device, then fails because an entropy device has no config space.
 ./device device.sock &
 pid=$!
-for _ in $(seq 2400); do
-    [ ! -S device.sock ] || break
-    kill -0 "$pid" 2>/dev/null || fail "device ended at once"
-    sleep 0.05
-done
+await_socket device.sock
 ! timeout 120 ./frontend device.sock 2>out || fail "frontend reads a disk from an entropy device"
 grep -q 'CONFIG' out || { cat out; fail "frontend does not name the feature that it misses"; }
 wait "$pid" || fail "device ended with $? after the front-end had left"
