@@ -2,6 +2,8 @@
 /* A queue of descriptors with the threads that serve it, and the processes that close files. */
 #include "sacrificial.h"
 
+#include "base/clock.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -126,16 +128,9 @@ bool gw_sacrifice(int fd, enum gw_sacrifice what)
 /* [lock] Returns: true when everything is done. */
 static bool wait_for_all(unsigned timeout_ms)
 {
-    struct timespec end;
+    struct timespec end = gw_clock_timespec(gw_clock_ns() + timeout_ms * GW_NS_PER_MS);
     int r = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += timeout_ms / 1000;
-    end.tv_nsec += timeout_ms % 1000 * 1000000;
-    if (end.tv_nsec >= 1000000000) {
-        end.tv_sec++;
-        end.tv_nsec -= 1000000000;
-    }
     while (n_threads > 0 && r == 0)
         r = pthread_cond_timedwait(&all_done, &lock, &end);
     return n_threads == 0 && n_queued == 0;

@@ -16,6 +16,7 @@
  * usage: bench_reconnect BACKEND [ARGUMENT...]
  * The command must serve a vhost-user disk on the socket that replaces {socket} in its arguments.
  */
+#include "base/clock.h"
 #include "measured.h"
 #include "ring_fixture.h"
 
@@ -46,14 +47,6 @@ struct moment {
     uint64_t ns;
     uint64_t waited_ns; /* total of all threads so far */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- waiting for a CPU ---- */
 
@@ -93,7 +86,7 @@ static struct moment begin(pid_t other)
 {
     struct moment m = {.waited_ns = waited_of_process(getpid()) + waited_of_process(other)};
 
-    m.ns = now_ns();
+    m.ns = gw_clock_ns();
     return m;
 }
 
@@ -101,7 +94,7 @@ static void end(struct result *r, unsigned i, const struct moment *m, pid_t othe
 {
     uint64_t waited;
 
-    r->wall[i] = now_ns() - m->ns;
+    r->wall[i] = gw_clock_ns() - m->ns;
     waited = waited_of_process(getpid()) + waited_of_process(other) - m->waited_ns;
     r->own[i] = r->wall[i] > waited ? r->wall[i] - waited : 0;
 }

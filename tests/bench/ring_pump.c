@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "ring_pump.h"
 
+#include "base/clock.h"
 #include "proc_meter.h"
 
 #include <errno.h>
@@ -30,14 +31,6 @@ struct ring_pump {
     uint64_t *ready;
     struct request *requests;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 /* Header and status share a cache line, as in the kernel's driver; the data is separate. */
 static int prepare(struct request *req, struct ring_fixture *b,
@@ -137,7 +130,7 @@ static bool clock_is_due(struct ring_pump *p, int n_taken)
 
 int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint64_t *ret_ns)
 {
-    uint64_t begin = now_ns(), now = begin, last = begin, n_requests = 0;
+    uint64_t begin = gw_clock_ns(), now = begin, last = begin, n_requests = 0;
     uint64_t end = begin + ms * UINT64_C(1000000);
 
     while (now < end) {
@@ -150,7 +143,7 @@ int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint
         n_requests += (unsigned)r;
         if (!clock_is_due(p, r))
             continue;
-        now = now_ns();
+        now = gw_clock_ns();
         if (r > 0)
             last = now;
         else if (now - last > RING_FIXTURE_STALL_MS * UINT64_C(1000000))
@@ -165,13 +158,13 @@ int ring_pump_run(struct ring_pump *p, unsigned ms, uint64_t *ret_requests, uint
 
 int ring_pump_finish(struct ring_pump *p)
 {
-    uint64_t deadline = now_ns() + RING_FIXTURE_STALL_MS * UINT64_C(1000000);
+    uint64_t deadline = gw_clock_ns() + RING_FIXTURE_STALL_MS * UINT64_C(1000000);
     int r = 0;
 
     if (!p)
         return 0;
     while (r >= 0 && p->n_ready < p->depth)
-        r = now_ns() < deadline ? take(p) : -ETIMEDOUT;
+        r = gw_clock_ns() < deadline ? take(p) : -ETIMEDOUT;
     for (unsigned i = 0; i < p->depth && r >= 0; i++)
         if (*p->requests[i].status != VIRTIO_BLK_S_OK)
             r = -EIO;

@@ -14,6 +14,8 @@
  */
 #include "backend.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -52,14 +54,6 @@ static struct {
     uint64_t n_answered;
 } signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
-
 /* ---- the end ---- */
 
 __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *format, ...)
@@ -92,7 +86,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
  */
 static void on_end_signal(int sig)
 {
-    uint64_t now = now_ns();
+    uint64_t now = gw_clock_ns();
 
     signals.n_end_signals++;
     if (signals.n_end_signals == 1) {
@@ -131,7 +125,7 @@ static uint64_t count_requests(uint64_t now)
 
 static void check_limit(void)
 {
-    uint64_t now = now_ns(), taken_ms = (now - signals.first_end_ns) / 1000000;
+    uint64_t now = gw_clock_ns(), taken_ms = (now - signals.first_end_ns) / 1000000;
     char stuck[600] = "";
     bool makes_progress;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Messages of a command on stderr, and the report of a failed back-end. */
+#include "base/clock.h"
 #include "command.h"
 #include "report/report_evidence.h"
 
@@ -15,18 +16,10 @@ static char invocation[32] = "godwit"; /* prefix of messages, includes the comma
 
 static uint64_t began_ns; /* CLOCK_MONOTONIC */
 
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
-
 char *message_init(const char *command)
 {
     snprintf(invocation, sizeof(invocation), "godwit %s", command);
-    began_ns = now_ns();
+    began_ns = gw_clock_ns();
     return invocation;
 }
 

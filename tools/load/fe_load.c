@@ -9,6 +9,7 @@
 #include "frontend/driver/driver_i.h"
 
 #include "base/checked.h"
+#include "base/random.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -83,7 +84,7 @@ static int request_init(struct gw_guest_load *l, struct gw_guest_load_request *r
         return r;
     req->data = req->allocated;
     if (l->cfg.scatter)
-        req->data += gw_guest_mix(l->cfg.seed ^ req->data) % (DATA_ALIGN / 16) * 16;
+        req->data += gw_random_mix(l->cfg.seed ^ req->data) % (DATA_ALIGN / 16) * 16;
     req->host = gw_guest_mem_at(l->mem, req->data, l->block_size);
     return 0;
 }
@@ -134,7 +135,7 @@ int gw_guest_load_new(struct gw_guest_load **ret, const struct gw_guest_load_con
     l->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = l->interrupt_fd < 0 ? -errno : take_config(l, cfg);
     for (unsigned i = 0; i < 4; i++)
-        l->random[i] = x = gw_guest_mix(x + i);
+        l->random[i] = x = gw_random_mix(x + i);
     if (r == 0) {
         l->mem = gw_driver_mem(cfg->drivers[0]);
         l->queues = calloc(cfg->n_drivers, sizeof(*l->queues));
@@ -244,5 +245,5 @@ void gw_guest_load_restart_stats(struct gw_guest_load *l)
 
 uint64_t gw_guest_load_percentile(const struct gw_guest_load *l, unsigned per_million)
 {
-    return gw_guest_histogram_at(&l->latency, per_million);
+    return gw_histogram_at(&l->latency, per_million);
 }

@@ -3,6 +3,7 @@
  * Queries about a load: its counters, sampled by another thread while it runs, and the request to
  * which a byte of guest memory belongs. Nothing here changes the load.
  */
+#include "base/clock.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "frontend/driver/driver_i.h"
@@ -16,7 +17,7 @@ void gw_guest_load_sample(struct gw_guest_load *l, struct gw_guest_load_sample *
     uint64_t requests = __atomic_load_n(&live->requests, __ATOMIC_RELAXED);
     uint64_t bytes = __atomic_load_n(&live->bytes, __ATOMIC_RELAXED);
     uint64_t since = __atomic_load_n(&live->since, __ATOMIC_RELAXED);
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
 
     ret->requests = requests - live->sampled_requests;
     ret->bytes = bytes - live->sampled_bytes;

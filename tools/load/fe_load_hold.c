@@ -6,6 +6,7 @@
  * the device has written it, and its last write must be what the buffer contains, also after a move
  * to another guest memory.
  */
+#include "base/random.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "fe_sector.h"
@@ -83,7 +84,7 @@ static int check(struct gw_guest_load *l, struct gw_guest_load_slot *slot)
 static int slot_new(struct gw_guest_load_slot **ret, struct gw_guest_load *l, gw_gpa_t gpa)
 {
     struct gw_guest_load_slot *slot = calloc(1, sizeof(*slot));
-    uint64_t random = gw_guest_mix(l->cfg.seed ^ gpa);
+    uint64_t random = gw_random_mix(l->cfg.seed ^ gpa);
     gw_gpa_t own = gpa + stride_of(l) - PAGE;
     int r;
 

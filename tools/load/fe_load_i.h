@@ -2,8 +2,8 @@
 /* Internal state of a load: created by fe_load.c, run by fe_load_run.c. */
 #pragma once
 
+#include "base/histogram.h"
 #include "fe_disk.h"
-#include "frontend/transport/fe_histogram.h"
 
 #define GW_GUEST_LOAD_SEGMENTS_MAX 32
 
@@ -86,7 +86,7 @@ struct gw_guest_load {
     int interrupted;      /* atomic */
     int interrupt_fd;
     struct gw_guest_load_stats stats;
-    struct gw_guest_histogram latency;
+    struct gw_histogram latency;
     char error[256];
 };
 

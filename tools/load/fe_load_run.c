@@ -4,6 +4,7 @@
  * check and count completed requests. One thread drives all queues, either polling the rings or
  * sleeping on the call fds. Nothing is allocated here.
  */
+#include "base/clock.h"
 #include "fd/peer_fd.h"
 #include "fe_load_i.h"
 #include "frontend/driver/driver_i.h"
@@ -29,7 +30,10 @@ struct limits {
     bool drain;
 };
 
-/* xoshiro256** by Blackman and Vigna, in the public domain. */
+/*
+ * xoshiro256** by Blackman and Vigna, in the public domain: its state is part of a saved load, and
+ * tests depend on the sequence of a seed.
+ */
 static uint64_t next_random(uint64_t s[4])
 {
     uint64_t x = s[1] * 5, t = s[1] << 17;
@@ -129,7 +133,7 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
     if (!first || !budget)
         return 0;
     if (l->n_in_flight == 0)
-        l->progress_ns = gw_frontend_now();
+        l->progress_ns = gw_clock_ns();
     for (; req && budget; req = req->next, budget--) {
         r = submit_one(l, q, req);
         if (r < 0) {
@@ -139,7 +143,7 @@ static int submit_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, 
         }
     }
     q->free = req;
-    now = gw_frontend_now();
+    now = gw_clock_ns();
     for (; first != req; first = first->next)
         first->start_ns = now;
     if (gw_driver_kick(q->driver))
@@ -173,7 +177,7 @@ static int check_length(struct gw_guest_load *l, const struct gw_guest_load_requ
 
 static void count(struct gw_guest_load *l, const struct gw_guest_load_request *req, uint64_t now)
 {
-    gw_guest_histogram_add(&l->latency, now - req->start_ns);
+    gw_histogram_add(&l->latency, now - req->start_ns);
     raise_to(&l->live.latency, now - req->start_ns);
     l->stats.requests++;
     l->stats.reads += req->type == GW_DRIVER_BLK_READ;
@@ -255,7 +259,7 @@ static int take_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, un
             return gw_guest_load_fail(l, -EPROTO, "%s", text);
         return 0;
     }
-    now = gw_frontend_now();
+    now = gw_clock_ns();
     note_progress(l, now);
     for (unsigned i = 0; i < n; i++) {
         int r = complete_one(l, q, &used[i], now);
@@ -289,7 +293,7 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
 {
     struct pollfd fds[QUEUES_MAX + 1];
     unsigned n = l->cfg.n_drivers;
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
     bool work = false;
     int r = 0, ready;
 
@@ -330,7 +334,7 @@ static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_id
         if (n_idle % IDLE_LOOK)
             return 0;
     }
-    if (l->n_in_flight && gw_frontend_now() > stalled_at)
+    if (l->n_in_flight && gw_clock_ns() > stalled_at)
         return gw_guest_load_fail(l, -ETIMEDOUT,
                                   "%u requests in flight, none completed within %" PRIu64 " ms",
                                   l->n_in_flight, lim->stall_ns / 1000000u);
@@ -380,13 +384,13 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
         } else {
             n_idle = 0;
         }
-        if ((l->cfg.sleep || ++n_turns % IDLE_LOOK == 0) && gw_frontend_now() >= lim->deadline_ns)
+        if ((l->cfg.sleep || ++n_turns % IDLE_LOOK == 0) && gw_clock_ns() >= lim->deadline_ns)
             break;
     }
-    if (l->n_in_flight && gw_frontend_now() - l->progress_ns > l->stats.stall)
-        l->stats.stall = gw_frontend_now() - l->progress_ns;
+    if (l->n_in_flight && gw_clock_ns() - l->progress_ns > l->stats.stall)
+        l->stats.stall = gw_clock_ns() - l->progress_ns;
     __atomic_store_n(&l->live.since, 0, __ATOMIC_RELAXED);
-    l->stats.run_ns += gw_frontend_now() - lim->start_ns;
+    l->stats.run_ns += gw_clock_ns() - lim->start_ns;
     return r;
 }
 
@@ -394,7 +398,7 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
                       unsigned stall_ms)
 {
     struct limits lim = {
-        .start_ns = gw_frontend_now(),
+        .start_ns = gw_clock_ns(),
         .deadline_ns = UINT64_MAX,
         .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
         .last_request = n_requests ? l->n_completed + n_requests : UINT64_MAX,
@@ -417,7 +421,7 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
 int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms)
 {
     struct limits lim = {
-        .start_ns = gw_frontend_now(),
+        .start_ns = gw_clock_ns(),
         .deadline_ns = UINT64_MAX,
         .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
         .last_request = UINT64_MAX,

@@ -9,6 +9,7 @@
  * drivers have in flight. The generations of blocks cannot be checked and need not be: wrong ones
  * can only cause a wrong verdict.
  */
+#include "base/clock.h"
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "frontend/driver/driver_i.h"
@@ -105,7 +106,7 @@ static void put_request(struct gw_state_writer *w, const struct gw_guest_load *l
 int gw_guest_load_save(const struct gw_guest_load *l, void **ret, size_t *ret_len)
 {
     struct gw_state_writer w = {0};
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
 
     put_shape(&w, l);
     for (unsigned i = 0; i < 4; i++)
@@ -258,7 +259,7 @@ static int check_driver(const struct gw_driver *d, const struct gw_guest_load_re
 static int get_requests(struct gw_state_reader *r, struct gw_guest_load *l, struct restored *s)
 {
     unsigned depth = l->cfg.depth, n = depth * l->cfg.n_drivers;
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
     int result;
 
     s->requests = calloc(n, sizeof(*s->requests));

@@ -5,12 +5,13 @@
  */
 #include "fe_sector.h"
 
+#include "base/random.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MAGIC UINT64_C(0x21746977646f6721) /* "!godwit!" */
-#define STEP  UINT64_C(0x9e3779b97f4a7c15)
 #define BODY  59
 
 struct sector {
@@ -26,7 +27,7 @@ _Static_assert(sizeof(struct sector) == GW_GUEST_SECTOR_SIZE, "sector");
 
 static uint64_t key_of(uint64_t number, uint32_t generation, uint64_t seed)
 {
-    return gw_guest_mix(seed ^ gw_guest_mix(number) ^ ((uint64_t)generation << 32));
+    return gw_random_mix(seed ^ gw_random_mix(number) ^ ((uint64_t)generation << 32));
 }
 
 static uint64_t checksum(const struct sector *s)
@@ -35,7 +36,7 @@ static uint64_t checksum(const struct sector *s)
 
     for (unsigned i = 0; i < BODY; i++)
         sum += s->body[i] ^ i;
-    return gw_guest_mix(sum);
+    return gw_random_mix(sum);
 }
 
 void gw_guest_sector_fill(void *sector, uint64_t number, uint32_t generation, uint64_t seed)
@@ -48,7 +49,7 @@ void gw_guest_sector_fill(void *sector, uint64_t number, uint32_t generation, ui
     s->seed = seed;
     s->generation = generation;
     for (unsigned i = 0; i < BODY; i++)
-        s->body[i] = key + i * STEP;
+        s->body[i] = key + i * GW_RANDOM_STEP;
     s->check = checksum(s);
 }
 
@@ -61,7 +62,7 @@ bool gw_guest_sector_is(const void *sector, uint64_t number, uint32_t generation
     memcpy(&s, sector, sizeof(s));
     diff = (s.magic ^ MAGIC) | (s.number ^ number) | (s.seed ^ seed) | (s.generation ^ generation);
     for (unsigned i = 0; i < BODY; i++)
-        diff |= s.body[i] ^ (key + i * STEP);
+        diff |= s.body[i] ^ (key + i * GW_RANDOM_STEP);
     return diff == 0 && s.check == checksum(&s);
 }
 

@@ -8,15 +8,6 @@
 
 #define GW_GUEST_SECTOR_SIZE 512
 
-/* One step of splitmix64: the mixing function for contents and random orders. */
-static inline uint64_t gw_guest_mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 void gw_guest_sector_fill(void *sector, uint64_t number, uint32_t generation, uint64_t seed);
 
 /* Whether the sector is exactly what gw_guest_sector_fill writes. */

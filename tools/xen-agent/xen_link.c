@@ -5,6 +5,8 @@
  */
 #include "xen_link.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -19,7 +21,6 @@
 #include <xengnttab.h>
 #include <xenstore.h>
 
-#define NS_PER_MS  UINT64_C(1000000)
 #define LOOK_MS    100 /* between two looks for an agent, or whether the domain lives */
 #define ERRNO_MAX  4095
 #define STATE_MAX  (UINT64_C(64) << 20)
@@ -35,14 +36,6 @@ int xen_link_fail(struct xen_link *l, int r, const char *format, ...)
     pthread_mutex_unlock(&l->waiting);
     va_end(args);
     return r;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
 }
 
 /* ---- Finding it ---- */
@@ -74,8 +67,8 @@ static int read_introduction(struct xen_link *l, uint32_t *ret_ref, uint32_t *re
 static int await_agent(struct xen_link *l, unsigned timeout_ms, uint32_t *ret_ref,
                        uint32_t *ret_port)
 {
-    const struct timespec pause = {.tv_nsec = LOOK_MS * (long)NS_PER_MS};
-    uint64_t deadline = now_ns() + timeout_ms * NS_PER_MS;
+    const struct timespec pause = {.tv_nsec = LOOK_MS * (long)GW_NS_PER_MS};
+    uint64_t deadline = gw_clock_ns() + timeout_ms * GW_NS_PER_MS;
     int r;
 
     do {
@@ -85,7 +78,7 @@ static int await_agent(struct xen_link *l, unsigned timeout_ms, uint32_t *ret_re
         if (r != -ENOENT)
             return r;
         nanosleep(&pause, NULL);
-    } while (now_ns() < deadline);
+    } while (gw_clock_ns() < deadline);
     return xen_link_fail(l, -ETIMEDOUT,
                          "no godwit-xen-agent in domain %" PRIu32 " (xenstore has no " XEN_AGENT_KEY
                          " of it)",
@@ -211,12 +204,12 @@ static int await_event(struct xen_link *l)
 
 static int await_answer(struct xen_link *l, uint32_t number, const char *what)
 {
-    uint64_t deadline = now_ns() + l->timeout_ms * NS_PER_MS;
+    uint64_t deadline = gw_clock_ns() + l->timeout_ms * GW_NS_PER_MS;
     int r = 0;
 
     pthread_mutex_lock(&l->waiting);
     while (r == 0 && __atomic_load_n(&l->control->answer, __ATOMIC_ACQUIRE) != number)
-        r = now_ns() > deadline ? -ETIMEDOUT : await_event(l);
+        r = gw_clock_ns() > deadline ? -ETIMEDOUT : await_event(l);
     pthread_mutex_unlock(&l->waiting);
     if (r == -ETIMEDOUT)
         xen_link_fail(l, r, "%s: domain %" PRIu32 " does not answer", what, l->domid);

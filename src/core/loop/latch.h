@@ -58,11 +58,7 @@ static inline void gw_latch_count(struct gw_latch *l, int r)
 /* Returns: the first failure counted, or 0; -ETIMEDOUT if it did not open within `ns`. */
 static inline int gw_latch_wait(struct gw_latch *l, uint64_t ns)
 {
-    uint64_t end = gw_clock_ns() + ns;
-    struct timespec ts = {
-        .tv_sec = (time_t)(end / UINT64_C(1000000000)),
-        .tv_nsec = (long)(end % UINT64_C(1000000000)),
-    };
+    struct timespec ts = gw_clock_timespec(gw_clock_ns() + ns);
     int r = 0;
 
     pthread_mutex_lock(&l->lock);

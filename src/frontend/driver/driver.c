@@ -8,6 +8,7 @@
 #include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -49,7 +50,7 @@ static uint64_t tables_len(const struct gw_driver *d)
 
 uint64_t gw_driver_now(void)
 {
-    return gw_frontend_now();
+    return gw_clock_ns();
 }
 
 /* Find the rings in `m`. */

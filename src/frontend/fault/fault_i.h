@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "frontend/transport/fe_histogram.h"
+#include "base/histogram.h"
 
 #include <godwit/frontend/fault.h>
 #include <pthread.h>
@@ -38,7 +38,7 @@ struct gw_fault_region {
     bool can_zero;
     bool is_registered;
     struct gw_fault_counts counts;
-    struct gw_guest_histogram latency; /* written by several threads */
+    struct gw_histogram latency; /* written by several threads */
 };
 
 /* The mapping of a whole region, including its partial pages, in a client. */
@@ -94,7 +94,7 @@ struct gw_fault_server {
     unsigned n_regions, room;
     gw_gpa_t stream_at;          /* streaming thread only */
     struct gw_fault_counts gone; /* counters of removed regions */
-    struct gw_guest_histogram gone_latency;
+    struct gw_histogram gone_latency;
 
     pthread_mutex_t waiters_lock; /* taken under `lock` */
     struct gw_fault_waiter *waiters[GW_FAULT_BUCKETS];

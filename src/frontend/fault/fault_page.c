@@ -13,6 +13,7 @@
  * admits only one attempt. Somebody has read zeros then, which cannot be undone: the page is left
  * as it is and reported.
  */
+#include "base/clock.h"
 #include "fault_i.h"
 #include "frontend/transport/frontend_i.h"
 
@@ -46,9 +47,9 @@ static uint8_t set_state(struct gw_fault_region *g, uint64_t page, uint8_t bits)
 
 static void served(struct gw_fault_server *s, const struct gw_fault_waiter *w)
 {
-    uint64_t latency = gw_frontend_now() - w->since;
+    uint64_t latency = gw_clock_ns() - w->since;
 
-    gw_guest_histogram_add_shared(&w->region->latency, latency);
+    gw_histogram_add_shared(&w->region->latency, latency);
     if (s->cfg.served)
         s->cfg.served(s->cfg.arg, gw_fault_page_gpa(w->region, w->page), latency);
 }

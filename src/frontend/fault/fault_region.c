@@ -210,7 +210,7 @@ static void forget(struct gw_fault_server *s, struct gw_fault_region *g)
     for (unsigned i = 0; i < s->n_clients; i++)
         gw_fault_client_forget(s->clients[i], g);
     gw_fault_counts_add(&s->gone, &g->counts);
-    gw_guest_histogram_merge(&s->gone_latency, &g->latency);
+    gw_histogram_merge(&s->gone_latency, &g->latency);
 }
 
 int gw_fault_server_remove_region(struct gw_fault_server *s, gw_gpa_t gpa)

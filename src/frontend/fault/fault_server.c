@@ -23,6 +23,7 @@
 #include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -191,7 +192,7 @@ static void serve_events(struct gw_fault_server *s, struct gw_fault_client *c,
                          const struct uffd_msg *msgs, unsigned n)
 {
     struct gw_fault_waiter done[READ_MAX];
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
     unsigned n_done = 0;
 
     for (unsigned i = 0; i < n; i++) {

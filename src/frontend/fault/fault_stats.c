@@ -24,20 +24,20 @@ void gw_fault_counts_add(struct gw_fault_counts *to, const struct gw_fault_count
     to->early += gw_fault_counted(&from->early);
 }
 
-static struct gw_fault_latency latency_of(const struct gw_guest_histogram *h)
+static struct gw_fault_latency latency_of(const struct gw_histogram *h)
 {
     return (struct gw_fault_latency){
         .count = h->count,
-        .p50 = gw_guest_histogram_at(h, 500000),
-        .p90 = gw_guest_histogram_at(h, 900000),
-        .p99 = gw_guest_histogram_at(h, 990000),
-        .p999 = gw_guest_histogram_at(h, 999000),
+        .p50 = gw_histogram_at(h, 500000),
+        .p90 = gw_histogram_at(h, 900000),
+        .p99 = gw_histogram_at(h, 990000),
+        .p999 = gw_histogram_at(h, 999000),
         .max = h->max,
     };
 }
 
 static void tell(struct gw_fault_stats *ret, const struct gw_fault_counts *counts,
-                 const struct gw_guest_histogram *latency)
+                 const struct gw_histogram *latency)
 {
     ret->faults = counts->faults;
     ret->already = counts->already;
@@ -55,7 +55,7 @@ static void tell(struct gw_fault_stats *ret, const struct gw_fault_counts *count
 
 void gw_fault_server_stats(struct gw_fault_server *s, struct gw_fault_stats *ret)
 {
-    struct gw_guest_histogram latency;
+    struct gw_histogram latency;
     struct gw_fault_counts counts;
 
     *ret = (struct gw_fault_stats){0};
@@ -68,7 +68,7 @@ void gw_fault_server_stats(struct gw_fault_server *s, struct gw_fault_stats *ret
         gw_fault_counts_add(&counts, &g->counts);
         /* With many regions, most have had no faults. */
         if (gw_fault_counted(&g->counts.faults))
-            gw_guest_histogram_merge(&latency, &g->latency);
+            gw_histogram_merge(&latency, &g->latency);
         ret->pages += g->n_pages;
         ret->received += gw_fault_counted(&g->n_received);
     }
@@ -80,7 +80,7 @@ void gw_fault_server_stats(struct gw_fault_server *s, struct gw_fault_stats *ret
 int gw_fault_server_region_stats(struct gw_fault_server *s, gw_gpa_t gpa,
                                  struct gw_fault_stats *ret)
 {
-    struct gw_guest_histogram latency = {0};
+    struct gw_histogram latency = {0};
     struct gw_fault_counts counts = {0};
     const struct gw_fault_region *g;
 
@@ -89,7 +89,7 @@ int gw_fault_server_region_stats(struct gw_fault_server *s, gw_gpa_t gpa,
     if (g && g->gpa == gpa) {
         *ret = (struct gw_fault_stats){0};
         gw_fault_counts_add(&counts, &g->counts);
-        gw_guest_histogram_merge(&latency, &g->latency);
+        gw_histogram_merge(&latency, &g->latency);
         ret->pages = g->n_pages;
         ret->received = gw_fault_counted(&g->n_received);
         tell(ret, &counts, &latency);

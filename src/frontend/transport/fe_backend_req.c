@@ -4,6 +4,7 @@
  * SET_BACKEND_REQ_FD passes to the back-end. Messages are received without interpretation; the
  * caller handles them.
  */
+#include "base/clock.h"
 #include "base/proto.h"
 #include "fd/peer_fd.h"
 #include "fe_requests.h"
@@ -51,7 +52,7 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
     if (fe->backend_fd < 0)
         return gw_frontend_fail(fe, -ENOTCONN, "back-end request: no channel");
     r = gw_frontend_wire_receive(fe->backend_fd, ret,
-                                 gw_frontend_now() + (uint64_t)timeout_ms * 1000000u);
+                                 gw_clock_ns() + (uint64_t)timeout_ms * 1000000u);
     if (r < 0)
         return gw_frontend_fail(fe, r, "back-end request: %s", strerror(-r));
     gw_frontend_trace_message(
@@ -73,7 +74,7 @@ int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_m
         {.iov_base = &h, .iov_len = sizeof(h)},
         {.iov_base = &value, .iov_len = sizeof(value)},
     };
-    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
+    uint64_t deadline = gw_clock_ns() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
     int r;
 
     if (fe->backend_fd < 0)

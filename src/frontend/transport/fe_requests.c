@@ -10,6 +10,7 @@
 #include "fe_requests.h"
 #include "fe_trace.h"
 
+#include "base/clock.h"
 #include "base/proto.h"
 
 #include <errno.h>
@@ -167,7 +168,7 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
         {.iov_base = &h, .iov_len = sizeof(h)},
         {.iov_base = (void *)(uintptr_t)call->payload, .iov_len = call->size},
     };
-    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
+    uint64_t deadline = gw_clock_ns() + (uint64_t)fe->cfg.timeout_ms * 1000000u;
     int r;
 
     if (fe->fd < 0)

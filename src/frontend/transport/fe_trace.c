@@ -5,6 +5,7 @@
  */
 #include "fe_trace.h"
 
+#include "base/clock.h"
 #include "base/proto.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ static void add(struct gw_frontend *fe, const struct gw_frontend_trace *t)
     struct gw_frontend_trace *to = &fe->trace[fe->n_trace++ % GW_FRONTEND_TRACE_MAX];
 
     *to = *t;
-    to->at_ns = gw_frontend_now();
+    to->at_ns = gw_clock_ns();
 }
 
 void gw_frontend_trace_event(struct gw_frontend *fe, enum gw_frontend_trace_kind kind)

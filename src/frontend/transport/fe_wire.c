@@ -10,6 +10,7 @@
 #include "fd/peer_fd.h"
 #include "frontend_i.h"
 
+#include "base/clock.h"
 #include "base/proto.h"
 
 #include <errno.h>
@@ -24,17 +25,9 @@
 #define OTHER_CONTROL_MAX 8192 /* a security label has up to 4096 bytes */
 #define CONTROL_PIDFD     4    /* SCM_PIDFD (Linux 6.5), undefined in older C libraries */
 
-uint64_t gw_frontend_now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 int gw_frontend_time_left(uint64_t deadline)
 {
-    uint64_t now = gw_frontend_now();
+    uint64_t now = gw_clock_ns();
     uint64_t ms;
 
     if (deadline <= now)
@@ -52,7 +45,7 @@ int gw_frontend_poll(int fd, short events, uint64_t deadline)
         r = poll(&p, 1, gw_frontend_time_left(deadline));
         if (r > 0)
             return 0;
-        if (r == 0 && gw_frontend_now() >= deadline)
+        if (r == 0 && gw_clock_ns() >= deadline)
             return -ETIMEDOUT;
         if (r < 0 && errno != EINTR)
             return -errno;

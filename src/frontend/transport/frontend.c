@@ -7,6 +7,7 @@
 #include "fe_trace.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/proto.h"
 #include "fd/peer_fd.h"
 
@@ -23,7 +24,6 @@
 
 #define TIMEOUT_MS 10000
 #define RETRY_MS   10
-#define NS_PER_MS  1000000u
 
 int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
 {
@@ -113,7 +113,7 @@ static int try_connect(const struct sockaddr_un *sa, int *ret_fd)
 
 int gw_frontend_connect(struct gw_frontend *fe, const char *path)
 {
-    const struct timespec pause = {.tv_nsec = (long)RETRY_MS * NS_PER_MS};
+    const struct timespec pause = {.tv_nsec = (long)RETRY_MS * GW_NS_PER_MS};
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
     uint64_t deadline;
@@ -124,7 +124,7 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
     if (len >= sizeof(sa.sun_path))
         return gw_frontend_fail(fe, -ENAMETOOLONG, "connect: the path %s is too long", path);
     memcpy(sa.sun_path, path, len + 1);
-    deadline = gw_frontend_now() + (uint64_t)fe->cfg.connect_timeout_ms * NS_PER_MS;
+    deadline = gw_clock_ns() + (uint64_t)fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
     for (;;) {
         r = try_connect(&sa, &fd);
         if (r == 0)
@@ -132,7 +132,7 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
         /* Not created yet, stale, or its backlog is full. */
         if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -EINTR)
             return gw_frontend_fail(fe, r, "connect to %s: %s", path, strerror(-r));
-        if (gw_frontend_now() >= deadline)
+        if (gw_clock_ns() >= deadline)
             return gw_frontend_fail(fe, -ETIMEDOUT, "connect to %s: nothing listened within %u ms",
                                     path, fe->cfg.connect_timeout_ms);
         nanosleep(&pause, NULL);
@@ -141,7 +141,7 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
 
 int gw_frontend_accept(struct gw_frontend *fe, int listen_fd)
 {
-    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.connect_timeout_ms * NS_PER_MS;
+    uint64_t deadline = gw_clock_ns() + (uint64_t)fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
     int fd, r;
 
     if (fe->fd >= 0)
@@ -195,7 +195,7 @@ int gw_frontend_fd(const struct gw_frontend *fe)
 static int send_iov(struct gw_frontend *fe, struct iovec *iov, unsigned n_iov, const int *fds,
                     unsigned n_fds)
 {
-    uint64_t deadline = gw_frontend_now() + (uint64_t)fe->cfg.timeout_ms * NS_PER_MS;
+    uint64_t deadline = gw_clock_ns() + (uint64_t)fe->cfg.timeout_ms * GW_NS_PER_MS;
     int r;
 
     if (fe->fd < 0)
@@ -232,7 +232,7 @@ int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
 
     if (fe->fd < 0)
         return gw_frontend_fail(fe, -ENOTCONN, "receive: not connected");
-    r = gw_frontend_wire_receive(fe->fd, ret, gw_frontend_now() + (uint64_t)timeout_ms * NS_PER_MS);
+    r = gw_frontend_wire_receive(fe->fd, ret, gw_clock_ns() + (uint64_t)timeout_ms * GW_NS_PER_MS);
     if (r < 0)
         return gw_frontend_fail(fe, r, "receive: %s", strerror(-r));
     return 0;

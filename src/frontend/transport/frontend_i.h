@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "base/clock.h"
+
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <stdarg.h>
@@ -41,9 +43,7 @@ int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
 /* The name of a front-end message, "request" for an unknown one. */
 const char *gw_frontend_message_name(uint32_t request);
 
-/* A monotonic clock in nanoseconds. */
-uint64_t gw_frontend_now(void);
-/* The timeout for poll(2) until `deadline`: in ms, rounded up, never negative. */
+/* The timeout for poll(2) until `deadline`: of gw_clock_ns, in ms, rounded up, never negative. */
 int gw_frontend_time_left(uint64_t deadline);
 /* Wait for `events` on one fd. Returns: 0; -ETIMEDOUT; the errno of poll. */
 int gw_frontend_poll(int fd, short events, uint64_t deadline);

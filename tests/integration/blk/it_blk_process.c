@@ -5,6 +5,7 @@
  *
  * usage: it_blk_process PATH_OF_GODWIT_BLK PATH_OF_WITHOUT_URING
  */
+#include "base/clock.h"
 #include "blk_test.h"
 #include "control_data.h"
 #include "fdcheck.h"
@@ -88,14 +89,6 @@ static void slow_read_done(struct slow_read *s)
         gw_driver_blk_done(&s->blk[i]);
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /*
  * Send signals one after the other while a request is in flight. Returns: the exit status; -EAGAIN
  * if this machine took a second or more to send them.
@@ -111,14 +104,14 @@ static int try_to_end_by(const int *signals, unsigned n)
     blk_test_begin(&t, MIB);
     blk_test_start(&t, "--delay=" DELAY_MS);
     slow_read_begin(&slow, &t);
-    begun = now_ms();
+    begun = gw_clock_ms();
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(kill(t.program.pid, signals[i]), 0);
         if (i == 0)
             wait_hang_up(&t);
         wait_taken(t.program.pid);
     }
-    took = now_ms() - begun;
+    took = gw_clock_ms() - begun;
     status = program_end(&t.program, 0);
     slow_read_done(&slow);
     guest_done(&t.g);

@@ -6,6 +6,7 @@
  *
  * usage: it_blk_suspend PATH_OF_GODWIT_BLK
  */
+#include "base/clock.h"
 #include "blk_test.h"
 #include "fdcheck.h"
 #include "patience.h"
@@ -77,14 +78,6 @@ struct suspend_test {
     uint8_t *region;
     struct one ones[FIXTURE_QUEUES][N_REQUESTS];
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* ---- requests ---- */
 
@@ -214,11 +207,11 @@ static void assert_tracked(const struct suspend_test *t, unsigned n)
 
 static void wait_tracked(const struct suspend_test *t, unsigned n)
 {
-    uint64_t end = now_ms() + patience_ms();
+    uint64_t end = gw_clock_ms() + patience_ms();
 
     for (unsigned q = 0; q < FIXTURE_QUEUES; q++) {
         while (n_tracked(t, q) != n) {
-            assert_true(now_ms() < end);
+            assert_true(gw_clock_ms() < end);
             (void)poll(NULL, 0, 1);
         }
     }
@@ -299,7 +292,7 @@ static uint64_t get_bases(struct suspend_test *t)
     uint64_t longest = 0;
 
     for (unsigned q = 0; q < FIXTURE_QUEUES; q++) {
-        uint64_t begun = now_ms();
+        uint64_t begun = gw_clock_ms();
         unsigned n_taken;
         uint32_t base;
 
@@ -307,7 +300,7 @@ static uint64_t get_bases(struct suspend_test *t)
                              ? gw_frontend_get_vring_base_skip_drain(g->fe, q, &base)
                              : gw_frontend_get_vring_base(g->fe, q, &base),
                          0);
-        longest = now_ms() - begun > longest ? now_ms() - begun : longest;
+        longest = gw_clock_ms() - begun > longest ? gw_clock_ms() - begun : longest;
         gw_driver_set_base(g->drivers[q], base);
         assert_int_equal(gw_driver_check_base(g->drivers[q], &n_taken), 0);
         if (drains(&t->kind))
@@ -340,7 +333,7 @@ static void restart(struct suspend_test *t)
 /* Returns: the time until a front-end could continue. */
 static uint64_t stop(struct suspend_test *t)
 {
-    uint64_t begun = now_ms();
+    uint64_t begun = gw_clock_ms();
 
     switch (t->kind.stop) {
     case STOP_HANG_UP:
@@ -353,7 +346,7 @@ static uint64_t stop(struct suspend_test *t)
     default:
         return get_bases(t);
     }
-    return now_ms() - begun;
+    return gw_clock_ms() - begun;
 }
 
 static void go_on(struct suspend_test *t)

@@ -7,6 +7,7 @@
  *
  * usage: it_resume PATH_OF_GODWIT_BLK
  */
+#include "base/clock.h"
 #include "blk_test.h"
 #include "fdcheck.h"
 
@@ -52,14 +53,6 @@ struct resume_test {
     uint64_t worst_ns;    /* from connection to first completion */
     unsigned n_in_flight; /* total over all kills */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
-}
 
 static void listen_for_it(struct resume_test *t)
 {
@@ -197,11 +190,11 @@ static void kill_and_resume(struct resume_test *t, unsigned number)
             gw_driver_requeue(t->drivers[i]);
     }
     start_backend(t);
-    begin = now_ns();
+    begin = gw_clock_ns();
     begin_session(t);
     check_load(t, gw_guest_load_run(t->load, 0, 1, FIXTURE_STALL_MS), number);
-    if (now_ns() - begin > t->worst_ns)
-        t->worst_ns = now_ns() - begin;
+    if (gw_clock_ns() - begin > t->worst_ns)
+        t->worst_ns = gw_clock_ns() - begin;
 }
 
 static void run_way(const struct way *way)

@@ -11,6 +11,7 @@
 #include "../fixtures/post.h"
 #include "fdcheck.h"
 
+#include "base/clock.h"
 #include "base/proto.h"
 
 #include <errno.h>
@@ -29,14 +30,6 @@
 static struct fixture fixture;
 static struct post post;
 static const char *godwit_blk;
-
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* ---- no pages arrive ---- */
 
@@ -76,10 +69,10 @@ static void test_postcopy_frontend_goes_while_workers_wait(void **state)
         starve(&g, &uffd);
         if (i % 2)
             close(uffd);
-        begin = now_ms();
+        begin = gw_clock_ms();
         gw_frontend_disconnect(g.fe);
         assert_true(fixture_wait_idle(&fixture));
-        assert_true(now_ms() - begin < BACK_MS);
+        assert_true(gw_clock_ms() - begin < BACK_MS);
         guest_done(&g);
         if (i % 2 == 0)
             close(uffd);
@@ -99,10 +92,10 @@ static void test_postcopy_frontend_is_killed_while_workers_wait(void **state)
         fixture_start(&fixture, &starved[i]);
         crash_target_start(&crash_target, fixture.path, CRASH_TARGET_SENDS_NO_PAGES);
         fixture.n_opened++;
-        begin = now_ms();
+        begin = gw_clock_ms();
         assert_int_equal(program_end(&crash_target, SIGKILL), -SIGKILL);
         assert_true(fixture_wait_idle(&fixture));
-        assert_true(now_ms() - begin < BACK_MS);
+        assert_true(gw_clock_ms() - begin < BACK_MS);
         assert_true(fixture_check(&fixture, "a front-end that was killed"));
         fixture_stop(&fixture);
     }
@@ -119,10 +112,10 @@ static void test_postcopy_daemon_is_stopped_while_workers_wait(void **state)
             continue;
         fixture_start(&fixture, &starved[i]);
         starve(&g, &uffd);
-        begin = now_ms();
+        begin = gw_clock_ms();
         assert_int_equal(gw_daemon_stop(fixture.daemon), 0);
         assert_int_equal(gw_daemon_wait(fixture.daemon), 0);
-        assert_true(now_ms() - begin < BACK_MS);
+        assert_true(gw_clock_ms() - begin < BACK_MS);
         guest_done(&g);
         close(uffd);
         fixture_restart(&fixture);
@@ -145,9 +138,9 @@ static void test_postcopy_end_while_workers_wait(void **state)
             continue;
         fixture_start(&fixture, &starved[i]);
         starve(&g, &uffd);
-        begin = now_ms();
+        begin = gw_clock_ms();
         assert_int_equal(gw_frontend_postcopy_end(g.fe), 0);
-        assert_true(now_ms() - begin < BACK_MS);
+        assert_true(gw_clock_ms() - begin < BACK_MS);
         assert_int_equal(gw_frontend_postcopy_end(g.fe), -EREMOTEIO);
         assert_int_equal(gw_frontend_stop(g.fe, g.drivers, FIXTURE_QUEUES), 0);
         guest_done(&g);
@@ -187,9 +180,9 @@ static void test_postcopy_program_ends_while_workers_wait(void **state)
     /* Post calls to the blocked workers, too. */
     for (unsigned i = 0; i < FIXTURE_QUEUES; i++)
         assert_int_equal(gw_frontend_set_vring_call(g.fe, i, gw_driver_call_fd(g.drivers[i])), 0);
-    begin = now_ms();
+    begin = gw_clock_ms();
     assert_int_equal(program_end(&p, SIGTERM), 0);
-    assert_true(now_ms() - begin < BACK_MS);
+    assert_true(gw_clock_ms() - begin < BACK_MS);
     guest_done(&g);
     close(uffd);
     assert_int_equal(rmdir(dir), 0);

@@ -5,6 +5,7 @@
  * next front-end.
  */
 #include "../fixtures/bad.h"
+#include "base/clock.h"
 #include "fdcheck.h"
 #include "patience.h"
 
@@ -405,25 +406,17 @@ static void test_stuck_device(void **state)
 
 /* ---- stop ---- */
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* The daemon stops in time, with success, and can be started again. */
 static void stop_and_start(struct guest *g, const char *name)
 {
     static struct gw_frontend_message answer;
-    uint64_t begin = now_ms();
+    uint64_t begin = gw_clock_ms();
     int r = 0;
 
     assert_int_equal(gw_daemon_stop(fixture.daemon), 0);
     assert_int_equal(gw_daemon_wait(fixture.daemon), 0);
-    if (now_ms() - begin > patience_ms())
-        fail_msg("%s: the stop took %lu ms", name, (unsigned long)(now_ms() - begin));
+    if (gw_clock_ms() - begin > patience_ms())
+        fail_msg("%s: the stop took %lu ms", name, (unsigned long)(gw_clock_ms() - begin));
     if (g) {
         while (r == 0)
             r = gw_frontend_receive(g->fe, &answer, patience_ms());

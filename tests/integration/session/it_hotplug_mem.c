@@ -6,6 +6,7 @@
  * correct. The other queue does I/O from and to the regions just added.
  */
 #include "../fixtures/fixture.h"
+#include "base/clock.h"
 #include "fdcheck.h"
 
 #include <errno.h>
@@ -177,14 +178,6 @@ static void change_queue(struct run *run)
     did(run, gw_frontend_set_vring_enable(run->g.fe, 0, true));
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static void run_changes(const struct fixture_config *cfg, bool table, bool sleep)
 {
     static struct run run;
@@ -192,8 +185,8 @@ static void run_changes(const struct fixture_config *cfg, bool table, bool sleep
     uint64_t until;
 
     begin(&run, cfg, table, sleep);
-    until = now_ms() + RUN_MS;
-    for (unsigned i = 0; now_ms() < until; i = (i + 1) % N_HOT, run.n_changes++) {
+    until = gw_clock_ms() + RUN_MS;
+    for (unsigned i = 0; gw_clock_ms() < until; i = (i + 1) % N_HOT, run.n_changes++) {
         if (plugged[i])
             unplug(&run, i);
         else

@@ -6,6 +6,7 @@
  */
 #include "../fixtures/crash_target.h"
 #include "../fixtures/fixture.h"
+#include "base/clock.h"
 #include "base/proto.h"
 #include "fdcheck.h"
 
@@ -23,14 +24,6 @@
 #define FIRST_MAX_NS UINT64_C(2000000000) /* limit for a busy machine */
 
 static struct fixture fixture;
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -61,11 +54,11 @@ static void kill_rounds(enum disk_kind kind, const char *what)
         usleep(i * 37 % 2000);
         assert_int_equal(program_end(&crash_target, SIGKILL), -SIGKILL);
         guest_init(&g, 16);
-        first[i] = now_ns();
+        first[i] = gw_clock_ns();
         assert_int_equal(fixture_connect(&fixture, g.fe), 0);
         assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
         assert_int_equal(guest_io(&g, 0, DISK_SIZE / 512 - 8, (uint8_t)i), 0);
-        first[i] = now_ns() - first[i];
+        first[i] = gw_clock_ns() - first[i];
         guest_done(&g);
     }
     show(what, first, ROUNDS);
@@ -118,11 +111,11 @@ static void start_client(unsigned max_ms, unsigned *n_warnings)
 
 static void stop_client(void)
 {
-    uint64_t begin = now_ns();
+    uint64_t begin = gw_clock_ns();
 
     gw_daemon_stop(d);
     assert_int_equal(gw_daemon_wait(d), 0);
-    assert_true(now_ns() - begin < FIRST_MAX_NS); /* whatever the current pause */
+    assert_true(gw_clock_ns() - begin < FIRST_MAX_NS); /* whatever the current pause */
     gw_daemon_free(d);
     disk_done(&disk);
     assert_int_equal(rmdir(dir), 0);
@@ -153,10 +146,10 @@ static uint64_t accept_and_use(int fd, unsigned i)
 
     guest_init(&g, 16);
     assert_int_equal(gw_frontend_accept(g.fe, fd), 0);
-    ns = now_ns();
+    ns = gw_clock_ns();
     assert_int_equal(gw_frontend_start(g.fe, &g.opt), 0);
     assert_int_equal(guest_io(&g, i % 2, 8 * i, (uint8_t)i), 0);
-    ns = now_ns() - ns;
+    ns = gw_clock_ns() - ns;
     guest_done(&g);
     return ns;
 }
@@ -223,8 +216,8 @@ static void test_reconnect_client_is_patient_with_who_hangs_up(void **state)
 
     start_client(1000, &n_warnings);
     fd = listen_at_path();
-    end = now_ns() + UINT64_C(500000000);
-    while (now_ns() < end) {
+    end = gw_clock_ns() + UINT64_C(500000000);
+    while (gw_clock_ns() < end) {
         int connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         assert_true(connected >= 0);
@@ -261,9 +254,9 @@ static void test_reconnect_client_comes_back_at_once(void **state)
         uint64_t ns;
 
         close(accept_and_talk(fd));
-        ns = now_ns();
+        ns = gw_clock_ns();
         connected = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        ns = now_ns() - ns;
+        ns = gw_clock_ns() - ns;
         shortest = ns < shortest ? ns : shortest;
         close(connected);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The order of pages on a link: each once, who waits first, by the seed, at the rate, paused. */
+#include "base/clock.h"
 #include "fdcheck.h"
 #include "link/page_stream.h"
 
@@ -16,14 +17,6 @@
 #include <cmocka.h>
 
 #define N_PAGES 1000
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static struct page_stream *make(bool is_random, uint64_t seed, uint64_t rate)
 {
@@ -163,7 +156,7 @@ static void test_page_stream_keeps_to_the_rate(void **state)
 {
     struct page_stream *s = make(false, 0, 4096 * 1000); /* a page in a millisecond */
     struct page_stream_item item;
-    uint64_t begin = now_ns(), wait = 0;
+    uint64_t begin = gw_clock_ns(), wait = 0;
 
     page_stream_add(s, 0, N_PAGES);
     assert_int_equal(page_stream_next(s, &item, &wait), 0);
@@ -173,12 +166,12 @@ static void test_page_stream_keeps_to_the_rate(void **state)
     page_stream_free(s);
     s = make(false, 0, 4096 * 1000);
     page_stream_add(s, 0, N_PAGES);
-    begin = now_ns();
+    begin = gw_clock_ns();
     for (unsigned i = 0; i < 20; i++) {
         assert_int_equal(page_stream_await(s, &item), 0);
         page_stream_sent(s, 4096);
     }
-    assert_true(now_ns() - begin >= 18 * 1000000u); /* it may be a little ahead */
+    assert_true(gw_clock_ns() - begin >= 18 * 1000000u); /* it may be a little ahead */
     page_stream_free(s);
 }
 
@@ -216,7 +209,7 @@ static void test_page_stream_paused_waits(void **state)
     page_stream_pause(s, false);
     pthread_join(thread, NULL);
     assert_int_equal(w.r, 0);
-    assert_true(w.item.page == 4 && w.item.is_requested && w.item.asked_ns <= now_ns());
+    assert_true(w.item.page == 4 && w.item.is_requested && w.item.asked_ns <= gw_clock_ns());
     page_stream_free(s);
 }
 
@@ -255,7 +248,7 @@ static void test_page_stream_numbers_that_cannot_be(void **state)
 static void test_page_stream_requests_take_their_time(void **state)
 {
     struct page_stream_config cfg = {.n_pages = N_PAGES, .delay_ns = 200000000};
-    uint64_t order[N_PAGES], wait, begin = now_ns();
+    uint64_t order[N_PAGES], wait, begin = gw_clock_ns();
     struct page_stream_item item;
     struct page_stream *s = NULL;
 

@@ -3,11 +3,11 @@
  * Reports of migrations that never were: one that passed, one that lost pages, one that could not
  * run. With a path as argument, the report of the second is written there, to be looked at.
  */
+#include "base/histogram.h"
 #include "fdcheck.h"
 #include "format.h"
 #include "output.h"
 #include "probe/feature_names.h"
-#include "report/histogram.h"
 #include "report/report.h"
 #include "utf8.h"
 
@@ -549,18 +549,18 @@ static void test_format_has_three_digits(void **state)
 
 static void test_histogram_percentiles_are_within_its_classes(void **state)
 {
-    struct histogram *h = calloc(1, sizeof(*h));
+    struct gw_histogram *h = calloc(1, sizeof(*h));
 
     assert_non_null(h);
-    assert_int_equal(histogram_percentile(h, 500000), 0);
+    assert_int_equal(gw_histogram_at(h, 500000), 0);
     for (uint64_t i = 1; i <= 100000; i++)
-        histogram_add(h, i * 10);
-    assert_in_range(histogram_percentile(h, 500000), 500000, 520000);
-    assert_in_range(histogram_percentile(h, 999000), 999000, 1000000);
-    assert_int_equal(histogram_percentile(h, 1000000), 1000000);
-    histogram_add(h, UINT64_MAX);
+        gw_histogram_add(h, i * 10);
+    assert_in_range(gw_histogram_at(h, 500000), 500000, 520000);
+    assert_in_range(gw_histogram_at(h, 999000), 999000, 1000000);
+    assert_int_equal(gw_histogram_at(h, 1000000), 1000000);
+    gw_histogram_add(h, UINT64_MAX);
     assert_true(h->max == UINT64_MAX);
-    assert_true(histogram_percentile(h, 1000000) == UINT64_MAX);
+    assert_true(gw_histogram_at(h, 1000000) == UINT64_MAX);
     free(h);
 }
 

@@ -3,6 +3,7 @@
  * Every outcome of a migration and of a crash test, in every form of its report: text, JSON, JUnit,
  * HTML and the exit status must agree, and nothing is claimed that nothing exercised.
  */
+#include "base/clock.h"
 #include "crash/crash_report.h"
 #include "fdcheck.h"
 #include "report/report.h"
@@ -508,18 +509,10 @@ static void test_verdict_pages_for_a_guest_that_never_ran_did_not_arrive(void **
     }
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 /* The times of the last messages are those of the run, as all of its times. */
 static void test_verdict_messages_have_times_of_the_run(void **state)
 {
-    const uint64_t start = now_ns();
+    const uint64_t start = gw_clock_ns();
     struct gw_frontend *fe;
     uint64_t taken;
     int ends[2];
@@ -528,14 +521,14 @@ static void test_verdict_messages_have_times_of_the_run(void **state)
     assert_int_equal(gw_frontend_new(&fe, NULL), 0);
     assert_int_equal(gw_frontend_attach(fe, ends[0]), 0);
     assert_int_equal(gw_frontend_set_owner(fe), 0);
-    taken = now_ns() - start;
+    taken = gw_clock_ns() - start;
     evidence_take_messages(&evidence, fe, start);
     assert_int_equal(evidence.n_messages, 2);
     assert_string_equal(evidence.messages[0].text, "connected");
     assert_string_equal(evidence.messages[1].text, "-> SET_OWNER");
     assert_true(evidence.messages[0].at_ns <= evidence.messages[1].at_ns);
     assert_true(evidence.messages[0].at_ns > 0 && evidence.messages[1].at_ns <= taken);
-    evidence_take_messages(&evidence, fe, now_ns());
+    evidence_take_messages(&evidence, fe, gw_clock_ns());
     assert_int_equal(evidence.messages[1].at_ns, 0); /* before the run */
     gw_frontend_free(fe);
     close(ends[1]);

@@ -2,9 +2,9 @@
 /* A measured load on a back-end: one run for each pair of block size and depth. */
 #pragma once
 
+#include "base/histogram.h"
 #include "guest/disk_config.h"
 #include "options.h"
-#include "report/histogram.h"
 #include "report/report_evidence.h"
 #include "report/verdict.h"
 

@@ -6,6 +6,8 @@
  */
 #include "bench.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -27,18 +29,10 @@ struct rng_load {
     struct bench_run *run;
     struct slot *slots; /* depth for each queue; the cookie is the index */
     unsigned n_slots;
-    struct histogram latency;
+    struct gw_histogram latency;
     uint64_t last_ns; /* time of the last completion */
     unsigned in_flight;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
 
 __attribute__((format(printf, 3, 4))) static int fail(struct rng_load *l, int r, const char *format,
                                                       ...)
@@ -70,7 +64,7 @@ static int take_one(struct rng_load *l, const struct gw_driver_used *used, uint6
     if (used->len == 0 || used->len > s->buf.len)
         return fail(l, -EPROTO, "a request of %u bytes was completed with %u bytes", s->buf.len,
                     used->len);
-    histogram_add(&l->latency, now - s->since_ns);
+    gw_histogram_add(&l->latency, now - s->since_ns);
     l->run->requests++;
     l->run->bytes += used->len;
     return 0;
@@ -90,7 +84,7 @@ static int turn(struct rng_load *l, struct gw_driver *d, bool is_last)
         return fail(l, r, "%s", text);
     if (n == 0)
         return 0;
-    now = now_ns();
+    now = gw_clock_ns();
     for (unsigned i = 0; i < n; i++) {
         r = take_one(l, &used[i], now);
         if (r == 0 && !is_last)
@@ -108,7 +102,7 @@ static int run_until(struct rng_load *l, uint64_t end, bool is_last)
 {
     uint64_t stall_ns = (uint64_t)l->b->o->stall_ms * 1000000, now;
 
-    l->last_ns = now_ns();
+    l->last_ns = gw_clock_ns();
     for (;;) {
         int n = 0;
 
@@ -118,7 +112,7 @@ static int run_until(struct rng_load *l, uint64_t end, bool is_last)
         }
         if (n < 0)
             return n;
-        now = now_ns();
+        now = gw_clock_ns();
         if (now - l->last_ns > l->run->stall)
             l->run->stall = now - l->last_ns;
         if (n > 0)
@@ -153,7 +147,7 @@ static int make_slots(struct rng_load *l)
 
 static int start(struct rng_load *l)
 {
-    uint64_t now = now_ns();
+    uint64_t now = gw_clock_ns();
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < l->n_slots; i++)
@@ -171,23 +165,23 @@ static int measure(struct rng_load *l)
     int r = start(l);
 
     if (r == 0 && o->warm_up_ms > 0)
-        r = run_until(l, now_ns() + (uint64_t)o->warm_up_ms * 1000000, false);
+        r = run_until(l, gw_clock_ns() + (uint64_t)o->warm_up_ms * 1000000, false);
     if (r == 0) {
         memset(&l->latency, 0, sizeof(l->latency));
         run->requests = run->bytes = run->kicks = run->stall = 0;
         run->has_cpu = target_cpu_ns(l->b->target, &cpu_before) == 0;
-        begin = now_ns();
+        begin = gw_clock_ns();
         r = run_until(l, begin + (uint64_t)o->duration_ms * 1000000, false);
     }
     if (r == 0) {
-        run->run_ns = now_ns() - begin;
+        run->run_ns = gw_clock_ns() - begin;
         run->has_cpu = run->has_cpu && target_cpu_ns(l->b->target, &cpu_after) == 0;
         run->cpu_ns = cpu_after - cpu_before;
         run->reads = run->requests;
-        run->p50 = histogram_percentile(&l->latency, 500000);
-        run->p90 = histogram_percentile(&l->latency, 900000);
-        run->p99 = histogram_percentile(&l->latency, 990000);
-        run->p999 = histogram_percentile(&l->latency, 999000);
+        run->p50 = gw_histogram_at(&l->latency, 500000);
+        run->p90 = gw_histogram_at(&l->latency, 900000);
+        run->p99 = gw_histogram_at(&l->latency, 990000);
+        run->p999 = gw_histogram_at(&l->latency, 999000);
         run->max = l->latency.max;
     }
     return r;

@@ -5,13 +5,15 @@
  */
 #include "crash_i.h"
 
+#include "base/clock.h"
+#include "base/random.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#define NS_PER_MS  UINT64_C(1000000)
 #define KILLS      100
 #define DEPTH      32
 #define BLOCK_SIZE 4096
@@ -27,22 +29,9 @@ const char *crash_moment_name(enum crash_moment moment)
     return (unsigned)moment < CRASH_N_MOMENTS ? names[moment] : "?";
 }
 
-uint64_t crash_now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* A step of splitmix64. */
 uint64_t crash_random(struct crash *c, uint64_t n)
 {
-    uint64_t x = c->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return n ? (x ^ (x >> 31)) % n : 0;
+    return gw_random_below(&c->random, n);
 }
 
 /* ---- Faults ---- */
@@ -122,7 +111,7 @@ static int take_options(struct crash *c, const struct crash_options *o)
         for (c->o.queue_size = QUEUE_SIZE; c->o.queue_size < c->o.depth * 3;)
             c->o.queue_size *= 2;
     }
-    c->deadline_ns = c->start_ns + c->o.timeout_ms * NS_PER_MS;
+    c->deadline_ns = c->start_ns + c->o.timeout_ms * GW_NS_PER_MS;
     return target_is_command(c->target) && c->o.depth * 3 <= c->o.queue_size &&
                    c->o.queue_size <= 32768 && c->o.block_size % 512 == 0 &&
                    c->o.write_percent + c->o.flush_percent <= 100 && c->o.handover_percent <= 100 &&
@@ -133,7 +122,7 @@ static int take_options(struct crash *c, const struct crash_options *o)
 
 static int check_time(struct crash *c)
 {
-    if (crash_now() < c->deadline_ns)
+    if (gw_clock_ns() < c->deadline_ns)
         return 0;
     return crash_cannot(c, -ETIMEDOUT, "only %u of %u kills within the %u ms of the time limit",
                         c->ret->n_kills, c->o.kills, c->o.timeout_ms);
@@ -145,8 +134,8 @@ static void tell_progress(const struct crash *c, crash_progress_cb *progress, vo
     struct crash_progress p = {
         .n_kills = c->ret->n_kills,
         .n_kills_wanted = c->o.kills,
-        .elapsed_ns = crash_now() - c->start_ns,
-        .recovery_p50 = histogram_percentile(&c->recovery, 500000),
+        .elapsed_ns = gw_clock_ns() - c->start_ns,
+        .recovery_p50 = gw_histogram_at(&c->recovery, 500000),
     };
 
     if (!progress)
@@ -197,11 +186,11 @@ static void sum_up(struct crash *c)
     ret->flushes = stats.flushes;
     ret->bytes = stats.bytes;
     ret->verified = stats.verified;
-    ret->n_recovered = (unsigned)c->recovery.n;
-    ret->recovery_p50 = histogram_percentile(&c->recovery, 500000);
-    ret->recovery_p99 = histogram_percentile(&c->recovery, 990000);
+    ret->n_recovered = (unsigned)c->recovery.count;
+    ret->recovery_p50 = gw_histogram_at(&c->recovery, 500000);
+    ret->recovery_p99 = gw_histogram_at(&c->recovery, 990000);
     ret->recovery_max = c->recovery.max;
-    ret->duration_ns = crash_now() - c->start_ns;
+    ret->duration_ns = gw_clock_ns() - c->start_ns;
 }
 
 int crash_run(const struct crash_options *o, struct target *target, crash_progress_cb *progress,
@@ -211,7 +200,7 @@ int crash_run(const struct crash_options *o, struct target *target, crash_progre
         .ret = ret,
         .target = target,
         .random = o->seed,
-        .start_ns = crash_now(),
+        .start_ns = gw_clock_ns(),
     };
     int r;
 

@@ -2,9 +2,9 @@
 /* Internal state of one run. All of it belongs to the thread of crash_run. */
 #pragma once
 
+#include "base/histogram.h"
 #include "crash.h"
 #include "guest/disk_config.h"
-#include "report/histogram.h"
 
 #include "load/load.h"
 
@@ -39,14 +39,13 @@ struct crash {
     bool *is_stopped;                  /* per queue: stopped, its base is known */
     bool is_drained;                   /* the stop waited for requests in flight */
     uint64_t span_ns[CRASH_N_MOMENTS]; /* duration of each step without a kill */
-    struct histogram recovery;
+    struct gw_histogram recovery;
 };
 
 /* ---- crash.c ---- */
 
 /* A random number below `n`, determined by the seed. */
 uint64_t crash_random(struct crash *c, uint64_t n);
-uint64_t crash_now(void);
 /* Record a fault of the back-end, or that the test cannot continue. Only the first is kept. */
 int crash_blame(struct crash *c, enum crash_check check, int r, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

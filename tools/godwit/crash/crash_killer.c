@@ -5,6 +5,8 @@
  */
 #include "crash_i.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -30,12 +32,6 @@ struct crash_killer {
     bool has_struck; /* also atomic: read without the lock */
 };
 
-static struct timespec time_of(uint64_t ns)
-{
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
-                             .tv_nsec = (long)(ns % 1000000000u)};
-}
-
 /* Under the lock, so that disarming either prevents all of it or finds it complete. */
 static void strike(struct crash_killer *k)
 {
@@ -56,7 +52,7 @@ static void *killer(void *arg)
 
     pthread_mutex_lock(&k->lock);
     while (k->order != QUIT) {
-        struct timespec at = time_of(k->at_ns);
+        struct timespec at = gw_clock_timespec(k->at_ns);
 
         if (k->order == REST)
             pthread_cond_wait(&k->changed, &k->lock);
@@ -116,7 +112,7 @@ void crash_killer_arm(struct crash_killer *k, uint64_t delay_ns, const struct cr
                       struct gw_guest_load *load)
 {
     pthread_mutex_lock(&k->lock);
-    k->at_ns = crash_now() + delay_ns;
+    k->at_ns = gw_clock_ns() + delay_ns;
     k->watch = watch ? *watch : (struct crash_watch){.n = 0};
     k->load = load;
     k->order = STRIKE;

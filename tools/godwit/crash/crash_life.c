@@ -8,6 +8,7 @@
 
 #include "probe/feature_names.h"
 
+#include "base/clock.h"
 #include "base/proto.h"
 
 #include <errno.h>
@@ -15,8 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#define NS_PER_MS UINT64_C(1000000)
-#define BIT(n)    (UINT64_C(1) << (n))
+#define BIT(n) (UINT64_C(1) << (n))
 
 #define FEATURES                                                                             \
     (BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) | BIT(GW_F_PROTOCOL_FEATURES) | \
@@ -27,10 +27,10 @@
 #define STOP_INFLIGHT   BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT)
 #define STOP_SKIP_DRAIN BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN)
 
-#define SPAN_GUESS_NS (2 * NS_PER_MS) /* duration of a step not measured yet */
-#define LOAD_BITS     24              /* a load continues for up to 2^24 ns, 17 ms */
-#define FURTHER_BITS  11              /* a batch takes up to about 2^11 instructions */
-#define SLICE_MS      2               /* between two checks of the back-end */
+#define SPAN_GUESS_NS (2 * GW_NS_PER_MS) /* duration of a step not measured yet */
+#define LOAD_BITS     24                 /* a load continues for up to 2^24 ns, 17 ms */
+#define FURTHER_BITS  11                 /* a batch takes up to about 2^11 instructions */
+#define SLICE_MS      2                  /* between two checks of the back-end */
 
 enum end {
     LIVES = 0,
@@ -137,14 +137,14 @@ static void reach(struct crash *c, const struct plan *p, enum crash_moment momen
         watch = crash_watch_of(c);
     watch.is_shown = p->is_shown;
     watch.further = p->further;
-    watch.limit_ns = c->o.request_ms * NS_PER_MS / 2;
+    watch.limit_ns = c->o.request_ms * GW_NS_PER_MS / 2;
     crash_killer_arm(c->killer, p->delay_ns, &watch, moment >= CRASH_RECOVER ? c->load : NULL);
 }
 
 /* Update the average duration of a step that ended without a kill. */
 static void note_span(struct crash *c, enum crash_moment moment, uint64_t begin_ns)
 {
-    uint64_t ns = crash_now() - begin_ns, *span = &c->span_ns[moment];
+    uint64_t ns = gw_clock_ns() - begin_ns, *span = &c->span_ns[moment];
 
     *span = *span ? (*span * 7 + ns) / 8 : ns;
 }
@@ -202,7 +202,7 @@ static int spawn(struct crash *c, const struct plan *p)
         return crash_cannot(c, r, "%s", target_error(c->target));
     c->ret->n_starts++;
     reach(c, p, CRASH_SPAWN);
-    begin = crash_now();
+    begin = gw_clock_ns();
     r = new_frontend(c);
     if (r < 0)
         return r;
@@ -211,14 +211,14 @@ static int spawn(struct crash *c, const struct plan *p)
         return has_died(c) ? DEAD
                            : crash_blame(c, CRASH_CHECK_RESTARTS, r, "%s", target_error(c->target));
     note_span(c, CRASH_SPAWN, begin);
-    c->connected_ns = crash_now();
+    c->connected_ns = gw_clock_ns();
     return LIVES;
 }
 
 static int connect_to(struct crash *c, const struct plan *p)
 {
     struct gw_frontend_options opt = options_of(c, p);
-    uint64_t begin = crash_now();
+    uint64_t begin = gw_clock_ns();
     int r;
 
     reach(c, p, CRASH_CONNECT);
@@ -232,7 +232,7 @@ static int start(struct crash *c, const struct plan *p)
 {
     struct gw_frontend_options opt = options_of(c, p);
     bool is_fresh = c->inflight.mmap_size == 0;
-    uint64_t begin = crash_now();
+    uint64_t begin = gw_clock_ns();
     int r;
 
     reach(c, p, CRASH_START);
@@ -271,7 +271,7 @@ static unsigned n_in_flight(const struct crash *c)
 /* Fail if no request has completed for too long. `when` begins the message. */
 static int check_progress(struct crash *c, uint64_t since_ns, const char *when)
 {
-    if (crash_now() - since_ns < c->o.request_ms * NS_PER_MS)
+    if (gw_clock_ns() - since_ns < c->o.request_ms * GW_NS_PER_MS)
         return LIVES;
     return crash_blame(c, CRASH_CHECK_ALL, -ETIMEDOUT,
                        "%s: none of the %u requests in flight completed within %u ms", when,
@@ -280,7 +280,7 @@ static int check_progress(struct crash *c, uint64_t since_ns, const char *when)
 
 static int recover(struct crash *c, const struct plan *p)
 {
-    uint64_t before = n_completed(c), begin = crash_now();
+    uint64_t before = n_completed(c), begin = gw_clock_ns();
     int r = LIVES;
 
     reach(c, p, CRASH_RECOVER);
@@ -293,7 +293,7 @@ static int recover(struct crash *c, const struct plan *p)
     }
     if (n_completed(c) == before)
         return r;
-    histogram_add(&c->recovery, crash_now() - c->connected_ns);
+    gw_histogram_add(&c->recovery, gw_clock_ns() - c->connected_ns);
     if (r == LIVES)
         note_span(c, CRASH_RECOVER, begin);
     return r;
@@ -301,7 +301,7 @@ static int recover(struct crash *c, const struct plan *p)
 
 static int drain(struct crash *c, const struct plan *p)
 {
-    uint64_t begin = crash_now(), progress_ns = begin, before;
+    uint64_t begin = gw_clock_ns(), progress_ns = begin, before;
     int r = LIVES;
 
     reach(c, p, CRASH_DRAIN);
@@ -310,7 +310,7 @@ static int drain(struct crash *c, const struct plan *p)
         r = gw_guest_load_drain(c->load, SLICE_MS);
         r = r == -ETIMEDOUT ? judge(c, target_check(c->target), "draining") : judge_load(c, r);
         if (n_completed(c) != before)
-            progress_ns = crash_now();
+            progress_ns = gw_clock_ns();
         if (has_died(c) && r == LIVES)
             r = DEAD;
         if (r == LIVES)
@@ -340,13 +340,13 @@ static int look_at_disk(struct crash *c)
 static int load(struct crash *c, const struct plan *p)
 {
     bool is_armed = p->moment == CRASH_LOAD && !p->is_handover;
-    uint64_t begin = crash_now();
+    uint64_t begin = gw_clock_ns();
     int r = LIVES;
 
     reach(c, p, CRASH_LOAD);
     do {
         r = judge_load(c, gw_guest_load_run(c->load, SLICE_MS, 0, c->o.request_ms));
-    } while (r == LIVES && (is_armed || crash_now() - begin < p->delay_ns));
+    } while (r == LIVES && (is_armed || gw_clock_ns() - begin < p->delay_ns));
     return r;
 }
 
@@ -369,7 +369,7 @@ static int stop_queue(struct crash *c, const struct plan *p, unsigned i)
 
 static int stop(struct crash *c, const struct plan *p)
 {
-    uint64_t begin = crash_now();
+    uint64_t begin = gw_clock_ns();
     int r = 0;
 
     reach(c, p, CRASH_STOP);

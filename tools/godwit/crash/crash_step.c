@@ -9,6 +9,7 @@
  * back-end, so a wait here consumes the status for all threads: the end of the child itself is left
  * to target_bury.
  */
+#include "base/clock.h"
 #include "crash_i.h"
 #include "crash_watchpoint.h"
 
@@ -192,7 +193,7 @@ static bool count_step(struct crash_stepper *s, uint64_t *left)
 /* Returns: whether the place was reached. */
 static bool go_to_place(struct crash_stepper *s)
 {
-    uint64_t now = crash_now(), idle_since = now, left = s->watch->further;
+    uint64_t now = gw_clock_ns(), idle_since = now, left = s->watch->further;
     uint64_t limit = s->has_watchpoints ? TIME_NS : STEPS_NS;
     uint64_t deadline = now + (limit < s->watch->limit_ns ? limit : s->watch->limit_ns);
     unsigned n_idle = 0;
@@ -201,7 +202,7 @@ static bool go_to_place(struct crash_stepper *s)
     has_changed(s);
     for (unsigned i = 0; i < s->n_threads; i++)
         resume(s, s->threads[i], 0);
-    for (; now < deadline; now = crash_now()) {
+    for (; now < deadline; now = gw_clock_ns()) {
         pid_t thread = next_stopped(&sig);
 
         if (thread == 0) {

@@ -4,10 +4,11 @@
  * and left alone until its turn comes again; before that it is checked that it still has that sum.
  * Bytes behind what the device says it wrote must be as the driver left them.
  */
+#include "base/histogram.h"
 #include "link/link_wire.h"
 #include "migrate/migrate_work.h"
-#include "report/histogram.h"
 
+#include "base/random.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>
@@ -53,8 +54,8 @@ struct rng {
     uint64_t requests, bytes, since, stall, latency;
     uint64_t sampled_requests, sampled_bytes;
     uint64_t progress_ns;
-    uint64_t verified;          /* buffers that were still as they had been filled */
-    struct histogram latencies; /* of the load's thread; of others while it is paused */
+    uint64_t verified;             /* buffers that were still as they had been filled */
+    struct gw_histogram latencies; /* of the load's thread; of others while it is paused */
     char error[160];
 };
 
@@ -69,15 +70,6 @@ static int fail(struct rng *g, int r, const char *format, ...)
     vsnprintf(g->error, sizeof(g->error), format, ap);
     va_end(ap);
     return r;
-}
-
-static uint64_t next(struct rng *g)
-{
-    uint64_t x = g->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
 }
 
 /* In the memory as it is now: there are too many to find all of them while the guest stands still.
@@ -160,8 +152,8 @@ static int rng_add(void *w, gw_gpa_t gpa, uint64_t len)
         if (!b)
             return -ENOMEM;
         b->batch = gpa;
-        b->gpa = gpa + i * BUFFER_LEN + next(g) % MIGRATION_PAGE;
-        b->len = (uint32_t)(next(g) % DATA_MAX + 1);
+        b->gpa = gpa + i * BUFFER_LEN + gw_random_next(&g->random) % MIGRATION_PAGE;
+        b->len = (uint32_t)(gw_random_next(&g->random) % DATA_MAX + 1);
         grown[g->n_buffers++] = b;
         arm(g, b);
     }
@@ -251,7 +243,7 @@ static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
             return fail(g, -EPROTO, "it wrote to byte %u of a buffer and told %u", i, len);
     }
     raise_to(&g->latency, now - b->start_ns);
-    histogram_add(&g->latencies, now - b->start_ns);
+    gw_histogram_add(&g->latencies, now - b->start_ns);
     __atomic_fetch_add(&g->requests, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&g->bytes, len, __ATOMIC_RELAXED);
     return 0;
@@ -429,8 +421,8 @@ static void rng_stats(void *w, struct migration_result *ret)
     ret->held += g->requests;
     ret->verified += g->verified;
     ret->bytes += g->bytes;
-    migration_slowest(ret, histogram_percentile(&g->latencies, 500000),
-                      histogram_percentile(&g->latencies, 990000), g->latencies.max);
+    migration_slowest(ret, gw_histogram_at(&g->latencies, 500000),
+                      gw_histogram_at(&g->latencies, 990000), g->latencies.max);
 }
 
 /* ---- At another host ---- */

@@ -2,6 +2,7 @@
 /* Who connects, until the first frame. See link_lobby.h. */
 #include "link_lobby.h"
 
+#include "base/clock.h"
 #include "link_tcp.h"
 
 #include <errno.h>
@@ -9,8 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
-
-#define NS_PER_MS UINT64_C(1000000)
 
 void link_lobby_init(struct link_lobby *l)
 {
@@ -97,7 +96,7 @@ static int accept_all(struct link_lobby *l, uint64_t now_ns)
     }
     if (r == 0 || r == -EAGAIN)
         return 0;
-    pause_until(l, now_ns + LINK_LOBBY_PAUSE_MS * NS_PER_MS);
+    pause_until(l, now_ns + LINK_LOBBY_PAUSE_MS * GW_NS_PER_MS);
     l->is_failing = true;
     return was_failing ? 0 : r;
 }
@@ -113,7 +112,7 @@ int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *
         struct link_caller *c = &l->callers[i];
         int r = link_channel_next(&c->channel, ret_frame, ret_in, why);
 
-        if (r == -EAGAIN && now_ns - c->since_ns < LINK_LOBBY_MS * NS_PER_MS)
+        if (r == -EAGAIN && now_ns - c->since_ns < LINK_LOBBY_MS * GW_NS_PER_MS)
             continue;
         if (r == -EAGAIN)
             snprintf(why, LINK_TEXT_MAX, "it says nothing");

@@ -8,6 +8,9 @@
  */
 #include "page_stream.h"
 
+#include "base/clock.h"
+#include "base/random.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -17,7 +20,6 @@
 
 #define WORD_BITS   64
 #define PAGES_MAX   (UINT64_C(1) << 40)
-#define NS_PER_S    UINT64_C(1000000000)
 #define LATE_MAX_NS 20000000 /* of a sleep that took longer: so much is made up for */
 #define AHEAD_NS                                                                    \
     200000 /* pages may be ahead of the rate: a sleep takes longer than one of them \
@@ -48,23 +50,6 @@ struct page_stream {
     bool is_paused, is_stopped;
 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 static uint64_t divisor(uint64_t a, uint64_t b)
 {
     while (b) {
@@ -82,9 +67,9 @@ static void choose_order(struct page_stream *s)
     s->step = 1;
     if (!s->is_random)
         return;
-    s->at = next_random(&s->random) % s->n_words;
+    s->at = gw_random_below(&s->random, s->n_words);
     do
-        s->step = 1 + next_random(&s->random) % s->n_words;
+        s->step = 1 + gw_random_below(&s->random, s->n_words);
     while (divisor(s->step, s->n_words) != 1);
 }
 
@@ -204,7 +189,7 @@ int page_stream_request(struct page_stream *s, uint64_t page)
     if (r == 0 && !is_set(s->asked, page)) {
         set(s->asked, page);
         s->queue[(s->first + s->n_queued++) % s->n_room] =
-            (struct request){.page = page, .asked_ns = now_ns()};
+            (struct request){.page = page, .asked_ns = gw_clock_ns()};
         pthread_cond_broadcast(&s->changed);
     }
     pthread_mutex_unlock(&s->lock);
@@ -249,7 +234,7 @@ static void take_requested(struct page_stream *s, struct page_stream_item *ret)
 /* One of the pages of a word that has some. */
 static uint64_t choose_in_word(struct page_stream *s, uint64_t word)
 {
-    unsigned turn = s->is_random ? (unsigned)(next_random(&s->random) % WORD_BITS) : 0;
+    unsigned turn = s->is_random ? (unsigned)(gw_random_below(&s->random, WORD_BITS)) : 0;
     uint64_t turned = turn ? word >> turn | word << (WORD_BITS - turn) : word;
 
     return ((unsigned)__builtin_ctzll(turned) + turn) % WORD_BITS;
@@ -273,7 +258,7 @@ static bool take_any(struct page_stream *s, struct page_stream_item *ret)
 /* Under the lock. What has been asked for is in the background as well, as long as it is set. */
 static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)
 {
-    uint64_t now = now_ns();
+    uint64_t now = gw_clock_ns();
 
     if (s->is_stopped)
         return -ECANCELED;
@@ -309,9 +294,8 @@ int page_stream_await(struct page_stream *s, struct page_stream_item *ret)
 
     pthread_mutex_lock(&s->lock);
     while ((r = next(s, ret, &wait_ns)) == -EAGAIN) {
-        uint64_t until = wait_ns == UINT64_MAX ? 0 : now_ns() + wait_ns;
-        struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_S),
-                              .tv_nsec = (long)(until % NS_PER_S)};
+        uint64_t until = wait_ns == UINT64_MAX ? 0 : gw_clock_ns() + wait_ns;
+        struct timespec ts = gw_clock_timespec(until);
 
         if (wait_ns == UINT64_MAX)
             pthread_cond_wait(&s->changed, &s->lock);
@@ -324,7 +308,7 @@ int page_stream_await(struct page_stream *s, struct page_stream_item *ret)
 
 void page_stream_sent(struct page_stream *s, uint64_t bytes)
 {
-    uint64_t now = now_ns();
+    uint64_t now = gw_clock_ns();
 
     pthread_mutex_lock(&s->lock);
     if (s->rate) {
@@ -332,7 +316,7 @@ void page_stream_sent(struct page_stream *s, uint64_t bytes)
 
         if (s->free_ns < now - late)
             s->free_ns = now - late;
-        s->free_ns += (uint64_t)((__uint128_t)bytes * NS_PER_S / s->rate);
+        s->free_ns += (uint64_t)((__uint128_t)bytes * GW_NS_PER_S / s->rate);
         s->is_behind &= s->free_ns < now;
     }
     pthread_mutex_unlock(&s->lock);

@@ -4,6 +4,8 @@
  * migrations that are not, there and back, and a last look at the disk. What each step is, is in
  * the other files; here is their order, the clock, and what happens when one fails.
  */
+#include "base/clock.h"
+#include "base/random.h"
 #include "guest/migrate_xen.h"
 #include "migrate_remote.h"
 #include "pages/migrate_arrival.h"
@@ -16,7 +18,6 @@
 #include <string.h>
 #include <time.h>
 
-#define NS_PER_MS    1000000u
 #define TEND_MS      2 /* between two looks at everything */
 #define AWAIT_NS     50000
 #define PROGRESS_MS  100 /* between two calls of the progress */
@@ -37,11 +38,7 @@
 
 uint64_t migration_random(struct migration *m, uint64_t n)
 {
-    uint64_t x = m->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return n ? (x ^ (x >> 31)) % n : 0;
+    return gw_random_below(&m->random, n);
 }
 
 unsigned migration_request_ms(const struct migration *m)
@@ -50,7 +47,7 @@ unsigned migration_request_ms(const struct migration *m)
 
     if (now >= m->deadline_ns)
         return 1;
-    left = (m->deadline_ns - now) / NS_PER_MS + 1;
+    left = (m->deadline_ns - now) / GW_NS_PER_MS + 1;
     return left < m->o.request_ms ? (unsigned)left : m->o.request_ms;
 }
 
@@ -67,7 +64,7 @@ static void tell_progress(struct migration *m)
     };
     uint64_t requests = migration_load_requests(m);
 
-    if (!m->progress || (m->told_ns && p.elapsed_ns - m->told_ns < PROGRESS_MS * NS_PER_MS))
+    if (!m->progress || (m->told_ns && p.elapsed_ns - m->told_ns < PROGRESS_MS * GW_NS_PER_MS))
         return;
     if (m->round) {
         p.round = m->round->number;
@@ -90,8 +87,8 @@ static void tell_progress(struct migration *m)
 
 int migration_tend(struct migration *m, unsigned ms)
 {
-    const struct timespec pause = {.tv_nsec = (long)TEND_MS * NS_PER_MS};
-    uint64_t until = migration_now(m) + (uint64_t)ms * NS_PER_MS;
+    const struct timespec pause = {.tv_nsec = (long)TEND_MS * GW_NS_PER_MS};
+    uint64_t until = migration_now(m) + (uint64_t)ms * GW_NS_PER_MS;
     int r = 0;
 
     do {
@@ -228,7 +225,7 @@ static bool is_copied(const struct migration *m, unsigned n, uint64_t until)
 static bool is_left_alone(const struct migration *m, uint64_t until, unsigned ms)
 {
     return m->o.postcopy.is_on && !m->o.postcopy.has_round && !m->is_cancelled &&
-           migration_now(m) + ms * NS_PER_MS / 4 >= until;
+           migration_now(m) + ms * GW_NS_PER_MS / 4 >= until;
 }
 
 /* Log on, everything once, then what is marked, for `ms` at least. */
@@ -256,12 +253,12 @@ static int copy(struct migration *m, unsigned ms)
     migration_set_phase(m, MIGRATION_PHASE_COPY);
     at = migration_now(m);
     n = migration_load_requests(m);
-    until = at + (uint64_t)ms * NS_PER_MS;
+    until = at + (uint64_t)ms * GW_NS_PER_MS;
     if (is_copied(m, 0, UINT64_MAX))
         return 0;
     migration_schedule_start(m);
     r = migration_copy_all(m);
-    kill_at = at + migration_random(m, ms) * NS_PER_MS;
+    kill_at = at + migration_random(m, ms) * GW_NS_PER_MS;
     while (r == 0 && !is_copied(m, number + 1, until)) {
         bool is_left = is_left_alone(m, until, ms);
 
@@ -594,7 +591,7 @@ int migration_run(const struct migration_options *o, struct target *const *targe
     r = take_options(&m, o);
     if (r < 0)
         return migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "these options do not go together");
-    m.deadline_ns = (uint64_t)m.o.timeout_ms * NS_PER_MS;
+    m.deadline_ns = (uint64_t)m.o.timeout_ms * GW_NS_PER_MS;
     r = make_units(&m, targets);
     if (r == 0 && (m.o.to || m.o.listen))
         r = migration_remote_new(&m);

@@ -10,8 +10,6 @@
 
 #include <errno.h>
 
-#define NS_PER_MS UINT64_C(1000000)
-
 void migration_choose_kill(struct migration *m)
 {
     /* The device is warmed up before the first hop only. */

@@ -3,6 +3,7 @@
  * The source's half of a migration between two processes: what is sent and when, what the other
  * half says about it, and what becomes of the guest when the link is lost. See migrate_remote.h.
  */
+#include "base/clock.h"
 #include "migrate_remote.h"
 #include "pages/migrate_pages.h"
 
@@ -12,7 +13,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define NS_PER_MS    UINT64_C(1000000)
 #define RETRY_MS     50 /* between two attempts to connect, at first */
 #define RETRY_MAX_MS 1000
 #define ATTEMPT_MS   1000
@@ -62,7 +62,7 @@ int migration_remote_greet(struct migration *m)
     struct link_frame frame;
     char why[LINK_TEXT_MAX];
     struct link_in in;
-    int r = connect_until(m, migration_now(m) + m->o.request_ms * NS_PER_MS, why, sizeof(why));
+    int r = connect_until(m, migration_now(m) + m->o.request_ms * GW_NS_PER_MS, why, sizeof(why));
 
     if (r < 0)
         return m->ret->n_faults ? r
@@ -330,7 +330,7 @@ static int resume_link(struct migration *m)
 /* One more time, for `ms` at most. */
 static int reconnect(struct migration *m, unsigned ms)
 {
-    uint64_t begin = migration_now(m), until = begin + ms * NS_PER_MS;
+    uint64_t begin = migration_now(m), until = begin + ms * GW_NS_PER_MS;
     struct migration_remote *l = m->remote;
     char was[LINK_TEXT_MAX], why[LINK_TEXT_MAX];
     int r;
@@ -411,7 +411,7 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
 /* When the connection is cut next, on purpose. 0: never. */
 static uint64_t next_cut(struct migration *m)
 {
-    uint64_t ns = m->o.postcopy.cut_ms * NS_PER_MS;
+    uint64_t ns = m->o.postcopy.cut_ms * GW_NS_PER_MS;
 
     return ns && m->remote->pages ? migration_now(m) + migration_random(m, 2 * ns) : 0;
 }

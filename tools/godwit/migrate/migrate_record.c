@@ -6,6 +6,8 @@
  */
 #include "migrate_i.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -118,10 +120,7 @@ const char *migration_event_name(enum migration_event_kind kind)
 
 uint64_t migration_now(const struct migration *m)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec - m->start_ns;
+    return gw_clock_ns() - m->start_ns;
 }
 
 /* One more zeroed element of an array that doubles. */

@@ -5,6 +5,7 @@
  */
 #include "migrate_remote.h"
 
+#include "base/clock.h"
 #include "pages/migrate_copy.h"
 #include "pages/migrate_pages.h"
 #include "pages/migrate_sums.h"
@@ -17,7 +18,6 @@
 #include <unistd.h>
 
 #define NOTICES_MAX 20
-#define NS_PER_MS   UINT64_C(1000000)
 #define PENDING_MAX (1u << 20) /* bytes that may wait before the sender does */
 
 int migration_remote_new(struct migration *m)
@@ -74,7 +74,7 @@ static int tend_in_time(struct migration *m)
     struct migration_remote *l = m->remote;
     uint64_t now = migration_now(m);
 
-    if (now - l->tended_ns < MIGRATION_REMOTE_WAIT_MS * NS_PER_MS)
+    if (now - l->tended_ns < MIGRATION_REMOTE_WAIT_MS * GW_NS_PER_MS)
         return 0;
     l->tended_ns = now;
     return migration_tend(m, 0);
@@ -156,7 +156,7 @@ int migration_remote_push(struct migration *m, size_t most)
 int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *ret,
                           struct link_in *ret_in)
 {
-    uint64_t until = migration_now(m) + ms * NS_PER_MS, now;
+    uint64_t until = migration_now(m) + ms * GW_NS_PER_MS, now;
     struct migration_remote *l = m->remote;
     char why[LINK_TEXT_MAX];
     int r;
@@ -177,8 +177,8 @@ int migration_remote_next(struct migration *m, unsigned ms, struct link_frame *r
         if (now >= until)
             return -EAGAIN;
         link_channel_wait(&l->channel, -1, -1,
-                          until - now < MIGRATION_REMOTE_WAIT_MS * NS_PER_MS
-                              ? (unsigned)((until - now) / NS_PER_MS) + 1
+                          until - now < MIGRATION_REMOTE_WAIT_MS * GW_NS_PER_MS
+                              ? (unsigned)((until - now) / GW_NS_PER_MS) + 1
                               : MIGRATION_REMOTE_WAIT_MS);
         r = migration_tend(m, 0);
         if (r < 0)

@@ -9,6 +9,8 @@
  */
 #include "migrate_arrival.h"
 
+#include "base/clock.h"
+#include "base/random.h"
 #include "link/page_stream.h"
 #include "migrate_sums.h"
 
@@ -24,7 +26,6 @@
 #include <unistd.h>
 
 #define CUT_FOR_MS 20
-#define NS_PER_MS  UINT64_C(1000000)
 #define EXPLAIN_MS 1000
 #define HUGE_PAGE  (UINT64_C(2) << 20)
 #define CUTS_MAX   4096 /* told one by one */
@@ -183,19 +184,10 @@ static void *send_pages(void *arg)
 
 /* ---- The cutter ---- */
 
-static uint64_t next_random(struct migration_link *l, uint64_t n)
-{
-    uint64_t x = l->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    return (x ^ (x >> 31)) % n;
-}
-
 /* Returns: whether it is time to end. */
 static bool wait_ns(struct migration_link *l, uint64_t ns)
 {
-    const struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000),
-                                .tv_nsec = (long)(ns % 1000000000)};
+    const struct timespec ts = gw_clock_timespec(ns);
     struct pollfd p = {.fd = l->quit_fd, .events = POLLIN};
 
     return ppoll(&p, 1, &ts, NULL) > 0;
@@ -205,15 +197,15 @@ static void *cut_link(void *arg)
 {
     struct migration_link *l = arg;
     const struct migration_postcopy_options *o = &l->m->o.postcopy;
-    uint64_t every = o->cut_ms * NS_PER_MS;
-    uint64_t up_to = (o->cut_for_ms ? o->cut_for_ms : CUT_FOR_MS) * NS_PER_MS;
+    uint64_t every = o->cut_ms * GW_NS_PER_MS;
+    uint64_t up_to = (o->cut_for_ms ? o->cut_for_ms : CUT_FOR_MS) * GW_NS_PER_MS;
     bool is_over = false;
 
-    while (!is_over && !wait_ns(l, next_random(l, 2 * every))) {
+    while (!is_over && !wait_ns(l, gw_random_below(&l->random, 2 * every))) {
         uint64_t begin = migration_now(l->m), took;
 
         page_stream_pause(l->stream, true);
-        is_over = wait_ns(l, 1 + next_random(l, up_to));
+        is_over = wait_ns(l, 1 + gw_random_below(&l->random, up_to));
         page_stream_pause(l->stream, false);
         took = migration_now(l->m) - begin;
         pthread_mutex_lock(&l->lock);
@@ -495,8 +487,8 @@ static bool is_explained(struct migration_link *l)
  */
 static void await_explanation(const struct migration *m, struct migration_link *l)
 {
-    const struct timespec pause = {.tv_nsec = NS_PER_MS};
-    uint64_t deadline = migration_now(m) + EXPLAIN_MS * NS_PER_MS;
+    const struct timespec pause = {.tv_nsec = GW_NS_PER_MS};
+    uint64_t deadline = migration_now(m) + EXPLAIN_MS * GW_NS_PER_MS;
 
     while (l->has_sender && m->ret->n_faults && !is_explained(l) && migration_now(m) < deadline)
         nanosleep(&pause, NULL);

@@ -10,6 +10,7 @@
  * first copied to where nobody looks. Copying once more, they are in the caches, and it is not
  * timed.
  */
+#include "base/clock.h"
 #include "guest/migrate_xen.h"
 #include "migrate/migrate_remote.h"
 #include "migrate_sums.h"
@@ -81,10 +82,7 @@ bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, 
 /* Processor time of this thread: others may want the processor as well. */
 static uint64_t cpu_ns(void)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    return gw_clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static struct migration_pair *add_pair(struct migration *m)

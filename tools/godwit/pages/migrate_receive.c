@@ -2,6 +2,7 @@
 /* The destination's end of the link, on a thread of its own. See migrate_receive.h. */
 #include "migrate_receive.h"
 
+#include "base/clock.h"
 #include "migrate_fetch.h"
 
 #include <errno.h>
@@ -15,7 +16,6 @@
 
 #define LOOK_MS     100
 #define CHECK_NS    2000000
-#define NS_PER_S    1000000000
 #define FRAMES_MAX  64          /* in one turn */
 #define PENDING_MAX (64u << 20) /* bytes that wait because the other end does not read */
 
@@ -396,15 +396,9 @@ void migration_receiver_say(struct migration_receiver *v, enum link_type type)
 
 int migration_receiver_check(struct migration_receiver *v, enum link_type type)
 {
-    struct timespec until;
+    struct timespec until = gw_clock_timespec(gw_clock_read_ns(CLOCK_REALTIME) + CHECK_NS);
     int r;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += CHECK_NS;
-    if (until.tv_nsec >= NS_PER_S) {
-        until.tv_nsec -= NS_PER_S;
-        until.tv_sec++;
-    }
     pthread_mutex_lock(&v->lock);
     if (!(v->heard >> type & 1) && !v->is_over)
         pthread_cond_timedwait(&v->changed, &v->lock, &until);

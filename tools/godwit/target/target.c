@@ -5,6 +5,7 @@
  */
 #include "target.h"
 
+#include "base/clock.h"
 #include "child.h"
 #include "cmdline.h"
 #include "tmpdir.h"
@@ -265,14 +266,6 @@ int target_start(struct target *t)
 
 /* ---- Connect ---- */
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* Make one attempt. Returns: the socket; a negative errno. */
 static int try_connect(const char *path)
 {
@@ -337,7 +330,7 @@ static int attach(struct target *t, struct gw_frontend *fe, int fd)
 
 static int connect_path(struct target *t, struct gw_frontend *fe)
 {
-    uint64_t deadline = now_ms() + t->start_ms;
+    uint64_t deadline = gw_clock_ms() + t->start_ms;
 
     for (;;) {
         int r = try_connect(t->path);
@@ -346,7 +339,7 @@ static int connect_path(struct target *t, struct gw_frontend *fe)
             return attach(t, fe, r);
         if (target_check(t) < 0)
             return -EHOSTDOWN;
-        if (!is_passing(r) || now_ms() >= deadline)
+        if (!is_passing(r) || gw_clock_ms() >= deadline)
             return no_connection(t, r);
         nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
     }
