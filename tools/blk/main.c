@@ -3,6 +3,7 @@
 #include "blk.h"
 
 #include "backend.h"
+#include "option_value.h"
 #include "streams.h"
 
 #include <errno.h>
@@ -83,7 +84,7 @@ static void check_options(struct argp_state *state, struct options *o)
 
 static uint32_t parse_block_size(struct argp_state *state, const char *arg)
 {
-    unsigned size = backend_parse_number(state, "logical-block-size", arg, 512, BLOCK_SIZE_MAX);
+    unsigned size = (unsigned)option_number(state, "logical-block-size", arg, 512, BLOCK_SIZE_MAX);
 
     if ((size & (size - 1)) != 0)
         argp_error(state, "--logical-block-size=%u is not a power of two", size);
@@ -102,9 +103,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->file.path = arg;
         break;
     case OPTION_RAM:
-        o->ram = backend_parse_size(state, "ram", arg);
-        if (o->ram == 0)
-            argp_error(state, "--ram=%s: the size must not be 0", arg);
+        o->ram = option_size(state, "ram", arg, 1, INT64_MAX);
         break;
     case OPTION_READ_ONLY:
         o->file.is_read_only = true;
@@ -118,16 +117,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->file.block_size = parse_block_size(state, arg);
         break;
     case OPTION_DIRECT:
-        o->file.direct = (enum store_mode)backend_parse_word(state, "direct", arg, mode_words);
+        o->file.direct = (enum store_mode)option_word(state, "direct", arg, mode_words);
         break;
     case OPTION_LOCKING:
-        o->file.locking = (enum store_mode)backend_parse_word(state, "locking", arg, mode_words);
+        o->file.locking = (enum store_mode)option_word(state, "locking", arg, mode_words);
         break;
     case OPTION_DISCARD:
-        o->ignores_discard = backend_parse_word(state, "discard", arg, discard_words) == 1;
+        o->ignores_discard = option_word(state, "discard", arg, discard_words) == 1;
         break;
     case OPTION_DELAY:
-        o->delay_ms = backend_parse_number(state, "delay", arg, 0, DELAY_MS_MAX);
+        o->delay_ms = (unsigned)option_number(state, "delay", arg, 0, DELAY_MS_MAX);
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "%s: unexpected argument; to use it as the disk, give --blk-file=%s", arg,

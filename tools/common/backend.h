@@ -46,18 +46,6 @@ bool backend_capabilities(const struct backend *b, int argc, char **argv);
 void backend_print_capabilities(const struct backend *b);
 
 /*
- * Parse a number or size for the option named `option`. A size may end in K, M, G or T (powers of
- * 1024). An invalid value ends the program through argp_error.
- */
-unsigned backend_parse_number(struct argp_state *state, const char *option, const char *text,
-                              unsigned min, unsigned max);
-uint64_t backend_parse_size(struct argp_state *state, const char *option, const char *text);
-
-/* Returns: the index of `text` in the NULL-terminated `words`. Calls argp_error on no match. */
-int backend_parse_word(struct argp_state *state, const char *option, const char *text,
-                       const char *const *words);
-
-/*
  * run.c: create the daemon, find its socket and serve until the session ends or a signal arrives.
  * Returns: the exit status of the program. Every failure has been logged.
  */

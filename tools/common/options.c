@@ -5,6 +5,7 @@
  * faults that the command line alone shows are rejected here, with EX_USAGE.
  */
 #include "backend.h"
+#include "option_value.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -102,73 +103,6 @@ bool backend_capabilities(const struct backend *b, int argc, char **argv)
     return false;
 }
 
-/* Parse the digits at the start of `text`; *ret_end points to the first character after them. */
-static int parse_u64(const char *text, uint64_t *ret, const char **ret_end)
-{
-    unsigned long long value;
-    char *end;
-
-    if (text[0] < '0' || text[0] > '9') /* strtoull accepts blanks and signs */
-        return -EINVAL;
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (errno != 0)
-        return -errno;
-    *ret = value;
-    *ret_end = end;
-    return 0;
-}
-
-unsigned backend_parse_number(struct argp_state *state, const char *option, const char *text,
-                              unsigned min, unsigned max)
-{
-    uint64_t value = 0;
-    const char *end = NULL;
-
-    if (parse_u64(text, &value, &end) < 0 || *end != '\0' || value < min || value > max)
-        argp_error(state, "--%s=%s is not a number from %u to %u", option, text, min, max);
-    return (unsigned)value;
-}
-
-uint64_t backend_parse_size(struct argp_state *state, const char *option, const char *text)
-{
-    static const char suffixes[] = "KMGT";
-    uint64_t value = 0;
-    const char *end = NULL, *suffix;
-    unsigned shift = 0;
-
-    if (parse_u64(text, &value, &end) < 0)
-        end = NULL;
-    if (end != NULL && *end != '\0') {
-        suffix = strchr(suffixes, *end);
-        if (suffix == NULL || end[1] != '\0')
-            end = NULL;
-        else
-            shift = 10 * (unsigned)(suffix - suffixes + 1);
-    }
-    if (end == NULL || value > (uint64_t)INT64_MAX >> shift)
-        argp_error(state, "--%s=%s is not a size: a number, then nothing, K, M, G or T", option,
-                   text);
-    return value << shift;
-}
-
-int backend_parse_word(struct argp_state *state, const char *option, const char *text,
-                       const char *const *words)
-{
-    char known[128] = "";
-    size_t used = 0;
-
-    for (int i = 0; words[i] != NULL; i++) {
-        if (strcmp(words[i], text) == 0)
-            return i;
-        if (used < sizeof(known))
-            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
-                                     words[i]);
-    }
-    argp_error(state, "--%s=%s is not one of: %s", option, text, known);
-    return 0;
-}
-
 /* Without a socket on the command line, only socket activation can provide one. */
 static void find_activation(struct argp_state *state, struct backend_options *o)
 {
@@ -213,29 +147,29 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->socket_path = arg;
         break;
     case OPTION_FD:
-        o->fd = (int)backend_parse_number(state, "fd", arg, 0, INT32_MAX);
+        o->fd = (int)option_number(state, "fd", arg, 0, INT32_MAX);
         break;
     case OPTION_CLIENT:
         o->is_client = true;
         break;
     case OPTION_RECONNECT:
         o->reconnect_s =
-            arg == NULL ? 1 : backend_parse_number(state, "reconnect", arg, 0, RECONNECT_S_MAX);
+            arg == NULL ? 1 : (unsigned)option_number(state, "reconnect", arg, 0, RECONNECT_S_MAX);
         break;
     case OPTION_NUM_QUEUES:
-        o->num_queues = backend_parse_number(state, "num-queues", arg, 1, GW_QUEUES_MAX);
+        o->num_queues = (unsigned)option_number(state, "num-queues", arg, 1, GW_QUEUES_MAX);
         break;
     case OPTION_QUEUE_SIZE:
-        o->queue_size = backend_parse_number(state, "queue-size", arg, 2, GW_QUEUE_SIZE_MAX);
+        o->queue_size = (unsigned)option_number(state, "queue-size", arg, 2, GW_QUEUE_SIZE_MAX);
         break;
     case OPTION_WORKERS:
-        o->num_workers = backend_parse_number(state, "workers", arg, 1, GW_WORKERS_MAX);
+        o->num_workers = (unsigned)option_number(state, "workers", arg, 1, GW_WORKERS_MAX);
         break;
     case OPTION_LOOP:
-        o->loop = (enum gw_loop_kind)backend_parse_word(state, "loop", arg, loop_words);
+        o->loop = (enum gw_loop_kind)option_word(state, "loop", arg, loop_words);
         break;
     case OPTION_POLL_US:
-        o->poll_us = backend_parse_number(state, "poll-us", arg, 0, POLL_US_MAX);
+        o->poll_us = (unsigned)option_number(state, "poll-us", arg, 0, POLL_US_MAX);
         break;
     case OPTION_XEN_PERSISTENT_GRANTS:
         if (!BACKEND_HAS_XEN)
@@ -243,7 +177,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->xen_persistent_grants =
             arg == NULL
                 ? XEN_PAGES_DEFAULT
-                : backend_parse_number(state, "xen-persistent-grants", arg, 0, XEN_PAGES_MAX);
+                : (unsigned)option_number(state, "xen-persistent-grants", arg, 0, XEN_PAGES_MAX);
         break;
     case OPTION_VERBOSE:
         o->verbose++;

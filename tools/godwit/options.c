@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Parsing of option values, and the options of every command with a target. */
+/* The options of every command with a target. */
 #include "options.h"
 
 #include "command.h"
@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,10 +52,10 @@ static error_t parse_target(int key, char *arg, struct argp_state *state)
         o->file = arg;
         break;
     case OPTION_FILE_SIZE:
-        o->file_size = options_size(state, "file-size", arg, 512, INT64_MAX);
+        o->file_size = option_size(state, "file-size", arg, 512, INT64_MAX);
         break;
     case OPTION_START_TIMEOUT:
-        o->start_ms = options_time(state, "start-timeout", arg, 1, 3600000);
+        o->start_ms = option_time(state, "start-timeout", arg, 1, 3600000);
         break;
     case 'v':
         o->is_verbose = true;
@@ -91,10 +90,10 @@ static error_t parse_xen(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case OPTION_XEN_DOMAIN:
-        o->domid = (uint32_t)options_number(state, "xen-domain", arg, 1, XEN_DOMAIN_MAX);
+        o->domid = (uint32_t)option_number(state, "xen-domain", arg, 1, XEN_DOMAIN_MAX);
         break;
     case OPTION_XEN_MEMORY:
-        o->memory = (unsigned)options_word(state, "xen-memory", arg, memories);
+        o->memory = (unsigned)option_word(state, "xen-memory", arg, memories);
         break;
     case OPTION_XEN_EVENTS:
         o->has_events = true;
@@ -153,150 +152,6 @@ int options_target(struct target **ret, const struct target_options *o, const ch
     if (r < 0)
         message_print("%s: %s", name, error);
     return r;
-}
-
-/* Parse the number at the start of `text`; `ret_end` points to the rest. */
-static bool parse_u64(const char *text, uint64_t *ret, const char **ret_end)
-{
-    unsigned long long value;
-    char *end;
-
-    if (text[0] < '0' || text[0] > '9') /* strtoull accepts blanks and signs */
-        return false;
-    errno = 0;
-    value = strtoull(text, &end, 0);
-    *ret = value;
-    *ret_end = end;
-    return errno == 0;
-}
-
-uint64_t options_number(struct argp_state *state, const char *option, const char *text,
-                        uint64_t min, uint64_t max)
-{
-    uint64_t value = 0;
-    const char *end = "";
-
-    if (!parse_u64(text, &value, &end) || *end != '\0' || value < min || value > max)
-        argp_error(state, "--%s=%s is not a number from %" PRIu64 " to %" PRIu64, option, text, min,
-                   max);
-    return value;
-}
-
-/* Parse a size up to `*ret_end`. */
-static bool parse_size(const char *text, uint64_t *ret, const char **ret_end)
-{
-    static const char suffixes[] = "KMGT";
-    const char *suffix;
-    unsigned shift;
-
-    if (!parse_u64(text, ret, ret_end))
-        return false;
-    if (**ret_end == '\0' || (suffix = strchr(suffixes, **ret_end)) == NULL)
-        return true;
-    shift = 10 * (unsigned)(suffix - suffixes + 1);
-    if (*ret > UINT64_MAX >> shift)
-        return false;
-    *ret <<= shift;
-    (*ret_end)++;
-    return true;
-}
-
-uint64_t options_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
-                      uint64_t max)
-{
-    uint64_t value = 0;
-    const char *end = "";
-
-    if (!parse_size(text, &value, &end) || *end != '\0')
-        argp_error(state, "--%s=%s is not a size: a number, then nothing, K, M, G or T", option,
-                   text);
-    if (value < min || value > max)
-        argp_error(state, "--%s=%s is not from %" PRIu64 " to %" PRIu64, option, text, min, max);
-    return value;
-}
-
-unsigned options_block_size(struct argp_state *state, const char *text)
-{
-    unsigned size = (unsigned)options_size(state, "block-size", text, 512, 1U << 20);
-
-    if (size % 512 != 0)
-        argp_error(state, "--block-size=%s is not a multiple of 512", text);
-    return size;
-}
-
-/* Returns: milliseconds; NaN if the text is not a time. */
-static double parse_time(const char *text)
-{
-    static const struct {
-        const char *name;
-        double ms;
-    } units[] = {{"", 1000},   {"s", 1000},  {"ms", 1},     {"m", 60000},
-                 {"us", 1e-3}, {"ns", 1e-6}, {"h", 3600000}};
-    char *end;
-    double value = strtod(text, &end);
-
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (text[0] >= '0' && text[0] <= '9' && strcmp(end, units[i].name) == 0)
-            return value * units[i].ms;
-    }
-    return NAN;
-}
-
-uint64_t options_short_time(struct argp_state *state, const char *option, const char *text,
-                            uint64_t max_ns)
-{
-    double ns = parse_time(text) * 1e6;
-
-    if (isnan(ns) || ns > (double)max_ns)
-        argp_error(state, "--%s=%s is not a time of up to %" PRIu64 " ms, such as 50us or 2ms",
-                   option, text, max_ns / 1000000);
-    return (uint64_t)llround(ns);
-}
-
-unsigned options_time(struct argp_state *state, const char *option, const char *text,
-                      unsigned min_ms, unsigned max_ms)
-{
-    double ms = parse_time(text);
-
-    if (isnan(ms) || ms < min_ms || ms > max_ms)
-        argp_error(state, "--%s=%s is not a time from %u ms to %u s, such as 10ms, 5s or 2m",
-                   option, text, min_ms, max_ms / 1000);
-    return (unsigned)lround(ms);
-}
-
-void options_list(struct argp_state *state, const char *option, const char *text, unsigned min,
-                  unsigned max, struct options_list *ret)
-{
-    const char *end = text;
-    uint64_t value = 0;
-
-    ret->n = 0;
-    do {
-        if (!parse_size(end, &value, &end) || (*end != '\0' && *end != ',') || value < min ||
-            value > max)
-            argp_error(state, "--%s=%s is not a comma-separated list of numbers from %u to %u",
-                       option, text, min, max);
-        if (ret->n == OPTIONS_LIST_MAX)
-            argp_error(state, "--%s=%s: more than %u numbers", option, text, OPTIONS_LIST_MAX);
-        ret->values[ret->n++] = (unsigned)value;
-    } while (*end++ == ',');
-}
-
-int options_word(struct argp_state *state, const char *option, const char *text,
-                 const char *const *words)
-{
-    char known[128] = "";
-    size_t used = 0;
-
-    for (int i = 0; words[i] != NULL; i++) {
-        if (strcmp(words[i], text) == 0)
-            return i;
-        if (used < sizeof(known))
-            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
-                                     words[i]);
-    }
-    argp_error(state, "--%s=%s is not one of: %s", option, text, known);
-    return 0;
 }
 
 uint64_t options_seed(void)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Parts of the command line that the commands share: the options of a target, as an argp child
- * parser, and the parsing of option values. An invalid value ends the program through argp_error,
- * that is with the usage on stderr and EX_USAGE.
+ * parser, and what repeats a run. Values are parsed in tools/common/option_value.c.
  */
 #pragma once
 
+#include "common/option_value.h"
 #include "target/target.h"
 
 #include <argp.h>
@@ -43,31 +43,6 @@ struct options_xen {
 
 extern const struct argp options_xen_argp;
 
-uint64_t options_number(struct argp_state *state, const char *option, const char *text,
-                        uint64_t min, uint64_t max);
-/* A size, which may end in K, M, G or T (powers of 1024). */
-uint64_t options_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
-                      uint64_t max);
-/* --block-size of a disk load: a multiple of 512 of up to 1M. */
-unsigned options_block_size(struct argp_state *state, const char *text);
-/* A time in milliseconds, such as "10ms", "5s", "0.5m"; without a unit in seconds. */
-unsigned options_time(struct argp_state *state, const char *option, const char *text,
-                      unsigned min_ms, unsigned max_ms);
-
-/* A time in nanoseconds; also accepts the units "us" and "ns". */
-uint64_t options_short_time(struct argp_state *state, const char *option, const char *text,
-                            uint64_t max_ns);
-
-#define OPTIONS_LIST_MAX 16
-
-struct options_list {
-    unsigned values[OPTIONS_LIST_MAX];
-    unsigned n;
-};
-
-/* A comma-separated list of sizes. */
-void options_list(struct argp_state *state, const char *option, const char *text, unsigned min,
-                  unsigned max, struct options_list *ret);
 /* A seed for a run without --seed: short enough to type. */
 uint64_t options_seed(void);
 /*
@@ -75,7 +50,3 @@ uint64_t options_seed(void);
  * include it). Free it. NULL: out of memory.
  */
 char *options_again(int argc, char **argv, const uint64_t *seed);
-
-/* Returns: the index of `text` in the NULL-terminated `words`. */
-int options_word(struct argp_state *state, const char *option, const char *text,
-                 const char *const *words);

@@ -239,7 +239,7 @@ done
 run 0 migrate $short --quiet --json=- --kill-at=random --hops=3 --backend="$disk_file"
 json 'd["kills"] == 3'
 run 64 migrate --kill-at=copy "$scratch/a.sock" "$scratch/b.sock"
-says "only a back-end that is a command line can be started again"
+says "--kill-at needs back-ends that godwit starts"
 for offset in 1 12345 random; do
     # shellcheck disable=SC2086
     run 0 migrate $short --quiet --json=- --log-offset=$offset --backend="$disk_file"
@@ -290,9 +290,9 @@ run 0 migrate $short --quiet --json=- --devices=3 --hops=2 --kill-at=random --ba
 json 'd["options"]["devices"] == 3 and d["hops"][0]["source"] == "A 1 and 2 more"'
 json 'd["load"]["disk_blocks_read_back"] == 3 * (16 << 20) / 4096'
 run 64 migrate --devices=2 a b
-says "only a back-end that is a command line can be started often"
+says "--devices needs back-ends that godwit starts"
 run 64 migrate --link-rate=1M a b
-says "are about --postcopy"
+says "--cut-link-* need --postcopy"
 run 64 migrate --postcopy --kill-at=start "$disk_file" "$disk_file"
 says "cannot come back before its memory is there"
 run 64 migrate --postcopy --postcopy-at=soon a b

@@ -7,6 +7,7 @@
 
 #include "base/proto.h"
 #include "command.h"
+#include "load_options.h"
 #include "output.h"
 #include "probe/feature_names.h"
 #include "report/json.h"
@@ -17,57 +18,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECTOR_SIZE    512
-#define QUEUES_MAX     64
-#define DEPTH_MAX      8192
-#define BLOCK_SIZE_MAX (8u << 20)
-#define SEGMENTS_MAX   32
-#define MEM_MIN        (16u << 20)
-#define XEN_MEM_MIN    (1u << 20) /* memory that a domain grants is scarce */
-#define PAGE           4096
+#define SECTOR_SIZE  512
+#define SEGMENTS_MAX 32
+#define MEM_MIN      (16u << 20)
+#define XEN_MEM_MIN  (1u << 20) /* memory that a domain grants is scarce */
+#define PAGE         4096
 
 enum {
-    OPTION_QUEUES = 'q',
     OPTION_DEVICE = 'd',
-    OPTION_WRITES = 'w',
     OPTION_TIME = 't',
-    OPTION_DEPTH = 0x1000,
-    OPTION_BLOCK_SIZE,
-    OPTION_FLUSHES,
-    OPTION_SEGMENTS,
-    OPTION_QUEUE_SIZE,
-    OPTION_PACKED,
-    OPTION_IN_ORDER,
+    OPTION_SEGMENTS = 0x1000,
     OPTION_INDIRECT,
     OPTION_SLEEP,
     OPTION_VERIFY,
     OPTION_WARM_UP,
     OPTION_STALL,
-    OPTION_SEED,
     OPTION_JSON,
 };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Load:", 1},
     {"device", OPTION_DEVICE, "TYPE", 0, "device type: blk (default) or rng", 0},
-    {"block-size", OPTION_BLOCK_SIZE, "SIZE[,SIZE...]", 0, "request size in bytes (default: 4K)",
-     0},
-    {"depth", OPTION_DEPTH, "N[,N...]", 0, "requests in flight per queue (default: 1,32)", 0},
-    {"queues", OPTION_QUEUES, "N", 0, "number of queues (default: 1)", 0},
-    {"writes", OPTION_WRITES, "PERCENT", 0,
-     "share of writes, which overwrite the disk (default: 0)", 0},
-    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "share of flushes (default: 0)", 0},
+    LOAD_OPTION_BLOCK_SIZE("[,SIZE...]"),
+    LOAD_OPTION_DEPTH("[,N...]", "1,32"),
+    LOAD_OPTION_QUEUES,
+    LOAD_OPTION_WRITES("0"),
+    LOAD_OPTION_FLUSHES("0"),
     {"segments", OPTION_SEGMENTS, "N", 0, "buffers per request (default: 1)", 0},
-    {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "ring size, a power of two unless --packed (default: 256, or as the depth requires)", 0},
-    {"packed", OPTION_PACKED, NULL, 0, "use packed rings (RING_PACKED) instead of split ones", 0},
-    {"in-order", OPTION_IN_ORDER, NULL, 0, "require completion in order (IN_ORDER)", 0},
+    LOAD_OPTION_QUEUE_SIZE(
+        "a power of two unless --packed (default: 256, or as the depth requires)"),
+    LOAD_OPTION_PACKED,
+    LOAD_OPTION_IN_ORDER,
     {"indirect", OPTION_INDIRECT, NULL, 0, "use an indirect descriptor table for each request", 0},
     {"sleep", OPTION_SLEEP, NULL, 0, "sleep until calls arrive instead of polling the used rings",
      0},
     {"verify", OPTION_VERIFY, NULL, 0,
      "write and check the contents of every block, which costs time", 0},
-    {"seed", OPTION_SEED, "N", 0, "random seed for the order of requests (default: 1)", 0},
+    LOAD_OPTION_SEED("random seed for the order of requests (default: 1)"),
     {NULL, 0, NULL, 0, "Measurement:", 2},
     {"time", OPTION_TIME, "TIME", 0, "duration of each run (default: 3s)", 0},
     {"duration", OPTION_TIME, NULL, OPTION_ALIAS, NULL, 0},
@@ -79,41 +66,33 @@ static const struct argp_option options[] = {
     {0},
 };
 
+static struct load_options load_of(struct bench_options *o)
+{
+    return (struct load_options){
+        .n_queues = &o->n_queues,
+        .queue_size = &o->queue_size,
+        .packed = &o->is_packed,
+        .in_order = &o->is_in_order,
+        .depths = &o->depths,
+        .block_sizes = &o->block_sizes,
+        .write_percent = &o->write_percent,
+        .flush_percent = &o->flush_percent,
+        .seed = &o->seed,
+    };
+}
+
 static error_t parse_load(int key, char *arg, struct argp_state *state)
 {
     static const char *const devices[] = {"blk", "rng", NULL};
     struct bench_options *o = state->input;
+    const struct load_options load = load_of(o);
 
     switch (key) {
     case OPTION_DEVICE:
-        o->device = (enum bench_device)options_word(state, "device", arg, devices);
-        break;
-    case OPTION_BLOCK_SIZE:
-        options_list(state, "block-size", arg, 1, BLOCK_SIZE_MAX, &o->block_sizes);
-        break;
-    case OPTION_DEPTH:
-        options_list(state, "depth", arg, 1, DEPTH_MAX, &o->depths);
-        break;
-    case OPTION_QUEUES:
-        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, QUEUES_MAX);
-        break;
-    case OPTION_WRITES:
-        o->write_percent = (unsigned)options_number(state, "writes", arg, 0, 100);
-        break;
-    case OPTION_FLUSHES:
-        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 100);
+        o->device = (enum bench_device)option_word(state, "device", arg, devices);
         break;
     case OPTION_SEGMENTS:
-        o->segments = (unsigned)options_number(state, "segments", arg, 1, SEGMENTS_MAX);
-        break;
-    case OPTION_QUEUE_SIZE:
-        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
-        break;
-    case OPTION_PACKED:
-        o->is_packed = true;
-        break;
-    case OPTION_IN_ORDER:
-        o->is_in_order = true;
+        o->segments = (unsigned)option_number(state, "segments", arg, 1, SEGMENTS_MAX);
         break;
     case OPTION_INDIRECT:
         o->is_indirect = true;
@@ -124,16 +103,13 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
     case OPTION_VERIFY:
         o->is_verified = true;
         break;
-    case OPTION_SEED:
-        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
-        break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return load_options_parse(key, arg, state, &load);
     }
     return 0;
 }
 
-static unsigned max_of(const struct options_list *list)
+static unsigned max_of(const struct option_list *list)
 {
     unsigned max = 0;
 
@@ -154,7 +130,9 @@ static unsigned descriptors(const struct bench_options *o)
 static void check(struct argp_state *state, struct bench_options *o)
 {
     unsigned needed = max_of(&o->depths) * descriptors(o);
+    const struct load_options load = load_of(o);
 
+    load_options_check(state, &load);
     if (o->text == NULL)
         argp_error(state, "no TARGET; give a socket path, or a command line with {socket}");
     options_check_target(state, o->text);
@@ -169,14 +147,10 @@ static void check(struct argp_state *state, struct bench_options *o)
     }
     if (o->xen.domid != 0 && o->device != BENCH_BLK)
         argp_error(state, "--xen-domain supports only --device=blk");
-    if (o->write_percent + o->flush_percent > 100)
-        argp_error(state, "--writes and --flushes together are more than 100 %%");
     if (o->queue_size == 0) {
         for (o->queue_size = 256; o->queue_size < needed && o->queue_size < 32768;)
             o->queue_size *= 2;
     }
-    if (!o->is_packed && (o->queue_size & (o->queue_size - 1)) != 0)
-        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
     if (needed > o->queue_size)
         argp_error(state,
                    "--depth=%u needs %u descriptors, but the rings have %u; use --indirect or a "
@@ -194,13 +168,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &o->xen;
         break;
     case OPTION_TIME:
-        o->duration_ms = options_time(state, "time", arg, 10, 86400000);
+        o->duration_ms = option_time(state, "time", arg, 10, 86400000);
         break;
     case OPTION_WARM_UP:
-        o->warm_up_ms = options_time(state, "warm-up", arg, 0, 3600000);
+        o->warm_up_ms = option_time(state, "warm-up", arg, 0, 3600000);
         break;
     case OPTION_STALL:
-        o->stall_ms = options_time(state, "stall-timeout", arg, 10, 3600000);
+        o->stall_ms = option_time(state, "stall-timeout", arg, 10, 3600000);
         break;
     case OPTION_JSON:
         o->json = arg != NULL ? arg : "-";

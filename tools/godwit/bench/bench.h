@@ -21,7 +21,7 @@ struct bench_options {
     struct options_xen xen;
     const char *text; /* socket path or command line */
     enum bench_device device;
-    struct options_list depths, block_sizes;
+    struct option_list depths, block_sizes;
     unsigned n_queues, queue_size, write_percent, flush_percent, segments;
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
@@ -39,7 +39,7 @@ struct bench_run {
     bool has_cpu;
 };
 
-#define BENCH_RUNS_MAX (OPTIONS_LIST_MAX * OPTIONS_LIST_MAX)
+#define BENCH_RUNS_MAX (OPTION_LIST_MAX * OPTION_LIST_MAX)
 
 struct bench {
     const struct bench_options *o;

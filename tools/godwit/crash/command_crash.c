@@ -3,7 +3,7 @@
 #include "command.h"
 #include "crash_report.h"
 #include "format.h"
-#include "options.h"
+#include "load_options.h"
 #include "output.h"
 #include "progress.h"
 
@@ -24,18 +24,8 @@ struct crash_command {
 
 enum {
     OPTION_KILLS = 'n',
-    OPTION_QUEUES = 'q',
-    OPTION_PACKED = 0x1000,
-    OPTION_IN_ORDER,
-    OPTION_QUEUE_SIZE,
-    OPTION_DEPTH,
-    OPTION_BLOCK_SIZE,
-    OPTION_WRITES,
-    OPTION_FLUSHES,
-    OPTION_DISK_SIZE,
-    OPTION_EXACT,
+    OPTION_EXACT = 0x1000,
     OPTION_HANDOVERS,
-    OPTION_SEED,
     OPTION_MAX_RECOVERY,
     OPTION_TIMEOUT,
     OPTION_REQUEST_TIMEOUT,
@@ -55,21 +45,18 @@ static const struct argp_option options[] = {
      "share of back-ends that are suspended with requests in flight instead of killed, if they "
      "support it (default: 10)",
      0},
-    {"seed", OPTION_SEED, "N", 0, "random seed; reuse it to reproduce a run", 0},
+    LOAD_OPTION_SEED("random seed (default: a new one); reuse it to reproduce a run"),
 
     {NULL, 0, NULL, 0, "Load:", 2},
-    {"queues", OPTION_QUEUES, "N", 0, "number of queues (default: 1)", 0},
-    {"packed", OPTION_PACKED, NULL, 0, "use packed rings instead of split ones", 0},
-    {"in-order", OPTION_IN_ORDER, NULL, 0, "require completion in order (IN_ORDER)", 0},
-    {"queue-size", OPTION_QUEUE_SIZE, "N", 0,
-     "ring size, a power of two (default: 256, or as the depth requires)", 0},
-    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default: 32)", 0},
-    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "request size (default: 4K)", 0},
-    {"writes", OPTION_WRITES, "PERCENT", 0,
-     "share of writes, which overwrite the disk (default: 60)", 0},
-    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "share of flushes (default: 5)", 0},
-    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0,
-     "size of the part of the disk to use (default: up to 16M)", 0},
+    LOAD_OPTION_QUEUES,
+    LOAD_OPTION_PACKED,
+    LOAD_OPTION_IN_ORDER,
+    LOAD_OPTION_QUEUE_SIZE("a power of two (default: 256, or as the depth requires)"),
+    LOAD_OPTION_DEPTH("", "32"),
+    LOAD_OPTION_BLOCK_SIZE(""),
+    LOAD_OPTION_WRITES("60"),
+    LOAD_OPTION_FLUSHES("5"),
+    LOAD_OPTION_DISK_SIZE("16M"),
 
     {NULL, 0, NULL, 0, "Time:", 3},
     {"max-recovery", OPTION_MAX_RECOVERY, "TIME", 0,
@@ -85,51 +72,32 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t parse_load(int key, char *arg, struct argp_state *state)
+static struct load_options load_of(struct crash_command *c)
 {
-    struct crash_command *c = state->input;
     struct crash_options *o = &c->crash;
 
-    switch (key) {
-    case OPTION_QUEUES:
-        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, 64);
-        break;
-    case OPTION_PACKED:
-        o->is_packed = true;
-        break;
-    case OPTION_IN_ORDER:
-        o->is_in_order = true;
-        break;
-    case OPTION_QUEUE_SIZE:
-        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 4, 32768);
-        if ((o->queue_size & (o->queue_size - 1)) != 0)
-            argp_error(state, "--queue-size=%s is not a power of two", arg);
-        break;
-    case OPTION_DEPTH:
-        o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
-        break;
-    case OPTION_BLOCK_SIZE:
-        o->block_size = options_block_size(state, arg);
-        break;
-    case OPTION_WRITES:
-        o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
-        break;
-    case OPTION_FLUSHES:
-        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 99);
-        break;
-    case OPTION_DISK_SIZE:
-        o->disk_bytes = options_size(state, "disk-size", arg, 512, INT64_MAX);
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    return (struct load_options){
+        .n_queues = &o->n_queues,
+        .queue_size = &o->queue_size,
+        .packed = &o->is_packed,
+        .in_order = &o->is_in_order,
+        .depth = &o->depth,
+        .block_size = &o->block_size,
+        .write_percent = &o->write_percent,
+        .flush_percent = &o->flush_percent,
+        .write_percent_min = 1, /* only writes can be lost */
+        .disk_bytes = &o->disk_bytes,
+        .seed = &o->seed,
+        .has_seed = &c->has_seed,
+        .is_power_of_two = true,
+    };
 }
 
 /* Checks that need more than one option. */
-static void check(struct argp_state *state, const struct crash_command *c)
+static void check(struct argp_state *state, struct crash_command *c)
 {
     const struct crash_options *o = &c->crash;
+    const struct load_options load = load_of(c);
 
     if (c->text == NULL)
         argp_error(state, "no TARGET; give a command line with {socket}");
@@ -137,8 +105,7 @@ static void check(struct argp_state *state, const struct crash_command *c)
     if (strstr(c->text, "{socket}") == NULL && strstr(c->text, "{fd}") == NULL)
         argp_error(state, "godwit can only kill a back-end that it starts: TARGET must be a "
                           "command line with {socket} or {fd}");
-    if (o->write_percent + o->flush_percent > 100)
-        argp_error(state, "--writes and --flushes together are more than 100 %%");
+    load_options_check(state, &load);
     if (o->queue_size != 0 && o->depth * 3 > o->queue_size)
         argp_error(state, "--depth=%u needs %u descriptors, but the rings have %u", o->depth,
                    o->depth * 3, o->queue_size);
@@ -148,33 +115,30 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct crash_command *c = state->input;
     struct crash_options *o = &c->crash;
+    const struct load_options load = load_of(c);
 
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->target;
         break;
     case OPTION_KILLS:
-        o->kills = (unsigned)options_number(state, "kills", arg, 1, 10000000);
+        o->kills = (unsigned)option_number(state, "kills", arg, 1, 10000000);
         break;
     case OPTION_EXACT:
-        o->exact_percent = (unsigned)options_number(state, "exact", arg, 0, 100);
+        o->exact_percent = (unsigned)option_number(state, "exact", arg, 0, 100);
         break;
     case OPTION_HANDOVERS:
-        o->handover_percent = (unsigned)options_number(state, "handovers", arg, 0, 90);
-        break;
-    case OPTION_SEED:
-        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
-        c->has_seed = true;
+        o->handover_percent = (unsigned)option_number(state, "handovers", arg, 0, 90);
         break;
     case OPTION_MAX_RECOVERY:
         o->max_recovery_ns =
-            UINT64_C(1000000) * options_time(state, "max-recovery", arg, 1, TIME_MAX_MS);
+            UINT64_C(1000000) * option_time(state, "max-recovery", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_TIMEOUT:
-        o->timeout_ms = options_time(state, "timeout", arg, 100, TIME_MAX_MS);
+        o->timeout_ms = option_time(state, "timeout", arg, 100, TIME_MAX_MS);
         break;
     case OPTION_REQUEST_TIMEOUT:
-        o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
+        o->request_ms = option_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
         break;
     case OPTION_JSON:
         c->json = arg;
@@ -194,7 +158,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         check(state, c);
         break;
     default:
-        return parse_load(key, arg, state);
+        return load_options_parse(key, arg, state, &load);
     }
     return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The options of godwit migrate, and what of them does not go together. */
+/* The options of godwit migrate, and the checks of their combinations. */
 #include "command_migrate.h"
 
 #include "link/link_tcp.h"
+#include "load_options.h"
 
 #include <string.h>
 
@@ -16,19 +17,10 @@
 enum {
     OPTION_BACKEND = 'b',
     OPTION_DEVICE = 'd',
-    OPTION_QUEUES = 'q',
     OPTION_STRICT = 0x1000,
     OPTION_QUIET,
     OPTION_DEVICES,
-    OPTION_QUEUE_SIZE,
-    OPTION_PACKED,
-    OPTION_IN_ORDER,
-    OPTION_DEPTH,
-    OPTION_BLOCK_SIZE,
-    OPTION_WRITES,
-    OPTION_FLUSHES,
     OPTION_READ_ONLY,
-    OPTION_DISK_SIZE,
     OPTION_MEMORY,
     OPTION_MEMORY_TOP,
     OPTION_MEMORY_FORM,
@@ -41,7 +33,6 @@ enum {
     OPTION_CANCEL,
     OPTION_KEEP_BACKENDS,
     OPTION_ORDER,
-    OPTION_SEED,
     OPTION_WARM_UP,
     OPTION_COPY_TIME,
     OPTION_SETTLE,
@@ -68,165 +59,164 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {NULL, 0, NULL, 0, "Who migrates:", 1},
+    {NULL, 0, NULL, 0, "Back-ends to migrate between:", 1},
     {"backend", OPTION_BACKEND, "COMMAND", 0,
-     "a command line with {socket} in it for both ends, in place of SOURCE and DESTINATION", 0},
+     "command line with {socket} for both ends, instead of SOURCE and DESTINATION", 0},
     {"device", OPTION_DEVICE, "TYPE", 0,
-     "blk (default), rng, or generic, whose queues are started and left alone", 0},
+     "device type: blk (default), rng, or generic, whose queues are started but stay empty", 0},
     {"to", OPTION_TO, "HOST:PORT", 0,
-     "only the source is here; the destination is the half that listens there, with the same "
+     "run only the source; the destination is the godwit that listens at HOST:PORT, with the same "
      "options and the same disk",
      0},
     {"listen", OPTION_LISTEN, "HOST:PORT", 0,
-     "only the destination is here, for a source with --to; whoever reaches the port can be it", 0},
-    {"hops", OPTION_HOPS, "N", 0, "migrations, there and back (default 1)", 0},
-    {"cancel", OPTION_CANCEL, "N", 0,
-     "migrations that are cancelled at the source before the first (default 0)", 0},
-    {"keep-backends", OPTION_KEEP_BACKENDS, NULL, 0,
-     "go back to the same processes in later hops, start no new ones", 0},
-
-    {NULL, 0, NULL, 0, "The machine and its load:", 2},
-    {"memory", OPTION_MEMORY, "SIZE", 0, "of the guest (default 64M)", 0},
-    {"memory-top", OPTION_MEMORY_TOP, "SIZE", 0,
-     "address at which a last, sparse region ends, such as 1T", 0},
-    {"memory-form", OPTION_MEMORY_FORM, "FORM", 0,
-     "how back-ends are told of memory: table, slots, or auto (default: slots where offered)", 0},
-    {"hugetlb", OPTION_HUGETLB, NULL, 0, "memory in pages of 2 MiB", 0},
-    {"devices", OPTION_DEVICES, "N", 0,
-     "devices in one guest memory, each with two back-ends of the same command lines (default 1)",
+     "run only the destination and wait for a source with --to; any host that reaches the port can "
+     "send a guest",
      0},
-    {"queues", OPTION_QUEUES, "N", 0, "queues of each device (default 1)", 0},
-    {"queue-size", OPTION_QUEUE_SIZE, "N", 0, "of the rings (default: chosen by the seed)", 0},
-    {"packed", OPTION_PACKED, NULL, 0, "packed rings in place of split ones (RING_PACKED)", 0},
-    {"in-order", OPTION_IN_ORDER, NULL, 0, "requests are completed in order (IN_ORDER)", 0},
-    {"depth", OPTION_DEPTH, "N", 0, "requests in flight per queue (default 32)", 0},
-    {"block-size", OPTION_BLOCK_SIZE, "SIZE", 0, "of a request (default 4K)", 0},
-    {"writes", OPTION_WRITES, "PERCENT", 0,
-     "of the requests (default 50); what is on the disk is lost", 0},
-    {"flushes", OPTION_FLUSHES, "PERCENT", 0, "of the requests (default 0)", 0},
-    {"read-only", OPTION_READ_ONLY, NULL, 0, "no writes; the disk is left as it is", 0},
-    {"disk-size", OPTION_DISK_SIZE, "SIZE", 0, "of the disk that is used (default: up to 64M)", 0},
-    {"features", OPTION_FEATURES, "MASK", 0,
-     "virtio features wanted of those offered (default: all that are known here)", 0},
-    {"seed", OPTION_SEED, "N", 0, "of everything that is random; repeats a run", 0},
+    {"hops", OPTION_HOPS, "N", 0, "number of migrations, alternating in direction (default: 1)", 0},
+    {"cancel", OPTION_CANCEL, "N", 0,
+     "number of migrations to cancel at the source before the first (default: 0)", 0},
+    {"keep-backends", OPTION_KEEP_BACKENDS, NULL, 0,
+     "reuse the same back-end processes in later hops instead of starting new ones", 0},
 
-    {NULL, 0, NULL, 0, "What happens meanwhile (0 for never):", 3},
+    {NULL, 0, NULL, 0, "Guest and load:", 2},
+    {"memory", OPTION_MEMORY, "SIZE", 0, "guest memory size (default: 64M)", 0},
+    {"memory-top", OPTION_MEMORY_TOP, "SIZE", 0,
+     "guest address at which an additional sparse region ends, such as 1T (default: none)", 0},
+    {"memory-form", OPTION_MEMORY_FORM, "FORM", 0,
+     "how to announce guest memory: table, slots, or auto (default: slots if offered)", 0},
+    {"hugetlb", OPTION_HUGETLB, NULL, 0, "use 2 MiB pages for guest memory", 0},
+    {"devices", OPTION_DEVICES, "N", 0,
+     "number of devices of the guest, each with its own two back-ends (default: 1)", 0},
+    LOAD_OPTION_QUEUES,
+    LOAD_OPTION_QUEUE_SIZE("a power of two unless --packed (default: chosen by the seed)"),
+    LOAD_OPTION_PACKED,
+    LOAD_OPTION_IN_ORDER,
+    LOAD_OPTION_DEPTH("", "32"),
+    LOAD_OPTION_BLOCK_SIZE(""),
+    LOAD_OPTION_WRITES("50"),
+    LOAD_OPTION_FLUSHES("0"),
+    {"read-only", OPTION_READ_ONLY, NULL, 0, "send no writes, so that the disk stays unchanged", 0},
+    LOAD_OPTION_DISK_SIZE("64M"),
+    {"features", OPTION_FEATURES, "MASK", 0,
+     "virtio features to negotiate if offered (default: all that godwit knows)", 0},
+    LOAD_OPTION_SEED("random seed (default: a new one); reuse it to reproduce a run"),
+
+    {NULL, 0, NULL, 0, "Events during the migration (0: never):", 3},
     {"order", OPTION_ORDER, "ORDER", 0,
-     "of the messages that turn the log on: qemu (default), rings, features, started or random", 0},
-    {"replace-log-every", OPTION_REPLACE_LOG, "TIME", 0, "a new dirty log (default 100ms)", 0},
+     "order of the messages that enable the dirty log: qemu (default), rings, features, started or "
+     "random",
+     0},
+    {"replace-log-every", OPTION_REPLACE_LOG, "TIME", 0,
+     "replace the dirty log every TIME (default: 100ms)", 0},
     {"log-offset", OPTION_LOG_OFFSET, "BYTES", 0,
-     "where logs begin in their files (default 0), or random for anywhere, each of them", 0},
+     "offset of each dirty log in its file, or random (default: 0)", 0},
     {"hotplug", OPTION_HOTPLUG, "TIME", OPTION_ARG_OPTIONAL,
-     "memory added or removed every TIME (default 250ms)", 0},
-    {"no-hotplug", OPTION_NO_HOTPLUG, NULL, 0, "the memory stays as it is", 0},
-    {"swap-call-fds-every", OPTION_SWAP_CALL_FDS, "TIME", 0, "new call fds (default 150ms)", 0},
+     "add or remove memory every TIME (default: 250ms)", 0},
+    {"no-hotplug", OPTION_NO_HOTPLUG, NULL, 0, "do not add or remove memory", 0},
+    {"swap-call-fds-every", OPTION_SWAP_CALL_FDS, "TIME", 0,
+     "replace the call eventfds every TIME (default: 150ms)", 0},
     {"kill-at", OPTION_KILL_AT, "PHASE", 0,
-     "a back-end killed and started again, with its inflight region, in each migration: never "
-     "(default), warm-up, copy, stop, start, settle or random",
+     "phase of each migration in which a back-end is killed and restarted with its inflight "
+     "region: never (default), warm-up, copy, stop, start, settle or random",
      0},
 
     {NULL, 0, NULL, 0, "Postcopy:", 4},
     {"postcopy", OPTION_POSTCOPY, NULL, 0,
-     "the destination starts without the memory that is not there yet, and fetches it", 0},
+     "start the destination before all memory has arrived; it fetches missing pages on access", 0},
     {"postcopy-at", OPTION_POSTCOPY_AT, "ROUND|TIME", 0,
-     "after so many rounds (0: nothing is copied before), or so long after the log is on, such as "
-     "500ms (default: the copy time)",
+     "when to switch to postcopy: after ROUND rounds (0: nothing is copied before), or TIME after "
+     "the log was enabled, such as 500ms (default: the copy time)",
      0},
     {"link-rate", OPTION_LINK_RATE, "BYTES", 0,
-     "per second, of pages sent after the switch (default: any)", 0},
+     "bandwidth of pages sent after the switch, in bytes per second (default: unlimited)", 0},
     {"fault-delay", OPTION_FAULT_DELAY, "TIME", 0,
-     "until a request for a page has come to the source, such as 50us (default 0)", 0},
+     "added latency of each page request, such as 50us (default: 0)", 0},
     {"page-order", OPTION_PAGE_ORDER, "ORDER", 0,
-     "of pages that nobody waits for: address (default), or random, by the seed", 0},
+     "order of pages that no access waits for: address (default) or random", 0},
     {"cut-link-every", OPTION_CUT_LINK, "TIME", 0,
-     "no page comes for a while, so often, at random (default 0: never)", 0},
-    {"cut-link-for", OPTION_CUT_FOR, "TIME", 0, "up to so long, at random (default 20ms)", 0},
+     "interrupt the link at random, on average every TIME (default: 0, never)", 0},
+    {"cut-link-for", OPTION_CUT_FOR, "TIME", 0,
+     "longest interruption of the link, at random (default: 20ms)", 0},
 
     {NULL, 0, NULL, 0, "Time:", 5},
-    {"warm-up", OPTION_WARM_UP, "TIME", 0, "load before the migration (default 200ms)", 0},
-    {"copy-time", OPTION_COPY_TIME, "TIME", 0, "rounds go on for at least (default 1s)", 0},
-    {"round-pause", OPTION_ROUND_PAUSE, "TIME", 0, "between rounds (default 10ms)", 0},
-    {"settle", OPTION_SETTLE, "TIME", 0, "load at the destination (default 300ms)", 0},
-    {"max-downtime", OPTION_MAX_DOWNTIME, "TIME", 0, "a longer downtime is a failure", 0},
-    {"timeout", OPTION_TIMEOUT, "TIME", 0, "of the whole run (default 60s)", 0},
+    {"warm-up", OPTION_WARM_UP, "TIME", 0,
+     "duration of the load before the migration (default: 200ms)", 0},
+    {"copy-time", OPTION_COPY_TIME, "TIME", 0, "minimum duration of the copy rounds (default: 1s)",
+     0},
+    {"round-pause", OPTION_ROUND_PAUSE, "TIME", 0, "pause between copy rounds (default: 10ms)", 0},
+    {"settle", OPTION_SETTLE, "TIME", 0, "duration of the load at the destination (default: 300ms)",
+     0},
+    {"max-downtime", OPTION_MAX_DOWNTIME, "TIME", 0,
+     "fail if the downtime is longer than TIME (default: no limit)", 0},
+    {"timeout", OPTION_TIMEOUT, "TIME", 0, "time limit of the whole run (default: 60s)", 0},
     {"reconnect-timeout", OPTION_RECONNECT, "TIME", 0,
-     "until a connection between the halves that is lost after the switch is given up (default "
+     "how long to wait for a lost connection between the two halves after the switch (default: "
      "30s)",
      0},
     {"request-timeout", OPTION_REQUEST_TIMEOUT, "TIME", 0,
-     "of one message or request (default 10s)", 0},
+     "time limit of one message or request (default: 10s)", 0},
 
     {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 6},
-    {"json", OPTION_JSON, "FILE", 0, "everything", 0},
-    {"junit", OPTION_JUNIT, "FILE", 0, "the checks as test cases", 0},
-    {"report", OPTION_REPORT, "FILE", 0, "one HTML page with the timeline", 0},
+    {"json", OPTION_JSON, "FILE", 0, "write the complete results as JSON", 0},
+    {"junit", OPTION_JUNIT, "FILE", 0, "write the checks as JUnit test cases", 0},
+    {"report", OPTION_REPORT, "FILE", 0, "write an HTML page with the timeline", 0},
     {"strict", OPTION_STRICT, NULL, 0,
-     "exit with 1 also if only words that cannot lose data were not marked", 0},
-    {"quiet", OPTION_QUIET, NULL, 0, "no progress", 0},
+     "exit with 1 even if the only unmarked words cannot lose data", 0},
+    {"quiet", OPTION_QUIET, NULL, 0, "do not show progress", 0},
     {0},
 };
+
+static struct load_options load_of(struct migrate_command *c)
+{
+    struct migration_options *o = &c->migration;
+
+    return (struct load_options){
+        .n_queues = &o->n_queues,
+        .queue_size = &o->queue_size,
+        .packed = &o->packed,
+        .in_order = &o->in_order,
+        .depth = &o->depth,
+        .block_size = &o->block_size,
+        .write_percent = &o->write_percent,
+        .flush_percent = &o->flush_percent,
+        .write_percent_min = 1, /* --read-only is for none */
+        .disk_bytes = &o->disk_bytes,
+        .seed = &o->seed,
+        .has_seed = &c->has_seed,
+    };
+}
 
 static error_t parse_machine(int key, char *arg, struct argp_state *state)
 {
     static const char *const forms[] = {"auto", "table", "slots", NULL};
     struct migrate_command *c = state->input;
     struct migration_options *o = &c->migration;
+    const struct load_options load = load_of(c);
 
     switch (key) {
     case OPTION_MEMORY:
-        o->memory = options_size(state, "memory", arg, 1 << 20, UINT64_C(1) << 46);
+        o->memory = option_size(state, "memory", arg, 1 << 20, UINT64_C(1) << 46);
         break;
     case OPTION_MEMORY_TOP:
-        o->memory_top = options_size(state, "memory-top", arg, 1 << 20, UINT64_C(1) << 52);
+        o->memory_top = option_size(state, "memory-top", arg, 1 << 20, UINT64_C(1) << 52);
         break;
     case OPTION_MEMORY_FORM:
-        o->mem_form = (enum gw_frontend_mem_form)options_word(state, "memory-form", arg, forms);
+        o->mem_form = (enum gw_frontend_mem_form)option_word(state, "memory-form", arg, forms);
         break;
     case OPTION_HUGETLB:
         o->hugetlb = true;
         break;
     case OPTION_DEVICES:
-        o->n_devices = (unsigned)options_number(state, "devices", arg, 1, MIGRATION_DEVICES_MAX);
-        break;
-    case OPTION_QUEUES:
-        o->n_queues = (unsigned)options_number(state, "queues", arg, 1, 64);
-        break;
-    case OPTION_QUEUE_SIZE:
-        o->queue_size = (unsigned)options_number(state, "queue-size", arg, 2, 32768);
-        break;
-    case OPTION_PACKED:
-        o->packed = true;
-        break;
-    case OPTION_IN_ORDER:
-        o->in_order = true;
-        break;
-    case OPTION_DEPTH:
-        o->depth = (unsigned)options_number(state, "depth", arg, 1, 8192);
-        break;
-    case OPTION_BLOCK_SIZE:
-        o->block_size = options_block_size(state, arg);
-        break;
-    case OPTION_WRITES:
-        o->write_percent = (unsigned)options_number(state, "writes", arg, 1, 100);
-        break;
-    case OPTION_FLUSHES:
-        o->flush_percent = (unsigned)options_number(state, "flushes", arg, 0, 100);
+        o->n_devices = (unsigned)option_number(state, "devices", arg, 1, MIGRATION_DEVICES_MAX);
         break;
     case OPTION_READ_ONLY:
         o->read_only = true;
         break;
-    case OPTION_DISK_SIZE:
-        o->disk_bytes = options_size(state, "disk-size", arg, 512, INT64_MAX);
-        break;
     case OPTION_FEATURES:
-        o->features = options_number(state, "features", arg, 1, UINT64_MAX);
-        break;
-    case OPTION_SEED:
-        o->seed = options_number(state, "seed", arg, 0, UINT64_MAX);
-        c->has_seed = true;
+        o->features = option_number(state, "features", arg, 1, UINT64_MAX);
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return load_options_parse(key, arg, state, &load);
     }
     return 0;
 }
@@ -237,9 +227,9 @@ static void parse_switch(struct argp_state *state, const char *arg,
 {
     p->has_round = arg[0] != '\0' && strspn(arg, "0123456789") == strlen(arg);
     if (p->has_round)
-        p->round = (unsigned)options_number(state, "postcopy-at", arg, 0, ROUNDS_MAX);
+        p->round = (unsigned)option_number(state, "postcopy-at", arg, 0, ROUNDS_MAX);
     else
-        p->at_ms = options_time(state, "postcopy-at", arg, 1, TIME_MAX_MS);
+        p->at_ms = option_time(state, "postcopy-at", arg, 1, TIME_MAX_MS);
 }
 
 static error_t parse_postcopy(int key, char *arg, struct argp_state *state)
@@ -256,19 +246,19 @@ static error_t parse_postcopy(int key, char *arg, struct argp_state *state)
         parse_switch(state, arg, p);
         break;
     case OPTION_LINK_RATE:
-        p->link_rate = options_size(state, "link-rate", arg, LINK_RATE_MIN, UINT64_C(1) << 50);
+        p->link_rate = option_size(state, "link-rate", arg, LINK_RATE_MIN, UINT64_C(1) << 50);
         break;
     case OPTION_FAULT_DELAY:
-        p->fault_delay_ns = options_short_time(state, "fault-delay", arg, FAULT_DELAY_MAX_NS);
+        p->fault_delay_ns = option_short_time(state, "fault-delay", arg, FAULT_DELAY_MAX_NS);
         break;
     case OPTION_PAGE_ORDER:
-        p->is_random = options_word(state, "page-order", arg, orders) == 1;
+        p->is_random = option_word(state, "page-order", arg, orders) == 1;
         break;
     case OPTION_CUT_LINK:
-        p->cut_ms = options_time(state, "cut-link-every", arg, 0, TIME_MAX_MS);
+        p->cut_ms = option_time(state, "cut-link-every", arg, 0, TIME_MAX_MS);
         break;
     case OPTION_CUT_FOR:
-        p->cut_for_ms = options_time(state, "cut-link-for", arg, 1, TIME_MAX_MS);
+        p->cut_for_ms = option_time(state, "cut-link-for", arg, 1, TIME_MAX_MS);
         break;
     default:
         return parse_machine(key, arg, state);
@@ -284,41 +274,41 @@ static error_t parse_time(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case OPTION_WARM_UP:
-        o->warm_up_ms = options_time(state, "warm-up", arg, 1, TIME_MAX_MS);
+        o->warm_up_ms = option_time(state, "warm-up", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_COPY_TIME:
-        o->copy_ms = options_time(state, "copy-time", arg, 1, TIME_MAX_MS);
+        o->copy_ms = option_time(state, "copy-time", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_ROUND_PAUSE:
-        o->round_ms = options_time(state, "round-pause", arg, 1, TIME_MAX_MS);
+        o->round_ms = option_time(state, "round-pause", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_SETTLE:
-        o->settle_ms = options_time(state, "settle", arg, 1, TIME_MAX_MS);
+        o->settle_ms = option_time(state, "settle", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_REPLACE_LOG:
-        o->replace_log_ms = options_time(state, "replace-log-every", arg, 0, TIME_MAX_MS);
+        o->replace_log_ms = option_time(state, "replace-log-every", arg, 0, TIME_MAX_MS);
         break;
     case OPTION_HOTPLUG:
         if (arg != NULL)
-            o->region_ms = options_time(state, "hotplug", arg, 0, TIME_MAX_MS);
+            o->region_ms = option_time(state, "hotplug", arg, 0, TIME_MAX_MS);
         break;
     case OPTION_NO_HOTPLUG:
         o->region_ms = 0;
         break;
     case OPTION_SWAP_CALL_FDS:
-        o->call_fd_ms = options_time(state, "swap-call-fds-every", arg, 0, TIME_MAX_MS);
+        o->call_fd_ms = option_time(state, "swap-call-fds-every", arg, 0, TIME_MAX_MS);
         break;
     case OPTION_MAX_DOWNTIME:
-        c->max_downtime_ms = options_time(state, "max-downtime", arg, 1, TIME_MAX_MS);
+        c->max_downtime_ms = option_time(state, "max-downtime", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_TIMEOUT:
-        o->timeout_ms = options_time(state, "timeout", arg, 100, TIME_MAX_MS);
+        o->timeout_ms = option_time(state, "timeout", arg, 100, TIME_MAX_MS);
         break;
     case OPTION_RECONNECT:
-        o->reconnect_ms = options_time(state, "reconnect-timeout", arg, 1, TIME_MAX_MS);
+        o->reconnect_ms = option_time(state, "reconnect-timeout", arg, 1, TIME_MAX_MS);
         break;
     case OPTION_REQUEST_TIMEOUT:
-        o->request_ms = options_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
+        o->request_ms = option_time(state, "request-timeout", arg, 10, TIME_MAX_MS);
         break;
     default:
         return parse_postcopy(key, arg, state);
@@ -333,24 +323,25 @@ static void add_text(struct argp_state *state, struct migrate_command *c, const 
     c->texts[c->texts[0] != NULL] = text;
 }
 
-/* What no single option can tell. */
 static bool is_command(const char *text)
 {
     return strstr(text, "{socket}") != NULL || strstr(text, "{fd}") != NULL;
 }
 
-/* Memory of a domain: fewer things can be done to it, and what is lent costs it. */
+/* Memory of a Xen domain cannot be moved or replaced, and the domain pays for what it grants. */
 static void check_xen(struct argp_state *state, struct migrate_command *c)
 {
     struct migration_options *o = &c->migration;
 
     if (o->device != MIGRATION_DEVICE_BLK || o->n_devices > 1 || o->packed)
-        argp_error(state, "--xen-domain: its agent drives one disk, with split rings");
+        argp_error(state, "--xen-domain supports only one disk with split rings");
     if (o->kill != MIGRATION_KILL_NEVER || o->hugetlb || o->memory_top != 0)
-        argp_error(state, "--xen-domain: neither --kill-at nor --hugetlb nor --memory-top");
+        argp_error(state, "--xen-domain excludes --kill-at, --hugetlb and --memory-top");
     if (c->listen != NULL || o->to != NULL || o->postcopy.is_on)
-        argp_error(state, "--xen-domain: the domain stays where it is, without --to, --listen and "
-                          "--postcopy");
+        argp_error(
+            state,
+            "--xen-domain excludes --to, --listen and --postcopy: the domain itself stays on this "
+            "host");
     o->xen_domid = c->xen.domid;
     o->xen_memory = c->xen.memory;
     o->xen_events = c->xen.has_events;
@@ -365,19 +356,23 @@ static void check_halves(struct argp_state *state, struct migrate_command *c)
     char why[256];
 
     if (c->listen != NULL && c->migration.to != NULL)
-        argp_error(state, "--to and --listen are the two halves: this is one of them");
+        argp_error(state, "--to and --listen exclude each other");
     if (link_tcp_check(address, why, sizeof(why)) < 0)
         argp_error(state, "%s", why);
     if (c->backend != NULL)
         c->texts[0] = c->backend;
     if (c->texts[0] == NULL || (c->backend == NULL && c->texts[1] != NULL))
-        argp_error(state, "with --to or --listen there is one back-end: that of this half");
+        argp_error(state, "--to and --listen take exactly one back-end");
     if (c->migration.hops != 1 || c->migration.cancels != 0 || c->migration.keep_backends)
-        argp_error(state, "--hops, --cancel and --keep-backends are for both ends in one process");
+        argp_error(state, "--hops, --cancel and --keep-backends exclude --to and --listen");
     if (c->migration.postcopy.is_on && c->listen != NULL)
-        argp_error(state, "--postcopy is told to the half with --to, which tells the other");
+        argp_error(
+            state,
+            "--postcopy belongs to the source (--to), which announces it to the destination");
     if (strstr(c->texts[0], "{file}") != NULL && c->target.file == NULL)
-        argp_error(state, "the halves need one disk: name its file with --shared-file");
+        argp_error(
+            state,
+            "--to and --listen need a disk that both can open: give its file with --shared-file");
     c->texts[1] = c->listen != NULL ? c->texts[0] : address;
     c->texts[0] = c->listen != NULL ? address : c->texts[0];
 }
@@ -385,21 +380,20 @@ static void check_halves(struct argp_state *state, struct migrate_command *c)
 static void check_both(struct argp_state *state, struct migrate_command *c)
 {
     if (c->backend != NULL && c->texts[0] != NULL)
-        argp_error(state, "--backend is in place of SOURCE and DESTINATION");
+        argp_error(state, "--backend and SOURCE exclude each other");
     if (c->backend != NULL)
         c->texts[0] = c->texts[1] = c->backend;
     if (c->texts[0] == NULL)
-        argp_error(state, "no SOURCE and DESTINATION, and no --backend");
+        argp_error(state, "no back-ends: give SOURCE and DESTINATION, or --backend=COMMAND");
     if (c->texts[1] == NULL)
         argp_error(state, "no DESTINATION: a migration needs two back-ends");
     if (strcmp(c->texts[0], c->texts[1]) == 0 && !is_command(c->texts[0]))
         argp_error(state,
-                   "both ends at %s: a command line has {socket} in it, and two sockets "
-                   "have two paths",
+                   "SOURCE and DESTINATION are the same socket %s; a command line needs {socket}",
                    c->texts[0]);
 }
 
-/* Those that are here. */
+/* Whether this process starts all back-ends that it talks to. */
 static bool are_commands(const struct migrate_command *c)
 {
     return (c->listen != NULL || is_command(c->texts[0])) &&
@@ -409,6 +403,7 @@ static bool are_commands(const struct migrate_command *c)
 static void check(struct argp_state *state, struct migrate_command *c)
 {
     const struct migration_options *o = &c->migration;
+    const struct load_options load = load_of(c);
 
     options_check_target(state, c->backend);
     options_check_target(state, c->texts[0]);
@@ -418,21 +413,23 @@ static void check(struct argp_state *state, struct migrate_command *c)
     else
         check_both(state, c);
     if (o->kill != MIGRATION_KILL_NEVER && !are_commands(c))
-        argp_error(state, "--kill-at: only a back-end that is a command line can be started again");
+        argp_error(state,
+                   "--kill-at needs back-ends that godwit starts: command lines with {socket}");
     if (o->n_devices > 1 && !are_commands(c))
-        argp_error(state, "--devices: only a back-end that is a command line can be started often");
+        argp_error(state,
+                   "--devices needs back-ends that godwit starts: command lines with {socket}");
     if (c->has_postcopy_option && !o->postcopy.is_on)
-        argp_error(state, "--postcopy-at, --link-rate, --fault-delay, --page-order and "
-                          "--cut-link-... are about --postcopy");
+        argp_error(state,
+                   "--postcopy-at, --link-rate, --fault-delay, --page-order and --cut-link-* need "
+                   "--postcopy");
     if (o->postcopy.is_on && o->kill == MIGRATION_KILL_START)
-        argp_error(state, "--kill-at=start: with --postcopy a back-end cannot come back before "
-                          "its memory is there");
+        argp_error(
+            state,
+            "--kill-at=start excludes --postcopy: a back-end cannot restart before its memory "
+            "has arrived");
     if (c->xen.domid != 0)
         check_xen(state, c);
-    if (!o->packed && (o->queue_size & (o->queue_size - 1)) != 0)
-        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
-    if (o->write_percent + o->flush_percent > 100)
-        argp_error(state, "--writes and --flushes together are more than 100 %%");
+    load_options_check(state, &load);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -459,24 +456,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         c->listen = arg;
         break;
     case OPTION_DEVICE:
-        o->device = (enum migration_device)options_word(state, "device", arg, devices);
+        o->device = (enum migration_device)option_word(state, "device", arg, devices);
         break;
     case OPTION_ORDER:
-        o->order = (enum migration_order)options_word(state, "order", arg, orders);
+        o->order = (enum migration_order)option_word(state, "order", arg, orders);
         break;
     case OPTION_KILL_AT:
-        o->kill = (enum migration_kill)options_word(state, "kill-at", arg, kills);
+        o->kill = (enum migration_kill)option_word(state, "kill-at", arg, kills);
         break;
     case OPTION_LOG_OFFSET:
         o->log_offset_random = strcmp(arg, "random") == 0;
         if (!o->log_offset_random)
-            o->log_offset = options_size(state, "log-offset", arg, 0, LOG_OFFSET_MAX);
+            o->log_offset = option_size(state, "log-offset", arg, 0, LOG_OFFSET_MAX);
         break;
     case OPTION_HOPS:
-        o->hops = (unsigned)options_number(state, "hops", arg, 1, 100000);
+        o->hops = (unsigned)option_number(state, "hops", arg, 1, 100000);
         break;
     case OPTION_CANCEL:
-        o->cancels = (unsigned)options_number(state, "cancel", arg, 0, 1000);
+        o->cancels = (unsigned)option_number(state, "cancel", arg, 0, 1000);
         break;
     case OPTION_KEEP_BACKENDS:
         o->keep_backends = true;
@@ -519,12 +516,12 @@ int migrate_parse(struct migrate_command *c, int argc, char **argv)
                     "--listen=HOST:PORT DESTINATION",
         .doc =
             "Migrate a device between two vhost-user back-ends without a VM, under load, and "
-            "compare the two memories byte by byte: a page that differs is a page whose mark was "
-            "lost.\vSOURCE and DESTINATION are paths of sockets, or command lines with {socket} "
-            "(or {fd}) in them that are started and ended. Both must have the same disk: {file} "
-            "is the path of one.\n\nExit status: 0 passed, 1 a back-end is at fault, 2 nothing "
-            "was tested, the test could not be run or a report could not be written, 64 wrong "
-            "usage.",
+            "compare the two memories byte by byte. A page that differs is a page whose mark was "
+            "lost.\vSOURCE and DESTINATION are socket paths, or command lines with {socket} (or "
+            "{fd}) that godwit starts and ends. Both must have the same disk: {file} is the path "
+            "of "
+            "a disk file.\n\nExit status: 0 passed, 1 a back-end is at fault, 2 inconclusive: "
+            "the test could not be run, or a report could not be written, 64 invalid command line.",
         .children = children,
     };
 
