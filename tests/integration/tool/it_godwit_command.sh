@@ -294,7 +294,7 @@ says "--devices needs back-ends that godwit starts"
 run 64 migrate --link-rate=1M a b
 says "--cut-link-* need --postcopy"
 run 64 migrate --postcopy --kill-at=start "$disk_file" "$disk_file"
-says "cannot come back before its memory is there"
+says "cannot restart before its memory has arrived"
 run 64 migrate --postcopy --postcopy-at=soon a b
 run 64 migrate --postcopy --fault-delay=2s a b
 
