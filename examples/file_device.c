@@ -11,22 +11,20 @@
 #include <godwit.h>
 #include <linux/virtio_blk.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #define SECTOR 512
 
 struct disk {
     int fd;
-    uint64_t size;                      /* bytes, a multiple of SECTOR */
-    uint8_t config[GW_CONFIG_SIZE_MAX]; /* begins with the capacity in sectors */
+    uint64_t size; /* bytes, a multiple of SECTOR */
+    struct virtio_blk_config config;
 };
 
 /* The private part of each request. The library allocates it with the request. */
 struct read {
     struct gw_io io; /* first, so that read_done can cast */
     struct gw_request *req;
-    uint8_t *status;
     size_t data_len;
 };
 
@@ -35,18 +33,11 @@ static uint64_t features(void *dev)
     return UINT64_C(1) << VIRTIO_BLK_F_RO;
 }
 
-/* The library has checked `off` and `len` against GW_CONFIG_SIZE_MAX. */
 static int get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 {
-    memcpy(buf, ((struct disk *)dev)->config + off, len);
-    return 0;
-}
+    struct disk *disk = dev;
 
-/* The used length covers the data, also after an error, because the status byte is behind it. */
-static void answer(struct read *read, uint8_t status)
-{
-    *read->status = status;
-    gw_request_complete(read->req, (uint32_t)read->data_len + 1);
+    return gw_config_read(&disk->config, sizeof(disk->config), off, buf, len);
 }
 
 /* The worker calls this with the result of preadv. A short read means that the file has shrunk. */
@@ -54,7 +45,8 @@ static void read_done(struct gw_io *io, int res)
 {
     struct read *read = (struct read *)io;
 
-    answer(read, res == (int)read->data_len ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    gw_request_complete_status(read->req,
+                               res == (int)read->data_len ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* Check a request. Returns: its status, and if that is OK, where in the file it begins. */
@@ -63,7 +55,8 @@ static uint8_t parse(const struct disk *disk, struct gw_request *req, int64_t *r
     struct virtio_blk_outhdr header; /* a copy, because the guest can change the original */
     uint64_t sector;
 
-    if (gw_request_read(req, &header, sizeof(header)) != sizeof(header))
+    if (!gw_request_take_status(req) ||
+        gw_request_read(req, &header, sizeof(header)) != sizeof(header))
         return VIRTIO_BLK_S_IOERR;
     if (le32toh(header.type) == VIRTIO_BLK_T_OUT)
         return VIRTIO_BLK_S_IOERR; /* as the specification demands of a read-only disk */
@@ -81,16 +74,11 @@ static void start(const struct disk *disk, struct gw_request *req)
 {
     struct read *read = gw_request_private(req);
     int64_t offset;
-    uint8_t status;
+    uint8_t status = parse(disk, req, &offset);
 
-    *read = (struct read){.io.done = read_done, .req = req};
-    read->status = gw_request_take_status(req);
-    read->data_len = req->writable_len;
-    status = parse(disk, req, &offset);
-    if (read->status == NULL)
-        gw_request_complete(req, 0);
-    else if (status != VIRTIO_BLK_S_OK)
-        answer(read, status);
+    *read = (struct read){.io.done = read_done, .req = req, .data_len = req->writable_len};
+    if (status != VIRTIO_BLK_S_OK)
+        gw_request_complete_status(req, status);
     else
         gw_io_preadv(gw_queue_worker(req->queue), &read->io, disk->fd, req->writable,
                      req->n_writable, offset);
@@ -110,15 +98,13 @@ static int queue_ready(void *dev, struct gw_queue *q)
 static int open_disk(struct disk *disk, const char *path)
 {
     struct stat st;
-    uint64_t capacity;
 
     disk->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (disk->fd < 0 || fstat(disk->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         fprintf(stderr, "file_device: cannot open %s as a regular file\n", path);
         return -1;
     }
-    capacity = htole64((uint64_t)st.st_size / SECTOR);
-    memcpy(disk->config, &capacity, sizeof(capacity));
+    disk->config.capacity = htole64((uint64_t)st.st_size / SECTOR);
     disk->size = (uint64_t)st.st_size / SECTOR * SECTOR;
     return 0;
 }

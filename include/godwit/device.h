@@ -278,6 +278,17 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size);
  */
 int gw_daemon_config_changed(struct gw_daemon *d);
 
+/*
+ * The bodies of get_config and set_config for a device that keeps its config space as a structure
+ * of `size` bytes at `config`, up to GW_CONFIG_SIZE_MAX: copy `len` bytes at `off` to or from
+ * `buf`. A front-end may know a longer structure than the device: bytes behind the structure read
+ * as zero, and writes to them have no effect.
+ *
+ * Returns: 0; -EINVAL if a byte is beyond GW_CONFIG_SIZE_MAX; nothing is copied then.
+ */
+int gw_config_read(const void *config, size_t size, uint32_t off, void *buf, uint32_t len);
+int gw_config_write(void *config, size_t size, uint32_t off, const void *buf, uint32_t len);
+
 /* Queues and workers of a daemon, by number. NULL beyond the last. Context: any thread. */
 struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index);
 struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index);

@@ -71,6 +71,15 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 void gw_request_complete(struct gw_request *r, uint32_t len);
 
 /*
+ * Complete a request whose last device-writable byte is its status, such as that of a block device
+ * (virtio 1.3, 5.2.6): write `status` there, then complete the request. The used length counts all
+ * device-writable bytes, also after an error, because the status is behind the data. The device may
+ * have consumed any of the buffers. A request without a device-writable byte is completed with
+ * length 0.
+ */
+void gw_request_complete_status(struct gw_request *r, uint8_t status);
+
+/*
  * Hand a request back as if it had not been popped. The device must not have written to its
  * buffers, because the library does not mark that in the dirty log. gw_queue_pop returns it again,
  * like any request left on the ring: after a completion, a kick, or gw_queue_wake. Returns: 0;
@@ -127,11 +136,12 @@ size_t gw_request_read(struct gw_request *r, void *buf, size_t len);
 size_t gw_request_write(struct gw_request *r, const void *buf, size_t len);
 
 /*
- * Cut the last byte off `writable`, for device classes that have their status there.
- * Returns: its address in guest memory, valid until the request completes; NULL if
- * `writable` is empty.
+ * Cut the status off `writable`, its last byte, so that only buffers for data are left.
+ * gw_request_complete_status writes it.
+ *
+ * Returns: true; false if `writable` is empty.
  */
-uint8_t *gw_request_take_status(struct gw_request *r);
+bool gw_request_take_status(struct gw_request *r);
 
 /* The index, worker and device of a queue. Context: any thread. */
 unsigned gw_queue_index(const struct gw_queue *q);

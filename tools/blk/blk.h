@@ -50,8 +50,6 @@ struct blk_request {
     struct blk_queue *queue;
     struct blk_request *next;  /* next request in flight */
     struct blk_request **link; /* pointer that points to this request */
-    uint8_t *status;           /* in guest memory; only ever written */
-    uint32_t in_total;         /* bytes of writable buffers, the status included */
     uint8_t result;            /* VIRTIO_BLK_S_* */
     uint16_t n_ranges;         /* discard and write zeroes only */
     uint16_t next_range;

@@ -120,18 +120,12 @@ static void fill_config(const struct blk *blk, struct virtio_blk_config *cfg)
     cfg->write_zeroes_may_unmap = store->can_unmap;
 }
 
-/* A front-end may know a longer config struct than this one; the excess reads as zero. */
 static int blk_get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 {
     struct virtio_blk_config cfg;
-    uint32_t there = off < sizeof(cfg) ? (uint32_t)sizeof(cfg) - off : 0;
 
-    if (off > GW_CONFIG_SIZE_MAX || len > GW_CONFIG_SIZE_MAX - off)
-        return -EINVAL;
     fill_config(dev, &cfg);
-    memset(buf, 0, len);
-    memcpy(buf, (const uint8_t *)&cfg + (there != 0 ? off : 0), len < there ? len : there);
-    return 0;
+    return gw_config_read(&cfg, sizeof(cfg), off, buf, len);
 }
 
 /*
@@ -141,17 +135,20 @@ static int blk_get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration)
 {
     const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    struct virtio_blk_config cfg = {0};
     struct blk *blk = dev;
-    uint8_t value;
+    int r;
 
-    if (off > wce || len <= wce - off)
-        return migration ? 0 : -EINVAL;
     if (!migration && (off != wce || len != 1))
         return -EINVAL;
-    memcpy(&value, (const uint8_t *)buf + (wce - off), 1);
-    if (value > 1)
+    if (off > wce || len <= wce - off)
+        return 0;
+    r = gw_config_write(&cfg, sizeof(cfg), off, buf, len);
+    if (r < 0)
+        return r;
+    if (cfg.wce > 1)
         return -EINVAL;
-    blk->is_write_back = value == 1;
+    blk->is_write_back = cfg.wce == 1;
     update_write_through(blk);
     /* Last: until then no worker may use the write cache of a device that was taken over. */
     blk->is_cache_set = true;

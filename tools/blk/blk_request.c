@@ -164,25 +164,18 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
     b->n_ranges = 0;
     b->next_range = 0;
     b->ranges = NULL;
-    b->in_total = req->writable_len < UINT32_MAX ? (uint32_t)req->writable_len : UINT32_MAX;
-    b->status = gw_request_take_status(req);
     b->result = VIRTIO_BLK_S_IOERR;
-    if (b->status == NULL || gw_request_read(req, &header, sizeof(header)) != sizeof(header))
+    if (!gw_request_take_status(req) ||
+        gw_request_read(req, &header, sizeof(header)) != sizeof(header))
         return false;
     b->result = VIRTIO_BLK_S_OK;
     return parse_type(b, limits, &header);
 }
 
-/*
- * The used length includes the status byte, which is last: with a smaller length, the bytes after
- * it would count as not written. QEMU does the same, also for failed reads.
- */
 static void complete(struct blk_request *b)
 {
     free(b->ranges);
-    if (b->status != NULL)
-        *b->status = b->result;
-    gw_request_complete(b->req, b->status != NULL ? b->in_total : 0);
+    gw_request_complete_status(b->req, b->result);
 }
 
 /* ---- in flight ---- */

@@ -218,6 +218,8 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
     r->len = (uint32_t)b->len;
     pub->readable_len = b->readable_len;
     pub->writable_len = b->len - b->readable_len;
+    r->status =
+        pub->n_writable > 0 ? (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len - 1 : NULL;
     /* The device reads the request header next. */
     __builtin_prefetch(iov[0].iov_base);
     return NULL;

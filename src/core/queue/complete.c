@@ -142,15 +142,21 @@ static void add_completed(struct gw_queue *q, struct gw_request_i *r)
     q->completed = r;
 }
 
+/* The bytes of all device-writable buffers, including those already consumed. */
+static uint32_t writable_len(const struct gw_request_i *r)
+{
+    const struct gw_extent *readable = gw_request_extents(r);
+    uint32_t len = r->len;
+
+    for (unsigned i = 0; i < r->n_readable_extents; i++)
+        len -= readable[i].len;
+    return len;
+}
+
 /* A skipped element implies that its buffers were filled completely. */
 static bool can_be_skipped(const struct gw_request_i *r)
 {
-    const struct gw_extent *writable = gw_request_extents(r) + r->n_readable_extents;
-    uint64_t len = 0;
-
-    for (unsigned i = 0; i < r->n_writable_extents; i++)
-        len += writable[i].len;
-    return !r->is_bad && r->used_len == len;
+    return !r->is_bad && r->used_len == writable_len(r);
 }
 
 /*
@@ -375,6 +381,15 @@ void gw_request_complete(struct gw_request *pub, uint32_t len)
     gw_count(&q->stats.bytes_written, len);
     gw_request_answer(q, r, len);
     gw_queue_unlock(q);
+}
+
+void gw_request_complete_status(struct gw_request *pub, uint8_t status)
+{
+    const struct gw_request_i *r = gw_container_of(pub, struct gw_request_i, pub);
+
+    if (r->status)
+        *r->status = status;
+    gw_request_complete(pub, writable_len(r));
 }
 
 void gw_queue_flush(struct gw_queue *q)

@@ -491,15 +491,15 @@ size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
     return done;
 }
 
-uint8_t *gw_request_take_status(struct gw_request *r)
+bool gw_request_take_status(struct gw_request *r)
 {
     struct iovec *last;
 
     if (r->n_writable == 0)
-        return NULL;
+        return false;
     last = &r->writable[r->n_writable - 1];
     r->writable_len--;
     if (--last->iov_len == 0)
         r->n_writable--;
-    return (uint8_t *)last->iov_base + last->iov_len;
+    return true;
 }

@@ -51,6 +51,7 @@ struct gw_request_i {
     struct gw_request_i *next_free;
     struct gw_segments *segments; /* NULL: the inline arrays are in use */
     struct gw_pin pin;
+    uint8_t *status;             /* the last device-writable byte, NULL without one */
     uint64_t popped_ns;          /* coarse time */
     uint64_t position;           /* n_taken when it was taken */
     uint32_t generation;         /* the queue's generation when it was popped */

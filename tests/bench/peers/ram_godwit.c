@@ -29,19 +29,13 @@ static int get_config(void *dev, uint32_t off, void *buf, uint32_t len)
 static void answer(struct gw_request *req)
 {
     struct virtio_blk_outhdr header;
-    uint32_t length = (uint32_t)req->writable_len;
-    uint8_t *status = gw_request_take_status(req);
+    uint8_t status = VIRTIO_BLK_S_IOERR;
 
-    if (status == NULL) {
-        gw_request_complete(req, 0);
-        return;
-    }
-    if (gw_request_read(req, &header, sizeof(header)) == sizeof(header))
-        *status = ram_disk_request(&header, req->readable, req->n_readable, req->writable,
-                                   req->n_writable);
-    else
-        *status = VIRTIO_BLK_S_IOERR;
-    gw_request_complete(req, length);
+    if (gw_request_take_status(req) &&
+        gw_request_read(req, &header, sizeof(header)) == sizeof(header))
+        status = ram_disk_request(&header, req->readable, req->n_readable, req->writable,
+                                  req->n_writable);
+    gw_request_complete_status(req, status);
 }
 
 static int queue_ready(void *dev, struct gw_queue *q)

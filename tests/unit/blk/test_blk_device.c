@@ -63,9 +63,9 @@ void *gw_request_private(struct gw_request *r)
     return &asked_b;
 }
 
-uint8_t *gw_request_take_status(struct gw_request *r)
+bool gw_request_take_status(struct gw_request *r)
 {
-    return &asked_status;
+    return true;
 }
 
 size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
@@ -76,8 +76,9 @@ size_t gw_request_read(struct gw_request *r, void *buf, size_t len)
     return len;
 }
 
-void gw_request_complete(struct gw_request *r, uint32_t len)
+void gw_request_complete_status(struct gw_request *r, uint8_t status)
 {
+    asked_status = status;
 }
 
 struct gw_worker *gw_queue_worker(const struct gw_queue *q)

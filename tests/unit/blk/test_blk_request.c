@@ -64,23 +64,39 @@ size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
     return take(&r->writable, &r->n_writable, &r->writable_len, NULL, buf, len);
 }
 
-uint8_t *gw_request_take_status(struct gw_request *r)
+/* The status byte that was taken off a request, NULL without one, and the used length with it. */
+static struct {
+    uint8_t *at;
+    uint32_t len;
+} taken[N_FLUSHES + 1];
+
+static unsigned index_of(const struct gw_request *r)
+{
+    return r == &req ? N_FLUSHES : (unsigned)(r - flushes);
+}
+
+bool gw_request_take_status(struct gw_request *r)
 {
     struct iovec *last;
 
+    taken[index_of(r)].len = (uint32_t)r->writable_len;
+    taken[index_of(r)].at = NULL;
     if (r->writable_len == 0)
-        return NULL;
+        return false;
     last = &r->writable[r->n_writable - 1];
     r->writable_len--;
     last->iov_len--;
     if (last->iov_len == 0)
         r->n_writable--;
-    return (uint8_t *)last->iov_base + last->iov_len;
+    taken[index_of(r)].at = (uint8_t *)last->iov_base + last->iov_len;
+    return true;
 }
 
-void gw_request_complete(struct gw_request *r, uint32_t len)
+void gw_request_complete_status(struct gw_request *r, uint8_t result)
 {
-    completed_len = len;
+    if (taken[index_of(r)].at != NULL)
+        *taken[index_of(r)].at = result;
+    completed_len = taken[index_of(r)].len;
     n_completed++;
 }
 
@@ -105,7 +121,7 @@ struct gw_worker *gw_queue_worker(const struct gw_queue *q)
 
 void *gw_request_private(struct gw_request *r)
 {
-    return r == &req ? &b : &flush_bs[r - flushes];
+    return r == &req ? &b : &flush_bs[index_of(r)];
 }
 
 /* ---- the store, faked ---- */
@@ -162,7 +178,7 @@ static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
 
 /* ---- one request to make ---- */
 
-static uint8_t data[65536], status;
+static uint8_t data[65536], status, statuses[N_FLUSHES];
 static struct iovec readable[4], writable[4];
 static struct blk_queue queue;
 static struct blk_limits limits;
@@ -195,22 +211,21 @@ static int setup(void **state)
 
 static struct virtio_blk_outhdr header;
 
-/* A header, `n_readable` bytes to the device behind it, `n_writable` bytes for the driver, and a
- * status. */
-static void make(uint32_t type, uint64_t sector, size_t n_readable, size_t n_writable)
+/* A header, `to_device` bytes behind it, `to_driver` bytes, and a status. */
+static void make(uint32_t type, uint64_t sector, size_t to_device, size_t to_driver)
 {
     header.type = htole32(type);
     header.sector = htole64(sector);
     readable[0] = (struct iovec){&header, sizeof(header)};
-    readable[1] = (struct iovec){data, n_readable};
-    writable[0] = (struct iovec){data, n_writable};
+    readable[1] = (struct iovec){data, to_device};
+    writable[0] = (struct iovec){data, to_driver};
     writable[1] = (struct iovec){&status, 1};
     req = (struct gw_request){.readable = readable,
                               .writable = writable,
                               .n_readable = 2,
                               .n_writable = 2,
-                              .readable_len = sizeof(header) + n_readable,
-                              .writable_len = n_writable + 1};
+                              .readable_len = sizeof(header) + to_device,
+                              .writable_len = to_driver + 1};
 }
 
 static void run(void)
@@ -559,7 +574,6 @@ static void test_blk_stop_that_fails_is_reported_first(void **state)
 /* Several at once, all under way. */
 static void run_flushes(void)
 {
-    static uint8_t statuses[N_FLUSHES];
     static struct iovec readables[N_FLUSHES], writables[N_FLUSHES];
     struct gw_request *reqs[N_FLUSHES];
 
@@ -619,9 +633,9 @@ static void test_blk_cancelled_too_late_is_answered(void **state)
     run_flushes();
     blk_queue_stop(&queue, true);
     flush_done(2, 0);
-    assert_int_equal(*flush_bs[2].status, VIRTIO_BLK_S_OK);
+    assert_int_equal(statuses[2], VIRTIO_BLK_S_OK);
     flush_done(1, -EIO);
-    assert_int_equal(*flush_bs[1].status, VIRTIO_BLK_S_IOERR);
+    assert_int_equal(statuses[1], VIRTIO_BLK_S_IOERR);
     assert_int_equal(n_completed, 2);
     assert_int_equal(store.n_stopped, 0);
     suspend_result = -EPERM; /* the session has ended, so no queue takes its requests back */
@@ -662,7 +676,7 @@ static void test_blk_cancelled_by_nobody_is_an_error(void **state)
     run_flushes();
     flush_done(0, -ECANCELED);
     assert_int_equal(n_suspended, 0);
-    assert_int_equal(*flush_bs[0].status, VIRTIO_BLK_S_IOERR);
+    assert_int_equal(statuses[0], VIRTIO_BLK_S_IOERR);
 }
 
 #define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)

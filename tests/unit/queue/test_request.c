@@ -396,7 +396,6 @@ static int walk_cursors(void *arg)
     struct fixture *t = arg;
     struct gw_request *r = t->held[0];
     uint8_t buf[64];
-    uint8_t *status;
 
     assert_int_equal(r->n_readable, 2);
     assert_int_equal(r->n_writable, 3);
@@ -415,14 +414,12 @@ static int walk_cursors(void *arg)
     assert_int_equal(r->n_readable, 0);
     assert_int_equal(r->readable_len, 0);
 
-    status = gw_request_take_status(r);
-    assert_non_null(status);
-    *status = 0x5a;
+    assert_true(gw_request_take_status(r));
     assert_int_equal(r->n_writable, 2);
     assert_int_equal(r->writable_len, 10);
     assert_int_equal(gw_request_write(r, "vwxyzVWXYZ--", 12), 10);
     assert_int_equal(r->writable_len, 0);
-    assert_null(gw_request_take_status(r));
+    assert_false(gw_request_take_status(r));
     return 0;
 }
 
@@ -449,7 +446,7 @@ static void test_request_cursors_step_over_buffers(void **state)
     gw_driver_kick(t.driver);
     fixture_wait_held(&t, 1);
     fixture_call(&t, walk_cursors, &t);
-    assert_memory_equal(at + 64, "vwxyz...........VWXYZ...........\x5a...", 36);
+    assert_memory_equal(at + 64, "vwxyz...........VWXYZ...............", 36);
     fixture_release(&t, 1);
     end(&t);
 }
@@ -460,7 +457,7 @@ static int status_of_last_byte(void *arg)
     struct gw_request *r = t->held[0];
 
     for (unsigned i = 0; i < 3; i++)
-        assert_non_null(gw_request_take_status(r));
+        assert_true(gw_request_take_status(r));
     assert_int_equal(r->n_writable, 0);
     assert_int_equal(r->writable_len, 0);
     return 0;
@@ -480,6 +477,104 @@ static void test_request_status_can_be_all_there_is(void **state)
     fixture_wait_held(&t, 1);
     fixture_call(&t, status_of_last_byte, &t);
     fixture_release(&t, 1);
+    end(&t);
+}
+
+/* What the device does with the buffers of a request before it completes it with a status. */
+enum consumption {
+    CONSUME_NOTHING,
+    CONSUME_STATUS, /* take the status */
+    CONSUME_DATA,   /* take the status, write the data */
+    CONSUME_ALL,    /* write everything, the status too */
+    CONSUMPTIONS
+};
+
+struct answer {
+    struct fixture *t;
+    enum consumption consumption;
+};
+
+static int complete_with_status(void *arg)
+{
+    static const uint8_t data[64] = {0};
+    struct answer *answer = arg;
+    struct fixture *t = answer->t;
+    struct gw_request *r = t->held[0];
+    bool is_taken = answer->consumption == CONSUME_STATUS || answer->consumption == CONSUME_DATA;
+    bool has_status = r->n_writable > 0;
+
+    if (is_taken)
+        assert_int_equal(gw_request_take_status(r), has_status);
+    if (answer->consumption >= CONSUME_DATA) {
+        (void)gw_request_write(r, data, sizeof(data));
+        assert_int_equal(r->writable_len, 0);
+    }
+    gw_request_complete_status(r, 0x5a);
+    __atomic_store_n(&t->n_held, 0, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* Answer one chain with a status. Returns: the used length. */
+static uint32_t answer_with_status(struct fixture *t, const struct gw_driver_buf *bufs,
+                                   unsigned n_readable, unsigned n_writable,
+                                   enum consumption consumption)
+{
+    struct answer answer = {t, consumption};
+    struct gw_driver_used used = {0};
+
+    add(t, bufs, n_readable, n_writable);
+    gw_driver_kick(t->driver);
+    fixture_wait_held(t, 1);
+    fixture_call(t, complete_with_status, &answer);
+    assert_int_equal(gw_driver_wait(t->driver, patience_ms()), 0);
+    assert_int_equal(gw_driver_take(t->driver, &used, 1), 1);
+    return used.len;
+}
+
+/* The chains have one buffer for the status, one for data and status, and more than fit inline. */
+static void test_request_status_is_in_the_last_byte_and_the_length_counts_all(void **state)
+{
+    static const uint32_t lengths[][2] = {{5, 1}, {5, 5}, {1, 2}};
+    struct gw_driver_buf bufs[1 + 20];
+    struct fixture t;
+    uint8_t *at;
+
+    begin_and_run(&t, NULL);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    at = gw_guest_mem_at(t.mem, t.buf, FIXTURE_BUF_LEN);
+    for (unsigned i = 0; i < 3 * CONSUMPTIONS; i++) {
+        const uint32_t *length = lengths[i % 3];
+        unsigned n = i % 3 == 2 ? 20 : 2;
+
+        memset(at, 0xff, FIXTURE_BUF_LEN);
+        bufs[0] = (struct gw_driver_buf){t.buf, 3};
+        for (unsigned k = 1; k < n; k++)
+            bufs[k] = (struct gw_driver_buf){t.buf + 16, length[0]};
+        bufs[n] = (struct gw_driver_buf){t.buf + 32, length[1]};
+        assert_int_equal(answer_with_status(&t, bufs, 1, n, (enum consumption)(i / 3)),
+                         (n - 1) * length[0] + length[1]);
+        assert_int_equal(at[32 + length[1] - 1], 0x5a);
+        assert_int_equal(at[32 + length[1]], 0xff);
+        if (length[1] > 1)
+            assert_int_equal(at[32], i / 3 >= CONSUME_DATA ? 0 : 0xff);
+    }
+    end(&t);
+}
+
+static void test_request_without_a_status_is_completed_with_nothing(void **state)
+{
+    struct fixture t;
+
+    begin_and_run(&t, NULL);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    for (unsigned i = 0; i < CONSUMPTIONS; i++) {
+        struct gw_driver_buf buf = {t.buf, 3};
+        uint8_t *at = gw_guest_mem_at(t.mem, t.buf, 3);
+
+        memset(at, 0xff, 3);
+        assert_int_equal(answer_with_status(&t, &buf, 1, 0, (enum consumption)i), 0);
+        assert_memory_equal(at, "\xff\xff\xff", 3);
+    }
     end(&t);
 }
 
@@ -529,6 +624,8 @@ int main(void)
         FDCHECK_TEST(test_request_bad_chain_is_answered_with_zero),
         FDCHECK_TEST(test_request_cursors_step_over_buffers),
         FDCHECK_TEST(test_request_status_can_be_all_there_is),
+        FDCHECK_TEST(test_request_status_is_in_the_last_byte_and_the_length_counts_all),
+        FDCHECK_TEST(test_request_without_a_status_is_completed_with_nothing),
         FDCHECK_TEST(test_request_private_is_zero_and_overlaps_nothing),
     };
 
