@@ -31,7 +31,8 @@ static int queue_ready(void *dev, struct gw_queue *q)
 int main(int argc, char **argv)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .name = "device"};
+    const struct gw_daemon_config cfg = {
+        .size = sizeof(cfg), .name = "device", .handle_sigbus = true};
     struct gw_daemon *d = NULL;
     int r = argc == 2 ? gw_daemon_new(&d, &cfg, &ops, NULL) : -1;
 

@@ -116,7 +116,11 @@ int main(int argc, char **argv)
                                              .get_config = get_config,
                                              .queue_ready = queue_ready};
     const struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .name = "file_device", .request_size = sizeof(struct read)};
+        .size = sizeof(cfg),
+        .name = "file_device",
+        .request_size = sizeof(struct read),
+        .handle_sigbus = true, /* so that no front-end can end the process */
+    };
     struct gw_daemon *d = NULL;
     struct disk disk = {0};
     int r;

@@ -158,15 +158,16 @@ struct gw_daemon_config {
      */
     unsigned reconnect_max_ms;
     /*
-     * If a front-end truncates memory that it shares, every access to that memory raises SIGBUS.
-     * With the first memory of a front-end the library installs a handler of that signal, once, for
-     * the lifetime of the process. Such a page then reads as zeroes, and its session ends.
-     * Any other SIGBUS is passed to the previously installed handler or the default action. A
-     * handler that is installed later must call the one that it replaces. Threads of the embedder
-     * that touch requests (GW_SYNC_MUTEX) must not block SIGBUS. True: install no handler for this
-     * daemon; a front-end may kill the process.
+     * True: survive a front-end that truncates memory which it shares. Each access to such a page
+     * raises SIGBUS, also in the device, and the default action ends the process: without a
+     * handler, any front-end can kill the process, with all of its daemons. gw_daemon_new installs
+     * a handler, once, for the lifetime of the process. Such a page then reads as zeroes, and its
+     * session ends. Any other SIGBUS is passed to the previously installed handler or the default
+     * action. A handler that is installed later must call the one that it replaces. Threads of
+     * the embedder that touch requests (GW_SYNC_MUTEX) must not block SIGBUS; the threads of the
+     * daemon unblock it. False: the action of SIGBUS and the signal masks stay as they are.
      */
-    bool no_sigbus_handler;
+    bool handle_sigbus;
     /*
      * Do not offer postcopy (PAGEFAULT). It is offered if userfaultfd(2) is available, and then a
      * thread that touches a request's memory may sleep until the page arrives: in a callback of the

@@ -44,7 +44,7 @@ FIELD(gw_daemon_config, log, 72);
 FIELD(gw_daemon_config, log_arg, 80);
 FIELD(gw_daemon_config, log_level, 88);
 FIELD(gw_daemon_config, reconnect_max_ms, 92);
-FIELD(gw_daemon_config, no_sigbus_handler, 96);
+FIELD(gw_daemon_config, handle_sigbus, 96);
 FIELD(gw_daemon_config, no_postcopy, 97);
 FIELD(gw_daemon_config, xen_persistent_grants, 100);
 FIELD(gw_daemon_config, request_bytes_max, 104);

@@ -131,7 +131,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .set_config = set_config,
     };
     struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .num_queues = 2, .loop = GW_LOOP_EPOLL, .log = silent};
+        .size = sizeof(cfg),
+        .num_queues = 2,
+        .loop = GW_LOOP_EPOLL,
+        .log = silent,
+        .handle_sigbus = true,
+    };
     struct gw_daemon *daemon;
     struct message message;
     struct fdcheck *check;

@@ -85,6 +85,7 @@ static int new_daemon(struct run *run, const struct gw_device_ops *ops, size_t r
         .request_bytes_max = run->backend->request_bytes_max,
         .log = backend_log,
         .log_level = backend_say_level(),
+        .handle_sigbus = true,
     };
     int r = gw_daemon_new(&run->daemon, &cfg, ops, run->dev);
 

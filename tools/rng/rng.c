@@ -101,7 +101,11 @@ static int serve(const char *path, int fd)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
     const struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .name = "godwit-rng", .log_level = GW_LOG_WARNING};
+        .size = sizeof(cfg),
+        .name = "godwit-rng",
+        .log_level = GW_LOG_WARNING,
+        .handle_sigbus = true, /* so that no front-end can end the process */
+    };
     static sigset_t signals;
     struct gw_daemon *d = NULL;
     pthread_t thread;

@@ -185,7 +185,10 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     if (d->control_fd < 0)
         return gw_fail(-errno, "eventfd: %s", strerror(errno));
     d->loss.wake_fd = d->control_fd;
-    d->guard = cfg->no_sigbus_handler ? NULL : &d->loss;
+    if (cfg->handle_sigbus) {
+        gw_sigbus_install();
+        d->guard = &d->loss;
+    }
     d->reconnect_max_ms = cfg->reconnect_max_ms;
     d->name = strdup(cfg->name ? cfg->name : "godwit");
     if (!d->name)

@@ -91,7 +91,7 @@ struct gw_daemon {
     bool stopping;         /* atomic */
     bool config_changed;   /* atomic */
     struct gw_loss loss;   /* of memory that the session has mapped */
-    struct gw_loss *guard; /* &loss; NULL: no SIGBUS handler, as configured */
+    struct gw_loss *guard; /* &loss; NULL: losses are not handled, as configured */
 };
 
 static inline bool gw_session_has(const struct gw_session *s, enum gw_virtio_feature bit)

@@ -132,8 +132,6 @@ static void install(void)
 {
     struct sigaction action;
 
-    if (is_installed)
-        return;
     is_installed = true;
     (void)sigaction(SIGBUS, NULL, &previous);
     action = previous;
@@ -141,6 +139,14 @@ static void install(void)
     action.sa_flags |= SA_SIGINFO | SA_ONSTACK;
     action.sa_sigaction = on_sigbus;
     (void)sigaction(SIGBUS, &action, NULL);
+}
+
+void gw_sigbus_install(void)
+{
+    pthread_mutex_lock(&lock);
+    if (!is_installed)
+        install();
+    pthread_mutex_unlock(&lock);
 }
 
 static void wait_for_handlers(void)
@@ -152,7 +158,6 @@ static void wait_for_handlers(void)
 void gw_sigbus_register(struct gw_sigbus_range *range, struct gw_loss *loss)
 {
     pthread_mutex_lock(&lock);
-    install();
     range->loss = loss;
     range->is_registered = true;
     range->next = ranges;

@@ -5,8 +5,8 @@
  * registered here, the handler replaces the page by a private page of zeroes, records the loss, and
  * signals an eventfd.
  *
- * The process has one SIGBUS handler. It is installed with the first range and stays installed; any
- * other SIGBUS is passed to the previously installed handler or its default action.
+ * The process has one SIGBUS handler. It stays installed; any other SIGBUS is passed to the
+ * previously installed handler or its default action.
  */
 #pragma once
 
@@ -32,7 +32,11 @@ struct gw_sigbus_range {
     struct gw_sigbus_range *next; /* atomic */
 };
 
-/* The caller sets `base`, `length` and `granule`, and zeroes the rest. */
+/* Install the handler of the process. No effect from the second call on. */
+void gw_sigbus_install(void);
+
+/* The handler must be installed. The caller sets `base`, `length` and `granule`, and zeroes the
+ * rest. */
 void gw_sigbus_register(struct gw_sigbus_range *range, struct gw_loss *loss);
 
 /* Call it before unmapping: on return no handler uses the range. No effect if not registered. */

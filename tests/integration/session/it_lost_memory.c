@@ -23,7 +23,7 @@ static enum gw_loop_kind loop;
 static void begin(enum disk_kind kind)
 {
     fixture_start(&fixture, &(struct fixture_config){.loop = loop, .kind = kind, .n_workers = 2});
-    hold_sigbus(); /* fixture_start has served a session */
+    hold_sigbus(); /* fixture_start has made a daemon */
 }
 
 static void truncate_rounds(enum disk_kind kind, enum crash_target_end end, const char *what)

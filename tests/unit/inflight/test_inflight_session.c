@@ -131,7 +131,12 @@ static void fixture_begin(struct fixture *b, uint64_t features, uint64_t protoco
         .reset = reset,
     };
     struct gw_daemon_config cfg = {
-        .size = sizeof(cfg), .num_queues = QUEUES, .log = note, .log_level = GW_LOG_WARNING};
+        .size = sizeof(cfg),
+        .num_queues = QUEUES,
+        .log = note,
+        .log_level = GW_LOG_WARNING,
+        .handle_sigbus = true,
+    };
     int ends[2];
 
     said[0] = '\0';

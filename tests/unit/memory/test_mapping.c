@@ -177,6 +177,7 @@ static void lose(int fd, uint64_t page, gw_off_t offset)
     struct gw_mapping m;
 
     assert_int_equal(gw_mapping_init(&m, "it", fd, offset, 3 * page - offset, MAP_NORESERVE), 0);
+    gw_sigbus_install();
     gw_mapping_guard(&m, &loss);
     hold_sigbus();
     at = m.at - offset;
@@ -236,6 +237,7 @@ static void test_mapping_survives_the_end_of_the_huge_pages(void **state)
     }
     loss.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_int_equal(gw_mapping_init(&m, "it", fd, 0, size, MAP_NORESERVE), 0);
+    gw_sigbus_install();
     gw_mapping_guard(&m, &loss);
     hold_sigbus();
     for (uint64_t i = 0; !__atomic_load_n(&loss.happened, __ATOMIC_ACQUIRE); i++)

@@ -77,6 +77,7 @@ static int in_child(const struct sigaction *before, int (*act)(void))
         (void)setrlimit(RLIMIT_CORE, &none);
         (void)sigaction(SIGBUS, before, NULL);
         child_loss.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        gw_sigbus_install();
         lost_pages(&child_mapping, 2, &child_loss);
         _exit(act());
     }
@@ -249,10 +250,7 @@ static struct gw_loss loss;
 /* Call first in each of the following tests, not in setup: cmocka sets actions after setup, too. */
 static void begin(void)
 {
-    struct gw_mapping m;
-
-    lost_pages(&m, 1, &loss);
-    gw_mapping_done(&m);
+    gw_sigbus_install();
     hold_sigbus();
 }
 

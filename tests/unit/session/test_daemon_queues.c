@@ -7,29 +7,120 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-/* Must be the first test that shares memory, because the handler is installed only once. */
-static void test_daemon_sigbus_handler_can_be_declined(void **state)
+/* ---- SIGBUS: these tests must be first, because the handler is installed only once ---- */
+
+#define LOST_GPA 0x10000000
+
+static int write_to_request(void *dev, struct gw_queue *q)
 {
+    struct gw_request *r;
+
+    while (gw_queue_pop(q, &r, 1) == 1) {
+        size_t n = gw_request_write(r, "lost", 4);
+
+        gw_request_complete(r, (uint32_t)n);
+    }
+    return 0;
+}
+
+/*
+ * In a child: a front-end truncates memory, and makes it the buffer of a request. Returns: the
+ * wait(2) status; the child exits with 0 if the daemon survives and ends the session.
+ */
+static int lose_memory(bool handle_sigbus)
+{
+    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = write_to_request};
+    struct gw_guest_region region = {.kind = GW_GUEST_FD, .gpa = LOST_GPA, .length = 1 << 20};
+    struct gw_driver_buf buf = {.addr = LOST_GPA, .len = 16};
     struct gw_daemon_config cfg = daemon_fixture_config();
-    struct sigaction before, now;
+    struct rlimit none = {0, 0};
+    pid_t pid = fork();
+    struct gw_daemon *d;
+    int status, r = 0;
     struct vm vm;
 
-    assert_int_equal(sigaction(SIGBUS, NULL, &before), 0);
+    assert_true(pid >= 0);
+    if (pid > 0) {
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        return status;
+    }
+    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)signal(SIGBUS, SIG_DFL);
+    cfg.handle_sigbus = handle_sigbus;
+    region.fd = memfd_create("lost", MFD_CLOEXEC);
+    if (ftruncate(region.fd, (off_t)region.length) < 0 || gw_daemon_new(&d, &cfg, &ops, NULL) < 0 ||
+        gw_daemon_start_path(d, path) < 0)
+        _exit(1);
+    vm_boot(&vm, 1);
+    if (gw_guest_mem_add(vm.mem, &region) < 0 ||
+        gw_frontend_add_mem_reg(vm.fe, vm.mem, LOST_GPA) < 0 || ftruncate(region.fd, 0) < 0 ||
+        gw_driver_add(vm.drivers[0], &buf, 0, 1, 0, 0) < 0)
+        _exit(2);
+    gw_driver_kick(vm.drivers[0]);
+    for (unsigned i = 0; i < patience_ms() && r == 0; i++, usleep(1000))
+        r = gw_frontend_check(vm.fe);
+    gw_daemon_free(d);
+    _exit(r == -ECONNRESET ? 0 : 3);
+}
+
+static void test_daemon_lost_memory_ends_a_process_that_did_not_ask_for_the_handler(void **state)
+{
+    int status = lose_memory(false);
+
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGBUS);
+    assert_int_equal(unlink(path), 0);
+    strcat(path, ".lock");
+    assert_int_equal(unlink(path), 0);
+    *strrchr(path, '.') = '\0';
+}
+
+static void test_daemon_lost_memory_ends_the_session_alone_with_the_handler(void **state)
+{
+    int status = lose_memory(true);
+
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static unsigned n_signals;
+
+static void count_signal(int number)
+{
+    n_signals++;
+}
+
+/* A SIGBUS that is no loss reaches the handler that the embedder had installed. */
+static void test_daemon_sigbus_handler_is_installed_on_request_only(void **state)
+{
+    const struct sigaction before = {.sa_handler = count_signal};
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct sigaction now;
+    struct vm vm;
+
+    assert_int_equal(sigaction(SIGBUS, &before, NULL), 0);
     for (unsigned i = 0; i < 2; i++) {
         struct gw_daemon *d;
 
-        cfg.no_sigbus_handler = i == 0;
+        cfg.handle_sigbus = i == 1;
         assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
         assert_int_equal(gw_daemon_start_path(d, path), 0);
         vm_boot(&vm, 1);
         assert_int_equal(sigaction(SIGBUS, NULL, &now), 0);
-        assert_int_equal(now.sa_sigaction == before.sa_sigaction, i == 0);
+        assert_int_equal(now.sa_handler == count_signal, i == 0);
+        raise(SIGBUS);
+        assert_int_equal(n_signals, i + 1);
         vm_unplug(&vm);
         gw_daemon_free(d);
     }
 }
+
+/* ---- queues ---- */
 
 static void test_daemon_256_queues_over_chosen_workers_all_work(void **state)
 {
@@ -284,7 +375,9 @@ static void test_daemon_config_changes_are_told_and_become_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(test_daemon_sigbus_handler_can_be_declined),
+        DAEMON_TEST(test_daemon_lost_memory_ends_a_process_that_did_not_ask_for_the_handler),
+        DAEMON_TEST(test_daemon_lost_memory_ends_the_session_alone_with_the_handler),
+        DAEMON_TEST(test_daemon_sigbus_handler_is_installed_on_request_only),
         DAEMON_TEST(test_daemon_256_queues_over_chosen_workers_all_work),
         DAEMON_TEST(test_daemon_freed_while_a_session_runs),
         DAEMON_TEST(test_daemon_request_out_longer_than_the_time_out_harms_no_session),
