@@ -17,9 +17,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[16];
     unsigned char bytes[256]; /* getrandom returns all of up to 256 bytes */
-    int n = gw_queue_pop(q, reqs, 16);
+    unsigned n = gw_queue_pop(q, reqs, 16);
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         ssize_t len = getrandom(bytes, sizeof(bytes), 0);
         size_t written = gw_request_write(reqs[i], bytes, len > 0 ? (size_t)len : 0);
 

@@ -87,9 +87,9 @@ static void start(const struct disk *disk, struct gw_request *req)
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[16];
-    int n = gw_queue_pop(q, reqs, 16);
+    unsigned n = gw_queue_pop(q, reqs, 16);
 
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         start(dev, reqs[i]);
     return 0;
 }

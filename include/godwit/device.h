@@ -253,9 +253,9 @@ int gw_daemon_wait(struct gw_daemon *d);
  * Ask the daemon to end: it closes the session, stops the queues and waits for requests in flight.
  * Returns at once; gw_daemon_wait waits for the end. A stop before the start ends the daemon as
  * soon as it is started.
- * Context: any thread, also a signal handler. Returns 0.
+ * Context: any thread, also a signal handler.
  */
-int gw_daemon_stop(struct gw_daemon *d);
+void gw_daemon_stop(struct gw_daemon *d);
 
 /*
  * Name what keeps a daemon from ending, for a program that limits its wait: workers that do not
@@ -275,9 +275,9 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size);
  * Notify the driver that the config space changed (CONFIG_CHANGE_MSG on the back-end channel).
  * Without a session or channel, or while all rings are stopped, the library sends the notification
  * later, one for all changes until then.
- * Context: any thread. Returns 0.
+ * Context: any thread.
  */
-int gw_daemon_config_changed(struct gw_daemon *d);
+void gw_daemon_config_changed(struct gw_daemon *d);
 
 /*
  * The bodies of get_config and set_config for a device that keeps its config space as a structure

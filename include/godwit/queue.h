@@ -58,9 +58,9 @@ struct gw_queue_stats {
  * to the size of the ring, and to 256 MiB of buffers divided by the queues of the daemon. One
  * request may exceed each of these limits.
  * Returns: the number of requests; 0 if the ring is empty, stopped or disabled, or a limit is
- * reached. Never blocks, never negative.
+ * reached.
  */
-int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
+unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 
 /*
  * Answer a request: `len` bytes of its writable buffers were written, counted from their start.

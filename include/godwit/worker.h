@@ -59,8 +59,7 @@ void gw_timer_free(struct gw_timer *t);
  */
 struct gw_post {
     void (*run)(struct gw_post *post);
-    /* below: the library's */
-    struct gw_post *next;
+    void *reserved; /* the library's */
 };
 
 /*
@@ -78,17 +77,7 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *post);
  */
 struct gw_io {
     void (*done)(struct gw_io *io, int res);
-    /* below: the library's */
-    struct gw_worker *worker;
-    struct gw_io *next;
-    const struct iovec *iov;
-    int64_t offset;
-    int64_t length;
-    unsigned n_iov;
-    int fd;
-    int op;
-    int flags;
-    int res;
+    uint64_t reserved[10]; /* the library's */
 };
 
 /*

@@ -70,21 +70,13 @@ FIELD(gw_queue_stats, errors, 56);
 FIELD(gw_queue_stats, in_flight, 64);
 FIELD(gw_queue_stats, oldest_ns, 72);
 
-SIZE(gw_io, 72);
+SIZE(gw_io, 88);
 FIELD(gw_io, done, 0);
-FIELD(gw_io, worker, 8);
-FIELD(gw_io, next, 16);
-FIELD(gw_io, iov, 24);
-FIELD(gw_io, offset, 32);
-FIELD(gw_io, length, 40);
-FIELD(gw_io, fd, 52);
-FIELD(gw_io, op, 56);
-FIELD(gw_io, flags, 60);
-FIELD(gw_io, res, 64);
+FIELD(gw_io, reserved, 8);
 
 SIZE(gw_post, 16);
 FIELD(gw_post, run, 0);
-FIELD(gw_post, next, 8);
+FIELD(gw_post, reserved, 8);
 
 /* The other end of the wire. */
 SIZE(gw_guest_region, 64);

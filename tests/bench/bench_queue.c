@@ -233,14 +233,14 @@ static __attribute__((noinline)) void serve(struct fixture *b)
 {
     struct gw_request *reqs[BATCH_MAX];
     char header[HEADER];
-    int n = gw_queue_pop(&b->queue, reqs, b->batch);
+    unsigned n = gw_queue_pop(&b->queue, reqs, b->batch);
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         gw_request_read(reqs[i], header, sizeof(header));
         gw_request_complete(reqs[i], DATA + 1);
     }
     gw_queue_flush(&b->queue);
-    check(n == (int)b->batch, "not all was popped");
+    check(n == b->batch, "not all was popped");
 }
 
 static int measure(void *arg)

@@ -136,12 +136,12 @@ static void use(struct fixture *b, const struct gw_request *r)
 static void pop(struct fixture *b, unsigned n)
 {
     unsigned room = HELD_MAX - b->n_held;
-    int r = gw_queue_pop(&b->queue, b->held + b->n_held, n < room ? n : room);
+    unsigned r = gw_queue_pop(&b->queue, b->held + b->n_held, n < room ? n : room);
 
-    check(r >= 0 && (unsigned)r <= n);
-    for (int i = 0; i < r; i++)
-        use(b, b->held[b->n_held + (unsigned)i]);
-    b->n_held += (unsigned)r;
+    check(r <= n);
+    for (unsigned i = 0; i < r; i++)
+        use(b, b->held[b->n_held + i]);
+    b->n_held += r;
 }
 
 static struct gw_request *take_held(struct fixture *b, unsigned i)

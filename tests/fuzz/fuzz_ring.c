@@ -60,9 +60,9 @@ static void use(struct gw_request *r)
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[4];
-    int n = gw_queue_pop(q, reqs, 4);
+    unsigned n = gw_queue_pop(q, reqs, 4);
     (void)dev;
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         use(reqs[i]);
         gw_request_complete(reqs[i], (uint32_t)i);
     }

@@ -36,9 +36,9 @@ struct message {
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[8];
-    int n = gw_queue_pop(q, reqs, 8);
+    unsigned n = gw_queue_pop(q, reqs, 8);
     (void)dev;
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         gw_request_complete(reqs[i], 0);
     return 0;
 }

@@ -182,9 +182,9 @@ static int blk_queue_ready(void *dev, struct gw_queue *q)
         .length_max = (uint64_t)BLK_SEG_MAX * BLK_SIZE_MAX,
         .serial = blk->serial,
     };
-    int n = gw_queue_pop(q, reqs, BLK_BATCH);
+    unsigned n = gw_queue_pop(q, reqs, BLK_BATCH);
 
-    blk_requests_run(reqs, (unsigned)n, queue, &limits);
+    blk_requests_run(reqs, n, queue, &limits);
     return 0;
 }
 

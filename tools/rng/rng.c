@@ -45,9 +45,9 @@ static uint32_t fill(struct gw_request *req)
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[BATCH];
-    int n = gw_queue_pop(q, reqs, BATCH);
+    unsigned n = gw_queue_pop(q, reqs, BATCH);
 
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         gw_request_complete(reqs[i], fill(reqs[i]));
     return 0;
 }

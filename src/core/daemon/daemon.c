@@ -234,7 +234,7 @@ void gw_daemon_free(struct gw_daemon *d)
     if (!d)
         return;
     if (d->started) {
-        (void)gw_daemon_stop(d);
+        gw_daemon_stop(d);
         (void)gw_daemon_wait(d);
     }
     /* A queue whose last request ends in this turn of its loop finishes its stop in the next. */
@@ -357,7 +357,7 @@ int gw_daemon_wait(struct gw_daemon *d)
     return 0;
 }
 
-int gw_daemon_stop(struct gw_daemon *d)
+void gw_daemon_stop(struct gw_daemon *d)
 {
     /* Async-signal-safe: an atomic store and a write(2). */
     int saved = errno;
@@ -365,14 +365,12 @@ int gw_daemon_stop(struct gw_daemon *d)
     __atomic_store_n(&d->stopping, true, __ATOMIC_RELEASE);
     (void)eventfd_write(d->control_fd, 1);
     errno = saved;
-    return 0;
 }
 
-int gw_daemon_config_changed(struct gw_daemon *d)
+void gw_daemon_config_changed(struct gw_daemon *d)
 {
     __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
     (void)eventfd_write(d->control_fd, 1);
-    return 0;
 }
 
 struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index)

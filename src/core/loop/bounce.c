@@ -14,13 +14,13 @@
 #define BOUNCE_ALIGN 4096u /* sufficient for any file */
 
 struct bounce {
-    struct gw_io io;     /* performed instead of `outer` */
-    struct gw_io *outer; /* its op is GW_IO_BOUNCED */
+    struct gw_io_i io;     /* performed instead of `outer` */
+    struct gw_io_i *outer; /* its op is GW_IO_BOUNCED */
     struct iovec iov;
     bool is_read;
 };
 
-static size_t total(const struct gw_io *io)
+static size_t total(const struct gw_io_i *io)
 {
     size_t len = 0;
 
@@ -30,7 +30,7 @@ static size_t total(const struct gw_io *io)
 }
 
 /* Copies the first `len` bytes of the iovecs into the buffer, or back. */
-static void copy(const struct gw_io *io, uint8_t *buffer, size_t len, bool into_buffer)
+static void copy(const struct gw_io_i *io, uint8_t *buffer, size_t len, bool into_buffer)
 {
     for (unsigned i = 0; i < io->n_iov && len > 0; i++) {
         size_t n = io->iov[i].iov_len < len ? io->iov[i].iov_len : len;
@@ -46,17 +46,17 @@ static void copy(const struct gw_io *io, uint8_t *buffer, size_t len, bool into_
 
 static void bounced(struct gw_io *io, int res)
 {
-    struct bounce *b = gw_container_of(io, struct bounce, io);
-    struct gw_io *outer = b->outer;
+    struct bounce *b = gw_container_of(gw_io_inside(io), struct bounce, io);
+    struct gw_io_i *outer = b->outer;
 
     if (b->is_read && res > 0)
         copy(outer, b->iov.iov_base, (size_t)res, false);
     free(b->iov.iov_base);
     free(b);
-    outer->done(outer, res);
+    gw_io_done(outer, res);
 }
 
-static bool is_direct(const struct gw_io *io)
+static bool is_direct(const struct gw_io_i *io)
 {
     int flags;
 
@@ -66,7 +66,7 @@ static bool is_direct(const struct gw_io *io)
     return flags >= 0 && (flags & O_DIRECT) != 0;
 }
 
-bool gw_bounce_start(struct gw_loop *loop, struct gw_io *io)
+bool gw_bounce_start(struct gw_loop *loop, struct gw_io_i *io)
 {
     size_t len;
     struct bounce *b;

@@ -9,9 +9,10 @@
 #include <stdbool.h>
 
 struct gw_loop;
+struct gw_io_i;
 
 /*
  * Start a read or write through a buffer if it needs one. As with preadv(2), it may transfer fewer
  * bytes than requested. Returns: was it started?
  */
-bool gw_bounce_start(struct gw_loop *loop, struct gw_io *io);
+bool gw_bounce_start(struct gw_loop *loop, struct gw_io_i *io);

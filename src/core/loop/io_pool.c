@@ -21,8 +21,8 @@ enum {
 };
 
 struct io_list {
-    struct gw_io *first;
-    struct gw_io **end; /* where the next one is linked */
+    struct gw_io_i *first;
+    struct gw_io_i **end; /* where the next one is linked */
 };
 
 struct gw_io_pool {
@@ -44,16 +44,16 @@ static void io_list_init(struct io_list *l)
     l->end = &l->first;
 }
 
-static void io_list_append(struct io_list *l, struct gw_io *io)
+static void io_list_append(struct io_list *l, struct gw_io_i *io)
 {
     io->next = NULL;
     *l->end = io;
     l->end = &io->next;
 }
 
-static struct gw_io *io_list_take(struct io_list *l)
+static struct gw_io_i *io_list_take(struct io_list *l)
 {
-    struct gw_io *io = l->first;
+    struct gw_io_i *io = l->first;
 
     l->first = io->next;
     if (!l->first)
@@ -62,9 +62,9 @@ static struct gw_io *io_list_take(struct io_list *l)
 }
 
 /* Callers that cancel many operations start with the oldest, near the front. Returns: found it? */
-static bool io_list_remove(struct io_list *l, const struct gw_io *io)
+static bool io_list_remove(struct io_list *l, const struct gw_io_i *io)
 {
-    struct gw_io **at = &l->first;
+    struct gw_io_i **at = &l->first;
 
     while (*at && *at != io)
         at = &(*at)->next;
@@ -80,7 +80,7 @@ static bool io_list_remove(struct io_list *l, const struct gw_io *io)
  * In postcopy, pages of the data may be missing. A write that waits for a page holds the lock of
  * its file, so all other writes to the file wait, too. Touching the pages first prevents this.
  */
-static void fetch(const struct gw_io *io)
+static void fetch(const struct gw_io_i *io)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
@@ -95,7 +95,7 @@ static void fetch(const struct gw_io *io)
     }
 }
 
-static int perform(const struct gw_io *io)
+static int perform(const struct gw_io_i *io)
 {
     uint64_t range[] = {(uint64_t)io->offset, (uint64_t)io->length};
     ssize_t n = -1;
@@ -124,7 +124,7 @@ static int perform(const struct gw_io *io)
 }
 
 /* [lock] */
-static void finished(struct gw_io_pool *pool, struct gw_io *io)
+static void finished(struct gw_io_pool *pool, struct gw_io_i *io)
 {
     bool first = !pool->done.first;
 
@@ -139,7 +139,7 @@ static void *pool_thread(void *arg)
 
     pthread_mutex_lock(&pool->lock);
     for (;;) {
-        struct gw_io *io;
+        struct gw_io_i *io;
 
         pool->n_idle++;
         while (!pool->todo.first && !pool->ending)
@@ -216,7 +216,7 @@ static int grow(struct gw_io_pool *pool)
     return pool->n_threads > 0 ? 0 : -r;
 }
 
-void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io)
+void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io_i *io)
 {
     pthread_mutex_lock(&pool->lock);
     io->res = grow(pool);
@@ -230,7 +230,7 @@ void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io)
+void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io_i *io)
 {
     pthread_mutex_lock(&pool->lock);
     if (io_list_remove(&pool->todo, io)) {
@@ -243,7 +243,7 @@ void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io)
 
 void gw_io_pool_reap(struct gw_io_pool *pool)
 {
-    struct gw_io *io;
+    struct gw_io_i *io;
     eventfd_t count;
 
     pthread_mutex_lock(&pool->lock);
@@ -253,8 +253,8 @@ void gw_io_pool_reap(struct gw_io_pool *pool)
     pthread_mutex_unlock(&pool->lock);
 
     while (io) {
-        struct gw_io *next = io->next;
-        io->done(io, io->res);
+        struct gw_io_i *next = io->next;
+        gw_io_done(io, io->res);
         io = next;
     }
 }

@@ -5,6 +5,7 @@
 #include <godwit/worker.h>
 
 struct gw_io_pool;
+struct gw_io_i;
 
 /* Create a pool; its threads are started on demand. Returns: 0; -ENOMEM; -EMFILE. */
 int gw_io_pool_new(struct gw_io_pool **ret);
@@ -15,10 +16,10 @@ void gw_io_pool_free(struct gw_io_pool *pool);
 /* Becomes readable when there is something to reap. */
 int gw_io_pool_fd(const struct gw_io_pool *pool);
 
-void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io *io);
+void gw_io_pool_start(struct gw_io_pool *pool, struct gw_io_i *io);
 
 /* Cancel an operation that no thread has started; any other continues. */
-void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io *io);
+void gw_io_pool_cancel(struct gw_io_pool *pool, struct gw_io_i *io);
 
 /* Run `done` of all finished operations. */
 void gw_io_pool_reap(struct gw_io_pool *pool);

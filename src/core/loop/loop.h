@@ -25,6 +25,37 @@ struct gw_source {
     void *token; /* private to the loop */
 };
 
+/*
+ * What the library keeps in a struct gw_io of the embedder. It may alias, because the memory is
+ * declared as another type.
+ */
+struct __attribute__((may_alias)) gw_io_i {
+    void (*done)(struct gw_io *io, int res); /* the same member */
+    struct gw_worker *worker;
+    struct gw_io_i *next;
+    const struct iovec *iov;
+    int64_t offset;
+    int64_t length;
+    unsigned n_iov;
+    int fd;
+    int op; /* enum gw_io_op */
+    int flags;
+    int res;
+};
+_Static_assert(sizeof(struct gw_io_i) <= sizeof(struct gw_io) &&
+                   _Alignof(struct gw_io_i) == _Alignof(struct gw_io),
+               "struct gw_io has room");
+
+static inline struct gw_io_i *gw_io_inside(struct gw_io *io)
+{
+    return (struct gw_io_i *)(void *)io;
+}
+
+static inline void gw_io_done(struct gw_io_i *io, int res)
+{
+    io->done((struct gw_io *)(void *)io, res);
+}
+
 struct gw_loop {
     const struct gw_loop_ops *ops;
     struct gw_log *log;
@@ -50,9 +81,9 @@ struct gw_loop_ops {
      */
     void (*signal)(struct gw_loop *loop, int fd, void *bell);
     /* Start a file operation. */
-    void (*io)(struct gw_loop *loop, struct gw_io *io);
+    void (*io)(struct gw_loop *loop, struct gw_io_i *io);
     /* Cancel a file operation that has not ended. Never calls `done` itself. */
-    void (*cancel)(struct gw_loop *loop, struct gw_io *io);
+    void (*cancel)(struct gw_loop *loop, struct gw_io_i *io);
     /* Submit everything collected so far to the kernel. */
     void (*submit)(struct gw_loop *loop);
     /*

@@ -84,12 +84,12 @@ static void pool_is_ready(struct gw_source *source, uint32_t events)
     gw_io_pool_reap(gw_container_of(source, struct epoll_loop, pool_source)->pool);
 }
 
-static void epoll_loop_io(struct gw_loop *loop, struct gw_io *io)
+static void epoll_loop_io(struct gw_loop *loop, struct gw_io_i *io)
 {
     gw_io_pool_start(epoll_of(loop)->pool, io);
 }
 
-static void epoll_loop_cancel(struct gw_loop *loop, struct gw_io *io)
+static void epoll_loop_cancel(struct gw_loop *loop, struct gw_io_i *io)
 {
     gw_io_pool_cancel(epoll_of(loop)->pool, io);
 }

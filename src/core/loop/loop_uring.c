@@ -173,7 +173,7 @@ static void uring_signal(struct gw_loop *loop, int fd, void *arg)
  * A write that waits for a page of its data holds the lock of its file, so all other writes to the
  * file wait, too. Populating the pages first prevents this. A failure here recurs in the write.
  */
-static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
+static void uring_fetch(struct uring_loop *u, const struct gw_io_i *io)
 {
     const uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
 
@@ -192,7 +192,7 @@ static void uring_fetch(struct uring_loop *u, const struct gw_io *io)
  * If memory may be missing, threads of the kernel move the data. The submitting thread would sleep
  * in io_uring_enter until the page arrives, and all work of this worker would wait.
  */
-static void uring_io(struct gw_loop *loop, struct gw_io *io)
+static void uring_io(struct gw_loop *loop, struct gw_io_i *io)
 {
     bool is_async = gw_loop_may_fault(loop);
     struct io_uring_sqe *sqe;
@@ -230,7 +230,7 @@ static void uring_io(struct gw_loop *loop, struct gw_io *io)
  * completion of a cancel that finds nothing is ignored. The kernel processes submissions in order,
  * so the cancel cannot find a later operation of the same gw_io.
  */
-static void uring_cancel(struct gw_loop *loop, struct gw_io *io)
+static void uring_cancel(struct gw_loop *loop, struct gw_io_i *io)
 {
     struct io_uring_sqe *sqe;
 
@@ -283,8 +283,8 @@ static void uring_poll_completed(struct uring_loop *u, struct uring_poll *poll, 
 static void uring_completed(struct uring_loop *u, uint64_t data, int res, bool more)
 {
     if (data & TAG_IO) {
-        struct gw_io *io = (struct gw_io *)(uintptr_t)(data & ~TAG_IO);
-        io->done(io, res);
+        struct gw_io_i *io = (struct gw_io_i *)(uintptr_t)(data & ~TAG_IO);
+        gw_io_done(io, res);
     } else if (data) {
         uring_poll_completed(u, (struct uring_poll *)(uintptr_t)data, res, more);
     }

@@ -46,15 +46,18 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *task)
 {
     bool first;
 
-    task->next = NULL;
+    task->reserved = NULL;
     pthread_mutex_lock(&w->mail_lock);
     if (w->ended) {
         pthread_mutex_unlock(&w->mail_lock);
         return -ESHUTDOWN;
     }
     first = !w->mail_first;
-    *w->mail_end = task;
-    w->mail_end = &task->next;
+    if (first)
+        w->mail_first = task;
+    else
+        w->mail_last->reserved = task; /* the next task */
+    w->mail_last = task;
     __atomic_store_n(&w->mail, true, __ATOMIC_RELEASE);
     if (first)
         (void)eventfd_write(w->mail_source.fd, 1);
@@ -71,12 +74,11 @@ static void run_tasks(struct gw_worker *w)
     pthread_mutex_lock(&w->mail_lock);
     task = w->mail_first;
     w->mail_first = NULL;
-    w->mail_end = &w->mail_first;
     __atomic_store_n(&w->mail, false, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&w->mail_lock);
 
     while (task) {
-        struct gw_post *next = task->next;
+        struct gw_post *next = task->reserved;
         task->run(task);
         task = next;
     }
@@ -272,7 +274,6 @@ static void worker_init(struct gw_worker *w)
     gw_list_init(&w->fds);
     pthread_mutex_init(&w->mail_lock, NULL);
     w->mail_first = NULL;
-    w->mail_end = &w->mail_first;
 }
 
 static void worker_done(struct gw_worker *w)

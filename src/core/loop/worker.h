@@ -27,7 +27,7 @@ struct gw_worker {
     bool ended;                /* mail_lock */
     pthread_mutex_t mail_lock; /* the list below */
     struct gw_post *mail_first;
-    struct gw_post **mail_end;
+    struct gw_post *mail_last;    /* if there is a first */
     struct gw_source mail_source; /* an eventfd, wakes a sleeping worker */
     unsigned n_sent;              /* atomic: tasks of gw_worker_send that have not run yet */
 

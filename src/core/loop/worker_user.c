@@ -215,7 +215,7 @@ int gw_worker_remove_fd(struct gw_worker *w, int fd)
 
 /* ---- file operations ---- */
 
-static void io_start(struct gw_worker *w, struct gw_io *io)
+static void io_start(struct gw_worker *w, struct gw_io_i *io)
 {
     io->worker = w;
     if (__atomic_load_n(&w->loop->must_bounce, __ATOMIC_RELAXED) && gw_bounce_start(w->loop, io))
@@ -223,9 +223,11 @@ static void io_start(struct gw_worker *w, struct gw_io *io)
     w->loop->ops->io(w->loop, io);
 }
 
-void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
+void gw_io_preadv(struct gw_worker *w, struct gw_io *pub, int fd, const struct iovec *iov,
                   unsigned n_iov, int64_t offset)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
+
     io->op = GW_IO_PREADV;
     io->fd = fd;
     io->iov = iov;
@@ -234,9 +236,11 @@ void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct io
     io_start(w, io);
 }
 
-void gw_io_pwritev(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
+void gw_io_pwritev(struct gw_worker *w, struct gw_io *pub, int fd, const struct iovec *iov,
                    unsigned n_iov, int64_t offset, int rwf_flags)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
+
     io->op = GW_IO_PWRITEV;
     io->fd = fd;
     io->iov = iov;
@@ -246,16 +250,20 @@ void gw_io_pwritev(struct gw_worker *w, struct gw_io *io, int fd, const struct i
     io_start(w, io);
 }
 
-void gw_io_fdatasync(struct gw_worker *w, struct gw_io *io, int fd)
+void gw_io_fdatasync(struct gw_worker *w, struct gw_io *pub, int fd)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
+
     io->op = GW_IO_FDATASYNC;
     io->fd = fd;
     io_start(w, io);
 }
 
-void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, int64_t offset,
+void gw_io_fallocate(struct gw_worker *w, struct gw_io *pub, int fd, int mode, int64_t offset,
                      int64_t length)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
+
     io->op = GW_IO_FALLOCATE;
     io->fd = fd;
     io->flags = mode;
@@ -264,8 +272,10 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
     io_start(w, io);
 }
 
-void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length)
+void gw_io_discard(struct gw_worker *w, struct gw_io *pub, int fd, int64_t offset, int64_t length)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
+
     io->op = GW_IO_DISCARD;
     io->fd = fd;
     io->offset = offset;
@@ -273,8 +283,9 @@ void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset
     io_start(w, io);
 }
 
-void gw_io_cancel(struct gw_io *io)
+void gw_io_cancel(struct gw_io *pub)
 {
+    struct gw_io_i *io = gw_io_inside(pub);
     struct gw_loop *loop = io->worker->loop;
 
     loop->ops->cancel(loop, io->op == GW_IO_BOUNCED ? io->next : io);

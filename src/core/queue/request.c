@@ -314,7 +314,7 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     return n_tracked;
 }
 
-int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
     struct gw_head heads[GW_POP_BATCH];
     unsigned n_popped = 0, n_taken = 0, n;
@@ -346,7 +346,7 @@ int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
         gw_queue_activate(q);
     }
     gw_queue_unlock(q);
-    return (int)n_popped;
+    return n_popped;
 }
 
 int gw_request_unpop(struct gw_request *pub)

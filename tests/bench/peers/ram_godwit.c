@@ -41,9 +41,9 @@ static void answer(struct gw_request *req)
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[BATCH];
-    int n = gw_queue_pop(q, reqs, BATCH);
+    unsigned n = gw_queue_pop(q, reqs, BATCH);
 
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         answer(reqs[i]);
     return 0;
 }

@@ -67,18 +67,18 @@ static uint32_t copy_frame(struct gw_request *from, struct gw_request *to)
 static void forward(struct pair *p)
 {
     struct gw_request *rooms[BATCH], *frames[BATCH];
-    int n_rooms, n_frames;
+    unsigned n_rooms, n_frames;
 
     do {
         n_rooms = gw_queue_pop(p->receive, rooms, BATCH);
-        n_frames = gw_queue_pop(p->send, frames, (unsigned)n_rooms);
-        for (int i = n_rooms; i-- > n_frames;)
+        n_frames = gw_queue_pop(p->send, frames, n_rooms);
+        for (unsigned i = n_rooms; i-- > n_frames;)
             gw_request_unpop(rooms[i]);
-        for (int i = 0; i < n_frames; i++) {
+        for (unsigned i = 0; i < n_frames; i++) {
             gw_request_complete(rooms[i], copy_frame(frames[i], rooms[i]));
             gw_request_complete(frames[i], 0);
         }
-        p->n_frames += (uint64_t)n_frames;
+        p->n_frames += n_frames;
     } while (n_frames == BATCH);
 }
 

@@ -11,7 +11,7 @@
 
 _Thread_local struct store_fake fake;
 
-static void begin(struct gw_io *io, int (*act)(struct gw_io *io))
+static void begin(struct gw_io *io, int (*act)(void))
 {
     assert_null(fake.io);
     fake.io = io;
@@ -19,60 +19,60 @@ static void begin(struct gw_io *io, int (*act)(struct gw_io *io))
     fake.n_ops++;
 }
 
-static int transfer(struct gw_io *io)
+static int transfer(void)
 {
     struct iovec part[1024];
     size_t left = fake.short_by != 0 ? fake.short_by : SIZE_MAX;
     unsigned n = 0;
     ssize_t r;
 
-    if (io->op == 1 && fake.fail_writes != 0)
+    if (fake.op == 1 && fake.fail_writes != 0)
         return fake.fail_writes;
-    if (io->op == 1 && (io->flags & RWF_DSYNC) != 0 && fake.fail_sync != 0)
+    if (fake.op == 1 && (fake.flags & RWF_DSYNC) != 0 && fake.fail_sync != 0)
         return fake.fail_sync;
     for (; n < fake.n_iov && left > 0; n++) {
-        part[n] = io->iov[n];
+        part[n] = fake.iov[n];
         if (part[n].iov_len > left)
             part[n].iov_len = left;
         left -= part[n].iov_len;
     }
-    r = io->op == 0 ? preadv(io->fd, part, (int)n, io->offset)
-                    : pwritev2(io->fd, part, (int)n, io->offset, io->flags);
+    r = fake.op == 0 ? preadv(fake.fd, part, (int)n, fake.offset)
+                     : pwritev2(fake.fd, part, (int)n, fake.offset, fake.flags);
     return r < 0 ? -errno : (int)r;
 }
 
-static int act_sync(struct gw_io *io)
+static int act_sync(void)
 {
     fake.n_sync++;
     if (fake.fail_sync != 0)
         return fake.fail_sync;
-    return fdatasync(io->fd) < 0 ? -errno : 0;
+    return fdatasync(fake.fd) < 0 ? -errno : 0;
 }
 
-static int act_fallocate(struct gw_io *io)
+static int act_fallocate(void)
 {
     fake.n_fallocate++;
-    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0) {
+    if ((fake.flags & FALLOC_FL_PUNCH_HOLE) != 0) {
         fake.n_punch++;
-        fake.punch_offset = io->offset;
-        fake.punch_length = io->length;
+        fake.punch_offset = fake.offset;
+        fake.punch_length = fake.length;
     }
-    if (fake.align != 0 && ((uint64_t)io->offset | (uint64_t)io->length) % fake.align != 0)
+    if (fake.align != 0 && ((uint64_t)fake.offset | (uint64_t)fake.length) % fake.align != 0)
         return -EINVAL;
-    if ((io->flags & FALLOC_FL_PUNCH_HOLE) != 0 && fake.fail_punch != 0)
+    if ((fake.flags & FALLOC_FL_PUNCH_HOLE) != 0 && fake.fail_punch != 0)
         return fake.fail_punch;
     if (fake.fail_fallocate != 0)
         return fake.fail_fallocate;
-    return fallocate(io->fd, io->flags, io->offset, io->length) < 0 ? -errno : 0;
+    return fallocate(fake.fd, fake.flags, fake.offset, fake.length) < 0 ? -errno : 0;
 }
 
 static void begin_transfer(struct gw_io *io, int fd, const struct iovec *iov, unsigned n_iov,
                            int64_t offset)
 {
     assert_in_range(n_iov, 1, 1024);
-    io->fd = fd;
-    io->iov = iov;
-    io->offset = offset;
+    fake.fd = fd;
+    fake.iov = iov;
+    fake.offset = offset;
     fake.n_iov = n_iov;
     begin(io, transfer);
 }
@@ -80,48 +80,48 @@ static void begin_transfer(struct gw_io *io, int fd, const struct iovec *iov, un
 void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
                   unsigned n_iov, int64_t offset)
 {
-    io->op = 0;
+    fake.op = 0;
     begin_transfer(io, fd, iov, n_iov, offset);
 }
 
 void gw_io_pwritev(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
                    unsigned n_iov, int64_t offset, int rwf_flags)
 {
-    io->op = 1;
-    io->flags = rwf_flags;
+    fake.op = 1;
+    fake.flags = rwf_flags;
     fake.n_dsync += (rwf_flags & RWF_DSYNC) != 0;
     begin_transfer(io, fd, iov, n_iov, offset);
 }
 
 void gw_io_fdatasync(struct gw_worker *w, struct gw_io *io, int fd)
 {
-    io->fd = fd;
+    fake.fd = fd;
     begin(io, act_sync);
 }
 
 void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, int64_t offset,
                      int64_t length)
 {
-    io->fd = fd;
-    io->flags = mode;
-    io->offset = offset;
-    io->length = length;
+    fake.fd = fd;
+    fake.flags = mode;
+    fake.offset = offset;
+    fake.length = length;
     begin(io, act_fallocate);
 }
 
-static int act_discard(struct gw_io *io)
+static int act_discard(void)
 {
     fake.n_discard++;
-    fake.discard_offset = io->offset;
-    fake.discard_length = io->length;
+    fake.discard_offset = fake.offset;
+    fake.discard_length = fake.length;
     return fake.fail_discard;
 }
 
 void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length)
 {
-    io->fd = fd;
-    io->offset = offset;
-    io->length = length;
+    fake.fd = fd;
+    fake.offset = offset;
+    fake.length = length;
     begin(io, act_discard);
 }
 
@@ -135,15 +135,17 @@ void worker_init(struct gw_worker *w)
 {
     pthread_mutex_init(&w->lock, NULL);
     w->first = NULL;
-    w->end = &w->first;
 }
 
 int gw_worker_post(struct gw_worker *w, struct gw_post *post)
 {
     pthread_mutex_lock(&w->lock);
-    post->next = NULL;
-    *w->end = post;
-    w->end = &post->next;
+    post->reserved = NULL;
+    if (w->first == NULL)
+        w->first = post;
+    else
+        w->last->reserved = post; /* the next one */
+    w->last = post;
     pthread_mutex_unlock(&w->lock);
     return 0;
 }
@@ -156,10 +158,9 @@ unsigned run_posts(struct gw_worker *w)
     pthread_mutex_lock(&w->lock);
     post = w->first;
     w->first = NULL;
-    w->end = &w->first;
     pthread_mutex_unlock(&w->lock);
     for (; post != NULL; post = next, n++) {
-        next = post->next;
+        next = post->reserved;
         post->run(post);
     }
     return n;
@@ -183,7 +184,7 @@ void pump(void)
 
         if (fake.n_ops == fake.cancel_at)
             cancel(io);
-        r = fake.fail != 0 ? fake.fail : fake.act(io);
+        r = fake.fail != 0 ? fake.fail : fake.act();
         fake.fail = 0;
         fake.io = NULL;
         io->done(io, r);

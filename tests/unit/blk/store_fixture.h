@@ -24,7 +24,10 @@ enum {
 
 struct store_fake {
     struct gw_io *io;
-    int (*act)(struct gw_io *io);
+    int (*act)(void);
+    const struct iovec *iov; /* arguments of `act` */
+    int64_t offset, length;
+    int op, fd, flags;
     uint64_t align; /* ranges that are not aligned are -EINVAL; 0: anything goes */
     int64_t discard_offset, discard_length;
     int64_t punch_offset, punch_length; /* of the last hole */
@@ -56,7 +59,7 @@ extern struct gw_timer timer;
 struct gw_worker {
     pthread_mutex_t lock;
     struct gw_post *first;
-    struct gw_post **end;
+    struct gw_post *last; /* if there is a first */
 };
 
 void worker_init(struct gw_worker *w);

@@ -47,7 +47,7 @@ static struct gw_request asked_req;
 static struct blk_request asked_b;
 static uint8_t asked_status;
 
-int gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
+unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
 {
     asked_req = (struct gw_request){.readable_len =
                                         sizeof(asked.header) +
@@ -96,10 +96,9 @@ void gw_queue_fail_stop(struct gw_queue *q, int error)
     stop_failed = error;
 }
 
-int gw_daemon_config_changed(struct gw_daemon *d)
+void gw_daemon_config_changed(struct gw_daemon *d)
 {
     n_config_changed++;
-    return 0;
 }
 
 void backend_say(enum gw_log_level level, const char *format, ...)

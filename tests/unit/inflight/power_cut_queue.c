@@ -41,14 +41,14 @@ static void complete_one(struct power_cut_queue *t, unsigned at)
 
 static void pop_some(struct power_cut_queue *t)
 {
-    int n =
+    unsigned n =
         gw_queue_pop(&t->queue, t->held + t->n_held, 1 + power_cut_random(&t->seed, t->cfg->size));
 
     if (n > 0 && power_cut_random(&t->seed, 4) == 0 &&
         gw_request_unpop(t->held[t->n_held + n - 1]) == 0)
         n--;
-    t->n_held += (unsigned)n;
-    t->n_popped += (unsigned)n;
+    t->n_held += n;
+    t->n_popped += n;
 }
 
 /* One turn of the worker, which publishes at its end; posts the next turn. */

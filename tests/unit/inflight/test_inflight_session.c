@@ -75,9 +75,9 @@ static void expect_said(const char *text)
 static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[RING];
-    int n = gw_queue_pop(q, reqs, RING);
+    unsigned n = gw_queue_pop(q, reqs, RING);
 
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         gw_request_complete(reqs[i], 0);
     return 0;
 }

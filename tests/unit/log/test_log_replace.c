@@ -62,9 +62,9 @@ static int ready(void *dev, struct gw_queue *q)
     struct load *l = dev;
     struct fixture *t = dev;
     struct gw_request *reqs[DEPTH];
-    int n = gw_queue_pop(q, reqs, DEPTH);
+    unsigned n = gw_queue_pop(q, reqs, DEPTH);
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         fill(l, reqs[i]);
         if (t->n_held == KEPT) {
             gw_request_complete(t->held[0], 1);
@@ -90,10 +90,10 @@ static int ready_to_pass(void *dev, struct gw_queue *q)
 {
     struct load *l = dev;
     struct gw_request *reqs[DEPTH];
-    int n = gw_queue_pop(q, reqs, DEPTH);
+    unsigned n = gw_queue_pop(q, reqs, DEPTH);
 
     pthread_mutex_lock(&l->lock);
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         l->passed[l->n_passed++] = reqs[i];
     pthread_cond_signal(&l->news);
     pthread_mutex_unlock(&l->lock);

@@ -65,7 +65,7 @@ static void *pop_what_waits(void *arg)
 
     pthread_mutex_lock(&s->lock);
     while (!s->ending) {
-        int n;
+        unsigned n;
 
         if (seen == s->n_told) {
             pthread_cond_wait(&s->news, &s->lock);
@@ -74,7 +74,7 @@ static void *pop_what_waits(void *arg)
         seen = s->n_told;
         pthread_mutex_unlock(&s->lock);
         while ((n = gw_queue_pop(&s->fixture.queue, reqs, 7)) > 0)
-            for (int i = 0; i < n; i++)
+            for (unsigned i = 0; i < n; i++)
                 gw_request_complete(reqs[i], (uint32_t)reqs[i]->writable_len);
         (void)gw_queue_is_started(&s->fixture.queue);
         (void)gw_queue_is_taken_over(&s->fixture.queue);
@@ -88,14 +88,14 @@ static int ready(void *dev, struct gw_queue *q)
 {
     struct shared *s = dev;
     struct gw_request *reqs[16];
-    int n = 0;
+    unsigned n = 0;
 
     if (s->roles == WORKER_ALONE)
         return fixture_ready(dev, q);
     if (s->roles == OTHERS_COMPLETE)
         n = gw_queue_pop(q, reqs, 16);
     pthread_mutex_lock(&s->lock);
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         s->requests[s->n_requests++] = reqs[i];
     s->n_told++;
     pthread_cond_broadcast(&s->news);

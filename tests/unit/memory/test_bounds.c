@@ -52,11 +52,11 @@ static int pop_all(void *dev, struct gw_queue *q)
 {
     struct turns *t = (struct turns *)dev;
     struct gw_request *reqs[GW_POP_BATCH];
-    int n;
+    unsigned n;
 
     t->bytes = 0;
     while ((n = gw_queue_pop(q, reqs, GW_POP_BATCH)) > 0)
-        for (int i = 0; i < n; i++) {
+        for (unsigned i = 0; i < n; i++) {
             assert_int_equal(reqs[i]->writable_len, t->request_len);
             t->bytes += reqs[i]->writable_len;
             gw_request_complete(reqs[i], FIXTURE_BUF_LEN);

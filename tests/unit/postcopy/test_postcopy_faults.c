@@ -60,9 +60,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct device *device = dev;
     struct gw_request *reqs[BATCH];
-    int n = gw_queue_pop(q, reqs, BATCH);
+    unsigned n = gw_queue_pop(q, reqs, BATCH);
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         uint64_t value = 0;
         unsigned k = device->n_seen;
 

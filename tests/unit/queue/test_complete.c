@@ -124,9 +124,9 @@ static int answer_and_look(void *dev, struct gw_queue *q)
 {
     struct gw_request *reqs[8];
     struct fixture *t = dev;
-    int n = gw_queue_pop(q, reqs, fixture_look(&t->batch));
+    unsigned n = gw_queue_pop(q, reqs, fixture_look(&t->batch));
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         gw_request_complete(reqs[i], FIXTURE_BUF_LEN);
         shown_after[t->n_held] = gw_driver_used_idx(t->driver);
         __atomic_store_n(&t->n_held, t->n_held + 1, __ATOMIC_RELEASE);

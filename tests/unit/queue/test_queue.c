@@ -298,7 +298,7 @@ static int take_and_refuse(void *dev, struct gw_queue *q)
 {
     struct fixture *t = dev;
 
-    t->n_held = (unsigned)gw_queue_pop(q, t->held, 8);
+    t->n_held = gw_queue_pop(q, t->held, 8);
     return -1;
 }
 

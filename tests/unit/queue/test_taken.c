@@ -175,10 +175,10 @@ static void pop(struct model *m)
 {
     struct gw_request *reqs[4];
     unsigned n = 1 + pick(m, 4), n_there = m->again.n + m->waiting.n;
-    int r = gw_queue_pop(&m->fixture.queue, reqs, n);
+    unsigned r = gw_queue_pop(&m->fixture.queue, reqs, n);
 
-    expect(m, r == (int)(n < n_there ? n : n_there), "the number popped");
-    for (int i = 0; i < r && !m->why; i++) {
+    expect(m, r == (n < n_there ? n : n_there), "the number popped");
+    for (unsigned i = 0; i < r && !m->why; i++) {
         const struct gw_request_i *r_i = gw_container_of(reqs[i], struct gw_request_i, pub);
         bool is_again = m->again.n > 0;
         unsigned n_req = take_out(is_again ? &m->again : &m->waiting, 0);
@@ -479,12 +479,12 @@ static int offer_early(void *arg)
     struct gw_request *reqs[N_EARLY];
     struct model *m = arg;
     struct gw_queue *q = &m->fixture.queue;
-    int n;
+    unsigned n;
 
     q->publish_step = UINT_MAX;
     n = gw_queue_pop(q, reqs, N_EARLY);
     expect(m, n == N_EARLY / 2, "the number popped");
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         gw_request_complete(reqs[i], 8);
     for (uint16_t i = 0; i < N_EARLY; i++) {
         struct gw_driver_packed_desc desc = {
@@ -535,7 +535,7 @@ static int offer_twice(void *arg)
         gw_driver_write_avail(m->fixture.driver, i, i == 2 ? 0 : i);
     gw_driver_write_avail_idx(m->fixture.driver, 3);
     expect(m, gw_queue_pop(q, reqs, 1) == 1, "the first one");
-    expect(m, gw_queue_pop(q, reqs + 1, 2) == (tracked ? 1 : 2), "those behind it");
+    expect(m, gw_queue_pop(q, reqs + 1, 2) == (tracked ? 1u : 2u), "those behind it");
     expect(m, q->broken == tracked, "a broken ring");
     expect(m, q->ring.n_busy == (tracked ? 2 : 3), "slots taken");
     expect(m, gw_queue_is_consistent(q), "the invariant");

@@ -52,9 +52,9 @@ static int queue_ready(void *dev, struct gw_queue *q)
 {
     struct xen_fixture *b = dev;
     struct gw_request *reqs[64];
-    int n = gw_queue_pop(q, reqs, 64);
+    unsigned n = gw_queue_pop(q, reqs, 64);
 
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         if (b->hold) {
             b->held[b->n_held] = reqs[i];
             b->n_held++;
