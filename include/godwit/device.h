@@ -3,10 +3,43 @@
  * The device that an embedder writes (struct gw_device_ops), and the daemon that runs it.
  *
  * A daemon owns the device, its queues, the workers and a socket. It outlives its connections: a
- * session lasts from accept to hang-up, and a daemon serves one session after another.
+ * session lasts from accept to hang-up, and a daemon serves one session after another. One control
+ * thread reads the socket; N workers, one event loop each, own the queues.
  *
- * Threads: one control thread reads the socket; N workers, one event loop each, own the queues.
- * All functions return 0 or a negative errno, and gw_last_error() returns the reason.
+ * Errors. A function that can fail returns a negative errno, and gw_last_error returns the reason
+ * as a sentence: there is no other way to get it. Out parameters are set only on success.
+ *
+ * Order of callbacks. gw_daemon_new calls worker_start on each worker. In a session, features,
+ * features_acked, get_config and set_config are called whenever the front-end sends their message;
+ * most front-ends read features several times, and config space before they accept features. Each
+ * time a ring starts (SET_VRING_KICK), queue_start is called, then queue_ready while the ring is
+ * started and enabled and has requests, then queue_stop (GET_VRING_BASE, RESET_DEVICE, hang-up).
+ * reset follows the queue_stop of all queues: after a RESET_DEVICE that succeeded, and at the end
+ * of each session. gw_daemon_free ends the session, if any, then calls worker_stop. See
+ * vhost-user.rst, "Ring states".
+ *
+ * Blocking. A [worker] callback that blocks stops all queues of its worker, a [control] callback
+ * stops the session: both must return soon. A request that takes time is completed later, and
+ * gw_io_*, gw_timer_* and gw_worker_add_fd report when. queue_stop must not wait for requests.
+ * During postcopy, a callback that touches a buffer may sleep until the front-end has sent the
+ * page.
+ *
+ * A hang-up. When the front-end hangs up, breaks the protocol, or gw_daemon_stop is called, every
+ * queue gets its queue_stop. Requests that the device completes within drain_timeout_ms are
+ * answered as usual, although perhaps no driver reads the answer. After that, the session ends
+ * without them: their buffers stay mapped until the device completes each of them, their answers
+ * are discarded, and until then their queues refuse to start in the next session. If the front-end
+ * tracks requests in flight (vhost-user.rst, "Inflight I/O tracking"), the next back-end does those
+ * that were not answered again, in their old order.
+ *
+ * Live migration. A device need do nothing for the dirty log: when it completes or suspends a
+ * request, the library marks all device-writable buffers of that request, and it marks the rings
+ * itself (vhost-user.rst, "Migration"). This holds for writes by the device, by gw_request_write,
+ * and by system calls that it gives the buffers. So a device must not write to a buffer of a
+ * request after it completed the request, nor hand back a request that it has written to. The `len`
+ * of gw_request_complete has no effect on the dirty log. It counts bytes from the start of the
+ * device-writable buffers, up to the last byte that the driver shall read (virtio 1.3, 2.7.8); a
+ * device that writes in order passes the bytes that it wrote.
  */
 #ifndef GODWIT_DEVICE_H
 #define GODWIT_DEVICE_H
@@ -37,7 +70,7 @@ struct gw_worker;
  *
  * Callbacks marked [control] run on the control thread, which does nothing else at that time. Those
  * marked [worker] run on the worker that owns the queue. None may call gw_daemon_wait or
- * gw_daemon_free.
+ * gw_daemon_free. `dev` is the pointer that gw_daemon_new received.
  */
 struct gw_device_ops {
     size_t size;
@@ -45,27 +78,35 @@ struct gw_device_ops {
     /*
      * [control] The virtio feature bits that the device offers. The library adds its own:
      * VERSION_1, RING_INDIRECT_DESC, RING_EVENT_IDX, RING_PACKED, IN_ORDER, NOTIFY_ON_EMPTY,
-     * ANY_LAYOUT, VHOST_F_LOG_ALL (26) and VHOST_USER_F_PROTOCOL_FEATURES (30).
-     * NULL: only these.
+     * ANY_LAYOUT, VHOST_F_LOG_ALL (26) and VHOST_USER_F_PROTOCOL_FEATURES (30). Called at each
+     * GET_FEATURES and SET_FEATURES; the result must not change. NULL: only these.
      */
     uint64_t (*features)(void *dev);
 
-    /* [control] The features that the driver accepted, at each SET_FEATURES. NULL: not called. */
+    /*
+     * [control] The features that the driver accepted, without bits 26 and 30, at each
+     * SET_FEATURES: again if only bit 26 changes, while rings run. NULL: not called.
+     */
     void (*features_acked)(void *dev, uint64_t features);
 
     /*
-     * [control] Read `len` bytes of the config space from `off`. Returns 0, or a negative errno
+     * [control] Read `len` bytes of the config space from byte `off` into `buf`, for example with
+     * gw_config_read. `off` + `len` is at most GW_CONFIG_SIZE_MAX. Returns 0, or a negative errno
      * that refuses the GET_CONFIG of the front-end. NULL: CONFIG is not offered.
      */
     int (*get_config)(void *dev, uint32_t off, void *buf, uint32_t len);
 
     /*
-     * [control] The driver wrote config space; with `migration`, the front-end did, to restore a
-     * device. Returns 0 or a negative errno. NULL: writes are refused with -EOPNOTSUPP.
+     * [control] The driver wrote `len` bytes of config space at byte `off`; with `migration`, the
+     * front-end did, to restore a device. Limits and results are those of get_config. NULL: writes
+     * are refused with -EOPNOTSUPP.
      */
     int (*set_config)(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration);
 
-    /* [worker] The queue starts, not yet enabled. Non-zero refuses the start. NULL: accept. */
+    /*
+     * [worker] The queue starts, not yet enabled. Non-zero refuses the start: the front-end gets an
+     * error, and no queue_stop follows. NULL: accept.
+     */
     int (*queue_start)(void *dev, struct gw_queue *q);
 
     /*
@@ -98,8 +139,8 @@ struct gw_device_ops {
 
     /*
      * [worker] The worker's thread starts, before any of its queues; it ends, after all of its
-     * queues have stopped. Add and remove fds and timers here (see worker.h). A
-     * non-zero worker_start fails gw_daemon_new. NULL: nothing.
+     * queues have stopped. Add and remove fds and timers here (see worker.h). A non-zero
+     * worker_start fails gw_daemon_new, and no worker_stop follows on this worker. NULL: nothing.
      */
     int (*worker_start)(void *dev, struct gw_worker *w);
     void (*worker_stop)(void *dev, struct gw_worker *w);
@@ -120,8 +161,8 @@ enum gw_loop_kind {
 };
 
 /*
- * The configuration of a daemon. Zero the structure, then set `size` to
- * sizeof(struct gw_daemon_config) and each member that differs from its default.
+ * The configuration of a daemon. Zero the structure, then set `size` to sizeof(struct
+ * gw_daemon_config) and each member that differs from its default.
  */
 struct gw_daemon_config {
     size_t size;
@@ -163,9 +204,9 @@ struct gw_daemon_config {
      * handler, any front-end can kill the process, with all of its daemons. gw_daemon_new installs
      * a handler, once, for the lifetime of the process. Such a page then reads as zeroes, and its
      * session ends. Any other SIGBUS is passed to the previously installed handler or the default
-     * action. A handler that is installed later must call the one that it replaces. Threads of
-     * the embedder that touch requests (GW_SYNC_MUTEX) must not block SIGBUS; the threads of the
-     * daemon unblock it. False: the action of SIGBUS and the signal masks stay as they are.
+     * action. A handler that is installed later must call the one that it replaces. Threads of the
+     * embedder that touch requests (GW_SYNC_MUTEX) must not block SIGBUS; the threads of the daemon
+     * unblock it. False: the action of SIGBUS and the signal masks stay as they are.
      */
     bool handle_sigbus;
     /*
@@ -183,21 +224,23 @@ struct gw_daemon_config {
      */
     unsigned xen_persistent_grants;
     /*
-     * The limit of the bytes in the buffers of one request. The library answers a longer chain
-     * as a bad one, with used length 0. 0: the default, 64 MiB. UINT32_MAX: all that a used length
-     * can express, for devices that check the length themselves and refuse it with a status.
+     * The limit of the bytes in the buffers of one request. The library answers a longer chain as a
+     * bad one, with used length 0. 0: the default, 64 MiB. UINT32_MAX: all that a used length can
+     * express, for devices that check the length themselves and refuse it with a status.
      */
     uint32_t request_bytes_max;
 };
 
 /*
- * Make a daemon with its queues and workers; the threads of the workers run when it returns.
+ * Make a daemon with its queues and workers. The threads of the workers run when it returns, and
+ * worker_start has returned on each.
  *
- * Ownership: `ops` is copied; `dev` stays the caller's and must outlive the daemon. Free the
- * result with gw_daemon_free.
- * Returns: 0; -EINVAL if cfg or ops is outside of its limits; -E2BIG if a member is set that only
- * later versions know; -ENOMEM; -EOPNOTSUPP if the kernel refuses GW_LOOP_URING; the error of
- * worker_start; the errno of a thread or fd that could not be created.
+ * Ownership: `cfg` and `ops` are copied; `dev` stays the caller's and must outlive the daemon. Free
+ * the result with gw_daemon_free.
+ * Returns: 0; -EINVAL if a member of `cfg` or `ops` is outside of its limits, or `size` is not set;
+ * -E2BIG if a member is set that only later versions know; -ENOMEM; -EOPNOTSUPP if the kernel
+ * refuses GW_LOOP_URING; the error of worker_start; the errno of a thread or fd that could not be
+ * created.
  * Context: any thread.
  */
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
@@ -206,7 +249,9 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
 /*
  * Stop the daemon, wait for its end and release everything. The device must no longer complete
  * requests that it still has after the drain time-out. `d` may be NULL.
- * Context: any thread except those of the daemon.
+ *
+ * Context: any thread except those of the daemon; blocks up to drain_timeout_ms, or for as long as
+ * a callback or a page fault of a worker does.
  */
 void gw_daemon_free(struct gw_daemon *d);
 
@@ -216,15 +261,21 @@ void gw_daemon_free(struct gw_daemon *d);
  *
  * Ownership: consumes `fd`, also on failure.
  * Returns: 0; -EBUSY if the daemon was already started; -ENOTSOCK, -EINVAL if `fd` is no Unix
- * stream socket.
+ * stream socket; the errno of pthread_create(3).
+ * Context: any thread except those of the daemon, one at a time.
  */
 int gw_daemon_start(struct gw_daemon *d, int fd);
 
 /*
- * The same on a new socket at `path`. A socket that an ended process left there is replaced. While
- * the daemon runs, there is also a lock file, `path`.lock; the daemon removes both when it ends.
- * Returns: as gw_daemon_start; -EADDRINUSE if another process listens there; -ENAMETOOLONG; the
- * errno of open(2), bind(2) and listen(2).
+ * Serve sessions in the background, one after another, on a new socket at `path`. A socket that an
+ * ended process left there is replaced. While the daemon runs, there is also a lock file,
+ * `path`.lock; the daemon removes both when it ends.
+ *
+ * Ownership: `path` is copied.
+ * Returns: as gw_daemon_start; -EADDRINUSE if another process listens there, or the file there is
+ * no socket; -ENAMETOOLONG if `path` does not fit a socket address; -ENOMEM; the errno of open(2),
+ * flock(2), bind(2) and listen(2).
+ * Context: as gw_daemon_start.
  */
 int gw_daemon_start_path(struct gw_daemon *d, const char *path);
 
@@ -232,28 +283,39 @@ int gw_daemon_start_path(struct gw_daemon *d, const char *path);
  * Connect to a front-end that listens at `path`, and serve that session in the background. With
  * reconnect_max_ms in the config, reconnect until gw_daemon_stop; then the call also succeeds while
  * no front-end listens.
- * Returns: as gw_daemon_start; -ENAMETOOLONG; the errno of connect(2).
+ *
+ * Ownership: `path` is copied.
+ * Returns: as gw_daemon_start; -ENAMETOOLONG if `path` does not fit a socket address; -ENOMEM; the
+ * errno of connect(2).
+ * Context: as gw_daemon_start.
  */
 int gw_daemon_start_client(struct gw_daemon *d, const char *path);
 
 /*
  * Listen at `path`, serve one session and return when the front-end hangs up.
- * Returns: 0 after a hang-up; as gw_daemon_start_path; as gw_daemon_wait.
+ *
+ * Returns: 0 after a hang-up or gw_daemon_stop; the errors of gw_daemon_start_path and
+ * gw_daemon_wait.
+ * Context: as gw_daemon_start; blocks until the session has ended.
  */
 int gw_daemon_serve(struct gw_daemon *d, const char *path);
 
 /*
- * Wait until the daemon has ended: by gw_daemon_stop, or because its only session ended.
+ * Wait until the daemon has ended: by gw_daemon_stop, or because its only session ended. Then it
+ * may be started again.
+ *
  * Returns: 0, also after a hang-up; -EPROTO if the only session ended because of a protocol error
  * of the front-end or gw_queue_fail_stop; -EINVAL if the daemon was not started.
+ * Context: any thread except those of the daemon, one at a time; blocks.
  */
 int gw_daemon_wait(struct gw_daemon *d);
 
 /*
  * Ask the daemon to end: it closes the session, stops the queues and waits for requests in flight.
- * Returns at once; gw_daemon_wait waits for the end. A stop before the start ends the daemon as
- * soon as it is started.
- * Context: any thread, also a signal handler.
+ * gw_daemon_wait waits for the end. A stop before the start ends the daemon as soon as it is
+ * started.
+ *
+ * Context: any thread, also a callback or a signal handler; returns at once.
  */
 void gw_daemon_stop(struct gw_daemon *d);
 
@@ -266,31 +328,41 @@ void gw_daemon_stop(struct gw_daemon *d);
  *
  * The library cannot end a thread that sleeps in the kernel or in the device. The program can end
  * the process; until then, other daemons in it continue to work.
+ *
  * Returns: the number of workers, queues and threads named; 0 if everything answers.
  * Context: any thread except those of the daemon, not during gw_daemon_free; takes up to 200 ms.
  */
 unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size);
 
 /*
- * Notify the driver that the config space changed (CONFIG_CHANGE_MSG on the back-end channel).
- * Without a session or channel, or while all rings are stopped, the library sends the notification
- * later, one for all changes until then.
- * Context: any thread.
+ * Notify the driver that the config space changed: CONFIG_CHANGE_MSG on the back-end channel
+ * (vhost-user.rst, "Back-end message types"). Without a session or channel, or while all rings are
+ * stopped, the library sends the notification later, one for all changes until then.
+ *
+ * Context: any thread, also a callback; returns at once.
  */
 void gw_daemon_config_changed(struct gw_daemon *d);
 
 /*
  * The bodies of get_config and set_config for a device that keeps its config space as a structure
- * of `size` bytes at `config`, up to GW_CONFIG_SIZE_MAX: copy `len` bytes at `off` to or from
- * `buf`. A front-end may know a longer structure than the device: bytes behind the structure read
- * as zero, and writes to them have no effect.
+ * of `size` bytes at `config`, up to GW_CONFIG_SIZE_MAX: copy `len` bytes from byte `off` of it to
+ * `buf`, or back. A front-end may know a longer structure than the device: bytes behind the
+ * structure read as zero, and writes to them have no effect. See virtio 1.3, 2.5, "Device
+ * Configuration Space".
  *
  * Returns: 0; -EINVAL if a byte is beyond GW_CONFIG_SIZE_MAX; nothing is copied then.
+ * Context: any thread.
  */
 int gw_config_read(const void *config, size_t size, uint32_t off, void *buf, uint32_t len);
 int gw_config_write(void *config, size_t size, uint32_t off, const void *buf, uint32_t len);
 
-/* Queues and workers of a daemon, by number. NULL beyond the last. Context: any thread. */
+/*
+ * The queue or worker of a daemon with the number `index`, counted from 0.
+ *
+ * Ownership: it stays the daemon's and is valid until gw_daemon_free.
+ * Returns: the queue or worker; NULL beyond the last.
+ * Context: any thread.
+ */
 struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index);
 struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index);
 

@@ -21,41 +21,56 @@ extern "C" {
 struct gw_worker;
 struct gw_timer;
 
-/* `events` are the events that occurred, as in poll(2). */
+/* Called when the fd is ready; `events` are the events that occurred, as in poll(2). */
 typedef void gw_fd_cb(void *arg, int fd, uint32_t events);
+/* Called when the timer fires. */
 typedef void gw_timer_cb(void *arg);
 
 /*
- * Call `cb` whenever `fd` is ready for `events` (POLLIN, POLLOUT, POLLPRI), level triggered, until
- * it is removed.
+ * Call `cb` on the worker with `arg` whenever `fd` is ready for `events` (POLLIN, POLLOUT,
+ * POLLPRI), level triggered, until it is removed.
+ *
  * Ownership: the fd stays the caller's and must stay open until gw_worker_remove_fd.
- * Returns: 0; -EEXIST if `fd` was already added; -EINVAL no `cb` or other events; -EBADF not open;
- * -EPERM a regular file or directory, which is always ready; -ENOMEM; -ESHUTDOWN if the worker has
- * ended.
- * Context: any thread; on threads other than the worker, the call waits for the worker.
+ * Returns: 0; -EEXIST if `fd` was already added; -EINVAL if there is no `cb`, or for other events;
+ * -EBADF if `fd` is not open; -EPERM if it is a regular file or directory, which is always ready;
+ * -ENOMEM; -ESHUTDOWN if the worker has ended.
+ * Context: any thread; on a thread other than the worker, the call waits for the worker. Two
+ * workers must not wait for one another.
  */
 int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, void *arg);
 
 /*
- * Remove `fd`. After the return, its callback does not run. Returns: 0; -ENOENT if it was not
- * added; -ESHUTDOWN if the worker has ended. Context: any thread; waits for the worker.
+ * Remove `fd`. After the return, its callback does not run.
+ *
+ * Returns: 0; -ENOENT if it was not added; -ESHUTDOWN if the worker has ended.
+ * Context: as gw_worker_add_fd.
  */
 int gw_worker_remove_fd(struct gw_worker *w, int fd);
 
-/* Make a stopped timer. Free it with gw_timer_free. Returns: 0; -ENOMEM. */
+/*
+ * Make a stopped timer that calls `cb` with `arg` when it fires.
+ *
+ * Ownership: free the result with gw_timer_free, before the worker ends.
+ * Returns: 0; -ENOMEM.
+ */
 int gw_timer_new(struct gw_timer **ret, struct gw_worker *w, gw_timer_cb *cb, void *arg);
 
 /*
- * Start the timer: it fires after `delay_ns`, and then every `period_ns` unless that is 0.
- * gw_timer_stop stops it. Neither can fail.
+ * Start the timer, or start it again: it fires after `delay_ns` nanoseconds, and then every
+ * `period_ns` nanoseconds, unless that is 0.
  */
 void gw_timer_start(struct gw_timer *t, uint64_t delay_ns, uint64_t period_ns);
+
+/* Stop the timer: it does not fire until it is started again. */
 void gw_timer_stop(struct gw_timer *t);
+
+/* Stop and free the timer, also in its own callback. `t` may be NULL. */
 void gw_timer_free(struct gw_timer *t);
 
 /*
- * One call on its way to a worker. It stays the caller's and must remain valid, at the same
- * address, until the worker calls `run`, which may free it or post it again.
+ * One call on its way to a worker. The embedder sets `run`. The structure stays the caller's and
+ * must remain valid, at the same address, until the worker calls `run`, which may free it or post
+ * it again.
  */
 struct gw_post {
     void (*run)(struct gw_post *post);
@@ -64,16 +79,18 @@ struct gw_post {
 
 /*
  * Call `post->run` once on the worker, in the order of posting.
+ *
+ * Ownership: see struct gw_post; after an error `run` is not called.
  * Returns: 0; -ESHUTDOWN if the worker has ended.
- * Context: any thread.
+ * Context: any thread; returns at once.
  */
 int gw_worker_post(struct gw_worker *w, struct gw_post *post);
 
 /*
- * One file operation in flight. It stays the caller's and must remain valid, at the same address
- * and with all memory that it points to, until the worker calls `done` with the result: bytes or 0,
- * or a negative errno. The io_uring loop submits the operations of one turn together; with the
- * epoll loop a pool of threads executes them.
+ * One file operation in flight. The embedder sets `done`. The structure stays the caller's and must
+ * remain valid, at the same address and with all memory that it points to, until the worker calls
+ * `done` with the result: bytes or 0, or a negative errno. The io_uring loop submits the operations
+ * of one turn together; with the epoll loop a pool of threads executes them.
  */
 struct gw_io {
     void (*done)(struct gw_io *io, int res);
@@ -82,8 +99,13 @@ struct gw_io {
 
 /*
  * Start an operation with the arguments of preadv2(2), pwritev2(2), fdatasync(2) or fallocate(2).
- * As with these, it may transfer fewer bytes than requested. `n_iov` may be up to 1024. The calls
- * cannot fail: `done` receives every error, and never runs inside these calls.
+ * `n_iov` may be up to 1024; `offset` and `length` are bytes. As with the system calls, an
+ * operation may transfer fewer bytes than requested.
+ *
+ * The calls cannot fail: `done` receives every error, and never runs inside these calls.
+ *
+ * Ownership: see struct gw_io; `fd`, `iov` and the buffers stay the caller's and must stay valid
+ * until `done`.
  */
 void gw_io_preadv(struct gw_worker *w, struct gw_io *io, int fd, const struct iovec *iov,
                   unsigned n_iov, int64_t offset);
@@ -94,24 +116,30 @@ void gw_io_fallocate(struct gw_worker *w, struct gw_io *io, int fd, int mode, in
                      int64_t length);
 
 /*
- * Start ioctl(2) BLKDISCARD on a block device. Unlike a fallocate that punches a hole, it also
- * works on devices whose discarded blocks do not read as zeroes. Both loops run it on a thread.
- * `done` gets -ENOTTY if the fd is no block device, -EOPNOTSUPP if the device cannot discard, and
- * -EINVAL for a range that is not a multiple of its logical blocks.
+ * Start ioctl(2) BLKDISCARD of `length` bytes at byte `offset` of a block device. Unlike a
+ * fallocate that punches a hole, it also works on devices whose discarded blocks do not read as
+ * zeroes. Both loops run it on a thread. `done` gets -ENOTTY if the fd is no block device,
+ * -EOPNOTSUPP if the device cannot discard, and -EINVAL for a range that is not a multiple of its
+ * logical blocks.
+ *
+ * Ownership: see struct gw_io.
  */
 void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset, int64_t length);
 
 /*
  * Ask a started operation to end early. `done` still runs, never inside this call: with -ECANCELED
  * if the operation had not begun; with -EINTR or fewer bytes if it was interrupted; with its result
- * if it cannot be interrupted, such as a command that a disk already executes.
- * No effect if it has already completed.
+ * if it cannot be interrupted, such as a command that a disk already executes. No effect if it has
+ * already completed.
  */
 void gw_io_cancel(struct gw_io *io);
 
 /*
- * The number of the worker in its daemon; whether the calling thread is the worker; whether its
- * loop is io_uring. Context: any thread.
+ * The number of the worker in its daemon, whether the calling thread is the worker, and whether its
+ * loop is io_uring.
+ *
+ * Returns: the number; whether it is so.
+ * Context: any thread.
  */
 unsigned gw_worker_index(const struct gw_worker *w);
 bool gw_worker_is_current(const struct gw_worker *w);

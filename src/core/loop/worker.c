@@ -50,7 +50,7 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *task)
     pthread_mutex_lock(&w->mail_lock);
     if (w->ended) {
         pthread_mutex_unlock(&w->mail_lock);
-        return -ESHUTDOWN;
+        return gw_fail(-ESHUTDOWN, "worker %u has ended", w->index);
     }
     first = !w->mail_first;
     if (first)

@@ -29,7 +29,7 @@ int gw_timer_new(struct gw_timer **ret, struct gw_worker *w, gw_timer_cb *cb, vo
     struct gw_timer *t = calloc(1, sizeof(*t));
 
     if (!t)
-        return -ENOMEM;
+        return gw_fail(-ENOMEM, "no memory for a timer");
     gw_list_init(&t->link);
     t->worker = w;
     t->cb = cb;

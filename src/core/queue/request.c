@@ -377,7 +377,8 @@ int gw_request_unpop(struct gw_request *pub)
     }
     assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
-    return ret;
+    return ret == 0 ? 0
+                    : gw_fail(ret, "a request that was popped later is in flight or completed");
 }
 
 static bool may_suspend(const struct gw_queue *q)
@@ -424,7 +425,7 @@ int gw_request_suspend(struct gw_request *pub)
     }
     assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
-    return ret;
+    return ret == 0 ? 0 : gw_fail(ret, "requests of this queue must be answered");
 }
 
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)

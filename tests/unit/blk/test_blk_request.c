@@ -28,6 +28,7 @@ static int suspend_result;
 static int stop_error; /* reported, and how many requests were completed by then */
 static unsigned n_completed_before;
 static struct gw_request req, flushes[N_FLUSHES];
+static uint8_t status, statuses[N_FLUSHES];
 static struct blk_request b, flush_bs[N_FLUSHES]; /* in place of the bytes beside them */
 
 static size_t take(struct iovec **iov, uint32_t *n_iov, size_t *left, void *to, const void *from,
@@ -64,39 +65,27 @@ size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
     return take(&r->writable, &r->n_writable, &r->writable_len, NULL, buf, len);
 }
 
-/* The status byte that was taken off a request, NULL without one, and the used length with it. */
-static struct {
-    uint8_t *at;
-    uint32_t len;
-} taken[N_FLUSHES + 1];
-
-static unsigned index_of(const struct gw_request *r)
-{
-    return r == &req ? N_FLUSHES : (unsigned)(r - flushes);
-}
+static uint32_t req_len; /* bytes that the device may write to `req` */
 
 bool gw_request_take_status(struct gw_request *r)
 {
-    struct iovec *last;
-
-    taken[index_of(r)].len = (uint32_t)r->writable_len;
-    taken[index_of(r)].at = NULL;
+    if (r == &req)
+        req_len = (uint32_t)r->writable_len;
     if (r->writable_len == 0)
         return false;
-    last = &r->writable[r->n_writable - 1];
     r->writable_len--;
-    last->iov_len--;
-    if (last->iov_len == 0)
+    if (--r->writable[r->n_writable - 1].iov_len == 0)
         r->n_writable--;
-    taken[index_of(r)].at = (uint8_t *)last->iov_base + last->iov_len;
     return true;
 }
 
 void gw_request_complete_status(struct gw_request *r, uint8_t result)
 {
-    if (taken[index_of(r)].at != NULL)
-        *taken[index_of(r)].at = result;
-    completed_len = taken[index_of(r)].len;
+    if (r != &req)
+        statuses[r - flushes] = result;
+    else if (req_len > 0)
+        status = result;
+    completed_len = r == &req ? req_len : 1;
     n_completed++;
 }
 
@@ -121,7 +110,7 @@ struct gw_worker *gw_queue_worker(const struct gw_queue *q)
 
 void *gw_request_private(struct gw_request *r)
 {
-    return r == &req ? &b : &flush_bs[index_of(r)];
+    return r == &req ? &b : &flush_bs[r - flushes];
 }
 
 /* ---- the store, faked ---- */
@@ -178,7 +167,7 @@ static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
 
 /* ---- one request to make ---- */
 
-static uint8_t data[65536], status, statuses[N_FLUSHES];
+static uint8_t data[65536];
 static struct iovec readable[4], writable[4];
 static struct blk_queue queue;
 static struct blk_limits limits;
