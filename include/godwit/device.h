@@ -65,8 +65,9 @@ struct gw_worker;
 #define GW_CONFIG_SIZE_MAX 256 /* config space bytes in one message */
 
 /*
- * The device. The embedder sets `size` to sizeof(struct gw_device_ops), because later versions
- * append members. The comment of each callback states the default for NULL.
+ * The device. The embedder sets `size` to sizeof(struct gw_device_ops): later versions append
+ * members, and accept a structure without them. The comment of each callback states the default for
+ * NULL.
  *
  * Callbacks marked [control] run on the control thread, which does nothing else at that time. Those
  * marked [worker] run on the worker that owns the queue. None may call gw_daemon_wait or
@@ -237,10 +238,10 @@ struct gw_daemon_config {
  *
  * Ownership: `cfg` and `ops` are copied; `dev` stays the caller's and must outlive the daemon. Free
  * the result with gw_daemon_free.
- * Returns: 0; -EINVAL if a member of `cfg` or `ops` is outside of its limits, or `size` is not set;
- * -E2BIG if a member is set that only later versions know; -ENOMEM; -EOPNOTSUPP if the kernel
- * refuses GW_LOOP_URING; the error of worker_start; the errno of a thread or fd that could not be
- * created.
+ * Returns: 0; -EINVAL if a member of `cfg` or `ops` is outside of its limits, or `size` is smaller
+ * than in the first version; -E2BIG if a member is set that only later versions know; -ENOMEM;
+ * -EOPNOTSUPP if the kernel refuses GW_LOOP_URING; the error of worker_start; the errno of a thread
+ * or fd that could not be created.
  * Context: any thread.
  */
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,

@@ -47,12 +47,15 @@ static inline unsigned gw_min_u(unsigned a, unsigned b)
 }
 
 /*
- * Check a structure of the public interface. Its first member is its size in bytes (size_t); this
- * version of the library knows its first `known` bytes. A longer structure comes from a caller
- * built against a later version and is accepted if all unknown bytes are zero.
- * Returns: 0; -EINVAL: too short; -E2BIG: longer than a page, or an unknown byte is not zero.
+ * Copy a structure of the public interface, whose first member is its size in bytes (size_t). This
+ * version of the library knows `known` bytes, its first version knew `first`. A shorter structure
+ * comes from a caller built against an earlier version: the members that it lacks become zero. A
+ * longer one comes from a caller built against a later version and is accepted if all unknown bytes
+ * are zero.
+ * Returns: 0; -EINVAL: shorter than the first version; -E2BIG: longer than a page, or an unknown
+ * byte is not zero.
  */
-static inline int gw_check_struct(const void *structure, size_t known)
+static inline int gw_copy_struct(void *ret, size_t known, const void *structure, size_t first)
 {
     enum {
         PAGE = 4096
@@ -61,12 +64,15 @@ static inline int gw_check_struct(const void *structure, size_t known)
     size_t size;
 
     memcpy(&size, structure, sizeof(size));
-    if (size < known)
+    if (size < first)
         return -EINVAL;
     if (size > PAGE)
         return -E2BIG;
     for (size_t i = known; i < size; i++)
         if (bytes[i] != 0)
             return -E2BIG;
+    memset(ret, 0, known);
+    memcpy(ret, structure, size < known ? size : known);
+    memcpy(ret, &known, sizeof(known));
     return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The layout of every public struct, as programs are compiled against it (LP64). A line here
- * changes only together with the soname. New fields go to the end, of the structs that begin with
- * `size`.
+ * changes only together with the soname. Structs that begin with `size` may grow at their end,
+ * behind the old padding: then SIZE changes alone.
  */
 #include <godwit.h>
 #include <godwit/frontend/fault.h>

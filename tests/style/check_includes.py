@@ -40,7 +40,7 @@ MAY_INCLUDE = [
     ("src/xen", ["include/*", "own", "src/base/*", "src/core/memory/mem*.h",
                  "src/core/queue/evtchn.h", "src/fd/peer_fd.h"]),
     ("src/frontend", ["include/*", "src/frontend/*", "src/base/checked.h", "src/base/proto.h",
-                      "src/fd/peer_fd.h", *SHARED]),
+                      "src/base/struct_sizes.h", "src/fd/peer_fd.h", *SHARED]),
     # Not of the library, but it reaches into the drivers that it loads a device with.
     ("tools/load", ["include/*", "own", "src/frontend/*", "src/base/checked.h", "src/base/proto.h",
                     "src/fd/peer_fd.h", *SHARED]),

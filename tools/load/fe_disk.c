@@ -39,11 +39,10 @@ int gw_guest_disk_new(struct gw_guest_disk **ret, const struct gw_guest_disk_con
 {
     struct gw_guest_disk_config c;
     struct gw_guest_disk *disk;
-    int r = gw_check_struct(cfg, sizeof(*cfg));
+    int r = gw_copy_struct(&c, sizeof(c), cfg, sizeof(c));
 
     if (r < 0)
         return r;
-    c = *cfg;
     if (!c.block_size)
         c.block_size = BLOCK_SIZE_DEFAULT;
     if (c.block_size % GW_GUEST_SECTOR_SIZE || c.block_size > BLOCK_SIZE_MAX || c.length == 0 ||

@@ -44,13 +44,12 @@ const char *gw_guest_load_error(const struct gw_guest_load *l)
 static int take_config(struct gw_guest_load *l, const struct gw_guest_load_config *cfg)
 {
     struct gw_guest_load_config *c = &l->cfg;
-    int r = gw_check_struct(cfg, sizeof(*cfg));
+    int r = gw_copy_struct(c, sizeof(*c), cfg, sizeof(*c));
 
     if (r < 0)
         return r;
-    if (!cfg->disk || cfg->n_drivers == 0)
+    if (!c->disk || c->n_drivers == 0)
         return -EINVAL;
-    *c = *cfg;
     c->drivers = NULL; /* kept in the queues */
     if (!c->depth)
         c->depth = DEPTH_DEFAULT;

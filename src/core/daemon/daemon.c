@@ -3,6 +3,7 @@
 #include "daemon.h"
 
 #include "base/cleanup.h"
+#include "base/struct_sizes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -48,27 +49,20 @@ uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
 
 /* ---- creating and freeing ---- */
 
-static int check_size(const char *name, const void *structure, size_t known)
+static int copy_struct(const char *name, void *ret, size_t known, const void *structure,
+                       size_t first)
 {
-    int r = gw_check_struct(structure, known);
+    int r = gw_copy_struct(ret, known, structure, first);
 
     if (r == -E2BIG)
         return gw_fail(r, "%s of a later version asks for something this version cannot do", name);
-    return r < 0 ? gw_fail(r, "size of %s is not set, or less than %zu", name, known) : 0;
+    return r < 0 ? gw_fail(r, "size of %s is not set, or less than %zu", name, first) : 0;
 }
 
 static int check_config(const struct gw_daemon_config *cfg, const struct gw_device_ops *ops)
 {
     unsigned n_queues, n_workers;
-    int r;
 
-    if (!cfg || !ops)
-        return gw_fail(-EINVAL, "a daemon needs a config and ops");
-    r = check_size("config", cfg, sizeof(*cfg));
-    if (r == 0)
-        r = check_size("ops", ops, sizeof(*ops));
-    if (r < 0)
-        return r;
     if (!ops->queue_ready)
         return gw_fail(-EINVAL, "a device needs queue_ready");
     n_queues = cfg->num_queues ? cfg->num_queues : 1;
@@ -201,21 +195,29 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     return r < 0 ? r : make_queues(d, cfg);
 }
 
-int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
-                  const struct gw_device_ops *ops, void *dev)
+int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *given_cfg,
+                  const struct gw_device_ops *given_ops, void *dev)
 {
+    struct gw_daemon_config cfg;
+    struct gw_device_ops ops;
     struct gw_daemon *d;
-    int r = check_config(cfg, ops);
+    int r;
 
+    if (!given_cfg || !given_ops)
+        return gw_fail(-EINVAL, "a daemon needs a config and ops");
+    r = copy_struct("config", &cfg, sizeof(cfg), given_cfg, GW_FIRST_DAEMON_CONFIG);
+    if (r == 0)
+        r = copy_struct("ops", &ops, sizeof(ops), given_ops, GW_FIRST_DEVICE_OPS);
+    if (r == 0)
+        r = check_config(&cfg, &ops);
     if (r < 0)
         return r;
     d = calloc(1, sizeof(*d));
     if (!d)
         return gw_fail(-ENOMEM, "no memory for a daemon");
-    d->ops = *ops;
-    d->ops.size = sizeof(d->ops);
+    d->ops = ops;
     d->dev = dev;
-    r = daemon_init(d, cfg);
+    r = daemon_init(d, &cfg);
     if (r < 0) {
         gw_daemon_free(d);
         return r;

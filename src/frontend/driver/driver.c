@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/struct_sizes.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -130,14 +131,16 @@ static bool is_size(const struct gw_driver_config *cfg, unsigned size)
     return size <= SIZE_MAX_RING && (cfg->packed || (size & (size - 1)) == 0);
 }
 
-int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg)
+int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *given)
 {
-    unsigned size = cfg->queue_size ? cfg->queue_size : SIZE_DEFAULT;
+    struct gw_driver_config config, *cfg = &config;
     struct gw_driver *d;
-    int r = gw_check_struct(cfg, sizeof(*cfg));
+    unsigned size;
+    int r = gw_copy_struct(cfg, sizeof(*cfg), given, GW_FIRST_DRIVER_CONFIG);
 
     if (r < 0)
         return r;
+    size = cfg->queue_size ? cfg->queue_size : SIZE_DEFAULT;
     if (!cfg->mem || !is_size(cfg, size) || cfg->index > 255 || cfg->indirect_max > SIZE_MAX_RING)
         return -EINVAL;
     d = calloc(1, sizeof(*d));

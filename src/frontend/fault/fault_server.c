@@ -24,6 +24,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/struct_sizes.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -85,20 +86,21 @@ static int open_all(struct gw_fault_server *s)
     return r < 0 ? r : watch(s, s->wake_fd, ID_WAKE);
 }
 
-int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *cfg)
+int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *given)
 {
     pthread_rwlockattr_t attr;
+    struct gw_fault_config cfg;
     struct gw_fault_server *s;
-    int r = gw_check_struct(cfg, sizeof(*cfg));
+    int r = gw_copy_struct(&cfg, sizeof(cfg), given, GW_FIRST_FAULT_CONFIG);
 
-    if (r == 0 && cfg->fill > GW_FAULT_CONTINUE)
+    if (r == 0 && cfg.fill > GW_FAULT_CONTINUE)
         r = -EINVAL;
     if (r < 0)
         return gw_fault_fail(r, "invalid configuration");
     s = calloc(1, sizeof(*s));
     if (!s)
         return gw_fault_fail(-ENOMEM, "out of memory");
-    s->cfg = *cfg;
+    s->cfg = cfg;
     s->epoll_fd = -1;
     s->wake_fd = -1;
     s->next_id = ID_FIRST;
@@ -106,7 +108,7 @@ int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_conf
     s->own.uffd = -1;
     s->own.id = ID_OWN;
     s->own.is_own = true;
-    s->own.is_minor = cfg->fill == GW_FAULT_CONTINUE;
+    s->own.is_minor = cfg.fill == GW_FAULT_CONTINUE;
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&s->lock, &attr);

@@ -10,6 +10,7 @@
  */
 #include "base/checked.h"
 #include "base/proto.h"
+#include "base/struct_sizes.h"
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
 
@@ -91,19 +92,20 @@ static int log_map(struct gw_guest_log *log)
     return 0;
 }
 
-int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *cfg)
+int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config *given)
 {
+    struct gw_guest_log_config cfg;
     struct gw_guest_log *log;
-    int r = gw_check_struct(cfg, sizeof(*cfg));
+    int r = gw_copy_struct(&cfg, sizeof(cfg), given, GW_FIRST_GUEST_LOG_CONFIG);
 
     if (r < 0)
         return r;
-    if (cfg->length == 0 || cfg->length > INT64_MAX / 4 || cfg->offset > INT64_MAX / 4)
+    if (cfg.length == 0 || cfg.length > INT64_MAX / 4 || cfg.offset > INT64_MAX / 4)
         return -EINVAL;
     log = calloc(1, sizeof(*log));
     if (!log)
         return -ENOMEM;
-    log->cfg = *cfg;
+    log->cfg = cfg;
     log->fd = -1;
     r = log_map(log);
     if (r < 0) {

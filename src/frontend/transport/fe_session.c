@@ -5,6 +5,7 @@
  */
 #include "base/checked.h"
 #include "base/proto.h"
+#include "base/struct_sizes.h"
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
 
@@ -65,14 +66,11 @@ static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_o
     return r;
 }
 
-int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+static int negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     uint64_t offered;
-    int r = gw_check_struct(opt, sizeof(*opt));
+    int r = gw_frontend_get_features(fe, &offered);
 
-    if (r < 0)
-        return gw_frontend_fail(fe, r, "negotiate: options of another version");
-    r = gw_frontend_get_features(fe, &offered);
     if (r < 0)
         return r;
     if (!(offered & BIT(GW_F_VERSION_1)))
@@ -85,6 +83,15 @@ int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_optio
     if (r == 0)
         fe->negotiated = true;
     return r;
+}
+
+int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *given)
+{
+    struct gw_frontend_options opt;
+    int r = gw_copy_struct(&opt, sizeof(opt), given, GW_FIRST_FRONTEND_OPTIONS);
+
+    return r < 0 ? gw_frontend_fail(fe, r, "negotiate: options of another version")
+                 : negotiate(fe, &opt);
 }
 
 static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *opt)
@@ -154,15 +161,11 @@ static int start_queue(struct gw_frontend *fe, const struct gw_frontend_options 
     return gw_frontend_start_queue(fe, d);
 }
 
-int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+static int start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
     uint64_t log_all = opt->log ? BIT(GW_F_LOG_ALL) : 0;
-    int r = gw_check_struct(opt, sizeof(*opt));
+    int r = fe->negotiated ? 0 : negotiate(fe, opt);
 
-    if (r < 0)
-        return gw_frontend_fail(fe, r, "start: options of another version");
-    if (!fe->negotiated)
-        r = gw_frontend_negotiate(fe, opt);
     if (r == 0)
         r = check_drivers(fe, opt);
     if (r == 0 && opt->inflight) {
@@ -182,6 +185,14 @@ int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *
     if (r == 0 && !opt->no_enable)
         r = enable_all(fe, opt->drivers, opt->n_drivers, true);
     return r;
+}
+
+int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *given)
+{
+    struct gw_frontend_options opt;
+    int r = gw_copy_struct(&opt, sizeof(opt), given, GW_FIRST_FRONTEND_OPTIONS);
+
+    return r < 0 ? gw_frontend_fail(fe, r, "start: options of another version") : start(fe, &opt);
 }
 
 int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers)

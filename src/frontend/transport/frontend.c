@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/proto.h"
+#include "base/struct_sizes.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>
@@ -40,20 +41,20 @@ const char *gw_frontend_error(const struct gw_frontend *fe)
     return fe->error;
 }
 
-int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg)
+int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *given)
 {
+    struct gw_frontend_config cfg = {.size = sizeof(cfg)};
     struct gw_frontend *fe;
-    int r = cfg ? gw_check_struct(cfg, sizeof(*cfg)) : 0;
+    int r = given ? gw_copy_struct(&cfg, sizeof(cfg), given, GW_FIRST_FRONTEND_CONFIG) : 0;
 
     if (r < 0)
         return r;
-    if (cfg && cfg->ack > GW_FRONTEND_ACK_ALWAYS)
+    if (cfg.ack > GW_FRONTEND_ACK_ALWAYS)
         return -EINVAL;
     fe = calloc(1, sizeof(*fe));
     if (!fe)
         return -ENOMEM;
-    if (cfg)
-        fe->cfg = *cfg;
+    fe->cfg = cfg;
     if (!fe->cfg.timeout_ms)
         fe->cfg.timeout_ms = TIMEOUT_MS;
     if (!fe->cfg.connect_timeout_ms)

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Every public structure that begins with its size: a shorter one is refused, and one of a later
- * version is taken if what this version does not know is zero.
+ * Every public structure that begins with its size: one of an earlier version is accepted, one of
+ * a later version if the members that this version does not know are zero, and one that is shorter
+ * than that of the first version is refused.
  */
 #include "fdcheck.h"
 
+#include "base/checked.h"
+#include "base/struct_sizes.h"
 #include "load/load.h"
 #include <errno.h>
 #include <godwit.h>
@@ -148,12 +151,14 @@ static int try_with(try_fn *fn, const void *structure, size_t known, size_t size
     return fn(bytes);
 }
 
-static void check(const char *name, try_fn *fn, const void *structure, size_t known)
+static void check(const char *name, try_fn *fn, const void *structure, size_t known, size_t first)
 {
     print_message("%s\n", name);
     assert_int_equal(try_with(fn, structure, known, known, 0), 0);
     assert_int_equal(try_with(fn, structure, known, 0, 0), -EINVAL);
-    assert_int_equal(try_with(fn, structure, known, known - 1, 0), -EINVAL);
+    assert_in_range(first, sizeof(size_t), known);
+    assert_int_equal(try_with(fn, structure, known, first - 1, 0), -EINVAL);
+    assert_int_equal(try_with(fn, structure, known, first, 0), 0);
     assert_int_equal(try_with(fn, structure, known, known + 1, 0), 0);
     assert_int_equal(try_with(fn, structure, known, known + 64, 0), 0);
     assert_int_equal(try_with(fn, structure, known, known + 64, known), -E2BIG);
@@ -162,7 +167,29 @@ static void check(const char *name, try_fn *fn, const void *structure, size_t kn
     assert_int_equal(try_with(fn, structure, known, SIZE_MAX, 0), -E2BIG);
 }
 
-#define CHECK(fn, structure) check(#fn, fn, &(structure), sizeof(structure))
+#define CHECK(fn, structure, first) check(#fn, fn, &(structure), sizeof(structure), first)
+
+/* A structure that had only `a` in its first version. */
+struct grown {
+    size_t size;
+    uint64_t a, b, c;
+};
+
+static void test_struct_of_an_earlier_version_lacks_zeroes(void **state)
+{
+    const size_t first = offsetof(struct grown, b);
+
+    for (size_t size = 0; size <= sizeof(struct grown); size++) {
+        const struct grown given = {size, 1, UINT64_MAX, UINT64_MAX};
+        struct grown expected = {0}, copy = {0, 2, 2, 2}, before = copy;
+        int r = gw_copy_struct(&copy, sizeof(copy), &given, first);
+
+        memcpy(&expected, &given, size);
+        expected.size = sizeof(expected);
+        assert_int_equal(r, size < first ? -EINVAL : 0);
+        assert_memory_equal(&copy, size < first ? &before : &expected, sizeof(copy));
+    }
+}
 
 static void test_struct_sizes(void **state)
 {
@@ -184,16 +211,16 @@ static void test_struct_sizes(void **state)
     assert_int_equal(gw_guest_disk_new(&disk, &disk_config), 0);
     load.disk = disk;
 
-    CHECK(try_daemon_config, daemon_config);
-    CHECK(try_device_ops, device_ops);
-    CHECK(try_frontend_config, frontend);
-    CHECK(try_negotiate_options, options);
-    CHECK(try_start_options, options);
-    CHECK(try_driver_config, driver_config);
-    CHECK(try_disk_config, disk_config);
-    CHECK(try_load_config, load);
-    CHECK(try_log_config, log);
-    CHECK(try_fault_config, fault);
+    CHECK(try_daemon_config, daemon_config, GW_FIRST_DAEMON_CONFIG);
+    CHECK(try_device_ops, device_ops, GW_FIRST_DEVICE_OPS);
+    CHECK(try_frontend_config, frontend, GW_FIRST_FRONTEND_CONFIG);
+    CHECK(try_negotiate_options, options, GW_FIRST_FRONTEND_OPTIONS);
+    CHECK(try_start_options, options, GW_FIRST_FRONTEND_OPTIONS);
+    CHECK(try_driver_config, driver_config, GW_FIRST_DRIVER_CONFIG);
+    CHECK(try_disk_config, disk_config, sizeof(disk_config));
+    CHECK(try_load_config, load, sizeof(load));
+    CHECK(try_log_config, log, GW_FIRST_GUEST_LOG_CONFIG);
+    CHECK(try_fault_config, fault, GW_FIRST_FAULT_CONFIG);
 
     gw_guest_disk_free(disk);
     gw_driver_free(driver);
@@ -202,7 +229,9 @@ static void test_struct_sizes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {FDCHECK_TEST(test_struct_sizes)};
+    const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_struct_sizes),
+        FDCHECK_TEST(test_struct_of_an_earlier_version_lacks_zeroes)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
