@@ -71,12 +71,9 @@ bool gw_request_take_status(struct gw_request *r)
 {
     if (r == &req)
         req_len = (uint32_t)r->writable_len;
-    if (r->writable_len == 0)
-        return false;
-    r->writable_len--;
-    if (--r->writable[r->n_writable - 1].iov_len == 0)
+    if (r->writable_len > 0 && --r->writable[r->n_writable - 1].iov_len == 0)
         r->n_writable--;
-    return true;
+    return r->writable_len > 0 && r->writable_len-- > 0;
 }
 
 void gw_request_complete_status(struct gw_request *r, uint8_t result)
