@@ -10,6 +10,7 @@
 #include <godwit/frontend/driver.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
+#include <godwit/frontend/guest_mem.h>
 #include <godwit/frontend/log.h>
 #include <godwit/memory.h>
 #include <godwit/version.h>

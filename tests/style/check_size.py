@@ -11,7 +11,7 @@ import tree
 
 MAX_SOURCE = 700
 MAX_PRIVATE_HEADER = 200
-MAX_PUBLIC_HEADER = 300
+MAX_PUBLIC_HEADER = 350
 MAX_FUNCTION = 80
 
 # No file is more than this part of the library, once the library is big enough for it to matter.
@@ -22,7 +22,7 @@ BIG_LIBRARY = 4000
 # path -> (lines allowed, why)
 LONG_FILES = {
     "include/godwit/device.h": (400, "the callbacks, the configuration and the daemon, mostly prose"),
-    "include/godwit/frontend/frontend.h": (400, "all that a front-end sends in one header, mostly prose"),
+    "include/godwit/frontend/frontend.h": (560, "all that a front-end sends in one header, mostly prose"),
     "tools/load/load.h": (270, "the interface of the load, mostly prose"),
 }
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of a queue ("Split Virtqueues" and "Packed Virtqueues", virtio 1.2, 2.7 and
- * 2.8): it adds chains, takes used elements, sends kicks and receives calls. frontend.h describes
- * its memory, the threads and the errors.
+ * The driver's side of a queue (virtio 1.3, 2.7, "Split Virtqueues", and 2.8, "Packed Virtqueues"):
+ * it adds chains, takes used elements, sends kicks and receives calls.
  *
  * Both layouts have the same interface. In a packed ring `desc` is the descriptor ring, `avail` the
  * driver event area and `used` the device event area. In a split ring an index counts chains,
  * modulo 65536. In a packed ring it counts descriptors, modulo two laps, and is below the queue
  * size while the wrap counter is 1.
+ *
+ * Context, unless a function states another: a driver belongs to one thread at a time, perhaps
+ * another than that of its front-end. frontend.h describes errors and configuration structures.
  */
 #ifndef GODWIT_FRONTEND_DRIVER_H
 #define GODWIT_FRONTEND_DRIVER_H
@@ -58,13 +60,17 @@ enum gw_driver_flags {
 #define GW_DRIVER_CALL_GRACE_MS 1000
 
 /*
- * Make the driver's side of a queue, its rings (empty, index 0), its kick and call eventfd.
- * Free with gw_driver_free.
- * Returns: 0; -EINVAL a config member is outside of its limits; -E2BIG a member is set that only
- * later versions know; -EFAULT a placed ring is outside of the memory; -ENOSPC the memory is full;
- * -ENOMEM; -EMFILE.
+ * Make the driver's side of a queue: its rings (empty, index 0), its kick and call eventfd.
+ *
+ * Ownership: `cfg` is copied; `mem` in it must outlive the driver. Free the result with
+ * gw_driver_free.
+ * Returns: 0; -EINVAL if a member is outside of its limits, or `size` is smaller than in the first
+ * version; -E2BIG if a member is set that only later versions know; -EFAULT if a placed ring is
+ * outside of the memory; -ENOSPC if the memory is full; -ENOMEM; -EMFILE without free fds.
  */
 int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *cfg);
+
+/* Free a driver, its rings and eventfds. `d` may be NULL. */
 void gw_driver_free(struct gw_driver *d);
 
 /*
@@ -78,63 +84,122 @@ void gw_driver_reset(struct gw_driver *d, uint16_t base);
 
 /*
  * Continue in a gw_guest_mem_clone that already holds a copy of the rings; chains in flight remain.
- * Returns: 0; -EFAULT a ring is outside of the memory.
+ *
+ * Ownership: `m` stays the caller's and must outlive the driver.
+ * Returns: 0; -EFAULT if a ring is outside of the memory.
  */
 int gw_driver_set_mem(struct gw_driver *d, struct gw_guest_mem *m);
 
 /*
- * The index at which the back-end starts: the answer to GET_VRING_BASE, or the used index after a
- * crash. In a packed ring it has two indices with their wrap counters: the next available one in
- * the lower half, the next used one in the upper half.
+ * Set, or read, the index at which the back-end starts: the answer to GET_VRING_BASE, or the used
+ * index after a crash. In a packed ring it has two indices with their wrap counters: the next
+ * available one in the lower half, the next used one in the upper half.
+ *
+ * Returns: the base.
  */
 void gw_driver_set_base(struct gw_driver *d, uint32_t base);
 uint32_t gw_driver_base(const struct gw_driver *d);
-/* The used index that the device wrote last; in a packed ring, behind the last used descriptor. */
+
+/*
+ * The used index that the device wrote last; in a packed ring, behind the last used descriptor.
+ *
+ * Returns: the index.
+ */
 uint16_t gw_driver_used_idx(const struct gw_driver *d);
-/* The number of used chains that were not taken yet. Only while no thread drives it. */
+
+/*
+ * Count the used chains that were not taken yet.
+ *
+ * Returns: the number.
+ * Context: only while no thread drives the queue.
+ */
 unsigned gw_driver_n_used(struct gw_driver *d);
 
 /*
  * Check the base after a stop. `ret_taken` is the number of chains (split ring) or descriptors
  * (packed ring) that the device has taken and not completed.
- * Returns: 0; -EPROTO the base is not between the used and the available index, or (packed) its
- * used index differs from the ring.
+ *
+ * Returns: 0; -EPROTO if the base is not between the used and the available index, or if its used
+ * index differs from a packed ring.
  */
 int gw_driver_check_base(const struct gw_driver *d, unsigned *ret_taken);
 
 /*
- * After a crash, or a stop that was answered too early: make all chains in flight available again,
+ * Make all chains in flight available again, after a crash or a stop that was answered too early,
  * and set the base to the first of them. Only while stopped.
  */
 void gw_driver_requeue(struct gw_driver *d);
 
 /*
- * Save the state that guest memory does not hold (chains in flight, indices) as bytes, and restore
- * it in a driver of the same configuration at the same addresses, perhaps on another host. Free the
- * bytes with free(). Only while stopped; neither touches guest memory. Cookies keep their values.
- * Returns: 0; -ENOMEM; save: -EPROTO the device broke the ring; restore: -EINVAL no driver of this
- * configuration can have saved these bytes; nothing has changed then.
+ * Save the state that guest memory does not hold (chains in flight, indices) as bytes, for a driver
+ * of the same configuration at the same addresses, perhaps on another host. Cookies keep their
+ * values. Only while stopped; does not touch guest memory.
+ *
+ * Ownership: free the bytes with free(3).
+ * Returns: 0; -ENOMEM; -EPROTO if the device broke the ring.
  */
 int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len);
+
+/*
+ * Restore the state that gw_driver_save saved. Only while stopped; does not touch guest memory.
+ *
+ * Returns: 0; -ENOMEM; -EINVAL if no driver of this configuration can have saved these bytes;
+ * nothing has changed then.
+ */
 int gw_driver_restore(struct gw_driver *d, const void *state, size_t len);
 
-/* The index and size of its queue, its layout, and the number of chains in flight. */
+/*
+ * The number and size of its queue, and whether it is packed.
+ *
+ * Returns: the value.
+ */
 unsigned gw_driver_index(const struct gw_driver *d);
 unsigned gw_driver_size(const struct gw_driver *d);
 bool gw_driver_is_packed(const struct gw_driver *d);
-unsigned gw_driver_in_flight(const struct gw_driver *d);
+
 /*
- * Chains have numbers from 0, in the order of gw_driver_add: the number of chains so far; whether
- * the chain with this id (the head descriptor, or buffer id) is in flight, and its number.
+ * The number of chains in flight.
+ *
+ * Returns: the number.
+ */
+unsigned gw_driver_in_flight(const struct gw_driver *d);
+
+/*
+ * The number of chains so far. Chains have numbers from 0, in the order of gw_driver_add.
+ *
+ * Returns: the number.
  */
 uint64_t gw_driver_added(const struct gw_driver *d);
+
+/*
+ * Whether the chain with this id (the head descriptor, or buffer id) is in flight, and its number.
+ *
+ * Returns: whether it is.
+ */
 bool gw_driver_is_in_flight(const struct gw_driver *d, unsigned id, uint64_t *ret_number);
-/* Its guest memory. */
+
+/*
+ * The guest memory of a driver.
+ *
+ * Ownership: it stays the caller's that made it.
+ * Returns: the memory.
+ */
 struct gw_guest_mem *gw_driver_mem(const struct gw_driver *d);
-/* Its eventfds, which stay the driver's. */
+
+/*
+ * The eventfds of a driver.
+ *
+ * Ownership: they stay the driver's.
+ * Returns: the fd.
+ */
 int gw_driver_kick_fd(const struct gw_driver *d);
 int gw_driver_call_fd(const struct gw_driver *d);
-/* Switch to a call fd (consumed) that the back-end already has (SET_VRING_CALL). Loses no call. */
+
+/*
+ * Switch to a call fd that the back-end already has (SET_VRING_CALL). Loses no call.
+ *
+ * Ownership: consumes `fd`.
+ */
 void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 
 /*
@@ -145,42 +210,69 @@ void gw_driver_set_call_fd(struct gw_driver *d, int fd);
 void gw_driver_set_channel(struct gw_driver *d, uint32_t domid, uint32_t port);
 
 /*
- * Add one chain of `n_readable` readable buffers followed by `n_writable` writable ones. It becomes
- * available to the device with gw_driver_publish or gw_driver_kick. Returns: 0; -ENOSPC too few
- * free descriptors; -EINVAL no buffers, or more than the table holds.
+ * Add one chain of `n_readable` device-readable buffers followed by `n_writable` device-writable
+ * ones. `flags` are of enum gw_driver_flags; gw_driver_take returns `cookie`. The chain becomes
+ * available to the device with gw_driver_publish or gw_driver_kick.
+ *
+ * Ownership: `bufs` is copied into the ring.
+ * Returns: 0; -ENOSPC if there are too few free descriptors; -EINVAL without buffers, or for more
+ * than the indirect table holds.
  */
 int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigned n_readable,
                   unsigned n_writable, uint64_t cookie, unsigned flags);
+
 /* Make the added chains available, without a kick. */
 void gw_driver_publish(struct gw_driver *d);
-/* Publish, and write the kick fd if the device wants it. Returns: whether it was written. */
+
+/*
+ * Make the added chains available, and write the kick fd if the device wants it.
+ *
+ * Returns: whether it was written.
+ */
 bool gw_driver_kick(struct gw_driver *d);
-/* Publish, and write the kick fd in any case. */
+
+/* Make the added chains available, and write the kick fd in any case. */
 void gw_driver_kick_always(struct gw_driver *d);
 
 /*
- * Take up to `n` used chains; with IN_ORDER one used element may stand for several.
- * Returns: the number of chains. If the device broke the ring (an id not in flight, an index too
- * far ahead, a wrong wrap counter, a length beyond the buffers), always 0 from then on, and
- * gw_driver_error returns the reason.
+ * Take up to `n` used chains; with IN_ORDER one used element may stand for several. If the device
+ * broke the ring (an id not in flight, an index too far ahead, a wrong wrap counter, a length
+ * beyond the buffers), the result is always 0 from then on, and gw_driver_error returns the reason.
+ *
+ * Returns: the number of chains.
  */
 unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n);
-/* Returns: 0; -EPROTO, with the fault of the device in `ret_text` (may be NULL). */
+
+/*
+ * Check whether the device broke the ring. `ret_text` may be NULL.
+ *
+ * Ownership: `ret_text` stays the driver's.
+ * Returns: 0; -EPROTO if it did, with the fault of the device in `ret_text`.
+ */
 int gw_driver_error(const struct gw_driver *d, const char **ret_text);
 
-/* Ask the device not to call (the default), or to call at the next used element. */
+/* Ask the device not to call, which is the default. */
 void gw_driver_suppress_calls(struct gw_driver *d);
-/* Returns: false if used elements have already arrived: take them, because no call follows. */
-bool gw_driver_want_calls(struct gw_driver *d);
+
 /*
- * Sleep until there are used elements. Returns: 0; -ETIMEDOUT; -ENOMSG they arrived without the
- * call that the device owed; -EPROTO as gw_driver_error.
+ * Ask the device to call at the next used element.
+ *
+ * Returns: true; false if used elements have already arrived: take them, because no call follows.
+ */
+bool gw_driver_want_calls(struct gw_driver *d);
+
+/*
+ * Sleep up to `timeout_ms` milliseconds, until there are used elements.
+ *
+ * Returns: 0; -ETIMEDOUT without a used element; -ENOMSG if they arrived without the call that the
+ * device owed; -EPROTO as gw_driver_error.
+ * Context: blocks, up to GW_DRIVER_CALL_GRACE_MS longer for a call that is due.
  */
 int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms);
 
 /*
- * Direct access to the rings, for tests of bad input. `i` is taken modulo the queue size. No effect
- * on a ring of the other layout.
+ * Write or read the parts of a split ring directly, for tests of bad input. `i` is taken modulo the
+ * queue size. No effect on a packed ring.
  */
 void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32_t len,
                           uint16_t flags, uint16_t next);
@@ -197,7 +289,11 @@ struct gw_driver_packed_desc {
     uint16_t flags;
 };
 
-/* Write or read descriptors (flags last) and events: an offset, with its wrap counter in bit 15. */
+/*
+ * Write or read the parts of a packed ring directly, for tests of bad input: descriptors (flags
+ * last), and events, which are an offset with its wrap counter in bit 15. `i` is taken modulo the
+ * queue size. No effect on a split ring.
+ */
 void gw_driver_write_packed_desc(struct gw_driver *d, unsigned i,
                                  const struct gw_driver_packed_desc *desc);
 void gw_driver_read_packed_desc(const struct gw_driver *d, unsigned i,

@@ -3,11 +3,13 @@
  * Postcopy in the destination VMM: the messages (gw_frontend_postcopy_*), and the fault server
  * (gw_fault_*). The server puts pages into a guest memory as they arrive and wakes the threads that
  * wait for them: threads of this process, and back-ends ("clients"), whose userfaultfds it reads.
- * See frontend.h for errors and config structures.
  *
  * The order of calls: ADVISE each back-end and add its uffd as a client; add the regions, and set
  * which parts precopy has copied (set_received, discard); begin and start; LISTEN; start the
  * devices; put all pages; END each back-end; finish.
+ *
+ * Context, unless a function states another: any thread, but not a callback of the server.
+ * frontend.h describes errors and configuration structures.
  */
 #ifndef GODWIT_FRONTEND_FAULT_H
 #define GODWIT_FRONTEND_FAULT_H
@@ -21,11 +23,14 @@ extern "C" {
 
 typedef uint64_t gw_bva_t; /* back-end virtual: an address in a region that it has mapped */
 
-/* ---- The messages ("Post-copy support") ---- */
+/* ---- The messages (vhost-user.rst, "Front-end message types") ---- */
 
 /*
- * Get the back-end's userfaultfd, which the caller then owns. Needs PAGEFAULT (8). Returns: as the
- * requests of frontend.h; -EREMOTEIO the back-end sent none.
+ * Get the userfaultfd of the back-end: POSTCOPY_ADVISE. Needs PAGEFAULT (8).
+ *
+ * Ownership: the fd becomes the caller's.
+ * Returns: as gw_frontend_get_features; -EREMOTEIO also if the back-end sent no fd.
+ * Context: the thread of `fe`; as gw_frontend_get_features.
  */
 int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd);
 
@@ -37,15 +42,25 @@ int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd);
 typedef int gw_frontend_base_cb(void *arg, gw_gpa_t gpa, uint64_t len, gw_bva_t base);
 
 /*
- * Memory may be missing from now on. Until END, or another session, gw_frontend_set_mem_table,
- * gw_frontend_add_mem_reg, gw_frontend_rem_mem_reg and gw_frontend_start use the postcopy form of
- * their messages and pass the back-end's addresses to `cb` (NULL: ignore them). A refused table or
- * region is -EREMOTEIO; an answer with impossible addresses is -EPROTO. The back-end does not
- * answer the acknowledgement that ends a change: its next answer, such as that of
- * gw_frontend_get_features, shows that it uses the new memory.
+ * Declare that memory may be missing from now on: POSTCOPY_LISTEN. Until END, or another session,
+ * gw_frontend_set_mem_table, gw_frontend_add_mem_reg, gw_frontend_rem_mem_reg and gw_frontend_start
+ * use the postcopy form of their messages and pass the back-end's addresses to `cb` with `arg`
+ * (NULL: ignore them). A refused table or region is -EREMOTEIO; an answer with impossible addresses
+ * is -EPROTO. The back-end does not answer the acknowledgement that ends a change: its next answer,
+ * such as that of gw_frontend_get_features, shows that it uses the new memory.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_postcopy_advise.
  */
 int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb, void *arg);
-/* POSTCOPY_END: all memory has arrived, or the back-end shall not wait for the rest. */
+
+/*
+ * Declare that all memory has arrived, or that the back-end shall not wait for the rest:
+ * POSTCOPY_END.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_postcopy_advise.
+ */
 int gw_frontend_postcopy_end(struct gw_frontend *fe);
 
 /* ---- The fault server ---- */
@@ -53,7 +68,13 @@ int gw_frontend_postcopy_end(struct gw_frontend *fe);
 struct gw_fault_server;
 struct gw_fault_client;
 
-/* The reason of the last failed gw_fault_* call on this thread, as a sentence; "" without one. */
+/*
+ * The reason of the last failed gw_fault_* call on this thread, as a sentence.
+ *
+ * Ownership: the text belongs to the thread and stays valid until its next failed call.
+ * Returns: the text; "" if no call has failed.
+ * Context: any thread.
+ */
 const char *gw_fault_error(void);
 
 /* How a page gets into the memory. */
@@ -111,96 +132,177 @@ struct gw_fault_config {
 };
 
 /*
- * Make a server, with a userfaultfd for this process. Free it with gw_fault_server_free, before the
- * memory that it serves: this wakes waiting threads, which read zeros from missing pages.
- * Returns: 0; -EINVAL bad `size` or `fill`; -E2BIG a member is set that only later versions know;
- * -ENOMEM; -EPERM this process may not create a userfaultfd;
- * -EOPNOTSUPP the kernel has no userfaultfd, or none for shared memory, or no minor faults.
+ * Make a fault server, with a userfaultfd for this process.
+ *
+ * Ownership: `cfg` is copied. Free the result with gw_fault_server_free, before the memory that it
+ * serves.
+ * Returns: 0; -EINVAL for an unknown `fill`, or if `size` is smaller than in the first version;
+ * -E2BIG if a member is set that only later versions know; -ENOMEM; -EPERM if this process may not
+ * create a userfaultfd; -EOPNOTSUPP if the kernel has no userfaultfd, or none for shared memory, or
+ * no minor faults.
  */
 int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_config *cfg);
+
+/*
+ * Stop and free a server. This wakes waiting threads, which read zeros from missing pages. `s` may
+ * be NULL.
+ */
 void gw_fault_server_free(struct gw_fault_server *s);
 
 /*
  * Serve the region of `m` that begins at `gpa`, in pages of its file, none of them received. After
- * gw_fault_server_begin, a thread that touches it waits. Remove the region when its clients no
- * longer use it; the server does not serve threads that still wait for it.
- * Returns: 0; -ENOENT no such region; -EINVAL GW_GUEST_MAPPED; -EEXIST already added; -ENOMEM; the
- * errno of UFFDIO_REGISTER. Context: any thread, also while the server runs; not in its callbacks.
+ * gw_fault_server_begin, a thread that touches it waits.
+ *
+ * Ownership: `m` stays the caller's; the region must stay in it until it is removed here.
+ * Returns: 0; -ENOENT if no region begins there; -EINVAL for a GW_GUEST_MAPPED one; -EEXIST if it
+ * was already added; -ENOMEM; the errno of UFFDIO_REGISTER.
+ * Context: any thread, also while the server runs, but not a callback of the server.
  */
 int gw_fault_server_add_region(struct gw_fault_server *s, const struct gw_guest_mem *m,
                                gw_gpa_t gpa);
+
+/*
+ * Serve a region no longer, when its clients no longer use it. Threads that still wait for it are
+ * not served.
+ *
+ * Returns: 0; -ENOENT if no served region begins at `gpa`.
+ * Context: as gw_fault_server_add_region.
+ */
 int gw_fault_server_remove_region(struct gw_fault_server *s, gw_gpa_t gpa);
-/* Add all regions of `m`. */
+
+/*
+ * Serve all regions of `m`, as gw_fault_server_add_region does.
+ *
+ * Returns: as gw_fault_server_add_region, for the first error.
+ */
 int gw_fault_server_add_mem(struct gw_fault_server *s, const struct gw_guest_mem *m);
 
 /*
- * Before faults are served. set_received: precopy has copied the pages of [gpa, gpa + len); `len`
- * 0: to the end of the region. discard: the pages are stale, including those that are partly
- * inside; the server removes them from the file, and they are missing. Returns: 0; -EINVAL not in
- * one region; -EBUSY faults are being served; the errno of fallocate.
+ * Declare that precopy has copied the pages of [gpa, gpa + len); `len` 0: to the end of the region.
+ * Only before faults are served.
+ *
+ * Returns: 0; -EINVAL if they are not in one region; -EBUSY if faults are being served.
  */
 int gw_fault_server_set_received(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len);
+
+/*
+ * Declare that the pages of [gpa, gpa + len) are stale, including those that are partly inside: the
+ * server removes them from the file, and they are missing. Only before faults are served.
+ *
+ * Returns: as gw_fault_server_set_received; the errno of fallocate(2).
+ */
 int gw_fault_server_discard(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len);
 
 /*
  * Register the mappings of this process: a thread that touches a missing page waits for it. The
- * time does not depend on the size of the regions. Returns: 0; the errno of UFFDIO_REGISTER.
+ * time does not depend on the size of the regions.
+ *
+ * Returns: 0; the errno of UFFDIO_REGISTER.
  */
 int gw_fault_server_begin(struct gw_fault_server *s);
 
 /*
- * Add a back-end. `uffd` is consumed, also on failure; `name` is copied. `is_minor`: it also
- * registers for minor faults. A base is the address at which it has mapped a region of the server,
- * with the length `len` of that region; it replaces a previous mapping there. Removing the client
- * closes the uffd.
- * Returns: 0; -EINVAL no userfaultfd that is ready for use; a base that overflows, has another
- * offset in its page than the file, or another length than the region; -ENOENT no such region;
- * -EOPNOTSUPP GW_FAULT_CONTINUE without minor faults; -ENOMEM.
+ * Add a back-end as a client. `name` is for reports. `is_minor`: it also registers for minor
+ * faults.
+ *
+ * Ownership: `uffd` is consumed, also on failure; `name` is copied. The client stays the server's.
+ * Returns: 0; -EINVAL if `uffd` is no userfaultfd that is ready for use; -EOPNOTSUPP for
+ * GW_FAULT_CONTINUE without minor faults; -ENOMEM; the errno of epoll_ctl(2).
  * Context: as gw_fault_server_add_region.
  */
 int gw_fault_server_add_client(struct gw_fault_server *s, struct gw_fault_client **ret, int uffd,
                                const char *name, bool is_minor);
+
+/*
+ * Set the address `base` at which a client has mapped the region of the server that begins at
+ * `gpa`, with the length `len` of that region; it replaces a previous mapping there. It can be
+ * passed to gw_frontend_postcopy_listen, with the client as `arg`.
+ *
+ * Returns: 0; -EINVAL if the base overflows, or has another offset in its page than the file, or
+ * another length than the region; -ENOENT if no served region begins there; -ENOMEM.
+ * Context: as gw_fault_server_add_region.
+ */
 int gw_fault_client_add_base(void *client, gw_gpa_t gpa, uint64_t len, gw_bva_t base);
+
+/*
+ * Remove a client: close its uffd, and free it.
+ *
+ * Context: as gw_fault_server_add_region.
+ */
 void gw_fault_server_remove_client(struct gw_fault_server *s, struct gw_fault_client *c);
 
 /*
- * Serve faults on a thread of the server until stop, which waits only for a running callback.
- * Or on a thread of the caller: poll the fd and call run, which serves pending faults and returns
- * after `timeout_ms` without a fault (-1: never), or because of gw_fault_server_stop.
- * Returns: 0; -EBUSY it already runs; the errno of pthread_create.
+ * Serve faults on a thread of the server, until gw_fault_server_stop.
+ *
+ * Returns: 0; -EBUSY if the server already runs; the errno of pthread_create(3).
  */
 int gw_fault_server_start(struct gw_fault_server *s);
+
+/* Stop serving faults. Waits only for a running callback. */
 void gw_fault_server_stop(struct gw_fault_server *s);
+
+/*
+ * An fd to poll(2) for faults, for a program that calls gw_fault_server_run.
+ *
+ * Ownership: it stays the server's.
+ * Returns: the fd.
+ */
 int gw_fault_server_fd(const struct gw_fault_server *s);
+
+/*
+ * Serve pending faults on this thread, and return after `timeout_ms` milliseconds without a fault
+ * (-1: never), or because of gw_fault_server_stop.
+ *
+ * Returns: 0; -EBUSY if the server already runs.
+ */
 int gw_fault_server_run(struct gw_fault_server *s, int timeout_ms);
 
 /*
  * Put pages into the memory, requested or not: `len` bytes at `gpa`, whole pages as in calls of
- * `page`; NULL: zeros. Pages that have already arrived are left alone.
- * Returns: the number of new pages; -EINVAL not whole pages of one region; -EEXIST a page was in
- * the memory before it arrived (see GW_FAULT_EARLY; the others are in place); the errno of the
- * ioctl. Context: any thread, several at once; not in callbacks.
+ * `page`; `data` NULL: zeros. Pages that have already arrived are left alone.
+ *
+ * Ownership: `data` stays the caller's.
+ * Returns: the number of new pages; -EINVAL if they are not whole pages of one region; -EEXIST if a
+ * page was in the memory before it arrived (see GW_FAULT_EARLY; the others are in place); the errno
+ * of the ioctl.
+ * Context: any thread, several at once; not callbacks.
  */
 int gw_fault_server_put(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len, const void *data);
 
 /*
  * Get up to `n_pages` that were not requested from `page`, in the order of addresses; fewer if
- * faults arrive. A page answered LATER counts. Returns: the number of pages; 0 if all have arrived
- * or were requested; as gw_fault_server_put. Context: one thread at a time.
+ * faults arrive. A page answered LATER counts.
+ *
+ * Returns: the number of pages; 0 if all have arrived or were requested; as gw_fault_server_put.
+ * Context: one thread at a time.
  */
 int gw_fault_server_stream(struct gw_fault_server *s, unsigned n_pages);
 
-/* Call `page` again for pages that threads wait for and that it answered LATER: they were lost. */
+/*
+ * Call `page` again for pages that threads wait for and that it answered LATER: they were lost.
+ *
+ * Returns: 0; the errno of the ioctl that puts a page into the memory.
+ */
 int gw_fault_server_ask_again(struct gw_fault_server *s);
 
-/* The first missing page that ends after `*gpa`. Returns: 0; -ENOENT without one. */
+/*
+ * Find the first missing page that ends after `*gpa`: its address and length.
+ *
+ * Returns: 0; -ENOENT without one.
+ */
 int gw_fault_server_next_missing(struct gw_fault_server *s, gw_gpa_t *gpa, uint64_t *ret_len);
-/* The number of missing bytes. */
+
+/*
+ * Count the missing bytes.
+ *
+ * Returns: the number of bytes.
+ */
 uint64_t gw_fault_server_missing(struct gw_fault_server *s);
 
 /*
  * Unregister this process, after END of the back-ends: its threads no longer wait for pages.
- * Returns: 0; -EBUSY pages are missing; nothing has changed.
+ *
+ * Returns: 0; -EBUSY if pages are missing; nothing has changed then.
  */
 int gw_fault_server_finish(struct gw_fault_server *s);
 
@@ -224,10 +326,16 @@ struct gw_fault_stats {
 };
 
 /*
- * Counters since the server was made, or of one region (returns 0; -ENOENT no such region). A page
- * of this process's own mapping counts after its threads were woken. Context: any thread.
+ * Copy the counters since the server was made to `ret`. A page of this process's own mapping counts
+ * after its threads were woken.
  */
 void gw_fault_server_stats(struct gw_fault_server *s, struct gw_fault_stats *ret);
+
+/*
+ * Copy the counters of the region that begins at `gpa` to `ret`.
+ *
+ * Returns: 0; -ENOENT if no served region begins there.
+ */
 int gw_fault_server_region_stats(struct gw_fault_server *s, gw_gpa_t gpa,
                                  struct gw_fault_stats *ret);
 

@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The other end of the wire, for programs that act as the VMM of a vhost-user back-end: a
- * connection (gw_frontend_*) and guest memory (gw_guest_mem_*). The driver's side of a queue
- * (gw_driver_*) is in <godwit/frontend/driver.h>.
+ * connection, the messages on it, and complete sessions. Guest memory is in
+ * <godwit/frontend/guest_mem.h>, the driver's side of a queue in <godwit/frontend/driver.h>.
  *
- * Threads: an object belongs to one thread at a time. A driver may run on another thread than the
- * front-end that starts and stops its queue, like a vCPU; loads and drivers share the memory.
+ * Errors. A function that can fail returns a negative errno. gw_frontend_error has the reason, as a
+ * sentence, for the functions of a front-end, and gw_fault_error for those of a fault server. For
+ * other functions the errno says all. Out parameters are set only on success.
  *
- * Unless stated otherwise, int functions return 0 or a negative errno. Zero a config structure, set
- * `size` to its sizeof, then set each member that differs from its default.
+ * Configuration. Zero a structure that begins with `size`, set `size` to its sizeof, then set each
+ * member that differs from its default. Later versions append members, and accept a structure
+ * without them.
+ *
+ * Context, unless a function states another: an object belongs to one thread at a time. A driver
+ * may run on another thread than the front-end that starts and stops its queue, like a vCPU.
  */
 #ifndef GODWIT_FRONTEND_FRONTEND_H
 #define GODWIT_FRONTEND_FRONTEND_H
 
 #include <godwit/frontend/driver.h>
+#include <godwit/frontend/guest_mem.h>
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,85 +31,6 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct gw_frontend;
-struct gw_guest_mem;
-
-/* ---- Guest memory ---- */
-
-/* user address = host pointer, as in a real VMM; otherwise user address = base + guest address */
-#define GW_GUEST_UVA_HOST UINT64_MAX
-
-/*
- * Make an empty guest memory. With a `uva_base` other than GW_GUEST_UVA_HOST the user addresses
- * sent to the back-end are no pointers of this process, so that code that confuses the two address
- * spaces fails. Free with gw_guest_mem_free, after everything that uses it. Returns: 0; -ENOMEM.
- */
-int gw_guest_mem_new(struct gw_guest_mem **ret, gw_uva_t uva_base);
-void gw_guest_mem_free(struct gw_guest_mem *m);
-
-/*
- * Make the guest memory of a migration's destination: the same regions in new memfds (huge pages
- * stay huge; no memory of Xen domains), the same allocations, filled with zeros. Returns: as
- * gw_guest_mem_add.
- */
-int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, gw_uva_t uva_base);
-
-enum gw_guest_region_kind {
-    GW_GUEST_MEMFD = 0, /* a new sealed memfd, `offset` + `length` bytes long */
-    GW_GUEST_HUGETLB,   /* the same with 2 MiB pages */
-    GW_GUEST_FD, /* a duplicate of `fd`, long enough; a back-end can truncate it unless sealed */
-    GW_GUEST_MAPPED, /* memory that the caller maps at `host`, and unmaps after the removal */
-};
-
-/* How a back-end maps a region of a Xen domain, "Memory region description": xen_mmap_flags. */
-enum gw_guest_xen {
-    GW_GUEST_XEN_NONE = 0,           /* by its fd */
-    GW_GUEST_XEN_FOREIGN = 0x1,      /* by frame numbers: the address contains them */
-    GW_GUEST_XEN_GRANT = 0x2,        /* by grant references: bit 63 of its address is set */
-    GW_GUEST_XEN_NO_ADVANCE = 0x100, /* with GRANT: map pages only while in use */
-};
-
-struct gw_guest_region {
-    enum gw_guest_region_kind kind;
-    gw_gpa_t gpa;
-    uint64_t length;
-    gw_off_t offset; /* of the region in its file; need not be page-aligned */
-    int fd;          /* GW_GUEST_FD: stays the caller's. As a result: do not close it */
-    bool no_alloc;   /* gw_guest_mem_alloc does not use it */
-    gw_uva_t uva;    /* as a result: its user address */
-    void *host;      /* GW_GUEST_MAPPED: `length` bytes; `fd`, if any, is for the back-end */
-    uint32_t xen;    /* enum gw_guest_xen, sent if XEN_MMAP (17) was negotiated */
-    uint32_t domid;  /* with `xen`: the domain that owns the memory */
-};
-
-/*
- * Add a region, which may touch others but not overlap them. gw_frontend_add_mem_reg or
- * gw_frontend_set_mem_table sends it to the back-end.
- * Returns: 0; -EINVAL empty, past the end of the address space, or GW_GUEST_MAPPED without `host`
- * or with an offset; -EEXIST overlap; -ENOMEM, also without free huge pages; the errno of
- * memfd_create, ftruncate, F_ADD_SEALS or mmap.
- */
-int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *region);
-
-/* Remove the region that begins at `gpa`, with its allocations. Returns: 0; -ENOENT. */
-int gw_guest_mem_remove(struct gw_guest_mem *m, gw_gpa_t gpa);
-
-/* The regions, ordered by address. gw_guest_mem_region returns 0; -ENOENT beyond the last. */
-unsigned gw_guest_mem_count(const struct gw_guest_mem *m);
-int gw_guest_mem_region(const struct gw_guest_mem *m, unsigned i, struct gw_guest_region *ret);
-
-/* The host pointer of `len` bytes at `gpa`; NULL unless all of them are in one region. */
-void *gw_guest_mem_at(const struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len);
-/* The user address of a guest address, 0 outside of all regions. */
-gw_uva_t gw_guest_mem_uva(const struct gw_guest_mem *m, gw_gpa_t gpa);
-
-/*
- * Allocate `len` zeroed bytes within one region, aligned to `align`, a power of two. Release them
- * with gw_guest_mem_release and the same `len`.
- * Returns: 0; -ENOSPC no free range is long enough; -EINVAL for length 0 or another alignment;
- * -ENOMEM.
- */
-int gw_guest_mem_alloc(struct gw_guest_mem *m, uint64_t len, uint64_t align, gw_gpa_t *ret_gpa);
-void gw_guest_mem_release(struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len);
 
 /* ---- Connection ---- */
 
@@ -122,38 +49,52 @@ struct gw_frontend_config {
 };
 
 /*
- * Make a front-end without a session. `cfg` may be NULL. Free with gw_frontend_free, which hangs
- * up. Returns: 0; -EINVAL bad `size` or `ack`; -E2BIG a member is set that only later versions
- * know; -ENOMEM.
+ * Make a front-end without a session. `cfg` may be NULL.
+ *
+ * Ownership: `cfg` is copied. Free the result with gw_frontend_free.
+ * Returns: 0; -EINVAL if `size` is smaller than in the first version, or for an unknown `ack`;
+ * -E2BIG if a member is set that only later versions know; -ENOMEM.
  */
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg);
+
+/* Hang up, and free the front-end. `fe` may be NULL. */
 void gw_frontend_free(struct gw_frontend *fe);
 
-/* The reason of the last failed call on `fe`, as a sentence, or "". Valid until the next call. */
+/*
+ * The reason of the last failed call on `fe`, as a sentence.
+ *
+ * Ownership: the text is valid until the next call on `fe`.
+ * Returns: the text; "" if no call has failed.
+ */
 const char *gw_frontend_error(const struct gw_frontend *fe);
 
-/* Set the timeout of further requests. */
+/* Set the time limit of further requests, in milliseconds. */
 void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms);
 
 /*
  * Begin a session: connect to the back-end at `path`, retrying while none listens; accept the next
- * connection on `listen_fd` (stays the caller's); or use a connected socket (consumed, also on
- * failure). The session begins without the negotiated state of previous ones.
- * Returns: 0; -ETIMEDOUT no connection within connect_timeout_ms; -EISCONN a session exists;
- * -ENAMETOOLONG; the errno of connect, accept or fcntl.
+ * connection on `listen_fd`; or use the connected socket `fd`. The session begins without the
+ * negotiated state of previous ones.
+ *
+ * Ownership: `listen_fd` stays the caller's; `fd` is consumed, also on failure.
+ * Returns: 0; -ETIMEDOUT if there is no connection within connect_timeout_ms; -EISCONN if a session
+ * exists; -ENAMETOOLONG if `path` does not fit a socket address; the errno of connect(2), accept(2)
+ * or fcntl(2).
+ * Context: blocks up to connect_timeout_ms; gw_frontend_attach returns at once.
  */
 int gw_frontend_connect(struct gw_frontend *fe, const char *path);
 int gw_frontend_accept(struct gw_frontend *fe, int listen_fd);
 int gw_frontend_attach(struct gw_frontend *fe, int fd);
 
-/* Hang up, without stopping rings. */
+/* Hang up, without stopping rings. No effect without a session. */
 void gw_frontend_disconnect(struct gw_frontend *fe);
 
 /*
- * Between requests: check whether the back-end has hung up or sent an unexpected message. Returns:
- * 0; -ENOTCONN without a session; -ECONNRESET it hung up; -EPROTO it sent a message; after a
- * request that ended the session, the error of that request (-ETIMEDOUT, for example). If the
- * back-end has hung up, gw_frontend_error names the messages since its last answer.
+ * Check, between requests, whether the back-end has hung up or sent an unexpected message. If it
+ * has hung up, gw_frontend_error names the messages since its last answer.
+ *
+ * Returns: 0; -ENOTCONN without a session; -ECONNRESET if it hung up; -EPROTO if it sent a message;
+ * after a request that ended the session, the error of that request (-ETIMEDOUT, for example).
  */
 int gw_frontend_check(struct gw_frontend *fe);
 
@@ -179,41 +120,122 @@ struct gw_frontend_trace {
 };
 
 /*
- * Store the last messages of `fe`, of all its sessions, oldest first, up to GW_FRONTEND_TRACE_MAX,
- * in `ret`, without those of gw_frontend_send_raw, gw_frontend_send_bytes and gw_frontend_receive.
+ * Store the last messages of `fe`, of all its sessions, oldest first, in `ret`, which has room for
+ * GW_FRONTEND_TRACE_MAX. Messages of gw_frontend_send_raw, gw_frontend_send_bytes and
+ * gw_frontend_receive are left out.
+ *
  * Returns: the number of messages.
  */
 unsigned gw_frontend_last_messages(const struct gw_frontend *fe, struct gw_frontend_trace *ret);
-/* A message as text, such as "-> SET_VRING_NUM ring 0: 256". 96 bytes are enough. */
-void gw_frontend_trace_text(const struct gw_frontend_trace *t, char *buf, size_t size);
-
-/* The socket, for poll; -1 when not connected. */
-int gw_frontend_fd(const struct gw_frontend *fe);
 
 /*
- * The requests ("Front-end message types"), one function each. They block up to the timeout.
- * Returns: 0; -ENOTCONN no session; -EINVAL an argument that no message can carry; -EOPNOTSUPP the
- * feature behind the message was not negotiated; -EREMOTEIO the back-end reported a failure;
- * -EPROTO its answer does not match the request (id, flags other than 0x5, size, an fd); -ETIMEDOUT
- * no answer; -ECONNRESET it hung up. The last three end the session, because a late answer could be
- * mistaken for the next one: every further request returns the same error.
+ * Write a message as text, such as "-> SET_VRING_NUM ring 0: 256", to `buf` of `size` bytes; 96 are
+ * enough.
+ *
+ * Context: any thread.
+ */
+void gw_frontend_trace_text(const struct gw_frontend_trace *t, char *buf, size_t size);
+
+/*
+ * The socket of the session, for poll(2).
+ *
+ * Ownership: it stays the front-end's.
+ * Returns: the fd; -1 without a session.
+ */
+int gw_frontend_fd(const struct gw_frontend *fe);
+
+/* ---- Requests (vhost-user.rst, "Front-end message types") ---- */
+
+/*
+ * Read the virtio features that the back-end offers: GET_FEATURES.
+ *
+ * Returns: 0; -ENOTCONN without a session; -EINVAL for an argument that no message can carry;
+ * -EOPNOTSUPP if the feature behind the message was not negotiated; -EREMOTEIO if the back-end
+ * reported a failure; -EPROTO if its answer does not match the request (id, flags other than 0x5,
+ * size, an fd); -ETIMEDOUT without an answer; -ECONNRESET if it hung up. The last three end the
+ * session, because a late answer could be mistaken for the next one: every further request returns
+ * the same error.
+ * Context: blocks up to the time limit of requests.
  */
 int gw_frontend_get_features(struct gw_frontend *fe, uint64_t *ret);
+
+/*
+ * Accept virtio features: SET_FEATURES.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_features(struct gw_frontend *fe, uint64_t features);
+
+/*
+ * Read the protocol features that the back-end offers: GET_PROTOCOL_FEATURES.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_get_protocol_features(struct gw_frontend *fe, uint64_t *ret);
+
+/*
+ * Accept protocol features: SET_PROTOCOL_FEATURES.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_protocol_features(struct gw_frontend *fe, uint64_t features);
+
+/*
+ * Become, or no longer be, the owner of the back-end: SET_OWNER and RESET_OWNER, which is
+ * deprecated.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_owner(struct gw_frontend *fe);
 int gw_frontend_reset_owner(struct gw_frontend *fe);
+
+/*
+ * Reset the device: RESET_DEVICE. Needs RESET_DEVICE (13).
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_reset_device(struct gw_frontend *fe);
+
+/*
+ * Read the number of queues of the back-end: GET_QUEUE_NUM. Needs MQ (0).
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret);
 
 /*
- * Send memory as a table or region by region. A table has up to 8 regions, more are -E2BIG. Both
- * forms: -EOPNOTSUPP memory of a Xen domain without XEN_MMAP (17).
+ * Send all regions of the memory as a table: SET_MEM_TABLE.
+ *
+ * Ownership: `m` stays the caller's.
+ * Returns: as gw_frontend_get_features; -E2BIG for more than 8 regions; -EOPNOTSUPP also for memory
+ * of a Xen domain without XEN_MMAP (17).
+ * Context: as gw_frontend_get_features.
  */
 int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem *m);
+
+/*
+ * Read how many regions the back-end accepts: GET_MAX_MEM_SLOTS. Needs CONFIGURE_MEM_SLOTS (15).
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_get_max_mem_slots(struct gw_frontend *fe, uint64_t *ret);
-/* The region that begins at `gpa`; -ENOENT without one. Send REM before gw_guest_mem_remove. */
+
+/*
+ * Send, or withdraw, the region of the memory that begins at `gpa`: ADD_MEM_REG and REM_MEM_REG.
+ * Withdraw a region before gw_guest_mem_remove. Both need CONFIGURE_MEM_SLOTS (15).
+ *
+ * Ownership: `m` stays the caller's.
+ * Returns: as gw_frontend_get_features; -ENOENT if no region begins there; -EOPNOTSUPP also for
+ * memory of a Xen domain without XEN_MMAP (17).
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_add_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa);
 int gw_frontend_rem_mem_reg(struct gw_frontend *fe, const struct gw_guest_mem *m, gw_gpa_t gpa);
 
@@ -225,22 +247,69 @@ struct gw_frontend_vring_addr {
     uint32_t flags; /* bit 0: writes to the used ring are logged */
 };
 
-/* `index` is 0 to 255; fds stay the caller's, -1 sends NOFD. */
+/*
+ * Set the number of slots of ring `index`, 0 to 255: SET_VRING_NUM.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_vring_num(struct gw_frontend *fe, unsigned index, uint32_t num);
+
+/*
+ * Set the addresses of ring `index`: SET_VRING_ADDR.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_vring_addr(struct gw_frontend *fe, unsigned index,
                                const struct gw_frontend_vring_addr *addr);
+
+/*
+ * Set where ring `index` begins: SET_VRING_BASE.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_vring_base(struct gw_frontend *fe, unsigned index, uint32_t base);
+
+/*
+ * Stop ring `index` and read where it ends: GET_VRING_BASE. The back-end first finishes its
+ * requests.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret);
+
+/*
+ * Stop ring `index` at once, as GET_VRING_BASE, and leave requests in flight in the inflight
+ * region: GET_VRING_BASE_SKIP_DRAIN. Needs GET_VRING_BASE_SKIP_DRAIN (23). Pass the answer to
+ * gw_driver_set_base.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
+int gw_frontend_get_vring_base_skip_drain(struct gw_frontend *fe, unsigned index, uint32_t *ret);
+
+/*
+ * Send an eventfd of ring `index`: SET_VRING_KICK, which starts the ring, SET_VRING_CALL or
+ * SET_VRING_ERR. -1 sends NOFD.
+ *
+ * Ownership: `fd` stays the caller's.
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd);
 int gw_frontend_set_vring_call(struct gw_frontend *fe, unsigned index, int fd);
 int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd);
-int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable);
 
 /*
- * As GET_VRING_BASE, but the back-end stops at once and leaves requests in flight in its inflight
- * region; needs GET_VRING_BASE_SKIP_DRAIN (23). Pass the answer to gw_driver_set_base.
+ * Enable or disable ring `index`: SET_VRING_ENABLE.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
  */
-int gw_frontend_get_vring_base_skip_drain(struct gw_frontend *fe, unsigned index, uint32_t *ret);
+int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable);
 
 /*
  * The inflight region, in which a back-end tracks requests in flight so that it can resume them
@@ -255,26 +324,48 @@ struct gw_frontend_inflight {
     uint16_t queue_size;
 };
 
-/* Close its fd, if any, and reset the structure to no region. */
+/* Close the fd of a region, if any, and reset the structure to no region. */
 void gw_frontend_inflight_done(struct gw_frontend_inflight *inflight);
 
 /*
- * get: request a region, after SET_FEATURES, because the features determine its layout; release it
- * with gw_frontend_inflight_done. A size of 0 means that the back-end uses none. -EPROTO: the
- * answer cannot be a region for `num_queues` queues. set: hand a region over; its fd stays the
- * caller's. Both need INFLIGHT_SHMFD (12).
+ * Request an inflight region for `num_queues` rings of `queue_size` slots: GET_INFLIGHT_FD. Call it
+ * after SET_FEATURES, because the features determine the layout. A size of 0 means that the
+ * back-end uses none. Needs INFLIGHT_SHMFD (12).
+ *
+ * Ownership: release the region with gw_frontend_inflight_done.
+ * Returns: as gw_frontend_get_features; -EPROTO also if the answer cannot be a region for these
+ * rings.
+ * Context: as gw_frontend_get_features.
  */
 int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, unsigned queue_size,
                                 struct gw_frontend_inflight *ret);
+
+/*
+ * Hand an inflight region over: SET_INFLIGHT_FD. Needs INFLIGHT_SHMFD (12).
+ *
+ * Ownership: the fd of the region stays the caller's.
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_inflight_fd(struct gw_frontend *fe,
                                 const struct gw_frontend_inflight *inflight);
 
-/* `len` is up to 256; a refusal (answer without data) is -EREMOTEIO. */
+/*
+ * Read, or write, `len` bytes of config space at byte `offset`: GET_CONFIG and SET_CONFIG. `len` is
+ * up to 256. `migration`: the write restores a device. Both need CONFIG (9).
+ *
+ * Returns: as gw_frontend_get_features; -EREMOTEIO also for an answer without data.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, uint32_t len);
 int gw_frontend_set_config(struct gw_frontend *fe, uint32_t offset, const void *buf, uint32_t len,
                            bool migration);
 
-/* The features that this session negotiated. */
+/*
+ * The virtio and protocol features that this session negotiated.
+ *
+ * Returns: the feature bits.
+ */
 uint64_t gw_frontend_features(const struct gw_frontend *fe);
 uint64_t gw_frontend_protocol_features(const struct gw_frontend *fe);
 
@@ -294,45 +385,97 @@ struct gw_frontend_message {
 
 /*
  * Send a header with any contents, `len` bytes of payload and `n_fds` fds (any number that the
- * kernel accepts; they stay the caller's) in one sendmsg, or bytes without a header. No checks, no
- * wait for an answer. Returns: 0; -ENOTCONN; -ECONNRESET; -ETIMEDOUT the socket stays full; the
- * errno of sendmsg.
+ * kernel accepts) in one sendmsg(2). No checks, no wait for an answer.
+ *
+ * Ownership: the fds stay the caller's.
+ * Returns: 0; -ENOTCONN without a session; -ECONNRESET if the back-end hung up; -ETIMEDOUT if the
+ * socket stays full; the errno of sendmsg(2).
+ * Context: as gw_frontend_get_features.
  */
 int gw_frontend_send_raw(struct gw_frontend *fe, uint32_t request, uint32_t flags, uint32_t size,
                          const void *payload, size_t len, const int *fds, unsigned n_fds);
+
+/*
+ * Send `len` bytes as they are, without a header.
+ *
+ * Returns: as gw_frontend_send_raw.
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_send_bytes(struct gw_frontend *fe, const void *buf, size_t len);
 
 /*
- * Receive any message; gw_frontend_message_done closes its fds. Errors do not end the session.
- * Returns: 0; -ETIMEDOUT; -ECONNRESET; -EPROTO longer than GW_FRONTEND_PAYLOAD_MAX or more fds than
- * GW_FRONTEND_FDS_MAX; -EMFILE this process has no room for its fds; -ENOTCONN.
+ * Receive any message, waiting up to `timeout_ms` milliseconds. Errors do not end the session.
+ *
+ * Ownership: release its fds with gw_frontend_message_done.
+ * Returns: 0; -ETIMEDOUT without a message; -ECONNRESET if the back-end hung up; -EPROTO if it is
+ * longer than GW_FRONTEND_PAYLOAD_MAX or has more fds than GW_FRONTEND_FDS_MAX; -EMFILE if this
+ * process has no room for its fds; -ENOTCONN without a session.
+ * Context: blocks up to `timeout_ms`.
  */
 int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
                         unsigned timeout_ms);
+
+/* Close the fds of a message. */
 void gw_frontend_message_done(struct gw_frontend_message *msg);
 
-/* ---- The back-end's own requests ("Back-end message types") ---- */
+/* ---- The back-end's own requests (vhost-user.rst, "Back-end message types") ---- */
 
-/* Make a channel and send its other end; needs BACKEND_REQ. Closes a previous channel. */
+/*
+ * Make a channel for requests of the back-end and send its other end: SET_BACKEND_REQ_FD. Closes a
+ * previous channel. Needs BACKEND_REQ (5).
+ *
+ * Returns: as gw_frontend_get_features; the errno of socketpair(2).
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_set_backend_req_fd(struct gw_frontend *fe);
-/* The front-end's end of the channel, for poll; -1 without one. */
+
+/*
+ * The front-end's end of the channel, for poll(2).
+ *
+ * Ownership: it stays the front-end's.
+ * Returns: the fd; -1 without a channel.
+ */
 int gw_frontend_backend_fd(const struct gw_frontend *fe);
 
 /*
  * Receive a request of the back-end, known or not (2 is CONFIG_CHANGE). Answer a request with
- * NEED_REPLY (flag 0x8) by gw_frontend_backend_reply, with value 0 for success.
- * Returns: as gw_frontend_receive.
+ * NEED_REPLY (flag 0x8) by gw_frontend_backend_reply.
+ *
+ * Ownership: as gw_frontend_receive.
+ * Returns: as gw_frontend_receive; -ENOTCONN also without a channel.
+ * Context: blocks up to `timeout_ms` milliseconds.
  */
 int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_message *ret,
                                 unsigned timeout_ms);
+
+/*
+ * Answer the request `msg` of the back-end with `value`, 0 for success.
+ *
+ * Returns: 0; -ENOTCONN without a channel; -ECONNRESET if the back-end hung up; -ETIMEDOUT if the
+ * socket stays full; the errno of sendmsg(2).
+ * Context: as gw_frontend_get_features.
+ */
 int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_message *msg,
                               uint64_t value);
 
-/* Start one queue (NUM, BASE, ADDR, KICK, CALL), or stop it (GET_VRING_BASE sets its base). */
-int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d);
-int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d);
-
 /* ---- Complete sessions, like those of QEMU ---- */
+
+/*
+ * Start the queue of a driver: SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ADDR, SET_VRING_KICK and
+ * SET_VRING_CALL.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
+int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d);
+
+/*
+ * Stop the queue of a driver with GET_VRING_BASE, and set the base of the driver.
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
+int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d);
 
 enum gw_frontend_mem_form {
     GW_FRONTEND_MEM_AUTO = 0, /* slots if CONFIGURE_MEM_SLOTS was negotiated, otherwise the table */
@@ -360,7 +503,11 @@ struct gw_frontend_options {
  * Negotiate like QEMU: GET_FEATURES, protocol features (if bit 30 is offered and accepted),
  * GET_QUEUE_NUM, GET_MAX_MEM_SLOTS, the back-end channel, SET_OWNER. Uses `features`,
  * `protocol_features`, `drivers`, `mem_form` and `inflight` of the options.
- * Returns: as the requests; -EOPNOTSUPP the back-end does not offer VERSION_1.
+ *
+ * Returns: as gw_frontend_get_features; -EINVAL also if `size` is smaller than in the first
+ * version; -E2BIG if a member is set that only later versions know; -EOPNOTSUPP also if the
+ * back-end does not offer VERSION_1.
+ * Context: as gw_frontend_get_features, for each message.
  */
 int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_options *opt);
 
@@ -373,14 +520,20 @@ int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_optio
  * the same drivers. With the inflight region of the previous session, the back-end itself completes
  * requests in flight, and drivers that were not stopped begin at the used index. Without one, first
  * call gw_driver_requeue on each driver.
- * Returns: as the requests; -ERANGE more queues or regions than the back-end has; for a driver
- * -EOPNOTSUPP packed without RING_PACKED, -EINVAL split with RING_PACKED, -EBUSY IN_ORDER changed
- * with chains in flight.
+ *
+ * Ownership: everything in the options stays the caller's.
+ * Returns: as gw_frontend_negotiate; -ERANGE for more queues or regions than the back-end has;
+ * -EOPNOTSUPP also for a packed driver without RING_PACKED; -EINVAL also for a split driver with
+ * it; -EBUSY if IN_ORDER changed with chains of a driver in flight.
+ * Context: as gw_frontend_negotiate.
  */
 int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *opt);
+
 /*
- * Stop: SET_VRING_ENABLE 0, then GET_VRING_BASE of each queue. Continues after an error and returns
- * the first one.
+ * Stop the device: SET_VRING_ENABLE 0, then GET_VRING_BASE of each queue. Continues after an error.
+ *
+ * Returns: as gw_frontend_get_features, for the first error.
+ * Context: as gw_frontend_negotiate.
  */
 int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers);
 

@@ -108,7 +108,7 @@ int gw_guest_track_remove(struct gw_guest_track *t, gw_gpa_t gpa)
         t->ranges[i] = t->ranges[--t->n_ranges];
         return 0;
     }
-    return -EINVAL;
+    return -ENOENT;
 }
 
 /* Include this word in the range that a take scans. */
