@@ -36,7 +36,7 @@ GOOD = {
     "check_size.py": {
         "src/core/queue/a.c": C + "int f(int a)\n{\n" + "    a++;\n" * 78 + "}\n",
         "src/core/queue/a.h": C + "\n" * 199,
-        "include/godwit/a.h": C + "\n" * 299,
+        "include/godwit/a.h": C + "\n" * 349,
         **{f"src/log/{i}.c": C + "\n" * 560 for i in range(6)},
     },
     "check_text.py": {
@@ -103,8 +103,8 @@ BAD = [
     ("check_includes.py", "src/new/x.c", "", "no rule"),
     ("check_size.py", "src/core/queue/a.c", "\n" * 701, "701 lines, the limit is 700"),
     ("check_size.py", "src/core/queue/a.h", "\n" * 201, "the limit is 200"),
-    ("check_size.py", "include/godwit/a.h", "\n" * 301, "the limit is 300"),
-    ("check_size.py", "include/godwit/frontend/frontend.h", "\n" * 401, "the limit is 400"),
+    ("check_size.py", "include/godwit/a.h", "\n" * 351, "the limit is 350"),
+    ("check_size.py", "include/godwit/frontend/frontend.h", "\n" * 561, "the limit is 560"),
     ("check_size.py", "src/core/queue/a.c",
      "int a(void);\n\nstatic int\nlong_one(int b)\n{\n" + "    b++; /* } */\n" * 79 + "}\n",
      "a.c:5: long_one has 81 lines"),

@@ -377,8 +377,7 @@ int gw_request_unpop(struct gw_request *pub)
     }
     assert(gw_queue_is_consistent(q));
     gw_queue_unlock(q);
-    return ret == 0 ? 0
-                    : gw_fail(ret, "a request that was popped later is in flight or completed");
+    return ret == 0 ? 0 : gw_fail(ret, "a request that was popped later is in flight or completed");
 }
 
 static bool may_suspend(const struct gw_queue *q)
