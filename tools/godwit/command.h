@@ -21,6 +21,7 @@ int command_probe(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_migrate(int argc, char **argv);
 int command_crash(int argc, char **argv);
+int command_report(int argc, char **argv);
 
 /* message.c: set the message prefix "godwit COMMAND" and the start time. Returns: the prefix. */
 char *message_init(const char *command);

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"migrate", "migrate between two back-ends without a VM and report every lost page",
      command_migrate},
     {"crash", "kill a back-end repeatedly and report every lost request", command_crash},
+    {"report", "make an HTML page from the JSON report of a command", command_report},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

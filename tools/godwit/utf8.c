@@ -53,11 +53,9 @@ char *utf8_clean(const char *text)
     return copy;
 }
 
-void utf8_print_xml(FILE *out, const char *text)
+static void print_escaped(FILE *out, const char *c)
 {
-    char *copy = utf8_clean(text);
-
-    for (const char *c = copy; c != NULL && *c != '\0'; c++) {
+    for (; *c != '\0'; c++) {
         if (*c == '&')
             fputs("&amp;", out);
         else if (*c == '<')
@@ -69,5 +67,27 @@ void utf8_print_xml(FILE *out, const char *text)
         else
             fputc(*c, out);
     }
+}
+
+void utf8_print_xml(FILE *out, const char *text)
+{
+    char *copy = utf8_clean(text);
+
+    if (copy != NULL)
+        print_escaped(out, copy);
     free(copy);
+}
+
+void utf8_print_xml_len(FILE *out, const char *text, size_t len)
+{
+    while (len > 0) {
+        size_t part = strnlen(text, len);
+
+        utf8_print_xml(out, text); /* a string of json-c ends with NUL */
+        if (part == len)
+            return;
+        fputc('?', out);
+        text += part + 1;
+        len -= part + 1;
+    }
 }

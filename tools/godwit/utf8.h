@@ -2,6 +2,7 @@
 /* Sanitizes untrusted texts for JSON, XML and HTML. */
 #pragma once
 
+#include <stddef.h>
 #include <stdio.h>
 
 /*
@@ -12,3 +13,5 @@ char *utf8_clean(const char *text);
 
 /* Print as the contents of an XML or HTML element or attribute, sanitized and escaped. */
 void utf8_print_xml(FILE *out, const char *text);
+/* The same for `len` bytes that a NUL follows, and that may include NUL. */
+void utf8_print_xml_len(FILE *out, const char *text, size_t len);

@@ -58,7 +58,7 @@ run 0 help
 shows '^  probe '
 run 0 --version
 shows '^godwit [0-9]'
-for command in probe bench migrate; do
+for command in probe bench migrate report; do
     run 0 help $command
     shows "^Usage: godwit $command"
     run 0 $command --version
@@ -130,7 +130,8 @@ run 0 probe --json --device=blk "$disk"
 json 'd["config"]["fields"]["capacity"] == 131072'
 run 0 probe --json "$blk --fd {fd} --blk-file {file}"
 json 'd["command"] == "probe" and d["godwit"]'
-run 0 probe --json="$scratch/p.json" "$entropy"
+run 0 probe --json="$scratch/p.json" --html="$scratch/p.html" "$entropy"
+"$godwit" report - <"$scratch/p.json" | cmp - "$scratch/p.html" || wrong "another page of probe"
 json 'd["verdict"] == "PASSED" and d["exit_status"] == 0 and d["evidence"] is None' "$scratch/p.json"
 run 1 probe --json "sh -c 'echo I quit >&2; exit 4' {fd}"
 json 'd["verdict"] == "FAILED" and d["exit_status"] == 1 and d["evidence"]["output"] == ["I quit"]'
@@ -145,7 +146,9 @@ run 0 bench --time=200ms --depth=1,8 --block-size=512,4K --queues=2 "$disk"
 run 0 bench --time=200ms --verify --writes=50 --depth=8 --indirect --segments=2 --json "$disk"
 json 'len(d["runs"]) == 1 and d["runs"][0]["verified_blocks"] > 0'
 json 'd["runs"][0]["backend_cpu_ns"] > 0 and d["runs"][0]["latency_ns"]["p99.9"] > 0'
-run 2 bench --time=100ms --depth=1 --verify --writes=100 --json="$scratch/b.json" "$disk"
+run 2 bench --time=100ms --depth=1 --verify --writes=100 --json="$scratch/b.json" \
+    --html="$scratch/b.html" "$disk"
+"$godwit" report - <"$scratch/b.json" | cmp - "$scratch/b.html" || wrong "another page of bench"
 says "none was verified"
 json 'd["verdict"] == "NOT TESTED" and d["exit_status"] == 2' "$scratch/b.json"
 run 0 bench --time=20ms --warm-up=0 --depth=1 --json "$disk --delay 300"
@@ -212,12 +215,36 @@ short+=" --request-timeout=120s --timeout=300s" # the disk below may be busy
 disk_file="$blk --socket-path {socket} --blk-file {file}"
 # shellcheck disable=SC2086 # these are words
 run 0 migrate $short --backend="$disk_file" \
-    --json="$scratch/m.json" --junit="$scratch/m.xml" --report="$scratch/m.html"
+    --json="$scratch/m.json" --junit="$scratch/m.xml" --html="$scratch/m.html"
 shows '^PASSED after'
 json 'd["verdict"] == "PASSED" and d["exit_status"] == 0 and d["rounds"]' "$scratch/m.json"
 python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$scratch/m.xml" ||
     wrong "no XML"
 grep -q '</html>' "$scratch/m.html" || wrong "no HTML"
+json 'all(b["build_id"] and b["executable"].endswith("godwit-blk") for b in d["backends"])' "$scratch/m.json"
+json '"FLUSH" in [f["name"] for f in d["backends"][1]["features"]["bits"]]' "$scratch/m.json"
+json 'd["host"]["kernel"].startswith("Linux ")' "$scratch/m.json"
+json 'all(c["rule"] for c in d["checks"] if c["name"] != "downtime")' "$scratch/m.json"
+shows '^back-end    source: .*build-id [0-9a-f]+'
+shows '^features    of destination: .*FLUSH.*; protocol: .*LOG_SHMFD'
+run 0 report "$scratch/m.json"
+cmp "$scratch/out" "$scratch/m.html" || wrong "another page than that of --html"
+run 0 report -o "$scratch/m2.html" "$scratch/m.json"
+cmp "$scratch/m2.html" "$scratch/m.html" || wrong "another page with -o"
+head -c 2000 "$scratch/m.json" >"$scratch/half.json"
+run 2 report "$scratch/half.json"
+says "half.json: the JSON is incomplete: it ends after 2000 bytes"
+run 2 report "$scratch/m.xml"
+says "m.xml: not JSON at byte 1"
+run 2 report "$scratch"
+says "cannot be read: Is a directory"
+run 2 report "$scratch/none.json"
+says "give a file that --json has written"
+run 2 report -o /dev/full "$scratch/m.json"
+says "/dev/full cannot be written: No space left on device"
+run 64 report
+says "no FILE"
+run 64 report a b
 # shellcheck disable=SC2086
 run 0 migrate $short --quiet --json=- --backend="$disk_file"
 json 'd["seed"] > 0'

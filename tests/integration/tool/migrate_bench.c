@@ -25,6 +25,21 @@ int target_connect(struct target *t, struct gw_frontend *fe)
     return gw_frontend_attach(fe, pair[0]);
 }
 
+const char *target_text(const struct target *t)
+{
+    return "";
+}
+
+const char *target_executable(const struct target *t)
+{
+    return "";
+}
+
+const char *target_build_id(const struct target *t)
+{
+    return "";
+}
+
 const char *target_name(const struct target *t)
 {
     return t->name;

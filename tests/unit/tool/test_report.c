@@ -22,6 +22,8 @@
 
 #include <cmocka.h>
 
+#include "page_of.h"
+
 #define MS          1000000u
 #define N_SAMPLES   200
 #define N_ROUNDS    80
@@ -35,6 +37,12 @@ static struct migration_round rounds[N_ROUNDS];
 static struct migration_sample samples[N_SAMPLES];
 static struct migration_event events[N_EVENTS];
 static struct migration_lost lost[3];
+static struct backend_record backend = {.name = "source",
+                                        .text = "prog --a '{socket}' <x>",
+                                        .executable = "/usr/bin/prog",
+                                        .build_id = "0123abcd",
+                                        .features = 1u << 9,
+                                        .protocol_features = 1u << 1};
 
 static void fill_timeline(void)
 {
@@ -160,6 +168,8 @@ static struct migration_result failed(void)
                                           .uses = 1u << MIGRATION_USE_DATA};
         snprintf(lost[i].text, sizeof(lost[i].text), "data <buffer> of request %u & more", i);
     }
+    result.backends = &backend;
+    result.n_backends = 1;
     result.lost = lost;
     result.n_lost = 3;
     result.lost_by_use[MIGRATION_USE_DATA] = 3;
@@ -247,7 +257,7 @@ static void test_arrival_is_told(void **state)
     free(text);
     assert_int_equal(outcome_of(&r, "pages-arrived"), REPORT_PASSED);
     assert_int_equal(outcome_of(&r, "memories-equal"), REPORT_PASSED);
-    text = text_of(&r, report_html);
+    text = page_of(text_of(&r, report_json));
     assert_has(text, "<h2>Postcopy</h2>");
     assert_has(text, "<h3>Page faults</h3>");
     assert_has_not(text, "nan");
@@ -311,6 +321,9 @@ static void test_lost_pages_are_told(void **state)
     assert_has(text, "FAILED after 2.00 s: 3 pages were written and not marked");
     assert_has(text, "page 0x11000: 512 bytes from 0x11200 on: data <buffer> of request 1");
     assert_has(text, "repeat      godwit migrate --seed=42 a b");
+    assert_has(text, "build-id 0123abcd");
+    assert_has(text, "features    of source: FLUSH; protocol: LOG_SHMFD\n");
+    assert_has(text, "rule        vhost-user, \"Migration\": ");
     assert_int_equal(outcome_of(&r, "pages-marked"), REPORT_FAILED);
     assert_int_equal(outcome_of(&r, "session"), REPORT_PASSED);
     free(text);
@@ -346,7 +359,7 @@ static void test_severity_is_told(void **state)
                      "dirty log, hint words only");
     assert_has_not(text, "corrupt");
     free(text);
-    text = text_of(&r, report_html);
+    text = page_of(text_of(&r, report_json));
     assert_has(text, "harmless hint word");
     free(text);
 }
@@ -391,7 +404,7 @@ static void test_could_not_run_is_told(void **state)
     assert_has(text, "INCONCLUSIVE after");
     assert_has(text, "phase \"connect\": LOG_SHMFD is not offered");
     free(text);
-    text = text_of(&r, report_html); /* without any timeline */
+    text = page_of(text_of(&r, report_json)); /* without any timeline */
     assert_has(text, "INCONCLUSIVE");
     free(text);
     text = text_of(&r, report_junit);
@@ -477,7 +490,9 @@ static void test_junit_is_escaped(void **state)
     result.faults[0].phase = MIGRATION_PHASE_COPY; /* of the session now */
     text = text_of(&r, report_junit);
     assert_has(text, "failures=\"2\"");
-    assert_has(text, "were &quot;lost&quot; &lt;here&gt; ??\"/>");
+    assert_has(text, "were &quot;lost&quot; &lt;here&gt; ??\">rule: vhost-user, "
+                     "&quot;Communication&quot;: ");
+    assert_has(text, "name=\"source build-id\" value=\"0123abcd\"");
     assert_has(text, "timestamp=\"2001-09-09T01:46:40\"");
     free(text);
 }
@@ -486,11 +501,17 @@ static void test_html_needs_nothing_else(void **state)
 {
     struct migration_result result = failed();
     struct report r = report_of(&result);
-    char *text = text_of(&r, report_html);
+    char *text = page_of(text_of(&r, report_json));
 
     assert_has(text, "data &lt;buffer&gt; of request 2 &amp; more");
     assert_has(text, "<svg");
-    assert_has(text, "prefers-color-scheme:dark");
+    assert_has(text, "prefers-color-scheme: dark");
+    assert_has(text, "<h3>data buffer: 3 pages</h3>");
+    assert_has(text, "Rule broken: vhost-user, &quot;Migration&quot;: ");
+    assert_has(text, "<pre>godwit migrate --seed=42 a b</pre>");
+    assert_has(text, "<code>0123abcd</code>");
+    assert_has(text, "<span>FLUSH</span>");
+    assert_has(text, "<span>LOG_SHMFD</span>");
     assert_has_not(text, "<script");
     assert_has_not(text, "http");
     assert_has_not(text, "src=");
@@ -503,8 +524,9 @@ static void test_unwritable_report_is_an_error(void **state)
     struct migration_result result = passed();
     struct report r = report_of(&result);
 
-    assert_int_equal(report_write(&r, report_html, "/dev/full"), -ENOSPC);
-    assert_int_equal(report_write(&r, report_html, "/nowhere/at/all"), -ENOENT);
+    assert_int_equal(report_write(&r, report_json, "/dev/full"), -ENOSPC);
+    assert_int_equal(report_write_html(&r, "/dev/full"), -ENOSPC);
+    assert_int_equal(report_write_html(&r, "/nowhere/at/all"), -ENOENT);
     assert_int_equal(output_try("/nowhere/at/all"), -ENOENT);
     assert_int_equal(output_try("/dev/null"), 0);
     assert_int_equal(output_try("-"), 0);
@@ -608,7 +630,7 @@ int main(int argc, char **argv)
         struct migration_result result = failed();
         struct report r = report_of(&result);
 
-        return report_write(&r, report_html, argv[1]) < 0;
+        return report_write_html(&r, argv[1]) < 0;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

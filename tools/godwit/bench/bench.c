@@ -11,6 +11,7 @@
 #include "output.h"
 #include "probe/feature_names.h"
 #include "report/json.h"
+#include "report/page.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -34,6 +35,7 @@ enum {
     OPTION_WARM_UP,
     OPTION_STALL,
     OPTION_JSON,
+    OPTION_HTML,
 };
 
 static const struct argp_option options[] = {
@@ -63,6 +65,7 @@ static const struct argp_option options[] = {
      "time without a completion after which the back-end counts as hung (default: 10s)", 0},
     {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
      "write JSON to FILE (default: -, stdout) instead of a table", 0},
+    {"html", OPTION_HTML, "FILE", 0, "write one HTML page to FILE (-: stdout)", 0},
     {0},
 };
 
@@ -175,6 +178,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_STALL:
         o->stall_ms = option_time(state, "stall-timeout", arg, 10, 3600000);
+        break;
+    case OPTION_HTML:
+        o->html = arg;
         break;
     case OPTION_JSON:
         o->json = arg != NULL ? arg : "-";
@@ -318,6 +324,8 @@ static int start_device(struct bench *b)
     }
     if (r == 0)
         r = gw_frontend_start(b->fe, &opt);
+    if (r == 0)
+        backend_record_take(&b->backend, b->target, b->fe);
     if (r == -ERANGE) {
         message_print("%s; use fewer --queues", gw_frontend_error(b->fe));
         return COMMAND_COULD_NOT;
@@ -365,21 +373,34 @@ static int run_all(struct bench *b)
     return COMMAND_OK;
 }
 
+/* Begin the printed JSON form. */
+static void make_json(const struct bench *b, struct output *out)
+{
+    struct json_object *json = bench_json(b);
+
+    if (output_begin(out) != NULL)
+        json_print(json, out->file);
+    json_object_put(json);
+}
+
 /* Returns: 0; a negative errno. */
 static int show(const struct bench *b)
 {
-    struct json_object *json;
+    const struct bench_options *o = b->o;
     struct output out;
+    int r = 0, html = 0;
 
-    if (b->o->json == NULL) {
-        bench_text(b, stdout);
-        return 0;
+    if (o->json == NULL && b->n_runs > 0)
+        bench_text(b, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    if (o->json != NULL) {
+        make_json(b, &out);
+        r = output_end(&out, o->json);
     }
-    json = bench_json(b);
-    if (output_begin(&out) != NULL)
-        json_print(json, out.file);
-    json_object_put(json);
-    return output_end(&out, b->o->json);
+    if (o->html != NULL) {
+        make_json(b, &out);
+        html = page_write(&out, NULL, o->html);
+    }
+    return r < 0 ? r : html;
 }
 
 /* All runs have ended: decide whether they exercised what they were meant to. */
@@ -427,7 +448,7 @@ static int bench_target(struct bench *b)
     evidence_take_messages(&b->evidence, b->fe, message_start_ns());
     evidence_take_output(&b->evidence, b->target);
     /* Show the completed runs even if a later one failed. */
-    if ((b->n_runs > 0 || b->o->json != NULL) && show(b) < 0 && status == COMMAND_OK)
+    if (show(b) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;
     return status;
 }
@@ -444,6 +465,7 @@ static int bench_run_command(const struct bench_options *o)
     }
     b->o = o;
     if ((o->json == NULL || output_try(o->json) == 0) &&
+        (o->html == NULL || output_try(o->html) == 0) &&
         options_target(&b->target, &o->target, o->text, "back-end") == 0) {
         if (gw_frontend_new(&b->fe, NULL) == 0)
             status = bench_target(b);
@@ -486,7 +508,12 @@ int command_bench(int argc, char **argv)
         .seed = 1,
     };
 
+    int status;
+
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return COMMAND_COULD_NOT;
-    return bench_run_command(&o);
+    o.command_line = options_again(argc, argv, NULL);
+    status = bench_run_command(&o);
+    free(o.command_line);
+    return status;
 }

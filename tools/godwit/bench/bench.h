@@ -5,6 +5,7 @@
 #include "base/histogram.h"
 #include "guest/disk_config.h"
 #include "options.h"
+#include "report/backend_record.h"
 #include "report/report_evidence.h"
 #include "report/verdict.h"
 
@@ -26,7 +27,9 @@ struct bench_options {
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
     bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping;
-    const char *json; /* report file, "-" for stdout; NULL: print a table */
+    const char *json;   /* report file, "-" for stdout; NULL: print a table */
+    const char *html;   /* the same as a page; NULL: none */
+    char *command_line; /* repeats the run; NULL: out of memory */
 };
 
 /* Times in nanoseconds. */
@@ -49,7 +52,8 @@ struct bench {
     struct gw_driver **drivers; /* o->n_queues drivers */
     struct xen_guest *xen;      /* owner of the memory; NULL: the tool itself */
     struct disk_config disk;
-    uint64_t disk_bytes; /* disk size in bytes */
+    uint64_t disk_bytes;           /* disk size in bytes */
+    struct backend_record backend; /* its name is NULL until it negotiated */
     enum verdict verdict;
     struct evidence evidence; /* shown unless the verdict is PASSED */
     char error[256];          /* why a run failed */

@@ -2,6 +2,7 @@
 /* The results of a benchmark: a table with one line for each run, and JSON. */
 #include "bench.h"
 #include "report/json.h"
+#include "report/report_backend.h"
 
 #include <inttypes.h>
 
@@ -48,6 +49,11 @@ void bench_text(const struct bench *b, FILE *out)
         fprintf(out, "\n%" PRIu64 " blocks read back, all as they were last written\n", verified);
 }
 
+static const char *device_name(const struct bench_options *o)
+{
+    return o->device == BENCH_BLK ? "blk" : "rng";
+}
+
 static struct json_object *json_run(const struct bench_run *r)
 {
     struct json_object *json = json_object_new_object(), *latency = json_object_new_object();
@@ -86,12 +92,16 @@ struct json_object *bench_json(const struct bench *b)
     const struct bench_options *o = b->o;
     struct json_object *json = json_new("bench"), *runs = json_object_new_array();
 
+    json_add_text(json, "command_line", o->command_line);
     json_add_text(json, "verdict", verdict_name(b->verdict));
     json_add_number(json, "exit_status", (uint64_t)verdict_status(b->verdict, false));
     json_object_object_add(
         json, "evidence", b->verdict != VERDICT_PASSED ? report_json_evidence(&b->evidence) : NULL);
     json_add_text(json, "target", o->text);
-    json_add_text(json, "device", o->device == BENCH_BLK ? "blk" : "rng");
+    json_object_object_add(json, "backends",
+                           report_json_backends(&b->backend, b->backend.name != NULL,
+                                                features_device(device_name(o))));
+    json_add_text(json, "device", device_name(o));
     json_add_number(json, "queues", o->n_queues);
     json_add_number(json, "queue_size", o->queue_size);
     json_add_number(json, "write_percent", o->write_percent);

@@ -6,6 +6,7 @@
 #include "load_options.h"
 #include "output.h"
 #include "progress.h"
+#include "report/page.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,9 +17,9 @@
 struct crash_command {
     struct target_options target;
     struct crash_options crash;
-    const char *text;         /* command line of the target */
-    const char *json, *junit; /* report files; NULL: none */
-    char *command_line;       /* repeats the run */
+    const char *text;                /* command line of the target */
+    const char *json, *junit, *html; /* report files; NULL: none */
+    char *command_line;              /* repeats the run */
     bool has_seed, is_quiet;
 };
 
@@ -31,6 +32,7 @@ enum {
     OPTION_REQUEST_TIMEOUT,
     OPTION_JSON,
     OPTION_JUNIT,
+    OPTION_HTML,
     OPTION_QUIET,
 };
 
@@ -68,6 +70,7 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 4},
     {"json", OPTION_JSON, "FILE", 0, "write the complete results as JSON", 0},
     {"junit", OPTION_JUNIT, "FILE", 0, "write the checks as JUnit test cases", 0},
+    {"html", OPTION_HTML, "FILE", 0, "write one HTML page, as godwit report makes it", 0},
     {"quiet", OPTION_QUIET, NULL, 0, "do not show progress", 0},
     {0},
 };
@@ -146,6 +149,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_JUNIT:
         c->junit = arg;
         break;
+    case OPTION_HTML:
+        c->html = arg;
+        break;
     case OPTION_QUIET:
         c->is_quiet = true;
         break;
@@ -185,6 +191,27 @@ static int write_report(const struct crash_report *r, crash_report_form *form, c
     return output_end(&o, path);
 }
 
+static int write_html(const struct crash_report *r, const char *path)
+{
+    struct output json;
+
+    if (path == NULL)
+        return 0;
+    if (output_begin(&json) != NULL)
+        crash_report_json(r, json.file);
+    return page_write(&json, NULL, path);
+}
+
+/* Returns: 0; a negative errno if one of the files could not be written. */
+static int write_reports(const struct crash_command *c, const struct crash_report *r)
+{
+    int json = write_report(r, crash_report_json, c->json);
+    int junit = write_report(r, crash_report_junit, c->junit);
+    int html = write_html(r, c->html);
+
+    return json < 0 ? json : junit < 0 ? junit : html;
+}
+
 static bool is_stdout(const char *path)
 {
     return path != NULL && strcmp(path, "-") == 0;
@@ -204,11 +231,10 @@ static int crash(struct crash_command *c, struct target *target)
     progress_init(&progress);
     crash_run(&c->crash, target, c->is_quiet ? NULL : tell_progress, &progress, &result);
     progress_done(&progress);
-    crash_report_text(&report, is_stdout(c->json) || is_stdout(c->junit) ? stderr : stdout);
+    crash_report_text(
+        &report, is_stdout(c->json) || is_stdout(c->junit) || is_stdout(c->html) ? stderr : stdout);
     status = verdict_status(crash_report_verdict(&report), false);
-    if ((write_report(&report, crash_report_json, c->json) < 0 ||
-         write_report(&report, crash_report_junit, c->junit) < 0) &&
-        status == COMMAND_OK)
+    if (write_reports(c, &report) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;
     return status;
 }
@@ -219,7 +245,8 @@ static int run(struct crash_command *c)
     int status = COMMAND_COULD_NOT;
 
     if ((c->json != NULL && output_try(c->json) < 0) ||
-        (c->junit != NULL && output_try(c->junit) < 0))
+        (c->junit != NULL && output_try(c->junit) < 0) ||
+        (c->html != NULL && output_try(c->html) < 0))
         return COMMAND_COULD_NOT;
     if (options_target(&target, &c->target, c->text, "back-end") < 0)
         return COMMAND_COULD_NOT;

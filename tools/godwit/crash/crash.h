@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "report/backend_record.h"
 #include "report/evidence.h"
 
 #include <stdbool.h>
@@ -78,6 +79,7 @@ struct crash_result {
     enum crash_verdict verdict;
     struct crash_fault fault; /* the first fault, which ends the run */
     bool has_fault;
+    struct backend_record backend; /* as of the first connection; its name is NULL without one */
     unsigned n_kills, n_kills_at[CRASH_N_MOMENTS];
     unsigned n_exact;     /* kills during the completion of a batch */
     unsigned n_starts;    /* starts of the back-end */

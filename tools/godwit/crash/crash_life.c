@@ -486,12 +486,20 @@ static int check_offer(struct crash *c)
     return 0;
 }
 
+static void record_backend(struct crash *c)
+{
+    backend_record_take(&c->ret->backend, c->target, c->fe);
+    c->ret->backend.features = c->features; /* sent when the device starts */
+}
+
 static int ask_disk(struct crash *c)
 {
     struct gw_frontend_options opt = options_of(c, &(struct plan){.drains = false});
     char why[256];
     int r = judge(c, gw_frontend_negotiate(c->fe, &opt), "negotiating");
 
+    if (r == 0)
+        record_backend(c);
     if (r == 0)
         r = judge(c, disk_config_read(c->fe, c->features, &c->config), "reading its config space");
     if (r < 0)

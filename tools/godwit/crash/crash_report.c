@@ -4,6 +4,8 @@
 
 #include "format.h"
 #include "report/json.h"
+#include "report/report_backend.h"
+#include "report/rules.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -118,8 +120,10 @@ void crash_report_checks(const struct crash_report *r, struct report_check *chec
         const char *reason = skipped_because(r, (enum crash_check)i);
         struct report_check *check = &checks[i];
 
-        *check = (struct report_check){
-            .name = kinds[i].name, .title = kinds[i].title, .is_core = i == CRASH_CHECK_ALL};
+        *check = (struct report_check){.name = kinds[i].name,
+                                       .title = kinds[i].title,
+                                       .is_core = i == CRASH_CHECK_ALL,
+                                       .rule = rule_of(kinds[i].name)};
         if (x->verdict == CRASH_FAILED && x->fault.check == i) {
             check->outcome = REPORT_FAILED;
             snprintf(check->text, sizeof(check->text), "%s", x->fault.text);
@@ -148,6 +152,8 @@ void crash_report_text(const struct crash_report *r, FILE *out)
     struct report_check checks[CRASH_N_CHECKS];
     char sentence[640], recovery[512];
 
+    fprintf(out, "repeat      %s\n", r->command_line);
+    report_print_backends(&x->backend, x->backend.name != NULL, features_device("blk"), out);
     fprintf(out, "kills       %s, seed %" PRIu64 ":", format_count(x->n_kills).text,
             r->options->seed);
     for (unsigned i = 0; i < CRASH_N_MOMENTS; i++)
@@ -166,8 +172,6 @@ void crash_report_text(const struct crash_report *r, FILE *out)
     crash_report_sentence(r, sentence, sizeof(sentence));
     fprintf(out, "%s after %s: %s\n", verdict_name(crash_report_verdict(r)),
             format_time(x->duration_ns).text, sentence);
-    if (x->verdict == CRASH_FAILED)
-        fprintf(out, "repeat      %s\n", r->command_line);
 }
 
 static struct json_object *json_options(const struct crash_options *o)
@@ -259,6 +263,9 @@ void crash_report_json(const struct crash_report *r, FILE *out)
     json_add_number(json, "seed", r->options->seed);
     json_add_text(json, "target", r->target);
     json_add_number(json, "duration_ns", x->duration_ns);
+    json_object_object_add(
+        json, "backends",
+        report_json_backends(&x->backend, x->backend.name != NULL, features_device("blk")));
     json_object_object_add(json, "options", json_options(r->options));
     crash_report_checks(r, checks);
     json_object_object_add(json, "checks", report_json_checks(checks, CRASH_N_CHECKS));
@@ -281,6 +288,9 @@ void crash_report_junit(const struct crash_report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = CRASH_N_CHECKS,
+        .backends = &r->result->backend,
+        .n_backends = r->result->backend.name != NULL,
+        .device = features_device("blk"),
         .evidence = &r->result->fault.evidence,
         .n_evidence = r->result->has_fault,
         .verdict = crash_report_verdict(r),

@@ -210,6 +210,7 @@ static int negotiate(struct migration_unit *u, unsigned which)
 
     if (r < 0)
         return migration_blame_fe(u, which, r);
+    migration_record_backend(u->m, u->targets[which], u->fe[which]);
     return u->m->o.device == MIGRATION_DEVICE_BLK ? check_disk(u, which) : 0;
 }
 
@@ -291,6 +292,7 @@ int migration_start_unit(struct migration_unit *u, unsigned which, const struct 
     if (r < 0)
         return migration_blame_fe(u, which, r);
     u->running[which] = true;
+    migration_record_backend(m, u->targets[which], u->fe[which]); /* with the features set now */
     migration_event(m, MIGRATION_EVENT_DEVICE_STARTED, begin, "%s", target_name(u->targets[which]));
     /* As newer specifications ask for: what is available already is not told by another kick. */
     for (unsigned i = 0; i < u->n_drivers; i++)

@@ -63,13 +63,15 @@ static int write_reports(const struct migrate_command *c, const struct report *r
     const struct {
         const char *path;
         report_form *form;
-    } files[] = {{c->json, report_json}, {c->junit, report_junit}, {c->html, report_html}};
+    } files[] = {{c->json, report_json}, {c->junit, report_junit}};
     int r = 0;
 
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         if (files[i].path != NULL && report_write(report, files[i].form, files[i].path) < 0)
             r = -EIO;
     }
+    if (c->html != NULL && report_write_html(report, c->html) < 0)
+        r = -EIO;
     return r;
 }
 

@@ -55,7 +55,7 @@ enum {
     OPTION_REQUEST_TIMEOUT,
     OPTION_JSON,
     OPTION_JUNIT,
-    OPTION_REPORT,
+    OPTION_HTML,
 };
 
 static const struct argp_option options[] = {
@@ -159,7 +159,8 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Reports (FILE may be - for stdout):", 6},
     {"json", OPTION_JSON, "FILE", 0, "write the complete results as JSON", 0},
     {"junit", OPTION_JUNIT, "FILE", 0, "write the checks as JUnit test cases", 0},
-    {"report", OPTION_REPORT, "FILE", 0, "write an HTML page with the timeline", 0},
+    {"html", OPTION_HTML, "FILE", 0, "write one HTML page, as godwit report makes it", 0},
+    {"report", OPTION_HTML, NULL, OPTION_ALIAS, NULL, 0},
     {"strict", OPTION_STRICT, NULL, 0,
      "exit with 1 even if the only unmarked words cannot lose data", 0},
     {"quiet", OPTION_QUIET, NULL, 0, "do not show progress", 0},
@@ -484,7 +485,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_JUNIT:
         c->junit = arg;
         break;
-    case OPTION_REPORT:
+    case OPTION_HTML:
         c->html = arg;
         break;
     case OPTION_STRICT:

@@ -110,6 +110,9 @@ struct migration {
 
 /* ---- migrate_record.c: the result, while it grows ---- */
 
+/* Record a back-end that was connected; a later record of it replaces an earlier one. */
+void migration_record_backend(struct migration *m, const struct target *t,
+                              const struct gw_frontend *fe);
 uint64_t migration_now(const struct migration *m); /* since the run began */
 struct migration_hop *migration_begin_hop(struct migration *m);
 struct migration_round *migration_begin_round(struct migration *m, unsigned number);

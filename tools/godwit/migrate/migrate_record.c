@@ -380,6 +380,22 @@ void migration_slowest(struct migration_result *ret, uint64_t p50, uint64_t p99,
     raise_to(&ret->latency_max, max);
 }
 
+void migration_record_backend(struct migration *m, const struct target *t,
+                              const struct gw_frontend *fe)
+{
+    struct migration_result *ret = m->ret;
+    struct backend_record *b = NULL;
+
+    for (unsigned i = 0; i < ret->n_backends; i++) {
+        if (strcmp(ret->backends[i].name, target_name(t)) == 0)
+            b = &ret->backends[i];
+    }
+    if (!b)
+        b = append(&ret->backends, &ret->n_backends, sizeof(*b));
+    if (b)
+        backend_record_take(b, t, fe);
+}
+
 void migration_result_done(struct migration_result *result)
 {
     free(result->hops);
@@ -389,5 +405,6 @@ void migration_result_done(struct migration_result *result)
     free(result->page_faults);
     free(result->lost);
     free(result->evidence);
+    free(result->backends);
     memset(result, 0, sizeof(*result));
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "migrate_kinds.h"
+#include "report/backend_record.h"
 #include "report/evidence.h"
 
 #include <godwit/memory.h>
@@ -136,6 +137,8 @@ struct migration_result {
     unsigned n_faults;
     struct evidence *evidence; /* of the back-ends that faults are about */
     unsigned n_evidence;
+    struct backend_record *backends; /* that were connected: sources before destinations */
+    unsigned n_backends;
     uint64_t seed;
     enum migration_device device;
     unsigned kills;                  /* of back-ends, on purpose */

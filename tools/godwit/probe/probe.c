@@ -10,6 +10,7 @@
 #include "options.h"
 #include "output.h"
 #include "report/json.h"
+#include "report/page.h"
 
 #include "base/proto.h"
 
@@ -23,7 +24,9 @@ struct probe_options {
     struct target_options target;
     const char *text; /* socket path or command line */
     const char *device;
-    const char *json; /* report file, "-" for stdout; NULL: print a table */
+    const char *json;   /* report file, "-" for stdout; NULL: print a table */
+    const char *html;   /* the same as a page; NULL: none */
+    char *command_line; /* repeats the run; NULL: out of memory */
     bool needs_migration;
 };
 
@@ -96,6 +99,7 @@ int probe_ask(struct gw_frontend *fe, struct probe *p)
 enum {
     OPTION_DEVICE = 'd',
     OPTION_JSON = 0x1000,
+    OPTION_HTML,
     OPTION_REQUIRE_MIGRATION,
 };
 
@@ -104,6 +108,7 @@ static const struct argp_option options[] = {
      "device type for feature names and config space fields (default: generic)", 0},
     {"json", OPTION_JSON, "FILE", OPTION_ARG_OPTIONAL,
      "write JSON to FILE (default: -, stdout) instead of a table", 0},
+    {"html", OPTION_HTML, "FILE", 0, "write one HTML page to FILE (-: stdout)", 0},
     {"require-migration", OPTION_REQUIRE_MIGRATION, NULL, 0,
      "exit with status 1 if the back-end cannot be migrated", 0},
     {0},
@@ -125,6 +130,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_JSON:
         o->json = arg != NULL ? arg : "-";
         break;
+    case OPTION_HTML:
+        o->html = arg;
+        break;
     case OPTION_REQUIRE_MIGRATION:
         o->needs_migration = true;
         break;
@@ -144,22 +152,33 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-/* Print JSON for any verdict, the table only for a probed back-end. Returns: 0; negative errno. */
+/* Begin the printed JSON form. */
+static void make_json(const struct probe *p, struct output *out)
+{
+    struct json_object *json = probe_json(p);
+
+    if (output_begin(out) != NULL)
+        json_print(json, out->file);
+    json_object_put(json);
+}
+
+/* Write files for any verdict, the table only for a probed back-end. Returns: 0; negative errno. */
 static int show(const struct probe *p, const struct probe_options *o)
 {
-    struct json_object *json;
     struct output out;
+    int r = 0, html = 0;
 
-    if (o->json == NULL) {
-        if (!p->has_evidence)
-            probe_text(p, stdout);
-        return 0;
+    if (o->json == NULL && !p->has_evidence)
+        probe_text(p, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    if (o->json != NULL) {
+        make_json(p, &out);
+        r = output_end(&out, o->json);
     }
-    json = probe_json(p);
-    if (output_begin(&out) != NULL)
-        json_print(json, out.file);
-    json_object_put(json);
-    return output_end(&out, o->json);
+    if (o->html != NULL) {
+        make_json(p, &out);
+        html = page_write(&out, NULL, o->html);
+    }
+    return r < 0 ? r : html;
 }
 
 static void judge(struct probe *p, const struct probe_options *o)
@@ -188,8 +207,12 @@ static void judge_failure(struct probe *p, struct target *t, const struct gw_fro
 
 static int probe_target(struct target *t, const struct probe_options *o)
 {
-    struct probe p = {
-        .target = o->text, .device_name = o->device, .device = features_device(o->device)};
+    struct probe p = {.target = o->text,
+                      .command_line = o->command_line,
+                      .executable = "",
+                      .build_id = "",
+                      .device_name = o->device,
+                      .device = features_device(o->device)};
     struct gw_frontend *fe;
     int r = gw_frontend_new(&fe, NULL);
 
@@ -201,6 +224,8 @@ static int probe_target(struct target *t, const struct probe_options *o)
         judge_failure(&p, t, fe, message_report_unreachable(t), target_error(t));
     } else {
         p.pid = target_pid(t);
+        p.executable = target_executable(t);
+        p.build_id = target_build_id(t);
         r = probe_ask(fe, &p);
         if (r < 0)
             judge_failure(&p, t, fe,
@@ -234,11 +259,13 @@ int command_probe(int argc, char **argv)
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return COMMAND_COULD_NOT;
-    if (o.json != NULL && output_try(o.json) < 0)
+    if ((o.json != NULL && output_try(o.json) < 0) || (o.html != NULL && output_try(o.html) < 0))
         return COMMAND_COULD_NOT;
     if (options_target(&t, &o.target, o.text, "back-end") < 0)
         return COMMAND_COULD_NOT;
+    o.command_line = options_again(argc, argv, NULL);
     status = probe_target(t, &o);
+    free(o.command_line);
     target_free(t);
     return status;
 }

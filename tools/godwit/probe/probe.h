@@ -12,9 +12,11 @@
 #define PROBE_CONFIG_MAX 256
 
 struct probe {
-    const char *target; /* socket path or command line */
+    const char *target;       /* socket path or command line */
+    const char *command_line; /* repeats the run */
     const char *device_name;
     const struct features_device *device;
+    const char *executable, *build_id; /* empty if unknown */
     pid_t pid;
     uint64_t features;
     uint64_t protocol_features; /* 0 without PROTOCOL_FEATURES */

@@ -2,6 +2,7 @@
 /* The results of a probe as a table and as JSON, with the same contents. */
 #include "probe.h"
 #include "report/json.h"
+#include "report/report_backend.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -129,6 +130,10 @@ void probe_text(const struct probe *p, FILE *out)
     fprintf(out, "back-end             %s\n", p->target);
     if (p->pid != 0)
         fprintf(out, "process              %d\n", (int)p->pid);
+    if (p->executable[0] != '\0')
+        fprintf(out, "executable           %s\n", p->executable);
+    if (p->build_id[0] != '\0')
+        fprintf(out, "build-id             %s\n", p->build_id);
     fprintf(out, "queues               %" PRIu64 "%s\n", p->n_queues,
             p->has_queue_num ? "" : " (MQ, protocol bit 0, is not offered)");
     fprintf(out, "memory slots         %" PRIu64 "%s\n", p->n_slots,
@@ -142,29 +147,6 @@ void probe_text(const struct probe *p, FILE *out)
 }
 
 /* ---- JSON ---- */
-
-static struct json_object *json_bits(uint64_t bits, const struct features_device *device,
-                                     bool is_protocol)
-{
-    struct json_object *json = json_object_new_object(), *list = json_object_new_array();
-    char value[20];
-
-    snprintf(value, sizeof(value), "0x%" PRIx64, bits);
-    json_add_text(json, "value", value);
-    json_object_object_add(json, "bits", list);
-    for (unsigned bit = 0; bit < N_BITS; bit++) {
-        const char *name = is_protocol ? features_protocol_name(bit) : features_name(device, bit);
-        struct json_object *item;
-
-        if (!(bits & FEATURES_BIT(bit)))
-            continue;
-        item = json_object_new_object();
-        json_add_number(item, "bit", bit);
-        json_add_text(item, "name", name); /* null if unknown */
-        json_object_array_add(list, item);
-    }
-    return json;
-}
 
 static struct json_object *json_config(const struct probe *p)
 {
@@ -193,12 +175,15 @@ struct json_object *probe_json(const struct probe *p)
     struct json_object *json = json_new("probe");
     char missing[256];
 
+    json_add_text(json, "command_line", p->command_line);
     json_add_text(json, "verdict", verdict_name(p->verdict));
     json_add_text(json, "reason", p->reason);
     json_add_number(json, "exit_status", (uint64_t)verdict_status(p->verdict, false));
     json_object_object_add(json, "evidence",
                            p->has_evidence ? report_json_evidence(&p->evidence) : NULL);
     json_add_text(json, "target", p->target);
+    json_add_text(json, "executable", p->executable[0] != '\0' ? p->executable : NULL);
+    json_add_text(json, "build_id", p->build_id[0] != '\0' ? p->build_id : NULL);
     if (p->has_evidence) /* the remaining values are unknown */
         return json;
     json_add_text(json, "device", p->device_name);
@@ -206,8 +191,9 @@ struct json_object *probe_json(const struct probe *p)
         json_add_number(json, "pid", (uint64_t)p->pid);
     json_add_number(json, "queues", p->n_queues);
     json_add_number(json, "memory_slots", p->n_slots);
-    json_object_object_add(json, "features", json_bits(p->features, p->device, false));
-    json_object_object_add(json, "protocol_features", json_bits(p->protocol_features, NULL, true));
+    json_object_object_add(json, "features", report_json_features(p->features, p->device, false));
+    json_object_object_add(json, "protocol_features",
+                           report_json_features(p->protocol_features, NULL, true));
     json_object_object_add(json, "config", p->has_config ? json_config(p) : NULL);
 
     features_missing(p->features, p->protocol_features, missing, sizeof(missing));

@@ -8,6 +8,8 @@
 #include "command.h"
 #include "format.h"
 #include "output.h"
+#include "page.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -117,6 +119,13 @@ void report_fault(const struct report *r, const struct migration_fault *f, char 
                  migration_phase_name(f->phase), hop, f->text);
 }
 
+const char *report_device_name(const struct report *r)
+{
+    static const char *const names[] = {"blk", "rng", "generic"};
+
+    return names[r->options->device];
+}
+
 void report_severity(const struct report *r, char *buf, size_t size)
 {
     static const char *const hint = "harmless hint word (avail_event / used flags / device event)";
@@ -155,7 +164,8 @@ __attribute__((format(printf, 5, 6))) static struct report_check *add(struct che
     struct report_check *check = &c->list[c->n++];
     va_list args;
 
-    *check = (struct report_check){.name = name, .title = title, .outcome = outcome};
+    *check = (struct report_check){
+        .name = name, .title = title, .outcome = outcome, .rule = rule_of(name)};
     va_start(args, format);
     vsnprintf(check->text, sizeof(check->text), format, args);
     va_end(args);
@@ -549,4 +559,13 @@ int report_write(const struct report *r, report_form *form, const char *path)
     if (output_begin(&o) != NULL)
         form(r, o.file);
     return output_end(&o, path);
+}
+
+int report_write_html(const struct report *r, const char *path)
+{
+    struct output json;
+
+    if (output_begin(&json) != NULL)
+        report_json(r, json.file);
+    return page_write(&json, NULL, path);
 }

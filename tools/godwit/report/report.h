@@ -36,6 +36,8 @@ int report_status(const struct report *r);
 void report_sentence(const struct report *r, char *buf, size_t size);
 /* The severity of lost pages as a sentence; empty if there are none. */
 void report_severity(const struct report *r, char *buf, size_t size);
+/* The name of the device type: "blk", "rng" or "generic". */
+const char *report_device_name(const struct report *r);
 /* A fault as a sentence: back-end, phase and description. */
 void report_fault(const struct report *r, const struct migration_fault *f, char *buf, size_t size);
 
@@ -44,14 +46,13 @@ void report_fault(const struct report *r, const struct migration_fault *f, char 
 void report_text(const struct report *r, FILE *out);
 void report_json(const struct report *r, FILE *out);
 void report_junit(const struct report *r, FILE *out);
-void report_html(const struct report *r, FILE *out);
-/* report_plot.c: the timeline as SVG elements, each with its heading. */
-void report_plots(const struct report *r, FILE *out);
 
 typedef void report_form(const struct report *r, FILE *out);
 
 /* Write a form to a file. Returns: as output_end. */
 int report_write(const struct report *r, report_form *form, const char *path);
+/* Write the HTML page, which is made from the JSON form. Returns: as page_write. */
+int report_write_html(const struct report *r, const char *path);
 
 /* Show the progress of a migration; the argument is a struct progress. */
 migration_progress_cb progress_tell;

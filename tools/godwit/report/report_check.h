@@ -2,6 +2,7 @@
 /* Lists of checks in the forms that all reports share. */
 #pragma once
 
+#include "report_backend.h"
 #include "report_evidence.h"
 #include "verdict.h"
 
@@ -22,7 +23,10 @@ struct report_suite {
     const char *sentence;     /* explains the verdict */
     const struct report_check *checks;
     unsigned n_checks;
-    const struct evidence *evidence; /* evidence about the back-ends at fault */
+    const struct backend_record *backends;
+    unsigned n_backends;
+    const struct features_device *device; /* names their features */
+    const struct evidence *evidence;      /* evidence about the back-ends at fault */
     unsigned n_evidence;
     enum verdict verdict;
     bool is_strict;

@@ -2,11 +2,11 @@
 /* A migration as complete JSON: options, verdict, checks, and everything that was recorded. */
 #include "json.h"
 #include "report.h"
+#include "report_backend.h"
 
 #include <inttypes.h>
 
 static const char *const memory_forms[] = {"auto", "table", "slots"};
-static const char *const device_names[] = {"blk", "rng", "generic"};
 
 static struct json_object *json_postcopy_options(const struct migration_postcopy_options *o)
 {
@@ -31,7 +31,7 @@ static struct json_object *json_options(const struct report *r)
     const struct migration_options *o = r->options;
     struct json_object *json = json_object_new_object();
 
-    json_add_text(json, "device", device_names[o->device]);
+    json_add_text(json, "device", report_device_name(r));
     json_add_text(json, "order", migration_order_name(o->order));
     json_add_number(json, "memory", o->memory);
     json_add_number(json, "memory_top", o->memory_top);
@@ -83,6 +83,7 @@ struct json_object *report_json_checks(const struct report_check *checks, unsign
         json_add_text(json, "title", checks[i].title);
         json_add_text(json, "outcome", report_outcome_name(checks[i].outcome));
         json_add_text(json, "text", checks[i].text);
+        json_add_text(json, "rule", checks[i].rule);
         json_object_array_add(list, json);
     }
     return list;
@@ -356,6 +357,9 @@ void report_json(const struct report *r, FILE *out)
     json_add_number(json, "log_bytes", result->log_bytes);
     json_add_real(json, "copy_bytes_per_second", result->copy_rate);
     json_add_real(json, "memcpy_bytes_per_second", result->memcpy_rate);
+    json_object_object_add(json, "backends",
+                           report_json_backends(result->backends, result->n_backends,
+                                                features_device(report_device_name(r))));
     json_object_object_add(json, "options", json_options(r));
     json_object_object_add(json, "checks", report_json_checks(checks, report_checks(r, checks)));
     json_object_object_add(json, "faults", json_faults(result));

@@ -3,6 +3,7 @@
 #include "report.h"
 #include "utf8.h"
 
+#include <godwit/version.h>
 #include <inttypes.h>
 
 static void attribute(FILE *out, const char *name, const char *value)
@@ -17,6 +18,20 @@ static void element(FILE *out, const char *name, const char *message)
     fprintf(out, "      <%s", name);
     attribute(out, "message", message);
     fputs("/>\n", out);
+}
+
+/* The contents of the element are the rule that was broken. */
+static void failure(FILE *out, const struct report_check *check)
+{
+    if (check->rule == NULL) {
+        element(out, "failure", check->text);
+        return;
+    }
+    fputs("      <failure", out);
+    attribute(out, "message", check->text);
+    fputs(">rule: ", out);
+    utf8_print_xml(out, check->rule);
+    fputs("</failure>\n", out);
 }
 
 static bool is_failure(const struct report_suite *s, const struct report_check *check)
@@ -35,7 +50,7 @@ static void test_case(FILE *out, const struct report_suite *s, const struct repo
     }
     fputs(">\n", out);
     if (is_failure(s, check)) {
-        element(out, "failure", check->text);
+        failure(out, check);
     } else if (check->outcome == REPORT_SKIPPED) {
         element(out, "skipped", check->text);
     } else {
@@ -72,6 +87,30 @@ static void property(FILE *out, const char *name, const char *value)
     fputs("/>\n", out);
 }
 
+static void backend_property(FILE *out, const struct backend_record *b, const char *name,
+                             const char *value)
+{
+    char full[96];
+
+    snprintf(full, sizeof(full), "%s %s", b->name, name);
+    if (value[0] != '\0')
+        property(out, full, value);
+}
+
+static void backend_properties(FILE *out, const struct report_suite *s,
+                               const struct backend_record *b)
+{
+    char names[512];
+
+    backend_property(out, b, "target", b->text);
+    backend_property(out, b, "executable", b->executable);
+    backend_property(out, b, "build-id", b->build_id);
+    report_feature_names(b->features, s->device, false, names, sizeof(names));
+    backend_property(out, b, "features", names);
+    report_feature_names(b->protocol_features, NULL, true, names, sizeof(names));
+    backend_property(out, b, "protocol features", names);
+}
+
 static void properties(FILE *out, const struct report_suite *s)
 {
     char number[24];
@@ -84,6 +123,9 @@ static void properties(FILE *out, const struct report_suite *s)
     property(out, "reason", s->sentence);
     snprintf(number, sizeof(number), "%d", verdict_status(s->verdict, s->is_strict));
     property(out, "exit_status", number);
+    property(out, "godwit", GW_VERSION_STRING);
+    for (unsigned i = 0; i < s->n_backends; i++)
+        backend_properties(out, s, &s->backends[i]);
     fputs("    </properties>\n", out);
 }
 
@@ -129,6 +171,9 @@ void report_junit(const struct report *r, FILE *out)
         .sentence = sentence,
         .checks = checks,
         .n_checks = report_checks(r, checks),
+        .backends = r->result->backends,
+        .n_backends = r->result->n_backends,
+        .device = features_device(report_device_name(r)),
         .evidence = r->result->evidence,
         .n_evidence = r->result->n_evidence,
         .verdict = report_verdict(r),

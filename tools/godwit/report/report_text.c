@@ -2,6 +2,7 @@
 /* A migration as text on the terminal: the verdict, the reasons, and how to repeat the run. */
 #include "format.h"
 #include "report.h"
+#include "report_backend.h"
 
 #include <inttypes.h>
 
@@ -132,8 +133,11 @@ void report_print_checks(const struct report_check *checks, unsigned n, FILE *ou
 {
     static const char *const words[N_REPORT_OUTCOMES] = {"passed", "hint", "FAILED", "skipped"};
 
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         fprintf(out, "%-11s %s: %s\n", words[checks[i].outcome], checks[i].title, checks[i].text);
+        if (checks[i].outcome == REPORT_FAILED && checks[i].rule != NULL)
+            fprintf(out, "%-11s %s\n", "rule", checks[i].rule);
+    }
 }
 
 void report_text(const struct report *r, FILE *out)
@@ -143,6 +147,9 @@ void report_text(const struct report *r, FILE *out)
     char sentence[512];
 
     report_sentence(r, sentence, sizeof(sentence));
+    fprintf(out, "repeat      %s\n", r->command_line);
+    report_print_backends(result->backends, result->n_backends,
+                          features_device(report_device_name(r)), out);
     fprintf(out, "memory      %s, dirty log of %s, seed %" PRIu64 "\n",
             format_bytes(result->memory_bytes).text, format_bytes(result->log_bytes).text,
             result->seed);
@@ -159,6 +166,4 @@ void report_text(const struct report *r, FILE *out)
     report_print_checks(checks, report_checks(r, checks), out);
     fprintf(out, "%s after %s: %s\n", verdict_name(report_verdict(r)),
             format_time(result->duration_ns).text, sentence);
-    if (report_verdict(r) == VERDICT_FAILED || report_verdict(r) == VERDICT_HINTS)
-        fprintf(out, "repeat      %s\n", r->command_line);
 }

@@ -5,24 +5,19 @@
 #include "command.h"
 
 static const struct {
-    const char *name, *class;
+    const char *name;
     int status;
 } verdicts[N_VERDICTS] = {
-    [VERDICT_PASSED] = {"PASSED", "passed", COMMAND_OK},
-    [VERDICT_HINTS] = {"PASSED, with hints", "hints", COMMAND_OK},
-    [VERDICT_NOT_TESTED] = {"NOT TESTED", "not-tested", COMMAND_COULD_NOT},
-    [VERDICT_FAILED] = {"FAILED", "failed", COMMAND_FAULT},
-    [VERDICT_INCONCLUSIVE] = {"INCONCLUSIVE", "inconclusive", COMMAND_COULD_NOT},
+    [VERDICT_PASSED] = {"PASSED", COMMAND_OK},
+    [VERDICT_HINTS] = {"PASSED, with hints", COMMAND_OK},
+    [VERDICT_NOT_TESTED] = {"NOT TESTED", COMMAND_COULD_NOT},
+    [VERDICT_FAILED] = {"FAILED", COMMAND_FAULT},
+    [VERDICT_INCONCLUSIVE] = {"INCONCLUSIVE", COMMAND_COULD_NOT},
 };
 
 const char *verdict_name(enum verdict verdict)
 {
     return verdicts[verdict].name;
-}
-
-const char *verdict_class(enum verdict verdict)
-{
-    return verdicts[verdict].class;
 }
 
 int verdict_status(enum verdict verdict, bool is_strict)

@@ -18,8 +18,6 @@ enum verdict {
 
 /* The name in reports, such as "PASSED, with hints". */
 const char *verdict_name(enum verdict verdict);
-/* A style class, such as "hints": one word in lower case. */
-const char *verdict_class(enum verdict verdict);
 /* The exit status. With `is_strict`, hints count as faults. */
 int verdict_status(enum verdict verdict, bool is_strict);
 
@@ -35,8 +33,9 @@ struct report_check {
     const char *name;  /* "pages-marked" */
     const char *title; /* "every page written was marked" */
     enum report_outcome outcome;
-    bool is_core;   /* the verdict is NOT TESTED unless a core check ran */
-    char text[640]; /* the finding, or why the check was skipped */
+    bool is_core;     /* the verdict is NOT TESTED unless a core check ran */
+    const char *rule; /* that it tests; NULL: a limit of the user's own */
+    char text[640];   /* the finding, or why the check was skipped */
 };
 
 /* "passed", "hint", "failed" or "skipped". */

@@ -6,6 +6,7 @@
 #include "target.h"
 
 #include "base/clock.h"
+#include "build_id.h"
 #include "child.h"
 #include "cmdline.h"
 #include "tmpdir.h"
@@ -39,10 +40,11 @@ struct target {
     bool is_verbose;
 
     struct child *child;
-    char *path;       /* socket path; NULL for {fd} */
-    bool has_remains; /* a killed process left its socket */
-    int fd;           /* our end of {fd}; -1 once connected */
-    pid_t peer;       /* process that listens on the path */
+    char *path;                                    /* socket path; NULL for {fd} */
+    bool has_remains;                              /* a killed process left its socket */
+    int fd;                                        /* our end of {fd}; -1 once connected */
+    pid_t peer;                                    /* process that listens on the path */
+    char executable[256], build_id[BUILD_ID_SIZE]; /* of the back-end; empty if unknown */
     char *last_lines;
     char error[640];
 };
@@ -170,6 +172,16 @@ pid_t target_pid(const struct target *t)
 pid_t target_listener(const struct target *t)
 {
     return t->peer;
+}
+
+const char *target_executable(const struct target *t)
+{
+    return t->executable;
+}
+
+const char *target_build_id(const struct target *t)
+{
+    return t->build_id;
 }
 
 const char *target_error(const struct target *t)
@@ -315,7 +327,24 @@ static int no_connection(struct target *t, int r)
     return fail(t, r, "%s: cannot connect to %s: %s", t->name, t->path, strerror(-r));
 }
 
-/* Attach the front-end to the socket, and remember the peer's pid. */
+/* Record the program of the back-end, once: a restarted one need not be read again. */
+static void identify(struct target *t)
+{
+    pid_t pid = t->peer != 0 ? t->peer : target_pid(t);
+    char link[32];
+    ssize_t n;
+
+    if (pid == 0 || t->executable[0] != '\0')
+        return;
+    snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
+    n = readlink(link, t->executable, sizeof(t->executable) - 1);
+    if (n <= 0)
+        return;
+    t->executable[n] = '\0';
+    build_id_read(link, t->build_id); /* empty if it has none */
+}
+
+/* Attach the front-end to the socket, and remember the peer's pid and program. */
 static int attach(struct target *t, struct gw_frontend *fe, int fd)
 {
     struct ucred peer = {0};
@@ -324,6 +353,7 @@ static int attach(struct target *t, struct gw_frontend *fe, int fd)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid != getpid())
         t->peer = peer.pid;
+    identify(t);
     r = gw_frontend_attach(fe, fd);
     return r < 0 ? fail(t, r, "%s: %s", t->name, gw_frontend_error(fe)) : 0;
 }

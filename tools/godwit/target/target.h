@@ -44,6 +44,13 @@ pid_t target_pid(const struct target *t);
 pid_t target_listener(const struct target *t);
 
 /*
+ * The path of the back-end's executable, and its GNU build-id in hexadecimal, as of the first
+ * connection; "" if unknown: not connected, a process of another user, or no build-id.
+ */
+const char *target_executable(const struct target *t);
+const char *target_build_id(const struct target *t);
+
+/*
  * Start the command; does nothing for a socket path or a running command. It can be started again
  * after target_stop. Returns: 0; the negative errno of execvp (-ENOENT, -EACCES), fork, pipe or
  * mkdtemp.

@@ -4,11 +4,13 @@
  * and the parts of each downtime. All plots share one time axis.
  */
 #include "format.h"
-#include "report.h"
+#include "page.h"
 #include "svg.h"
+#include "timeline.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TITLES_MAX 3000 /* limit of tooltips, which slow the page down */
 #define HOPS_DRAWN 24
@@ -61,11 +63,6 @@ static void draw_switches(const struct svg *s, const struct migration_result *re
     }
 }
 
-static void heading(FILE *out, const char *text, const char *legend)
-{
-    fprintf(out, "<h3>%s</h3>\n<p class=\"legend\">%s</p>\n", text, legend);
-}
-
 /* ---- Rounds ---- */
 
 static void draw_round(const struct svg *s, const struct migration_round *round, bool with_title)
@@ -83,18 +80,14 @@ static void draw_round(const struct svg *s, const struct migration_round *round,
             with_title ? text : NULL);
 }
 
-static void plot_rounds(const struct report *r, FILE *out)
+static void plot_rounds(const struct migration_result *result, FILE *out)
 {
-    const struct migration_result *result = r->result;
     struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 0.5};
     double max = 1;
 
     for (unsigned i = 0; i < result->n_rounds; i++)
         max = (double)result->rounds[i].pages > max ? (double)result->rounds[i].pages : max;
     s.high = power_of_ten_above(max);
-    heading(out, "Dirty pages per round",
-            "<i class=\"first\"></i>first round: all of memory <i class=\"round\"></i>rounds while "
-            "the load ran <i class=\"final\"></i>final rounds, after the stop. Logarithmic.");
     svg_begin(&s, "Dirty pages per round", 170, 0);
     svg_value_axis(&s, label_count);
     draw_switches(&s, result);
@@ -189,18 +182,14 @@ static void draw_lanes(const struct svg *s, const struct migration_result *resul
     }
 }
 
-static void plot_rate(const struct report *r, const struct column *columns, unsigned n, FILE *out)
+static void plot_rate(const struct migration_result *result, const struct column *columns,
+                      unsigned n, FILE *out)
 {
-    const struct migration_result *result = r->result;
     struct svg s = {.out = out, .end_ns = result->duration_ns, .high = 1};
 
     for (unsigned i = 0; i < n; i++)
         s.high = columns[i].rate > s.high ? columns[i].rate : s.high;
     s.high *= 1.05;
-    heading(
-        out, "Throughput of the load",
-        "<i class=\"rate\"></i>requests per second <i class=\"band\"></i>stopped (including the "
-        "memory comparison). Marks below: changes to the device during the run.");
     svg_begin(&s, "Requests per second over time", 190, LANE_PITCH * N_LANES);
     svg_value_axis(&s, label_count);
     draw_switches(&s, result);
@@ -210,9 +199,9 @@ static void plot_rate(const struct report *r, const struct column *columns, unsi
     svg_end(&s);
 }
 
-static void plot_stalls(const struct report *r, const struct column *columns, unsigned n, FILE *out)
+static void plot_stalls(const struct migration_result *result, const struct column *columns,
+                        unsigned n, FILE *out)
 {
-    const struct migration_result *result = r->result;
     struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 1e3};
     double max = 1e5;
 
@@ -221,9 +210,6 @@ static void plot_stalls(const struct report *r, const struct column *columns, un
         max = (double)columns[i].latency_ns > max ? (double)columns[i].latency_ns : max;
     }
     s.high = power_of_ten_above(max);
-    heading(out, "Stalls",
-            "<i class=\"stall\"></i>longest time without any completion <i class=\"latency\"></i>"
-            "slowest request, in each 10 ms. Logarithmic.");
     svg_begin(&s, "Stalls over time", 170, 0);
     svg_value_axis(&s, label_time);
     draw_switches(&s, result);
@@ -287,9 +273,6 @@ static void draw_faults(struct svg *s, const struct migration_result *result,
     for (unsigned i = 0; i < n; i++)
         max = (double)columns[i].worst_ns > max ? (double)columns[i].worst_ns : max;
     s->high = power_of_ten_above(max);
-    heading(s->out, "Page faults",
-            "<i class=\"stall\"></i>longest wait for a page after the switch <i "
-            "class=\"latency\"></i>median, of the faults in one pixel. Logarithmic.");
     svg_begin(s, "Waits for pages over time", 170, 0);
     svg_value_axis(s, label_time);
     draw_switches(s, result);
@@ -299,15 +282,16 @@ static void draw_faults(struct svg *s, const struct migration_result *result,
     svg_end(s);
 }
 
-static void plot_faults(const struct report *r, FILE *out)
+static void plot_faults(const struct migration_result *result, FILE *out)
 {
-    const struct migration_result *result = r->result;
     struct svg s = {.out = out, .end_ns = result->duration_ns, .is_log = true, .low = 1e3};
     struct fault_column *columns = calloc(SVG_COLUMN + 2, sizeof(*columns));
     uint64_t *latencies = calloc(result->n_page_faults, sizeof(*latencies));
     unsigned n = 0;
 
-    for (unsigned i = 0; columns != NULL && latencies != NULL && i < result->n_page_faults; n++)
+    for (unsigned i = 0;
+         columns != NULL && latencies != NULL && i < result->n_page_faults && n < SVG_COLUMN + 2;
+         n++)
         i = make_fault_column(result, i, latencies, &columns[n]);
     if (n > 0)
         draw_faults(&s, result, columns, n);
@@ -345,9 +329,8 @@ static void draw_downtime(const struct svg *s, const struct migration_hop *hop, 
     svg_text(s, x + 6, y + 12, "tick", format_time(hop->downtime_ns).text);
 }
 
-static void plot_downtime(const struct report *r, FILE *out)
+static void plot_downtime(const struct migration_result *result, FILE *out)
 {
-    const struct migration_result *result = r->result;
     struct svg s = {.out = out};
     unsigned n = 0, drawn = 0;
     uint64_t max = 0;
@@ -358,11 +341,6 @@ static void plot_downtime(const struct report *r, FILE *out)
     }
     if (n == 0 || max == 0)
         return;
-    heading(
-        out, "Downtime",
-        "<i class=\"stop\"></i>stopping the source <i class=\"round\"></i>final round and first "
-        "completion <i class=\"start\"></i>starting the destination. Without the comparison of "
-        "the memories.");
     svg_begin(&s, "Parts of the downtime of each hop", 20 * (n < HOPS_DRAWN ? n : HOPS_DRAWN), 0);
     for (unsigned i = 0; i < result->n_hops && drawn < HOPS_DRAWN; i++) {
         if (result->hops[i].end_ns != 0)
@@ -373,19 +351,21 @@ static void plot_downtime(const struct report *r, FILE *out)
     svg_end(&s);
 }
 
-void report_plots(const struct report *r, FILE *out)
+void page_chart(const char *name, const void *timeline, FILE *out)
 {
+    const struct migration_result *result = &((const struct timeline *)timeline)->result;
     unsigned n = 0;
-    struct column *columns = make_columns(r->result, &n);
+    struct column *columns = make_columns(result, &n);
 
-    if (r->result->n_rounds > 0)
-        plot_rounds(r, out);
-    if (n > 0) {
-        plot_rate(r, columns, n, out);
-        plot_stalls(r, columns, n, out);
-    }
-    if (r->result->n_page_faults > 0)
-        plot_faults(r, out);
-    plot_downtime(r, out);
+    if (strcmp(name, "rounds") == 0 && result->n_rounds > 0)
+        plot_rounds(result, out);
+    else if (strcmp(name, "rate") == 0 && n > 0)
+        plot_rate(result, columns, n, out);
+    else if (strcmp(name, "stalls") == 0 && n > 0)
+        plot_stalls(result, columns, n, out);
+    else if (strcmp(name, "faults") == 0 && result->n_page_faults > 0)
+        plot_faults(result, out);
+    else if (strcmp(name, "downtime") == 0)
+        plot_downtime(result, out);
     free(columns);
 }
