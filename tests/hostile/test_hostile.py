@@ -95,7 +95,7 @@ class Run:
         return found
 
     def problems_with(self, patience):
-        environ = dict(os.environ, TMPDIR=self.temporary, HOSTILE_LOG=self.acted, HOSTILE_RUN=self.token)
+        environ = dict(os.environ, COLUMNS='1000', TMPDIR=self.temporary, HOSTILE_LOG=self.acted, HOSTILE_RUN=self.token)
         out = os.path.join(self.folder, 'out')
         begin = time.monotonic()
         with open(out, 'wb') as f:

@@ -10,6 +10,7 @@ are tried until one shows it; whatever is said on the way must be right as well.
 """
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -210,6 +211,7 @@ def find_linked(godwit, real, backends):
 
 
 def main():
+    os.environ["COLUMNS"] = "1000"  # unwrapped lines
     godwit, real, *pairs = sys.argv[1:]
     backends = dict(pair.split("=", 1) for pair in pairs)
     failed = False

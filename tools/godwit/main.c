@@ -18,7 +18,7 @@
 static const struct command commands[] = {
     {"probe", "show what a back-end offers and what live migration lacks", command_probe},
     {"bench", "drive a back-end with load and measure it", command_bench},
-    {"migrate", "migrate between two back-ends without a VM and report every lost page",
+    {"migrate", "migrate between two back-ends without a VM, report every lost page",
      command_migrate},
     {"crash", "kill a back-end repeatedly and report every lost request", command_crash},
     {"report", "make an HTML page from the JSON report of a command", command_report},
@@ -28,16 +28,16 @@ static const struct command commands[] = {
 
 static void usage(FILE *to)
 {
-    fputs(
-        "usage: godwit COMMAND [OPTION...] TARGET...\n\n"
-        "Tests vhost-user back-ends in the role of the VMM. A TARGET is the path of a socket, or\n"
-        "a command line in one argument that contains {socket}; godwit starts and ends it.\n\n",
-        to);
+    fputs("usage: godwit COMMAND [OPTION...] TARGET...\n\n"
+          "Tests vhost-user back-ends in the role of the VMM. A TARGET is the path of a\n"
+          "socket, or a command line in one argument that contains {socket}; godwit starts\n"
+          "and ends it.\n\n",
+          to);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("  help       show this, or the options of a COMMAND\n\n"
-          "Exit status: 0 passed, 1 the back-end is at fault, 2 nothing was tested or the test\n"
-          "could not be run, 64 wrong usage.\n",
+          "Exit status: 0 passed, 1 the back-end is at fault, 2 nothing was tested or the\n"
+          "test could not be run, 64 wrong usage.\n",
           to);
 }
 

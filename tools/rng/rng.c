@@ -146,8 +146,8 @@ int main(int argc, char **argv)
         {"version", no_argument, NULL, 'v'},
         {0},
     };
-    static const char usage[] = "usage: godwit-rng --socket-path=PATH | --fd=FDNUM | "
-                                "--print-capabilities | --help | --version";
+    static const char usage[] = "usage: godwit-rng --socket-path=PATH | --fd=FDNUM |\n"
+                                "       --print-capabilities | --help | --version";
     const char *path = NULL;
     bool is_known = true;
     int fd = -1, option;

@@ -5,6 +5,7 @@
 # whose `out` and `err` are the streams of the last run; failed checks are recorded in `failures`.
 
 : "${scratch:?}"
+export COLUMNS=1000 # unwrapped lines, to be compared
 export TMPDIR=$scratch/tmp # godwit creates its temporary directories here
 mkdir "$TMPDIR"
 

@@ -226,7 +226,26 @@ json '"FLUSH" in [f["name"] for f in d["backends"][1]["features"]["bits"]]' "$sc
 json 'd["host"]["kernel"].startswith("Linux ")' "$scratch/m.json"
 json 'all(c["rule"] for c in d["checks"] if c["name"] != "downtime")' "$scratch/m.json"
 shows '^back-end    source: .*build-id [0-9a-f]+'
-shows '^features    of destination: .*FLUSH.*; protocol: .*LOG_SHMFD'
+shows '^features    of source: .*FLUSH.*; protocol: .*LOG_SHMFD'
+shows '^features    of destination: those of source$'
+# Text is wrapped at 80 columns without a terminal, except for the command that repeats the run.
+unset COLUMNS
+# shellcheck disable=SC2086
+run 0 migrate $short --quiet --backend="$disk_file"
+! grep -v '^repeat' "$scratch/out" | grep -qE '^.{81}' || wrong "a line of more than 80 columns"
+head -n 1 "$scratch/out" | grep -q '^repeat      godwit migrate --seed=' || wrong "no command to repeat"
+! grep -q $'\033' "$scratch/out" || wrong "colours without a terminal"
+export COLUMNS=1000
+# shellcheck disable=SC2086
+NO_COLOR=1 run 0 migrate $short --quiet --color=always --backend="$disk_file"
+shows $'^\033\\[1;32mPASSED\033\\[0m after'
+for command in "" probe bench migrate crash report; do
+    # shellcheck disable=SC2086
+    run 0 help $command
+    ! grep -qE '^.{81}' "$scratch/out" || wrong "help $command is wider than 80 columns"
+done
+run 64 probe --color=blue "$disk"
+says "--color=blue is not one of: auto, always, never"
 run 0 report "$scratch/m.json"
 cmp "$scratch/out" "$scratch/m.html" || wrong "another page than that of --html"
 run 0 report -o "$scratch/m2.html" "$scratch/m.json"

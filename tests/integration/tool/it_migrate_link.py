@@ -38,7 +38,8 @@ class Half:
         self.errors = open(os.path.join(fixture.folder, f'{role}.err'), 'w+b')
         command = [*fixture.prefixes.get(role, ()), fixture.godwit, 'migrate', *QUICK, f'--json={self.report}', *words]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=self.errors, start_new_session=True)
+                                        stderr=self.errors, start_new_session=True,
+                                        env={**os.environ, 'COLUMNS': '1000'})  # unwrapped lines
 
     def said(self):
         self.errors.flush()

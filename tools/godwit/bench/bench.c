@@ -169,6 +169,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->target;
         state->child_inputs[1] = &o->xen;
+        state->child_inputs[2] = &o->color;
         break;
     case OPTION_TIME:
         o->duration_ms = option_time(state, "time", arg, 10, 86400000);
@@ -387,11 +388,15 @@ static void make_json(const struct bench *b, struct output *out)
 static int show(const struct bench *b)
 {
     const struct bench_options *o = b->o;
+    struct text_report text;
     struct output out;
     int r = 0, html = 0;
 
-    if (o->json == NULL && b->n_runs > 0)
-        bench_text(b, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    if (o->json == NULL && b->n_runs > 0) {
+        if (text_begin(&text) != NULL)
+            bench_text(b, text.file);
+        text_end(&text, o->color, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    }
     if (o->json != NULL) {
         make_json(b, &out);
         r = output_end(&out, o->json);
@@ -485,8 +490,10 @@ static int bench_run_command(const struct bench_options *o)
 
 int command_bench(int argc, char **argv)
 {
-    static const struct argp_child children[] = {
-        {&options_target_argp, 0, NULL, 0}, {&options_xen_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0},
+                                                 {&options_xen_argp, 0, NULL, 0},
+                                                 {&text_color_argp, 0, NULL, 0},
+                                                 {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

@@ -8,6 +8,7 @@
 #include "report/backend_record.h"
 #include "report/report_evidence.h"
 #include "report/verdict.h"
+#include "text.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -27,8 +28,9 @@ struct bench_options {
     unsigned duration_ms, warm_up_ms, stall_ms;
     uint64_t seed;
     bool is_verified, is_indirect, is_packed, is_in_order, is_sleeping;
-    const char *json;   /* report file, "-" for stdout; NULL: print a table */
-    const char *html;   /* the same as a page; NULL: none */
+    const char *json; /* report file, "-" for stdout; NULL: print a table */
+    const char *html; /* the same as a page; NULL: none */
+    enum text_color color;
     char *command_line; /* repeats the run; NULL: out of memory */
 };
 

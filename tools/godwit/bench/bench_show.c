@@ -30,19 +30,19 @@ void bench_text(const struct bench *b, FILE *out)
     else
         fprintf(out, "load        entropy requests, %u queue%s\n", o->n_queues,
                 o->n_queues == 1 ? "" : "s");
-    fprintf(out, "\n%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "block", "depth", "requests",
-            "MB", "p50", "p90", "p99", "p99.9", "max", "stall", "CPU per");
-    fprintf(out, "%8s %6s %10s %9s %9s %9s %9s %9s %9s %9s %9s\n", "bytes", "", "per s", "per s",
-            "us", "us", "us", "us", "us", "us", "req., ns");
+    fprintf(out, "\n%7s %5s %8s %6s %6s %6s %7s %7s %6s %6s %6s\n", "block", "depth", "requests",
+            "MB", "p50", "p90", "p99", "p99.9", "max", "stall", "CPU/");
+    fprintf(out, "%7s %5s %8s %6s %6s %6s %7s %7s %6s %6s %6s\n", "bytes", "", "per s", "per s",
+            "us", "us", "us", "us", "us", "us", "req ns");
     for (const struct bench_run *r = b->runs; r < b->runs + b->n_runs; r++) {
-        fprintf(out, "%8u %6u %10.0f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f", r->block_size,
+        fprintf(out, "%7u %5u %8.0f %6.0f %6.1f %6.1f %7.1f %7.1f %6.0f %6.0f", r->block_size,
                 r->depth, per_second(r->requests, r), per_second(r->bytes, r) / 1e6,
                 (double)r->p50 / 1e3, (double)r->p90 / 1e3, (double)r->p99 / 1e3,
                 (double)r->p999 / 1e3, (double)r->max / 1e3, (double)r->stall / 1e3);
         if (r->has_cpu)
-            fprintf(out, " %9.0f\n", cpu_of_request(r));
+            fprintf(out, " %6.0f\n", cpu_of_request(r));
         else
-            fprintf(out, " %9s\n", "unknown");
+            fprintf(out, " %6s\n", "?");
         verified += r->verified;
     }
     if (o->is_verified && verified > 0 && b->verdict == VERDICT_PASSED)

@@ -7,6 +7,7 @@
 #include "output.h"
 #include "progress.h"
 #include "report/page.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ struct crash_command {
     const char *text;                /* command line of the target */
     const char *json, *junit, *html; /* report files; NULL: none */
     char *command_line;              /* repeats the run */
+    enum text_color color;
     bool has_seed, is_quiet;
 };
 
@@ -123,6 +125,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->target;
+        state->child_inputs[1] = &c->color;
         break;
     case OPTION_KILLS:
         o->kills = (unsigned)option_number(state, "kills", arg, 1, 10000000);
@@ -217,6 +220,17 @@ static bool is_stdout(const char *path)
     return path != NULL && strcmp(path, "-") == 0;
 }
 
+/* The text goes where no other form goes. */
+static void show_text(const struct crash_command *c, const struct crash_report *r)
+{
+    bool has_stdout = is_stdout(c->json) || is_stdout(c->junit) || is_stdout(c->html);
+    struct text_report text;
+
+    if (text_begin(&text) != NULL)
+        crash_report_text(r, text.file);
+    text_end(&text, c->color, has_stdout ? stderr : stdout);
+}
+
 static int crash(struct crash_command *c, struct target *target)
 {
     struct crash_result result;
@@ -231,8 +245,7 @@ static int crash(struct crash_command *c, struct target *target)
     progress_init(&progress);
     crash_run(&c->crash, target, c->is_quiet ? NULL : tell_progress, &progress, &result);
     progress_done(&progress);
-    crash_report_text(
-        &report, is_stdout(c->json) || is_stdout(c->junit) || is_stdout(c->html) ? stderr : stdout);
+    show_text(c, &report);
     status = verdict_status(crash_report_verdict(&report), false);
     if (write_reports(c, &report) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;
@@ -257,7 +270,8 @@ static int run(struct crash_command *c)
 
 int command_crash(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&options_target_argp, 0, NULL, 0}, {&text_color_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

@@ -99,6 +99,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
                             .is_strict = c->is_strict,
                             .began = time(NULL)};
     struct progress progress;
+    struct text_report text;
     int r, status;
 
     if (result == NULL) {
@@ -113,7 +114,9 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
         message_print("%s", strerror(-r));
     if (r < 0 && result->verdict == MIGRATION_PASSED)
         result->verdict = MIGRATION_COULD_NOT;
-    report_text(&report, verdict_stream(c));
+    if (text_begin(&text) != NULL)
+        report_text(&report, text.file);
+    text_end(&text, c->color, verdict_stream(c));
     status = report_status(&report);
     if (write_reports(c, &report) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;

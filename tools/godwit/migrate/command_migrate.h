@@ -4,6 +4,7 @@
 
 #include "options.h"
 #include "report/report.h"
+#include "text.h"
 
 struct migrate_command {
     struct target_options target;
@@ -14,6 +15,7 @@ struct migrate_command {
     const char *listen;              /* HOST:PORT, where this is the destination */
     const char *json, *junit, *html; /* files of the reports; NULL: none */
     unsigned max_downtime_ms;        /* 0: any */
+    enum text_color color;
     bool has_seed, is_quiet, is_strict;
     bool has_postcopy_option; /* one that says how */
     char *command_line;       /* of the same run */

@@ -446,6 +446,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->target;
         state->child_inputs[1] = &c->xen;
+        state->child_inputs[2] = &c->color;
         break;
     case OPTION_BACKEND:
         c->backend = arg;
@@ -508,8 +509,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int migrate_parse(struct migrate_command *c, int argc, char **argv)
 {
-    static const struct argp_child children[] = {
-        {&options_target_argp, 0, NULL, 0}, {&options_xen_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0},
+                                                 {&options_xen_argp, 0, NULL, 0},
+                                                 {&text_color_argp, 0, NULL, 0},
+                                                 {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

@@ -11,6 +11,7 @@
 #include "output.h"
 #include "report/json.h"
 #include "report/page.h"
+#include "text.h"
 
 #include "base/proto.h"
 
@@ -24,8 +25,9 @@ struct probe_options {
     struct target_options target;
     const char *text; /* socket path or command line */
     const char *device;
-    const char *json;   /* report file, "-" for stdout; NULL: print a table */
-    const char *html;   /* the same as a page; NULL: none */
+    const char *json; /* report file, "-" for stdout; NULL: print a table */
+    const char *html; /* the same as a page; NULL: none */
+    enum text_color color;
     char *command_line; /* repeats the run; NULL: out of memory */
     bool needs_migration;
 };
@@ -121,6 +123,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->target;
+        state->child_inputs[1] = &o->color;
         break;
     case OPTION_DEVICE:
         if (features_device(arg) == NULL)
@@ -165,11 +168,15 @@ static void make_json(const struct probe *p, struct output *out)
 /* Write files for any verdict, the table only for a probed back-end. Returns: 0; negative errno. */
 static int show(const struct probe *p, const struct probe_options *o)
 {
+    struct text_report text;
     struct output out;
     int r = 0, html = 0;
 
-    if (o->json == NULL && !p->has_evidence)
-        probe_text(p, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    if (o->json == NULL && !p->has_evidence) {
+        if (text_begin(&text) != NULL)
+            probe_text(p, text.file);
+        text_end(&text, o->color, o->html != NULL && strcmp(o->html, "-") == 0 ? stderr : stdout);
+    }
     if (o->json != NULL) {
         make_json(p, &out);
         r = output_end(&out, o->json);
@@ -242,7 +249,8 @@ static int probe_target(struct target *t, const struct probe_options *o)
 
 int command_probe(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&options_target_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&options_target_argp, 0, NULL, 0}, {&text_color_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,

@@ -90,6 +90,11 @@ void report_print_backends(const struct backend_record *list, unsigned n,
             fprintf(out, " (%s%s%s)", list[i].executable,
                     list[i].build_id[0] != '\0' ? ", build-id " : "", list[i].build_id);
         fputc('\n', out);
+        if (i > 0 && list[i].features == list[0].features &&
+            list[i].protocol_features == list[0].protocol_features) {
+            fprintf(out, "features    of %s: those of %s\n", list[i].name, list[0].name);
+            continue;
+        }
         report_feature_names(list[i].features, device, false, virtio, sizeof(virtio));
         report_feature_names(list[i].protocol_features, NULL, true, protocol, sizeof(protocol));
         fprintf(out, "features    of %s: %s; protocol: %s\n", list[i].name, virtio, protocol);
