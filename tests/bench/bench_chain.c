@@ -84,7 +84,7 @@ int main(void)
 
     gw_queue_init(&q);
     q.map = map;
-    q.request_bytes_max = UINT32_MAX;
+    q.limits.request_bytes = UINT32_MAX;
     q.ring.ops = &gw_ring_split_ops;
     q.ring.split.desc = ring;
     q.ring.size = RING;

@@ -181,9 +181,9 @@ static void begin(struct fixture *b, const struct layout *layout)
     b->queue.worker = &b->worker;
     b->queue.ops = &b->ops;
     b->queue.log = &b->log;
-    b->queue.size_max = SIZE;
-    b->queue.request_bytes_max = UINT32_MAX;
-    b->queue.bytes_in_flight_max = INT64_MAX;
+    b->queue.limits.ring_size = SIZE;
+    b->queue.limits.request_bytes = UINT32_MAX;
+    b->queue.limits.bytes_in_flight = INT64_MAX;
     gw_queue_init(&b->queue);
     gw_worker_call(&b->worker, start, b);
 }

@@ -491,9 +491,9 @@ static int init_queue(void *arg)
     b->queue.ops = b->worker.ops;
     b->queue.dev = b;
     b->queue.log = &b->log;
-    b->queue.size_max = SIZE_MAX_PACKED;
-    b->queue.request_bytes_max = UINT32_MAX;
-    b->queue.bytes_in_flight_max = b->bytes_max;
+    b->queue.limits.ring_size = SIZE_MAX_PACKED;
+    b->queue.limits.request_bytes = UINT32_MAX;
+    b->queue.limits.bytes_in_flight = b->bytes_max;
     gw_queue_init(&b->queue);
     return 0;
 }

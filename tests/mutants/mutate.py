@@ -106,10 +106,10 @@ MUTANTS = {
             "    }\n")],
         COMPLETE: [(MARK_BUFFER, "(void)(writable + (log != NULL));")]},
     "stop-before-drain": {QUEUE: [(
-        "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
-        "    else if (q->n_in_flight == 0)\n        finish_stop(q);\n"
-        "    if (q->drained)\n        gw_latch_count(q->drained, 0);\n"
-        "    q->drained = NULL;\n}\n\nvoid gw_queue_stop(")]},
+        "    else if (q->in_flight.n == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
+        "    else if (q->in_flight.n == 0)\n        finish_stop(q);\n"
+        "    if (q->stop.latch)\n        gw_latch_count(q->stop.latch, 0);\n"
+        "    q->stop.latch = NULL;\n}\n\nvoid gw_queue_stop(")]},
     "replaced-log": {
         QUEUE: [("    q->dirty_log = *log;\n",
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
@@ -132,7 +132,7 @@ MUTANTS = {
          "        gw_inflight_close(f, q->ring.ops->used(&q->ring));\n")]},
     "cleared-before-shown": {COMPLETE: [(
         "    notify = q->ring.ops->publish(&q->ring);\n",
-        "    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)\n"
+        "    for (const struct gw_request_i *r = q->batch.completed; r; r = r->next_free)\n"
         "        gw_inflight_clear(&q->inflight, r->entry);\n"
         "    notify = q->ring.ops->publish(&q->ring);\n")]},
     "old-used": {

@@ -142,10 +142,11 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->log = &d->log;
         q->sync = cfg->sync;
         q->index = d->num_queues;
-        q->size_max = d->queue_size_max;
-        q->request_size = cfg->request_size;
-        q->request_bytes_max = cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
-        q->bytes_in_flight_max = GW_IN_FLIGHT_BYTES / n;
+        q->limits.ring_size = d->queue_size_max;
+        q->pool.request_size = cfg->request_size;
+        q->limits.request_bytes =
+            cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
+        q->limits.bytes_in_flight = GW_IN_FLIGHT_BYTES / n;
         gw_queue_init(q);
         q->generation.wake_fd = d->control_fd;
         d->num_queues++;

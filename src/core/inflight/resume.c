@@ -28,7 +28,7 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     int r;
 
     q->resume.first_suspended = UINT64_MAX;
-    q->n_slots_left = ring->n_busy;
+    q->in_flight.n_slots_left = ring->n_busy;
     __atomic_store_n(&q->resume.taken_over, false, __ATOMIC_RELAXED);
     if (!start->inflight)
         return 0;
@@ -54,12 +54,12 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
     if (is_new)
         return 0; /* the ring starts at its base */
     ring->ops->resume(ring, found.used, found.n_slots);
-    q->n_slots_left = found.n_slots;
+    q->in_flight.n_slots_left = found.n_slots;
     q->resume.n_resubmit = found.n_entries;
     __atomic_store_n(&q->resume.taken_over, start->is_first, __ATOMIC_RELAXED);
     q->resume.ring_unmarked = true;
     /* A front-end may drop its log when the connection breaks: QEMU 7.2 and 10.0 do. */
-    q->unlogged = q->dirty_log.all;
+    q->logging.unlogged = q->dirty_log.all;
     if (q->resume.n_resubmit > 0)
         gw_log(q->log, GW_LOG_INFO, "queue %u: %u requests were in flight and are done again",
                q->index, q->resume.n_resubmit);
@@ -99,7 +99,7 @@ unsigned gw_queue_take_resubmits(struct gw_queue *q, struct gw_head *heads, unsi
         heads[i] = head_of(q, &q->resume.resubmit[q->resume.next_resubmit++], n_copied);
         n_copied += heads[i].n_slots;
     }
-    q->n_slots_left -= n_copied;
+    q->in_flight.n_slots_left -= n_copied;
     return i;
 }
 

@@ -183,7 +183,7 @@ static enum gw_queue_turn run_queues(struct gw_worker *w)
     struct gw_list *pos, *next;
 
     gw_list_for_each_safe (pos, next, &w->active) {
-        enum gw_queue_turn one = gw_queue_run(gw_container_of(pos, struct gw_queue, active_link));
+        enum gw_queue_turn one = gw_queue_run(gw_container_of(pos, struct gw_queue, poll.link));
         if (one > result)
             result = one;
     }
@@ -193,7 +193,7 @@ static enum gw_queue_turn run_queues(struct gw_worker *w)
 static void publish(struct gw_worker *w)
 {
     while (!gw_list_is_empty(&w->dirty))
-        gw_queue_flush(gw_container_of(w->dirty.next, struct gw_queue, dirty_link));
+        gw_queue_flush(gw_container_of(w->dirty.next, struct gw_queue, batch.link));
 }
 
 static void turn(struct gw_worker *w)

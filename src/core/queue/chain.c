@@ -47,10 +47,10 @@ static inline bool has_next(const struct table *t, const struct vring_desc *d, u
 
 static struct gw_segments *borrow_segments(struct gw_queue *q)
 {
-    struct gw_segments *s = q->free_segments;
+    struct gw_segments *s = q->pool.free_segments;
 
     if (s)
-        q->free_segments = s->next;
+        q->pool.free_segments = s->next;
     else
         s = malloc(sizeof(*s)); /* kept, because a driver that needs it once needs it again */
     return s;
@@ -59,7 +59,7 @@ static struct gw_segments *borrow_segments(struct gw_queue *q)
 static void unpin(struct gw_queue *q, struct gw_request_i *r)
 {
     if (r->is_copied)
-        q->n_copied -= r->len;
+        q->in_flight.n_copied -= r->len;
     r->is_copied = false;
     gw_mem_unpin(&r->pin);
 }
@@ -69,10 +69,10 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
     if (r->pin.backend)
         unpin(q, r);
     if (r->segments) {
-        r->segments->next = q->free_segments;
-        q->free_segments = r->segments;
+        r->segments->next = q->pool.free_segments;
+        q->pool.free_segments = r->segments;
         r->segments = NULL;
-        q->bytes_in_flight -= GW_LONG_CHAIN_BYTES;
+        q->in_flight.bytes -= GW_LONG_CHAIN_BYTES;
     }
 }
 
@@ -89,7 +89,7 @@ static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_
         return "out of memory";
     memcpy(s->extents, r->extents, n * sizeof(s->extents[0]));
     r->segments = s;
-    q->room -= GW_LONG_CHAIN_BYTES;
+    q->limits.room -= GW_LONG_CHAIN_BYTES;
     return NULL;
 }
 
@@ -202,7 +202,7 @@ static const char *pin(struct gw_queue *q, struct gw_request_i *r, const struct 
     struct iovec *iov;
     int n;
 
-    if (b->len > q->request_bytes_max)
+    if (b->len > q->limits.request_bytes)
         return "more bytes than a request may have";
     n = pin_buffers(q, r, b->n, &iov);
     if (n == -EFAULT)

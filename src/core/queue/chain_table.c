@@ -39,16 +39,16 @@ static const char *gather(struct gw_queue *q, const struct iovec *iov, int n_iov
 {
     uint8_t *to;
 
-    if (!q->table)
-        q->table = malloc(GW_CHAIN_MAX * sizeof(*q->table));
-    if (!q->table)
+    if (!q->pool.table)
+        q->pool.table = malloc(GW_CHAIN_MAX * sizeof(*q->pool.table));
+    if (!q->pool.table)
         return "out of memory";
-    to = (uint8_t *)q->table;
+    to = (uint8_t *)q->pool.table;
     for (int i = 0; i < n_iov; i++) {
         memcpy(to, iov[i].iov_base, iov[i].iov_len);
         to += iov[i].iov_len;
     }
-    *ret = q->table;
+    *ret = q->pool.table;
     return NULL;
 }
 
@@ -65,10 +65,11 @@ void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n
 {
     struct gw_pin_copy copies[GW_POP_BATCH];
     bool is_packed = q->ring.ops->is_packed;
-    struct gw_tables *t = q->tables;
+    struct gw_tables *t = q->pool.tables;
 
     if (!t)
-        t = q->tables = malloc(sizeof(*t)); /* kept; if NULL, each chain fetches its own table */
+        t = q->pool.tables =
+            malloc(sizeof(*t)); /* kept; if NULL, each chain fetches its own table */
     if (!t)
         return;
     t->n = t->next = 0;
@@ -91,7 +92,7 @@ void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n
 
 void gw_tables_release(struct gw_queue *q)
 {
-    struct gw_tables *t = q->tables;
+    struct gw_tables *t = q->pool.tables;
 
     for (unsigned i = 0; t && i < t->n; i++)
         gw_mem_unpin(&t->fetched[i].pin);
@@ -126,8 +127,8 @@ const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const
 
     if (why)
         return why;
-    if (q->tables)
-        f = find_fetched(q->tables, addr, len);
+    if (q->pool.tables)
+        f = find_fetched(q->pool.tables, addr, len);
     if (f)
         return f->failed ? "indirect table that is not granted" : gather(q, f->iov, f->n_iov, ret);
     if (pin(q, &own, addr, len) < 0)

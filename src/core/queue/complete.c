@@ -61,10 +61,10 @@ void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)
 
 static void mark_completed(struct gw_queue *q)
 {
-    if (!q->dirty_log.all || !q->dirty_log.log || !q->completed)
+    if (!q->dirty_log.all || !q->dirty_log.log || !q->batch.completed)
         return;
     gw_full_fence();
-    for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+    for (const struct gw_request_i *r = q->batch.completed; r; r = r->next_free)
         gw_request_mark(q, r);
 }
 
@@ -77,9 +77,9 @@ void gw_queue_mark_unlogged(struct gw_queue *q)
 {
     struct gw_ring *ring = &q->ring;
 
-    if (!q->unlogged || !q->dirty_log.log || !q->map)
+    if (!q->logging.unlogged || !q->dirty_log.log || !q->map)
         return;
-    q->unlogged = false;
+    q->logging.unlogged = false;
     gw_full_fence();
     for (unsigned i = 0; i < q->map->n_entries; i++) {
         const struct gw_map_entry *e = &q->map->entries[i];
@@ -99,13 +99,14 @@ static void retire_completed(struct gw_queue *q, bool published)
     struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;
 
     if (!published)
-        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
-            q->n_slots_left += r->n_slots; /* in flight for the driver until the queue stops */
+        for (const struct gw_request_i *r = q->batch.completed; r; r = r->next_free)
+            q->in_flight.n_slots_left +=
+                r->n_slots; /* in flight for the driver until the queue stops */
 
-    while (q->completed) {
-        struct gw_request_i *r = q->completed;
+    while (q->batch.completed) {
+        struct gw_request_i *r = q->batch.completed;
 
-        q->completed = r->next_free;
+        q->batch.completed = r->next_free;
         if (f)
             gw_inflight_clear(f, r->entry);
         gw_request_retire(q, r);
@@ -120,9 +121,9 @@ static void check_log(struct gw_queue *q)
 {
     uint64_t n_lost = gw_dirty_log_n_lost(q->dirty_log.log);
 
-    if (n_lost == q->log_lost)
+    if (n_lost == q->logging.n_lost)
         return;
-    q->log_lost = n_lost;
+    q->logging.n_lost = n_lost;
     gw_count(&q->stats.errors, 1);
     gw_log(q->log, GW_LOG_ERROR, "queue %u: a write lies outside the dirty log: do not migrate",
            q->index);
@@ -138,8 +139,8 @@ static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_s
 /* The used element for `r` is written: add it to the batch to be marked and published. */
 static void add_completed(struct gw_queue *q, struct gw_request_i *r)
 {
-    r->next_free = q->completed;
-    q->completed = r;
+    r->next_free = q->batch.completed;
+    q->batch.completed = r;
 }
 
 /* The bytes of all device-writable buffers, including those already consumed. */
@@ -171,21 +172,21 @@ static void rewrite_used(struct gw_queue *q)
     if (!q->ring.attached)
         return;
     q->ring.ops->unput(&q->ring);
-    for (r = q->completed; r; r = next) {
+    for (r = q->batch.completed; r; r = next) {
         next = r->next_free;
         r->next_free = oldest;
         oldest = r;
     }
-    q->completed = NULL;
+    q->batch.completed = NULL;
     for (r = oldest; r; r = next) {
         next = r->next_free;
         n_slots += r->n_slots;
-        if (!q->in_order || !next || !can_be_skipped(r)) {
+        if (!q->batch.in_order || !next || !can_be_skipped(r)) {
             put_used(q, r->id, r->used_len, n_slots);
             n_slots = 0;
         }
-        r->next_free = q->completed;
-        q->completed = r;
+        r->next_free = q->batch.completed;
+        q->batch.completed = r;
     }
 }
 
@@ -223,7 +224,7 @@ static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_an
  */
 static void store_completed(struct gw_queue *q)
 {
-    struct gw_request_i *r = q->completed;
+    struct gw_request_i *r = q->batch.completed;
     bool any_bad = false, good = true;
 
     while (r)
@@ -239,7 +240,8 @@ static void store_completed(struct gw_queue *q)
 
 static bool is_done(const struct gw_queue *q, const struct gw_list *at)
 {
-    return at != &q->in_flight && gw_container_of(at, struct gw_request_i, in_flight)->is_done;
+    return at != &q->in_flight.requests &&
+           gw_container_of(at, struct gw_request_i, in_flight)->is_done;
 }
 
 /* IN_ORDER: no request after a suspended one can be used, so the next back-end does them again. */
@@ -247,7 +249,7 @@ static void keep_all_inflight(struct gw_queue *q)
 {
     struct gw_list *at, *next;
 
-    gw_list_for_each_safe (at, next, &q->in_flight) {
+    gw_list_for_each_safe (at, next, &q->in_flight.requests) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
 
         if (!r->is_done || r->position < q->resume.first_suspended)
@@ -265,7 +267,7 @@ static void complete_in_order(struct gw_queue *q)
     if (q->resume.first_suspended != UINT64_MAX)
         keep_all_inflight(q);
     /* No listed request is in the batch yet: publish() retires the whole batch. */
-    for (struct gw_list *at = q->in_flight.next; is_done(q, at); at = at->next) {
+    for (struct gw_list *at = q->in_flight.requests.next; is_done(q, at); at = at->next) {
         struct gw_request_i *r = gw_container_of(at, struct gw_request_i, in_flight);
         bool is_last = !is_done(q, at->next);
 
@@ -284,7 +286,7 @@ static bool publish_ring(struct gw_queue *q)
     bool notify;
 
     if (q->inflight.part)
-        for (const struct gw_request_i *r = q->completed; r; r = r->next_free)
+        for (const struct gw_request_i *r = q->batch.completed; r; r = r->next_free)
             gw_inflight_link(&q->inflight, r->entry);
     gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));
     notify = q->ring.ops->publish(&q->ring);
@@ -301,33 +303,33 @@ static bool publish(struct gw_queue *q)
 {
     bool unpublished;
 
-    if (q->in_order)
+    if (q->batch.in_order)
         complete_in_order(q);
-    if (q->n_copied > 0 && q->completed)
+    if (q->in_flight.n_copied > 0 && q->batch.completed)
         store_completed(q);
     unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
-    if (gw_queue_lacks_log(q) && (q->completed || unpublished))
-        q->unlogged = true;
+    if (gw_queue_lacks_log(q) && (q->batch.completed || unpublished))
+        q->logging.unlogged = true;
     mark_completed(q);
     if (unpublished && publish_ring(q))
-        q->call_due = true;
+        q->batch.call_due = true;
     retire_completed(q, unpublished);
-    q->n_answered = 0;
+    q->batch.n = 0;
     return unpublished;
 }
 
 void gw_queue_publish(struct gw_queue *q)
 {
-    bool published = publish(q) || q->partially_published;
+    bool published = publish(q) || q->batch.partially_published;
 
-    q->partially_published = false;
-    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->dirty_link))
-        gw_list_remove(&q->dirty_link);
-    if (q->call_due)
+    q->batch.partially_published = false;
+    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->batch.link))
+        gw_list_remove(&q->batch.link);
+    if (q->batch.call_due)
         gw_queue_call(q);
     else if (published)
         gw_count(&q->stats.calls_suppressed, 1);
-    q->call_due = false;
+    q->batch.call_due = false;
 }
 
 /*
@@ -337,15 +339,16 @@ void gw_queue_publish(struct gw_queue *q)
  */
 static unsigned find_step(const struct gw_queue *q)
 {
-    if (q->n_copied > 0 || gw_queue_n_available(q) != 0 || gw_loop_may_fault(q->worker->loop))
+    if (q->in_flight.n_copied > 0 || gw_queue_n_available(q) != 0 ||
+        gw_loop_may_fault(q->worker->loop))
         return UINT_MAX;
-    return (q->n_in_flight + 1) / 2;
+    return (q->in_flight.n + 1) / 2;
 }
 
 /* The worker publishes at the end of its turn at the latest, another thread at once. */
 static void publish_soon(struct gw_queue *q)
 {
-    bool is_listed = !gw_list_is_empty(&q->dirty_link);
+    bool is_listed = !gw_list_is_empty(&q->batch.link);
 
     /* With GW_SYNC_NONE only the worker completes, so it checks for itself only once a turn. */
     if (!(is_listed && q->sync == GW_SYNC_NONE) && !gw_worker_is_current(q->worker)) {
@@ -353,18 +356,18 @@ static void publish_soon(struct gw_queue *q)
         return;
     }
     if (!is_listed)
-        gw_list_append(&q->worker->dirty, &q->dirty_link);
-    if (q->publish_step == 0)
-        q->publish_step = find_step(q);
-    if (++q->n_answered >= q->publish_step)
-        q->partially_published = publish(q) || q->partially_published;
+        gw_list_append(&q->worker->dirty, &q->batch.link);
+    if (q->batch.publish_step == 0)
+        q->batch.publish_step = find_step(q);
+    if (++q->batch.n >= q->batch.publish_step)
+        q->batch.partially_published = publish(q) || q->batch.partially_published;
 }
 
 void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len)
 {
     r->used_len = len;
     r->is_done = true;
-    if (!q->in_order) {
+    if (!q->batch.in_order) {
         put_used(q, r->id, len, r->n_slots);
         add_completed(q, r);
     }

@@ -32,7 +32,7 @@ void gw_queue_begin_generation(struct gw_queue *q, uint64_t number, struct gw_la
 {
     gw_queue_lock(q);
     q->generation.number = number;
-    q->generation.n_old = q->n_in_flight;
+    q->generation.n_old = q->in_flight.n;
     q->generation.latch = latch;
     if (q->generation.n_old == 0) {
         gw_queue_note_quiesced(q);

@@ -29,9 +29,10 @@
 
 static uint32_t count_slots(const struct gw_queue *q)
 {
-    uint32_t n_slots = q->n_slots_left;
+    uint32_t n_slots = q->in_flight.n_slots_left;
 
-    for (const struct gw_list *at = q->in_flight.next; at != &q->in_flight; at = at->next)
+    for (const struct gw_list *at = q->in_flight.requests.next; at != &q->in_flight.requests;
+         at = at->next)
         n_slots += gw_container_of(at, const struct gw_request_i, in_flight)->n_slots;
     return n_slots;
 }
@@ -43,7 +44,7 @@ bool gw_queue_is_consistent(const struct gw_queue *q)
     /* An abandoned queue has no ring and only waits for its requests to end. */
     if (q->state == GW_QUEUE_STOPPED || q->abandoned)
         return true;
-    return count_slots(q) == ring->n_busy && q->n_in_flight <= ring->size &&
+    return count_slots(q) == ring->n_busy && q->in_flight.n <= ring->size &&
            (!q->inflight.part || q->inflight.n_taken == ring->n_busy) &&
            ring->ops->is_consistent(ring);
 }

@@ -34,23 +34,23 @@ enum {
 void gw_queue_lock_shared(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_MUTEX)
-        pthread_mutex_lock(&q->mutex);
+        pthread_mutex_lock(&q->locks.mutex);
     else if (q->sync == GW_SYNC_RWLOCK)
-        pthread_rwlock_wrlock(&q->rwlock);
+        pthread_rwlock_wrlock(&q->locks.rwlock);
 }
 
 void gw_queue_unlock_shared(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_MUTEX)
-        pthread_mutex_unlock(&q->mutex);
+        pthread_mutex_unlock(&q->locks.mutex);
     else if (q->sync == GW_SYNC_RWLOCK)
-        pthread_rwlock_unlock(&q->rwlock);
+        pthread_rwlock_unlock(&q->locks.rwlock);
 }
 
 static void lock_for_read(struct gw_queue *q)
 {
     if (q->sync == GW_SYNC_RWLOCK)
-        pthread_rwlock_rdlock(&q->rwlock);
+        pthread_rwlock_rdlock(&q->locks.rwlock);
     else
         gw_queue_lock(q);
 }
@@ -59,9 +59,9 @@ static void lock_for_read(struct gw_queue *q)
 
 static void wake_task(struct gw_post *task)
 {
-    struct gw_queue *q = gw_container_of(task, struct gw_queue, wake);
+    struct gw_queue *q = gw_container_of(task, struct gw_queue, poll.wake);
 
-    __atomic_store_n(&q->wake_posted, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&q->poll.wake_posted, false, __ATOMIC_RELEASE);
     gw_queue_lock(q);
     gw_queue_activate(q);
     gw_queue_unlock(q);
@@ -69,22 +69,19 @@ static void wake_task(struct gw_post *task)
 
 void gw_queue_activate(struct gw_queue *q)
 {
-    q->starved = false;
-    if (!gw_worker_is_current(q->worker)) {
-        if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
-            (void)gw_worker_post(q->worker, &q->wake);
-        return;
-    }
-    if (gw_list_is_empty(&q->active_link))
-        gw_list_append(&q->worker->active, &q->active_link);
+    q->poll.starved = false;
+    if (!gw_worker_is_current(q->worker))
+        gw_queue_wake(q); /* only posts */
+    else if (gw_list_is_empty(&q->poll.link))
+        gw_list_append(&q->worker->active, &q->poll.link);
 }
 
 void gw_queue_wake(struct gw_queue *q)
 {
     if (gw_worker_is_current(q->worker))
-        wake_task(&q->wake);
-    else if (!__atomic_exchange_n(&q->wake_posted, true, __ATOMIC_ACQ_REL))
-        (void)gw_worker_post(q->worker, &q->wake);
+        wake_task(&q->poll.wake);
+    else if (!__atomic_exchange_n(&q->poll.wake_posted, true, __ATOMIC_ACQ_REL))
+        (void)gw_worker_post(q->worker, &q->poll.wake);
 }
 
 static void kicked(struct gw_source *source, uint32_t events)
@@ -96,8 +93,8 @@ static void kicked(struct gw_source *source, uint32_t events)
     gw_queue_activate(q);
     gw_queue_unlock(q);
     /* A poll of the full length would have found this request. */
-    if (q->poll_us && gw_clock_ns() - q->asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
-        q->poll_us = q->worker->poll_us;
+    if (q->poll.us && gw_clock_ns() - q->poll.asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
+        q->poll.us = q->worker->poll_us;
 }
 
 static void kicked_by_channel(struct gw_source *source, uint32_t events)
@@ -110,34 +107,35 @@ static void kicked_by_channel(struct gw_source *source, uint32_t events)
 
 static void deactivate(struct gw_queue *q)
 {
-    gw_list_remove(&q->active_link);
-    q->idle_since_ns = 0;
+    gw_list_remove(&q->poll.link);
+    q->poll.idle_since_ns = 0;
 }
 
 /* [lock] The ring is empty: poll it again, or enable kicks and sleep. */
 static enum gw_queue_turn poll_or_sleep(struct gw_queue *q)
 {
+    struct gw_queue_poll *p = &q->poll;
     uint64_t now = 0;
 
-    if (q->polled || q->poll_us) {
+    if (p->always || p->us) {
         now = gw_clock_ns();
-        if (q->idle_since_ns == 0)
-            q->idle_since_ns = now;
+        if (p->idle_since_ns == 0)
+            p->idle_since_ns = now;
     }
-    if (q->polled)
-        return now - q->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_POLLING : GW_QUEUE_RESTING;
-    if (q->poll_us && now - q->idle_since_ns < q->poll_us * UINT64_C(1000))
+    if (p->always)
+        return now - p->idle_since_ns < POLLED_PATIENCE_NS ? GW_QUEUE_POLLING : GW_QUEUE_RESTING;
+    if (p->us && now - p->idle_since_ns < p->us * UINT64_C(1000))
         return GW_QUEUE_POLLING;
 
-    if (!q->kicks_enabled) {
-        q->kicks_enabled = true;
+    if (!p->kicks_enabled) {
+        p->kicks_enabled = true;
         q->ring.ops->enable_kicks(&q->ring);
         if (gw_queue_n_available(q) != 0)
             return GW_QUEUE_POLLING;
     }
-    if (q->poll_us > q->worker->poll_us / POLL_SHORTEST)
-        q->poll_us = (q->poll_us + 1) / 2;
-    q->asleep_since_ns = now;
+    if (p->us > q->worker->poll_us / POLL_SHORTEST)
+        p->us = (p->us + 1) / 2;
+    p->asleep_since_ns = now;
     deactivate(q);
     return GW_QUEUE_ASLEEP;
 }
@@ -150,8 +148,8 @@ static void call_queue_stop(struct gw_queue *q)
     bool due;
 
     gw_queue_lock(q);
-    due = q->queue_stop_due && !gw_queue_must_resubmit(q);
-    q->queue_stop_due = q->queue_stop_due && !due;
+    due = q->stop.callback_due && !gw_queue_must_resubmit(q);
+    q->stop.callback_due = q->stop.callback_due && !due;
     gw_queue_unlock(q);
     if (due && q->ops->queue_stop)
         q->ops->queue_stop(q->dev, q);
@@ -163,7 +161,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     int n_available;
 
     *ret = GW_QUEUE_ASLEEP;
-    if (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0 && !gw_queue_must_resubmit(q))
+    if (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0 && !gw_queue_must_resubmit(q))
         finish_stop(q);
     if (!gw_queue_is_running(q)) {
         deactivate(q);
@@ -179,15 +177,15 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
         *ret = poll_or_sleep(q);
         return false;
     }
-    if (q->kicks_enabled) {
-        q->kicks_enabled = false;
+    if (q->poll.kicks_enabled) {
+        q->poll.kicks_enabled = false;
         q->ring.ops->disable_kicks(&q->ring);
     }
-    if (q->idle_since_ns && q->poll_us)
-        q->poll_us = gw_min_u(q->poll_us * 2, q->worker->poll_us);
-    q->idle_since_ns = 0;
-    q->made_progress = false;
-    q->turn_left = GW_TURN_BYTES;
+    if (q->poll.idle_since_ns && q->poll.us)
+        q->poll.us = gw_min_u(q->poll.us * 2, q->worker->poll_us);
+    q->poll.idle_since_ns = 0;
+    q->poll.made_progress = false;
+    q->limits.turn_left = GW_TURN_BYTES;
     *ret = GW_QUEUE_WORKED;
     return true;
 }
@@ -205,18 +203,18 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     if (!work)
         return turn;
 
-    q->publish_step = 0; /* may publish a part of what the device completes now */
+    q->batch.publish_step = 0; /* may publish a part of what the device completes now */
     r = q->ops->queue_ready(q->dev, q);
-    q->publish_step = UINT_MAX; /* later completions come one by one */
+    q->batch.publish_step = UINT_MAX; /* later completions come one by one */
 
     gw_queue_lock(q);
-    q->turn_left = INT64_MAX;
+    q->limits.turn_left = INT64_MAX;
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
-    else if (!q->made_progress && gw_queue_n_available(q) > 0) {
+    else if (!q->poll.made_progress && gw_queue_n_available(q) > 0) {
         /* The device has no room for more: a completion or gw_queue_wake activates the queue. */
-        q->starved = true;
+        q->poll.starved = true;
         deactivate(q);
     }
     assert(gw_queue_is_consistent(q));
@@ -244,7 +242,7 @@ static bool has(const struct gw_queue_start *start, enum gw_virtio_feature bit)
 
 static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
 {
-    int r = gw_ring_check_size(has(start, GW_F_RING_PACKED), start->ring.size, q->size_max);
+    int r = gw_ring_check_size(has(start, GW_F_RING_PACKED), start->ring.size, q->limits.ring_size);
 
     if (r < 0)
         return r;
@@ -255,7 +253,7 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
         .indirect = has(start, GW_F_RING_INDIRECT_DESC),
         .notify_on_empty = has(start, GW_F_NOTIFY_ON_EMPTY),
     };
-    q->in_order = has(start, GW_F_IN_ORDER);
+    q->batch.in_order = has(start, GW_F_IN_ORDER);
     r = q->ring.ops->attach(&q->ring, start->map);
     if (r == 0)
         r = q->ring.ops->start(&q->ring);
@@ -280,7 +278,7 @@ static int watch_kick(struct gw_queue *q, int fd, const struct gw_evtchn_name *c
     struct gw_loop *loop = q->worker->loop;
     int r = 0;
 
-    q->polled = fd < 0 && !channel->is_set;
+    q->poll.always = fd < 0 && !channel->is_set;
     q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .edge = true, .cb = kicked};
     if (channel->is_set) {
         r = gw_evtchn_bind(&q->kick_channel, channel, q->call_channel);
@@ -310,8 +308,8 @@ static void unwatch_kick(struct gw_queue *q)
 /* [lock] */
 static void apply_ring_log(struct gw_queue *q)
 {
-    q->ring.dirty_log = q->log_used ? q->dirty_log.log : NULL;
-    q->ring.log_addr = q->log_addr;
+    q->ring.dirty_log = q->logging.used ? q->dirty_log.log : NULL;
+    q->ring.log_addr = q->logging.used_addr;
     if (q->ring.dirty_log && q->resume.ring_unmarked) {
         gw_full_fence();
         q->ring.ops->mark_all(&q->ring);
@@ -345,9 +343,9 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     q->map = start->map;
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
-    q->starved = false;
-    q->poll_us = q->worker->poll_us;
-    q->kicks_enabled = false;
+    q->poll.starved = false;
+    q->poll.us = q->worker->poll_us;
+    q->poll.kicks_enabled = false;
     q->state = GW_QUEUE_STARTED;
     assert(gw_queue_is_consistent(q));
     gw_queue_mark_unlogged(q);
@@ -366,7 +364,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     int r;
 
     if (q->state == GW_QUEUE_STOPPING) {
-        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->n_in_flight);
+        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->in_flight.n);
     } else if (runs) {
         /* The ring runs already: only its kick changes. */
         unwatch_kick(q);
@@ -375,7 +373,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
         start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
         q->broken = false;
-        q->stop_error = 0; /* even if the start fails: a posted start is stopped all the same */
+        q->stop.error = 0; /* even if the start fails: a posted start is stopped all the same */
         r = start_locked(q, start);
         gw_queue_unlock(q);
         gw_close(&start->kick_fd);
@@ -391,7 +389,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     else if (runs)
         gw_queue_break(q, start->why); /* it has requests in flight, but no kick */
     else if (q->state == GW_QUEUE_STARTED) {
-        q->stop = GW_STOP_LOST;
+        q->stop.how = GW_STOP_LOST;
         finish_stop_when_drained(q); /* another thread may have popped already */
     }
     if (q->start_failed)
@@ -468,8 +466,8 @@ void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)
     gw_queue_lock(q);
     gw_queue_publish(q); /* marks what is completed so far in the old log */
     q->dirty_log = *log;
-    q->log_lost = 0;
-    q->unlogged = q->unlogged && log->all;
+    q->logging.n_lost = 0;
+    q->logging.unlogged = q->logging.unlogged && log->all;
     apply_ring_log(q);
     gw_queue_mark_unlogged(q);
     gw_queue_activate(q); /* it may have waited for a log */
@@ -480,8 +478,8 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr)
 {
     gw_queue_lock(q);
     gw_queue_publish(q);
-    q->log_used = log_used;
-    q->log_addr = addr;
+    q->logging.used = log_used;
+    q->logging.used_addr = addr;
     apply_ring_log(q);
     gw_queue_unlock(q);
 }
@@ -506,18 +504,18 @@ static void finish_stop(struct gw_queue *q)
     close_call(q);
     q->called = false;
     deactivate(q);
-    q->starved = false;
+    q->poll.starved = false;
     q->state = GW_QUEUE_STOPPED;
     q->map = NULL;
-    q->queue_stop_due = false;
+    q->stop.callback_due = false;
     /* The front-end receives the base in the reply to a successful stop, and may change it. */
-    if (q->stop != GW_STOP_LOST && q->stop_error == 0 && q->resume.first_suspended == UINT64_MAX &&
-        !gw_queue_has_resubmits(q) && q->ring.attached)
+    if (q->stop.how != GW_STOP_LOST && q->stop.error == 0 &&
+        q->resume.first_suspended == UINT64_MAX && !gw_queue_has_resubmits(q) && q->ring.attached)
         gw_inflight_finish(&q->inflight);
     detach_ring(q);
-    if (q->drained)
-        gw_latch_count(q->drained, 0);
-    q->drained = NULL;
+    if (q->stop.latch)
+        gw_latch_count(q->stop.latch, 0);
+    q->stop.latch = NULL;
 }
 
 /* [lock] If requests are in flight, the last to end completes the stop, see gw_request_retire. */
@@ -527,7 +525,7 @@ static void finish_stop_when_drained(struct gw_queue *q)
     gw_queue_publish(q);
     if (gw_queue_must_resubmit(q))
         gw_queue_activate(q);
-    else if (q->n_in_flight == 0)
+    else if (q->in_flight.n == 0)
         finish_stop(q);
 }
 
@@ -542,11 +540,12 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     gw_queue_publish(q); /* then only requests that the device still holds are in flight */
     assert(gw_queue_is_consistent(q));
     /* Also if the device took too long to drain, and may now suspend requests. */
-    q->queue_stop_due = q->queue_stop_due || q->state == GW_QUEUE_STARTED ||
-                        (q->stop == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->n_in_flight > 0);
+    q->stop.callback_due =
+        q->stop.callback_due || q->state == GW_QUEUE_STARTED ||
+        (q->stop.how == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->in_flight.n > 0);
     q->state = GW_QUEUE_STOPPING;
-    q->stop = how;
-    q->drained = latch;
+    q->stop.how = how;
+    q->stop.latch = latch;
     gw_queue_unlock(q);
 
     call_queue_stop(q);
@@ -560,23 +559,23 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
 void gw_queue_fail_stop(struct gw_queue *q, int error)
 {
     gw_queue_lock(q);
-    if (q->state == GW_QUEUE_STOPPING && q->stop_error == 0)
-        q->stop_error = error < 0 ? error : -EIO;
+    if (q->state == GW_QUEUE_STOPPING && q->stop.error == 0)
+        q->stop.error = error < 0 ? error : -EIO;
     gw_queue_unlock(q);
 }
 
 int gw_queue_stop_result(const struct gw_queue *q)
 {
-    if (q->stop_error == 0)
+    if (q->stop.error == 0)
         return 0;
-    return gw_fail(q->stop_error, "queue %u: the device cannot keep what it confirmed: %s",
-                   q->index, strerror(-q->stop_error));
+    return gw_fail(q->stop.error, "queue %u: the device cannot keep what it confirmed: %s",
+                   q->index, strerror(-q->stop.error));
 }
 
 void gw_queue_forget(struct gw_queue *q)
 {
     gw_queue_lock(q);
-    q->drained = NULL;
+    q->stop.latch = NULL;
     q->generation.latch = NULL;
     gw_queue_unlock(q);
 }
@@ -596,8 +595,8 @@ void gw_queue_reset(struct gw_queue *q)
     q->called = false;
     q->enabled = false;
     q->dirty_log = (struct gw_dirty_log_state){.event_fd = -1};
-    q->log_used = false;
-    q->unlogged = false;
+    q->logging.used = false;
+    q->logging.unlogged = false;
     apply_ring_log(q);
     gw_queue_unlock(q);
 }
@@ -606,19 +605,19 @@ void gw_queue_reset(struct gw_queue *q)
 
 void gw_queue_init(struct gw_queue *q)
 {
-    gw_list_init(&q->in_flight);
-    gw_list_init(&q->active_link);
-    gw_list_init(&q->dirty_link);
-    q->wake.run = wake_task;
+    gw_list_init(&q->in_flight.requests);
+    gw_list_init(&q->poll.link);
+    gw_list_init(&q->batch.link);
+    q->poll.wake.run = wake_task;
     q->kick.fd = -1;
     q->dirty_log.event_fd = -1;
     q->call_fd = -1;
     q->err_fd = -1;
     q->generation.wake_fd = -1;
-    q->publish_step = UINT_MAX;
-    q->turn_left = INT64_MAX;
-    pthread_mutex_init(&q->mutex, NULL);
-    pthread_rwlock_init(&q->rwlock, NULL);
+    q->batch.publish_step = UINT_MAX;
+    q->limits.turn_left = INT64_MAX;
+    pthread_mutex_init(&q->locks.mutex, NULL);
+    pthread_rwlock_init(&q->locks.rwlock, NULL);
 }
 
 void gw_queue_done(struct gw_queue *q)
@@ -627,8 +626,8 @@ void gw_queue_done(struct gw_queue *q)
     gw_request_pool_free(q);
     free_call(q);
     gw_close(&q->err_fd);
-    pthread_rwlock_destroy(&q->rwlock);
-    pthread_mutex_destroy(&q->mutex);
+    pthread_rwlock_destroy(&q->locks.rwlock);
+    pthread_mutex_destroy(&q->locks.mutex);
 }
 
 unsigned gw_queue_index(const struct gw_queue *q)
@@ -678,7 +677,7 @@ bool gw_queue_is_enabled(struct gw_queue *q)
 
 void gw_queue_stats(const struct gw_queue *q, struct gw_queue_stats *ret)
 {
-    uint64_t oldest = __atomic_load_n(&q->oldest_ns, __ATOMIC_RELAXED);
+    uint64_t oldest = __atomic_load_n(&q->in_flight.oldest_ns, __ATOMIC_RELAXED);
     uint64_t now = gw_clock_coarse_ns();
     /* Loaded before `requests`, so that the difference is never negative. */
     uint64_t completed = __atomic_load_n(&q->stats.completed, __ATOMIC_ACQUIRE);

@@ -10,7 +10,9 @@
 
 #include "base/list.h"
 #include "base/log_i.h"
+#include "complete.h"
 #include "core/inflight/inflight.h"
+#include "core/inflight/resume.h"
 #include "core/loop/latch.h"
 #include "core/loop/loop.h"
 #include "core/loop/worker.h"
@@ -46,6 +48,12 @@ enum gw_queue_stop {
     GW_STOP_LOST,      /* likewise; no front-end receives the base of the ring */
 };
 
+/* The locks of the sync policies. */
+struct gw_queue_locks {
+    pthread_mutex_t mutex;
+    pthread_rwlock_t rwlock;
+};
+
 /* What to log, and where. The session owns all of it. */
 struct gw_dirty_log_state {
     struct gw_dirty_log *log; /* NULL: no SET_LOG_BASE yet */
@@ -53,89 +61,72 @@ struct gw_dirty_log_state {
     int event_fd;             /* of SET_LOG_FD, -1: none */
 };
 
-/* What the previous back-end left (resume.c). */
-struct gw_resume {
-    struct gw_inflight_entry *resubmit; /* [lock] requests to pop before all others */
-    unsigned n_resubmit, next_resubmit; /* [lock] */
-    uint64_t first_suspended;           /* [lock] its position, or UINT64_MAX */
-    bool ring_unmarked; /* [lock] its writes to the ring may be unmarked in the log */
-    bool taken_over;    /* atomic: continues the inflight part of an earlier session */
+/* The turns of the queue on its worker: active, polled, or asleep until a kick. */
+struct gw_queue_poll {
+    struct gw_list link;    /* worker.active */
+    bool always;            /* NOFD: there are no kicks */
+    bool kicks_enabled;     /* [lock] */
+    bool starved;           /* [lock] the device left requests on the ring */
+    bool made_progress;     /* [lock] a request was popped or ended in this turn */
+    unsigned us;            /* adaptive poll time, up to that of the worker */
+    uint64_t idle_since_ns; /* 0: was busy in the last turn */
+    uint64_t asleep_since_ns;
+    struct gw_post wake; /* activates the queue */
+    bool wake_posted;    /* atomic */
 };
 
+/* What the queue logs in addition to the buffers of completed requests. */
+struct gw_queue_logging {
+    bool used;          /* [lock] VHOST_VRING_F_LOG: writes to the used ring */
+    bool unlogged;      /* [lock] memory was written after LOG_ALL, without a log */
+    gw_gpa_t used_addr; /* [lock] */
+    uint64_t n_lost;    /* [lock] lost marks reported so far */
+};
+
+/* A stop, valid while stopping; `error` until the next start. */
+struct gw_queue_stopping {
+    enum gw_queue_stop how; /* [lock] */
+    int error;              /* [lock] of the last stop: 0, or what the device reported */
+    bool callback_due;      /* [lock] queue_stop of the device must still be called */
+    struct gw_latch *latch; /* [lock] counted when the stop is complete */
+};
+
+/* What most requests use comes first. */
 struct gw_queue {
-    struct gw_ring ring;      /* [lock] */
-    const struct gw_map *map; /* [lock] */
-    unsigned map_last;        /* [lock] lookup cache */
-    struct gw_generation generation;
-    uint64_t n_taken;                  /* [lock] heads ever taken off the ring */
-    uint64_t now_ns;                   /* [lock] coarse time of the last pop */
-    unsigned n_in_flight;              /* [lock] */
-    uint32_t n_slots_left;             /* [lock] taken, but of no listed request (invariant.c) */
-    uint64_t n_copied;                 /* [lock] bytes of buffers in flight that are copies */
-    int64_t bytes_in_flight;           /* [lock] including the charge for long chains */
-    int64_t bytes_in_flight_max;       /* this queue's share of GW_IN_FLIGHT_BYTES */
-    int64_t turn_left;                 /* [lock] of GW_TURN_BYTES; INT64_MAX outside of a turn */
-    int64_t room;                      /* [lock] bytes left, while a batch is popped */
-    uint32_t request_bytes_max;        /* limit for one request */
-    struct gw_list in_flight;          /* [lock] */
-    struct gw_request_i *free;         /* [lock] */
-    struct gw_segments *free_segments; /* [lock] */
-    enum gw_queue_state state;         /* [lock] */
-    bool enabled;                      /* [lock] */
-    bool broken;                       /* [lock] see gw_queue_break */
-    bool start_failed;                 /* a posted start failed: only the session has the base */
-    bool abandoned;                 /* [lock] atomic: its session did not wait for its requests */
-    bool polled;                    /* NOFD: there are no kicks */
-    bool kicks_enabled;             /* [lock] */
-    bool starved;                   /* [lock] the device left requests on the ring */
-    bool made_progress;             /* [lock] a request was popped or ended in this turn */
-    void *call_bell;                /* of the loop, for call_fd */
-    bool called;                    /* [lock] call_fd was signalled, or should have been */
-    int call_fd;                    /* [lock] */
-    struct gw_evtchn *call_channel; /* [lock] instead of call_fd */
-    struct gw_evtchn *kick_channel; /* owns the fd of `kick`; NULL: none */
-    int err_fd;
+    struct gw_ring ring;       /* [lock] */
+    const struct gw_map *map;  /* [lock] */
+    unsigned map_last;         /* [lock] lookup cache */
+    enum gw_queue_state state; /* [lock] */
     enum gw_queue_sync sync;
+    bool enabled;      /* [lock] */
+    bool broken;       /* [lock] see gw_queue_break */
+    bool start_failed; /* a posted start failed: only the session has the base */
+    bool abandoned;    /* [lock] atomic: its session did not wait for its requests */
     struct gw_worker *worker;
-    struct gw_list active_link; /* worker.active */
-    struct gw_list dirty_link;  /* worker.dirty */
-    uint64_t idle_since_ns;     /* 0: was busy in the last turn */
-    uint64_t asleep_since_ns;
-    unsigned poll_us;            /* adaptive poll time, up to that of the worker */
-    struct gw_queue_stats stats; /* [lock] written with gw_count, read by any thread */
-    uint64_t oldest_ns;          /* atomic: when the oldest in flight was popped, 0: none */
-    struct gw_source kick;
-    enum gw_queue_stop stop;  /* [lock] valid while stopping */
-    int stop_error;           /* [lock] of the last stop: 0, or what the device reported */
-    bool queue_stop_due;      /* [lock] queue_stop of the device must still be called */
-    struct gw_latch *drained; /* [lock] counted when the stop is complete */
-    uint8_t *pool;            /* [lock] all requests */
-    unsigned n_pooled;        /* [lock] requests of the pool used so far */
-    unsigned pool_size;
-    struct vring_desc *table; /* buffer for an indirect table that has to be copied */
-    struct gw_tables *tables; /* fetched tables of the current batch; NULL: never needed */
-    size_t request_size;      /* bytes for the device in each request */
-    struct gw_post wake;
-    bool wake_posted;            /* atomic */
+    struct gw_in_flight in_flight;
+    struct gw_limits limits;
+    struct gw_pool pool;
+    struct gw_batch batch;
+    struct gw_dirty_log_state dirty_log; /* [lock] */
+    struct gw_queue_logging logging;
     struct gw_inflight inflight; /* [lock] for recovery after a crash */
     struct gw_resume resume;
-    bool in_order;                       /* IN_ORDER: used in the order of n_taken */
-    struct gw_request_i *completed;      /* [lock] to be marked and published; list by next_free */
-    struct gw_dirty_log_state dirty_log; /* [lock] */
-    uint64_t log_lost;                   /* [lock] lost marks reported so far */
-    bool log_used;                       /* [lock] VHOST_VRING_F_LOG */
-    bool unlogged;            /* [lock] memory was written after LOG_ALL, without a log */
-    gw_gpa_t log_addr;        /* [lock] */
-    unsigned n_answered;      /* [lock] since the last publish */
-    unsigned publish_step;    /* the worker publishes at this n_answered; 0: not yet known */
-    bool partially_published; /* [lock] published, but not yet notified */
-    bool call_due;            /* [lock] the driver wants to be notified */
+    struct gw_generation generation;
+    struct gw_queue_stats stats; /* [lock] written with gw_count, read by any thread */
+    struct gw_queue_poll poll;
     const struct gw_device_ops *ops;
     void *dev;
     struct gw_log *log;
-    unsigned index, size_max;
-    pthread_mutex_t mutex;
-    pthread_rwlock_t rwlock;
+    unsigned index;
+    bool called;                    /* [lock] call_fd was signalled, or should have been */
+    int call_fd;                    /* [lock] */
+    void *call_bell;                /* of the loop, for call_fd */
+    struct gw_evtchn *call_channel; /* [lock] instead of call_fd */
+    struct gw_source kick;
+    struct gw_evtchn *kick_channel; /* owns the fd of `kick`; NULL: none */
+    int err_fd;
+    struct gw_queue_stopping stop;
+    struct gw_queue_locks locks;
 };
 
 /* Initialize a stopped, disabled queue, after make_queues set its part. Context: any thread. */

@@ -40,8 +40,8 @@ static inline bool gw_queue_has_resubmits(const struct gw_queue *q)
 /* [lock] Is the queue stopping, but must resubmit those requests first? */
 static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
 {
-    return q->state == GW_QUEUE_STOPPING && q->stop == GW_STOP_DRAIN && gw_queue_has_resubmits(q) &&
-           q->ring.attached && !q->broken && !gw_queue_lacks_log(q);
+    return q->state == GW_QUEUE_STOPPING && q->stop.how == GW_STOP_DRAIN &&
+           gw_queue_has_resubmits(q) && q->ring.attached && !q->broken && !gw_queue_lacks_log(q);
 }
 
 /* [lock] May requests be popped? Not while their writes could not be logged. */
@@ -59,15 +59,6 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
     return q->state == GW_QUEUE_STARTED ? q->ring.ops->n_available(&q->ring) : 0;
 }
 
-/*
- * [lock] Resume where the previous back-end stopped, according to the inflight part of the start.
- * Returns: 0; -EINVAL, -ENOMEM, with gw_last_error.
- */
-int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start);
-/* [lock] Take up to `n` of the next requests to resubmit. Returns: how many. */
-unsigned gw_queue_take_resubmits(struct gw_queue *q, struct gw_head *heads, unsigned n);
-/* [lock] The queue has stopped: detach its inflight part. */
-void gw_queue_end_inflight(struct gw_queue *q);
 /* [lock] Does the invariant of invariant.c hold? For assert, between two turns. */
 bool gw_queue_is_consistent(const struct gw_queue *q);
 /* [lock] The ring can no longer be trusted: log it once, signal the error fd, pop no more. */

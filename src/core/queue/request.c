@@ -22,51 +22,51 @@
 
 static size_t stride(const struct gw_queue *q)
 {
-    return (sizeof(struct gw_request_i) + q->request_size + 63) & ~(size_t)63;
+    return (sizeof(struct gw_request_i) + q->pool.request_size + 63) & ~(size_t)63;
 }
 
 int gw_request_pool_new(struct gw_queue *q)
 {
-    if (q->pool && q->pool_size == q->ring.config.size)
+    if (q->pool.memory && q->pool.size == q->ring.config.size)
         return 0;
     gw_request_pool_free(q);
-    q->pool = aligned_alloc(64, stride(q) * q->ring.config.size);
-    if (!q->pool)
+    q->pool.memory = aligned_alloc(64, stride(q) * q->ring.config.size);
+    if (!q->pool.memory)
         return gw_fail(-ENOMEM, "no memory for %u requests", q->ring.config.size);
-    q->pool_size = q->ring.config.size;
+    q->pool.size = q->ring.config.size;
     return 0;
 }
 
 void gw_request_pool_free(struct gw_queue *q)
 {
-    while (q->free_segments) {
-        struct gw_segments *s = q->free_segments;
-        q->free_segments = s->next;
+    while (q->pool.free_segments) {
+        struct gw_segments *s = q->pool.free_segments;
+        q->pool.free_segments = s->next;
         free(s);
     }
-    free(q->table);
-    q->table = NULL;
-    free(q->tables);
-    q->tables = NULL;
-    free(q->pool);
-    q->pool = NULL;
-    q->pool_size = 0;
-    q->n_pooled = 0;
-    q->free = NULL;
+    free(q->pool.table);
+    q->pool.table = NULL;
+    free(q->pool.tables);
+    q->pool.tables = NULL;
+    free(q->pool.memory);
+    q->pool.memory = NULL;
+    q->pool.size = 0;
+    q->pool.n_used = 0;
+    q->pool.free = NULL;
 }
 
 /* The pool never runs out: it is as large as the ring, and take() limits the requests in flight. */
 static struct gw_request_i *pool_take(struct gw_queue *q)
 {
-    struct gw_request_i *r = q->free;
+    struct gw_request_i *r = q->pool.free;
 
     if (r) {
-        q->free = r->next_free;
-        if (q->request_size > 0)
-            memset(r + 1, 0, q->request_size);
+        q->pool.free = r->next_free;
+        if (q->pool.request_size > 0)
+            memset(r + 1, 0, q->pool.request_size);
         return r;
     }
-    r = (struct gw_request_i *)(void *)(q->pool + stride(q) * q->n_pooled++);
+    r = (struct gw_request_i *)(void *)(q->pool.memory + stride(q) * q->pool.n_used++);
     memset(r, 0, stride(q));
     r->pub.queue = q;
     return r;
@@ -74,8 +74,8 @@ static struct gw_request_i *pool_take(struct gw_queue *q)
 
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r)
 {
-    r->next_free = q->free;
-    q->free = r;
+    r->next_free = q->pool.free;
+    q->pool.free = r;
 }
 
 /* ---- pop ---- */
@@ -84,9 +84,9 @@ void gw_request_note_oldest(struct gw_queue *q)
 {
     uint64_t ns = 0;
 
-    if (!gw_list_is_empty(&q->in_flight))
-        ns = gw_container_of(q->in_flight.next, struct gw_request_i, in_flight)->popped_ns;
-    __atomic_store_n(&q->oldest_ns, ns, __ATOMIC_RELAXED);
+    if (!gw_list_is_empty(&q->in_flight.requests))
+        ns = gw_container_of(q->in_flight.requests.next, struct gw_request_i, in_flight)->popped_ns;
+    __atomic_store_n(&q->in_flight.oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
 static void report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
@@ -114,16 +114,16 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     r->entry = head->entry;
     r->id = head->id;
     r->n_slots = head->n_slots;
-    r->position = q->n_taken;
+    r->position = q->in_flight.n_taken;
     r->generation = (uint32_t)q->generation.number;
-    r->popped_ns = q->now_ns;
+    r->popped_ns = q->in_flight.now_ns;
     r->is_done = false;
-    gw_list_append(&q->in_flight, &r->in_flight);
-    q->n_in_flight++;
-    q->room -= r->len;
+    gw_list_append(&q->in_flight.requests, &r->in_flight);
+    q->in_flight.n++;
+    q->limits.room -= r->len;
     if (why) {
-        q->room -= GW_LONG_CHAIN_BYTES;
-        q->bytes_in_flight -= GW_LONG_CHAIN_BYTES;
+        q->limits.room -= GW_LONG_CHAIN_BYTES;
+        q->in_flight.bytes -= GW_LONG_CHAIN_BYTES;
         refuse(q, r, why);
         return NULL;
     }
@@ -160,7 +160,7 @@ unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned
         if (!r->pin.backend)
             continue;
         r->is_copied = true;
-        q->n_copied += r->len;
+        q->in_flight.n_copied += r->len;
         copies[n_copies++] =
             (struct gw_pin_copy){.pin = &r->pin, .n_readable = r->n_readable_extents};
     }
@@ -207,9 +207,9 @@ static void prefetch_table(struct gw_queue *q, const struct gw_head *head)
 /* Bytes left below the limits (GW_TURN_BYTES). If above 0, another request may begin. */
 static int64_t find_room(const struct gw_queue *q)
 {
-    int64_t left = q->bytes_in_flight_max - q->bytes_in_flight;
+    int64_t left = q->limits.bytes_in_flight - q->in_flight.bytes;
 
-    return left < q->turn_left ? left : q->turn_left;
+    return left < q->limits.turn_left ? left : q->limits.turn_left;
 }
 
 static unsigned count_slots(const struct gw_head *heads, unsigned n)
@@ -226,7 +226,7 @@ static void put_back(struct gw_queue *q, const struct gw_head *heads, unsigned n
                      bool are_resubmitted)
 {
     if (are_resubmitted) {
-        q->n_slots_left += count_slots(heads, n);
+        q->in_flight.n_slots_left += count_slots(heads, n);
         q->resume.next_resubmit -= n;
         return;
     }
@@ -253,11 +253,11 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     for (unsigned i = 0; i < n; i++) {
         struct gw_request_i *r = NULL;
 
-        if (q->room <= 0) {
+        if (q->limits.room <= 0) {
             put_back(q, &heads[i], n - i, are_resubmitted);
             break;
         }
-        q->n_taken++;
+        q->in_flight.n_taken++;
         if (head_is_valid(q, &heads[i]))
             r = pop_one(q, &heads[i], are_resubmitted);
         else
@@ -276,7 +276,9 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
  */
 static unsigned room_for_copies(const struct gw_queue *q)
 {
-    return q->n_copied < COPIES_MAX ? (unsigned)((COPIES_MAX - q->n_copied) / GW_PIN_COPY_MAX) : 0;
+    return q->in_flight.n_copied < COPIES_MAX
+               ? (unsigned)((COPIES_MAX - q->in_flight.n_copied) / GW_PIN_COPY_MAX)
+               : 0;
 }
 
 /* Take up to `n` chains off the ring. Returns: how many; 0 also if the ring is now broken. */
@@ -287,9 +289,9 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
 
     if (!gw_queue_is_running(q))
         return 0;
-    n = gw_min_u(n, q->ring.size - q->n_in_flight);
+    n = gw_min_u(n, q->ring.size - q->in_flight.n);
     n = gw_min_u(n, GW_POP_BATCH);
-    if (q->n_copied > 0)
+    if (q->in_flight.n_copied > 0)
         n = gw_min_u(n, room_for_copies(q));
     if (gw_queue_has_resubmits(q))
         return gw_queue_take_resubmits(q, heads, n);
@@ -301,7 +303,7 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
     /* Their buffers may be in a map that is still in the worker's mailbox (change.c). */
     if (__atomic_load_n(&q->generation.posted, __ATOMIC_RELAXED) > q->generation.number) {
         q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
-        q->made_progress = true;
+        q->poll.made_progress = true;
         gw_queue_activate(q); /* the worker pops again after processing its mailbox */
         return 0;
     }
@@ -320,7 +322,7 @@ unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_r
     unsigned n_popped = 0, n_taken = 0, n;
 
     gw_queue_lock(q);
-    q->now_ns = gw_clock_coarse_ns();
+    q->in_flight.now_ns = gw_clock_coarse_ns();
     /* Bounded, because a driver may make bad chains available as fast as they are answered. */
     while (n_popped < n_reqs && n_taken < q->ring.size) {
         bool are_resubmitted = gw_queue_has_resubmits(q);
@@ -329,20 +331,20 @@ unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_r
         n = room > 0 ? take(q, heads, n_reqs - n_popped) : 0;
         if (n == 0)
             break;
-        q->room = room;
+        q->limits.room = room;
         n_popped += pop_batch(q, reqs + n_popped, heads, n, are_resubmitted);
-        q->bytes_in_flight += room - q->room;
-        q->turn_left -= room - q->room;
+        q->in_flight.bytes += room - q->limits.room;
+        q->limits.turn_left -= room - q->limits.room;
         n_taken += n;
-        q->made_progress = true;
+        q->poll.made_progress = true;
     }
     gw_request_note_oldest(q);
     /*
      * The worker slept during this pop, or waited for the device to make room. The position at
      * which the driver must kick has moved, and only the worker enables kicks.
      */
-    if ((n_taken > 0 && q->kicks_enabled) || (q->starved && n_popped < n_reqs)) {
-        q->kicks_enabled = false;
+    if ((n_taken > 0 && q->poll.kicks_enabled) || (q->poll.starved && n_popped < n_reqs)) {
+        q->poll.kicks_enabled = false;
         gw_queue_activate(q);
     }
     gw_queue_unlock(q);
@@ -356,23 +358,23 @@ int gw_request_unpop(struct gw_request *pub)
     int ret = -EINVAL;
 
     gw_queue_lock(q);
-    if (r->position == q->n_taken) {
+    if (r->position == q->in_flight.n_taken) {
         if (r->is_resubmitted) {
-            q->n_slots_left += r->n_slots;
+            q->in_flight.n_slots_left += r->n_slots;
             if (q->resume.resubmit)
                 q->resume.next_resubmit--;
         } else {
             q->ring.ops->untake(&q->ring, r->n_slots);
             gw_inflight_untake(&q->inflight, r->entry);
         }
-        q->n_taken--;
+        q->in_flight.n_taken--;
         uncount(q, r);
-        q->starved = false; /* not a completion, so it must not wake the queue */
+        q->poll.starved = false; /* not a completion, so it must not wake the queue */
         gw_request_retire(q, r);
         gw_request_note_oldest(q);
         /* The device could not take the request: as if it had stayed on the ring. */
-        q->made_progress = false;
-        q->starved = true;
+        q->poll.made_progress = false;
+        q->poll.starved = true;
         ret = 0;
     }
     assert(gw_queue_is_consistent(q));
@@ -382,7 +384,7 @@ int gw_request_unpop(struct gw_request *pub)
 
 static bool may_suspend(const struct gw_queue *q)
 {
-    return q->state == GW_QUEUE_STOPPING && q->stop != GW_STOP_DRAIN && q->inflight.part;
+    return q->state == GW_QUEUE_STOPPING && q->stop.how != GW_STOP_DRAIN && q->inflight.part;
 }
 
 bool gw_queue_may_suspend(struct gw_queue *q)
@@ -402,7 +404,7 @@ void gw_request_keep_inflight(struct gw_queue *q, struct gw_request_i *r)
         gw_request_mark(q, r); /* the device may have written some of it */
     if (!r->is_bad)
         gw_count(&q->stats.requests, (uint64_t)-1);
-    q->n_slots_left += r->n_slots;
+    q->in_flight.n_slots_left += r->n_slots;
     gw_request_retire(q, r);
     gw_request_note_oldest(q);
 }
@@ -418,7 +420,7 @@ int gw_request_suspend(struct gw_request *pub)
         if (r->position < q->resume.first_suspended)
             q->resume.first_suspended = r->position;
         gw_request_keep_inflight(q, r);
-        if (q->in_order)
+        if (q->batch.in_order)
             gw_queue_publish(q); /* completed requests may have waited for this one */
         ret = 0;
     }
@@ -434,12 +436,12 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);
     gw_request_put(q, r);
-    q->made_progress = true;
-    q->n_in_flight--;
-    q->bytes_in_flight -= r->len;
+    q->poll.made_progress = true;
+    q->in_flight.n--;
+    q->in_flight.bytes -= r->len;
     if (old && --q->generation.n_old == 0)
         gw_queue_note_quiesced(q);
-    if (q->starved || (q->state == GW_QUEUE_STOPPING && q->n_in_flight == 0))
+    if (q->poll.starved || (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0))
         gw_queue_activate(q);
 }
 

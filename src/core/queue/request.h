@@ -44,6 +44,39 @@ struct gw_segments {
     struct gw_extent extents[GW_CHAIN_MAX];
 };
 
+/* The requests that were taken off the ring and are not published yet (invariant.c). */
+struct gw_in_flight {
+    struct gw_list requests; /* [lock] the oldest first */
+    unsigned n;              /* [lock] length of the list */
+    uint32_t n_slots_left;   /* [lock] taken, but of no listed request */
+    uint64_t n_taken;        /* [lock] heads ever taken off the ring */
+    uint64_t now_ns;         /* [lock] coarse time of the last pop */
+    uint64_t oldest_ns;      /* atomic: when the oldest was popped, 0: none */
+    uint64_t n_copied;       /* [lock] bytes of their buffers that are copies */
+    int64_t bytes;           /* [lock] of their buffers, and the charge for long chains */
+};
+
+/* Limits on what a driver can make us do. */
+struct gw_limits {
+    int64_t bytes_in_flight; /* this queue's share of GW_IN_FLIGHT_BYTES */
+    int64_t turn_left;       /* [lock] of GW_TURN_BYTES; INT64_MAX outside of a turn */
+    int64_t room;            /* [lock] bytes left, while a batch is popped */
+    uint32_t request_bytes;  /* of one request */
+    uint32_t ring_size;
+};
+
+/* Memory for requests and the walk of their chains. */
+struct gw_pool {
+    struct gw_request_i *free;         /* [lock] by next_free */
+    struct gw_segments *free_segments; /* [lock] */
+    size_t request_size;               /* bytes for the device in each request */
+    uint8_t *memory;                   /* [lock] all requests */
+    unsigned n_used;                   /* [lock] requests that were ever used */
+    unsigned size;
+    struct vring_desc *table; /* buffer for an indirect table that has to be copied */
+    struct gw_tables *tables; /* fetched tables of the current batch; NULL: never needed */
+};
+
 /* A request with the library's private members. */
 struct gw_request_i {
     struct gw_request pub;
@@ -120,14 +153,3 @@ void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n
 void gw_tables_release(struct gw_queue *q);
 /* Release what the walk acquired. */
 void gw_chain_release(struct gw_queue *q, struct gw_request_i *r);
-
-/* Publish the used elements written so far and notify the driver; complete.c has the order. */
-void gw_queue_publish(struct gw_queue *q);
-/* Mark all buffers that the device may have written. The caller has issued a full fence. */
-void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r);
-/* Once there is a log: mark what was written while LOG_ALL was set without one. */
-void gw_queue_mark_unlogged(struct gw_queue *q);
-/* Answer a request that is in flight. */
-void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len);
-/* Notify the driver, now or with the loop's next submission. */
-void gw_queue_call(struct gw_queue *q);

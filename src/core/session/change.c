@@ -134,7 +134,7 @@ void gw_daemon_reclaim_all(struct gw_daemon *d)
     gw_sigbus_forget(&d->loss);
     /* The workers have ended: no queue will quiesce, and only requests in flight use memory. */
     for (unsigned i = 0; i < d->num_queues; i++)
-        idle = idle && d->queues[i].n_in_flight == 0;
+        idle = idle && d->queues[i].in_flight.n == 0;
     while (d->changes) {
         struct gw_change *c = take_first(d);
 

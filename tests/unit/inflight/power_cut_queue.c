@@ -119,9 +119,9 @@ void power_cut_queue_main(const struct power_cut_config *cfg,
     t.queue.worker = &t.worker;
     t.queue.ops = &t.ops;
     t.queue.log = &t.log;
-    t.queue.size_max = POWER_CUT_SIZE_MAX;
-    t.queue.request_bytes_max = UINT32_MAX;
-    t.queue.bytes_in_flight_max = INT64_MAX;
+    t.queue.limits.ring_size = POWER_CUT_SIZE_MAX;
+    t.queue.limits.request_bytes = UINT32_MAX;
+    t.queue.limits.bytes_in_flight = INT64_MAX;
     t.start = (struct gw_queue_start){
         .ring = power_cut_ring_config(cfg),
         .map = fixture->map,

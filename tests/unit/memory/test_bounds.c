@@ -19,9 +19,9 @@ static int set_limit(void *arg)
     const struct limit *l = arg;
 
     if (l->in_flight)
-        l->fixture->queue.bytes_in_flight_max = l->in_flight;
+        l->fixture->queue.limits.bytes_in_flight = l->in_flight;
     if (l->request)
-        l->fixture->queue.request_bytes_max = l->request;
+        l->fixture->queue.limits.request_bytes = l->request;
     return 0;
 }
 
@@ -114,7 +114,7 @@ static void test_bounds_bytes_in_flight(void **state)
         answer(&b, 0);
         take(&b, 1);
     }
-    assert_int_equal(b.fixture.queue.bytes_in_flight, 0);
+    assert_int_equal(b.fixture.queue.in_flight.bytes, 0);
     end(&b);
 }
 

@@ -70,7 +70,7 @@ static int setup(void **state)
     memset(&queue, 0, sizeof(queue));
     memset(&request, 0, sizeof(request));
     queue.map = map;
-    queue.request_bytes_max = UINT32_MAX;
+    queue.limits.request_bytes = UINT32_MAX;
     queue.ring.ops = &gw_ring_split_ops;
     queue.ring.split.desc = at(0);
     queue.ring.size = SIZE;
@@ -348,7 +348,7 @@ static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
     expect_good(3, 13, 48, 208);
     assert_null(request.segments);
     release();
-    assert_null(queue.free_segments);
+    assert_null(queue.pool.free_segments);
 
     write_chain(0, 3, 17);
     expect_good(3, 14, 48, 224);
@@ -357,7 +357,7 @@ static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
     for (unsigned i = 0; i < 17; i++)
         assert_ptr_equal(block->iov[i].iov_base, at(C + UINT64_C(16) * i));
     release();
-    assert_ptr_equal(queue.free_segments, block);
+    assert_ptr_equal(queue.pool.free_segments, block);
 
     /* Sixteen buffers in seventeen pieces. */
     write_chain(0, 16, 16);
@@ -372,7 +372,7 @@ static void test_chain_long_one_borrows_a_block_and_returns_it(void **state)
     write_chain(0, 3, 17);
     write_desc(0, 16, C - 1, 1, WRITE, 0);
     expect_bad("outside guest memory");
-    assert_ptr_equal(queue.free_segments, block);
+    assert_ptr_equal(queue.pool.free_segments, block);
     assert_null(block->next);
 }
 

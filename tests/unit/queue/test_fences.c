@@ -325,7 +325,7 @@ static void pop_another(struct litmus *t, unsigned round)
         const struct gw_request_i *r = gw_container_of(t->request, struct gw_request_i, pub);
 
         q->ring.ops->put_used(&q->ring, r->id, 1, r->n_slots);
-        q->n_slots_left -= r->n_slots;
+        q->in_flight.n_slots_left -= r->n_slots;
         q->ring.ops->publish(&q->ring);
     }
     pop_one(t, round);
@@ -342,7 +342,7 @@ static void leave(struct litmus *t, unsigned round)
 static void mark_unlogged(struct litmus *t, unsigned round)
 {
     (void)round;
-    t->log_fixture.fixture.queue.unlogged = true;
+    t->log_fixture.fixture.queue.logging.unlogged = true;
     gw_queue_mark_unlogged(&t->log_fixture.fixture.queue);
 }
 

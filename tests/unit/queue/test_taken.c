@@ -151,7 +151,7 @@ static void check_all(struct model *m)
     for (unsigned i = 0; i < m->again.n; i++)
         n_slots += m->reqs[m->again.of[i]].n_slots;
     expect(m, q->ring.n_busy == n_slots, "slots taken");
-    expect(m, q->n_in_flight == m->taken.n, "requests in flight");
+    expect(m, q->in_flight.n == m->taken.n, "requests in flight");
     expect(m, gw_queue_is_consistent(q), "the invariant");
     check_part(m);
 }
@@ -255,7 +255,7 @@ static int run_turn(void *arg)
     struct model *m = arg;
 
     m->step = pick(m, 2) ? UINT_MAX : 1 + pick(m, 4);
-    m->fixture.queue.publish_step = m->step;
+    m->fixture.queue.batch.publish_step = m->step;
     for (unsigned n = 1 + pick(m, STEPS); n > 0 && !m->why; n--) {
         unsigned what = pick(m, 10);
 
@@ -271,7 +271,7 @@ static int run_turn(void *arg)
         }
         check_all(m);
     }
-    m->fixture.queue.publish_step = UINT_MAX;
+    m->fixture.queue.batch.publish_step = UINT_MAX;
     publish(m); /* the worker publishes at the end of its turn */
     return 0;
 }
@@ -481,7 +481,7 @@ static int offer_early(void *arg)
     struct gw_queue *q = &m->fixture.queue;
     unsigned n;
 
-    q->publish_step = UINT_MAX;
+    q->batch.publish_step = UINT_MAX;
     n = gw_queue_pop(q, reqs, N_EARLY);
     expect(m, n == N_EARLY / 2, "the number popped");
     for (unsigned i = 0; i < n; i++)
