@@ -133,7 +133,7 @@ static void begin_driver(struct fixture *b)
                  .used = gw_guest_mem_uva(b->mem, driver.used)},
         .map = b->map,
         .features = EVENT | INDIR | b->layout->features,
-        .kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
     };
     if (!b->layout->inflight)
         return;

@@ -253,7 +253,7 @@ static int start(void *arg)
         .features = b->features,
         .inflight = b->tracked ? b->part : NULL,
         .inflight_size = (uint16_t)(b->size + 3),
-        .kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
     };
     int r = gw_queue_start(&b->queue, &s);
 

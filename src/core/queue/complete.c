@@ -33,21 +33,10 @@
 
 void gw_queue_call(struct gw_queue *q)
 {
-    struct gw_loop *loop = q->worker->loop;
+    struct gw_loop *loop = gw_worker_is_current(q->worker) ? q->worker->loop : NULL;
 
-    q->called = true;
-    if (q->call_channel) {
+    if (gw_notifier_signal(&q->call, loop))
         gw_count(&q->stats.calls, 1);
-        gw_evtchn_notify(q->call_channel);
-        return;
-    }
-    if (q->call_fd < 0)
-        return; /* gw_queue_set_call notifies later */
-    gw_count(&q->stats.calls, 1);
-    if (gw_worker_is_current(q->worker))
-        loop->ops->signal(loop, q->call_fd, q->call_bell);
-    else
-        gw_eventfd_signal(q->call_fd);
 }
 
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r)

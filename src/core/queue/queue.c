@@ -13,12 +13,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/proto.h"
-#include "fd/peer_fd.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -86,21 +84,17 @@ void gw_queue_wake(struct gw_queue *q)
 
 static void kicked(struct gw_source *source, uint32_t events)
 {
-    struct gw_queue *q = gw_container_of(source, struct gw_queue, kick);
+    struct gw_queue *q = gw_container_of(source, struct gw_queue, kick.source);
+    struct gw_queue_poll *p = &q->poll;
 
+    gw_notifier_take(&q->kick);
     gw_queue_lock(q);
     gw_count(&q->stats.kicks, 1);
     gw_queue_activate(q);
     gw_queue_unlock(q);
     /* A poll of the full length would have found this request. */
-    if (q->poll.us && gw_clock_ns() - q->poll.asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
-        q->poll.us = q->worker->poll_us;
-}
-
-static void kicked_by_channel(struct gw_source *source, uint32_t events)
-{
-    gw_evtchn_take(gw_container_of(source, struct gw_queue, kick)->kick_channel);
-    kicked(source, events);
+    if (p->us && gw_clock_ns() - p->asleep_since_ns < q->worker->poll_us * UINT64_C(1000))
+        p->us = q->worker->poll_us;
 }
 
 /* ---- a turn ---- */
@@ -229,8 +223,7 @@ void gw_queue_break(struct gw_queue *q, const char *why)
     q->broken = true;
     gw_count(&q->stats.errors, 1);
     gw_log(q->log, GW_LOG_ERROR, "queue %u is broken until it is stopped: %s", q->index, why);
-    if (q->err_fd >= 0)
-        gw_eventfd_signal(q->err_fd);
+    (void)gw_notifier_signal(&q->err, NULL);
 }
 
 /* ---- start ---- */
@@ -264,45 +257,13 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
     return r;
 }
 
-static void close_kick(struct gw_queue *q)
+/* Without a kick fd or channel, the queue is polled. */
+static int watch_kick(struct gw_queue *q, struct gw_notifier_name *name)
 {
-    if (q->kick_channel)
-        q->kick.fd = -1; /* the channel owns it */
-    gw_evtchn_put(&q->kick_channel);
-    gw_close(&q->kick.fd);
-}
+    int r = gw_notifier_open(&q->kick, name, &q->call);
 
-/* Watches the fd, which is consumed, or the channel; without either, the queue is polled. */
-static int watch_kick(struct gw_queue *q, int fd, const struct gw_evtchn_name *channel)
-{
-    struct gw_loop *loop = q->worker->loop;
-    int r = 0;
-
-    q->poll.always = fd < 0 && !channel->is_set;
-    q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .edge = true, .cb = kicked};
-    if (channel->is_set) {
-        r = gw_evtchn_bind(&q->kick_channel, channel, q->call_channel);
-        if (r < 0)
-            return r;
-        fd = gw_evtchn_fd(q->kick_channel);
-        q->kick = (struct gw_source){.fd = fd, .events = POLLIN, .cb = kicked_by_channel};
-    }
-    if (fd < 0)
-        return 0;
-    r = loop->ops->add(loop, &q->kick);
-    if (r == 0)
-        return 0;
-    close_kick(q);
-    return gw_fail(r, "cannot wait for the kick fd: %s", strerror(-r));
-}
-
-static void unwatch_kick(struct gw_queue *q)
-{
-    struct gw_loop *loop = q->worker->loop;
-
-    if (q->kick.fd >= 0)
-        loop->ops->remove(loop, &q->kick);
-    close_kick(q);
+    q->poll.always = r == 0 && gw_notifier_is_none(&q->kick);
+    return r < 0 ? r : gw_notifier_watch(&q->kick, q->worker->loop, kicked);
 }
 
 /* [lock] */
@@ -334,7 +295,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     int r = start_ring(q, start);
 
     if (r == 0)
-        r = watch_kick(q, gw_steal_fd(&start->kick_fd), &start->kick_channel);
+        r = watch_kick(q, &start->kick);
     if (r < 0) {
         detach_ring(q);
         return r;
@@ -359,7 +320,6 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
 {
-    gw_cleanup_fd int kick_fd = gw_steal_fd(&start->kick_fd);
     bool runs = q->state == GW_QUEUE_STARTED;
     int r;
 
@@ -367,19 +327,18 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
         r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->in_flight.n);
     } else if (runs) {
         /* The ring runs already: only its kick changes. */
-        unwatch_kick(q);
-        r = watch_kick(q, gw_steal_fd(&kick_fd), &start->kick_channel);
+        gw_notifier_close(&q->kick, q->worker->loop);
+        r = watch_kick(q, &start->kick);
     } else {
-        start->kick_fd = gw_steal_fd(&kick_fd);
         gw_queue_lock(q);
         q->broken = false;
         q->stop.error = 0; /* even if the start fails: a posted start is stopped all the same */
         r = start_locked(q, start);
         gw_queue_unlock(q);
-        gw_close(&start->kick_fd);
         if (r == 0 && q->ops->queue_start && q->ops->queue_start(q->dev, q) != 0)
             r = gw_fail(-ECANCELED, "the device refuses to start it");
     }
+    gw_close(&start->kick.fd); /* unless it is in use now */
     if (r < 0)
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
     gw_queue_lock(q);
@@ -407,54 +366,24 @@ void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
     gw_queue_unlock(q);
 }
 
-static void free_call(struct gw_queue *q)
-{
-    gw_close(&q->call_fd);
-    gw_evtchn_put(&q->call_channel);
-}
-
-/* Submits pending notifications first: once closed, the fd number may denote another file. */
-static void close_call(struct gw_queue *q)
-{
-    struct gw_loop *loop = q->worker->loop;
-
-    if (q->call_fd >= 0)
-        loop->ops->submit(loop);
-    loop->ops->bell_free(gw_steal(q->call_bell));
-    free_call(q);
-}
-
 /*
- * Replace the call fd. Earlier completions are notified on the old one. A front-end that replaces
- * it reads the old one once, perhaps before we signal it. So if the old fd was ever signalled, the
- * new one is, too. A spurious notification is harmless, a missing one hangs the guest.
+ * Earlier completions are notified on the old notifier. A front-end that replaces it reads the old
+ * one once, perhaps before we signal it. So if the old one was ever signalled, the new one is, too.
+ * A spurious notification is harmless, a missing one hangs the guest.
  */
-void gw_queue_set_call(struct gw_queue *q, int fd)
+int gw_queue_set_call(struct gw_queue *q, struct gw_notifier_name *name)
 {
     struct gw_loop *loop = q->worker->loop;
-
-    gw_queue_lock(q);
-    gw_queue_publish(q);
-    close_call(q);
-    q->call_fd = fd;
-    q->call_bell = fd >= 0 ? loop->ops->bell_new(loop, fd) : NULL;
-    if (q->called && fd >= 0)
-        gw_queue_call(q);
-    gw_queue_unlock(q);
-}
-
-int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *name)
-{
-    struct gw_evtchn *channel;
+    struct gw_notifier next;
     int r;
 
     gw_queue_lock(q);
-    r = gw_evtchn_bind(&channel, name, q->kick_channel);
+    r = gw_notifier_open(&next, name, &q->kick);
     if (r == 0) {
-        gw_queue_publish(q); /* as in gw_queue_set_call */
-        close_call(q);
-        q->call_channel = channel;
-        if (q->called)
+        gw_queue_publish(q);
+        gw_notifier_replace(&q->call, &next, loop);
+        gw_notifier_prepare(&q->call, loop);
+        if (q->call.signalled)
             gw_queue_call(q);
     }
     gw_queue_unlock(q);
@@ -484,14 +413,20 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr)
     gw_queue_unlock(q);
 }
 
-void gw_queue_set_err(struct gw_queue *q, int fd)
+int gw_queue_set_err(struct gw_queue *q, struct gw_notifier_name *name)
 {
+    struct gw_notifier next;
+    int r;
+
     gw_queue_lock(q);
-    gw_close(&q->err_fd);
-    q->err_fd = fd;
-    if (q->broken && fd >= 0)
-        gw_eventfd_signal(fd);
+    r = gw_notifier_open(&next, name, &q->err);
+    if (r == 0) {
+        gw_notifier_replace(&q->err, &next, q->worker->loop);
+        if (q->broken)
+            (void)gw_notifier_signal(&q->err, NULL);
+    }
     gw_queue_unlock(q);
+    return r;
 }
 
 /* ---- stop ---- */
@@ -500,9 +435,8 @@ void gw_queue_set_err(struct gw_queue *q, int fd)
 static void finish_stop(struct gw_queue *q)
 {
     gw_queue_publish(q);
-    unwatch_kick(q);
-    close_call(q);
-    q->called = false;
+    gw_notifier_close(&q->kick, q->worker->loop);
+    gw_notifier_close(&q->call, q->worker->loop);
     deactivate(q);
     q->poll.starved = false;
     q->state = GW_QUEUE_STOPPED;
@@ -590,9 +524,8 @@ void gw_queue_reset(struct gw_queue *q)
         gw_queue_end_inflight(q);
         gw_ring_detach(&q->ring);
     }
-    close_call(q);
-    gw_close(&q->err_fd);
-    q->called = false;
+    gw_notifier_close(&q->call, q->worker->loop);
+    gw_notifier_close(&q->err, q->worker->loop);
     q->enabled = false;
     q->dirty_log = (struct gw_dirty_log_state){.event_fd = -1};
     q->logging.used = false;
@@ -609,10 +542,10 @@ void gw_queue_init(struct gw_queue *q)
     gw_list_init(&q->poll.link);
     gw_list_init(&q->batch.link);
     q->poll.wake.run = wake_task;
-    q->kick.fd = -1;
+    gw_notifier_init(&q->kick);
+    gw_notifier_init(&q->call);
+    gw_notifier_init(&q->err);
     q->dirty_log.event_fd = -1;
-    q->call_fd = -1;
-    q->err_fd = -1;
     q->generation.wake_fd = -1;
     q->batch.publish_step = UINT_MAX;
     q->limits.turn_left = INT64_MAX;
@@ -624,8 +557,8 @@ void gw_queue_done(struct gw_queue *q)
 {
     detach_ring(q);
     gw_request_pool_free(q);
-    free_call(q);
-    gw_close(&q->err_fd);
+    gw_notifier_close(&q->call, NULL);
+    gw_notifier_close(&q->err, NULL);
     pthread_rwlock_destroy(&q->locks.rwlock);
     pthread_mutex_destroy(&q->locks.mutex);
 }

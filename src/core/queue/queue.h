@@ -17,8 +17,8 @@
 #include "core/loop/loop.h"
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
-#include "evtchn.h"
 #include "generation.h"
+#include "notifier.h"
 #include "request.h"
 #include "ring.h"
 
@@ -118,13 +118,9 @@ struct gw_queue {
     void *dev;
     struct gw_log *log;
     unsigned index;
-    bool called;                    /* [lock] call_fd was signalled, or should have been */
-    int call_fd;                    /* [lock] */
-    void *call_bell;                /* of the loop, for call_fd */
-    struct gw_evtchn *call_channel; /* [lock] instead of call_fd */
-    struct gw_source kick;
-    struct gw_evtchn *kick_channel; /* owns the fd of `kick`; NULL: none */
-    int err_fd;
+    struct gw_notifier call; /* [lock] */
+    struct gw_notifier kick;
+    struct gw_notifier err; /* [lock] */
     struct gw_queue_stopping stop;
     struct gw_queue_locks locks;
 };
@@ -140,11 +136,10 @@ struct gw_queue_start {
     struct gw_ring_config ring;
     const struct gw_map *map;
     uint64_t features;
-    void *inflight;         /* its part of the inflight region, or NULL */
-    uint16_t inflight_size; /* capacity of the part, in requests */
-    int kick_fd;            /* consumed; -1: polled, or kicked by a channel */
-    struct gw_evtchn_name kick_channel;
-    bool is_first;  /* of this queue in the session */
+    void *inflight;               /* its part of the inflight region, or NULL */
+    uint16_t inflight_size;       /* capacity of the part, in requests */
+    struct gw_notifier_name kick; /* the fd is consumed; none: the ring is polled */
+    bool is_first;                /* of this queue in the session */
     bool is_posted; /* no thread waits for the result, so a failure breaks the queue */
     char why[160];  /* the reason of a failure, because gw_last_error belongs to the worker */
 };
@@ -152,11 +147,9 @@ struct gw_queue_start {
 /* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, with the reason in start->why. */
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
 void gw_queue_set_enabled(struct gw_queue *q, bool enabled);
-/* Notify the channel instead of an fd. Returns: 0; as gw_evtchn_bind. */
-int gw_queue_set_call_channel(struct gw_queue *q, const struct gw_evtchn_name *name);
-/* Both consume the fd; -1: none. */
-void gw_queue_set_call(struct gw_queue *q, int fd);
-void gw_queue_set_err(struct gw_queue *q, int fd);
+/* Replace the notifier. Both consume the fd. Returns: 0; as gw_evtchn_bind, and nothing changes. */
+int gw_queue_set_call(struct gw_queue *q, struct gw_notifier_name *name);
+int gw_queue_set_err(struct gw_queue *q, struct gw_notifier_name *name);
 
 /*
  * Use `log` from now on. On return, everything written before is marked in the old log, which is no

@@ -17,10 +17,11 @@
 struct queue_call {
     struct gw_queue *queue;
     struct gw_queue_start start;
-    int fd;
+    struct gw_notifier_name notifier;
     bool enable;
     bool log_used;
     gw_gpa_t log_addr;
+    char why[160]; /* of a failure, because gw_last_error belongs to the worker */
 };
 
 static int post_or_call(struct gw_daemon *d, int (*fn)(void *), struct queue_call *call)
@@ -200,7 +201,7 @@ static int start_queue(struct gw_daemon *d, struct queue_call *call, struct gw_v
         r = check_start(d, &start->ring);
     if (r < 0) {
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
-        gw_close(&start->kick_fd);
+        gw_close(&start->kick.fd);
     } else {
         r = post_or_call(d, on_start, call);
     }
@@ -211,7 +212,7 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
     struct gw_vring *vring = &d->session.vrings[index];
-    struct queue_call call = {.queue = &d->queues[index], .start.kick_fd = -1};
+    struct queue_call call = {.queue = &d->queues[index], .start.kick.fd = -1};
     struct gw_queue_start *start = &call.start;
     int r;
 
@@ -230,87 +231,69 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     if (r < 0)
         return r;
     if (msg->n_fds == 1)
-        start->kick_fd = gw_steal_fd(&msg->fds[0]);
-    start->kick_channel = channel_of(msg);
+        start->kick.fd = gw_steal_fd(&msg->fds[0]);
+    start->kick.channel = channel_of(msg);
     r = start_queue(d, &call, vring);
     if (r < 0)
         return r;
     vring->started = vring->was_started = true;
     gw_log(&d->log, GW_LOG_INFO, "queue %u starts: size %u, base %u%s", index, vring->config.size,
            vring->config.base,
-           start->kick_channel.is_set ? ", kicked by an event channel"
+           start->kick.channel.is_set ? ", kicked by an event channel"
            : msg->n_fds               ? ""
                                       : ", polled");
     return 0;
 }
 
-static int on_set_call(void *arg)
+static int set_notifier(struct queue_call *call,
+                        int (*set)(struct gw_queue *q, struct gw_notifier_name *name))
 {
-    struct queue_call *call = arg;
-
-    gw_queue_set_call(call->queue, call->fd);
-    return 0;
-}
-
-static int on_set_err(void *arg)
-{
-    struct queue_call *call = arg;
-
-    gw_queue_set_err(call->queue, call->fd);
-    return 0;
-}
-
-static int hand_over_fd(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void *))
-{
-    struct queue_call call = {
-        .queue = &d->queues[gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK],
-        .fd = -1,
-    };
-    int r = gw_ctl_check_eventfd(msg);
-
-    if (r < 0)
-        return r;
-    if (msg->n_fds == 1)
-        call.fd = gw_steal_fd(&msg->fds[0]);
-    return post_or_call(d, fn, &call);
-}
-
-/* Pages of a Xen domain are never missing, so the control thread waits and reports the error. */
-struct channel_call {
-    struct gw_queue *queue;
-    struct gw_evtchn_name channel;
-    char why[160]; /* gw_last_error belongs to the worker */
-};
-
-static int on_set_call_channel(void *arg)
-{
-    struct channel_call *call = arg;
-    int r = gw_queue_set_call_channel(call->queue, &call->channel);
+    int r = set(call->queue, &call->notifier);
 
     if (r < 0)
         snprintf(call->why, sizeof(call->why), "%s", gw_last_error());
     return r;
 }
 
-static int set_call_channel(struct gw_daemon *d, const struct gw_msg *msg)
+static int on_set_call(void *arg)
+{
+    return set_notifier(arg, gw_queue_set_call);
+}
+
+static int on_set_err(void *arg)
+{
+    return set_notifier(arg, gw_queue_set_err);
+}
+
+/*
+ * The only failures are those of event channels, and then no call is posted: pages of a Xen domain
+ * are never missing.
+ */
+static int hand_over(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void *))
 {
     uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
-    struct channel_call call = {.queue = &d->queues[index], .channel = channel_of(msg)};
-    int r = gw_worker_call(call.queue->worker, on_set_call_channel, &call);
+    struct queue_call call = {
+        .queue = &d->queues[index],
+        .notifier = {.fd = -1, .channel = channel_of(msg)},
+    };
+    int r = gw_ctl_check_eventfd(msg);
 
+    if (r < 0)
+        return r;
+    if (msg->n_fds == 1)
+        call.notifier.fd = gw_steal_fd(&msg->fds[0]);
+    r = post_or_call(d, fn, &call);
     return r < 0 ? gw_fail(r, "queue %u: %s", index, call.why) : 0;
 }
 
 int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    if (channel_of(msg).is_set)
-        return set_call_channel(d, msg);
-    return hand_over_fd(d, msg, on_set_call);
+    return hand_over(d, msg, on_set_call);
 }
 
 int gw_ctl_set_vring_err(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    return hand_over_fd(d, msg, on_set_err);
+    return hand_over(d, msg, on_set_err);
 }
 
 static int on_enable(void *arg)

@@ -128,9 +128,9 @@ void power_cut_queue_main(const struct power_cut_config *cfg,
         .features = features_of(cfg),
         .inflight = fixture->mem->state.part,
         .inflight_size = (uint16_t)cfg->size,
-        .kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
     };
-    if (t.start.kick_fd < 0 || gw_worker_start(&t.worker) < 0)
+    if (t.start.kick.fd < 0 || gw_worker_start(&t.worker) < 0)
         die("worker\n");
     gw_queue_init(&t.queue);
     (void)gw_worker_call(&t.worker, start, &t);
