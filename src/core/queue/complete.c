@@ -25,6 +25,7 @@
  * batch was published.
  */
 #include "base/barrier.h"
+#include "copies.h"
 #include "fd/peer_fd.h"
 #include "queue_i.h"
 
@@ -143,88 +144,9 @@ static uint32_t writable_len(const struct gw_request_i *r)
     return len;
 }
 
-/* A skipped element implies that its buffers were filled completely. */
-static bool can_be_skipped(const struct gw_request_i *r)
+bool gw_request_can_be_skipped(const struct gw_request_i *r)
 {
     return !r->is_bad && r->used_len == writable_len(r);
-}
-
-/*
- * Writes the used elements of the batch again, with other lengths. This is possible because none of
- * them is published yet.
- */
-static void rewrite_used(struct gw_queue *q)
-{
-    struct gw_request_i *oldest = NULL, *r, *next;
-    unsigned n_slots = 0;
-
-    if (!q->ring.attached)
-        return;
-    q->ring.ops->unput(&q->ring);
-    for (r = q->batch.completed; r; r = next) {
-        next = r->next_free;
-        r->next_free = oldest;
-        oldest = r;
-    }
-    q->batch.completed = NULL;
-    for (r = oldest; r; r = next) {
-        next = r->next_free;
-        n_slots += r->n_slots;
-        if (!q->batch.in_order || !next || !can_be_skipped(r)) {
-            put_used(q, r->id, r->used_len, n_slots);
-            n_slots = 0;
-        }
-        r->next_free = q->batch.completed;
-        q->batch.completed = r;
-    }
-}
-
-/* Stores the copies of up to GW_POP_BATCH requests from `*r` on. Returns: false if one is torn. */
-static bool store_some(struct gw_queue *q, struct gw_request_i **r, bool *ret_any_bad)
-{
-    struct gw_request_i *stored[GW_POP_BATCH];
-    struct gw_pin_copy copies[GW_POP_BATCH];
-    bool torn = false;
-    unsigned n = 0;
-
-    for (; *r && n < GW_ARRAY_SIZE(copies); *r = (*r)->next_free) {
-        if (!(*r)->is_copied)
-            continue;
-        stored[n] = *r;
-        copies[n++] =
-            (struct gw_pin_copy){.pin = &(*r)->pin, .n_readable = (*r)->n_readable_extents};
-    }
-    gw_mem_backend_store(copies, n);
-    for (unsigned i = 0; i < n; i++) {
-        torn = torn || copies[i].torn;
-        if (copies[i].failed) {
-            gw_request_mark_bad(q, stored[i], "a page of it is not granted for writing");
-            *ret_any_bad = true;
-        }
-    }
-    return !torn;
-}
-
-/*
- * If buffers are copies, stores what the device wrote to guest memory before anything is published,
- * because a driver that sees a used element may revoke the pages at once. A request whose data
- * cannot be stored completely becomes a bad chain of length 0. If the driver revokes a page during
- * the store, the ring breaks, because the part already stored could look like a complete answer.
- */
-static void store_completed(struct gw_queue *q)
-{
-    struct gw_request_i *r = q->batch.completed;
-    bool any_bad = false, good = true;
-
-    while (r)
-        good = store_some(q, &r, &any_bad) && good;
-    if (!good) {
-        q->ring.ops->unput(&q->ring);
-        q->ring.attached = false; /* its memory stays pinned: a thread may be about to read it */
-        gw_queue_break(q, "the driver revoked a grant that the device must write to");
-    } else if (any_bad) {
-        rewrite_used(q);
-    }
 }
 
 static bool is_done(const struct gw_queue *q, const struct gw_list *at)
@@ -261,7 +183,7 @@ static void complete_in_order(struct gw_queue *q)
         bool is_last = !is_done(q, at->next);
 
         n_slots += r->n_slots;
-        if (is_last || !can_be_skipped(r)) {
+        if (is_last || !gw_request_can_be_skipped(r)) {
             put_used(q, r->id, r->used_len, n_slots);
             n_slots = 0;
         }
@@ -295,7 +217,7 @@ static bool publish(struct gw_queue *q)
     if (q->batch.in_order)
         complete_in_order(q);
     if (q->in_flight.n_copied > 0 && q->batch.completed)
-        store_completed(q);
+        gw_copies_store(q);
     unpublished = q->ring.attached && q->ring.ops->has_unpublished(&q->ring);
     if (gw_queue_lacks_log(q) && (q->batch.completed || unpublished))
         q->logging.unlogged = true;

@@ -30,6 +30,9 @@ void gw_queue_publish(struct gw_queue *q);
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r);
 /* Once there is a log: mark what was written while LOG_ALL was set without one. */
 void gw_queue_mark_unlogged(struct gw_queue *q);
+/* IN_ORDER: may its used element be skipped? That implies that its buffers are filled completely.
+ */
+bool gw_request_can_be_skipped(const struct gw_request_i *r);
 /* Answer a request that is in flight. */
 void gw_request_answer(struct gw_queue *q, struct gw_request_i *r, uint32_t len);
 /* Notify the driver, now or with the loop's next submission. */

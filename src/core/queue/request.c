@@ -7,6 +7,7 @@
  */
 #include "base/barrier.h"
 #include "base/clock.h"
+#include "copies.h"
 #include "queue_i.h"
 
 #include <assert.h>
@@ -89,17 +90,11 @@ void gw_request_note_oldest(struct gw_queue *q)
     __atomic_store_n(&q->in_flight.oldest_ns, ns, __ATOMIC_RELAXED);
 }
 
-static void report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
+void gw_request_report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why)
 {
     gw_count(&q->stats.errors, 1);
     gw_log(q->log, GW_LOG_WARNING, "queue %u: bad descriptor chain at head %u: %s", q->index, r->id,
            why);
-}
-
-static void refuse(struct gw_queue *q, struct gw_request_i *r, const char *why)
-{
-    report_bad(q, r, why);
-    gw_request_answer(q, r, 0);
 }
 
 /* Returns: NULL for a bad chain, which has then been answered. */
@@ -124,61 +119,19 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     if (why) {
         q->limits.room -= GW_LONG_CHAIN_BYTES;
         q->in_flight.bytes -= GW_LONG_CHAIN_BYTES;
-        refuse(q, r, why);
+        gw_request_report_bad(q, r, why);
+        gw_request_answer(q, r, 0);
         return NULL;
     }
     gw_count(&q->stats.bytes_readable, r->pub.readable_len);
     return r;
 }
 
-/* Reverts the statistics of a pop: the request turned out to be bad, or returns to the ring. */
-static void uncount(struct gw_queue *q, const struct gw_request_i *r)
+void gw_request_uncount(struct gw_queue *q, const struct gw_request_i *r)
 {
     gw_count(&q->stats.requests, (uint64_t)-1);
     for (unsigned i = 0; i < r->n_readable_extents; i++)
         gw_count(&q->stats.bytes_readable, -(uint64_t)gw_request_extents(r)[i].len);
-}
-
-void gw_request_mark_bad(struct gw_queue *q, struct gw_request_i *r, const char *why)
-{
-    uncount(q, r);
-    gw_count(&q->stats.completed, (uint64_t)-1);
-    gw_count(&q->stats.bytes_written, -(uint64_t)r->used_len);
-    r->is_bad = true;
-    r->used_len = 0;
-    report_bad(q, r, why);
-}
-
-unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs)
-{
-    struct gw_pin_copy copies[GW_POP_BATCH];
-    unsigned n_copies = 0, n_good = 0, at = 0;
-
-    for (unsigned i = 0; i < n_reqs; i++) {
-        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
-
-        if (!r->pin.backend)
-            continue;
-        r->is_copied = true;
-        q->in_flight.n_copied += r->len;
-        copies[n_copies++] =
-            (struct gw_pin_copy){.pin = &r->pin, .n_readable = r->n_readable_extents};
-    }
-    gw_mem_backend_fetch(copies, n_copies);
-    for (unsigned i = 0; i < n_reqs; i++) {
-        struct gw_request_i *r = gw_container_of(reqs[i], struct gw_request_i, pub);
-
-        if (!r->is_copied || !copies[at++].failed) {
-            reqs[n_good++] = reqs[i];
-            continue;
-        }
-        uncount(q, r);
-        gw_chain_release(q, r);
-        r->is_bad = true;
-        r->n_readable_extents = r->n_writable_extents = 0;
-        refuse(q, r, "a page of it is not granted");
-    }
-    return n_good;
 }
 
 /* Does the head name a descriptor? If not, there is no chain to walk or to answer. */
@@ -269,7 +222,7 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
     if (!q->map->has_copies)
         return n_popped;
     gw_tables_release(q);
-    return gw_request_fetch(q, reqs, n_popped);
+    return gw_copies_fetch(q, reqs, n_popped);
 }
 
 /* The number of chains of maximum length that may still be copied. A completion makes room again.
@@ -368,7 +321,7 @@ int gw_request_unpop(struct gw_request *pub)
             gw_inflight_untake(&q->inflight, r->entry);
         }
         q->in_flight.n_taken--;
-        uncount(q, r);
+        gw_request_uncount(q, r);
         q->poll.starved = false; /* not a completion, so it must not wake the queue */
         gw_request_retire(q, r);
         gw_request_note_oldest(q);

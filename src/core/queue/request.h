@@ -119,8 +119,10 @@ static inline struct vring_desc gw_head_first(bool is_packed, const struct gw_he
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
-/* A request that the device has completed turns out to be a bad chain: count and log it as one. */
-void gw_request_mark_bad(struct gw_queue *q, struct gw_request_i *r, const char *why);
+/* Count and log a bad chain. */
+void gw_request_report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why);
+/* Revert the statistics of a pop: the request turned out to be bad, or returns to the ring. */
+void gw_request_uncount(struct gw_queue *q, const struct gw_request_i *r);
 /* End a request without completing it, and keep it in the inflight part for the next back-end. */
 void gw_request_keep_inflight(struct gw_queue *q, struct gw_request_i *r);
 /*
@@ -138,11 +140,6 @@ void gw_request_note_oldest(struct gw_queue *q);
 const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head);
 /* Prefetch the indirect table at `addr` ahead of its walk. */
 void gw_chain_prefetch_table(struct gw_queue *q, gw_gpa_t addr);
-/*
- * Fetch the buffers that were pinned as copies, for all requests in one call. Returns: how many
- * requests are good; these are moved to the front, and the others are answered as bad chains.
- */
-unsigned gw_request_fetch(struct gw_queue *q, struct gw_request **reqs, unsigned n_reqs);
 /*
  * Locate the indirect table that a descriptor of a chain names (chain_table.c). The table stays
  * valid until the next call. Returns: NULL, or why it is bad.
