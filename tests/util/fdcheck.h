@@ -20,7 +20,10 @@ struct fdcheck *fdcheck_begin(void);
  */
 int fdcheck_end(struct fdcheck *check);
 
-/* Fixture functions for cmocka tests without other setup: a test fails if it leaks. */
+/*
+ * Fixture functions for cmocka tests without other setup: a test fails if it leaks. The setup
+ * closes standard input, so that a test also runs with an fd that is 0.
+ */
 int fdcheck_setup(void **state);
 int fdcheck_teardown(void **state);
 #define FDCHECK_TEST(f) cmocka_unit_test_setup_teardown(f, fdcheck_setup, fdcheck_teardown)

@@ -429,10 +429,12 @@ static void test_socket_activation(void **state)
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct program_config cfg;
     struct blk_test t;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd;
     (void)state;
 
     blk_test_begin(&t, 4 * MIB);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd > 0); /* 0 means none in struct program_config */
     strcpy(addr.sun_path, t.socket);
     assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     assert_int_equal(listen(fd, 4), 0);

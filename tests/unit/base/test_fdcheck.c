@@ -62,6 +62,15 @@ static void test_another_file_at_the_same_number_is_found(void **state)
     close(other);
 }
 
+static void test_first_fd_of_a_test_is_0(void **state)
+{
+    assert_int_equal(fdcheck_setup(state), 0);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fd, STDIN_FILENO);
+    assert_int_equal(fdcheck_teardown(state), -1);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -69,6 +78,7 @@ int main(void)
         cmocka_unit_test(test_open_fd_is_found),
         cmocka_unit_test(test_shared_mapping_is_found),
         cmocka_unit_test(test_another_file_at_the_same_number_is_found),
+        cmocka_unit_test(test_first_fd_of_a_test_is_0),
     };
 
     /* Not for long: what is left here is left on purpose. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 #include "store_fixture.h"
 
+#include "fdcheck.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -254,6 +256,7 @@ int open_store(enum store_mode direct, uint32_t block_size)
 
 int store_fixture_setup(void **state)
 {
+    assert_int_equal(fdcheck_setup(state), 0);
     memset(&fake, 0, sizeof(fake));
     strcpy(path, "test_blk_store.XXXXXX"); /* in the build folder: /tmp may have no O_DIRECT */
     close(mkstemp(path));
@@ -270,7 +273,8 @@ int store_fixture_teardown(void **state)
     if (s != NULL)
         s->ops->free(s);
     free(memory);
-    return unlink(path);
+    unlink(path);
+    return fdcheck_teardown(state);
 }
 
 int run(struct store_io *io)

@@ -16,10 +16,12 @@
 #define SIZE    64
 #define LENGTH  (NUM * (32 + 32 * SIZE))
 
+/* Never fd 0, which stands for another file in struct peer_step. */
 static int make_file(off_t len)
 {
-    int fd = memfd_create("inflight", MFD_CLOEXEC);
+    int any = memfd_create("inflight", MFD_CLOEXEC), fd = fcntl(any, F_DUPFD_CLOEXEC, 1);
 
+    close(any);
     assert_int_equal(ftruncate(fd, len), 0);
     return fd;
 }
