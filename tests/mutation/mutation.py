@@ -142,7 +142,7 @@ def lines_of(tree, prefix):
     return executed
 
 
-def map_lines(tree, say):
+def map_lines(tree, jobs, say):
     """file -> line -> names of the tests that execute it; and name -> seconds."""
     if tree.map_file.exists():
         return json.loads(tree.map_file.read_text(encoding='utf-8'))
@@ -151,18 +151,24 @@ def map_lines(tree, say):
     if built.returncode != 0:
         raise CannotRun('the build that counts lines failed:\n' + built.stdout[-2000:])
     found = {'lines': {}, 'seconds': {}}
-    for n, test in enumerate(tests.values(), 1):
+
+    def one(test):
         with tempfile.TemporaryDirectory() as prefix:
             begun = time.monotonic()
             status = test.run(600, GCOV_PREFIX=prefix)
+            seconds = time.monotonic() - begun
+            return test, status, seconds, lines_of(tree, Path(prefix)) if status == 0 else {}
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for n, (test, status, seconds, files) in enumerate(pool.map(one, tests.values()), 1):
             if status != 0:
                 say(f'without {test.name}: exit {status} before anything was changed')
                 continue
-            found['seconds'][test.name] = time.monotonic() - begun
-            for file, lines in lines_of(tree, Path(prefix)).items():
+            found['seconds'][test.name] = seconds
+            for file, lines in files.items():
                 for line in lines:
                     found['lines'].setdefault(file, {}).setdefault(str(line), []).append(test.name)
-        say(f'{n} of {len(tests)} tests: {test.name}')
+            say(f'{n} of {len(tests)} tests: {test.name}')
     tree.map_file.write_text(json.dumps(found), encoding='utf-8')
     return found
 
@@ -292,7 +298,7 @@ def mutate(args, work):
     tree.configure(tree.coverage, '-Db_coverage=true', '--optimization=0')
     # Leaks and what is out of bounds count as noticed: the sanitizer stages of tools/test see them.
     tree.configure(tree.build, '--optimization=1', '-Db_sanitize=address,undefined')
-    found = map_lines(tree, say)
+    found = map_lines(tree, args.jobs, say)
     known = read_equivalent()
     runner = Runner(tree, found, args.jobs)
     results, n_equivalent = [], 0
