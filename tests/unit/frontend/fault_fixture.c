@@ -44,6 +44,8 @@ static enum gw_fault_answer give_page(void *arg, gw_gpa_t gpa, uint64_t len, con
     __atomic_store_n(&b->asked_before[page], __atomic_load_n(&b->n_asked, __ATOMIC_RELAXED),
                      __ATOMIC_RELAXED);
     __atomic_fetch_add(&b->n_asked, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&b->held, __ATOMIC_RELAXED) == gpa)
+        usleep(1000);
     if (__atomic_load_n(&b->source, __ATOMIC_RELAXED) == SOURCE_LATER)
         return GW_FAULT_LATER;
     if (stamp_of(page)) {

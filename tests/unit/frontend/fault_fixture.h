@@ -41,6 +41,7 @@ struct fault_fixture {
     char *own;                    /* its mapping here */
     enum fault_source source;     /* atomic */
     unsigned n_asked;             /* atomic */
+    gw_gpa_t held;                /* atomic: the source keeps this page back; 0: none */
     gw_gpa_t last_asked;          /* atomic */
     unsigned asked_before[PAGES]; /* atomic: the number of requests before that of each page */
     unsigned n_reports[4];        /* atomic */

@@ -162,6 +162,26 @@ static void test_fault_stream_brings_what_nobody_asked_for(void **state)
     fault_fixture_end(&b);
 }
 
+/* While faults are served, each call brings one page only. */
+static void test_fault_stream_gives_way_to_faults(void **state)
+{
+    struct fault_fixture b;
+    struct toucher t;
+
+    fault_fixture_prepare(&b, GW_FAULT_COPY, SOURCE_HERE);
+    b.held = b.gpa + 2 * PAGE;
+    fault_fixture_serve(&b);
+    toucher_begin(&t, b.own + 2 * PAGE);
+    await_asked(&b, 1);
+    assert_int_equal(gw_fault_server_stream(b.server, 2), 1);
+    assert_false(toucher_is_back(&t));
+    __atomic_store_n(&b.held, 0, __ATOMIC_RELAXED);
+    assert_int_equal(toucher_end(&t), stamp_of(2));
+    gw_fault_server_stop(b.server);
+    assert_int_equal(gw_fault_server_stream(b.server, 4), 4);
+    fault_fixture_end(&b);
+}
+
 /* Two threads bring all pages, each in its own order, while four touch them. */
 static void *bring_all(void *arg)
 {
@@ -457,6 +477,7 @@ int main(void)
         FDCHECK_TEST(test_fault_page_that_comes_later_wakes_all_who_wait),
         FDCHECK_TEST(test_fault_answers_that_were_lost_are_asked_for_again),
         FDCHECK_TEST(test_fault_stream_brings_what_nobody_asked_for),
+        FDCHECK_TEST(test_fault_stream_gives_way_to_faults),
         FDCHECK_TEST(test_fault_all_at_once_loses_no_wakeup),
         FDCHECK_TEST(test_fault_page_read_before_it_came_is_told),
         FDCHECK_TEST(test_fault_received_pages_are_left_alone),

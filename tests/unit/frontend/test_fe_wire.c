@@ -8,6 +8,8 @@
 #include "fdcheck.h"
 #include "requires.h"
 
+#include <godwit/frontend/log.h>
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -238,7 +240,10 @@ static void test_fe_wire_gated_requests_need_their_feature(void **state)
     assert_int_equal(gw_frontend_get_queue_num(fe, &value), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_get_max_mem_slots(fe, &value), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_add_mem_reg(fe, m, 0), -EOPNOTSUPP);
+    assert_int_equal(gw_frontend_rem_mem_reg(fe, m, 0), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_get_config(fe, 0, &byte, 1), -EOPNOTSUPP);
+    assert_int_equal(gw_frontend_set_config(fe, 0, &byte, 1, 0), -EOPNOTSUPP);
+    assert_int_equal(gw_frontend_set_log_all(fe, true), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_set_backend_req_fd(fe), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_reset_device(fe), -EOPNOTSUPP);
     assert_int_equal(gw_frontend_set_vring_enable(fe, 0, true), -EOPNOTSUPP);
