@@ -339,6 +339,30 @@ static void test_fault_page_comes_while_an_event_is_unread(void **state)
     expect_page_despite(UFFD_FEATURE_EVENT_FORK);
 }
 
+/* The fd of a region is 0 if that is the first free one. */
+static void test_fault_region_may_have_fd_0(void **state)
+{
+    const struct gw_guest_region region = {.length = 4 * PAGE};
+    struct pair p = {0};
+    const struct gw_fault_config cfg = {.size = sizeof(cfg), .page = copy_from, .arg = &p};
+    int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    assert_int_equal(first, 0);
+    assert_int_equal(gw_guest_mem_new(&p.from, 0), 0);
+    assert_int_equal(gw_guest_mem_add(p.from, &region), 0);
+    fill_with_noise(gw_guest_mem_at(p.from, 0, region.length), region.length, 1);
+    assert_int_equal(gw_guest_mem_clone(&p.to, p.from, 0), 0);
+    assert_int_equal(gw_fault_server_new(&p.server, &cfg), 0);
+    close(first);
+    assert_int_equal(gw_fault_server_add_mem(p.server, p.to), 0);
+    assert_true(fcntl(0, F_GETFD) >= 0);
+    assert_int_equal(gw_fault_server_begin(p.server), 0);
+    assert_int_equal(gw_fault_server_start(p.server), 0);
+    expect_equal(&p, &region);
+    pair_end(&p);
+    assert_int_equal(fcntl(0, F_GETFD), -1);
+}
+
 #define MANY 1000u
 
 static void test_fault_thousand_regions(void **state)
@@ -451,6 +475,7 @@ int main(void)
         FDCHECK_TEST(test_fault_minor_page_read_before_it_came_is_told),
         FDCHECK_TEST(test_fault_minor_needs_clients_that_register_for_it),
         FDCHECK_TEST(test_fault_page_comes_while_an_event_is_unread),
+        FDCHECK_TEST(test_fault_region_may_have_fd_0),
         FDCHECK_TEST(test_fault_thousand_regions),
         FDCHECK_TEST(test_fault_regions_come_and_go),
         FDCHECK_TEST(test_fault_served_by_the_caller),
