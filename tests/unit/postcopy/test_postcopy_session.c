@@ -18,6 +18,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -366,14 +367,38 @@ static void test_postcopy_session_after_the_end_tables_are_ordinary(void **state
     fixture_end(&b);
 }
 
+/* The number of mappings of guest memory that a userfaultfd watches for missing pages. */
+static unsigned count_registered(void)
+{
+    FILE *smaps = fopen("/proc/self/smaps", "re");
+    unsigned long from, to;
+    bool is_guest = false;
+    unsigned n = 0;
+    char line[512];
+
+    assert_non_null(smaps);
+    while (fgets(line, sizeof(line), smaps)) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            is_guest = strstr(line, "/memfd:guest") != NULL;
+        n += is_guest && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " um");
+    }
+    fclose(smaps);
+    return n;
+}
+
 static void test_postcopy_session_regions_before_listen_are_taken(void **state)
 {
     struct fixture b;
 
     fixture_begin(&b, PROTOCOL);
     add(&b, 0);
+    add(&b, 2); /* not next to the other one, which would make them one mapping */
+    expect_silence(&b);
+    assert_int_equal(count_registered(), 0);
     listen_to(&b);
+    assert_int_equal(count_registered(), 2);
     remove_region(&b, 0, 0);
+    assert_int_equal(count_registered(), 1);
     fixture_end(&b);
 }
 
