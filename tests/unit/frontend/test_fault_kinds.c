@@ -118,6 +118,36 @@ static void test_fault_region_anywhere_in_its_file(void **state)
     pair_end(&p);
 }
 
+/* A client maps whole pages of the file, so the address of its region is inside the first one. */
+static void test_fault_client_of_a_region_inside_a_page(void **state)
+{
+    const uint64_t inside = 0xe00, len = 0x3100, map_len = 4 * PAGE;
+    const struct gw_guest_region region = {.gpa = 0x10000, .length = len, .offset = 0x1e00};
+    struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+    struct gw_fault_client *c;
+    struct gw_guest_region to;
+    struct pair p;
+    int uffd = fault_uffd(0);
+    uintptr_t at;
+    char *map;
+
+    assert_true(pair_begin(&p, &region, 1));
+    assert_int_equal(gw_guest_mem_region(p.to, 0, &to), 0);
+    map = mmap(NULL, map_len, PROT_READ, MAP_SHARED, to.fd, (off_t)(to.offset - inside));
+    assert_true(map != MAP_FAILED);
+    at = (uintptr_t)map + inside;
+    reg.range.start = (uintptr_t)map;
+    reg.range.len = map_len;
+    assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+    assert_int_equal(gw_fault_server_add_client(p.server, &c, uffd, "client", false), 0);
+    assert_int_equal(gw_fault_client_add_base(c, region.gpa, len, at + 1), -EINVAL);
+    assert_int_equal(gw_fault_client_add_base(c, region.gpa, len, inside - 1), -EINVAL);
+    assert_int_equal(gw_fault_client_add_base(c, region.gpa, len, at), 0);
+    assert_memory_equal(map + inside, gw_guest_mem_at(p.from, region.gpa, len), len);
+    munmap(map, map_len);
+    pair_end(&p);
+}
+
 static void test_fault_puts_of_parts_are_refused(void **state)
 {
     const struct gw_guest_region region = {.gpa = 0x10000, .length = 0x3000};
@@ -467,6 +497,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fault_region_anywhere_in_its_file),
+        FDCHECK_TEST(test_fault_client_of_a_region_inside_a_page),
         FDCHECK_TEST(test_fault_puts_of_parts_are_refused),
         FDCHECK_TEST(test_fault_huge_pages_come_whole),
         FDCHECK_TEST(test_fault_huge_pages_of_zeros),
