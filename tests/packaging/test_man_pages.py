@@ -84,7 +84,7 @@ EXPECTED = [
         "\\fBgodwit-a\\fR(3)",
     ], ["is gone", "main thread", "trailing"]),
     ("gw_a_free", [".so man3/gw_a_new.3\n"], []),
-    ("gw_a_is_gone", ["\\- is it gone\n", "the main thread"], ["gw_a_new"]),
+    ("gw_a_is_gone", ["\\- is it gone\n", ".SH CONTEXT\nThe main thread."], ["gw_a_new"]),
     ("godwit-a", ["struct gw_b {", "#define GW_SIZE_MAX \\e\n", "/* With a member. */", "Things that count",
                   "\\fBgw_a_new\\fR(3), \\fBgw_a_free\\fR(3)"], ["gw_inline", "opaque", "GODWIT_A_H"]),
     ("libgodwit", ["libgodwit \\- a library", "\\fBgodwit-a\\fR(3)\nThings that count."], []),

@@ -164,9 +164,10 @@ def read(text):
             group, comment = None, ""
         function = function_of(content, first) if kind == "declaration" else None
         if kind == "comment":
-            if header is None and "SPDX" not in content:
+            is_licence = "SPDX" in content
+            if header is None and not is_licence:
                 header = comment_text(content)
-            group, comment = None, content
+            group, comment = None, "" if is_licence else content
         elif function:
             if group is None:
                 group = Group(comment_text(comment) if comment else "")

@@ -149,7 +149,7 @@ class Library:
         if group.part("Ownership"):
             lines += [".SH OWNERSHIP", *paragraphs(sentence(group.part("Ownership")), self.functions)]
         lines += self.returns(group)
-        context = sentence(group.part("Context")) or header.context
+        context = sentence(group.part("Context") or re.sub(r"^Context, unless[^:]*:", "", header.context))
         if context:
             lines += [".SH CONTEXT", *paragraphs(context, self.functions)]
         others = sorted(set(re.findall(r"\bgw_\w+", group.text)) & self.functions - set(names))
