@@ -28,6 +28,9 @@ build=$scratch/build
     # Without optimization, to save time.
     quietly $MESON setup "$build" "$source" -Ddefault_library=static -Dtests=false -Ddocs=disabled \
         -Dsystemd=disabled -Doptimization=0 -Ddebug=false
+    # Users build like this: without the packages that only tests need.
+    ! $MESON introspect --dependencies "$build" | grep -Eq '"(cmocka|valgrind)"' ||
+        fail "-Dtests=false searches packages for tests"
     quietly ninja -C "$build" src/libgodwit.a src/libgodwit-frontend.a
     quietly $MESON install -C "$build" --no-rebuild --tags devel --destdir "$scratch/root"
 }
