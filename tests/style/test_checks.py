@@ -33,6 +33,14 @@ GOOD = {
         "tests/unit/test_a.c": C + '#include "core/queue/a.h"\n#include <cmocka.h>\n',
         "examples/a.c": C + "#include <godwit/a.h>\n",
     },
+    "check_api_comments.py": {
+        "include/godwit/a.h": C + "/*\n * Things.\n *\n * Context, unless a function states another: any thread.\n */\n\n"
+                              "/* Make a thing. Returns: 0; -ENOMEM. */\nint gw_a_new(void);\nvoid gw_a_free(void);\n\n"
+                              "/* Open it. Returns: as gw_a_new. Context: the main thread. */\nint gw_a_open(void);\n"
+                              "/* The number of things. */\nunsigned gw_a_count(void);\n",
+        "include/godwit/b.h": C + "/* Close it. Context: the main thread. */\nvoid gw_b_close(void);\n",
+        "include/godwit/version.h.in": C + "/* The version. Context: any thread. */\nconst char *gw_version(void);\n",
+    },
     "check_size.py": {
         "src/core/queue/a.c": C + "int f(int a)\n{\n" + "    a++;\n" * 78 + "}\n",
         "src/core/queue/a.h": C + "\n" * 199,
@@ -101,6 +109,23 @@ BAD = [
     ("check_includes.py", "tests/integration/it_a.c", '#include "core/queue/a.h"\n', "must not include"),
     ("check_includes.py", "examples/a.c", '#include "src/core/queue/a.h"\n', "must not include"),
     ("check_includes.py", "src/new/x.c", "", "no rule"),
+    ("check_api_comments.py", "include/godwit/b.h", C + "void gw_b(void);\n", "b.h:2: gw_b: no comment"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Close it. Context: any thread. */\n\nvoid gw_b(void);\n", "gw_b: no comment"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* A. Context: any thread. */\nvoid gw_b(void);\n\nvoid gw_c(void);\n", "b.h:5: gw_c: no comment"),
+    ("check_api_comments.py", "include/godwit/b.h", C + "/* Close it. */\nvoid gw_b(void);\n", "no 'Context:'"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Close it. Context: any thread. */\nint gw_b(void);\n", "no 'Returns:'"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Close it. Context: any thread. Returns: 0 or an error. */\nint gw_b(void);\n", "lists no errno"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Close it. Context: any thread. Returns: as gw_none. */\nint gw_b(void);\n", "refers to gw_none"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Returns: 0; -EINVAL. Context: any thread. */\nint gw_b(void);\n", "does not begin with"),
+    ("check_api_comments.py", "include/godwit/b.h",
+     C + "/* Close" + " and so on" * 30 + ". Context: any thread. */\nvoid gw_b(void);\n", "the limit is 250"),
+    ("check_api_comments.py", "include/godwit/version.h.in", C + "const char *gw_version(void);\n", "no comment"),
     ("check_size.py", "src/core/queue/a.c", "\n" * 701, "701 lines, the limit is 700"),
     ("check_size.py", "src/core/queue/a.h", "\n" * 201, "the limit is 200"),
     ("check_size.py", "include/godwit/a.h", "\n" * 351, "the limit is 350"),
