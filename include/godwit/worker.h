@@ -31,19 +31,18 @@ typedef void gw_timer_cb(void *arg);
  * POLLPRI), level triggered, until it is removed.
  *
  * Ownership: the fd stays the caller's and must stay open until gw_worker_remove_fd.
- * Returns: 0; -EEXIST if `fd` was already added; -EINVAL if there is no `cb`, or for other events;
- * -EBADF if `fd` is not open; -EPERM if it is a regular file or directory, which is always ready;
- * -ENOMEM; -ESHUTDOWN if the worker has ended.
- * Context: any thread; on a thread other than the worker, the call waits for the worker. Two
- * workers must not wait for one another.
+ * Returns: 0; -EEXIST if `fd` was already added; -EINVAL if there is no `cb`, for other events, or
+ * on another thread; -EBADF if `fd` is not open; -EPERM if it is a regular file or directory, which
+ * is always ready; -ENOMEM.
+ * Context: the worker; elsewhere use gw_worker_post.
  */
 int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, void *arg);
 
 /*
  * Remove `fd`. After the return, its callback does not run.
  *
- * Returns: 0; -ENOENT if it was not added; -ESHUTDOWN if the worker has ended.
- * Context: as gw_worker_add_fd.
+ * Returns: 0; -ENOENT if it was not added; -EINVAL on another thread.
+ * Context: the worker; elsewhere use gw_worker_post.
  */
 int gw_worker_remove_fd(struct gw_worker *w, int fd);
 

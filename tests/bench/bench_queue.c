@@ -6,6 +6,7 @@
  *
  * usage: bench_queue [LAYOUT BATCH]     only this one, by its index in the list, for profiling
  */
+#include "../util/on_worker.h"
 #include "base/clock.h"
 #include "base/proto.h"
 #include "core/queue/queue.h"
@@ -185,23 +186,23 @@ static void begin(struct fixture *b, const struct layout *layout)
     b->queue.limits.request_bytes = UINT32_MAX;
     b->queue.limits.bytes_in_flight = INT64_MAX;
     gw_queue_init(&b->queue);
-    gw_worker_call(&b->worker, start, b);
+    worker_call(&b->worker, start, b);
 }
 
 static int stop(void *arg)
 {
     struct fixture *b = arg;
-    struct gw_latch latch;
+    struct test_latch latch;
 
-    gw_latch_init(&latch, 1);
-    gw_queue_stop(&b->queue, &latch, GW_STOP_DRAIN);
-    gw_latch_done(&latch);
+    test_latch_init(&latch, 1);
+    gw_queue_stop(&b->queue, &latch.latch, GW_STOP_DRAIN);
+    test_latch_done(&latch);
     return 0;
 }
 
 static void end(struct fixture *b)
 {
-    gw_worker_call(&b->worker, stop, b);
+    worker_call(&b->worker, stop, b);
     gw_worker_end(&b->worker);
     gw_queue_done(&b->queue);
     gw_map_free(b->map);
@@ -266,7 +267,7 @@ static int measure(void *arg)
 static double turn(struct fixture *b, unsigned batch)
 {
     b->batch = batch;
-    gw_worker_call(&b->worker, measure, b);
+    worker_call(&b->worker, measure, b);
     return b->ns;
 }
 

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/proto.h"
 #include "core/queue/queue_i.h"
+#include "on_worker.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -279,16 +280,16 @@ static void begin_run(struct fixture *b)
     bool intact = b->packed || !b->tracked || *used_idx == b->published;
 
     b->ending = false;
-    if (gw_worker_call(&b->worker, start, b) < 0) {
+    if (worker_call(&b->worker, start, b) < 0) {
         check(!intact);
         reset(b);
-        check(gw_worker_call(&b->worker, start, b) == 0);
+        check(worker_call(&b->worker, start, b) == 0);
     }
 }
 
 struct stop {
     struct fixture *b;
-    struct gw_latch latch;
+    struct test_latch latch;
 };
 
 static int begin_stop(void *arg)
@@ -297,9 +298,8 @@ static int begin_stop(void *arg)
     struct gw_queue *q = &s->b->queue;
 
     s->b->ending = s->b->how == GW_STOP_DRAIN; /* it must pop the remaining requests */
-    gw_queue_stop(q, &s->latch, s->b->how);
+    gw_queue_stop(q, &s->latch.latch, s->b->how);
     if (s->b->how == GW_STOP_LOST) {
-        gw_queue_forget(q);
         gw_queue_reset(q);
         answer_all(s->b);
     }
@@ -318,13 +318,12 @@ static void stop(struct fixture *b, enum gw_queue_stop how)
     struct stop s = {.b = b};
 
     b->how = how;
-    gw_latch_init(&s.latch, 1);
-    gw_worker_call(&b->worker, begin_stop, &s);
-    if (how != GW_STOP_LOST)
-        check(gw_latch_wait(&s.latch, PATIENCE) == 0);
-    gw_latch_done(&s.latch);
+    test_latch_init(&s.latch, 1);
+    worker_call(&b->worker, begin_stop, &s);
+    check(test_latch_wait(&s.latch, PATIENCE) == 0);
+    test_latch_done(&s.latch);
     /* The worker completes a stop in a separate turn. */
-    while (!gw_worker_call(&b->worker, has_stopped, b))
+    while (!worker_call(&b->worker, has_stopped, b))
         continue;
     b->base = b->queue.ring.ops->base(&b->queue.ring);
     b->published = b->queue.ring.split.published;
@@ -456,7 +455,7 @@ static void driver_op(struct fixture *b, struct program *p)
 
 struct turn_task {
     struct gw_post task;
-    struct gw_latch latch;
+    struct test_latch latch;
     struct fixture *b;
 };
 
@@ -464,22 +463,22 @@ static void run_turn(struct gw_post *task)
 {
     struct turn_task *t = gw_container_of(task, struct turn_task, task);
 
-    gw_latch_count(&t->latch, device_turn(t->b));
+    gw_latch_count(&t->latch.latch, device_turn(t->b));
 }
 
 static void step(struct fixture *b, uint8_t what)
 {
     struct turn_task t = {.task.run = run_turn, .b = b};
 
-    gw_latch_init(&t.latch, 1);
+    test_latch_init(&t.latch, 1);
     check(gw_worker_post(&b->worker, &t.task) == 0);
     if (b->in_turns)
-        check(gw_latch_wait(&t.latch, PATIENCE) == 0);
+        check(test_latch_wait(&t.latch, PATIENCE) == 0);
     for (unsigned n = what % 8; n > 0 && b->driver.n_left > 0; n--)
         driver_op(b, &b->driver);
     if (!b->in_turns)
-        check(gw_latch_wait(&t.latch, PATIENCE) == 0);
-    gw_latch_done(&t.latch);
+        check(test_latch_wait(&t.latch, PATIENCE) == 0);
+    test_latch_done(&t.latch);
 }
 
 static int init_queue(void *arg)
@@ -557,7 +556,7 @@ static void begin(struct fixture *b, const uint8_t *data, size_t size)
     b->driver =
         (struct program){.data = data + HEAD + n, .size = size - HEAD - n, .n_left = STEPS_MAX};
     reset(b);
-    gw_worker_call(&b->worker, init_queue, b);
+    worker_call(&b->worker, init_queue, b);
     begin_run(b);
 }
 
@@ -583,7 +582,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     stop(b, GW_STOP_DRAIN);
     /* The worker drops the queue one turn after its last wakeup. */
     for (unsigned i = 0; i < 2; i++)
-        (void)gw_worker_call(&b->worker, has_stopped, b);
-    gw_worker_call(&b->worker, end_queue, b);
+        (void)worker_call(&b->worker, has_stopped, b);
+    worker_call(&b->worker, end_queue, b);
     return 0;
 }

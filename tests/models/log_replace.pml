@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * SET_LOG_BASE at run time (gw_daemon_replace_log, gw_queue_set_log, gw_dirty_log_mark): two
- * workers with a queue each, a control thread that hands the new log to the workers through their
- * mailboxes, and a front-end that reads a log once more when its replacement was answered, and
- * frees it.
+ * SET_LOG_BASE at run time (gw_change_log, gw_queue_set_log, gw_dirty_log_mark): two workers with a
+ * queue each, a control worker that posts the new log to both as one operation, and a front-end
+ * that reads a log once more when its replacement was answered, and frees it.
  *
- * As a rule the control thread waits for one worker after the other, frees the old log and then
- * answers. In postcopy it answers at once (post_log): the old log names its successor before that,
- * a mark goes into a log and into those that have replaced it since, and the old log is freed when
- * both workers have adopted a later one. Each replacement here is of either kind.
+ * The old log names its successor before the operation is posted, and a mark goes into a log and
+ * into those that have replaced it since. The operation ends when both workers have counted its
+ * latch; then the old log is freed. As a rule the front-end is answered after that. In postcopy it
+ * is answered as soon as the operation is posted. Each replacement here is of either kind.
  *
  * A request is popped, written by the device in two steps (asynchronously), completed, and its
  * page marked when the worker's turn ends, in the log that the worker has then. In between the
@@ -20,7 +19,7 @@
  * nor, unless in postcopy, after its replacement was answered.
  *
  * Mutations, each of which must be found:
- *   -DANSWER_EARLY   the answer does not wait for the workers
+ *   -DANSWER_EARLY   the answer does not wait for the workers, outside of postcopy
  *   -DSKIP_ONE       the second worker is forgotten
  *   -DOLD_AT_POP     a request is marked in the log it was popped under
  *   -DNO_PUBLISH     what is completed when the log is replaced is dropped from the list to mark
@@ -31,7 +30,7 @@
  *   -DLOOK_FIRST     the successor is looked for before the page is marked
  *   -DNEXT_ONLY      a mark goes into the next log, but not into the one after that
  *   -DNEWEST_ONLY    a mark goes into the successor instead of the log that has one
- *   -DFREE_POSTED    in postcopy the old log is freed when one worker has adopted a later one
+ *   -DFREE_POSTED    in postcopy the old log is freed when one worker has counted
  */
 
 #define WORKERS  2
@@ -51,9 +50,8 @@ byte successor[LOGS]; /* 0: none */
 bool stopped;
 byte n_stopped;
 
-/* Mailboxes: the control thread posts, and waits for the latch if the second field says so. */
-chan mail[WORKERS] = [LOGS] of { byte, bool };
-chan latch = [WORKERS] of { byte };
+chan mail[WORKERS] = [LOGS] of { byte };
+byte n_counted[LOGS]; /* counts of the latch of the operation that replaced this one */
 #define STOP 254
 
 /* The socket: a log to go to, or STOP, and the answer: whether the workers were waited for. */
@@ -110,15 +108,16 @@ active proctype front_end()
 }
 
 #ifdef FREE_POSTED
-#define IS_SETTLED(log) (adopted[0] > log || adopted[1] > log)
+#define HAS_ENDED(log) (n_counted[log] > 0)
 #else
-#define IS_SETTLED(log) (adopted[0] > log && adopted[1] > log)
+#define HAS_ENDED(log) (n_counted[log] == WORKERS)
 #endif
 
-inline free_settled(log)
+/* The `done` of an operation that nothing waited for. */
+inline free_old(log)
 {
     d_step {
-        posted[log] && IS_SETTLED(log) ->
+        posted[log] && HAS_ENDED(log) ->
             posted[log] = false;
             unmapped[log] = true
     }
@@ -129,53 +128,50 @@ active proctype control()
     byte what, old;
 
     do
-    /* gw_daemon_reclaim. */
-    :: free_settled(0)
-    :: free_settled(1)
+    :: free_old(0)
+    :: free_old(1)
     :: request?what ->
         old = session;
         if
         :: what == STOP ->
-            mail[0]!what, true;
-            mail[1]!what, true;
+            mail[0]!what;
+            mail[1]!what;
 #ifndef NO_DRAIN
-            latch?_;
-            latch?_;
+            n_stopped == WORKERS;
 #endif
             reply!true;
             break
-        /* gw_daemon_call_on_queues. */
+        /* gw_op_answer: the message waits for the operation. */
         :: what != STOP ->
             session = what;
-            mail[0]!what, true;
-#if !defined(ANSWER_EARLY)
-            latch?_;
-#endif
-#ifdef FREE_EARLY
-            unmapped[old] = true;
-#endif
+            successor[old] = what;
+            mail[0]!what;
 #ifndef SKIP_ONE
-            mail[1]!what, true;
-#if !defined(ANSWER_EARLY)
-            latch?_;
+            mail[1]!what;
 #endif
+#if defined(ANSWER_EARLY)
+            skip;
+#elif defined(SKIP_ONE) || defined(FREE_EARLY)
+            n_counted[old] > 0;
+#else
+            n_counted[old] == WORKERS;
 #endif
             unmapped[old] = true;
             reply!true
-        /* In postcopy: post_log. */
+        /* gw_op_answer in postcopy. */
         :: what != STOP ->
             session = what;
 #ifdef LATE_SUCCESSOR
-            mail[0]!what, false;
-            mail[1]!what, false;
+            mail[0]!what;
+            mail[1]!what;
             reply!false;
             successor[old] = what;
 #else
 #ifndef NO_SUCCESSOR
             successor[old] = what;
 #endif
-            mail[0]!what, false;
-            mail[1]!what, false;
+            mail[0]!what;
+            mail[1]!what;
             reply!false;
 #endif
             posted[old] = true
@@ -244,7 +240,7 @@ inline publish()
 active [WORKERS] proctype worker()
 {
     byte me = _pid - 2, popped_under, n, step, what, at, next;
-    bool in_flight, completed, stopping, waits;
+    bool in_flight, completed, stopping;
 
     do
     /* Pop: it is the device's now. */
@@ -265,7 +261,7 @@ active [WORKERS] proctype worker()
     :: completed ->
         publish()
     /* The mailbox. */
-    :: mail[me]?what, waits ->
+    :: mail[me]?what ->
         if
         :: what == STOP ->
             stopping = true
@@ -281,18 +277,11 @@ active [WORKERS] proctype worker()
             publish();
 #endif
             adopted[me] = what;
-#if defined(ANSWER_EARLY)
-            skip
-#else
-            if
-            :: waits -> latch!0
-            :: else
-            fi
-#endif
+            n_counted[what - 1]++
         fi
     /* Drained. */
     :: stopping && !in_flight ->
-        latch!0;
+        n_stopped++;
         break
     od
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The control thread between sessions: how the next session begins. With a listening socket, the
- * thread accepts connections. With a path where the front-end listens, it reconnects after every
- * session. It serves a connected socket once. The device and its workers are not involved.
+ * With a listening socket, the control worker accepts connections. With a path where the front-end
+ * listens, it reconnects after every session. It serves a connected socket once. The device and its
+ * workers are not involved. Nothing here waits: between two events the worker does other things.
  */
+#include "control.h"
+
 #include "base/clock.h"
-#include "daemon.h"
+#include "core/session/session.h"
 
 #include "base/cleanup.h"
 
@@ -14,62 +16,76 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 enum {
     ACCEPT_PAUSE_MS = 100,
     RECONNECT_FIRST_MS = 10
 };
 
-/*
- * Wait until `fd` (-1: none) is readable, for up to `timeout_ms` (-1: no limit), or until
- * control_fd is signalled. Returns: whether `fd` is readable.
- */
-static bool wait_for(struct gw_daemon *d, int fd, int timeout_ms)
+static int add(struct gw_daemon *d, struct gw_source *source)
 {
-    struct pollfd fds[] = {
-        {.fd = fd, .events = POLLIN},
-        {.fd = d->control_fd, .events = POLLIN},
-    };
-    eventfd_t count;
-
-    gw_daemon_reclaim(d);
-    if (poll(fds, GW_ARRAY_SIZE(fds), timeout_ms) <= 0)
-        return false;
-    if (fds[1].revents)
-        (void)eventfd_read(d->control_fd, &count);
-    return fds[0].revents != 0;
+    return source->token ? 0 : d->control.loop->ops->add(d->control.loop, source);
 }
 
-/* Wait for `ms`, or until the daemon is asked to stop. */
-static void pause_for(struct gw_daemon *d, unsigned ms)
+static void remove_source(struct gw_daemon *d, struct gw_source *source)
 {
-    uint64_t end = gw_clock_ns() + ms * UINT64_C(1000000), now;
-
-    while (!gw_daemon_is_stopping(d) && (now = gw_clock_ns()) < end)
-        (void)wait_for(d, -1, (int)((end - now) / 1000000 + 1));
+    d->control.loop->ops->remove(d->control.loop, source);
 }
 
-static int serve_listener(struct gw_daemon *d)
+/* Wakes gw_daemon_wait, after which the daemon may be started again or freed. */
+static void end(struct gw_daemon *d, int result)
 {
-    while (!gw_daemon_is_stopping(d)) {
-        int fd;
+    gw_timer_stop(d->timer);
+    remove_source(d, &d->accept);
+    remove_source(d, &d->wake);
+    pthread_mutex_lock(&d->end_lock);
+    d->result = result;
+    __atomic_store_n(&d->running, false, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&d->end_cond);
+    pthread_mutex_unlock(&d->end_lock);
+}
 
-        if (!wait_for(d, d->listener.fd, -1) || gw_daemon_is_stopping(d))
-            continue;
-        fd = gw_socket_accept(d->listener.fd);
-        if (fd >= 0) {
-            int r = gw_session_run(d, fd);
-            if (d->single)
-                return r;
-        } else if (fd != -EAGAIN) {
-            /* Probably too many open files. The connection stays in the backlog, so try again. */
-            gw_log(&d->log, GW_LOG_ERROR, "no new session: %s", gw_last_error());
-            pause_for(d, ACCEPT_PAUSE_MS);
-        }
+/* ---- a listening socket ---- */
+
+static void pause_accepting(struct gw_daemon *d)
+{
+    remove_source(d, &d->accept);
+    gw_timer_start(d->timer, ACCEPT_PAUSE_MS * UINT64_C(1000000), 0);
+}
+
+static void wait_for_front_end(struct gw_daemon *d)
+{
+    if (add(d, &d->accept) == 0)
+        return;
+    gw_log(&d->log, GW_LOG_ERROR, "no new session: no memory to wait for one");
+    pause_accepting(d);
+}
+
+static void front_end_waits(struct gw_source *source, uint32_t events)
+{
+    struct gw_daemon *d = gw_container_of(source, struct gw_daemon, accept);
+    int fd;
+
+    if (d->session.is_open) {
+        /* Logged once a session, which continues. */
+        remove_source(d, &d->accept);
+        gw_log(&d->log, GW_LOG_WARNING,
+               "another front-end has connected and waits until this session ends");
+        return;
     }
-    return 0;
+    fd = gw_socket_accept(d->listener.fd);
+    if (fd == -EAGAIN)
+        return;
+    if (fd < 0) {
+        /* Probably too many open files. The connection stays in the backlog, so try again. */
+        gw_log(&d->log, GW_LOG_ERROR, "no new session: %s", gw_last_error());
+        pause_accepting(d);
+        return;
+    }
+    gw_session_begin(d, fd);
 }
+
+/* ---- a front-end that listens ---- */
 
 /*
  * The pause doubles with every failure. A session without a message, or shorter than the current
@@ -77,49 +93,131 @@ static int serve_listener(struct gw_daemon *d)
  * busy. After a successful session we reconnect at once, because the front-end may be listening
  * already.
  */
-static int serve_reconnecting(struct gw_daemon *d)
+static void pause_connecting(struct gw_daemon *d)
 {
-    unsigned pause_ms = RECONNECT_FIRST_MS;
-    bool reported = false;
-
-    while (!gw_daemon_is_stopping(d)) {
-        uint64_t begin = gw_clock_ns();
-        int fd = gw_socket_connect(d->client_path, SOCK_NONBLOCK);
-        bool heard = false;
-
-        if (fd >= 0) {
-            (void)gw_session_run(d, fd);
-            heard = d->session.heard;
-            reported = false;
-        } else if (!reported) {
-            gw_log(&d->log, GW_LOG_WARNING, "%s; trying again until it works", gw_last_error());
-            reported = true;
-        }
-        if (heard && gw_clock_ns() - begin > pause_ms * UINT64_C(1000000)) {
-            pause_ms = RECONNECT_FIRST_MS;
-            continue;
-        }
-        pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms);
-        pause_for(d, pause_ms);
-        pause_ms = gw_min_u(pause_ms, d->reconnect_max_ms / 2) * 2;
-    }
-    return 0;
+    d->pause_ms = gw_min_u(d->pause_ms, d->reconnect_max_ms);
+    gw_timer_start(d->timer, d->pause_ms * UINT64_C(1000000), 0);
+    d->pause_ms = gw_min_u(d->pause_ms, d->reconnect_max_ms / 2) * 2;
 }
 
-void *gw_control_main(void *arg)
+static void connect_to_front_end(struct gw_daemon *d)
+{
+    int fd = gw_socket_connect(d->client_path, SOCK_NONBLOCK);
+
+    d->connected_ns = gw_clock_ns();
+    if (fd >= 0) {
+        d->connect_failed = false;
+        gw_session_begin(d, fd);
+        return;
+    }
+    if (!d->connect_failed)
+        gw_log(&d->log, GW_LOG_WARNING, "%s; trying again until it works", gw_last_error());
+    d->connect_failed = true;
+    pause_connecting(d);
+}
+
+static void reconnect(struct gw_daemon *d)
+{
+    bool served =
+        d->session.heard && gw_clock_ns() - d->connected_ns > d->pause_ms * UINT64_C(1000000);
+
+    if (!served) {
+        pause_connecting(d);
+        return;
+    }
+    d->pause_ms = RECONNECT_FIRST_MS;
+    connect_to_front_end(d);
+}
+
+/* ---- sessions ---- */
+
+static bool is_stopping(const struct gw_daemon *d)
+{
+    return __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE);
+}
+
+static void begin(struct gw_post *post)
+{
+    struct gw_daemon *d = gw_container_of(post, struct gw_daemon, begin);
+    int r = add(d, &d->wake);
+
+    if (r < 0 || is_stopping(d)) {
+        end(d, r);
+    } else if (d->listener.fd >= 0) {
+        d->accept.fd = d->listener.fd;
+        wait_for_front_end(d);
+    } else if (d->client_path) {
+        d->pause_ms = RECONNECT_FIRST_MS;
+        d->connect_failed = false;
+        connect_to_front_end(d);
+    } else {
+        gw_session_begin(d, gw_steal_fd(&d->connected_fd));
+    }
+}
+
+/* A hang-up before our answer (-EPIPE) or a stop (-ECANCELED) is no fault of the front-end. */
+void gw_control_session_ended(struct gw_daemon *d, int r)
+{
+    if (is_stopping(d))
+        end(d, d->single && r < 0 ? -EPROTO : 0);
+    else if (d->client_path)
+        reconnect(d);
+    else if (d->single || d->listener.fd < 0)
+        end(d, r < 0 ? -EPROTO : 0);
+    else
+        wait_for_front_end(d);
+}
+
+static void woken(struct gw_source *source, uint32_t events)
+{
+    struct gw_daemon *d = gw_container_of(source, struct gw_daemon, wake);
+    eventfd_t count;
+
+    (void)eventfd_read(d->control_fd, &count);
+    if (!is_stopping(d))
+        gw_session_check(d);
+    else if (d->session.is_open)
+        gw_session_end(d, 0);
+    else
+        end(d, 0);
+}
+
+static void timer_fired(void *arg)
 {
     struct gw_daemon *d = arg;
 
-    __atomic_store_n(&d->tid, gettid(), __ATOMIC_RELAXED);
-    (void)pthread_setname_np(pthread_self(), "gw-control");
-    if (d->guard)
-        gw_sigbus_unblock();
-    if (d->listener.fd >= 0)
-        d->result = serve_listener(d);
+    if (d->session.is_open)
+        gw_session_check_time(d);
     else if (d->client_path)
-        d->result = serve_reconnecting(d);
+        connect_to_front_end(d);
     else
-        d->result = gw_session_run(d, gw_steal_fd(&d->session.fd));
-    __atomic_store_n(&d->tid, 0, __ATOMIC_RELAXED);
-    return NULL;
+        wait_for_front_end(d);
+}
+
+/* ---- the worker ---- */
+
+void gw_control_init(struct gw_daemon *d)
+{
+    d->wake = (struct gw_source){.fd = d->control_fd, .events = POLLIN, .cb = woken};
+    d->accept = (struct gw_source){.fd = -1, .events = POLLIN, .cb = front_end_waits};
+    d->begin.run = begin;
+}
+
+int gw_control_start(struct gw_daemon *d)
+{
+    struct gw_worker *w = &d->control;
+    int r;
+
+    w->log = &d->log;
+    w->loop_kind = GW_LOOP_EPOLL; /* does no file I/O */
+    w->name = "gw-control";
+    w->unblocks_sigbus = d->guard != NULL;
+    r = gw_timer_new(&d->timer, w, timer_fired, d);
+    return r < 0 ? gw_fail(r, "no memory for a timer") : gw_worker_start(w);
+}
+
+void gw_control_done(struct gw_daemon *d)
+{
+    gw_worker_end(&d->control);
+    free(d->timer);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Creating, starting, stopping and freeing a daemon. */
-#include "daemon.h"
+#include "control.h"
 
 #include "base/cleanup.h"
 #include "base/struct_sizes.h"
+#include "core/session/operation.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -90,12 +91,6 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
     return 0;
 }
 
-static int unblock_sigbus(void *arg)
-{
-    gw_sigbus_unblock();
-    return 0;
-}
-
 static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     unsigned n = cfg->num_workers ? cfg->num_workers : 1;
@@ -107,19 +102,17 @@ static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg
         struct gw_worker *w = &d->workers[d->num_workers];
         int r;
 
-        w->daemon = d;
         w->ops = &d->ops;
         w->dev = d->dev;
         w->log = &d->log;
         w->loop_kind = cfg->loop;
         w->index = d->num_workers;
         w->poll_us = cfg->poll_us;
+        w->unblocks_sigbus = d->guard != NULL;
         r = gw_worker_start(w);
         if (r < 0)
             return r;
         d->num_workers++;
-        if (d->guard)
-            (void)gw_worker_call(w, unblock_sigbus, NULL);
     }
     return 0;
 }
@@ -148,7 +141,6 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
             cfg->request_bytes_max ? cfg->request_bytes_max : GW_REQUEST_BYTES;
         q->limits.bytes_in_flight = GW_IN_FLIGHT_BYTES / n;
         gw_queue_init(q);
-        q->generation.wake_fd = d->control_fd;
         d->num_queues++;
     }
     return 0;
@@ -170,10 +162,10 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     int r;
 
     d->listener = (struct gw_listener){.fd = -1, .lock_fd = -1};
-    d->session.fd = -1;
-    d->changes_end = &d->changes;
-    d->session.backend_fd = -1;
-    d->session.dirty_log.event_fd = -1;
+    d->connected_fd = -1;
+    gw_list_init(&d->operations);
+    pthread_mutex_init(&d->end_lock, NULL);
+    pthread_cond_init(&d->end_cond, NULL);
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
     d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -192,7 +184,10 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->xen_cache_pages = cfg->xen_persistent_grants;
     d->mem_caps = gw_mem_backend_probe(&d->log);
     d->has_postcopy = can_postcopy(d, cfg);
-    r = start_workers(d, cfg);
+    gw_control_init(d);
+    r = gw_control_start(d);
+    if (r == 0)
+        r = start_workers(d, cfg);
     return r < 0 ? r : make_queues(d, cfg);
 }
 
@@ -227,9 +222,18 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *given_c
     return 0;
 }
 
-static int do_nothing(void *arg)
+/*
+ * Requests that outlived the drain time-out may still use guest memory, which then is never
+ * unmapped: the kernel may access it, too.
+ */
+static void free_operations(struct gw_daemon *d)
 {
-    return 0;
+    bool idle = true;
+
+    gw_sigbus_forget(&d->loss);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        idle = idle && d->queues[i].in_flight.n == 0;
+    gw_op_free_all(d, idle);
 }
 
 void gw_daemon_free(struct gw_daemon *d)
@@ -240,14 +244,14 @@ void gw_daemon_free(struct gw_daemon *d)
         gw_daemon_stop(d);
         (void)gw_daemon_wait(d);
     }
-    /* A queue whose last request ends in this turn of its loop finishes its stop in the next. */
-    for (unsigned i = 0; i < d->num_workers; i++)
-        (void)gw_worker_call(&d->workers[i], do_nothing, NULL);
     for (unsigned i = 0; i < d->num_workers; i++)
         gw_worker_end(&d->workers[i]);
+    gw_control_done(d);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
-    gw_daemon_reclaim_all(d);
+    free_operations(d);
+    pthread_cond_destroy(&d->end_cond);
+    pthread_mutex_destroy(&d->end_lock);
     gw_log_done(&d->log);
     free(d->queues);
     free(d->workers);
@@ -261,25 +265,19 @@ void gw_daemon_free(struct gw_daemon *d)
 static void release_sockets(struct gw_daemon *d)
 {
     gw_listener_close(&d->listener);
-    gw_socket_hang_up(&d->session.fd);
+    gw_socket_hang_up(&d->connected_fd);
     free(d->client_path);
     d->client_path = NULL;
 }
 
-/* The daemon already owns its socket or path, and releases it on failure. */
+/* The daemon already owns its socket or path. */
 static int start_control(struct gw_daemon *d, bool single)
 {
-    int r;
-
     d->single = single;
-    d->result = 0;
-    r = -pthread_create(&d->thread, NULL, gw_control_main, d);
-    if (r == 0) {
-        d->started = true;
-        return 0;
-    }
-    release_sockets(d);
-    return gw_fail(r, "no control thread: %s", strerror(-r));
+    d->started = true;
+    __atomic_store_n(&d->running, true, __ATOMIC_RELEASE);
+    (void)gw_worker_post(&d->control, &d->begin); /* the worker ends with the daemon */
+    return 0;
 }
 
 static int check_not_started(const struct gw_daemon *d)
@@ -299,7 +297,7 @@ int gw_daemon_start(struct gw_daemon *d, int fd)
     if (r == 1)
         d->listener.fd = gw_steal_fd(&owned_fd);
     else
-        d->session.fd = gw_steal_fd(&owned_fd);
+        d->connected_fd = gw_steal_fd(&owned_fd);
     return start_control(d, false);
 }
 
@@ -332,9 +330,9 @@ int gw_daemon_start_client(struct gw_daemon *d, const char *path)
         if (!d->client_path)
             return gw_fail(-ENOMEM, "no memory for a path");
     } else {
-        d->session.fd = gw_socket_connect(path, 0);
-        if (d->session.fd < 0)
-            return gw_steal_fd(&d->session.fd);
+        d->connected_fd = gw_socket_connect(path, 0);
+        if (d->connected_fd < 0)
+            return gw_steal_fd(&d->connected_fd);
     }
     return start_control(d, true);
 }
@@ -350,7 +348,10 @@ int gw_daemon_wait(struct gw_daemon *d)
 {
     if (!d->started)
         return gw_fail(-EINVAL, "the daemon was not started");
-    pthread_join(d->thread, NULL);
+    pthread_mutex_lock(&d->end_lock);
+    while (d->running)
+        pthread_cond_wait(&d->end_cond, &d->end_lock);
+    pthread_mutex_unlock(&d->end_lock);
     d->started = false;
     /* Cleared here, not at the start, so that a stop before the next start takes effect. */
     __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);

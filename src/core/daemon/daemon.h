@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The daemon and its session. Only the control thread accesses the session. */
+/* The daemon and its session. Only the control worker accesses the session. */
 #pragma once
 
 #include "base/checked.h"
@@ -28,12 +28,26 @@ struct gw_vring {
     bool is_stopping; /* after a refused RESET_DEVICE: no start until a stop succeeds */
 };
 
-/* One connection, from accept to hang-up. */
+/* The answer of a message. */
+struct gw_reply {
+    int fd; /* sent with the answer, then closed; -1: none */
+    uint32_t size;
+    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_xen_mem_table)];
+};
+
+_Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
+                   sizeof(((struct gw_reply *)0)->payload),
+               "room for any answer");
+
+/* One connection, from accept to hang-up (session.c). */
 struct gw_session {
-    int fd;
-    int backend_fd; /* the back-end channel, -1: none */
-    bool heard;     /* the front-end has sent a message */
-    bool has_rival; /* another front-end has connected (logged once) */
+    bool is_open;
+    bool is_ending;
+    bool heard; /* the front-end has sent a message */
+    int result; /* of the end: 0 or a negative errno */
+    struct gw_source socket;
+    struct gw_source backend;       /* the back-end channel; fd -1: none */
+    struct gw_source owners_source; /* of `owners` */
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */
@@ -42,19 +56,22 @@ struct gw_session {
     struct gw_postcopy postcopy;
     struct gw_dirty_log_state dirty_log;
     struct gw_inflight_region inflight;
-    struct gw_rx rx;
     struct gw_vring vrings[GW_QUEUES_MAX];
-    uint64_t first_change; /* changes up to this number belong to earlier sessions */
+
+    /* The message being handled, and its answer. */
+    struct gw_rx rx;
+    const void *row;      /* of dispatch.c */
+    struct gw_op *op;     /* what it waits for; NULL: nothing */
+    uint64_t deadline_ns; /* of `op`, if it waits for requests */
+    struct gw_reply reply;
+    struct gw_tx tx;
+    bool is_sending; /* the front-end has no room for the answer */
+
+    /* Operations of the end, created at the beginning. */
+    struct {
+        struct gw_op *stop, *change, *reset;
+    } end;
 };
-
-/* Change of a map or log whose predecessor may still be in use (change.c). */
-struct gw_change;
-
-/*
- * Limit on kept changes. At the limit, a change waits for the queues even in postcopy. Above the
- * limit, a new map is refused until late requests end.
- */
-#define GW_CHANGES_KEPT_MAX 16
 
 struct gw_daemon {
     struct gw_device_ops ops;
@@ -70,21 +87,26 @@ struct gw_daemon {
     unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
     struct gw_queue *queues;
     struct gw_worker *workers;
+    struct gw_list operations; /* that have not ended */
+    unsigned n_operations;     /* length of `operations` */
+    uint64_t n_changes;        /* number of the latest change */
+    unsigned n_old_maps;       /* replaced maps that requests still use */
 
-    /* The control thread. */
-    pthread_t thread;
-    int tid; /* atomic; 0 before it runs and after its end */
-    bool started;
+    /* The control worker, and what only it accesses. */
+    struct gw_worker control;
+    struct gw_timer *timer;  /* of the session, or of a pause between sessions */
+    struct gw_source wake;   /* watches control_fd */
+    struct gw_source accept; /* watches listener.fd */
+    struct gw_post begin;
     bool single; /* ends with its first session */
     struct gw_listener listener;
+    int connected_fd;          /* of the only session; -1: none */
     char *client_path;         /* where the front-end listens, if we reconnect; else NULL */
     unsigned reconnect_max_ms; /* longest pause between attempts; 0: do not reconnect */
-    int result;
+    unsigned pause_ms;         /* the next one */
+    uint64_t connected_ns;     /* when the last attempt began */
+    bool connect_failed;       /* and it was logged */
     struct gw_session session;
-    uint64_t n_changes;        /* number of the latest change */
-    struct gw_change *changes; /* kept changes, oldest first */
-    struct gw_change **changes_end;
-    unsigned n_kept; /* length of `changes` */
 
     /* Set by other threads, which then signal `control_fd`. */
     int control_fd;        /* eventfd */
@@ -92,6 +114,13 @@ struct gw_daemon {
     bool config_changed;   /* atomic */
     struct gw_loss loss;   /* of memory that the session has mapped */
     struct gw_loss *guard; /* &loss; NULL: losses are not handled, as configured */
+
+    /* For gw_daemon_wait. */
+    bool started; /* from gw_daemon_start* to gw_daemon_wait */
+    pthread_mutex_t end_lock;
+    pthread_cond_t end_cond;
+    bool running; /* end_lock to write; atomic */
+    int result;   /* end_lock */
 };
 
 static inline bool gw_session_has(const struct gw_session *s, enum gw_virtio_feature bit)
@@ -104,47 +133,9 @@ static inline bool gw_session_has_protocol(const struct gw_session *s, enum gw_p
     return (s->protocol_features & GW_BIT(bit)) != 0;
 }
 
-static inline bool gw_daemon_is_stopping(const struct gw_daemon *d)
-{
-    return __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE);
-}
-
 /* The features that this daemon offers. */
 uint64_t gw_daemon_features(const struct gw_daemon *d);
 uint64_t gw_daemon_protocol_features(const struct gw_daemon *d);
 
-/*
- * Serve a session until it ends. Consumes `fd`.
- * Returns: 0 after a hang-up or gw_daemon_stop; -EPROTO after a fault of the front-end.
- */
-int gw_session_run(struct gw_daemon *d, int fd);
-
-/* Main function of the control thread. `arg` is the daemon. */
-void *gw_control_main(void *arg);
-
 /* ctl_postcopy.c: set whether guest memory may be missing, for I/O that workers start later. */
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);
-
-/*
- * Replace the map of all queues, and free the old map when no queue uses it. Consumes `map`.
- * Returns: 0; -ETIMEDOUT if requests still use the old map; -EBUSY if requests keep more than
- * GW_CHANGES_KEPT_MAX replaced maps; -ENOMEM.
- */
-int gw_daemon_replace_map(struct gw_daemon *d, struct gw_map *map);
-/* The same in postcopy; does not wait for the queues unless GW_CHANGES_KEPT_MAX is reached. */
-int gw_daemon_post_map(struct gw_daemon *d, struct gw_map *map);
-/* End the session's map. `is_used`: requests in flight may still access its memory. */
-void gw_daemon_end_map(struct gw_daemon *d, bool is_used);
-
-/*
- * Make all queues and the session use this dirty log. A log that it replaces is freed; in postcopy,
- * when no queue uses it. Consumes the resources in `log`. Returns: 0; -ENOMEM.
- */
-int gw_daemon_replace_log(struct gw_daemon *d, struct gw_dirty_log_state *log);
-/* Free all replaced dirty logs. The caller guarantees that no queue uses a log. */
-void gw_daemon_drop_logs(struct gw_daemon *d);
-
-/* Free replaced maps and logs that no queue uses. */
-void gw_daemon_reclaim(struct gw_daemon *d);
-/* After the workers have ended: free the rest, but leak maps that requests may still use. */
-void gw_daemon_reclaim_all(struct gw_daemon *d);

@@ -113,8 +113,6 @@ static void add_queue(struct text *t, const struct gw_queue *q)
 unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
 {
     struct text t = {.at = text, .size = size};
-    int tid = __atomic_load_n(&d->tid, __ATOMIC_RELAXED);
-
     text[0] = '\0';
     ping_all(d);
     for (unsigned i = 0; i < d->num_workers; i++) {
@@ -125,9 +123,10 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
     }
     for (unsigned i = 0; i < d->num_queues; i++)
         add_queue(&t, &d->queues[i]);
-    if (t.n == 0 && gw_daemon_is_stopping(d) && tid != 0) {
+    if (t.n == 0 && __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE) &&
+        __atomic_load_n(&d->running, __ATOMIC_ACQUIRE)) {
         add(&t, "the control thread has not ended");
-        add_thread(&t, tid);
+        add_thread(&t, d->control.tid);
         t.n++;
     }
     return t.n;

@@ -14,8 +14,8 @@
 #include "worker.h"
 
 #include "base/cleanup.h"
+#include "core/memory/sigbus.h"
 #include "core/queue/queue.h"
-#include "latch.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -34,9 +34,6 @@
 enum {
     IDLE_TURNS_PER_YIELD = 64
 };
-
-/* How long a worker may leave a task in its mailbox before a warning is logged. */
-#define CALL_PATIENCE_NS UINT64_C(5000000000)
 
 static _Thread_local struct gw_worker *current_worker;
 
@@ -89,73 +86,6 @@ static void mail_arrived(struct gw_source *source, uint32_t events)
     eventfd_t count;
 
     (void)eventfd_read(source->fd, &count); /* the turn runs the tasks */
-}
-
-struct call {
-    struct gw_post task;
-    struct gw_latch latch;
-    int (*fn)(void *arg);
-    void *arg;
-};
-
-static void run_call(struct gw_post *task)
-{
-    struct call *call = gw_container_of(task, struct call, task);
-
-    gw_latch_count(&call->latch, call->fn(call->arg));
-}
-
-int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg)
-{
-    struct call call = {.task.run = run_call, .fn = fn, .arg = arg};
-    int r;
-
-    if (gw_worker_is_current(w))
-        return fn(arg);
-    gw_latch_init(&call.latch, 1);
-    r = gw_worker_post(w, &call.task);
-    if (r < 0)
-        goto out;
-    while ((r = gw_latch_wait(&call.latch, CALL_PATIENCE_NS)) == -ETIMEDOUT)
-        gw_log(w->log, GW_LOG_WARNING,
-               "worker %u is still busy: in a device callback, or waiting for a page", w->index);
-out:
-    gw_latch_done(&call.latch);
-    return r;
-}
-
-struct posted_call {
-    struct gw_post task;
-    struct gw_worker *worker;
-    int (*fn)(void *arg);
-    max_align_t arg[];
-};
-
-static void run_posted_call(struct gw_post *task)
-{
-    struct posted_call *call = gw_container_of(task, struct posted_call, task);
-
-    (void)call->fn(call->arg);
-    (void)__atomic_fetch_sub(&call->worker->n_sent, 1, __ATOMIC_RELAXED);
-    free(call);
-}
-
-int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size)
-{
-    struct posted_call *call = malloc(sizeof(*call) + size);
-    int r;
-
-    if (!call)
-        return -ENOMEM;
-    *call = (struct posted_call){.task.run = run_posted_call, .worker = w, .fn = fn};
-    memcpy(call->arg, arg, size);
-    (void)__atomic_fetch_add(&w->n_sent, 1, __ATOMIC_RELAXED);
-    r = gw_worker_post(w, &call->task);
-    if (r < 0) {
-        (void)__atomic_fetch_sub(&w->n_sent, 1, __ATOMIC_RELAXED);
-        free(call);
-    }
-    return r;
 }
 
 /* ---- the thread ---- */
@@ -217,12 +147,14 @@ static int thread_init(struct gw_worker *w)
     int r;
 
     snprintf(name, sizeof(name), "gw-worker-%u", w->index);
-    (void)pthread_setname_np(pthread_self(), name);
+    (void)pthread_setname_np(pthread_self(), w->name ? w->name : name);
+    if (w->unblocks_sigbus)
+        gw_sigbus_unblock();
     r = gw_loop_new(&w->loop, w->loop_kind, w->log);
     if (r < 0)
         return r;
     r = w->loop->ops->add(w->loop, &w->mail_source);
-    if (r == 0 && w->ops->worker_start)
+    if (r == 0 && w->ops && w->ops->worker_start)
         r = w->ops->worker_start(w->dev, w);
     if (r != 0) {
         /* Clean up what worker_start left behind. */
@@ -236,17 +168,41 @@ static int thread_init(struct gw_worker *w)
 
 static void thread_done(struct gw_worker *w)
 {
-    run_tasks(w); /* posted while it stopped; no more can follow */
-    if (w->ops->worker_stop)
+    run_tasks(w);        /* posted while it stopped; no more can follow */
+    (void)run_queues(w); /* the last request of a stop may have ended in the last turn */
+    publish(w);
+    if (w->ops && w->ops->worker_stop)
         w->ops->worker_stop(w->dev, w);
     gw_worker_drop_fds(w);
     w->loop->ops->free(w->loop);
 }
 
+/* The start of a thread, which gw_worker_start waits for. */
 struct start {
     struct gw_worker *worker;
-    struct gw_latch latch;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool is_done;
+    int r;
 };
+
+static void report_start(struct start *start, int r)
+{
+    pthread_mutex_lock(&start->lock);
+    start->is_done = true;
+    start->r = r;
+    pthread_cond_signal(&start->cond);
+    pthread_mutex_unlock(&start->lock);
+}
+
+static int wait_start(struct start *start)
+{
+    pthread_mutex_lock(&start->lock);
+    while (!start->is_done)
+        pthread_cond_wait(&start->cond, &start->lock);
+    pthread_mutex_unlock(&start->lock);
+    return start->r;
+}
 
 static void *worker_main(void *arg)
 {
@@ -257,7 +213,7 @@ static void *worker_main(void *arg)
     current_worker = w;
     w->tid = gettid();
     r = thread_init(w);
-    gw_latch_count(&start->latch, r); /* `start` is invalid from here on */
+    report_start(start, r); /* `start` is invalid from here on */
     if (r != 0)
         return NULL;
     while (!w->stopping)
@@ -283,7 +239,11 @@ static void worker_done(struct gw_worker *w)
 
 int gw_worker_start(struct gw_worker *w)
 {
-    struct start start = {.worker = w};
+    struct start start = {
+        .worker = w,
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .cond = PTHREAD_COND_INITIALIZER,
+    };
     int r;
 
     worker_init(w);
@@ -294,39 +254,41 @@ int gw_worker_start(struct gw_worker *w)
         worker_done(w);
         return r;
     }
-    gw_latch_init(&start.latch, 1);
     r = -pthread_create(&w->thread, NULL, worker_main, &start);
     if (r < 0) {
         gw_fail(r, "worker %u: cannot create its thread: %s", w->index, strerror(-r));
     } else {
-        r = gw_latch_wait(&start.latch, UINT64_MAX / 2);
+        r = wait_start(&start);
         if (r != 0) {
             pthread_join(w->thread, NULL);
             r = gw_fail(r < 0 ? r : -EINVAL, "worker %u cannot start: %s", w->index,
                         strerror(r < 0 ? -r : EINVAL));
         }
     }
-    gw_latch_done(&start.latch);
+    w->runs = r == 0;
     if (r != 0)
         worker_done(w);
     return r;
 }
 
-static int stop_thread(void *arg)
+static void stop_thread(struct gw_post *post)
 {
-    struct gw_worker *w = arg;
+    struct gw_worker *w = gw_container_of(post, struct gw_worker, end);
 
     pthread_mutex_lock(&w->mail_lock);
     w->ended = true;
     pthread_mutex_unlock(&w->mail_lock);
     w->stopping = true;
-    return 0;
 }
 
 void gw_worker_end(struct gw_worker *w)
 {
-    (void)gw_worker_call(w, stop_thread, w);
+    if (!w->runs)
+        return;
+    w->end.run = stop_thread;
+    (void)gw_worker_post(w, &w->end);
     pthread_join(w->thread, NULL);
+    w->runs = false;
     worker_done(w);
 }
 

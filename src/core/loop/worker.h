@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A worker: a thread, its event loop, its mailbox, and the queues it owns. The control thread
- * operates on a queue by posting a task (struct gw_post) to the mailbox of its worker.
+ * A worker: a thread, its event loop, its mailbox, and the queues it owns. Other threads operate on
+ * a queue by posting a task (struct gw_post) to the mailbox of its worker. No thread ever waits for
+ * a worker, except for its start and its end.
  */
 #pragma once
 
@@ -29,43 +30,37 @@ struct gw_worker {
     struct gw_post *mail_first;
     struct gw_post *mail_last;    /* if there is a first */
     struct gw_source mail_source; /* an eventfd, wakes a sleeping worker */
-    unsigned n_sent;              /* atomic: tasks of gw_worker_send that have not run yet */
 
-    struct gw_daemon *daemon;
-    const struct gw_device_ops *ops;
+    const struct gw_device_ops *ops; /* NULL: not for a device */
     void *dev;
     struct gw_log *log;
     enum gw_loop_kind loop_kind;
+    const char *name; /* of the thread; NULL: gw-worker-INDEX */
+    bool unblocks_sigbus;
     unsigned index;
     unsigned poll_us;
     unsigned n_idle_turns; /* turns that found nothing, while polling */
+    bool runs;             /* from gw_worker_start to gw_worker_end */
     bool stopping;
     pthread_t thread;
     int tid;
+    struct gw_post end;  /* of gw_worker_end */
     struct gw_post ping; /* stuck.c */
     bool is_pinged;      /* atomic: `ping` is in the mailbox */
 };
 
 /*
  * Start the worker's thread, and wait until it has created its loop and run the device's
- * worker_start. `w` is zeroed except for daemon, ops, dev, log, loop_kind, index and poll_us.
- * Returns: 0; a negative errno, with gw_last_error.
+ * worker_start. `w` is zeroed except for ops, dev, log, loop_kind, name, unblocks_sigbus, index and
+ * poll_us. Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);
 
-/* End the thread after all of its tasks, and release everything. Its queues must be stopped. */
+/*
+ * End the thread after all of its tasks, and release everything. Its queues must be stopped. No
+ * effect on a zeroed worker, or after a failed start.
+ */
 void gw_worker_end(struct gw_worker *w);
-
-/* Run `fn` on the worker and return its result. Calls it directly on the worker's own thread. */
-int gw_worker_call(struct gw_worker *w, int (*fn)(void *arg), void *arg);
-
-/* Run `fn` on the worker with a copy of `arg`, without waiting. Returns: 0; -ENOMEM; -ESHUTDOWN. */
-int gw_worker_send(struct gw_worker *w, int (*fn)(void *arg), const void *arg, size_t size);
-/* The number of sent tasks that have not run yet, for the sending thread. */
-static inline unsigned gw_worker_n_sent(const struct gw_worker *w)
-{
-    return __atomic_load_n(&w->n_sent, __ATOMIC_RELAXED);
-}
 
 /* For worker_user.c: run due timers; time to the next one (negative: none); remove all fds. */
 void gw_worker_run_timers(struct gw_worker *w);

@@ -118,14 +118,6 @@ struct user_fd {
     void *arg;
 };
 
-struct fd_request {
-    struct gw_worker *worker;
-    int fd;
-    uint32_t events;
-    gw_fd_cb *cb;
-    void *arg;
-};
-
 static void user_fd_ready(struct gw_source *source, uint32_t events)
 {
     struct user_fd *u = gw_container_of(source, struct user_fd, source);
@@ -145,25 +137,23 @@ static struct user_fd *find_fd(struct gw_worker *w, int fd)
     return NULL;
 }
 
-static int add_fd(void *arg)
+static int add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, void *arg)
 {
-    const struct fd_request *request = arg;
-    struct gw_worker *w = request->worker;
     struct user_fd *u;
     int r;
 
-    if (find_fd(w, request->fd))
+    if (find_fd(w, fd))
         return -EEXIST;
     u = calloc(1, sizeof(*u));
     if (!u)
         return -ENOMEM;
     u->source = (struct gw_source){
-        .fd = request->fd,
-        .events = request->events,
+        .fd = fd,
+        .events = events,
         .cb = user_fd_ready,
     };
-    u->cb = request->cb;
-    u->arg = request->arg;
+    u->cb = cb;
+    u->arg = arg;
     r = w->loop->ops->add(w->loop, &u->source);
     if (r < 0) {
         free(u);
@@ -173,27 +163,14 @@ static int add_fd(void *arg)
     return 0;
 }
 
-static int remove_fd(void *arg)
-{
-    const struct fd_request *request = arg;
-    struct gw_worker *w = request->worker;
-    struct user_fd *u = find_fd(w, request->fd);
-
-    if (!u)
-        return -ENOENT;
-    w->loop->ops->remove(w->loop, &u->source);
-    gw_list_remove(&u->link);
-    free(u);
-    return 0;
-}
-
 int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, void *arg)
 {
-    struct fd_request request = {w, fd, events, cb, arg};
     struct pollfd probe = {.fd = fd};
     struct stat st;
     int r;
 
+    if (!gw_worker_is_current(w))
+        return gw_fail(-EINVAL, "gw_worker_add_fd: called on another thread than the worker's");
     if (!cb || events == 0 || (events & ~(uint32_t)(POLLIN | POLLOUT | POLLPRI)))
         return gw_fail(-EINVAL, "gw_worker_add_fd: bad callback or events %#x", events);
     /* io_uring would report later what epoll reports at once. */
@@ -201,16 +178,23 @@ int gw_worker_add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb,
         return gw_fail(-EBADF, "gw_worker_add_fd: fd %d is not open", fd);
     if (fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
         return gw_fail(-EPERM, "gw_worker_add_fd: fd %d is a file and always ready", fd);
-    r = gw_worker_call(w, add_fd, &request);
+    r = add_fd(w, fd, events, cb, arg);
     return r < 0 ? gw_fail(r, "gw_worker_add_fd: fd %d: %s", fd, strerror(-r)) : 0;
 }
 
 int gw_worker_remove_fd(struct gw_worker *w, int fd)
 {
-    struct fd_request request = {.worker = w, .fd = fd};
-    int r = gw_worker_call(w, remove_fd, &request);
+    struct user_fd *u;
 
-    return r < 0 ? gw_fail(r, "gw_worker_remove_fd: fd %d: %s", fd, strerror(-r)) : 0;
+    if (!gw_worker_is_current(w))
+        return gw_fail(-EINVAL, "gw_worker_remove_fd: called on another thread than the worker's");
+    u = find_fd(w, fd);
+    if (!u)
+        return gw_fail(-ENOENT, "gw_worker_remove_fd: fd %d was not added", fd);
+    w->loop->ops->remove(w->loop, &u->source);
+    gw_list_remove(&u->link);
+    free(u);
+    return 0;
 }
 
 /* ---- file operations ---- */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Replaces the map of a running queue, and reports when the old map or log is unused (change.c). */
+/* Replaces the map of a running queue, and reports when the old map is unused (change.c). */
 #include "queue_i.h"
-
-#include <sys/eventfd.h>
 
 void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map)
 {
@@ -18,28 +16,40 @@ void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map)
     gw_queue_unlock(q);
 }
 
+/* A count may free the latch and its wait. */
 void gw_queue_note_quiesced(struct gw_queue *q)
 {
-    __atomic_store_n(&q->generation.quiesced, q->generation.number, __ATOMIC_RELEASE);
-    if (q->generation.latch)
-        gw_latch_count(q->generation.latch, 0);
-    else if (q->generation.wake_fd >= 0)
-        (void)eventfd_write(q->generation.wake_fd, 1);
-    q->generation.latch = NULL;
+    struct gw_generation_wait *wait = q->generation.waiting;
+
+    q->generation.waiting = NULL;
+    while (wait) {
+        struct gw_generation_wait *next = wait->next;
+
+        gw_latch_count(wait->latch, 0);
+        wait = next;
+    }
 }
 
-void gw_queue_begin_generation(struct gw_queue *q, uint64_t number, struct gw_latch *latch)
+void gw_queue_note_applied(struct gw_queue *q, uint64_t number)
 {
     gw_queue_lock(q);
-    q->generation.number = number;
+    q->generation.applied = number;
+    gw_queue_unlock(q);
+}
+
+void gw_queue_begin_generation(struct gw_queue *q, struct gw_generation_wait *wait)
+{
+    gw_queue_lock(q);
+    q->generation.number++;
     q->generation.n_old = q->in_flight.n;
-    q->generation.latch = latch;
-    if (q->generation.n_old == 0) {
-        gw_queue_note_quiesced(q);
-    } else if (q->abandoned && latch) {
-        /* The requests belong to an earlier session; no change waits for its memory. */
-        q->generation.latch = NULL;
-        gw_latch_count(latch, 0);
+    if (q->abandoned && q->in_flight.n > 0) {
+        /* These requests outlived an earlier session, and never use the maps of this one. */
+        gw_latch_count(wait->latch, 0);
+    } else {
+        wait->next = q->generation.waiting;
+        q->generation.waiting = wait;
+        if (q->generation.n_old == 0)
+            gw_queue_note_quiesced(q);
     }
     gw_queue_unlock(q);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The maps and logs of a queue, by number (change.c). A new map or log begins a generation. The
- * queue has quiesced when no request of an older generation is in flight.
+ * The changes of a queue's map and log, by number (change.c). A new map begins a generation. The
+ * queue has quiesced when no request of an older generation is in flight: it no longer uses an
+ * older map.
  */
 #pragma once
 
@@ -12,23 +13,29 @@
 
 struct gw_queue;
 
+/* An operation that waits until a queue has quiesced; owned by the operation. */
+struct gw_generation_wait {
+    struct gw_generation_wait *next;
+    struct gw_latch *latch; /* counted then */
+};
+
 struct gw_generation {
-    uint64_t number;        /* [lock] the generation in use */
-    uint64_t posted;        /* atomic: the latest one, perhaps still in the worker's mailbox */
-    uint64_t quiesced;      /* atomic: older maps and logs than those of this one are unused */
-    unsigned n_old;         /* [lock] requests in flight from older generations */
-    struct gw_latch *latch; /* [lock] counted when the queue has quiesced */
-    int wake_fd;            /* an eventfd signalled instead if `latch` is NULL, -1: none */
+    uint64_t posted;  /* atomic: the latest change, perhaps still in the mailbox */
+    uint64_t applied; /* [lock] the latest change that the queue has applied */
+    uint32_t number;  /* [lock] counts the maps */
+    unsigned n_old;   /* [lock] requests in flight from older generations */
+    struct gw_generation_wait *waiting; /* [lock] */
 };
 
 /* Use `map` from now on. */
 void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map);
 /*
- * The map or log just set begins generation `number`. When no request of an older generation is in
- * flight, the old map or log is unused: `quiesced` becomes `number`, and `latch`, if any, is
- * counted.
+ * The map just set begins a generation. When no request of an older one is in flight, the old map
+ * is unused, and wait->latch is counted.
  */
-void gw_queue_begin_generation(struct gw_queue *q, uint64_t number, struct gw_latch *latch);
+void gw_queue_begin_generation(struct gw_queue *q, struct gw_generation_wait *wait);
+/* Change `number` has been applied: requests may be taken that were made available after it. */
+void gw_queue_note_applied(struct gw_queue *q, uint64_t number);
 
-/* [lock] Report that no request of an older generation is in flight: the old map is unused. */
+/* [lock] No request of an older generation is in flight: count the latches of all that wait. */
 void gw_queue_note_quiesced(struct gw_queue *q);

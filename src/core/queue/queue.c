@@ -479,6 +479,8 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
         (q->stop.how == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->in_flight.n > 0);
     q->state = GW_QUEUE_STOPPING;
     q->stop.how = how;
+    if (q->stop.latch)
+        gw_latch_count(q->stop.latch, -ECANCELED); /* an earlier stop that nobody waits for */
     q->stop.latch = latch;
     gw_queue_unlock(q);
 
@@ -504,14 +506,6 @@ int gw_queue_stop_result(const struct gw_queue *q)
         return 0;
     return gw_fail(q->stop.error, "queue %u: the device cannot keep what it confirmed: %s",
                    q->index, strerror(-q->stop.error));
-}
-
-void gw_queue_forget(struct gw_queue *q)
-{
-    gw_queue_lock(q);
-    q->stop.latch = NULL;
-    q->generation.latch = NULL;
-    gw_queue_unlock(q);
 }
 
 void gw_queue_reset(struct gw_queue *q)
@@ -546,7 +540,6 @@ void gw_queue_init(struct gw_queue *q)
     gw_notifier_init(&q->call);
     gw_notifier_init(&q->err);
     q->dirty_log.event_fd = -1;
-    q->generation.wake_fd = -1;
     q->batch.publish_step = UINT_MAX;
     q->limits.turn_left = INT64_MAX;
     pthread_mutex_init(&q->locks.mutex, NULL);

@@ -161,12 +161,11 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr);
 
 /*
  * Stop: `latch` is counted when nothing is in flight and everything is published, at once for a
- * stopped queue. gw_queue_forget drops the latches when their owner no longer waits.
+ * stopped queue; with -ECANCELED when another stop replaces it.
  */
 void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_stop how);
 /* The result of a stop whose latch has opened. Returns: 0; the device's error, gw_last_error. */
 int gw_queue_stop_result(const struct gw_queue *q);
-void gw_queue_forget(struct gw_queue *q);
 
 /* End of the session: close all fds and disable the queue. Late requests do not write to a ring. */
 void gw_queue_reset(struct gw_queue *q);

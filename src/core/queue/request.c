@@ -110,7 +110,7 @@ static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *he
     r->id = head->id;
     r->n_slots = head->n_slots;
     r->position = q->in_flight.n_taken;
-    r->generation = (uint32_t)q->generation.number;
+    r->generation = q->generation.number;
     r->popped_ns = q->in_flight.now_ns;
     r->is_done = false;
     gw_list_append(&q->in_flight.requests, &r->in_flight);
@@ -254,7 +254,7 @@ static unsigned take(struct gw_queue *q, struct gw_head *heads, unsigned n)
         return 0;
     }
     /* Their buffers may be in a map that is still in the worker's mailbox (change.c). */
-    if (__atomic_load_n(&q->generation.posted, __ATOMIC_RELAXED) > q->generation.number) {
+    if (__atomic_load_n(&q->generation.posted, __ATOMIC_RELAXED) > q->generation.applied) {
         q->ring.ops->untake(&q->ring, count_slots(heads, (unsigned)n_taken));
         q->poll.made_progress = true;
         gw_queue_activate(q); /* the worker pops again after processing its mailbox */
@@ -384,7 +384,7 @@ int gw_request_suspend(struct gw_request *pub)
 
 void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
 {
-    bool old = r->generation != (uint32_t)q->generation.number;
+    bool old = r->generation != q->generation.number;
 
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);

@@ -17,6 +17,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
+void gw_backend_req_close(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    d->control.loop->ops->remove(d->control.loop, &s->backend);
+    gw_peer_fd_close(&s->backend.fd);
+}
+
 int gw_backend_req_set_fd(struct gw_daemon *d, int fd)
 {
     gw_cleanup_peer_fd int owned_fd = fd;
@@ -24,8 +32,8 @@ int gw_backend_req_set_fd(struct gw_daemon *d, int fd)
 
     if (r != 0)
         return r < 0 ? r : gw_fail(-EINVAL, "the back-end channel is a listening socket");
-    gw_peer_fd_close(&d->session.backend_fd);
-    d->session.backend_fd = gw_steal_fd(&owned_fd);
+    gw_backend_req_close(d);
+    d->session.backend.fd = gw_steal_fd(&owned_fd);
     return 0;
 }
 
@@ -44,7 +52,7 @@ bool gw_backend_req_flush(struct gw_daemon *d)
         .request = GW_BACKEND_MSG_CONFIG_CHANGE,
         .flags = GW_MSG_VERSION,
     };
-    int fd = d->session.backend_fd;
+    int fd = d->session.backend.fd;
     ssize_t n;
 
     if (fd < 0 || is_suspended(d) || !gw_session_has_protocol(&d->session, GW_PROTOCOL_F_CONFIG) ||
@@ -61,6 +69,6 @@ bool gw_backend_req_flush(struct gw_daemon *d)
     }
     gw_log(&d->log, GW_LOG_WARNING, "the back-end channel is broken: %s",
            n < 0 ? strerror(errno) : "a header was sent in part");
-    gw_peer_fd_close(&d->session.backend_fd);
+    gw_backend_req_close(d);
     return false;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Requests to the front-end, on the back-end channel. Control thread only. */
+/* Requests to the front-end, on the back-end channel. Control worker only. */
 #pragma once
 
 #include "core/daemon/daemon.h"
@@ -12,3 +12,6 @@ int gw_backend_req_set_fd(struct gw_daemon *d, int fd);
  * Returns: whether it is still pending because the channel is full.
  */
 bool gw_backend_req_flush(struct gw_daemon *d);
+
+/* Close the channel, if any. */
+void gw_backend_req_close(struct gw_daemon *d);

@@ -5,6 +5,7 @@
  * answered only then.
  */
 #include "base/cleanup.h"
+#include "change.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
 
@@ -106,7 +107,7 @@ static int replace_with(struct gw_daemon *d, struct gw_region **regions, unsigne
     if (r < 0)
         return r;
     if (!gw_postcopy_is_listening(&d->session.postcopy))
-        return gw_daemon_replace_map(d, map);
+        return gw_change_map(d, map);
     gw_map_free(d->session.pending);
     d->session.pending = map;
     return 0;
@@ -237,5 +238,5 @@ int gw_ctl_rem_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
         return gw_fail(-ENOENT, "there is no memory region at %#" PRIx64 " of %#" PRIx64 " bytes",
                        desc.gpa, desc.size);
     r = make_map(d, regions, list_regions(d->session.map, removed, regions), &map);
-    return r < 0 ? r : gw_daemon_replace_map(d, map);
+    return r < 0 ? r : gw_change_map(d, map);
 }

@@ -6,6 +6,7 @@
 #include "ctl_migration.h"
 
 #include "base/cleanup.h"
+#include "change.h"
 #include "dispatch.h"
 
 #include <errno.h>
@@ -78,13 +79,10 @@ int gw_ctl_set_log_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         gw_dirty_log_free(state.log);
         return r;
     }
-    r = gw_daemon_replace_log(d, &state);
-    if (r < 0)
-        return r;
     /* Other back-ends answer with 0, 8 or these 16 bytes; all front-ends accept 16. */
     *(struct gw_wire_log *)(void *)reply->payload = *wire;
     reply->size = sizeof(*wire);
-    return 0;
+    return gw_change_log(d, &state, gw_op_result);
 }
 
 int gw_ctl_set_log_base_by_address(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -103,16 +101,16 @@ int gw_ctl_set_log_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *
     if (r < 0)
         return r;
     state.event_fd = gw_steal_fd(&msg->fds[0]);
-    return gw_daemon_replace_log(d, &state);
+    return gw_change_log(d, &state, gw_op_result);
 }
 
-int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
+int gw_ctl_set_log_all(struct gw_daemon *d, bool all, gw_op_next *next)
 {
     struct gw_dirty_log_state state = d->session.dirty_log;
     int r;
 
     if (state.all == all)
-        return 0;
+        return next(d, NULL, 0);
     if (all) {
         r = state.log ? check_session(d, state.log) : 0;
         if (r < 0)
@@ -122,5 +120,5 @@ int gw_ctl_set_log_all(struct gw_daemon *d, bool all)
         state.log = NULL;
     }
     state.all = all;
-    return gw_daemon_replace_log(d, &state);
+    return gw_change_log(d, &state, next);
 }

@@ -11,6 +11,7 @@
  * the previous map.
  */
 #include "base/cleanup.h"
+#include "change.h"
 #include "dispatch.h"
 
 #include <errno.h>
@@ -41,7 +42,7 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
 {
     struct gw_session *s = &d->session;
     const struct gw_postcopy_peer peer = {
-        .socket_fd = s->fd,
+        .socket_fd = s->socket.fd,
         .control_fd = d->control_fd,
         .stopping = &d->stopping,
     };
@@ -73,7 +74,7 @@ int gw_ctl_postcopy_acknowledge(struct gw_daemon *d, struct gw_msg *msg, struct 
     if (!map)
         return 0; /* nothing was added */
     if (gw_msg_u64(msg) == 0)
-        return gw_daemon_post_map(d, map);
+        return gw_change_map_posted(d, map);
     gw_map_free(map);
     return gw_fail(-ECANCELED, "the front-end does not accept its addresses: %#" PRIx64,
                    gw_msg_u64(msg));

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Rings. The control thread collects the parameters of a ring, and passes them to the worker when
- * SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
+ * Rings. The control worker collects the parameters of a ring, and passes them to the ring's worker
+ * when SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
  */
 #include "base/cleanup.h"
-#include "core/daemon/all_queues.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
@@ -13,20 +12,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Arguments of a call on the queue's worker, possibly run later; the call owns the fds. */
-struct queue_call {
-    struct gw_queue *queue;
-    struct gw_queue_start start;
-    struct gw_notifier_name notifier;
-    bool enable;
-    bool log_used;
-    gw_gpa_t log_addr;
-    char why[160]; /* of a failure, because gw_last_error belongs to the worker */
-};
-
-static int post_or_call(struct gw_daemon *d, int (*fn)(void *), struct queue_call *call)
+static uint32_t index_of(const struct gw_msg *msg)
 {
-    return gw_daemon_post_or_call(d, call->queue->worker, fn, call, sizeof(*call));
+    return gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
 }
 
 static struct gw_vring *vring_of(struct gw_daemon *d, const struct gw_wire_vring_state *state)
@@ -55,11 +43,16 @@ int gw_ctl_set_vring_num(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
     return r;
 }
 
-static int on_set_ring_log(void *arg)
-{
-    struct queue_call *call = arg;
+struct ring_log {
+    bool log_used;
+    gw_gpa_t addr;
+};
 
-    gw_queue_set_ring_log(call->queue, call->log_used, call->log_addr);
+static int run_set_ring_log(struct gw_queue *q, struct gw_op *op)
+{
+    const struct ring_log *log = op->arg;
+
+    gw_queue_set_ring_log(q, log->log_used, log->addr);
     return 0;
 }
 
@@ -67,21 +60,22 @@ static int on_set_ring_log(void *arg)
 static int set_ring_log(struct gw_daemon *d, const struct gw_wire_vring_addr *addr,
                         struct gw_vring *vring)
 {
-    struct queue_call call = {
-        .queue = &d->queues[addr->index],
-        .log_used = (addr->flags & GW_VRING_F_LOG) != 0,
-        .log_addr = addr->log,
-    };
-    struct gw_vring next = *vring;
+    struct ring_log log = {(addr->flags & GW_VRING_F_LOG) != 0, addr->log};
+    struct gw_vring changed = *vring;
+    struct gw_op *op;
     int r;
 
-    next.log_used = call.log_used;
-    next.log_addr = call.log_addr;
-    r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, &next);
+    changed.log_used = log.log_used;
+    changed.log_addr = log.addr;
+    r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, &changed);
     if (r < 0)
         return r;
-    *vring = next;
-    return post_or_call(d, on_set_ring_log, &call);
+    op = gw_op_new(d, &d->queues[addr->index], run_set_ring_log, sizeof(log));
+    if (!op)
+        return -ENOMEM;
+    *(struct ring_log *)op->arg = log;
+    *vring = changed;
+    return gw_op_answer(op, gw_op_result);
 }
 
 int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -106,7 +100,7 @@ int gw_ctl_set_vring_addr(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     c->avail = addr->available;
     c->used = addr->used;
     vring->has_addr = true;
-    return 0;
+    return r;
 }
 
 /* The default base is index 0; for a packed ring, both wrap counters are 1. */
@@ -152,8 +146,17 @@ static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
     };
 }
 
+/* Takes the fd out of the message. */
+static struct gw_notifier_name notifier_of(struct gw_msg *msg)
+{
+    return (struct gw_notifier_name){
+        .fd = msg->n_fds == 1 ? gw_steal_fd(&msg->fds[0]) : -1,
+        .channel = channel_of(msg),
+    };
+}
+
 /*
- * Check all that can be checked without reading the ring. The control thread does not wait for a
+ * Check all that can be checked without reading the ring. The session does not wait for a
  * posted start, so a start that fails on the worker breaks the queue instead of being refused.
  */
 static int check_start(const struct gw_daemon *d, const struct gw_ring_config *ring)
@@ -177,43 +180,69 @@ static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_s
                index, gw_last_error());
 }
 
-static int on_start(void *arg)
+static int run_start(struct gw_queue *q, struct gw_op *op)
 {
-    struct queue_call *call = arg;
-    int r = gw_queue_start(call->queue, &call->start);
+    struct gw_queue_start *start = op->arg;
+    int r = gw_queue_start(q, start);
 
-    return call->start.is_posted ? 0 : r;
+    return start->is_posted ? 0 : r;
 }
 
-static int start_queue(struct gw_daemon *d, struct queue_call *call, struct gw_vring *vring)
+/* In postcopy the worker may be using `op->arg` at the same time; `r` is 0 then. */
+static int queue_started(struct gw_daemon *d, struct gw_op *op, int r)
 {
-    struct gw_queue_start *start = &call->start;
-    int r = 0;
+    const struct gw_msg *msg = gw_session_msg(d);
+    uint32_t index = index_of(msg);
+    struct gw_vring *vring = &d->session.vrings[index];
+
+    if (r < 0)
+        return gw_fail(r, "queue %u cannot start: %s", index,
+                       ((const struct gw_queue_start *)op->arg)->why);
+    vring->started = vring->was_started = true;
+    gw_log(&d->log, GW_LOG_INFO, "queue %u starts: size %u, base %u%s", index, vring->config.size,
+           vring->config.base,
+           channel_of(msg).is_set               ? ", kicked by an event channel"
+           : gw_msg_u64(msg) & GW_VRING_FD_NONE ? ", polled"
+                                                : "");
+    return 0;
+}
+
+static int start_queue(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring *vring)
+{
+    uint32_t index = index_of(msg);
+    bool is_posted = gw_postcopy_is_listening(&d->session.postcopy);
+    struct gw_queue_start *start;
+    struct gw_op *op;
+    int r;
 
     vring->config.base = base_of(d, vring);
-    start->ring = vring->config;
-    find_inflight(d, call->queue->index, start);
-    start->map = d->session.map;
-    start->features = d->session.features;
-    start->is_first = !vring->was_started;
-    start->is_posted = gw_postcopy_is_listening(&d->session.postcopy);
-    if (start->is_posted && !vring->started)
-        r = check_start(d, &start->ring);
+    r = is_posted && !vring->started ? check_start(d, &vring->config) : 0;
     if (r < 0) {
-        snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
-        gw_close(&start->kick.fd);
-    } else {
-        r = post_or_call(d, on_start, call);
+        char why[160];
+
+        snprintf(why, sizeof(why), "%s", gw_last_error());
+        return gw_fail(r, "queue %u cannot start: %s", index, why);
     }
-    return r < 0 ? gw_fail(r, "queue %u cannot start: %s", call->queue->index, start->why) : 0;
+    op = gw_op_new(d, &d->queues[index], run_start, sizeof(*start));
+    if (!op)
+        return -ENOMEM;
+    start = op->arg;
+    *start = (struct gw_queue_start){
+        .ring = vring->config,
+        .map = d->session.map,
+        .features = d->session.features,
+        .kick = notifier_of(msg),
+        .is_first = !vring->was_started,
+        .is_posted = is_posted,
+    };
+    find_inflight(d, index, start);
+    return gw_op_answer(op, queue_started);
 }
 
 int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
+    uint32_t index = index_of(msg);
     struct gw_vring *vring = &d->session.vrings[index];
-    struct queue_call call = {.queue = &d->queues[index], .start.kick.fd = -1};
-    struct gw_queue_start *start = &call.start;
     int r;
 
     if (vring->config.size == 0 || !vring->has_addr)
@@ -225,111 +254,123 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
                        "first",
                        index);
     r = gw_ctl_check_eventfd(msg);
-    if (r < 0)
-        return r;
-    r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, vring);
-    if (r < 0)
-        return r;
-    if (msg->n_fds == 1)
-        start->kick.fd = gw_steal_fd(&msg->fds[0]);
-    start->kick.channel = channel_of(msg);
-    r = start_queue(d, &call, vring);
-    if (r < 0)
-        return r;
-    vring->started = vring->was_started = true;
-    gw_log(&d->log, GW_LOG_INFO, "queue %u starts: size %u, base %u%s", index, vring->config.size,
-           vring->config.base,
-           start->kick.channel.is_set ? ", kicked by an event channel"
-           : msg->n_fds               ? ""
-                                      : ", polled");
-    return 0;
+    if (r == 0)
+        r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, vring);
+    return r < 0 ? r : start_queue(d, msg, vring);
 }
 
-static int set_notifier(struct queue_call *call,
+struct set_notifier {
+    struct gw_notifier_name name;
+    char why[160]; /* of a failure, because gw_last_error belongs to the worker */
+};
+
+static int set_notifier(struct gw_queue *q, struct gw_op *op,
                         int (*set)(struct gw_queue *q, struct gw_notifier_name *name))
 {
-    int r = set(call->queue, &call->notifier);
+    struct set_notifier *arg = op->arg;
+    int r = set(q, &arg->name);
 
     if (r < 0)
-        snprintf(call->why, sizeof(call->why), "%s", gw_last_error());
+        snprintf(arg->why, sizeof(arg->why), "%s", gw_last_error());
     return r;
 }
 
-static int on_set_call(void *arg)
+static int run_set_call(struct gw_queue *q, struct gw_op *op)
 {
-    return set_notifier(arg, gw_queue_set_call);
+    return set_notifier(q, op, gw_queue_set_call);
 }
 
-static int on_set_err(void *arg)
+static int run_set_err(struct gw_queue *q, struct gw_op *op)
 {
-    return set_notifier(arg, gw_queue_set_err);
+    return set_notifier(q, op, gw_queue_set_err);
+}
+
+static int notifier_set(struct gw_daemon *d, struct gw_op *op, int r)
+{
+    const struct set_notifier *arg = op->arg;
+
+    return r < 0 ? gw_fail(r, "queue %u: %s", op->queue->index, arg->why) : 0;
 }
 
 /*
- * The only failures are those of event channels, and then no call is posted: pages of a Xen domain
- * are never missing.
+ * The only failures are those of event channels, and then the session waits for the result: pages
+ * of a Xen domain are never missing.
  */
-static int hand_over(struct gw_daemon *d, struct gw_msg *msg, int (*fn)(void *))
+static int hand_over(struct gw_daemon *d, struct gw_msg *msg, gw_op_run *run)
 {
-    uint32_t index = gw_msg_u64(msg) & GW_VRING_FD_INDEX_MASK;
-    struct queue_call call = {
-        .queue = &d->queues[index],
-        .notifier = {.fd = -1, .channel = channel_of(msg)},
-    };
     int r = gw_ctl_check_eventfd(msg);
+    struct gw_op *op;
 
     if (r < 0)
         return r;
-    if (msg->n_fds == 1)
-        call.notifier.fd = gw_steal_fd(&msg->fds[0]);
-    r = post_or_call(d, fn, &call);
-    return r < 0 ? gw_fail(r, "queue %u: %s", index, call.why) : 0;
+    op = gw_op_new(d, &d->queues[index_of(msg)], run, sizeof(struct set_notifier));
+    if (!op)
+        return -ENOMEM;
+    ((struct set_notifier *)op->arg)->name = notifier_of(msg);
+    return gw_op_answer(op, notifier_set);
 }
 
 int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    return hand_over(d, msg, on_set_call);
+    return hand_over(d, msg, run_set_call);
 }
 
 int gw_ctl_set_vring_err(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    return hand_over(d, msg, on_set_err);
+    return hand_over(d, msg, run_set_err);
 }
 
-static int on_enable(void *arg)
+static int run_enable(struct gw_queue *q, struct gw_op *op)
 {
-    struct queue_call *call = arg;
-
-    gw_queue_set_enabled(call->queue, call->enable);
+    gw_queue_set_enabled(q, true);
     return 0;
+}
+
+static int run_disable(struct gw_queue *q, struct gw_op *op)
+{
+    gw_queue_set_enabled(q, false);
+    return 0;
+}
+
+int gw_ctl_enable(struct gw_daemon *d, struct gw_queue *q, bool enable, gw_op_next *next)
+{
+    struct gw_op *op = gw_op_new(d, q, enable ? run_enable : run_disable, 0);
+
+    return op ? gw_op_answer(op, next) : -ENOMEM;
 }
 
 int gw_ctl_set_vring_enable(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     const struct gw_wire_vring_state *state = (const void *)msg->payload;
-    struct queue_call call = {.queue = &d->queues[state->index], .enable = state->num == 1};
 
     if (state->num > 1)
         return gw_fail(-EINVAL, "queue %u is to be enabled by %u, not 0 or 1", state->index,
                        state->num);
-    return post_or_call(d, on_enable, &call);
+    return gw_ctl_enable(d, &d->queues[state->index], state->num == 1, gw_op_result);
 }
 
 struct stop {
-    struct gw_queue *queue;
-    struct gw_latch *latch;
     enum gw_queue_stop how;
 };
 
-static int on_stop(void *arg)
+static int run_stop(struct gw_queue *q, struct gw_op *op)
 {
-    struct stop *stop = arg;
-
-    gw_queue_stop(stop->queue, stop->latch, stop->how);
-    return 0;
+    gw_queue_stop(q, &op->latch, ((const struct stop *)op->arg)->how);
+    return GW_OP_PENDING;
 }
 
-/* The latch ordered the worker's last use of the ring before this. */
+int gw_ctl_stop(struct gw_daemon *d, struct gw_queue *q, enum gw_queue_stop how, gw_op_next *next)
+{
+    struct gw_op *op = gw_op_new(d, q, run_stop, sizeof(struct stop));
+
+    if (!op)
+        return -ENOMEM;
+    op->drains = "stopping";
+    ((struct stop *)op->arg)->how = how;
+    return gw_op_wait(op, next);
+}
+
+/* The operation ordered the worker's last use of the ring before this. */
 static void take_base(const struct gw_queue *q, struct gw_vring *vring)
 {
     if (!q->start_failed)
@@ -339,34 +380,31 @@ static void take_base(const struct gw_queue *q, struct gw_vring *vring)
     vring->is_stopping = false;
 }
 
-static int get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply,
-                          enum gw_queue_stop how)
+static int queue_stopped(struct gw_daemon *d, struct gw_op *op, int r)
 {
-    const struct gw_wire_vring_state *state = (const void *)msg->payload;
-    struct gw_wire_vring_state *result = (void *)reply->payload;
+    const struct gw_wire_vring_state *state = (const void *)gw_session_msg(d)->payload;
+    struct gw_reply *reply = &d->session.reply;
     struct gw_vring *vring = vring_of(d, state);
-    struct gw_queue *q = &d->queues[state->index];
-    struct gw_latch latch;
-    struct stop stop = {.queue = q, .latch = &latch, .how = how};
-    int r;
 
-    gw_latch_init(&latch, 1);
-    (void)gw_worker_call(q->worker, on_stop, &stop);
-    r = gw_daemon_drain(d, &latch, "stopping");
-    gw_latch_done(&latch);
-    if (r < 0)
-        return r;
-    gw_daemon_reclaim(d); /* the dirty log is complete before the front-end reads it */
-    r = vring->started ? gw_queue_stop_result(q) : 0;
+    if (r == 0 && vring->started)
+        r = gw_queue_stop_result(op->queue);
     if (r < 0)
         return r;
     if (vring->started) {
-        take_base(q, vring);
+        take_base(op->queue, vring);
         gw_log(&d->log, GW_LOG_INFO, "queue %u stops: base %u", state->index, vring->config.base);
     }
-    *result = (struct gw_wire_vring_state){.index = state->index, .num = base_of(d, vring)};
-    reply->size = sizeof(*result);
+    *(struct gw_wire_vring_state *)(void *)reply->payload =
+        (struct gw_wire_vring_state){.index = state->index, .num = base_of(d, vring)};
+    reply->size = sizeof(struct gw_wire_vring_state);
     return 0;
+}
+
+static int get_vring_base(struct gw_daemon *d, const struct gw_msg *msg, enum gw_queue_stop how)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+
+    return gw_ctl_stop(d, &d->queues[state->index], how, queue_stopped);
 }
 
 /*
@@ -379,11 +417,11 @@ int gw_ctl_get_vring_base(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
     bool may_suspend = gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) &&
                        !gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
 
-    return get_vring_base(d, msg, reply, may_suspend ? GW_STOP_SUSPEND : GW_STOP_DRAIN);
+    return get_vring_base(d, msg, may_suspend ? GW_STOP_SUSPEND : GW_STOP_DRAIN);
 }
 
 int gw_ctl_get_vring_base_skip_drain(struct gw_daemon *d, struct gw_msg *msg,
                                      struct gw_reply *reply)
 {
-    return get_vring_base(d, msg, reply, GW_STOP_SUSPEND);
+    return get_vring_base(d, msg, GW_STOP_SUSPEND);
 }

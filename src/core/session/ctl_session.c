@@ -2,9 +2,9 @@
 /* Features, ownership, reset: messages about the session as a whole. */
 #include "backend_req.h"
 #include "base/cleanup.h"
-#include "core/daemon/all_queues.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
+#include "session.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,14 +18,25 @@ int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     return 0;
 }
 
-static void enable_queue(struct gw_queue *q, void *arg)
+/* The message has been checked, and LOG_ALL and the rings are as it demands. */
+static int acked_features(struct gw_daemon *d, struct gw_op *op, int r)
 {
-    gw_queue_set_enabled(q, true);
+    if (r == 0 && d->ops.features_acked)
+        d->ops.features_acked(d->dev, d->session.features & ~TRANSPORT_BITS);
+    return r;
 }
 
-static void disable_queue(struct gw_queue *q, void *arg)
+static int accept_features(struct gw_daemon *d, struct gw_op *op, int r)
 {
-    gw_queue_set_enabled(q, false);
+    struct gw_session *s = &d->session;
+
+    if (r < 0)
+        return r;
+    s->features = gw_msg_u64(gw_session_msg(d));
+    /* "Ring states": without PROTOCOL_FEATURES, rings are enabled from the start. */
+    if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
+        return gw_ctl_enable(d, NULL, true, acked_features);
+    return acked_features(d, NULL, 0);
 }
 
 int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -33,7 +44,6 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     struct gw_session *s = &d->session;
     uint64_t features = gw_msg_u64(msg);
     uint64_t unknown = features & ~gw_daemon_features(d);
-    int r;
 
     if (unknown)
         return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
@@ -42,16 +52,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
-    r = gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0);
-    if (r < 0)
-        return r;
-    s->features = features;
-    /* "Ring states": without PROTOCOL_FEATURES, rings are enabled from the start. */
-    if (!gw_session_has(s, GW_F_PROTOCOL_FEATURES))
-        gw_daemon_post_to_queues(d, enable_queue, NULL);
-    if (d->ops.features_acked)
-        d->ops.features_acked(d->dev, features & ~TRANSPORT_BITS);
-    return 0;
+    return gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0, accept_features);
 }
 
 int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -62,8 +63,7 @@ int gw_ctl_set_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *r
 /* Deprecated; its only remaining effect is to disable all rings. */
 int gw_ctl_reset_owner(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
-    gw_daemon_post_to_queues(d, disable_queue, NULL);
-    return 0;
+    return gw_ctl_enable(d, NULL, false, gw_op_result);
 }
 
 int gw_ctl_get_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
@@ -95,7 +95,7 @@ int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct
     if (r < 0)
         return r;
     if ((features & GW_BIT(GW_PROTOCOL_F_XEN_MMAP)) && !d->session.owners &&
-        gw_mem_backend_watch(&d->session.owners) < 0)
+        gw_session_watch_owners(d) < 0)
         gw_log(&d->log, GW_LOG_WARNING, "owners of guest memory are not watched: %s",
                gw_last_error());
     d->session.protocol_features = features;
@@ -113,21 +113,10 @@ int gw_ctl_set_backend_req_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw
     return gw_backend_req_set_fd(d, gw_steal_fd(&msg->fds[0]));
 }
 
-int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+static int reset_done(struct gw_daemon *d, struct gw_op *op, int r)
 {
     struct gw_session *s = &d->session;
-    int r = gw_daemon_stop_queues(d, GW_STOP_DRAIN);
 
-    for (unsigned i = 0; i < d->num_queues && r == 0; i++)
-        if (s->vrings[i].started)
-            r = gw_queue_stop_result(&d->queues[i]);
-    if (r < 0) {
-        /* Every queue has stopped or will stop, but only a successful stop yields the base. */
-        for (unsigned i = 0; i < d->num_queues; i++)
-            s->vrings[i].is_stopping = s->vrings[i].started;
-        return r;
-    }
-    gw_daemon_call_on_queues(d, disable_queue, NULL);
     for (unsigned i = 0; i < d->num_queues; i++) {
         s->vrings[i].started = false;
         s->vrings[i].is_stopping = false;
@@ -136,4 +125,26 @@ int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     if (d->ops.reset)
         d->ops.reset(d->dev);
     return 0;
+}
+
+static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
+{
+    struct gw_session *s = &d->session;
+
+    for (unsigned i = 0; i < d->num_queues && r == 0; i++)
+        if (s->vrings[i].started)
+            r = gw_queue_stop_result(&d->queues[i]);
+    if (r == 0)
+        r = gw_ctl_enable(d, NULL, false, reset_done);
+    if (r < 0) {
+        /* Every queue has stopped or will stop, but only a successful stop yields the base. */
+        for (unsigned i = 0; i < d->num_queues; i++)
+            s->vrings[i].is_stopping = s->vrings[i].started;
+    }
+    return r;
+}
+
+int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_ctl_stop(d, NULL, GW_STOP_DRAIN, queues_stopped);
 }

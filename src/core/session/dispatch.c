@@ -9,8 +9,6 @@
  */
 #include "dispatch.h"
 
-#include "base/cleanup.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -301,17 +299,15 @@ static int check(const struct gw_daemon *d, const struct row *row, const struct 
     return r;
 }
 
-static int send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struct gw_reply *reply)
+static void send_reply(struct gw_daemon *d, const struct gw_msg *msg, const struct gw_reply *reply)
 {
     const struct gw_wire_header header = {
         .request = msg->header.request,
         .flags = GW_MSG_VERSION | GW_MSG_REPLY,
         .size = reply->size,
     };
-    int r = gw_socket_send(d->session.fd, &header, reply->payload, reply->fd, d->control_fd,
-                           &d->stopping);
 
-    return r < 0 ? gw_fail(r, "its answer cannot be sent: %s", strerror(-r)) : 0;
+    gw_tx_init(&d->session.tx, &header, reply->payload, reply->fd);
 }
 
 /* Send the message's own answer, or its substitute if the message was refused. */
@@ -324,7 +320,8 @@ static int answer_itself(struct gw_daemon *d, const struct row *row, const struc
         reply->size = row->answer == ANSWER_OR_ZERO ? row->size_min : 0;
         memset(reply->payload, 0, reply->size);
     }
-    return send_reply(d, msg, reply);
+    send_reply(d, msg, reply);
+    return 0;
 }
 
 static bool wants_status(const struct gw_daemon *d, enum answer answer, const struct gw_msg *msg)
@@ -354,29 +351,45 @@ static int answer(struct gw_daemon *d, const struct row *row, const struct gw_ms
     if (!wants_status(d, how, msg))
         return r;
     gw_reply_u64(reply, (uint64_t)-r);
-    return send_reply(d, msg, reply);
+    send_reply(d, msg, reply);
+    return 0;
+}
+
+const char *gw_dispatch_name(const struct gw_daemon *d)
+{
+    const struct row *row = d->session.row;
+
+    return row ? row->name : "unknown message";
 }
 
 int gw_dispatch(struct gw_daemon *d)
 {
-    struct gw_msg *msg = &d->session.rx.msg;
-    const struct row *row = find_row(&d->session, &msg->header);
-    const char *name = row ? row->name : "unknown message";
-    struct gw_reply reply = {.fd = -1};
-    int r, end;
+    struct gw_session *s = &d->session;
+    struct gw_msg *msg = &s->rx.msg;
+    const struct row *row = find_row(s, &msg->header);
+    int r = check(d, row, msg);
 
-    r = check(d, row, msg);
-    if (r == 0)
-        r = row->handle(d, msg, &reply);
+    s->row = row;
+    s->reply = (struct gw_reply){.fd = -1};
+    return r < 0 ? r : row->handle(d, msg, &s->reply);
+}
+
+int gw_dispatch_answer(struct gw_daemon *d, int r)
+{
+    struct gw_session *s = &d->session;
+    struct gw_msg *msg = &s->rx.msg;
+    const struct row *row = s->row;
+    const char *name = gw_dispatch_name(d);
+    int end;
+
     gw_log(&d->log, GW_LOG_DEBUG, "%s (%u), %u bytes, %u fds: %s", name, msg->header.request,
            msg->header.size, msg->n_fds, r < 0 ? gw_last_error() : "ok");
     if (r < 0)
         gw_log(&d->log, GW_LOG_WARNING, "%s (%u) is refused: %s", name, msg->header.request,
                gw_last_error());
-    end = answer(d, row, msg, &reply, r);
-    gw_close(&reply.fd);
+    end = answer(d, row, msg, &s->reply, r);
     if (end < 0)
-        gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s (%u) %s", name, msg->header.request,
-               r < 0 ? "cannot be refused otherwise" : gw_last_error());
+        gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s (%u) cannot be refused otherwise",
+               name, msg->header.request);
     return end;
 }

@@ -6,23 +6,27 @@
 #pragma once
 
 #include "core/daemon/daemon.h"
-
-/* The answer of a handler. */
-struct gw_reply {
-    int fd; /* sent with the answer, then closed; -1: none */
-    uint32_t size;
-    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_xen_mem_table)];
-};
-
-_Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
-                   sizeof(((struct gw_reply *)0)->payload),
-               "room for any answer");
+#include "operation.h"
 
 /*
- * Handle the message in the session's rx and answer it.
- * Returns: 0; a negative errno if the session must end.
+ * Handle the message in the session's rx.
+ * Returns: the result for gw_dispatch_answer; GW_OP_PENDING if an operation continues.
  */
 int gw_dispatch(struct gw_daemon *d);
+/*
+ * The message was handled with this result: put its answer, if any, into the session's tx.
+ * Returns: 0; a negative errno if the session must end.
+ */
+int gw_dispatch_answer(struct gw_daemon *d, int r);
+
+/* The name of the message being handled, for the log. */
+const char *gw_dispatch_name(const struct gw_daemon *d);
+
+/* The received message, which stays valid until it has been answered. */
+static inline struct gw_msg *gw_session_msg(struct gw_daemon *d)
+{
+    return &d->session.rx.msg;
+}
 
 static inline void gw_reply_u64(struct gw_reply *reply, uint64_t value)
 {
@@ -37,13 +41,18 @@ static inline uint64_t gw_msg_u64(const struct gw_msg *msg)
 }
 
 /*
- * Handlers, by file. Size, fds, ring index and features are checked before a handler runs.
- * Returns: 0; a negative errno with gw_last_error, and then `reply` is not sent.
+ * Handlers, by file. Size, fds, ring index and features are checked before a handler runs. `msg`
+ * and `reply` belong to the session, and stay valid for the operations that a handler starts.
+ * Returns: 0; a negative errno with gw_last_error, and then `reply` is not sent; GW_OP_PENDING.
  */
 typedef int gw_handler(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply);
 
 /* ctl_queue.c: check that the fd of a message, if any, is an eventfd. Returns: 0; -EINVAL. */
 int gw_ctl_check_eventfd(const struct gw_msg *msg);
+/* ctl_queue.c: operations of a queue, or of all (NULL). Return as gw_op_answer, gw_op_wait;
+ * -ENOMEM. */
+int gw_ctl_enable(struct gw_daemon *d, struct gw_queue *q, bool enable, gw_op_next *next);
+int gw_ctl_stop(struct gw_daemon *d, struct gw_queue *q, enum gw_queue_stop how, gw_op_next *next);
 
 /* ctl_session.c */
 gw_handler gw_ctl_get_features, gw_ctl_set_features, gw_ctl_set_owner, gw_ctl_reset_owner,

@@ -1,85 +1,138 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One session, on the control thread: wait for messages, dispatch them, and clean up after any kind
- * of end. The control thread waits only for the front-end, for a write to the control fd (see
- * daemon.h), and for the workers (all_queues.h).
+ * One session on the control worker: messages are received, dispatched and answered, one at a time,
+ * and any kind of end is cleaned up in steps. What the session waits for decides which events of
+ * its socket it watches: the next message, room for an answer, or only a hang-up.
  */
+#include "session.h"
+
 #include "backend_req.h"
 #include "base/cleanup.h"
-#include "core/daemon/all_queues.h"
+#include "change.h"
+#include "core/daemon/control.h"
 #include "dispatch.h"
-#include "fd/peer_fd.h"
+#include "operation.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
-static int session_init(struct gw_daemon *d, int fd)
+/* How long an answer may wait for a front-end that does not read. */
+#define SEND_PATIENCE_NS UINT64_C(10000000000)
+
+/* ---- sources ---- */
+
+static void unwatch(struct gw_daemon *d, struct gw_source *source)
 {
-    struct gw_session *s = &d->session;
-
-    memset(s, 0, sizeof(*s));
-    s->first_change = d->n_changes;
-    s->fd = fd;
-    s->backend_fd = -1;
-    s->dirty_log.event_fd = -1;
-    gw_postcopy_init(&s->postcopy);
-    return gw_map_new(&s->map, NULL, 0);
+    d->control.loop->ops->remove(d->control.loop, source);
 }
 
-static void reset_queue(struct gw_queue *q, void *arg)
+/* Watch `source` for these events and a hang-up. Returns: false if the session cannot go on. */
+static bool watch(struct gw_daemon *d, struct gw_source *source, uint32_t events)
+{
+    int r;
+
+    if (d->session.is_ending || (source->token && source->events == events))
+        return true;
+    unwatch(d, source);
+    source->events = events;
+    r = d->control.loop->ops->add(d->control.loop, source);
+    if (r < 0)
+        gw_log(&d->log, GW_LOG_ERROR, "the session ends: cannot wait for fd %d: %s", source->fd,
+               strerror(-r));
+    return r == 0;
+}
+
+static void watch_socket(struct gw_daemon *d, uint32_t events)
+{
+    if (!watch(d, &d->session.socket, events))
+        gw_session_end(d, -ENOMEM);
+}
+
+/* ---- the end of a session ---- */
+
+static int reset_queue(struct gw_queue *q, struct gw_op *op)
 {
     gw_queue_reset(q);
+    return 0;
 }
 
-static void session_done(struct gw_daemon *d)
+static int stop_queue(struct gw_queue *q, struct gw_op *op)
+{
+    gw_queue_stop(q, &op->latch, GW_STOP_LOST);
+    return GW_OP_PENDING;
+}
+
+/* Third step: no queue refers to anything of this session. */
+static int finish_end(struct gw_daemon *d, struct gw_op *op, int r)
 {
     struct gw_session *s = &d->session;
 
-    /* First, so that no worker waits for a page and the front-end does not wait for an answer. */
-    gw_postcopy_done(&s->postcopy);
-    gw_daemon_expect_faults(d, false);
-    gw_socket_hang_up(&s->fd);
-    gw_peer_fd_close(&s->backend_fd);
-    gw_rx_reset(&s->rx);
-    gw_daemon_end_map(d, gw_daemon_stop_queues(d, GW_STOP_LOST) < 0);
-    gw_map_free(s->pending);
-    s->pending = NULL;
-    gw_mem_backend_unwatch(s->owners);
-    s->owners = NULL;
-    gw_daemon_call_on_queues(d, reset_queue, NULL); /* they drop the dirty log */
     gw_mapping_done(&s->inflight.mapping);
     gw_dirty_log_free(gw_steal(s->dirty_log.log));
     gw_close(&s->dirty_log.event_fd);
-    gw_daemon_drop_logs(d);
-    gw_daemon_reclaim(d);
     if (d->ops.reset)
         d->ops.reset(d->dev);
+    gw_log(&d->log, GW_LOG_INFO, "the session is over");
+    s->is_open = false;
+    gw_control_session_ended(d, s->result);
+    return GW_OP_PENDING;
 }
 
-/* Returns: 1 to continue; 0 after a hang-up; a negative errno if the session ends otherwise. */
-static int receive(struct gw_daemon *d)
+/* Second step: all queues have stopped, or their requests have taken too long. */
+static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
 {
     struct gw_session *s = &d->session;
-    int r = gw_rx_pump(&s->rx, s->fd);
 
-    if (r == 1) {
-        s->heard = true;
-        r = gw_dispatch(d);
-        gw_rx_reset(&s->rx);
-        return r < 0 ? r : 1;
-    }
-    if (r == 0)
-        return 1;
+    gw_change_end(d, gw_steal(s->end.change), r < 0);
+    gw_map_free(gw_steal(s->pending));
+    gw_mem_backend_unwatch(gw_steal(s->owners));
+    return gw_op_wait(gw_steal(s->end.reset), finish_end); /* queues drop the dirty log */
+}
+
+void gw_session_end(struct gw_daemon *d, int r)
+{
+    struct gw_session *s = &d->session;
+
+    if (s->is_ending)
+        return;
+    s->is_ending = true;
+    s->result = r;
+    gw_op_abandon(d);
+    gw_timer_stop(d->timer);
+    unwatch(d, &s->socket);
+    unwatch(d, &s->owners_source);
+    gw_backend_req_close(d);
+    /* First, so that no worker waits for a page and the front-end does not wait for an answer. */
+    gw_postcopy_done(&s->postcopy);
+    gw_daemon_expect_faults(d, false);
+    gw_socket_hang_up(&s->socket.fd);
+    gw_close(&s->reply.fd);
+    gw_rx_reset(&s->rx);
+    (void)gw_op_wait(gw_steal(s->end.stop), queues_stopped);
+}
+
+/* ---- messages ---- */
+
+static void flush_backend(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    bool full = gw_backend_req_flush(d);
+
+    if (s->backend.fd >= 0 && !watch(d, &s->backend, full ? POLLOUT : 0))
+        gw_session_end(d, -ENOMEM);
+}
+
+/* Log why nothing more can be received. Returns: 0 after a hang-up between messages; `r`. */
+static int explain(struct gw_daemon *d, int r)
+{
     if (r == -ENOTCONN)
         return 0;
     if (r == -EMSGSIZE)
         gw_log(&d->log, GW_LOG_WARNING,
                "the session ends: message too long: %" PRIu32 " bytes, limit %u",
-               s->rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
+               d->session.rx.msg.header.size, (unsigned)GW_MSG_PAYLOAD_MAX);
     else
         gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s",
                r == -ECONNRESET ? "the front-end hung up in the middle of a message"
@@ -87,6 +140,187 @@ static int receive(struct gw_daemon *d)
                                 : strerror(-r));
     return r;
 }
+
+static void cannot_answer(struct gw_daemon *d, const char *why)
+{
+    gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s (%u): its answer cannot be sent: %s",
+           gw_dispatch_name(d), d->session.rx.msg.header.request, why);
+}
+
+/* Send what is left of the answer, and then wait for the next message. */
+static void send_answer(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_tx_pump(&s->tx, s->socket.fd);
+
+    if (r == -EAGAIN) {
+        if (!s->is_sending)
+            gw_timer_start(d->timer, SEND_PATIENCE_NS, 0);
+        s->is_sending = true;
+        watch_socket(d, POLLOUT);
+        return;
+    }
+    gw_timer_stop(d->timer);
+    s->is_sending = false;
+    gw_close(&s->reply.fd);
+    if (r < 0) {
+        cannot_answer(d, strerror(-r));
+        gw_session_end(d, r == -EPIPE || r == -ECONNRESET ? 0 : r);
+        return;
+    }
+    s->tx = (struct gw_tx){.fd = -1};
+    gw_rx_reset(&s->rx);
+    flush_backend(d);
+    watch_socket(d, POLLIN);
+}
+
+void gw_session_continue(struct gw_daemon *d, int r)
+{
+    if (r == GW_OP_PENDING)
+        return;
+    r = gw_dispatch_answer(d, r);
+    if (r < 0)
+        gw_session_end(d, r);
+    else
+        send_answer(d);
+}
+
+static void receive(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_rx_pump(&s->rx, s->socket.fd);
+
+    if (r == 0)
+        return;
+    if (r < 0) {
+        gw_session_end(d, explain(d, r));
+        return;
+    }
+    s->heard = true;
+    r = gw_dispatch(d);
+    if (r == GW_OP_PENDING)
+        watch_socket(d, 0);
+    gw_session_continue(d, r);
+}
+
+/*
+ * A hang-up while the message waits for queues. Waiting for requests would be in vain. Otherwise
+ * the front-end may have sent more before, which is handled in its order.
+ */
+static void hung_up(struct gw_daemon *d, uint32_t events)
+{
+    struct gw_session *s = &d->session;
+
+    unwatch(d, &s->socket);
+    if (!s->op || !s->op->drains || !(events & (POLLHUP | POLLERR)))
+        return;
+    cannot_answer(d, "the front-end hung up");
+    gw_session_end(d, 0);
+}
+
+static void socket_ready(struct gw_source *source, uint32_t events)
+{
+    struct gw_daemon *d = gw_container_of(source, struct gw_daemon, session.socket);
+
+    if (source->events == POLLIN)
+        receive(d);
+    else if (source->events == POLLOUT)
+        send_answer(d);
+    else
+        hung_up(d, events);
+}
+
+/* ---- the back-end channel, and owners of memory ---- */
+
+static void backend_ready(struct gw_source *source, uint32_t events)
+{
+    struct gw_daemon *d = gw_container_of(source, struct gw_daemon, session.backend);
+
+    if (events & ~(uint32_t)POLLOUT)
+        gw_backend_req_close(d); /* the front-end has closed its end */
+    else
+        flush_backend(d);
+}
+
+/* If an owner of guest memory has gone, the session ends, which is no fault of the front-end. */
+static void owners_changed(struct gw_source *source, uint32_t events)
+{
+    struct gw_daemon *d = gw_container_of(source, struct gw_daemon, session.owners_source);
+
+    if (gw_mem_backend_check_owners(d->session.owners, d->session.map) == 0)
+        return;
+    gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s", gw_last_error());
+    gw_session_end(d, 0);
+}
+
+int gw_session_watch_owners(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_mem_backend_watch(&s->owners);
+
+    if (r < 0 || !s->owners)
+        return r;
+    s->owners_source.fd = gw_mem_backend_watch_fd(s->owners);
+    return watch(d, &s->owners_source, POLLIN) ? 0 : -ENOMEM;
+}
+
+/* ---- the beginning ---- */
+
+static void begin(struct gw_daemon *d, int fd)
+{
+    struct gw_session *s = &d->session;
+
+    memset(s, 0, sizeof(*s));
+    s->socket = (struct gw_source){.fd = fd, .cb = socket_ready};
+    s->backend = (struct gw_source){.fd = -1, .cb = backend_ready};
+    s->owners_source = (struct gw_source){.fd = -1, .cb = owners_changed};
+    s->dirty_log.event_fd = -1;
+    s->reply.fd = -1;
+    s->tx.fd = -1;
+    gw_postcopy_init(&s->postcopy);
+}
+
+/* The end of the session must not fail for lack of memory, so its operations are made first. */
+static int make_operations(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+    int r = gw_map_new(&s->map, NULL, 0);
+
+    if (r < 0)
+        return r;
+    s->end.stop = gw_op_new(d, NULL, stop_queue, 0);
+    s->end.change = gw_change_new_end(d);
+    s->end.reset = gw_op_new(d, NULL, reset_queue, 0);
+    if (!s->end.stop || !s->end.change || !s->end.reset)
+        return -ENOMEM;
+    s->end.stop->drains = "stopping";
+    return 0;
+}
+
+void gw_session_begin(struct gw_daemon *d, int fd)
+{
+    struct gw_session *s = &d->session;
+    int r;
+
+    begin(d, fd);
+    r = make_operations(d);
+    if (r < 0) {
+        gw_log(&d->log, GW_LOG_ERROR, "no session: %s", gw_last_error());
+        gw_map_free(gw_steal(s->map));
+        gw_op_free_unstarted(s->end.stop);
+        gw_op_free_unstarted(s->end.change);
+        gw_op_free_unstarted(s->end.reset);
+        gw_postcopy_done(&s->postcopy);
+        gw_socket_hang_up(&s->socket.fd);
+        gw_control_session_ended(d, r);
+        return;
+    }
+    s->is_open = true;
+    gw_log(&d->log, GW_LOG_INFO, "a front-end is connected");
+    watch_socket(d, POLLIN);
+}
+
+/* ---- other events ---- */
 
 /* If any thread hit a lost page of the front-end's memory, find and log it. */
 static int check_loss(struct gw_daemon *d)
@@ -107,85 +341,25 @@ static int check_loss(struct gw_daemon *d)
     return r;
 }
 
-/* If an owner of guest memory has gone, the session ends, which is no fault of the front-end. */
-static bool owners_live(struct gw_daemon *d)
-{
-    struct gw_session *s = &d->session;
-
-    if (gw_mem_backend_check_owners(s->owners, s->map) == 0)
-        return true;
-    gw_log(&d->log, GW_LOG_WARNING, "the session ends: %s", gw_last_error());
-    return false;
-}
-
-/* Handle all events that the control fd signals. Returns: as session_turn. */
-static int look_around(struct gw_daemon *d)
+void gw_session_check(struct gw_daemon *d)
 {
     int r;
 
-    if (gw_daemon_is_stopping(d))
-        return 0;
-    gw_daemon_reclaim(d);
+    if (!d->session.is_open || d->session.is_ending)
+        return;
     r = check_loss(d);
-    return r < 0 ? r : 1;
+    if (r < 0)
+        gw_session_end(d, r);
+    else
+        flush_backend(d);
 }
 
-/* Another front-end waits to be accepted. Logged once a session; this session continues. */
-static void note_rival(struct gw_daemon *d)
+void gw_session_check_time(struct gw_daemon *d)
 {
-    d->session.has_rival = true;
-    gw_log(&d->log, GW_LOG_WARNING,
-           "another front-end has connected and waits until this session ends");
-}
-
-/* Returns: 1 to continue; 0 or a negative errno if the session ends. */
-static int session_turn(struct gw_daemon *d)
-{
-    struct gw_session *s = &d->session;
-    bool full = gw_backend_req_flush(d);
-    struct pollfd fds[] = {
-        {.fd = s->fd, .events = POLLIN},
-        {.fd = d->control_fd, .events = POLLIN},
-        {.fd = s->backend_fd, .events = (short)(full ? POLLOUT : 0)},
-        {.fd = gw_mem_backend_watch_fd(s->owners), .events = POLLIN},
-        {.fd = s->has_rival ? -1 : d->listener.fd, .events = POLLIN},
-    };
-    eventfd_t count;
-    int r = look_around(d); /* gw_socket_send may have consumed a wake-up */
-
-    if (r <= 0)
-        return r;
-    if (poll(fds, GW_ARRAY_SIZE(fds), -1) < 0)
-        return errno == EINTR ? 1 : -errno;
-    if (fds[1].revents) {
-        (void)eventfd_read(d->control_fd, &count);
-        r = look_around(d);
-        if (r <= 0)
-            return r;
+    if (d->session.op) {
+        gw_op_check_time(d);
+        return;
     }
-    if (fds[2].revents & ~POLLOUT)
-        gw_peer_fd_close(&s->backend_fd); /* the front-end has closed its end */
-    if (fds[3].revents && !owners_live(d))
-        return 0;
-    if (fds[0].revents)
-        return receive(d);
-    if (fds[4].revents)
-        note_rival(d);
-    return 1;
-}
-
-int gw_session_run(struct gw_daemon *d, int fd)
-{
-    int r;
-
-    r = session_init(d, fd);
-    gw_log(&d->log, GW_LOG_INFO, "a front-end is connected");
-    if (r == 0)
-        do
-            r = session_turn(d);
-        while (r > 0);
-    session_done(d);
-    gw_log(&d->log, GW_LOG_INFO, "the session is over");
-    /* A hang-up before our answer (-EPIPE) or a stop (-ECANCELED) is no fault of the front-end. */
-    return r < 0 && r != -EPIPE && r != -ECANCELED ? -EPROTO : 0;
+    cannot_answer(d, "the front-end has not read for 10 s");
+    gw_session_end(d, -ETIMEDOUT);
 }

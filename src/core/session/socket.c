@@ -12,14 +12,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 enum {
-    SEND_PATIENCE_MS = 10000,
     SCM_FDS_MAX = 253, /* SCM_MAX_FD; recvmsg(2) itself closes fds that do not fit */
     SECURITY_LABEL_MAX = 4096,
     TIMESTAMPS_MAX = 256,
@@ -171,25 +168,6 @@ union one_fd {
     char space[CMSG_SPACE(sizeof(int))];
 };
 
-static int wait_writable(int fd, int wake_fd, const bool *stop)
-{
-    struct pollfd fds[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
-    eventfd_t count;
-    int n;
-
-    do
-        n = poll(fds, 2, SEND_PATIENCE_MS);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return -errno;
-    if (n == 0)
-        return -ETIMEDOUT;
-    /* Events other than a stop can wait: the session checks for them after the send. */
-    if (fds[1].revents)
-        (void)eventfd_read(wake_fd, &count);
-    return __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED : 0;
-}
-
 /* The fd accompanies the first byte. */
 static void attach_fd(struct msghdr *hdr, union one_fd *control, int fd)
 {
@@ -205,38 +183,39 @@ static void attach_fd(struct msghdr *hdr, union one_fd *control, int fd)
     hdr->msg_controllen = sizeof(*control);
 }
 
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
-                   int wake_fd, const bool *stop)
+void gw_tx_init(struct gw_tx *tx, const struct gw_wire_header *header, const void *payload, int fd)
 {
-    struct iovec iov[] = {
-        {.iov_base = (void *)(uintptr_t)header, .iov_len = sizeof(*header)},
-        {.iov_base = (void *)(uintptr_t)payload, .iov_len = header->size},
+    *tx = (struct gw_tx){
+        .header = *header,
+        .payload = payload,
+        .fd = fd,
+        .size = sizeof(*header) + header->size,
     };
-    struct msghdr hdr = {.msg_iov = iov, .msg_iovlen = 2};
-    size_t left = sizeof(*header) + header->size;
-    union one_fd control;
+}
 
-    attach_fd(&hdr, &control, pass_fd);
-    while (left > 0) {
-        ssize_t n = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
+int gw_tx_pump(struct gw_tx *tx, int fd)
+{
+    const size_t header = sizeof(tx->header);
 
+    while (tx->n_sent < tx->size) {
+        size_t of_header = tx->n_sent < header ? tx->n_sent : header;
+        size_t of_payload = tx->n_sent - of_header;
+        struct iovec iov[] = {
+            {(uint8_t *)&tx->header + of_header, header - of_header},
+            {(uint8_t *)(uintptr_t)tx->payload + of_payload, tx->header.size - of_payload},
+        };
+        struct msghdr hdr = {.msg_iov = iov, .msg_iovlen = 2};
+        union one_fd control;
+        ssize_t n;
+
+        if (tx->n_sent == 0)
+            attach_fd(&hdr, &control, tx->fd);
+        n = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            int r = errno == EAGAIN ? wait_writable(fd, wake_fd, stop) : -errno;
-            if (r < 0)
-                return r;
-            continue;
-        }
-        left -= (size_t)n;
-        hdr.msg_controllen = 0;
-        for (int i = 0; i < 2; i++) {
-            size_t step = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
-
-            iov[i].iov_base = (char *)iov[i].iov_base + step;
-            iov[i].iov_len -= step;
-            n -= (ssize_t)step;
-        }
+        if (n < 0)
+            return -errno;
+        tx->n_sent += (size_t)n;
     }
     return 0;
 }

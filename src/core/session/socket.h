@@ -40,13 +40,22 @@ int gw_rx_pump(struct gw_rx *rx, int fd);
 /* Begin the next frame, and close the fds that the handler did not take. */
 void gw_rx_reset(struct gw_rx *rx);
 
+/* A frame on its way out; all zero: none. */
+struct gw_tx {
+    struct gw_wire_header header;
+    const void *payload; /* header.size bytes */
+    int fd;              /* goes with the first byte, and stays the caller's; -1: none */
+    size_t n_sent;       /* bytes of header and payload */
+    size_t size;         /* of both; 0: nothing to send */
+};
+
+void gw_tx_init(struct gw_tx *tx, const struct gw_wire_header *header, const void *payload, int fd);
+
 /*
- * Send a frame, with `pass_fd` unless that is -1. Waits up to 10 s for a peer that does not read. A
- * write to the eventfd `wake_fd` ends the wait if `stop` (atomic) is set by then.
- * Returns: 0; -ETIMEDOUT; -ECANCELED if stopped; the errno of sendmsg(2).
+ * Send what the peer has room for, without waiting.
+ * Returns: 0 when all of the frame has been sent; -EAGAIN; the errno of sendmsg(2).
  */
-int gw_socket_send(int fd, const struct gw_wire_header *header, const void *payload, int pass_fd,
-                   int wake_fd, const bool *stop);
+int gw_tx_pump(struct gw_tx *tx, int fd);
 
 /*
  * Close a connection and set `*fd` to -1; no effect if it is -1. A peer that reads gets end of

@@ -4,6 +4,7 @@
 
 #include "base/proto.h"
 #include "core/queue/queue.h"
+#include "on_worker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,6 @@ void power_cut_queue_main(const struct power_cut_config *cfg,
     if (t.start.kick.fd < 0 || gw_worker_start(&t.worker) < 0)
         die("worker\n");
     gw_queue_init(&t.queue);
-    (void)gw_worker_call(&t.worker, start, &t);
+    (void)worker_call(&t.worker, start, &t);
     pause(); /* the worker exits the process, or the parent kills it */
 }

@@ -215,7 +215,7 @@ static void test_queue_resume_stop_does_what_is_left_first(void **state)
 /* A device with room for one request at a time. */
 static void test_queue_resume_stop_waits_for_a_device_without_room(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct resume_fixture b;
 
     begin(&b, true);
@@ -224,13 +224,13 @@ static void test_queue_resume_stop_waits_for_a_device_without_room(void **state)
     let_go(&b);
     fixture_set_mode(&b.fixture, FIXTURE_IGNORE);
     assert_int_equal(fixture_start(&b.fixture, FIXTURE_DRIVER_FD, ANYWHERE), 0);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&b.fixture, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 5000000), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latch, 5000000), -ETIMEDOUT);
     fixture_set_mode(&b.fixture, FIXTURE_COMPLETE);
     gw_queue_wake(&b.fixture.queue);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     take(&b, 3);
     end(&b);
 }

@@ -222,7 +222,7 @@ static void test_queue_log_marks_requests_older_than_the_log(void **state)
 static void test_queue_log_is_complete_when_a_stop_is_answered(void **state)
 {
     struct gw_driver_buf buf;
-    struct gw_latch latch;
+    struct test_latch latch;
     struct log_fixture t;
 
     log_fixture_begin(&t, NULL);
@@ -232,11 +232,11 @@ static void test_queue_log_is_complete_when_a_stop_is_answered(void **state)
     assert_int_equal(gw_driver_add(t.fixture.driver, &buf, 0, 1, 1, 0), 0);
     gw_driver_kick(t.fixture.driver);
     fixture_wait_held(&t.fixture, 1);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&t.fixture, &latch);
     log_fixture_release(&t, 1, 1);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     log_fixture_expect(&t, buf.addr, buf.len);
     log_fixture_expect_ring(&t, 0, 1);
     log_fixture_check(&t);
@@ -453,7 +453,7 @@ static void test_queue_log_signals_its_eventfd_after_marks(void **state)
 /* Requests that complete after the end of their session are not marked. */
 static void test_queue_log_marks_nothing_after_a_reset(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct log_fixture t;
 
     log_fixture_begin(&t, NULL);
@@ -461,11 +461,9 @@ static void test_queue_log_marks_nothing_after_a_reset(void **state)
     fixture_add(&t.fixture, 1);
     gw_driver_kick(t.fixture.driver);
     fixture_wait_held(&t.fixture, 1);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&t.fixture, &latch);
-    fixture_forget(&t.fixture);
     fixture_reset(&t.fixture);
-    gw_latch_done(&latch);
     log_fixture_clear(&t);
     log_fixture_release(&t, 1, FIXTURE_BUF_LEN);
     fixture_settle(&t.fixture);

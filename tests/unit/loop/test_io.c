@@ -87,7 +87,7 @@ static int start(void *arg)
 
 static int run(struct job *job)
 {
-    gw_worker_call(&worker, start, job);
+    worker_call(&worker, start, job);
     fixture_wait_for(&job->done, 1);
     assert_int_equal(job->done, 1);
     return job->res;
@@ -244,7 +244,7 @@ static void test_io_thousands_at_once_all_end_once(void **state)
     struct many *m = calloc(1, sizeof(*m));
     char back[2000];
 
-    gw_worker_call(&worker, start_many, m);
+    worker_call(&worker, start_many, m);
     for (unsigned i = 0; i < 2000; i++) {
         fixture_wait_for(&m->jobs[i].done, 1);
         assert_int_equal(m->jobs[i].res, 1);
@@ -286,7 +286,7 @@ static void test_io_done_can_start_the_next(void **state)
     uint64_t end = gw_clock_ns() + UINT64_C(10000000000);
 
     __atomic_store_n(&chain_left, 5000, __ATOMIC_RELEASE);
-    gw_worker_call(&worker, start_chain, &io);
+    worker_call(&worker, start_chain, &io);
     while (__atomic_load_n(&chain_left, __ATOMIC_ACQUIRE) > 0) {
         assert_true(gw_clock_ns() < end);
         usleep(100);
@@ -390,9 +390,9 @@ static void test_io_cancel_ends_what_has_not_begun(void **state)
     struct waiting *w = waiting_new(N_WAITING);
     uint64_t end = gw_clock_ns() + UINT64_C(10000000000);
 
-    gw_worker_call(&worker, start_waiting, w);
+    worker_call(&worker, start_waiting, w);
     usleep(10000);
-    gw_worker_call(&worker, cancel_waiting, w);
+    worker_call(&worker, cancel_waiting, w);
     while (n_over(w) < N_WAITING - n_begun)
         assert_true(gw_clock_ns() < end);
     assert_int_equal(write(w->pipe[1], "xxxxxxxx", N_BUSY), N_BUSY);
@@ -406,9 +406,9 @@ static void test_io_goes_on_after_one_in_the_middle_is_cancelled(void **state)
     static const unsigned which[] = {N_BUSY + 2, N_BUSY + 4, N_BUSY};
 
     memset(xs, 'x', sizeof(xs));
-    gw_worker_call(&worker, start_waiting, w);
+    worker_call(&worker, start_waiting, w);
     for (unsigned i = 0; i < 3; i++) {
-        gw_worker_call(&worker, cancel_one, &w->jobs[which[i]]);
+        worker_call(&worker, cancel_one, &w->jobs[which[i]]);
         fixture_wait_for(&w->jobs[which[i]].done, 1);
         assert_int_equal(w->jobs[which[i]].res, -ECANCELED);
     }
@@ -435,7 +435,7 @@ static void test_io_cancel_of_what_is_over_does_nothing(void **state)
     job.n_iov = 1;
     assert_int_equal(run(&job), 10);
     for (unsigned i = 2; i < 100; i++) {
-        gw_worker_call(&worker, cancel_and_start, &job);
+        worker_call(&worker, cancel_and_start, &job);
         fixture_wait_for(&job.done, i);
         assert_int_equal(job.res, 10);
     }
@@ -459,7 +459,7 @@ static unsigned cancel_many(void)
     char back[2000];
 
     assert_int_equal(ftruncate(file, 0), 0);
-    gw_worker_call(&worker, start_and_cancel_many, m);
+    worker_call(&worker, start_and_cancel_many, m);
     for (unsigned i = 0; i < 2000; i++)
         fixture_wait_for(&m->jobs[i].done, 1);
     assert_int_equal(ftruncate(file, LEN), 0);
@@ -483,7 +483,7 @@ static void test_io_cancel_of_thousands_tells_what_happened(void **state)
     unsigned n_cancelled;
 
     (void)cancel_many();
-    gw_worker_call(&worker, start_waiting, w);
+    worker_call(&worker, start_waiting, w);
     n_cancelled = cancel_many();
     if (!gw_worker_has_uring(&worker))
         assert_int_equal(n_cancelled, 2000);
@@ -594,7 +594,7 @@ static void test_io_missing_buffer_holds_up_nothing_else(void **state)
     __atomic_store_n(&worker.loop->may_fault, true, __ATOMIC_RELAXED);
     held.iov[0] = (struct iovec){m.mapping.at, 16};
     held.n_iov = 1;
-    gw_worker_call(&worker, start, &held);
+    worker_call(&worker, start, &held);
     expect_turns(3);
     other.iov[0] = (struct iovec){c, sizeof(c)};
     other.n_iov = 1;

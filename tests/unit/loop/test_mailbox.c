@@ -11,7 +11,7 @@ static int is_current(void *arg)
     struct bench *b = arg;
 
     /* Within itself: at once, not by the mailbox. */
-    return gw_worker_is_current(&b->worker) ? gw_worker_call(&b->worker, nothing, NULL) + 7 : -1;
+    return gw_worker_is_current(&b->worker) ? worker_call(&b->worker, nothing, NULL) + 7 : -1;
 }
 
 static void test_worker_call_runs_there_and_returns_its_result(void **state)
@@ -20,7 +20,7 @@ static void test_worker_call_runs_there_and_returns_its_result(void **state)
 
     begin(&b);
     for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(gw_worker_call(&b.worker, is_current, &b), 7);
+        assert_int_equal(worker_call(&b.worker, is_current, &b), 7);
     finish(&b);
 }
 

@@ -137,12 +137,12 @@ static void end(struct shared *s)
 static void swap_map(struct fixture *t)
 {
     struct gw_map *map = fixture_map(t);
-    struct gw_latch latch;
+    struct test_latch latch;
 
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_adopt_begin(t, map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     gw_map_free(t->map);
     t->map = map;
 }

@@ -30,7 +30,7 @@ static int fail_to_start(void *dev, struct gw_worker *w)
     struct bench *b = dev;
 
     /* All that was done before is undone. */
-    assert_int_equal(gw_worker_add_fd(w, b->fds[0], POLLIN, on_fd, b), 0);
+    assert_int_equal(add_fd(w, b->fds[0], POLLIN, on_fd, b), 0);
     assert_int_equal(post_call(w, add_one, b), 0);
     return (int)b->order[0];
 }
@@ -72,13 +72,13 @@ static void test_worker_fd_is_level_triggered(void **state)
 
     begin(&b);
     put(&b, "abc"); /* before it is added */
-    assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, read_byte, &b), 0);
+    assert_int_equal(add_fd(&b.worker, b.fds[0], POLLIN, read_byte, &b), 0);
     fixture_wait_for(&b.n, 3);
     put(&b, "defgh");
     fixture_wait_for(&b.n, 8);
     settle(&b);
     assert_int_equal(count(&b), 8);
-    assert_int_equal(gw_worker_remove_fd(&b.worker, b.fds[0]), 0);
+    assert_int_equal(remove_fd(&b.worker, b.fds[0]), 0);
     put(&b, "i");
     settle(&b);
     usleep(1000);
@@ -93,7 +93,7 @@ static void note_events(void *arg, int fd, uint32_t events)
     struct bench *b = arg;
 
     seen_events = events;
-    gw_worker_remove_fd(&b->worker, fd); /* itself */
+    remove_fd(&b->worker, fd); /* itself */
     add_one(b);
 }
 
@@ -102,10 +102,10 @@ static void test_worker_fd_events_are_those_of_poll(void **state)
     struct bench b;
 
     begin(&b);
-    assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[1], POLLOUT, note_events, &b), 0);
+    assert_int_equal(add_fd(&b.worker, b.fds[1], POLLOUT, note_events, &b), 0);
     fixture_wait_for(&b.n, 1);
     assert_int_equal(seen_events & (POLLIN | POLLOUT), POLLOUT);
-    assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, note_events, &b), 0);
+    assert_int_equal(add_fd(&b.worker, b.fds[0], POLLIN, note_events, &b), 0);
     settle(&b);
     assert_int_equal(count(&b), 1);
     close(b.fds[1]);
@@ -123,17 +123,17 @@ static void test_worker_fd_that_cannot_be_waited_for_is_refused(void **state)
 
     begin(&b);
     w = &b.worker;
-    assert_int_equal(gw_worker_add_fd(w, b.fds[0], POLLIN, NULL, &b), -EINVAL);
-    assert_int_equal(gw_worker_add_fd(w, b.fds[0], 0, on_fd, &b), -EINVAL);
-    assert_int_equal(gw_worker_add_fd(w, b.fds[0], 0x10000, on_fd, &b), -EINVAL);
-    assert_int_equal(gw_worker_add_fd(w, 9999, POLLIN, on_fd, &b), -EBADF);
-    assert_int_equal(gw_worker_add_fd(w, file, POLLIN, on_fd, &b), -EPERM);
-    assert_int_equal(gw_worker_remove_fd(w, b.fds[0]), -ENOENT);
-    assert_int_equal(gw_worker_add_fd(w, b.fds[0], POLLIN, on_fd, &b), 0);
-    assert_int_equal(gw_worker_add_fd(w, b.fds[0], POLLIN, on_fd, &b), -EEXIST);
+    assert_int_equal(add_fd(w, b.fds[0], POLLIN, NULL, &b), -EINVAL);
+    assert_int_equal(add_fd(w, b.fds[0], 0, on_fd, &b), -EINVAL);
+    assert_int_equal(add_fd(w, b.fds[0], 0x10000, on_fd, &b), -EINVAL);
+    assert_int_equal(add_fd(w, 9999, POLLIN, on_fd, &b), -EBADF);
+    assert_int_equal(add_fd(w, file, POLLIN, on_fd, &b), -EPERM);
+    assert_int_equal(remove_fd(w, b.fds[0]), -ENOENT);
+    assert_int_equal(add_fd(w, b.fds[0], POLLIN, on_fd, &b), 0);
+    assert_int_equal(add_fd(w, b.fds[0], POLLIN, on_fd, &b), -EEXIST);
     assert_non_null(strstr(gw_last_error(), "gw_worker_add_fd"));
-    assert_int_equal(gw_worker_remove_fd(w, b.fds[0]), 0);
-    assert_int_equal(gw_worker_remove_fd(w, b.fds[0]), -ENOENT);
+    assert_int_equal(remove_fd(w, b.fds[0]), 0);
+    assert_int_equal(remove_fd(w, b.fds[0]), -ENOENT);
     finish(&b);
     close(file);
 }
@@ -147,8 +147,8 @@ static void remove_other(void *arg, int fd, uint32_t events)
 {
     struct pair *p = arg;
 
-    assert_int_equal(gw_worker_remove_fd(&p->b->worker, p->other), 0);
-    assert_int_equal(gw_worker_remove_fd(&p->b->worker, p->own), 0);
+    assert_int_equal(remove_fd(&p->b->worker, p->other), 0);
+    assert_int_equal(remove_fd(&p->b->worker, p->own), 0);
     add_one(p->b);
 }
 
@@ -160,8 +160,8 @@ static void test_worker_fd_removed_in_a_callback_is_not_called(void **state)
         struct pair pairs[] = {{&b, x, y}, {&b, y, x}};
 
         begin(&b);
-        assert_int_equal(gw_worker_add_fd(&b.worker, x, POLLIN, remove_other, &pairs[0]), 0);
-        assert_int_equal(gw_worker_add_fd(&b.worker, y, POLLIN, remove_other, &pairs[1]), 0);
+        assert_int_equal(add_fd(&b.worker, x, POLLIN, remove_other, &pairs[0]), 0);
+        assert_int_equal(add_fd(&b.worker, y, POLLIN, remove_other, &pairs[1]), 0);
         /* Both become ready while it is busy: it finds them together. */
         post_call(&b.worker, sleep_a_little, NULL);
         eventfd_write(x, 1);
@@ -185,9 +185,9 @@ static void remove_and_add(void *arg, int fd, uint32_t events)
 {
     struct self *s = arg;
 
-    assert_int_equal(gw_worker_remove_fd(&s->b->worker, fd), 0);
+    assert_int_equal(remove_fd(&s->b->worker, fd), 0);
     if (++s->n < 100)
-        assert_int_equal(gw_worker_add_fd(&s->b->worker, fd, POLLIN, remove_and_add, s), 0);
+        assert_int_equal(add_fd(&s->b->worker, fd, POLLIN, remove_and_add, s), 0);
     add_one(s->b);
 }
 
@@ -198,7 +198,7 @@ static void test_worker_fd_can_come_again_in_its_own_callback(void **state)
 
     begin(&b);
     put(&b, "x");
-    assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, remove_and_add, &s), 0);
+    assert_int_equal(add_fd(&b.worker, b.fds[0], POLLIN, remove_and_add, &s), 0);
     fixture_wait_for(&b.n, 100);
     settle(&b);
     assert_int_equal(count(&b), 100);
@@ -214,10 +214,10 @@ static void *churn(void *arg)
         int fd = eventfd(1, EFD_CLOEXEC);
         struct bench *b = calloc(1, sizeof(*b));
 
-        assert_int_equal(gw_worker_add_fd(w, fd, POLLIN, on_fd, b), 0);
+        assert_int_equal(add_fd(w, fd, POLLIN, on_fd, b), 0);
         while (i % 10 == 0 && count(b) == 0)
             usleep(10);
-        assert_int_equal(gw_worker_remove_fd(w, fd), 0);
+        assert_int_equal(remove_fd(w, fd), 0);
         memset(b, 0xff, sizeof(*b));
         free(b);
         close(fd);
@@ -225,7 +225,18 @@ static void *churn(void *arg)
     return NULL;
 }
 
-static void test_worker_fds_come_and_go_from_other_threads(void **state)
+static void test_worker_fd_calls_of_other_threads_are_refused(void **state)
+{
+    struct bench b;
+
+    begin(&b);
+    assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[0], POLLIN, on_fd, &b), -EINVAL);
+    assert_non_null(strstr(gw_last_error(), "another thread"));
+    assert_int_equal(gw_worker_remove_fd(&b.worker, b.fds[0]), -EINVAL);
+    finish(&b);
+}
+
+static void test_worker_fds_come_and_go_for_other_threads(void **state)
 {
     pthread_t threads[4];
     struct bench b;
@@ -244,7 +255,7 @@ static void test_worker_end_drops_fds_that_were_not_removed(void **state)
 
     begin(&b);
     for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(gw_worker_add_fd(&b.worker, b.fds[i], POLLIN, on_fd, &b), 0);
+        assert_int_equal(add_fd(&b.worker, b.fds[i], POLLIN, on_fd, &b), 0);
     finish(&b);
 }
 
@@ -284,7 +295,7 @@ static void test_worker_edge_source_is_called_for_every_write(void **state)
     struct edge e = {.source = {.fd = fd, .events = POLLIN, .edge = true, .cb = on_edge}, .b = &b};
 
     begin(&b);
-    assert_int_equal(gw_worker_call(&b.worker, add_edge, &e), 0);
+    assert_int_equal(worker_call(&b.worker, add_edge, &e), 0);
     fixture_wait_for(&b.n, 1);
     for (unsigned i = 2; i < 5000; i++) {
         unsigned before = count(&b);
@@ -294,7 +305,7 @@ static void test_worker_edge_source_is_called_for_every_write(void **state)
     }
     settle(&b);
     assert_true(count(&b) < 2 * 5000); /* it does not spin on what nobody reads */
-    gw_worker_call(&b.worker, remove_edge, &e);
+    worker_call(&b.worker, remove_edge, &e);
     b.n = 0;
     eventfd_write(fd, 1);
     settle(&b);
@@ -360,26 +371,26 @@ static void test_worker_timer_runs_when_it_is_due(void **state)
     struct bench b;
 
     begin(&b);
-    assert_int_equal(gw_worker_call(&b.worker, make_timer, &b), 0);
+    assert_int_equal(worker_call(&b.worker, make_timer, &b), 0);
     settle(&b);
     assert_int_equal(count(&b), 0);
     begun = gw_clock_ns();
-    gw_worker_call(&b.worker, start_once, &b);
+    worker_call(&b.worker, start_once, &b);
     fixture_wait_for(&b.n, 1);
     assert_true(gw_clock_ns() - begun >= 20000000);
     usleep(30000);
     assert_int_equal(count(&b), 1); /* once */
-    gw_worker_call(&b.worker, start_periodic, &b);
+    worker_call(&b.worker, start_periodic, &b);
     fixture_wait_for(&b.n, 21);
-    gw_worker_call(&b.worker, stop_timer, &b);
+    worker_call(&b.worker, stop_timer, &b);
     b.n = 0;
     usleep(5000);
     assert_int_equal(count(&b), 0);
-    gw_worker_call(&b.worker, start_never, &b);
+    worker_call(&b.worker, start_never, &b);
     usleep(5000);
     settle(&b);
     assert_int_equal(count(&b), 0);
-    gw_worker_call(&b.worker, free_timer, &b);
+    worker_call(&b.worker, free_timer, &b);
     finish(&b);
 }
 
@@ -408,11 +419,11 @@ static void test_worker_timer_can_stop_and_free_itself(void **state)
     struct bench b;
 
     begin(&b);
-    assert_int_equal(gw_worker_call(&b.worker, make_stopping, &b), 0);
+    assert_int_equal(worker_call(&b.worker, make_stopping, &b), 0);
     fixture_wait_for(&b.n, 3);
     usleep(5000);
     assert_int_equal(count(&b), 3);
-    gw_worker_call(&b.worker, start_periodic, &b);
+    worker_call(&b.worker, start_periodic, &b);
     fixture_wait_for(&b.n, 4);
     usleep(5000);
     assert_int_equal(count(&b), 4);
@@ -445,11 +456,11 @@ static void test_worker_timers_run_in_the_order_they_are_due(void **state)
     struct bench b;
 
     begin(&b);
-    gw_worker_call(&b.worker, make_many, &b);
+    worker_call(&b.worker, make_many, &b);
     fixture_wait_for(&b.n_order, 6);
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(b.order[i], expected[i]);
-    gw_worker_call(&b.worker, make_many, &b);
+    worker_call(&b.worker, make_many, &b);
     finish(&b);
 }
 
@@ -462,7 +473,8 @@ int main(void)
         FDCHECK_TEST(test_worker_fd_that_cannot_be_waited_for_is_refused),
         FDCHECK_TEST(test_worker_fd_removed_in_a_callback_is_not_called),
         FDCHECK_TEST(test_worker_fd_can_come_again_in_its_own_callback),
-        FDCHECK_TEST(test_worker_fds_come_and_go_from_other_threads),
+        FDCHECK_TEST(test_worker_fd_calls_of_other_threads_are_refused),
+        FDCHECK_TEST(test_worker_fds_come_and_go_for_other_threads),
         FDCHECK_TEST(test_worker_end_drops_fds_that_were_not_removed),
         FDCHECK_TEST(test_worker_edge_source_is_called_for_every_write),
         FDCHECK_TEST(test_worker_timer_runs_when_it_is_due),

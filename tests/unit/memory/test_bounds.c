@@ -30,7 +30,7 @@ static void limit(struct fixture *fixture, int64_t in_flight, uint32_t request)
 {
     struct limit l = {fixture, in_flight, request};
 
-    assert_int_equal(gw_worker_call(&fixture->worker, set_limit, &l), 0);
+    assert_int_equal(worker_call(&fixture->worker, set_limit, &l), 0);
 }
 
 /* ---- a turn ---- */

@@ -176,18 +176,18 @@ static void test_in_order_any_order_of_ends(void **state)
 
 static void test_in_order_stop_waits_for_who_is_first(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct fixture t;
 
     begin(&t, 0);
     give(&t, 2);
     complete_one(&t, 1);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&t, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 5000000), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latch, 5000000), -ETIMEDOUT);
     complete_one(&t, 0);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     assert_int_equal(t.queue.ring.ops->base(&t.queue.ring), fixture_base(&t, 2));
     assert_int_equal(gw_driver_used_idx(t.driver), 2);
     fixture_end(&t);

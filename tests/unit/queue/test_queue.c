@@ -414,7 +414,7 @@ static void count_stop(void *dev, struct gw_queue *q)
 static void test_queue_stop_waits_for_what_is_in_flight(void **state)
 {
     struct fixture_config cfg = {.queue_stop = count_stop};
-    struct gw_latch latch;
+    struct test_latch latch;
     struct fixture t;
 
     n_stops = 0;
@@ -424,18 +424,18 @@ static void test_queue_stop_waits_for_what_is_in_flight(void **state)
         fixture_add(&t, i);
     gw_driver_kick(t.driver);
     fixture_wait_held(&t, 3);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&t, &latch);
     assert_int_equal(n_stops, 1);
     assert_false(gw_queue_is_started(&t.queue));
     fixture_add(&t, 3); /* too late */
     gw_driver_kick_always(t.driver);
     fixture_release(&t, 2);
-    assert_int_equal(gw_latch_wait(&latch, 20000000), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latch, 20000000), -ETIMEDOUT);
     assert_int_equal(fixture_look(&t.n_held), 1);
     fixture_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     /* Published and notified before the latch opened. */
     assert_int_equal(gw_driver_used_idx(t.driver), 3);
     assert_true(counter(gw_driver_call_fd(t.driver)) > 0);
@@ -486,9 +486,10 @@ static void test_queue_stop_of_a_stopped_one_is_done_at_once(void **state)
     fixture_end(&t);
 }
 
-static void test_queue_forgotten_stop_touches_no_latch(void **state)
+/* The first stop timed out, and another one takes its place. */
+static void test_queue_second_stop_ends_the_first(void **state)
 {
-    struct gw_latch *latch = malloc(sizeof(*latch));
+    struct test_latch first, second;
     struct fixture t;
 
     begin_and_run(&t, NULL);
@@ -496,17 +497,19 @@ static void test_queue_forgotten_stop_touches_no_latch(void **state)
     fixture_add(&t, 1);
     gw_driver_kick(t.driver);
     fixture_wait_held(&t, 1);
-    gw_latch_init(latch, 1);
-    fixture_stop_begin(&t, latch);
-    assert_int_equal(gw_latch_wait(latch, 1000000), -ETIMEDOUT);
-    fixture_forget(&t);
-    gw_latch_done(latch);
-    memset(latch, 0xff, sizeof(*latch));
-    free(latch);
+    test_latch_init(&first, 1);
+    test_latch_init(&second, 1);
+    fixture_stop_begin(&t, &first);
+    assert_int_equal(test_latch_wait(&first, 1000000), -ETIMEDOUT);
+    fixture_stop_begin(&t, &second);
+    assert_int_equal(test_latch_wait(&first, 0), -ECANCELED);
+    assert_int_equal(test_latch_wait(&second, 1000000), -ETIMEDOUT);
     assert_int_equal(fixture_start(&t, FIXTURE_DRIVER_FD, 0), -EBUSY);
     assert_non_null(strstr(t.why, "1 requests of its last run"));
     fixture_release(&t, 1);
-    fixture_settle(&t);
+    assert_int_equal(test_latch_wait(&second, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&first);
+    test_latch_done(&second);
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPED);
     assert_int_equal(gw_driver_used_idx(t.driver), 1);
     fixture_end(&t);
@@ -515,7 +518,7 @@ static void test_queue_forgotten_stop_touches_no_latch(void **state)
 /* Late answers of a session that ended without waiting must not write to the next one's rings. */
 static void test_queue_late_answer_after_reset_writes_nothing(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch stop, latch;
     struct fixture t;
 
     begin_and_run(&t, NULL);
@@ -524,22 +527,22 @@ static void test_queue_late_answer_after_reset_writes_nothing(void **state)
     fixture_add(&t, 2);
     gw_driver_kick(t.driver);
     fixture_wait_held(&t, 2);
-    gw_latch_init(&latch, 1);
-    fixture_stop_begin(&t, &latch);
-    fixture_forget(&t);
-    gw_latch_done(&latch);
+    test_latch_init(&stop, 1);
+    fixture_stop_begin(&t, &stop);
     fixture_reset(&t);
     fixture_release(&t, 1);
     fixture_settle(&t);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
     /* The next session has the same memory and does not wait for requests of the last one. */
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_adopt_begin(&t, t.map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 0), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, 0), 0);
+    test_latch_done(&latch);
     fixture_release(&t, 1);
     fixture_settle(&t);
     assert_int_equal(t.queue.state, GW_QUEUE_STOPPED);
+    assert_int_equal(test_latch_wait(&stop, 0), 0);
+    test_latch_done(&stop);
     assert_int_equal(gw_driver_used_idx(t.driver), 0);
     fixture_set_mode(&t, FIXTURE_COMPLETE);
     fixture_run(&t); /* the queue starts at 0 again and finds both requests */
@@ -623,7 +626,7 @@ int main(void)
         FDCHECK_TEST(test_queue_stop_waits_for_what_is_in_flight),
         FDCHECK_TEST(test_queue_restart_continues_at_base),
         FDCHECK_TEST(test_queue_stop_of_a_stopped_one_is_done_at_once),
-        FDCHECK_TEST(test_queue_forgotten_stop_touches_no_latch),
+        FDCHECK_TEST(test_queue_second_stop_ends_the_first),
         FDCHECK_TEST(test_queue_late_answer_after_reset_writes_nothing),
         FDCHECK_TEST(test_queue_without_kick_fd_is_polled),
         FDCHECK_TEST(test_queue_worker_that_polls_needs_no_kick_under_load),

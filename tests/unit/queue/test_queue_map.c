@@ -42,12 +42,12 @@ static void add_request_in_extra(struct fixture *t, uint64_t cookie)
 /* Adopt `map` and free the previous map when it is no longer in use. */
 static void adopt(struct fixture *t, struct gw_map *map)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
 
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_adopt_begin(t, map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     gw_map_free(t->map);
     t->map = map;
 }
@@ -60,7 +60,7 @@ static void adopt_without_extra(struct fixture *t)
 
 static void test_queue_map_of_requests_in_flight_is_kept(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct gw_map *map;
     struct fixture t;
 
@@ -72,9 +72,9 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     fixture_wait_held(&t, 1);
     assert_int_equal(gw_guest_mem_remove(t.mem, EXTRA_GPA), 0);
     map = fixture_map(&t);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_adopt_begin(&t, map, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 20000000), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latch, 20000000), -ETIMEDOUT);
 
     /* New requests use the new map: they do not wait, and the swap does not wait for them. */
     fixture_add(&t, 2);
@@ -84,8 +84,8 @@ static void test_queue_map_of_requests_in_flight_is_kept(void **state)
     fixture_wait_for(&t.n_messages, 1);
     memset(t.held[0]->writable[0].iov_base, 1, t.held[0]->writable[0].iov_len); /* still mapped */
     fixture_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     gw_map_free(t.map);
     t.map = map;
     assert_int_equal(fixture_look(&t.n_held), 1);
@@ -110,7 +110,7 @@ static void test_queue_map_of_a_stopped_queue_is_not_waited_for(void **state)
 static void test_queue_map_can_change_again_before_old_requests_end(void **state)
 {
     struct gw_map *maps[2];
-    struct gw_latch latch;
+    struct test_latch latches[2];
     struct fixture t;
 
     begin_and_run(&t, NULL);
@@ -120,19 +120,17 @@ static void test_queue_map_can_change_again_before_old_requests_end(void **state
         gw_driver_kick(t.driver);
         fixture_wait_held(&t, i + 1);
         maps[i] = fixture_map(&t);
-        gw_latch_init(&latch, 1);
-        fixture_adopt_begin(&t, maps[i], &latch);
-        assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
-        if (i == 0) {
-            fixture_forget(&t);
-            gw_latch_done(&latch);
-        }
+        test_latch_init(&latches[i], 1);
+        fixture_adopt_begin(&t, maps[i], &latches[i]);
+        assert_int_equal(test_latch_wait(&latches[i], 1000000), -ETIMEDOUT);
     }
     fixture_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latches[1], 1000000), -ETIMEDOUT);
     fixture_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(test_latch_wait(&latches[i], FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+        test_latch_done(&latches[i]);
+    }
     gw_map_free(t.map);
     gw_map_free(maps[0]);
     t.map = maps[1];
@@ -149,7 +147,7 @@ static void test_queue_map_on_its_way_is_waited_for(void **state)
     fixture_add(&t, 1);
     gw_driver_kick(t.driver);
     fixture_take(&t, 1);
-    __atomic_store_n(&t.queue.generation.posted, t.queue.generation.quiesced + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&t.queue.generation.posted, t.queue.generation.applied + 1, __ATOMIC_RELEASE);
     add_extra(&t);
     for (unsigned i = 2; i < 5; i++)
         add_request_in_extra(&t, i);
@@ -165,7 +163,7 @@ static void test_queue_map_on_its_way_is_waited_for(void **state)
 /* The ring's own region disappears: the queue can neither pop nor answer, and must not crash. */
 static void test_queue_map_without_the_ring_breaks_it(void **state)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct gw_map *map, *old;
     struct fixture t;
 
@@ -178,11 +176,11 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
     fixture_wait_held(&t, 1);
     /* A map of the extra region alone. */
     assert_int_equal(gw_map_new(&map, &t.map->entries[1].region, 1), 0);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_adopt_begin(&t, map, &latch);
     fixture_release(&t, 1);
-    assert_int_equal(gw_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
-    gw_latch_done(&latch);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
     old = t.map;
     t.map = map;
     gw_map_free(old); /* any access to the ring now crashes */
@@ -203,17 +201,17 @@ static void test_queue_map_without_the_ring_breaks_it(void **state)
 static int complete_and_adopt(void *arg)
 {
     struct fixture *t = arg;
-    struct gw_latch latch;
+    struct test_latch latch;
     struct gw_map *none;
 
     gw_request_complete(t->held[0], FIXTURE_BUF_LEN);
     t->n_held = 0;
     assert_int_equal(gw_map_new(&none, NULL, 0), 0);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     gw_queue_set_map(&t->queue, none);
-    gw_queue_begin_generation(&t->queue, t->queue.generation.number + 1, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 0), 0);
-    gw_latch_done(&latch);
+    gw_queue_begin_generation(&t->queue, &latch.wait);
+    assert_int_equal(test_latch_wait(&latch, 0), 0);
+    test_latch_done(&latch);
     gw_map_free(t->map);
     t->map = none;
     return 0;

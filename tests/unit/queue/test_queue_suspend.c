@@ -58,16 +58,16 @@ static void test_queue_suspend_suspended_in_between(void **state)
 
 static void check_not_suspended(bool inflight, enum gw_queue_stop how)
 {
-    struct gw_latch latch;
+    struct test_latch latch;
     struct resume_fixture b;
 
     begin(&b, inflight);
     give(&b, 1);
     b.suspended = 1;
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     if (how == GW_STOP_DRAIN) {
         fixture_stop_begin(&b.fixture, &latch);
-        assert_int_equal(gw_latch_wait(&latch, 1000000), -ETIMEDOUT);
+        assert_int_equal(test_latch_wait(&latch, 1000000), -ETIMEDOUT);
     } else {
         fixture_lose(&b.fixture);
     }
@@ -75,7 +75,7 @@ static void check_not_suspended(bool inflight, enum gw_queue_stop how)
     assert_int_equal(b.suspend_result, -EPERM);
     fixture_release(&b.fixture, 1);
     fixture_settle(&b.fixture);
-    gw_latch_done(&latch);
+    test_latch_done(&latch);
     assert_int_equal(b.fixture.queue.state, GW_QUEUE_STOPPED);
     fixture_end(&b.fixture);
 }
@@ -126,23 +126,23 @@ static void test_queue_suspend_lost_session_may_suspend(void **state)
 static void test_queue_suspend_stop_that_takes_too_long_may_suspend_in_the_end(void **state)
 {
     static const unsigned again[] = {0, 1};
-    struct gw_latch latch;
+    struct test_latch latch;
     struct resume_fixture b;
 
     begin(&b, true);
     give(&b, 2);
-    gw_latch_init(&latch, 1);
+    test_latch_init(&latch, 1);
     fixture_stop_begin(&b.fixture, &latch);
-    assert_int_equal(gw_latch_wait(&latch, 0), -ETIMEDOUT);
+    assert_int_equal(test_latch_wait(&latch, 0), -ETIMEDOUT);
     assert_false(b.may_suspend);
-    fixture_forget(&b.fixture);
     b.suspended = 3;
     fixture_lose(&b.fixture);
+    assert_int_equal(test_latch_wait(&latch, 0), -ECANCELED);
     assert_true(b.may_suspend);
     assert_int_equal(b.suspend_result, 0);
     assert_int_equal(b.fixture.queue.state, GW_QUEUE_STOPPED);
     __atomic_store_n(&b.fixture.n_held, 0, __ATOMIC_RELEASE);
-    gw_latch_done(&latch);
+    test_latch_done(&latch);
     run(&b, ANYWHERE);
     check_held(&b, again, 2);
     finish(&b);

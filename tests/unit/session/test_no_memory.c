@@ -3,6 +3,7 @@
  * Each allocation of the back-end fails once: the operation fails with -ENOMEM and leaves nothing
  * open, and the daemon serves the next session. AddressSanitizer detects leaks.
  */
+#include "on_worker.h"
 #include "requires.h"
 
 #include "../fixtures/daemon_fixture.h"
@@ -88,6 +89,7 @@ static int post(void *arg)
     return gw_worker_post(arg, &post);
 }
 
+/* Runs on the worker, where all of it is allocated. */
 static int add_fd(void *arg)
 {
     int fd = eventfd(0, EFD_CLOEXEC), r;
@@ -97,6 +99,11 @@ static int add_fd(void *arg)
         assert_int_equal(gw_worker_remove_fd(arg, fd), 0);
     close(fd);
     return r;
+}
+
+static int call_add_fd(void *arg)
+{
+    return worker_call(arg, add_fd, arg);
 }
 
 static int make_timer(void *arg)
@@ -125,7 +132,8 @@ static void test_no_memory_for_what_workers_are_asked(void **state)
         assert_false(no_memory_end()); /* it allocates nothing */
         assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, make_timer, gw_daemon_worker(d, 0)),
                          1);
-        assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, add_fd, gw_daemon_worker(d, 0)), 1 + i);
+        assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, call_add_fd, gw_daemon_worker(d, 0)),
+                         1 + i);
         gw_daemon_free(d);
     }
 }

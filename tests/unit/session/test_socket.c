@@ -5,7 +5,6 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/log_i.h"
 #include "core/session/socket.h"
 #include "requires.h"
@@ -16,7 +15,6 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -28,7 +26,6 @@
 
 static struct gw_rx rx;
 static int near_end, far_end;
-static const bool no, yes = true;
 
 static int setup(void **state)
 {
@@ -274,7 +271,20 @@ static void *read_slowly(void *arg)
     return NULL;
 }
 
-static void test_socket_send_waits_for_a_slow_reader(void **state)
+/* Send a frame, waiting for room as the session does. */
+static int send_all(const struct frame *f)
+{
+    struct pollfd pollfd = {.fd = near_end, .events = POLLOUT};
+    struct gw_tx tx;
+    int r;
+
+    gw_tx_init(&tx, &f->header, f->payload, -1);
+    while ((r = gw_tx_pump(&tx, near_end)) == -EAGAIN)
+        (void)poll(&pollfd, 1, -1);
+    return r;
+}
+
+static void test_socket_send_to_a_slow_reader_continues(void **state)
 {
     struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
     size_t left = length(&f) * 500;
@@ -282,82 +292,59 @@ static void test_socket_send_waits_for_a_slow_reader(void **state)
 
     assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
     for (unsigned i = 0; i < 500; i++)
-        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, -1, &no), 0);
+        assert_int_equal(send_all(&f), 0);
     pthread_join(thread, NULL);
     assert_int_equal(left, 0);
 }
 
-/* A partially sent frame continues where it stopped. */
+/* A partially sent frame continues where it stopped, and its fd is sent once. */
 static void test_socket_send_in_pieces_is_whole(void **state)
 {
     struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
-    int small = 1, wake = eventfd(0, EFD_CLOEXEC);
+    int small = 1;
+    struct gw_tx tx;
     unsigned n = 0;
+    int r;
 
     assert_int_equal(setsockopt(near_end, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-    eventfd_write(wake, 1); /* do not wait */
-    while (gw_socket_send(near_end, &f.header, f.payload, -1, wake, &yes) == 0)
+    for (;;) {
+        gw_tx_init(&tx, &f.header, f.payload, near_end);
+        r = gw_tx_pump(&tx, near_end);
+        if (r < 0)
+            break;
         n++;
+    }
+    assert_int_equal(r, -EAGAIN);
     assert_true(n > 0);
-    /* The received data are whole frames and a part of the last one. */
+    /* The received data are whole frames and perhaps a part of the last one. */
     rx.n_read = 0;
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(gw_rx_pump(&rx, far_end), 1);
-        expect_frame(&f, 0);
+        expect_frame(&f, 1);
     }
-    assert_int_equal(gw_rx_pump(&rx, far_end), 0);
-    close(wake);
+    if (tx.n_sent > 0)
+        assert_int_equal(gw_rx_pump(&rx, far_end), 0);
+    assert_int_equal(gw_tx_pump(&tx, near_end), 0);
+    assert_int_equal(gw_rx_pump(&rx, far_end), 1);
+    expect_frame(&f, 1);
 }
 
-static void *wake_soon(void *arg)
+/* Nothing to send is sent at once, also to a peer that does not read. */
+static void test_socket_send_of_nothing(void **state)
 {
-    usleep(20000);
-    eventfd_write(*(int *)arg, 1);
-    return NULL;
-}
+    struct gw_tx tx = {.fd = -1};
 
-static void test_socket_send_to_who_does_not_read_can_be_woken(void **state)
-{
-    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
-    int r, wake = eventfd(0, EFD_CLOEXEC);
-    uint64_t begun = gw_clock_ns();
-    pthread_t thread;
-
-    assert_int_equal(pthread_create(&thread, NULL, wake_soon, &wake), 0);
-    do
-        r = gw_socket_send(near_end, &f.header, f.payload, -1, wake, &yes);
-    while (r == 0);
-    assert_int_equal(r, -ECANCELED);
-    assert_true(gw_clock_ns() - begun < UINT64_C(5000000000));
-    pthread_join(thread, NULL);
-    close(wake);
-}
-
-/* A wakeup for other reasons must not abort the send. */
-static void test_socket_send_goes_on_when_woken_for_something_else(void **state)
-{
-    struct frame f = frame_of(GW_MSG_PAYLOAD_MAX);
-    size_t left = length(&f) * 500;
-    int wake = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_t thread;
-
-    assert_int_equal(pthread_create(&thread, NULL, read_slowly, &left), 0);
-    for (unsigned i = 0; i < 500; i++) {
-        eventfd_write(wake, 1);
-        assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, wake, &no), 0);
-    }
-    pthread_join(thread, NULL);
-    assert_int_equal(left, 0);
-    close(wake);
+    gw_close(&far_end);
+    assert_int_equal(gw_tx_pump(&tx, near_end), 0);
 }
 
 /* The send must not raise SIGPIPE, which would kill the process. */
-static void test_socket_send_to_who_hung_up_fails(void **state)
+static void test_socket_send_after_a_hang_up_fails(void **state)
 {
     struct frame f = frame_of(8);
 
     gw_close(&far_end);
-    assert_int_equal(gw_socket_send(near_end, &f.header, f.payload, -1, -1, &no), -EPIPE);
+    assert_int_equal(send_all(&f), -EPIPE);
 }
 
 /* ---- connections ---- */
@@ -406,11 +393,10 @@ int main(void)
         SOCKET_TEST(test_socket_other_control_data_is_ignored),
         SOCKET_TEST(test_socket_hang_up_between_and_inside_frames),
         SOCKET_TEST(test_socket_announced_giants_are_refused),
-        SOCKET_TEST(test_socket_send_waits_for_a_slow_reader),
+        SOCKET_TEST(test_socket_send_to_a_slow_reader_continues),
         SOCKET_TEST(test_socket_send_in_pieces_is_whole),
-        SOCKET_TEST(test_socket_send_to_who_does_not_read_can_be_woken),
-        SOCKET_TEST(test_socket_send_goes_on_when_woken_for_something_else),
-        SOCKET_TEST(test_socket_send_to_who_hung_up_fails),
+        SOCKET_TEST(test_socket_send_of_nothing),
+        SOCKET_TEST(test_socket_send_after_a_hang_up_fails),
         SOCKET_TEST(test_socket_impossible_path_is_refused),
         SOCKET_TEST(test_socket_what_is_none_is_told),
     };

@@ -93,9 +93,14 @@ static unsigned expect_frame(int fd, struct gw_wire_header header)
 
 static void send_as_backend(int fd, const struct gw_wire_header *header, int pass_fd)
 {
-    const bool is_stopping = false;
+    struct gw_tx tx;
+    int r;
 
-    assert_int_equal(gw_socket_send(fd, header, payload, pass_fd, -1, &is_stopping), 0);
+    gw_tx_init(&tx, header, payload, pass_fd);
+    do
+        r = gw_tx_pump(&tx, fd);
+    while (r == -EAGAIN);
+    assert_int_equal(r, 0);
 }
 
 static struct gw_frontend *fe;
