@@ -360,9 +360,9 @@ json 'd["load"]["reads"] == 0 and len(d["faults"]) == 1'
 json '[(e["who"], e["output"]) for e in d["faults"][0]["evidence"]] == [("destination", [])]'
 json '[0 < m["at_ns"] <= d["duration_ns"] for m in d["faults"][0]["evidence"][0]["messages"]] == [True] * 16'
 run 2 migrate "$disk" "$blk --socket-path {socket} --ram 32M --num-queues 2"
-shows '^fault +destination, .*its disk has 65536 sectors, that of the other 131072$'
+shows '^fault +destination, .*its disk has 65536 sectors, the other disk has 131072$'
 run 2 migrate --queues=2 "$disk" "$blk --socket-path {socket} --ram 64M"
-shows '^fault +destination, .*2 queues are asked for, it has 1$'
+shows '^fault +destination, .*2 queues requested, it has 1$'
 run 2 migrate "$disk" "$entropy"
 shows '^fault +destination, .*the source has .*FLUSH \(virtio bit 9\) .*, which it does not offer$'
 run 2 migrate "$disk" "sh -c 'echo gone >&2; exit 5' {socket}"

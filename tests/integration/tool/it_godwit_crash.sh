@@ -110,7 +110,7 @@ json '"does not offer INFLIGHT_SHMFD" in d["reason"]'
 run 2 "$rng --socket-path {socket}"
 shows 'so it is not a disk$'
 run 2 --queues=2 "$blk --socket-path {socket} --blk-file {file}"
-shows '2 queues are asked for, it has 1'
+shows '2 queues requested, it has 1'
 run 2 "$blk --socket-path {socket} --blk-file {file} --read-only"
 shows 'its disk is read-only'
 run 2 --disk-size=64K --depth=32 "$disk"

@@ -252,7 +252,7 @@ def cancelled(fixture, rule, text='cancelled'):
     source = fixture.connect(proxy.port)
     out = source.end(2)
     has(out, text)
-    has(out, 'the guest goes on here')
+    has(out, 'the guest continues here')
     has(destination.end(2), 'cancelled')
     result = source.result()
     assert result['load']['disk_blocks_read_back'] > 0, 'the disk was not read back at the source'
@@ -279,7 +279,7 @@ def test_cut_before_ready_cancels_source(fixture):
     destination = fixture.listen('--reconnect-timeout=1s')
     proxy = fixture.proxy(destination.port, once('READY'))
     source = fixture.connect(proxy.port, '--no-hotplug')
-    has(source.end(2), 'the guest goes on here')
+    has(source.end(2), 'the guest continues here')
     has(destination.end(2), 'cancelled')
 
 
@@ -332,8 +332,8 @@ def test_nobody_comes_back(fixture):
     destination = fixture.listen(*words)
     proxy = fixture.proxy(destination.port, once('RUNNING', True, 60.0))
     source = fixture.connect(proxy.port, *words)
-    has(source.end(2), 'what became of the guest is not known here')
-    has(destination.end(2), 'nobody came back within 500 ms')
+    has(source.end(2), 'the state of the guest is unknown')
+    has(destination.end(2), 'the source did not reconnect within 500 ms')
 
 
 def under_way(fixture, destination, *words, name='ROUND'):
@@ -361,7 +361,7 @@ def test_destination_ends(fixture):
         destination = fixture.listen()
         source = under_way(fixture, destination, '--copy-time=20s')
         destination.process.send_signal(number)
-        has(source.end(2), 'the guest goes on here')
+        has(source.end(2), 'the guest continues here')
         destination.end(-number)
 
 
@@ -449,8 +449,8 @@ def test_postcopy_nobody_comes_back(fixture):
     destination = fixture.listen(*words)
     proxy = fixture.proxy(destination.port, once('PAGE', True, 60.0, 200))
     source = fixture.connect(proxy.port, *FETCH, *words)
-    has(source.end(2), 'what became of the guest is not known here')
-    has(destination.end(2), 'nobody came back within 500 ms')
+    has(source.end(2), 'the state of the guest is unknown')
+    has(destination.end(2), 'the source did not reconnect within 500 ms')
 
 
 def test_postcopy_source_dies(fixture):
@@ -458,7 +458,7 @@ def test_postcopy_source_dies(fixture):
     source = under_way(fixture, destination, *FETCH, '--link-rate=1M', name='PAGE')
     source.process.kill()
     source.end(-signal.SIGKILL)
-    has(destination.end(2), 'nobody came back within 500 ms')
+    has(destination.end(2), 'the source did not reconnect within 500 ms')
 
 
 def test_postcopy_lies_end_it(fixture):
@@ -481,11 +481,11 @@ def test_strangers_are_sent_away(fixture):
     destination = fixture.listen()
     strangers = {
         b'GET / HTTP/1.1\r\nHost: x\r\n\r\n': 'not from a godwit migrate',
-        os.urandom(4096): 'sent away',
+        os.urandom(4096): 'rejected',
         frame('HELLO', b'x' * 40, version=99): 'speaks version 99',
-        frame('HELLO', b'\xff' * 64): 'sent HELLO where that cannot be',
-        frame('DATA', b'x' * 100): 'sent DATA where that cannot be',
-        frame('RESUME', b'x' * 16): 'wants to go on with is not here',
+        frame('HELLO', b'\xff' * 64): 'sent an unexpected or invalid HELLO',
+        frame('DATA', b'x' * 100): 'sent an unexpected DATA',
+        frame('RESUME', b'x' * 16): 'wants to resume is not running here',
         struct.pack('<IHHII', link_proxy.MAGIC, link_proxy.VERSION, 1, 0xffffffff, 0): 'HELLO of 4294967295 bytes',
     }
     for data, text in strangers.items():
@@ -506,7 +506,7 @@ def test_other_machines_are_sent_away(fixture):
                         (('--packed',), '--packed is 1 at the source')):
         out = fixture.connect(destination.port, *words).end(2)
         has(out, text)
-        has(out, 'both halves have to be given the same')
+        has(out, 'start both halves with the same value')
     fixture.connect(destination.port).end(0)
     destination.end(0)
 
@@ -572,7 +572,7 @@ def laid_out_in_another_way(fixture, *words):
     destination = fixture.listen()
     proxy = fixture.proxy(destination.port,
                       change_rule('HELLO', lambda p: frame('HELLO', p[:-8] + os.urandom(8)), 1))
-    has(fixture.connect(proxy.port, *words).end(2), 'its guest is laid out in another way')
+    has(fixture.connect(proxy.port, *words).end(2), 'its guest has another layout')
     fixture.connect(destination.port).end(0)
     destination.end(0)
     assert destination.result()['memory_bytes'] == 64 << 20
@@ -607,15 +607,15 @@ def test_disks_that_do_not_match_are_sent_away(fixture):
     with open(fixture.disk, 'wb') as f:
         f.truncate(32 << 20)
     out = fixture.connect(destination.port).end(2)
-    text = r'its disk has \d{6} sectors, that of the other 65536'
+    text = r'its disk has \d{6} sectors, the other disk has 65536'
     assert re.search(f'does not match the one at the source: {text}', out), out
-    destination.wait_for(f'was sent away: .*{text}')
+    destination.wait_for(f'was rejected: .*{text}')
     fixture.disk = name
 
-    for bit, text in ((50, 'the device at the source has'), (26, 'the options do not go with')):
+    for bit, text in ((50, 'the device at the source has'), (26, 'the options contradict')):
         proxy = fixture.proxy(destination.port, change_rule('HELLO', with_feature(bit), 1))
         has(fixture.connect(proxy.port).end(2), text)
-        destination.wait_for(f'was sent away: .*{text}')
+        destination.wait_for(f'was rejected: .*{text}')
     fixture.connect(destination.port).end(0)
     destination.end(0)
     assert not destination.result()['faults']
@@ -662,7 +662,7 @@ def test_postcopy_region_behind_the_discard_is_refused(fixture):
     proxy = fixture.proxy(destination.port, change_rule(
         'STATE', lambda p: frame('REGION', struct.pack('<QQ', 16 << 30, 1 << 20)) + frame('STATE', p), 1))
     source = fixture.connect(proxy.port, *FETCH)
-    has(source.end(2), 'sent REGION where that cannot be')
+    has(source.end(2), 'sent an unexpected or invalid REGION')
     destination.end(2)
     assert all(fault['side'] != 'destination' for fault in destination.result()['faults'])
 
@@ -688,7 +688,7 @@ def test_lies_end_it(fixture):
             if proxy.seen.count(name) >= number:
                 break
         out = source.end(2)
-        has(out, 'the guest goes on here')
+        has(out, 'the guest continues here')
         has(destination.end(2), 'cancelled')
 
 
@@ -698,7 +698,7 @@ def test_state_that_was_changed_is_refused(fixture):
                       change_rule('STATE', lambda p: frame('STATE', p[:60] + b'\xff' * (len(p) - 60)),
                                   1))
     source = fixture.connect(proxy.port)
-    has(source.end(2), 'the state of rings or load is not one of this guest')
+    has(source.end(2), 'the state of rings or load does not belong to this guest')
     destination.end(2)
 
 

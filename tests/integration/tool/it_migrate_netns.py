@@ -187,7 +187,7 @@ def test_link_down_in_precopy_cancels(fixture, spaces):
     source = connect('--copy-time=20s')
     link.wait_carried(1 << 20)
     link.set('down')
-    has(source.end(2), 'the guest goes on here')
+    has(source.end(2), 'the guest continues here')
     has(destination.end(2), 'cancelled')
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The link between two hosts, without a migration: frames that cannot be are refused with cause and
- * remedy, addresses, and a connection that is slow, cut in the middle of a frame, or full.
+ * The link between two hosts, without a migration: invalid frames are refused with cause and
+ * remedy; addresses; and connections that are slow, cut in the middle of a frame, or full.
  */
 #include "fdcheck.h"
 #include "link/link_lobby.h"
@@ -51,11 +51,11 @@ static void test_link_header_of_another_kind_is_refused(void **state)
     out.data[6] = 0;
     assert_int_equal(parse(&out, &frame, why), -EPROTO);
     out.data[6] = LINK_GO;
-    out.data[8] = 1; /* a length it cannot have */
+    out.data[8] = 1; /* invalid length */
     assert_int_equal(parse(&out, &frame, why), -EPROTO);
     assert_non_null(strstr(why, "GO of 1 bytes"));
     out.data[8] = 0;
-    out.data[13] = 1; /* what must be zero */
+    out.data[13] = 1; /* must be zero */
     assert_int_equal(parse(&out, &frame, why), -EPROTO);
     link_out_done(&out);
 }
@@ -122,7 +122,7 @@ static void test_link_hello_too_large_is_refused(void **state)
     make_hello(&hello);
     link_put_hello(&out, &hello);
     in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = out.len - LINK_HEADER_LEN};
-    out.data[LINK_HEADER_LEN + 25] = 0xff; /* the number of options */
+    out.data[LINK_HEADER_LEN + 25] = 0xff; /* number of options */
     assert_false(link_get_hello(&in, &copy));
     out.data[LINK_HEADER_LEN + 25] = 2;
     out.data[LINK_HEADER_LEN + 28] = '%'; /* in a name */
@@ -144,7 +144,7 @@ static void test_link_runs_that_cannot_be_are_refused(void **state)
     assert_true(back[0].gpa == one.gpa && back[0].length == one.length);
     in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 15};
     assert_int_equal(link_get_runs(&in, runs), -EPROTO);
-    memcpy(out.data + LINK_HEADER_LEN + 8, "\0\x10", 2); /* 4096: it wraps around */
+    memcpy(out.data + LINK_HEADER_LEN + 8, "\0\x10", 2); /* 4096: wraps around */
     in = (struct link_in){.at = out.data + LINK_HEADER_LEN, .left = 16};
     assert_int_equal(link_get_runs(&in, runs), -EPROTO);
     memset(out.data + LINK_HEADER_LEN + 8, 0, 8); /* empty */
@@ -192,7 +192,7 @@ static void test_link_addresses(void **state)
     assert_int_equal(fd, -1);
 }
 
-/* Port 0 at a loopback address; whether it is there. */
+/* Listen at port 0 of an address, if it exists. */
 static int listen_at(const char *address, char *name)
 {
     char why[256];
@@ -314,7 +314,7 @@ static void test_link_channel_frames_of_all_sizes(void **state)
     for (unsigned i = 0; i < 60; i++)
         put_data(&c[0], i, 1 + (i % 7 == 6 ? LINK_DATA_MAX - 1 : (size_t)i * 977));
     while (n < 60) {
-        assert_int_equal(link_channel_flush(&c[0]), 0); /* as much as there is room for */
+        assert_int_equal(link_channel_flush(&c[0]), 0); /* as much as the socket accepts */
         while ((r = link_channel_next(&c[1], &frame, &in, why)) == 0) {
             size_t len = 1 + (n % 7 == 6 ? LINK_DATA_MAX - 1 : (size_t)n * 977);
 
@@ -398,13 +398,13 @@ static void test_link_channel_waits_for_others_too(void **state)
     assert_false(link_channel_wait(&c[0], fds[0], -1, 1));
     assert_int_equal(write(fds[1], "x", 1), 1);
     assert_true(link_channel_wait(&c[0], fds[0], -1, 5000));
-    assert_false(link_channel_wait(&c[0], -1, fds[0], 5000)); /* it returns, and that is all */
+    assert_false(link_channel_wait(&c[0], -1, fds[0], 5000)); /* the wait ends, without `fd` */
     close(fds[0]);
     close(fds[1]);
     end_pair(c);
 }
 
-/* ---- Who connects ---- */
+/* ---- Callers ---- */
 
 static int dial(const char *name)
 {
@@ -427,8 +427,7 @@ static void say(int fd, enum link_type type, size_t len)
     link_out_done(&out);
 }
 
-/* The next one, at that time. Returns: as link_lobby_next, with what the frame is or why there is
- * none. */
+/* The next caller at that time. Returns: as link_lobby_next; checks the frame or the reason. */
 static int next(struct link_lobby *l, uint64_t now_ns, struct link_frame *frame, char *why)
 {
     const struct link_channel nobody = {.fd = -1};
@@ -457,8 +456,7 @@ static void open_lobby(struct link_lobby *l, char *name)
     assert_int_equal(link_lobby_open(l, fd), 0);
 }
 
-/* Silent ones, also more than there is room for, do not keep the one who speaks from being heard.
- */
+/* Silent callers, even more than the lobby holds, do not block one that sends its frame. */
 static void test_link_lobby_hears_who_speaks(void **state)
 {
     char name[LINK_ADDRESS_MAX], why[LINK_TEXT_MAX];
@@ -473,7 +471,7 @@ static void test_link_lobby_hears_who_speaks(void **state)
     say(speaker, LINK_RESUME, LINK_ID_LEN);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
-        assert_string_equal(why, "it says nothing, and others are waiting");
+        assert_string_equal(why, "it sent nothing, and other connections are waiting");
     }
     assert_int_equal(next(&l, 0, &frame, why), 0);
     assert_true(frame.type == LINK_RESUME);
@@ -481,7 +479,7 @@ static void test_link_lobby_hears_who_speaks(void **state)
     assert_int_equal(next(&l, 0, &frame, why), -EAGAIN);
     for (unsigned i = 1; i < LINK_LOBBY_MAX; i++)
         assert_int_equal(next(&l, LINK_LOBBY_MS * UINT64_C(1000000), &frame, why), -EPROTO);
-    assert_string_equal(why, "it says nothing");
+    assert_string_equal(why, "it sent nothing");
     assert_int_equal(l.n_callers, 0);
     for (unsigned i = 0; i < LINK_LOBBY_MAX + 1; i++)
         close(silent[i]);
@@ -489,7 +487,7 @@ static void test_link_lobby_hears_who_speaks(void **state)
     link_lobby_done(&l);
 }
 
-/* Memory is not taken for what cannot be a first frame. */
+/* The lobby allocates no memory for a frame that cannot be the first. */
 static void test_link_lobby_refuses_other_first_frames(void **state)
 {
     char name[LINK_ADDRESS_MAX], why[LINK_TEXT_MAX];
@@ -502,10 +500,10 @@ static void test_link_lobby_refuses_other_first_frames(void **state)
         fds[i] = dial(name);
     say(fds[0], LINK_GO, 0);
     assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
-    assert_non_null(strstr(why, "it sent GO"));
+    assert_non_null(strstr(why, "it sent an unexpected GO"));
     say(fds[1], LINK_DATA, LINK_HELLO_MAX + 1);
     assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
-    assert_non_null(strstr(why, "it sent DATA"));
+    assert_non_null(strstr(why, "it sent an unexpected DATA"));
     close(fds[2]);
     assert_int_equal(next(&l, 0, &frame, why), -EPROTO);
     assert_string_equal(why, "it hung up");
@@ -523,7 +521,10 @@ static void limit_files(rlim_t most)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-/* Until there is a descriptor for it, a connection costs no time, and what waits is still heard. */
+/*
+ * Without file descriptors, connections that cannot be accepted use no CPU time, and accepted ones
+ * are still served.
+ */
 static void test_link_lobby_without_descriptors_pauses(void **state)
 {
     const uint64_t pause_ns = LINK_LOBBY_PAUSE_MS * UINT64_C(1000000);
@@ -558,7 +559,8 @@ static void test_link_lobby_without_descriptors_pauses(void **state)
     close(late);
     late = dial(name);
     limit_files((rlim_t)late + 1);
-    assert_int_equal(next(&l, 3 * pause_ns, &frame, why), -EMFILE); /* a new series */
+    assert_int_equal(next(&l, 3 * pause_ns, &frame, why),
+                     -EMFILE); /* reported again after a success */
     limit_files(old.rlim_cur);
     close(early);
     close(late);

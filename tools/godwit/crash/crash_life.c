@@ -505,7 +505,7 @@ static int ask_disk(struct crash *c)
     if (r < 0)
         return r;
     if (c->config.n_queues < c->o.n_queues)
-        return crash_cannot(c, -ERANGE, "%u queues are asked for, it has %u", c->o.n_queues,
+        return crash_cannot(c, -ERANGE, "%u queues requested, it has %u", c->o.n_queues,
                             c->config.n_queues);
     if (!disk_takes(&c->config, c->o.block_size, disk_segments(&c->config, c->o.block_size, 1), why,
                     sizeof(why)))

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #define SECTOR       512
-#define SEGMENTS_MAX 16 /* indirect tables of migrate and crash hold two more */
+#define SEGMENTS_MAX 16 /* the indirect tables of migrate and crash hold two more descriptors */
 #define BIT(n)       (UINT64_C(1) << (n))
 #define END_OF(f) \
     (offsetof(struct virtio_blk_config, f) + sizeof(((struct virtio_blk_config *)NULL)->f))
@@ -21,7 +21,7 @@ const uint64_t disk_features = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG
 int disk_config_read(struct gw_frontend *fe, uint64_t features, struct disk_config *ret)
 {
     struct virtio_blk_config config = {0};
-    /* From the beginning: libvhost-user ignores the offset. */
+    /* Read from offset 0, because libvhost-user ignores the offset. */
     uint32_t len = features & BIT(VIRTIO_BLK_F_MQ)         ? END_OF(num_queues)
                    : features & BIT(VIRTIO_BLK_F_BLK_SIZE) ? END_OF(blk_size)
                    : features & BIT(VIRTIO_BLK_F_SEG_MAX)  ? END_OF(seg_max)
@@ -42,7 +42,7 @@ int disk_config_read(struct gw_frontend *fe, uint64_t features, struct disk_conf
         ret->block_size = le32toh(config.blk_size);
     if (features & BIT(VIRTIO_BLK_F_SIZE_MAX) && config.size_max != 0)
         ret->size_max = le32toh(config.size_max);
-    if (features & BIT(VIRTIO_BLK_F_SEG_MAX)) /* Linux takes 0 for 1 */
+    if (features & BIT(VIRTIO_BLK_F_SEG_MAX)) /* Linux treats 0 as 1 */
         ret->seg_max = config.seg_max != 0 ? le32toh(config.seg_max) : 1;
     return 0;
 }

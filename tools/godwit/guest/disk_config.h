@@ -7,7 +7,7 @@
 
 #include <godwit/frontend/frontend.h>
 
-/* FLUSH, MQ, and what limits requests: SIZE_MAX, SEG_MAX, RO, BLK_SIZE. */
+/* FLUSH, MQ, and the features that limit requests: SIZE_MAX, SEG_MAX, RO, BLK_SIZE. */
 extern const uint64_t disk_features;
 
 struct disk_config {
@@ -18,15 +18,21 @@ struct disk_config {
     uint32_t seg_max;    /* segments of data in one request; UINT32_MAX: any */
 };
 
-/* Of a back-end with these virtio features. Returns: as gw_frontend_get_config. */
+/*
+ * Read the configuration of a back-end with these virtio features. Returns: as
+ * gw_frontend_get_config.
+ */
 int disk_config_read(struct gw_frontend *fe, uint64_t features, struct disk_config *ret);
 
 /*
- * Segments for requests of `size` bytes: `wanted` where the disk allows that, else the nearest
- * power of two. Returns: 0 where it allows none.
+ * Segments for requests of `size` bytes: `wanted` if the disk allows it, otherwise the nearest
+ * power of two. Returns: 0 if no number is allowed.
  */
 unsigned disk_segments(const struct disk_config *c, unsigned size, unsigned wanted);
 
-/* May requests have `size` bytes in so many segments? Otherwise `why` says what the disk allows. */
+/*
+ * Does the disk allow requests of `size` bytes in this number of segments? If not, `why` names its
+ * limits.
+ */
 bool disk_takes(const struct disk_config *c, unsigned size, unsigned segments, char *why,
                 size_t why_size);

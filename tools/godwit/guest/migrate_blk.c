@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a disk does during a migration: the verified load of the front-end library, in a shape that
- * follows from the seed, and the disk read back at the end.
+ * The load of a disk during a migration: the verified load of the front-end library with a shape
+ * that follows from the seed. Reads the disk back at the end.
  */
 #include "migrate_blk.h"
 
@@ -198,13 +198,13 @@ static void blk_stats(void *w, struct migration_result *ret)
     migration_slowest(ret, s.p50, s.p99, s.max);
 }
 
-/* Through the device: how a store keeps the contents is its own business. */
+/* Read through the device: a store may keep the contents in any form. */
 static int blk_read_back(void *w, unsigned stall_ms, uint64_t *ret_blocks)
 {
     struct blk *b = w;
     int r;
 
-    /* An interruption of the last run may have come too late for it. */
+    /* A late interruption of the last run may still be pending. */
     do
         r = gw_guest_load_read_back(b->load, 0, 0, stall_ms);
     while (r == -EINTR);

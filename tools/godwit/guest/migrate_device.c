@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The back-ends of a migration, two of each device: connected and asked what they can, started,
- * stopped, told about regions, and looked after meanwhile. What goes wrong here is told with the
- * side it is of.
+ * The back-ends of a migration, two for each device: connecting, negotiating, starting, stopping,
+ * hot plug, and their requests. Errors are reported with the side at fault.
  */
 #include "pages/migrate_arrival.h"
 
@@ -23,7 +22,7 @@
 
 #define BIT(n) (UINT64_C(1) << (n))
 
-/* What the tool can make use of, whatever the device. */
+/* Features that the tool supports with any device. */
 #define FEATURES                                                                             \
     (BIT(GW_F_RING_INDIRECT_DESC) | BIT(GW_F_RING_EVENT_IDX) | BIT(GW_F_PROTOCOL_FEATURES) | \
      BIT(GW_F_VERSION_1))
@@ -37,14 +36,17 @@ enum migration_side migration_side_of(const struct migration *m, unsigned which)
 
 int migration_blame_fe(struct migration_unit *u, unsigned which, int r)
 {
-    /* Who waits for a page that cannot come does not answer: the cause is told first. */
+    /*
+     * A back-end that waits for a page that cannot arrive does not answer, so report the link's
+     * error first.
+     */
     if (u->m->link)
         (void)migration_link_check(u->m);
     return migration_blame(u->m, migration_side_of(u->m, which), r, "%s",
                            gw_frontend_error(u->fe[which]));
 }
 
-/* What the rings are asked to be. */
+/* Ring features that the options require. */
 static uint64_t ring_features(const struct migration *m)
 {
     return (m->o.packed ? BIT(GW_F_RING_PACKED) : 0) | (m->o.in_order ? BIT(GW_F_IN_ORDER) : 0);
@@ -60,9 +62,8 @@ static uint64_t wanted_features(const struct migration *m)
 }
 
 /*
- * The device of the source and this back-end do not match. A destination that awaits its source
- * sends such a caller away, see migration_remote.mismatch; anywhere else, the migration ends.
- * Returns: `r`.
+ * This back-end does not match the device of the source. A destination that awaits its source
+ * rejects such a caller, see migration_remote.mismatch; otherwise the migration ends. Returns: `r`.
  */
 static int mismatch(struct migration *m, unsigned which, int r, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -88,7 +89,7 @@ static void name_features(const struct migration *m, uint64_t mask, char *text, 
                   text, size);
 }
 
-/* Are the features of the source among those offered, and those that both halves ask for? */
+/* Check that the back-end offers all features of the source, and that these fit the options. */
 static int check_wanted(struct migration_unit *u, unsigned which, uint64_t offered)
 {
     struct migration *m = u->m;
@@ -102,18 +103,18 @@ static int check_wanted(struct migration_unit *u, unsigned which, uint64_t offer
     }
     if (odd) {
         name_features(m, odd, text, sizeof(text));
-        return mismatch(m, which, -EOPNOTSUPP, "the options do not go with %s of the source", text);
+        return mismatch(m, which, -EOPNOTSUPP, "the options contradict %s of the source", text);
     }
     return 0;
 }
 
-/* Is it, or will it be, a destination that starts without its memory? */
+/* Is this back-end a postcopy destination, in this hop or a later one? */
 static bool is_fetching(const struct migration *m, unsigned which)
 {
     return m->o.postcopy.is_on && (which == m->dst || m->o.hops > 1);
 }
 
-/* Does it have what a migration needs? Told before anything is started. */
+/* Check the features that a migration needs, before anything is started. */
 static int check_offer(struct migration_unit *u, unsigned which)
 {
     uint64_t offered = 0, protocol = 0;
@@ -129,11 +130,11 @@ static int check_offer(struct migration_unit *u, unsigned which)
     features_missing(offered, protocol, text, sizeof(text));
     if (!text[0] && m->o.kill && !(protocol & BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)))
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
-                                "to be killed and go on takes INFLIGHT_SHMFD (protocol feature "
+                                "--kill-at needs INFLIGHT_SHMFD (protocol feature "
                                 "12), which it does not offer");
     if (!text[0] && is_fetching(m, which) && !(protocol & BIT(GW_PROTOCOL_F_PAGEFAULT)))
         return mismatch(m, which, -EOPNOTSUPP,
-                        "--postcopy takes PAGEFAULT (protocol feature 8) at the destination, which "
+                        "--postcopy needs PAGEFAULT (protocol feature 8) at the destination, which "
                         "it does not offer");
     if (text[0])
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
@@ -141,21 +142,21 @@ static int check_offer(struct migration_unit *u, unsigned which)
     if (ring_features(m) & ~offered) {
         name_features(m, ring_features(m) & ~offered, text, sizeof(text));
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
-                                "the rings are asked to have %s, which it does not offer", text);
+                                "the options need %s, which it does not offer", text);
     }
-    if (u->wanted == 0) /* the source comes first */
+    if (u->wanted == 0) /* this back-end is a source */
         u->wanted = offered & wanted_features(m);
     return check_wanted(u, which, offered);
 }
 
-/* A guest that is migrated keeps to what its disk was at the source. */
+/* The guest has read the configuration of its disk at the source, so it must stay valid. */
 static int check_same_disk(struct migration_unit *u, unsigned which, const struct disk_config *disk)
 {
     struct migration *m = u->m;
 
     if (disk->sectors != u->disk.sectors)
         return mismatch(m, which, -EINVAL,
-                        "its disk has %" PRIu64 " sectors, that of the other %" PRIu64,
+                        "its disk has %" PRIu64 " sectors, the other disk has %" PRIu64,
                         disk->sectors, u->disk.sectors);
     if (!u->disk.block_size) /* the source is in another process */
         u->disk = *disk;
@@ -163,7 +164,7 @@ static int check_same_disk(struct migration_unit *u, unsigned which, const struc
         disk->seg_max < u->disk.seg_max)
         return migration_cannot(m, migration_side_of(m, which), -EINVAL,
                                 "its disk has blocks of %" PRIu32 " bytes and allows %" PRIu32
-                                " segments of %" PRIu32 " bytes, that of the other has %" PRIu32
+                                " segments of %" PRIu32 " bytes, the other disk has %" PRIu32
                                 ", and %" PRIu32 " of %" PRIu32,
                                 disk->block_size, disk->seg_max, disk->size_max, u->disk.block_size,
                                 u->disk.seg_max, u->disk.size_max);
@@ -181,7 +182,7 @@ static int check_disk(struct migration_unit *u, unsigned which)
         return migration_blame_fe(u, which, r);
     if (disk.n_queues < m->o.n_queues)
         return migration_cannot(m, migration_side_of(m, which), -ERANGE,
-                                "%u queues are asked for, it has %u", m->o.n_queues, disk.n_queues);
+                                "%u queues requested, it has %u", m->o.n_queues, disk.n_queues);
     if (which == m->src && !u->disk.sectors)
         u->disk = disk;
     r = check_same_disk(u, which, &disk);
@@ -252,7 +253,8 @@ int migration_reconnect(struct migration_unit *u, unsigned which)
     int r = target_connect(u->targets[which], u->fe[which]);
 
     if (r < 0)
-        return migration_blame(u->m, migration_side_of(u->m, which), r, "it does not come back: %s",
+        return migration_blame(u->m, migration_side_of(u->m, which), r,
+                               "it cannot be reconnected after the kill: %s",
                                target_error(u->targets[which]));
     return negotiate(u, which);
 }
@@ -294,7 +296,7 @@ int migration_start_unit(struct migration_unit *u, unsigned which, const struct 
     u->running[which] = true;
     migration_record_backend(m, u->targets[which], u->fe[which]); /* with the features set now */
     migration_event(m, MIGRATION_EVENT_DEVICE_STARTED, begin, "%s", target_name(u->targets[which]));
-    /* As newer specifications ask for: what is available already is not told by another kick. */
+    /* Newer specifications do not require a kick for buffers that are already available. */
     for (unsigned i = 0; i < u->n_drivers; i++)
         gw_driver_kick_always(u->drivers[i]);
     return 0;
@@ -312,7 +314,7 @@ int migration_start(struct migration *m, unsigned which, const struct gw_guest_l
     return r;
 }
 
-/* The base must be between what is used and what is available. */
+/* The base must be between the used and the available index. */
 static int check_base(struct migration *m, unsigned which, struct gw_driver *d)
 {
     uint32_t base = gw_driver_base(d);
@@ -407,7 +409,7 @@ int migration_tell_table(struct migration *m)
     return r;
 }
 
-/* What it asks on its own channel is taken notice of, and answered where it wants that. */
+/* Answer a request that the back-end sent on its channel. Its contents do not matter. */
 static int answer(struct migration_unit *u, unsigned which)
 {
     struct gw_frontend *fe = u->fe[which];
@@ -419,7 +421,7 @@ static int answer(struct migration_unit *u, unsigned which)
         return 0;
     r = gw_frontend_backend_request(fe, &msg, migration_request_ms(u->m));
     if (r == -ECONNRESET)
-        return 0; /* its end is closed with the session, or before: no fault */
+        return 0; /* the back-end may close it before the session ends: no fault */
     if (r == 0 && msg.flags & BACKEND_NEED_REPLY)
         r = gw_frontend_backend_reply(fe, &msg, 0);
     gw_frontend_message_done(&msg);

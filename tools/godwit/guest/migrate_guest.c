@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The guest that is migrated: memory in several regions with holes between them, rings, and the
- * region that comes and goes. Where things are follows from the seed.
+ * The migrated guest: memory in several regions with gaps, rings, and the hot-plugged region.
+ * Addresses follow from the seed.
  *
- * A used ring has pages of its own, and its index, its elements and the event field lie on both
- * sides of page borders wherever that can be: a mark for one of them must not stand for another.
+ * A used ring has pages of its own. Index, elements and event field lie on both sides of page
+ * borders where possible, so that the mark of one cannot hide a lost mark of another.
  */
 #include "migrate_load.h"
 #include "migrate_xen.h"
@@ -18,8 +18,8 @@
 #define GIB          (UINT64_C(1) << 30)
 #define HUGE         (2 * MIB)
 #define MEMORY_MIN   (16 * MIB)
-#define UVA_BASE     UINT64_C(0x500000000000) /* where no memory of this process is */
-#define RINGS_PAGES  3                        /* more than the bytes of a used ring take */
+#define UVA_BASE     UINT64_C(0x500000000000) /* an address range that this process does not use */
+#define RINGS_PAGES  3                        /* a used ring needs fewer */
 #define INDIRECT_MAX 18
 
 const char *migration_memory_error(const struct migration *m, int r)
@@ -51,9 +51,9 @@ static int add_region(struct migration *m, gw_gpa_t gpa, uint64_t len, gw_off_t 
 }
 
 /*
- * Below 3 GiB and above 4 GiB, as in a PC, and sparse memory up to the top that was asked for. One
- * eighth is a region of its own, for buffers: otherwise all might be in the first one, and what a
- * back-end forgets of those that it is told of later would not be seen.
+ * Place memory below 3 GiB and above 4 GiB, as in a PC, and sparse memory up to --memory-top. One
+ * eighth is a separate region for buffers; otherwise all buffers might be in the first region, and
+ * a back-end that forgets later regions would pass.
  */
 static int add_regions(struct migration *m)
 {
@@ -123,7 +123,7 @@ void migration_free_guest(struct migration *m)
     free(m->prints);
 }
 
-/* The address of a used ring in `at` and the pages behind: what shall be at a border of pages? */
+/* Choose the address of a used ring near `at`, and thereby the field at a page border. */
 static gw_gpa_t place_used(struct migration *m, gw_gpa_t at, unsigned size)
 {
     uint64_t elements = UINT64_C(8) * size;
@@ -146,7 +146,7 @@ static int allocate(struct migration *m, uint64_t len, uint64_t align, gw_gpa_t 
                   : gw_guest_mem_alloc(m->mem, len, align, ret);
 }
 
-/* Each part has pages of its own, so that nothing else's mark covers it up. */
+/* Each part has its own pages, so that the mark of one cannot hide a lost mark of another. */
 static int place_packed(struct migration *m, struct gw_driver_config *cfg)
 {
     uint64_t len = (UINT64_C(16) * cfg->queue_size + MIGRATION_PAGE - 1) & ~(MIGRATION_PAGE - 1ull);
@@ -156,7 +156,7 @@ static int place_packed(struct migration *m, struct gw_driver_config *cfg)
         r = gw_guest_mem_alloc(m->mem, MIGRATION_PAGE, MIGRATION_PAGE, &cfg->avail);
     if (r == 0)
         r = gw_guest_mem_alloc(m->mem, MIGRATION_PAGE, MIGRATION_PAGE, &cfg->used);
-    /* The event areas anywhere in theirs. */
+    /* Random offsets for the event areas. */
     cfg->avail += migration_random(m, MIGRATION_PAGE / 4) * 4;
     cfg->used += migration_random(m, MIGRATION_PAGE / 4) * 4;
     return r;
@@ -220,10 +220,10 @@ int migration_make_rings(struct migration *m)
     return 0;
 }
 
-/* A quarter of the memory is for buffers that are left alone, and some at the very top. */
+/* A quarter of the memory is for buffers of held requests, partly at the very top. */
 int migration_make_buffers(struct migration *m)
 {
-    /* A domain's memory is in pieces. */
+    /* Memory of a Xen domain is fragmented. */
     unsigned n = m->xen ? 32 : 1;
     uint64_t len = m->o.memory / (m->xen ? 4 : 8) / n;
     gw_gpa_t gpa;

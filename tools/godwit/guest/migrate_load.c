@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The load of a migration, of each device on a thread of its own, as the vCPUs of a guest, and a
- * sampler that looks at all of them every 10 ms. The load is paused by interrupting it; requests
- * stay in flight meanwhile, as they do when a VMM stops its vCPUs.
+ * The load of a migration: one thread for each device, like the vCPUs of a guest, and a sampler
+ * that reads their counters every 10 ms. Interrupting a load pauses it; its requests stay in
+ * flight, as when a VMM stops the vCPUs.
  */
 #include "migrate_load.h"
 #include "migrate/migrate_work.h"
@@ -22,7 +22,7 @@ enum wish {
     QUIT,
 };
 
-/* What one device is given to do. */
+/* The load of one device. */
 struct runner {
     struct migration_load *load;
     struct migration_unit *unit;
@@ -30,10 +30,10 @@ struct runner {
     pthread_t thread;
     bool has_thread;
     bool is_paused; /* under the lock */
-    int r;          /* of the last run; under the lock */
+    int r;          /* result of the last run; under the lock */
 };
 
-/* Buffers that were added. */
+/* A range of added buffers. */
 struct area {
     gw_gpa_t gpa;
     uint64_t len;
@@ -59,9 +59,9 @@ struct migration_load {
     struct gw_guest_load_sample seen; /* since the last sample */
     struct migration_sample *samples;
     size_t n_samples, n_room;
-    uint64_t requests; /* so far */
+    uint64_t requests; /* total */
     uint64_t worst_stall;
-    bool is_told; /* that it failed; of the thread of migration_run */
+    bool is_told; /* its failure was reported; only used by the thread of migration_run */
 };
 
 static void *run(void *arg)
@@ -92,7 +92,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* What the load did since the last look. Under the lock. */
+/* Collect what the load did since the last call. Under the lock. */
 static void look(struct migration_load *l)
 {
     for (unsigned i = 0; i < l->n_runners; i++) {
@@ -151,7 +151,7 @@ static void *sample(void *arg)
     return NULL;
 }
 
-/* All of the work is there before any thread is. */
+/* Create all loads before the first thread starts. */
 static int add_runners(struct migration *m, struct migration_load *l)
 {
     int r = 0;
@@ -202,7 +202,7 @@ int migration_load_new(struct migration *m)
     return r;
 }
 
-/* `stall_ms` is for runs. */
+/* `stall_ms` is the stall limit of runs. */
 static void wish(struct migration_load *l, enum wish w, unsigned stall_ms)
 {
     pthread_mutex_lock(&l->lock);
@@ -229,7 +229,7 @@ void migration_load_free(struct migration *m)
     }
     if (l->has_sampler)
         pthread_join(l->sampler, NULL);
-    free(m->ret->samples); /* of a guest that was given up before it ran */
+    free(m->ret->samples); /* non-NULL if the guest was discarded before it ran */
     m->ret->samples = l->samples;
     m->ret->n_samples = (unsigned)l->n_samples;
     for (unsigned i = 0; i < l->n_runners; i++)
@@ -260,7 +260,7 @@ bool migration_load_is_running(struct migration *m)
     return is_running;
 }
 
-/* Told once, with the side that runs the device. */
+/* Report a failure once, with the side that runs the device. */
 static int tell_failure(struct runner *one, int r)
 {
     struct migration_load *l = one->load;
@@ -277,7 +277,7 @@ static int tell_failure(struct runner *one, int r)
     return r;
 }
 
-/* Tell what the runs came to; the first error is returned. */
+/* Report the results of the runs. Returns: 0; the first error. */
 static int check_runs(struct migration_load *l, bool paused_only)
 {
     int r = 0;
@@ -348,7 +348,7 @@ int migration_load_set_mem(struct migration *m, struct gw_guest_mem *mem)
     return 0;
 }
 
-/* What of [*gpa, *gpa + *len) is for the buffers of one device. */
+/* The part of [*gpa, *gpa + *len) that holds the buffers of one device. */
 static void share_of(const struct migration_load *l, unsigned i, gw_gpa_t *gpa, uint64_t *len)
 {
     uint64_t share = *len / l->n_runners / MIGRATION_PAGE * MIGRATION_PAGE;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The oracle. The source has stopped and all that was marked has been copied: a byte that differs
- * was written and not marked. Each such page is told with what it held, and then made equal, so
- * that the destination gets a guest it can go on with, and more can be found.
+ * The oracle. After the source has stopped and all marked pages are copied, a byte that differs was
+ * written and not marked. Each such page is reported with its use and then repaired, so that the
+ * destination gets a valid guest and the run can find more.
  *
- * Of every page of the source a sum is kept, to see later whether it wrote after all.
+ * A hash of each page of the source is kept, to detect later writes.
  */
 #include "migrate/migrate_remote.h"
 #include "pages/migrate_sums.h"
@@ -18,7 +18,7 @@
 
 #define SNAPSHOT_MAX (UINT64_C(1) << 28)
 
-/* Quick, and never the same for two pages that differ in one word only. */
+/* Fast; two pages that differ in a single word always have different hashes. */
 uint64_t migration_hash_page(const uint8_t *page, size_t len)
 {
     uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
@@ -33,7 +33,7 @@ uint64_t migration_hash_page(const uint8_t *page, size_t len)
     return lanes[0] ^ lanes[1] * 3 ^ lanes[2] * 5 ^ lanes[3] * 7;
 }
 
-/* So much is kept as it is, to tell later what changed to the byte. */
+/* Keep the contents of some pages, so that a later report can name the bytes that changed. */
 static const uint8_t *keep_page(struct migration *m, const uint8_t *page, size_t len)
 {
     uint8_t *copy = m->snapshot + m->snapshot_used;
@@ -81,7 +81,7 @@ void migration_print_page(struct migration *m, gw_gpa_t gpa, const uint8_t *page
                                                         .copy = keep_page(m, page, len)};
 }
 
-/* Was it marked in a log that had been replaced? */
+/* Was the page marked in a log that had been replaced? */
 static bool is_in_old_log(const struct migration *m, gw_gpa_t page)
 {
     for (unsigned i = 0; i < m->n_old_logs; i++) {
@@ -91,7 +91,7 @@ static bool is_in_old_log(const struct migration *m, gw_gpa_t page)
     return false;
 }
 
-/* All that differs in the page: how much, and what it is. The first byte's text is kept. */
+/* Describe the differences of a page: their number, their uses, and the first byte in words. */
 static void name_page(struct migration *m, const uint8_t *from, const uint8_t *to, size_t len,
                       struct migration_lost *lost)
 {
@@ -124,7 +124,7 @@ static void add_text(struct migration_lost *lost, const char *more)
     snprintf(lost->text + len, sizeof(lost->text) - len, "%s", more);
 }
 
-/* A page that differs, at the stop or later (`is_after`). */
+/* Record a page that differs: at the stop, or after it (`is_late`). */
 static void tell_page(struct migration *m, struct migration_lost *found, bool is_late)
 {
     struct migration_lost *lost;
@@ -185,7 +185,7 @@ static void compare_pair(struct migration *m, const struct migration_pair *p, bo
     }
 }
 
-/* The words of the uses that were found, for the one sentence. */
+/* List the uses in words. */
 static void list_uses(unsigned uses, char *text, size_t size)
 {
     size_t len = 0;
@@ -199,8 +199,8 @@ static void list_uses(unsigned uses, char *text, size_t size)
 }
 
 /*
- * What has been found since the last time is told in one sentence each, with errors of their own:
- * the copy is stale, or the source is still at work. Hint words alone are no fault.
+ * Report what was found since the last call, one sentence each for stale pages (not marked) and for
+ * writes after the stop. Lost hint words alone are no fault.
  */
 void migration_blame_found(struct migration *m)
 {
@@ -253,7 +253,9 @@ int migration_compare(struct migration *m)
     return 0;
 }
 
-/* Without a copy it is not known to the byte what changed: told is what begins in the page. */
+/*
+ * Without a copy of the contents the changed bytes are unknown: describe what the page is used for.
+ */
 static void name_whole_page(struct migration *m, uint64_t length, struct migration_lost *found)
 {
     uint64_t skip;
@@ -268,8 +270,8 @@ static void name_whole_page(struct migration *m, uint64_t length, struct migrati
 }
 
 /*
- * A page of the source is not what it was when it was copied, or sent. What the destination got can
- * be told to the byte as long as nobody has written there.
+ * A page of the source changed after it was copied or sent. The destination's copy shows which
+ * bytes, as long as the destination has not written to the page.
  */
 static void tell_changed(struct migration *m, gw_gpa_t page, bool is_late)
 {
@@ -310,7 +312,9 @@ void migration_compare_sums(struct migration *m, bool is_late)
     m->hop->compare_ns += migration_now(m) - begin;
 }
 
-/* A page differs between the source and the destination, which went on: may it? */
+/*
+ * Find a byte that differs between the source and the running destination although nothing uses it.
+ */
 static bool is_stray(struct migration *m, const struct migration_pair *p, uint64_t at,
                      gw_gpa_t *ret_first)
 {
@@ -351,7 +355,8 @@ void migration_compare_rest(struct migration *m)
     }
     if (a->pages_stray)
         migration_blame(m, MIGRATION_SIDE_DESTINATION, -ENOTUNIQ,
-                        "%" PRIu64 " page%s from the source's where the guest has nothing, the "
+                        "%" PRIu64
+                        " page%s from the source in memory that the guest does not use, the "
                         "first at 0x%" PRIx64,
                         a->pages_stray, a->pages_stray == 1 ? " differs" : "s differ", first);
 }
@@ -378,7 +383,7 @@ void migration_watch_source(struct migration *m)
         else
             name_whole_page(m, p->length, &found);
         if (found.uses & (1u << MIGRATION_USE_DATA | 1u << MIGRATION_USE_STATUS))
-            add_text(&found, " (the request that has it by now)");
+            add_text(&found, " (the request that uses it now)");
         tell_page(m, &found, true);
     }
     migration_drop_snapshot(m);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What an entropy device does during a migration: it fills buffers. Each is filled once, summed up,
- * and left alone until its turn comes again; before that it is checked that it still has that sum.
- * Bytes behind what the device says it wrote must be as the driver left them.
+ * The load of an entropy device during a migration. Each buffer is filled once, hashed, and left
+ * alone until its next turn; then its hash is checked before it is reused. Bytes after the length
+ * that the device reports must be unchanged.
  */
 #include "base/histogram.h"
 #include "link/link_wire.h"
@@ -21,10 +21,12 @@
 
 #define BUFFER_PAGES 3
 #define BUFFER_LEN   ((uint64_t)BUFFER_PAGES * MIGRATION_PAGE)
-#define DATA_MAX     (BUFFER_LEN - MIGRATION_PAGE) /* it may begin anywhere in its first page */
-#define POISON       0xa7
-#define WAIT_MS      5
-#define TAKE_MAX     32
+#define DATA_MAX  \
+    (BUFFER_LEN - \
+     MIGRATION_PAGE) /* leaves a page, because a buffer begins anywhere in its first one */
+#define POISON   0xa7
+#define WAIT_MS  5
+#define TAKE_MAX 32
 
 enum buffer_state {
     ARMED = 0,
@@ -54,8 +56,8 @@ struct rng {
     uint64_t requests, bytes, since, stall, latency;
     uint64_t sampled_requests, sampled_bytes;
     uint64_t progress_ns;
-    uint64_t verified;             /* buffers that were still as they had been filled */
-    struct gw_histogram latencies; /* of the load's thread; of others while it is paused */
+    uint64_t verified;             /* buffers whose contents were still intact */
+    struct gw_histogram latencies; /* used by the load's thread, or by others while it is paused */
     char error[160];
 };
 
@@ -72,8 +74,7 @@ static int fail(struct rng *g, int r, const char *format, ...)
     return r;
 }
 
-/* In the memory as it is now: there are too many to find all of them while the guest stands still.
- */
+/* Translated on each use: translating all buffers at the switch would prolong the downtime. */
 static uint8_t *host_of(const struct rng *g, const struct buffer *b)
 {
     return gw_guest_mem_at(g->mem, b->gpa, b->len);
@@ -102,7 +103,7 @@ static int check(struct rng *g, const struct buffer *b)
         return 0;
     g->verified++;
     if (sum_of(g, b) != b->sum)
-        return fail(g, -EILSEQ, "a buffer at 0x%llx is not what it was when it had been filled",
+        return fail(g, -EILSEQ, "a buffer at 0x%llx has changed since it was filled",
                     (unsigned long long)b->gpa);
     return 0;
 }
@@ -196,7 +197,7 @@ static int rng_remove(void *w, gw_gpa_t gpa)
     return r;
 }
 
-/* Up to the depth, from buffers whose turn it is; one half of a ring ahead is made ready. */
+/* Submit buffers up to the depth, in their order; prepare up to half a ring of them. */
 static int submit(struct rng *g)
 {
     for (unsigned i = 0; g->n_in_flight < g->m->o.depth && i < g->n_buffers; i++) {
@@ -237,10 +238,11 @@ static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
     b->state = FILLED;
     b->sum = sum_of(g, b);
     if (len == 0 || len > b->len)
-        return fail(g, -EPROTO, "%u bytes of %u were used", len, b->len);
+        return fail(g, -EPROTO, "the device used %u bytes of a buffer of %u", len, b->len);
     for (uint32_t i = len; i < b->len; i++) {
         if (host[i] != POISON)
-            return fail(g, -EPROTO, "it wrote to byte %u of a buffer and told %u", i, len);
+            return fail(g, -EPROTO, "it wrote to byte %u of a buffer and reported a length of %u",
+                        i, len);
     }
     raise_to(&g->latency, now - b->start_ns);
     gw_histogram_add(&g->latencies, now - b->start_ns);
@@ -249,7 +251,7 @@ static int complete(struct rng *g, struct buffer *b, uint32_t len, uint64_t now)
     return 0;
 }
 
-/* The buffer at `gpa`: one in flight is among those whose turn was last. NULL: none. */
+/* Find the buffer at `gpa` among the most recently submitted ones. NULL: not in flight. */
 static struct buffer *in_flight_at(const struct rng *g, gw_gpa_t gpa)
 {
     for (unsigned i = 1; i <= g->n_buffers; i++) {
@@ -278,7 +280,7 @@ static int take(struct rng *g)
     for (unsigned i = 0; i < n; i++) {
         struct buffer *b = in_flight_at(g, used[i].cookie);
         int e = b ? complete(g, b, used[i].len, now)
-                  : fail(g, -EPROTO, "a request is done that was not in flight");
+                  : fail(g, -EPROTO, "it completed a request that was not in flight");
 
         r = r ? r : e;
     }
@@ -287,8 +289,8 @@ static int take(struct rng *g)
 }
 
 /*
- * Until there is a call, or for a short time. An interruption may mean that calls go to another fd
- * by now, and then none is missed.
+ * Wait for a call for a short time. After an interruption calls may arrive at another fd, so a
+ * missing one is no error then.
  */
 static int await_call(struct rng *g)
 {
@@ -302,14 +304,15 @@ static int await_call(struct rng *g)
     while (poll(&p, 1, WAIT_MS) == 0 && ms < GW_DRIVER_CALL_GRACE_MS &&
            !__atomic_load_n(&g->interrupted, __ATOMIC_ACQUIRE)) {
         ms += WAIT_MS;
-        /* Nothing is there yet, or it is in this moment, and its call will be soon. */
+        /* No request is completed, or one just now and its call will follow. */
         if (gw_driver_want_calls(g->driver))
             break;
     }
     (void)gw_eventfd_take(p.fd);
     gw_driver_suppress_calls(g->driver);
-    return ms < GW_DRIVER_CALL_GRACE_MS ? 0
-                                        : fail(g, -ENOMSG, "requests are done, the call is lost");
+    return ms < GW_DRIVER_CALL_GRACE_MS
+               ? 0
+               : fail(g, -ENOMSG, "requests are completed, and the call is missing");
 }
 
 static int rng_turns(struct rng *g, unsigned stall_ms, bool drain)
@@ -327,8 +330,8 @@ static int rng_turns(struct rng *g, unsigned stall_ms, bool drain)
             r = take(g);
         if (r == 0 && g->n_in_flight &&
             migration_now(g->m) - g->progress_ns > stall_ms * UINT64_C(1000000))
-            r = fail(g, -ETIMEDOUT, "%u requests in flight, none done within %u ms", g->n_in_flight,
-                     stall_ms);
+            r = fail(g, -ETIMEDOUT, "%u requests in flight, none completed within %u ms",
+                     g->n_in_flight, stall_ms);
     }
     __atomic_store_n(&g->since, 0, __ATOMIC_RELAXED);
     return r;
@@ -356,7 +359,7 @@ static const char *rng_error(void *w)
 
 static int rng_set_mem(void *w, struct gw_guest_mem *mem)
 {
-    ((struct rng *)w)->mem = mem; /* a clone: what is in use is there */
+    ((struct rng *)w)->mem = mem; /* a clone, so all buffers in use are in it */
     return 0;
 }
 
@@ -425,7 +428,7 @@ static void rng_stats(void *w, struct migration_result *ret)
                       gw_histogram_at(&g->latencies, 990000), g->latencies.max);
 }
 
-/* ---- At another host ---- */
+/* ---- State for another host ---- */
 
 static int rng_save(void *w, void **ret, size_t *ret_len)
 {
@@ -484,7 +487,7 @@ static int rng_restore(void *w, const void *state, size_t len)
     g->cursor = (unsigned)link_get(&in, 4);
     g->n_in_flight = 0;
     n = (unsigned)link_get(&in, 4);
-    if (n == 0 || n > in.left || g->cursor >= n) /* one takes more than a byte */
+    if (n == 0 || n > in.left || g->cursor >= n) /* a buffer takes more than one byte */
         return -EINVAL;
     g->buffers = calloc(n, sizeof(*g->buffers));
     if (!g->buffers)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A migration of a disk that a Xen domain uses. The load of migrate_blk.c is here all the same, on
- * the same memory: before each run its state and that of the rings go to the agent in the domain,
- * and come back afterwards, with what was written there. So whatever looks at a paused load finds
- * it as if it had run here.
+ * Migration of a disk that a Xen domain uses. The load of migrate_blk.c exists here as well, on the
+ * same memory. Before each run the state of load and rings is sent to the agent in the domain, and
+ * fetched back afterwards with the memory that the agent wrote. So a paused load is in the same
+ * state as if it had run here.
  *
- * The memory of a domain that goes to another host is another domain's there, under the same
- * addresses; a tool cannot make such a one. The domain stays, therefore, and gets back what was
- * copied. What the source wrote after it had stopped would not be seen so: it is not looked for.
+ * On another host the memory would belong to another domain with the same addresses, which the tool
+ * cannot make. So the domain stays, and its memory is replaced with the copy. That hides writes of
+ * the source after it stopped, so they are not checked.
  */
 #include "migrate_xen.h"
 
@@ -21,7 +21,7 @@
 struct work {
     struct migration *m;
     void *blk;
-    uint64_t requests, bytes; /* of the agent's, seen so far */
+    uint64_t requests, bytes; /* of the agent; last values read */
 };
 
 static int cannot(struct migration *m, int r)
@@ -67,7 +67,7 @@ void migration_xen_take_written(struct migration *m)
 {
     int r = xen_guest_take_written(m->xen, m->track);
 
-    /* The sentence may be about to become another, of the load's thread. */
+    /* strerror, because the load's thread may change the error text of the agent. */
     if (r < 0)
         migration_cannot(m, MIGRATION_SIDE_TOOL, r, "what the domain wrote: %s", strerror(-r));
 }
@@ -134,7 +134,7 @@ static void xen_free(void *arg)
     free(w);
 }
 
-/* Whatever came of it, the state is taken back: it names what was in flight. */
+/* Fetch the state back after any result: it describes the requests in flight. */
 static int come_back(struct work *w, int r)
 {
     int e = xen_guest_pull(w->m->xen, migration_blk_load(w->blk));
@@ -193,7 +193,7 @@ static int xen_check_held(void *arg)
     return migration_work_blk.check_held(((struct work *)arg)->blk);
 }
 
-/* How far a counter of the agent's, which may be anything, has come. */
+/* Advance a counter of the agent, which is untrusted. */
 static uint64_t advance(uint64_t *seen, const uint64_t *counter)
 {
     uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED), more = now > *seen ? now - *seen : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* In place of migrate_xen.c where the command is built without Xen (-Dmemory=mmap). */
+/* Stub of migrate_xen.c for builds without Xen (-Dmemory=mmap). */
 #include "migrate_xen.h"
 
 #include <errno.h>
@@ -38,5 +38,5 @@ static int none_new(struct migration_unit *u, void **ret)
     return -EOPNOTSUPP;
 }
 
-/* There is no memory for it, so it is never made. */
+/* Never created, because migration_xen_memory fails first. */
 const struct migration_work migration_work_xen = {.new = none_new};

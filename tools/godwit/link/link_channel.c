@@ -53,7 +53,7 @@ int link_channel_flush(struct link_channel *c)
     return 0;
 }
 
-/* Room for `len` bytes from in_at on. */
+/* Make room for `len` bytes from in_at on. */
 static int make_room(struct link_channel *c, size_t len)
 {
     uint8_t *grown;
@@ -108,8 +108,7 @@ int link_channel_next(struct link_channel *c, struct link_frame *ret, struct lin
             if (r < 0)
                 return r;
             if (c->length_max && ret->length > c->length_max) {
-                snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be",
-                         link_type_name(ret->type));
+                snprintf(why, LINK_TEXT_MAX, "it sent an unexpected %s", link_type_name(ret->type));
                 return -EPROTO;
             }
             want = LINK_HEADER_LEN + ret->length;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One connection of the link: frames in and out of a socket that does not block. What cannot be
- * sent yet is kept, as much as the caller puts there. It belongs to one thread at a time.
+ * One connection of the link: frames over a non-blocking socket. Frames that cannot be sent yet are
+ * kept, without a limit. A channel belongs to one thread at a time.
  */
 #pragma once
 
@@ -10,37 +10,36 @@
 struct link_channel {
     int fd; /* -1: not connected */
     struct link_out out;
-    size_t sent; /* of out */
+    size_t sent; /* bytes of `out` already sent */
     uint8_t *in;
-    size_t in_at, in_len, in_room; /* of in: what was read and not taken yet is in between */
-    size_t in_used;                /* from in_at on: given out with the last frame */
-    uint64_t n_sent, n_received;   /* bytes, ever */
-    uint32_t
-        length_max; /* a frame with a longer payload is refused; 0: as long as its type allows */
+    size_t in_at, in_len, in_room; /* unread bytes of `in` are at [in_at, in_at + in_len) */
+    size_t in_used;                /* from in_at on: the frame last returned */
+    uint64_t n_sent, n_received;   /* total bytes */
+    uint32_t length_max; /* a frame with a longer payload is an error; 0: the limit of its type */
 };
 
-/* The fd is the channel's from now on; -1 for none. */
+/* Takes ownership of the fd; -1: not connected. */
 void link_channel_init(struct link_channel *c, int fd);
-void link_channel_done(struct link_channel *c); /* hangs up; safe twice */
+void link_channel_done(struct link_channel *c); /* closes the connection; may run twice */
 
-/* Bytes that wait in it. */
+/* Bytes not sent yet. */
 size_t link_channel_pending(const struct link_channel *c);
-/* Send what the socket takes. Returns: 0, whether it was all or not; -ENOMEM; as send. */
+/* Send what the socket accepts. Returns: 0, also if bytes remain; -ENOMEM; as send. */
 int link_channel_flush(struct link_channel *c);
 
 /*
- * The next frame that is here wholly; its payload stays valid until the next call.
- * Returns: 0; -EAGAIN; -ECONNRESET it hung up, or the errno of recv; -EPROTO with `why` (of
- * LINK_TEXT_MAX); -ENOMEM.
+ * Return the next complete frame; its payload is valid until the next call. Returns: 0; -EAGAIN;
+ * -ECONNRESET the peer disconnected, or the errno of recv; -EPROTO with `why` (LINK_TEXT_MAX
+ * bytes); -ENOMEM.
  */
 int link_channel_next(struct link_channel *c, struct link_frame *ret, struct link_in *ret_in,
                       char *why);
 
 /*
- * Wait until there is something to read, or to send where something waits, or one of two other fds
- * (-1: none) is readable, for at most `timeout_ms`. Returns: whether it is the first of them.
+ * Wait up to `timeout_ms` until the channel is readable, or writable if bytes wait, or one of two
+ * other fds (-1: unused) is readable. Returns: whether `fd` is readable.
  */
 bool link_channel_wait(const struct link_channel *c, int fd, int wake_fd, unsigned timeout_ms);
 
-/* Is it over with the connection, and not with what was said on it? */
+/* Does the error end the connection only, so that reconnecting may help? */
 bool link_is_lost(int r);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Who connects, until the first frame. See link_lobby.h. */
+/* Connections that wait for their first frame. See link_lobby.h. */
 #include "link_lobby.h"
 
 #include "base/clock.h"
@@ -44,7 +44,7 @@ void link_lobby_done(struct link_lobby *l)
     link_lobby_init(l);
 }
 
-/* Out of the lobby. */
+/* Remove a caller from the lobby. */
 static void hand_out(struct link_lobby *l, unsigned i, struct link_channel *ret)
 {
     *ret = l->callers[i].channel;
@@ -115,9 +115,9 @@ int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *
         if (r == -EAGAIN && now_ns - c->since_ns < LINK_LOBBY_MS * GW_NS_PER_MS)
             continue;
         if (r == -EAGAIN)
-            snprintf(why, LINK_TEXT_MAX, "it says nothing");
+            snprintf(why, LINK_TEXT_MAX, "it sent nothing");
         else if (r == 0 && ret_frame->type != LINK_HELLO && ret_frame->type != LINK_RESUME)
-            snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be",
+            snprintf(why, LINK_TEXT_MAX, "it sent an unexpected %s",
                      link_type_name(ret_frame->type));
         else if (r < 0 && r != -EPROTO)
             snprintf(why, LINK_TEXT_MAX, "it hung up");
@@ -128,7 +128,7 @@ int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *
     }
     if (l->n_callers < LINK_LOBBY_MAX)
         return -EAGAIN;
-    snprintf(why, LINK_TEXT_MAX, "it says nothing, and others are waiting");
+    snprintf(why, LINK_TEXT_MAX, "it sent nothing, and other connections are waiting");
     hand_out(l, 0, ret);
     return -EPROTO;
 }

@@ -25,22 +25,22 @@ struct link_lobby {
     bool is_failing;         /* the last accept failed */
 };
 
-/* No port, nobody there: link_lobby_done is safe. */
+/* An empty lobby; link_lobby_done is safe. */
 void link_lobby_init(struct link_lobby *l);
-/* The listening socket is the lobby's from now on, also on failure. Returns: 0; as epoll_ctl. */
+/* Takes ownership of the listening socket, also on failure. Returns: 0; as epoll_ctl. */
 int link_lobby_open(struct link_lobby *l, int listen_fd);
 void link_lobby_done(struct link_lobby *l);
 
 /*
- * Take new connections, and hand out the first one whose first frame is here, or that is to be sent
- * away. `now_ns` is of a monotonic clock. The channel in `ret` is the caller's from now on.
- * Returns: 0 with a frame of type LINK_HELLO or LINK_RESUME at most as long as a LINK_HELLO;
- * -EAGAIN nobody, wait until `epoll_fd` is readable or the time of the oldest is over; -EPROTO with
- * `why` (of LINK_TEXT_MAX) what `ret` is to be refused for; another negative errno, without `ret`,
- * if no connection can be accepted: only once until an accept succeeds. Meanwhile the lobby accepts
- * nothing for LINK_LOBBY_PAUSE_MS at a time, so call again after that.
+ * Accept new connections, and return the first one whose first frame has arrived, or that is to be
+ * rejected; its channel becomes the caller's. `now_ns` is of a monotonic clock. Returns: 0 with a
+ * frame of type LINK_HELLO or LINK_RESUME, no longer than a LINK_HELLO; -EAGAIN no such connection:
+ * wait until `epoll_fd` is readable or the oldest one times out; -EPROTO: reject `ret` for the
+ * reason in `why` (LINK_TEXT_MAX bytes); another negative errno, without `ret`: no connection can
+ * be accepted. The lobby returns that once until an accept succeeds, and retries every
+ * LINK_LOBBY_PAUSE_MS, so call again after that time.
  */
 int link_lobby_next(struct link_lobby *l, uint64_t now_ns, struct link_channel *ret,
                     struct link_frame *ret_frame, struct link_in *ret_in, char *why);
-/* Say why, as far as the socket takes that at once, and hang up. */
+/* Send the reason, if the socket accepts it at once, and close the connection. */
 void link_refuse(struct link_channel *c, const char *why);

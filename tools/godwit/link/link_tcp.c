@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 /*
- * A cut is noticed after this time: by data that are not acknowledged, or where there are none, by
- * probes that are not. It is longer than some lost segments in a row take.
+ * A dead connection is detected after this time: by unacknowledged data, or on an idle connection
+ * by probes. It is longer than TCP needs to recover from a few lost segments.
  */
 #define GONE_MS     5000
 #define PROBE_S     1
 #define N_PROBES    4
-#define BACKLOG     128 /* strangers that connect while nobody accepts leave room for the peer */
-#define SEND_BUFFER (256 << 10) /* what a page that is asked for has to wait behind, at most */
+#define BACKLOG     128 /* other connections that nobody accepts must leave room for the peer */
+#define SEND_BUFFER (256 << 10) /* a requested page waits behind this much at most */
 
-/* Into `text`, which holds both. */
+/* Split into host and port, both inside of `text`. */
 static int split(const char *address, char text[LINK_ADDRESS_MAX], char **ret_host, char **ret_port,
                  char *why, size_t size)
 {
@@ -59,8 +59,8 @@ static int split(const char *address, char text[LINK_ADDRESS_MAX], char **ret_ho
     }
     if (!*host) {
         snprintf(why, size,
-                 "\"%s\" names no host; all addresses of this one are 0.0.0.0 or [::], and then "
-                 "anybody may connect",
+                 "\"%s\" names no host; for all addresses of this one write 0.0.0.0 or [::], and "
+                 "any host may connect",
                  address);
         return -EINVAL;
     }
@@ -96,7 +96,7 @@ static int resolve(const char *address, bool passive, struct addrinfo **ret, cha
 
 static void set(int fd, int level, int option, int value)
 {
-    /* One that a kernel does not have makes the link slower, or a cut is noticed later. */
+    /* Optional: without it the link is slower, or a lost connection is detected later. */
     (void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
@@ -111,7 +111,7 @@ static void make_watchful(int fd)
     set(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
 }
 
-/* As it is written in a command line. */
+/* In the notation of the command line. */
 static void name_of(const struct sockaddr_storage *addr, char *name, size_t size)
 {
     char text[INET6_ADDRSTRLEN] = "?";
@@ -176,7 +176,7 @@ int link_tcp_accept(int listen_fd, unsigned timeout_ms, int *ret_fd)
     if (poll(&p, 1, (int)timeout_ms) <= 0)
         return -EAGAIN;
     fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) /* the connection may be gone */
+    if (fd < 0) /* the connection may have been closed already */
         return errno == ECONNABORTED || errno == EPROTO || errno == EINTR ? -EAGAIN : -errno;
     make_watchful(fd);
     *ret_fd = fd;

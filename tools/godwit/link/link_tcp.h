@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * TCP for the link: addresses as people write them, and sockets that notice when the other end is
- * gone. Nobody is asked who he is: whoever reaches the port can take part.
+ * TCP for the link: parsing of addresses, and sockets that detect the loss of the other end. There
+ * is no authentication: any host that reaches the port can take part.
  */
 #pragma once
 
@@ -10,24 +10,24 @@
 #define LINK_ADDRESS_MAX 128
 
 /*
- * HOST:PORT, with an IPv6 address in brackets: [::1]:4444. The host must be there: to listen at all
- * addresses it is 0.0.0.0 or [::]. On failure of any of these `why` (of `size` bytes) is a
- * sentence. Returns: 0; -EINVAL.
+ * Check HOST:PORT; an IPv6 address is in brackets: [::1]:4444. HOST is required; 0.0.0.0 or [::]
+ * listens at all addresses. On failure of any function here, `why` (`size` bytes) is a sentence.
+ * Returns: 0; -EINVAL.
  */
 int link_tcp_check(const char *address, char *why, size_t size);
 
 /*
- * Listen there, and only there; `ret_name` (LINK_ADDRESS_MAX bytes) is the address with the port
- * that a 0 became. Returns: 0; -EINVAL; -ENOENT there is no such host; the errno of socket, bind or
+ * Listen at this address only. `ret_name` (LINK_ADDRESS_MAX bytes) is the address with the real
+ * port if 0 was given. Returns: 0; -EINVAL; -ENOENT unknown host; the errno of socket, bind or
  * listen.
  */
 int link_tcp_listen(const char *address, int *ret_fd, char *ret_name, char *why, size_t size);
-/* Take the next connection, in at most `timeout_ms`. Returns: 0; -EAGAIN; the errno of accept. */
+/* Accept a connection within `timeout_ms`. Returns: 0; -EAGAIN; the errno of accept. */
 int link_tcp_accept(int listen_fd, unsigned timeout_ms, int *ret_fd);
 /*
- * Try each address of the host once, all in at most `timeout_ms`.
- * Returns: 0; -EINVAL; -ENOENT; -ETIMEDOUT; the errno of connect (-ECONNREFUSED: nobody listens).
+ * Try each address of the host once, within `timeout_ms` in all. Returns: 0; -EINVAL; -ENOENT;
+ * -ETIMEDOUT; the errno of connect.
  */
 int link_tcp_connect(const char *address, unsigned timeout_ms, int *ret_fd, char *why, size_t size);
-/* Who is at the other end, for people. */
+/* Address of the other end, for people. */
 void link_tcp_peer(int fd, char *name, size_t size);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Frames of the link: written, and looked through when they come. See link_wire.h. */
+/* Writes and checks the frames of the link. See link_wire.h. */
 #include "link_wire.h"
 
 #include <errno.h>
@@ -44,7 +44,7 @@ const char *link_type_name(unsigned type)
     return type < LINK_N_TYPES && types[type].name ? types[type].name : "?";
 }
 
-/* ---- Bytes out ---- */
+/* ---- Writing ---- */
 
 void link_out_done(struct link_out *out)
 {
@@ -113,7 +113,7 @@ void link_end(struct link_out *out)
         out->data[out->frame + LENGTH_AT + i] = (uint8_t)(length >> 8 * i);
 }
 
-/* ---- Bytes in ---- */
+/* ---- Reading ---- */
 
 uint64_t link_get(struct link_in *in, unsigned n_bytes)
 {
@@ -161,7 +161,7 @@ int link_parse_header(const uint8_t header[LINK_HEADER_LEN], struct link_frame *
 
     if (magic != LINK_MAGIC) {
         snprintf(why, LINK_TEXT_MAX,
-                 "what comes is not from a godwit migrate (0x%08x where 0x%08x belongs): is it the "
+                 "the data is not from a godwit migrate (magic 0x%08x, expected 0x%08x): is it the "
                  "right port?",
                  (unsigned)magic, LINK_MAGIC);
         return -EPROTO;
@@ -174,11 +174,11 @@ int link_parse_header(const uint8_t header[LINK_HEADER_LEN], struct link_frame *
         return -EPROTO;
     }
     if (type == 0 || type >= LINK_N_TYPES || link_get(&in, 4) != 0) {
-        snprintf(why, LINK_TEXT_MAX, "a frame of type %u, which does not exist", (unsigned)type);
+        snprintf(why, LINK_TEXT_MAX, "a frame of unknown type %u", (unsigned)type);
         return -EPROTO;
     }
     if (length < types[type].min || length > types[type].max) {
-        snprintf(why, LINK_TEXT_MAX, "%s of %u bytes, which has %u to %u", types[type].name, length,
+        snprintf(why, LINK_TEXT_MAX, "%s of %u bytes, expected %u to %u", types[type].name, length,
                  types[type].min, types[type].max);
         return -EPROTO;
     }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A bitmap of the pages that are still to be sent, and a queue of those that are waited for. The
- * background goes once over the words of the bitmap: word i is number (i * step + first) modulo
- * their number, which comes to each exactly once since step has no divisor in common with it. In a
- * word it begins anywhere. Memory may be sparse: a terabyte takes 32 MiB of bits, of which only
- * what is set is ever touched for writing.
+ * A bitmap of the pages left to send, and a queue of the requested ones. The background visits each
+ * word of the bitmap once: the n-th is word (n * step + first) modulo their number, where step and
+ * that number have no common divisor. Within a word it begins at any bit. Memory may be sparse: a
+ * terabyte has 32 MiB of bits, and only words with pages to send are ever written.
  */
 #include "page_stream.h"
 
@@ -20,7 +19,7 @@
 
 #define WORD_BITS   64
 #define PAGES_MAX   (UINT64_C(1) << 40)
-#define LATE_MAX_NS 20000000 /* of a sleep that took longer: so much is made up for */
+#define LATE_MAX_NS 20000000 /* a thread that woke late catches up by this much at most */
 #define AHEAD_NS                                                                    \
     200000 /* pages may be ahead of the rate: a sleep takes longer than one of them \
             */
@@ -36,17 +35,17 @@ struct page_stream {
 
     /* under the lock */
     uint64_t *words; /* pages to be sent */
-    uint64_t *asked; /* of these, those in the queue */
+    uint64_t *asked; /* of these, the requested ones */
     uint64_t n_pages, n_words;
     uint64_t n_left;
-    uint64_t step, at, n_visited; /* the background: its word, and how many it is done with */
+    uint64_t step, at, n_visited; /* background: present word, and words visited */
     uint64_t random;
     bool is_random;
     struct request *queue; /* a ring */
     uint64_t first, n_queued, n_room;
     uint64_t rate, free_ns; /* the link is busy until then */
     uint64_t delay_ns;
-    bool is_behind; /* since somebody had to wait for the link, and came back late */
+    bool is_behind; /* a thread had to wait for the link, and woke late */
     bool is_paused, is_stopped;
 };
 
@@ -61,7 +60,7 @@ static uint64_t divisor(uint64_t a, uint64_t b)
     return a;
 }
 
-/* Where the background begins, and how it goes on. */
+/* Choose the first word and the step of the background. */
 static void choose_order(struct page_stream *s)
 {
     s->step = 1;
@@ -73,7 +72,7 @@ static void choose_order(struct page_stream *s)
     while (divisor(s->step, s->n_words) != 1);
 }
 
-/* Zeros that cost nothing until they are written. NULL: no address space. */
+/* Zeros; the kernel allocates memory when they are written. NULL: no address space. */
 static void *map_bits(uint64_t n_words)
 {
     void *map = mmap(NULL, n_words * sizeof(uint64_t), PROT_READ | PROT_WRITE,
@@ -150,12 +149,12 @@ void page_stream_add(struct page_stream *s, uint64_t first, uint64_t n)
         s->n_left += !is_set(s->words, page);
         set(s->words, page);
     }
-    s->n_visited = 0; /* also where the background has been */
+    s->n_visited = 0; /* visit all words again */
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Room for one more. */
+/* Make room for another request. */
 static int grow(struct page_stream *s)
 {
     uint64_t room = s->n_room ? 2 * s->n_room : 64;
@@ -202,7 +201,7 @@ static void hand_out(struct page_stream *s, uint64_t page)
     s->n_left--;
 }
 
-/* Forget the requests whose pages the background was quicker with. */
+/* Drop requests whose pages the background has handed out. */
 static void skip_requests(struct page_stream *s)
 {
     while (s->n_queued && !is_set(s->words, s->queue[s->first].page)) {
@@ -212,14 +211,14 @@ static void skip_requests(struct page_stream *s)
     }
 }
 
-/* When the first request has come. UINT64_MAX: there is none. */
+/* When the first request is due. UINT64_MAX: no request. */
 static uint64_t request_due_ns(struct page_stream *s)
 {
     skip_requests(s);
     return s->n_queued ? s->queue[s->first].asked_ns + s->delay_ns : UINT64_MAX;
 }
 
-/* There is one. */
+/* The queue is not empty. */
 static void take_requested(struct page_stream *s, struct page_stream_item *ret)
 {
     *ret = (struct page_stream_item){.page = s->queue[s->first].page,
@@ -231,7 +230,7 @@ static void take_requested(struct page_stream *s, struct page_stream_item *ret)
     hand_out(s, ret->page);
 }
 
-/* One of the pages of a word that has some. */
+/* Choose a page of a word that has some. */
 static uint64_t choose_in_word(struct page_stream *s, uint64_t word)
 {
     unsigned turn = s->is_random ? (unsigned)(gw_random_below(&s->random, WORD_BITS)) : 0;
@@ -255,7 +254,7 @@ static bool take_any(struct page_stream *s, struct page_stream_item *ret)
     return false;
 }
 
-/* Under the lock. What has been asked for is in the background as well, as long as it is set. */
+/* Under the lock. Requested pages stay in the bitmap until they are handed out. */
 static int next(struct page_stream *s, struct page_stream_item *ret, uint64_t *ret_wait_ns)
 {
     uint64_t now = gw_clock_ns();

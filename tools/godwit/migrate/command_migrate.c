@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit migrate between its command line and its exit: the targets, the run, the verdict and the
- * reports. The migration itself is migrate.c's.
+ * godwit migrate from its command line to its exit: targets, run, verdict and reports. migrate.c
+ * performs the migration.
  */
 #include "command_migrate.h"
 
@@ -22,7 +22,7 @@ static bool is_half(const struct migrate_command *c)
     return c->listen != NULL || c->migration.to != NULL;
 }
 
-/* Stands for a back-end that is another process's: never started, and known by its name. */
+/* A target that stands for the other half's back-end: never started, known by its name. */
 static int make_other_half(struct target **ret, const char *address, const char *name)
 {
     const struct target_config cfg = {.text = address, .name = name};
@@ -37,7 +37,7 @@ static int make_other_half(struct target **ret, const char *address, const char 
 /* Source and destination of each device. */
 static int make_targets(struct migrate_command *c, struct target *targets[TARGETS_MAX])
 {
-    /* Who is the source changes with every hop. */
+    /* With several hops the roles change. */
     bool has_roles = c->migration.hops == 1;
     const char *names[] = {has_roles ? "source" : "A", has_roles ? "destination" : "B"};
     char name[32];
@@ -75,7 +75,7 @@ static int write_reports(const struct migrate_command *c, const struct report *r
     return r;
 }
 
-/* The verdict goes where no report goes. */
+/* A stream that no report is written to. */
 static FILE *verdict_stream(const struct migrate_command *c)
 {
     const char *const paths[] = {c->json, c->junit, c->html};
@@ -125,7 +125,7 @@ static int migrate(struct migrate_command *c, struct target *targets[TARGETS_MAX
     return status;
 }
 
-/* What happens to the connection between the halves. */
+/* Report changes of the connection between the halves. */
 static void tell(const char *text)
 {
     message_print("%s", text);
@@ -142,7 +142,7 @@ static int start_listening(struct migrate_command *c)
         return r;
     }
     c->migration.listen = name;
-    message_print("listening at %s; whoever can connect there can send a guest", name);
+    message_print("listening at %s; any host that can connect there can send a guest", name);
     return 0;
 }
 

@@ -17,12 +17,12 @@ struct migrate_command {
     unsigned max_downtime_ms;        /* 0: any */
     enum text_color color;
     bool has_seed, is_quiet, is_strict;
-    bool has_postcopy_option; /* one that says how */
-    char *command_line;       /* of the same run */
+    bool has_postcopy_option; /* an option that only works with --postcopy was given */
+    char *command_line;       /* repeats the run */
 };
 
 /*
- * Parse it into `c`, which has the defaults; what makes no sense ends the program with EX_USAGE.
- * Returns: 0; an errno.
+ * Parse the command line into `c`, which holds the defaults. A usage error ends the program with
+ * EX_USAGE. Returns: 0; an errno.
  */
 int migrate_parse(struct migrate_command *c, int argc, char **argv);

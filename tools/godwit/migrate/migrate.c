@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The course of a run: both ends connected, the load started, migrations that are cancelled,
- * migrations that are not, there and back, and a last look at the disk. What each step is, is in
- * the other files; here is their order, the clock, and what happens when one fails.
+ * The course of a run: connect both ends, start the load, perform the migrations that are
+ * cancelled, then the others, there and back, and read the disk back. Other files implement the
+ * steps; this one has their order, the time limit, and what happens if a step fails.
  */
 #include "base/clock.h"
 #include "base/random.h"
@@ -18,9 +18,9 @@
 #include <string.h>
 #include <time.h>
 
-#define TEND_MS      2 /* between two looks at everything */
+#define TEND_MS      2 /* between two checks of both ends */
 #define AWAIT_NS     50000
-#define PROGRESS_MS  100 /* between two calls of the progress */
+#define PROGRESS_MS  100 /* between two calls of the progress callback */
 #define PAGE_OF_HUGE (2u << 20)
 
 #define MEMORY       (64u << 20)
@@ -117,7 +117,7 @@ static void or_default(unsigned *value, unsigned def)
         *value = def;
 }
 
-/* The agent drives one disk; what takes its driver out of its hands cannot be done meanwhile. */
+/* The agent drives one disk. Events that replace its driver or its memory are unavailable. */
 static bool suits_xen(const struct migration_options *o)
 {
     return o->device == MIGRATION_DEVICE_BLK && o->n_devices == 1 && !o->packed && !o->hugetlb &&
@@ -157,7 +157,7 @@ static int take_options(struct migration *m, const struct migration_options *o)
     return 0;
 }
 
-/* Requests per second since `begin_ns`, when there had been `before`. */
+/* Requests per second since `begin_ns`, when `before` were completed. */
 static double rate_since(struct migration *m, uint64_t begin_ns, uint64_t before)
 {
     uint64_t took = migration_now(m) - begin_ns;
@@ -171,7 +171,7 @@ static int begin(struct migration *m)
     uint64_t at, n;
     int r;
 
-    if (m->remote) /* the other half makes the guest from there */
+    if (m->remote) /* the other half makes the guest from this value */
         m->random = m->o.seed;
     r = migration_make_guest(m);
     migration_set_phase(m, MIGRATION_PHASE_CONNECT);
@@ -208,7 +208,7 @@ static int begin(struct migration *m)
     return r;
 }
 
-/* Are `n` rounds enough? The time is over at `until`. */
+/* Does the switch follow after `n` rounds? The copy time ends at `until`. */
 static bool is_copied(const struct migration *m, unsigned n, uint64_t until)
 {
     const struct migration_postcopy_options *p = &m->o.postcopy;
@@ -219,8 +219,8 @@ static bool is_copied(const struct migration *m, unsigned n, uint64_t until)
 }
 
 /*
- * With postcopy, the last quarter of the time is left to the guest alone, as over a link that is
- * too slow for what it writes: otherwise there would be next to nothing left to come.
+ * With postcopy, copy nothing in the last quarter of the time, as if the link were too slow for the
+ * writes of the guest. Otherwise hardly any page would be left to transfer after the switch.
  */
 static bool is_left_alone(const struct migration *m, uint64_t until, unsigned ms)
 {
@@ -228,12 +228,12 @@ static bool is_left_alone(const struct migration *m, uint64_t until, unsigned ms
            migration_now(m) + ms * GW_NS_PER_MS / 4 >= until;
 }
 
-/* Log on, everything once, then what is marked, for `ms` at least. */
+/* Turn the log on, copy everything once, then what is marked, for at least `ms`. */
 static int copy(struct migration *m, unsigned ms)
 {
     unsigned number = 0;
     uint64_t until, kill_at, at, n;
-    bool has_other = !m->remote || m->o.postcopy.is_on; /* or what was sent to it */
+    bool has_other = !m->remote || m->o.postcopy.is_on; /* or keeps what was sent to it */
     int r = has_other ? gw_guest_mem_clone(&m->other, m->mem, GW_GUEST_UVA_HOST) : 0;
 
     if (r < 0)
@@ -294,7 +294,7 @@ static int cancel(struct migration *m)
     return r;
 }
 
-/* What the source completed and the driver will only find now. */
+/* Requests that the source completed and the driver has not seen yet. */
 static unsigned found_late(const struct migration *m)
 {
     unsigned n = 0;
@@ -304,14 +304,14 @@ static unsigned found_late(const struct migration *m)
     return n;
 }
 
-/* What was taken and never completed would be lost: it is done once more. */
+/* Make requests available again that the source popped and did not complete. */
 static void requeue(struct migration *m)
 {
     for (unsigned i = 0; m->hop->in_flight_stopped && i < m->n_drivers; i++)
         gw_driver_requeue(m->drivers[i]);
 }
 
-/* vCPUs, then the device; what is left is copied, or left to come. */
+/* Stop the load, then the device; copy what is left, or leave it for postcopy. */
 static int stop(struct migration *m)
 {
     uint64_t worst;
@@ -353,7 +353,7 @@ static int stop(struct migration *m)
     return migration_compare(m);
 }
 
-/* The memories change places; the driver writes to the other one from now on. */
+/* Swap the memories; from now on the driver writes to the destination's. */
 static int change_over(struct migration *m)
 {
     struct gw_guest_mem *stopped = m->mem;
@@ -365,12 +365,12 @@ static int change_over(struct migration *m)
         migration_xen_put_back(m);
     for (unsigned i = 0; i < m->n_drivers; i++)
         gw_driver_set_track(m->drivers[i], NULL);
-    /* A domain's memory stays where it is. */
+    /* The memory of a Xen domain is used in place. */
     if (!m->xen) {
         m->mem = m->other;
         m->other = stopped;
     }
-    /* With postcopy nothing of the other memory is touched before the guest does. */
+    /* With postcopy the guest must be the first to touch the memory. */
     if (m->o.postcopy.is_on)
         return 0;
     requeue(m);
@@ -379,8 +379,8 @@ static int change_over(struct migration *m)
 }
 
 /*
- * Wait for more requests than `before`. The time until then is the downtime: it is looked at more
- * often than all else.
+ * Wait until more than `before` requests are completed. This time is part of the downtime, so poll
+ * often.
  */
 static int await_completion(struct migration *m, uint64_t before)
 {
@@ -417,7 +417,7 @@ int migration_go_on(struct migration *m, uint64_t before)
         return r;
     m->hop->end_ns = migration_now(m);
     m->hop->downtime_ns = m->hop->end_ns - m->hop->stop_ns - m->hop->compare_ns;
-    migration_load_worst_stall(m, true); /* that was the switch */
+    migration_load_worst_stall(m, true); /* the stall of the switch itself */
     return migration_event(m, MIGRATION_EVENT_FIRST_COMPLETION, 0, "downtime %.1f ms",
                            (double)m->hop->downtime_ns / 1e6);
 }
@@ -476,7 +476,7 @@ static int hop(struct migration *m)
     return r ? r : migration_settle(m);
 }
 
-/* The other way round: what was the destination is migrated. */
+/* Reverse the roles for the next migration. */
 static int turn_round(struct migration *m)
 {
     unsigned src = m->src;
@@ -541,14 +541,15 @@ static double rate_of(const struct migration_speed *s)
     return s->ns ? (double)s->bytes * 1e9 / (double)s->ns : 0;
 }
 
-/* The numbers that are of the whole run. */
+/* Numbers of the whole run. */
 static void sum_up(struct migration *m)
 {
     struct migration_result *ret = m->ret;
 
     migration_load_halt(m);
     migration_load_stats(m);
-    ret->copy_rate = m->remote ? 0 : rate_of(&m->speed); /* that of a link is another thing */
+    ret->copy_rate =
+        m->remote ? 0 : rate_of(&m->speed); /* over a link the rate says nothing about copying */
     ret->memcpy_rate = rate_of(&m->plain.speed);
     if (ret->stall_copy_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_copy_ns;
@@ -590,7 +591,7 @@ int migration_run(const struct migration_options *o, struct target *const *targe
     ret->device = o->device;
     r = take_options(&m, o);
     if (r < 0)
-        return migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "these options do not go together");
+        return migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "these options contradict each other");
     m.deadline_ns = (uint64_t)m.o.timeout_ms * GW_NS_PER_MS;
     r = make_units(&m, targets);
     if (r == 0 && (m.o.to || m.o.listen))
@@ -599,11 +600,11 @@ int migration_run(const struct migration_options *o, struct target *const *targe
         r = m.o.listen ? migration_run_destination(&m) : run(&m);
     if (r < 0 && ret->n_faults == 0)
         migration_cannot(&m, MIGRATION_SIDE_TOOL, r, "%s", strerror(-r));
-    /* The load may be waiting for a page. */
+    /* Before the drivers: the load may wait for a page. */
     migration_link_free(&m);
     sum_up(&m);
     migration_remote_free(&m);
-    /* First the back-ends lose their memory, then it is freed. */
+    /* Disconnect the back-ends before their memory is freed. */
     for (unsigned i = 0; i < 2; i++)
         migration_disconnect(&m, i);
     migration_drop_logs(&m);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What must be the same at both ends. The destination makes a guest of its own, by the same options
- * and the seed of the source, and tells at once where it is not the same: in what was asked for,
- * or, with two versions of godwit, in what came of it.
+ * What must be the same at both ends. The destination makes its own guest from the options and the
+ * seed of the source. It reports a difference at once: in the options, or, between two versions of
+ * godwit, in the resulting guest.
  */
 #include "guest/migrate_blk.h"
 #include "migrate_remote.h"
@@ -69,7 +69,7 @@ bool migration_agree_check(const struct migration *m, const struct link_hello *s
             continue;
         snprintf(why, LINK_TEXT_MAX,
                  "--%s is %" PRIu64 " at the source and %" PRIu64
-                 " at the destination: both halves have to be given the same",
+                 " at the destination: start both halves with the same value",
                  here->name, there->value, here->value);
         agrees = false;
     }
@@ -80,7 +80,7 @@ bool migration_agree_check(const struct migration *m, const struct link_hello *s
     return agrees;
 }
 
-/* ---- What came of it ---- */
+/* ---- Layout ---- */
 
 static int append(struct link_hello *hello, uint64_t value)
 {
@@ -99,7 +99,7 @@ static uint64_t sum_of(const uint8_t *bytes, size_t len)
     return sum;
 }
 
-/* Where rings and buffers are, and all that follows from the seed, is in what would be saved. */
+/* The saved state covers the positions of rings and buffers, and all that depends on the seed. */
 static int append_state(struct link_hello *hello, int r, void *state, size_t len)
 {
     if (r == 0)
@@ -148,7 +148,7 @@ bool migration_agree_units(struct migration *m, const struct link_hello *source)
         return false;
     for (unsigned i = 0; i < m->n_units; i++) {
         m->units[i].wanted = source->layout[1 + 2 * i];
-        /* Without it nothing of what a migration is made of can be agreed on. */
+        /* Without protocol features the log cannot be passed. */
         if (!(m->units[i].wanted >> GW_F_PROTOCOL_FEATURES & 1))
             return false;
         m->units[i].disk.sectors = source->layout[2 + 2 * i];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a front-end may do to a back-end in the middle of a migration, under load: another dirty
- * log, a memory region that comes or goes, other call fds. When each is done follows from the seed.
+ * Events that a back-end must handle in the middle of a migration, under load: another dirty log, a
+ * hot-plugged or removed region, other call fds. Their times follow from the seed.
  */
 #include "guest/migrate_load.h"
 #include "migrate_remote.h"
@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #define MIB         (UINT64_C(1) << 20)
-#define HOT_GRANULE (128 * MIB) /* the distance of places where the region may be */
+#define HOT_GRANULE (128 * MIB) /* distance between possible places of the region */
 #define HOT_PLACES  64
 
-/* Once in `ms`, on average; by the seed. */
+/* Random, by the seed; on average in `ms`. */
 static uint64_t next_time(struct migration *m, unsigned ms)
 {
     uint64_t ns = ms * UINT64_C(1000000);
@@ -30,7 +30,7 @@ void migration_schedule_start(struct migration *m)
     m->schedule.next_call_ns = next_time(m, m->o.call_fd_ms);
 }
 
-/* The region in both memories, and nothing of it in the load. The load is paused. */
+/* Add the region to both memories; the load does not use it yet. The load is paused. */
 static int plug(struct migration *m)
 {
     struct gw_guest_region region = {
@@ -66,7 +66,7 @@ static int add_region(struct migration *m)
 
     m->hot_gpa = place * HOT_GRANULE;
     m->hot_len = m->n_units * MIB + migration_random(m, 64) * MIGRATION_PAGE;
-    /* QEMU makes the log large enough before it tells of the memory. */
+    /* QEMU enlarges the log before it announces the memory. */
     r = migration_log_replace(m, m->hot_gpa + m->hot_len);
     if (r == 0)
         r = migration_load_pause(m);
@@ -90,7 +90,7 @@ static int add_region(struct migration *m)
     return r ? r : migration_load_resume(m);
 }
 
-/* The load is paused when no request uses it any more. */
+/* Returns with the load paused and no request in the region. */
 static int retire_region(struct migration *m)
 {
     uint64_t deadline = migration_now(m) + migration_request_ms(m) * UINT64_C(1000000);
@@ -111,7 +111,7 @@ static int retire_region(struct migration *m)
     }
 }
 
-/* Nothing is written there any more: what was, must be marked by now. */
+/* Nothing writes to the region now, so all writes must be marked. */
 static int empty_region(struct migration *m)
 {
     int r = retire_region(m);
@@ -151,7 +151,7 @@ static int remove_region(struct migration *m)
     return 0;
 }
 
-/* One queue, any of them. */
+/* Replace the call fd of a random queue. */
 static int swap_call_fd(struct migration *m)
 {
     struct migration_unit *u = &m->units[migration_random(m, m->n_units)];

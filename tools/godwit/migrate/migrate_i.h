@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One migration run, as the files of it share it. All of it belongs to the thread of migration_run,
- * but for the load and the sampler, which have threads of their own (migrate_load.c).
+ * State of one migration run, shared by its files. It belongs to the thread of migration_run,
+ * except for the load and the sampler, which have threads of their own (migrate_load.c).
  */
 #pragma once
 
@@ -17,15 +17,15 @@ struct migration_load;
 struct migration_remote;
 struct migration_sums;
 
-/* What the source's pages were when it had stopped. */
+/* Contents of a page of the source when it had stopped. */
 struct migration_print {
     gw_gpa_t page;
     uint64_t length;
     uint64_t hash;
-    const uint8_t *copy; /* in the snapshot; NULL: there was no room */
+    const uint8_t *copy; /* in the snapshot; NULL: out of memory, only the hash is known */
 };
 
-/* By one comparison, until it is told. */
+/* Differences that one comparison found and that are not reported yet. */
 struct migration_found {
     uint64_t pages;
     unsigned uses;
@@ -34,10 +34,10 @@ struct migration_found {
 struct migration_old_log {
     struct gw_guest_log *log;
     uint64_t replaced_ns;
-    bool is_told; /* that there are marks in it */
+    bool is_told; /* reported that the source still marks pages in it */
 };
 
-/* When it is time for what is done while the load runs. */
+/* When the next event of each kind is due. */
 struct migration_schedule {
     uint64_t next_log_ns, next_region_ns, next_call_ns;
 };
@@ -49,36 +49,37 @@ struct migration {
     migration_progress_cb *progress;
     void *progress_arg;
     uint64_t start_ns, deadline_ns, told_ns;
-    unsigned allowed_ms;             /* the timeout of requests at present */
-    uint64_t rate_ns, rate_requests; /* as the progress knew them last */
+    unsigned allowed_ms;             /* timeout of a request at present */
+    uint64_t rate_ns, rate_requests; /* at the last call of the progress callback */
     uint64_t logged_from;            /* requests completed before the log was on */
-    uint64_t after_from;             /* and by the source, all together */
+    uint64_t after_from;             /* requests completed by the source in all */
     uint64_t random;
 
     struct migration_unit *units;
     unsigned n_units;
-    const struct migration_unit *talking; /* who is spoken to, and blamed; NULL: nobody of them */
-    unsigned src, dst;                    /* which of the two ends */
-    struct migration_remote *remote;      /* the other end is another process; NULL: it is here */
+    const struct migration_unit
+        *talking;      /* whose back-end answers next and gets the blame; NULL: none */
+    unsigned src, dst; /* indices of the two ends */
+    struct migration_remote *remote; /* NULL: both ends are in this process */
     enum migration_phase phase;
     struct migration_hop *hop; /* the last of the result */
     unsigned n_hop;            /* its number */
-    enum migration_kill kill;  /* that is still to come in this hop */
+    enum migration_kill kill;  /* still to be done in this hop */
     bool is_cancelled;
 
     /* the guest */
     struct gw_guest_mem *mem;   /* of the device that runs, or ran last */
-    struct gw_guest_mem *other; /* the destination's; after the switch the stopped source's */
+    struct gw_guest_mem *other; /* the destination's; after the switch that of the stopped source */
     struct gw_driver **drivers; /* of all devices */
     unsigned n_drivers;
     struct gw_guest_track *track;
-    struct xen_guest *xen;       /* whose memory and load it is; NULL: the tool's */
+    struct xen_guest *xen;       /* whose memory and load are used; NULL: the tool's own */
     struct migration_load *load; /* NULL: MIGRATION_DEVICE_GENERIC */
-    gw_gpa_t hot_gpa;            /* of the region that comes and goes; 0: it is not there */
+    gw_gpa_t hot_gpa;            /* of the region that is hot-plugged; 0: not present */
     uint64_t hot_len;
-    gw_gpa_t top;       /* no region is above */
-    gw_gpa_t apart_gpa; /* of a region for nothing but buffers */
-    uint64_t apart_len; /* 0: there is none */
+    gw_gpa_t top;       /* all regions are below */
+    gw_gpa_t apart_gpa; /* of the region that only holds buffers */
+    uint64_t apart_len; /* 0: no such region */
 
     /* the migration */
     struct gw_guest_log *log;
@@ -87,22 +88,22 @@ struct migration {
     bool log_is_on;
     struct migration_pair *pairs;
     unsigned n_pairs;
-    struct migration_round *round; /* going on, or the last */
+    struct migration_round *round; /* the current or the last one */
     struct migration_run *runs;
     size_t n_runs, n_runs_room;
-    unsigned n_taken;             /* so often the marks of a log were taken */
-    uint64_t bytes_passed;        /* copied, or found to be equal, by the last copying */
-    struct migration_speed speed; /* of what the log named */
+    unsigned n_taken;             /* how many times the marks of a log were taken */
+    uint64_t bytes_passed;        /* by the last copying: copied, or found equal */
+    struct migration_speed speed; /* of copying what the log named */
     struct migration_plain plain;
     struct migration_schedule schedule;
     struct migration_found found[2]; /* not marked; written after the stop */
     struct migration_print *prints;
     size_t n_prints, n_prints_room;
-    unsigned n_found_late;       /* completed by the source, and not found by the driver yet */
-    struct migration_link *link; /* postcopy: what brings the pages after the switch; or NULL */
-    struct migration_sums *sums; /* postcopy: of all pairs */
+    unsigned n_found_late;       /* completed by the source, not yet seen by the driver */
+    struct migration_link *link; /* postcopy: transfers the pages after the switch; or NULL */
+    struct migration_sums *sums; /* postcopy: one for each pair */
     unsigned n_sums;
-    gw_gpa_t *noted; /* pages whose sums are to be made */
+    gw_gpa_t *noted; /* pages whose sums are still to be computed */
     size_t n_noted, n_noted_room;
     uint8_t *snapshot;
     size_t snapshot_used, snapshot_room;
@@ -118,23 +119,23 @@ struct migration_hop *migration_begin_hop(struct migration *m);
 struct migration_round *migration_begin_round(struct migration *m, unsigned number);
 int migration_event(struct migration *m, enum migration_event_kind kind, uint64_t begin_ns,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* One that is told later than it happened, without a text. */
+/* Like migration_event, for an event in the past, without a text. */
 int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
                        uint64_t duration_ns);
 void migration_set_phase(struct migration *m, enum migration_phase phase);
 /*
- * A page fault was served. Context: whoever serves faults, one at a time; nobody else looks at them
- * while pages come.
+ * A page fault was served. Context: any one thread at a time while pages arrive; no other function
+ * reads these counts until then.
  */
 void migration_note_fault(struct migration *m, uint64_t latency_ns);
-/* NULL where there is no room any more: it is counted all the same. */
+/* Returns: NULL if the list is full or memory is short; the page is counted all the same. */
 struct migration_lost *migration_new_lost(struct migration *m);
-/* Of several devices, the latencies of the slowest are told. */
+/* Keep the latencies of the slowest device. */
 void migration_slowest(struct migration_result *ret, uint64_t p50, uint64_t p99, uint64_t max);
 
 /*
- * Tell who did what; returns `r`. A back-end is at fault (blame), or it cannot go on (cannot). What
- * the front-end or the target itself says is told with it where `r` came from there.
+ * Record who is at fault: a back-end (blame), or the test could not be run (cannot). If `r` came
+ * from the front-end or the target, its own message is added. Returns: `r`.
  */
 int migration_blame(struct migration *m, enum migration_side side, int r, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -146,24 +147,24 @@ int migration_cannot(struct migration *m, enum migration_side side, int r, const
 /* A number below `n`, by the seed. */
 uint64_t migration_random(struct migration *m, uint64_t n);
 /*
- * Look after everything for `ms` at least: is the time over, do both ends live, what do they ask,
- * did the load fail? Returns: 0; a negative errno that was told already.
+ * Do everything that is due, for at least `ms`: check the time limit, both ends and the load, and
+ * answer requests of back-ends. Returns: 0; a negative errno, already reported.
  */
 int migration_tend(struct migration *m, unsigned ms);
 /* Milliseconds that one request may take now. */
 unsigned migration_request_ms(const struct migration *m);
 /*
- * The destination's part: start the devices there, and the load, until more than `before` requests
- * are done; the load there for a time, while what is stopped must stay as it is.
+ * At the destination: start the devices and the load, and wait until more than `before` requests
+ * are done. settle then runs the load for a time and checks that the stopped source writes nothing.
  */
 int migration_go_on(struct migration *m, uint64_t before);
 int migration_settle(struct migration *m);
-/* All that is in flight, the disk read back, and the stop. */
+/* Drain the load, read the disk back, stop. */
 int migration_finish(struct migration *m, unsigned which);
 
 /* ---- migrate_guest.c: memory, rings ---- */
 
-/* What is the matter with memory, and what to do about it. */
+/* The error in words, with what to do about it. */
 const char *migration_memory_error(const struct migration *m, int r);
 int migration_make_guest(struct migration *m);
 void migration_free_guest(struct migration *m);
@@ -174,27 +175,31 @@ int migration_make_buffers(struct migration *m);
 
 int migration_log_on(struct migration *m);
 int migration_log_off(struct migration *m);
-int migration_log_replace(struct migration *m, gw_gpa_t more_top); /* covers up to more_top */
-/* Look whether a log that was replaced is written to. */
+int migration_log_replace(struct migration *m,
+                          gw_gpa_t more_top); /* covers at least up to more_top */
+/* Check whether the source still marks pages in a replaced log. */
 void migration_watch_old_logs(struct migration *m);
 void migration_drop_logs(struct migration *m);
 
 /* ---- migrate_events.c ---- */
 
 void migration_schedule_start(struct migration *m);
-/* Do what it is time for. */
+/* Do all events that are due. */
 int migration_do_events(struct migration *m);
 
 /* ---- migrate_kill.c ---- */
 
-/* When in the hop that begins. */
+/* At the start of a hop: choose when to kill a back-end. */
 void migration_choose_kill(struct migration *m);
-/* Kill a back-end of this end and start it again, if that is to be done here. */
+/* Kill a back-end of this end and restart it, if this is the chosen time. */
 int migration_kill(struct migration *m, enum migration_kill at, unsigned which);
-/* The same at some time of migration_tend. */
+/* The same at a random moment of migration_tend. */
 int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms);
 
 /* ---- migrate_name.c ---- */
-/* What is at `gpa`; the text is empty where it is nothing. `ret_skip`: so many bytes more of it. */
+/*
+ * Describe the byte at `gpa`; the text is empty if nothing uses it. `ret_skip` is the number of
+ * following bytes with the same use.
+ */
 enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text, size_t size,
                                   uint64_t *ret_skip);

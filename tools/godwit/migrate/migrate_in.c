@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The destination's half of a migration between two processes: whom it takes a connection from, the
- * guest it makes by what it is told, the memory and the state that come, the comparison, and the
- * guest that goes on here. See migrate_remote.h.
+ * The destination's half of a migration between two processes: accepting the source, making the
+ * guest from its options, receiving memory and state, the comparison, and running the guest. See
+ * migrate_remote.h.
  */
 #include "migrate_remote.h"
 #include "pages/migrate_fetch.h"
@@ -15,21 +15,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REGION_MAX (64u << 20)          /* of one that comes and goes */
-#define PLACE_MAX  (UINT64_C(16) << 30) /* it begins at most this far above all others */
+#define REGION_MAX (64u << 20)          /* size of the hot-plugged region */
+#define PLACE_MAX  (UINT64_C(16) << 30) /* greatest distance above all other regions */
 
-/* What came of the guest so far. */
+/* What was received of the guest so far. */
 struct arrival {
     struct migration *m;
     struct migration_state *state;
-    unsigned n_repairs; /* pages that were told to differ, and did not come again yet */
+    unsigned n_repairs; /* pages that differed and were not received again yet */
     uint64_t n_compared, n_differ;
-    bool is_compared; /* all hashes have come; the repairs may not */
-    bool is_all;      /* they were of all memory */
+    bool is_compared; /* all hashes were received; repairs may be missing */
+    bool is_all;      /* the hashes covered all memory */
     bool has_state, requeue, is_ready;
 };
 
-/* ---- Who is there ---- */
+/* ---- Accepting the source ---- */
 
 static void notice(struct migration *m, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -45,20 +45,20 @@ static void notice(struct migration *m, const char *format, ...)
     migration_remote_notice(m, text);
 }
 
-/* Is it a source, and does it want what is wanted here? Otherwise `why` is the reason. */
+/* Is this a source that wants a migration we can serve? If not, `why` is the reason. */
 static bool is_source(struct migration *m, const struct link_frame *frame, struct link_in *in,
                       char *why)
 {
     struct link_hello *hello = &m->remote->hello;
 
-    snprintf(why, LINK_TEXT_MAX, "it sent %s where that cannot be, or with what cannot be",
+    snprintf(why, LINK_TEXT_MAX, "it sent an unexpected or invalid %s",
              link_type_name(frame->type));
     if (frame->type == LINK_RESUME)
-        snprintf(why, LINK_TEXT_MAX, "the migration that it wants to go on with is not here");
+        snprintf(why, LINK_TEXT_MAX, "the migration that it wants to resume is not running here");
     if (frame->type != LINK_HELLO || !link_get_hello(in, hello))
         return false;
     if (hello->is_postcopy && m->o.kill == MIGRATION_KILL_START) {
-        snprintf(why, LINK_TEXT_MAX, "--kill-at=start does not go with its --postcopy");
+        snprintf(why, LINK_TEXT_MAX, "--kill-at=start does not work with its --postcopy");
         return false;
     }
     if (!migration_agree_check(m, hello, why))
@@ -72,13 +72,13 @@ static void send_away(struct migration *m, struct link_channel *caller, const ch
     char peer[LINK_ADDRESS_MAX];
 
     link_tcp_peer(caller->fd, peer, sizeof(peer));
-    notice(m, "%s was sent away: %s", peer, why);
+    notice(m, "%s was rejected: %s", peer, why);
     link_refuse(caller, why);
 }
 
 /*
- * Wait for the source. Anybody may connect: who is no source, or one of another machine, is told so
- * and sent away.
+ * Wait for the source. Any program may connect: one that is no source, or the source of another
+ * guest, gets the reason and is disconnected.
  */
 static int await_source(struct migration *m)
 {
@@ -108,7 +108,7 @@ static int await_source(struct migration *m)
 
 /* ---- The guest ---- */
 
-/* As it is at the source, in a memory where nothing was written yet. */
+/* The same guest as at the source, in untouched memory. */
 static int make_guest(struct migration *m)
 {
     struct gw_guest_mem *clean;
@@ -140,8 +140,8 @@ static int make_guest(struct migration *m)
 }
 
 /*
- * With the same options and the same seed it is the same guest, or godwit is another, or no godwit.
- * Returns: 1 it is; 0; told already.
+ * The same options and seed make the same guest, unless the source has another version of godwit or
+ * is none. Returns: 1 the same; 0 not; a negative errno, already reported.
  */
 static int is_same_guest(struct migration *m)
 {
@@ -155,7 +155,7 @@ static int is_same_guest(struct migration *m)
            memcmp(own.layout, source->layout, own.n_layout * sizeof(own.layout[0])) == 0;
 }
 
-/* The guest is not the one of that source: make room for that of another one. */
+/* Discard the guest of a source that was rejected, to make another one. */
 static void drop_guest(struct migration *m)
 {
     for (unsigned i = 0; i < m->n_units; i++) {
@@ -167,7 +167,7 @@ static void drop_guest(struct migration *m)
     m->ret->memory_bytes = 0;
 }
 
-/* Until somebody comes with the guest that we make here, too. */
+/* Accept callers until the guest of one is the guest that we make from its options. */
 static int await_guest(struct migration *m)
 {
     struct migration_remote *l = m->remote;
@@ -186,14 +186,14 @@ static int await_guest(struct migration *m)
         if (r < 0 && !l->mismatch[0])
             return r;
         why = r < 0 ? l->mismatch
-                    : "its guest is laid out in another way by the same options and seed: use the "
+                    : "its guest has another layout, with the same options and seed: use the "
                       "same godwit at both ends";
         send_away(m, &l->channel, why);
         drop_guest(m);
     }
 }
 
-/* ---- What comes ---- */
+/* ---- Receiving memory ---- */
 
 static int take_data(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, uint64_t len)
 {
@@ -209,7 +209,7 @@ static int take_data(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, ui
     return 0;
 }
 
-/* What was never there stays a hole. */
+/* Pages that were never written stay holes. */
 static int take_zeros(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
     struct gw_guest_region region;
@@ -218,7 +218,8 @@ static int take_zeros(struct migration *m, gw_gpa_t gpa, uint64_t len)
         if (gpa < region.gpa || gpa - region.gpa >= region.length ||
             len > region.length - (gpa - region.gpa) || len == 0)
             continue;
-        if (region.kind == GW_GUEST_HUGETLB) { /* whose holes cannot be told from data later */
+        if (region.kind ==
+            GW_GUEST_HUGETLB) { /* later the tool cannot distinguish its holes from data */
             memset(gw_guest_mem_at(m->mem, gpa, len), 0, len);
             return 0;
         }
@@ -230,7 +231,7 @@ static int take_zeros(struct migration *m, gw_gpa_t gpa, uint64_t len)
     return -ERANGE;
 }
 
-/* The region that comes and goes: there is one at most. */
+/* The hot-plugged region; the guest has at most one. */
 static int take_region(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
     struct gw_guest_region region = {
@@ -258,7 +259,7 @@ static int take_region(struct migration *m, gw_gpa_t gpa, uint64_t len)
     return r;
 }
 
-/* Bytes of the page at `gpa`; 0: there is none. */
+/* Length of the page at `gpa`; 0: not in guest memory. */
 static uint64_t page_len(const struct migration *m, gw_gpa_t gpa)
 {
     uint64_t len = MIGRATION_PAGE - gpa % MIGRATION_PAGE;
@@ -272,7 +273,7 @@ static uint64_t page_len(const struct migration *m, gw_gpa_t gpa)
     return 0;
 }
 
-/* Ours is another one: the source shall say what it is, and send it again. */
+/* Our page differs: ask the source to report the difference and to send the page again. */
 static int tell_difference(struct arrival *a, gw_gpa_t gpa, const uint8_t *page, uint64_t len)
 {
     struct link_out *out = &a->m->remote->channel.out;
@@ -333,7 +334,7 @@ static int take_compare(struct arrival *a, struct link_in *in)
     if (!a->is_all)
         return 0;
     migration_set_phase(a->m, MIGRATION_PHASE_COMPARE);
-    /* Also where it happens that nothing is to come. */
+    /* Also if no page is missing. */
     return a->m->o.postcopy.is_on ? migration_fetch_drop(a->m, NULL, 0) : 0;
 }
 
@@ -366,15 +367,15 @@ static int take_round(struct arrival *a, struct link_in *in)
 }
 
 /*
- * Once pages are left to come after the switch, memory does not change before it: the fault server
- * knows the regions as they are, and that the pages are missing.
+ * With postcopy, memory does not change between the discard and the switch: the fault server knows
+ * the regions, and that their pages are missing.
  */
 static bool is_settled(const struct migration *m, enum link_type type)
 {
     return m->remote->fetch && type != LINK_DISCARD && type != LINK_STATE && type != LINK_COMPARE;
 }
 
-/* Returns: 0; -ERANGE what cannot be; as what it calls. */
+/* Returns: 0; -ERANGE for invalid contents; as the functions called. */
 static int take(struct arrival *a, enum link_type type, struct link_in *in)
 {
     struct migration *m = a->m;
@@ -411,7 +412,9 @@ static int take(struct arrival *a, enum link_type type, struct link_in *in)
     }
 }
 
-/* All that was to be compared is, and is equal: say so, and of all memory that the guest may come.
+/*
+ * If everything was compared and repaired, report that, and after a comparison of all memory that
+ * the guest may be handed over.
  */
 static int settle_comparison(struct arrival *a)
 {
@@ -424,8 +427,8 @@ static int settle_comparison(struct arrival *a)
     if (a->is_all) {
         r = migration_state_restore(a->m, a->state);
         if (r < 0)
-            return migration_remote_over(a->m, true,
-                                         "the state of rings or load is not one of this guest");
+            return migration_remote_over(
+                a->m, true, "the state of rings or load does not belong to this guest");
         a->is_ready = true;
     }
     link_begin(out, LINK_READY);
@@ -435,7 +438,7 @@ static int settle_comparison(struct arrival *a)
     return migration_remote_push(a->m, 0);
 }
 
-/* Until all is here. */
+/* Receive until everything is here. */
 static int receive(struct arrival *a)
 {
     struct migration *m = a->m;
@@ -461,11 +464,11 @@ static int receive(struct arrival *a)
     return 0;
 }
 
-/* ---- The guest is here ---- */
+/* ---- Running the guest ---- */
 
 /*
- * The source says GO, or nothing ever again: from here on a connection that is lost is waited for,
- * since it may have said so.
+ * Wait for GO. The source may have sent it on a connection that was lost, so from here on wait for
+ * the source to connect again.
  */
 static int await_go(struct migration *m, struct migration_receiver *v)
 {
@@ -486,7 +489,7 @@ static int await_verdict(struct migration *m, struct migration_receiver *v)
     return state < 0 ? migration_remote_tend(m) : r;
 }
 
-/* All pages come, and the back-ends are told so. The guest runs. */
+/* The guest runs. Wait until all pages arrived, and end postcopy. */
 static int await_pages(struct migration *m, struct migration_receiver *v)
 {
     int r = 0, done = 0;
@@ -510,7 +513,7 @@ static int await_pages(struct migration *m, struct migration_receiver *v)
     return r;
 }
 
-/* Devices and load; with postcopy they wait for pages, and may wait for a connection as well. */
+/* Start devices and load. With postcopy they may wait for pages, and those for a connection. */
 static int start(struct migration *m, const struct arrival *a, struct migration_receiver *v)
 {
     int r = 0;
@@ -524,7 +527,7 @@ static int start(struct migration *m, const struct arrival *a, struct migration_
         migration_receiver_take_pages(v);
         return migration_go_on(m, 0);
     }
-    /* What was taken and never completed would be lost: it is done once more. */
+    /* Make requests available again that the source popped and did not complete. */
     for (unsigned i = 0; a->requeue && i < m->n_drivers; i++)
         gw_driver_requeue(m->drivers[i]);
     r = migration_load_check_held(m);
@@ -585,7 +588,7 @@ int migration_remote_tend(struct migration *m)
         return l->is_told ? -ENOLINK : 0;
     l->is_told = true;
     return migration_cannot(m, MIGRATION_SIDE_SOURCE, -ENOLINK,
-                            "%s; what its half found is not known here", l->why);
+                            "%s; the result of its half is unknown", l->why);
 }
 
 int migration_run_destination(struct migration *m)
@@ -608,7 +611,7 @@ int migration_run_destination(struct migration *m)
     migration_state_free(a.state);
     if (r == -ENOLINK && !l->is_gone)
         migration_cannot(m, MIGRATION_SIDE_SOURCE, r,
-                         "cancelled: %s; the guest, if it is anywhere, goes on there", l->why);
+                         "cancelled: %s; if the guest still exists, it continues there", l->why);
     if (r < 0 && !l->is_gone)
         migration_remote_give_up(m, m->ret->n_faults ? m->ret->faults[0].text : "");
     return r;

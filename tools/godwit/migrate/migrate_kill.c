@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A back-end that is killed in the middle of a migration. What a VMM does then is done here: the
- * back-end is started again and gets its inflight region back, with the memory, the rings and,
- * where there is one, the dirty log as they are; the guest never stopped, and the migration goes
- * on.
+ * Kills a back-end in the middle of a migration. The tool does what a VMM does: it restarts the
+ * back-end and passes the same inflight region, memory, rings and dirty log. The guest does not
+ * stop, and the migration continues.
  */
 #include "guest/migrate_load.h"
 #include "migrate_i.h"
@@ -18,12 +17,12 @@ void migration_choose_kill(struct migration *m)
     m->kill = m->o.kill;
     if (m->kill == MIGRATION_KILL_RANDOM)
         m->kill = first + (enum migration_kill)migration_random(m, MIGRATION_KILL_RANDOM - first);
-    /* A back-end that comes back before its memory is there cannot be had. */
+    /* With postcopy, a back-end cannot come back before its memory has arrived. */
     if (m->o.postcopy.is_on && m->kill == MIGRATION_KILL_START)
         m->kill = MIGRATION_KILL_SETTLE;
 }
 
-/* The load is paused when this returns, and does not know that anything happened. */
+/* Returns with the load paused, which does not notice the kill. */
 static int bury(struct migration_unit *u, unsigned which)
 {
     struct migration *m = u->m;

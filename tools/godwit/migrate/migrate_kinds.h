@@ -13,7 +13,7 @@ enum migration_order {
     MIGRATION_ORDER_QEMU = 0, /* SET_LOG_BASE, LOG_ALL, VHOST_VRING_F_LOG of each ring */
     MIGRATION_ORDER_RINGS,    /* SET_LOG_BASE, VHOST_VRING_F_LOG of each ring, LOG_ALL */
     MIGRATION_ORDER_FEATURES, /* LOG_ALL, SET_LOG_BASE, VHOST_VRING_F_LOG of each ring */
-    MIGRATION_ORDER_STARTED,  /* the device is started anew with the log on, as after a hot plug */
+    MIGRATION_ORDER_STARTED,  /* the device is restarted with the log on, as after a hot plug */
     MIGRATION_ORDER_RANDOM,   /* one of these, by the seed, each time */
 };
 
@@ -22,7 +22,7 @@ enum migration_phase {
     MIGRATION_PHASE_START,       /* starting the device at the source */
     MIGRATION_PHASE_WARM_UP,     /* load, log off */
     MIGRATION_PHASE_LOG_ON,
-    MIGRATION_PHASE_COPY, /* rounds, with all that happens meanwhile */
+    MIGRATION_PHASE_COPY, /* rounds, with the events of that time */
     MIGRATION_PHASE_CANCEL,
     MIGRATION_PHASE_STOP,     /* GET_VRING_BASE */
     MIGRATION_PHASE_FINAL,    /* the last round */
@@ -30,7 +30,7 @@ enum migration_phase {
     MIGRATION_PHASE_RESUME,   /* starting the device at the destination */
     MIGRATION_PHASE_POSTCOPY, /* the rest of the memory arrives, under load at the destination */
     MIGRATION_PHASE_SETTLE,   /* load at the destination */
-    MIGRATION_PHASE_VERIFY,   /* reading back what is on the disk */
+    MIGRATION_PHASE_VERIFY,   /* reading the disk back */
     MIGRATION_PHASE_DONE,
     MIGRATION_N_PHASES,
 };

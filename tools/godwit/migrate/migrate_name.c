@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a byte of guest memory is: of which ring, which request, or of nothing that the device was
- * given. For people, and for the counts by use. The load is paused.
+ * Describes a byte of guest memory for people, and for the counts by use: the ring, or the request,
+ * that it belongs to. The load is paused.
  */
 #include "guest/migrate_load.h"
 
@@ -77,7 +77,7 @@ static enum migration_use name_request(const struct migration *m,
     return uses[p->part];
 }
 
-/* Which device it is of, where there are several. */
+/* Append the number of the device if there are several. */
 static enum migration_use add_unit(const struct migration *m, unsigned unit, enum migration_use use,
                                    char *text, size_t size)
 {
@@ -106,6 +106,6 @@ enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text,
         *ret_skip = place.left;
         return add_unit(m, unit, name_request(m, &place, text, size), text, size);
     }
-    snprintf(text, size, "nothing that the device was given");
+    snprintf(text, size, "memory that was not passed to the device");
     return MIGRATION_USE_OUTSIDE;
 }

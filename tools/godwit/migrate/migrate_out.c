@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The source's half of a migration between two processes: what is sent and when, what the other
- * half says about it, and what becomes of the guest when the link is lost. See migrate_remote.h.
+ * The source's half of a migration between two processes: sending memory and state, the answers of
+ * the other half, and what happens to the guest when the link is lost. See migrate_remote.h.
  */
 #include "base/clock.h"
 #include "migrate_remote.h"
@@ -20,11 +20,11 @@
 #define BYE_MS       2000
 #define WAIT_MS      100
 #define CUT_FOR_MS   20
-#define HASHES       1024 /* in one frame */
+#define HASHES       1024 /* per frame */
 
-/* ---- The beginning ---- */
+/* ---- Connecting ---- */
 
-/* Until somebody listens there, or `until` is over. */
+/* Try until the other half listens, or `until` is reached. */
 static int connect_until(struct migration *m, uint64_t until, char *why, size_t size)
 {
     struct migration_remote *l = m->remote;
@@ -46,7 +46,7 @@ static int connect_until(struct migration *m, uint64_t until, char *why, size_t 
     return 0;
 }
 
-/* What is told of a link that is over before it began. */
+/* Report a link that closed before the migration began. */
 static int cannot_begin(struct migration *m, int r)
 {
     if (r != -ENOLINK)
@@ -100,7 +100,7 @@ void migration_remote_round(struct migration *m, unsigned number)
     link_end(out);
 }
 
-/* What the driver wrote, without what the device wrote in its place since. */
+/* Send what the driver wrote, without later writes of the device to the same bytes. */
 void migration_remote_written(struct migration *m, gw_gpa_t gpa, const uint8_t *from, uint64_t len)
 {
     uint8_t *buffer = m->remote->buffer;
@@ -146,13 +146,12 @@ struct comparison {
     struct migration *m;
     uint64_t hashes[HASHES];
     unsigned n_hashes;
-    gw_gpa_t first; /* page of the first of them */
-    uint64_t n_told,
-        n_differ; /* pages: their hashes were sent; the other half has something else */
+    gw_gpa_t first;            /* page of hashes[0] */
+    uint64_t n_told, n_differ; /* pages: hashes sent; pages that differ at the other half */
     bool is_all, is_ready;
 };
 
-/* The other half has something else: tell what that is, and send the page again. */
+/* The other half has other contents: report the difference, and send the page again. */
 static int answer_difference(struct comparison *c, struct link_frame *frame, struct link_in *in)
 {
     struct migration *m = c->m;
@@ -178,7 +177,7 @@ static int answer_difference(struct comparison *c, struct link_frame *frame, str
     return migration_remote_unexpected(m, frame);
 }
 
-/* Read what there is, and wait for it for `ms`. Both halves send: whoever sends has to read. */
+/* Read frames for up to `ms`. Both halves send at the same time, so a sender has to read, too. */
 static int listen_for(struct comparison *c, unsigned ms)
 {
     struct link_frame frame;
@@ -220,7 +219,7 @@ static int send_hashes(struct comparison *c)
     return r;
 }
 
-/* A copy is looked at, since somebody may write there after all. */
+/* Hash a copy, because a faulty device may still write to the page. */
 static int hash_page(struct comparison *c, const struct migration_pair *p, uint64_t at, size_t len)
 {
     uint8_t page[MIGRATION_PAGE];
@@ -259,7 +258,7 @@ static int compare_pair(struct comparison *c, const struct migration_pair *p)
     return r ? r : send_hashes(c);
 }
 
-/* That was all of it: the other half answers when it has done everything up to here. */
+/* End of the comparison: wait until the other half has processed everything up to here. */
 static int await_ready(struct comparison *c)
 {
     struct migration *m = c->m;
@@ -290,7 +289,7 @@ int migration_remote_catch_up(struct migration *m)
 int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
 {
     struct comparison c = {.m = m, .is_all = is_all};
-    bool is_later = is_all && m->o.postcopy.is_on; /* by sums, when the guest runs again */
+    bool is_later = is_all && m->o.postcopy.is_on; /* checked by sums, when the guest runs again */
     uint64_t begin = migration_now(m);
     int r = 0;
 
@@ -310,7 +309,7 @@ int migration_remote_compare(struct migration *m, gw_gpa_t gpa, bool is_all)
 
 /* ---- After the switch ---- */
 
-/* It is the same migration that goes on. */
+/* Connect again, to the same migration. */
 static int resume_link(struct migration *m)
 {
     struct migration_remote *l = m->remote;
@@ -327,7 +326,7 @@ static int resume_link(struct migration *m)
     return r == -EAGAIN ? migration_remote_over(m, false, "%s does not answer", l->peer) : r;
 }
 
-/* One more time, for `ms` at most. */
+/* Reconnect within `ms`. */
 static int reconnect(struct migration *m, unsigned ms)
 {
     uint64_t begin = migration_now(m), until = begin + ms * GW_NS_PER_MS;
@@ -347,14 +346,16 @@ static int reconnect(struct migration *m, unsigned ms)
              migration_tend(m, RETRY_MS) == 0);
     if (r < 0) {
         migration_remote_detach(m);
-        return migration_remote_over(m, true, "%.120s; it could not be made again: %.150s", was,
-                                     why);
+        return migration_remote_over(m, true, "%.120s; reconnecting failed: %.150s", was, why);
     }
     m->hop->reconnects++;
     return migration_event(m, MIGRATION_EVENT_RECONNECTED, begin, "%s", was);
 }
 
-/* Somebody waits for them; or, on a new connection, they have not come. */
+/*
+ * The destination requests pages that a thread waits for, or, on a new connection, that did not
+ * arrive.
+ */
 static int hear_of_pages(struct migration *m, struct link_frame *frame, struct link_in *in)
 {
     struct link_run runs[LINK_RUNS_MAX];
@@ -381,7 +382,7 @@ static int hear_complete(struct migration *m)
     return migration_event(m, MIGRATION_EVENT_ALL_THERE, 0, "%s", "");
 }
 
-/* What the other half says once the guest is there. */
+/* Handle a frame that the other half sends after the switch. */
 static int hear(struct migration *m, struct link_frame *frame, struct link_in *in)
 {
     struct migration_hop *hop = m->hop;
@@ -391,7 +392,8 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
         if (hop->end_ns)
             return 0;
         hop->end_ns = migration_now(m);
-        hop->requests_after = m->load != NULL; /* one at least: that is what it says */
+        hop->requests_after =
+            m->load != NULL; /* one at least: the destination reports its first completion */
         hop->downtime_ns = hop->end_ns - hop->stop_ns - hop->compare_ns;
         migration_set_phase(m, MIGRATION_PHASE_SETTLE);
         return migration_event(m, MIGRATION_EVENT_FIRST_COMPLETION, 0, "downtime %.1f ms",
@@ -408,7 +410,7 @@ static int hear(struct migration *m, struct link_frame *frame, struct link_in *i
     }
 }
 
-/* When the connection is cut next, on purpose. 0: never. */
+/* When to cut the connection on purpose. 0: never. */
 static uint64_t next_cut(struct migration *m)
 {
     uint64_t ns = m->o.postcopy.cut_ms * GW_NS_PER_MS;
@@ -416,7 +418,7 @@ static uint64_t next_cut(struct migration *m)
     return ns && m->remote->pages ? migration_now(m) + migration_random(m, 2 * ns) : 0;
 }
 
-/* It is closed, and nobody connects for some time. Returns: -ENOLINK. */
+/* Close the connection and stay away for some time. Returns: -ENOLINK. */
 static int cut(struct migration *m)
 {
     unsigned up_to = m->o.postcopy.cut_for_ms ? m->o.postcopy.cut_for_ms : CUT_FOR_MS;
@@ -427,7 +429,7 @@ static int cut(struct migration *m)
     return r ? r : migration_remote_over(m, false, "the connection was cut on purpose");
 }
 
-/* The link was lost, or cut: once more, with the pages that did not come. */
+/* After a lost or cut link: reconnect, and send the pages again that did not arrive. */
 static int begin_again(struct migration *m)
 {
     struct migration_arrival *a = &m->hop->arrival;
@@ -440,11 +442,11 @@ static int begin_again(struct migration *m)
         return r;
     a->cuts++;
     a->cut_ns += migration_now(m) - begin;
-    migration_remote_say(m, LINK_GO); /* it may not have come */
+    migration_remote_say(m, LINK_GO); /* the first one may be lost */
     return 0;
 }
 
-/* Until the verdict, over as many connections as it takes. */
+/* Wait for the verdict, over as many connections as necessary. */
 static int await_verdict(struct migration *m)
 {
     struct migration_remote *l = m->remote;
@@ -456,7 +458,7 @@ static int await_verdict(struct migration *m)
     while (!l->has_verdict) {
         unsigned wait_ms = migration_pages_put(m);
 
-        /* With pages to send there is more to do as soon as the socket has room. */
+        /* More pages can be sent as soon as the socket has room, so do not wait. */
         if (link_channel_pending(&l->channel))
             wait_ms = 0;
         r = migration_remote_next(m, wait_ms < WAIT_MS ? wait_ms : WAIT_MS, &frame, &in);
@@ -479,7 +481,7 @@ static int await_verdict(struct migration *m)
     return 0;
 }
 
-/* Our verdict. That it came is nice to know; the other half may be gone by the time it says so. */
+/* Send our verdict. It need not arrive: the other half may have ended. */
 static void tell_verdict(struct migration *m)
 {
     struct migration_remote *l = m->remote;
@@ -503,7 +505,7 @@ int migration_remote_hand_over(struct migration *m)
     migration_set_phase(m, MIGRATION_PHASE_RESUME);
     l->is_gone = true;
     migration_remote_say(m, LINK_GO);
-    /* The stopped source's, as it is called from here on. */
+    /* From here on `other` is the memory of the stopped source. */
     l->sent = m->other;
     m->other = m->mem;
     m->mem = NULL;
@@ -521,9 +523,9 @@ int migration_remote_hand_over(struct migration *m)
     return 0;
 }
 
-/* ---- The guest stays ---- */
+/* ---- The guest stays at the source ---- */
 
-/* The device runs, or it had been stopped already. */
+/* The device may run, or have been stopped already. */
 static int start_again(struct migration *m)
 {
     int r;
@@ -549,11 +551,11 @@ int migration_remote_cancel(struct migration *m, int r)
     if (l->is_gone || r != -ENOLINK || l->is_told) {
         if (l->is_gone && r == -ENOLINK)
             migration_cannot(m, MIGRATION_SIDE_DESTINATION, r,
-                             "%s; what became of the guest is not known here", l->why);
+                             "%s; the state of the guest is unknown", l->why);
         migration_remote_give_up(m, m->ret->n_faults ? m->ret->faults[0].text : "");
         return r;
     }
-    migration_cannot(m, MIGRATION_SIDE_DESTINATION, r, "cancelled: %s; the guest goes on here",
+    migration_cannot(m, MIGRATION_SIDE_DESTINATION, r, "cancelled: %s; the guest continues here",
                      l->why);
     migration_remote_give_up(m, "cancelled");
     migration_set_phase(m, MIGRATION_PHASE_CANCEL);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The result of a migration while it grows: hops, rounds, events, pages, and who is at fault. Only
- * the thread of migration_run comes here. Where there is no memory for one more line of the record,
- * the line is missing, and nothing else happens.
+ * Collects the result of a migration: hops, rounds, events, pages, faults. Used by the thread of
+ * migration_run only. If memory is short, a record is dropped, with no other effect.
  */
 #include "migrate_i.h"
 
@@ -15,10 +14,8 @@
 #include <string.h>
 #include <time.h>
 
-#define FAIR_MS                                                                                  \
-    1000            /* a back-end that is cut short has had this time at least, or is not blamed \
-                     */
-#define DIES_MS 200 /* until the end of a process can be seen whose socket was closed by it */
+#define FAIR_MS 1000 /* a back-end had at least this time, or is not blamed for a timeout */
+#define DIES_MS 200  /* time for the end of a process to show after its socket closed */
 
 static const char *const phase_names[] = {
     [MIGRATION_PHASE_CONNECT] = "connect",   [MIGRATION_PHASE_START] = "start",
@@ -80,7 +77,7 @@ static const char *const event_names[] = {
     [MIGRATION_EVENT_FIRST_COMPLETION] = "first completion",
     [MIGRATION_EVENT_RECONNECTED] = "connected again",
     [MIGRATION_EVENT_LINK_CUT] = "link cut",
-    [MIGRATION_EVENT_ALL_THERE] = "all pages there",
+    [MIGRATION_EVENT_ALL_THERE] = "all pages arrived",
     [MIGRATION_EVENT_KILLED] = "killed, started again",
     [MIGRATION_EVENT_FAULT] = "fault",
     [MIGRATION_EVENT_HINT] = "hint",
@@ -123,7 +120,7 @@ uint64_t migration_now(const struct migration *m)
     return gw_clock_ns() - m->start_ns;
 }
 
-/* One more zeroed element of an array that doubles. */
+/* Append a zeroed element to an array that doubles its size. */
 static void *append(void *array, unsigned *n, size_t size)
 {
     void **at = array;
@@ -139,7 +136,7 @@ static void *append(void *array, unsigned *n, size_t size)
     return memset(grown, 0, size);
 }
 
-/* Of its first device; how many more there are. */
+/* Name of the first device, and the number of others. */
 static void name_end(const struct migration *m, unsigned which, char *text, size_t size)
 {
     const char *first = target_name(m->units[0].targets[which]);
@@ -167,7 +164,9 @@ struct migration_round *migration_begin_round(struct migration *m, unsigned numb
 {
     struct migration_result *ret = m->ret;
 
-    /* The source of another process decides how many there are: the last one stands for the rest.
+    /*
+     * The source in another process decides on their number. Beyond the limit, the last one stands
+     * for the rest.
      */
     if (ret->n_rounds < MIGRATION_ROUNDS_MAX)
         m->round = append(&ret->rounds, &ret->n_rounds, sizeof(*m->round));
@@ -197,8 +196,7 @@ struct migration_lost *migration_new_lost(struct migration *m)
     return append(&m->ret->lost, &m->ret->n_lost, sizeof(struct migration_lost));
 }
 
-/* Returns: 0 with NULL where there is no room any more, which a peer that hangs up can bring about.
- */
+/* Returns: 0, with NULL if the list is full: a peer that disconnects often can fill it. */
 static int new_event(struct migration *m, struct migration_event **ret)
 {
     *ret = NULL;
@@ -247,11 +245,11 @@ int migration_event_at(struct migration *m, enum migration_event_kind kind, uint
 void migration_set_phase(struct migration *m, enum migration_phase phase)
 {
     m->phase = phase;
-    m->told_ns = 0; /* tell the progress at once */
+    m->told_ns = 0; /* call the progress callback at once */
     migration_event(m, MIGRATION_EVENT_PHASE, 0, "%s", migration_phase_name(phase));
 }
 
-/* The target of a side, NULL for the tool and where it cannot be told. */
+/* The target of a side; NULL for the tool, and if the device is unknown. */
 static struct target *target_of(const struct migration *m, enum migration_side side)
 {
     const struct migration_unit *u = m->n_units == 1 ? m->units : m->talking;
@@ -261,7 +259,7 @@ static struct target *target_of(const struct migration *m, enum migration_side s
     return u->targets[side == MIGRATION_SIDE_SOURCE ? m->src : m->dst];
 }
 
-/* It hung up: has its process ended? Sooner or later that can be seen. */
+/* The connection closed: has the process ended? The kernel may take a moment to show that. */
 static bool has_ended(struct target *t, int r)
 {
     const struct timespec pause = {.tv_nsec = 5000000};
@@ -276,7 +274,7 @@ static bool has_ended(struct target *t, int r)
     return false;
 }
 
-/* What is known of a back-end at this moment: of one that a fault is about. */
+/* Record the state of the back-end that a fault is about. */
 static void take_evidence(struct migration *m, const struct migration_unit *u, unsigned which)
 {
     struct evidence *e = append(&m->ret->evidence, &m->ret->n_evidence, sizeof(*e));
@@ -287,7 +285,7 @@ static void take_evidence(struct migration *m, const struct migration_unit *u, u
     evidence_take_output(e, u->targets[which]);
 }
 
-/* Without a device that is spoken to, of all of them; without a side, of both. */
+/* Without a device that is to blame: of all devices. Without a side: of both. */
 static void take_all_evidence(struct migration *m, enum migration_side side,
                               struct migration_fault *f)
 {
@@ -329,7 +327,7 @@ static void add_fault(struct migration *m, enum migration_side side, int r, bool
     take_all_evidence(m, side, f);
 }
 
-/* An error of this host, whoever was spoken to when it happened. */
+/* An error of this host, whatever was called. */
 static bool is_of_host(int r)
 {
     return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS;
@@ -345,7 +343,7 @@ int migration_blame(struct migration *m, enum migration_side side, int r, const 
     va_end(ap);
     if (is_of_host(r))
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s", text);
-    /* With hardly any time left it is not the back-end that took too long. */
+    /* With hardly any time left, the time limit is to blame, not the back-end. */
     if (r == -ETIMEDOUT && m->allowed_ms < m->o.request_ms && m->allowed_ms < FAIR_MS)
         return migration_cannot(m, side, r, "%s, when the time limit of %u ms was reached", text,
                                 m->o.timeout_ms);

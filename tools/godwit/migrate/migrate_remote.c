@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The link as the halves of a migration use it: frames out and in, while everything else is looked
- * after. See migrate_remote.h.
+ * Sends and receives frames for both halves of a migration, and calls migration_tend while it
+ * waits. See migrate_remote.h.
  */
 #include "migrate_remote.h"
 
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define NOTICES_MAX 20
-#define PENDING_MAX (1u << 20) /* bytes that may wait before the sender does */
+#define PENDING_MAX (1u << 20) /* above it, the sender waits */
 
 int migration_remote_new(struct migration *m)
 {
@@ -68,7 +68,7 @@ void migration_remote_detach(struct migration *m)
     migration_remote_attach(m, &none);
 }
 
-/* The clock goes on, also while the other end keeps us busy. */
+/* Check the time limit also while the other end sends without pause. */
 static int tend_in_time(struct migration *m)
 {
     struct migration_remote *l = m->remote;
@@ -106,7 +106,7 @@ void migration_remote_give_up(struct migration *m, const char *why)
         link_channel_done(c);
 }
 
-/* A frame that ends it, among those that are here. */
+/* Look for an error frame among those already received. */
 static int look_for_error(struct migration *m, const struct link_frame *frame, struct link_in *in)
 {
     char text[LINK_TEXT_MAX];
@@ -117,7 +117,7 @@ static int look_for_error(struct migration *m, const struct link_frame *frame, s
     return migration_remote_over(m, true, "the other end gave up: %s", text);
 }
 
-/* The connection is lost; the reason may be here already. */
+/* The connection was lost. An error frame with the reason may already be here. */
 static int lost(struct migration *m, int r)
 {
     char why[LINK_TEXT_MAX];
@@ -192,7 +192,7 @@ void migration_remote_notice(struct migration *m, const char *text)
     if (m->o.notice && m->remote->n_notices < NOTICES_MAX)
         m->o.notice(text);
     if (m->o.notice && m->remote->n_notices == NOTICES_MAX)
-        m->o.notice("more of this is not told");
+        m->o.notice("further messages of this kind are not shown");
     m->remote->n_notices++;
 }
 
@@ -208,8 +208,8 @@ void migration_remote_notice_accept(struct migration *m, int r)
 
 int migration_remote_unexpected(struct migration *m, const struct link_frame *frame)
 {
-    return migration_remote_over(m, true, "%s sent %s where that cannot be, or with what cannot be",
-                                 m->remote->peer, link_type_name(frame->type));
+    return migration_remote_over(m, true, "%s sent an unexpected or invalid %s", m->remote->peer,
+                                 link_type_name(frame->type));
 }
 
 /* ---- Memory ---- */
@@ -230,7 +230,7 @@ static void put_data(struct link_out *out, gw_gpa_t gpa, const uint8_t *bytes, s
     link_end(out);
 }
 
-/* Bytes up to the next one that is on another page. */
+/* Number of bytes up to the end of the page. */
 static size_t piece_of(gw_gpa_t gpa, size_t len)
 {
     size_t n = MIGRATION_PAGE - gpa % MIGRATION_PAGE;
@@ -244,8 +244,8 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 }
 
 /*
- * With postcopy the memories are compared when the guest runs over there already: against what was
- * sent, which is why that is kept.
+ * With postcopy, the comparison happens after the guest has started at the destination. It needs
+ * the memory as it was sent, so keep a copy.
  */
 static void keep_sent(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, size_t len)
 {
@@ -257,7 +257,7 @@ static void keep_sent(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, s
     migration_sums_note(m, p, gpa - p->gpa, len);
 }
 
-/* Runs of pages of zeros are short, all others are as they are. */
+/* Send runs of zero pages as their length, other pages as data. */
 void migration_remote_copy(struct migration *m, gw_gpa_t gpa, const uint8_t *bytes, size_t len)
 {
     struct link_out *out = &m->remote->channel.out;
@@ -306,7 +306,9 @@ void migration_remote_say(struct migration *m, enum link_type type)
 
 /* ---- Verdicts ---- */
 
-/* Each half knows what it exercised: the source the log, the destination the load that went on. */
+/*
+ * Each half knows what it exercised: the source the log, the destination the load after the switch.
+ */
 static enum link_verdict own_verdict(const struct migration *m)
 {
     const struct migration_hop *hop = m->hop;
@@ -335,7 +337,7 @@ int migration_remote_get_verdict(struct migration *m, struct link_in *in)
     unsigned verdict = (unsigned)link_get(in, 1);
 
     if (verdict > LINK_NOT_TESTED)
-        return migration_remote_over(m, true, "%s tells a verdict that does not exist", l->peer);
+        return migration_remote_over(m, true, "%s sent an unknown verdict", l->peer);
     l->verdict = (enum link_verdict)verdict;
     l->downtime_ns = link_get(in, 8);
     link_get_text(in, l->verdict_text, sizeof(l->verdict_text));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What a migration was: all that a report needs. All times are nanoseconds since migration_run
- * began, where no other thing is said; see migrate.h.
+ * The result of a migration: everything that a report needs. Times are nanoseconds since
+ * migration_run began unless a comment says otherwise; see migrate.h.
  */
 #pragma once
 
@@ -16,7 +16,7 @@
 /* All times are nanoseconds since migration_run began. */
 struct migration_event {
     uint64_t at_ns;
-    uint64_t duration_ns; /* until it was answered; 0 where there is no answer */
+    uint64_t duration_ns; /* until the answer; 0: no answer expected */
     unsigned hop;         /* from 0 */
     enum migration_event_kind kind;
     enum migration_phase phase; /* in which it happened */
@@ -27,8 +27,8 @@ struct migration_round {
     uint64_t at_ns;
     uint64_t duration_ns;
     uint64_t copy_ns;         /* processor time of copying */
-    uint64_t scan_ns;         /* processor time of looking through the log */
-    uint64_t pages;           /* of 4 KiB that the log named, the first round: all with data */
+    uint64_t scan_ns;         /* processor time of scanning the log */
+    uint64_t pages;           /* of 4 KiB, named by the log; in the first round all with data */
     uint64_t pages_unchanged; /* of these, those that were equal already */
     uint64_t pages_outside;   /* named, but in no region (not counted in pages) */
     uint64_t bytes;           /* copied because of the log */
@@ -39,12 +39,12 @@ struct migration_round {
     bool is_cancelled; /* of a migration that was cancelled */
 };
 
-/* The load, every 10 ms. */
+/* The load, in one interval of 10 ms. */
 struct migration_sample {
     uint64_t at_ns;
     uint64_t requests;   /* completed in these 10 ms */
     uint64_t bytes;      /* moved in these 10 ms */
-    uint64_t stall_ns;   /* longest time without a completion that ended, or lasts, in it */
+    uint64_t stall_ns;   /* longest time without a completion that ended in the interval or lasts */
     uint64_t latency_ns; /* of the slowest request that was completed in it */
 };
 
@@ -56,8 +56,8 @@ struct migration_lost {
     unsigned hop;
     unsigned uses;          /* bit set of enum migration_use of the bytes that differ */
     enum migration_use use; /* of the first byte */
-    bool is_late;           /* it was marked after the stop was answered: too late, but marked */
-    char text[192];         /* what the first byte is, and its request */
+    bool is_late;           /* marked, but only after the answer to the stop */
+    char text[192];         /* describes the first byte and its request */
 };
 
 struct migration_fault {
@@ -66,34 +66,35 @@ struct migration_fault {
     enum migration_side side;
     enum migration_phase phase;
     int error;      /* negative errno */
-    bool is_blame;  /* of a back-end; otherwise the test could not be run */
+    bool is_blame;  /* a back-end is at fault; otherwise the test could not be run */
     char who[64];   /* the target's name */
     char text[320]; /* what happened, a sentence without the name, side and phase */
-    unsigned first_evidence, n_evidence; /* of those of the result */
+    unsigned first_evidence, n_evidence; /* indices into those of the result */
 };
 
-/* What came after the switch, where the destination started without all of its memory. */
+/* Postcopy: pages that arrived after the switch. */
 struct migration_arrival {
-    uint64_t discard_ns;  /* of the downtime: taking the last marks, dropping what they name */
-    uint64_t begin_ns;    /* the guest went on at the destination */
-    uint64_t end_ns;      /* the last page was there; 0: it did not come to that */
-    uint64_t pages_stale; /* of 4 KiB: copied before, and written since */
+    uint64_t discard_ns;  /* part of the downtime: taking the last marks, dropping the pages that
+                             they name */
+    uint64_t begin_ns;    /* the guest continued at the destination */
+    uint64_t end_ns;      /* the last page arrived; 0: not reached */
+    uint64_t pages_stale; /* of 4 KiB: copied before the switch and written since */
     uint64_t pages_sent, bytes_sent;
-    uint64_t faults;         /* that somebody had to wait for a page */
-    uint64_t pages_asked;    /* sent because of them */
-    uint64_t pages_early;    /* were there before they had been sent */
-    uint64_t pages_compared; /* at the end, with those of the source */
-    uint64_t pages_stray;    /* of these, differ where the guest has nothing */
+    uint64_t faults;         /* page faults that had to wait for a page */
+    uint64_t pages_asked;    /* sent because of a fault */
+    uint64_t pages_early;    /* present before they were sent */
+    uint64_t pages_compared; /* at the end, with the source */
+    uint64_t pages_stray;    /* of these: differ in memory that nothing uses */
     uint64_t latency_p50, latency_p90, latency_p99, latency_max; /* of the faults */
     uint64_t stall_ns; /* longest time without a completion, from the first one on */
     unsigned cuts;     /* of the link */
-    uint64_t cut_ns;   /* in all */
+    uint64_t cut_ns;   /* total time without a link */
 };
 
-/* Somebody waited for a page. */
+/* A thread that waited for a page. */
 struct migration_page_fault {
-    uint64_t at_ns;      /* he went on */
-    uint64_t latency_ns; /* he had waited */
+    uint64_t at_ns;      /* end of the wait */
+    uint64_t latency_ns; /* length of the wait */
 };
 
 struct migration_hop {
@@ -106,17 +107,17 @@ struct migration_hop {
     uint64_t compare_ns, compare_bytes;
     uint64_t copy_ns, copy_bytes; /* of all rounds */
     unsigned rounds, logs_replaced, regions_added, regions_removed, call_fds_swapped;
-    unsigned in_flight;         /* requests of the load when the vCPUs stopped */
-    unsigned in_flight_stopped; /* taken and not finished when the stop was answered: should be 0 */
+    unsigned in_flight;         /* in flight at the stop of the load */
+    unsigned in_flight_stopped; /* popped and not completed at the answer to the stop; must be 0 */
     uint64_t requests_logged;   /* completed by the source from the log's start to the stop */
     uint64_t requests_after;    /* completed by the destination */
-    uint64_t pages_watched;     /* of the stopped source: are they as they were at its stop? */
-    uint64_t pages_marked;      /* by the log, the first round not counted */
-    uint64_t pages_unchanged;   /* of these, without a change: over-marking */
-    uint64_t pages_lost;        /* whose mark was lost */
-    uint64_t pages_hint;        /* of these, without any use but MIGRATION_USES_HINT */
-    uint64_t pages_late;        /* written after the stop had been answered */
-    uint64_t pages_old_log;     /* marked in a log after its replacement had been answered */
+    uint64_t pages_watched;     /* of the stopped source, which must not change */
+    uint64_t pages_marked;      /* by the log, without the first round */
+    uint64_t pages_unchanged;   /* of these, unchanged: marked needlessly */
+    uint64_t pages_lost;        /* not marked */
+    uint64_t pages_hint;        /* of these, used for nothing but MIGRATION_USES_HINT */
+    uint64_t pages_late;        /* written after the answer to the stop */
+    uint64_t pages_old_log;     /* marked in a replaced log after the answer to its replacement */
     unsigned reconnects;        /* of the link between two processes */
     struct migration_arrival arrival; /* postcopy */
     enum migration_order order;
@@ -127,7 +128,7 @@ struct migration_hop {
 #define MIGRATION_PAGE_FAULTS_MAX 65536
 #define MIGRATION_ROUNDS_MAX      8192
 #define MIGRATION_EVENTS_MAX      8192
-#define MIGRATION_LOST_MAX        256 /* pages told one by one, of all hops; the counts are complete */
+#define MIGRATION_LOST_MAX        256 /* pages listed, of all hops; the counts are complete */
 
 /* Free with migration_result_done, also after a failure. */
 struct migration_result {
@@ -135,20 +136,20 @@ struct migration_result {
     enum migration_phase phase;                          /* in which the run ended */
     struct migration_fault faults[MIGRATION_FAULTS_MAX]; /* [0] is the first */
     unsigned n_faults;
-    struct evidence *evidence; /* of the back-ends that faults are about */
+    struct evidence *evidence; /* state of the back-ends that faults are about */
     unsigned n_evidence;
     struct backend_record *backends; /* that were connected: sources before destinations */
     unsigned n_backends;
     uint64_t seed;
     enum migration_device device;
-    unsigned kills;                  /* of back-ends, on purpose */
-    uint64_t in_flight_killed;       /* requests in flight at these kills, all together */
+    unsigned kills;                  /* back-ends killed on purpose */
+    uint64_t in_flight_killed;       /* requests in flight at these kills */
     enum migration_other other_half; /* what the other process found, if there is one */
     uint64_t memory_bytes;           /* of all regions */
     uint64_t log_bytes;              /* of the dirty log */
     uint64_t duration_ns;
     struct migration_hop *hops;
-    unsigned n_hops; /* begun */
+    unsigned n_hops; /* that have begun */
     struct migration_round *rounds;
     unsigned n_rounds;
     struct migration_sample *samples;
@@ -159,11 +160,12 @@ struct migration_result {
     unsigned n_page_faults;
     struct migration_lost *lost;
     unsigned n_lost;
-    uint64_t lost_by_use[MIGRATION_N_USES]; /* pages with such bytes; one page may count in many */
+    uint64_t lost_by_use[MIGRATION_N_USES]; /* pages with lost bytes of each use; a page may count
+                                               for several */
     /* of the load, all hops */
     uint64_t requests, reads, writes, flushes, bytes;
-    uint64_t verified;    /* blocks read that were what they should be */
-    uint64_t held;        /* reads whose buffers were looked at only after the switch */
+    uint64_t verified;    /* blocks read and found correct */
+    uint64_t held;        /* reads whose buffers were checked only after the switch */
     uint64_t disk_blocks; /* read back at the end */
     uint64_t latency_p50, latency_p99, latency_max; /* of several devices: of the slowest */
     uint64_t stall_before_ns;                       /* worst while the log was off, at the source */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the drivers and the loads know, over the link: with it the destination goes on with all that
- * is in flight, and knows what is on the disk and in the buffers that were left alone.
+ * Transfers the state of drivers and loads over the link. With it the destination continues with
+ * all requests in flight, and knows the contents of the disk and of the buffers that were held.
  */
 #include "migrate_remote.h"
 
@@ -18,7 +18,7 @@ struct piece {
 };
 
 struct migration_state {
-    struct piece *pieces; /* of the drivers, then of the loads */
+    struct piece *pieces; /* first of the drivers, then of the loads */
     unsigned n_drivers, n_units;
 };
 
@@ -115,7 +115,7 @@ void migration_state_free(struct migration_state *s)
     free(s);
 }
 
-/* They come one after the other: memory is taken as they come, whatever the total is said to be. */
+/* Pieces arrive in order. Memory grows as they arrive, whatever total the peer announces. */
 bool migration_state_take(struct migration_state *s, struct link_in *in)
 {
     unsigned kind = (unsigned)link_get(in, 4), index = (unsigned)link_get(in, 4);

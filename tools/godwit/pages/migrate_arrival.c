@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The link of a migration within one process. A thread sends the pages that the stream hands out;
- * the fault server, on a thread of its own, asks for those that somebody waits for; and a third one
- * cuts the link now and then. None of them touches the destination's memory but through the server.
+ * The link of a migration within one process. One thread sends the pages that the stream hands out.
+ * The fault server, on its own thread, requests pages that a thread waits for. A third thread
+ * interrupts the link at random. Only the server writes to the destination's memory.
  *
- * A fault of a page that is not to come, since the source has nothing there either, is answered
- * with zeroes at once: holes are not sent.
+ * A missing page that is a hole at the source is not sent: its fault is answered with zeroes at
+ * once.
  */
 #include "migrate_arrival.h"
 
@@ -28,13 +28,13 @@
 #define CUT_FOR_MS 20
 #define EXPLAIN_MS 1000
 #define HUGE_PAGE  (UINT64_C(2) << 20)
-#define CUTS_MAX   4096 /* told one by one */
+#define CUTS_MAX   4096 /* listed; further ones are only counted */
 
 /* A pair, and the numbers of its pages in the stream. */
 struct part {
     struct migration_pair *pair;
     uint64_t first, n;
-    uint64_t granule; /* of its files: a huge page comes as a whole */
+    uint64_t granule; /* page size of its files; huge pages are sent whole */
 };
 
 struct cut {
@@ -50,15 +50,15 @@ struct migration_link {
     pthread_t sender, cutter;
     bool has_sender, has_cutter;
     int quit_fd;     /* ends the cutter */
-    uint64_t random; /* the cutter's */
+    uint64_t random; /* for the interruptions */
 
     pthread_mutex_t lock;
     /* under the lock */
     uint64_t n_sent, n_asked, bytes_sent, cut_ns;
     struct cut *cuts;
     unsigned n_cuts;
-    uint64_t done_ns;               /* all has come; 0: not yet */
-    struct gw_fault_report problem; /* the first one; its error is 0 where there is none */
+    uint64_t done_ns;               /* when all pages had arrived; 0: not yet */
+    struct gw_fault_report problem; /* the first one; error 0: none */
     bool is_told;
     char text[256];
 };
@@ -82,8 +82,8 @@ static const struct part *part_of_gpa(const struct migration_link *l, gw_gpa_t g
 }
 
 /*
- * Does the source have nothing at `at` of the part? Reading it there would make a page of it. Where
- * the data ends is not asked for: the kernel would walk over all of it.
+ * Is the page at `at` a hole at the source? Reading would allocate it. SEEK_HOLE is avoided,
+ * because the kernel would walk over all the data.
  */
 static bool is_hole(const struct part *part, uint64_t at)
 {
@@ -93,7 +93,7 @@ static bool is_hole(const struct part *part, uint64_t at)
     return data < 0 || (uint64_t)(data - begin) >= part->granule;
 }
 
-/* ---- What the fault server asks and tells, on its threads ---- */
+/* ---- Callbacks of the fault server, on its threads ---- */
 
 static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const void **ret_data)
 {
@@ -106,7 +106,7 @@ static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const voi
         *ret_data = NULL;
         return GW_FAULT_HERE;
     }
-    return GW_FAULT_LATER; /* it is on its way, or is now */
+    return GW_FAULT_LATER; /* requested, or already sent */
 }
 
 static void report(void *arg, const struct gw_fault_report *problem)
@@ -135,7 +135,7 @@ static void note_fault(void *arg, gw_gpa_t gpa, uint64_t latency_ns)
 
 /* ---- The sender ---- */
 
-/* What it was when it was sent: the source must stay so. */
+/* Hash the page as it was sent; the source must not change it. */
 static void sum_up(const struct part *part, uint64_t at)
 {
     const struct migration_pair *p = part->pair;
@@ -145,7 +145,7 @@ static void sum_up(const struct part *part, uint64_t at)
             migration_sum(p->from + off, MIGRATION_PAGE, MIGRATION_SUM_SENT);
 }
 
-/* What fails was reported by the server. */
+/* The server reports failures. */
 static void send_page(struct migration_link *l, const struct page_stream_item *item)
 {
     const struct part *part = part_of_page(l, item->page);
@@ -184,7 +184,7 @@ static void *send_pages(void *arg)
 
 /* ---- The cutter ---- */
 
-/* Returns: whether it is time to end. */
+/* Returns: true to end the thread. */
 static bool wait_ns(struct migration_link *l, uint64_t ns)
 {
     const struct timespec ts = gw_clock_timespec(ns);
@@ -250,7 +250,7 @@ static int number_pages(struct migration_link *l)
     for (unsigned i = 0; i < m->n_pairs; i++) {
         struct part *part = &l->parts[i];
 
-        /* The pairs are in the order of the regions. */
+        /* The pairs have the order of the regions. */
         gw_guest_mem_region(m->other, i, &region);
         *part = (struct part){.pair = &m->pairs[i], .first = n, .granule = MIGRATION_PAGE};
         if (region.kind == GW_GUEST_HUGETLB)
@@ -293,8 +293,8 @@ static int make_server(struct migration_link *l)
 }
 
 /*
- * What the destination has by now was copied there. Huge pages do not tell holes from data: then
- * all of it is data, and was copied if anything was.
+ * Register the pages that precopy copied as present. In huge pages a hole cannot be distinguished,
+ * so all of a file counts as copied, unless nothing was.
  */
 static int keep_copied(struct migration_link *l)
 {
@@ -346,12 +346,12 @@ int migration_link_new(struct migration *m)
     return r;
 }
 
-/* Pages that the source holds to come, of a range within a pair. */
+/* Schedule the pages of a range within a pair for sending. */
 static void add_pages(struct migration_link *l, const struct part *part, uint64_t from, uint64_t to)
 {
     uint64_t first = from / part->granule, end = (to + part->granule - 1) / part->granule;
 
-    /* What it was does not matter any more. */
+    /* The old hash is useless. */
     for (uint64_t off = first * part->granule; off < end * part->granule; off += MIGRATION_PAGE)
         part->pair->sums[off / MIGRATION_PAGE] = MIGRATION_SUM_STALE;
     page_stream_add(l->stream, part->first + first, end - first);
@@ -362,7 +362,7 @@ static bool is_to_come(const struct part *part, uint64_t at)
     return migration_sum_kind(part->pair->sums[at / MIGRATION_PAGE]) == MIGRATION_SUM_STALE;
 }
 
-/* Without what was dropped before. */
+/* Skips the pages that were dropped before. */
 static int drop_run(struct migration *m, const struct part *part, uint64_t from, uint64_t to)
 {
     struct migration_link *l = m->link;
@@ -458,7 +458,7 @@ int migration_link_check(struct migration *m)
     done_ns = l->done_ns;
     memcpy(text, l->text, sizeof(text));
     pthread_mutex_unlock(&l->lock);
-    /* One that was there too early does not keep the others from coming, and is told at the end. */
+    /* A page that was present too early does not stop the others: report it at the end. */
     if (problem.error && problem.problem != GW_FAULT_EARLY && !l->is_told) {
         l->is_told = true;
         return migration_blame_fault(m, problem.problem, problem.error, text);
@@ -482,8 +482,8 @@ static bool is_explained(struct migration_link *l)
 }
 
 /*
- * Who fails while pages are missing may have failed of one that it read as zeroes, which is found
- * out when that page comes.
+ * A back-end may fail because it read a missing page as zeroes. That shows when the page arrives,
+ * so wait for it.
  */
 static void await_explanation(const struct migration *m, struct migration_link *l)
 {
@@ -494,7 +494,7 @@ static void await_explanation(const struct migration *m, struct migration_link *
         nanosleep(&pause, NULL);
 }
 
-/* Its threads have ended when this returns. */
+/* Ends the threads before it returns. */
 static void stop_threads(struct migration_link *l)
 {
     uint64_t one = 1;
@@ -502,7 +502,7 @@ static void stop_threads(struct migration_link *l)
     if (l->has_cutter) {
         ssize_t n = write(l->quit_fd, &one, sizeof(one));
 
-        (void)n; /* an eventfd of 0 takes it */
+        (void)n; /* cannot fail: the counter is 0 */
         pthread_join(l->cutter, NULL);
     }
     l->has_cutter = false;
@@ -522,7 +522,7 @@ static void tell_cuts(struct migration *m, struct migration_link *l)
     m->hop->arrival.cut_ns = l->cut_ns;
 }
 
-/* What it came to, of the hop that is going on. */
+/* Add the counts to the present hop. */
 static void sum_up_link(struct migration *m, struct migration_link *l)
 {
     struct migration_arrival *a = &m->hop->arrival;

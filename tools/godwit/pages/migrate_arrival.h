@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Pages on their way from the stopped source to a destination that runs already: which are to come,
- * and a link that brings them, those that somebody waits for first. It has threads of its own, so
- * that pages come whatever the thread of migration_run waits for; that one alone comes here.
+ * Postcopy within one process: which pages the destination still misses, and the link that
+ * transfers them, pages that a thread waits for first. The link has threads of its own, so that
+ * pages arrive while the thread of migration_run waits; only that thread calls these functions.
  */
 #pragma once
 
@@ -10,34 +10,42 @@
 
 #include <godwit/frontend/fault.h>
 
-/* Can there be one, on this machine, with our privileges? Returns: 0; told already. */
+/*
+ * Is postcopy possible on this machine, with our privileges? Returns: 0; a negative errno, already
+ * reported.
+ */
 int migration_link_probe(struct migration *m);
 /*
- * For the pairs as they are. The destination's memory is registered from now on: only the link may
- * write there. What it has by now stays, nothing is to come yet. Returns: 0; told already.
+ * Create the link for the present pairs, and register the destination's memory: from now on only
+ * the link may write there. Present pages stay, and none is missing yet. Returns: 0; a negative
+ * errno, already reported.
  */
 int migration_link_new(struct migration *m);
-/* Who serves the faults of back-ends. */
+/* The client that serves the faults of back-ends. */
 struct gw_fault_server *migration_link_server(struct migration *m);
 
 /*
- * What is at [gpa, gpa + len) is stale at the destination: it is dropped, with all of a huge page,
- * and is to come. Before the begin. Returns: 0; told already.
+ * Drop [gpa, gpa + len) at the destination, where it is stale, with all of a huge page, and
+ * transfer it again later. Call before migration_link_begin. Returns: 0; a negative errno, already
+ * reported.
  */
 int migration_link_add(struct migration *m, gw_gpa_t gpa, uint64_t len);
-/* All that holds data at the source is to come; the destination has nothing. */
+/* Transfer all pages with data; the destination has none. */
 void migration_link_add_all(struct migration *m);
 
-/* Pages come. Returns: 0; told already. */
+/* Start to transfer pages. Returns: 0; a negative errno, already reported. */
 int migration_link_begin(struct migration *m);
-/* Returns: 1 all has come; 0 not yet; a negative errno that was told: it will not. */
+/* Returns: 1 all pages arrived; 0 not yet; a negative errno, already reported: some will not. */
 int migration_link_check(struct migration *m);
-/* Blame whoever caused what a fault server reported: a page that cannot be placed is our own. */
+/*
+ * Record a problem that a fault server reported, with the side at fault. A page that cannot be
+ * placed is our own error.
+ */
 int migration_blame_fault(struct migration *m, enum gw_fault_problem problem, int error,
                           const char *text);
-uint64_t migration_link_left(struct migration *m); /* bytes that are to come, about */
+uint64_t migration_link_left(struct migration *m); /* bytes not transferred yet, approximately */
 /*
- * The end, once no back-end waits any more, or is not to: whoever still waits for a page comes
- * back. What the link did is added to the result. Fine without one.
+ * End the link, when no back-end waits for pages or none shall. Wakes every thread that still waits
+ * for one. Adds the counts to the result. No effect without a link.
  */
 void migration_link_free(struct migration *m);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Copying from one guest memory to the other: all that holds data at first, then exactly the pages
- * that the log names and the bytes that the driver says it wrote. A mark is taken away before its
- * page is copied, so that what is written meanwhile is marked again.
+ * Copies from one guest memory to the other: first all data, then exactly the pages that the log
+ * names and the bytes that the driver wrote. A mark is cleared before its page is copied, so that a
+ * later write marks it again.
  *
- * Holes stay holes: guest memory may be a sparse terabyte.
+ * Holes stay holes, because guest memory may be a sparse terabyte.
  *
- * How fast that is, is said beside a plain memcpy of the same pages: in every eighth round they are
- * first copied to where nobody looks. Copying once more, they are in the caches, and it is not
- * timed.
+ * The speed is compared with a plain memcpy of the same pages: every eighth round first copies them
+ * to unused memory. The copy after that finds them in the caches, and is not measured.
  */
 #include "base/clock.h"
 #include "guest/migrate_xen.h"
@@ -22,14 +21,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BIG_RUN      (64 * MIGRATION_PAGE) /* from here on it is worth to ask where the data is */
-#define PLAIN_BYTES  (32u << 20) /* more than stays in the caches between two such rounds */
+#define BIG_RUN      (64 * MIGRATION_PAGE) /* from here on, looking for holes pays off */
+#define PLAIN_BYTES  (32u << 20)           /* exceeds the caches between two measured rounds */
 #define PLAIN_ROUNDS 8
 
 #ifdef __SANITIZE_THREAD__
 /*
- * The driver writes to what is copied, and marks it then: a race, and none that matters.
- * ThreadSanitizer would spend its time on telling so; it does not see these.
+ * Race by design: the driver writes to pages while they are copied, and marks them afterwards, so
+ * they are copied again. Not instrumented, because ThreadSanitizer would report each one.
  */
 __attribute__((no_sanitize("thread"))) void migration_copy_bytes(uint8_t *to, const uint8_t *from,
                                                                  size_t len)
@@ -79,7 +78,7 @@ bool migration_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from, 
     return true;
 }
 
-/* Processor time of this thread: others may want the processor as well. */
+/* Processor time of this thread, because the load uses the processor, too. */
 static uint64_t cpu_ns(void)
 {
     return gw_clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -141,8 +140,8 @@ struct migration_pair *migration_pair_of(const struct migration *m, gw_gpa_t gpa
 }
 
 /*
- * One page, or what there is of it. Pages that changed mostly differ in their first bytes: looking
- * for that costs nothing beside the copy, and less than one loop that does both.
+ * Copy a page, or the part of it that exists. Pages that changed mostly differ in their first
+ * bytes, so the comparison before the copy is cheap, and cheaper than one loop that does both.
  */
 static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t *from, size_t len)
 {
@@ -155,7 +154,7 @@ static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t 
     round->bytes += len;
 }
 
-/* The same bytes to the memory that is only there for it, round and round. */
+/* Copy into the buffer for comparison, wrapping around at its end. */
 static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uint64_t len)
 {
     while (len) {
@@ -169,7 +168,7 @@ static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uin
     }
 }
 
-/* Bytes [from, to) of a pair, all of them data. */
+/* Copy bytes [from, to) of a pair, which are all data. */
 static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t from, uint64_t to)
 {
     m->bytes_passed += to - from;
@@ -195,7 +194,7 @@ static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t f
     }
 }
 
-/* The log names pages that were never there: marked, and nothing to copy. */
+/* The log names pages that were never allocated: nothing to copy. */
 static void skip_hole(struct migration *m, uint64_t len)
 {
     if (m->plain.is_on)
@@ -205,9 +204,8 @@ static void skip_hole(struct migration *m, uint64_t len)
 }
 
 /*
- * The next data of a pair in [from, to). To find the end of a piece the kernel walks over all of
- * its pages, which takes longer than to copy a few. What is data remains data, so the piece found
- * last is remembered.
+ * Find the next data of a pair in [from, to). The kernel finds the end of the data by walking over
+ * its pages, which takes longer than copying a few. Data remains data, so the last result is kept.
  */
 static bool next_data(struct migration_pair *p, uint64_t from, uint64_t to, uint64_t *ret_from,
                       uint64_t *ret_to)
@@ -239,7 +237,7 @@ static void copy_run(struct migration *m, struct migration_pair *p, uint64_t fro
     skip_hole(m, to - from);
 }
 
-/* A run that the log names; it may go across regions and holes between them. */
+/* Copy a range that the log names; it may span regions and gaps between them. */
 static void copy_marked(struct migration *m, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t n_before = m->round->pages;
@@ -274,7 +272,7 @@ static void note_run(void *arg, gw_gpa_t gpa, uint64_t len)
     m->runs[m->n_runs++] = (struct migration_run){.gpa = gpa, .length = len};
 }
 
-/* All runs, to the other memory or plainly. Returns: nanoseconds of processor time. */
+/* Copy all ranges, to the other memory or plainly. Returns: nanoseconds of processor time. */
 static uint64_t copy_runs(struct migration *m, bool is_plain)
 {
     uint64_t begin = cpu_ns();
@@ -288,7 +286,7 @@ static uint64_t copy_runs(struct migration *m, bool is_plain)
 }
 
 /*
- * What the driver wrote, without what the device wrote in its place since: that must come with a
+ * Copy what the driver wrote, without later writes of the device to the same bytes: those need a
  * mark of the log.
  */
 static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
@@ -320,9 +318,9 @@ uint64_t migration_take_written(struct migration *m, gw_guest_dirty_cb *cb, void
 }
 
 /*
- * The marks of the log, then those of the driver; then the driver's bytes, then the log's pages.
- * So a descriptor that both sides write is the device's whenever it was marked, since its mark is
- * taken before the driver's is, or with a later log.
+ * Order: take the marks of the log, then those of the driver; copy the driver's bytes, then the
+ * log's pages. A descriptor that both sides write then has the device's value if the device marked
+ * it, because its mark is taken before the driver's, or from a later log.
  */
 void migration_copy_log(struct migration *m, struct gw_guest_log *log)
 {
@@ -349,7 +347,7 @@ void migration_copy_log(struct migration *m, struct gw_guest_log *log)
     m->hop->pages_unchanged += r->pages_unchanged - before.pages_unchanged;
 }
 
-/* Pages as guest memory has them. Without it there is nothing to compare with, and nothing else. */
+/* Map memory like that of the guest. Without it nothing is compared. */
 static void make_plain(struct migration *m)
 {
     void *map;
@@ -368,13 +366,13 @@ void migration_drop_plain(struct migration *m)
     m->plain.map = NULL;
 }
 
-/* Map the page tables, and have the memory, of what will be copied: that is not copying. */
+/* Populate page tables and memory in advance, so that the copying alone is measured. */
 void migration_prepare(struct migration *m)
 {
     uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
     uint64_t data, hole;
 
-    if (m->remote) /* it is there, and a copy does not tell how fast the link is */
+    if (m->remote) /* already populated, and no copying is measured */
         return;
     make_plain(m);
     for (unsigned i = 0; i < m->n_pairs; i++) {
@@ -384,7 +382,7 @@ void migration_prepare(struct migration *m)
         for (; migration_next_data(p->from_fd, at, end, &data, &hole); at = hole) {
             uintptr_t to = (uintptr_t)p->to + (data - p->offset);
 
-            /* A kernel before 5.14 cannot, and then it is done by the first access. */
+            /* Kernels before 5.14 lack it; the first access populates the page then. */
             madvise((void *)(to & ~mask), (to & mask) + (hole - data), MADV_POPULATE_WRITE);
         }
     }
@@ -397,7 +395,10 @@ int migration_copy_all(struct migration *m)
 
     if (!r)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, -ENOMEM, "out of memory");
-    /* What was written before is copied now, and the device may have written there unlogged. */
+    /*
+     * Earlier writes of the driver are copied now in any case. The device may have written to the
+     * same bytes before the log was on.
+     */
     migration_take_written(m, NULL, NULL);
     migration_remote_round(m, 0);
     begin = cpu_ns();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Pages that come over the link after the switch. See migrate_fetch.h. */
+/* Receives pages over the link after the switch. See migrate_fetch.h. */
 #include "migrate_fetch.h"
 
 #include "migrate_arrival.h"
@@ -15,19 +15,19 @@
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
-/* Of each page of 4 KiB: what is to become of it. */
+/* State of each page of 4 KiB. */
 #define TO_COME 1u
 #define CAME    2u
 
 struct part {
     gw_gpa_t gpa;
     uint64_t length;
-    uint64_t granule; /* of its file: a huge page comes as a whole */
+    uint64_t granule; /* page size of its file; huge pages arrive whole */
     uint8_t *pages;
 };
 
 struct migration_fetch {
-    struct migration *m; /* its options, and the array of page faults */
+    struct migration *m; /* only its options and its page faults are used */
     struct gw_fault_server *server;
     struct part *parts;
     unsigned n_parts;
@@ -35,18 +35,18 @@ struct migration_fetch {
 
     pthread_mutex_t lock;
     /* under the lock */
-    uint64_t bytes_left; /* that are to come */
+    uint64_t bytes_left; /* not arrived yet */
     uint64_t n_came, bytes_came;
     uint64_t done_ns;
-    struct link_run *asked; /* and not written to the link yet */
+    struct link_run *asked; /* requests not written to the link yet */
     unsigned n_asked, n_asked_room;
     bool is_abandoned;
-    int error; /* of the server, with its text; 0: none */
+    int error; /* of the server, explained by `text`; 0: none */
     enum gw_fault_problem problem;
     char text[256];
 };
 
-/* ---- What the fault server asks and tells, on its threads ---- */
+/* ---- Callbacks of the fault server, on its threads ---- */
 
 static const struct part *part_of(const struct migration_fetch *f, gw_gpa_t gpa, uint64_t len)
 {
@@ -65,7 +65,7 @@ static uint8_t *page_at(const struct part *part, gw_gpa_t gpa)
     return &part->pages[(gpa - part->gpa) / MIGRATION_PAGE];
 }
 
-/* Under the lock. Without room for it the page comes in its turn. */
+/* Under the lock. If memory is short, the request is dropped, and the page arrives in its turn. */
 static void add_request(struct migration_fetch *f, gw_gpa_t gpa, uint64_t len)
 {
     unsigned room = f->n_asked_room ? 2 * f->n_asked_room : 64;
@@ -81,7 +81,7 @@ static void add_request(struct migration_fetch *f, gw_gpa_t gpa, uint64_t len)
     f->asked[f->n_asked++] = (struct link_run){.gpa = gpa, .length = len};
 }
 
-/* What is not to come is a hole at the source: zeros. */
+/* A page that the source does not send is a hole there: zeros. */
 static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const void **ret_data)
 {
     struct migration_fetch *f = arg;
@@ -100,7 +100,7 @@ static enum gw_fault_answer ask(void *arg, gw_gpa_t gpa, uint64_t len, const voi
     }
     pthread_mutex_unlock(&f->lock);
     if (answer == GW_FAULT_LATER && write(f->wake_fd, &one, sizeof(one)) < 0)
-        return answer; /* a full counter wakes as well */
+        return answer; /* a full counter wakes the receiver, too */
     return answer;
 }
 
@@ -151,11 +151,12 @@ bool migration_fetch_take(struct migration_fetch *f, gw_gpa_t gpa, const uint8_t
         return false;
     pthread_mutex_lock(&f->lock);
     is_good = *page_at(part, gpa) & TO_COME;
-    is_new = is_good && !(*page_at(part, gpa) & CAME); /* once more, after a cut */
+    is_new =
+        is_good && !(*page_at(part, gpa) & CAME); /* otherwise sent again after a reconnection */
     pthread_mutex_unlock(&f->lock);
     if (!is_new)
         return is_good;
-    /* What fails is reported by the server. */
+    /* The server reports failures. */
     (void)gw_fault_server_put(f->server, gpa, part->granule, len ? bytes : NULL);
     pthread_mutex_lock(&f->lock);
     note_page(f, part, gpa);
@@ -186,7 +187,7 @@ static bool is_missing(uint8_t page)
     return page & TO_COME && !(page & CAME);
 }
 
-/* The next pages that are missing. Returns: whether there are any. */
+/* Find the next run of missing pages. Returns: false if there is none. */
 static bool next_missing(const struct part *part, uint64_t *at, struct link_run *ret)
 {
     uint64_t n = part->length / MIGRATION_PAGE, from = *at;
@@ -218,7 +219,7 @@ void migration_fetch_put_missing(struct migration_fetch *f, struct link_out *out
     if (n)
         link_put_runs(out, LINK_MISSING, runs, n);
     link_put_runs(out, LINK_MISSING, NULL, 0);
-    /* Asks for them by `ask`. */
+    /* Calls `ask` again for each page that a thread waits for. */
     gw_fault_server_ask_again(f->server);
     migration_fetch_put_requests(f, out);
 }
@@ -234,7 +235,7 @@ static int add_part(struct migration_fetch *f, const struct gw_guest_region *reg
     if (!grown)
         return -ENOMEM;
     f->parts = grown;
-    /* Zeros that take no memory before they are written. */
+    /* One byte per page; the kernel allocates it when it is written. */
     map = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return -errno;
@@ -246,7 +247,7 @@ static int add_part(struct migration_fetch *f, const struct gw_guest_region *reg
     return 0;
 }
 
-/* What is in the memory by now was brought by precopy. */
+/* Pages with data were brought by precopy. */
 static int keep_received(struct migration_fetch *f, const struct gw_guest_region *region)
 {
     uint64_t at = region->offset, end = region->offset + region->length, data, hole;
@@ -295,7 +296,7 @@ static int make(struct migration *m)
     return make_server(f);
 }
 
-/* Whole granules, in one region. */
+/* Drop whole granules of one region. */
 static int drop_run(struct migration_fetch *f, const struct link_run *run)
 {
     const struct part *part = part_of(f, run->gpa, run->length);
@@ -334,8 +335,8 @@ static int listen_unit(struct migration_unit *u, struct migration_fetch *f)
     r = gw_fault_server_add_client(f->server, &u->client, uffd, target_name(u->targets[m->dst]),
                                    false);
     if (r < 0)
-        return migration_blame(m, MIGRATION_SIDE_DESTINATION, r,
-                               "the userfaultfd it sent is of no use: %s", strerror(-r));
+        return migration_blame(m, MIGRATION_SIDE_DESTINATION, r, "its userfaultfd is unusable: %s",
+                               strerror(-r));
     r = gw_frontend_postcopy_listen(u->fe[m->dst], gw_fault_client_add_base, u->client);
     return r < 0 ? migration_blame_fe(u, m->dst, r) : 0;
 }
@@ -379,7 +380,7 @@ int migration_fetch_check(struct migration *m)
     error = problem == GW_FAULT_EARLY ? 0 : f->error;
     memcpy(text, f->text, sizeof(text));
     if (error)
-        f->error = 0; /* told now */
+        f->error = 0; /* reported now */
     pthread_mutex_unlock(&f->lock);
     if (error)
         return migration_blame_fault(m, problem, error, text);

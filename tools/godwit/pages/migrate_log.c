@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The dirty log in the course of a migration: switched on in one of the orders a front-end may
- * choose, replaced, watched after its replacement, switched off again.
+ * The dirty log during a migration: turned on in one of the orders that front-ends use, replaced,
+ * watched after its replacement, turned off.
  */
 #include "guest/migrate_load.h"
 
@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OLD_LOG_NS   200000000u /* a log that was replaced is watched for so long */
-#define SILENCE_MS   30         /* after LOG_ALL was cleared, until nothing may be marked */
-#define GROW_CHUNKS  512        /* 64-bit words by which QEMU makes a log larger than needed */
+#define OLD_LOG_NS   200000000u /* how long a replaced log is watched */
+#define SILENCE_MS   30         /* from LOG_ALL off until marks are an error */
+#define GROW_CHUNKS  512        /* 64-bit words that QEMU allocates beyond the needed length */
 #define OFFSET_PAGES 3
 
-/* A log for the memory as it is and `more_top`; at some offset, with some words too many. */
+/* Make a log for the present memory up to `more_top`, at an offset and with some spare words. */
 static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log **ret)
 {
     struct gw_guest_log_config cfg = {
@@ -30,7 +30,7 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
         cfg.length = more;
     if (migration_random(m, 4) == 0)
         cfg.length += GROW_CHUNKS * 8;
-    /* The specification lets it be anywhere; libvhost-user only maps whole pages. */
+    /* The specification allows any offset; libvhost-user only maps whole pages. */
     if (m->o.log_offset_random)
         cfg.offset = migration_random(m, OFFSET_PAGES * MIGRATION_PAGE);
     r = gw_guest_log_new(ret, &cfg);
@@ -42,7 +42,7 @@ static int new_log(struct migration *m, gw_gpa_t more_top, struct gw_guest_log *
     return 0;
 }
 
-/* One message, or one for each ring, to each source. */
+/* Send a message, or one for each ring, to each source. */
 static int for_all(struct migration *m, int (*send)(struct migration_unit *u, bool on), bool on)
 {
     int r = 0;
@@ -101,7 +101,7 @@ static int set_rings(struct migration *m, bool on)
     return for_all(m, send_rings, on);
 }
 
-/* The device is stopped and started with the log, as one plugged in during a migration. */
+/* Restart the device with the log on, like one plugged in during a migration. */
 static int start_with_log(struct migration *m)
 {
     int r = migration_load_pause(m);
@@ -109,7 +109,7 @@ static int start_with_log(struct migration *m)
     if (r == 0)
         r = migration_stop(m, m->src);
     for (unsigned i = 0; r == 0 && i < m->n_drivers; i++)
-        gw_driver_requeue(m->drivers[i]); /* as it should be already */
+        gw_driver_requeue(m->drivers[i]); /* none expected */
     if (r == 0)
         r = migration_start(m, m->src, m->log);
     if (r == 0)
@@ -139,7 +139,7 @@ static int switch_on(struct migration *m, enum migration_order order)
     }
 }
 
-/* From now on the driver's own writes are known as well. */
+/* From now on, also track the driver's own writes. */
 static int track(struct migration *m, struct gw_guest_track *t)
 {
     int r = migration_load_pause(m);
@@ -197,7 +197,7 @@ int migration_log_off(struct migration *m)
     return r;
 }
 
-/* Keep the old one, to see whether it is written to. */
+/* Keep a replaced log to check whether the source still writes to it. */
 static void keep(struct migration *m, struct gw_guest_log *log)
 {
     if (m->n_old_logs == MIGRATION_OLD_LOGS_MAX) {
@@ -228,7 +228,7 @@ int migration_log_replace(struct migration *m, gw_gpa_t more_top)
     migration_event(m, MIGRATION_EVENT_LOG_REPLACED, begin, "%llu bytes",
                     (unsigned long long)gw_guest_log_length(m->log));
     m->hop->logs_replaced++;
-    /* The last look at the old one, as QEMU takes it: it is complete now. */
+    /* Copy its last marks, as QEMU does: it is complete now. */
     migration_copy_log(m, old);
     keep(m, old);
     return 0;
@@ -248,10 +248,10 @@ void migration_watch_old_logs(struct migration *m)
             m->hop->pages_old_log += pages;
             migration_blame(m, MIGRATION_SIDE_SOURCE, -EPROTO,
                             "%llu pages were marked in a dirty log after the answer to its "
-                            "replacement, which came %.1f ms before this was seen",
+                            "replacement, which came %.1f ms earlier",
                             (unsigned long long)pages, (double)(now - old->replaced_ns) / 1e6);
         }
-        /* One with marks is kept: they may be those that are missed. */
+        /* Keep a log with marks: a page that differs at the end may be marked there. */
         if (!old->is_told && now - old->replaced_ns > OLD_LOG_NS)
             gw_guest_log_free(old->log);
         else

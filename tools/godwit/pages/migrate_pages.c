@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Pages that go over the link after the switch. See migrate_pages.h. */
+/* Sends pages over the link after the switch. See migrate_pages.h. */
 #include "migrate_pages.h"
 
 #include "link/page_stream.h"
@@ -12,20 +12,20 @@
 #include <unistd.h>
 
 #define HUGE_PAGE   (UINT64_C(2) << 20)
-#define PENDING_MAX (64u << 10) /* bytes that a page which is asked for may have to wait behind */
+#define PENDING_MAX (64u << 10) /* bytes that may be queued ahead of a requested page */
 
 /* A pair, and the numbers of its pages in the stream. */
 struct part {
     const struct migration_pair *pair;
     uint64_t first, n;
-    uint64_t granule; /* of its file: a huge page goes as a whole */
+    uint64_t granule; /* page size of its file; huge pages are sent whole */
 };
 
 struct migration_pages {
     struct page_stream *stream;
     struct part *parts;
     unsigned n_parts;
-    struct link_run run; /* to be told, as far as pages follow one another */
+    struct link_run run; /* consecutive pages, collected for one announcement */
     int r;
 };
 
@@ -38,7 +38,7 @@ static const struct part *part_of_page(const struct migration_pages *g, uint64_t
     return &g->parts[i];
 }
 
-/* All of the run, or NULL. */
+/* The part that contains the whole run, or NULL. */
 static const struct part *part_of_run(const struct migration_pages *g, const struct link_run *run)
 {
     for (unsigned i = 0; i < g->n_parts; i++) {
@@ -75,7 +75,7 @@ static int number_pages(struct migration *m, struct migration_pages *g)
         struct part *part = &g->parts[i];
         struct gw_guest_region region;
 
-        /* The pairs are in the order of the regions. */
+        /* The pairs have the order of the regions. */
         if (gw_guest_mem_region(m->mem, i, &region) < 0)
             return -EFAULT;
         *part = (struct part){.pair = &m->pairs[i], .first = cfg.n_pages};
@@ -87,7 +87,7 @@ static int number_pages(struct migration *m, struct migration_pages *g)
     return page_stream_new(&g->stream, &cfg);
 }
 
-/* What was collected is told and goes later. */
+/* Announce the collected run, and schedule it. */
 static void drop_run(struct migration *m)
 {
     struct migration_pages *g = m->remote->pages;
@@ -99,7 +99,7 @@ static void drop_run(struct migration *m)
     if (part) {
         page_stream_add(g->stream, part->first + (g->run.gpa - part->pair->gpa) / part->granule,
                         g->run.length / part->granule);
-        /* What it was does not matter any more. */
+        /* The old hash is useless. */
         for (uint64_t off = 0; off < g->run.length; off += MIGRATION_PAGE)
             *sum_of(part, g->run.gpa - part->pair->gpa + off) = MIGRATION_SUM_STALE;
         link_put_runs(&m->remote->channel.out, LINK_DISCARD, &g->run, 1);
@@ -123,7 +123,8 @@ static void add_run(struct migration *m, gw_gpa_t from, gw_gpa_t to)
     *run = (struct link_run){.gpa = from, .length = to - from};
 }
 
-/* From the log in pages; from the driver in bytes, many of one page. Whole granules of each part.
+/*
+ * The log passes pages; the driver passes bytes, often many of one page. Extends to whole granules.
  */
 static void note(void *arg, gw_gpa_t gpa, uint64_t len)
 {
@@ -142,7 +143,7 @@ static void note(void *arg, gw_gpa_t gpa, uint64_t len)
     }
 }
 
-/* Marks are taken before pages are read, as ever. */
+/* Take marks before pages are read: a later write marks its page again. */
 static int drop_stale(struct migration *m)
 {
     gw_guest_log_take(m->log, note, m);
@@ -151,7 +152,7 @@ static int drop_stale(struct migration *m)
     return m->remote->pages->r;
 }
 
-/* Nothing was copied: all that holds data is to go. */
+/* Nothing was copied before the switch: schedule all data. */
 static void drop_all(struct migration *m)
 {
     uint64_t data, hole;
@@ -177,13 +178,13 @@ int migration_pages_prepare(struct migration *m)
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the pages: %s", strerror(-r));
     migration_sums_settle(m);
-    /* From here on the destination knows that pages will come, and which are there. */
+    /* The first, empty announcement: from here on the destination tracks missing pages. */
     link_put_runs(&m->remote->channel.out, LINK_DISCARD, NULL, 0);
     if (m->o.postcopy.has_round && m->o.postcopy.round == 0)
         drop_all(m);
     /*
-     * Most of it, so that there is little left when the guest stands still; and once more when the
-     * destination is done with that, and with what came before.
+     * Announce most of the stale pages while the guest runs, then wait until the destination has
+     * dropped them and announce the rest, so that little is left when the guest is stopped.
      */
     r = drop_stale(m);
     if (r == 0)
@@ -228,7 +229,7 @@ static bool for_run(struct migration_pages *g, const struct link_run *run, bool 
     if (!asked)
         page_stream_add(g->stream, first, n);
     for (uint64_t i = 0; asked && i < n; i++)
-        (void)page_stream_request(g->stream, first + i); /* or it is under way */
+        (void)page_stream_request(g->stream, first + i); /* fails if it was sent already */
     return true;
 }
 
@@ -267,7 +268,7 @@ static bool is_zero(const uint8_t *bytes, size_t len)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
-/* Reading a hole would make a page of it. */
+/* Reading a hole would allocate a page. */
 static bool is_hole(const struct part *part, uint64_t at)
 {
     off_t begin = (off_t)(part->pair->offset + at);
@@ -276,7 +277,7 @@ static bool is_hole(const struct part *part, uint64_t at)
     return data < 0 || (uint64_t)(data - begin) >= part->granule;
 }
 
-/* What it was when it was sent first: the source must stay so. */
+/* Hash the page as it was first sent; the source must not change it. */
 static void sum_up(const struct part *part, uint64_t at)
 {
     for (uint64_t off = at; off < at + part->granule; off += MIGRATION_PAGE) {

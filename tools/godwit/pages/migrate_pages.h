@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy at the source's half: the pages that go over the link after the switch, those that
- * somebody waits for at the destination first. All of it belongs to the thread of the migration.
+ * Postcopy at the source's half: the pages sent after the switch, those that a thread at the
+ * destination waits for first. Called by the thread of the migration only.
  */
 #pragma once
 
@@ -9,21 +9,25 @@
 #include "migrate/migrate_remote.h"
 
 /*
- * Before the source is stopped, and again when it has: what was marked since the last look, or
- * written by the driver, goes later, and the destination is told so. Returns: 0; told already.
+ * Announce to the destination the pages that the log or the driver marked since the last call; they
+ * are sent after the switch. prepare runs before the source stops, drop afterwards. Returns: 0; a
+ * negative errno, already reported.
  */
 int migration_pages_prepare(struct migration *m);
 int migration_pages_drop(struct migration *m);
 void migration_pages_free(struct migration *m);
 
-/* These are waited for. Returns: false where there can be none. */
+/* A thread waits for these pages. Returns: false if they are invalid. */
 bool migration_pages_request(struct migration *m, const struct link_run *runs, unsigned n_runs);
 /*
- * Write as many as may go now. Returns: milliseconds until more may, where it is the rate that
- * keeps them; or UINT_MAX.
+ * Write pages to the link, as the rate and the socket allow. Returns: milliseconds until the rate
+ * allows more; UINT_MAX if it is not the limit.
  */
 unsigned migration_pages_put(struct migration *m);
-/* The connection was lost: no page goes until it is known which have to go again. */
+/*
+ * The connection was lost: pause until migration_pages_again and go_on have reported which pages
+ * the destination misses.
+ */
 void migration_pages_pause(struct migration *m);
 bool migration_pages_again(struct migration *m, const struct link_run *runs, unsigned n_runs);
 void migration_pages_go_on(struct migration *m);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy in the course of a migration, in the order in which QEMU's destination does it: the
- * back-ends are advised when they are connected; what is stale at the switch is dropped from the
- * destination's memory; they listen, and are given the memory with its gaps; the guest goes on and
- * waits for pages where it must; when all have come, the back-ends are told so.
+ * Postcopy during a migration, in the order of QEMU's destination: advise the back-ends when they
+ * are connected; at the switch drop the stale pages of the destination's memory; send
+ * POSTCOPY_LISTEN and the memory; continue the guest, which waits for missing pages; when all pages
+ * arrived, send POSTCOPY_END.
  *
  * The guest stands still from the stop of the source to the first completion at the destination.
- * What is done in between takes as long as the marks since the last round are many, not as memory
- * is large: memory is registered before, and compared afterwards.
+ * The work in this time depends on the marks since the last round, not on the size of memory:
+ * memory is registered before and compared afterwards.
  */
 #include "migrate_postcopy.h"
 
@@ -20,7 +20,7 @@
 #include <godwit/frontend/fault.h>
 #include <string.h>
 
-#define AWAIT_MS 1 /* between two looks whether all has come */
+#define AWAIT_MS 1 /* between two checks whether all pages arrived */
 
 int migration_postcopy_advise(struct migration *m)
 {
@@ -38,7 +38,7 @@ int migration_postcopy_advise(struct migration *m)
     return r;
 }
 
-/* Pages that are stale, as far as they follow one another. */
+/* Consecutive stale pages. */
 struct stale {
     struct migration *m;
     gw_gpa_t gpa;
@@ -53,7 +53,7 @@ static void drop(struct stale *s)
     s->len = 0;
 }
 
-/* From the log in pages; from the driver in bytes, many of one page. */
+/* The log passes pages; the driver passes bytes, often many of one page. */
 static void note(void *arg, gw_gpa_t gpa, uint64_t len)
 {
     gw_gpa_t from = gpa & ~(gw_gpa_t)(MIGRATION_PAGE - 1);
@@ -71,8 +71,8 @@ static void note(void *arg, gw_gpa_t gpa, uint64_t len)
 }
 
 /*
- * All that was written since the last look, by the device or the driver, is stale. Marks are taken
- * before pages are read, as ever.
+ * Drop all pages that device or driver wrote since the last call. Take marks before pages are read:
+ * a later write marks its page again.
  */
 static int drop_stale(struct migration *m)
 {
@@ -92,7 +92,7 @@ int migration_postcopy_prepare(struct migration *m)
         return r;
     if (m->o.postcopy.has_round && m->o.postcopy.round == 0)
         migration_link_add_all(m);
-    /* Most of it, so that there is little left when the guest stands still. */
+    /* Drop most of them while the guest runs. */
     r = drop_stale(m);
     for (unsigned i = 0; r == 0 && i < m->n_units; i++) {
         struct migration_unit *u = &m->units[i];
@@ -102,8 +102,8 @@ int migration_postcopy_prepare(struct migration *m)
         r = gw_fault_server_add_client(migration_link_server(m), &u->client, uffd,
                                        target_name(u->targets[m->dst]), false);
         if (r < 0)
-            migration_blame(m, MIGRATION_SIDE_DESTINATION, r,
-                            "the userfaultfd it sent is of no use: %s", strerror(-r));
+            migration_blame(m, MIGRATION_SIDE_DESTINATION, r, "its userfaultfd is unusable: %s",
+                            strerror(-r));
     }
     return r;
 }
@@ -117,7 +117,7 @@ int migration_postcopy_drop(struct migration *m)
     return r;
 }
 
-/* Did the source leave requests in its rings, which the destination does at once? */
+/* Did the source leave requests in the rings, which the destination pops at once? */
 static bool has_requests(const struct migration *m)
 {
     unsigned n = 0;
@@ -128,9 +128,9 @@ static bool has_requests(const struct migration *m)
 }
 
 /*
- * A region that goes and comes again, while nobody uses it. The acknowledgement of it has no
- * answer, and kicks may overtake it: so one more message is sent, as QEMU does where it must know
- * that others were handled.
+ * Remove a region that no request uses, and add it again. The front-end's acknowledgement of it has
+ * no reply, and kicks may overtake it. So send one more message whose reply shows that it was
+ * handled, as QEMU does.
  */
 static int tell_again(struct migration_unit *u)
 {
@@ -139,7 +139,7 @@ static int tell_again(struct migration_unit *u)
     uint64_t features;
     int r;
 
-    /* Nobody tells a table that has not changed, and DPDK leaves one unanswered. */
+    /* An unchanged table is never sent again, and DPDK would not answer it. */
     if (!(gw_frontend_protocol_features(fe) >> GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS & 1) ||
         has_requests(m))
         return 0;
@@ -149,7 +149,10 @@ static int tell_again(struct migration_unit *u)
     return r ? r : gw_frontend_get_features(fe, &features);
 }
 
-/* Memory that changes while pages are missing: by the seed, where memory changes at all. */
+/*
+ * Change memory while pages are missing: in half of the runs, by the seed, if memory changes at
+ * all.
+ */
 static int change_memory(struct migration *m)
 {
     uint64_t begin = migration_now(m);
@@ -168,7 +171,7 @@ static int change_memory(struct migration *m)
     m->talking = NULL;
     return r ? r
              : migration_event(m, MIGRATION_EVENT_REGION_ADDED, begin,
-                               "at 0x%llx, once more, while pages are missing",
+                               "at 0x%llx, added again while pages are missing",
                                (unsigned long long)m->apart_gpa);
 }
 
@@ -211,7 +214,7 @@ int migration_postcopy_await(struct migration *m)
         r = migration_end_postcopy(m);
     m->hop->arrival.stall_ns = migration_load_worst_stall(m, true);
     migration_link_free(m);
-    /* What the source lost is told even if the destination has failed of it. */
+    /* Report what the source lost even if the destination failed because of it. */
     migration_set_phase(m, MIGRATION_PHASE_COMPARE);
     migration_watch_old_logs(m);
     migration_compare_sums(m, false);

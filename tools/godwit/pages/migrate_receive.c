@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The destination's end of the link, on a thread of its own. See migrate_receive.h. */
+/*
+ * The destination's end of the link after the switch, on a thread of its own. See
+ * migrate_receive.h.
+ */
 #include "migrate_receive.h"
 
 #include "base/clock.h"
@@ -16,26 +19,26 @@
 
 #define LOOK_MS     100
 #define CHECK_NS    2000000
-#define FRAMES_MAX  64          /* in one turn */
-#define PENDING_MAX (64u << 20) /* bytes that wait because the other end does not read */
+#define FRAMES_MAX  64          /* read before the loop does anything else */
+#define PENDING_MAX (64u << 20) /* send buffer limit: the source does not read */
 
 enum pages {
     NO_PAGES = 0,
-    PAGES_LATER, /* when faults are served; what comes before waits in the connection */
+    PAGES_LATER, /* frames with pages stay in the connection until faults are served */
     PAGES_NOW,
 };
 
 struct migration_receiver {
-    struct migration *m; /* its options, and the link; not its result */
+    struct migration *m; /* only its options and its link are used, not its result */
     pthread_t thread;
     bool has_thread;
-    int wake_fd; /* something is to be said, or it is to end */
+    int wake_fd; /* something to send, or quit */
 
     /* the thread's */
-    unsigned said;    /* bit set of enum link_type, on this connection */
-    uint64_t lost_ns; /* since then there is no connection */
+    unsigned said;    /* sent on this connection; bit set of enum link_type */
+    uint64_t lost_ns; /* when the connection was lost; 0: connected */
     char lost_why[LINK_TEXT_MAX];
-    bool has_more; /* frames, perhaps, that were not taken in this turn */
+    bool has_more; /* frames of this turn may be left */
 
     pthread_mutex_t lock;
     /* under the lock */
@@ -43,7 +46,7 @@ struct migration_receiver {
     unsigned n_turns; /* of the thread */
     struct link_out verdict;
     unsigned reconnects;
-    unsigned heard; /* bit set of enum link_type */
+    unsigned heard; /* received; bit set of enum link_type */
     bool is_over, quit, has_ended;
     enum pages pages;
     pthread_cond_t changed;
@@ -66,14 +69,14 @@ static void note(struct migration_receiver *v, unsigned heard, bool is_over)
     pthread_mutex_unlock(&v->lock);
 }
 
-/* What was dropped before is not used from here on. Under the lock. */
+/* Under the lock. A turn that begins does not use what was dropped before. */
 static void begin_turn(struct migration_receiver *v)
 {
     v->n_turns++;
     pthread_cond_broadcast(&v->changed);
 }
 
-/* NULL: no pages are to come. It stays while this thread uses it: see drop_pages. */
+/* NULL if no pages are expected. Valid until the end of this turn: see drop_pages. */
 static struct migration_fetch *fetch_of(struct migration_receiver *v)
 {
     struct migration_fetch *f;
@@ -105,7 +108,7 @@ static bool has_heard(struct migration_receiver *v, enum link_type type)
     return has;
 }
 
-/* Write what is to be said and was not on this connection. Returns: is it to end? */
+/* Send the frames of `to_say` that were not sent on this connection. Returns: true to end. */
 static bool speak(struct migration_receiver *v)
 {
     static const enum link_type types[] = {LINK_RUNNING, LINK_COMPLETE, LINK_VERDICT};
@@ -140,7 +143,7 @@ static void lose(struct migration_receiver *v, const char *why)
 
     link_channel_done(&l->channel);
     v->lost_ns = migration_now(v->m);
-    if (has_heard(v, LINK_VERDICT)) /* all is said */
+    if (has_heard(v, LINK_VERDICT)) /* everything was exchanged */
         return;
     snprintf(v->lost_why, sizeof(v->lost_why), "the connection to %.64s was lost: %.200s", l->peer,
              why);
@@ -163,7 +166,7 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     char text[LINK_TEXT_MAX];
 
     switch (frame->type) {
-    case LINK_GO: /* perhaps once more: it is not known there that it came */
+    case LINK_GO: /* repeated if the source does not know that it arrived */
         note(v, 1u << LINK_GO, false);
         return 0;
     case LINK_PAGE:
@@ -171,7 +174,7 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     case LINK_VERDICT:
         if (v->said >> LINK_BYE & 1)
             return migration_remote_unexpected(v->m, frame);
-        /* The first one stays: it is read by the thread of the migration from here on. */
+        /* Keep the first one, which the thread of the migration reads without the lock. */
         if (!has_heard(v, LINK_VERDICT) && migration_remote_get_verdict(v->m, in) < 0)
             return -ENOLINK;
         v->said |= 1u << LINK_BYE;
@@ -186,7 +189,7 @@ static int handle(struct migration_receiver *v, const struct link_frame *frame, 
     }
 }
 
-/* The guest is ours, and cannot take pages yet. */
+/* The source sent GO, and faults are not served yet. */
 static bool is_early(struct migration_receiver *v)
 {
     bool is;
@@ -197,7 +200,7 @@ static bool is_early(struct migration_receiver *v)
     return is;
 }
 
-/* What is here, up to a limit. Returns: 0, also where the connection is lost; -ENOLINK. */
+/* Process up to FRAMES_MAX frames. Returns: 0, also if the connection is lost; -ENOLINK. */
 static int hear(struct migration_receiver *v)
 {
     struct link_channel *c = &v->m->remote->channel;
@@ -218,14 +221,14 @@ static int hear(struct migration_receiver *v)
     if (r == -EPROTO)
         return migration_remote_over(v->m, true, "%s: %s", v->m->remote->peer, why);
     if (link_channel_pending(c) > PENDING_MAX)
-        return migration_remote_over(v->m, true, "%s does not read what is sent to it",
+        return migration_remote_over(v->m, true, "%s does not read from the connection",
                                      v->m->remote->peer);
     if (r < 0 && r != -EAGAIN)
         lose(v, r == -ECONNRESET ? "it was closed" : strerror(-r));
     return 0;
 }
 
-/* A connection in place of the one that was lost, or of one that is not known to be lost yet. */
+/* Switch to a new connection; the loss of the old one may not have shown yet. */
 static void adopt(struct migration_receiver *v, const struct link_channel *caller)
 {
     struct migration_remote *l = v->m->remote;
@@ -245,7 +248,7 @@ static void adopt(struct migration_receiver *v, const struct link_channel *calle
     pthread_mutex_unlock(&v->lock);
 }
 
-/* Is one of those who connected the source of this migration? All others are sent away. */
+/* Accept the source of this migration if it connects again; reject other callers. */
 static void look_at_callers(struct migration_receiver *v)
 {
     struct migration_remote *l = v->m->remote;
@@ -265,18 +268,18 @@ static void look_at_callers(struct migration_receiver *v)
                  memcmp(in.at, l->hello.id, LINK_ID_LEN) == 0)
             adopt(v, &caller);
         else
-            link_refuse(&caller, r == 0 ? "another migration is going on here" : why);
+            link_refuse(&caller, r == 0 ? "another migration is running here" : why);
     }
 }
 
-/* Between two connections, or when they take too long, the time goes on. */
+/* Check the time limits, with and without a connection. */
 static int check_time(struct migration_receiver *v)
 {
     struct migration *m = v->m;
 
     if (v->lost_ns && migration_now(m) - v->lost_ns > m->o.reconnect_ms * UINT64_C(1000000))
-        return migration_remote_over(m, true, "%s; nobody came back within %u ms", v->lost_why,
-                                     m->o.reconnect_ms);
+        return migration_remote_over(m, true, "%s; the source did not reconnect within %u ms",
+                                     v->lost_why, m->o.reconnect_ms);
     if (migration_now(m) > m->deadline_ns)
         return migration_remote_over(m, true, "not done within the %u ms of the time limit",
                                      m->o.timeout_ms);
@@ -284,8 +287,8 @@ static int check_time(struct migration_receiver *v)
 }
 
 /*
- * It is over. Who waits for a page gets zeros, now that it is known that none will come; again and
- * again, since one may have begun to wait in this moment.
+ * The link ended early. Threads that wait for a page get zeros, because none will arrive. Repeated
+ * until quit, because a thread may begin to wait at any time.
  */
 static void end_early(struct migration_receiver *v)
 {
@@ -327,11 +330,11 @@ static void *receiver(void *arg)
             look_at_callers(v);
         }
         if (read(v->wake_fd, &value, sizeof(value)) < 0)
-            value = 0; /* nobody woke it */
+            value = 0; /* no wake-up was pending */
     }
     if (r < 0)
         end_early(v);
-    link_channel_flush(&l->channel); /* the last words */
+    link_channel_flush(&l->channel); /* last frames, if any */
     pthread_mutex_lock(&v->lock);
     v->has_ended = true;
     pthread_cond_broadcast(&v->changed);
@@ -430,7 +433,7 @@ void migration_receiver_take_pages(struct migration_receiver *v)
     wake(v);
 }
 
-/* A turn that begins from here on does not see them any more; one that goes on may. */
+/* Turns that begin after this do not see the pages, so wait for the end of the present turn. */
 void migration_receiver_drop_pages(struct migration_receiver *v)
 {
     unsigned turn;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Sums of pages as they were copied. What was written to the destination's memory is noted page by
- * page and summed up after the round: a driver writes many times to one page.
+ * Hashes of pages as they were copied. Pages of the destination that were written are noted and
+ * hashed after the round, because a driver writes many times to one page.
  */
 #include "migrate_sums.h"
 #include "migrate/migrate_i.h"
@@ -17,7 +17,7 @@ struct migration_sums {
     gw_gpa_t gpa;
     uint64_t length;
     uint64_t *pages;
-    bool is_used; /* a pair has it */
+    bool is_used; /* by a pair */
 };
 
 uint64_t migration_sum(const uint8_t *page, size_t len, enum migration_sum_kind kind)
@@ -53,7 +53,7 @@ static struct migration_sums *find(struct migration *m, const struct migration_p
     return NULL;
 }
 
-/* Zeroes that take no memory before they are written. */
+/* Zeroes; the kernel allocates memory when it is written. */
 static struct migration_sums *add(struct migration *m, const struct migration_pair *p)
 {
     struct migration_sums *grown = realloc(m->sums, (m->n_sums + 1) * sizeof(*grown)), *s;
@@ -142,7 +142,7 @@ static int add_noted(struct migration *m, gw_gpa_t gpa)
     return 0;
 }
 
-/* Where there is no room to note it, it is summed up at once. */
+/* If memory is short, hash it at once. */
 static void note_page(struct migration *m, struct migration_pair *p, uint64_t page)
 {
     if (migration_sum_kind(p->sums[page]) == MIGRATION_SUM_STALE)
@@ -166,7 +166,7 @@ void migration_sums_settle(struct migration *m)
     for (size_t i = 0; i < m->n_noted; i++) {
         struct migration_pair *p = migration_pair_of(m, m->noted[i]);
 
-        /* None: the region has gone since. */
+        /* the region may have been removed since */
         if (p)
             sum_up(p, (m->noted[i] - p->gpa) / MIGRATION_PAGE);
     }
