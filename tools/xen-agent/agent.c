@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The agent in a domU: it lends pages to dom0 and drives rings in them, as the tool there asks for.
- * The main thread answers requests, and carries kicks and calls between the drivers' eventfds and
- * event channels; a run of the load is a thread of its own.
+ * The agent in a domU: it lends pages to dom0 and drives rings in them at the request of the tool.
+ * The main thread answers requests, and passes kicks and calls between the drivers' eventfds and
+ * event channels. A run of the load has a thread of its own.
  */
 #include "agent.h"
 
@@ -96,7 +96,7 @@ static int forget(struct agent *a)
 
 /* ---- Requests ---- */
 
-/* What must not happen while the load runs. It writes, and what it wrote can be asked for. */
+/* Is the operation refused during a run? Reading the track of written pages is not. */
 static bool wants_peace(uint32_t op, const uint64_t *arg)
 {
     switch (op) {
@@ -157,7 +157,7 @@ static void control_event(struct agent *a)
     struct xen_control *c = a->control;
     uint64_t arg[4], ret = 0;
 
-    /* With the release of the tool's store: arguments and bulk are complete. */
+    /* Pairs with the release store of the tool: arguments and bulk are complete. */
     if (__atomic_exchange_n(&c->interrupt, 0, __ATOMIC_ACQ_REL) && a->load)
         gw_guest_load_interrupt(a->load);
     if (__atomic_load_n(&c->request, __ATOMIC_ACQUIRE) == a->seen)
@@ -176,7 +176,7 @@ static void write_one(int fd)
 {
     const uint64_t one = 1;
 
-    /* It can only fail because the eventfd is full, which is as good. */
+    /* A full eventfd wakes as well. */
     if (write(fd, &one, sizeof(one)) < 0)
         return;
 }
@@ -235,7 +235,7 @@ static int loop(struct agent *a)
 
 /* ---- Introduction ---- */
 
-/* A granted page of ours, and those for bulk: one lending that lasts. */
+/* Lend the control page and the bulk pages; they stay lent until the end. */
 static int share_control(struct agent *a, struct pages *own)
 {
     uint32_t which[1 + XEN_BULK];
@@ -278,7 +278,7 @@ static int say(const char *what, int r)
     return EXIT_FAILURE;
 }
 
-/* Returns: whether there is nothing but that to do; then `ret_status` is the exit status. */
+/* Returns: true if the program ends after that, with `ret_status`. */
 static bool show_text(int argc, char **argv, int *ret_status)
 {
     static const char usage[] =

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The agent, as its files share it. All of it belongs to the main thread, but for what a run of the
- * load uses, which is left alone meanwhile. */
+/*
+ * State of the agent, shared by its files. It belongs to the main thread, except for what a run of
+ * the load uses: the main thread leaves that alone during a run.
+ */
 #pragma once
 
 #include "control.h"
@@ -23,7 +25,7 @@ struct agent_region {
 
 struct agent_queue {
     struct gw_driver *driver;
-    int port; /* kick outward, call inward */
+    int port; /* outgoing kicks, incoming calls */
 };
 
 struct agent {
@@ -31,7 +33,7 @@ struct agent {
     struct xen_control *control;
     char *bulk;
     int control_port;
-    uint32_t seen; /* the last request that was answered */
+    uint32_t seen; /* number of the last request answered */
 
     struct pages lent;
     struct gw_guest_mem *mem;
@@ -43,13 +45,13 @@ struct agent {
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
 
-    void *state; /* what is transferred */
+    void *state; /* being transferred */
     size_t state_len, state_room;
 
     /* a run of the load */
     pthread_t runner;
     bool is_running;
-    int done_fd; /* it ended */
+    int done_fd; /* signalled when the run ended */
     bool is_drain;
     unsigned run_ms, stall_ms;
     uint64_t n_requests;
@@ -65,9 +67,9 @@ int agent_put(struct agent *a, uint64_t offset, uint64_t len, uint64_t total);
 int agent_restore(struct agent *a, uint64_t which);
 int agent_run(struct agent *a, const uint64_t *arg, bool is_drain);
 int agent_stats(struct agent *a, bool restart);
-/* The run has ended: what it came to is in the control page now. */
+/* The run has ended: store its result in the control page. */
 void agent_run_ended(struct agent *a);
-/* What the load did since the look before, into the control page. */
+/* Add what the load did since the last call to the control page. */
 void agent_sample(struct agent *a);
-/* Forget load, drivers and states; a run is ended first. */
+/* End a run, then free load, drivers and states. */
 void agent_forget(struct agent *a);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What the agent does with the memory it lends: rings and a verified load, those of libgodwit's
- * front-end. Their state comes from dom0 and goes back there, so that the tool can name what it
- * finds in the memory, and go on with it elsewhere.
+ * Drives rings and a verified load in the lent memory, with libgodwit's front-end. dom0 sends and
+ * fetches their state, so that the tool can describe bytes of the memory, and continue the load
+ * elsewhere.
  */
 #include "agent.h"
 
@@ -15,7 +15,7 @@
 #include <xenevtchn.h>
 
 #define STATE_MAX     (64u << 20)
-#define CALL_GRACE_MS 10000 /* its way leads through two processes of dom0, which may be busy */
+#define CALL_GRACE_MS 10000 /* a call passes through two processes of dom0, which may be busy */
 
 /* ---- Rings ---- */
 
@@ -107,7 +107,7 @@ static void *run(void *arg)
 
     a->run_result = a->is_drain ? gw_guest_load_drain(a->load, a->stall_ms)
                                 : gw_guest_load_run(a->load, a->run_ms, a->n_requests, a->stall_ms);
-    /* It cannot fail: nobody else writes to it. */
+    /* Cannot fail: the counter is 0. */
     return write(a->done_fd, &one, sizeof(one)) == sizeof(one) ? NULL : a;
 }
 
@@ -129,7 +129,7 @@ int agent_run(struct agent *a, const uint64_t *arg, bool is_drain)
     return r;
 }
 
-/* The runner's last act was to say so, which must not be taken for the end of another run. */
+/* Also read the runner's last signal, which must not end another run. */
 static void join_runner(struct agent *a)
 {
     uint64_t n;
@@ -239,7 +239,7 @@ static void add_run(void *arg, gw_gpa_t gpa, uint64_t len)
     struct agent *a = arg;
 
     if (room_for(a, a->state_len + sizeof(written)) < 0)
-        return; /* the transfer is short then, and refused */
+        return; /* the transfer is then too short, and refused */
     memcpy((char *)a->state + a->state_len, &written, sizeof(written));
     a->state_len += sizeof(written);
 }

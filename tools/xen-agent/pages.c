@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The memory that is lent comes from gntalloc, not from the process: pages of a process may move in
- * the domain's memory at any time, locked or not, and dom0 maps by frame numbers, too.
+ * Lent memory comes from gntalloc instead of the process: the kernel may move pages of a process at
+ * any time, even if they are locked, and dom0 also maps by frame numbers.
  */
 #include "pages.h"
 
@@ -66,7 +66,7 @@ int pages_revoke(struct pages *p, uint64_t first, uint64_t n)
     return ioctl(p->fd, IOCTL_GNTALLOC_DEALLOC_GREF, &ask) < 0 ? -errno : 0;
 }
 
-/* How many of them follow each other. */
+/* Number of consecutive pages at the start. */
 static uint32_t run_length(const uint32_t *which, uint32_t n)
 {
     uint32_t k = 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The kernel could do this (IOCTL_PRIVCMD_IRQFD and IOEVENTFD), but Debian's kernels are built
- * without; so there is a thread. Queues are added while it sleeps or works: it sees the count,
- * stored last.
+ * The kernel can do this (IOCTL_PRIVCMD_IRQFD and IOEVENTFD), but Debian builds its kernels without
+ * it, so the bridge uses a thread. Queues are added while the thread runs; their count is stored
+ * last.
  */
 #include "xen_bridge.h"
 
@@ -21,7 +21,7 @@
 #include <xenevtchn.h>
 
 struct line {
-    int port; /* ours */
+    int port; /* our end */
     int kick_fd, call_fd;
 };
 
@@ -42,7 +42,7 @@ static void take_event(struct xen_bridge *b, unsigned n)
 
     if (port < 0)
         return;
-    /* Unmasked first: an event that comes while the kick is passed on is another one. */
+    /* Unmask first: an event that arrives while the kick is passed on is a new one. */
     xenevtchn_unmask(b->events, (evtchn_port_t)port);
     for (unsigned i = 0; i < n; i++) {
         if (b->lines[i].port == port)
@@ -126,8 +126,10 @@ int xen_bridge_add(struct xen_bridge *b, uint32_t port, int kick_fd, int call_fd
         return -errno;
     line->kick_fd = kick_fd;
     line->call_fd = call_fd;
-    /* Release: the thread that sees the count sees the line. An event that came before is seen as
-     * one of no line and lost, so there is one now, whatever came. */
+    /*
+     * Release: a thread that sees the count sees the line. An earlier event had no line and was
+     * dropped, so always send one kick now.
+     */
     __atomic_store_n(&b->n_lines, b->n_lines + 1, __ATOMIC_RELEASE);
     gw_eventfd_signal(b->wake_fd);
     gw_eventfd_signal(kick_fd);

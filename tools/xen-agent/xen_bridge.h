@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Event channels as eventfds, for a back-end that knows only those: an event of the domain is
- * written to the kick fd of a queue, and what is written to its call fd becomes an event.
+ * Translates between event channels and eventfds, for back-ends that only support eventfds: an
+ * event of the domain is written to a queue's kick fd, and a write to its call fd becomes an event.
  */
 #pragma once
 
@@ -13,7 +13,7 @@ struct xen_bridge;
 int xen_bridge_new(struct xen_bridge **ret, uint32_t domid);
 void xen_bridge_free(struct xen_bridge *b);
 /*
- * Carry the events of the domain's `port`; the fds stay the caller's and must outlive the bridge.
+ * Translate for the domain's `port`. The caller keeps the fds, which must outlive the bridge.
  * Returns: 0; -ENOSPC; the errno of the binding.
  */
 int xen_bridge_add(struct xen_bridge *b, uint32_t port, int kick_fd, int call_fd);

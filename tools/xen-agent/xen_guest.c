@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Regions of a domU's memory. The agent lends pages in no order; here they are sorted by what a
- * back-end will count (frame numbers, or references), and each run of numbers that follow each
- * other is a region, the longest first. dom0 maps them by grants in any case: that is one call, and
- * asks nothing of the kind of the domain. The frame numbers are those of the domain's grant table:
- * real ones of a PV domain, its own of a PVH one, as whoever maps them needs it.
+ * Regions of a domU's memory. The agent lends pages in any order; they are sorted by the number
+ * that the back-end uses (frame or grant reference), and each run of consecutive numbers becomes a
+ * region, the longest first. dom0 maps them by grants in any case, in one call, for any type of
+ * domain. Frame numbers come from the domain's grant table: machine frames of a PV domain, guest
+ * frames of a PVH domain, as the mapping calls expect.
  */
 #include "xen_guest.h"
 
@@ -23,18 +23,18 @@
 #include <xenforeignmemory.h>
 #include <xengnttab.h>
 
-#define AGENT_MS    10000 /* in a domain that has just been made it takes its time */
+#define AGENT_MS    10000 /* a domain that has just been created takes time */
 #define REGIONS_MAX 400u
 #define PER_FRAME   (XEN_PAGE / sizeof(grant_entry_v1_t))
 
 struct lent {
     uint64_t number; /* frame or reference */
-    uint32_t page;   /* its number among those that are lent */
+    uint32_t page;   /* index among the lent pages */
     uint32_t ref;
 };
 
 struct run {
-    uint32_t first, n; /* of those sorted */
+    uint32_t first, n; /* range of the sorted pages */
 };
 
 struct region {
@@ -46,11 +46,11 @@ struct region {
 struct xen_guest {
     struct xen_link link;
     enum xen_form form;
-    int device; /* what the back-end is given: /dev/xen/privcmd or gntdev */
+    int device; /* passed to the back-end: /dev/xen/privcmd or gntdev */
     struct gw_guest_mem *mem;
     struct lent *lent; /* sorted by number */
     uint32_t n_lent;
-    struct run *runs; /* what is left, the longest first */
+    struct run *runs; /* not used yet, the longest first */
     uint32_t n_runs;
     struct region regions[REGIONS_MAX];
     uint32_t n_regions;
@@ -130,7 +130,7 @@ static int by_length(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-/* The numbers of their frames, as the domain's grant table has them. */
+/* Read the frame numbers from the domain's grant table. */
 static int look_up_frames(struct xen_guest *g)
 {
     xenforeignmemory_handle *memory = xenforeignmemory_open(NULL, 0);
@@ -179,9 +179,10 @@ static int lend(struct xen_guest *g, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t ref = __atomic_load_n(&refs[i], __ATOMIC_RELAXED);
 
-        /* A table of so many would be 512 MiB: no domain has it. */
+        /* A table with more references would exceed 512 MiB: no domain has that. */
         if (ref >= 1u << 26)
-            return xen_link_fail(&g->link, -EPROTO, "a reference of %" PRIu32, ref);
+            return xen_link_fail(&g->link, -EPROTO, "grant reference %" PRIu32 " is out of range",
+                                 ref);
         g->lent[i] = (struct lent){.number = ref, .page = i, .ref = ref};
     }
     return g->form == XEN_FORM_FOREIGN ? look_up_frames(g) : 0;
@@ -238,7 +239,7 @@ static int tell_agent(struct xen_guest *g, const struct region *region, bool no_
     return xen_link_ask(&g->link, XEN_OP_REGION, "a region", arg, NULL);
 }
 
-/* The first of the runs, or as much of it as is wanted. */
+/* Take the longest run, or its first `n_max` pages. */
 static int take_run(struct xen_guest *g, uint32_t n_max, bool no_alloc, gw_gpa_t *ret)
 {
     struct gw_guest_region told = {.kind = GW_GUEST_MAPPED,
@@ -287,7 +288,8 @@ int xen_guest_fill(struct xen_guest *g, struct gw_guest_mem *mem, uint64_t lengt
 
     g->mem = mem;
     if (left > XEN_LENT_MAX || spare > XEN_LENT_MAX - left)
-        return xen_link_fail(&g->link, -E2BIG, "%" PRIu64 " KiB of memory: %u KiB are lent at most",
+        return xen_link_fail(&g->link, -E2BIG,
+                             "%" PRIu64 " KiB of memory: the agent lends at most %u KiB",
                              length >> 10, XEN_LENT_MAX * XEN_PAGE >> 10);
     r = lend(g, (uint32_t)left + spare);
     if (r == 0)
@@ -326,7 +328,7 @@ int xen_guest_remove(struct xen_guest *g, gw_gpa_t gpa)
         return -ENOENT;
     region_done(g, region);
     *region = g->regions[--g->n_regions];
-    return xen_link_ask(&g->link, XEN_OP_REGION_GONE, "a region that goes", arg, NULL);
+    return xen_link_ask(&g->link, XEN_OP_REGION_GONE, "removing a region", arg, NULL);
 }
 
 int xen_guest_revoke(struct xen_guest *g, gw_gpa_t gpa)
@@ -355,7 +357,7 @@ int xen_guest_alloc(struct xen_guest *g, uint64_t len, uint64_t align, gw_gpa_t 
                              strerror(-r));
     r = xen_link_ask(&g->link, XEN_OP_ALLOC, "guest memory", arg, &theirs);
     if (r == 0 && theirs != *ret)
-        r = xen_link_fail(&g->link, -EPROTO, "the agent has other memory free");
+        r = xen_link_fail(&g->link, -EPROTO, "the agent allocated other memory than this process");
     return r;
 }
 
@@ -381,7 +383,7 @@ int xen_guest_driver(struct xen_guest *g, const struct gw_driver_config *cfg, st
     int r;
 
     if (g->n_drivers == XEN_QUEUES)
-        return xen_link_fail(&g->link, -ERANGE, "the agent drives %u queues at most", XEN_QUEUES);
+        return xen_link_fail(&g->link, -ERANGE, "the agent drives at most %u queues", XEN_QUEUES);
     memcpy(g->link.bulk, &told, sizeof(told));
     r = xen_link_ask(&g->link, XEN_OP_DRIVER, "a queue", arg, &port);
     if (r < 0)
@@ -441,7 +443,7 @@ int xen_guest_pull(struct xen_guest *g, struct gw_guest_load *load)
                              : gw_guest_load_restore(load, state, len);
         free(state);
         if (r < 0)
-            return xen_link_fail(&g->link, r, "the agent's state of %s is none: %s",
+            return xen_link_fail(&g->link, r, "invalid state of %s from the agent: %s",
                                  i < g->n_drivers ? "a queue" : "the load", strerror(-r));
     }
     return r;
@@ -489,7 +491,7 @@ int xen_guest_drain(struct xen_guest *g, unsigned stall_ms)
 int xen_guest_stats(struct xen_guest *g, bool restart, struct xen_stats *ret)
 {
     const uint64_t arg[4] = {restart};
-    int r = xen_link_ask(&g->link, XEN_OP_STATS, "asking for numbers", arg, NULL);
+    int r = xen_link_ask(&g->link, XEN_OP_STATS, "reading the statistics", arg, NULL);
 
     if (r == 0)
         memcpy(ret, g->link.bulk, sizeof(*ret));

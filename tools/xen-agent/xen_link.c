@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Requests to the agent in a domU. What is in the shared pages may change at any time and be
- * anything: results are clamped, lengths are checked, texts are copied and ended.
+ * Sends requests to the agent in a domU. The shared pages are untrusted and may change at any time:
+ * results are clamped, lengths checked, texts copied and terminated.
  */
 #include "xen_link.h"
 
@@ -21,7 +21,7 @@
 #include <xengnttab.h>
 #include <xenstore.h>
 
-#define LOOK_MS    100 /* between two looks for an agent, or whether the domain lives */
+#define LOOK_MS    100 /* between two checks for an agent, or whether the domain exists */
 #define ERRNO_MAX  4095
 #define STATE_MAX  (UINT64_C(64) << 20)
 #define REQUEST_MS 30000
@@ -38,14 +38,14 @@ int xen_link_fail(struct xen_link *l, int r, const char *format, ...)
     return r;
 }
 
-/* ---- Finding it ---- */
+/* ---- Connecting ---- */
 
 static bool lives(const struct xen_link *l)
 {
     return xs_is_domain_introduced(l->store, l->domid);
 }
 
-/* Its introduction. Returns: 0; -ENOENT not yet; -EPROTO. */
+/* Read the agent's key in xenstore. Returns: 0; -ENOENT not yet; -EPROTO. */
 static int read_introduction(struct xen_link *l, uint32_t *ret_ref, uint32_t *ret_port)
 {
     unsigned len, version;
@@ -59,7 +59,9 @@ static int read_introduction(struct xen_link *l, uint32_t *ret_ref, uint32_t *re
     n = sscanf(text, "%u %" SCNu32 " %" SCNu32, &version, ret_ref, ret_port);
     free(text);
     if (n != 3 || version != XEN_VERSION)
-        return xen_link_fail(l, -EPROTO, "domain %" PRIu32 ": its agent is of another version",
+        return xen_link_fail(l, -EPROTO,
+                             "domain %" PRIu32
+                             ": its agent has another version: use the same godwit in both domains",
                              l->domid);
     return 0;
 }
@@ -80,12 +82,12 @@ static int await_agent(struct xen_link *l, unsigned timeout_ms, uint32_t *ret_re
         nanosleep(&pause, NULL);
     } while (gw_clock_ns() < deadline);
     return xen_link_fail(l, -ETIMEDOUT,
-                         "no godwit-xen-agent in domain %" PRIu32 " (xenstore has no " XEN_AGENT_KEY
-                         " of it)",
+                         "no godwit-xen-agent in domain %" PRIu32 " (its key " XEN_AGENT_KEY
+                         " is missing in xenstore)",
                          l->domid);
 }
 
-/* The control page, then what it names. */
+/* Map the control page, then the bulk pages that it lists. */
 static int map_control(struct xen_link *l, uint32_t ref)
 {
     uint32_t refs[XEN_BULK];
@@ -94,7 +96,7 @@ static int map_control(struct xen_link *l, uint32_t ref)
     if (!l->control)
         return xen_link_fail(l, -errno, "the agent's control page: %s", strerror(errno));
     if (l->control->magic != XEN_MAGIC || l->control->n_refs != XEN_BULK)
-        return xen_link_fail(l, -EPROTO, "the agent's control page is none");
+        return xen_link_fail(l, -EPROTO, "the agent's control page is invalid");
     memcpy(refs, l->control->refs, sizeof(refs));
     l->bulk = xengnttab_map_domain_grant_refs(l->grants, XEN_BULK, l->domid, refs,
                                               PROT_READ | PROT_WRITE);
@@ -139,7 +141,7 @@ int xen_link_open(struct xen_link *l, uint32_t domid, unsigned timeout_ms)
         return xen_link_fail(l, -errno, "the agent's event channel: %s", strerror(errno));
     r = map_control(l, ref);
     if (r == 0)
-        r = xen_link_ask(l, XEN_OP_BYE, "forgetting what was", arg, NULL);
+        r = xen_link_ask(l, XEN_OP_BYE, "discarding the previous state", arg, NULL);
     return r;
 }
 
@@ -163,7 +165,7 @@ void xen_link_close(struct xen_link *l)
 
 /* ---- Requests ---- */
 
-/* Wait for any event, a while. Returns: 0; -EHOSTDOWN. */
+/* Wait a short time for any event. Returns: 0; -EHOSTDOWN. */
 static int look(struct xen_link *l)
 {
     struct pollfd p = {.fd = xenevtchn_fd(l->events), .events = POLLIN};
@@ -181,9 +183,9 @@ static int look(struct xen_link *l)
 }
 
 /*
- * The same where an answer and the end of a run may be waited for at once, with `waiting` held
- * since it was found out that there is something to wait for: one thread looks, and whoever else
- * waits is told that it has, since the event may have been for him.
+ * Wait for an event while another thread may wait, too: one for an answer, one for the end of a
+ * run. Called with `waiting` held since the caller's last check. One thread reads the event channel
+ * and then wakes the others, because the event may be theirs.
  */
 static int await_event(struct xen_link *l)
 {
@@ -232,7 +234,7 @@ static int clamp(int32_t result)
     return result > 0 || result < -ERRNO_MAX ? -EPROTO : result;
 }
 
-/* What the agent says about an error; "" when nothing. */
+/* Copy the agent's error text; may be empty. */
 static void copy_error(const struct xen_link *l, char *text, size_t size)
 {
     size_t n = size < XEN_ERROR_LEN ? size : XEN_ERROR_LEN;
@@ -254,7 +256,10 @@ static int ask(struct xen_link *l, enum xen_op op, const char *what, const uint6
 
     memcpy(c->arg, arg, sizeof(c->arg));
     c->op = op;
-    /* Release: whoever sees the number sees arguments and bulk. Acquire: the same of the answer. */
+    /*
+     * Release: the agent sees arguments and bulk before the number. Acquire: the same for the
+     * answer.
+     */
     __atomic_store_n(&c->request, number, __ATOMIC_RELEASE);
     xenevtchn_notify(l->events, (evtchn_port_t)l->port);
     r = await_answer(l, number, what);
@@ -284,19 +289,19 @@ static int get_state(struct xen_link *l, uint64_t which, void **ret, size_t *ret
 {
     uint64_t arg[4] = {which}, len;
     char *state;
-    int r = xen_link_ask(l, XEN_OP_SAVE, "taking the state", arg, &len);
+    int r = xen_link_ask(l, XEN_OP_SAVE, "saving the state", arg, &len);
 
     if (r < 0)
         return r;
     if (len > STATE_MAX)
-        return xen_link_fail(l, -EPROTO, "a state of %" PRIu64 " bytes", len);
+        return xen_link_fail(l, -EPROTO, "a state of %" PRIu64 " bytes is too long", len);
     state = malloc(len ? len : 1);
     if (!state)
         return xen_link_fail(l, -ENOMEM, "out of memory");
     for (uint64_t at = 0; r == 0 && at < len; at += arg[1]) {
         arg[0] = at;
         arg[1] = len - at < XEN_BULK_LEN ? len - at : XEN_BULK_LEN;
-        r = xen_link_ask(l, XEN_OP_GET, "taking the state", arg, NULL);
+        r = xen_link_ask(l, XEN_OP_GET, "fetching the state", arg, NULL);
         if (r == 0)
             memcpy(state + at, l->bulk, arg[1]);
     }
@@ -329,11 +334,11 @@ int xen_link_put(struct xen_link *l, uint64_t which, const void *state, size_t l
         arg[0] = at;
         arg[1] = len - at < XEN_BULK_LEN ? len - at : XEN_BULK_LEN;
         memcpy(l->bulk, (const char *)state + at, arg[1]);
-        r = xen_link_ask(l, XEN_OP_PUT, "giving the state", arg, NULL);
+        r = xen_link_ask(l, XEN_OP_PUT, "sending the state", arg, NULL);
     }
     arg[0] = which;
     if (r == 0)
-        r = xen_link_ask(l, XEN_OP_RESTORE, "giving the state", arg, NULL);
+        r = xen_link_ask(l, XEN_OP_RESTORE, "restoring the state", arg, NULL);
     pthread_mutex_unlock(&l->asking);
     return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The Xen backend on a stub of the Xen libraries: what becomes a region, what is pinned of it, and
- * what happens when any page of any call is not there.
+ * The Xen backend on a stub of the Xen libraries: which regions it accepts, what it pins, and what
+ * happens if a page of any call is missing.
  */
 #include "fdcheck.h"
 #include "xen_stub.h"
@@ -56,7 +56,7 @@ static int make(struct gw_region **ret, uint32_t flags, gw_gpa_t gpa, uint64_t s
     return gw_region_new(ret, &desc, device_node());
 }
 
-/* A map of one region, which it owns. */
+/* A map that owns one region. */
 static struct gw_map *map_of(uint32_t flags, gw_gpa_t gpa, uint64_t size)
 {
     struct gw_region *region;
@@ -93,7 +93,7 @@ static bool store(struct gw_pin *p, unsigned n_readable)
     return !copy.failed;
 }
 
-/* ---- what is no region ---- */
+/* ---- regions that are refused ---- */
 
 static void test_mem_xen_impossible_region_is_refused(void **state)
 {
@@ -135,7 +135,7 @@ static void test_mem_xen_impossible_region_is_refused(void **state)
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_MAP], 0);
 }
 
-/* No list is made that is as long as somebody says. */
+/* The announced size must not determine an allocation. */
 static void test_mem_xen_region_larger_than_memory_is_refused(void **state)
 {
     struct gw_region *region;
@@ -153,7 +153,7 @@ static void test_mem_xen_missing_device_nodes_are_told(void **state)
     gw_log_init(&quiet, NULL, NULL, GW_LOG_ERROR, "test");
     assert_int_equal(gw_mem_backend_probe(&quiet), GW_MEM_CAP_XEN);
     xen_stub.errors[XEN_STUB_FOREIGN_OPEN] = ENOENT;
-    assert_int_equal(gw_mem_backend_probe(&quiet), GW_MEM_CAP_XEN); /* there are grants */
+    assert_int_equal(gw_mem_backend_probe(&quiet), GW_MEM_CAP_XEN); /* grants are available */
     assert_int_equal(make(&region, GW_REGION_FOREIGN, 0, PAGE), -ENODEV);
     assert_non_null(strstr(gw_last_error(), "/dev/xen/privcmd: No such file"));
     xen_stub.errors[XEN_STUB_GRANT_OPEN] = EACCES;
@@ -204,7 +204,7 @@ static void expect_hole(const struct gw_map *map, unsigned hole, unsigned n)
         assert_null(p.backend);
         if (i != hole)
             assert_int_equal(*(uint8_t *)iov.iov_base, xen_stub.memory[gpa + 1]);
-        /* Into the next one. */
+        /* Reaches into the next page. */
         if (i + 1 < n)
             assert_int_equal(pin(map, gpa + PAGE - 1, 2, &iov, 1, &p),
                              i == hole || i + 1 == hole ? -EFAULT : 1);
@@ -267,14 +267,14 @@ static void test_mem_xen_paged_out_frame_is_waited_for(void **state)
     assert_int_equal(xen_stub.n_foreign_pages, 8);
     gw_map_free(map);
 
-    xen_stub.frame_paged[3] = UINT32_MAX; /* but not for ever */
+    xen_stub.frame_paged[3] = UINT32_MAX; /* paged out, and never back in */
     map = map_of(GW_REGION_FOREIGN, 0, 8 * PAGE);
     assert_null(map->entries[0].region->hva);
     assert_int_equal(xen_stub.n_calls[XEN_STUB_FOREIGN_MAP], 3 + 5);
     gw_map_free(map);
 }
 
-/* ---- grants that are mapped in advance ---- */
+/* ---- grants mapped in advance ---- */
 
 static void test_mem_xen_grants_are_mapped_by_one_call(void **state)
 {
@@ -308,7 +308,7 @@ static void test_mem_xen_bad_grant_is_refused_wherever_it_is(void **state)
     assert_int_equal(make(&region, GW_REGION_GRANT, GRANT(XEN_STUB_GRANTS), PAGE), -EINVAL);
 }
 
-/* ---- grants that are not ---- */
+/* ---- grants not mapped in advance ---- */
 
 static void test_mem_xen_copies_go_both_ways(void **state)
 {
@@ -320,7 +320,7 @@ static void test_mem_xen_copies_go_both_ways(void **state)
 
     xen_stub_grant(8, 100, 2);
     xen_stub_grant(20, 300, 1);
-    xen_stub.grants[8].read_only = true; /* what is only read */
+    xen_stub.grants[8].read_only = true; /* the request only reads it */
     for (unsigned i = 0; i < 200; i++)
         xen_stub.memory[100 * PAGE + 4000 + i] = (uint8_t)i;
     memset(xen_stub.memory + 300 * PAGE, 0xee, PAGE);
@@ -334,7 +334,7 @@ static void test_mem_xen_copies_go_both_ways(void **state)
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 1);
     for (unsigned i = 0; i < 200; i++)
         assert_int_equal(((uint8_t *)iov[0].iov_base)[i], i);
-    assert_int_equal(*(uint8_t *)iov[1].iov_base, 0); /* nothing of anybody else */
+    assert_int_equal(*(uint8_t *)iov[1].iov_base, 0); /* no data of other guests */
     memset(iov[1].iov_base, 0x55, 256);
     assert_true(store(&p, 1));
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 2);
@@ -347,7 +347,7 @@ static void test_mem_xen_copies_go_both_ways(void **state)
     gw_map_free(map);
 }
 
-/* CHAINS chains, each with PAGES pages to be read and as many to be written. */
+/* CHAINS chains, each with PAGES pages to read and PAGES pages to write. */
 struct batch {
     struct gw_map *map;
     struct gw_pin pins[CHAINS];
@@ -407,7 +407,7 @@ static void test_mem_xen_bad_grant_of_a_batch_is_its_chain_s(void **state)
         for (unsigned i = 0; i < CHAINS; i++) {
             assert_int_equal(b.copies[i].failed, !is_out && i == chain);
             assert_false(b.copies[i].torn);
-            /* What cannot be told as a whole is not told in part. */
+            /* A completion that cannot be stored completely is not stored partially. */
             for (unsigned k = 0; k < PAGES; k++)
                 assert_int_equal(xen_stub.memory[((2 * i + 1) * PAGES + k) * PAGE],
                                  (2 * i + 1) * PAGES + k == bad ? bad + 1
@@ -418,7 +418,7 @@ static void test_mem_xen_bad_grant_of_a_batch_is_its_chain_s(void **state)
     }
 }
 
-/* A page that was written, and is gone when it is to be void. */
+/* A page that was written cannot be made void, because its grant was revoked. */
 static void test_mem_xen_what_cannot_be_made_void_is_told(void **state)
 {
     for (unsigned bad = 0; bad < CHAINS; bad++) {
@@ -453,7 +453,7 @@ static void test_mem_xen_failed_copy_is_told_of_every_chain(void **state)
 
 static void test_mem_xen_extents_without_grants_are_refused(void **state)
 {
-    uint64_t all = UINT64_C(1) << 62; /* far more than there are references */
+    uint64_t all = UINT64_C(1) << 62; /* exceeds the number of references */
     struct gw_map *map = map_of(GW_REGION_GRANT | GW_REGION_NO_ADVANCE, GW_GRANT_ADDRESS, all);
     struct iovec iov[2];
     struct gw_pin p;
@@ -471,7 +471,7 @@ static void test_mem_xen_extents_without_grants_are_refused(void **state)
     gw_map_free(map);
 }
 
-/* ---- grants that stay mapped ---- */
+/* ---- cached mappings of grants ---- */
 
 static struct gw_map *cached_map(unsigned cache_pages)
 {
@@ -498,22 +498,22 @@ static void test_mem_xen_cached_grant_is_mapped_once(void **state)
     struct gw_pin a, b;
 
     for (unsigned i = 0; i < 20; i++) {
-        unsigned at = i % 2 ? 0 : 1; /* the second page alone, or both */
+        unsigned at = i % 2 ? 0 : 1; /* the second page, or both */
 
-        /* Pages that were not mapped together may be neighbours here, or not. */
+        /* Pages mapped separately may or may not be adjacent. */
         assert_true(pin(map, GRANT(8 + at) + 100, 4096 * (2 - at), iov, 8, &a) > 0);
         xen_stub.memory[(8 + at) * PAGE + 100] = (uint8_t)i;
         assert_int_equal(*(uint8_t *)iov[0].iov_base, i);
         *(uint8_t *)iov[0].iov_base = 99;
         assert_int_equal(xen_stub.memory[(8 + at) * PAGE + 100], 99);
-        /* The same by two requests at a time. */
+        /* The same with two requests at a time. */
         assert_int_equal(pin(map, GRANT(9), 10, iov, 8, &b), 1);
         assert_true(fetch(&a, 1) && store(&a, 0));
         gw_mem_unpin(&a);
         gw_mem_unpin(&b);
     }
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 0);
-    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_MAP], 2); /* 9 and 10; 8 */
+    assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_MAP], 2); /* pages 9 and 10; page 8 */
     assert_int_equal(xen_stub.n_grant_pages, 3);
     gw_map_free(map);
     assert_int_equal(xen_stub.n_grant_pages, 0);
@@ -537,7 +537,7 @@ static void test_mem_xen_cache_is_bounded(void **state)
         gw_mem_unpin(&p);
     }
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_COPY], 0);
-    /* What is held stays; what finds no room is copied. */
+    /* Mappings in use stay; requests without a place in the cache use copies. */
     for (unsigned i = 0; i < 4; i++) {
         assert_true(pin(map, GRANT(100 + 2 * i), 2 * PAGE, iov[i], 8, &held[i]) > 0);
         *(uint8_t *)iov[i][0].iov_base = (uint8_t)(200 + i);
@@ -550,7 +550,7 @@ static void test_mem_xen_cache_is_bounded(void **state)
         assert_int_equal(xen_stub.memory[(100 + 2 * i) * PAGE], 200 + i);
         gw_mem_unpin(&held[i]);
     }
-    /* Pages that were not mapped together are no neighbours here, but by chance. */
+    /* Pages mapped separately are adjacent only by chance. */
     assert_int_equal(pin(map, GRANT(400), PAGE, iov[0], 8, &p), 1);
     gw_mem_unpin(&p);
     assert_int_equal(pin(map, GRANT(401), PAGE, iov[0], 8, &p), 1);
@@ -576,7 +576,8 @@ static void test_mem_xen_what_cannot_stay_mapped_is_copied(void **state)
     assert_true(fetch(&p, 1));
     assert_int_equal(*(uint8_t *)iov[0].iov_base, 5);
     gw_mem_unpin(&p);
-    assert_int_equal(pin(map, GRANT(9), 100 * PAGE, iov, 1024, &p), 1); /* more than may stay */
+    assert_int_equal(pin(map, GRANT(9), 100 * PAGE, iov, 1024, &p),
+                     1); /* exceeds the limit of the cache */
     assert_true(fetch(&p, 1));
     gw_mem_unpin(&p);
     xen_stub.grants[300].valid = false;
@@ -587,7 +588,7 @@ static void test_mem_xen_what_cannot_stay_mapped_is_copied(void **state)
     gw_map_free(map);
 }
 
-/* What a chain touches may be of any kind. */
+/* The extents of a chain may be in regions of any kind. */
 static void test_mem_xen_extents_go_over_regions_of_all_kinds(void **state)
 {
     struct gw_region_desc descs[] = {
@@ -613,20 +614,20 @@ static void test_mem_xen_extents_go_over_regions_of_all_kinds(void **state)
     xen_stub.memory[8 * PAGE + 7] = 1;
     xen_stub.memory[101 * PAGE] = 2;
     xen_stub.memory[103 * PAGE + 1] = 3;
-    extents[0].len = PAGE; /* up to the hole */
+    extents[0].len = PAGE; /* up to the gap */
     assert_int_equal(gw_mem_pin(map, &last, extents, 2, iov, 8, &p), 3);
     assert_true(fetch(&p, 2));
     assert_int_equal(((uint8_t *)iov[0].iov_base)[7], 1);
     assert_int_equal(((uint8_t *)iov[1].iov_base)[0], 2);
     assert_int_equal(((uint8_t *)iov[2].iov_base)[PAGE + 1], 3);
-    /* Of an answer that cannot be stored nothing stays as it is, wherever the device wrote it. */
+    /* If a completion cannot be stored, all of its pages become void, in all regions. */
     xen_stub.grants[3].valid = false;
     ((uint8_t *)iov[1].iov_base)[0] = 0;
     assert_false(store(&p, 1));
     assert_int_equal(xen_stub.memory[101 * PAGE], 0xff);
     assert_int_equal(xen_stub.memory[102 * PAGE - 1], 0xff);
     assert_int_equal(xen_stub.memory[103 * PAGE - 1], 0xff);
-    assert_int_equal(xen_stub.memory[103 * PAGE + 1], 3); /* it is not ours */
+    assert_int_equal(xen_stub.memory[103 * PAGE + 1], 3); /* not part of the request */
     assert_int_equal(xen_stub.memory[8 * PAGE + 7], 1);   /* only read */
     gw_mem_unpin(&p);
     assert_int_equal(gw_mem_pin(map, &last, extents, 3, iov, 8, &p), -EFAULT);
@@ -658,7 +659,7 @@ static void test_mem_xen_ring_is_mapped_while_it_is_held(void **state)
     assert_int_equal(xen_stub.n_calls[XEN_STUB_GRANT_UNMAP], 1);
     for (unsigned bad = 8; bad < 11; bad++) {
         xen_stub_grant(8, 100, 3);
-        xen_stub.grants[bad].read_only = true; /* we write to some of it */
+        xen_stub.grants[bad].read_only = true; /* the range needs write access */
         assert_null(gw_map_pin_uva(map, 0x10000000 + 16, 2 * PAGE, &gpa, &p));
     }
     gw_map_free(map);

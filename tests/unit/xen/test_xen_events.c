@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* What a Xen domain has besides memory: its life, and event channels. */
+/* Events of a Xen domain: its end, and event channels. */
 #include "xen_fixture.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-/* ---- domains that die ---- */
+/* ---- domains that end ---- */
 
-/* In every state: nobody asks for anything, requests are in flight, and a log is there. */
+/* In every state: idle, with requests in flight, and with a log. */
 static void test_xen_events_ends_with_its_domain(void **state)
 {
     for (unsigned i = 0; i < 3 * N_KINDS; i++) {
@@ -33,7 +33,7 @@ static void test_xen_events_ends_with_its_domain(void **state)
         assert_int_equal(gw_daemon_wait(b.daemon), 0);
         assert_int_equal(xen_stub.n_foreign_pages + xen_stub.n_grant_pages, 0);
         assert_int_equal(xen_stub.n_handles, 0);
-        /* The daemon is ready for the next. */
+        /* The daemon accepts the next session. */
         xen_stub.is_dead = false;
         b.hold = false;
         gw_frontend_free(b.fe);
@@ -88,7 +88,7 @@ static unsigned events(uint32_t port)
     return xen_stub.n_events[port];
 }
 
-/* Kicks and calls by channels, one for both or two. */
+/* Kicks and calls through event channels: the same channel for both, or two. */
 static void run_channels(uint32_t kick, uint32_t call)
 {
     struct xen_fixture b = {0};
@@ -146,7 +146,7 @@ static void test_xen_events_bad_channels_are_refused(void **state)
 
     xen_stub.is_offered[5] = true;
     fixture_begin(&b, NO_ADVANCE, false);
-    /* Not offered; another domain; no such queue; bits that say nothing; no NOFD; an error fd. */
+    /* Not offered; another domain; invalid queue; unknown bits; NOFD missing; an error fd. */
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, 6)), EINVAL);
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(9, 5)), ESRCH);
     assert_true(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, 5) | 1) != 0);
@@ -158,7 +158,7 @@ static void test_xen_events_bad_channels_are_refused(void **state)
     assert_int_equal(name_channel(&b, GW_MSG_SET_VRING_CALL, channel(XEN_STUB_DOMID, 5)), ENODEV);
     assert_true(says(&b, "/dev/xen/evtchn: No such file"));
     assert_false(xen_stub.is_bound[5]);
-    add(&b, 0, 0); /* what there was before still is */
+    add(&b, 0, 0); /* the previous state is unchanged */
     gw_driver_kick(b.driver);
     assert_int_equal(take(&b, 1), 1);
     fixture_end(&b);

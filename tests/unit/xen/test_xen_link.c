@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What is agreed with the agent in a domain (control.h), on a stub of Xen: with an agent that does
- * as agreed while several threads ask it, with one that does anything else, and without one.
+ * The tool's side of control.h on a stub of Xen: with a correct agent used by several threads, with
+ * faulty agents, and without an agent.
  */
 #include "xen_link.h"
 
@@ -19,21 +19,21 @@
 
 #include <cmocka.h>
 
-#define FRAME     16u /* of the control page, and those for bulk behind it */
+#define FRAME     16u /* of the control page; the bulk pages follow */
 #define REF       100u
 #define PORT      3u
 #define STATE_MAX (1u << 20)
 #define N_ASKED   4000u
 
-/* What it gets wrong. */
+/* Faults of the agent. */
 enum lie {
     NONE,
-    SILENT,   /* it answers nothing */
-    POSITIVE, /* a result that is no errno, or one beyond them all */
+    SILENT,   /* never answers */
+    POSITIVE, /* a positive result, and one below all errnos */
     FAR_NEGATIVE,
-    TOO_LONG, /* a state of more bytes than there can be */
-    SHORT,    /* a state that ends before its length */
-    DEADLY,   /* the domain dies instead */
+    TOO_LONG, /* a state longer than the limit */
+    SHORT,    /* a state shorter than its announced length */
+    DEADLY,   /* the domain ends */
 };
 
 struct agent {
@@ -43,7 +43,7 @@ struct agent {
     _Atomic bool is_over;
     _Atomic enum lie lie;
     uint32_t seen;
-    _Atomic uint64_t which; /* was restored last */
+    _Atomic uint64_t which; /* last restored */
     uint8_t state[STATE_MAX];
     _Atomic size_t len;
 };
@@ -126,7 +126,7 @@ static void *run_agent(void *arg)
     return NULL;
 }
 
-/* What it says of itself, as it should be. */
+/* Publish the agent as it does when it works. */
 static void introduce(struct agent *a)
 {
     a->control->magic = XEN_MAGIC;
@@ -192,7 +192,7 @@ static void test_xen_link_introductions_that_are_none(void **state)
         {"-", -EPROTO, "another version"},
         {"1 4294967295 3", -EINVAL, "control page"},
         {"1 117 3", -EINVAL, "control page"},
-        {"1 101 3", -EPROTO, "control page is none"},
+        {"1 101 3", -EPROTO, "control page is invalid"},
         {"1 100 4", -EINVAL, "event channel"},
         {"1 100 4294967295", -EINVAL, "event channel"},
     };
@@ -204,7 +204,7 @@ static void test_xen_link_introductions_that_are_none(void **state)
     introduce(&agent);
     expect_no_link(XEN_STUB_DOMID + 1, -ESRCH, "there is no domain 8");
     agent.control->n_refs = XEN_BULK + 1;
-    expect_no_link(XEN_STUB_DOMID, -EPROTO, "control page is none");
+    expect_no_link(XEN_STUB_DOMID, -EPROTO, "control page is invalid");
     introduce(&agent);
     agent.control->refs[XEN_BULK - 1] = UINT32_MAX;
     expect_no_link(XEN_STUB_DOMID, -EINVAL, "the agent's pages");
@@ -220,7 +220,7 @@ static void test_xen_link_introductions_that_are_none(void **state)
     open_link();
 }
 
-/* ---- an agent that does as agreed ---- */
+/* ---- a correct agent ---- */
 
 static void test_xen_link_states_go_and_come(void **state)
 {
@@ -251,7 +251,7 @@ static void *wait_for_run(void *arg)
     return NULL;
 }
 
-/* Takes what it put: nobody comes in between. */
+/* Fetch what was sent, with no other thread in between. */
 static void *put_and_get(void *arg)
 {
     uint8_t mine[3000];
@@ -274,8 +274,10 @@ static void *put_and_get(void *arg)
     return NULL;
 }
 
-/* An event is for one of those who wait, and taken by any. Who misses it waits for a tenth of a
- * second. */
+/*
+ * Any of the waiting threads may take an event. A thread that misses it waits for a tenth of a
+ * second.
+ */
 static void test_xen_link_threads_ask_beside_a_run(void **state)
 {
     const uint64_t arg[4] = {0};
@@ -293,12 +295,14 @@ static void test_xen_link_threads_ask_beside_a_run(void **state)
     pthread_join(waiter, NULL);
     assert_int_equal(waited, 0);
     assert_int_equal(n_bad, 0);
-    /* Only who sees nothing come asks whether the domain lives; and it is not starved that often.
+    /*
+     * A thread only checks whether the domain exists if no event arrives for some time, which is
+     * rare.
      */
     assert_true(xen_stub.n_looks < N_ASKED / 100);
 }
 
-/* ---- one that does not ---- */
+/* ---- a faulty agent ---- */
 
 static void test_xen_link_answers_that_are_none(void **state)
 {
@@ -329,7 +333,7 @@ static void test_xen_link_errors_of_runs_are_texts(void **state)
     const uint64_t arg[4] = {0};
 
     open_link();
-    memset(agent.control->error, 'x', sizeof(agent.control->error)); /* it does not end */
+    memset(agent.control->error, 'x', sizeof(agent.control->error)); /* not terminated */
     agent.control->error[1] = '\n';
     assert_int_equal(xen_link_ask(&l, XEN_OP_RUN, "a run", arg, NULL), 0);
     end_run(&agent, -EIO);

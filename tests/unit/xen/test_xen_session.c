@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A daemon whose front-end's memory is a Xen domain's: sessions and requests over regions of every
- * kind, what they cost, and guests that do not behave.
+ * A daemon whose front-end's memory belongs to a Xen domain: sessions and requests with all kinds
+ * of regions, the number of hypercalls, and hostile guests.
  */
 #include "xen_fixture.h"
 
@@ -38,8 +38,8 @@ static void test_xen_session_serves_memory_of_every_kind(void **state)
 }
 
 /*
- * However many requests and pages: one call that reads them, one that writes their answers; and one
- * before that reads indirect tables.
+ * For any number of requests and pages: one call reads them, one writes their completions; indirect
+ * tables need one more before.
  */
 static void expect_calls(unsigned flags, unsigned n_copies)
 {
@@ -115,7 +115,7 @@ static void test_xen_session_missing_frame_is_a_bad_chain(void **state)
 {
     struct xen_fixture b = {0};
 
-    fixture_begin(&b, FOREIGN, false); /* where buffers are going to be */
+    fixture_begin(&b, FOREIGN, false); /* to find the addresses of the buffers */
     xen_stub.frame_errors[page_of(&b, 3, 1) / PAGE] = EBUSY;
     fixture_end(&b);
     memset(&b, 0, sizeof(b));
@@ -127,7 +127,7 @@ static void test_xen_session_missing_frame_is_a_bad_chain(void **state)
     fixture_end(&b);
 }
 
-/* Make `n` requests available that the device holds. */
+/* Make `n` requests available, which the device holds. */
 static void hold_requests(struct xen_fixture *b, unsigned n)
 {
     b->hold = true;
@@ -155,14 +155,14 @@ static uint64_t count_bad(const struct xen_fixture *b)
 
     gw_queue_stats(gw_daemon_queue(b->daemon, 0), &stats);
     assert_int_equal(stats.requests, stats.completed);
-    assert_int_equal(stats.bytes_readable,
-                     stats.bytes_written); /* what a device of this kind answers */
+    /* The device writes as many bytes as it reads. */
+    assert_int_equal(stats.bytes_readable, stats.bytes_written);
     return stats.errors;
 }
 
 /*
- * An answer that is not there as a whole is none, and what is there of it cannot be taken for one;
- * those before it, behind it and after it are answered.
+ * A completion that cannot be stored completely is void, and its partial data cannot be mistaken
+ * for valid. Other requests before, next to and after it complete.
  */
 static void answer_into_bad(struct xen_fixture *b, unsigned bad, unsigned page, bool revoked)
 {
@@ -199,7 +199,7 @@ static void test_xen_session_answer_that_cannot_be_stored_is_none(void **state)
     }
 }
 
-/* Where a part of it cannot be taken back the ring ends; and a new start is good again. */
+/* If a partial completion cannot be made void, the ring breaks; a restart works. */
 static void test_xen_session_answer_that_ends_halfway_ends_the_ring(void **state)
 {
     for (unsigned packed = 0; packed < 2; packed++) {
@@ -232,7 +232,7 @@ static void test_xen_session_ring_that_is_not_granted_does_not_start(void **stat
 
     fixture_begin(&b, NO_ADVANCE, false);
     assert_int_equal(gw_frontend_stop(b.fe, &b.driver, 1), 0);
-    assert_int_equal(xen_stub.n_grant_pages, 0); /* a stopped ring holds nothing */
+    assert_int_equal(xen_stub.n_grant_pages, 0); /* a stopped ring holds no mapping */
     xen_stub.grants[REF].valid = false;
     assert_true(gw_frontend_start_queue(b.fe, b.driver) < 0);
     assert_true(says(&b, "is not in guest memory: grants 16 to"));
@@ -264,7 +264,7 @@ static void test_xen_session_region_goes_and_comes_under_a_ring(void **state)
     }
 }
 
-/* The log has frames by their numbers, and granted pages by their references. */
+/* Frames are logged by number, granted pages by reference. */
 static void test_xen_session_log_knows_pages_by_their_address(void **state)
 {
     for (unsigned i = 0; i < N_KINDS; i++) {
@@ -335,12 +335,12 @@ static void test_xen_session_regions_are_told_as_they_are(void **state)
     assert_int_equal(send_table(&b, 0xa, XEN_STUB_DOMID, 48), 0);
     assert_int_equal(xen_stub.n_grant_pages, 0);
     assert_int_equal(send_table(&b, 0x10a, XEN_STUB_DOMID, 48), 0);
-    /* What is refused leaves what there was. */
+    /* A refused table leaves the previous one in place. */
     assert_int_equal(send_table(&b, 0x2, XEN_STUB_DOMID, 48), 0);
     assert_true(send_table(&b, 0x3, XEN_STUB_DOMID, 48) != 0);
     assert_true(send_table(&b, 0x2, 0x7ff1, 48) != 0);
     assert_true(send_table(&b, 0x2, 9, 48) != 0);
-    assert_true(send_table(&b, 0x2, XEN_STUB_DOMID, 40) != 0); /* an entry as without XEN_MMAP */
+    assert_true(send_table(&b, 0x2, XEN_STUB_DOMID, 40) != 0); /* an entry without the Xen fields */
     assert_true(send_table(&b, 0x2, XEN_STUB_DOMID, 56) != 0);
     assert_int_equal(xen_stub.n_grant_pages, 4);
     gw_frontend_free(b.fe);
@@ -356,7 +356,7 @@ static void test_xen_session_is_not_offered_without_xen(void **state)
     xen_stub.errors[XEN_STUB_FOREIGN_OPEN] = ENOENT;
     xen_stub.errors[XEN_STUB_GRANT_OPEN] = ENOENT;
     make_daemon(&b);
-    assert_true(says(&b, "/dev/xen/privcmd: No such file")); /* at once */
+    assert_true(says(&b, "/dev/xen/privcmd: No such file")); /* at the start of the daemon */
     assert_true(says(&b, "/dev/xen/gntdev: No such file"));
     connect_to(&b);
     assert_int_equal(gw_frontend_get_features(b.fe, &features), 0);

@@ -32,7 +32,7 @@ int xen_fixture_teardown(void **state)
     return fdcheck_teardown(state) < 0 || xen_stub.n_misuses ? -1 : 0;
 }
 
-/* ---- the device: what it reads it writes back, every bit turned over ---- */
+/* ---- the device: it writes back what it reads, with all bits inverted ---- */
 
 static void answer(struct gw_request *req)
 {
@@ -174,7 +174,7 @@ void fixture_begin(struct xen_fixture *b, unsigned kind, bool packed)
     assert_int_equal(gw_guest_mem_alloc(b->mem, DEPTH * 4 * PAGE, PAGE, &b->buf), 0);
 }
 
-/* Nothing of the domain is mapped when the session is over. */
+/* Checks that nothing of the domain stays mapped after the session. */
 void fixture_end(struct xen_fixture *b)
 {
     gw_frontend_free(b->fe);
@@ -187,8 +187,7 @@ void fixture_end(struct xen_fixture *b)
     gw_guest_mem_free(b->mem);
 }
 
-/* Request `i`: pages 0 and 1 of its four are read, from the middle of the first, and 2 and 3
- * written. */
+/* Request `i` has four pages: 0 and 1 are read, from the middle of page 0; 2 and 3 are written. */
 gw_gpa_t page_of(const struct xen_fixture *b, unsigned i, unsigned page)
 {
     return b->buf + (i * 4 + page) * PAGE;
@@ -217,7 +216,7 @@ static void expect_answer(struct xen_fixture *b, unsigned i)
     assert_int_equal(in[2 * PAGE - 1], 0xee);
 }
 
-/* Returns: how many were answered with all their bytes. */
+/* Returns: number of requests completed with all their bytes. */
 unsigned take(struct xen_fixture *b, unsigned n)
 {
     unsigned n_good = 0, n_taken = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A daemon with one queue and a driver, all of whose memory is a Xen domain's, told as one of the
- * kinds there are, on a stub of the Xen libraries. The device writes back what it reads, every bit
- * turned over. Everything fails the test that is running when something goes wrong.
+ * A fixture: a daemon with one queue and a driver, all of whose memory belongs to a Xen domain and
+ * is announced as one of the kinds below, on a stub of the Xen libraries. The device writes back
+ * what it reads, with all bits inverted. Any failure fails the running test.
  */
 #pragma once
 
@@ -28,11 +28,11 @@
 #define PAGE     UINT64_C(4096)
 #define FIRST    256u /* frame of the memory */
 #define N_FRAMES 1024u
-#define REF      16u /* of the first frame */
+#define REF      16u /* grant reference of the first frame */
 #define DEPTH    16u
 #define WAIT_MS  patience_ms()
 
-/* How the memory is told. */
+/* A way to announce the memory. */
 struct kind {
     const char *name;
     uint32_t flags;
@@ -50,7 +50,7 @@ extern const struct kind kinds[N_KINDS];
 
 struct xen_fixture {
     const struct kind *kind;
-    struct gw_daemon_config cfg; /* what differs from the defaults */
+    struct gw_daemon_config cfg; /* only the fields that differ from the defaults */
     bool packed;
     bool in_order; /* with IN_ORDER, of virtio's features */
     struct gw_daemon *daemon;
@@ -58,39 +58,43 @@ struct xen_fixture {
     struct gw_guest_mem *mem;
     struct gw_driver *driver;
     gw_gpa_t buf;      /* 4 pages for each request */
-    char said[8][256]; /* the last of what the daemon said */
+    char said[8][256]; /* last messages of the daemon */
     unsigned n_said;
-    _Atomic bool hold; /* requests are not answered */
+    _Atomic bool hold; /* the device holds requests */
     _Atomic unsigned n_held;
     struct gw_request *held[64];
-    struct gw_post answer; /* answers what is held */
+    struct gw_post answer; /* completes the held requests */
 };
 
 #define XEN_TEST(f) cmocka_unit_test_setup_teardown(f, xen_fixture_setup, xen_fixture_teardown)
 int xen_fixture_setup(void **state);
 int xen_fixture_teardown(void **state);
 
-/* `b` is zero, or has a config. */
+/* `b` is zeroed, except for a config. */
 void make_daemon(struct xen_fixture *b);
 void connect_to(struct xen_fixture *b);
-/* All of it, up to a queue that runs; and its end, when nothing of the domain is mapped any more.
+/*
+ * Start everything up to a running queue; end it, and check that nothing of the domain stays
+ * mapped.
  */
 void fixture_begin(struct xen_fixture *b, unsigned kind, bool packed);
 void fixture_end(struct xen_fixture *b);
-/* The session from the begin on, on a new connection. */
+/* Begin the session again on a new connection. */
 void restart(struct xen_fixture *b);
 
-/* Does the daemon say so, within WAIT_MS? */
+/* Does the daemon log this within WAIT_MS? */
 bool says(struct xen_fixture *b, const char *part);
 /*
- * Request `i` has four pages: 0 and 1 are read, from the middle of the first on, 2 and 3 written.
- * add fills them and makes the request available without a kick; take waits for `n` answers.
+ * Request `i` has four pages: 0 and 1 are read, from the middle of page 0; 2 and 3 are written. add
+ * fills them and makes the request available without a kick; take waits for `n` completions.
  */
 gw_gpa_t page_of(const struct xen_fixture *b, unsigned i, unsigned page);
 void add(struct xen_fixture *b, unsigned i, unsigned flags);
-/* Returns: how many were answered with all their bytes, which are right; the others have length 0.
+/*
+ * Returns: number of requests completed with all their bytes, which are checked; the others must
+ * have length 0.
  */
 unsigned take(struct xen_fixture *b, unsigned n);
 
-/* How often it was called. */
+/* Number of calls so far. */
 unsigned calls(enum xen_stub_call call);
