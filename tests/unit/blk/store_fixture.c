@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- the library, faked: one operation at a time, done when the test pumps ---- */
+/* ---- the library, faked: one operation at a time, which ends in pump() ---- */
 
 _Thread_local struct store_fake fake;
 
@@ -219,7 +219,7 @@ void gw_timer_free(struct gw_timer *t)
     t->is_there = false;
 }
 
-/* ---- a store on a file of its own, and one operation ---- */
+/* ---- a store on a temporary file, and one operation ---- */
 
 char path[64];
 uint8_t *memory;
@@ -258,7 +258,7 @@ int store_fixture_setup(void **state)
 {
     assert_int_equal(fdcheck_setup(state), 0);
     memset(&fake, 0, sizeof(fake));
-    strcpy(path, "test_blk_store.XXXXXX"); /* in the build folder: /tmp may have no O_DIRECT */
+    strcpy(path, "test_blk_store.XXXXXX"); /* in the build folder, because /tmp may lack O_DIRECT */
     close(mkstemp(path));
     memory = aligned_alloc(BLOCK, SIZE + BLOCK);
     assert_non_null(memory);
@@ -289,7 +289,7 @@ int run(struct store_io *io)
         assert_int_not_equal(result, 1);
         return result;
     }
-    assert_int_equal(result, 1); /* not both */
+    assert_int_equal(result, 1); /* returned or completed, not both */
     return r;
 }
 

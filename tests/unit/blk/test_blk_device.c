@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk as libgodwit runs it: config space, starting and stopping. The store and what it calls
- * of the library are fakes.
+ * The device operations of godwit-blk: config space, starting and stopping. The store and the
+ * library are fakes.
  */
 #include "blk.h"
 
@@ -36,7 +36,7 @@ bool gw_queue_may_suspend(struct gw_queue *q)
     return may_suspend;
 }
 
-/* What a driver asks for, when queue_ready does: a write of one sector, or ranges. */
+/* The request that queue_ready pops: a write of one sector, or ranges. */
 static struct {
     struct virtio_blk_outhdr header;
     struct virtio_blk_discard_write_zeroes ranges[BLK_SEGMENTS_MAX + 1];
@@ -112,7 +112,7 @@ static struct {
     int start_result;
     int stop_result;
     uint64_t next_size;
-    bool is_durable; /* the last write */
+    bool is_durable; /* of the last write */
     unsigned n_submitted;
     uint64_t length; /* of the last range */
     unsigned n_started, n_stopped, n_cancelled;
@@ -231,7 +231,7 @@ static void test_blk_writeback_byte_makes_writes_durable(void **state)
     const uint32_t wce = offsetof(struct virtio_blk_config, wce);
     uint8_t value = 0, two = 2;
 
-    assert_true(blk.is_write_through); /* no driver yet, and so no flush */
+    assert_true(blk.is_write_through); /* a driver that is not known yet may never flush */
     blk_ops.features_acked(&blk, UINT64_C(1) << VIRTIO_BLK_F_FLUSH);
     assert_false(blk.is_write_through);
     assert_int_equal(blk_ops.set_config(&blk, wce, &value, 1, false), 0);
@@ -247,7 +247,7 @@ static void test_blk_writeback_byte_makes_writes_durable(void **state)
 #define FLUSH      (UINT64_C(1) << VIRTIO_BLK_F_FLUSH)
 #define CONFIG_WCE (UINT64_C(1) << VIRTIO_BLK_F_CONFIG_WCE)
 
-/* 5.2.5.2. A VMM that reads before the driver has accepted anything gets the default. */
+/* 5.2.5.2. Before features are negotiated, the config space has the default. */
 static void test_blk_writeback_byte_without_flush_is_0(void **state)
 {
     uint8_t one = 1;
@@ -257,12 +257,12 @@ static void test_blk_writeback_byte_without_flush_is_0(void **state)
     assert_int_equal(get_config().wce, 0);
     assert_int_equal(
         blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &one, 1, false), 0);
-    assert_int_equal(get_config().wce, 0); /* it cannot flush */
+    assert_int_equal(get_config().wce, 0); /* the driver cannot flush */
     blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
     assert_int_equal(get_config().wce, 1);
 }
 
-/* What the next driver finds is what none before it has set. */
+/* A driver never finds the setting of a previous one. */
 static void test_blk_setting_ends_with_its_session(void **state)
 {
     uint8_t zero = 0;
@@ -276,7 +276,7 @@ static void test_blk_setting_ends_with_its_session(void **state)
     assert_int_equal(get_config().wce, 1);
 }
 
-/* Writes that a queue makes durable by itself. */
+/* Does the queue make each write durable? */
 static bool is_write_through(void)
 {
     assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
@@ -284,7 +284,7 @@ static bool is_write_through(void)
     return store.is_durable;
 }
 
-/* A driver that set the device up in an earlier session may rely on a cache that is off. */
+/* The driver of the earlier session may have turned the cache off. */
 static void test_blk_taken_over_writes_through_until_the_driver_says_more(void **state)
 {
     for (uint8_t value = 0; value < 2; value++) {
@@ -308,7 +308,7 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
     }
 }
 
-/* A front-end restores the config space of a device before it starts the rings. */
+/* A front-end may restore the config space before it starts the rings. */
 static void test_blk_setting_restored_before_the_rings_start_is_kept(void **state)
 {
     for (unsigned i = 0; i < 4; i++) {
@@ -328,7 +328,7 @@ static void test_blk_setting_restored_before_the_rings_start_is_kept(void **stat
     }
 }
 
-/* It cannot have turned it off. */
+/* That driver cannot have turned the cache off. */
 static void test_blk_taken_over_from_a_driver_without_the_setting_keeps_the_cache(void **state)
 {
     is_taken_over = true;
@@ -360,7 +360,7 @@ static void test_blk_offers_what_the_store_can_do(void **state)
     assert_int_equal(cfg.max_write_zeroes_sectors | cfg.max_write_zeroes_seg, 0);
 }
 
-/* Ask for `n` ranges of a length. Returns: the status; the store is asked for each or for none. */
+/* Request `n` ranges. Returns: the status; the store gets all ranges or none. */
 static uint8_t ask_for_ranges(uint32_t type, unsigned n, uint32_t n_sectors)
 {
     asked.header.type = htole32(type);
@@ -384,7 +384,7 @@ static void check_limits(uint32_t type, uint32_t sectors_max, uint32_t ranges_ma
     assert_int_equal(ask_for_ranges(type, ranges_max + 1, sectors_max), VIRTIO_BLK_S_IOERR);
 }
 
-/* A driver gets what the config space promises, and not a sector or a range more. */
+/* The limits in the config space are exact. */
 static void test_blk_ranges_are_accepted_up_to_the_limits(void **state)
 {
     struct virtio_blk_config cfg = get_config();

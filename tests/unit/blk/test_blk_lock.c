@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The image lock of godwit-blk, byte by byte, against QEMU's numbers: which bytes it holds, and
- * which bytes of another process refuse it.
+ * The image lock of godwit-blk, byte by byte, with QEMU's numbers: which bytes it locks, and which
+ * locks of another process make it fail.
  */
 #include "store_file.h"
 
@@ -52,7 +52,7 @@ static int lock(int fd, short type, off_t byte)
     return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
 }
 
-/* Returns: the type of the lock that `fd` would meet; F_UNLCK: none. */
+/* Returns: the type of the lock that conflicts with `fd`; F_UNLCK: none. */
 static short met(int fd, off_t byte)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
@@ -67,7 +67,7 @@ static void expect_held(bool reads, bool writes)
         bool is_held = (byte == DOES_READ && reads) || (byte == DOES_WRITE && writes) ||
                        (byte == REFUSES_WRITE && reads);
 
-        /* Shared: exclusive locks would shut out QEMU, which takes shared ones as well. */
+        /* Shared, because QEMU takes shared locks, too, and an exclusive lock would exclude it. */
         assert_int_equal(met(others, byte), is_held ? F_RDLCK : F_UNLCK);
     }
 }
@@ -84,7 +84,7 @@ static void test_blk_lock_holds_the_bytes_of_what_it_does(void **state)
     expect_held(false, false);
 }
 
-/* Another process holds one byte, as QEMU does. */
+/* Another process locks one byte, as QEMU does. */
 static void test_blk_lock_gives_way_to_the_opposite_byte(void **state)
 {
     for (unsigned is_read_only = 0; is_read_only < 2; is_read_only++) {
@@ -96,13 +96,13 @@ static void test_blk_lock_gives_way_to_the_opposite_byte(void **state)
             assert_int_equal(store_lock_take(ours, is_read_only), collides ? -EAGAIN : 0);
             assert_int_equal(lock(others, F_UNLCK, byte), 0);
             if (collides)
-                expect_held(false, false); /* a lock that was refused leaves nothing */
+                expect_held(false, false); /* a refused lock leaves no byte locked */
             store_lock_drop(ours);
         }
     }
 }
 
-/* Somebody who locks a byte of ours exclusively, as no QEMU does. */
+/* An exclusive lock on one of our bytes, which QEMU never takes. */
 static void test_blk_lock_is_refused_by_an_exclusive_lock(void **state)
 {
     static const off_t bytes[] = {DOES_READ, DOES_WRITE, REFUSES_WRITE};
@@ -115,9 +115,9 @@ static void test_blk_lock_is_refused_by_an_exclusive_lock(void **state)
     }
 }
 
-/* ---- two at the same time ---- */
+/* ---- two processes at the same time ---- */
 
-/* Called before the n-th look for other holders, from 1. */
+/* Called before the n-th check for other holders, counted from 1. */
 static void (*before_look)(unsigned n);
 static unsigned n_looks;
 
@@ -140,7 +140,7 @@ static void expect_all_held(unsigned n)
     before_look = fn;
 }
 
-/* Of two that begin at once, both may be refused, but never is neither. */
+/* If two processes lock at the same time, both may be refused, but never both accepted. */
 static void test_blk_lock_is_held_before_others_are_looked_for(void **state)
 {
     n_looks = 0;

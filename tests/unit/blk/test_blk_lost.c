@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* A medium that loses data: nothing is confirmed by godwit-blk's file store any more. */
+/* After the medium lost data, godwit-blk's file store confirms no durable write or flush. */
 #include "store_fixture.h"
 
 #include <errno.h>
@@ -23,18 +23,18 @@ static int durable_zeroes_op(void)
     return range_op(STORE_WRITE_ZEROES, true, true);
 }
 
-/* Zeroes by writing. */
+/* Write zeroes by writing them. */
 static int durable_written_zeroes_op(void)
 {
     fake.fail_fallocate = -EOPNOTSUPP;
     return range_op(STORE_WRITE_ZEROES, false, true);
 }
 
-/* What promises durability. */
+/* Operations that promise durability. */
 static int (*const promises[])(void) = {plain_flush_op, durable_write_op, durable_zeroes_op,
                                         durable_written_zeroes_op};
 
-/* Whatever meets it first: one failed sync, and nothing is promised by this store any more. */
+/* After one failed sync, found by any operation, no promise of the store succeeds again. */
 static void test_store_failed_sync_is_final(void **state)
 {
     for (unsigned i = 0; i < sizeof(promises) / sizeof(promises[0]); i++) {
@@ -52,7 +52,7 @@ static void test_store_failed_sync_is_final(void **state)
         assert_int_equal(transfer_op(STORE_READ, 0, BLOCK, BLOCK, 0), 0);
         assert_int_equal(s->ops->stop(s), -EIO);
         assert_int_equal(s->ops->stop(s), -EIO);
-        assert_int_equal(s->ops->start(s), 0); /* the next session knows no more than this one */
+        assert_int_equal(s->ops->start(s), 0); /* the data is still lost in the next session */
         assert_int_equal(plain_flush_op(), -EIO);
         assert_int_equal(s->ops->stop(s), -EIO);
         assert_int_equal(fake.n_errors, 1);
@@ -81,7 +81,7 @@ static void test_store_durable_write_that_fails_itself_loses_nothing(void **stat
     assert_int_equal(f->n_failed[STORE_WRITE_ZEROES], 1);
 }
 
-/* Of two syncs at the same time only one gets the error. */
+/* Linux reports an error to only one of two concurrent syncs. */
 static void test_store_sync_beside_a_failed_one_is_no_success(void **state)
 {
     struct store_io one = {.kind = STORE_FLUSH, .done = op_done};
@@ -108,7 +108,7 @@ static void test_store_interrupted_sync_is_repeated(void **state)
     assert_int_equal(fake.n_errors, 0);
 }
 
-/* Of a process that was killed, whose writes may be in the page cache yet. */
+/* The page cache may hold writes of an earlier process that was killed. */
 static void test_store_first_stop_syncs_what_others_wrote(void **state)
 {
     struct store_file *f;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Each allocation of godwit-blk's stores fails once, and the request or the start says so. */
+/* Each allocation of godwit-blk's stores fails once, and the request or the start reports it. */
 #include "../fixtures/no_memory.h"
 #include "store_fixture.h"
 
@@ -62,7 +62,7 @@ static void test_blk_no_memory_for_a_request(void **state)
 {
     struct store *slow;
 
-    if (open_store(STORE_ON, 512) == 0) /* O_DIRECT: through a buffer of its own */
+    if (open_store(STORE_ON, 512) == 0) /* O_DIRECT needs a bounce buffer */
         assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, read_unaligned, NULL), 1);
     if (s != NULL)
         s->ops->free(s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Discard and write zeroes of godwit-blk's file store where the file system, the device or a system
- * call filter refuses the best way: what can be done otherwise is, and a discard is left alone.
+ * Discard and write zeroes of godwit-blk's file store if the file system, the device or a system
+ * call filter refuses the best method: zeroes fall back to another method, a discard does nothing.
  */
 #include "store_fixture.h"
 
@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* What kernels answer where they cannot, or must not. */
+/* Errors for unsupported or forbidden operations. */
 static const struct {
     int error;
     bool for_good;
@@ -88,7 +88,7 @@ static void test_range_refused_discard_is_left_alone(void **state)
     }
 }
 
-/* A medium that fails is none that refuses. */
+/* An error of the medium does not mean "unsupported". */
 static void test_range_errors_of_the_medium_are_passed_on(void **state)
 {
     open_new();
@@ -118,7 +118,7 @@ static int op_at(enum store_kind kind, uint64_t offset, uint64_t length)
         &(struct store_io){.kind = kind, .may_unmap = true, .offset = offset, .length = length});
 }
 
-/* A device of 4096-byte sectors, which the guest sees as one of 512. */
+/* A device with 4096-byte sectors, exported with 512-byte blocks. */
 static void open_device(void)
 {
     open_new();
@@ -157,7 +157,7 @@ static void test_range_discards_the_aligned_middle(void **state)
 {
     static const struct {
         uint64_t offset, length;
-        int64_t expected_offset, expected_length; /* 0: none */
+        int64_t expected_offset, expected_length; /* 0: no discard */
     } cases[] = {
         {0, 4096, 0, 4096},       {512, 4096, 0, 0},        {4096, 8192, 4096, 8192},
         {512, 12288, 4096, 8192}, {4096, 4608, 4096, 4096}, {3584, 4608, 4096, 4096},
@@ -174,7 +174,7 @@ static void test_range_discards_the_aligned_middle(void **state)
     }
 }
 
-/* Granules are freed as a whole; what is left at both ends of a range is zeroed in place. */
+/* Only whole granules are freed; the rest at both ends of a range is zeroed in place. */
 static void test_range_punches_whole_granules(void **state)
 {
     open_new();
@@ -194,7 +194,7 @@ static void test_range_punches_whole_granules(void **state)
     assert_bytes(memory + 512 + 10 * BLOCK, 17, BLOCK - 512);
 }
 
-/* The granules of a partition begin where those of its disk do. */
+/* Granules of a partition are aligned to its disk. */
 static void test_range_punches_granules_that_begin_later(void **state)
 {
     open_new();
@@ -212,7 +212,7 @@ static void test_range_punches_granules_that_begin_later(void **state)
     assert_bytes(memory, 0, 10 * BLOCK);
 }
 
-/* As dm-thin, null_blk and zvols do: discards work there, holes do not. */
+/* dm-thin, null_blk and zvols support discards, but not holes. */
 static void test_range_device_without_holes_discards(void **state)
 {
     open_device();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit-blk between libgodwit and its store: parsing requests that a hostile driver made, the
- * order of answers, what a stop leaves undone. Both neighbours are fakes here: the few library
- * functions that it calls work on plain iovecs, and the store does what the test says.
+ * The request handling of godwit-blk: requests of a hostile driver, the order of completions, and
+ * what a stop leaves in flight. The library and the store are fakes: library functions work on
+ * plain iovecs, and the test chooses the results of the store.
  */
 #include "blk.h"
 
@@ -25,11 +25,11 @@ enum {
 static uint32_t completed_len;
 static unsigned n_completed, n_suspended;
 static int suspend_result;
-static int stop_error; /* reported, and how many requests were completed by then */
+static int stop_error; /* reported to the library, after this number of completions */
 static unsigned n_completed_before;
 static struct gw_request req, flushes[N_FLUSHES];
 static uint8_t status, statuses[N_FLUSHES];
-static struct blk_request b, flush_bs[N_FLUSHES]; /* in place of the bytes beside them */
+static struct blk_request b, flush_bs[N_FLUSHES]; /* instead of the per-request memory */
 
 static size_t take(struct iovec **iov, uint32_t *n_iov, size_t *left, void *to, const void *from,
                    size_t len)
@@ -117,7 +117,7 @@ static struct {
     int result; /* of submit */
     int stop_result;
     unsigned n_submitted, n_started, n_stopped, n_cancelled;
-    unsigned n_stopped_before; /* the last suspend */
+    unsigned n_stopped_before; /* when the last suspend was called */
     struct store_io *last, *cancelled[N_FLUSHES];
 } store;
 
@@ -162,7 +162,7 @@ static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
                                           .start = fake_start,
                                           .stop = fake_stop};
 
-/* ---- one request to make ---- */
+/* ---- the request ---- */
 
 static uint8_t data[65536];
 static struct iovec readable[4], writable[4];
@@ -177,7 +177,7 @@ static int setup(void **state)
     store.base.size = DISK_SIZE;
     store.base.block_size = 512;
     memset(data, 0xaa, sizeof(data));
-    memset(&b, 0xee, sizeof(b)); /* as an earlier request may have left it */
+    memset(&b, 0xee, sizeof(b)); /* contents of an earlier request */
     assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
     store.n_started = 0;
     limits = (struct blk_limits){.size = DISK_SIZE,
@@ -197,7 +197,7 @@ static int setup(void **state)
 
 static struct virtio_blk_outhdr header;
 
-/* A header, `to_device` bytes behind it, `to_driver` bytes, and a status. */
+/* Make a request of a header, `to_device` and `to_driver` bytes, and a status. */
 static void make(uint32_t type, uint64_t sector, size_t to_device, size_t to_driver)
 {
     header.type = htole32(type);
@@ -221,7 +221,7 @@ static void run(void)
     blk_requests_run(reqs, 1, &queue, &limits);
 }
 
-/* Run what was made and expect this status and used length, without a call of the store. */
+/* Run the request; expect this status and used length, and no call of the store. */
 static void expect_refused(uint8_t expected, uint32_t len)
 {
     unsigned before = n_completed;
@@ -261,7 +261,10 @@ static void test_blk_write_goes_to_the_store(void **state)
     assert_int_equal(completed_len, 1);
 }
 
-/* As far as the driver promised, and in all. A buffer may be two pieces: it may cross regions. */
+/*
+ * Limits of one segment, and of a whole request. A segment may cross regions, and then has two
+ * iovecs.
+ */
 static void test_blk_transfer_keeps_to_the_limits(void **state)
 {
     make(VIRTIO_BLK_T_IN, 0, 0, 4096);
@@ -340,14 +343,14 @@ static void test_blk_extent_beyond_the_disk_is_an_error(void **state)
         size_t len;
     } bad[] = {
         {2048, 512},              /* at the end */
-        {2047, 1024},             /* over the end */
-        {UINT64_MAX, 512},        /* in bytes more than 64 bits */
-        {UINT64_MAX / 512, 512},  /* the last one that fits them */
-        {UINT64_C(1) << 55, 512}, /* 0 when the carry is lost */
+        {2047, 1024},             /* crosses the end */
+        {UINT64_MAX, 512},        /* overflows 64 bits when converted to bytes */
+        {UINT64_MAX / 512, 512},  /* the largest that does not overflow */
+        {UINT64_C(1) << 55, 512}, /* overflows to 0 */
         {(UINT64_C(1) << 55) - 1, 1024},
         {0, 511},
         {0, 513},
-        {0, 1}, /* no whole block */
+        {0, 1}, /* not a whole block */
     };
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -407,7 +410,7 @@ static void test_blk_get_id_gives_the_serial(void **state)
     expect_refused(VIRTIO_BLK_S_OK, VIRTIO_BLK_ID_BYTES + 1);
     assert_memory_equal(data, "disk 1\0\0\0\0\0\0\0\0\0\0\0\0\0\0", VIRTIO_BLK_ID_BYTES);
     assert_int_equal(data[VIRTIO_BLK_ID_BYTES], 0xaa);
-    make(VIRTIO_BLK_T_GET_ID, 0, 0, 4); /* less room than an id */
+    make(VIRTIO_BLK_T_GET_ID, 0, 0, 4); /* shorter than an id */
     expect_refused(VIRTIO_BLK_S_OK, 5);
 }
 
@@ -423,7 +426,7 @@ static void test_blk_ranges_go_one_by_one(void **state)
 {
     store.result = -EINPROGRESS;
     put_range(0, 8, 8, 0);
-    put_range(1, 0, 0, 0); /* nothing to do */
+    put_range(1, 0, 0, 0); /* empty range */
     put_range(2, 32, 4, 1);
     make(VIRTIO_BLK_T_WRITE_ZEROES, 0, 48, 0);
     run();
@@ -467,7 +470,7 @@ static void test_blk_bad_ranges_are_refused_before_any_is_done(void **state)
     put_range(1, 0, 0xffffffff, 0);
     make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
     expect_refused(VIRTIO_BLK_S_IOERR, 1);
-    put_range(1, 0, 8, 1); /* unmap is for write zeroes */
+    put_range(1, 0, 8, 1); /* unmap is only valid for write zeroes */
     make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
     expect_refused(VIRTIO_BLK_S_UNSUPP, 1);
     put_range(1, 0, 8, 2);
@@ -491,7 +494,7 @@ static void test_blk_too_many_ranges_are_refused(void **state)
     assert_int_equal(status, VIRTIO_BLK_S_OK);
 }
 
-/* --discard=ignore, or a device that cannot: discards are not offered, zeroes stay allocated. */
+/* --discard=ignore, or a device without discard: it is not offered, and zeroes stay allocated. */
 static void test_blk_store_that_cannot_unmap_is_not_asked_to(void **state)
 {
     limits.can_unmap = false;
@@ -531,11 +534,11 @@ static void test_blk_stop_waits_for_what_is_in_flight(void **state)
     assert_int_equal(store.n_stopped, 1);
     assert_int_equal(n_completed, 1);
 
-    blk_queue_stop(&queue, true); /* of the next start: nothing in flight */
+    blk_queue_stop(&queue, true); /* after the next start, with nothing in flight */
     assert_int_equal(store.n_stopped, 2);
 }
 
-/* The library must know before it gets the last request back, and so could answer the front-end. */
+/* The library must get the error before the last completion, which lets it answer the front-end. */
 static void test_blk_stop_that_fails_is_reported_first(void **state)
 {
     store.stop_result = -EIO;
@@ -557,7 +560,7 @@ static void test_blk_stop_that_fails_is_reported_first(void **state)
     assert_int_equal(stop_error, -EIO);
 }
 
-/* Several at once, all under way. */
+/* Submit several flushes that stay in flight. */
 static void run_flushes(void)
 {
     static struct iovec readables[N_FLUSHES], writables[N_FLUSHES];
@@ -585,7 +588,7 @@ static void flush_done(unsigned i, int r)
     flush_bs[i].io.done(&flush_bs[i].io, r);
 }
 
-/* All but those that are over already, whichever these are. */
+/* Except for requests that have already completed, whichever they are. */
 static void test_blk_stop_that_may_suspend_cancels_the_oldest_first(void **state)
 {
     for (unsigned over = 0; over < N_FLUSHES; over++) {
@@ -594,7 +597,7 @@ static void test_blk_stop_that_may_suspend_cancels_the_oldest_first(void **state
         setup(state);
         run_flushes();
         flush_done(over, 0);
-        make(VIRTIO_BLK_T_FLUSH, 0, 0, 0); /* one more, behind them */
+        make(VIRTIO_BLK_T_FLUSH, 0, 0, 0); /* another flush, after the others */
         run();
         blk_queue_stop(&queue, true);
         assert_int_equal(n_completed, 1);
@@ -624,7 +627,7 @@ static void test_blk_cancelled_too_late_is_answered(void **state)
     assert_int_equal(statuses[1], VIRTIO_BLK_S_IOERR);
     assert_int_equal(n_completed, 2);
     assert_int_equal(store.n_stopped, 0);
-    suspend_result = -EPERM; /* the session has ended, so no queue takes its requests back */
+    suspend_result = -EPERM; /* the session ended, so no queue may keep its requests */
     flush_done(0, -ECANCELED);
     assert_int_equal(n_completed, 3);
     assert_int_equal(store.n_stopped, 1);
@@ -644,7 +647,7 @@ static void test_blk_cancelled_between_ranges_is_suspended(void **state)
     assert_int_equal(n_completed, 0);
     assert_int_equal(status, 0xff);
 
-    setup(state); /* the same in its last range */
+    setup(state); /* now in its last range */
     store.result = -EINPROGRESS;
     put_range(0, 8, 8, 0);
     put_range(1, 32, 4, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The stores of godwit-blk on real files: whatever the I/O comes to, everything must arrive all the
- * same, or fail as it should.
+ * The stores of godwit-blk on real files: with short and failing I/O, all data must arrive, or the
+ * operation must fail.
  */
 #include "store_fixture.h"
 
@@ -40,7 +40,7 @@ static void test_store_transfers_whole_and_in_short_pieces(void **state)
 static void test_store_direct_bounces_what_is_not_aligned(void **state)
 {
     if (open_store(STORE_ON, BLOCK) < 0)
-        skip(); /* the build folder's file system has no O_DIRECT */
+        skip(); /* no O_DIRECT in the build folder */
     check_read_and_write(SIZE, 0);
     check_read_and_write(SIZE, 1);
     check_read_and_write(1000, 0);
@@ -52,7 +52,7 @@ static void test_store_direct_bounces_what_is_not_aligned(void **state)
 static void test_store_more_iovecs_than_one_io_takes(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    check_read_and_write(100, 0); /* 1639 of them */
+    check_read_and_write(100, 0); /* 1639 iovecs */
 }
 
 static void test_store_read_past_a_shrunk_end_fails(void **state)
@@ -92,7 +92,8 @@ static void test_store_zeroes_with_and_without_fallocate(void **state)
     assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), 0);
     assert_zeroed();
     fake.n_fallocate = 0;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, true), 0); /* not tried again */
+    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, true),
+                     0); /* fallocate is not tried again */
     assert_zeroed();
     assert_int_equal(fake.n_fallocate, 0);
     assert_int_equal(fake.n_sync, 1);
@@ -121,7 +122,7 @@ static void test_store_write_through_is_durable(void **state)
     assert_int_equal(fake.n_dsync, 1);
 }
 
-/* Run an operation whose `at`th piece of I/O is cancelled while it is under way. */
+/* Run an operation, and cancel its `at`th piece of I/O while it is in flight. */
 static int cancelled_at(unsigned at, int (*op)(void))
 {
     unsigned n_said = fake.n_said;
@@ -132,7 +133,7 @@ static int cancelled_at(unsigned at, int (*op)(void))
     r = op();
     fake.cancel_at = 0;
     assert_int_equal(fake.n_cancelled, 1);
-    assert_int_equal(fake.n_ops, at); /* nothing was begun after it */
+    assert_int_equal(fake.n_ops, at); /* no I/O after the cancelled one */
     if (r == -ECANCELED)
         assert_int_equal(fake.n_said, n_said);
     return r;
@@ -168,7 +169,7 @@ static void check_cancelled_transfers(int (*op)(void))
     fake.short_by = BLOCK;
     for (unsigned at = 1; at < 4; at++)
         assert_int_equal(cancelled_at(at, op), -ECANCELED);
-    assert_int_equal(cancelled_at(4, op), 0); /* it was the last, and it happened */
+    assert_int_equal(cancelled_at(4, op), 0); /* the last piece, so the operation is complete */
     fake.fail = -EINTR;
     assert_int_equal(cancelled_at(1, op), -ECANCELED);
     fake.fail = -ECANCELED;
@@ -188,14 +189,14 @@ static void test_store_cancelled_transfer_begins_nothing_more(void **state)
 static void test_store_cancelled_bounce_begins_nothing_more(void **state)
 {
     if (open_store(STORE_ON, BLOCK) < 0)
-        skip(); /* the build folder's file system has no O_DIRECT */
+        skip(); /* no O_DIRECT in the build folder */
     check_cancelled_transfers(shifted_write_op);
 }
 
 static void test_store_cancelled_range_begins_nothing_more(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    assert_int_equal(cancelled_at(1, durable_discard_op), -ECANCELED); /* it was not synced */
+    assert_int_equal(cancelled_at(1, durable_discard_op), -ECANCELED); /* the sync is missing */
     assert_int_equal(cancelled_at(2, durable_discard_op), 0);
     fake.fail = -EINTR;
     assert_int_equal(cancelled_at(1, zero_op), -ECANCELED);
@@ -240,7 +241,7 @@ static void test_store_delay_is_cut_short(void **state)
     assert_int_equal(result, -ECANCELED);
     assert_int_equal(fake.n_ops, 0);
 
-    /* When its time is over the store behind has it. */
+    /* After the delay, the operation reaches the wrapped store. */
     io.is_cancelled = false;
     assert_int_equal(s->ops->submit(s, &io), -EINPROGRESS);
     timer.cb(timer.arg);
@@ -258,7 +259,7 @@ static void test_store_two_users_take_turns(void **state)
 
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     first = s;
-    assert_int_equal(open_store(STORE_OFF, 512), 0); /* a migration's destination */
+    assert_int_equal(open_store(STORE_OFF, 512), 0); /* like the destination of a migration */
     second = s;
     assert_int_equal(first->ops->start(first), 0);
     assert_int_equal(first->ops->start(first), 0); /* its second queue */
@@ -301,7 +302,7 @@ static void *let_go_later(void *arg)
     return NULL;
 }
 
-/* A process that was killed is about to let go of it. */
+/* The process that held the lock was killed, and releases it soon. */
 static void test_store_waits_for_a_lock(void **state)
 {
     struct store_file_options o = {.path = path, .block_size = 512, .lock_patience_ms = 60000};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Concurrent promises of godwit-blk's file store, which end in any order: Linux reports lost data
- * to one of several syncs, and none of the others may be answered with success.
+ * Concurrent flushes and durable writes of godwit-blk's file store, which end in any order. Linux
+ * reports lost data to only one of several syncs, and none of the others may succeed.
  */
 #include "store_fixture.h"
 
@@ -19,7 +19,7 @@ enum {
     N_OPS = 8,
 };
 
-static long fs_type; /* of every file */
+static long fs_type; /* of all files */
 
 int fstatfs(int fd, struct statfs *st)
 {
@@ -44,7 +44,7 @@ static void note_result(struct store_io *io, int res)
 {
     struct op *op = (struct op *)(void *)((char *)io - offsetof(struct op, io));
 
-    assert_int_equal(op->result, PENDING); /* once */
+    assert_int_equal(op->result, PENDING); /* not completed before */
     op->result = res;
 }
 
@@ -62,17 +62,17 @@ static void submit(struct op *op, enum store_kind kind, unsigned worker)
     op->io.n_iov = 1;
     op->io.is_durable = kind != STORE_FLUSH;
     assert_int_equal(s->ops->submit(s, &op->io), -EINPROGRESS);
-    fake.io = NULL; /* the test ends it */
+    fake.io = NULL; /* ends in end() */
 }
 
-/* The current file operation of it ends with `res`. */
+/* End the current file operation with `res`. */
 static void end(struct op *op, int res)
 {
     op->io.gw.done(&op->io.gw, res);
     fake.io = NULL;
 }
 
-/* All that was posted to the workers. */
+/* Run all posts of both workers. */
 static void run_all_posts(void)
 {
     run_posts(&workers[0]);
@@ -97,17 +97,17 @@ static void assert_nothing_waits(void)
     assert_null(file()->held.first);
 }
 
-/* ---- what ends in the wrong order ---- */
+/* ---- completions in the wrong order ---- */
 
 static const enum store_kind kinds[] = {STORE_FLUSH, STORE_WRITE};
 
-/* What a promise of that kind gets from the kernel when it succeeds. */
+/* Result of the file operation on success. */
 static int success(enum store_kind kind)
 {
     return kind == STORE_FLUSH ? 0 : BLOCK;
 }
 
-/* `one` has the error, but `other` is processed first. Each is a flush or a durable write. */
+/* `one` gets the error, but `other` is processed first. Each is a flush or a durable write. */
 static void check_error_after_success(enum store_kind one, enum store_kind other, unsigned worker)
 {
     open_for_syncs(STORE_OFF);
@@ -117,14 +117,14 @@ static void check_error_after_success(enum store_kind one, enum store_kind other
     run_all_posts();
     assert_int_equal(ops[1].result, PENDING);
     end(&ops[0], -EIO);
-    if (one == STORE_WRITE) /* repeated to find out what failed */
+    if (one == STORE_WRITE) /* a failed write is repeated to find out what failed */
         end(&ops[0], BLOCK);
     assert_int_equal(ops[0].result, -EIO);
     assert_int_equal(ops[1].result, worker == 0 ? -EIO : PENDING);
     run_all_posts();
     assert_int_equal(ops[1].result, -EIO);
     assert_int_equal(fake.n_errors, 1);
-    assert_int_equal(fake.n_said, 0); /* the medium failed once */
+    assert_int_equal(fake.n_said, 0); /* one failure is logged, not two */
     assert_nothing_waits();
     s->ops->free(s);
     s = NULL;
@@ -157,7 +157,10 @@ static void test_store_concurrent_syncs_that_succeed_all_do(void **state)
     assert_nothing_waits();
 }
 
-/* Nobody waits for what began after its own end, so a stream of syncs delays none for ever. */
+/*
+ * An operation does not wait for others that began after it ended, so a stream of syncs delays none
+ * forever.
+ */
 static void test_store_sync_does_not_wait_for_later_ones(void **state)
 {
     open_for_syncs(STORE_OFF);
@@ -168,7 +171,7 @@ static void test_store_sync_does_not_wait_for_later_ones(void **state)
     submit(&ops[2], STORE_FLUSH, 0);
     end(&ops[0], 0);
     assert_int_equal(ops[1].result, 0);
-    assert_int_equal(ops[0].result, PENDING); /* for the third */
+    assert_int_equal(ops[0].result, PENDING); /* waits for the third */
     submit(&ops[3], STORE_FLUSH, 0);
     end(&ops[2], -EIO);
     assert_int_equal(ops[0].result, -EIO);
@@ -178,7 +181,7 @@ static void test_store_sync_does_not_wait_for_later_ones(void **state)
     assert_nothing_waits();
 }
 
-/* What fails by itself, or is cancelled, holds nothing up either. */
+/* A write that failed or was cancelled delays no sync. */
 static void test_store_sync_waits_for_no_write_that_ended(void **state)
 {
     open_for_syncs(STORE_OFF);
@@ -198,7 +201,7 @@ static void test_store_sync_waits_for_no_write_that_ended(void **state)
     assert_nothing_waits();
 }
 
-/* ---- cancelled while held ---- */
+/* ---- cancelling held operations ---- */
 
 static void cancel(struct op *op)
 {
@@ -215,7 +218,7 @@ static void test_store_cancelled_while_held(void **state)
         for (unsigned i = 1; i < 4; i++)
             end(&ops[i], 0);
         cancel(&ops[2]);
-        assert_int_equal(ops[2].result, PENDING); /* never inside the call */
+        assert_int_equal(ops[2].result, PENDING); /* never completes inside the call */
         cancel(&ops[2]);
         assert_int_equal(run_posts(&workers[0]), 1);
         assert_int_equal(ops[2].result, -ECANCELED);
@@ -232,7 +235,7 @@ static void test_store_cancelled_while_held(void **state)
     }
 }
 
-/* Its result is already on the way to its worker. */
+/* Its completion has already been posted. */
 static void test_store_cancelled_when_released(void **state)
 {
     open_for_syncs(STORE_OFF);
@@ -248,7 +251,7 @@ static void test_store_cancelled_when_released(void **state)
     assert_nothing_waits();
 }
 
-/* ---- durable writes of which it is not known what failed ---- */
+/* ---- durable writes with an unknown cause of failure ---- */
 
 static void check_suspect(enum store_mode direct, bool is_lost)
 {
@@ -282,7 +285,7 @@ static void test_store_syncs_wait_for_a_suspect_write(void **state)
 
 static bool open_direct(void)
 {
-    bool is_direct = open_store(STORE_ON, BLOCK) == 0; /* else: no O_DIRECT in the build folder */
+    bool is_direct = open_store(STORE_ON, BLOCK) == 0; /* false: no O_DIRECT in the build folder */
 
     if (is_direct)
         s->ops->free(s);
@@ -298,7 +301,7 @@ static void test_store_syncs_wait_for_a_suspect_direct_write(void **state)
         check_suspect(STORE_ON, is_lost);
 }
 
-/* The kernel reports its errors to a direct write alone; but its sync may have those of others. */
+/* A direct write only gets its own errors, but its sync may get those of other writes. */
 static void test_store_direct_write_waits_for_nothing(void **state)
 {
     fs_type = EXT4_SUPER_MAGIC;
@@ -318,7 +321,7 @@ static void test_store_direct_write_waits_for_nothing(void **state)
     assert_nothing_waits();
 }
 
-/* There, O_DIRECT may be buffered after all. */
+/* On btrfs, O_DIRECT may fall back to buffered I/O. */
 static void test_store_direct_write_on_btrfs_waits_for_a_sync(void **state)
 {
     fs_type = BTRFS_SUPER_MAGIC;
@@ -334,7 +337,7 @@ static void test_store_direct_write_on_btrfs_waits_for_a_sync(void **state)
     assert_nothing_waits();
 }
 
-/* Every failure of the medium is logged; those that follow from it are counted only. */
+/* Failures of the medium are logged; failures that follow from them are only counted. */
 static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
 {
     open_for_syncs(STORE_OFF);
@@ -344,10 +347,10 @@ static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
     end(&ops[0], -EIO);
     end(&ops[1], -EIO);
     assert_int_equal(fake.n_said, 0);
-    end(&ops[1], -ENOSPC); /* the write itself */
+    end(&ops[1], -ENOSPC); /* the write itself fails */
     assert_int_equal(ops[1].result, -ENOSPC);
     assert_int_equal(fake.n_said, 1);
-    end(&ops[0], BLOCK); /* its sync */
+    end(&ops[0], BLOCK); /* its sync succeeds */
     assert_int_equal(fake.n_errors, 1);
     assert_int_equal(fake.n_said, 1);
     end(&ops[2], -ENOSPC);
@@ -358,7 +361,7 @@ static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
     assert_int_equal(file()->n_failed[STORE_FLUSH], 1);
 }
 
-/* ---- many ---- */
+/* ---- many operations ---- */
 
 static uint64_t cpu_ns(void)
 {
@@ -368,7 +371,7 @@ static uint64_t cpu_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-/* All in flight at once; they end from the last to the first, or the others way round. */
+/* All in flight at once; end them in order or backwards. */
 static uint64_t end_many(unsigned n, bool is_backwards)
 {
     struct op *many = calloc(n, sizeof(*many));
@@ -392,7 +395,10 @@ static uint64_t end_many(unsigned n, bool is_backwards)
     return begin;
 }
 
-/* Quadratic time would be 256 times as long. Other processes disturb some of the measurements. */
+/*
+ * 16 times the operations: quadratic time would be 256 times as long. Other processes disturb some
+ * measurements.
+ */
 static bool is_linear(bool is_backwards)
 {
     uint64_t few = end_many(4096, is_backwards), many = end_many(16 * 4096, is_backwards);
@@ -413,11 +419,11 @@ static void test_store_many_syncs_take_linear_time(void **state)
 /* ---- a model of Linux, with two workers ---- */
 
 enum {
-    MODEL_OPS = 16,    /* of a worker at once */
+    MODEL_OPS = 16,    /* in flight per worker */
     MODEL_GOOD = 1000, /* syncs that succeed before data is lost */
 };
 
-/* One sync is going to get `error`; `lost_at` says since when on `clock`. */
+/* The next sync gets `error`; data was lost at the time `lost_at` of `clock`. */
 static struct {
     _Atomic unsigned clock;
     _Atomic unsigned lost_at;
@@ -446,7 +452,7 @@ static unsigned random_below(struct model_worker *m, unsigned n)
     return (m->seed >> 16) % n;
 }
 
-/* Success means that nothing was lost before the sync began. */
+/* A success means that no data was lost before the sync began. */
 static void check_answer(struct store_io *io, int res)
 {
     struct model_op *op =
@@ -483,7 +489,7 @@ static void model_step(struct model_worker *m, struct model_op *op)
     } else if (op->kernel_result != PENDING) {
         int res = op->kernel_result;
 
-        op->kernel_result = PENDING; /* the file operation is over */
+        op->kernel_result = PENDING; /* the file operation has ended */
         op->op.io.gw.done(&op->op.io.gw, res);
     }
 }
@@ -507,7 +513,7 @@ static void *model_run(void *arg)
     return NULL;
 }
 
-/* What is left ends in good order. */
+/* The remaining operations succeed. */
 static void model_finish(struct model_worker *m)
 {
     for (unsigned i = 0; i < MODEL_OPS; i++)

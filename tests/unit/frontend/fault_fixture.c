@@ -123,7 +123,7 @@ void await_asked(struct fault_fixture *b, unsigned n)
             return;
         usleep(1000);
     }
-    fail_msg("%u pages were asked for, not %u", b->n_asked, n);
+    fail_msg("%u pages were requested, expected %u", b->n_asked, n);
 }
 
 void await_faults(struct fault_fixture *b, uint64_t n)
@@ -136,7 +136,7 @@ void await_faults(struct fault_fixture *b, uint64_t n)
             return;
         usleep(1000);
     }
-    fail_msg("%lu faults, not %lu", (unsigned long)st.faults, (unsigned long)n);
+    fail_msg("%lu faults, expected %lu", (unsigned long)st.faults, (unsigned long)n);
 }
 
 void await_report(struct fault_fixture *b, enum gw_fault_problem problem)
@@ -172,7 +172,7 @@ int fault_uffd(uint64_t features)
     return fd;
 }
 
-/* ---- who touches ---- */
+/* ---- touchers ---- */
 
 static void *toucher_main(void *arg)
 {
@@ -199,7 +199,7 @@ uint32_t toucher_end(struct toucher *t)
 {
     for (unsigned i = 0; i < WAIT_MS && !toucher_is_back(t); i++)
         usleep(1000);
-    assert_true(toucher_is_back(t)); /* a lost wake-up */
+    assert_true(toucher_is_back(t)); /* false: a wake-up was lost */
     pthread_join(t->thread, NULL);
     return t->seen;
 }
@@ -267,13 +267,13 @@ void client_unregister(struct client *c)
     struct uffdio_range range = {.start = (uintptr_t)c->map, .len = c->len};
 
     assert_int_equal(ioctl(c->uffd, UFFDIO_UNREGISTER, &range), 0);
-    /* It may miss who was on his way to sleep. */
+    /* UNREGISTER may miss a thread that is about to sleep. */
     assert_int_equal(ioctl(c->uffd, UFFDIO_WAKE, &range), 0);
 }
 
 void client_end(struct client *c, struct fault_fixture *b)
 {
-    /* With events of its mappings, munmap sleeps until the server has read that one. */
+    /* If the client asked for unmap events, munmap sleeps until the server has read the event. */
     munmap(c->map, c->len);
     if (c->client)
         gw_fault_server_remove_client(b->server, c->client);

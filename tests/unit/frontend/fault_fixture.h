@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A fault server with one region, a source of pages that are known by a stamp, threads that touch
- * pages, and clients: in this process, and in children.
+ * A fixture: a fault server with one region, a source of pages with known stamps, threads that
+ * touch pages, and clients in this process and in children.
  */
 #pragma once
 
@@ -25,12 +25,12 @@
 
 #define PAGE       UINT64_C(4096)
 #define PAGES      64u
-#define ZERO_EVERY 8u /* so often is a page of zeros */
+#define ZERO_EVERY 8u /* every 8th page is all zeros */
 #define WAIT_MS    patience_ms()
 
 enum fault_source {
-    SOURCE_HERE, /* at hand */
-    SOURCE_LATER,
+    SOURCE_HERE,  /* has all pages */
+    SOURCE_LATER, /* pages arrive by put_page */
 };
 
 struct fault_fixture {
@@ -38,23 +38,23 @@ struct fault_fixture {
     struct gw_guest_mem *mem;
     struct gw_guest_region region;
     gw_gpa_t gpa;
-    char *own;                    /* its mapping here */
+    char *own;                    /* mapping in this process */
     enum fault_source source;     /* atomic */
     unsigned n_asked;             /* atomic */
     gw_gpa_t held;                /* atomic: the source keeps this page back; 0: none */
     gw_gpa_t last_asked;          /* atomic */
-    unsigned asked_before[PAGES]; /* atomic: the number of requests before that of each page */
+    unsigned asked_before[PAGES]; /* atomic; number of requests before that of each page */
     unsigned n_reports[4];        /* atomic */
-    struct gw_fault_report last;  /* after n_reports */
+    struct gw_fault_report last;  /* written before n_reports */
     char last_client[48];
 };
 
-/* What is in a page: 0, or a number at every 4th byte. */
+/* Stamp of a page: 0, or a number that it has at every 4th byte. */
 uint32_t stamp_of(uint64_t page);
-/* The number in memory, if all of the page has it; UINT32_MAX otherwise. */
+/* The stamp of a page in memory; UINT32_MAX if it is not uniform. */
 uint32_t touch(const char *page);
 
-/* A server of one region that is not registered yet; then begun, and serving on its thread. */
+/* Make a server of one region; start it, with a thread; or both (begin). */
 void fault_fixture_prepare(struct fault_fixture *b, enum gw_fault_fill fill,
                            enum fault_source source);
 void fault_fixture_serve(struct fault_fixture *b);
@@ -66,9 +66,9 @@ void await_asked(struct fault_fixture *b, unsigned n);
 void await_faults(struct fault_fixture *b, uint64_t n);
 void await_report(struct fault_fixture *b, enum gw_fault_problem problem);
 
-/* A userfaultfd that nothing was said to. */
+/* A userfaultfd without UFFDIO_API. */
 int fault_uffd_raw(void);
-/* With its API, and these features. Returns: -1 where the kernel does not have them. */
+/* With UFFDIO_API and these features. Returns: -1 if the kernel lacks one. */
 int fault_uffd(uint64_t features);
 
 /* A thread that touches one page. */
@@ -86,7 +86,7 @@ uint32_t toucher_end(struct toucher *t);
 /* A client in this process, with a mapping of its own. */
 struct client {
     struct gw_fault_client *client;
-    int uffd; /* its end */
+    int uffd; /* the client's end */
     char *map;
     uint64_t len;
 };
@@ -96,11 +96,14 @@ void client_begin(struct client *c, struct fault_fixture *b, bool is_minor);
 /* Minor faults if the features say so. Returns: false if the kernel does not have the features. */
 bool client_begin_with(struct client *c, struct fault_fixture *b, uint64_t features);
 void client_wake(struct client *c, uint64_t offset);
-/* Who waits comes back, to what is there. */
+/* Unregister the mapping, which wakes its threads; they read the present contents. */
 void client_unregister(struct client *c);
 void client_end(struct client *c, struct fault_fixture *b);
 
-/* The same as a process: it touches the pages it is told and answers with what it saw. */
+/*
+ * A client in a child process. It touches the pages that child_touch names and sends back their
+ * stamps.
+ */
 struct child {
     struct gw_fault_client *client;
     pid_t pid;
@@ -113,5 +116,5 @@ uint32_t child_result(struct child *c);
 void child_kill(struct child *c, int signal);
 void child_end(struct child *c, struct fault_fixture *b, int signal);
 
-/* Skips the program. */
+/* Skips the test program if this process may not use userfaultfd. */
 void requires_userfaultfd(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * IN_ORDER on the driver's side, in both layouts: one used element for a batch, what it skips
- * counts as used completely, the next element is behind the batch; and a device that does it wrong.
+ * IN_ORDER in the driver, in both layouts: one used element completes a batch, skipped buffers
+ * count as used completely, the next element follows the batch; and devices that violate that.
  */
 #include "../fixtures/packed_device.h"
 #include "../fixtures/split_device.h"
@@ -19,7 +19,7 @@
 #define F_EVENT (UINT64_C(1) << 29)
 #define F_ORDER (UINT64_C(1) << 35)
 
-/* What the device has taken and not used. */
+/* Popped by the device and not used yet. */
 struct taken {
     uint32_t id;
     unsigned n_desc;
@@ -32,7 +32,7 @@ struct fixture {
     struct gw_driver_config cfg;
     struct split_device split;
     struct packed_device packed;
-    struct taken *taken; /* a circle as long as the ring */
+    struct taken *taken; /* a circular buffer of the ring's size */
     unsigned first, n_taken;
 };
 
@@ -79,7 +79,7 @@ static uint32_t writable_len(const struct gw_driver_buf *bufs, unsigned n_readab
     return len;
 }
 
-/* Take one chain; in a split ring descriptors must be in the order of the table (2.7.9). */
+/* Pop one chain; in a split ring, descriptors must be in the order of the table (2.7.9). */
 static bool device_pop(struct fixture *t)
 {
     struct taken *taken = &t->taken[(t->first + t->n_taken) % t->cfg.queue_size];
@@ -107,7 +107,7 @@ static bool device_pop(struct fixture *t)
     return true;
 }
 
-/* Use the oldest `n` with one element; returns its length. */
+/* Use the `n` oldest chains with one element; returns its length. */
 static uint32_t device_push(struct fixture *t, unsigned n)
 {
     struct taken last = {0};
@@ -156,7 +156,7 @@ static void test_driver_in_order_batch_is_one_element(void **state)
         for (unsigned i = 0; i < 5; i++)
             assert_true(device_pop(&t));
         len = device_push(&t, 4);
-        /* Also by parts: what is left of a batch is known without the ring. */
+        /* Also in parts: the driver knows the rest of the batch without the ring. */
         assert_false(gw_driver_want_calls(t.d));
         assert_int_equal(gw_driver_take(t.d, used, 1), 1);
         assert_false(gw_driver_want_calls(t.d));
@@ -177,7 +177,7 @@ static void test_driver_in_order_batch_is_one_element(void **state)
     }
 }
 
-/* Random chains in random batches, over many turns of the indices. */
+/* Random chains in random batches, until the indices wrap several times. */
 static void run_model(bool packed, unsigned size, unsigned rounds)
 {
     struct gw_driver_used used[8];
@@ -237,7 +237,7 @@ static void test_driver_in_order_broken_device_is_told(void **state)
 {
     struct fixture t;
 
-    /* The index counts one, the id says two. */
+    /* The index advances by one, the id by two. */
     begin(&t, false, 8, 0);
     assert_int_equal(add(&t, 0, 0, 0) | add(&t, 0, 1, 0), 0);
     gw_driver_publish(t.d);
@@ -247,10 +247,10 @@ static void test_driver_in_order_broken_device_is_told(void **state)
     begin(&t, false, 8, 0);
     assert_int_equal(add(&t, 2, 0, 0) | add(&t, 0, 1, 0), 0);
     gw_driver_publish(t.d);
-    split_device_push(&t.split, 1, 0); /* inside of a chain */
+    split_device_push(&t.split, 1, 0); /* not the head of a chain */
     expect_broken(&t, "not in flight");
 
-    /* The second was added and not published. */
+    /* The second chain was added, but not published. */
     begin(&t, true, 8, 0);
     assert_int_equal(add(&t, 0, 0, 0), 0);
     gw_driver_publish(t.d);
@@ -265,7 +265,9 @@ static void test_driver_in_order_broken_device_is_told(void **state)
     expect_broken(&t, "length");
 }
 
-/* What a device that died had used, with a batch half taken, is not offered again. */
+/*
+ * Chains that a crashed device had used are not made available again, even with a batch half taken.
+ */
 static void test_driver_in_order_requeue_keeps_the_order(void **state)
 {
     for (unsigned i = 0; i < 2 * 23; i++) {
@@ -305,7 +307,7 @@ static void test_driver_in_order_requeue_keeps_the_order(void **state)
     }
 }
 
-/* Turned on and off while nothing is in flight, and only then. */
+/* IN_ORDER can be switched only while nothing is in flight. */
 static void test_driver_in_order_changes_when_idle(void **state)
 {
     for (unsigned packed = 0; packed < 2; packed++) {
@@ -319,11 +321,11 @@ static void test_driver_in_order_changes_when_idle(void **state)
                 assert_int_equal(add(&t, 1 + k, k, 0), 0);
             gw_driver_publish(t.d);
             assert_true(device_pop(&t) && device_pop(&t));
-            gw_driver_set_features(t.d, i % 2 ? 0 : F_ORDER); /* not now */
+            gw_driver_set_features(t.d, i % 2 ? 0 : F_ORDER); /* ignored: chains are in flight */
             if (i % 2) {
                 device_push(&t, 2);
             } else {
-                /* The second before the first, as without IN_ORDER it may be. */
+                /* Use the second before the first, as allowed without IN_ORDER. */
                 struct taken one = t.taken[t.first], two = t.taken[(t.first + 1) % 8];
 
                 if (packed) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of packed rings against a plain device side (packed_device.h) in real guest
- * memory: layout, wrap counters, a device that breaks the rules, and what a crash leaves behind.
+ * The driver of packed rings against a simple device (packed_device.h) in real guest memory:
+ * layout, wrap counters, a device that breaks the rules, and recovery after a crash.
  */
 #include "../fixtures/packed_ring.h"
 #include "fdcheck.h"
@@ -36,7 +36,7 @@ static void test_driver_packed_bad_config_is_refused(void **state)
     packed_ring_finish(&t);
 }
 
-/* What is allocated is given back, down to the last byte. */
+/* Freed rings return all of their memory, down to the last byte. */
 static void test_driver_packed_allocated_rings_are_released(void **state)
 {
     struct gw_driver_config cfg;
@@ -99,7 +99,7 @@ static void test_driver_packed_chains_are_laid_out_both_ways(void **state)
     }
 }
 
-/* Several chains appear together, by one store. */
+/* Several chains become available at once, by one store. */
 static void test_driver_packed_nothing_is_seen_before_it_is_published(void **state)
 {
     struct packed_chain c;
@@ -134,7 +134,7 @@ static void test_driver_packed_full_ring_and_bad_chains_are_refused(void **state
     packed_ring_finish(&t);
 }
 
-/* Random chains, completed in random order, over many laps. */
+/* Random chains, completed in random order, until the ring wraps many times. */
 static void run_model(unsigned size, unsigned rounds)
 {
     struct gw_driver_buf bufs[4] = {{.len = 8}, {.len = 8}, {.len = 8}, {.len = 8}};
@@ -176,7 +176,7 @@ static void run_model(unsigned size, unsigned rounds)
     }
     assert_int_equal(gw_driver_error(t.d, NULL), 0);
     assert_int_equal(gw_driver_in_flight(t.d), 0);
-    /* All descriptors have come back. */
+    /* All descriptors are free again. */
     for (unsigned i = 0; i < size; i++)
         assert_int_equal(packed_ring_add(&t, i), 0);
     assert_int_equal(packed_ring_add(&t, 0), -ENOSPC);
@@ -228,10 +228,10 @@ static void test_driver_packed_broken_device_is_told(void **state)
     packed_ring_add(&t, 2);
     gw_driver_publish(t.d);
     packed_device_push(&t.dev, 0, 1, 0);
-    packed_device_push(&t.dev, 0, 1, 0); /* twice */
+    packed_device_push(&t.dev, 0, 1, 0); /* used twice */
     expect_broken(&t, "not in flight");
 
-    /* The second descriptor of a chain is no id. */
+    /* The second descriptor of a chain has no valid id. */
     gw_driver_add(t.d, bufs, 1, 1, 0, 0);
     gw_driver_publish(t.d);
     packed_device_push(&t.dev, 1, 2, 0);
@@ -246,7 +246,7 @@ static void test_driver_packed_broken_device_is_told(void **state)
     packed_device_push(&t.dev, 0, 1, 0);
     expect_broken(&t, "where none was available");
 
-    /* Added, and not published: the device cannot know it. */
+    /* Added, but not published: the device cannot know it. */
     packed_ring_add(&t, 1);
     packed_device_push(&t.dev, 0, 1, 0);
     expect_broken(&t, "where none was available");
@@ -256,7 +256,7 @@ static void test_driver_packed_broken_device_is_told(void **state)
     packed_device_push(&t.dev, 0, 1, 65);
     expect_broken(&t, "length");
 
-    /* Without WRITE a length says nothing. */
+    /* Without WRITE the length is meaningless. */
     packed_ring_add(&t, 7);
     gw_driver_publish(t.d);
     packed_device_push(&t.dev, 0, 1, 65);
@@ -313,11 +313,14 @@ static void test_driver_packed_goes_on_in_a_clone(void **state)
         if (i < 3)
             packed_ring_serve(&t, 0);
     }
-    assert_int_equal(gw_driver_used_idx(t.d), 1); /* 4 and 3, of 6 */
+    assert_int_equal(gw_driver_used_idx(t.d), 1); /* chains of 4 and 3 descriptors, ring size 6 */
     packed_ring_finish(&t);
 }
 
-/* The base on the wire: places below the wrap counter, the used one above the available one. */
+/*
+ * The base in GET_VRING_BASE: available index and wrap counter in the low half, used in the high
+ * half.
+ */
 static void test_driver_packed_base_has_both_places(void **state)
 {
     const struct {
@@ -340,19 +343,19 @@ static void test_driver_packed_base_has_both_places(void **state)
     gw_driver_set_base(t.d, 0x80068006);
     assert_int_equal(gw_driver_check_base(t.d, &taken), 0);
     assert_int_equal(taken, 0);
-    gw_driver_set_base(t.d, 0x80060001); /* the other lap: three more taken */
+    gw_driver_set_base(t.d, 0x80060001); /* after the wrap: three more popped */
     assert_int_equal(gw_driver_check_base(t.d, &taken), 0);
     assert_int_equal(taken, 2);
     gw_driver_set_base(t.d, 0x80060002);
     assert_int_equal(gw_driver_check_base(t.d, &taken), 0);
     assert_int_equal(taken, 3);
-    gw_driver_set_base(t.d, 0x80060003); /* more than there is */
+    gw_driver_set_base(t.d, 0x80060003); /* beyond the available descriptors */
     assert_int_equal(gw_driver_check_base(t.d, &taken), -EPROTO);
-    gw_driver_set_base(t.d, 0x00000001); /* no used index, as by DPDK */
+    gw_driver_set_base(t.d, 0x00000001); /* no used index, like DPDK */
     assert_int_equal(gw_driver_check_base(t.d, &taken), -EPROTO);
-    gw_driver_set_base(t.d, 0x80068007); /* no such place */
+    gw_driver_set_base(t.d, 0x80068007); /* no such index */
     assert_int_equal(gw_driver_check_base(t.d, &taken), -EPROTO);
-    gw_driver_set_base(t.d, 0x80068005); /* behind what is used */
+    gw_driver_set_base(t.d, 0x80068005); /* less than the used index */
     assert_int_equal(gw_driver_check_base(t.d, &taken), -EPROTO);
     packed_ring_finish(&t);
 }
@@ -377,7 +380,7 @@ static void test_driver_packed_raw_access_writes_what_it_is_told(void **state)
     packed_device_set_event(&t.dev, 3, packed_place_at(5, 2));
     gw_driver_read_device_event(t.d, &event, &flags);
     assert_true(event == 0x8002 && flags == 3);
-    /* What is of the other layout does nothing: there is no memory for it. */
+    /* Functions of the split layout have no effect: their memory does not exist. */
     gw_driver_write_desc(t.d, 0, 1, 2, 3, 4);
     gw_driver_write_avail(t.d, 0, 1);
     gw_driver_write_avail_idx(t.d, 1);
@@ -388,7 +391,10 @@ static void test_driver_packed_raw_access_writes_what_it_is_told(void **state)
     packed_ring_finish(&t);
 }
 
-/* Taken out of order by a device that is gone: what it had not done is there again, once. */
+/*
+ * Popped out of order by a device that crashed: each request it did not complete becomes available
+ * again, once.
+ */
 static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
 {
     const struct gw_driver_buf bufs[3] = {
@@ -410,7 +416,7 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
         packed_device_push(&t.dev, chains[4].id, chains[4].n_desc, 16);
         assert_int_equal(gw_driver_take(t.d, used, 8), 1);
         packed_device_push(&t.dev, chains[2].id, chains[2].n_desc, 16); /* not taken yet */
-        /* Half written when it died: it does not count, and is in nobody's way. */
+        /* A half-written element of the crashed device does not count, and does no harm. */
         t.dev.ring[t.dev.used.offset].id = chains[0].id;
         t.dev.ring[t.dev.used.offset].len = 77;
         assert_int_equal(gw_driver_n_used(t.d), 1);
@@ -445,7 +451,7 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
     }
 }
 
-/* Copies what the driver wrote, and nothing of the device's. */
+/* Copies what the driver wrote, without the device's writes. */
 struct copy {
     struct packed_ring *t;
     uint8_t *to;
@@ -461,7 +467,8 @@ static void copy_written(void *arg, gw_gpa_t gpa, uint64_t len)
 }
 
 /*
- * The copy is the ring as it would be without the device: what differs is what the device wrote.
+ * The copy is the ring without the device's writes, so a difference from the ring is a write of the
+ * device.
  */
 static void test_driver_packed_overlay_has_nothing_of_the_device(void **state)
 {
@@ -488,7 +495,7 @@ static void test_driver_packed_overlay_has_nothing_of_the_device(void **state)
 
         packed_ring_add(&t, 1);
         gw_driver_want_calls(t.d);
-        /* Not published: the flags are still those that the driver wrote in the lap before. */
+        /* Not published: the flags are those of the driver's previous lap. */
         gw_guest_track_take(track, copy_written, &copy);
         assert_int_equal(ring[slot].flags & (PACKED_AVAIL | PACKED_USED), lap_before);
         gw_driver_publish(t.d);
@@ -500,7 +507,7 @@ static void test_driver_packed_overlay_has_nothing_of_the_device(void **state)
         assert_int_equal(ring[slot].len, 64);
         assert_int_equal(ring[slot].addr, PACKED_MEM_GPA + 64);
         assert_memory_equal(copy.to + (t.cfg.avail - PACKED_MEM_GPA), t.dev.driver_event, 4);
-        /* A copy of all without the overlay would have the device's. */
+        /* A copy without the overlay would have the device's flags. */
         assert_int_not_equal(ring[slot].flags, t.dev.ring[slot].flags);
     }
     gw_driver_set_track(t.d, NULL);

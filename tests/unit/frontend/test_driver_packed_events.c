@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Notifications on packed rings, both ways: kicks and calls that come when the event areas ask for
- * them, none otherwise, and none that is lost.
+ * Notifications of packed rings in both directions: kicks and calls are sent when the event areas
+ * request them, never otherwise, and none is lost.
  */
 #include "../fixtures/packed_ring.h"
 #include "fdcheck.h"
@@ -17,7 +17,7 @@ static void test_driver_packed_events_kicks_follow_the_flags(void **state)
     struct packed_ring t;
 
     packed_ring_begin(&t, 8, 0, 0, false);
-    assert_false(gw_driver_kick(t.d)); /* nothing new */
+    assert_false(gw_driver_kick(t.d)); /* nothing to publish */
     packed_ring_add(&t, 0);
     assert_true(gw_driver_kick(t.d));
     packed_device_set_event(&t.dev, VRING_PACKED_EVENT_FLAG_DISABLE, none);
@@ -27,7 +27,7 @@ static void test_driver_packed_events_kicks_follow_the_flags(void **state)
     packed_ring_finish(&t);
 }
 
-/* EVENT_IDX: a kick exactly when the descriptor of the event becomes available. */
+/* EVENT_IDX: kick exactly when the descriptor of the event becomes available. */
 static void test_driver_packed_events_kicks_follow_the_event(void **state)
 {
     for (unsigned index = 0; index < 14; index++) {
@@ -42,7 +42,7 @@ static void test_driver_packed_events_kicks_follow_the_event(void **state)
                 assert_int_equal(gw_driver_kick(t.d), i == ahead);
             }
             packed_ring_finish(&t);
-            /* One publication over all of them passes the event as well. */
+            /* One publication of all descriptors passes the event as well. */
             packed_ring_begin(&t, 7, 0, index, true);
             packed_device_set_event(&t.dev, VRING_PACKED_EVENT_FLAG_DESC,
                                     packed_place_at(7, index + ahead));
@@ -54,7 +54,7 @@ static void test_driver_packed_events_kicks_follow_the_event(void **state)
     }
 }
 
-/* More than two laps published without a kick: the event was passed, wherever it is. */
+/* More than two laps are published without a kick: they passed the event, wherever it is. */
 static void test_driver_packed_events_kick_is_not_lost_over_laps(void **state)
 {
     for (unsigned n = 1; n < 9; n++) {
@@ -93,7 +93,8 @@ static void test_driver_packed_events_calls_are_wanted_only_when_asked(void **st
             assert_int_equal(packed_device_call_wanted(&t.dev, old), i % 2);
             if (i % 2) {
                 assert_int_equal(t.dev.driver_event->flags, event ? 2 : 0);
-                assert_false(gw_driver_want_calls(t.d)); /* too late: it is there */
+                assert_false(
+                    gw_driver_want_calls(t.d)); /* too late: a used descriptor is present */
             }
             assert_int_equal(gw_driver_take(t.d, &used, 1), 1);
             gw_driver_suppress_calls(t.d);
@@ -103,11 +104,11 @@ static void test_driver_packed_events_calls_are_wanted_only_when_asked(void **st
     }
 }
 
-/* Completes one request after a while, with or without the call it owes. */
+/* Completes one request after a delay, with or without the required call. */
 struct slow {
     struct packed_ring *t;
     bool calls;
-    bool spurious; /* a call for nothing before */
+    bool spurious; /* a spurious call before */
 };
 
 static void *slow_main(void *arg)
@@ -138,7 +139,7 @@ static int wait_for_slow(struct slow s, bool event, unsigned ms)
     packed_ring_add(&t, 3);
     gw_driver_publish(t.d);
     assert_int_equal(pthread_create(&thread, NULL, slow_main, &s), 0);
-    /* What is lost is told when the time is over, and the thread must have had its turn. */
+    /* The driver reports a lost call only at its timeout, and the thread must have run by then. */
     result = gw_driver_wait(t.d, s.calls ? patience_ms() : ms);
     pthread_join(thread, NULL);
     assert_int_equal(gw_driver_take(t.d, &used, 1), 1);
@@ -162,7 +163,7 @@ static void test_driver_packed_events_wait_tells_calls_from_losses(void **state)
     for (unsigned i = 0; i < 8; i++) {
         int wanted = cases[i / 2].result, result = 1;
 
-        /* On a busy machine the thread may be too late, or the call before it. */
+        /* On a busy machine the thread, or its spurious call, may be late. */
         for (unsigned ms = 600; result != wanted && ms <= patience_ms(); ms *= 4)
             result = wait_for_slow(cases[i / 2].slow, i % 2, ms);
         assert_int_equal(result, wanted);
@@ -171,12 +172,12 @@ static void test_driver_packed_events_wait_tells_calls_from_losses(void **state)
 
 #define PATIENCE_MS patience_ms()
 
-/* A device thread that sleeps on the kick fd, and calls when it should. */
+/* A device thread that sleeps on the kick fd and calls when required. */
 struct echo {
     struct packed_ring *t;
     unsigned n;
     bool event;
-    bool lost; /* a kick that did not come though requests did */
+    bool lost; /* requests were available, but no kick arrived */
 };
 
 static void *echo_main(void *arg)
@@ -204,7 +205,7 @@ static void *echo_main(void *arg)
         packed_device_set_event(
             dev, e->event ? VRING_PACKED_EVENT_FLAG_DESC : VRING_PACKED_EVENT_FLAG_ENABLE,
             dev->avail);
-        /* Full barrier: the wish is visible before it is looked for requests once more. */
+        /* Full barrier: request kicks before checking for requests again. */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (packed_device_is_avail(dev))
             continue;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The driver's side of split rings against a plain device side (split_device.h) in real guest
- * memory: layout, wrap-around, notifications both ways, and a device that breaks the rules.
+ * The driver of split rings against a simple device (split_device.h) in real guest memory: layout,
+ * wrap-around, notifications in both directions, and a device that breaks the rules.
  */
 #include "../fixtures/split_device.h"
 #include "fdcheck.h"
@@ -93,7 +93,7 @@ static void test_driver_split_bad_config_is_refused(void **state)
     finish(&t);
 }
 
-/* What is allocated is given back, down to the last byte. */
+/* Freed rings return all of their memory, down to the last byte. */
 static void test_driver_split_allocated_rings_are_released(void **state)
 {
     struct gw_driver_config cfg;
@@ -166,7 +166,7 @@ static void test_driver_split_full_ring_and_bad_chains_are_refused(void **state)
     finish(&t);
 }
 
-/* Random chains, completed in random order, over many turns of the 16-bit index. */
+/* Random chains, completed in random order, until the 16-bit index wraps several times. */
 static void run_model(unsigned size, unsigned rounds)
 {
     struct gw_driver_buf bufs[4] = {
@@ -209,7 +209,7 @@ static void run_model(unsigned size, unsigned rounds)
     }
     assert_int_equal(gw_driver_error(t.d, NULL), 0);
     assert_int_equal(gw_driver_in_flight(t.d), 0);
-    /* All descriptors have come back. */
+    /* All descriptors are free again. */
     for (unsigned i = 0; i < size; i++)
         assert_int_equal(add_one(&t, i), 0);
     assert_int_equal(add_one(&t, 0), -ENOSPC);
@@ -232,7 +232,7 @@ static void test_driver_split_kicks_follow_the_flags(void **state)
     struct ring t;
 
     begin(&t, 8, 0, 0, false);
-    assert_false(gw_driver_kick(t.d)); /* nothing new */
+    assert_false(gw_driver_kick(t.d)); /* nothing to publish */
     add_one(&t, 0);
     assert_true(gw_driver_kick(t.d));
     t.dev.used->flags = VRING_USED_F_NO_NOTIFY;
@@ -242,7 +242,7 @@ static void test_driver_split_kicks_follow_the_flags(void **state)
     finish(&t);
 }
 
-/* EVENT_IDX: a kick exactly when the index passes the event, wherever in 16 bits that is. */
+/* EVENT_IDX: kick exactly when the index passes the event, anywhere in 16 bits. */
 static void test_driver_split_kicks_follow_the_event(void **state)
 {
     const uint16_t bases[] = {0, 100, 32767, 65530, 65535};
@@ -258,7 +258,7 @@ static void test_driver_split_kicks_follow_the_event(void **state)
                 assert_int_equal(gw_driver_kick(t.d), i == ahead);
             }
             finish(&t);
-            /* One publication over all of them passes the event as well. */
+            /* One publication of all requests passes the event as well. */
             begin(&t, 8, 0, bases[b], true);
             split_device_set_avail_event(&t.dev, (uint16_t)(bases[b] + ahead));
             for (unsigned i = 0; i < 8; i++)
@@ -288,7 +288,7 @@ static void test_driver_split_calls_are_wanted_only_when_asked(void **state)
             split_device_push(&t.dev, c.head, 0);
             assert_int_equal(split_device_call_wanted(&t.dev, old), i % 2);
             if (i % 2)
-                assert_false(gw_driver_want_calls(t.d)); /* too late: it is there */
+                assert_false(gw_driver_want_calls(t.d)); /* too late: a used element is present */
             assert_int_equal(gw_driver_take(t.d, &used, 1), 1);
             gw_driver_suppress_calls(t.d);
             if (event) /* virtio 1.2, 2.7.7.1 */
@@ -325,7 +325,7 @@ static void test_driver_split_broken_device_is_told(void **state)
     add_one(&t, 1);
     add_one(&t, 2);
     split_device_push(&t.dev, 0, 0);
-    split_device_push(&t.dev, 0, 0); /* twice */
+    split_device_push(&t.dev, 0, 0); /* used twice */
     expect_broken(&t, "not in flight");
 
     add_one(&t, 1);
@@ -341,11 +341,11 @@ static void test_driver_split_broken_device_is_told(void **state)
     finish(&t);
 }
 
-/* Completes one request after a while, with or without the call it owes. */
+/* Completes one request after a delay, with or without the required call. */
 struct slow {
     struct ring *t;
     bool calls;
-    bool spurious; /* a call for nothing before */
+    bool spurious; /* a spurious call before */
 };
 
 static void *slow_main(void *arg)
@@ -387,7 +387,9 @@ static void test_driver_split_wait_tells_calls_from_losses(void **state)
         add_one(&t, 3);
         gw_driver_publish(t.d);
         assert_int_equal(pthread_create(&thread, NULL, slow_main, &s), 0);
-        /* What is lost is told when the time is over, and the thread must have had its turn. */
+        /*
+         * The driver reports a lost call only at its timeout, and the thread must have run by then.
+         */
         assert_int_equal(gw_driver_wait(t.d, s.calls ? patience_ms() : 600), cases[i / 2].result);
         pthread_join(thread, NULL);
         assert_int_equal(gw_driver_take(t.d, &used, 1), 1);
@@ -396,11 +398,11 @@ static void test_driver_split_wait_tells_calls_from_losses(void **state)
     }
 }
 
-/* A device thread that sleeps on the kick fd, and calls when it should. */
+/* A device thread that sleeps on the kick fd and calls when required. */
 struct echo {
     struct ring *t;
     unsigned n;
-    bool lost; /* a kick that did not come though requests did */
+    bool lost; /* requests were available, but no kick arrived */
 };
 
 static void *echo_main(void *arg)
@@ -425,7 +427,7 @@ static void *echo_main(void *arg)
             break;
         if (dev->event_idx)
             split_device_set_avail_event(dev, dev->next_avail);
-        /* Full barrier: the wish is visible before it is looked for requests once more. */
+        /* Full barrier: request kicks before checking for requests again. */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (__atomic_load_n(&dev->avail->idx, __ATOMIC_RELAXED) != dev->next_avail)
             continue;
@@ -518,14 +520,17 @@ static void test_driver_split_raw_access_writes_what_it_is_told(void **state)
     assert_true(t.dev.avail->ring[2] == 1 && t.dev.avail->idx == 1000);
     assert_int_equal(t.dev.avail->flags, 0x1234);
     gw_driver_kick_always(t.d);
-    assert_int_equal(t.dev.avail->idx, 1000); /* nothing of its own to publish */
+    assert_int_equal(t.dev.avail->idx, 1000); /* the driver published nothing itself */
     split_device_push(&t.dev, 77, 88);
     gw_driver_read_used(t.d, 0, &id, &len);
     assert_true(id == 77 && len == 88);
     finish(&t);
 }
 
-/* Taken out of order by a device that is gone: what it had not done is there again, once. */
+/*
+ * Popped out of order by a device that crashed: each request it did not complete becomes available
+ * again, once.
+ */
 static void test_driver_split_requeue_offers_what_is_not_done(void **state)
 {
     struct gw_driver_used used[8];
@@ -538,7 +543,7 @@ static void test_driver_split_requeue_offers_what_is_not_done(void **state)
     gw_driver_kick(t.d);
     split_device_push(&t.dev, 4, 64);
     assert_int_equal(gw_driver_take(t.d, used, 8), 1);
-    split_device_push(&t.dev, 2, 64); /* done, but not taken yet */
+    split_device_push(&t.dev, 2, 64); /* completed, but not taken yet */
     assert_int_equal(gw_driver_n_used(t.d), 1);
     gw_driver_requeue(t.d);
     assert_int_equal((uint16_t)gw_driver_base(t.d), 65535);
@@ -574,7 +579,10 @@ static void *call_all_the_time(void *arg)
     return NULL;
 }
 
-/* A back-end shares both eventfds: their flags and their counters are its to change. */
+/*
+ * A back-end shares both eventfds and can change their flags and counters, so the driver must not
+ * block in them.
+ */
 static void test_driver_split_sleeps_in_no_eventfd(void **state)
 {
     struct caller caller = {0};

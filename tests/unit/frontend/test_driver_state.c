@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A driver saved and restored, as between two hosts: it goes on in a copy of its memory with all
- * that is in flight, in both layouts, in order and not, whenever that is; and a state that somebody
- * changed is refused, or is one with which the driver can go on.
+ * A driver saved and restored, as between two hosts: it continues in a copy of its memory with all
+ * requests in flight, in both layouts, in order or not, at any moment. A corrupted state is
+ * refused, or is valid for the driver.
  */
 #include "../fixtures/packed_device.h"
 #include "../fixtures/split_device.h"
@@ -23,7 +23,7 @@
 #define SIZE    16
 #define IN_LEN  64u
 
-/* What the device has taken and not used yet. */
+/* Popped by the device and not used yet. */
 struct taken {
     unsigned id, n_desc;
 };
@@ -105,7 +105,7 @@ static void pop_some(struct fixture *t)
         (struct taken){.id = t->cfg.packed ? p.id : s.head, .n_desc = t->cfg.packed ? p.n_desc : 1};
 }
 
-/* In order the first of them, else any. */
+/* With IN_ORDER the first one, otherwise any. */
 static void push_some(struct fixture *t)
 {
     unsigned i = t->features & F_ORDER ? 0 : roll(t, SIZE) % (t->n_taken ? t->n_taken : 1);
@@ -137,7 +137,7 @@ static void take_some(struct fixture *t, unsigned n)
     }
 }
 
-/* To another driver in another memory, which gets the bytes last. */
+/* Migrate to another driver in another memory, which gets the memory's contents after the state. */
 static void migrate(struct fixture *t)
 {
     struct gw_guest_mem *mem, *old = t->mem;
@@ -222,7 +222,7 @@ static void test_driver_state_goes_on_elsewhere(void **state)
     }
 }
 
-/* Whatever it is: all can be used, until the ring is full, and again. */
+/* Any accepted state must work: fill the ring, use everything, and repeat. */
 static void use_up(struct gw_driver *d)
 {
     const struct gw_driver_buf buf = {.addr = BUFS, .len = IN_LEN};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The fault server with real userfaultfds: of this process, of clients in it, and of children that
- * have the memory mapped at addresses of their own and send their userfaultfd over a socket.
+ * The fault server with real userfaultfds: of this process, of clients in it, and of child
+ * processes that map the memory at their own addresses and send their userfaultfd over a socket.
  */
 #include "fault_fixture.h"
 
@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-/* A thread is woken before what was done for it is counted. */
+/* Wait until all is counted: a thread is woken before its fault is counted. */
 static void settled_stats(struct fault_fixture *b, struct gw_fault_stats *ret)
 {
     gw_fault_server_stop(b->server);
@@ -43,7 +43,7 @@ static void test_fault_page_at_hand_is_read(void **state)
     assert_int_equal(st.received, PAGES);
     assert_int_equal(st.bytes_requested, PAGES * PAGE);
     assert_int_equal(st.bytes_streamed, 0);
-    assert_int_equal(st.wakes, 0); /* putting it into the mapping woke the thread */
+    assert_int_equal(st.wakes, 0); /* placing the page woke the thread */
     assert_int_equal(st.latency.count, PAGES);
     assert_true(st.latency.p50 > 0 && st.latency.p50 <= st.latency.p99 &&
                 st.latency.p99 <= st.latency.max);
@@ -63,7 +63,7 @@ static void test_fault_clients_are_woken(void **state)
         client_begin(&c[i], &b, false);
     for (uint64_t i = 0; i < PAGES; i++) {
         assert_int_equal(touch(c[i % 2].map + i * PAGE), stamp_of(i));
-        assert_int_equal(touch(c[(i + 1) % 2].map + i * PAGE), stamp_of(i)); /* it is there */
+        assert_int_equal(touch(c[(i + 1) % 2].map + i * PAGE), stamp_of(i)); /* present already */
     }
     settled_stats(&b, &st);
     assert_int_equal(st.faults, PAGES);
@@ -75,7 +75,7 @@ static void test_fault_clients_are_woken(void **state)
     fault_fixture_end(&b);
 }
 
-/* Pages that come from elsewhere, in another order than they were asked for, or unasked. */
+/* Pages that arrive in another order than requested, or unrequested. */
 static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
 {
     struct toucher t[4];
@@ -92,7 +92,7 @@ static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
     await_asked(&b, 2);
     await_faults(&b, 4);
     assert_false(toucher_is_back(&t[0]));
-    assert_int_equal(put_page(&b, 7), 1); /* nobody asked */
+    assert_int_equal(put_page(&b, 7), 1); /* not requested */
     assert_int_equal(put_page(&b, 5), 1);
     assert_int_equal(toucher_end(&t[2]), stamp_of(5));
     assert_int_equal(toucher_end(&t[3]), stamp_of(5));
@@ -101,7 +101,7 @@ static void test_fault_page_that_comes_later_wakes_all_who_wait(void **state)
     assert_int_equal(toucher_end(&t[0]), stamp_of(3));
     assert_int_equal(toucher_end(&t[1]), stamp_of(3));
     assert_int_equal(touch(c.map + 7 * PAGE), stamp_of(7));
-    assert_int_equal(put_page(&b, 3), 0); /* once more: nothing happens */
+    assert_int_equal(put_page(&b, 3), 0); /* again: no effect */
     settled_stats(&b, &st);
     assert_int_equal(st.asked, 2);
     assert_int_equal(st.faults, 4);
@@ -127,7 +127,7 @@ static void test_fault_answers_that_were_lost_are_asked_for_again(void **state)
     assert_int_equal(gw_fault_server_ask_again(b.server), 0);
     await_asked(&b, 3);
     assert_true(b.last_asked == b.gpa + 2 * PAGE);
-    /* Now it is at hand. */
+    /* From now on the source has all pages. */
     __atomic_store_n(&b.source, SOURCE_HERE, __ATOMIC_RELAXED);
     assert_int_equal(gw_fault_server_ask_again(b.server), 0);
     assert_int_equal(toucher_end(&t[1]), stamp_of(2));
@@ -144,7 +144,7 @@ static void test_fault_stream_brings_what_nobody_asked_for(void **state)
 
     fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
     assert_int_equal(touch(b.own + 2 * PAGE), stamp_of(2));
-    settled_stats(&b, &st); /* it gives way to faults */
+    settled_stats(&b, &st); /* streaming yields to faults */
     assert_int_equal(gw_fault_server_stream(b.server, 2), 2);
     assert_int_equal(gw_fault_server_next_missing(b.server, &gpa, &len), 0);
     assert_true(gpa == b.gpa + 3 * PAGE && len == PAGE);
@@ -237,9 +237,9 @@ static void test_fault_all_at_once_loses_no_wakeup(void **state)
     }
 }
 
-/* ---- what is not as it should be ---- */
+/* ---- faulty clients ---- */
 
-/* Somebody has the file mapped without a userfaultfd, and reads zeros. */
+/* A mapping of the file without a userfaultfd reads zeros. */
 static void test_fault_page_read_before_it_came_is_told(void **state)
 {
     struct gw_fault_stats st;
@@ -256,10 +256,10 @@ static void test_fault_page_read_before_it_came_is_told(void **state)
     assert_non_null(strstr(gw_fault_error(), "before it came"));
     assert_int_equal(b.n_reports[GW_FAULT_EARLY], 1);
     assert_true(b.last.gpa == b.gpa + 4 * PAGE && b.last.len == PAGE && b.last.region == b.gpa);
-    assert_int_equal(put_page(&b, 4), 0); /* it has come, as far as the server is concerned */
+    assert_int_equal(put_page(&b, 4), 0); /* counts as received now */
     assert_int_equal(touch(unregistered + 6 * PAGE), 0);
     assert_int_equal(put_page(&b, 6), -EEXIST);
-    assert_int_equal(toucher_end(&t), 0); /* who waited comes back */
+    assert_int_equal(toucher_end(&t), 0); /* the waiting thread wakes */
     settled_stats(&b, &st);
     assert_int_equal(st.early, 2);
     assert_int_equal(st.received, 2);
@@ -289,7 +289,7 @@ static void test_fault_received_pages_are_left_alone(void **state)
     fault_fixture_end(&b);
 }
 
-/* A client whose answer had wrong addresses: its fault is nobody's. */
+/* A client that announced wrong addresses: the server cannot attribute its fault. */
 static void test_fault_outside_of_all_regions_is_told(void **state)
 {
     struct gw_fault_stats st;
@@ -307,7 +307,7 @@ static void test_fault_outside_of_all_regions_is_told(void **state)
     assert_true(b.last.address == (uintptr_t)c.map + PAGE);
     assert_string_equal(b.last_client, "client");
     assert_false(toucher_is_back(&t));
-    /* The right one. It has to fault once more to be seen. */
+    /* The right address. The server only sees the fault if it occurs again. */
     assert_int_equal(gw_fault_client_add_base(c.client, b.gpa, PAGES * PAGE, (uintptr_t)c.map), 0);
     client_wake(&c, PAGE);
     assert_int_equal(toucher_end(&t), stamp_of(1));
@@ -332,7 +332,7 @@ static void test_fault_bases_that_cannot_be_are_refused(void **state)
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, PAGE + 1), -EINVAL);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 0 - PAGE), -EINVAL);
     assert_non_null(strstr(gw_fault_error(), "cannot be at"));
-    /* Overlapping ones replace each other, in whatever order. */
+    /* Overlapping announcements replace each other, in any order. */
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 8 * len), 0);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 10 * len), 0);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 9 * len - PAGE), 0);
@@ -356,14 +356,14 @@ static void test_fault_what_is_no_userfaultfd_is_refused(void **state)
     assert_int_equal(gw_fault_server_add_client(b.server, &c, open("/dev/zero", O_RDWR | O_CLOEXEC),
                                                 "zero", false),
                      -EINVAL);
-    /* One that was never told its API would say nothing, ever. */
+    /* A userfaultfd without UFFDIO_API would never report a fault. */
     assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd_raw(), "raw", false),
                      -EINVAL);
     assert_non_null(strstr(gw_fault_error(), "ready"));
     fault_fixture_end(&b);
 }
 
-/* It reads its own events, and has its fd wait: neither keeps the server. */
+/* A client that reads its own events, and makes its fd blocking, must not block the server. */
 static void test_fault_client_that_takes_its_flags_away_blocks_nothing(void **state)
 {
     struct fault_fixture b;
@@ -463,7 +463,7 @@ static void test_fault_client_that_is_removed_leaves_no_waiter(void **state)
     gw_fault_server_remove_client(b.server, c.client);
     c.client = NULL;
     assert_int_equal(put_page(&b, 1), 1);
-    client_unregister(&c); /* by its own end of the userfaultfd: the thread comes back */
+    client_unregister(&c); /* through the client's fd: that wakes the thread */
     assert_int_equal(toucher_end(&t), stamp_of(1));
     client_end(&c, &b);
     fault_fixture_end(&b);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Kinds of memory and of faults: regions that begin anywhere in their files, huge pages, minor
- * faults, a thousand regions, and regions that come and go while faults are served.
+ * Kinds of memory and of faults: regions at any offset of their files, huge pages, minor faults, a
+ * thousand regions, and regions added and removed while faults are served.
  */
 #include "fault_fixture.h"
 
@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-/* ---- a server whose source is another memory ---- */
+/* ---- a server whose source is another guest memory ---- */
 
 struct pair {
     struct gw_fault_server *server;
@@ -42,7 +42,7 @@ static void fill_with_noise(char *p, uint64_t len, unsigned seed)
         p[i] = (char)(rand_r(&seed) >> 8);
 }
 
-/* Returns: false where there is no such memory. */
+/* Returns: false if this machine lacks such memory. */
 static bool pair_begin(struct pair *p, const struct gw_guest_region *regions, unsigned n)
 {
     const struct gw_fault_config cfg = {
@@ -84,7 +84,7 @@ static void expect_equal(struct pair *p, const struct gw_guest_region *r)
 
 /* ---- tests ---- */
 
-/* Pages of the file that hold bytes of two regions' neighbours, or of none. */
+/* Pages of the file also hold bytes of neighbouring regions, or of no region. */
 static void test_fault_region_anywhere_in_its_file(void **state)
 {
     const struct gw_guest_region regions[] = {
@@ -102,7 +102,7 @@ static void test_fault_region_anywhere_in_its_file(void **state)
         const void *data = gw_guest_mem_at(p.from, gpa, len);
 
         total += len;
-        gpa += len; /* what is skipped is fetched by the comparison */
+        gpa += len; /* pages that are not put are fetched by the comparison */
         if (total % 3)
             continue;
         assert_int_equal(gw_fault_server_put(p.server, gpa - len, len, data), 1);
@@ -205,7 +205,7 @@ static void test_fault_huge_pages_of_zeros(void **state)
     pair_end(&p);
 }
 
-/* Pages are written through another mapping, and mapped where somebody waits. */
+/* Pages are written through another mapping, and then mapped for the waiting thread. */
 static void test_fault_minor_faults_are_continued(void **state)
 {
     struct gw_fault_stats st;
@@ -280,7 +280,7 @@ static void test_fault_minor_page_read_before_it_came_is_told(void **state)
     fault_fixture_end(&b);
 }
 
-/* It would read a page while it is written. */
+/* Without minor faults the client would read a page while it is written. */
 static void test_fault_minor_needs_clients_that_register_for_it(void **state)
 {
     struct gw_fault_client *c;
@@ -297,7 +297,7 @@ static void test_fault_minor_needs_clients_that_register_for_it(void **state)
     fault_fixture_end(&b);
 }
 
-/* ---- a client that asks for events ---- */
+/* ---- a client with events ---- */
 
 struct change {
     uint64_t event; /* UFFD_FEATURE_EVENT_* */
@@ -305,7 +305,7 @@ struct change {
     pthread_t thread;
 };
 
-/* Change the client's mappings; sleeps until the event of that is read. */
+/* Change the client's mappings; sleeps until the server has read the event. */
 static void *change_main(void *arg)
 {
     struct change *c = arg;
@@ -328,7 +328,10 @@ static void *change_main(void *arg)
     }
 }
 
-/* The kernel refuses to map pages while such an event is unread: nobody waits for that to end. */
+/*
+ * The kernel refuses to map pages while such an event is unread. The server must read it rather
+ * than wait.
+ */
 static void expect_page_despite(uint64_t event)
 {
     struct change change = {.event = event};
@@ -362,7 +365,7 @@ static void expect_page_despite(uint64_t event)
 static void test_fault_page_comes_while_an_event_is_unread(void **state)
 {
     if (is_under_tsan())
-        skip(); /* it holds a lock in the calls that wait until their event is read */
+        skip(); /* it holds a lock in calls that wait until their event is read */
     expect_page_despite(UFFD_FEATURE_EVENT_REMOVE);
     expect_page_despite(UFFD_FEATURE_EVENT_UNMAP);
     expect_page_despite(UFFD_FEATURE_EVENT_REMAP);
@@ -401,7 +404,7 @@ static void test_fault_thousand_regions(void **state)
     struct gw_fault_stats st;
     struct pair p;
 
-    /* Every other page is in none. */
+    /* Gaps between all regions. */
     for (unsigned i = 0; i < MANY; i++)
         regions[i] = (struct gw_guest_region){.gpa = i * 2 * PAGE, .length = PAGE};
     assert_true(pair_begin(&p, regions, MANY));
@@ -418,7 +421,7 @@ static void test_fault_thousand_regions(void **state)
     pair_end(&p);
 }
 
-/* Regions come and go while one of them is read all the time. */
+/* Reads one region all the time, while others are added and removed. */
 static void *read_one(void *arg)
 {
     struct pair *p = arg;
@@ -458,20 +461,20 @@ static void test_fault_regions_come_and_go(void **state)
         assert_int_equal(gw_fault_server_put(p.server, second.gpa, 2 * PAGE, NULL), 2);
         assert_int_equal(touch(to) | touch(to + PAGE), 0);
         assert_int_equal(gw_fault_server_remove_region(p.server, second.gpa), 0);
-        assert_int_equal(touch(to + 2 * PAGE), 0); /* nobody's any more */
+        assert_int_equal(touch(to + 2 * PAGE), 0); /* no longer served, so it reads zeros */
         gw_guest_mem_free(other_to);
     }
     pthread_join(reader, &wrong);
     assert_null(wrong);
     gw_fault_server_stop(p.server);
     gw_fault_server_stats(p.server, &st);
-    assert_int_equal(st.zeroed, 100); /* of regions that are gone */
+    assert_int_equal(st.zeroed, 100); /* of removed regions */
     assert_int_equal(st.received, PAGES);
     gw_guest_mem_free(other_from);
     pair_end(&p);
 }
 
-/* On the thread of the caller, who waits for other things as well. */
+/* The caller's thread serves faults, and may wait for other events. */
 static void test_fault_served_by_the_caller(void **state)
 {
     struct toucher t;

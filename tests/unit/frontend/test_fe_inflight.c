@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The front-end's inflight messages against a scripted peer, and what gw_frontend_start does with
- * them: the order of QEMU, a session after one that was lost, and drivers of the wrong layout.
+ * The front-end's inflight messages against a scripted peer, and how gw_frontend_start uses them:
+ * the order of QEMU, a session after a lost one, and drivers of the wrong layout.
  */
 #include "../fixtures/fe_peer.h"
 #include "fdcheck.h"
@@ -72,7 +72,7 @@ static void test_fe_inflight_messages_are_as_specified(void **state)
     assert_memory_equal(p.seen[1].payload, &w, sizeof(w));
 }
 
-/* An answer that cannot be a region for this; nothing of it stays open. */
+/* Replies with a region that does not fit the request; no fd of them stays open. */
 static void test_fe_inflight_wrong_regions_are_refused(void **state)
 {
     const struct gw_wire_inflight right = {
@@ -109,7 +109,7 @@ static void test_fe_inflight_wrong_regions_are_refused(void **state)
     close(fd);
 }
 
-/* Of a packed ring the entries are longer. */
+/* Entries of a packed ring are longer. */
 static void test_fe_inflight_length_follows_the_layout(void **state)
 {
     const struct gw_wire_inflight w = {
@@ -214,7 +214,7 @@ static void machine_finish(struct machine *m)
     gw_guest_mem_free(m->mem);
 }
 
-/* One session from attach to hang-up. Returns: what the start did. */
+/* One session from attach to disconnection. Returns: the result of the start. */
 static int session(struct peer *p, struct machine *m, uint64_t offered,
                    const struct peer_step *region, char *text)
 {
@@ -254,8 +254,9 @@ static uint32_t sent_base(const struct peer *p)
 }
 
 /*
- * As vhost_user_blk_start of QEMU: features, the region, features once more. It is asked for once,
- * and the session after a lost one has it before the rings, which begin where the device had come.
+ * Like vhost_user_blk_start of QEMU: features, the region, features again. The region is requested
+ * once. After a lost session it is sent before the rings, which start at the last position of the
+ * device.
  */
 static void test_fe_inflight_start_has_the_order_of_qemu(void **state)
 {
@@ -283,7 +284,7 @@ static void test_fe_inflight_start_has_the_order_of_qemu(void **state)
         assert_int_equal(p.seen[6].n_fds, 1);
         assert_int_equal(sent_base(&p), packed ? 0x80008000 : 0);
 
-        /* The device takes two and completes one, then it is gone. */
+        /* The device pops two requests, completes one, and crashes. */
         for (unsigned i = 0; i < 3; i++)
             assert_int_equal(gw_driver_add(m.driver, &buf, 0, 1, i, 0), 0);
         gw_driver_kick(m.driver);
@@ -304,7 +305,9 @@ static void test_fe_inflight_start_has_the_order_of_qemu(void **state)
         assert_int_equal(sent_base(&p), packed ? 0x80018001 : 1);
         assert_int_equal(gw_driver_in_flight(m.driver), 3);
 
-        /* What was stopped as it should, with requests left in the region, begins as it was told.
+        /*
+         * After a proper stop, also with requests left in the region, the ring starts at the given
+         * base.
          */
         gw_driver_set_base(m.driver, packed ? 0x80018002 : 2);
         assert_int_equal(session(&p, &m, OFFERED, NULL, text), 0);
@@ -315,7 +318,7 @@ static void test_fe_inflight_start_has_the_order_of_qemu(void **state)
     }
 }
 
-/* Without a region a lost session changes nothing by itself. */
+/* Without a region, a lost session does not change the base. */
 static void test_fe_inflight_start_without_a_region_keeps_the_base(void **state)
 {
     const struct gw_wire_inflight none = {0};
@@ -346,8 +349,8 @@ static void test_fe_inflight_start_refuses_drivers_of_the_other_layout(void **st
     machine_begin(&m, true);
     assert_int_equal(session(&p, &m, OFFERED & ~BIT(GW_F_RING_PACKED), NULL, text), -EOPNOTSUPP);
     assert_non_null(strstr(text, "queue 1: the ring is packed"));
-    assert_int_equal(p.n_seen, 4); /* nothing but the negotiation */
-    /* It is asked for where there is a driver that needs it, if nothing else was said. */
+    assert_int_equal(p.n_seen, 4); /* only negotiation */
+    /* By default the front-end negotiates RING_PACKED if a driver needs it. */
     assert_int_equal(session(&p, &m, OFFERED, NULL, text), 0);
     m.opt.features = BIT(GW_F_PROTOCOL_FEATURES) | BIT(GW_F_VERSION_1);
     assert_int_equal(session(&p, &m, OFFERED, NULL, text), -EOPNOTSUPP);

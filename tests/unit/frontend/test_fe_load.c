@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The verified load against a RAM disk that can be made to lie: what a load is for is finding
- * lost, torn and misplaced writes, so each of these must be found and named.
+ * The verified load against a RAM disk with faults. The load exists to find lost, torn and
+ * misplaced writes, so each of them must be found and named.
  */
 #include "../fixtures/split_device.h"
 #include "fdcheck.h"
@@ -51,15 +51,15 @@ struct disk {
     struct split_device dev[N_QUEUES];
     struct gw_guest_disk *memory;
     struct gw_guest_load *load;
-    char *data; /* of a memfd */
+    char *data; /* of the memfd */
     int fd;
     pthread_t thread;
     int stop;       /* atomic */
-    int fault;      /* atomic: of the next request it fits */
-    unsigned calls; /* sent */
+    int fault;      /* atomic; fault of the next request of its type */
+    unsigned calls; /* calls sent */
 };
 
-/* The fault applies once, to a request of the right kind. */
+/* A fault applies once, to a request of the right type. */
 static int take_fault(struct disk *t, uint32_t type)
 {
     int fault = __atomic_load_n(&t->fault, __ATOMIC_RELAXED);
@@ -266,7 +266,7 @@ static void test_fe_load_missing_completion_is_a_stall(void **state)
     begin(&t, (struct gw_guest_load_config){.depth = 1, .write_percent = 50});
     t.fault = LOSE_REQUEST;
     assert_int_equal(gw_guest_load_run(t.load, 20, 0, patience_ms()),
-                     0); /* the other queue goes on */
+                     0); /* the other queue continues */
     assert_int_equal(gw_guest_load_drain(t.load, 1000), -ETIMEDOUT);
     assert_non_null(strstr(gw_guest_load_error(t.load), "1 requests in flight"));
     stop(&t);
@@ -278,7 +278,9 @@ static void test_fe_load_missing_call_is_told(void **state)
     struct disk t;
 
     begin(&t, (struct gw_guest_load_config){.depth = 1, .sleep = true});
-    /* A queue that is asked for no call loses none: it may take several until both sleep. */
+    /*
+     * A queue that requests no calls loses none. It may take several calls until both queues sleep.
+     */
     for (unsigned i = 0; i < 100; i++) {
         struct gw_driver_blk b;
 
@@ -294,7 +296,7 @@ static void test_fe_load_missing_call_is_told(void **state)
     finish(&t);
 }
 
-/* After a crash both the old and the new generation are right, until the next write is seen. */
+/* After a crash, both the old and the new generation are correct until a read or write decides. */
 static void test_fe_load_abandoned_writes_may_be_either(void **state)
 {
     struct disk t;
@@ -303,7 +305,7 @@ static void test_fe_load_abandoned_writes_may_be_either(void **state)
     for (unsigned round = 0; round < 20; round++) {
         assert_int_equal(gw_guest_load_run(t.load, 0, 500, patience_ms()), 0);
         assert_int_equal(gw_guest_load_run(t.load, 1, 0, patience_ms()), 0);
-        stop(&t); /* between requests: some are done, some are not, some nobody has seen */
+        stop(&t); /* between requests: some are completed, some not, some not popped */
         gw_guest_load_abandon(t.load);
         assert_int_equal(gw_guest_disk_check_fd(t.memory, t.fd), 0);
         for (unsigned i = 0; i < N_QUEUES; i++) {
@@ -318,7 +320,7 @@ static void test_fe_load_abandoned_writes_may_be_either(void **state)
     finish(&t);
 }
 
-/* All blocks, in their order, through the device: also one that no random read came across. */
+/* Read all blocks in order through the device, also those that no random read reached. */
 static void test_fe_load_reads_back_every_block(void **state)
 {
     for (uint64_t block = 0; block < DISK_LEN / BLOCK; block += DISK_LEN / BLOCK / 8 - 1) {
@@ -328,7 +330,7 @@ static void test_fe_load_reads_back_every_block(void **state)
 
         begin(&t, (struct gw_guest_load_config){
                       .depth = 5, .write_percent = 100, .sleep = block % 2, .seed = block});
-        assert_int_equal(gw_guest_load_run(t.load, 0, 3000, 5000), 0); /* each was written */
+        assert_int_equal(gw_guest_load_run(t.load, 0, 3000, 5000), 0); /* writes each block */
         gw_guest_load_stats(t.load, &before);
         assert_int_equal(gw_guest_load_read_back(t.load, 0, 0, 5000), 0);
         gw_guest_load_stats(t.load, &after);
@@ -358,7 +360,7 @@ static void test_fe_load_reading_back_is_interrupted(void **state)
     finish(&t);
 }
 
-/* A migration: the load goes on in a copy of the memory, with what was in flight. */
+/* In a migration the load continues in a copy of the memory, with its requests in flight. */
 static void test_fe_load_goes_on_in_a_clone(void **state)
 {
     const uint64_t len = 4 << 20;
@@ -394,8 +396,8 @@ static void test_fe_load_goes_on_in_a_clone(void **state)
 }
 
 /*
- * The same between two hosts: another disk, other drivers and another load go on with what was
- * saved, in buffers that were left alone as well.
+ * The same between two hosts: another disk, drivers and load continue from a saved state, including
+ * held buffers.
  */
 static void move_to(struct disk *t, struct disk *to, struct gw_guest_load_config load)
 {
@@ -472,7 +474,7 @@ static void test_fe_load_changed_state_is_refused_or_runs(void **state)
         if (gw_guest_load_restore(t.load, saved, len) < 0)
             n_refused++;
         else
-            gw_guest_load_hold_check(t.load); /* what it says is of no interest */
+            gw_guest_load_hold_check(t.load); /* its result does not matter */
         bytes[at] = byte;
     }
     assert_true(n_refused > 100);
@@ -500,7 +502,7 @@ static void test_fe_load_can_be_interrupted(void **state)
         struct disk t;
 
         begin(&t, (struct gw_guest_load_config){.sleep = i & 1, .depth = 4, .write_percent = 10});
-        if (i & 2) { /* asleep for good otherwise */
+        if (i & 2) { /* otherwise it sleeps forever */
             stop(&t);
         }
         assert_int_equal(pthread_create(&thread, NULL, interrupt_main, t.load), 0);
@@ -539,9 +541,9 @@ static void test_fe_load_bad_config_is_refused(void **state)
     assert_int_equal(gw_guest_load_new(&l, &cfg), -EINVAL);
     cfg.segments = 1;
     cfg.indirect = false;
-    cfg.depth = 22; /* three descriptors each */
+    cfg.depth = 22; /* with three descriptors each */
     assert_int_equal(gw_guest_load_new(&l, &cfg), -ENOSPC);
-    cfg.depth = 32; /* as many as there are blocks */
+    cfg.depth = 32; /* the number of blocks */
     assert_int_equal(gw_guest_load_new(&l, &cfg), -EINVAL);
     finish(&t);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The dirty log as a front-end has it, and what is known of the driver's own writes: no mark is
- * lost, none is invented, a terabyte costs nothing, and the messages are what peers expect.
+ * The dirty log of the front-end, and the tracking of the driver's own writes: no mark is lost or
+ * invented, a terabyte costs nothing, and the messages are what peers expect.
  */
 #include "base/proto.h"
 #include "fdcheck.h"
@@ -65,7 +65,7 @@ static struct gw_guest_log *new_log(uint64_t length, gw_off_t offset)
     return log;
 }
 
-/* As a back-end does, through the file: it maps from a page border. */
+/* A back-end's mapping of the log file, which begins at a page border. */
 struct view {
     uint8_t *map, *bits;
     size_t len;
@@ -121,7 +121,9 @@ static void test_log_length_is_that_of_qemu(void **state)
     gw_guest_mem_free(m);
 }
 
-/* By reference, without bit 63: reference 0x8001 is bit 1 of byte 0x1000. */
+/*
+ * Granted memory is logged by reference, without bit 63: reference 0x8001 is bit 1 of byte 0x1000.
+ */
 static void test_log_of_granted_memory_is_by_reference(void **state)
 {
     static char pages[0x2000];
@@ -212,7 +214,7 @@ static void test_log_can_neither_shrink_nor_grow(void **state)
     assert_int_equal(gw_guest_log_new(&log, &cfg), -EINVAL);
 }
 
-/* 64 GiB of guest memory, every page of the log touched and a few bits set. */
+/* 64 GiB of guest memory: every page of the log is touched, and a few bits are set. */
 static void test_log_of_64_gib_is_quick(void **state)
 {
     struct gw_guest_log *log = new_log(64 * GIB / PAGE / 8, 0);
@@ -257,7 +259,7 @@ static void test_log_of_a_sparse_tebibyte_stays_sparse(void **state)
     gw_guest_log_free(log);
 }
 
-/* ---- marks while they are taken ---- */
+/* ---- concurrent marking and taking ---- */
 
 #define RACE_PAGES  4096
 #define RACE_ROUNDS 300
@@ -265,7 +267,7 @@ static void test_log_of_a_sparse_tebibyte_stays_sparse(void **state)
 struct race {
     struct view view;
     struct gw_guest_track *track;
-    uint64_t written[RACE_PAGES]; /* atomic: the value behind a mark */
+    uint64_t written[RACE_PAGES]; /* atomic; the value that a mark stands for */
     uint64_t seen[RACE_PAGES];
     bool is_done; /* atomic */
 };
@@ -338,7 +340,7 @@ static void test_track_take_beside_marks_loses_none(void **state)
     free(race);
 }
 
-/* ---- what the driver wrote ---- */
+/* ---- writes of the driver ---- */
 
 static void test_track_tells_bytes(void **state)
 {
@@ -354,9 +356,9 @@ static void test_track_tells_bytes(void **state)
     assert_int_equal(gw_guest_track_add(t, 64 * PAGE, 0), -EINVAL);
     gw_guest_track_mark(t, 16 * PAGE + 3, 2);
     gw_guest_track_mark(t, 16 * PAGE + 5, 200);
-    gw_guest_track_mark(t, 18 * PAGE - 1, 2); /* across pages */
+    gw_guest_track_mark(t, 18 * PAGE - 1, 2); /* across a page border */
     gw_guest_track_mark(t, 8 * PAGE, 10);     /* not tracked */
-    gw_guest_track_mark(t, 32 * PAGE - 4, 8); /* in part */
+    gw_guest_track_mark(t, 32 * PAGE - 4, 8); /* partly tracked */
     gw_guest_track_mark(t, 2 * TIB - 1, 1);
     gw_guest_track_mark(t, 20 * PAGE, 0);
     assert_int_equal(gw_guest_track_take(t, note, &runs), 202 + 2 + 4 + 1);
@@ -374,7 +376,7 @@ static void test_track_tells_bytes(void **state)
     gw_guest_track_free(t);
 }
 
-/* A request leaves marks for exactly what it put into the memory. */
+/* A request marks exactly the bytes that the driver wrote. */
 static void test_track_of_a_driver_is_complete(void **state)
 {
     struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .gpa = 0, .length = 1 << 20};
@@ -450,16 +452,16 @@ static void test_driver_find_names_its_rings(void **state)
     gw_guest_mem_free(m);
 }
 
-/* ---- the messages ---- */
+/* ---- messages ---- */
 
 #define PROTOCOL_FEATURES \
     (UINT64_C(1) << GW_PROTOCOL_F_LOG_SHMFD | UINT64_C(1) << GW_PROTOCOL_F_REPLY_ACK)
 
-/* A back-end that takes one message and answers with so many bytes. */
+/* A back-end that receives one message and replies with `reply_size` bytes. */
 struct peer {
     int fd;
     uint32_t reply_size;
-    uint64_t value; /* the first word of the answer */
+    uint64_t value; /* first word of the reply */
     struct gw_wire_header h;
     uint8_t payload[64];
     int got_fd;
@@ -527,7 +529,7 @@ static struct gw_frontend *peer_connect(struct peer *p)
     return fe;
 }
 
-/* The first message has no acknowledgement, as REPLY_ACK does not hold yet. */
+/* The first message has no acknowledgement, because REPLY_ACK is not negotiated yet. */
 static void negotiate(struct peer *p, struct gw_frontend *fe)
 {
     struct gw_wire_header h;
@@ -546,8 +548,8 @@ static void test_log_base_takes_all_three_answers(void **state)
         uint64_t value;
         int r;
     } answers[] = {
-        {0, UINT64_MAX, 0},  {8, 0, 0},          {8, 1024, 0}, /* what is left of the request, as
-                                                                  from libvhost-user */
+        {0, UINT64_MAX, 0},  {8, 0, 0},          {8, 1024, 0}, /* libvhost-user sends back a part of
+                                                                  the request */
         {16, UINT64_MAX, 0}, {8, 1, -EREMOTEIO}, {16, 1023, -EREMOTEIO}, {4, 0, -EPROTO},
     };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Each allocation of the front-end, its driver, its logs and its load fails once, and says so. */
+/*
+ * Each allocation of the front-end, its driver, its logs and its load fails once, which must be
+ * reported.
+ */
 #include "../fixtures/no_memory.h"
 #include "fdcheck.h"
 #include "requires.h"

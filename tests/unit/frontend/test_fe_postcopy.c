@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The front-end's messages of postcopy against a scripted peer: what goes out is what QEMU sends,
- * and what comes back is looked at before anybody relies on it.
+ * The front-end's postcopy messages against a scripted peer: it sends what QEMU sends, and checks
+ * every answer before it uses it.
  */
 #include "../fixtures/fe_peer.h"
 #include "fdcheck.h"
@@ -119,7 +119,7 @@ static void test_fe_postcopy_needs_the_feature(void **state)
     assert_int_equal(p.n_seen, 0);
 }
 
-/* Both are waited for, and ask for it, whatever was negotiated. */
+/* Both messages request a reply and wait for it, even if REPLY_ACK was not negotiated. */
 static void test_fe_postcopy_listen_and_end_are_waited_for(void **state)
 {
     struct gw_frontend_config cfg = {.size = sizeof(cfg),
@@ -168,7 +168,7 @@ static void test_fe_postcopy_table_form_is_as_qemu_sends_it(void **state)
     struct gw_frontend *fe;
     struct peer p;
 
-    steps[0].reply.request = 0; /* nothing is negotiated yet */
+    steps[0].reply.request = 0; /* not negotiated yet, so no reply */
     fe = peer_begin(&p, steps, 6);
     assert_int_equal(gw_frontend_set_protocol_features(fe, 1 << GW_PROTOCOL_F_REPLY_ACK), 0);
     assert_int_equal(gw_frontend_postcopy_listen(fe, take_base, &bases), 0);
@@ -178,7 +178,7 @@ static void test_fe_postcopy_table_form_is_as_qemu_sends_it(void **state)
         assert_true(bases.seen[i].gpa == GPA + i * SIZE && bases.seen[i].len == SIZE &&
                     bases.seen[i].base == BASE + i * 0x10000);
     assert_int_equal(gw_frontend_postcopy_end(fe), 0);
-    assert_int_equal(gw_frontend_set_mem_table(fe, m), 0); /* ordinary again */
+    assert_int_equal(gw_frontend_set_mem_table(fe, m), 0); /* without the postcopy form */
     gw_guest_mem_free(m);
     peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 6);
@@ -223,7 +223,7 @@ static void test_fe_postcopy_slots_form_is_as_qemu_sends_it(void **state)
     expect_acknowledged(&p.seen[6], GW_MSG_REM_MEM_REG);
 }
 
-/* A table of these answers, or one whose addresses are not liked. */
+/* Replies to SET_MEM_TABLE that must be refused, or whose addresses the callback rejects. */
 static void expect_refused(const struct peer_step *step, int callback, int expected,
                            const char *text)
 {
@@ -253,7 +253,7 @@ static void test_fe_postcopy_wrong_addresses_are_refused(void **state)
     expect_refused(&step, 0, -EPROTO, "cannot be");
     t->regions[1].user_addr = UINT64_MAX - 0xfff;
     expect_refused(&step, 0, -EPROTO, "cannot be");
-    t->regions[1].user_addr = BASE + SIZE - 1; /* in the other one */
+    t->regions[1].user_addr = BASE + SIZE - 1; /* overlaps the other one */
     expect_refused(&step, 0, -EPROTO, "cannot be");
     step = answer_table(2);
     t->regions[0].guest_addr += SIZE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The last messages of a front-end, and what it says of a back-end that hung up. */
+/* The last messages of a front-end, and the error after a back-end hung up. */
 #include "../fixtures/fe_peer.h"
 #include "fdcheck.h"
 
@@ -8,8 +8,9 @@
 #include <sys/socket.h>
 
 /*
- * It hangs up about a message without an answer, which is noticed at a later one: not that one is
- * named as the cause, but all that it was sent since its last answer.
+ * The back-end hangs up because of a message without a reply, which the front-end notices at a
+ * later message. The error must not blame the later one; it lists all messages since the last
+ * reply.
  */
 static void test_fe_trace_hang_up_names_what_was_not_answered(void **state)
 {
@@ -27,7 +28,7 @@ static void test_fe_trace_hang_up_names_what_was_not_answered(void **state)
     assert_int_equal(gw_frontend_check(fe), 0);
     assert_int_equal(gw_frontend_set_owner(fe), 0);
     assert_int_equal(gw_frontend_set_vring_num(fe, 3, 256), 0);
-    assert_int_equal(recv(gw_frontend_fd(fe), &byte, 1, MSG_PEEK), 0); /* it is noticed by now */
+    assert_int_equal(recv(gw_frontend_fd(fe), &byte, 1, MSG_PEEK), 0); /* the hang-up has arrived */
     assert_int_equal(gw_frontend_set_vring_base(fe, 3, 7), -ECONNRESET);
     assert_string_equal(gw_frontend_error(fe),
                         "the back-end hung up before SET_VRING_BASE; it last answered GET_FEATURES "
@@ -51,7 +52,7 @@ static void test_fe_trace_hang_up_names_what_was_not_answered(void **state)
     peer_finish(&p, fe);
 }
 
-/* The last ones are kept, of all sessions. */
+/* The trace keeps the last messages of all sessions. */
 static void test_fe_trace_last_messages_are_kept(void **state)
 {
     struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The front-end's connection and messages against a scripted peer on a real socket: what goes out
- * is what the specification says, and whatever comes back is an answer or a clean failure.
+ * The front-end's connection and messages against a scripted peer on a real socket: it sends what
+ * the specification says, and any reply is either accepted or fails cleanly.
  */
 #include "../fixtures/fe_peer.h"
 #include "control_data.h"
@@ -44,7 +44,7 @@ static void test_fe_wire_get_features_in_pieces_succeeds(void **state)
     assert_int_equal(p.seen[0].h.size, 0);
 }
 
-/* Every way an answer can be wrong; the session is over after each. */
+/* Every way a reply can be wrong; each ends the session. */
 static void test_fe_wire_wrong_answers_are_refused(void **state)
 {
     struct peer_step wrong[6];
@@ -88,7 +88,7 @@ static void test_fe_wire_too_many_fds_are_closed(void **state)
     peer_finish(&p, fe);
 }
 
-/* What a parent asked for on our socket takes no room from fds, and leaves none open. */
+/* Control data that a parent process enabled on our socket neither displaces fds nor leaks any. */
 static void test_fe_wire_other_control_data_is_ignored(void **state)
 {
     struct gw_frontend_message msg;
@@ -99,7 +99,7 @@ static void test_fe_wire_other_control_data_is_ignored(void **state)
     for (unsigned i = 0; i < 9; i++) {
         steps[i] = peer_answer_u64(GW_MSG_GET_FEATURES, i);
         steps[i].n_fds = i;
-        steps[i].piece = i % 2 ? 0 : 20; /* whole and with the payload apart */
+        steps[i].piece = i % 2 ? 0 : 20; /* in one piece, or with the payload apart */
     }
     fe = peer_begin(&p, steps, 9);
     ask_for_control_data(gw_frontend_fd(fe));
@@ -114,7 +114,7 @@ static void test_fe_wire_other_control_data_is_ignored(void **state)
     peer_finish(&p, fe);
 }
 
-/* Too few descriptors left here is no fault of the back-end. */
+/* A process that runs out of file descriptors must not blame the back-end. */
 static void test_fe_wire_no_room_for_fds_is_told(void **state)
 {
     struct peer_step step = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
@@ -155,7 +155,9 @@ static void test_fe_wire_no_answer_times_out_and_ends_the_session(void **state)
     assert_int_equal(p.n_seen, 1);
 }
 
-/* A header that promises more than ever comes must not hold the front-end longer than that. */
+/*
+ * A header that announces more bytes than arrive must not block the front-end beyond its timeout.
+ */
 static void test_fe_wire_half_an_answer_times_out(void **state)
 {
     struct peer_step step = peer_answer_u64(GW_MSG_GET_FEATURES, 0);
@@ -217,7 +219,7 @@ static void test_fe_wire_acknowledgements_follow_the_mode(void **state)
         assert_int_equal(gw_frontend_set_protocol_features(fe, ALL_FEATURES), 0);
         assert_int_equal(gw_frontend_set_owner(fe), 0);
         assert_int_equal(gw_frontend_reset_owner(fe), asks ? -EREMOTEIO : 0);
-        if (asks) /* a refusal is an answer: the session goes on */
+        if (asks) /* a refusal is a reply: the session continues */
             assert_non_null(strstr(gw_frontend_error(fe), "RESET_OWNER"));
         peer_finish(&p, fe);
         assert_int_equal(p.seen[0].h.flags & GW_MSG_NEED_REPLY,
@@ -252,7 +254,7 @@ static void test_fe_wire_gated_requests_need_their_feature(void **state)
     assert_int_equal(p.n_seen, 0);
 }
 
-/* The bytes of the messages about rings, and which of them carry an fd. */
+/* The bytes of the ring messages, and which messages carry an fd. */
 static void test_fe_wire_ring_messages_are_as_specified(void **state)
 {
     const struct gw_frontend_vring_addr addr = {
@@ -398,7 +400,7 @@ static void add_xen_region(struct gw_guest_mem *m, gw_gpa_t gpa, void *host, uin
     close(fd);
 }
 
-/* Regions of a domain and ordinary ones: 40 bytes each once XEN_MMAP was negotiated. */
+/* Regions of Xen domains and ordinary ones take 40 bytes each after XEN_MMAP was negotiated. */
 static void test_fe_wire_xen_memory_has_flags_and_domain(void **state)
 {
     static char page[0x1000];
@@ -438,7 +440,7 @@ static void test_fe_wire_xen_memory_has_flags_and_domain(void **state)
     assert_true(p.seen[3].h.size == 48 && p.seen[3].n_fds == 0);
 }
 
-/* In place of the eventfds: queue, NOFD, bit 9, domain and port, and no fd. */
+/* An event channel replaces the eventfd: queue, NOFD, bit 9, domain and port, and no fd. */
 static void test_fe_wire_event_channel_goes_in_the_number(void **state)
 {
     const uint64_t value = 3 | 0x100 | 0x200 | UINT64_C(7) << 16 | UINT64_C(0x80000001) << 32;
@@ -494,7 +496,7 @@ static void test_fe_wire_raw_messages_may_lie(void **state)
     assert_memory_equal(p.seen[0].payload, "abcde", 5);
 }
 
-/* The back-end's channel: what it tells arrives, and is answered on the same channel. */
+/* Requests on the back-end's channel arrive and are answered on that channel. */
 static void test_fe_wire_backend_channel_carries_requests(void **state)
 {
     const struct gw_wire_header told = {.request = GW_BACKEND_MSG_CONFIG_CHANGE,
@@ -506,7 +508,7 @@ static void test_fe_wire_backend_channel_carries_requests(void **state)
     uint64_t value = 0;
     int pair[2];
 
-    /* Two front-ends back to back: the second plays the back-end with raw messages. */
+    /* Connect two front-ends: the second plays the back-end with raw messages. */
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     assert_int_equal(gw_frontend_new(&fe, &cfg), 0);
     assert_int_equal(gw_frontend_new(&be, &cfg), 0);

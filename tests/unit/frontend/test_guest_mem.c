@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Guest memory of the front-end's side: regions and holes, files at odd offsets, user addresses,
- * allocation, and clones. Real memfds; huge pages where the machine has some.
+ * Guest memory of the front-end: regions and gaps, files at odd offsets, user addresses,
+ * allocation, and clones. Uses real memfds, and huge pages if the machine has some.
  */
 #include "fdcheck.h"
 
@@ -77,14 +77,14 @@ static void test_guest_mem_pointers_end_with_their_region(void **state)
     memset(p, 1, 0x1000);
     assert_ptr_equal(gw_guest_mem_at(m, 0x1fff, 1), p + 0xfff);
     assert_true(gw_guest_mem_uva(m, 0x1fff) == (uintptr_t)p + 0xfff);
-    assert_null(gw_guest_mem_at(m, 0x1fff, 2)); /* touching regions are still two */
+    assert_null(gw_guest_mem_at(m, 0x1fff, 2)); /* adjacent regions do not merge */
     assert_null(gw_guest_mem_at(m, 0x1000, UINT64_MAX));
     assert_null(gw_guest_mem_at(m, 0xfff, 1));
     assert_null(gw_guest_mem_at(m, 0x3000, 1));
     gw_guest_mem_free(m);
 }
 
-/* The region is found in the file exactly where the wire will say. */
+/* The region is in the file exactly at the offset that the messages announce. */
 static void test_guest_mem_file_offsets_need_not_be_aligned(void **state)
 {
     const gw_off_t offsets[] = {0, 1, 0x1000, 0x1234, 0x200000, 0x3fffff};
@@ -111,7 +111,7 @@ static void test_guest_mem_file_offsets_need_not_be_aligned(void **state)
         memset(gw_guest_mem_at(m, r.gpa, 777), 1, 777);
         assert_int_equal(gw_guest_mem_remove(m, r.gpa), 0);
     }
-    /* Beyond the end of the file an access would be SIGBUS. */
+    /* Beyond the end of the file, an access would raise SIGBUS. */
     const struct gw_guest_region beyond = {
         .kind = GW_GUEST_FD, .gpa = 1, .length = 0x1000, .offset = 0x400001, .fd = fd};
     assert_int_equal(gw_guest_mem_add(m, &beyond), -EEXIST);
@@ -132,7 +132,7 @@ static void expect_sealed(const struct gw_guest_mem *m)
     assert_int_equal(fcntl(r.fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
-/* A back-end that truncated the file would kill everybody that has it mapped. */
+/* Otherwise a back-end that truncates the file would kill all processes that map it. */
 static void test_guest_mem_can_neither_shrink_nor_grow(void **state)
 {
     static const enum gw_guest_region_kind kinds[] = {GW_GUEST_MEMFD, GW_GUEST_HUGETLB};
@@ -148,7 +148,7 @@ static void test_guest_mem_can_neither_shrink_nor_grow(void **state)
                 gw_guest_mem_free(clone);
             }
         } else {
-            assert_int_equal(kinds[i], GW_GUEST_HUGETLB); /* this machine has none */
+            assert_int_equal(kinds[i], GW_GUEST_HUGETLB); /* no huge pages on this machine */
         }
         gw_guest_mem_free(m);
     }
@@ -212,7 +212,7 @@ static void test_guest_mem_allocations_never_overlap(void **state)
         if (held[k].len)
             gw_guest_mem_release(m, held[k].gpa, held[k].len);
     }
-    /* Nothing was lost in between. */
+    /* The allocator lost nothing in between. */
     assert_int_equal(gw_guest_mem_alloc(m, 0x2fff, 1, &gpa), 0);
     assert_int_equal(gw_guest_mem_alloc(m, 0x10000, 1, &gpa), 0);
     assert_int_equal(gw_guest_mem_alloc(m, 1, 1, &gpa), -ENOSPC);
@@ -246,7 +246,7 @@ static void test_guest_mem_clone_has_the_same_shape(void **state)
     gw_guest_mem_free(c);
 }
 
-/* Memory of somebody else's: neither mapped nor unmapped here, and a clone has its own. */
+/* Memory of the caller is neither mapped nor unmapped here; a clone has its own memory. */
 static void test_guest_mem_mapped_by_the_caller_stays_the_callers(void **state)
 {
     static char memory[0x2000];

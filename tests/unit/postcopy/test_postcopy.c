@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Ranges whose pages are missing: who touches one waits for whoever reads the userfaultfd, and
- * comes back when that one, or the daemon, goes away.
+ * Ranges with missing pages: a thread that touches one sleeps until the front-end places the page,
+ * or until the front-end or the daemon ends.
  */
 #include "fdcheck.h"
 #include "patience.h"
@@ -39,7 +39,7 @@
 #define WAIT_MS patience_ms()
 #define RACES   3000u
 
-/* One session's postcopy, with a front-end at the other end of a socket. */
+/* Postcopy of one session, with the front-end's end of the socket. */
 struct fixture {
     struct gw_postcopy postcopy;
     struct gw_mapping mapping;
@@ -50,7 +50,7 @@ struct fixture {
     int uffd; /* the front-end's */
     int mem_fd;
     pthread_t reader;
-    uint64_t page; /* that the reader reads */
+    uint64_t page; /* read by the reader */
     uint8_t read;
     bool is_back; /* atomic */
 };
@@ -98,7 +98,7 @@ static void fixture_end(struct fixture *b)
     gw_close(&b->mem_fd);
 }
 
-/* ---- who touches a page ---- */
+/* ---- a thread that touches a page ---- */
 
 static void *read_page(void *arg)
 {
@@ -120,7 +120,7 @@ static uint64_t next_fault(struct fixture *b)
     return msg.arg.pagefault.address;
 }
 
-/* A thread that waits for this page, seen to do so. */
+/* Start a thread that reads this page, and wait until it sleeps. */
 static void wait_for_page(struct fixture *b, uint64_t page)
 {
     b->page = page;
@@ -136,7 +136,7 @@ static void expect_read(struct fixture *b, uint8_t value)
     assert_int_equal(b->read, value);
 }
 
-/* What a front-end does: the page is put into the file, then whoever waits is woken. */
+/* Like a front-end: write the page into the file, then wake the waiting threads. */
 static void send_page(struct fixture *b, uint64_t page, uint8_t value)
 {
     struct uffdio_range range = {.start = b->range.base + page * PAGE, .len = PAGE};
@@ -155,7 +155,7 @@ static void test_postcopy_missing_page_is_waited_for(void **state)
     wait_for_page(&b, 3);
     send_page(&b, 3, 0x5a);
     expect_read(&b, 0x5a);
-    /* One that is there already costs nobody anything. */
+    /* A page that is present already costs no fault. */
     assert_int_equal(pwrite(b.mem_fd, "x", 1, 4 * PAGE), 1);
     assert_int_equal(b.mapping.at[4 * PAGE], 'x');
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
@@ -189,7 +189,7 @@ static void test_postcopy_system_call_into_missing_page_waits(void **state)
     fixture_end(&b);
 }
 
-/* ---- who goes away ---- */
+/* ---- ends ---- */
 
 static void test_postcopy_end_brings_who_waits_back(void **state)
 {
@@ -204,7 +204,7 @@ static void test_postcopy_end_brings_who_waits_back(void **state)
     fixture_end(&b);
 }
 
-/* The front-end's copy of the userfaultfd stays open: closing ours would wake nobody. */
+/* Closing our userfaultfd would wake no thread, because the front-end has a copy of it. */
 static void test_postcopy_hang_up_brings_who_waits_back(void **state)
 {
     struct fixture b;
@@ -236,7 +236,7 @@ static void test_postcopy_stop_brings_who_waits_back(void **state)
 
     fixture_listen(&b);
     wait_for_page(&b, 1);
-    /* Other news for the control thread change nothing. */
+    /* Other events of the control thread change nothing. */
     assert_int_equal(eventfd_write(b.control_fd, 1), 0);
     usleep(20000);
     assert_false(__atomic_load_n(&b.is_back, __ATOMIC_ACQUIRE));
@@ -268,12 +268,12 @@ static void test_postcopy_unregistered_range_is_ordinary_memory(void **state)
     wait_for_page(&b, 5);
     gw_postcopy_unregister(&b.range);
     expect_read(&b, 0);
-    gw_postcopy_unregister(&b.range); /* twice is nothing */
+    gw_postcopy_unregister(&b.range); /* the second time has no effect */
     assert_int_equal(b.mapping.at[6 * PAGE], 0);
     fixture_end(&b);
 }
 
-/* Who is about to sleep when the range is unregistered must come back as well. */
+/* A thread that is about to sleep when the range is unregistered must wake, too. */
 struct racer {
     const struct fixture *fixture;
     unsigned begin, end; /* atomic */
@@ -321,13 +321,13 @@ static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
             ;
         gw_postcopy_unregister(&b.range);
         if (!has_come_back(&r, i))
-            fail_msg("round %u: it was left asleep", i);
+            fail_msg("round %u: the thread still sleeps", i);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
     fixture_end(&b);
 }
 
-/* ---- the states ---- */
+/* ---- states ---- */
 
 static void test_postcopy_wrong_order_is_refused(void **state)
 {
@@ -351,7 +351,7 @@ static void test_postcopy_wrong_order_is_refused(void **state)
     fixture_end(&b);
 }
 
-/* Advised, and the migration was done before it came to postcopy. */
+/* Advised, but the migration completed without postcopy. */
 static void test_postcopy_end_without_listen_is_fine(void **state)
 {
     struct fixture b;
@@ -382,7 +382,7 @@ static void test_postcopy_several_rounds_on_one_session(void **state)
     fixture_end(&b);
 }
 
-/* ---- what cannot be had ---- */
+/* ---- unavailable features ---- */
 
 static void test_postcopy_memory_that_is_not_shared_is_refused(void **state)
 {
@@ -411,7 +411,7 @@ static void test_postcopy_memory_that_is_not_shared_is_refused(void **state)
     fixture_end(&b);
 }
 
-/* In a child that may do nothing. */
+/* In a child process without privileges. */
 static void test_postcopy_without_permission_says_what_would_help(void **state)
 {
     int status;
@@ -425,7 +425,7 @@ static void test_postcopy_without_permission_says_what_would_help(void **state)
         int r = setgid(65534) == 0 && setuid(65534) == 0 ? gw_postcopy_probe() : 0;
 
         if (r == 0)
-            _exit(is_under_valgrind() ? 3 : 2); /* by the sysctl it may be allowed to anybody */
+            _exit(is_under_valgrind() ? 3 : 2); /* the sysctl may permit it */
         _exit(r == -EPERM && strstr(gw_last_error(), "CAP_SYS_PTRACE") &&
                       strstr(gw_last_error(), "vm.unprivileged_userfaultfd")
                   ? 0

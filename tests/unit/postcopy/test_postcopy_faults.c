@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A daemon whose memory is missing, and the fault server that brings it: what the device reads is
- * what the guest had, no page is there before it comes, and no fault is where nobody looks for it.
- * Each test is about one thing that a back-end may get wrong, and a back-end that does waits here
- * for ever; so everything is waited for with a limit.
+ * A daemon with missing memory, and the fault server that provides it: the device reads what the
+ * guest wrote, no page is present before it arrives, and all faults are at announced addresses.
+ * Each test covers one mistake that a back-end may make. A faulty back-end would wait forever, so
+ * all waits have a limit.
  */
 #include "base/checked.h"
 #include "base/proto.h"
@@ -36,7 +36,7 @@
 #define WAIT_MS patience_ms()
 #define BATCH   8u
 
-/* It remembers the first bytes of each request. */
+/* Records the first bytes of each request. */
 struct device {
     uint64_t seen[64];
     unsigned n_seen; /* atomic */
@@ -53,7 +53,7 @@ struct machine {
     gw_gpa_t later;      /* atomic */
     unsigned n_problems; /* atomic */
     char problem[256];
-    uint64_t n_sent; /* requests, each with its number */
+    uint64_t n_sent; /* requests sent; each has its number */
 };
 
 static int queue_ready(void *dev, struct gw_queue *q)
@@ -98,7 +98,7 @@ static void expect_no_problem(struct machine *m)
         fail_msg("%s", m->problem);
 }
 
-/* The device has seen all that was sent, in its order. */
+/* The device received all requests, in order. */
 static void expect_seen(struct machine *m)
 {
     unsigned n = 0;
@@ -116,7 +116,7 @@ static void expect_seen(struct machine *m)
         assert_int_equal(m->device.seen[i], 0x1000 + i);
 }
 
-/* ---- a guest ---- */
+/* ---- the guest ---- */
 
 static const struct gw_guest_region hot = {.gpa = HOT_GPA, .length = HOT, .no_alloc = true};
 
@@ -130,7 +130,7 @@ static struct gw_guest_mem *new_mem(void)
     return mem;
 }
 
-/* One request with its number, in a page of its own at `gpa` of a memory. */
+/* Send a request with its number, in a page of its own at `gpa`. */
 static void send_from(struct machine *m, struct gw_guest_mem *mem, gw_gpa_t gpa)
 {
     const struct gw_driver_buf buf = {gpa, PAGE};
@@ -168,7 +168,10 @@ static void begin(struct machine *m, uint64_t protocol)
     for (unsigned i = 0; i < BATCH; i++)
         send_new(m, m->from);
     assert_int_equal(gw_guest_mem_clone(&m->to, m->from, UVA), 0);
-    /* The source has it all along; it must not change while its pages are given away. */
+    /*
+     * The source has the region from the start, because it must not change while its pages are
+     * sent.
+     */
     assert_int_equal(gw_guest_mem_add(m->from, &hot), 0);
     assert_int_equal(gw_fault_server_new(&m->server, &fault), 0);
     assert_int_equal(gw_fault_server_add_mem(m->server, m->to), 0);
@@ -213,7 +216,7 @@ static void end(struct machine *m)
 
 /* ---- tests ---- */
 
-/* Faults are where the back-end has said that its memory is. */
+/* Faults occur at the addresses that the back-end announced. */
 static void test_postcopy_faults_device_reads_what_comes(void **state)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -229,7 +232,7 @@ static void test_postcopy_faults_device_reads_what_comes(void **state)
     }
 }
 
-/* The back-end hears of it while its queue runs. */
+/* Add the region while the queue runs. */
 static void plug(struct machine *m, bool is_table)
 {
     uint64_t features;
@@ -244,7 +247,7 @@ static void plug(struct machine *m, bool is_table)
     assert_int_equal(is_table ? gw_frontend_set_mem_table(m->fe, m->to)
                               : gw_frontend_add_mem_reg(m->fe, m->to, HOT_GPA),
                      0);
-    /* Nothing is answered to the acknowledgement: what comes behind it is. */
+    /* The acknowledgement has no reply; the reply to the next message shows that it was handled. */
     assert_int_equal(gw_frontend_get_features(m->fe, &features), 0);
 }
 
@@ -268,7 +271,7 @@ static void test_postcopy_faults_region_added_later(void **state)
     }
 }
 
-/* A ring is told whose pages do not come: whoever answers the socket does not look at it. */
+/* A ring in missing pages: the control thread must not read it. */
 static void test_postcopy_faults_who_answers_does_not_read_a_ring(void **state)
 {
     struct gw_frontend_vring_addr addr;
@@ -279,7 +282,7 @@ static void test_postcopy_faults_who_answers_does_not_read_a_ring(void **state)
     begin(&m, SLOTS);
     assert_int_equal(gw_frontend_set_features(m.fe, gw_frontend_features(m.fe)), 0);
     assert_int_equal(gw_frontend_add_mem_reg(m.fe, m.to, GPA), 0);
-    /* The last page of the memory holds all of it; nobody sends that page. */
+    /* The last page of the memory holds the whole ring, and is never sent. */
     ring = GPA + SIZE - PAGE;
     __atomic_store_n(&m.later, ring, __ATOMIC_RELAXED);
     addr = (struct gw_frontend_vring_addr){
@@ -293,7 +296,7 @@ static void test_postcopy_faults_who_answers_does_not_read_a_ring(void **state)
     end(&m);
 }
 
-/* The bytes of the table form, with the files of another memory; told to nobody. */
+/* Send a table with the files of another memory, which the front-end does not know about. */
 static void send_table(struct machine *m, const struct gw_guest_mem *mem, gw_bva_t *ret_base)
 {
     struct gw_wire_mem_table table = {.num_regions = 1};
@@ -315,8 +318,8 @@ static void send_table(struct machine *m, const struct gw_guest_mem *mem, gw_bva
 }
 
 /*
- * The memory of a running queue is replaced by another, which is missing: nothing of that is looked
- * at before it is acknowledged, and then every page of it is waited for.
+ * Replace the memory of a running queue by memory that is missing. The back-end must not touch it
+ * before the acknowledgement; after that, the queue waits for each of its pages.
  */
 static void test_postcopy_faults_only_after_the_acknowledgement(void **state)
 {
@@ -334,13 +337,13 @@ static void test_postcopy_faults_only_after_the_acknowledgement(void **state)
     assert_int_equal(gw_guest_mem_clone(&next, m.to, UVA), 0);
     assert_int_equal(gw_guest_mem_alloc(m.to, PAGE, PAGE, &gpa), 0);
     send_table(&m, next, &base);
-    /* It goes on in the old one, and has nothing to do with the new one. */
+    /* The queue still uses the old memory. */
     send_from(&m, m.to, gpa);
     gw_driver_kick_always(m.driver);
     expect_seen(&m);
     usleep(50000);
     expect_no_problem(&m);
-    /* One more in the old memory, which is the source of the new one from now on. */
+    /* Another request in the old memory, which is the source of the new one from now on. */
     assert_int_equal(gw_guest_mem_alloc(m.to, PAGE, PAGE, &gpa), 0);
     send_from(&m, m.to, gpa);
     assert_int_equal(gw_fault_server_remove_region(m.server, GPA), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The messages of postcopy as a daemon takes and answers them: byte by byte, since what is not as
- * QEMU expects it ends a guest.
+ * The postcopy messages of a daemon, byte by byte, because QEMU ends the guest if a reply differs
+ * from what it expects.
  */
 #include "base/checked.h"
 #include "base/proto.h"
@@ -40,7 +40,7 @@ struct fixture {
     struct gw_daemon *daemon;
     struct gw_frontend *fe;
     struct gw_frontend_message answer;
-    void *taken; /* at the front-end's own addresses, where we are in one process */
+    void *taken; /* maps the front-end's addresses, since both ends share a process */
     int mem_fd;
 };
 
@@ -95,7 +95,7 @@ static void tell(struct fixture *b, uint32_t request, uint32_t flags, const void
                      0);
 }
 
-/* One answer, of this size. */
+/* Expect a reply of this size. */
 static void expect_answer(struct fixture *b, uint32_t request, uint32_t size)
 {
     gw_frontend_message_done(&b->answer);
@@ -114,7 +114,7 @@ static uint64_t expect_u64(struct fixture *b, uint32_t request)
     return value;
 }
 
-/* Nothing is left that was not asked for: the next answer is that of GET_FEATURES. */
+/* No unexpected reply is left: the next one is that of GET_FEATURES. */
 static void expect_silence(struct fixture *b)
 {
     tell(b, GW_MSG_GET_FEATURES, 0, NULL, 0, -1);
@@ -152,7 +152,10 @@ static void add(struct fixture *b, unsigned i)
     tell(b, GW_MSG_ADD_MEM_REG, 0, &wire, sizeof(wire), b->mem_fd);
 }
 
-/* Added, and told where: in a mapping of ours, which is not where the front-end has it. */
+/*
+ * The region was added, and the reply has the address of the daemon's mapping, which differs from
+ * the front-end's.
+ */
 static void expect_added(struct fixture *b, unsigned i)
 {
     struct gw_wire_single_region wire;
@@ -206,7 +209,7 @@ static void test_postcopy_session_slots_form(void **state)
     expect_added(&b, 1);
     acknowledge(&b, GW_MSG_ADD_MEM_REG, 0);
     expect_silence(&b);
-    /* One more and one less; then nothing changes, which has the number 0. */
+    /* Add one and remove one; then an unchanged table, which has the number 0. */
     remove_region(&b, 0, 0);
     add(&b, 2);
     expect_added(&b, 2);
@@ -231,14 +234,14 @@ static uint64_t added_at(struct fixture *b, unsigned i)
     return wire.region.user_addr;
 }
 
-/* QEMU's preempt ends only where pages are at its own addresses (see ctl_mem.c). */
+/* QEMU's postcopy-preempt requires pages at its own addresses (see ctl_mem.c). */
 static void test_postcopy_session_free_addresses_are_those_of_the_front_end(void **state)
 {
     struct fixture b;
 
     fixture_begin(&b, PROTOCOL);
     if (b.taken == MAP_FAILED || is_under_tsan() || is_under_valgrind()) {
-        fixture_end(&b); /* something of the process itself is there, or keeps others from it */
+        fixture_end(&b); /* the process itself uses these addresses, or reserves them */
         skip();
     }
     listen_to(&b);
@@ -259,7 +262,7 @@ static void test_postcopy_session_table_form(void **state)
 
     fixture_begin(&b, PROTOCOL & ~GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS));
     listen_to(&b);
-    for (unsigned n = 3; n >= 1; n--) { /* shrinking */
+    for (unsigned n = 3; n >= 1; n--) { /* shorter tables */
         tell_table(&b, n, &size);
         expect_answer(&b, GW_MSG_SET_MEM_TABLE, size);
         memcpy(&table, b.answer.payload, size);
@@ -268,7 +271,7 @@ static void test_postcopy_session_table_form(void **state)
             assert_int_equal(table.regions[i].guest_addr, GPA + i * SIZE);
             assert_int_not_equal(table.regions[i].user_addr, UVA + i * SIZE);
         }
-        if (n != 2) /* repeated before it was acknowledged */
+        if (n != 2) /* sent again before the acknowledgement */
             acknowledge(&b, GW_MSG_SET_MEM_TABLE, 0);
     }
     expect_silence(&b);
@@ -287,7 +290,7 @@ static void test_postcopy_session_refused_table_has_an_empty_answer(void **state
     expect_added(&b, 0);
     add(&b, 0); /* overlaps itself */
     expect_answer(&b, GW_MSG_ADD_MEM_REG, 0);
-    /* No shared memory at all. */
+    /* A pipe is no memory. */
     assert_int_equal(pipe(pipes), 0);
     wire.region.guest_addr = GPA + 3 * SIZE;
     wire.region.user_addr = UVA + 3 * SIZE;
@@ -295,7 +298,7 @@ static void test_postcopy_session_refused_table_has_an_empty_answer(void **state
     expect_answer(&b, GW_MSG_ADD_MEM_REG, 0);
     close(pipes[0]);
     close(pipes[1]);
-    /* The one that was fine still is. */
+    /* The first region is still in order. */
     acknowledge(&b, GW_MSG_ADD_MEM_REG, 0);
     remove_region(&b, 0, 0);
     fixture_end(&b);
@@ -330,15 +333,15 @@ static void test_postcopy_session_wrong_order_is_answered(void **state)
     tell(&b, GW_MSG_POSTCOPY_ADVISE, 0, NULL, 0, -1);
     expect_answer(&b, GW_MSG_POSTCOPY_ADVISE, 0);
     assert_int_equal(b.answer.n_fds, 0);
-    tell(&b, GW_MSG_POSTCOPY_END, 0, NULL, 0, -1); /* answered, asked or not */
+    tell(&b, GW_MSG_POSTCOPY_END, 0, NULL, 0, -1); /* replied even without NEED_REPLY */
     assert_int_equal(expect_u64(&b, GW_MSG_POSTCOPY_END), 0);
     tell(&b, GW_MSG_POSTCOPY_END, 0, NULL, 0, -1);
     assert_int_not_equal(expect_u64(&b, GW_MSG_POSTCOPY_END), 0);
-    listen_to(&b); /* and again */
+    listen_to(&b); /* a second postcopy */
     fixture_end(&b);
 }
 
-/* QEMU waits for the answer to LISTEN, whatever was negotiated. */
+/* QEMU waits for the reply to LISTEN even if REPLY_ACK was not negotiated. */
 static void test_postcopy_session_listen_is_answered_without_reply_ack(void **state)
 {
     struct fixture b;

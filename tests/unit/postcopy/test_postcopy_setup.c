@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Postcopy where the system refuses one of the calls that set it up: the error is returned, nothing
- * is left open, and the next attempt works.
+ * Postcopy if the system refuses one of the calls that set it up: the error is returned, nothing
+ * stays open, and the next attempt works.
  */
 #include "fdcheck.h"
 
@@ -27,7 +27,7 @@
 
 #include <cmocka.h>
 
-/* Calls that can be refused. */
+/* Calls that fail on demand. */
 enum call {
     NONE,
     FCNTL,
@@ -40,7 +40,7 @@ enum call {
 };
 
 static enum call refused;
-static unsigned n_until; /* that are let through first */
+static unsigned n_until; /* calls that succeed first */
 static int error;
 
 static bool is_refused(enum call call)
@@ -116,7 +116,7 @@ static void refuse(enum call call, unsigned n, int with)
 
 static void expect_message(const char *text)
 {
-    assert_int_equal(refused, NONE); /* it was called */
+    assert_int_equal(refused, NONE); /* the call was made */
     if (!strstr(gw_last_error(), text))
         fail_msg("\"%s\" is not in \"%s\"", text, gw_last_error());
 }
@@ -130,13 +130,13 @@ static void test_postcopy_setup_advise_reports_errors(void **state)
     refuse(IOCTL, 0, ENOTTY);
     assert_int_equal(gw_postcopy_advise(&p, &fd), -ENOTTY);
     expect_message("does not support shared memory");
-    refuse(IOCTL, 0, EINVAL); /* of a kernel that does not know the features */
+    refuse(IOCTL, 0, EINVAL); /* a kernel without these features */
     assert_int_equal(gw_postcopy_advise(&p, &fd), -EOPNOTSUPP);
     refuse(FCNTL, 0, EMFILE);
     assert_int_equal(gw_postcopy_advise(&p, &fd), -EMFILE);
     expect_message("no file descriptor for the front-end");
     assert_int_equal(fd, -1);
-    assert_int_equal(gw_postcopy_end(&p), -EINVAL); /* nothing has begun */
+    assert_int_equal(gw_postcopy_end(&p), -EINVAL); /* not started */
     assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
     gw_close(&fd);
     gw_postcopy_done(&p);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The order of pages on a link: each once, who waits first, by the seed, at the rate, paused. */
+/*
+ * The order of pages on a link: each page once, requested pages first, by the seed, at the rate,
+ * paused.
+ */
 #include "base/clock.h"
 #include "fdcheck.h"
 #include "link/page_stream.h"
@@ -28,7 +31,7 @@ static struct page_stream *make(bool is_random, uint64_t seed, uint64_t rate)
     return s;
 }
 
-/* All that comes, into `order`; each page once. Returns: how many. */
+/* Store the order of all pages; checks that each appears once. Returns: their number. */
 static unsigned take_all(struct page_stream *s, uint64_t *order)
 {
     bool seen[N_PAGES] = {false};
@@ -54,7 +57,7 @@ static void test_page_stream_sequential_ascends(void **state)
 
     page_stream_add(s, 10, 20);
     page_stream_add(s, 500, 1);
-    page_stream_add(s, 998, 100); /* only as far as there are pages */
+    page_stream_add(s, 998, 100); /* clipped to the number of pages */
     assert_int_equal(page_stream_left(s), 23);
     assert_int_equal(take_all(s, order), 23);
     for (unsigned i = 1; i < 23; i++)
@@ -83,7 +86,7 @@ static void test_page_stream_random_follows_the_seed(void **state)
 
 static void test_page_stream_every_size_is_complete(void **state)
 {
-    /* Also where the number of words has few numbers that have no divisor in common with it. */
+    /* Also for numbers of words with few coprime steps. */
     for (uint64_t n = 1; n < 64 * 61; n += 61) {
         struct page_stream_config cfg = {.n_pages = n, .is_random = true, .seed = n};
         struct page_stream_item item;
@@ -108,7 +111,7 @@ static void test_page_stream_requested_goes_first(void **state)
     page_stream_add(s, 0, N_PAGES);
     assert_int_equal(page_stream_request(s, 77), 0);
     assert_int_equal(page_stream_request(s, 5), 0);
-    assert_int_equal(page_stream_request(s, 77), 0); /* once is enough */
+    assert_int_equal(page_stream_request(s, 77), 0); /* requested again */
     assert_int_equal(page_stream_n_requested(s), 2);
     assert_int_equal(page_stream_next(s, &item, &wait), 0);
     assert_true(item.page == 77 && item.is_requested && item.asked_ns > 0);
@@ -133,7 +136,7 @@ static void test_page_stream_many_requests_keep_their_order(void **state)
         assert_int_equal(page_stream_request(s, i * 7 % N_PAGES), 0);
         if (i % 3)
             continue;
-        assert_int_equal(page_stream_next(s, &item, &wait), 0); /* the ring goes round */
+        assert_int_equal(page_stream_next(s, &item, &wait), 0); /* the queue wraps around */
         assert_int_equal(item.page, i / 3 * 7 % N_PAGES);
     }
     page_stream_free(s);
@@ -147,20 +150,20 @@ static void test_page_stream_added_behind_the_background_comes_all_the_same(void
 
     page_stream_add(s, 900, 100);
     assert_int_equal(page_stream_next(s, &item, &wait), 0);
-    page_stream_add(s, 0, 10); /* as after a link was lost with them on it */
+    page_stream_add(s, 0, 10); /* as after a lost link */
     assert_int_equal(take_all(s, order), 109);
     page_stream_free(s);
 }
 
 static void test_page_stream_keeps_to_the_rate(void **state)
 {
-    struct page_stream *s = make(false, 0, 4096 * 1000); /* a page in a millisecond */
+    struct page_stream *s = make(false, 0, 4096 * 1000); /* one page per millisecond */
     struct page_stream_item item;
     uint64_t begin = gw_clock_ns(), wait = 0;
 
     page_stream_add(s, 0, N_PAGES);
     assert_int_equal(page_stream_next(s, &item, &wait), 0);
-    page_stream_sent(s, 4096 * 1000); /* as many bytes as in a second */
+    page_stream_sent(s, 4096 * 1000); /* bytes of one second */
     assert_int_equal(page_stream_next(s, &item, &wait), -EAGAIN);
     assert_true(wait > 0 && wait <= 1000000000u);
     page_stream_free(s);
@@ -171,7 +174,7 @@ static void test_page_stream_keeps_to_the_rate(void **state)
         assert_int_equal(page_stream_await(s, &item), 0);
         page_stream_sent(s, 4096);
     }
-    assert_true(gw_clock_ns() - begin >= 18 * 1000000u); /* it may be a little ahead */
+    assert_true(gw_clock_ns() - begin >= 18 * 1000000u); /* may run slightly ahead */
     page_stream_free(s);
 }
 
@@ -203,7 +206,7 @@ static void test_page_stream_paused_waits(void **state)
     assert_true(wait == UINT64_MAX);
     assert_int_equal(pthread_create(&thread, NULL, wait_for_page, &w), 0);
     usleep(20000);
-    assert_int_equal(page_stream_request(s, 4), 0); /* does not go on by that */
+    assert_int_equal(page_stream_request(s, 4), 0); /* a request does not resume it */
     usleep(20000);
     assert_int_equal(page_stream_left(s), 1);
     page_stream_pause(s, false);
@@ -256,7 +259,7 @@ static void test_page_stream_requests_take_their_time(void **state)
     page_stream_add(s, 0, N_PAGES);
     assert_int_equal(page_stream_request(s, 1), 0);
     assert_int_equal(page_stream_request(s, 500), 0);
-    /* The background does not wait for them, and is quicker with one of them. */
+    /* The background continues during the delay, and sends one of the requested pages first. */
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(page_stream_next(s, &item, &wait), 0);
         assert_false(item.is_requested);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Reports of migrations that never were: one that passed, one that lost pages, one that could not
- * run. With a path as argument, the report of the second is written there, to be looked at.
+ * Reports of made-up migrations: one that passed, one that lost pages, one that could not run. A
+ * path as argument receives the report of the second one, for inspection.
  */
 #include "base/histogram.h"
 #include "fdcheck.h"
@@ -110,7 +110,7 @@ static struct migration_result passed(void)
                                      .stall_before_ns = 260000};
 }
 
-/* The same with a switch to postcopy. */
+/* The same with postcopy. */
 static struct migration_result arrived(void)
 {
     static struct migration_page_fault page_faults[200];
@@ -343,7 +343,7 @@ static void test_severity_is_told(void **state)
     assert_has(text, "data loss: the guest is corrupt (2 pages; 1 more: harmless hint word");
     free(text);
 
-    /* Nothing else was lost: no fault. */
+    /* Only hint words were lost: no fault. */
     hop.pages_hint = 3;
     result.verdict = MIGRATION_PASSED;
     result.n_faults = 0;
@@ -438,7 +438,7 @@ static void test_json_is_complete(void **state)
     free(text);
 }
 
-/* Number `i` of a list of the report is about that hop, counted from 1. */
+/* Entry `i` of a list in the report has this hop, counted from 1. */
 static void check_hop(struct json_object *json, const char *list, unsigned i, int expected)
 {
     struct json_object *part;
@@ -450,7 +450,7 @@ static void check_hop(struct json_object *json, const char *list, unsigned i, in
     assert_int_equal(json_object_get_int(part), expected);
 }
 
-/* Text counts hops from 1, and so does JSON, in all of its lists. */
+/* Text and all lists in JSON count hops from 1. */
 static void test_hops_are_numbered_alike(void **state)
 {
     struct migration_result result = failed();

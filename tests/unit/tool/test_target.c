@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Targets: command lines, children that fail in every way, and what is said about it. The children
- * are this program itself, called with what they shall do.
+ * Targets: command lines, children that fail in every way, and the error messages. The children are
+ * this program, called with instructions.
  */
 #include "fdcheck.h"
 #include "target/cmdline.h"
@@ -31,7 +31,7 @@
 
 static char self[256]; /* the path of this program */
 
-/* ---- The children ---- */
+/* ---- Children ---- */
 
 static int listen_at(const char *path)
 {
@@ -48,12 +48,12 @@ static int be_child(int argc, char **argv)
 {
     const char *what = argv[1];
 
-    if (strcmp(what, "say") == 0) { /* and end with a status */
+    if (strcmp(what, "say") == 0) { /* print lines and exit with a status */
         for (int i = 3; i < argc; i++)
             fprintf(stderr, "%s\n", argv[i]);
         return atoi(argv[2]);
     }
-    if (strcmp(what, "talk") == 0) { /* more than a pipe holds */
+    if (strcmp(what, "talk") == 0) { /* exceed the capacity of a pipe */
         for (int i = 0; i < 20000; i++)
             printf("line %d with some text to make it longer\n", i);
         return 0;
@@ -66,7 +66,7 @@ static int be_child(int argc, char **argv)
             return 1;
     }
     if (strcmp(what, "fork") == 0 && fork() == 0) {
-        /* The grandchild holds the pipe and tells when it is there. */
+        /* The grandchild keeps the pipe open, and writes its pid when it runs. */
         int fd = open(argv[3], O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         dprintf(fd, "%d", (int)getpid());
     }
@@ -74,7 +74,7 @@ static int be_child(int argc, char **argv)
         pause();
 }
 
-/* ---- Help ---- */
+/* ---- Helpers ---- */
 
 __attribute__((format(printf, 1, 2))) static struct target *new_target(const char *format, ...)
 {
@@ -116,7 +116,7 @@ static void assert_says(const struct target *t, const char *part)
         fail_msg("\"%s\" is not in: %s", part, target_error(t));
 }
 
-/* Until it has ended; the kernel takes a moment to tell. */
+/* Wait until the child ended; the kernel takes a moment to report it. */
 static int wait_for_end(struct target *t)
 {
     int r = 0;
@@ -236,7 +236,8 @@ static void test_path_with_socket_is_connected(void **state)
     t = new_target("%s", path);
     assert_int_equal(connect_target(t), 0);
     assert_int_equal(target_check(t), 0);
-    assert_int_equal(target_cpu_ns(t, &ns), -ENODATA); /* it is this process itself */
+    assert_int_equal(target_cpu_ns(t, &ns),
+                     -ENODATA); /* its CPU time cannot be told apart from ours */
     assert_int_equal(target_stop(t), 0);
     target_free(t);
     close(fd);
@@ -354,7 +355,7 @@ static void test_grandchildren_end_with_the_command(void **state)
     }
     assert_true(pid > 0);
     assert_int_equal(target_stop(t), 0);
-    /* Nobody here reaps it, so look whether it still runs. */
+    /* This process is not its parent, so read its state from /proc. */
     for (int i = 0; i < 1000; i++) {
         char stat[64], state_of = 'X';
         FILE *in;
@@ -419,7 +420,7 @@ static bool exists(const char *folder, const char *file)
     return access(name, F_OK) == 0;
 }
 
-/* A process that has made its directory and a file in it, and waits to be killed. */
+/* Start a process that creates its directory and a file in it, and waits to be killed. */
 static pid_t start_owner(char *folder, size_t size)
 {
     int pipes[2];
@@ -456,7 +457,7 @@ static void make_scratch(void)
     free(path);
 }
 
-/* What a killed process left goes, what a living one uses and what is not ours stays. */
+/* Files of a killed process are removed; those of running processes and others stay. */
 static void test_tmpdir_of_a_killed_process_is_swept(void **state)
 {
     char parent[] = "/tmp/godwit-test-XXXXXX", alive[128], dead[128], user[128], file[160];
@@ -488,11 +489,11 @@ static void test_tmpdir_of_a_killed_process_is_swept(void **state)
     tmpdir_remove();
     assert_int_equal(unlink(file), 0);
     assert_int_equal(rmdir(user), 0);
-    assert_int_equal(rmdir(parent), 0); /* nothing else is left */
+    assert_int_equal(rmdir(parent), 0); /* the directory is empty */
     unsetenv("TMPDIR");
 }
 
-/* Somebody has cleaned up, and another owns the name by now. */
+/* The directory was removed, and another user created one with the same name. */
 static void test_tmpdir_of_another_owner_stays(void **state)
 {
     char *path, *folder, file[256];

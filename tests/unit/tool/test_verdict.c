@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Every outcome of a migration and of a crash test, in every form of its report: text, JSON, JUnit,
- * HTML and the exit status must agree, and nothing is claimed that nothing exercised.
+ * HTML and exit status must agree, and the report claims nothing that the run did not exercise.
  */
 #include "base/clock.h"
 #include "crash/crash_report.h"
@@ -33,7 +33,7 @@ static struct migration_hop hops[2];
 static struct migration_result result;
 static struct evidence evidence;
 
-/* Two hops in which everything was exercised and held. */
+/* Two hops in which everything was exercised and correct. */
 static void pass(void)
 {
     options = (struct migration_options){.n_queues = 1, .depth = 32, .hops = 2};
@@ -104,7 +104,7 @@ static void lose_hints(void)
     hops[0].pages_lost = hops[0].pages_hint = 2;
 }
 
-/* Rings that are started and left alone, whatever the back-end marks or forgets to. */
+/* Rings are started but not used, whatever the back-end marks or forgets to mark. */
 static void leave_alone(void)
 {
     options.device = MIGRATION_DEVICE_GENERIC;
@@ -141,7 +141,7 @@ static void end_in_the_middle(void)
     result.verdict = MIGRATION_FAILED;
 }
 
-/* All pages were sent, to a back-end that refused to start. */
+/* All pages were sent, but the back-end refused to start. */
 static void never_start(void)
 {
     options.postcopy.is_on = true;
@@ -163,7 +163,7 @@ static void arrive(void)
                                                      .pages_compared = 4096};
 }
 
-/* Nothing is copied before the switch: there is no log to be tested, and the pages arrive. */
+/* Nothing is copied before the switch: no log is tested, and all pages arrive after it. */
 static void arrive_with_everything(void)
 {
     arrive();
@@ -207,9 +207,9 @@ static const struct {
     void (*change)(void);
     enum verdict verdict;
     int status, strict;
-    const char *failed;  /* a check that failed; NULL: none did */
-    const char *skipped; /* one that did not run, if not NULL */
-    const char *reason;  /* in the sentence */
+    const char *failed;  /* NULL: no check failed */
+    const char *skipped; /* a check that was skipped; or NULL */
+    const char *reason;  /* part of its text */
 } cases[] = {
     {pass, VERDICT_PASSED, 0, 0, NULL, "downtime", CLAIM ", every block read was as last written"},
     {lose_data, VERDICT_FAILED, 1, 1, "pages-marked", NULL, "3 pages were written and not marked"},
@@ -260,7 +260,7 @@ static unsigned number_of(const char *junit, const char *attribute)
     return (unsigned)strtoul(at + strlen(what), NULL, 10);
 }
 
-/* A check as JUnit has it: failed, skipped, or neither. */
+/* Find a check in JUnit: failed, skipped, or neither. */
 static void check_test_case(const char *junit, const struct report_check *check, bool is_failure)
 {
     char name[64];
@@ -278,7 +278,7 @@ static void check_test_case(const char *junit, const struct report_check *check,
                      check->outcome == REPORT_SKIPPED);
 }
 
-/* The forms of one report against its checks and its verdict. */
+/* Compare the forms of a report with its checks and its verdict. */
 struct forms {
     enum verdict verdict;
     int status;
@@ -366,7 +366,7 @@ static void check_html(const struct forms *f)
     }
 }
 
-/* A fault comes with the last messages, their times, and the last words, in every form. */
+/* Every form shows a fault with the last messages, their times, and the last lines of output. */
 static void check_evidence(const struct forms *f)
 {
     const char *const forms[] = {f->text, f->json, f->junit, f->html};
@@ -384,7 +384,7 @@ static void check_forms(const struct forms *f)
 {
     assert_int_equal(f->status, verdict_status(f->verdict, f->is_strict));
     for (unsigned i = 0; i < f->n; i++)
-        assert_true(f->checks[i].text[0] != '\0'); /* a reason, at least */
+        assert_true(f->checks[i].text[0] != '\0'); /* has at least a reason */
     check_text(f);
     check_json(f);
     check_junit(f);
@@ -467,7 +467,7 @@ static void test_verdict_forms_of_migrate_agree(void **state)
     }
 }
 
-/* What no request exercised is not said to hold, in any of the checks. */
+/* No check claims to hold without a request that exercised it. */
 static void test_verdict_without_requests_claims_nothing(void **state)
 {
     static const char *const names[] = {
@@ -488,8 +488,8 @@ static void test_verdict_without_requests_claims_nothing(void **state)
 }
 
 /*
- * The link sends all pages also to a destination that never starts. That is no arrival, and the
- * memories are equal for the wrong reason.
+ * The link sends all pages even if the destination never starts. They must not count as arrived,
+ * and the memories are equal for the wrong reason.
  */
 static void test_verdict_pages_for_a_guest_that_never_ran_did_not_arrive(void **state)
 {
@@ -510,7 +510,7 @@ static void test_verdict_pages_for_a_guest_that_never_ran_did_not_arrive(void **
     }
 }
 
-/* The times of the last messages are those of the run, as all of its times. */
+/* Times of the last messages are relative to the run, like all others. */
 static void test_verdict_messages_have_times_of_the_run(void **state)
 {
     const uint64_t start = gw_clock_ns();
