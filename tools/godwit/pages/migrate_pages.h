@@ -25,8 +25,8 @@ bool migration_pages_request(struct migration *m, const struct link_run *runs, u
  */
 unsigned migration_pages_put(struct migration *m);
 /*
- * The connection was lost: pause until migration_pages_again and go_on have reported which pages
- * the destination misses.
+ * pause: the connection was lost. After the reconnection, again adds pages that the destination
+ * misses, and go_on resumes.
  */
 void migration_pages_pause(struct migration *m);
 bool migration_pages_again(struct migration *m, const struct link_run *runs, unsigned n_runs);
