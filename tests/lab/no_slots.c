@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A back-end without memory slots (CONFIGURE_MEM_SLOTS): its memory comes in tables, as that of
- * back-ends that know nothing else.
+ * A back-end without memory slots (CONFIGURE_MEM_SLOTS): it receives its memory in tables, like
+ * back-ends that only support these.
  */
 #include "base/proto.h"
 

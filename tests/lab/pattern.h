@@ -1,9 +1,9 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * What the laboratory's programs write on a disk. Every 512-byte block carries its own number, a
- * generation, a checksum of the two and the seed, and a filling that depends on all of them; so a
- * block that is lost, stale, torn or in the wrong place is told from the right one by its content.
- * qemu/pattern.py computes the same blocks on the host.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * What the laboratory's programs write to a disk. Every 512-byte block has its number, a
+ * generation, a checksum of both and the seed, and contents that depend on all of them. So the
+ * contents identify a block that is lost, stale, torn or misplaced. qemu/pattern.py computes the
+ * same blocks on the host.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * In place of src/log/dirty_bitmap.c: a library that forgets every mark. A migration test has to
- * turn red with it, or it tests nothing.
+ * Replaces src/log/dirty_bitmap.c in a library that loses every mark. A migration test must fail
+ * with it; otherwise it tests nothing.
  */
 #include "log/dirty_bitmap.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A back-end that takes part in postcopy in all but one thing, its memory is not registered: who
- * touches a missing page gets a zero page, and what is sent for it later is not taken any more.
+ * A back-end that supports postcopy, but does not register its memory: a thread that touches a
+ * missing page gets zeros, and the real page is refused when it arrives later.
  */
 #include "postcopy/uffd.h"
 

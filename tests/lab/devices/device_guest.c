@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The guest of a disk on godwit-blk: one session, one queue, one request at a time. It keeps what
- * each sector must contain in a file, so that the next session can check what this one did.
+ * The guest of a disk of godwit-blk: one session, one queue, one request at a time. It keeps the
+ * expected contents of each sector in a file, so that the next session can check them.
  *
  *     device_guest SOCKET STATE STEP...
- *     device_guest --used DEVICE       print how many bytes are in sectors that are not all zero
+ *     device_guest --used DEVICE       print the bytes in sectors that are not all zero
  *
  * Steps, with ranges as BEGIN+LENGTH in KiB:
  *
  *     offers=[discard][,zeroes][,ro]   exactly these features
  *     block=BYTES, align=BYTES         logical block size, discard alignment
  *     may-unmap=0|1                    write_zeroes_may_unmap
- *     fill[=RANGE]                     write new contents, by default everywhere
+ *     fill[=RANGE]                     write new contents (default: the whole disk)
  *     discard=RANGE                    the contents are undefined afterwards
  *     zeroes=RANGE, unmap=RANGE        WRITE_ZEROES without and with the flag UNMAP
- *     pieces                           all of these, on short ranges that begin anywhere
+ *     pieces                           all of these, on short unaligned ranges
  *     flush
  *     refuse=write|discard|zeroes|unmap   the request fails
  *     full=RANGE                       a write fails; the contents are undefined afterwards
@@ -39,13 +39,13 @@
 #define MEMORY_GPA UINT64_C(0x40000000)
 #define BUFFER     65536u
 #define PATIENCE   120000u /* ms: an emulated machine may be slow */
-/* Where `pieces` works, in sectors, and how many of them each piece has for itself. */
+/* Sectors that `pieces` uses, and the distance between pieces. */
 #define PIECES_BEGIN 2048u
 #define PIECES       5120u
 #define PIECE        640u
 #define BIT(n)       (UINT64_C(1) << (n))
 
-/* What a sector contains; any other value is the generation of what was written. */
+/* Contents of a sector; other values are the generation of the last write. */
 enum {
     ZERO = 0,
     UNDEFINED = 255,
@@ -60,7 +60,7 @@ struct device_guest {
     struct virtio_blk_config disk;
     uint64_t offered;
     uint64_t n_sectors;
-    uint8_t *state; /* of each sector */
+    uint8_t *state; /* one for each sector */
 };
 
 struct range {
@@ -68,7 +68,7 @@ struct range {
     uint64_t n;
 };
 
-static const char *step; /* the one that runs */
+static const char *step; /* the present step */
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 static void fail(const char *format, ...)
@@ -91,7 +91,7 @@ static void must(int r, const char *what)
 
 /* ---- Contents ---- */
 
-/* Depends on the sector and the generation; no byte is 0. */
+/* Depends on sector and generation; no byte is 0. */
 static void fill_sector(uint8_t *data, uint64_t sector, uint8_t generation)
 {
     uint64_t word = (sector << 8 | generation) * UINT64_C(0x9e3779b97f4a7c15);
@@ -182,7 +182,7 @@ static void disconnect(struct device_guest *g)
     free(g->state);
 }
 
-/* READ, WRITE or FLUSH of the first bytes of the buffer. Returns: as the device answered. */
+/* READ, WRITE or FLUSH with the first bytes of the buffer. Returns: the device's result. */
 static int transfer(struct device_guest *g, uint32_t type, uint64_t sector, uint32_t length)
 {
     struct gw_driver_buf buf = {g->buf.addr, length};
@@ -191,7 +191,7 @@ static int transfer(struct device_guest *g, uint32_t type, uint64_t sector, uint
     return gw_driver_blk_wait(&g->blk, 1, PATIENCE);
 }
 
-/* Returns: as the device answered. */
+/* Returns: the device's result. */
 static int range_request(struct device_guest *g, uint32_t type, struct range r, uint32_t flags)
 {
     must(gw_driver_blk_add_range(&g->blk, type, r.sector, (uint32_t)r.n, flags, 1, 0), "request");
@@ -205,7 +205,7 @@ static void mark(struct device_guest *g, struct range r, uint8_t state)
     memset(g->state + r.sector, state, r.n);
 }
 
-/* Returns: 0, or what a write was answered with, and then the rest is undefined. */
+/* Returns: 0; the error of a failed write, after which the rest of the range is undefined. */
 static int fill(struct device_guest *g, struct range r)
 {
     uint8_t *data = gw_guest_mem_at(g->mem, g->buf.addr, BUFFER);
@@ -243,7 +243,7 @@ static void discard(struct device_guest *g, struct range r)
     mark(g, r, UNDEFINED);
 }
 
-/* Zeroes, a discard and a write at every place in a granule, each over a part of the one before. */
+/* Zeroes, a discard and a write at every offset in a granule, each overlapping the previous one. */
 static void pieces(struct device_guest *g)
 {
     static const uint32_t lengths[] = {1, 7, 8, 24, 33, 128, 264}; /* sectors */
@@ -335,7 +335,7 @@ static struct range parse_range(const struct device_guest *g, const char *text)
     return r;
 }
 
-/* The steps that take a range. Returns: whether it was one. */
+/* Runs a step with a range. Returns: false if it is another step. */
 static bool run_range_step(struct device_guest *g, const char *name, const char *value)
 {
     if (strcmp(name, "fill") == 0)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * libgodwit's front-end and driver on a network device that forwards each frame to where it came
- * from: sends frames in one to three buffers, with and without indirect tables, and looks at each
- * that comes back. None may be lost, come twice, too early or changed. The device is stopped and
- * started again on the way; with "postcopy", the last time in another session that starts without
- * any of the memory.
+ * libgodwit's front-end and driver with a network device that returns each frame to its sender.
+ * Sends frames in one to three buffers, with and without indirect tables, and checks each frame
+ * that returns. No frame may be lost, duplicated, reordered or changed. The device is stopped and
+ * restarted several times; with "postcopy", the last session starts without any memory present.
  *
  *     exchange SOCKET FEATURES ROUNDS MILLISECONDS SEED [postcopy]
  *
- * FEATURES are the virtio bits wanted; with RING_PACKED (34) the rings are packed. Exit 0: all as
- * it must be; 1: not, with the reason on stderr.
+ * FEATURES are the virtio bits to accept; with RING_PACKED (34) the rings are packed. Exit status
+ * 0: success; 1: failure, with the reason on stderr.
  */
 #include "frame.h"
 
@@ -22,17 +21,17 @@
 #include <time.h>
 
 enum {
-    RECEIVE = 0, /* the two queues, as the driver sees them */
+    RECEIVE = 0, /* the two queues, as the driver names them */
     SEND = 1,
     QUEUE_SIZE = 256,
-    ROOMS = 120, /* for frames that come, each of two descriptors */
-    SLOTS = 48,  /* frames that go: fewer than there is room for, so that none has to be dropped */
+    ROOMS = 120, /* receive buffers, each of two descriptors */
+    SLOTS = 48,  /* send buffers; fewer than receive buffers, so that no frame is dropped */
     BUFFER_SIZE = 2048,
     HEADER_SIZE = 12, /* struct virtio_net_hdr with VERSION_1 */
     SEGMENTS_MAX = 3,
     BURST = 16,
     PATIENCE_MS = 10000,
-    DROPPED_MS = 200, /* a frame that was taken so long ago does not come any more */
+    DROPPED_MS = 200, /* a frame that has not returned after this time was dropped */
     RING_PACKED = 34,
     MEMORY_BEGIN = 1 << 20,
     MEMORY_SIZE = 4 << 20,
@@ -43,12 +42,12 @@ struct exchange {
     struct gw_frontend *fe;
     struct gw_guest_mem *mem;
     struct gw_driver *drivers[2];
-    gw_gpa_t rooms, slots; /* the first buffer of each */
+    gw_gpa_t rooms, slots; /* address of the first one of each */
     bool is_busy[SLOTS];
     uint64_t seed, n_sent, n_back;
-    uint8_t *copy;             /* of the memory, from which missing pages come */
-    atomic_bool is_met[ROOMS]; /* since the memory was emptied, we have touched it */
-    uint64_t n_for_device;     /* pages that only the device can have asked for */
+    uint8_t *copy;             /* of the memory; source of missing pages */
+    atomic_bool is_met[ROOMS]; /* touched by us since the memory was dropped */
+    uint64_t n_for_device;     /* pages that only the device can have requested */
 };
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -92,9 +91,9 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* --- frames that go --------------------------------------------------------------------------- */
+/* --- frames to send --------------------------------------------------------------------------- */
 
-/* Cut into buffers that follow one another; returns how many. The first is the header. */
+/* Splits a frame into consecutive buffers, the first with the header; returns their number. */
 static unsigned cut(struct gw_driver_buf *bufs, gw_gpa_t at, uint32_t length, unsigned n_segments)
 {
     bufs[0] = (struct gw_driver_buf){at, HEADER_SIZE};
@@ -146,7 +145,7 @@ static void take_sent(struct exchange *x)
         x->is_busy[used[i].cookie] = false;
 }
 
-/* --- frames that come ------------------------------------------------------------------------- */
+/* --- frames that return ----------------------------------------------------------------------- */
 
 static void add_room(struct exchange *x, uint64_t room)
 {
@@ -173,7 +172,7 @@ static void check_frame(struct exchange *x, const struct gw_driver_used *used)
     x->n_back++;
 }
 
-/* Returns: how many. */
+/* Returns: number of frames. */
 static unsigned receive_some(struct exchange *x)
 {
     struct gw_driver_used used[ROOMS];
@@ -188,7 +187,7 @@ static unsigned receive_some(struct exchange *x)
     return n;
 }
 
-/* Sends one frame. Returns: whether it came back; otherwise it was taken, and dropped. */
+/* Sends one frame. Returns: true if it returned; false if the device took it and dropped it. */
 static bool try_one(struct exchange *x)
 {
     uint64_t limit = now_ms() + PATIENCE_MS;
@@ -216,7 +215,7 @@ static void run_round(struct exchange *x, uint64_t ms)
 {
     uint64_t stop, link = now_ms() + PATIENCE_MS;
 
-    /* A device may drop what comes before its link is up, and nothing after that. */
+    /* A device may drop frames until its link is up, and none after that. */
     while (!try_one(x) && now_ms() < link)
         ;
     stop = now_ms() + ms;
@@ -251,7 +250,7 @@ static void begin(struct exchange *x, const char *path, uint64_t features)
                                                 .packed = features >> RING_PACKED & 1};
 
         check(gw_driver_new(&x->drivers[i], &driver), "a queue");
-        gw_driver_set_features(x->drivers[i], features); /* before there is something in it */
+        gw_driver_set_features(x->drivers[i], features); /* while the rings are empty */
     }
     check(gw_frontend_new(&x->fe, &cfg), "the front-end");
     check_frontend(x, gw_frontend_connect(x->fe, path), "the back-end");
@@ -264,7 +263,7 @@ static void start(struct exchange *x, const struct gw_frontend_options *opt)
         fail("features %#" PRIx64 " were negotiated", gw_frontend_features(x->fe));
 }
 
-/* --- memory that follows ---------------------------------------------------------------------- */
+/* --- postcopy --------------------------------------------------------------------------------- */
 
 static void check_fault(int r, const char *what)
 {
@@ -272,7 +271,7 @@ static void check_fault(int r, const char *what)
         fail("%s: %s", what, gw_fault_error());
 }
 
-/* We look at a room when a frame has come, so who is first there is the device. */
+/* We only touch a receive buffer after a frame has arrived, so an earlier fault is the device's. */
 static bool is_for_device(const struct exchange *x, gw_gpa_t gpa, uint64_t len)
 {
     uint64_t first = (gpa - x->rooms) / BUFFER_SIZE, n = len / BUFFER_SIZE;
@@ -299,7 +298,7 @@ static void report_problem(void *arg, const struct gw_fault_report *report)
     fail("%s", report->text);
 }
 
-/* The memory is empty, and whoever touches it gets the page out of the copy. */
+/* Drops the memory; threads that touch it get pages from the copy. */
 static struct gw_fault_server *empty_memory(struct exchange *x)
 {
     const struct gw_fault_config cfg = {
@@ -317,7 +316,7 @@ static struct gw_fault_server *empty_memory(struct exchange *x)
     return server;
 }
 
-/* DPDK takes part with memory tables only. */
+/* DPDK supports postcopy with memory tables only. */
 static void run_postcopy(struct exchange *x, const char *path, struct gw_frontend_options *opt,
                          uint64_t ms)
 {

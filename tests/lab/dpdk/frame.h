@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * What the laboratory's network programs send: length and contents of a frame follow from a seed
- * and its number. Of two queues that send at a time, each has a seed of its own.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The frames of the laboratory's network programs: length and contents follow from a seed and a
+ * number. Two queues that send concurrently use different seeds.
  */
 #pragma once
 
@@ -16,19 +16,19 @@
 #define FRAME_MAX       1500u
 #define FRAME_ADDRESSES 14u /* the Ethernet header */
 
-/* The i-th random number that belongs to a frame. */
+/* The i-th random number of a frame. */
 static inline uint64_t frame_random(uint64_t seed, uint64_t number, uint64_t i)
 {
     return pattern_mix(pattern_mix(pattern_mix(seed) + number) + i);
 }
 
-/* Writes the frame, FRAME_MAX bytes at most; returns its length. */
+/* Makes a frame of up to FRAME_MAX bytes; returns its length. */
 static inline uint16_t frame_make(uint64_t seed, uint64_t number, uint8_t *bytes)
 {
     uint64_t state = frame_random(seed, number, 0);
     uint16_t length = FRAME_MIN + pattern_random(&state) % (FRAME_MAX - FRAME_MIN + 1);
 
-    memset(bytes, 0x02, FRAME_ADDRESSES); /* addresses and type that mean nothing to anybody */
+    memset(bytes, 0x02, FRAME_ADDRESSES); /* meaningless addresses and type */
     for (size_t i = FRAME_ADDRESSES; i < length; i += sizeof(uint64_t)) {
         uint64_t x = htole64(pattern_random(&state));
 
@@ -37,7 +37,7 @@ static inline uint16_t frame_make(uint64_t seed, uint64_t number, uint8_t *bytes
     return length;
 }
 
-/* Compares what came with the frame it must be; a difference is described in @why. */
+/* Compares received bytes with a frame; describes a difference in @why. */
 static inline bool frame_is(const uint8_t *bytes, size_t length, uint64_t seed, uint64_t number,
                             char *why, size_t n_why)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Sends frames to a port that gives them back, and looks at each: none may be lost, come twice, too
- * early or changed. The port is stopped and started again on the way. For DPDK.
+ * Sends frames to a port that returns them, and checks each. No frame may be lost, duplicated,
+ * reordered or changed. The port is stopped and restarted several times. For DPDK.
  *
  *     frames EAL-OPTIONS --vdev net_virtio_user0,... -- PAIRS SEGMENTS ROUNDS MILLISECONDS SEED
  *
- * Each frame is sent in up to SEGMENTS buffers. Exit 0: all as it must be; 1: not, with the reason
+ * Each frame is sent in up to SEGMENTS buffers. Exit status 0: success; 1: failure, with the reason
  * on stderr.
  */
 #include "frame.h"
@@ -20,7 +20,7 @@
 enum {
     PAIRS_MAX = 4,
     BURST = 32,
-    WINDOW = 200, /* frames under way on a pair, less than a ring holds */
+    WINDOW = 200, /* in flight on each pair; fewer than a ring holds */
     RING_SIZE = 256,
     N_BUFFERS = 8192,
     SEGMENTS_MAX = 5,
@@ -31,7 +31,7 @@ struct pair {
     uint16_t index;
     uint64_t seed;
     uint64_t n_sent, n_back, n_bytes;
-    uint64_t heard; /* when a frame came back last */
+    uint64_t heard; /* when the last frame returned */
 };
 
 static struct rte_mempool *pool;
@@ -57,7 +57,7 @@ static void check(int r, const char *what)
         fail("%s: %s", what, rte_strerror(-r));
 }
 
-/* The frame in some buffers. NULL: there are no buffers left. */
+/* Makes a frame from one or more buffers. NULL: no buffer left. */
 static struct rte_mbuf *make_packet(const struct pair *p, uint64_t number)
 {
     uint8_t bytes[FRAME_MAX];
@@ -95,7 +95,7 @@ static void check_packet(struct pair *p, const struct rte_mbuf *packet)
     p->n_bytes += length;
 }
 
-/* --- there and back --------------------------------------------------------------------------- */
+/* --- send and receive ------------------------------------------------------------------------- */
 
 static void send_some(struct pair *p)
 {
@@ -107,7 +107,7 @@ static void send_some(struct pair *p)
         n++;
     n_taken = rte_eth_tx_burst(port, p->index, packets, (uint16_t)n);
     p->n_sent += n_taken;
-    rte_pktmbuf_free_bulk(packets + n_taken, n - n_taken); /* made again the next time */
+    rte_pktmbuf_free_bulk(packets + n_taken, n - n_taken); /* sent in a later call */
 }
 
 static void receive_some(struct pair *p)

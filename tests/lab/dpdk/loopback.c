@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A virtio-net back-end whose driver gets back each frame it sends: on the same pair of queues, in
- * order, none left out. Where the driver has no room yet, its frames wait.
+ * A virtio-net back-end that returns each frame to its driver: on the same pair of queues, in
+ * order, without losses. Frames wait while the driver has no receive buffer.
  *
  *     loopback SOCKET PAIRS
  *
- * Says on stdout what each driver has negotiated, and at the end how many frames there were.
+ * Prints the features of each driver to stdout, and the number of frames at the end.
  */
 #include <godwit.h>
 #include <inttypes.h>
@@ -18,14 +18,14 @@
 enum {
     PAIRS_MAX = 4,
     BATCH = 32,
-    HEADER_SIZE = 12, /* struct virtio_net_hdr of a driver that has VERSION_1 */
-    NUM_BUFFERS = 10, /* where num_buffers is in it */
+    HEADER_SIZE = 12, /* struct virtio_net_hdr with VERSION_1 */
+    NUM_BUFFERS = 10, /* offset of num_buffers */
     NET_F_MQ = 22,
 };
 
-/* The two queues of a pair belong to the same worker. NULL where one is stopped. */
+/* The two queues of a pair belong to the same worker. NULL: stopped. */
 struct pair {
-    struct gw_queue *receive, *send; /* as the driver sees it */
+    struct gw_queue *receive, *send; /* named as by the driver */
     uint64_t n_frames;
 };
 
@@ -49,7 +49,7 @@ static void features_acked(void *dev, uint64_t acked)
     fflush(stdout);
 }
 
-/* One frame from the driver's buffers into its others; returns what the latter hold then. */
+/* Copies a frame from the driver's send buffers to its receive buffers; returns the used length. */
 static uint32_t copy_frame(struct gw_request *from, struct gw_request *to)
 {
     unsigned char bytes[2048] = {0};
@@ -63,7 +63,7 @@ static uint32_t copy_frame(struct gw_request *from, struct gw_request *to)
     return (uint32_t)written;
 }
 
-/* As many frames as there are, and as there is room for. */
+/* Returns frames while there are frames and receive buffers. */
 static void forward(struct pair *p)
 {
     struct gw_request *rooms[BATCH], *frames[BATCH];

@@ -1,20 +1,19 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
  * Verified random I/O on a vhost-user disk through libblkio, a front-end that shares no code with
- * QEMU or with godwit. See test_libblkio, which builds it and runs it.
+ * QEMU or godwit. test_libblkio builds and runs it.
  *
  *     blkio_io SOCKET SEED BLOCKS MILLISECONDS TABLE
  *
- * It works on the first BLOCKS blocks of 512 bytes, for so many milliseconds at each depth and
- * block size, then reads and verifies them all. What generation each block has goes to the file
- * TABLE.
+ * Uses the first BLOCKS blocks of 512 bytes, for MILLISECONDS at each depth and block size, then
+ * reads and verifies them all. Writes the generation of each block to the file TABLE.
  *
- * What libblkio 1.5 asks of a backend, as seen on the wire: the protocol features REPLY_ACK, CONFIG
- * and CONFIGURE_MEM_SLOTS are required; NEED_REPLY is set on every message after that, also on
- * those that have an answer of their own. Memory comes by ADD_MEM_REG only: first the ring, a memfd
- * whose size is no multiple of a page, then each buffer region, with guest addresses equal to its
- * own virtual ones. Kick and call are eventfds without EFD_NONBLOCK. INDIRECT_DESC is not
- * acknowledged, so a ring of 256 holds 85 requests: at depth 128 the ring is always full.
+ * Requirements of libblkio 1.5, as observed on the wire: the protocol features REPLY_ACK, CONFIG
+ * and CONFIGURE_MEM_SLOTS. It sets NEED_REPLY on every later message, even if that has a reply of
+ * its own. It passes memory with ADD_MEM_REG only: first the ring, a memfd whose size is not a
+ * multiple of a page, then each buffer region, with its own virtual addresses as guest addresses.
+ * Kick and call are eventfds without EFD_NONBLOCK. It does not accept INDIRECT_DESC, so a ring of
+ * 256 holds 85 requests, and at depth 128 the ring is always full.
  */
 #define _GNU_SOURCE
 #include <blkio.h>
@@ -53,7 +52,7 @@ static uint64_t random_state;
 static uint32_t *generations;
 static uint32_t generation;
 static uint64_t n_blocks;
-static bool *unit_is_busy; /* a unit has the size of the requests of the moment */
+static bool *unit_is_busy; /* a unit has the size of the current requests */
 static size_t unit_bytes;
 static uint64_t n_units;
 static bool has_zeroes = true;
@@ -207,7 +206,7 @@ static void set_unit(size_t bytes)
     n_units = n_blocks / blocks_per_unit();
 }
 
-/* --- the phases ------------------------------------------------------------------------------- */
+/* --- phases ----------------------------------------------------------------------------------- */
 
 static void submit_something(struct request *r)
 {
@@ -267,7 +266,7 @@ static void flush(void)
         reap();
 }
 
-/* --- the beginning and the end ---------------------------------------------------------------- */
+/* --- start and end ---------------------------------------------------------------------------- */
 
 static void open_disk(const char *path)
 {
@@ -323,7 +322,7 @@ int main(int argc, char **argv)
     pattern_init(random_state);
 
     open_disk(argv[1]);
-    run_all(OP_READ); /* generation 0 was put there by the caller */
+    run_all(OP_READ); /* the caller wrote generation 0 */
     for (size_t d = 0; d < sizeof(depths) / sizeof(depths[0]); d++)
         for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
             run_random(depths[d], sizes[s], seconds);

@@ -1,20 +1,20 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The program inside the laboratory's guest. It reads commands from stdin, one per line, and
+ * answers each with one line on stdout that begins with the command's name. A line that begins with
+ * "fail" may appear at any time and ends the program.
  *
- * The program inside the laboratory's guest. It takes commands, one a line, on stdin and answers
- * each with one line on stdout that begins with the command's name. A line beginning with "fail"
- * may come at any time and is the end of it.
- *
- *     start SEED BLOCKS rw|ro   begins verified I/O on the first BLOCKS blocks
- *     stat                      counters
- *     online BYTES              takes that much plugged memory into use and moves the buffers there
- *     offline                   gives the plugged memory back, while the I/O goes on
- *     spin                      lets no CPU be idle any more
+ *     start SEED BLOCKS rw|ro   starts verified I/O on the first BLOCKS blocks
+ *     stat                      prints counters
+ *     online BYTES              puts plugged memory online and moves the buffers there
+ *     offline                   puts the plugged memory offline during I/O
+ *     spin                      keeps every CPU busy
  *     hoard SEED FIRST BLOCKS MIB
- *                               begins to read those blocks of the disk into that much memory
- *     inspect                   verifies what the memory holds now, then goes on reading
- *     window open|closed        makes a device's memory appear and disappear
- *     stop                      ends the I/O, verifies every block, stores the table of generations
- *     poweroff                  without an answer
+ *                               starts to read these blocks of the disk into MIB of memory
+ *     inspect                   verifies that memory, then continues to read
+ *     window open|closed        enables or disables the memory of a device
+ *     stop                      stops the I/O, verifies every block, stores the table of
+ * generations poweroff                  gives no answer
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -27,7 +27,7 @@
 
 static bool has_discard, has_zeroes;
 
-/* Interrupts of a request queue so far, over all CPUs. */
+/* Interrupts of a request queue so far, on all CPUs. */
 static unsigned long count_interrupts(unsigned queue)
 {
     FILE *f = fopen("/proc/interrupts", "re");
@@ -165,9 +165,9 @@ static void run_command(char *line)
     fail("unknown command '%s'", line);
 }
 
-/* --- the beginning ---------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
-/* A virtio device's features file has one character per bit, the lowest first. */
+/* The features file of a virtio device has one character per bit, bit 0 first. */
 static uint64_t read_features(void)
 {
     char bits[80] = "";

@@ -1,11 +1,11 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Memory that only the device writes. Large reads go to random places of it, continuously and at a
+ * low rate. No CPU touches it until the host asks for a check, so a page that a migration lost is
+ * neither repaired nor marked as written by anything else.
  *
- * Memory that only the device writes. Large reads go to random places of it, all the time and at a
- * modest pace, and no CPU looks at it until the host asks for that: a page that got lost on the way
- * is not put right, nor marked as written, by anybody else.
- *
- * The first half is in huge pages. Reads begin and end at any multiple of a block, so pages are
- * written in part by one read and in part by another.
+ * The first half is in huge pages. Reads begin and end at any block, so a page may be filled by two
+ * reads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,24 +22,26 @@
 #include "../pattern.h"
 #include "guest.h"
 
-#define DEPTH           8u
-#define REQUEST_BLOCKS  1024u
-#define HUGE_PAGE       (2u << 20)
-#define PAUSE_US        8000u /* after each request, so that little is overwritten before a check */
+#define DEPTH          8u
+#define REQUEST_BLOCKS 1024u
+#define HUGE_PAGE      (2u << 20)
+#define PAUSE_US                                                                    \
+    8000u /* pause after each request, so that little is overwritten before a check \
+           */
 #define REQUEST_SECONDS 30
 
 struct read_slot {
     struct iocb iocb;
-    uint32_t to; /* in blocks of the memory */
+    uint32_t to; /* block of the memory */
     uint32_t n;
-    uint32_t from; /* in blocks of the disk, behind first_block */
+    uint32_t from; /* block of the disk, relative to first_block */
     bool busy;
 };
 
 static struct {
     uint8_t *memory;
     uint32_t n;     /* blocks in memory */
-    uint32_t *held; /* for each: which block was read into it */
+    uint32_t *held; /* the disk block in each memory block */
     uint64_t first_block;
     uint32_t n_blocks;
     int fd;
@@ -162,7 +164,7 @@ static void take_memory(uint64_t n_bytes)
 
     if (p == MAP_FAILED)
         fail("no memory to keep what is read: %s", strerror(errno));
-    /* A kernel with less than 512 MiB has no huge pages unless told. */
+    /* A kernel with less than 512 MiB only has huge pages if asked for. */
     write_word("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
     p += -(uintptr_t)p % HUGE_PAGE;
     hoard.memory = p;
@@ -172,7 +174,7 @@ static void take_memory(uint64_t n_bytes)
     memset(p, 0xa5, n_bytes);
 }
 
-/* Whatever the memory held before, from now on every block of it came from the disk. */
+/* Fills all blocks of the memory from the disk. */
 static void fill_memory(void)
 {
     for (uint32_t to = 0; to < hoard.n; to += REQUEST_BLOCKS) {

@@ -1,10 +1,10 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
  * Verified I/O on the disk from one thread per CPU, each with several requests in flight.
  *
- * The segments of 1 MiB belong to the threads in turn, so a block has one writer, and its
- * generation is the number of the write that touched it last. The table of generations goes behind
- * the blocks: with it and the seed the host can tell what every block must hold.
+ * The threads own the segments of 1 MiB in turn, so each block has one writer, and its generation
+ * is the number of its last write. The table of generations is stored after the blocks. With it and
+ * the seed, the host knows the contents of every block.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,13 +49,13 @@ struct worker {
 
 static struct worker workers[GUEST_CPUS_MAX];
 static unsigned n_workers;
-static uint32_t *generations; /* each element is used by the worker that owns the block */
+static uint32_t *generations; /* of each block; used by its worker only */
 static uint64_t n_blocks;
 static int disk_fd = -1;
 static bool is_read_only, has_discard, has_zeroes;
 
 static atomic_bool stopping;
-static atomic_uint buffers_epoch; /* raised to make the workers take new buffers */
+static atomic_uint buffers_epoch; /* raised to make the workers replace their buffers */
 
 static void take_new_buffer(struct slot *s)
 {
@@ -74,7 +74,7 @@ static uint32_t random_below(struct worker *w, uint32_t limit)
     return (uint32_t)((pattern_random(&w->random) >> 32) % limit);
 }
 
-/* A segment of this worker that no request in flight is in. */
+/* Chooses a segment of this worker that no request in flight uses. */
 static uint64_t idle_segment(struct worker *w)
 {
     uint32_t n_segments = (uint32_t)(n_blocks / SEGMENT_BLOCKS / n_workers);
@@ -111,7 +111,7 @@ static void verify(const struct slot *s, const uint8_t *data)
 
 static void prepare_request(struct worker *w, struct slot *s, bool is_write)
 {
-    /* Any multiple of a block is allowed; requests that do not begin with a page are welcome. */
+    /* Any multiple of a block is allowed, also one that is not aligned to a page. */
     uint8_t *data = s->buffer + random_below(w, GUEST_PAGE / PATTERN_BLOCK) * PATTERN_BLOCK;
     size_t n_bytes = s->n_blocks * PATTERN_BLOCK;
 
@@ -214,7 +214,7 @@ static void zero_blocks(struct worker *w, struct slot *s)
     w->n_zeroed++;
 }
 
-/* A discarded block may read as zeroes or keep its content, and nothing else. */
+/* A discarded block must read as zeroes or keep its content. */
 static void discard_blocks(struct worker *w, struct slot *s)
 {
     static const uint8_t zeroes[PATTERN_BLOCK];
@@ -233,7 +233,7 @@ static void discard_blocks(struct worker *w, struct slot *s)
     w->n_discarded++;
 }
 
-/* The rarer things a disk can do, with the other requests of this worker still in flight. */
+/* Rarer requests, while other requests of this worker are in flight. */
 static void do_something_rare(struct worker *w, struct slot *idle)
 {
     switch (random_below(w, 64)) {
@@ -272,7 +272,7 @@ static void start_requests(struct worker *w)
     submit(w, iocbs, n);
 }
 
-/* Lets all requests finish, then gives every slot a new buffer. */
+/* Waits for all requests, then gives every slot a new buffer. */
 static void renew_buffers(struct worker *w)
 {
     unsigned epoch = atomic_load(&buffers_epoch);
@@ -329,7 +329,7 @@ static void *run_worker(void *arg)
     return NULL;
 }
 
-/* --- from the commands ------------------------------------------------------------------------ */
+/* --- called by the commands ------------------------------------------------------------------- */
 
 void io_start(uint64_t seed, uint64_t blocks, bool read_only, bool discard, bool zeroes)
 {
@@ -386,7 +386,7 @@ void io_renew_buffers(void)
     atomic_fetch_add(&buffers_epoch, 1);
 }
 
-/* The table of generations behind the blocks, in little-endian as the guest is. */
+/* Stores the table of generations after the blocks, in the guest's byte order (little-endian). */
 static void store_generations(void)
 {
     size_t n = n_blocks * sizeof(*generations);

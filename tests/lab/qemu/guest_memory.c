@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * Memory that is plugged while the guest runs: put online as movable memory, so that buffers come
- * from there first and it can be given back; and put offline while buffers in it are in use.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Memory plugged while the guest runs: put online as movable memory, so that the kernel prefers it
+ * for buffers and can give it back, and put offline while buffers in it are in use.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +20,7 @@
 #define OFFLINE_SECONDS   20
 
 static int pagemap_fd = -1;
-static uint64_t block_bytes; /* what the kernel plugs and unplugs as one */
+static uint64_t block_bytes; /* size of a memory block, the unit of plugging */
 static bool is_known[MAX_MEMORY_BLOCKS];
 static atomic_ulong plugged_begin, plugged_end; /* guest physical addresses */
 
@@ -62,7 +62,7 @@ bool memory_is_plugged(const void *p)
     return gpa >= begin && gpa < end;
 }
 
-/* Puts all new memory blocks online; returns how many there are. */
+/* Puts all new memory blocks online; returns their number. */
 static unsigned online_new_blocks(void)
 {
     uint64_t begin = UINT64_MAX, end = 0;
@@ -73,7 +73,7 @@ static unsigned online_new_blocks(void)
         memory_state_path(path, sizeof(path), i);
         if (is_known[i] || read_line(path, state, sizeof(state)) < 0)
             continue;
-        /* Movable, so that it can be unplugged, and because buffers come from there first. */
+        /* Movable, so that it can be unplugged, and because the kernel prefers it for buffers. */
         if (strcmp(state, "offline") == 0 && write_word(path, "online_movable") < 0)
             continue;
         if (begin > i * block_bytes)
@@ -88,8 +88,9 @@ static unsigned online_new_blocks(void)
     return n;
 }
 
-/* Puts one memory block offline. The kernel moves the pages in use away, which succeeds between
- * two requests that pin them; a signal ends its attempts.
+/*
+ * Puts one memory block offline. The kernel has to move its pages, which fails while requests pin
+ * them, and succeeds between two requests. A signal ends the attempts.
  */
 static int offline_block(unsigned block)
 {

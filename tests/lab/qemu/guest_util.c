@@ -1,6 +1,6 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * Answers to the host, small files of the kernel, CPUs that are never idle.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Answers to the host, small files of the kernel, and busy CPUs.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -46,7 +46,7 @@ void fail(const char *format, ...)
     _exit(1);
 }
 
-/* --- the kernel's words ----------------------------------------------------------------------- */
+/* --- files of the kernel ---------------------------------------------------------------------- */
 
 int read_line(const char *path, char *line, size_t size)
 {

@@ -1,8 +1,8 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * The memory of an ivshmem device, which QEMU treats as it does the machine's own: a guest decides
- * whether it can be reached, also during a migration, when memory cannot be plugged. It lies far
- * above the rest, so the dirty log has to become longer when it appears.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The memory of an ivshmem device, which QEMU treats like guest RAM. The guest enables or disables
+ * it, also during a migration, when memory cannot be plugged. It is far above all other memory, so
+ * the dirty log has to grow when it appears.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
- *
- * Preloaded into a backend that does its I/O with plain calls in threads: makes each read and write
- * at an offset wait SLOW_IO_MS milliseconds before it is done.
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Preloaded into a back-end that does its I/O with plain calls in threads: delays each read and
+ * write at an offset by SLOW_IO_MS milliseconds.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

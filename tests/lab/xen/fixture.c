@@ -175,16 +175,16 @@ void fixture_begin(struct fixture *b)
 
     if (r == 0)
         r = xen_guest_begin(b->guest, 0, 0, FIXTURE_STALL);
-    must(r == 0, "a load that goes on: %s", xen_guest_error(b->guest));
+    must(r == 0, "starting a load: %s", xen_guest_error(b->guest));
 }
 
 void fixture_rest(struct fixture *b)
 {
     xen_link_interrupt(xen_guest_link(b->guest));
-    settle(b, xen_link_wait(xen_guest_link(b->guest)), "the load that went on");
+    settle(b, xen_link_wait(xen_guest_link(b->guest)), "the load");
 }
 
-/* The last sector of the disk, where the load does not look. */
+/* Uses the last sector of the disk, which the load leaves alone. */
 static uint8_t one_request(struct fixture *b, enum gw_driver_blk_type type, gw_gpa_t gpa)
 {
     const struct gw_driver_buf data = {.addr = gpa, .len = SECTOR};

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Preloaded into a back-end: counts the ioctls that are hypercalls, and writes the numbers to the
- * file that XEN_METER names when the program ends. With XEN_MAP_EACH set, granted pages are not
- * copied by the hypervisor: each piece is mapped, copied and unmapped by itself, as vm-memory of
- * rust-vmm does it.
+ * Preloaded into a back-end: counts the ioctls that are hypercalls, and writes the counts to the
+ * file in XEN_METER when the program ends. With XEN_MAP_EACH set, it replaces copies by the
+ * hypervisor: it maps, copies and unmaps each piece separately, like vm-memory of rust-vmm.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,7 +18,7 @@
 #include <xen/sys/gntdev.h>
 #include <xengnttab.h>
 
-#define GRANTS  'G' /* of gntdev */
+#define GRANTS  'G' /* ioctls of gntdev */
 #define PRIVCMD 'P'
 
 static struct {
@@ -60,7 +59,7 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
     return real(fd, request, arg);
 }
 
-/* ---- As rust-vmm does it ---- */
+/* ---- like rust-vmm ---- */
 
 static void map_one(xengnttab_handle *handle, xengnttab_grant_copy_segment_t *s)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What is looked at in dom0, on a disk that a back-end there serves to a domU: requests that the
- * agent in the domU makes and verifies, while regions come and go; memory that cannot be had;
- * grants that end while they are in use; and a domain that is destroyed in the middle of it all.
+ * Checks in dom0, with a disk that a back-end there serves to a domU: requests that the agent in
+ * the domU verifies, while regions are added and removed; invalid memory; grants revoked while in
+ * use; and a domain destroyed under load.
  *
  *     xen_checks DOMID foreign|grant|no-advance SOCKET STEP...
  *
- * After each step the back-end must serve the next session. Exit status 1 when anything failed.
+ * After each step the back-end must serve the next session. Exit status 1 if a check failed.
  */
 #include "base/proto.h"
 #include "fixture.h"
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define NO_DOMAIN 999u
-#define NO_REF    30000u /* of those a small domain has in its table, and none it grants */
+#define NO_REF    30000u /* in the table of a small domain, but never granted */
 #define BEYOND    0x3ffffff0u
 #define STATUS_OK 0
 
@@ -49,8 +49,8 @@ static void step_io(struct fixture *b)
 }
 
 /*
- * What dom0 pays for a page that the back-end has mapped. The first time there is also what the
- * kernel keeps for the next.
+ * Memory that dom0 uses for each page mapped by the back-end. The first time includes memory that
+ * the kernel keeps for later.
  */
 static void step_memory(struct fixture *b)
 {
@@ -61,7 +61,7 @@ static void step_memory(struct fixture *b)
     fixture_exchange(b, 50);
 }
 
-/* The region where nothing is goes, comes, and goes, while the load runs. */
+/* Remove the unused region, add it and remove it again, while the load runs. */
 static void step_region(struct fixture *b)
 {
     struct xen_stats before, after;
@@ -79,17 +79,17 @@ static void step_region(struct fixture *b)
     xen_guest_stats(b->guest, false, &before);
     fixture_exchange(b, 50);
     xen_guest_stats(b->guest, false, &after);
-    check(after.requests > before.requests, "and the load goes on");
+    check(after.requests > before.requests, "and the load continues");
 }
 
-/* ---- Memory that cannot be had ---- */
+/* ---- Invalid memory ---- */
 
 static const struct bad_region {
     const char *what;
     uint64_t number; /* of the first page */
     bool is_grant;   /* bit 63 is set */
     uint32_t xen, domid;
-    bool may_come; /* it may also be accepted, and is found bad where it is used */
+    bool may_come; /* accepted, but requests in it fail */
 } bad_regions[] = {
     {"foreign and granted", NO_REF, true, GW_GUEST_XEN_FOREIGN | GW_GUEST_XEN_GRANT, 0, false},
     {"foreign, not in advance", NO_REF, false, GW_GUEST_XEN_FOREIGN | GW_GUEST_XEN_NO_ADVANCE, 0,
@@ -128,20 +128,20 @@ static void one_bad_region(struct fixture *b, const struct bad_region *bad)
     r = gw_frontend_add_mem_reg(b->fe, m, region.gpa);
     if (r == 0 && bad->may_come) {
         status = fixture_write_from(b, region.gpa + 16);
-        check(status != STATUS_OK, "%s: it comes, and a request with data there is none (%#x)",
+        check(status != STATUS_OK, "%s: accepted, and a request with data there fails (%#x)",
               bad->what, status);
         status = fixture_read_into(b, region.gpa + 16);
-        check(status != STATUS_OK, "  nor can one read into it (%#x)", status);
+        check(status != STATUS_OK, "  a read into it fails, too (%#x)", status);
         r = gw_frontend_rem_mem_reg(b->fe, m, region.gpa);
-        check(r == 0, "  and it goes");
+        check(r == 0, "  and it can be removed");
     } else {
-        check(r == -EREMOTEIO, "%s: refused (%s)", bad->what, r ? strerror(-r) : "it was not");
+        check(r == -EREMOTEIO, "%s: refused (%s)", bad->what, r ? strerror(-r) : "accepted");
     }
     close(region.fd);
     gw_guest_mem_free(m);
 }
 
-/* No front-end of ours says this. */
+/* The front-end library refuses to send such a region. */
 static void enormous_region(struct fixture *b, uint32_t flags, uint64_t gpa, unsigned bits)
 {
     struct gw_wire_xen_single_region wire = {
@@ -171,23 +171,27 @@ static void step_bad(struct fixture *b)
         one_bad_region(b, &bad_regions[i]);
     enormous_region(b, GW_GUEST_XEN_FOREIGN, 0, 63);
     enormous_region(b, GW_GUEST_XEN_GRANT, XEN_GRANT, 63);
-    check(fixture_write_from(b, UINT64_C(1) << 50) != STATUS_OK, "a request to nowhere is none");
-    check(fixture_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "nor one that reads into nothing");
+    check(fixture_write_from(b, UINT64_C(1) << 50) != STATUS_OK,
+          "a request outside of memory fails");
+    check(fixture_read_into(b, UINT64_C(1) << 50) != STATUS_OK, "a read into it fails, too");
     check(fixture_write_from(b, b->spare) == STATUS_OK &&
               fixture_read_into(b, b->spare) == STATUS_OK,
-          "and those to memory are");
+          "and requests in memory succeed");
     fixture_exchange(b, 50);
 }
 
-/* It could be there, and is looked for; not for as long as that would take. */
+/*
+ * The frames could exist, so the back-end checks them, but must not take as long as checking all
+ * would.
+ */
 static void step_vast(struct fixture *b)
 {
     enormous_region(b, GW_GUEST_XEN_FOREIGN, UINT64_C(1) << 43, 42);
 }
 
-/* ---- Grants that end ---- */
+/* ---- Revoked grants ---- */
 
-/* A region anew, in a memory that is not the domain's. */
+/* Add a region again, from memory that does not belong to the domain. */
 static int add_again(struct fixture *b, const struct gw_guest_region *region,
                      struct gw_guest_mem **ret)
 {
@@ -213,8 +217,8 @@ static struct gw_guest_region find_region(struct fixture *b, gw_gpa_t gpa)
 }
 
 /*
- * The domain ends the grants of the spare region while the load runs. Who has them mapped keeps
- * them until the region goes, and nobody gets them after that; Xen takes its time.
+ * The domain revokes the grants of the spare region while the load runs. Existing mappings stay
+ * until the region is removed; new ones fail. Xen may take some time.
  */
 static void step_revoke(struct fixture *b)
 {
@@ -229,9 +233,9 @@ static void step_revoke(struct fixture *b)
     fixture_rest(b);
     if (b->form == XEN_FORM_GRANT)
         check(fixture_write_from(b, b->spare + 16) == STATUS_OK,
-              "revoked, and mapped in advance: still there");
+              "revoked, but mapped in advance: still usable");
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
-    check(r == 0, "a region of revoked grants goes");
+    check(r == 0, "a region of revoked grants is removed");
     r = xen_guest_remove(b->guest, b->spare);
     must(r == 0, "%s", xen_guest_error(b->guest));
     for (unsigned i = 0; i < 50 && !refused; i++) {
@@ -245,11 +249,11 @@ static void step_revoke(struct fixture *b)
             gw_frontend_rem_mem_reg(b->fe, again, b->spare);
         gw_guest_mem_free(again);
     }
-    check(refused, "what was revoked does not come back");
+    check(refused, "revoked grants cannot be mapped again");
     fixture_exchange(b, 50);
 }
 
-/* ---- The end of the domain ---- */
+/* ---- End of the domain ---- */
 
 static bool wait_hangup(struct fixture *b, unsigned ms)
 {
@@ -285,7 +289,7 @@ static void step_destroy(struct fixture *b)
         if (!is_gone)
             pause_ms(100);
     }
-    check(is_gone, "nothing holds its memory any more");
+    check(is_gone, "all of its memory is freed");
     r = gw_frontend_new(&b->fe, NULL);
     if (r == 0)
         r = gw_frontend_connect(b->fe, b->socket);
@@ -299,7 +303,7 @@ static void step_destroy(struct fixture *b)
 static const struct step {
     const char *name;
     void (*run)(struct fixture *b);
-    uint64_t memory; /* of the fixture */
+    uint64_t memory; /* guest memory size; 0: default */
 } steps[] = {
     {"io", step_io, 0},         {"region", step_region, 0},   {"bad", step_bad, 0},
     {"revoke", step_revoke, 0}, {"destroy", step_destroy, 0}, {"memory", step_memory, 32u << 20},

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * What calls of the Xen libraries cost in dom0 for pages of a domain, all by one or each by one.
+ * Measures in dom0 what calls of the Xen libraries cost for pages of a domain: one call for all
+ * pages against one call for each.
  *
  *     xen_costs DOMID
  *
- * Exit status 1 where one call for many pages is not much cheaper than many.
+ * Exit status 1 if one call for many pages is not much cheaper than many calls.
  */
 #include "../../../tools/xen-agent/xen_guest.h"
 
@@ -23,7 +24,7 @@
 struct pages {
     uint32_t domid;
     unsigned n;
-    uint64_t numbers[PAGES]; /* of frames, or references */
+    uint64_t numbers[PAGES]; /* frame numbers or grant references */
     xenforeignmemory_handle *foreign;
     xengnttab_handle *grants;
     uint8_t *copy;
@@ -45,7 +46,7 @@ static double now_us(void)
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-/* ---- what is measured, of `n` pages from `first` on ---- */
+/* ---- operations on `n` pages from `first` on ---- */
 
 static void foreign_once(struct pages *p, unsigned first, unsigned n)
 {
@@ -89,7 +90,7 @@ static void copy_once(struct pages *p, unsigned first, unsigned n)
 
 typedef void operation(struct pages *p, unsigned first, unsigned n);
 
-/* The shortest of several times, in microseconds. */
+/* The minimum of several measurements, in microseconds. */
 static double cost(struct pages *p, operation *op, unsigned n, unsigned at_once)
 {
     double shortest = 0;
@@ -105,7 +106,7 @@ static double cost(struct pages *p, operation *op, unsigned n, unsigned at_once)
     return shortest;
 }
 
-/* ---- a domain's pages ---- */
+/* ---- pages of a domain ---- */
 
 static void lend(struct pages *p, struct xen_guest **guest, struct gw_guest_mem **mem,
                  enum xen_form form)
