@@ -76,7 +76,7 @@ grep -q socket-path usage || fail "rng does not tell its usage"
 ./rng --print-capabilities | python3 -c 'import json, sys; json.load(sys.stdin)["type"]' ||
     fail "rng --print-capabilities is no JSON with a type"
 
-# It serves: the socket appears, somebody connects and leaves, SIGTERM ends it cleanly.
+# It serves: the socket appears, a front-end connects and disconnects, SIGTERM ends it cleanly.
 ./rng --socket-path=rng.sock &
 pid=$!
 await_socket rng.sock

@@ -24,7 +24,7 @@ TABLE = {}
 
 
 class Behaviour:
-    """`request` and `reply` return what goes on in place of a message, or None."""
+    """`request` and `reply` return the message to forward instead of the original, or None."""
 
     def __init__(self, name, commands, harmless=(), rings=('split', 'packed'), **actions):
         self.name, self.commands, self.harmless, self.rings = name, commands, harmless, rings
@@ -68,7 +68,7 @@ def replace(m, **values):
     return copy
 
 
-# ---- replies that are none ----
+# ---- invalid replies ----
 
 def hang_up(_s, _m):
     raise HungUp
@@ -352,7 +352,7 @@ add('eventfds-filled', RUNNING, harmless=RUNNING, tick=when_running(eventfds(fil
 add('call-flood', RUNNING, harmless=RUNNING, tick=when_running(flood, 0, True))
 add('kick-swallowed', RUNNING, harmless=(MIGRATE,),  # other messages make the disk look
     request=on('SET_VRING_KICK', lambda s, m: replace(m, fds=[os.eventfd(0)])))
-add('call-swallowed', RUNNING, harmless=RUNNING,  # whoever polls the ring needs none
+add('call-swallowed', RUNNING, harmless=RUNNING,  # a front-end that polls the ring needs no calls
     request=on('SET_VRING_CALL', lambda s, m: replace(m, fds=[os.eventfd(0)])))
 add('kick-drained', RUNNING, harmless=RUNNING,
     tick=when_running(eventfds(lambda fd: select.select([fd], [], [], 0)[0] and os.read(fd, 8)), 0, True))
@@ -527,7 +527,7 @@ def own_uffd(features, act):
 
 
 def stolen(s, m):
-    """The proxy reads the faults of the back-end and tells nobody."""
+    """The proxy reads the faults of the back-end and does not pass them on."""
     if m.name == 'POSTCOPY_ADVISE' and m.fds:
         s.acted(m.name)
         fd = os.dup(m.fds[0])

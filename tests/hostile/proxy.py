@@ -93,7 +93,7 @@ class Ring:
 
 
 class Session:
-    """What a pair of connections is about, as far as messages tell it."""
+    """The state of a pair of connections, as known from the messages."""
 
     def __init__(self, front, back, behaviour, seed):
         self.front, self.back, self.behaviour = front, back, behaviour
@@ -162,7 +162,7 @@ class Session:
             f.write(f'{self.behaviour.name} {what}\n')
 
     def send(self, sock, data, fds=()):
-        """All of it; a peer that does not read keeps nobody but us from going on."""
+        """Sends everything; a peer that does not read blocks only this process."""
         sock.setblocking(True)
         while data:
             n = socket.send_fds(sock, [data], fds) if fds else sock.send(data)
@@ -218,7 +218,7 @@ def main():
 
     name, seed, path, *command = sys.argv[1:]
     behaviour = TABLE[name]
-    # The child has to end with us, so that a lock on the disk is free for whoever comes next.
+    # The child must end with this process, so that the next one can lock the disk.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     behaviour.begin()
     if os.path.exists(path):  # of one that was killed

@@ -28,7 +28,7 @@ CTL_POSTCOPY = "src/core/session/ctl_postcopy.c"
 
 MARK_BUFFER = "gw_dirty_log_mark(log, writable[i].gpa, writable[i].len);"
 
-# name -> file -> [(what is there, what the mutant has instead)]
+# name -> file -> [(original text, text of the mutant)]
 MUTANTS = {
     # ---- the used ring ----
     "used-idx": {SPLIT: [(
@@ -162,7 +162,7 @@ MUTANTS = {
         "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
         "    if (gw_postcopy_is_listening(&s->postcopy) && (!s->map || s->map->n_entries == 0))\n"
         "        r = gw_region_listen(")]},
-    # It takes its time, too: who has the map by then reads zeroes.
+    # It also waits before it registers: a queue that has the map by then reads zeroes.
     "postcopy-registers-late": {
         CTL_MEM: [(
             "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",

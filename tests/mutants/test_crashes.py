@@ -27,22 +27,22 @@ SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
 # Those that need requests in flight when a ring stops: the options of their disk.
 SLOW = {"stop-suspends": " --delay 2"}
 
-# Those that a kill shows between two stores only; to get there takes long on a machine without
-# watchpoints.
+# Mutants that only a kill between two particular stores reveals. Without watchpoints it takes long to
+# stop there.
 EXACT = {"shown-before-linked", "cleared-before-shown", "old-used"}
 
-# Which checks may fail, and in which rings it shows.
+# The checks that may fail, and the kinds of rings that reveal the mutant.
 ANSWERS = {"region", "answered-once", "answered-all"}
 EXPECTED = {
     "not-in-flight": (ANSWERS, [SPLIT, PACKED]),
-    # What is done again is counted before what came meanwhile, with an id that was given anew.
+    # A resubmitted request is numbered before newer ones that reused its id.
     "shown-before-linked": ({"region", "answered-once", "order"}, [SPLIT, PACKED]),
     "cleared-before-shown": (ANSWERS, [SPLIT, PACKED]),
     "old-used": (ANSWERS, [SPLIT, PACKED]),
     "done-twice": (ANSWERS | {"restarts"}, [SPLIT, PACKED]),
     "other-order": ({"order", *ANSWERS}, [SPLIT, PACKED, IN_ORDER]),
     "stop-suspends": ({"region"}, [SPLIT, PACKED]),  # on a slow disk, see SLOW
-    # A split ring tells by itself where it goes on, as long as nothing is in flight.
+    # With nothing in flight, a split ring itself shows where to continue.
     "trusts-zeroes": (ANSWERS | {"restarts"}, [PACKED]),
 }
 

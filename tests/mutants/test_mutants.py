@@ -145,7 +145,7 @@ def migrate(godwit, backend, mutant, seed):
 
 
 def find(godwit, name, backend):
-    """Returns: the seed that shows the mutant; 0: it cannot be had here; None, and it was told why."""
+    """Returns: the seed that reveals the mutant; 0: not supported here; None: missed, already reported."""
     mutant = EXPECTED[name]
     for seed in range(1, SEEDS + 1):
         status, reason, uses, said = migrate(godwit, backend, mutant, seed)

@@ -200,7 +200,7 @@ class Runner:
         self.objects = {}
 
     def object_of(self, file):
-        """The code that the compiler makes of a file, to tell mutants that are none."""
+        """The object code of a file, to detect mutants that compile to the same code."""
         pattern = '*/' + file.split('/', 1)[1].replace('/', '_') + '.o'
         paths = sorted(self.tree.build.rglob(pattern)) or sorted(
             self.tree.build.rglob('*' + Path(file).name + '.o'))

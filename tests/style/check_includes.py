@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Who may include whom, and which system headers belong to one folder only.
+"""Which folders may include which others, and which system headers belong to one folder only.
 
 usage: check_includes.py ROOT
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What the style checks share: which files are ours, and how a finding is told."""
+"""Shared by the style checks: the list of files to check, and the output of findings."""
 
 import re
 import sys

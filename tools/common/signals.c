@@ -47,7 +47,7 @@ static struct {
     bool was_started;         /* [lock] a daemon has been set */
     bool is_ending;           /* [lock] */
     pthread_t service_thread;
-    _Atomic bool is_over; /* tells the service thread to end */
+    _Atomic bool is_over; /* the service thread must end */
     /* Used by the ending thread only. */
     unsigned n_end_signals;
     uint64_t first_end_ns, progress_ns;
@@ -64,7 +64,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     sigset_t alarm;
     va_list args;
 
-    /* The message may block on a pipe that nobody reads; then SIGALRM ends the process. */
+    /* The message may block on a pipe without a reader; then SIGALRM ends the process. */
     sigemptyset(&alarm);
     sigaddset(&alarm, SIGALRM);
     signal(SIGALRM, SIG_DFL);

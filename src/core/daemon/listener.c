@@ -61,7 +61,7 @@ static int take_lock(const char *path, const char *lock_path)
             return fd;
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
             return errno == EWOULDBLOCK
-                       ? gw_fail(-EADDRINUSE, "somebody listens on %s already", path)
+                       ? gw_fail(-EADDRINUSE, "another process already listens on %s", path)
                        : gw_fail(-errno, "lock file %s: flock: %s", lock_path, strerror(errno));
         if (is_at(fd, lock_path))
             return gw_steal_fd(&fd);
@@ -85,7 +85,7 @@ static int remove_stale(const struct sockaddr_un *addr)
     if (fd < 0)
         return fd;
     if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno != ECONNREFUSED)
-        return gw_fail(-EADDRINUSE, "somebody listens on %s already", addr->sun_path);
+        return gw_fail(-EADDRINUSE, "another process already listens on %s", addr->sun_path);
     if (unlink(addr->sun_path) < 0 && errno != ENOENT)
         return gw_fail(-errno, "%s cannot be replaced: %s", addr->sun_path, strerror(errno));
     return 0;

@@ -100,7 +100,8 @@ static void epoll_loop_submit(struct gw_loop *loop)
 
 static bool epoll_loop_is_pending(struct gw_loop *loop)
 {
-    /* Only a system call can tell. A busy worker makes it every few turns, an idle one always. */
+    /* Finding out takes a system call. A busy worker makes it every few turns, an idle one always.
+     */
     return ++epoll_of(loop)->n_asked % EPOLL_BUSY_TURNS == 0;
 }
 

@@ -10,7 +10,7 @@
  * page. Release of the first change and acquire of the second make the list, or the page, visible.
  *
  * EEXIST from the kernel shows that a page was present before it was placed, because the claim
- * admits only one attempt. Somebody has read zeros then, which cannot be undone: the page is left
+ * admits only one attempt. A thread has read zeros then, which cannot be undone: the page is left
  * as it is and reported.
  */
 #include "base/clock.h"
@@ -208,7 +208,7 @@ static void report_page(const struct gw_fault_server *s, const struct gw_fault_r
     if (problem == GW_FAULT_EARLY)
         gw_fault_report(s, &report,
                         "the page at 0x%" PRIx64 " (region at 0x%" PRIx64
-                        ") was present before it came: somebody has read zeros",
+                        ") was present before it arrived: a thread has read zeros",
                         report.gpa, g->gpa);
     else
         gw_fault_report(s, &report,

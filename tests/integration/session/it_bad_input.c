@@ -158,7 +158,7 @@ static const struct bad_case cases[] = {
      "is neither a file nor"},
     {"eventfd for memory", STAGE_RUNNING, ADD_OF(GPA2, 4096, GPA2, 0), FD_EVENTFD, REFUSED,
      "is neither a file nor"},
-    {"overlap with what is there", STAGE_RUNNING, ADD_OF(GUEST_GPA + GUEST_SIZE - 1, 4096, GPA2, 0),
+    {"overlap with an existing region", STAGE_RUNNING, ADD_OF(GUEST_GPA + GUEST_SIZE - 1, 4096, GPA2, 0),
      FD_MEMFD, REFUSED, "overlap"},
     {"the same region twice", STAGE_RUNNING,
      ADD_OF(GUEST_GPA, GUEST_SIZE, GUEST_UVA + GUEST_GPA, 0), FD_MEMFD, REFUSED, "overlap"},

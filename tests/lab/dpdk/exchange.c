@@ -165,7 +165,7 @@ static void check_frame(struct exchange *x, const struct gw_driver_used *used)
 
     x->is_met[used->cookie] = true;
     if (x->n_back >= x->n_sent)
-        fail("a frame came that nobody sent, after %" PRIu64, x->n_back);
+        fail("a frame arrived that was not sent, after %" PRIu64, x->n_back);
     if (used->len < HEADER_SIZE || !frame_is(bytes + HEADER_SIZE, used->len - HEADER_SIZE, x->seed,
                                              x->n_back, why, sizeof(why)))
         fail("%s", used->len < HEADER_SIZE ? "a frame without a header came" : why);

@@ -85,7 +85,7 @@ static void check_packet(struct pair *p, const struct rte_mbuf *packet)
     char why[128];
 
     if (p->n_back >= p->n_sent)
-        fail("pair %u: a frame came that nobody sent, after %" PRIu64, p->index, p->n_back);
+        fail("pair %u: a frame arrived that was not sent, after %" PRIu64, p->index, p->n_back);
     if (length > FRAME_MAX)
         fail("pair %u: %u bytes came", p->index, length);
     if (!frame_is(rte_pktmbuf_read(packet, 0, length, space), length, p->seed, p->n_back, why,

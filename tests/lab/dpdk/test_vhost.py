@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""libgodwit's front-end and driver, with split and packed rings, on DPDK's vhost: dpdk-testpmd sends
-back what it receives, and every byte of that is looked at.
+"""libgodwit's front-end and driver with DPDK's vhost, with split and packed rings: dpdk-testpmd returns
+every frame, and the test checks every byte.
 
-Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse

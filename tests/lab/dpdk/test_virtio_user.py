@@ -24,8 +24,8 @@ IN_ORDER = 35
 N_CIRCLING = 32     # frames that testpmd sends at first, and forwards from then on
 PMD_SECONDS = 3
 
-# DPDK asks for huge pages unless told; its memory is a memfd then, and can be shared. Its two
-# threads would each have a processor of their own.
+# DPDK uses huge pages by default. Without them its memory is a memfd, which can be shared. Its two
+# threads share the processors with others.
 EAL = ('--no-huge', '-m', '256', '--no-pci', '--no-shconf')
 
 
@@ -124,12 +124,12 @@ def parse_options():
     parser.add_argument('--testpmd', action='store_true', help='dpdk-testpmd is the front-end')
     parser.add_argument('--packed', action='store_true', help='packed rings')
     parser.add_argument('--in-order', action='store_true', help='with IN_ORDER')
-    parser.add_argument('--pairs', type=int, default=1, help='so many pairs of queues')
+    parser.add_argument('--pairs', type=int, default=1, help='number of queue pairs (default 1)')
     parser.add_argument('--segments', type=int, default=1,
-                        help='send frames in up to so many buffers; not with --packed, see '
+                        help='maximum number of buffers per frame; not with --packed, see '
                              'docs/peers.md')
-    parser.add_argument('--rounds', type=int, default=3, help='how often the port is started')
-    parser.add_argument('--milliseconds', type=int, default=500, help='of each round')
+    parser.add_argument('--rounds', type=int, default=3, help='number of starts of the port (default 3)')
+    parser.add_argument('--milliseconds', type=int, default=500, help='time of each round (default 500)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
     parser.add_argument('--limit', type=int, default=60, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The godwit command on a vhost-user back-end of others: what probe must show, that bench verifies
-every block, and that migrate comes to a verdict: passed, or a finding with a name.
+"""The godwit command with vhost-user back-ends of other projects: probe must show certain features,
+bench must verify every block, and migrate must pass or report a known finding.
 
 What the peers are known to do wrong is in docs/peers.md. It depends on timing, so both verdicts of a
 migration are right here; wrong are "could not find out", a finding without a name, a hang, and a
@@ -84,7 +84,7 @@ def processes_with(text):
     return found
 
 
-# --- what is looked at ---------------------------------------------------------------------------
+# --- the checks ----------------------------------------------------------------------------------
 
 def names(features):
     return {bit['name'] for bit in features['bits'] if 'name' in bit}

@@ -25,7 +25,7 @@ while read module; do
 done </modules/order
 $b stty -F /dev/ttyS1 raw -echo
 /guest </dev/ttyS1 >/dev/ttyS1 2>/dev/console && $b poweroff -f
-# The machine stays: the host reads what there is to say and is not told that QEMU ended instead.
+# Do not power off: the host must read the error instead of noticing that QEMU ended.
 echo "fail the guest's program ended with status $?" >/dev/ttyS1
 $b sleep 1000000
 '''

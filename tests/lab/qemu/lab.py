@@ -38,7 +38,7 @@ class LabError(Exception):
 
 
 class Stalled(LabError):
-    """The guest's kernel goes on without a timer."""
+    """The guest's kernel runs without a timer."""
 
 
 class Skip(Exception):
@@ -225,7 +225,7 @@ class Lines:
         try:
             self.socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
-            return False  # not yet: a socket has its path before somebody listens
+            return False  # not yet: a socket has its path before the process listens
         return True
 
     def send(self, line):
@@ -257,7 +257,7 @@ class Lines:
                     break
                 self.buffer += data
         except OSError:
-            pass  # closed: who reads next will say so
+            pass  # closed: the next read reports it
         lines = self.buffer.split(b'\n')[:-1]
         return next((line.decode(errors='replace').strip() for line in lines
                      if re.match(pattern, line)), None)
@@ -304,7 +304,7 @@ class Qmp:
                 return message['return']
 
     def has_migrated(self, status):
-        """Whether a migration has come to this, by an event."""
+        """Whether an event has reported this status of a migration."""
         return (any(event['event'] == 'MIGRATION' and event['data']['status'] == status
                     for event in self.events)
                 or self.lines.peek(b'.*"MIGRATION".*"%b"' % status.encode()) is not None)
@@ -437,8 +437,8 @@ class Guest(Process):
             return b'kthread timer wakeup didn\'t happen' in f.read()
 
     def reset(self):
-        """The guest begins anew, with the same QEMU and backend; wait_ready comes next. Until then
-        more resets may come: SeaBIOS makes one of its own where it finds that it has run before."""
+        """Resets the guest, with the same QEMU and back-end; call wait_ready next. More resets may
+        follow before that: SeaBIOS resets once more if it finds that it has run before."""
         os.truncate(self.console, 0)
         self.qmp.command('set-action', reboot='reset')
         self.qmp.command('system_reset')

@@ -24,12 +24,12 @@ def find_memory(pid):
                 status = os.stat(path)
                 files.setdefault(status.st_ino, (status.st_size, path))
         except FileNotFoundError:
-            pass  # closed meanwhile
+            pass  # closed since
     return list(files.values())
 
 
 def describe_block(data):
-    """What 512 bytes are, as far as can be told."""
+    """Describes 512 bytes, as far as they are recognizable."""
     if data == bytes(BLOCK):
         return 'zeroes'
     if data == b'\xa5' * BLOCK:

@@ -49,7 +49,7 @@ class MigratingGuest(Guest):
         return arguments
 
     def check(self):
-        """Missing pages that do not come any more hold up whoever waits for them."""
+        """If postcopy is interrupted, threads that wait for missing pages hang."""
         super().check()
         if self.qmp is not None and self.qmp.has_migrated('postcopy-paused'):
             raise LabError(f'postcopy was interrupted, says {self.name}')
@@ -111,7 +111,7 @@ def begin(source, destination):
 
 
 def wait_rounds(source, n):
-    """Until dirty pages were looked for n times."""
+    """Waits until the dirty log was synchronized n times."""
     state = wait_migration(
         source, lambda state: state['status'] != 'active' or state['ram']['dirty-sync-count'] >= n,
         f'{n} rounds of the migration')

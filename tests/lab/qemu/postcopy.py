@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The switch to postcopy, by QMP: a guest goes on at its destination while nearly all of its memory
-is still at the source, and the backend of its disk meets missing pages."""
+"""The switch to postcopy, by QMP: the guest continues at the destination while nearly all of its memory
+is still at the source, and the back-end of its disk touches missing pages."""
 
 import ctypes
 import os
@@ -63,8 +63,8 @@ def n_missing(source):
 
 
 def see_waits(source, backend, n):
-    """Looks at the backend until it was seen waiting for a page so many times, and pages are missing
-    still; returns how often it was looked at."""
+    """Samples the back-end until it was waiting for a page in n samples, while pages are still missing;
+    returns the number of samples."""
     n_seen = n_looks = 0
     end = time.monotonic() + SECONDS
     while n_seen < n:
@@ -87,6 +87,6 @@ def finish(source, destination):
     migration.wait_migration(source, lambda state: n_missing(source) == 0, 'the last page', SECONDS)
     migration.wait_migration(source, lambda state: state['status'] == 'completed',
                              'the end of postcopy')
-    # It comes after the backend was told.
+    # QEMU reports this after the back-end has received POSTCOPY_END.
     migration.wait_migration(destination, lambda state: state.get('status') == 'completed',
                              "the end of the destination's postcopy")

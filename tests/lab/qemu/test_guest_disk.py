@@ -80,7 +80,7 @@ def unplug(lab, guest):
 
 
 def crash(lab, guest, backend, number):
-    """Kills the backend in the middle of I/O, which has to go on with the next."""
+    """Kills the back-end during I/O, which must continue with the next one."""
     before = guest.busy(5)
     backend.crash()
     after = guest.busy(20)
@@ -158,10 +158,10 @@ def parse_options():
     parser.add_argument('--read-only', action='store_true', help='the backend is a read-only one')
     parser.add_argument('--serial', help='the serial that the guest has to see')
     parser.add_argument('--requests', type=int, default=8000,
-                        help='end after so many (default 8000)')
-    parser.add_argument('--rounds', type=int, default=1, help='how often memory is plugged')
+                        help='number of requests (default 8000)')
+    parser.add_argument('--rounds', type=int, default=1, help='number of times that memory is plugged (default 1)')
     parser.add_argument('--slow', type=int, default=0, metavar='MS',
-                        help='each read and write of the disk is so late')
+                        help='delay of each read and write of the disk (default 0)')
     parser.add_argument('--crashes', type=int, default=0, metavar='N',
                         help='kill the backend N times, and start it again')
     Hardware.add_options(parser)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A real guest migrates from one QEMU and backend to another QEMU and backend, or through several,
-with its disk busy: all that it reads is verified, the image is compared at the end, and memory that
-only the device has written is looked at after each switch.
+"""A real guest migrates from one QEMU and back-end to another QEMU and back-end, or through several,
+with its disk busy: the guest verifies everything that it reads, the test compares the image at the end,
+and the guest checks memory that only the device has written after each switch.
 
-Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from migration import MigratingGuest
 from pattern import Pattern
 
 N_BLOCKS = 32 * 2048            # 32 MiB are read and written
-N_KEPT = 32 * 2048              # 32 MiB are only read, into memory that is looked at much later
+N_KEPT = 32 * 2048              # 32 MiB are only read, into memory that is checked much later
 HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
@@ -65,7 +65,7 @@ class Run:
         self.preload = self.build_preload() if options.slow else None
 
     def build_preload(self):
-        """What makes the storage slow where the backend cannot be told to."""
+        """Returns a library that slows down the storage of a back-end without such an option, or None."""
         if '{slow}' in self.options.backend:
             return None
         path = self.lab.path('slow_io.so')
@@ -86,7 +86,7 @@ class Run:
 
 
 def crash(run, guest, phase):
-    """Kills the guest's backend in the middle of I/O, which has to go on with the next."""
+    """Kills the guest's back-end during I/O, which must continue with the next one."""
     if phase not in run.options.crash:
         return
     before = guest.busy(5)
@@ -103,7 +103,7 @@ def count_messages(backend, name):
 
 
 def replace_memory(run, guest, message):
-    """Memory appears and disappears far above the rest, which the backend is told by such messages."""
+    """Makes memory far above the rest appear and disappear; each change sends `message` to the back-end."""
     before = count_messages(guest.backend, message)
     for _ in range(run.options.replace_memory):
         for state in ('closed', 'open'):
@@ -194,7 +194,7 @@ def end_io(run, guest):
 
 
 def reset(run, guest):
-    """Where it has migrated to, the guest boots again from the disk that it has."""
+    """Reboots the guest at its destination, from the disk that it has."""
     run.image.verify(end_io(run, guest))
     run.image.renew()
     guest.reset()
@@ -249,7 +249,7 @@ def parse_options():
                              'made slow')
     parser.add_argument('--qemu-from', default=INSTALLED, metavar='QEMU', help=QEMU_HELP)
     parser.add_argument('--qemu-to', default=None, metavar='QEMU', help='default: the same')
-    parser.add_argument('--hops', type=int, default=1, help='so many migrations, back and forth')
+    parser.add_argument('--hops', type=int, default=1, help='number of migrations, back and forth (default 1)')
     parser.add_argument('--life', action='store_true',
                         help='all in one: a migration, a reset of the guest, which boots again, and '
                              'back in postcopy')
@@ -274,7 +274,7 @@ def parse_options():
                              'it again')
     Hardware.add_options(parser)
     parser.add_argument('--sync-rounds', type=int, default=3, metavar='N',
-                        help='let no migration end before dirty pages were looked for N times')
+                        help='let no migration end before N synchronizations of the dirty log')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
     parser.add_argument('--limit', type=int, default=600, help='seconds for all')

@@ -15,7 +15,7 @@ MODULES = ('xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc')
 TOOLS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'libxl-save-helper')
 # One program; what it does is its name.
 XENSTORE = ('read', 'ls', 'list', 'exists', 'rm', 'chmod', 'write')
-# glibc loads it by name when a thread is cancelled, as xl does; ldd cannot tell.
+# glibc loads it by name when a thread is cancelled, which xl does; ldd does not list it.
 LOADED_BY_NAME = ('libgcc_s.so.1',)
 
 

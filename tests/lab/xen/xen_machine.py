@@ -21,9 +21,9 @@ ALARMS = machine.ALARMS + r'|\(XEN\).*(Panic|FATAL|Assertion)'
 
 
 def qemu_command(peer, vmlinux, initramfs, dom0):
-    """+svm,+npt: Debian's Xen has no shadow paging, so that PVH domains need nested paging. +rdrand:
-    else the first random bytes are waited for. qemu64 is an AMD model, so that Xen does without
-    page-table isolation. A PVH dom0 is built only where there is an IOMMU."""
+    """+svm,+npt: Debian's Xen has no shadow paging, so PVH domains need nested paging. +rdrand: without
+    it the kernel waits for its first random bytes. qemu64 is an AMD model, so Xen works without
+    page-table isolation. A PVH dom0 needs an IOMMU."""
     xen = XEN + (' dom0=pvh' if dom0 == 'pvh' else '')
     iommu = ['-machine', 'q35', '-device', 'amd-iommu'] if dom0 == 'pvh' else []
     return ['qemu-system-x86_64', '-accel', 'tcg,thread=single', '-cpu', 'qemu64,+svm,+npt,+rdrand',

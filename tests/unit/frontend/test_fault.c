@@ -253,7 +253,7 @@ static void test_fault_page_read_before_it_came_is_told(void **state)
     toucher_begin(&t, b.own + 6 * PAGE);
     await_asked(&b, 1);
     assert_int_equal(put_page(&b, 4), -EEXIST);
-    assert_non_null(strstr(gw_fault_error(), "before it came"));
+    assert_non_null(strstr(gw_fault_error(), "before it arrived"));
     assert_int_equal(b.n_reports[GW_FAULT_EARLY], 1);
     assert_true(b.last.gpa == b.gpa + 4 * PAGE && b.last.len == PAGE && b.last.region == b.gpa);
     assert_int_equal(put_page(&b, 4), 0); /* counts as received now */

@@ -56,7 +56,7 @@ static void refused(int fd, uint64_t offset, uint64_t size, int error, const cha
     assert_int_equal(gw_dirty_log_new(&log, dup_of(fd), offset, size), error);
     assert_null(log);
     if (!strstr(gw_last_error(), why))
-        fail_msg("\"%s\" does not tell \"%s\"", gw_last_error(), why);
+        fail_msg("\"%s\" does not contain \"%s\"", gw_last_error(), why);
 }
 
 static uint8_t byte_at(int fd, uint64_t offset)

@@ -199,7 +199,7 @@ static void test_io_failures_are_told_to_done(void **state)
     }
     job = job_of(start_discard, file);
     assert_int_equal(run(&job), -ENOTTY); /* no block device */
-    gw_io_cancel(&job.io);                /* of what is over */
+    gw_io_cancel(&job.io);                /* already completed */
     snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
     ro = open(path, O_RDONLY | O_CLOEXEC);
     job = job_of(start_write, ro);
@@ -295,7 +295,7 @@ static void test_io_done_can_start_the_next(void **state)
 
 /* ---- cancelled ---- */
 
-/* As many as the pool has threads keep it busy: a read of an empty pipe ends when it is told to. */
+/* One operation per thread keeps the pool busy: a read of an empty pipe, which the test can end. */
 enum {
     N_BUSY = 8,
     N_WAITING = 300
@@ -416,7 +416,7 @@ static void test_io_goes_on_after_one_in_the_middle_is_cancelled(void **state)
     assert_int_equal(end_waiting(w), 3);
 }
 
-/* It is over, the cancel finds nothing, and the next operation of the same struct is another. */
+/* The operation has completed, so the cancel must not affect the next one of the same struct. */
 static int cancel_and_start(void *arg)
 {
     struct job *job = arg;
@@ -451,7 +451,8 @@ static int start_and_cancel_many(void *arg)
     return 0;
 }
 
-/* Whatever is told is true: it was written, or it was not. Returns: how many were not. */
+/* Each result must be true: the bytes were written, or they were not. Returns: number of the
+ * latter. */
 static unsigned cancel_many(void)
 {
     struct many *m = calloc(1, sizeof(*m));
@@ -493,13 +494,13 @@ static void test_io_cancel_of_thousands_tells_what_happened(void **state)
 
 /* ---- memory that is missing ---- */
 
-/* The page of a memfd; whoever touches it first waits until it is sent. */
+/* The page of a memfd; a thread that touches it waits until it is sent. */
 struct missing {
     struct gw_postcopy postcopy;
     struct gw_mapping mapping;
     struct gw_postcopy_range range;
     bool stopping;
-    int ends[2], control_fd; /* of the session, which nobody ends */
+    int ends[2], control_fd; /* of the session, which stays open */
     int fd, uffd;
 };
 
@@ -554,7 +555,7 @@ static void run_mark(struct gw_post *task)
     __atomic_store_n(&mark->n, mark->n + 1, __ATOMIC_RELEASE);
 }
 
-/* One task in each of so many turns, if the worker takes them. */
+/* Run one task in each of `n` turns, if the worker takes them. */
 static void expect_turns(unsigned n)
 {
     struct mark mark = {.task.run = run_mark};

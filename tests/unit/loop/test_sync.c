@@ -15,7 +15,7 @@
 #define N_REQUESTS 6000u
 #define SIZE       256u
 
-/* Who pops and who completes. */
+/* Which threads pop and complete requests. */
 enum roles {
     WORKER_ALONE,
     OTHERS_COMPLETE,
@@ -28,7 +28,7 @@ struct shared {
     pthread_t threads[N_THREADS];
     pthread_mutex_t lock; /* all below */
     pthread_cond_t news;
-    struct gw_request *requests[SIZE]; /* on their way to who completes them */
+    struct gw_request *requests[SIZE]; /* popped; to be completed by another thread */
     unsigned n_requests;
     unsigned n_told; /* times the worker said that there is something to pop */
     bool ending;

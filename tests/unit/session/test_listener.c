@@ -93,7 +93,7 @@ static void test_listener_in_use_is_left_alone(void **state)
 
     open_listener(&l);
     assert_int_equal(try_to_open(), -EADDRINUSE);
-    assert_non_null(strstr(gw_last_error(), "somebody listens"));
+    assert_non_null(strstr(gw_last_error(), "another process already listens"));
     expect_left_alone(l.fd);
     assert_int_equal(access(path, F_OK), 0);
     assert_int_equal(access(lock_path, F_OK), 0);

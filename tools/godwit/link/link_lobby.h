@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Connections to the port of a destination whose first frame has not arrived. Anybody may connect.
- * All connections wait concurrently, so a silent one does not delay the others. A lobby belongs to
- * one thread at a time.
+ * Connections to the port of a destination whose first frame has not arrived. Any program may
+ * connect. All connections wait concurrently, so a silent one does not delay the others. A lobby
+ * belongs to one thread at a time.
  */
 #pragma once
 

@@ -236,7 +236,7 @@ void link_tcp_peer(int fd, char *name, size_t size)
     socklen_t len = sizeof(addr);
 
     if (getpeername(fd, (struct sockaddr *)&addr, &len) < 0)
-        snprintf(name, size, "somebody");
+        snprintf(name, size, "unknown address");
     else
         name_of(&addr, name, size);
 }

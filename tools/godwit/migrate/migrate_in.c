@@ -141,7 +141,7 @@ static int make_guest(struct migration *m)
 
 /*
  * The same options and seed make the same guest, unless the source has another version of godwit or
- * is none. Returns: 1 the same; 0 not; a negative errno, already reported.
+ * is another program. Returns: 1 the same; 0 not; a negative errno, already reported.
  */
 static int is_same_guest(struct migration *m)
 {

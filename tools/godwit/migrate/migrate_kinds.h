@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The kinds of everything that a migration has: options choose by them, results are told in them.
- */
+/* Enumerations used in the options and results of a migration. */
 #pragma once
 
 enum migration_device {
@@ -54,15 +53,15 @@ enum migration_use {
 };
 
 /*
- * Words that only say when to notify, and that the next device writes anew: where nothing else of a
- * page was lost, no data was.
+ * Words that only control notifications. The next device writes them again, so a page in which
+ * nothing else was lost has lost no data.
  */
 #define MIGRATION_USES_HINT                                             \
     (1u << MIGRATION_USE_USED_FLAGS | 1u << MIGRATION_USE_AVAIL_EVENT | \
      1u << MIGRATION_USE_DEVICE_EVENT)
 
 enum migration_verdict {
-    MIGRATION_PASSED = 0, /* the run came to its end; what it exercised is the report's to judge */
+    MIGRATION_PASSED = 0, /* the run completed; the report decides what that proves */
     MIGRATION_FAILED,     /* a back-end is at fault */
     MIGRATION_COULD_NOT,  /* could not run: lacking features, no connection, a mistake of ours */
 };
@@ -81,11 +80,10 @@ enum migration_side {
     MIGRATION_SIDE_TOOL = 0,
     MIGRATION_SIDE_SOURCE,
     MIGRATION_SIDE_DESTINATION,
-    MIGRATION_SIDE_EITHER, /* of the two back-ends; it cannot be told which */
+    MIGRATION_SIDE_EITHER, /* one of the two back-ends, unknown which */
 };
 
-/* When a back-end is killed, once in each migration: the source, after the switch the destination.
- */
+/* When to kill a back-end, once in each migration: the source, after the switch the destination. */
 enum migration_kill {
     MIGRATION_KILL_NEVER = 0,
     MIGRATION_KILL_WARM_UP, /* before the first migration */
@@ -109,9 +107,9 @@ enum migration_event_kind {
     MIGRATION_EVENT_DEVICE_STARTED,
     MIGRATION_EVENT_FIRST_COMPLETION, /* at the destination */
     MIGRATION_EVENT_RECONNECTED,      /* the link between two processes */
-    MIGRATION_EVENT_LINK_CUT,         /* until it goes on: no page comes */
-    MIGRATION_EVENT_ALL_THERE,        /* the last page has come */
-    MIGRATION_EVENT_KILLED,           /* and started again */
+    MIGRATION_EVENT_LINK_CUT,         /* no page arrives for the event's duration */
+    MIGRATION_EVENT_ALL_THERE,        /* the last page arrived */
+    MIGRATION_EVENT_KILLED,           /* and restarted */
     MIGRATION_EVENT_FAULT,
     MIGRATION_EVENT_HINT, /* a word that cannot lose data was not marked */
 };

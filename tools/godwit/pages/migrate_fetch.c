@@ -187,7 +187,7 @@ static bool is_missing(uint8_t page)
     return page & TO_COME && !(page & CAME);
 }
 
-/* Find the next run of missing pages. Returns: false if there is none. */
+/* Find the next run of missing pages. Returns: false if no page is missing. */
 static bool next_missing(const struct part *part, uint64_t *at, struct link_run *ret)
 {
     uint64_t n = part->length / MIGRATION_PAGE, from = *at;

@@ -34,7 +34,7 @@ enum verdict report_verdict(const struct report *r);
 int report_status(const struct report *r);
 /* One sentence on the verdict. */
 void report_sentence(const struct report *r, char *buf, size_t size);
-/* The severity of lost pages as a sentence; empty if there are none. */
+/* The severity of lost pages as a sentence; empty if no page was lost. */
 void report_severity(const struct report *r, char *buf, size_t size);
 /* The name of the device type: "blk", "rng" or "generic". */
 const char *report_device_name(const struct report *r);
