@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Marking a page against a front-end that reads and clears the bitmap (src/log/dirty_bitmap.c,
- * src/core/queue/complete.c): two back-end threads write a page each of two, or both the same one, and
- * mark it; the front-end takes the bits and copies the pages they name, several times over.
+ * Marking pages while a front-end reads and clears the bitmap (src/log/dirty_bitmap.c,
+ * src/core/queue/complete.c): two back-end threads write one of two pages, or both the same page, and
+ * mark it; the front-end repeatedly takes the bits and copies the pages that they name.
  *
- * Memory is what x86 has, TSO: every thread has a store buffer, whose oldest entry reaches memory
+ * Memory is that of x86 (TSO): every thread has a store buffer, whose oldest entry reaches memory
  * at any moment; a thread reads its own newest entry, or memory. A full fence waits until its
  * buffer is empty, and so does an atomic read-modify-write, which then acts on memory.
  *
- * Property: in the end every page is either copied as it is, or marked.
+ * Property: at the end, every page either equals its copy, or is marked.
  *
  * Mutations, each of which must be found:
- *   -DNO_FENCE     nothing between the write and the look at the bit
+ *   -DNO_FENCE     no fence between the write of the page and the read of its bit
  *   -DMARK_FIRST   the bit is set before the page is written
  *   -DPLAIN_OR     the bit is set by load and store instead of an atomic OR
- *   -DCOPY_FIRST   the front-end copies before it clears (what it must not do; the model can fail)
+ *   -DCOPY_FIRST   the front-end copies before it clears (a faulty front-end: the model can fail)
  */
 
 #define WRITERS 2
@@ -48,7 +48,7 @@ inline store(me, a, v)
     }
 }
 
-/* The newest of our own, or memory. */
+/* The newest entry of the own buffer, or memory. */
 inline load(me, a, result)
 {
     d_step {
@@ -72,7 +72,7 @@ inline fence(me)
     buffers[me].n == 0
 }
 
-/* Memory takes the oldest store of one thread. */
+/* The oldest store of a thread reaches memory. */
 active [WRITERS] proctype drain()
 {
     byte i;
@@ -101,7 +101,7 @@ inline mark(me, page)
 {
     load(me, BITMAP, seen);
     if
-    :: seen & (1 << page) /* set already: left alone */
+    :: seen & (1 << page) /* already set: no store */
     :: else ->
 #ifdef PLAIN_OR
         store(me, BITMAP, seen | (1 << page))
@@ -134,7 +134,7 @@ proctype writer(byte me)
         mark(me, page);
 #endif
     }
-    /* What stops the device waits for it: its stores are visible then. */
+    /* A stop waits for the device, so the device's stores are visible after it. */
     fence(me);
     n_ended++
 }

@@ -9,20 +9,20 @@
  * latch; then the old log is freed. As a rule the front-end is answered after that. In postcopy it
  * is answered as soon as the operation is posted. Each replacement here is of either kind.
  *
- * A request is popped, written by the device in two steps (asynchronously), completed, and its
- * page marked when the worker's turn ends, in the log that the worker has then. In between the
- * worker may find its mailbox. Memory is sequentially consistent here. dirty_mark.pml shows why a
- * fence comes before a mark; LOOK_FIRST is what the order of a mark and the look for a successor
- * (the fence and the sequentially consistent accesses of dirty_log.c) prevents.
+ * A request is popped, written by the device in two steps (asynchronously) and completed. Its page
+ * is marked at the end of the worker's turn, in the worker's log of that moment; the worker may read
+ * its mailbox before. Memory is sequentially consistent in this model; dirty_mark.pml shows why a
+ * fence precedes a mark. LOOK_FIRST shows why a mark precedes the read of the successor (the fence
+ * and the sequentially consistent accesses of dirty_log.c).
  *
- * Properties: in the end every page is copied as it is; a log is written neither after it was freed
- * nor, unless in postcopy, after its replacement was answered.
+ * Properties: at the end, every page equals its copy; no log is written after it was freed, nor,
+ * outside of postcopy, after the answer to its replacement.
  *
  * Mutations, each of which must be found:
  *   -DANSWER_EARLY   the answer does not wait for the workers, outside of postcopy
  *   -DSKIP_ONE       the second worker is forgotten
  *   -DOLD_AT_POP     a request is marked in the log it was popped under
- *   -DNO_PUBLISH     what is completed when the log is replaced is dropped from the list to mark
+ *   -DNO_PUBLISH     a new log discards the list of completed requests that are not marked yet
  *   -DFREE_EARLY     the back-end unmaps the old log before the second worker has the new one
  *   -DNO_DRAIN       a stop is answered while a request is still out
  *   -DNO_SUCCESSOR   in postcopy the old log does not name its successor

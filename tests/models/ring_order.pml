@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The ordering of both rings (src/core/queue/ring_split.c, ring_packed.c): one side hands a batch of two
- * over and asks whether the other wants to be notified; the other side asks to be, looks once more,
- * and takes the batch or sleeps. With the device as the giver this is [B] and [C], with the driver
- * as the giver [A] and [D]; the event area of a packed ring is [E].
+ * The ordering of both rings (src/core/queue/ring_split.c, ring_packed.c): the giver publishes a batch
+ * of two and checks whether the taker wants a notification; the taker enables notifications, checks the
+ * ring once more, and takes the batch or sleeps. With the device as the giver this is [B] and [C], with
+ * the driver as the giver [A] and [D]; the event area of a packed ring is [E].
  *
- * Memory is weaker than that of x86, where only the fences show (tests/unit/queue/test_fences.c): each
- * store reaches memory, and each load is made, in any order that a barrier does not forbid.
+ * Memory is weaker than that of x86, where only missing fences have an effect
+ * (tests/unit/queue/test_fences.c): stores and loads happen in any order that no barrier forbids.
  *
- * Properties: whoever finds the first of a batch finds all of it, and its data; whoever finds the
- * flags of an event area finds the place that they speak of; and either the giver notifies or the
- * taker finds the batch.
+ * Properties: a taker that sees the first element of a batch sees all of the batch and its data; a giver
+ * that sees the flags of an event area sees the index that belongs to them; and either the giver
+ * notifies or the taker sees the batch.
  *
  * Mutations, each of which must be found:
  *   -DNO_RELEASE         the first of a batch is stored like the others ([A], [B])

@@ -4,15 +4,15 @@
  * the list of ranges without a lock, while the control thread takes the range out of the list,
  * waits until no handler runs, and unmaps it.
  *
- * Memory is what x86 has, TSO: a store of the control thread waits in its buffer and reaches memory
- * at any later moment, before its next sequentially consistent access at the latest. A handler
- * stores nothing but the counter, by atomic operations on memory.
+ * Memory is that of x86 (TSO): a store of the control thread waits in its buffer and reaches memory
+ * at any later moment, before its next sequentially consistent access at the latest. A handler only
+ * stores the counter, by atomic operations on memory.
  *
- * Property: no handler uses a range that is gone.
+ * Property: no handler uses a range after it was unmapped.
  *
  * Mutations, each of which must be found:
  *   -DNO_FENCE    the range leaves the list by an ordinary store
- *   -DNO_WAIT     nobody waits for handlers
+ *   -DNO_WAIT     the control thread does not wait for handlers
  *   -DCOUNT_LATE  a handler is counted after it has read the list
  *   -DCOUNT_EARLY a handler is no longer counted while it uses the range
  *   -DPLAIN_COUNT handlers are counted by load and store

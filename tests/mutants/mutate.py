@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Make mutants of the library: its sources with one thing of the dirty log, of inflight tracking, or
-of postcopy, left out. Whatever calls itself a proof of one of them must tell each from the real library.
+"""Make mutants of the library: each lacks one detail of the dirty log, of inflight tracking or of
+postcopy. The tests of these features must find every mutant.
 
-usage: mutate.py --list                   NAME FILE... of every mutant, a line each
+usage: mutate.py --list                   print NAME FILE... of every mutant, one per line
        mutate.py NAME ROOT OUTPUT...      write its mutated files, in the order of --list
 
-A mutant is made of exact replacements of text that must occur exactly once in its file; one that no
-longer applies ends the program with status 1 and says which.
+A mutant replaces texts that must occur exactly once in their files. If one does not, the program names it
+and exits with status 1.
 """
 
 import os
@@ -82,7 +82,7 @@ MUTANTS = {
             (MARK_BUFFER,
              "if (gw_mutant_end == 0 || writable[i].gpa < gw_mutant_end)\n                " +
              MARK_BUFFER)]},
-    # As if the bitmap belonged to the regions there were when it came.
+    # As if the bitmap only covered the regions present when it was set.
     "late-map": {
         QUEUE: [(
             "void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)\n{\n",
@@ -113,7 +113,7 @@ MUTANTS = {
     "replaced-log": {
         QUEUE: [("    q->dirty_log = *log;\n",
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
-        # It must stay mapped, or the mutant crashes instead.
+        # Keep the old log mapped; otherwise the mutant crashes.
         "src/core/session/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
     "log-all-off": {"src/core/session/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
@@ -125,7 +125,7 @@ MUTANTS = {
         ("    gw_inflight_close(&q->inflight, q->ring.ops->used(&q->ring));\n", ""),
         ("    struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;\n",
          "    struct gw_inflight *f = published && q->inflight.part ? &q->inflight : NULL;\n\n"
-         # The moment in between is a few instructions, which a kill seldom hits.
+         # The window is only a few instructions long, so widen it for the kill.
          "    for (volatile unsigned i = 0; f && i < 20000; i++)\n"
          "        continue;\n"
          "    if (f)\n"
@@ -147,7 +147,7 @@ MUTANTS = {
     "other-order": {INFLIGHT: [
         ("    sort(entries, found.n_entries);\n",
          "    sort(entries, found.n_entries);\n    reverse(entries, found.n_entries);\n")]},
-    # Where SKIP_DRAIN is negotiated too, only its own request may leave requests in flight.
+    # If SKIP_DRAIN is negotiated, too, only its own message may leave requests in flight.
     "stop-suspends": {CTL_QUEUE: [(
         "    bool may_suspend = gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) &&\n"
         "                       !gw_session_has_protocol(s, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);\n",
@@ -181,7 +181,7 @@ MUTANTS = {
         "    if (!gw_postcopy_is_listening(&d->session.postcopy))\n"
         "        return gw_daemon_replace_map(d, map);\n",
         "    if (!d->session.pending)\n        return gw_daemon_replace_map(d, map);\n")]},
-    # As libvhost-user does.
+    # Like libvhost-user.
     "postcopy-control-reads": {CTL_QUEUE: [(
         "    vring->has_addr = true;\n    return 0;\n",
         "    vring->has_addr = true;\n"

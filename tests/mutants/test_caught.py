@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A unit test, linked with a mutant, must fail, and in the test that is about what the mutant lacks.
+"""A unit test linked with a mutant must fail, in a test of the detail that the mutant lacks.
 
 usage: test_caught.py PROGRAM TEST...      the names of tests, one of which must be the first to fail
 """
@@ -13,8 +13,8 @@ import threading
 
 SECONDS = 150
 SKIP = 77
-# What the mutant loses never comes, and is not waited for as long as usual; only where a busy machine
-# made something else fail first is it waited for longer.
+# An event that the mutant loses never happens, so wait less than usual for it. If another test fails first
+# because the machine is busy, repeat with more patience.
 PATIENCE_MS = (2000, 20000, 60000)
 BEGUN = "[ RUN      ] test_"
 ENDED = "[       OK ] test_"
@@ -26,11 +26,11 @@ def name_in(line):
 
 
 def first_failure(program, argument, patience_ms):
-    """Run the program until a test fails, hangs or ends the process: with that one, the next ones
-    may fail for what it left behind. Returns: its name, or None; all that was said.
+    """Run the program up to the first test that fails, hangs or ends the process; later tests may fail
+    because of that one. Returns: its name, or None; the output.
     """
     said, begun = [], None
-    # Slow programs take the name of a test to run alone; the others run all.
+    # Slow programs accept the name of a single test; the others run all tests.
     with subprocess.Popen(["stdbuf", "-oL", program, argument], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace", start_new_session=True,

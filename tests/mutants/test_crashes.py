@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""`godwit crash` must find each mutant of inflight tracking (mutate.py) and name what is wrong; and it
-must find nothing in the real back-end with the same options and seeds.
+"""`godwit crash` must find each mutant of inflight tracking (mutate.py) and report the right failure. With
+the same options and seeds it must find nothing in the real back-end.
 
 usage: test_crashes.py GODWIT REAL-BACKEND [NAME=MUTANT-BACKEND...]      other mutants are left out
 
-When a back-end dies is random, so several seeds are tried until one shows the mutant; whatever is
-said on the way must be right as well.
+Kills happen at random, so the test tries several seeds until one reveals the mutant. The reports of all
+runs must be right.
 """
 
 import json
@@ -19,12 +19,12 @@ from pathlib import Path
 SEEDS = 6
 SECONDS = 300
 KILLS = 120
-KILLS_MIN = 10  # with fewer there may be no request in flight at any
+KILLS_MIN = 10  # with fewer, no kill may happen with a request in flight
 QUICK = ["--quiet", "--queues=2", "--disk-size=4M", "--file-size=4M",
          "--request-timeout=10s"]
 SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
 
-# Those that need requests in flight when a ring stops: the options of their disk.
+# Mutants that need requests in flight when a ring stops: options that slow down their disk.
 SLOW = {"stop-suspends": " --delay 2"}
 
 # Mutants that only a kill between two particular stores reveals. Without watchpoints it takes long to
@@ -48,7 +48,7 @@ EXPECTED = {
 
 
 def crash(godwit, backend, disk, options, seed, kills=KILLS):
-    """Returns: (exit status, the check that failed, kills until then, all that was said)."""
+    """Returns: (exit status, the check that failed, kills until then, the output)."""
     command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}} " \
               "--num-queues 2" + disk
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def crash(godwit, backend, disk, options, seed, kills=KILLS):
 
 
 def find(godwit, real, name, backend, options):
-    """Is the mutant found, with a right reason, and not so the real one?"""
+    """Is the mutant found, for the right reason, and nothing in the real back-end?"""
     wanted, _ = EXPECTED[name]
     what = " ".join([name, *options])
     options = options + [f"--exact={80 if name in EXACT else 0}"]

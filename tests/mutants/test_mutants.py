@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""`godwit migrate` must find each mutant of the library (mutate.py) and say rightly what it lost; and
-it must find nothing in the real back-end with the same options and seeds.
+"""`godwit migrate` must find each mutant of the library (mutate.py) and report correctly what it lost.
+With the same options and seeds it must find nothing in the real back-end.
 
 usage: test_mutants.py GODWIT REAL-BACKEND [NAME=MUTANT-BACKEND...]
 
-Some losses show only where pages end and a batch goes around at the right moment, so several seeds
-are tried until one shows it; whatever is said on the way must be right as well.
+Some losses only show if page borders and the wrap of a batch coincide, so the test tries several seeds
+until one reveals the mutant. The reports of all runs must be right.
 """
 
 import json
@@ -28,7 +28,7 @@ class Mutant:
     def __init__(self, *options, uses=(), fault=None, backend=()):
         self.options = options
         self.uses = set(uses)  # what the lost pages may hold; one of them must be found
-        self.fault = fault  # a part of one of the faults, where pages are not what gives it away
+        self.fault = fault  # part of a fault's text, if the mutant does not show in pages
         self.backend = backend
 
 
@@ -43,7 +43,7 @@ EXPECTED = {
     "packed-wrap": Mutant("--packed", "--queue-size=1024", "--depth=300", "--hops=6",
                           uses=["descriptor written back"], backend=SLOW_DISK),
     "packed-event": Mutant("--packed", uses=["device event area"]),
-    # Only where the ring is longer than a page, and the last batch goes around.
+    # Needs a ring longer than a page, and a last batch that wraps.
     "used-wrap": Mutant("--queue-size=1024", "--depth=300", "--hops=6", uses=["used element"],
                         backend=SLOW_DISK),
     "last-page": Mutant("--block-size=64K", uses=["data buffer"]),
@@ -64,7 +64,8 @@ EXPECTED = {
 CRASH = "only who comes after a crash can tell"
 AS_IT_COMES = "only where the first to touch a region told later is too early, which is rarely so"
 
-# What no migration can show, where used rings are where they are logged; unit tests do.
+# No migration can reveal these, because used rings are at the addresses where they are logged; unit tests
+# find them.
 INVISIBLE = {
     "used-flags": "flags and index are in one word, so the mark of the index covers both",
     "not-in-flight": CRASH,
@@ -83,7 +84,7 @@ INVISIBLE = {
 
 
 def check_verdict(status, told, uses):
-    """Hints alone are no fault, and strictly one; whatever else was lost is."""
+    """Hints alone are a fault with --strict only; other losses always are."""
     wanted = told["verdict"]
     if uses and not uses <= HINTS:
         wanted = "FAILED"
@@ -94,7 +95,7 @@ def check_verdict(status, told, uses):
 
 
 def check_hints(godwit, backend, seed):
-    """Words that cannot lose data are amber, and their exit status is 0 unless it is --strict."""
+    """Words that cannot lose data are reported as hints, with exit status 0 unless --strict is given."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}}"
@@ -112,7 +113,7 @@ def check_hints(godwit, backend, seed):
 
 
 def check_untested(godwit, backend):
-    """Rings that nobody uses say nothing about a back-end that forgets its marks."""
+    """Unused rings cannot reveal a back-end that loses its marks."""
     command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}}"
     done = subprocess.run(
         [godwit, "migrate", *QUICK, "--device=generic", "--backend", command],
@@ -125,8 +126,8 @@ def check_untested(godwit, backend):
 
 
 def migrate(godwit, backend, mutant, seed):
-    """Returns: (exit status, all faults, uses of the pages lost, what it said); exits of verdicts that
-    do not agree with what was lost."""
+    """Returns: (exit status, all faults, uses of the pages lost, output). A verdict that contradicts the
+    losses ends the program."""
     command = " ".join([shlex.quote(str(backend)), "--socket-path {socket} --blk-file {file}",
                         *mutant.backend])
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +170,7 @@ def find(godwit, name, backend):
 
 
 def migrate_linked(godwit, backend, seed):
-    """In two processes, with postcopy: what was lost is found when the guest runs already."""
+    """In two processes, with postcopy: losses are found while the guest already runs."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         command = f"{shlex.quote(str(backend))} --socket-path {{socket}} --blk-file {{file}}"

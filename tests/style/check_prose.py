@@ -109,7 +109,7 @@ def document_passages(text):
 
 def passages(path, text):
     """(offset, passage, whether it is a string) of everything that people read."""
-    if path.suffix in (".c", ".h"):
+    if path.suffix in (".c", ".h", ".pml"):
         return c_passages(text)
     if path.suffix in (".md", ".rst"):
         return document_passages(text)

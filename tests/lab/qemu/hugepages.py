@@ -15,7 +15,7 @@ def read_number(name):
 
 
 class HugePages:
-    """There are as many free ones as asked for; afterwards there are as many as before."""
+    """Reserves n free pages; restores the previous number afterwards."""
 
     def __init__(self, n_mib):
         self.n = n_mib // MIB_EACH

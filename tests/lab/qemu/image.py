@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The disk image of a run: the blocks that the guest writes, behind them its table of generations,
-behind that blocks which it only reads."""
+"""The disk image of a run: the blocks that the guest writes, then its table of generations, then blocks
+that it only reads."""
 
 import os
 import random
@@ -29,7 +29,7 @@ class Image:
         self.renew()
 
     def renew(self):
-        """What the guest writes is as it was before it wrote anything."""
+        """Restores the original contents of the blocks that the guest writes."""
         with open(self.path, 'r+b') as f:
             self.pattern.fill(f, 0, self.n_blocks)
 
@@ -41,7 +41,7 @@ class Image:
         return struct.unpack(f'<{self.n_blocks}I', table)
 
     def verify(self, crc, read_only=False):
-        """Compares every byte with what the guest says it wrote; crc is that of its table."""
+        """Compares every byte with the guest's table of generations, whose checksum is crc."""
         with open(self.path, 'rb') as f:
             generations = [0] * self.n_blocks if read_only else self.read_generations(f, crc)
             try:

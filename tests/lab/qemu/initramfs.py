@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Builds what a guest boots: an initramfs of busybox, the modules in loading order, and either one
-static program (build) or programs with their libraries (Root). Nothing is compressed, because the
-guest would decompress it under emulation.
+"""Builds the initramfs of a guest: busybox, the modules in loading order, and either one static program
+(build) or programs with their libraries (Root). It is not compressed, because decompression is slow
+under emulation.
 """
 
 import lzma
@@ -32,7 +32,7 @@ $b sleep 1000000
 
 
 class CannotBuild(Exception):
-    """Something that the guest is made of is missing on this machine."""
+    """This machine lacks a component of the guest."""
 
 
 def run(args):
@@ -49,7 +49,7 @@ def kernel_version(kernel):
 
 
 def module_paths(kernel, names):
-    """The files of the modules and of what they need, in loading order."""
+    """The files of the modules and of their dependencies, in loading order."""
     modprobe = shutil.which('modprobe', path=os.defpath + ':/usr/sbin:/sbin') or 'modprobe'
     root = os.path.dirname(os.path.dirname(os.path.abspath(kernel)))
     paths = []
@@ -107,14 +107,14 @@ def find_busybox():
         if os.path.exists(path):
             with open(path, 'rb') as f:
                 data = f.read()
-            # A busybox that is not static has an interpreter, which the guest lacks.
+            # A busybox with an interpreter is not static, and would not run in the guest.
             if b'/ld-linux' not in data[:4096]:
                 return data
     raise CannotBuild('no static busybox (package busybox-static)')
 
 
 def libraries_of(program, folder=''):
-    """What a program loads, by name; those of the folder come before the machine's own."""
+    """The libraries of a program by name; those in the folder take precedence over the machine's."""
     environment = {**os.environ, 'LD_LIBRARY_PATH': folder} if folder else None
     r = subprocess.run(['ldd', program], capture_output=True, text=True, env=environment)
     missing = re.findall(r'^\s*(\S+) => not found', r.stdout, re.MULTILINE)
@@ -158,7 +158,7 @@ class Root:
             self.add(name, f.read())
 
     def add_program(self, name, path):
-        """A program and its libraries: the linker where it wants to be, the rest in one folder."""
+        """Adds a program and its libraries: the dynamic linker at its path, the rest in one folder."""
         self.add_file(name, path)
         for library, place in libraries_of(path, self.libraries).items():
             folder = 'lib64' if library.startswith('ld-linux') else 'lab/lib'

@@ -6,9 +6,9 @@
         guest = Guest(lab, qemu, kernel, initramfs, backend.socket)
         guest.ask('start ...')
 
-Whatever goes wrong is a LabError with a sentence for people; whatever this machine lacks is a Skip.
-Every wait looks after all processes, so the death of one ends it at once, and the lab's time limit
-ends everything. The processes never outlive the lab, however it ends.
+A failure raises LabError with a sentence for people; a component that this machine lacks raises Skip.
+Every wait checks all processes, so it ends at once if one of them ends, or at the lab's time limit. The
+processes never outlive the lab.
 """
 
 import ctypes
@@ -65,7 +65,7 @@ def find_qemu(name):
 
 
 def knows_milliseconds(qemu):
-    """Whether a chardev has reconnect-ms, since QEMU 9.2. QEMU 11 knows nothing else."""
+    """Whether a chardev has reconnect-ms: since QEMU 9.2, and the only way since QEMU 11."""
     r = subprocess.run([qemu, '--version'], capture_output=True, text=True)
     found = re.search(r'version (\d+)\.(\d+)', r.stdout)
     if found is None:
@@ -74,7 +74,7 @@ def knows_milliseconds(qemu):
 
 
 def peer_kernel():
-    """A kernel, and what QEMU is to start of it."""
+    """A kernel, and the file of it that QEMU starts."""
     kernel = peer('kernel')
     try:
         return kernel, peer('vmlinux')
@@ -122,7 +122,7 @@ class Process:
             raise LabError(f'{self.name} did not end within {seconds} s') from None
 
     def stop(self, seconds=10):
-        """Asks the process to end; it has to, and to do so properly."""
+        """Terminates the process, which must exit cleanly."""
         self.is_expected_to_end = True
         self.popen.terminate()
         status = self.wait(seconds)
@@ -151,7 +151,7 @@ class Lab:
     def __init__(self, limit, keep=False, quiet=False):
         self.limit = limit
         self.keep = keep
-        self.quiet = quiet  # a failure is expected: its logs are of no interest
+        self.quiet = quiet  # a failure is expected, so do not print its logs
         self.processes = []
         self.folder = None
         self.begin = time.monotonic()
@@ -239,7 +239,7 @@ class Lines:
         end = time.monotonic() + seconds
         while b'\n' not in self.buffer:
             if select.select([self.socket], [], [], 0.1)[0]:
-                self.read_some()  # before the check: last words explain more than a status
+                self.read_some()  # before the check: the last lines explain more than a status
                 continue
             self.lab.check()
             if time.monotonic() > end:
@@ -249,7 +249,7 @@ class Lines:
         return line.decode(errors='replace').strip()
 
     def peek(self, pattern):
-        """A whole line that begins so and was not received yet, or None. Does not wait."""
+        """Returns the next complete line that matches and was not received yet, or None. Does not wait."""
         try:
             while select.select([self.socket], [], [], 0)[0]:
                 data = self.socket.recv(65536)
@@ -272,7 +272,7 @@ class Lines:
         self.buffer += data
 
     def closed(self, why):
-        # The process at the other end is about to be reaped: its status says more.
+        # The process at the other end is about to be reaped; its status explains more.
         time.sleep(0.2)
         self.lab.check()
         raise LabError(f'{self.name}: the connection was closed ({why})')
@@ -332,7 +332,7 @@ class Backend(Process):
         lab.wait_until(lambda: os.path.exists(self.socket), "the backend's socket", 20)
 
     def crash(self):
-        """Killed as it stands, and started again on the same socket."""
+        """Kills it, and starts it again on the same socket."""
         self.check()
         self.kill()
         self.popen = self.start()
@@ -340,24 +340,24 @@ class Backend(Process):
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What the guest gets."""
+    """The guest's hardware."""
     cpus: int = 2               # each with a queue of the disk
     packed: bool = False        # the rings
-    reconnects: bool = False    # QEMU looks for a backend that is gone, every second
-    huge: bool = False          # memory in huge pages of 2 MiB, which the host has to have
+    reconnects: bool = False    # QEMU tries to reconnect to the back-end every second
+    huge: bool = False          # memory in huge pages of 2 MiB
 
     @classmethod
     def add_options(cls, parser):
         parser.add_argument('--queues', type=int, default=cls.cpus,
-                            help='of the disk, and as many CPUs')
-        parser.add_argument('--packed', action='store_true', help='packed rings')
+                            help='number of queues of the disk, and of CPUs')
+        parser.add_argument('--packed', action='store_true', help='use packed rings')
 
     @classmethod
     def of(cls, options, reconnects, huge=False):
         return cls(options.queues, options.packed, reconnects, huge)
 
     def check(self, disk):
-        """What the guest says of its disk: QEMU drops silently what the backend does not offer."""
+        """Checks the features that the guest sees, because QEMU silently drops those not offered."""
         if disk['queues'] != self.cpus:
             raise LabError(f"the guest has {disk['queues']} queues, not {self.cpus}")
         if bool(disk['features'] & VIRTIO_F_RING_PACKED) != self.packed:
@@ -384,7 +384,7 @@ class Guest(Process):
     MACHINE = 'q35'
     CPU = 'max'
     MEMORY = '512M'
-    # A kernel that tests its timer on a busy machine takes it for broken, and does without or panics.
+    # On a busy machine the kernel's test of its timer fails, and the kernel runs without it or panics.
     APPEND = 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check'
 
     def __init__(self, lab, qemu, kernel, initramfs, backend_socket, name='qemu',
@@ -419,12 +419,12 @@ class Guest(Process):
             '-serial', 'chardev:commands',
             '-qmp', f'unix:{path}.qmp.sock,server=on,wait=off',
             '-chardev', f'socket,id=disk,path={backend_socket}{reconnect}',
-            # As in the README of the project: with a queue for each CPU, and QEMU's own queue size.
+            # As in the project's README: a queue for each CPU, and QEMU's default queue size.
             '-device', f'vhost-user-blk-pci,id=disk0,chardev=disk{packed}',
         ]
 
     def check(self):
-        """The guest's word comes first: it explains more than a status."""
+        """Reports the guest's own error first, because it explains more than a status."""
         line = self.lines.peek(b'fail') if self.lines is not None else None
         if line is not None:
             raise LabError(f'the guest says: {line}')
@@ -444,8 +444,8 @@ class Guest(Process):
         self.qmp.command('system_reset')
 
     def wait_ready(self):
-        """Waits for the guest program; returns what it says of its disk. On a busy machine a CPU
-        of TCG's loses its timer now and then when a kernel boots; the kernel says so itself."""
+        """Waits for the guest program; returns its description of the disk. On a busy machine a CPU of
+        TCG sometimes loses its timer while the kernel boots, which the kernel reports."""
         self.is_booting = True
         for _ in range(3):
             try:
@@ -470,13 +470,13 @@ class Guest(Process):
         return parse_fields(line)
 
     def ask(self, command):
-        # The guest may answer for long after the backend's death.
+        # The guest may answer for a long time after the back-end ended.
         self.lab.check()
         self.lines.send(command)
         return self.wait_answer(command.split()[0], self.lab.limit)
 
     def wait_for(self, condition, what, seconds=30):
-        """Asks for the counters until they meet the condition; returns them."""
+        """Reads the counters until they meet the condition; returns them."""
         end = time.monotonic() + seconds
         while True:
             counters = self.ask('stat')
@@ -487,7 +487,7 @@ class Guest(Process):
             time.sleep(0.1)
 
     def requests_of(self, counters):
-        """Those of each CPU."""
+        """The requests of each CPU."""
         return [counters[f'cpu{i}'] for i in range(self.hardware.cpus)]
 
     def busy(self, n, seconds=30):
@@ -521,7 +521,7 @@ class Guest(Process):
 def run_test(function, expected_error=None):
     """Runs a test's main function: prints one verdict and returns the exit status.
 
-    With an expected error, which is the beginning of its text, that very error is the success.
+    With an expected error (the beginning of its text), only that error is a success.
     """
     try:
         function()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""An unattended machine in QEMU: its initramfs has all that it runs. It prints on its console,
-at last "LAB: exit N" with its verdict, and goes down. A crash reboots it; with -no-reboot that ends
-QEMU.
+"""An unattended machine in QEMU, which runs from its initramfs. Its last line on the console is its
+verdict, "LAB: exit N"; then it powers off. A crash reboots it, which ends QEMU because of -no-reboot.
 """
 
 import re
@@ -13,7 +12,7 @@ from lab import LabError, die_with_parent
 HARDWARE = ['-display', 'none', '-monitor', 'none', '-serial', 'stdio', '-no-reboot', '-nodefaults',
             '-net', 'none']
 
-# What the kernel prints only when something is badly wrong.
+# Messages of a kernel in serious trouble.
 ALARMS = 'BUG:|WARNING: CPU|Oops|general protection|Bad page|Bad rss'
 
 

@@ -14,7 +14,7 @@ HEAD = struct.Struct('<QQI')
 
 
 def find_memory(pid):
-    """The memory files of a process as (size, path), each once, in the order of their making."""
+    """The memory files of a process as (size, path), each once, in the order of creation."""
     folder = f'/proc/{pid}/fd'
     files = {}
     for name in sorted(os.listdir(folder), key=int):
@@ -41,7 +41,7 @@ def describe_block(data):
 
 
 class Difference:
-    """One page that is not the same on both sides."""
+    """A page that differs between the two processes."""
 
     def __init__(self, address, source, destination):
         self.address = address
@@ -52,7 +52,7 @@ class Difference:
         self.n_bytes = len(offsets)
         self.has_disk_blocks = any(block.startswith('disk') for pair in self.blocks
                                    for block in pair)
-        # The surroundings of the first, in words.
+        # The words around the first difference.
         self.at = offsets[0]
         word = self.at & -8
         self.words = [side[word:word + 8][::-1].hex() for side in (source, destination)]

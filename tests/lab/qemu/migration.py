@@ -8,9 +8,9 @@ from lab import Guest, LabError
 MACHINE = 'pc-q35-7.2'  # the newest that QEMU 7.2 and 10 have in common
 WINDOW = '16M'
 CAPABILITIES = ('events', 'return-path')
-# For the first round, that of all memory; then for those in which a busy guest writes more than is
-# sent, so that the migration never gets through. (With a downtime of 0, QEMU 7.2 ends after the first
-# round, without looking for dirty pages again.)
+# One for the first round, which copies all memory; then one at which a busy guest writes more than is sent,
+# so that the migration never converges. (With a downtime of 0, QEMU 7.2 ends after the first round without
+# synchronizing the dirty log again.)
 FIRST_BANDWIDTH = 100 << 20
 BUSY_BANDWIDTH = 24 << 20
 BUSY_DOWNTIME = 1
@@ -24,10 +24,10 @@ class MigratingGuest(Guest):
     CPU = 'qemu64'      # the same in all versions, unlike 'max'
     MEMORY_MIB = 256
     MEMORY = f'{MEMORY_MIB}M'
-    # QEMU before 10 loses what a guest's own CPUs write: its software TLB is not armed again after
-    # the dirty bitmap was read. With pti=on every change between user and kernel flushes it, which
-    # leaves a gap of microseconds as long as no CPU is idle (the guest's "spin"). It matters only
-    # when the guest is stopped right after such a reading, as QEMU does; see is_stopped_first.
+    # QEMU before 10 loses writes of a guest's CPUs, because it does not reset its software TLB after it
+    # has read the dirty bitmap. With pti=on every system call flushes the TLB, so the gap is microseconds
+    # long if no CPU is idle (the guest's "spin"). The gap only matters if the guest is stopped right after
+    # such a reading, as QEMU does; see is_stopped_first.
     APPEND = Guest.APPEND + ' pti=on'
 
     def __init__(self, lab, qemu, kernel, initramfs, backend, name, hardware, is_incoming=False,
@@ -80,7 +80,7 @@ def migration_state(guest):
 
 
 def wait_migration(source, condition, what, seconds=60):
-    """Asks for the state of the migration until it meets the condition; returns it."""
+    """Reads the state of the migration until it meets the condition; returns it."""
     end = time.monotonic() + seconds
     while True:
         state = migration_state(source)
@@ -120,22 +120,22 @@ def wait_rounds(source, n):
 
 
 def finish(source, destination, is_stopped_first=False):
-    """Lets the migration end; returns what QEMU says of it.
+    """Lets the migration end; returns QEMU's description of it.
 
-    Stopped first, the guest is stopped in the middle of a round, and not by QEMU in the moment after
-    one, when QEMU before 10 loses a page now and then.
+    If is_stopped_first, the guest is stopped in the middle of a round, instead of right after one by
+    QEMU, which loses a page now and then in versions before 10.
     """
     if is_stopped_first:
         source.set_limits(STOP_BANDWIDTH, BUSY_DOWNTIME)
         time.sleep(0.15)
         source.qmp.command('stop')
     source.set_limits(FINAL_BANDWIDTH, FINAL_DOWNTIME)
-    # The times come a moment after the status.
+    # The times appear a moment after the status.
     state = wait_migration(
         source, lambda state: state.get('status') == 'completed' and 'downtime' in state,
         'the end of the migration')
     if destination.is_held or is_stopped_first:
-        # The status is 'paused', or 'inmigrate' for a moment still.
+        # The status is 'paused', after a moment of 'inmigrate'.
         destination.wait_status('paused', 20)
     else:
         destination.wait_status('running', 20)

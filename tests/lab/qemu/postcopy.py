@@ -10,18 +10,18 @@ import migration
 from lab import LIBC, LabError, Skip
 
 SYS_USERFAULTFD = 323  # of x86-64, as all the guests
-# Before the switch next to nothing is sent, and after it little but what is asked for, until enough was
-# seen of that.
+# Low, so that hardly anything is sent before the switch, and little but requested pages after it, until
+# enough waits were observed.
 BEFORE_BANDWIDTH = 1 << 20
 BANDWIDTH = 4 << 20
 FINAL_BANDWIDTH = 1 << 30
 SECONDS = 60
-# A page that is asked for may be there within a few milliseconds.
+# A requested page may arrive within a few milliseconds.
 LOOK_SECONDS = 0.002
 
 
 def require_userfaultfd():
-    """What QEMU and its backends need of this machine; QEMU before 8.1 does not know the device."""
+    """Checks this machine's userfaultfd; QEMU before 8.1 does not use the device node."""
     fd = LIBC.syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
     if fd < 0:
         raise Skip('userfaultfd cannot be had here: ' + os.strerror(ctypes.get_errno()))
@@ -57,7 +57,7 @@ def start(source, destination, has_preempt):
 
 
 def n_missing(source):
-    """Bytes of memory that are not sent yet."""
+    """Bytes of memory not sent yet."""
     source.lab.check()
     return migration.migration_state(source)['ram']['remaining']
 
@@ -81,8 +81,8 @@ def see_waits(source, backend, n):
 
 
 def finish(source, destination):
-    """Until all memory has arrived and both sides say so. QEMU 10 with preempt never does where a
-    backend has waited for a page at an address that is not QEMU's own (docs/peers.md)."""
+    """Waits until both sides report that all memory arrived. QEMU 10 with preempt never does if a back-end
+    waited for a page at an address that differs from QEMU's (docs/peers.md)."""
     set_bandwidth(source, FINAL_BANDWIDTH)
     migration.wait_migration(source, lambda state: n_missing(source) == 0, 'the last page', SECONDS)
     migration.wait_migration(source, lambda state: state['status'] == 'completed',

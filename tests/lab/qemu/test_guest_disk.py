@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """A real guest on a vhost-user disk: verified I/O on two queues, memory plugged and unplugged while
-the disk is busy, then every byte of the image compared with what the guest says it wrote.
+the disk is busy, then every byte of the image compared with the guest's table of generations.
 
-Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse
 import random
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 
 import initramfs
 from image import Image
@@ -24,10 +24,10 @@ VIRTIO_BLK_F_RO = 1 << 5
 VIRTIO_BLK_F_MQ = 1 << 12
 VIRTIO_F_VERSION_1 = 1 << 32
 
-# What can be broken on purpose, and the error that has to come of it: a test of this test.
+# Faults on purpose, and the error that must follow: a test of this test.
 SABOTAGE = {
     'backend': 'backend ended on its own by signal 9',  # killed while busy
-    'disk': 'the guest says: fail block',               # changed behind the guest's back while busy
+    'disk': 'the guest says: fail block',               # changed by the host during I/O
     'image': 'on the host: block',                      # changed after the guest has ended
 }
 
@@ -100,7 +100,7 @@ def check_counters(lab, disk, counters, read_only):
 
 
 def run_guest(lab, options, backend, image, seed):
-    """Boots the guest, keeps the disk busy; returns the checksum of the table of generations."""
+    """Boots the guest and runs I/O; returns the checksum of the table of generations."""
     kernel, start = 2 * [options.kernel] if options.kernel else peer_kernel()
     archive = initramfs.build(kernel, lab.folder)
     guest = Guest(lab, options.qemu, start, archive, backend.socket,
@@ -155,8 +155,8 @@ def parse_options():
     parser.add_argument('--backend', required=True, help='a command with {socket} and {file} in it, and {slow} where it can be '
                              'made slow')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
-    parser.add_argument('--read-only', action='store_true', help='the backend is a read-only one')
-    parser.add_argument('--serial', help='the serial that the guest has to see')
+    parser.add_argument('--read-only', action='store_true', help='the back-end is read-only')
+    parser.add_argument('--serial', help='serial number that the guest must see')
     parser.add_argument('--requests', type=int, default=8000,
                         help='number of requests (default 8000)')
     parser.add_argument('--rounds', type=int, default=1, help='number of times that memory is plugged (default 1)')
@@ -166,7 +166,7 @@ def parse_options():
                         help='kill the backend N times, and start it again')
     Hardware.add_options(parser)
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--limit', type=int, default=600, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=600, help='time limit in seconds (default 600)')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     parser.add_argument('--sabotage', choices=sorted(SABOTAGE),
                         help='break something on purpose: succeed if just that is found')

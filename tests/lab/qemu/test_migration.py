@@ -14,7 +14,7 @@ import random
 import sys
 import time
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 
 import initramfs
 import memory
@@ -33,10 +33,10 @@ HOARD_MIB = 64
 LATE_SECONDS = 0.5              # a backend that still writes after its stop has done so by then
 N_SHOWN = 8
 PHASES = ('before', 'during', 'after')
-N_WAITS = {False: 100, True: 15}  # of the backend are seen: for single pages, and for huge ones
+N_WAITS = {False: 100, True: 15}  # observed waits of the back-end: for single pages, and for huge ones
 
-# What must be found: a backend that forgets all marks, as the guest or a comparison sees it; one that
-# does not register its memory; one that does not offer postcopy.
+# Faults that must be found: a back-end that loses all marks, found by the guest or by a comparison; one
+# that does not register its memory; one that does not offer postcopy.
 FOUND = {
     'unlogged': 'the guest says: fail',
     'unlogged-compared': 'the two memories differ',
@@ -52,7 +52,7 @@ def require(condition, text):
 
 
 class Run:
-    """The stations of a guest on its way, and what they have in common."""
+    """A guest's sequence of QEMUs and back-ends, and their common state."""
 
     def __init__(self, lab, options):
         self.lab = lab
@@ -74,7 +74,7 @@ class Run:
         return {'LD_PRELOAD': path, 'SLOW_IO_MS': str(self.options.slow)}
 
     def start_station(self, is_first):
-        """A backend with a QEMU; all but the first wait for a guest to come."""
+        """Starts a back-end with a QEMU; all but the first wait for an incoming migration."""
         number = self.n_stations
         self.n_stations += 1
         qemu = self.options.qemus[number % 2]
@@ -97,7 +97,7 @@ def crash(run, guest, phase):
 
 
 def count_messages(backend, name):
-    """In a backend's log that names them, else 0."""
+    """Counts messages in a back-end's log that lists them; otherwise 0."""
     with open(backend.log, errors='replace') as f:
         return f.read().count(name)
 
@@ -116,14 +116,14 @@ def replace_memory(run, guest, message):
 
 
 def replace_log(run, guest):
-    """The log gets longer and shorter with the memory."""
+    """Makes the log longer and shorter together with the memory."""
     check_plug(run, guest)
     n = replace_memory(run, guest, 'SET_LOG_BASE')
     require(n is None or n >= 2 * run.options.replace_memory, f'only {n} logs were replaced')
 
 
 def check_plug(run, guest):
-    """A memory module would be the simpler way; QEMU refuses it."""
+    """Checks that QEMU refuses to plug a memory module, which would be simpler."""
     try:
         guest.plug_memory('dimm', 128 << 20)
         run.lab.say(f'{guest.name} let memory be plugged during the migration')
@@ -176,7 +176,7 @@ def migrate_by_postcopy(run, source, destination):
 
 
 def begin_io(run, guest):
-    """The guest is up, for the first time or again: its disk gets busy."""
+    """The guest has booted, for the first time or again: starts its I/O."""
     disk = guest.wait_ready()
     run.lab.say(f'the guest is up: {disk}')
     guest.ask(f'start {run.options.seed} {N_BLOCKS} rw')
@@ -187,7 +187,7 @@ def begin_io(run, guest):
 
 
 def end_io(run, guest):
-    """The guest verifies every block, and so do we."""
+    """Stops the I/O; the guest verifies every block, and so does the host."""
     crc = guest.ask('stop')['crc']
     run.lab.say(f'the guest has verified every block: {guest.ask("stat")}')
     return crc
@@ -202,7 +202,7 @@ def reset(run, guest):
 
 
 def hop(run, source, number):
-    """One migration; returns the guest where it is now."""
+    """One migration; returns the guest at its destination."""
     destination = run.start_station(is_first=False)
     before = source.busy(20)
     if number in run.options.postcopy_hops:
@@ -254,7 +254,7 @@ def parse_options():
                         help='all in one: a migration, a reset of the guest, which boots again, and '
                              'back in postcopy')
     parser.add_argument('--slow', type=int, default=0, metavar='MS',
-                        help='each read and write of the disk is so late')
+                        help='delay of each read and write of the disk (default 0)')
     parser.add_argument('--compare', action='store_true',
                         help='hold the destination and compare its memory with that of the source')
     parser.add_argument('--stop-first', action='store_true',
@@ -266,7 +266,7 @@ def parse_options():
                         help='switch to postcopy at once: memory arrives when the guest runs already')
     parser.add_argument('--preempt', action='store_true',
                         help='in postcopy, pages that are waited for have their own connection')
-    parser.add_argument('--huge', action='store_true', help='the memory is in huge pages of 2 MiB')
+    parser.add_argument('--huge', action='store_true', help='use huge pages of 2 MiB')
     parser.add_argument('--finds', choices=FOUND,
                         help='something is wrong with the backend: succeed if that is found')
     parser.add_argument('--crash', choices=PHASES, nargs='+', default=[], metavar='PHASE',
@@ -277,7 +277,7 @@ def parse_options():
                         help='let no migration end before N synchronizations of the dirty log')
     parser.add_argument('--kernel', help='vmlinuz (default: the peer)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
-    parser.add_argument('--limit', type=int, default=600, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=600, help='time limit in seconds (default 600)')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()
 
@@ -285,7 +285,7 @@ def parse_options():
 def prepare_and_run(options):
     if options.life:
         options.hops = 2
-    # In postcopy: all migrations, or that back in a life.
+    # Migrations in postcopy: all, or with --life the last one.
     options.postcopy_hops = range(1, 2) if options.life else range(options.hops if options.postcopy else 0)
     if options.postcopy_hops:
         postcopy.require_userfaultfd()
