@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The misbehaviours of the proxy: what each does, in which commands it shows, and with which rings.
+"""The misbehaviours of the proxy: what each does, and with which commands and rings it is tested.
 
-A command has to end with status 1 or 2, except where `harmless` names it: there 0 is right, too,
-because the front-end need not notice, or gets along.
+A command must end with status 1 or 2. If `harmless` lists the command, 0 is right, too, because the
+front-end need not notice the behaviour, or copes with it.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ import uffd
 from proxy import HEADER, NEED_REPLY, REPLY, VERSION, HungUp, Message
 
 PROBE, BENCH, MIGRATE, POSTCOPY, CRASH = COMMANDS = ('probe', 'bench', 'migrate', 'postcopy', 'crash')
-RUNNING = (BENCH, MIGRATE, CRASH)  # the proxy is the one whose rings run
+RUNNING = (BENCH, MIGRATE, CRASH)  # the commands that start the proxy's rings
 TABLE = {}
 
 
@@ -110,7 +110,7 @@ REPLIES = {
     'garbage': lambda s, m: s.random.randbytes(64),
     'many-fds': with_pipes(40),
 }
-ASKED = {  # the requests that are answered, and who sends them
+ASKED = {  # requests with a reply, and the commands that send them
     'GET_FEATURES': COMMANDS,
     'GET_CONFIG': COMMANDS,
     'GET_VRING_BASE': (MIGRATE, POSTCOPY),
@@ -118,8 +118,8 @@ ASKED = {  # the requests that are answered, and who sends them
     'GET_INFLIGHT_FD': (CRASH,),
 }
 HARMLESS = {
-    ('empty', 'SET_LOG_BASE'): (MIGRATE,),  # one of the ways in which back-ends answer it
-    ('empty', 'GET_CONFIG'): (PROBE,),  # "there is none", which is shown
+    ('empty', 'SET_LOG_BASE'): (MIGRATE,),  # some back-ends reply to it like this
+    ('empty', 'GET_CONFIG'): (PROBE,),  # means "no config space", which probe shows
 }
 for _request, _commands in ASKED.items():
     for _name, _change in REPLIES.items():
@@ -130,7 +130,7 @@ for _request, _commands in ASKED.items():
         reply=on(_request, slowly) if _request != 'GET_INFLIGHT_FD' else on('GET_FEATURES', slowly))
 add('twice:GET_FEATURES', COMMANDS, reply=on('GET_FEATURES', lambda s, m: [m, m]))
 add('twice:GET_CONFIG', COMMANDS, reply=on('GET_CONFIG', lambda s, m: [m, m]),
-    harmless=(PROBE, BENCH, CRASH))  # nothing is asked after it
+    harmless=(PROBE, BENCH, CRASH))  # no later request has a reply
 add('unasked:SET_OWNER', COMMANDS,
     request=on('SET_OWNER', lambda s, m: (s.send(s.front, Message(3, bytes(8), (), VERSION | REPLY)
                                                  .bytes()), m)[1]))
@@ -147,7 +147,7 @@ for _request, _commands in {
     add(f'swallow:{_request}', _commands, request=on(_request, lambda s, m: None),
         harmless=(PROBE, BENCH, MIGRATE, POSTCOPY, CRASH))
 
-# ---- answers that are lies ----
+# ---- false replies ----
 
 
 def u64(value):
@@ -155,7 +155,7 @@ def u64(value):
 
 
 def flip(name, mask):
-    """Other bits from the second answer on."""
+    """Different bits from the second reply on."""
     def action(s, m):
         if m.name != name:
             return m
@@ -224,7 +224,7 @@ add('base-behind', (MIGRATE,), reply=on('GET_VRING_BASE', lambda s, m: replace(
 
 
 def refuse(s, m):
-    """The acknowledgement of every request that asks for one is a failure."""
+    """Acknowledge every request with NEED_REPLY as failed."""
     if m.flags & REPLY and m.name in ('SET_MEM_TABLE', 'SET_VRING_KICK', 'SET_FEATURES', 'ADD_MEM_REG'):
         s.acted(m.name)
         return replace(m, payload=struct.pack('<Q', 1))
@@ -276,7 +276,7 @@ add('inflight-eventfd', (CRASH,), reply=inflight(lambda n, fds: [os.eventfd(0)])
 add('inflight-directory', (CRASH,), reply=inflight(lambda n, fds: [os.open('/', os.O_RDONLY)]))
 add('inflight-truncated', (CRASH,), reply=on('GET_INFLIGHT_FD', truncated_later), tick=truncate_now)
 
-# ---- what both share: memory, eventfds, the log ----
+# ---- shared memory, eventfds, the log ----
 
 
 def when_running(act, after=0.05, every=False):
@@ -342,7 +342,7 @@ def truncate_log(s):
             pass
 
 
-add('truncates-memory', RUNNING, harmless=RUNNING,  # it is sealed
+add('truncates-memory', RUNNING, harmless=RUNNING,  # the memory is sealed
     tick=when_running(each_region(lambda fd: os.ftruncate(fd, 0))))
 add('grows-memory', RUNNING, harmless=RUNNING,
     tick=when_running(each_region(lambda fd: os.ftruncate(fd, 1 << 40))))
@@ -386,7 +386,7 @@ def used_index(step):
 
 
 def used_element(ident, length):
-    """One more element, which nobody has earned."""
+    """A used element for no request."""
     def act(_s, ring, used):
         index = struct.unpack_from('<H', used, 2)[0]
         struct.pack_into('<II', used, 4 + 8 * (index % ring.num), ident, length)
@@ -405,7 +405,7 @@ def scribble(part):
 
 
 def descriptors(ident, length, flags):
-    """All descriptors of a packed ring are used, as they say."""
+    """All descriptors of a packed ring are marked used."""
     def act(_s, ring, desc):
         for i in range(ring.num):
             struct.pack_into('<IHH', desc, 16 * i + 8, length, ident, flags)
@@ -413,7 +413,7 @@ def descriptors(ident, length, flags):
 
 
 def write_outside(s):
-    """Where no request is, and without a mark."""
+    """Write outside of all requests, without marking the page."""
     region = max(s.regions, key=lambda r: r.size)
     for _ in range(64):
         at = s.random.randrange(0, region.size // 8) * 8
@@ -421,7 +421,7 @@ def write_outside(s):
 
 
 def without_kicks(_s, m):
-    """The honest disk hears of nothing new, so that it does not write over what we put there."""
+    """Stop the kicks of the honest disk, so that it does not overwrite the proxy's writes."""
     return replace(m, fds=[os.eventfd(0)]) if m.name == 'SET_VRING_KICK' else m
 
 
@@ -491,7 +491,7 @@ def advise(make):
 
 
 def bases(change):
-    """The addresses that SET_MEM_TABLE or ADD_MEM_REG is answered with."""
+    """Change the addresses in the reply to SET_MEM_TABLE or ADD_MEM_REG."""
     def action(s, m):
         if m.name not in ('SET_MEM_TABLE', 'ADD_MEM_REG') or len(m.payload) < 40:
             return m
@@ -554,7 +554,7 @@ add('advise-two-fds', DEST, reply=advise(lambda m: [*m.fds, os.eventfd(0)]))
 add('advise-uffd-unready', DEST, reply=advise(lambda m: [uffd.raw()]))
 add('advise-never', DEST, reply=on('POSTCOPY_ADVISE', lambda s, m: None))
 add('bases-zero', DEST, reply=bases(lambda i: 0))
-# No fault is at a false place if each page is there before the back-end touches it.
+# No fault has a false address if every page is present before the back-end touches it.
 add('bases-same', DEST, harmless=DEST, reply=bases(lambda i: 1 << 40))
 add('bases-wrap', DEST, reply=bases(lambda i: -4096))
 add('bases-elsewhere', DEST, harmless=DEST, reply=bases(lambda i: (i + 1) << 44))
@@ -584,7 +584,7 @@ def leave(_s, _m):
 
 
 def fork_and_leave(s, _m):
-    """A child keeps every descriptor, and hears nothing."""
+    """A child process keeps every descriptor open and reads nothing."""
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:

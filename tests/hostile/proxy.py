@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A vhost-user proxy before an honest disk. It passes messages and file descriptors on, except for one
-behaviour (behaviours.py), which lies, floods, hangs up or plays with what both ends share.
+"""A vhost-user proxy in front of a correct disk. It forwards messages and file descriptors, except for one
+behaviour (behaviours.py), which sends false replies or floods, hangs up, or modifies shared memory.
 
 usage: proxy.py BEHAVIOUR SEED SOCKET GODWIT_BLK [OPTION...]
 
-It says in the file named by HOSTILE_LOG when the behaviour acts.
+It writes a line to the file named by HOSTILE_LOG when the behaviour acts.
 """
 
 import ctypes
@@ -33,17 +33,17 @@ NAMES = {
 }
 NAMES_OF = {number: name for name, number in NAMES.items()}
 TICK = 0.02
-CDLL = ctypes.CDLL(None, use_errno=True)  # its calls leave the interpreter to other threads
+CDLL = ctypes.CDLL(None, use_errno=True)  # its calls release the interpreter lock
 
 
 class HungUp(Exception):
-    """One end has closed its socket, or the behaviour does."""
+    """One end, or the behaviour, has closed the connection."""
 
 
 class Message:
     def __init__(self, request, payload=b'', fds=(), flags=VERSION):
         self.request, self.payload, self.fds, self.flags = request, payload, list(fds), flags
-        self.size = None  # in place of the length of the payload
+        self.size = None  # overrides the length of the payload
 
     @property
     def name(self):
@@ -118,7 +118,7 @@ class Session:
         return None
 
     def note(self, m):
-        """Keep what a behaviour may want to use."""
+        """Record state that a behaviour may use."""
         self.counts[m.name] = self.counts.get(m.name, 0) + 1
         if m.name == 'SET_MEM_TABLE':
             self.regions = []
@@ -221,7 +221,7 @@ def main():
     # The child must end with this process, so that the next one can lock the disk.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     behaviour.begin()
-    if os.path.exists(path):  # of one that was killed
+    if os.path.exists(path):  # left by a proxy that was killed
         os.unlink(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)

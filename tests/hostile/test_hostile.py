@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""`godwit` against back-ends that misbehave. Whatever one does: a verdict within the time limit plus
-5 seconds, a report, and nothing left behind: no process, no socket, no temporary folder.
+"""`godwit` against misbehaving back-ends. Every run must end with a verdict within the time limit plus
+5 seconds, write a report, and leave no process, socket or temporary folder behind.
 
 usage: test_hostile.py [--all] [--jobs=N] [--seed=N] [--list] GODWIT GODWIT_BLK [BEHAVIOUR[/COMMAND[/RING]]...]
 
@@ -68,7 +68,7 @@ class Run:
         }[self.command]
 
     def left(self):
-        """Processes that still run with our mark in their environment."""
+        """Processes that still run, found by a variable in their environment."""
         mark = f'HOSTILE_RUN={self.token}'.encode()
         found = []
         for entry in Path('/proc').iterdir():
@@ -80,7 +80,7 @@ class Run:
         return found
 
     def await_end(self, seconds):
-        """What was killed takes its time to end. Returns: the processes that stay."""
+        """Waits for killed processes to end. Returns: those that still run."""
         end = time.monotonic() + seconds
         while (left := self.left()) and time.monotonic() < end:
             time.sleep(0.05)
@@ -89,7 +89,7 @@ class Run:
     def problems(self):
         for patience in PATIENCE:
             found = list(self.problems_with(patience))
-            # Of few requests, none may have been hit: status 0.
+            # With few requests the behaviour may have missed all of them: status 0.
             if found not in ([DID_NOT_ACT], ['exit status 0']):
                 break
         return found
@@ -102,7 +102,7 @@ class Run:
             process = subprocess.Popen([self.options.godwit, *self.words(patience)], env=environ, stdout=f,
                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                        start_new_session=True)
-        # A machine that is busy with other things takes its time.
+        # A busy machine may need longer.
         busy = max(1.0, os.getloadavg()[0] / os.cpu_count())
         try:
             status = process.wait(LIMITS[self.command] * patience + GRACE * busy)

@@ -62,7 +62,7 @@ def changes(chance, link_proxy):
 
 
 def rule_of(chance, link_proxy):
-    """Change one frame, or some. Frames that matter are fewer than those with memory."""
+    """Change one or more frames, preferably others than the many frames with memory."""
     change = chance.choice(changes(chance, link_proxy))
     wanted, number = chance.choice(link_proxy.TYPES), chance.choice((0, 0, 1, 2, 5))
     often = chance.random() < 0.2

@@ -21,7 +21,7 @@ PAGES = 64
 
 
 def raw():
-    """One that nothing was said to."""
+    """A userfaultfd without UFFDIO_API."""
     fd = CDLL.syscall(SYSCALL, os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
         raise OSError(ctypes.get_errno(), 'userfaultfd')
@@ -46,7 +46,7 @@ def keep_blocking(fd):
 
 
 class Uffd:
-    """With pages of its own, which are in no region of the guest."""
+    """A userfaultfd with pages of its own, outside of guest memory."""
 
     def __init__(self, features):
         self.fd = raw()
@@ -57,7 +57,7 @@ class Uffd:
         fcntl.ioctl(self.fd, REGISTER, struct.pack('<QQQQ', self.address, PAGES * PAGE, MISSING, 0))
 
     def share(self, fd, size, offset):
-        """Map guest memory. Returns: the address; faults there are those of the region."""
+        """Map guest memory. Returns: the address, at which faults belong to the region."""
         slack = offset % PAGE
         size = (size + slack + PAGE - 1) // PAGE * PAGE
         CDLL.mmap.restype = ctypes.c_void_p
@@ -85,7 +85,7 @@ class Uffd:
             os._exit(0)
 
     def change(self, kind):
-        """Events that must be read before the kernel takes pages, and faults beside them."""
+        """Cause events that must be read before the kernel accepts pages, and faults among them."""
         self.touch_elsewhere()
         for page in range(PAGES // 2, PAGES):
             threading.Thread(target=self._change, args=(kind, page), daemon=True).start()

@@ -15,7 +15,7 @@ PACKED = {'xz': b'\xfd7zXZ\0', 'gzip': b'\x1f\x8b\x08', 'lz4': b'\x02\x21\x4c\x1
 
 
 def install(root, version, packed, modules=True):
-    """A bzImage with nothing but the fields that unpack_kernel.py reads."""
+    """A bzImage with only the fields that unpack_kernel.py reads."""
     image = bytearray(1024)
     image[0x1f1] = 1
     payload = PACKED[packed] + bytes(64)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Programs of our own that need a library of Debian 13: built by the Debian 13 folder's own compiler
-(that needs root, once), and run through that folder's dynamic linker. Nothing is mounted.
+"""Test programs that need a library of Debian 13: built with the compiler in a folder with Debian 13
+(which needs root, once), and run with that folder's dynamic linker. Nothing is mounted.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ def digest_of(paths):
 
 
 def build_program(root, package, source, *headers):
-    """Builds a program from files of this folder, unless the same is there already; returns its
-    path. The package is pkg-config's, and its development files are in the Debian folder."""
+    """Builds a program from files of this folder, unless it is up to date; returns its path. `package`
+    is a name of pkg-config, whose development files are in the Debian folder."""
     files = (source, *headers)
     title = os.path.splitext(os.path.basename(source))[0]
     name = f'{title}-{digest_of(os.path.join(HERE, file) for file in files)}'
@@ -54,7 +54,7 @@ def build_program(root, package, source, *headers):
 
 
 def command_in(root, program):
-    """The words that run a program of the Debian folder from outside."""
+    """The command that runs a program of the Debian folder from outside."""
     folders = [os.path.join(root, 'usr/lib/x86_64-linux-gnu'), os.path.join(root, 'usr/lib')]
     return [os.path.join(root, 'lib64/ld-linux-x86-64.so.2'), '--library-path', ':'.join(folders),
             program]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Unpacks a bzImage: QEMU starts the ELF file in it just as well (PVH), and TCG is spared the
-decompression, which is nearly half of what a guest's start costs.
+"""Unpacks a bzImage: QEMU can start the ELF file in it (PVH). That avoids decompression under TCG, which
+takes nearly half of the time of a guest's start.
 
 usage: unpack_kernel.py BZIMAGE OUTPUT
        unpack_kernel.py --check BZIMAGE    exit 0 if it can be unpacked, 1 with the reason if not
@@ -14,7 +14,7 @@ import zlib
 
 # Documentation/arch/x86/boot.rst of Linux
 SETUP_SECTORS = 0x1f1
-PAYLOAD = 0x248  # where from the end of the setup, and how many bytes
+PAYLOAD = 0x248  # offset from the end of the setup, and length
 
 UNPACK = {
     b'\xfd7zXZ\0': lambda data: lzma.LZMADecompressor().decompress(data),

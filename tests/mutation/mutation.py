@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Mutation testing at random: changes single lines of the sources, one at a time, and runs the tests
-that execute the line. A mutant that passes them all has survived: it is a hole in the tests, or it
-changes nothing (equivalent.txt lists those, with the reason).
+"""Random mutation testing: changes single lines of the sources, one at a time, and runs the tests that
+execute the line. A mutant that passes all tests has survived: the tests have a gap, or the mutant is
+equivalent (equivalent.txt lists those, with the reason).
 
-The tree is copied; nothing in it is touched. The first run builds the copy twice, once to find out
-which test executes which line. --work keeps the copy, and the next run begins with the mutants.
+Works on a copy of the tree. The first run builds the copy twice, once to measure which test executes
+which line. --work keeps the copy, so that the next run starts with the mutants.
 
-Exit status: 0 the score is at least --score, 1 it is not, 2 the run could not be made.
+Exit status: 0 the score is at least --score, 1 it is lower, 2 the run failed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import operators
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ('src/base', 'src/core', 'src/log', 'src/postcopy', 'src/frontend', 'tools/blk')
 EQUIVALENT = Path(__file__).with_name('equivalent.txt')
-# A test is given this many times what it took unchanged, and this many seconds.
+# Time limit of a test: this multiple of its normal time, plus this many seconds.
 PATIENCE, PATIENCE_S = 10, 60
 SKIPPED = 77
 
@@ -59,11 +59,11 @@ class Test:
         self.seconds = None
 
     def targets(self):
-        """What it runs and passes to what it runs, as ninja names it."""
+        """The programs that it runs, and their arguments, as ninja names them."""
         return [os.path.relpath(file, self.build) for file in self.files]
 
     def run(self, limit, **env):
-        """Returns: its exit status, None where it took too long."""
+        """Returns: its exit status; None after the time limit."""
         p = subprocess.Popen(self.command, cwd=self.build, env={**os.environ, **self.env, **env},
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, start_new_session=True)
@@ -72,7 +72,7 @@ class Test:
         except subprocess.TimeoutExpired:
             return None
         finally:
-            # Its process group ends with it, back-ends included.
+            # Kill its process group, including back-ends.
             try:
                 os.killpg(p.pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -97,7 +97,7 @@ class Tree:
             if not source.exists():
                 continue
             content = source.read_bytes()
-            # What is unchanged keeps its time, so that ninja does not build it again.
+            # Unchanged files keep their modification time, so that ninja does not rebuild them.
             if target.exists() and target.read_bytes() == content:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class Tree:
 
 
 def lines_of(tree, prefix):
-    """The lines executed, out of the counters that one test left under `prefix`."""
+    """The executed lines, from the counters that a test wrote under `prefix`."""
     executed = {}
     counters = [str(path) for path in prefix.rglob('*.gcda')]
     for path in counters:
@@ -212,7 +212,7 @@ class Runner:
         return code
 
     def catch(self, mutant):
-        """Returns: what caught it; '' when nothing did; None when it is no mutant."""
+        """Returns: the test that caught it; '' if it survived; None if it is not a valid mutant."""
         names = self.found['lines'][mutant.file][str(mutant.line)]
         names = sorted((name for name in names if name in self.tests),
                        key=lambda name: self.found['seconds'][name])
@@ -251,7 +251,7 @@ class Runner:
 
 
 def draw(tree, found, rng, only):
-    """Mutants in random order, each place once."""
+    """Mutants in random order, at most one per place."""
     mutants = []
     for file, lines in found['lines'].items():
         if not file.endswith('.c') or (only and not any(word in file for word in only)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What a mutant may change: one line of C, by one of these rules."""
+"""The rules by which a mutant changes one line of C."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Mutant:
         return self.file, self.before.strip(), self.after.strip()
 
 
-# (kind, what is replaced, by what); each match on a line is a mutant.
+# (kind, pattern, replacement); each match on a line is a mutant.
 REPLACEMENTS = [(kind, re.compile(pattern), by) for kind, pattern, by in (
     ('comparison', r'(?<![<>=!-])<(?![<=])(?= )', '<='),
     ('comparison', r'(?<= )<=(?= )', '<'),
@@ -66,7 +66,7 @@ LIMIT_TERNARY = re.compile(rf'(?<![\w>.])({OPERAND}) ([<>]=?) ({OPERAND}) \? (.+
 
 
 def code_of(line):
-    """Without comments at its end."""
+    """The line without a comment at its end."""
     return line.split('/*')[0].rstrip()
 
 

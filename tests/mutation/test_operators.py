@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""operators.py makes the mutants of a line that a test can tell from it, and no others."""
+"""operators.py makes the mutants of a line that a test can detect, and no others."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ FOUND = (  # lines of C, and the first line of each mutant, without indentation
     ('x = y + (left < b[i].len ? left : b[i].len);',
      ['x = y - (left < b[i].len ? left : b[i].len);', ';']),
     ('return r < 0 ? r : 0;', ['return r < 1 ? r : 0;', 'return r < 0 ? r : 1;']),
-    # These only look like it.
+    # These only resemble it.
     ('if (n > room)\n        n = room - x;', ['if (n >= room)']),
     ('if (n > room)\n        x = room;', ['if (n >= room)']),
     ('if (a < b || n > room)\n        n = room;',

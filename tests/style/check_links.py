@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""References that lead nowhere: links and anchors of Markdown files, pages of the manual of this
-project, and paths of this tree in prose and comments.
+"""Broken references: links and anchors of Markdown files, man pages of this project, and paths of this
+tree in prose and comments.
 
 usage: check_links.py ROOT
 """
@@ -11,7 +11,7 @@ import re
 
 import tree
 
-# Files with paths that are not of this tree: samples of a test, other projects, earlier releases.
+# Files that name paths outside of this tree: samples of a test, other projects, earlier releases.
 OTHER_TREES = ("tests/style/test_checks.py", "tests/lab/peers", "CHANGELOG.md")
 
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Every source file is built: a meson.build of its folder, or of one above it, names it. A file that
-nothing builds rots unseen.
+"""Every source file must be built: a meson.build of its folder, or of a folder above, names it.
 
 usage: check_listed.py ROOT
 """
@@ -16,7 +15,7 @@ FOLDERS = ("include", "src", "tools", "tests", "examples")
 PREFIXES = ("test_", "it_", "fuzz_", "bench_")
 # tests/abi builds the examples out of tree, so its meson.build lists them.
 BUILT_BY = {"examples": "tests/abi"}
-# Programs for guests and for the systems of other peers are built by the scripts beside them.
+# Scripts in the same folder build the programs for guests and for other systems.
 BUILT_BY_SCRIPTS = ("tests/lab", "tests/bench/peers")
 
 

@@ -22,7 +22,7 @@ FLAGS = ["-x", "c", "-std=c11", "-D_DEFAULT_SOURCE", "-fsyntax-only", "-Wall", "
 
 
 def write_version(root, folder):
-    """The header that the build makes; its values do not matter here."""
+    """Write the header that the build generates; its values do not matter here."""
     template = root / "include/godwit/version.h.in"
     Path(folder, "godwit").mkdir()
     if template.is_file():

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""How long files and functions may be.
+"""Limits on the length of files and functions.
 
 usage: check_size.py ROOT
 """
@@ -14,7 +14,7 @@ MAX_PRIVATE_HEADER = 200
 MAX_PUBLIC_HEADER = 350
 MAX_FUNCTION = 80
 
-# No file is more than this part of the library, once the library is big enough for it to matter.
+# The largest share of the library that one file may have, once the library is big enough.
 MAX_SHARE = 0.15
 LIBRARY = ("src/base", "src/core", "src/log", "src/postcopy", "src/xen")
 BIG_LIBRARY = 4000

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What every file of text must and must not have: a licence line, no promises to do something
-later, no conditional compilation in the data path, no stray white space.
+"""Rules for every text file: a licence line, no notes about future work, no conditional compilation in
+the data path, no stray white space.
 
 usage: check_text.py ROOT
 """
@@ -11,14 +11,14 @@ import re
 import tree
 
 LICENCE = "SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause"
-LICENCE_LINES = 3  # it stands within the first lines
+LICENCE_LINES = 3  # it must be within the first lines
 SOURCES = (".c", ".h", ".in", ".py", ".sh", ".map", ".supp", ".build", ".yml")
 NAMED_SOURCES = ("meson_options.txt", "meson.options")
 
-# The words are put together so that this file does not hold them.
+# The words are composed so that this file does not contain them.
 PROMISE = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)) + r")\b")
 
-# What differs between builds is a file chosen by the build, never a conditional.
+# Builds differ in the files that meson chooses, never in conditionals.
 NO_CONDITIONAL = ("src/core", "src/log")
 CONDITIONAL = re.compile(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else)\b")
 

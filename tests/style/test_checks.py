@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A check that cannot fail is a defect: each one is fed small trees with one mistake and must find
-it, and the same tree without the mistake, where it must be silent.
+"""Tests of the style checks: each check must accept a small tree without mistakes, and must find a single
+mistake in that tree.
 """
 
 import shutil
@@ -106,7 +106,7 @@ GOOD = {
     },
 }
 
-# checker, path, contents with one mistake, what the finding must hold
+# checker, path, contents with one mistake, part of the finding
 BAD = [
     ("check_includes.py", "include/godwit/a.h", '#include "../../src/core/queue/a.h"\n', "must not include"),
     ("check_includes.py", "src/core/queue/a.c", '#include "frontend/x.h"\n', "no header of ours"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""tools/dev/tally.py counts what a test run did, and with --strict lets nothing be skipped unnoticed."""
+"""tools/dev/tally.py counts the results of a test run; with --strict it reports unexpected skips."""
 
 import json
 import re

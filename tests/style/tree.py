@@ -5,13 +5,13 @@ import re
 import sys
 from pathlib import Path
 
-# The top-level folders and files that are ours; a build folder beside them is not.
+# The top-level folders to check; build folders are not among them.
 FOLDERS = ("include", "src", "tools", "tests", "examples", "docs", ".ci", ".github")
 SKIPPED_FOLDERS = ("__pycache__", "corpus")
 
 
 def files(root):
-    """Every file of ours below root, as paths relative to it."""
+    """Every file to check, as paths relative to root."""
     for path in sorted(root.iterdir()):
         if path.is_file():
             yield path.relative_to(root)
@@ -30,7 +30,7 @@ def read(path):
 
 
 def below(path, folder):
-    """Is the relative path inside of the folder (a text such as "src/core")?"""
+    """Is the relative path inside of the folder, such as "src/core"?"""
     return path.as_posix().startswith(folder + "/")
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""godwit-blk on block devices that Debian's kernel makes up: dm-thin, null_blk and scsi_debug. A
-machine boots in QEMU, and device-checks runs in it with the given programs.
+"""godwit-blk with block devices simulated by Debian's kernel: dm-thin, null_blk and scsi_debug. A machine
+boots in QEMU, and device-checks runs in it with the given programs.
 
     test_devices.py --program godwit-blk --program device_guest [--only 'thin*']
 
-Exit 0: every discard reached its device. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'qemu'))

@@ -12,13 +12,13 @@ import random
 import re
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'qemu'))
 
 from lab import Lab, LabError, Process, peer, run_test
 from postcopy import require_userfaultfd
 
-# What both ends can do besides: indirect tables, EVENT_IDX, protocol features, VERSION_1.
+# Features that both ends also have: indirect tables, EVENT_IDX, protocol features, VERSION_1.
 FEATURES = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32
 RING_PACKED = 1 << 34
 IN_ORDER = 1 << 35
@@ -33,7 +33,7 @@ def run(options):
     with Lab(options.limit, options.keep) as lab:
         lab.say(f'seed {options.seed}')
         socket = lab.path('vhost.sock')
-        # It must not lock memory that is missing.
+        # DPDK must not lock memory whose pages are missing.
         device, words = (',postcopy-support=1', ['--no-mlockall']) if options.postcopy else ('', [])
         backend = Process(lab, 'testpmd', [
             testpmd, '--vdev', f'net_vhost0,iface={socket},queues=1{device}', '--', *words,
@@ -62,11 +62,11 @@ def parse_options():
     parser.add_argument('--packed', action='store_true', help='packed rings')
     parser.add_argument('--in-order', action='store_true', help='with IN_ORDER')
     parser.add_argument('--postcopy', action='store_true',
-                        help='at the end a session that starts without its memory')
-    parser.add_argument('--rounds', type=int, default=3, help='how often the device is started')
-    parser.add_argument('--milliseconds', type=int, default=500, help='of each round')
+                        help='add a session that starts without its memory')
+    parser.add_argument('--rounds', type=int, default=3, help='number of starts of the device (default 3)')
+    parser.add_argument('--milliseconds', type=int, default=500, help='time of each round (default 500)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
-    parser.add_argument('--limit', type=int, default=60, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=60, help='time limit in seconds (default 60)')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""DPDK's virtio-user, an outside driver with packed rings: it sends frames to a back-end that gives
-them back, and looks at every byte; or dpdk-testpmd keeps some of them going round.
+"""DPDK's virtio-user, a driver of another project with packed rings: it sends frames to a back-end that
+returns them, and checks every byte; or dpdk-testpmd keeps some frames circulating.
 
-Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import re
 import sys
 import time
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from trixie import build_program, command_in
@@ -49,7 +49,7 @@ class Loopback(Process):
             return [int(found, 0) for found in re.findall(pattern, f.read())]
 
     def features(self):
-        """What the driver took."""
+        """The features that the driver accepted."""
         found = self.said(r'(?m)^features (\w+)$')
         require(found, 'nothing was negotiated')
         return found[-1]
@@ -131,7 +131,7 @@ def parse_options():
     parser.add_argument('--rounds', type=int, default=3, help='number of starts of the port (default 3)')
     parser.add_argument('--milliseconds', type=int, default=500, help='time of each round (default 500)')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 48))
-    parser.add_argument('--limit', type=int, default=60, help='seconds for all')
+    parser.add_argument('--limit', type=int, default=60, help='time limit in seconds (default 60)')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()
 

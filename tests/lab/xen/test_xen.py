@@ -6,7 +6,7 @@ given kinds, and dom0-checks runs in it.
     test_xen.py --dom0 pv --program godwit-blk-xen --program xen_checks ... --agent godwit-xen-agent
                 --plan 'pv foreign io region' --plan 'pvh grant io'
 
-Exit 0: all as it must be. 1: not. 77: this machine lacks something, with the reason.
+Exit status 0: success. 1: failure. 77: this machine lacks something, with the reason.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # keep the source folder clean
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'qemu'))
@@ -52,11 +52,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--dom0', choices=('pv', 'pvh'), default='pv')
-    parser.add_argument('--program', action='append', default=[], help='for dom0')
-    parser.add_argument('--agent', action='append', default=[], help='for the domains')
+    parser.add_argument('--program', action='append', default=[], help='a program for dom0; may be repeated')
+    parser.add_argument('--agent', action='append', default=[], help='a program for the domains; may be repeated')
     parser.add_argument('--plan', action='append', default=[], help='TYPE FORM STEP...')
     parser.add_argument('--checks', default='dom0-checks', help='the script that dom0 runs')
-    parser.add_argument('--limit', type=int, default=1500, help='seconds')
+    parser.add_argument('--limit', type=int, default=1500, help='time limit in seconds (default 1500)')
     parser.add_argument('--keep', action='store_true')
     args = parser.parse_args()
     return run_test(lambda: run(args))

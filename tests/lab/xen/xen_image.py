@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""What dom0 and the domUs boot beside their kernel: the initramfs of dom0 and, in it, that of the
-domUs. There is no disk and no network.
+"""Builds the initramfs of dom0, which contains the initramfs of the domUs. They have neither disk nor
+network.
 """
 
 import os
@@ -13,7 +13,7 @@ from initramfs import CannotBuild, Root
 
 MODULES = ('xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc')
 TOOLS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'libxl-save-helper')
-# One program; what it does is its name.
+# Links to one program, which acts by its name.
 XENSTORE = ('read', 'ls', 'list', 'exists', 'rm', 'chmod', 'write')
 # glibc loads it by name when a thread is cancelled, which xl does; ldd does not list it.
 LOADED_BY_NAME = ('libgcc_s.so.1',)
@@ -50,7 +50,7 @@ def build(path, peer, kernel, vmlinux, dom0_programs, domu_programs, dom0_files)
     for program in domu_programs:
         domu.add_program(f'lab/{os.path.basename(program)}', program)
     dom0 = XenRoot(peer, kernel, 'dom0-init')
-    # libxl looks for its helper where the packages have it.
+    # libxl expects its helper at the path of the packages.
     dom0.archive.add_folder('usr/lib/xen-4.17')
     dom0.archive.add_folder('usr/lib/xen-4.17/bin')
     for name in TOOLS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""A machine with Xen on it, emulated by QEMU (TCG), which runs what is in its dom0."""
+"""A machine with Xen, emulated by QEMU (TCG), which runs the script in its dom0."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ KERNEL = 'console=hvc0 quiet panic=1 oops=panic mitigations=off'
 XEN = (f'console=com1 com1=115200,8n1 dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M dom0_max_vcpus=1 '
        'spec-ctrl=no bootscrub=0 watchdog=0')
 
-# What the kernel or Xen prints only when something is badly wrong.
+# Messages of a kernel, or of Xen, in serious trouble.
 ALARMS = machine.ALARMS + r'|\(XEN\).*(Panic|FATAL|Assertion)'
 
 

@@ -81,7 +81,7 @@ int main(void)
         cmocka_unit_test(test_first_fd_of_a_test_is_0),
     };
 
-    /* Not for long: what is left here is left on purpose. */
+    /* These tests leave descriptors behind on purpose, so do not wait long for their end. */
     setenv("TEST_PATIENCE_MS", "200", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,7 +102,8 @@ void fault_fixture_begin(struct fault_fixture *b, enum gw_fault_fill fill, enum 
 
 void fault_fixture_end(struct fault_fixture *b)
 {
-    /* It takes the lock exclusively: after a call that did not release the lock, it hangs. */
+    /* Removing a region takes the lock exclusively, so it hangs if an earlier call kept the lock.
+     */
     assert_int_equal(gw_fault_server_remove_region(b->server, b->gpa), 0);
     gw_fault_server_free(b->server);
     gw_guest_mem_free(b->mem);

@@ -245,7 +245,7 @@ static void test_mem_as_many_regions_as_there_can_be_are_found(void **state)
     gw_map_free(map);
 }
 
-/* The cache is only a hint: one from a larger map may hold any index. */
+/* The cached index is only a hint. After a change of the map it may be out of range. */
 static void test_mem_cache_of_another_map_does_no_harm(void **state)
 {
     struct gw_region *many[3] = {region(0, PAGE, 0), region(PAGE, PAGE, PAGE),

@@ -302,7 +302,7 @@ static void test_daemon_old_memory_goes_with_its_last_request(void **state)
         assert_true(gw_frontend_set_mem_table(vm.fe, vm.mem) < 0); /* the drain times out */
         assert_int_equal(n_guest_maps(), 3 + i);
     }
-    /* Only the completion may release the maps, not a successful wait for something else. */
+    /* A later change that succeeds must not release the old maps; only the completion may. */
     more.gpa += more.length;
     assert_int_equal(gw_guest_mem_add(vm.mem, &more), 0);
     assert_int_equal(n_guest_maps(), 6);
