@@ -87,7 +87,7 @@ struct gw_inflight_found {
     struct gw_inflight_entry *entries; /* oldest first; the caller frees the array */
     unsigned n_entries;
     uint32_t n_slots; /* of all entries */
-    uint16_t used;    /* where the ring continues, as in gw_inflight_ring; n_slots are taken */
+    uint16_t used;    /* used index at which the ring continues, in the form of gw_inflight_ring */
 };
 
 struct gw_inflight_ops {

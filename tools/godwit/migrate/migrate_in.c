@@ -513,7 +513,7 @@ static int await_pages(struct migration *m, struct migration_receiver *v)
     return r;
 }
 
-/* Start devices and load. With postcopy they may wait for pages, and those for a connection. */
+/* Start devices and load. With postcopy they may wait for pages until the link is reconnected. */
 static int start(struct migration *m, const struct arrival *a, struct migration_receiver *v)
 {
     int r = 0;
