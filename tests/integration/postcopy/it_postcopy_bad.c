@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACK_MS  patience_ms() /* until a worker is back; nothing else ends the wait earlier */
+#define BACK_MS  patience_ms() /* limit of the wait until a worker wakes */
 #define DRAIN_MS 600000
 
 static struct fixture fixture;

@@ -41,7 +41,7 @@ static void run_size(unsigned size, uint64_t features, unsigned n_requests)
     fixture_end(&t);
 }
 
-/* The 16-bit indices start at 65000, so each run wraps past 65535; packed rings wrap over laps. */
+/* The 16-bit indices start at 65000, so each run wraps past 65535. Packed rings wrap many times. */
 static void test_queue_any_size_wraps_around(void **state)
 {
     run_size(1, 0, 2000);

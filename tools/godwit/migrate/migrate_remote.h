@@ -89,7 +89,7 @@ void migration_remote_judge(struct migration *m, enum migration_side side);
 /* ---- migrate_agree.c: what must be the same at both ends ---- */
 
 void migration_agree_options(const struct migration *m, struct link_hello *hello);
-/* Of the guest that this end made. Returns: 0; -ENOMEM; -E2BIG. */
+/* Describe the layout of the guest that this end made. Returns: 0; -ENOMEM; -E2BIG. */
 int migration_agree_layout(struct migration *m, struct link_hello *hello);
 /* Compare the source's options with ours. `why`: what differs. */
 bool migration_agree_check(const struct migration *m, const struct link_hello *source, char *why);
