@@ -24,12 +24,12 @@
  *   -DOLD_AT_POP     a request is marked in the log it was popped under
  *   -DNO_PUBLISH     a new log discards the list of completed requests that are not marked yet
  *   -DFREE_EARLY     the back-end unmaps the old log before the second worker has the new one
- *   -DNO_DRAIN       a stop is answered while a request is still out
- *   -DNO_SUCCESSOR   in postcopy the old log does not name its successor
- *   -DLATE_SUCCESSOR it does so after the answer
- *   -DLOOK_FIRST     the successor is looked for before the page is marked
- *   -DNEXT_ONLY      a mark goes into the next log, but not into the one after that
- *   -DNEWEST_ONLY    a mark goes into the successor instead of the log that has one
+ *   -DNO_DRAIN       a stop is answered while a request is in flight
+ *   -DNO_SUCCESSOR   in postcopy the old log has no pointer to its successor
+ *   -DLATE_SUCCESSOR the old log gets that pointer after the answer
+ *   -DLOOK_FIRST     the successor is read before the page is marked
+ *   -DNEXT_ONLY      a mark is made in the next log, but not in the one after that
+ *   -DNEWEST_ONLY    a mark is made in the successor only
  *   -DFREE_POSTED    in postcopy the old log is freed when one worker has counted
  */
 

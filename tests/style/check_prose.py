@@ -21,7 +21,7 @@ END = r"(?=\s*(?:[.,;:)]|$))"
 
 # (pattern, what to write), for text whose white space is single blanks
 MARKERS = [
-    (r"\b[Ww]hoever\b", "name who: 'a thread that waits', not 'whoever waits'"),
+    (r"\b(?i:whoever)\b", "name who: 'a thread that waits', not 'whoever waits'"),
     (r"(?:; |\b(?:for|to|of|than|by|from|with) )who\b", "put a noun before 'who'"),
     (r"\bwhat (?:is|was) there\b|\bwhat there (?:is|was)\b", "name it: 'the existing entries'"),
     (r"\b(?:told|tells?|Tell|Told)\b(?! (?:apart|from)\b)(?! (?:\w+ ){1,4}(?:apart|from)\b)",

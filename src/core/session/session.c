@@ -28,7 +28,7 @@ static void unwatch(struct gw_daemon *d, struct gw_source *source)
     d->control.loop->ops->remove(d->control.loop, source);
 }
 
-/* Watch `source` for these events and a hang-up. Returns: false if the session cannot go on. */
+/* Watch `source` for these events and a hang-up. Returns: false if the session must end. */
 static bool watch(struct gw_daemon *d, struct gw_source *source, uint32_t events)
 {
     int r;
@@ -74,7 +74,7 @@ static int finish_end(struct gw_daemon *d, struct gw_op *op, int r)
     gw_close(&s->dirty_log.event_fd);
     if (d->ops.reset)
         d->ops.reset(d->dev);
-    gw_log(&d->log, GW_LOG_INFO, "the session is over");
+    gw_log(&d->log, GW_LOG_INFO, "the session has ended");
     s->is_open = false;
     gw_control_session_ended(d, s->result);
     return GW_OP_PENDING;

@@ -342,7 +342,7 @@ static int put(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t fi
         n += r == 0;
     }
     if (is_early)
-        return gw_fault_fail(-EEXIST, "a page from 0x%" PRIx64 " was present before it came",
+        return gw_fault_fail(-EEXIST, "a page from 0x%" PRIx64 " was present before it arrived",
                              gw_fault_page_gpa(g, first));
     return n;
 }

@@ -261,10 +261,7 @@ static void test_blk_write_goes_to_the_store(void **state)
     assert_int_equal(completed_len, 1);
 }
 
-/*
- * Limits of one segment, and of a whole request. A segment may cross regions, and then has two
- * iovecs.
- */
+/* Limits of a segment and of a request. A segment that crosses regions has two iovecs. */
 static void test_blk_transfer_keeps_to_the_limits(void **state)
 {
     make(VIRTIO_BLK_T_IN, 0, 0, 4096);

@@ -55,7 +55,7 @@ static const char full[] =
 
 static char why[256];
 
-/* Returns: the page, to be freed; NULL if there is none, with the reason in `why`. */
+/* Returns: the page, to be freed; NULL after an error, with the reason in `why`. */
 static char *make(const char *json, size_t len, int *ret_r)
 {
     char *page = NULL;

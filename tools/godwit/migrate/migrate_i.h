@@ -123,10 +123,7 @@ int migration_event(struct migration *m, enum migration_event_kind kind, uint64_
 int migration_event_at(struct migration *m, enum migration_event_kind kind, uint64_t at_ns,
                        uint64_t duration_ns);
 void migration_set_phase(struct migration *m, enum migration_phase phase);
-/*
- * A page fault was served. Context: any one thread at a time while pages arrive; no other function
- * reads these counts until then.
- */
+/* A page fault was served. Context: any one thread at a time, while pages arrive. */
 void migration_note_fault(struct migration *m, uint64_t latency_ns);
 /* Returns: NULL if the list is full or memory is short; the page is counted all the same. */
 struct migration_lost *migration_new_lost(struct migration *m);
@@ -175,8 +172,7 @@ int migration_make_buffers(struct migration *m);
 
 int migration_log_on(struct migration *m);
 int migration_log_off(struct migration *m);
-int migration_log_replace(struct migration *m,
-                          gw_gpa_t more_top); /* covers at least up to more_top */
+int migration_log_replace(struct migration *m, gw_gpa_t more_top); /* covers [0, more_top) */
 /* Check whether the source still marks pages in a replaced log. */
 void migration_watch_old_logs(struct migration *m);
 void migration_drop_logs(struct migration *m);
@@ -197,9 +193,6 @@ int migration_kill(struct migration *m, enum migration_kill at, unsigned which);
 int migration_tend_kill(struct migration *m, enum migration_kill at, unsigned which, unsigned ms);
 
 /* ---- migrate_name.c ---- */
-/*
- * Describe the byte at `gpa`; the text is empty if nothing uses it. `ret_skip` is the number of
- * following bytes with the same use.
- */
+/* Describe the byte at `gpa`; "" if unused. `ret_skip`: following bytes with the same use. */
 enum migration_use migration_name(struct migration *m, gw_gpa_t gpa, char *text, size_t size,
                                   uint64_t *ret_skip);
