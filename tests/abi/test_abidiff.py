@@ -29,12 +29,17 @@ int gw_grow(const struct gw_growing *g);
 void gw_free(struct gw_hidden *h);
 """
 SOURCE = """
-#include "a.h"
-struct gw_hidden { int secret; };
+#include "public/a.h"
+#include "private/a.h"
 int gw_new(struct gw_hidden **ret, const struct gw_cfg *cfg) { return ret == 0 || cfg->a; }
 int gw_grow(const struct gw_growing *g) { return g->a == g->b; }
 int gw_set(struct gw_hidden *h, enum gw_kind kind) { return h->secret + (int)kind; }
 void gw_free(struct gw_hidden *h) { h->secret = 0; }
+"""
+# Its name is that of the public header.
+PRIVATE = """
+struct gw_inner { int secret; };
+struct gw_hidden { struct gw_inner *inner; int secret; };
 """
 SONAME = "libgw.so.0"
 
@@ -42,7 +47,7 @@ SONAME = "libgw.so.0"
 CASES = [
     ("nothing", True, [], SONAME),
     ("a new function", True, [("void gw_free", "int gw_more(void);\nvoid gw_free"),
-                              ("#include \"a.h\"", "#include \"a.h\"\nint gw_more(void) { return 1; }")], SONAME),
+                              ("#include \"public/a.h\"", "#include \"public/a.h\"\nint gw_more(void) { return 1; }")], SONAME),
     ("a hidden structure", True, [("int secret;", "long other; int secret;")], SONAME),
     ("a new member at the end of a growing structure", True, [("long a; long b;", "long a; long b; long c;")], SONAME),
     ("a new member within a growing structure", False, [("long a; long b;", "long a; long c; long b;")], SONAME),
@@ -62,13 +67,16 @@ CASES = [
 
 
 def build(folder, changes, soname):
-    header, source = HEADER, SOURCE
+    header, source, private = HEADER, SOURCE, PRIVATE
     for old, new in changes:
-        header, source = header.replace(old, new), source.replace(old, new)
+        header, source, private = (text.replace(old, new) for text in (header, source, private))
     if "static inline" in header:  # the body is in the source
         header = "\n".join(line for line in header.splitlines() if "static inline" not in line)
     folder.mkdir()
-    (folder / "a.h").write_text(header)
+    (folder / "private").mkdir()
+    (folder / "private/a.h").write_text(private)
+    (folder / "public").mkdir()
+    (folder / "public/a.h").write_text(header)
     (folder / "a.c").write_text(source)
     subprocess.run([*os.environ.get("CC", "cc").split(), "-w", "-g", "-shared", "-fPIC", f"-Wl,-soname,{soname}",
                     "-o", folder / "libgw.so", folder / "a.c"], check=True)
@@ -88,12 +96,13 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder / "old", [], SONAME)
-        code, output = run("--record", folder / "old.abi", folder / "old/libgw.so", folder / "old")
+        code, output = run("--record", folder / "old.abi", folder / "old/libgw.so", folder / "old/public")
         if code != 0:
             sys.exit(output)
         for number, (what, is_accepted, changes, soname) in enumerate(CASES):
             build(folder / str(number), changes, soname)
-            code, output = run(folder / "old.abi", folder / str(number) / "libgw.so", folder / str(number))
+            code, output = run(folder / "old.abi", folder / str(number) / "libgw.so",
+                               folder / str(number) / "public")
             if (code == 0) != is_accepted:
                 failed += 1
                 print(f"{what}: exit {code}\n{output}")
