@@ -114,7 +114,7 @@ MUTANTS = {
         QUEUE: [("    q->dirty_log = *log;\n",
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
         # Keep the old log mapped; otherwise the mutant crashes.
-        "src/core/session/change.c": [("        gw_dirty_log_free(old.log);\n", "        (void)old.log;\n")]},
+        "src/core/session/change.c": [("    gw_dirty_log_free(c->old);\n", "    (void)c->old;\n")]},
     "log-all-off": {"src/core/session/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
@@ -168,9 +168,9 @@ MUTANTS = {
             "    if (gw_postcopy_is_listening(&s->postcopy))\n        r = gw_region_listen(",
             "    if (0)\n        r = gw_region_listen(")],
         CTL_POSTCOPY: [
-            ("    if (gw_msg_u64(msg) == 0)\n        return gw_daemon_post_map(d, map);\n",
+            ("    if (gw_msg_u64(msg) == 0)\n        return gw_change_map_posted(d, map);\n",
              "    if (gw_msg_u64(msg) == 0) {\n"
-             "        int r = gw_daemon_post_map(d, map);\n\n"
+             "        int r = gw_change_map_posted(d, map);\n\n"
              "        usleep(20000);\n"
              "        for (unsigned i = 0; r == 0 && i < s->map->n_entries; i++)\n"
              "            if (!s->map->entries[i].region->missing.owner)\n"
@@ -179,17 +179,17 @@ MUTANTS = {
             ("#include <inttypes.h>\n", "#include <inttypes.h>\n#include <unistd.h>\n")]},
     "postcopy-unacknowledged": {CTL_MEM: [(
         "    if (!gw_postcopy_is_listening(&d->session.postcopy))\n"
-        "        return gw_daemon_replace_map(d, map);\n",
-        "    if (!d->session.pending)\n        return gw_daemon_replace_map(d, map);\n")]},
+        "        return gw_change_map(d, map);\n",
+        "    if (!d->session.pending)\n        return gw_change_map(d, map);\n")]},
     # Like libvhost-user.
     "postcopy-control-reads": {CTL_QUEUE: [(
-        "    vring->has_addr = true;\n    return 0;\n",
+        "    vring->has_addr = true;\n    return r;\n",
         "    vring->has_addr = true;\n"
         "    struct gw_pin pin;\n"
         "    const uint16_t *used =\n"
         "        gw_map_pin_uva(d->session.map, addr->used, sizeof(*used) * 2, NULL, &pin);\n\n"
         "    if (used)\n        (void)*(const volatile uint16_t *)(used + 1);\n"
-        "    return 0;\n")]},
+        "    return r;\n")]},
 }
 
 
