@@ -76,14 +76,14 @@ uint64_t option_number(struct argp_state *state, const char *option, const char 
 /* A size as a person would write it. */
 static const char *size_text(uint64_t size, char text[32])
 {
-    static const char suffixes[] = "KMGT";
+    static const char *const suffixes[] = {"", "K", "M", "G", "T"};
     unsigned n = 0;
 
-    while (n < sizeof(suffixes) - 1 && size > 0 && size % 1024 == 0) {
+    while (n < sizeof(suffixes) / sizeof(suffixes[0]) - 1 && size > 0 && size % 1024 == 0) {
         size /= 1024;
         n++;
     }
-    snprintf(text, 32, "%" PRIu64 "%.1s", size, n > 0 ? &suffixes[n - 1] : "");
+    snprintf(text, 32, "%" PRIu64 "%s", size, suffixes[n]);
     return text;
 }
 
