@@ -45,6 +45,7 @@ GOOD = {
         "src/core/queue/a.c": C + "int f(int a)\n{\n" + "    a++;\n" * 78 + "}\n",
         "src/core/queue/a.h": C + "\n" * 199,
         "include/godwit/a.h": C + "\n" * 349,
+        "tests/unit/a.c": C + "\n" * 2000,
         **{f"src/log/{i}.c": C + "\n" * 560 for i in range(6)},
     },
     "check_text.py": {

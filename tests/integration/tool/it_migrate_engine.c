@@ -41,7 +41,7 @@ static void test_engine_honest_passes(void **state)
         bench_expect_passed(b);
         for (unsigned i = 0; i < b->result.n_rounds; i++)
             assert_int_equal(b->result.rounds[i].pages_outside, 0);
-        assert_true(b->result.copy_rate > 0 && b->result.memcpy_rate > 0);
+        assert_true(b->result.copy_rate > 0);
         held += b->result.held;
         logs += b->result.hops[0].logs_replaced;
         regions += b->result.hops[0].regions_removed;

@@ -118,7 +118,6 @@ void migration_free_guest(struct migration *m)
     migration_sums_drop(m);
     free(m->pairs);
     free(m->runs);
-    migration_drop_plain(m);
     migration_drop_snapshot(m);
     free(m->prints);
 }

@@ -550,7 +550,6 @@ static void sum_up(struct migration *m)
     migration_load_stats(m);
     ret->copy_rate =
         m->remote ? 0 : rate_of(&m->speed); /* over a link the rate says nothing about copying */
-    ret->memcpy_rate = rate_of(&m->plain.speed);
     if (ret->stall_copy_ns > ret->stall_ns)
         ret->stall_ns = ret->stall_copy_ns;
     if (ret->stall_before_ns > ret->stall_ns)

@@ -91,10 +91,8 @@ struct migration {
     struct migration_round *round; /* the current or the last one */
     struct migration_run *runs;
     size_t n_runs, n_runs_room;
-    unsigned n_taken;             /* how many times the marks of a log were taken */
     uint64_t bytes_passed;        /* by the last copying: copied, or found equal */
     struct migration_speed speed; /* of copying what the log named */
-    struct migration_plain plain;
     struct migration_schedule schedule;
     struct migration_found found[2]; /* not marked; written after the stop */
     struct migration_print *prints;

@@ -172,6 +172,5 @@ struct migration_result {
     uint64_t stall_copy_ns;                    /* worst while the log was on, before the stop */
     uint64_t stall_ns;                         /* worst without the switch itself */
     double rate_before, rate_copy, rate_after; /* requests per second: log off, on, destination */
-    /* bytes per second of processor time, of pages that the log named; a plain memcpy of such */
-    double copy_rate, memcpy_rate;
+    double copy_rate; /* bytes per second of processor time, of pages that the log named */
 };

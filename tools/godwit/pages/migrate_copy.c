@@ -5,9 +5,6 @@
  * later write marks it again.
  *
  * Holes stay holes, because guest memory may be a sparse terabyte.
- *
- * The speed is compared with a plain memcpy of the same pages: every eighth round first copies them
- * to unused memory. The copy after that finds them in the caches, and is not measured.
  */
 #include "base/clock.h"
 #include "guest/migrate_xen.h"
@@ -21,9 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BIG_RUN      (64 * MIGRATION_PAGE) /* from here on, looking for holes pays off */
-#define PLAIN_BYTES  (32u << 20)           /* exceeds the caches between two measured rounds */
-#define PLAIN_ROUNDS 8
+#define BIG_RUN (64 * MIGRATION_PAGE) /* from here on, looking for holes pays off */
 
 #ifdef __SANITIZE_THREAD__
 /*
@@ -154,28 +149,10 @@ static void copy_page(struct migration_round *round, uint8_t *to, const uint8_t 
     round->bytes += len;
 }
 
-/* Copy into the buffer for comparison, wrapping around at its end. */
-static void copy_plainly(struct migration_plain *plain, const uint8_t *from, uint64_t len)
-{
-    while (len) {
-        uint64_t n = PLAIN_BYTES - plain->at;
-
-        n = n < len ? n : len;
-        migration_copy_bytes(plain->map + plain->at, from, n);
-        plain->at = (plain->at + n) % PLAIN_BYTES;
-        from += n;
-        len -= n;
-    }
-}
-
 /* Copy bytes [from, to) of a pair, which are all data. */
 static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t from, uint64_t to)
 {
     m->bytes_passed += to - from;
-    if (m->plain.is_on) {
-        copy_plainly(&m->plain, p->from + from, to - from);
-        return;
-    }
     if (m->remote) {
         m->round->pages += (to - from + MIGRATION_PAGE - 1) / MIGRATION_PAGE;
         m->round->bytes += to - from;
@@ -197,8 +174,6 @@ static void copy_piece(struct migration *m, struct migration_pair *p, uint64_t f
 /* The log names pages that were never allocated: nothing to copy. */
 static void skip_hole(struct migration *m, uint64_t len)
 {
-    if (m->plain.is_on)
-        return;
     m->round->pages += len / MIGRATION_PAGE;
     m->round->pages_unchanged += len / MIGRATION_PAGE;
 }
@@ -250,7 +225,7 @@ static void copy_marked(struct migration *m, gw_gpa_t gpa, uint64_t len)
         if (gpa + len > p->gpa && from < to)
             copy_run(m, p, from, to);
     }
-    if (!m->plain.is_on && m->round->pages - n_before < len / MIGRATION_PAGE)
+    if (m->round->pages - n_before < len / MIGRATION_PAGE)
         m->round->pages_outside += len / MIGRATION_PAGE - (m->round->pages - n_before);
 }
 
@@ -272,16 +247,14 @@ static void note_run(void *arg, gw_gpa_t gpa, uint64_t len)
     m->runs[m->n_runs++] = (struct migration_run){.gpa = gpa, .length = len};
 }
 
-/* Copy all ranges, to the other memory or plainly. Returns: nanoseconds of processor time. */
-static uint64_t copy_runs(struct migration *m, bool is_plain)
+/* Copy all ranges to the other memory. Returns: nanoseconds of processor time. */
+static uint64_t copy_runs(struct migration *m)
 {
     uint64_t begin = cpu_ns();
 
     m->bytes_passed = 0;
-    m->plain.is_on = is_plain;
     for (size_t i = 0; i < m->n_runs; i++)
         copy_marked(m, m->runs[i].gpa, m->runs[i].length);
-    m->plain.is_on = false;
     return cpu_ns() - begin;
 }
 
@@ -325,45 +298,19 @@ uint64_t migration_take_written(struct migration *m, gw_guest_dirty_cb *cb, void
 void migration_copy_log(struct migration *m, struct gw_guest_log *log)
 {
     struct migration_round before = *m->round, *r = m->round;
-    bool is_timed = !m->plain.map || m->n_taken++ % PLAIN_ROUNDS;
     uint64_t begin = cpu_ns();
 
     m->n_runs = 0;
     gw_guest_log_take(log, note_run, m);
     r->scan_ns += cpu_ns() - begin;
     r->bytes_driver += migration_take_written(m, copy_written, m);
-    if (!is_timed) {
-        m->plain.speed.ns += copy_runs(m, true);
-        m->plain.speed.bytes += m->bytes_passed;
-    }
-    r->copy_ns += copy_runs(m, false);
-    if (is_timed) {
-        m->speed.ns += r->copy_ns - before.copy_ns;
-        m->speed.bytes += m->bytes_passed;
-    }
+    r->copy_ns += copy_runs(m);
+    m->speed.ns += r->copy_ns - before.copy_ns;
+    m->speed.bytes += m->bytes_passed;
     m->hop->copy_ns += r->copy_ns - before.copy_ns;
     m->hop->copy_bytes += r->bytes - before.bytes;
     m->hop->pages_marked += r->pages - before.pages;
     m->hop->pages_unchanged += r->pages_unchanged - before.pages_unchanged;
-}
-
-/* Map memory like that of the guest. Without it nothing is compared. */
-static void make_plain(struct migration *m)
-{
-    void *map;
-
-    if (m->plain.map)
-        return;
-    map = mmap(NULL, PLAIN_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
-               -1, 0);
-    m->plain.map = map == MAP_FAILED ? NULL : map;
-}
-
-void migration_drop_plain(struct migration *m)
-{
-    if (m->plain.map)
-        munmap(m->plain.map, PLAIN_BYTES);
-    m->plain.map = NULL;
 }
 
 /* Populate page tables and memory in advance, so that the copying alone is measured. */
@@ -374,7 +321,6 @@ void migration_prepare(struct migration *m)
 
     if (m->remote) /* already populated, and no copying is measured */
         return;
-    make_plain(m);
     for (unsigned i = 0; i < m->n_pairs; i++) {
         const struct migration_pair *p = &m->pairs[i];
         uint64_t at = p->offset, end = p->offset + p->length;

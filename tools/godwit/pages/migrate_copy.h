@@ -25,14 +25,6 @@ struct migration_speed {
     uint64_t ns, bytes;
 };
 
-/* A plain memcpy of the same pages, for comparison. */
-struct migration_plain {
-    uint8_t *map; /* target of the copies; NULL: no comparison */
-    uint64_t at;
-    bool is_on; /* this round is measured */
-    struct migration_speed speed;
-};
-
 /* A range that the log names, to be copied. */
 struct migration_run {
     gw_gpa_t gpa;
@@ -46,7 +38,6 @@ int migration_pair_up(struct migration *m);
 /* The pair that contains `gpa`, or NULL. */
 struct migration_pair *migration_pair_of(const struct migration *m, gw_gpa_t gpa);
 void migration_prepare(struct migration *m);
-void migration_drop_plain(struct migration *m);
 /* Copy all data; copy what log and driver name; copy `len` bytes from `gpa`. */
 int migration_copy_all(struct migration *m);
 int migration_copy_round(struct migration *m, unsigned number, bool is_final);

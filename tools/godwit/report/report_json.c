@@ -356,7 +356,6 @@ void report_json(const struct report *r, FILE *out)
     json_add_number(json, "memory_bytes", result->memory_bytes);
     json_add_number(json, "log_bytes", result->log_bytes);
     json_add_real(json, "copy_bytes_per_second", result->copy_rate);
-    json_add_real(json, "memcpy_bytes_per_second", result->memcpy_rate);
     json_object_object_add(json, "backends",
                            report_json_backends(result->backends, result->n_backends,
                                                 features_device(report_device_name(r))));

@@ -158,8 +158,7 @@ void report_text(const struct report *r, FILE *out)
         text_arrival(&result->hops[i], out);
     }
     if (result->copy_rate > 0)
-        fprintf(out, "copying     %s, plain memcpy %s\n", format_byte_rate(result->copy_rate).text,
-                format_byte_rate(result->memcpy_rate).text);
+        fprintf(out, "copying     %s\n", format_byte_rate(result->copy_rate).text);
     text_load(result, out);
     text_lost(r, out);
     text_faults(r, out);
