@@ -436,7 +436,8 @@ static void finish_stop(struct gw_queue *q)
 {
     gw_queue_publish(q);
     gw_notifier_close(&q->kick, q->worker->loop);
-    gw_notifier_close(&q->call, q->worker->loop);
+    if (!q->abandoned) /* otherwise a later session has set it, for its own start */
+        gw_notifier_close(&q->call, q->worker->loop);
     deactivate(q);
     q->poll.starved = false;
     q->state = GW_QUEUE_STOPPED;
