@@ -9,8 +9,10 @@ void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map)
         gw_queue_publish(q);
         q->map = map;
         q->map_last = 0;
+        if (!map)
+            gw_ring_detach(&q->ring);
         /* A ring that lost its memory has lost used elements: it stays detached until a stop. */
-        if (q->ring.attached && q->ring.ops->attach(&q->ring, map) < 0)
+        else if (q->ring.attached && q->ring.ops->attach(&q->ring, map) < 0)
             gw_queue_break(q, gw_last_error()); /* used elements can no longer be written */
     }
     gw_queue_unlock(q);

@@ -27,7 +27,7 @@ struct gw_generation {
     struct gw_generation_wait *waiting; /* [lock] */
 };
 
-/* Use `map` from now on. */
+/* Use `map` from now on. NULL, for a stopping queue: no map, and the ring is no longer written. */
 void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map);
 /*
  * The map just set begins a generation. When no request of an older one is in flight, the old map

@@ -156,10 +156,12 @@ void gw_change_end(struct gw_daemon *d, struct gw_op *op, bool is_used)
         set_bounce(d, false);
         return;
     }
-    /* The last generation: queues with requests in flight quiesce later. */
-    d->session.map = map;
-    replace_map(d, op, map);
-    d->session.map = NULL;
+    /*
+     * The last generation: queues with requests in flight quiesce later. Their rings are detached
+     * first, because the map may be freed as soon as they have quiesced.
+     */
+    *(struct map_change *)op->arg = (struct map_change){.number = post_number(d), .old = map};
+    d->n_old_maps++;
     keep_late(op);
     gw_op_detach(op);
 }

@@ -256,6 +256,57 @@ static void test_queue_map_changes_under_load_lose_nothing(void **state)
     fixture_end(&t);
 }
 
+/* The end of a session: the map is freed as soon as the last request has ended. */
+static void test_queue_map_taken_away_is_not_used_again(void **state)
+{
+    struct test_latch stopped, latch;
+    struct fixture t;
+
+    begin_and_run(&t, NULL);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 1);
+    gw_driver_kick(t.driver);
+    fixture_wait_held(&t, 1);
+    test_latch_init(&stopped, 1);
+    fixture_stop_begin(&t, &stopped);
+    test_latch_init(&latch, 1);
+    fixture_adopt_begin(&t, NULL, &latch);
+    assert_int_equal(test_latch_wait(&latch, 1000000), -ETIMEDOUT);
+    assert_null(t.queue.map);
+    assert_false(t.queue.ring.attached);
+    fixture_release(&t, 1);
+    assert_int_equal(test_latch_wait(&latch, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&latch);
+    gw_map_free(t.map);
+    t.map = fixture_map(&t);
+    assert_int_equal(test_latch_wait(&stopped, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    test_latch_done(&stopped);
+    assert_int_equal(gw_driver_used_idx(t.driver), 0);
+    fixture_end(&t);
+}
+
+/* A front-end may send SET_VRING_CALL while requests of the previous session are in flight. */
+static void test_queue_call_of_the_next_session_outlives_late_requests(void **state)
+{
+    struct fixture t;
+
+    begin_and_run(&t, NULL);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 1);
+    gw_driver_kick(t.driver);
+    fixture_wait_held(&t, 1);
+    fixture_lose(&t);
+    fixture_set_call(&t, FIXTURE_DRIVER_FD);
+    fixture_release(&t, 1);
+    assert_int_equal(test_latch_wait(&t.lost, FIXTURE_WAIT_MS * UINT64_C(1000000)), 0);
+    fixture_set_mode(&t, FIXTURE_COMPLETE);
+    assert_int_equal(fixture_start(&t, FIXTURE_DRIVER_FD, 0), 0);
+    fixture_enable(&t, true);
+    assert_int_equal(gw_driver_wait(t.driver, (int)FIXTURE_WAIT_MS), 0);
+    fixture_take(&t, 1);
+    end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +317,8 @@ int main(void)
         FDCHECK_TEST(test_queue_map_without_the_ring_breaks_it),
         FDCHECK_TEST(test_queue_map_change_loses_no_completion_of_its_turn),
         FDCHECK_TEST(test_queue_map_changes_under_load_lose_nothing),
+        FDCHECK_TEST(test_queue_map_taken_away_is_not_used_again),
+        FDCHECK_TEST(test_queue_call_of_the_next_session_outlives_late_requests),
     };
 
     return FIXTURE_RUN_ALL(tests);
