@@ -224,14 +224,15 @@ static void report_slow_workers(struct gw_daemon *d, const struct gw_op *op)
 void gw_op_check_time(struct gw_daemon *d)
 {
     struct gw_op *op = d->session.op;
+    uint64_t now = gw_clock_ns();
     int r;
 
     if (op->drains)
         report_slow_queues(d, op->drains);
-    else
+    if (now + d->drain_timeout_ns >= d->session.deadline_ns + WORKER_PATIENCE_NS)
         report_slow_workers(d, op);
     /* No time-out while a connected front-end has yet to send missing pages. */
-    if (!op->drains || gw_clock_ns() < d->session.deadline_ns ||
+    if (!op->drains || now < d->session.deadline_ns ||
         gw_postcopy_has_missing(&d->session.postcopy)) {
         restart_timer(d);
         return;

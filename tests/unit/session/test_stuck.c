@@ -96,11 +96,50 @@ static void test_stuck_daemon_does_not_disturb_another(void **state)
     gw_daemon_free(d);
 }
 
+static void go_on_when_named(void *arg, enum gw_log_level level, const char *message)
+{
+    bool *named = arg;
+
+    if (!strstr(message, "worker 1 is still busy"))
+        return;
+    *named = true;
+    sem_post(&stuck.go_on);
+}
+
+/* A stop waits for requests, and also for a worker that does not get to them. */
+static void test_stuck_worker_is_named_during_a_stop(void **state)
+{
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    bool named = false;
+    struct gw_daemon *d;
+    struct vm vm;
+    uint32_t base;
+
+    sem_init(&stuck.begun, 0, 0);
+    sem_init(&stuck.go_on, 0, 0);
+    cfg.num_workers = 2;
+    cfg.num_queues = 2;
+    cfg.log = go_on_when_named;
+    cfg.log_arg = &named;
+    cfg.log_level = GW_LOG_WARNING;
+    cfg.drain_timeout_ms = 20000;
+    assert_int_equal(gw_daemon_new(&d, &cfg, &stuck_ops, NULL), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    vm_boot(&vm, 2);
+    vm_add(&vm, 1);
+    sem_wait(&stuck.begun);
+    assert_int_equal(gw_frontend_get_vring_base(vm.fe, 1, &base), 0);
+    assert_true(named);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(test_stuck_worker_and_queue_are_named),
         DAEMON_TEST(test_stuck_daemon_does_not_disturb_another),
+        DAEMON_TEST(test_stuck_worker_is_named_during_a_stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
