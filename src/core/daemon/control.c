@@ -67,10 +67,11 @@ static void front_end_waits(struct gw_source *source, uint32_t events)
     int fd;
 
     if (d->session.is_open) {
-        /* Logged once a session, which continues. */
+        /* Logged once, for a session that continues. */
         remove_source(d, &d->accept);
-        gw_log(&d->log, GW_LOG_WARNING,
-               "another front-end has connected and waits until this session ends");
+        if (!d->session.is_ending)
+            gw_log(&d->log, GW_LOG_WARNING,
+                   "another front-end has connected and waits until this session ends");
         return;
     }
     fd = gw_socket_accept(d->listener.fd);
