@@ -96,7 +96,7 @@ static int bind_at(struct gw_listener *l, const struct sockaddr_un *addr)
 {
     struct stat st;
 
-    l->fd = gw_socket_new(0);
+    l->fd = gw_socket_new(SOCK_NONBLOCK); /* a connection may be gone before accept(2) */
     if (l->fd < 0)
         return l->fd;
     if (bind(l->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ||

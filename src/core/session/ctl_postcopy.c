@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The messages of postcopy. The control thread never touches guest memory, and it does not wait for
- * a worker that may be waiting for a page (gw_daemon_post_or_call). So it answers at once, except
- * to messages whose answer promises that requests have ended: GET_VRING_BASE, REM_MEM_REG,
- * RESET_DEVICE.
+ * The messages of postcopy. The control worker never touches guest memory, and no answer depends on
+ * a worker that may be waiting for a page (gw_op_answer), except answers that promise that requests
+ * have ended: to GET_VRING_BASE, REM_MEM_REG and RESET_DEVICE.
  *
  * Between POSTCOPY_LISTEN and POSTCOPY_END a new memory table takes three steps. The front-end
  * sends its regions. We register them and answer with their addresses. The front-end acknowledges,

@@ -104,7 +104,7 @@ for life in 0 12; do
         [ "$(wc -l <"$scratch/lives")" != 12 ] || break
     done
     [ "$(wc -l <"$scratch/lives")" = 12 ] || wrong "not twelve lives"
-    [ $status = $((life != 0)) ] || wrong "life $life: exit status $status"
+    [ "$status" = $((life != 0)) ] || wrong "life $life: exit status $status"
     [ $life = 0 ] || json 'd["fault"]["check"] == "writes-kept"'
 done
 # Without INFLIGHT_SHMFD, which a crash test needs, there is no fault and no check runs.
