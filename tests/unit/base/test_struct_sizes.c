@@ -181,8 +181,9 @@ static void test_struct_of_an_earlier_version_lacks_zeroes(void **state)
 
     for (size_t size = 0; size <= sizeof(struct grown); size++) {
         const struct grown given = {size, 1, UINT64_MAX, UINT64_MAX};
+        const struct grown *volatile unknown = &given; /* to the compiler, which would warn */
         struct grown expected = {0}, copy = {0, 2, 2, 2}, before = copy;
-        int r = gw_copy_struct(&copy, sizeof(copy), &given, first);
+        int r = gw_copy_struct(&copy, sizeof(copy), unknown, first);
 
         memcpy(&expected, &given, size);
         expected.size = sizeof(expected);
