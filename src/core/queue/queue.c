@@ -481,7 +481,7 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     q->state = GW_QUEUE_STOPPING;
     q->stop.how = how;
     if (q->stop.latch)
-        gw_latch_count(q->stop.latch, -ECANCELED); /* an earlier stop that nobody waits for */
+        gw_latch_count(q->stop.latch, -ECANCELED); /* of the stop that timed out */
     q->stop.latch = latch;
     gw_queue_unlock(q);
 
