@@ -156,7 +156,6 @@ static void begin(struct gw_post *post)
     }
 }
 
-/* A hang-up before our answer (-EPIPE) or a stop (-ECANCELED) is no fault of the front-end. */
 void gw_control_session_ended(struct gw_daemon *d, int r)
 {
     if (is_stopping(d))

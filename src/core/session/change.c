@@ -77,7 +77,7 @@ static void keep_late(struct gw_op *op)
            "old guest memory stays mapped until late requests finish");
 }
 
-static struct gw_op *new_map_change(struct gw_daemon *d)
+struct gw_op *gw_change_new_map(struct gw_daemon *d)
 {
     struct gw_op *op = gw_op_new(d, NULL, apply_map, sizeof(struct map_change));
 
@@ -116,7 +116,7 @@ int gw_change_map(struct gw_daemon *d, struct gw_map *map)
         return gw_fail(-EBUSY, "requests of the device still use %u replaced memory maps",
                        d->n_old_maps);
     }
-    op = new_map_change(d);
+    op = gw_change_new_map(d);
     if (!op) {
         gw_map_free(map);
         return -ENOMEM;
@@ -131,7 +131,7 @@ int gw_change_map_posted(struct gw_daemon *d, struct gw_map *map)
 
     if (d->n_old_maps >= GW_OLD_MAPS_MAX)
         return gw_change_map(d, map);
-    op = new_map_change(d);
+    op = gw_change_new_map(d);
     if (!op) {
         gw_map_free(map);
         return -ENOMEM;
@@ -139,11 +139,6 @@ int gw_change_map_posted(struct gw_daemon *d, struct gw_map *map)
     replace_map(d, op, map);
     gw_op_detach(op);
     return 0;
-}
-
-struct gw_op *gw_change_new_end(struct gw_daemon *d)
-{
-    return new_map_change(d);
 }
 
 void gw_change_end(struct gw_daemon *d, struct gw_op *op, bool is_used)

@@ -27,8 +27,8 @@ int gw_change_map_posted(struct gw_daemon *d, struct gw_map *map);
 int gw_change_log(struct gw_daemon *d, struct gw_dirty_log_state *log, gw_op_next *next);
 
 /*
- * The end of the session's map. `op` was created by gw_change_new_end in advance. `is_used`:
+ * The end of the session's map. `op` was created by gw_change_new_map in advance. `is_used`:
  * requests in flight may still access its memory, which is then freed when they have ended.
  */
-struct gw_op *gw_change_new_end(struct gw_daemon *d);
+struct gw_op *gw_change_new_map(struct gw_daemon *d);
 void gw_change_end(struct gw_daemon *d, struct gw_op *op, bool is_used);

@@ -131,7 +131,7 @@ void gw_op_free_unstarted(struct gw_op *op)
 }
 
 /* The operation may end, but is not freed before the control worker's next turn. */
-static void start(struct gw_op *op)
+void gw_op_detach(struct gw_op *op)
 {
     unsigned n_queues = op->queue ? 1 : op->daemon->num_queues;
     unsigned n_tasks = op->n_tasks;
@@ -160,13 +160,8 @@ int gw_op_wait(struct gw_op *op, gw_op_next *next)
     d->session.op = op;
     d->session.deadline_ns = gw_clock_ns() + d->drain_timeout_ns;
     restart_timer(d);
-    start(op);
+    gw_op_detach(op);
     return GW_OP_PENDING;
-}
-
-void gw_op_detach(struct gw_op *op)
-{
-    start(op);
 }
 
 int gw_op_answer(struct gw_op *op, gw_op_next *next)
@@ -176,7 +171,7 @@ int gw_op_answer(struct gw_op *op, gw_op_next *next)
     if (!gw_postcopy_is_listening(&d->session.postcopy) ||
         d->n_operations > DETACHED_PER_QUEUE * d->num_queues)
         return gw_op_wait(op, next);
-    start(op);
+    gw_op_detach(op);
     return next(d, op, 0);
 }
 

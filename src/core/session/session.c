@@ -289,7 +289,7 @@ static int make_operations(struct gw_daemon *d)
     if (r < 0)
         return r;
     s->end.stop = gw_op_new(d, NULL, stop_queue, 0);
-    s->end.change = gw_change_new_end(d);
+    s->end.change = gw_change_new_map(d);
     s->end.reset = gw_op_new(d, NULL, reset_queue, 0);
     if (!s->end.stop || !s->end.change || !s->end.reset)
         return -ENOMEM;
