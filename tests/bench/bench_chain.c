@@ -5,8 +5,8 @@
  * segments.
  */
 #include "base/clock.h"
-#include "core/queue/desc.h"
 #include "core/queue/queue.h"
+#include "core/ring/desc.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The ordering of both rings (src/core/queue/ring_split.c, ring_packed.c): the giver publishes a batch
+ * The ordering of both rings (src/core/ring/ring_split.c, ring_packed.c): the giver publishes a batch
  * of two and checks whether the taker wants a notification; the taker enables notifications, checks the
  * ring once more, and takes the batch or sleeps. With the device as the giver this is [B] and [C], with
  * the driver as the giver [A] and [D]; the event area of a packed ring is [E].

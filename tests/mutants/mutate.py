@@ -16,15 +16,15 @@ import sys
 from pathlib import Path
 
 COMPLETE = "src/core/queue/complete.c"
-SPLIT = "src/core/queue/ring_split.c"
-PACKED = "src/core/queue/ring_packed.c"
+SPLIT = "src/core/ring/ring_split.c"
+PACKED = "src/core/ring/ring_packed.c"
 INFLIGHT = "src/core/inflight/inflight.c"
 INFLIGHT_SPLIT = "src/core/inflight/inflight_split.c"
 INFLIGHT_PACKED = "src/core/inflight/inflight_packed.c"
 QUEUE = "src/core/queue/queue.c"
-CTL_MEM = "src/core/session/ctl_mem.c"
-CTL_QUEUE = "src/core/session/ctl_queue.c"
-CTL_POSTCOPY = "src/core/session/ctl_postcopy.c"
+CTL_MEM = "src/core/message/ctl_mem.c"
+CTL_QUEUE = "src/core/message/ctl_queue.c"
+CTL_POSTCOPY = "src/core/message/ctl_postcopy.c"
 
 MARK_BUFFER = "gw_dirty_log_mark(log, writable[i].gpa, writable[i].len);"
 
@@ -114,8 +114,8 @@ MUTANTS = {
         QUEUE: [("    q->dirty_log = *log;\n",
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
         # Keep the old log mapped; otherwise the mutant crashes.
-        "src/core/session/change.c": [("    gw_dirty_log_free(c->old);\n", "    (void)c->old;\n")]},
-    "log-all-off": {"src/core/session/ctl_migration.c": [(
+        "src/core/message/change.c": [("    gw_dirty_log_free(c->old);\n", "    (void)c->old;\n")]},
+    "log-all-off": {"src/core/message/ctl_migration.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
     "not-in-flight": {

@@ -4,7 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/struct_sizes.h"
-#include "core/session/operation.h"
+#include "core/message/operation.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -21,7 +21,7 @@
 #pragma once
 
 #include "core/memory/mapping.h"
-#include "core/queue/ring.h"
+#include "core/ring/ring.h"
 #include "inflight_layout.h"
 
 #include <linux/virtio_ring.h>

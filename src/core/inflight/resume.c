@@ -4,8 +4,8 @@
  * when it was stopped. The inflight part records these requests. For the driver they have been in
  * flight all the time; here they are popped again, before all others and in their original order.
  */
-#include "core/queue/desc.h"
 #include "core/queue/queue_i.h"
+#include "core/ring/desc.h"
 
 #include <stdlib.h>
 

@@ -8,7 +8,7 @@
  * consecutive: those in the ring were copied when the chain was taken (ring_packed.c), those in an
  * indirect table extend to its end (virtio 1.x, 2.8.8).
  */
-#include "desc.h"
+#include "core/ring/desc.h"
 #include "queue.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * fetched as a copy. One call fetches all tables that a batch of chains needs as copies, before the
  * first chain is walked.
  */
-#include "desc.h"
+#include "core/ring/desc.h"
 #include "queue.h"
 
 #include <stdlib.h>

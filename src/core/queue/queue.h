@@ -17,10 +17,10 @@
 #include "core/loop/loop.h"
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
+#include "core/ring/ring.h"
 #include "generation.h"
 #include "notifier.h"
 #include "request.h"
-#include "ring.h"
 
 #include <godwit/queue.h>
 #include <pthread.h>

@@ -7,8 +7,8 @@
 
 #include "base/list.h"
 #include "core/memory/mem.h"
-#include "desc.h"
-#include "ring.h"
+#include "core/ring/desc.h"
+#include "core/ring/ring.h"
 
 #include <godwit/queue.h>
 #include <linux/virtio_ring.h>

@@ -8,10 +8,10 @@
 
 #include "backend_req.h"
 #include "base/cleanup.h"
-#include "change.h"
 #include "core/daemon/control.h"
-#include "dispatch.h"
-#include "operation.h"
+#include "core/message/change.h"
+#include "core/message/dispatch.h"
+#include "core/message/operation.h"
 
 #include <errno.h>
 #include <inttypes.h>

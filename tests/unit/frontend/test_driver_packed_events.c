@@ -194,7 +194,8 @@ static void *echo_main(void *arg)
         unsigned before = done;
 
         packed_device_set_event(dev, VRING_PACKED_EVENT_FLAG_DISABLE, dev->avail);
-        /* Places repeat after two laps, so a batch that decides about one call is one lap at most. */
+        /* Places repeat after two laps, so a batch that decides about one call is one lap at most.
+         */
         while (done < e->n && done - before < dev->size && packed_device_pop(dev, &c)) {
             packed_device_push(dev, c.id, c.n_desc, c.bufs[0].len);
             done++;

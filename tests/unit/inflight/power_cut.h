@@ -7,7 +7,7 @@
 #pragma once
 
 #include "core/inflight/inflight.h"
-#include "core/queue/ring.h"
+#include "core/ring/ring.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -5,8 +5,8 @@
  */
 #include "fdcheck.h"
 
-#include "core/queue/desc.h"
 #include "core/queue/queue.h"
+#include "core/ring/desc.h"
 
 #include <errno.h>
 #include <setjmp.h>

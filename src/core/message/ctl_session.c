@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Features, ownership, reset: messages about the session as a whole. */
-#include "backend_req.h"
 #include "base/cleanup.h"
+#include "core/session/backend_req.h"
+#include "core/session/session.h"
 #include "ctl_migration.h"
 #include "dispatch.h"
-#include "session.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
 #include "operation.h"
 
 #include "base/clock.h"
-#include "session.h"
+#include "core/session/session.h"
 
 #include <errno.h>
 #include <inttypes.h>
