@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "report/page.h"
+#include "html/page.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

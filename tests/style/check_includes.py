@@ -54,6 +54,10 @@ MAY_INCLUDE = [
                     "src/fd/peer_fd.h", *SHARED]),
     ("tools/common", ["include/*", "own", "src/base/clock.h", "src/base/log_limit.h",
                       "src/fd/peer_fd.h"]),
+    # Pages are made from the JSON of a report, by whatever command it is.
+    ("tools/godwit/html", ["include/*", "own", "tools/godwit/command.h", "tools/godwit/format.h",
+                           "tools/godwit/output.h", "tools/godwit/utf8.h", "tools/godwit/report/json.h",
+                           "tools/godwit/migrate/migrate.h"]),
     ("tools/godwit", ["include/*", "tools/godwit/*", "tools/common/*.h", "tools/load/load.h",
                       "tools/xen-agent/*.h", "src/base/proto.h", "src/fd/peer_fd.h", *SHARED]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/load/load.h", "tools/xen-agent/*.h",

@@ -2,7 +2,7 @@
 /* The HTML page of a JSON report, for tests. Include after cmocka.h. */
 #pragma once
 
-#include "report/page.h"
+#include "html/page.h"
 
 #include <string.h>
 

@@ -5,8 +5,8 @@
  * build-id of any file.
  */
 #include "fdcheck.h"
-#include "report/page.h"
-#include "report/template.h"
+#include "html/page.h"
+#include "html/template.h"
 #include "target/build_id.h"
 
 #include <elf.h>

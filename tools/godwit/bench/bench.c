@@ -7,11 +7,11 @@
 
 #include "base/proto.h"
 #include "command.h"
+#include "html/page.h"
 #include "load_options.h"
 #include "output.h"
 #include "probe/feature_names.h"
 #include "report/json.h"
-#include "report/page.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -3,10 +3,10 @@
 #include "command.h"
 #include "crash_report.h"
 #include "format.h"
+#include "html/page.h"
 #include "load_options.h"
 #include "output.h"
 #include "progress.h"
-#include "report/page.h"
 #include "text.h"
 
 #include <errno.h>

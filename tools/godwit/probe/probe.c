@@ -7,10 +7,10 @@
 #include "probe.h"
 
 #include "command.h"
+#include "html/page.h"
 #include "options.h"
 #include "output.h"
 #include "report/json.h"
-#include "report/page.h"
 #include "text.h"
 
 #include "base/proto.h"

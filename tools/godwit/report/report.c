@@ -7,8 +7,8 @@
 
 #include "command.h"
 #include "format.h"
+#include "html/page.h"
 #include "output.h"
-#include "page.h"
 #include "rules.h"
 
 #include <errno.h>

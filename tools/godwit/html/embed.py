@@ -25,7 +25,7 @@ def main():
              for i in range(0, len(data), BYTES_A_LINE)]
     Path(sys.argv[2]).write_text(
         "/* Made by embed.py; change the template instead. */\n"
-        '#include "report/page.h"\n\n'
+        '#include "html/page.h"\n\n'
         "const char page_template[] = {\n    " + ",\n    ".join(lines) + "};\n", encoding="utf-8")
 
 

@@ -5,7 +5,7 @@
  */
 #include "page.h"
 
-#include "json.h"
+#include "report/json.h"
 
 #include <string.h>
 
