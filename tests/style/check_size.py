@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Limits on the length of files and functions, except those of tests.
+"""Limits on the length of files and functions, except those of tests, and on the number of files in a folder.
 
 usage: check_size.py ROOT
 """
 
 import re
+from collections import Counter
 
 import tree
 
@@ -13,6 +14,7 @@ MAX_SOURCE = 700
 MAX_PRIVATE_HEADER = 200
 MAX_PUBLIC_HEADER = 350
 MAX_FUNCTION = 80
+MAX_FOLDER = 20  # .c and .h files; tests, too
 
 # The largest share of the library that one file may have, once the library is big enough.
 MAX_SHARE = 0.15
@@ -55,6 +57,9 @@ def file_limit(path):
 
 def check(root):
     library = {}
+    for folder, files in Counter(path.parent for path in tree.c_files(root)).items():
+        if files > MAX_FOLDER:
+            yield f"{folder}: {files} source files, the limit is {MAX_FOLDER}"
     for path in tree.c_files(root):
         if tree.below(path, "tests"):
             continue

@@ -46,6 +46,8 @@ GOOD = {
         "src/core/queue/a.h": C + "\n" * 199,
         "include/godwit/a.h": C + "\n" * 349,
         "tests/unit/a.c": C + "\n" * 2000,
+        "tests/unit/a.py": "",
+        **{f"tests/unit/{i}.h": C for i in range(19)},
         **{f"src/log/{i}.c": C + "\n" * 560 for i in range(6)},
     },
     "check_text.py": {
@@ -151,6 +153,7 @@ BAD = [
      "".join(f"int f{i}(void)\n{{\n}}\n" for i in range(100))
      + "static void last(void)\n{\n" + "\n" * 79 + "}\n", "last has 81 lines"),
     ("check_size.py", "src/core/queue/b.c", "\n" * 690, "b.c: 15 % of the library"),
+    ("check_size.py", "tests/unit/b.c", C, "tests/unit: 21 source files, the limit is 20"),
     ("check_text.py", "src/core/queue/a.c", "int f(void);\n", "no line 'SPDX"),
     ("check_text.py", "examples/a.c", "int f(void);\n", "no line 'SPDX"),
     ("check_text.py", ".github/workflows/test.yml", "name: test\n", "no line 'SPDX"),
