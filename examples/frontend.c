@@ -7,14 +7,12 @@
  *     ./frontend disk.sock
  */
 #include <endian.h>
-#include <errno.h>
 #include <godwit/frontend.h>
 #include <inttypes.h>
 #include <linux/virtio_blk.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* One request as it lies in guest memory. */
 struct request {
@@ -24,12 +22,11 @@ struct request {
 };
 
 /* End the program after an error. A longer program would free everything first. */
-static void check(const struct gw_frontend *fe, int r)
+static void check(int r)
 {
     if (r >= 0)
         return;
-    fprintf(stderr, "frontend: %s\n",
-            *gw_frontend_error(fe) ? gw_frontend_error(fe) : strerror(-r));
+    fprintf(stderr, "frontend: %s\n", gw_frontend_last_error());
     exit(1);
 }
 
@@ -50,37 +47,39 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: frontend SOCKET\n");
         return 1;
     }
-    if (gw_frontend_new(&fe, NULL) < 0)
-        return 1;
-    check(fe, gw_guest_mem_new(&mem, GW_GUEST_UVA_HOST));
-    check(fe, gw_guest_mem_add(mem, &ram));
+    check(gw_frontend_new(&fe, NULL));
+    check(gw_guest_mem_new(&mem, GW_GUEST_UVA_HOST));
+    check(gw_guest_mem_add(mem, &ram));
     driver_cfg.mem = opt.mem = mem;
-    check(fe, gw_driver_new(&d, &driver_cfg));
+    check(gw_driver_new(&d, &driver_cfg));
     opt.drivers = &d;
 
-    check(fe, gw_frontend_connect(fe, argv[1]));
-    check(fe, gw_frontend_start(fe, &opt)); /* negotiate, share the memory, start queue 0 */
-    check(fe, gw_frontend_get_config(fe, 0, &capacity, sizeof(capacity)));
+    check(gw_frontend_connect(fe, argv[1]));
+    check(gw_frontend_start(fe, &opt)); /* negotiate, share the memory, start queue 0 */
+    check(gw_frontend_get_config(fe, 0, &capacity, sizeof(capacity)));
     printf("features %#" PRIx64 ", %" PRIu64 " sectors\n", gw_frontend_features(fe),
            le64toh(capacity));
 
-    check(fe, gw_guest_mem_alloc(mem, sizeof(*req), 16, &at));
+    check(gw_guest_mem_alloc(mem, sizeof(*req), 16, &at));
     req = gw_guest_mem_at(mem, at, sizeof(*req));
     req->header.type = htole32(VIRTIO_BLK_T_IN);
     req->status = VIRTIO_BLK_S_IOERR;
     const struct gw_driver_buf bufs[] = {{at, sizeof(req->header)},
                                          {at + offsetof(struct request, data), sizeof(req->data)},
                                          {at + offsetof(struct request, status), 1}};
-    check(fe, gw_driver_add(d, bufs, 1, 2, 0, 0)); /* the device reads one buffer, writes two */
+    check(gw_driver_add(d, bufs, 1, 2, 0, 0)); /* the device reads one buffer, writes two */
     gw_driver_kick(d);
-    check(fe, gw_driver_wait(d, 60000));
-    check(fe, gw_driver_take(d, &used, 1) == 1 && req->status == VIRTIO_BLK_S_OK ? 0 : -EIO);
+    check(gw_driver_wait(d, 60000));
+    if (gw_driver_take(d, &used, 1) != 1 || req->status != VIRTIO_BLK_S_OK) {
+        fprintf(stderr, "frontend: the disk did not read its first sector\n");
+        return 1;
+    }
     printf("sector 0:");
     for (int i = 0; i < 16; i++)
         printf(" %02x", req->data[i]);
     printf("\n");
 
-    check(fe, gw_frontend_stop(fe, &d, 1));
+    check(gw_frontend_stop(fe, &d, 1));
     gw_frontend_free(fe);
     gw_driver_free(d);
     gw_guest_mem_free(mem);

@@ -8,6 +8,7 @@
 #define GODWIT_FRONTEND_H
 
 #include <godwit/frontend/driver.h>
+#include <godwit/frontend/error.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <godwit/frontend/guest_mem.h>

@@ -67,6 +67,7 @@ link frontend godwit-frontend
 cat >both.c <<'CODE'
 #include <godwit.h>
 #include <godwit/frontend.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static int queue_ready(void *dev, struct gw_queue *q)
@@ -86,6 +87,11 @@ int main(void)
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || gw_daemon_new(&d, &cfg, &ops, 0) < 0 ||
         gw_daemon_start(d, ends[0]) < 0 || gw_frontend_new(&fe, 0) < 0 ||
         gw_frontend_attach(fe, ends[1]) < 0 || gw_frontend_get_features(fe, &features) < 0)
+        return 1;
+    /* Each library has the reason of its own failure. */
+    if (gw_daemon_start(d, ends[0]) == 0 || gw_frontend_connect(fe, "") == 0 ||
+        !strstr(gw_frontend_last_error(), "connect") || !*gw_last_error() ||
+        strstr(gw_last_error(), "connect"))
         return 1;
     gw_frontend_free(fe);
     gw_daemon_free(d);

@@ -268,13 +268,13 @@ static void served_begin(struct served *s)
                   0 &&
               gw_fault_client_add_base(fc, 0, region.length, (uintptr_t)s->client.map) == 0 &&
               gw_fault_server_start(s->server) == 0,
-          gw_fault_error());
+          gw_frontend_last_error());
 }
 
 static void served_end(struct served *s)
 {
     gw_fault_server_stop(s->server);
-    check(gw_fault_server_finish(s->server) == 0, gw_fault_error());
+    check(gw_fault_server_finish(s->server) == 0, gw_frontend_last_error());
     gw_fault_server_free(s->server);
     client_end(&s->client);
     gw_guest_mem_free(s->memory);
@@ -376,9 +376,9 @@ static double server_ms(void)
     uint64_t begin, took;
 
     check(gw_fault_server_new(&s, &cfg) == 0 && gw_fault_server_add_mem(s, m) == 0,
-          gw_fault_error());
+          gw_frontend_last_error());
     begin = gw_clock_ns();
-    check(gw_fault_server_begin(s) == 0, gw_fault_error());
+    check(gw_fault_server_begin(s) == 0, gw_frontend_last_error());
     took = gw_clock_ns() - begin;
     gw_fault_server_free(s);
     gw_guest_mem_free(m);
@@ -442,11 +442,11 @@ static double backend_ms(void)
     check(gw_frontend_attach(fe, ends[1]) == 0 && gw_frontend_negotiate(fe, &opt) == 0 &&
               gw_frontend_postcopy_advise(fe, &uffd) == 0 &&
               gw_frontend_postcopy_listen(fe, NULL, NULL) == 0,
-          gw_frontend_error(fe));
+          gw_frontend_last_error());
     begin = gw_clock_ns();
-    check(gw_frontend_start(fe, &opt) == 0, gw_frontend_error(fe));
+    check(gw_frontend_start(fe, &opt) == 0, gw_frontend_last_error());
     took = gw_clock_ns() - begin;
-    check(gw_frontend_postcopy_end(fe) == 0, gw_frontend_error(fe));
+    check(gw_frontend_postcopy_end(fe) == 0, gw_frontend_last_error());
     gw_frontend_free(fe);
     (void)gw_daemon_wait(d);
     gw_daemon_free(d);

@@ -290,7 +290,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = bench_replacement(&b);
     if (r < 0)
-        fprintf(stderr, "bench_log: %s %s %s\n", strerror(-r), b.fe ? gw_frontend_error(b.fe) : "",
+        fprintf(stderr, "bench_log: %s %s %s\n", strerror(-r), gw_frontend_last_error(),
                 b.load ? gw_guest_load_error(b.load) : "");
     finish(&b);
     kill(b.backend, SIGTERM);

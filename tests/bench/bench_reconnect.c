@@ -128,8 +128,7 @@ static void tell(const char *what, const char *layout, struct result *r)
 
 static int fail(const struct ring_fixture *b, const char *what, int r)
 {
-    fprintf(stderr, "bench_reconnect: %s: %s %s\n", what, strerror(-r),
-            b->fe ? gw_frontend_error(b->fe) : "");
+    fprintf(stderr, "bench_reconnect: %s: %s %s\n", what, strerror(-r), gw_frontend_last_error());
     return r;
 }
 

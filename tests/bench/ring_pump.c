@@ -115,7 +115,7 @@ static int take(struct ring_pump *p)
             return -EIO;
         p->ready[p->n_ready++] = used[i].cookie;
     }
-    return n > 0 ? (int)n : gw_driver_error(p->driver, NULL);
+    return n > 0 ? (int)n : gw_driver_check(p->driver);
 }
 
 static bool clock_is_due(struct ring_pump *p, int n_taken)
@@ -193,7 +193,7 @@ int ring_pump_turn(const char *name, const char *path, pid_t pid,
     if (r == 0)
         r = ring_pump_finish(pump);
     if (r < 0) {
-        fprintf(stderr, "%s: %s %s\n", name, strerror(-r), b.fe ? gw_frontend_error(b.fe) : "");
+        fprintf(stderr, "%s: %s %s\n", name, strerror(-r), gw_frontend_last_error());
     } else {
         double requests = n_requests ? (double)n_requests : 1; /* none on a starved machine */
 

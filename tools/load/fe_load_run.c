@@ -249,14 +249,13 @@ static int take_queue(struct gw_guest_load *l, struct gw_guest_load_queue *q, un
 {
     struct gw_driver_used used[TAKE_MAX];
     unsigned n = gw_driver_take(q->driver, used, TAKE_MAX);
-    const char *text;
     uint64_t now;
     int first = 0;
 
     *ret_n += n;
     if (n == 0) {
-        if (gw_driver_error(q->driver, &text) < 0)
-            return gw_guest_load_fail(l, -EPROTO, "%s", text);
+        if (gw_driver_check(q->driver) < 0)
+            return gw_guest_load_fail(l, -EPROTO, "%s", gw_frontend_last_error());
         return 0;
     }
     now = gw_clock_ns();

@@ -9,11 +9,13 @@
  * size while the wrap counter is 1.
  *
  * Context, unless a function states another: a driver belongs to one thread at a time, perhaps
- * another than that of its front-end. frontend.h describes errors and configuration structures.
+ * another than that of its front-end. error.h describes errors, frontend.h configuration
+ * structures.
  */
 #ifndef GODWIT_FRONTEND_DRIVER_H
 #define GODWIT_FRONTEND_DRIVER_H
 
+#include <godwit/frontend/error.h>
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -237,19 +239,18 @@ void gw_driver_kick_always(struct gw_driver *d);
 /*
  * Take up to `n` used chains; with IN_ORDER one used element may stand for several. If the device
  * broke the ring (an id not in flight, an index too far ahead, a wrong wrap counter, a length
- * beyond the buffers), the result is always 0 from then on, and gw_driver_error returns the reason.
+ * beyond the buffers), the result is always 0 from then on, and gw_driver_check fails.
  *
  * Returns: the number of chains.
  */
 unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsigned n);
 
 /*
- * Check whether the device broke the ring. `ret_text` may be NULL.
+ * Check whether the device broke the ring.
  *
- * Ownership: `ret_text` stays the driver's.
- * Returns: 0; -EPROTO if it did, with the fault of the device in `ret_text`.
+ * Returns: 0; -EPROTO if it did, and gw_frontend_last_error names the fault of the device.
  */
-int gw_driver_error(const struct gw_driver *d, const char **ret_text);
+int gw_driver_check(const struct gw_driver *d);
 
 /* Ask the device not to call, which is the default. */
 void gw_driver_suppress_calls(struct gw_driver *d);
@@ -265,7 +266,7 @@ bool gw_driver_want_calls(struct gw_driver *d);
  * Sleep up to `timeout_ms` milliseconds, until there are used elements.
  *
  * Returns: 0; -ETIMEDOUT without a used element; -ENOMSG if they arrived without the call that the
- * device owed; -EPROTO as gw_driver_error.
+ * device owed; -EPROTO as gw_driver_check.
  * Context: blocks, up to GW_DRIVER_CALL_GRACE_MS longer for a call that is due.
  */
 int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms);

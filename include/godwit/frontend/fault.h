@@ -9,7 +9,7 @@
  * devices; put all pages; END each back-end; finish.
  *
  * Context, unless a function states another: any thread, but not a callback of the server.
- * frontend.h describes errors and configuration structures.
+ * error.h describes errors, frontend.h configuration structures.
  */
 #ifndef GODWIT_FRONTEND_FAULT_H
 #define GODWIT_FRONTEND_FAULT_H
@@ -67,15 +67,6 @@ int gw_frontend_postcopy_end(struct gw_frontend *fe);
 
 struct gw_fault_server;
 struct gw_fault_client;
-
-/*
- * The reason of the last failed gw_fault_* call on this thread, as a sentence.
- *
- * Ownership: the text belongs to the thread and stays valid until its next failed call.
- * Returns: the text; "" if no call has failed.
- * Context: any thread.
- */
-const char *gw_fault_error(void);
 
 /* How a page gets into the memory. */
 enum gw_fault_fill {

@@ -4,9 +4,8 @@
  * connection, the messages on it, and complete sessions. Guest memory is in
  * <godwit/frontend/guest_mem.h>, the driver's side of a queue in <godwit/frontend/driver.h>.
  *
- * Errors. A function that can fail returns a negative errno. gw_frontend_error has the reason, as a
- * sentence, for the functions of a front-end, and gw_fault_error for those of a fault server. For
- * other functions the errno says all. Out parameters are set only on success.
+ * Errors. A function that can fail returns a negative errno, and gw_frontend_last_error returns the
+ * reason as a sentence: <godwit/frontend/error.h>. Out parameters are set only on success.
  *
  * Configuration. Zero a structure that begins with `size`, set `size` to its sizeof, then set each
  * member that differs from its default. Later versions append members, and accept a structure
@@ -19,6 +18,7 @@
 #define GODWIT_FRONTEND_FRONTEND_H
 
 #include <godwit/frontend/driver.h>
+#include <godwit/frontend/error.h>
 #include <godwit/frontend/guest_mem.h>
 #include <godwit/memory.h>
 #include <stdbool.h>
@@ -60,14 +60,6 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *c
 /* Hang up, and free the front-end. `fe` may be NULL. */
 void gw_frontend_free(struct gw_frontend *fe);
 
-/*
- * The reason of the last failed call on `fe`, as a sentence.
- *
- * Ownership: the text is valid until the next call on `fe`.
- * Returns: the text; "" if no call has failed.
- */
-const char *gw_frontend_error(const struct gw_frontend *fe);
-
 /* Set the time limit of further requests, in milliseconds. */
 void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms);
 
@@ -91,10 +83,11 @@ void gw_frontend_disconnect(struct gw_frontend *fe);
 
 /*
  * Check, between requests, whether the back-end has hung up or sent an unexpected message. If it
- * has hung up, gw_frontend_error names the messages since its last answer.
+ * has hung up, gw_frontend_last_error names the messages since its last answer.
  *
  * Returns: 0; -ENOTCONN without a session; -ECONNRESET if it hung up; -EPROTO if it sent a message;
- * after a request that ended the session, the error of that request (-ETIMEDOUT, for example).
+ * after a request that ended the session, the error of that request (-ETIMEDOUT, for example) with
+ * its reason.
  */
 int gw_frontend_check(struct gw_frontend *fe);
 

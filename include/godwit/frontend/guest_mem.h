@@ -5,10 +5,12 @@
  *
  * Context, unless a function states another: an object belongs to one thread at a time; drivers and
  * loads on other threads may use the memory while no call changes its regions or allocations.
+ * error.h describes errors.
  */
 #ifndef GODWIT_FRONTEND_GUEST_MEM_H
 #define GODWIT_FRONTEND_GUEST_MEM_H
 
+#include <godwit/frontend/error.h>
 #include <godwit/memory.h>
 #include <stdbool.h>
 #include <stdint.h>

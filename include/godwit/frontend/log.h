@@ -4,8 +4,8 @@
  * gw_guest_log_*, one bit for each 4096 bytes) and by the driver (gw_guest_track_*, exact to the
  * byte, so that a driver's write does not hide an unlogged write of the device on the same page).
  *
- * Context, unless a function states another: an object belongs to one thread at a time. frontend.h
- * describes errors and configuration structures.
+ * Context, unless a function states another: an object belongs to one thread at a time. error.h
+ * describes errors, frontend.h configuration structures.
  */
 #ifndef GODWIT_FRONTEND_LOG_H
 #define GODWIT_FRONTEND_LOG_H

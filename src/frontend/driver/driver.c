@@ -5,7 +5,6 @@
  */
 #include "driver_i.h"
 #include "fd/peer_fd.h"
-#include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
@@ -13,6 +12,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -65,7 +65,8 @@ static int locate(struct gw_driver *d, struct gw_guest_mem *m)
     if (d->indirect_max)
         tables = gw_guest_mem_at(m, d->tables_gpa, tables_len(d));
     if (!desc || !avail || !used || (d->indirect_max && !tables))
-        return -EFAULT;
+        return gw_frontend_fail(-EFAULT, "queue %u: the rings are not in the guest memory",
+                                d->index);
     d->ops->locate(d, desc, avail, used);
     d->tables = tables;
     d->mem = m;
@@ -79,7 +80,8 @@ static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
 
     if (cfg->place) {
         if (cfg->desc % 16 || cfg->avail % (cfg->packed ? 4 : 2) || cfg->used % 4)
-            return -EINVAL;
+            return gw_frontend_fail(-EINVAL, "queue %u: a part of the ring is not aligned",
+                                    d->index);
         d->placed = true;
         d->desc_gpa = cfg->desc;
         d->avail_gpa = cfg->avail;
@@ -116,19 +118,25 @@ static void unplace(struct gw_driver *d)
 static int allocate(struct gw_driver *d)
 {
     d->slots = calloc(d->size, sizeof(*d->slots));
-    if (!d->slots)
-        return -ENOMEM;
-    if (!d->is_packed)
-        return 0;
-    d->packed.slots = calloc(d->size, sizeof(*d->packed.slots));
-    d->packed.written = calloc(d->size, sizeof(*d->packed.written));
-    return d->packed.slots && d->packed.written ? 0 : -ENOMEM;
+    if (d->is_packed) {
+        d->packed.slots = calloc(d->size, sizeof(*d->packed.slots));
+        d->packed.written = calloc(d->size, sizeof(*d->packed.written));
+    }
+    if (!d->slots || (d->is_packed && (!d->packed.slots || !d->packed.written)))
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
+    return 0;
 }
 
 static bool is_size(const struct gw_driver_config *cfg, unsigned size)
 {
     /* Only the size of a split ring must be a power of two (virtio 1.2, 2.7 and 2.8.10.1). */
     return size <= SIZE_MAX_RING && (cfg->packed || (size & (size - 1)) == 0);
+}
+
+static int open_eventfd(int *ret)
+{
+    *ret = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return *ret < 0 ? gw_frontend_fail(-errno, "eventfd: %s", strerror(errno)) : 0;
 }
 
 int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *given)
@@ -139,13 +147,16 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *given)
     int r = gw_copy_struct(cfg, sizeof(*cfg), given, GW_FIRST_DRIVER_CONFIG);
 
     if (r < 0)
-        return r;
+        return gw_frontend_fail(r, "driver: configuration of another version");
     size = cfg->queue_size ? cfg->queue_size : SIZE_DEFAULT;
     if (!cfg->mem || !is_size(cfg, size) || cfg->index > 255 || cfg->indirect_max > SIZE_MAX_RING)
-        return -EINVAL;
+        return gw_frontend_fail(-EINVAL,
+                                "driver of queue %u: no memory, or an impossible index or size"
+                                " (queue %u, indirect tables %u)",
+                                cfg->index, size, cfg->indirect_max);
     d = calloc(1, sizeof(*d));
     if (!d)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     d->is_packed = cfg->packed;
     d->ops = cfg->packed ? &gw_driver_packed_ops : &gw_driver_split_ops;
     d->mem = cfg->mem;
@@ -153,11 +164,10 @@ int gw_driver_new(struct gw_driver **ret, const struct gw_driver_config *given)
     d->size = size;
     d->indirect_max = cfg->indirect_max;
     d->desc_gpa = d->avail_gpa = d->used_gpa = d->tables_gpa = UINT64_MAX;
-    d->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r = d->kick_fd < 0 ? -errno : 0;
-    d->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (r == 0 && d->call_fd < 0)
-        r = -errno;
+    d->kick_fd = d->call_fd = -1;
+    r = open_eventfd(&d->kick_fd);
+    if (r == 0)
+        r = open_eventfd(&d->call_fd);
     if (r == 0)
         r = allocate(d);
     if (r == 0)
@@ -197,22 +207,20 @@ void gw_driver_free(struct gw_driver *d)
     free(d);
 }
 
-int gw_driver_check_features(const struct gw_driver *d, uint64_t features, const char **ret_why)
+int gw_driver_check_features(const struct gw_driver *d, uint64_t features)
 {
     bool packed = features >> F_PACKED & 1, in_order = features >> F_IN_ORDER & 1;
 
-    if (packed && !d->is_packed) {
-        *ret_why = "the ring is split, but RING_PACKED (34) was negotiated";
-        return -EINVAL;
-    }
-    if (!packed && d->is_packed) {
-        *ret_why = "the ring is packed, but RING_PACKED (34) was not negotiated";
-        return -EOPNOTSUPP;
-    }
-    if (in_order != d->in_order && d->n_in_flight) {
-        *ret_why = "IN_ORDER (35) cannot change with requests in flight";
-        return -EBUSY;
-    }
+    if (packed && !d->is_packed)
+        return gw_frontend_fail(
+            -EINVAL, "queue %u: the ring is split, but RING_PACKED (34) was negotiated", d->index);
+    if (!packed && d->is_packed)
+        return gw_frontend_fail(
+            -EOPNOTSUPP, "queue %u: the ring is packed, but RING_PACKED (34) was not negotiated",
+            d->index);
+    if (in_order != d->in_order && d->n_in_flight)
+        return gw_frontend_fail(
+            -EBUSY, "queue %u: IN_ORDER (35) cannot change with requests in flight", d->index);
     return 0;
 }
 
@@ -261,7 +269,6 @@ void gw_driver_reset(struct gw_driver *d, uint16_t base)
     d->base = d->ops->clear(d, base);
     d->is_started = false;
     d->broken = false;
-    d->error[0] = '\0';
     gw_driver_wrote(d, d->desc_gpa, desc_len(d));
     gw_driver_wrote(d, d->avail_gpa, avail_len(d));
     gw_driver_wrote(d, d->used_gpa, gw_driver_used_len(d));
@@ -295,7 +302,8 @@ int gw_driver_check_base(const struct gw_driver *d, unsigned *ret_taken)
 
     if (!d->ops->parse_base(d, d->base, &avail, &used) || used != is_used ||
         gw_driver_distance(d, used, avail) > gw_driver_distance(d, used, d->published))
-        return -EPROTO;
+        return gw_frontend_fail(-EPROTO, "queue %u: impossible vring base 0x%" PRIx32, d->index,
+                                d->base);
     *ret_taken = gw_driver_distance(d, used, avail);
     return 0;
 }

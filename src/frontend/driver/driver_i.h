@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "frontend/error.h"
+
 #include <godwit/frontend/log.h>
 #include <linux/virtio_ring.h>
 
@@ -135,16 +137,15 @@ struct gw_driver {
     bool is_started; /* started on a back-end and not stopped since */
     unsigned index;
     uint32_t base;
-    char error[128];
+    char why[128]; /* with `broken`: what the device did */
 };
 
 uint64_t gw_driver_now(void);
-
 /* Size of the last part in bytes, always including the event fields. */
 uint64_t gw_driver_used_len(const struct gw_driver *d);
 
-/* Whether the driver can run with these features. Returns: 0; a negative errno and *ret_why. */
-int gw_driver_check_features(const struct gw_driver *d, uint64_t features, const char **ret_why);
+/* Returns: 0; a negative errno if the driver cannot run with these features. */
+int gw_driver_check_features(const struct gw_driver *d, uint64_t features);
 
 /* After a crash: restart at the used index; the back-end's inflight region has the rest. */
 void gw_driver_restore_base(struct gw_driver *d);

@@ -36,9 +36,9 @@ int gw_driver_add(struct gw_driver *d, const struct gw_driver_buf *bufs, unsigne
     struct gw_driver_slot *slot = &d->slots[d->free_head];
 
     if (n == 0 || (flags & GW_DRIVER_INDIRECT && n > d->indirect_max))
-        return -EINVAL;
+        return gw_frontend_fail_fixed(-EINVAL, "a chain without buffers, or too long for a table");
     if (n_desc > d->n_free)
-        return -ENOSPC;
+        return gw_frontend_fail_fixed(-ENOSPC, "the ring has too few free descriptors");
     slot->cookie = cookie;
     slot->number = d->n_added++;
     slot->writable_len = writable_len(bufs + n_readable, n_writable);
@@ -139,23 +139,21 @@ unsigned gw_driver_take(struct gw_driver *d, struct gw_driver_used *used, unsign
 
 void gw_driver_set_broken(struct gw_driver *d, const char *what, unsigned value)
 {
-    int n = snprintf(d->error, sizeof(d->error), "queue %u: %s (%u) at ", d->index, what, value);
+    int n = snprintf(d->why, sizeof(d->why), "queue %u: %s (%u) at ", d->index, what, value);
 
     d->broken = true;
-    if (n < 0 || n >= (int)sizeof(d->error))
+    if (n < 0 || n >= (int)sizeof(d->why))
         return;
     if (d->is_packed)
-        snprintf(d->error + n, sizeof(d->error) - (size_t)n, "descriptor %u, wrap counter %d",
+        snprintf(d->why + n, sizeof(d->why) - (size_t)n, "descriptor %u, wrap counter %d",
                  d->last_used % d->size, d->last_used < d->size);
     else
-        snprintf(d->error + n, sizeof(d->error) - (size_t)n, "used index %u", d->last_used);
+        snprintf(d->why + n, sizeof(d->why) - (size_t)n, "used index %u", d->last_used);
 }
 
-int gw_driver_error(const struct gw_driver *d, const char **ret_text)
+int gw_driver_check(const struct gw_driver *d)
 {
-    if (ret_text)
-        *ret_text = d->error;
-    return d->broken ? -EPROTO : 0;
+    return d->broken ? gw_frontend_fail(-EPROTO, "%s", d->why) : 0;
 }
 
 void gw_driver_suppress_calls(struct gw_driver *d)
@@ -201,13 +199,15 @@ int gw_driver_wait(struct gw_driver *d, unsigned timeout_ms)
             continue;
         /* A back-end may keep calling without using a chain. */
         if (!has_used(d))
-            return -ETIMEDOUT;
+            return gw_frontend_fail(-ETIMEDOUT, "queue %u: no used element within %u ms", d->index,
+                                    timeout_ms);
         if (called)
             continue;
         /* The chain may have been used just now, with its call still on the way. */
         poll_call(d, gw_driver_now() + GW_DRIVER_CALL_GRACE_MS * UINT64_C(1000000));
         if (!gw_eventfd_take(d->call_fd))
-            return -ENOMSG;
+            return gw_frontend_fail(-ENOMSG, "queue %u: used elements arrived without a call",
+                                    d->index);
     }
-    return -EPROTO;
+    return gw_driver_check(d);
 }

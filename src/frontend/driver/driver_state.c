@@ -73,8 +73,10 @@ int gw_driver_save(const struct gw_driver *d, void **ret, size_t *ret_len)
 {
     struct gw_state_writer w = {0};
 
-    if (d->broken)
-        return -EPROTO;
+    int r = gw_driver_check(d);
+
+    if (r < 0)
+        return r;
     put_shape(&w, d);
     gw_state_put(&w, flags_of(d), 1);
     gw_state_put(&w, d->n_added, 8);
@@ -216,16 +218,16 @@ int gw_driver_restore(struct gw_driver *d, const void *state, size_t len)
     struct gw_state_reader r = {.data = state, .left = len};
     struct gw_driver copy = *d;
     bool *seen = calloc(d->size, sizeof(*seen));
-    int result = -ENOMEM;
+    int result = 0;
 
     copy.slots = calloc(d->size, sizeof(*copy.slots));
     if (d->is_packed)
         copy.packed.slots = calloc(d->size, sizeof(*copy.packed.slots));
-    if (seen && copy.slots && (!d->is_packed || copy.packed.slots))
-        result = get_all(&r, &copy) && check_slots(&copy, seen) && check_order(&copy) &&
-                         check_indices(&copy)
-                     ? 0
-                     : -EINVAL;
+    if (!seen || !copy.slots || (d->is_packed && !copy.packed.slots))
+        result = gw_frontend_fail_fixed(-ENOMEM, "out of memory");
+    else if (!get_all(&r, &copy) || !check_slots(&copy, seen) || !check_order(&copy) ||
+             !check_indices(&copy))
+        result = gw_frontend_fail(-EINVAL, "queue %u: not the state of such a driver", d->index);
     if (result == 0) {
         struct gw_driver_slot *slots = d->slots;
         struct gw_driver_desc *packed = d->is_packed ? d->packed.slots : NULL;

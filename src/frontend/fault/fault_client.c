@@ -30,14 +30,17 @@ static int new_client(struct gw_fault_client **ret, struct gw_fault_server *s, i
     int r = gw_fault_uffd_check(uffd);
 
     if (r == 0 && s->cfg.fill == GW_FAULT_CONTINUE && !is_minor)
-        r = gw_fault_fail(-EOPNOTSUPP,
-                          "client %s: it would see incomplete pages, because it does not register"
-                          " for minor faults",
-                          name);
+        r = gw_frontend_fail(
+            -EOPNOTSUPP,
+            "client %s: it would see incomplete pages, because it does not register"
+            " for minor faults",
+            name);
     c = r == 0 ? calloc(1, sizeof(*c)) : NULL;
-    if (!c) {
+    if (r == 0 && !c)
+        r = gw_frontend_fail_fixed(-ENOMEM, "out of memory");
+    if (r < 0) {
         gw_peer_fd_close(&uffd);
-        return r < 0 ? r : -ENOMEM;
+        return r;
     }
     c->server = s;
     c->uffd = uffd;
@@ -61,11 +64,11 @@ int gw_fault_server_add_client(struct gw_fault_server *s, struct gw_fault_client
     if (grown)
         s->clients = grown;
     else
-        r = -ENOMEM;
+        r = gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     c->id = s->next_id++;
     event.data.u64 = c->id;
     if (r == 0 && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, uffd, &event) < 0)
-        r = gw_fault_fail(-errno, "client %s: epoll: %s", name, strerror(errno));
+        r = gw_frontend_fail(-errno, "client %s: epoll: %s", name, strerror(errno));
     if (r == 0)
         s->clients[s->n_clients++] = c;
     pthread_rwlock_unlock(&s->lock);
@@ -133,7 +136,7 @@ int gw_fault_client_add(struct gw_fault_client *c, struct gw_fault_region *g, gw
 
         grown = realloc(c->bases, room * sizeof(*grown));
         if (!grown)
-            return -ENOMEM;
+            return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
         c->bases = grown;
         c->room = room;
     }
@@ -164,24 +167,23 @@ static int add_base(struct gw_fault_client *c, gw_gpa_t gpa, uint64_t len, gw_bv
 {
     struct gw_fault_region *g = gw_fault_region_at(c->server, gpa);
     gw_bva_t start;
-    int r;
 
     if (!g || g->gpa != gpa)
-        return gw_fault_fail(-ENOENT, "client %s: no region begins at 0x%" PRIx64, c->name, gpa);
+        return gw_frontend_fail(-ENOENT, "client %s: no region begins at 0x%" PRIx64, c->name, gpa);
     if (g->length != len)
-        return gw_fault_fail(-EINVAL,
-                             "client %s: the region at 0x%" PRIx64 " is not %" PRIu64 " bytes long",
-                             c->name, gpa, len);
+        return gw_frontend_fail(
+            -EINVAL, "client %s: the region at 0x%" PRIx64 " is not %" PRIu64 " bytes long",
+            c->name, gpa, len);
     start = base - g->residual;
     /* Pages of the file must be aligned in the mapping: a wake covers whole pages. */
     if (base < g->residual || start % g->page_size ||
         start + g->n_pages * g->page_size < g->n_pages * g->page_size)
-        return gw_fault_fail(-EINVAL,
-                             "client %s: the region at 0x%" PRIx64
-                             " cannot be at address 0x%" PRIx64 " with pages of %" PRIu64 " bytes",
-                             c->name, gpa, base, g->page_size);
-    r = gw_fault_client_add(c, g, start);
-    return r < 0 ? gw_fault_fail(r, "client %s: out of memory", c->name) : 0;
+        return gw_frontend_fail(-EINVAL,
+                                "client %s: the region at 0x%" PRIx64
+                                " cannot be at address 0x%" PRIx64 " with pages of %" PRIu64
+                                " bytes",
+                                c->name, gpa, base, g->page_size);
+    return gw_fault_client_add(c, g, start);
 }
 
 int gw_fault_client_add_base(void *client, gw_gpa_t gpa, uint64_t len, gw_bva_t base)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/histogram.h"
+#include "frontend/error.h"
 
 #include <godwit/frontend/fault.h>
 #include <pthread.h>
@@ -99,9 +100,6 @@ struct gw_fault_server {
     pthread_mutex_t waiters_lock; /* taken under `lock` */
     struct gw_fault_waiter *waiters[GW_FAULT_BUCKETS];
 };
-
-/* Store the reason as a sentence for gw_fault_error. Returns: `r`. */
-int gw_fault_fail(int r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline void gw_fault_count(uint64_t *count, uint64_t n)
 {

@@ -15,10 +15,10 @@
  */
 #include "base/clock.h"
 #include "fault_i.h"
-#include "frontend/transport/frontend_i.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,8 +231,8 @@ static int place(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t 
                            (uint8_t) ~(GW_FAULT_PAGE_CLAIMED | GW_FAULT_PAGE_ASKED),
                            __ATOMIC_ACQ_REL);
         report_page(s, g, page, GW_FAULT_PLACE, r);
-        return gw_fault_fail(r, "the page at 0x%" PRIx64 " cannot be placed: %s",
-                             gw_fault_page_gpa(g, page), strerror(-r));
+        return gw_frontend_fail(r, "the page at 0x%" PRIx64 " cannot be placed: %s",
+                                gw_fault_page_gpa(g, page), strerror(-r));
     }
     before = set_state(g, page, GW_FAULT_PAGE_RECEIVED);
     __atomic_fetch_add(&g->n_received, 1, __ATOMIC_RELEASE);
@@ -241,6 +241,8 @@ static int place(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t 
     } else {
         gw_fault_count(&g->counts.early, 1);
         report_page(s, g, page, GW_FAULT_EARLY, r);
+        (void)gw_frontend_fail(r, "the page at 0x%" PRIx64 " was present before it arrived",
+                               gw_fault_page_gpa(g, page));
     }
     if (before & GW_FAULT_PAGE_WAITED)
         wake_all(s, g, page, r == 0);
@@ -314,7 +316,7 @@ static struct gw_fault_region *find_pages(const struct gw_fault_server *s, gw_gp
             gw_fault_page_gpa(g, *ret_last) + gw_fault_page_len(g, *ret_last) == gpa + len)
             return g;
     }
-    (void)gw_fault_fail(
+    (void)gw_frontend_fail(
         -EINVAL, "0x%" PRIx64 " and %" PRIu64 " bytes are not whole pages of one region", gpa, len);
     return NULL;
 }
@@ -342,8 +344,8 @@ static int put(struct gw_fault_server *s, struct gw_fault_region *g, uint64_t fi
         n += r == 0;
     }
     if (is_early)
-        return gw_fault_fail(-EEXIST, "a page from 0x%" PRIx64 " was present before it arrived",
-                             gw_fault_page_gpa(g, first));
+        return gw_frontend_fail(-EEXIST, "a page from 0x%" PRIx64 " was present before it arrived",
+                                gw_fault_page_gpa(g, first));
     return n;
 }
 

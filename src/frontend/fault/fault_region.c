@@ -59,9 +59,9 @@ static int find_in(const struct gw_guest_mem *m, gw_gpa_t gpa, struct gw_guest_r
         r = gw_guest_mem_region(m, i++, ret);
     } while (r == 0 && ret->gpa != gpa);
     if (r < 0)
-        return gw_fault_fail(r, "no region begins at 0x%" PRIx64, gpa);
+        return gw_frontend_fail(r, "no region begins at 0x%" PRIx64, gpa);
     if (ret->kind == GW_GUEST_MAPPED)
-        return gw_fault_fail(
+        return gw_frontend_fail(
             -EINVAL, "the region at 0x%" PRIx64 " is mapped by the caller, not from a file", gpa);
     return 0;
 }
@@ -86,15 +86,15 @@ static int region_init(struct gw_fault_server *s, struct gw_fault_region *g,
     g->map = (char *)gw_guest_mem_at(m, g->gpa, g->length) - g->residual;
     g->fd = fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
     if (g->fd < 0)
-        return gw_fault_fail(-errno, "the region at 0x%" PRIx64 ": %s", g->gpa, strerror(errno));
+        return gw_frontend_fail(-errno, "the region at 0x%" PRIx64 ": %s", g->gpa, strerror(errno));
     g->pages = map(g->n_pages, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!g->pages)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     if (s->cfg.fill == GW_FAULT_CONTINUE) {
         g->fill = map(g->n_pages * g->page_size, MAP_SHARED, g->fd, g->offset);
         if (!g->fill)
-            return gw_fault_fail(-errno, "the region at 0x%" PRIx64 ": mmap: %s", g->gpa,
-                                 strerror(errno));
+            return gw_frontend_fail(-errno, "the region at 0x%" PRIx64 ": mmap: %s", g->gpa,
+                                    strerror(errno));
     }
     return 0;
 }
@@ -107,13 +107,13 @@ static int make_room(struct gw_fault_server *s, const struct gw_fault_region *g)
 
     if ((i > 0 && g->gpa - s->regions[i - 1]->gpa < s->regions[i - 1]->length) ||
         (i < s->n_regions && s->regions[i]->gpa - g->gpa < g->length))
-        return gw_fault_fail(-EEXIST, "the region at 0x%" PRIx64 " overlaps an existing one",
-                             g->gpa);
+        return gw_frontend_fail(-EEXIST, "the region at 0x%" PRIx64 " overlaps an existing one",
+                                g->gpa);
     if (s->n_regions < s->room)
         return 0;
     grown = realloc(s->regions, (s->room + 64) * sizeof(struct gw_fault_region *));
     if (!grown)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     s->regions = grown;
     s->room += 64;
     return 0;
@@ -152,7 +152,7 @@ int gw_fault_server_add_region(struct gw_fault_server *s, const struct gw_guest_
         return r;
     g = calloc(1, sizeof(*g));
     if (!g)
-        return gw_fault_fail(-ENOMEM, "out of memory");
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     g->fd = -1;
     /* Register under the lock: the thread that serves an early fault waits for the lock. */
     pthread_rwlock_wrlock(&s->lock);
@@ -194,7 +194,7 @@ int gw_fault_server_finish(struct gw_fault_server *s)
     uint64_t missing = gw_fault_server_missing(s);
 
     if (missing)
-        return gw_fault_fail(-EBUSY, "%" PRIu64 " bytes are missing", missing);
+        return gw_frontend_fail(-EBUSY, "%" PRIu64 " bytes are missing", missing);
     pthread_rwlock_wrlock(&s->lock);
     for (unsigned i = 0; i < s->n_regions; i++)
         gw_fault_uffd_unregister(s->own.uffd, s->regions[i]);
@@ -230,7 +230,7 @@ int gw_fault_server_remove_region(struct gw_fault_server *s, gw_gpa_t gpa)
     }
     pthread_rwlock_unlock(&s->lock);
     if (!g)
-        return gw_fault_fail(-ENOENT, "no region begins at 0x%" PRIx64, gpa);
+        return gw_frontend_fail(-ENOENT, "no region begins at 0x%" PRIx64, gpa);
     gw_fault_region_free(s, g);
     return 0;
 }
@@ -242,12 +242,12 @@ static int find_range(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t *len,
     struct gw_fault_region *g = gw_fault_region_at(s, gpa);
 
     if (__atomic_load_n(&s->running, __ATOMIC_RELAXED))
-        return gw_fault_fail(-EBUSY, "faults are being served");
+        return gw_frontend_fail(-EBUSY, "faults are being served");
     if (g && *len == 0)
         *len = g->length - (gpa - g->gpa);
     if (!g || *len > g->length - (gpa - g->gpa))
-        return gw_fault_fail(-EINVAL, "0x%" PRIx64 " and %" PRIu64 " bytes are not in one region",
-                             gpa, *len);
+        return gw_frontend_fail(
+            -EINVAL, "0x%" PRIx64 " and %" PRIu64 " bytes are not in one region", gpa, *len);
     *ret = g;
     return 0;
 }
@@ -275,8 +275,8 @@ static int set_received(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len)
     last = gw_fault_page_of(g, gpa + len - 1);
     if (gw_fault_page_gpa(g, first) != gpa ||
         gw_fault_page_gpa(g, last) + gw_fault_page_len(g, last) != gpa + len)
-        return gw_fault_fail(-EINVAL, "0x%" PRIx64 " and %" PRIu64 " bytes are not whole pages",
-                             gpa, len);
+        return gw_frontend_fail(-EINVAL, "0x%" PRIx64 " and %" PRIu64 " bytes are not whole pages",
+                                gpa, len);
     set_states(g, first, last + 1, GW_FAULT_PAGE_CLAIMED | GW_FAULT_PAGE_RECEIVED);
     return 0;
 }
@@ -304,8 +304,8 @@ static int discard(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len)
     if (fallocate(g->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   (off_t)(g->offset + first * g->page_size),
                   (off_t)((end - first) * g->page_size)) < 0)
-        return gw_fault_fail(-errno, "pages at 0x%" PRIx64 " cannot be discarded: %s", gpa,
-                             strerror(errno));
+        return gw_frontend_fail(-errno, "pages at 0x%" PRIx64 " cannot be discarded: %s", gpa,
+                                strerror(errno));
     set_states(g, first, end, 0);
     return 0;
 }
@@ -346,7 +346,7 @@ int gw_fault_server_next_missing(struct gw_fault_server *s, gw_gpa_t *gpa, uint6
         r = 0;
     }
     pthread_rwlock_unlock(&s->lock);
-    return r;
+    return r < 0 ? gw_frontend_fail_fixed(r, "no page is missing from there on") : 0;
 }
 
 uint64_t gw_fault_server_missing(struct gw_fault_server *s)

@@ -20,7 +20,6 @@
  * event carries an fd, which is closed.
  */
 #include "fault_i.h"
-#include "frontend/transport/frontend_i.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
@@ -29,7 +28,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,23 +41,6 @@
 #define ID_WAKE    1
 #define ID_FIRST   2
 
-static _Thread_local char error[256];
-
-int gw_fault_fail(int r, const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    vsnprintf(error, sizeof(error), format, ap);
-    va_end(ap);
-    return r;
-}
-
-const char *gw_fault_error(void)
-{
-    return error;
-}
-
 /* ---- setup ---- */
 
 static int watch(struct gw_fault_server *s, int fd, uint64_t id)
@@ -67,7 +48,7 @@ static int watch(struct gw_fault_server *s, int fd, uint64_t id)
     struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = id}};
 
     if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
-        return gw_fault_fail(-errno, "epoll: %s", strerror(errno));
+        return gw_frontend_fail(-errno, "epoll: %s", strerror(errno));
     return 0;
 }
 
@@ -81,7 +62,7 @@ static int open_all(struct gw_fault_server *s)
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->epoll_fd < 0 || s->wake_fd < 0)
-        return gw_fault_fail(-errno, "epoll, eventfd: %s", strerror(errno));
+        return gw_frontend_fail(-errno, "epoll, eventfd: %s", strerror(errno));
     r = watch(s, s->own.uffd, ID_OWN);
     return r < 0 ? r : watch(s, s->wake_fd, ID_WAKE);
 }
@@ -96,10 +77,10 @@ int gw_fault_server_new(struct gw_fault_server **ret, const struct gw_fault_conf
     if (r == 0 && cfg.fill > GW_FAULT_CONTINUE)
         r = -EINVAL;
     if (r < 0)
-        return gw_fault_fail(r, "invalid configuration");
+        return gw_frontend_fail(r, "invalid configuration");
     s = calloc(1, sizeof(*s));
     if (!s)
-        return gw_fault_fail(-ENOMEM, "out of memory");
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     s->cfg = cfg;
     s->epoll_fd = -1;
     s->wake_fd = -1;
@@ -295,7 +276,7 @@ static bool serve_until_stop(struct gw_fault_server *s, int timeout_ms)
 static int claim_run(struct gw_fault_server *s)
 {
     if (__atomic_exchange_n(&s->running, true, __ATOMIC_ACQUIRE))
-        return gw_fault_fail(-EBUSY, "faults are being served already");
+        return gw_frontend_fail(-EBUSY, "faults are being served already");
     return 0;
 }
 
@@ -317,7 +298,7 @@ int gw_fault_server_start(struct gw_fault_server *s)
     r = -pthread_create(&s->thread, NULL, thread_main, s);
     if (r < 0) {
         __atomic_store_n(&s->running, false, __ATOMIC_RELEASE);
-        return gw_fault_fail(r, "pthread_create: %s", strerror(-r));
+        return gw_frontend_fail(r, "pthread_create: %s", strerror(-r));
     }
     s->has_thread = true;
     return 0;

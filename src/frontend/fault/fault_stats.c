@@ -97,5 +97,5 @@ int gw_fault_server_region_stats(struct gw_fault_server *s, gw_gpa_t gpa,
         g = NULL;
     }
     pthread_rwlock_unlock(&s->lock);
-    return g ? 0 : gw_fault_fail(-ENOENT, "no region begins at 0x%" PRIx64, gpa);
+    return g ? 0 : gw_frontend_fail(-ENOENT, "no region begins at 0x%" PRIx64, gpa);
 }

@@ -42,12 +42,12 @@ static int open_any(void)
     if (fd >= 0)
         return fd;
     if (errno == EPERM)
-        return gw_fault_fail(-EPERM, "userfaultfd is not permitted: it requires access to"
-                                     " /dev/userfaultfd, the capability CAP_SYS_PTRACE, or the"
-                                     " sysctl vm.unprivileged_userfaultfd=1");
+        return gw_frontend_fail(-EPERM, "userfaultfd is not permitted: it requires access to"
+                                        " /dev/userfaultfd, the capability CAP_SYS_PTRACE, or the"
+                                        " sysctl vm.unprivileged_userfaultfd=1");
     if (errno == ENOSYS)
-        return gw_fault_fail(-EOPNOTSUPP, "this kernel has no userfaultfd (CONFIG_USERFAULTFD)");
-    return gw_fault_fail(-errno, "userfaultfd: %s", strerror(errno));
+        return gw_frontend_fail(-EOPNOTSUPP, "this kernel has no userfaultfd (CONFIG_USERFAULTFD)");
+    return gw_frontend_fail(-errno, "userfaultfd: %s", strerror(errno));
 }
 
 int gw_fault_uffd_open(enum gw_fault_fill fill)
@@ -66,9 +66,9 @@ int gw_fault_uffd_open(enum gw_fault_fill fill)
         return fd;
     r = errno == EINVAL ? -EOPNOTSUPP : -errno;
     close(fd);
-    return gw_fault_fail(r, "userfaultfd: this kernel does not serve %s of shared memory (%s)",
-                         fill == GW_FAULT_CONTINUE ? "minor faults" : "missing pages",
-                         strerror(-r));
+    return gw_frontend_fail(r, "userfaultfd: this kernel does not serve %s of shared memory (%s)",
+                            fill == GW_FAULT_CONTINUE ? "minor faults" : "missing pages",
+                            strerror(-r));
 }
 
 int gw_fault_uffd_check(int uffd)
@@ -81,13 +81,14 @@ int gw_fault_uffd_check(int uffd)
     snprintf(path, sizeof(path), "/proc/self/fd/%d", uffd);
     n = readlink(path, target, sizeof(target) - 1);
     if (n < 0 || strcmp(target, "anon_inode:[userfaultfd]") != 0)
-        return gw_fault_fail(-EINVAL, "fd %d is not a userfaultfd but \"%s\"", uffd, target);
+        return gw_frontend_fail(-EINVAL, "fd %d is not a userfaultfd but \"%s\"", uffd, target);
     /* No thread waits at this address; before UFFDIO_API the kernel rejects the ioctl. */
     if (ioctl(uffd, UFFDIO_WAKE, &range) < 0)
-        return gw_fault_fail(-EINVAL, "the userfaultfd is not ready for use: %s", strerror(errno));
+        return gw_frontend_fail(-EINVAL, "the userfaultfd is not ready for use: %s",
+                                strerror(errno));
     if (fcntl(uffd, F_SETFL, O_NONBLOCK) < 0)
-        return gw_fault_fail(-EINVAL, "the userfaultfd cannot be made non-blocking: %s",
-                             strerror(errno));
+        return gw_frontend_fail(-EINVAL, "the userfaultfd cannot be made non-blocking: %s",
+                                strerror(errno));
     return 0;
 }
 
@@ -105,19 +106,19 @@ int gw_fault_uffd_register(int uffd, struct gw_fault_region *g, enum gw_fault_fi
     }
     /* Collapsing small pages into a huge page would fill the missing ones with zeros. */
     if (madvise(g->map, reg.range.len, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
-        return gw_fault_fail(-errno, "the region at 0x%" PRIx64 ": madvise: %s", g->gpa,
-                             strerror(errno));
+        return gw_frontend_fail(-errno, "the region at 0x%" PRIx64 ": madvise: %s", g->gpa,
+                                strerror(errno));
     if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
-        return gw_fault_fail(-errno, "the region at 0x%" PRIx64 ": UFFDIO_REGISTER: %s", g->gpa,
-                             strerror(errno));
+        return gw_frontend_fail(-errno, "the region at 0x%" PRIx64 ": UFFDIO_REGISTER: %s", g->gpa,
+                                strerror(errno));
     g->is_registered = true;
     g->can_zero = reg.ioctls & BIT(_UFFDIO_ZEROPAGE);
     if ((reg.ioctls & needed) != needed) {
         gw_fault_uffd_unregister(uffd, g);
-        return gw_fault_fail(-EOPNOTSUPP,
-                             "the region at 0x%" PRIx64 ": this kernel cannot place pages there"
-                             " (0x%" PRIx64 ")",
-                             g->gpa, (uint64_t)reg.ioctls);
+        return gw_frontend_fail(-EOPNOTSUPP,
+                                "the region at 0x%" PRIx64 ": this kernel cannot place pages there"
+                                " (0x%" PRIx64 ")",
+                                g->gpa, (uint64_t)reg.ioctls);
     }
     return 0;
 }

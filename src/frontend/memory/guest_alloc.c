@@ -6,6 +6,8 @@
  */
 #include "guest_alloc.h"
 
+#include "frontend/error.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@ static int make_room(struct gw_guest_alloc *a)
         return 0;
     e = realloc(a->extents, n * sizeof(*e));
     if (!e)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     a->extents = e;
     a->n_room = n;
     return 0;
@@ -55,7 +57,7 @@ int gw_guest_alloc_copy(struct gw_guest_alloc *a, const struct gw_guest_alloc *f
     memset(a, 0, sizeof(*a));
     a->extents = malloc(from->n_room * sizeof(*a->extents));
     if (!a->extents)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     memcpy(a->extents, from->extents, from->n_extents * sizeof(*a->extents));
     a->n_extents = from->n_extents;
     a->n_room = from->n_room;

@@ -11,10 +11,13 @@
 #include "guest_alloc.h"
 #include "guest_mem_i.h"
 
+#include "frontend/error.h"
+
 #include <godwit/frontend/frontend.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +47,7 @@ int gw_guest_mem_new(struct gw_guest_mem **ret, gw_uva_t uva_base)
     struct gw_guest_mem *m = calloc(1, sizeof(*m));
 
     if (!m)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     m->uva_base = uva_base;
     *ret = m;
     return 0;
@@ -69,6 +72,13 @@ void gw_guest_mem_free(struct gw_guest_mem *m)
     free(m);
 }
 
+/* Fail with the errno of a system call for a region. */
+static int failed(const struct gw_guest_region *r, const char *call)
+{
+    return gw_frontend_fail(-errno, "region of 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s: %s",
+                            r->length, r->gpa, call, strerror(errno));
+}
+
 /* Open the file behind a region. Returns: an fd; a negative errno. */
 static int open_file(const struct gw_guest_region *r, uint64_t granule)
 {
@@ -80,21 +90,22 @@ static int open_file(const struct gw_guest_region *r, uint64_t granule)
 
     if (r->kind == GW_GUEST_FD) {
         if (fstat(r->fd, &st) < 0)
-            return -errno;
+            return failed(r, "fstat");
         /* An access beyond the end of the file would raise SIGBUS. */
         if (S_ISREG(st.st_mode) && (uint64_t)st.st_size < r->offset + r->length)
-            return -EINVAL;
+            return gw_frontend_fail(-EINVAL, "the file of the region at 0x%" PRIx64 " is too short",
+                                    r->gpa);
         fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
-        return fd < 0 ? -errno : fd;
+        return fd < 0 ? failed(r, "dup") : fd;
     }
     if (r->kind == GW_GUEST_HUGETLB)
         flags |= MFD_HUGETLB;
     fd = memfd_create("guest", flags);
     if (fd < 0)
-        return -errno;
+        return failed(r, "memfd_create");
     /* Seal it, because the back-end receives the file: truncating it would raise SIGBUS here. */
     if (ftruncate(fd, (off_t)len) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
-        e = -errno;
+        e = failed(r, "memfd");
     if (e < 0)
         close(fd);
     return e < 0 ? e : fd;
@@ -120,7 +131,7 @@ static int region_take(struct region *g)
     if (fd < 0)
         return 0;
     g->r.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    return g->r.fd < 0 ? -errno : 0;
+    return g->r.fd < 0 ? failed(&g->r, "dup") : 0;
 }
 
 static int region_map(struct region *g)
@@ -140,10 +151,21 @@ static int region_map(struct region *g)
     map = mmap(NULL, g->map_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
                (off_t)(g->r.offset - residual));
     if (map == MAP_FAILED)
-        return -errno;
+        return failed(&g->r, "mmap");
     g->map = map;
     g->host = g->map + residual;
     return 0;
+}
+
+/* Is the description valid for this memory, regardless of its other regions? */
+static bool is_region(const struct gw_guest_mem *m, const struct gw_guest_region *r)
+{
+    if (r->length == 0 || r->gpa + r->length < r->gpa || r->kind > GW_GUEST_MAPPED ||
+        r->offset > INT64_MAX / 2 || r->length > INT64_MAX / 2)
+        return false;
+    if (r->kind == GW_GUEST_MAPPED && (!r->host || r->offset))
+        return false;
+    return m->uva_base == GW_GUEST_UVA_HOST || m->uva_base + r->gpa + r->length >= m->uva_base;
 }
 
 /* Reject ranges that wrap around or overlap. `ret_i` is the position of the new region. */
@@ -152,19 +174,17 @@ static int check_place(const struct gw_guest_mem *m, const struct gw_guest_regio
 {
     unsigned i = 0;
 
-    if (r->length == 0 || r->gpa + r->length < r->gpa || r->kind > GW_GUEST_MAPPED ||
-        r->offset > INT64_MAX / 2 || r->length > INT64_MAX / 2)
-        return -EINVAL;
-    if (r->kind == GW_GUEST_MAPPED && (!r->host || r->offset))
-        return -EINVAL;
-    if (m->uva_base != GW_GUEST_UVA_HOST && m->uva_base + r->gpa + r->length < m->uva_base)
-        return -EINVAL;
+    if (!is_region(m, r))
+        return gw_frontend_fail(-EINVAL,
+                                "impossible region: 0x%" PRIx64 " bytes at 0x%" PRIx64
+                                ", kind %d, offset 0x%" PRIx64,
+                                r->length, r->gpa, (int)r->kind, r->offset);
     while (i < m->n_regions && m->regions[i].r.gpa < r->gpa)
         i++;
-    if (i > 0 && r->gpa - m->regions[i - 1].r.gpa < m->regions[i - 1].r.length)
-        return -EEXIST;
-    if (i < m->n_regions && m->regions[i].r.gpa - r->gpa < r->length)
-        return -EEXIST;
+    if ((i > 0 && r->gpa - m->regions[i - 1].r.gpa < m->regions[i - 1].r.length) ||
+        (i < m->n_regions && m->regions[i].r.gpa - r->gpa < r->length))
+        return gw_frontend_fail(-EEXIST, "the region at 0x%" PRIx64 " overlaps an existing one",
+                                r->gpa);
     *ret_i = i;
     return 0;
 }
@@ -173,7 +193,7 @@ int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *regio
 {
     struct region g = {.r = *region};
     struct region *grown;
-    unsigned i;
+    unsigned i = 0;
     int r;
 
     r = check_place(m, region, &i);
@@ -181,7 +201,7 @@ int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *regio
         return r;
     grown = realloc(m->regions, (m->n_regions + 1) * sizeof(*grown));
     if (!grown)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     m->regions = grown;
     r = region_map(&g);
     if (r == 0)
@@ -200,7 +220,7 @@ int gw_guest_mem_add(struct gw_guest_mem *m, const struct gw_guest_region *regio
 
 int gw_guest_mem_clone(struct gw_guest_mem **ret, const struct gw_guest_mem *m, gw_uva_t uva_base)
 {
-    struct gw_guest_mem *c;
+    struct gw_guest_mem *c = NULL;
     int r = gw_guest_mem_new(&c, uva_base);
 
     for (unsigned i = 0; r == 0 && i < m->n_regions; i++) {
@@ -238,7 +258,7 @@ int gw_guest_mem_remove(struct gw_guest_mem *m, gw_gpa_t gpa)
         memmove(&m->regions[i], &m->regions[i + 1], (m->n_regions - i) * sizeof(*m->regions));
         return 0;
     }
-    return -ENOENT;
+    return gw_frontend_fail(-ENOENT, "no region begins at 0x%" PRIx64, gpa);
 }
 
 unsigned gw_guest_mem_count(const struct gw_guest_mem *m)
@@ -249,7 +269,7 @@ unsigned gw_guest_mem_count(const struct gw_guest_mem *m)
 int gw_guest_mem_region(const struct gw_guest_mem *m, unsigned i, struct gw_guest_region *ret)
 {
     if (i >= m->n_regions)
-        return -ENOENT;
+        return gw_frontend_fail_fixed(-ENOENT, "no further region");
     *ret = m->regions[i].r;
     return 0;
 }
@@ -284,12 +304,16 @@ int gw_guest_mem_alloc(struct gw_guest_mem *m, uint64_t len, uint64_t align, gw_
     int r = -ENOSPC;
 
     if (len == 0 || align == 0 || (align & (align - 1)))
-        return -EINVAL;
+        return gw_frontend_fail(-EINVAL, "allocation of %" PRIu64 " bytes with alignment %" PRIu64,
+                                len, align);
     for (unsigned i = 0; r == -ENOSPC && i < m->n_regions; i++)
         r = gw_guest_alloc_take(&m->regions[i].alloc, len, align, ret_gpa);
-    if (r == 0)
-        memset(gw_guest_mem_at(m, *ret_gpa, len), 0, len);
-    return r;
+    if (r == -ENOSPC)
+        return gw_frontend_fail(r, "guest memory: no %" PRIu64 " free bytes in one region", len);
+    if (r < 0)
+        return r;
+    memset(gw_guest_mem_at(m, *ret_gpa, len), 0, len);
+    return 0;
 }
 
 void gw_guest_mem_release(struct gw_guest_mem *m, gw_gpa_t gpa, uint64_t len)

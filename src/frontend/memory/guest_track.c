@@ -6,10 +6,12 @@
  * time. The contents of the bytes are not recorded.
  */
 #include "frontend/driver/driver_i.h"
+#include "frontend/error.h"
 
 #include <godwit/frontend/log.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,7 +39,7 @@ int gw_guest_track_new(struct gw_guest_track **ret)
     struct gw_guest_track *t = calloc(1, sizeof(*t));
 
     if (!t)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     *ret = t;
     return 0;
 }
@@ -79,20 +81,22 @@ int gw_guest_track_add(struct gw_guest_track *t, gw_gpa_t gpa, uint64_t len)
     struct range *grown;
 
     if (len == 0 || gpa + len < gpa)
-        return -EINVAL;
+        return gw_frontend_fail(-EINVAL, "impossible range: 0x%" PRIx64 " bytes at 0x%" PRIx64, len,
+                                gpa);
     for (unsigned i = 0; i < t->n_ranges; i++) {
         if (gpa < t->ranges[i].gpa + t->ranges[i].length && t->ranges[i].gpa < gpa + len)
-            return -EINVAL;
+            return gw_frontend_fail(-EINVAL, "the range at 0x%" PRIx64 " overlaps a tracked one",
+                                    gpa);
     }
     grown = realloc(t->ranges, (t->n_ranges + 1) * sizeof(*grown));
     if (!grown)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     t->ranges = grown;
     g.bytes = map_zeros(g.n_pages * WORDS_PER_PAGE * sizeof(uint64_t));
     g.pages = map_zeros(page_words(&g) * sizeof(uint64_t));
     if (!g.bytes || !g.pages) {
         range_done(&g);
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     }
     g.first_word = page_words(&g);
     grown[t->n_ranges++] = g;
@@ -108,7 +112,7 @@ int gw_guest_track_remove(struct gw_guest_track *t, gw_gpa_t gpa)
         t->ranges[i] = t->ranges[--t->n_ranges];
         return 0;
     }
-    return -ENOENT;
+    return gw_frontend_fail(-ENOENT, "no tracked range begins at 0x%" PRIx64, gpa);
 }
 
 /* Include this word in the range that a take scans. */

@@ -26,7 +26,7 @@ int gw_frontend_set_backend_req_fd(struct gw_frontend *fe)
         return r;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         r = -errno;
-        return gw_frontend_fail(fe, r, "SET_BACKEND_REQ_FD: %s", strerror(-r));
+        return gw_frontend_fail(r, "SET_BACKEND_REQ_FD: %s", strerror(-r));
     }
     r = gw_frontend_transact(fe, &call);
     close(pair[1]);
@@ -50,11 +50,11 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
     int r;
 
     if (fe->backend_fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "back-end request: no channel");
+        return gw_frontend_fail(-ENOTCONN, "back-end request: no channel");
     r = gw_frontend_wire_receive(fe->backend_fd, ret,
                                  gw_clock_ns() + (uint64_t)timeout_ms * 1000000u);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "back-end request: %s", strerror(-r));
+        return gw_frontend_fail(r, "back-end request: %s", strerror(-r));
     gw_frontend_trace_message(
         fe, GW_FRONTEND_TRACE_ASKED,
         &(struct gw_wire_header){.request = ret->request, .flags = ret->flags, .size = ret->size},
@@ -78,10 +78,10 @@ int gw_frontend_backend_reply(struct gw_frontend *fe, const struct gw_frontend_m
     int r;
 
     if (fe->backend_fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "back-end reply: no channel");
+        return gw_frontend_fail(-ENOTCONN, "back-end reply: no channel");
     r = gw_frontend_wire_send(fe->backend_fd, iov, 2, NULL, 0, deadline);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "back-end reply: %s", strerror(-r));
+        return gw_frontend_fail(r, "back-end reply: %s", strerror(-r));
     gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_REPLIED, &h, &value, 0);
     return 0;
 }

@@ -34,30 +34,31 @@ static uint64_t min_length(const struct gw_frontend *fe, const struct gw_wire_in
     return part * w->num_queues;
 }
 
-/* Check that the reply is memory for the requested number and size of queues. */
+/* Check that the reply is memory for the requested number and size of queues, or end the session.
+ */
 static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *asked,
                         const struct gw_wire_inflight *got, int fd)
 {
     struct stat st;
 
     if (got->num_queues != asked->num_queues || got->queue_size != asked->queue_size)
-        return gw_frontend_fail(
+        return gw_frontend_break(
             fe, -EPROTO, "GET_INFLIGHT_FD: answered for %u queues of %u, not %u of %u",
             got->num_queues, got->queue_size, asked->num_queues, asked->queue_size);
     if (fd < 0)
-        return gw_frontend_fail(fe, -EPROTO, "GET_INFLIGHT_FD: answered without an fd");
+        return gw_frontend_break(fe, -EPROTO, "GET_INFLIGHT_FD: answered without an fd");
     if (got->mmap_size < min_length(fe, got))
-        return gw_frontend_fail(fe, -EPROTO,
-                                "GET_INFLIGHT_FD: %" PRIu64 " bytes cannot hold %u queues of %u",
-                                got->mmap_size, got->num_queues, got->queue_size);
+        return gw_frontend_break(fe, -EPROTO,
+                                 "GET_INFLIGHT_FD: %" PRIu64 " bytes cannot hold %u queues of %u",
+                                 got->mmap_size, got->num_queues, got->queue_size);
     /* Any other file, for example one that the back-end serves itself, could block us forever. */
     if (gw_peer_fd_kind(fd) != GW_PEER_FD_MEMORY)
-        return gw_frontend_fail(fe, -EPROTO,
-                                "GET_INFLIGHT_FD: the fd is not memory (memfd, tmpfs, hugetlbfs)");
+        return gw_frontend_break(fe, -EPROTO,
+                                 "GET_INFLIGHT_FD: the fd is not memory (memfd, tmpfs, hugetlbfs)");
     if (fstat(fd, &st) < 0 || got->mmap_offset > (uint64_t)st.st_size ||
         got->mmap_size > (uint64_t)st.st_size - got->mmap_offset)
-        return gw_frontend_fail(fe, -EPROTO,
-                                "GET_INFLIGHT_FD: the file is shorter than the region");
+        return gw_frontend_break(fe, -EPROTO,
+                                 "GET_INFLIGHT_FD: the file is shorter than the region");
     return 0;
 }
 
@@ -78,7 +79,7 @@ int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, uns
     };
 
     if (num_queues == 0 || num_queues > UINT16_MAX || queue_size == 0 || queue_size > UINT16_MAX)
-        return gw_frontend_fail(fe, -EINVAL, "GET_INFLIGHT_FD: %u queues of %u", num_queues,
+        return gw_frontend_fail(-EINVAL, "GET_INFLIGHT_FD: %u queues of %u", num_queues,
                                 queue_size);
     r = gw_frontend_gate(fe, GW_PROTOCOL_F_INFLIGHT_SHMFD, call.request);
     if (r == 0)
@@ -93,7 +94,6 @@ int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, uns
     r = check_region(fe, &asked, &got, fd);
     if (r < 0) {
         gw_peer_fd_close(&fd);
-        fe->broken = r;
         return r;
     }
     *ret = (struct gw_frontend_inflight){

@@ -99,18 +99,20 @@ int gw_guest_log_new(struct gw_guest_log **ret, const struct gw_guest_log_config
     int r = gw_copy_struct(&cfg, sizeof(cfg), given, GW_FIRST_GUEST_LOG_CONFIG);
 
     if (r < 0)
-        return r;
+        return gw_frontend_fail(r, "dirty log: configuration of another version");
     if (cfg.length == 0 || cfg.length > INT64_MAX / 4 || cfg.offset > INT64_MAX / 4)
-        return -EINVAL;
+        return gw_frontend_fail(
+            -EINVAL, "dirty log: impossible length (%" PRIu64 ") or offset (%" PRIu64 ")",
+            cfg.length, cfg.offset);
     log = calloc(1, sizeof(*log));
     if (!log)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     log->cfg = cfg;
     log->fd = -1;
     r = log_map(log);
     if (r < 0) {
         gw_guest_log_free(log);
-        return r;
+        return gw_frontend_fail(r, "dirty log of %" PRIu64 " bytes: %s", cfg.length, strerror(-r));
     }
     *ret = log;
     return 0;
@@ -281,8 +283,8 @@ int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *
         return r;
     /* 0, the remaining size or the whole size mean success; any other value is an error code. */
     if (answer.mmap_size && answer.mmap_size != wire.mmap_size)
-        return gw_frontend_fail(
-            fe, -EREMOTEIO, "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")", answer.mmap_size);
+        return gw_frontend_fail(-EREMOTEIO, "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")",
+                                answer.mmap_size);
     return 0;
 }
 
@@ -298,7 +300,7 @@ int gw_frontend_set_log_all(struct gw_frontend *fe, bool on)
     uint64_t bit = UINT64_C(1) << GW_F_LOG_ALL;
 
     if (on && !fe->cfg.no_gates && !(fe->offered & bit))
-        return gw_frontend_fail(fe, -EOPNOTSUPP, "SET_FEATURES: LOG_ALL (26) is not offered");
+        return gw_frontend_fail(-EOPNOTSUPP, "SET_FEATURES: LOG_ALL (26) is not offered");
     return gw_frontend_set_features(fe, on ? fe->features | bit : fe->features & ~bit);
 }
 

@@ -40,7 +40,7 @@ static int check_xen(struct gw_frontend *fe, const struct gw_guest_region *r, ui
 {
     if (r->xen == GW_GUEST_XEN_NONE || has_xen(fe))
         return 0;
-    return gw_frontend_fail(fe, -EOPNOTSUPP,
+    return gw_frontend_fail(-EOPNOTSUPP,
                             "%s: region 0x%" PRIx64 " is memory of domain %" PRIu32
                             ", and XEN_MMAP (17) was not negotiated",
                             gw_frontend_message_name(request), r->gpa, r->domid);
@@ -87,7 +87,7 @@ int gw_frontend_set_mem_table(struct gw_frontend *fe, const struct gw_guest_mem 
     int r;
 
     if (n > GW_MSG_TABLE_REGIONS_MAX)
-        return gw_frontend_fail(fe, -E2BIG, "SET_MEM_TABLE: %u regions, limit %d", n,
+        return gw_frontend_fail(-E2BIG, "SET_MEM_TABLE: %u regions, limit %d", n,
                                 GW_MSG_TABLE_REGIONS_MAX);
     r = fill_table(fe, m, &table, fds);
     if (r == 0)
@@ -135,7 +135,7 @@ static int fill_single(struct gw_frontend *fe, struct gw_frontend_call *call, st
         r = gw_guest_mem_region(m, i++, region);
     } while (r == 0 && region->gpa != gpa);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "%s: no region begins at 0x%" PRIx64,
+        return gw_frontend_fail(r, "%s: no region begins at 0x%" PRIx64,
                                 gw_frontend_message_name(call->request), gpa);
     if (has_xen(fe))
         single->wire.xen.region = wire_xen_region(region);

@@ -33,7 +33,7 @@ int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd)
     if (r < 0)
         return r;
     if (uffd < 0)
-        return gw_frontend_fail(fe, -EREMOTEIO, "POSTCOPY_ADVISE: the back-end has no userfaultfd");
+        return gw_frontend_fail(-EREMOTEIO, "POSTCOPY_ADVISE: the back-end has no userfaultfd");
     *ret_uffd = uffd;
     return 0;
 }
@@ -53,7 +53,7 @@ static int tell_and_wait(struct gw_frontend *fe, uint32_t request)
     if (r == 0)
         r = gw_frontend_transact(fe, &call);
     if (r == 0 && value)
-        r = gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")",
+        r = gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")",
                              gw_frontend_message_name(request), value);
     return r;
 }
@@ -64,7 +64,7 @@ int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb,
 
     /* No userfaultfd can serve the page faults of foreign or granted memory. */
     if (fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1)
-        return gw_frontend_fail(fe, -EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
+        return gw_frontend_fail(-EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
     r = tell_and_wait(fe, GW_MSG_POSTCOPY_LISTEN);
     if (r < 0)
         return r;
@@ -86,8 +86,7 @@ int gw_frontend_postcopy_end(struct gw_frontend *fe)
 /* The back-end waits for an acknowledgement that will not be sent: the session has ended. */
 static int unusable(struct gw_frontend *fe, int r, uint32_t request, const struct gw_wire_region *w)
 {
-    fe->broken = r;
-    return gw_frontend_fail(
+    return gw_frontend_break(
         fe, r, "%s: address 0x%" PRIx64 " of the region at 0x%" PRIx64 " cannot be used",
         gw_frontend_message_name(request), w->user_addr, w->guest_addr);
 }
@@ -98,11 +97,9 @@ static int take_base(struct gw_frontend *fe, uint32_t request, const struct gw_w
 {
     int r = 0;
 
-    if (answer->guest_addr != told->guest_addr || answer->size != told->size) {
-        fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "%s: answered for another region, at 0x%" PRIx64,
-                                gw_frontend_message_name(request), answer->guest_addr);
-    }
+    if (answer->guest_addr != told->guest_addr || answer->size != told->size)
+        return gw_frontend_break(fe, -EPROTO, "%s: answered for another region, at 0x%" PRIx64,
+                                 gw_frontend_message_name(request), answer->guest_addr);
     if (!answer->user_addr || answer->user_addr + answer->size < answer->user_addr)
         r = -EPROTO;
     else if (fe->base_cb)
@@ -137,11 +134,9 @@ int gw_frontend_tell_table(struct gw_frontend *fe, struct gw_frontend_call *call
     r = gw_frontend_transact(fe, call);
     if (r < 0)
         return r;
-    if (answer.num_regions != table->num_regions) {
-        fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "SET_MEM_TABLE: answered with %" PRIu32 " regions",
-                                answer.num_regions);
-    }
+    if (answer.num_regions != table->num_regions)
+        return gw_frontend_break(fe, -EPROTO, "SET_MEM_TABLE: answered with %" PRIu32 " regions",
+                                 answer.num_regions);
     r = check_apart(fe, answer.regions, answer.num_regions);
     for (unsigned i = 0; i < table->num_regions && r == 0; i++)
         r = take_base(fe, call->request, &table->regions[i], &answer.regions[i]);

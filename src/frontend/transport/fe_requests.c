@@ -65,15 +65,8 @@ int gw_frontend_gate(struct gw_frontend *fe, unsigned bit, uint32_t request)
 {
     if (fe->cfg.no_gates || fe->protocol_features >> bit & 1)
         return 0;
-    return gw_frontend_fail(fe, -EOPNOTSUPP, "%s: protocol feature %u was not negotiated",
+    return gw_frontend_fail(-EOPNOTSUPP, "%s: protocol feature %u was not negotiated",
                             gw_frontend_message_name(request), bit);
-}
-
-/* End the session with an error that every later request returns. */
-static int broke(struct gw_frontend *fe, int r, const char *name, const char *why)
-{
-    fe->broken = r;
-    return gw_frontend_fail(fe, r, "%s: %s", name, why);
 }
 
 /* Bytes that are pending before a request is sent are an unsolicited message. */
@@ -83,37 +76,39 @@ static int check_silence(struct gw_frontend *fe, const char *name)
     ssize_t n = recv(fe->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n > 0)
-        return broke(fe, -EPROTO, name ? name : "idle", "the back-end sent an unsolicited message");
+        return gw_frontend_break(fe, -EPROTO, "%s: the back-end sent an unsolicited message",
+                                 name ? name : "idle");
     if (n == 0 || errno == ECONNRESET)
         return gw_frontend_fail_hung_up(fe, name);
     return 0;
 }
 
+/* A reply that does not fit its request ends the session; a rejection does not. */
 static int check_reply(struct gw_frontend *fe, const struct gw_frontend_call *call,
                        const struct gw_frontend_message *msg, uint32_t want_size)
 {
     const char *name = gw_frontend_message_name(call->request);
 
     if (msg->request != call->request)
-        return gw_frontend_fail(fe, -EPROTO, "%s: answered with id %" PRIu32, name, msg->request);
+        return gw_frontend_break(fe, -EPROTO, "%s: answered with id %" PRIu32, name, msg->request);
     /* QEMU compares all flags: version 1 and REPLY set, NEED_REPLY clear. */
     if (msg->flags != (GW_MSG_VERSION | GW_MSG_REPLY))
-        return gw_frontend_fail(fe, -EPROTO, "%s: answered with flags 0x%" PRIx32, name,
-                                msg->flags);
+        return gw_frontend_break(fe, -EPROTO, "%s: answered with flags 0x%" PRIx32, name,
+                                 msg->flags);
     if (msg->n_fds > (call->reply_fd ? 1 : 0))
-        return gw_frontend_fail(fe, -EPROTO, "%s: answered with %u fds", name, msg->n_fds);
+        return gw_frontend_break(fe, -EPROTO, "%s: answered with %u fds", name, msg->n_fds);
     /* A reply without data rejects GET_CONFIG ("VHOST_USER_GET_CONFIG"). */
     if (call->request == GW_MSG_GET_CONFIG && msg->size < want_size &&
         (msg->size == 0 || msg->size == sizeof(struct gw_wire_config)))
-        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
+        return gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused", name);
     if (call->may_refuse && msg->size == 0 && want_size)
-        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused", name);
+        return gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused", name);
     /* The reply has 16 bytes, 8 (libvhost-user) or none (DPDK). */
     if (call->request == GW_MSG_SET_LOG_BASE && (msg->size == 0 || msg->size == sizeof(uint64_t)))
         return 0;
     if (msg->size != want_size)
-        return gw_frontend_fail(fe, -EPROTO, "%s: answered with %" PRIu32 " bytes, not %" PRIu32,
-                                name, msg->size, want_size);
+        return gw_frontend_break(fe, -EPROTO, "%s: answered with %" PRIu32 " bytes, not %" PRIu32,
+                                 name, msg->size, want_size);
     return 0;
 }
 
@@ -127,13 +122,14 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
 
     r = gw_frontend_wire_receive(fe->fd, &msg, deadline);
     if (r == -ETIMEDOUT)
-        return broke(fe, r, name, "no answer in time");
+        return gw_frontend_break(fe, r, "%s: no answer in time", name);
     if (r == -ECONNRESET)
         return gw_frontend_fail_hung_up(fe, NULL);
     if (r < 0)
-        return broke(fe, r, name,
-                     r == -EPROTO ? "an answer that is too long or has too many file descriptors"
-                                  : strerror(-r));
+        return gw_frontend_break(fe, r, "%s: %s", name,
+                                 r == -EPROTO
+                                     ? "an answer that is too long or has too many file descriptors"
+                                     : strerror(-r));
     gw_frontend_trace_message(
         fe, GW_FRONTEND_TRACE_ANSWERED,
         &(struct gw_wire_header){.request = msg.request, .flags = msg.flags, .size = msg.size},
@@ -142,8 +138,6 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     if (r == 0 && msg.n_fds)
         *call->reply_fd = msg.fds[--msg.n_fds];
     gw_frontend_message_done(&msg);
-    if (r == -EPROTO)
-        fe->broken = r;
     if (r < 0)
         return r;
     if (call->reply) {
@@ -152,8 +146,7 @@ static int await_reply(struct gw_frontend *fe, const struct gw_frontend_call *ca
     }
     memcpy(&ack, msg.payload, sizeof(ack));
     if (ack)
-        return gw_frontend_fail(fe, -EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")", name,
-                                ack);
+        return gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")", name, ack);
     return 0;
 }
 
@@ -172,10 +165,10 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "%s: not connected", name);
-    if (fe->broken)
-        return fe->broken;
-    r = check_silence(fe, name);
+        return gw_frontend_fail(-ENOTCONN, "%s: not connected", name);
+    r = gw_frontend_check_broken(fe);
+    if (r == 0)
+        r = check_silence(fe, name);
     if (r < 0)
         return r;
     if (ack == GW_FRONTEND_ACK_ALWAYS || (ack == GW_FRONTEND_ACK_AUTO && acks && !call->reply))
@@ -184,7 +177,7 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
     if (r == -ECONNRESET)
         return gw_frontend_fail_hung_up(fe, name);
     if (r < 0)
-        return broke(fe, r, name, strerror(-r));
+        return gw_frontend_break(fe, r, "%s: %s", name, strerror(-r));
     gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_SENT, &h, call->payload, call->n_fds);
     if (call->reply || (acks && h.flags & GW_MSG_NEED_REPLY))
         return await_reply(fe, call, deadline);
@@ -193,9 +186,12 @@ int gw_frontend_transact(struct gw_frontend *fe, const struct gw_frontend_call *
 
 int gw_frontend_check(struct gw_frontend *fe)
 {
+    int r;
+
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "not connected");
-    return fe->broken ? fe->broken : check_silence(fe, NULL);
+        return gw_frontend_fail(-ENOTCONN, "not connected");
+    r = gw_frontend_check_broken(fe);
+    return r < 0 ? r : check_silence(fe, NULL);
 }
 
 static int get_u64(struct gw_frontend *fe, uint32_t request, uint64_t *ret)
@@ -283,7 +279,7 @@ int gw_frontend_get_queue_num(struct gw_frontend *fe, uint64_t *ret)
 static int config_args(struct gw_frontend *fe, uint32_t request, uint32_t len)
 {
     if (len == 0 || len > CONFIG_LEN_MAX)
-        return gw_frontend_fail(fe, -EINVAL, "%s: length %" PRIu32 " is not 1 to %d",
+        return gw_frontend_fail(-EINVAL, "%s: length %" PRIu32 " is not 1 to %d",
                                 gw_frontend_message_name(request), len, CONFIG_LEN_MAX);
     return gw_frontend_gate(fe, GW_PROTOCOL_F_CONFIG, request);
 }
@@ -308,10 +304,8 @@ int gw_frontend_get_config(struct gw_frontend *fe, uint32_t offset, void *buf, u
     if (r < 0)
         return r;
     memcpy(&head, payload, sizeof(head));
-    if (head.offset != offset || head.size != len) {
-        fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "GET_CONFIG: reply for a different range");
-    }
+    if (head.offset != offset || head.size != len)
+        return gw_frontend_break(fe, -EPROTO, "GET_CONFIG: reply for a different range");
     memcpy(buf, payload + sizeof(head), len);
     return 0;
 }

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 #define BIT(n) (UINT64_C(1) << (n))
 
@@ -74,7 +75,7 @@ static int negotiate(struct gw_frontend *fe, const struct gw_frontend_options *o
     if (r < 0)
         return r;
     if (!(offered & BIT(GW_F_VERSION_1)))
-        return gw_frontend_fail(fe, -EOPNOTSUPP, "negotiate: VERSION_1 is not offered");
+        return gw_frontend_fail(-EOPNOTSUPP, "negotiate: VERSION_1 is not offered");
     fe->wanted = offered & features_of(opt);
     if (fe->wanted & BIT(GW_F_PROTOCOL_FEATURES))
         r = negotiate_protocol(fe, opt);
@@ -90,7 +91,7 @@ int gw_frontend_negotiate(struct gw_frontend *fe, const struct gw_frontend_optio
     struct gw_frontend_options opt;
     int r = gw_copy_struct(&opt, sizeof(opt), given, GW_FIRST_FRONTEND_OPTIONS);
 
-    return r < 0 ? gw_frontend_fail(fe, r, "negotiate: options of another version")
+    return r < 0 ? gw_frontend_fail(r, "negotiate: options of another version")
                  : negotiate(fe, &opt);
 }
 
@@ -105,7 +106,7 @@ static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *op
          !has_protocol(fe, GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS)))
         return gw_frontend_set_mem_table(fe, opt->mem);
     if (n > fe->n_slots_max)
-        return gw_frontend_fail(fe, -ERANGE,
+        return gw_frontend_fail(-ERANGE,
                                 "start: %u regions, but the back-end has %" PRIu64 " slots", n,
                                 fe->n_slots_max);
     for (unsigned i = 0; r == 0 && i < n; i++) {
@@ -116,37 +117,27 @@ static int give_mem(struct gw_frontend *fe, const struct gw_frontend_options *op
 }
 
 /* Without feature bit 30, SET_FEATURES has enabled the rings already ("Ring states"). */
-static int enable_all(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n, bool enable)
+static int enable(struct gw_frontend *fe, const struct gw_driver *d, bool on)
 {
-    int first = 0, r;
-
     if (!(fe->features & BIT(GW_F_PROTOCOL_FEATURES)))
         return 0;
-    for (unsigned i = 0; i < n; i++) {
-        r = gw_frontend_set_vring_enable(fe, gw_driver_index(drivers[i]), enable);
-        if (r < 0 && enable)
-            return r;
-        if (r < 0 && first == 0)
-            first = r;
-    }
-    return first;
+    return gw_frontend_set_vring_enable(fe, gw_driver_index(d), on);
 }
 
 /* Check that the drivers can run with the negotiated features. */
 static int check_drivers(struct gw_frontend *fe, const struct gw_frontend_options *opt)
 {
-    const char *why;
-
     for (unsigned i = 0; i < opt->n_drivers; i++) {
         const struct gw_driver *d = opt->drivers[i];
-        int r = gw_driver_check_features(d, fe->wanted, &why);
+        int r;
 
         if (fe->n_queues_max && gw_driver_index(d) >= fe->n_queues_max)
-            return gw_frontend_fail(fe, -ERANGE,
+            return gw_frontend_fail(-ERANGE,
                                     "start: queue %u, but the back-end has %" PRIu64 " queues",
                                     gw_driver_index(d), fe->n_queues_max);
+        r = gw_driver_check_features(d, fe->wanted);
         if (r < 0)
-            return gw_frontend_fail(fe, r, "start of queue %u: %s", gw_driver_index(d), why);
+            return r;
     }
     return 0;
 }
@@ -182,8 +173,8 @@ static int start(struct gw_frontend *fe, const struct gw_frontend_options *opt)
         r = start_queue(fe, opt, opt->drivers[i]);
     if (r == 0 && opt->log)
         r = gw_frontend_set_log_base(fe, opt->log);
-    if (r == 0 && !opt->no_enable)
-        r = enable_all(fe, opt->drivers, opt->n_drivers, true);
+    for (unsigned i = 0; r == 0 && !opt->no_enable && i < opt->n_drivers; i++)
+        r = enable(fe, opt->drivers[i], true);
     return r;
 }
 
@@ -192,18 +183,30 @@ int gw_frontend_start(struct gw_frontend *fe, const struct gw_frontend_options *
     struct gw_frontend_options opt;
     int r = gw_copy_struct(&opt, sizeof(opt), given, GW_FIRST_FRONTEND_OPTIONS);
 
-    return r < 0 ? gw_frontend_fail(fe, r, "start: options of another version") : start(fe, &opt);
+    return r < 0 ? gw_frontend_fail(r, "start: options of another version") : start(fe, &opt);
+}
+
+/* The first of several errors, with its reason. */
+struct first_error {
+    int r;
+    char why[256];
+};
+
+static void keep_first(struct first_error *first, int r)
+{
+    if (r == 0 || first->r < 0)
+        return;
+    first->r = r;
+    snprintf(first->why, sizeof(first->why), "%s", gw_frontend_last_error());
 }
 
 int gw_frontend_stop(struct gw_frontend *fe, struct gw_driver **drivers, unsigned n_drivers)
 {
-    int first = enable_all(fe, drivers, n_drivers, false);
+    struct first_error first = {0};
 
-    for (unsigned i = 0; i < n_drivers; i++) {
-        int r = gw_frontend_stop_queue(fe, drivers[i]);
-
-        if (r < 0 && first == 0)
-            first = r;
-    }
-    return first;
+    for (unsigned i = 0; i < n_drivers; i++)
+        keep_first(&first, enable(fe, drivers[i], false));
+    for (unsigned i = 0; i < n_drivers; i++)
+        keep_first(&first, gw_frontend_stop_queue(fe, drivers[i]));
+    return first.r < 0 ? gw_frontend_fail(first.r, "%s", first.why) : 0;
 }

@@ -2,6 +2,8 @@
 /* Conversion of numbers to little-endian bytes and back. */
 #include "fe_state.h"
 
+#include "frontend/error.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -51,7 +53,7 @@ int gw_state_take(struct gw_state_writer *w, void **ret, size_t *ret_len)
     *w = (struct gw_state_writer){0};
     if (failed) {
         free(data);
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     }
     *ret = data;
     *ret_len = len;

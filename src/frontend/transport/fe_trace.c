@@ -159,11 +159,10 @@ int gw_frontend_fail_hung_up(struct gw_frontend *fe, const char *before)
                  gw_frontend_message_name(t->request));
     }
     gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_HUNG_UP);
-    fe->broken = -ECONNRESET;
-    return gw_frontend_fail(fe, -ECONNRESET, "the back-end hung up%s%s%s%s",
-                            before ? " before " : "", before ? before : "",
-                            last[0]   ? last
-                            : sent[0] ? "; it answered nothing"
-                                      : "",
-                            sent);
+    return gw_frontend_break(fe, -ECONNRESET, "the back-end hung up%s%s%s%s",
+                             before ? " before " : "", before ? before : "",
+                             last[0]   ? last
+                             : sent[0] ? "; it answered nothing"
+                                       : "",
+                             sent);
 }

@@ -58,11 +58,9 @@ static int get_base(struct gw_frontend *fe, uint32_t request, unsigned index, ui
 
     if (r < 0)
         return r;
-    if (answer.index != index) {
-        fe->broken = -EPROTO;
-        return gw_frontend_fail(fe, -EPROTO, "%s of ring %u: answered for ring %u",
-                                gw_frontend_message_name(request), index, answer.index);
-    }
+    if (answer.index != index)
+        return gw_frontend_break(fe, -EPROTO, "%s of ring %u: answered for ring %u",
+                                 gw_frontend_message_name(request), index, answer.index);
     *ret = answer.num;
     return 0;
 }
@@ -92,7 +90,7 @@ static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index
     };
 
     if (index > GW_VRING_FD_INDEX_MASK)
-        return gw_frontend_fail(fe, -EINVAL, "%s: no ring %u", gw_frontend_message_name(request),
+        return gw_frontend_fail(-EINVAL, "%s: no ring %u", gw_frontend_message_name(request),
                                 index);
     return gw_frontend_transact(fe, &call);
 }
@@ -127,7 +125,7 @@ int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd)
 int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable)
 {
     if (!fe->cfg.no_gates && !(fe->features >> GW_F_PROTOCOL_FEATURES & 1))
-        return gw_frontend_fail(fe, -EOPNOTSUPP, "SET_VRING_ENABLE: feature 30 was not negotiated");
+        return gw_frontend_fail(-EOPNOTSUPP, "SET_VRING_ENABLE: feature 30 was not negotiated");
     return set_state(fe, GW_MSG_SET_VRING_ENABLE, index, enable);
 }
 

@@ -26,19 +26,20 @@
 #define TIMEOUT_MS 10000
 #define RETRY_MS   10
 
-int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
+int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
 {
-    va_list ap;
+    va_list args;
 
-    va_start(ap, format);
-    vsnprintf(fe->error, sizeof(fe->error), format, ap);
-    va_end(ap);
-    return r;
+    va_start(args, format);
+    vsnprintf(fe->why, sizeof(fe->why), format, args);
+    va_end(args);
+    fe->broken = r;
+    return gw_frontend_check_broken(fe);
 }
 
-const char *gw_frontend_error(const struct gw_frontend *fe)
+int gw_frontend_check_broken(const struct gw_frontend *fe)
 {
-    return fe->error;
+    return fe->broken ? gw_frontend_fail(fe->broken, "%s", fe->why) : 0;
 }
 
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *given)
@@ -48,12 +49,12 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *g
     int r = given ? gw_copy_struct(&cfg, sizeof(cfg), given, GW_FIRST_FRONTEND_CONFIG) : 0;
 
     if (r < 0)
-        return r;
+        return gw_frontend_fail(r, "front-end: configuration of another version");
     if (cfg.ack > GW_FRONTEND_ACK_ALWAYS)
-        return -EINVAL;
+        return gw_frontend_fail(-EINVAL, "front-end: unknown ack %u", (unsigned)cfg.ack);
     fe = calloc(1, sizeof(*fe));
     if (!fe)
-        return -ENOMEM;
+        return gw_frontend_fail_fixed(-ENOMEM, "out of memory");
     fe->cfg = cfg;
     if (!fe->cfg.timeout_ms)
         fe->cfg.timeout_ms = TIMEOUT_MS;
@@ -121,9 +122,9 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
     int fd = -1, r;
 
     if (fe->fd >= 0)
-        return gw_frontend_fail(fe, -EISCONN, "connect to %s: already connected", path);
+        return gw_frontend_fail(-EISCONN, "connect to %s: already connected", path);
     if (len >= sizeof(sa.sun_path))
-        return gw_frontend_fail(fe, -ENAMETOOLONG, "connect: the path %s is too long", path);
+        return gw_frontend_fail(-ENAMETOOLONG, "connect: the path %s is too long", path);
     memcpy(sa.sun_path, path, len + 1);
     deadline = gw_clock_ns() + (uint64_t)fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
     for (;;) {
@@ -132,9 +133,9 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path)
             return begin(fe, fd);
         /* Not created yet, stale, or its backlog is full. */
         if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -EINTR)
-            return gw_frontend_fail(fe, r, "connect to %s: %s", path, strerror(-r));
+            return gw_frontend_fail(r, "connect to %s: %s", path, strerror(-r));
         if (gw_clock_ns() >= deadline)
-            return gw_frontend_fail(fe, -ETIMEDOUT, "connect to %s: nothing listened within %u ms",
+            return gw_frontend_fail(-ETIMEDOUT, "connect to %s: nothing listened within %u ms",
                                     path, fe->cfg.connect_timeout_ms);
         nanosleep(&pause, NULL);
     }
@@ -146,19 +147,19 @@ int gw_frontend_accept(struct gw_frontend *fe, int listen_fd)
     int fd, r;
 
     if (fe->fd >= 0)
-        return gw_frontend_fail(fe, -EISCONN, "accept: already connected");
+        return gw_frontend_fail(-EISCONN, "accept: already connected");
     do {
         r = gw_frontend_poll(listen_fd, POLLIN, deadline);
         if (r == -ETIMEDOUT)
-            return gw_frontend_fail(fe, r, "accept: no back-end connected within %u ms",
+            return gw_frontend_fail(r, "accept: no back-end connected within %u ms",
                                     fe->cfg.connect_timeout_ms);
         if (r < 0)
-            return gw_frontend_fail(fe, r, "accept: %s", strerror(-r));
+            return gw_frontend_fail(r, "accept: %s", strerror(-r));
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         r = fd < 0 ? -errno : 0;
     } while (r == -EAGAIN || r == -EINTR || r == -ECONNABORTED);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "accept: %s", strerror(-r));
+        return gw_frontend_fail(r, "accept: %s", strerror(-r));
     return begin(fe, fd);
 }
 
@@ -174,7 +175,7 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd)
     if (r < 0) {
         if (flags >= 0)
             close(fd);
-        return gw_frontend_fail(fe, r, "attach fd %d: %s", fd, strerror(-r));
+        return gw_frontend_fail(r, "attach fd %d: %s", fd, strerror(-r));
     }
     return begin(fe, fd);
 }
@@ -200,10 +201,10 @@ static int send_iov(struct gw_frontend *fe, struct iovec *iov, unsigned n_iov, c
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "send: not connected");
+        return gw_frontend_fail(-ENOTCONN, "send: not connected");
     r = gw_frontend_wire_send(fe->fd, iov, n_iov, fds, n_fds, deadline);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "send: %s", strerror(-r));
+        return gw_frontend_fail(r, "send: %s", strerror(-r));
     return 0;
 }
 
@@ -232,9 +233,9 @@ int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
     int r;
 
     if (fe->fd < 0)
-        return gw_frontend_fail(fe, -ENOTCONN, "receive: not connected");
+        return gw_frontend_fail(-ENOTCONN, "receive: not connected");
     r = gw_frontend_wire_receive(fe->fd, ret, gw_clock_ns() + (uint64_t)timeout_ms * GW_NS_PER_MS);
     if (r < 0)
-        return gw_frontend_fail(fe, r, "receive: %s", strerror(-r));
+        return gw_frontend_fail(r, "receive: %s", strerror(-r));
     return 0;
 }

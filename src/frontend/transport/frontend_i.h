@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "frontend/error.h"
 
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
@@ -33,12 +34,14 @@ struct gw_frontend {
     void *base_arg;
     struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* ring buffer */
     uint64_t n_trace;                                      /* messages recorded so far */
-    char error[256];
+    char why[256];                                         /* with `broken`: the reason */
 };
 
-/* Store the reason as a sentence. Returns: `r`. */
-int gw_frontend_fail(struct gw_frontend *fe, int r, const char *format, ...)
+/* End the session: as gw_frontend_fail, and later requests fail in the same way. Returns: `r`. */
+int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Returns: 0; the error that ended the session, with its reason. */
+int gw_frontend_check_broken(const struct gw_frontend *fe);
 
 /* The name of a front-end message, "request" for an unknown one. */
 const char *gw_frontend_message_name(uint32_t request);

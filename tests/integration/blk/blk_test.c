@@ -109,7 +109,7 @@ void blk_test_connect_with(struct blk_test *t, uint64_t features)
         t->g.opt.features = GUEST_FEATURES | GUEST_EVENT_IDX | features;
     assert_int_equal(gw_frontend_connect(t->g.fe, t->socket), 0);
     if (gw_frontend_start(t->g.fe, &t->g.opt) < 0)
-        fail_msg("%s", gw_frontend_error(t->g.fe));
+        fail_msg("%s", gw_frontend_last_error());
 }
 
 int blk_test_request(struct blk_test *t, uint32_t type, uint64_t offset, uint8_t pattern)

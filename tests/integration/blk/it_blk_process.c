@@ -265,7 +265,7 @@ static void test_other_control_data(void **state)
     guest_init(&t.g, 64);
     assert_int_equal(gw_frontend_attach(t.g.fe, pair[1]), 0);
     if (gw_frontend_start(t.g.fe, &t.g.opt) < 0)
-        fail_msg("%s", gw_frontend_error(t.g.fe));
+        fail_msg("%s", gw_frontend_last_error());
     assert_int_equal(guest_io(&t.g, 0, 0, 0x73), 0);
     n_fds = count_fds(t.program.pid);
     for (unsigned i = 0; i < 20; i++)

@@ -150,12 +150,11 @@ static void take_answers(struct suspend_test *t, unsigned queue)
 {
     struct gw_driver_used used[2 * N_REQUESTS];
     unsigned n = gw_driver_take(t->blk.g.drivers[queue], used, 2 * N_REQUESTS);
-    const char *why = "";
 
     for (unsigned i = 0; i < n; i++)
         t->ones[queue][used[i].cookie].n_answers++;
-    if (gw_driver_error(t->blk.g.drivers[queue], &why) < 0)
-        fail_msg("queue %u: %s", queue, why);
+    if (gw_driver_check(t->blk.g.drivers[queue]) < 0)
+        fail_msg("%s", gw_frontend_last_error());
 }
 
 /* Each request completes exactly once, possibly later, with the expected result. */
@@ -255,7 +254,7 @@ static void run_session(struct suspend_test *t)
 
     assert_int_equal(gw_frontend_connect(g->fe, t->blk.socket), 0);
     if (gw_frontend_start(g->fe, &g->opt) < 0)
-        fail_msg("%s", gw_frontend_error(g->fe));
+        fail_msg("%s", gw_frontend_last_error());
 }
 
 static void begin(struct suspend_test *t, const struct kind *kind, unsigned delay_ms)

@@ -84,7 +84,7 @@ static void begin_session(struct resume_test *t)
     else
         assert_int_equal(gw_frontend_connect(t->fe, t->blk.socket), 0);
     if (gw_frontend_start(t->fe, &t->opt) < 0)
-        fail_msg("%s: start: %s", t->way->name, gw_frontend_error(t->fe));
+        fail_msg("%s: start: %s", t->way->name, gw_frontend_last_error());
 }
 
 static void begin(struct resume_test *t, const struct way *way)
@@ -209,7 +209,7 @@ static void run_way(const struct way *way)
     check_load(&t, gw_guest_load_drain(t.load, FIXTURE_STALL_MS), KILLS);
     for (unsigned i = 0; i < FIXTURE_QUEUES; i++) {
         assert_int_equal(gw_driver_in_flight(t.drivers[i]), 0);
-        assert_int_equal(gw_driver_error(t.drivers[i], NULL), 0);
+        assert_int_equal(gw_driver_check(t.drivers[i]), 0);
     }
     assert_int_equal(gw_frontend_stop(t.fe, t.drivers, FIXTURE_QUEUES), 0);
     if (gw_guest_disk_check_fd(t.disk, t.blk.fd) < 0)

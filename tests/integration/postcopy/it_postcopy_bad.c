@@ -52,7 +52,7 @@ static void starve(struct guest *g, int *uffd)
     guest_init(g, 64);
     assert_int_equal(fixture_connect(&fixture, g->fe), 0);
     if (post_starve(g, uffd) < 0)
-        fail_msg("%s", gw_frontend_error(g->fe));
+        fail_msg("%s", gw_frontend_last_error());
 }
 
 /* The front-end hangs up, with its userfaultfd open or closed. */
@@ -493,11 +493,12 @@ static int unprivileged(void)
               setresuid(65534, 65534, 65534) == 0,
           "privileges cannot be dropped");
     check(gw_fault_server_new(&s, &cfg) == -EPERM, "the fault server has a userfaultfd");
-    check(strstr(gw_fault_error(), "vm.unprivileged_userfaultfd") != NULL, gw_fault_error());
+    check(strstr(gw_frontend_last_error(), "vm.unprivileged_userfaultfd") != NULL,
+          gw_frontend_last_error());
     fixture_start(&fixture, &fixture_cfg);
     guest_init(&g, 64);
     check(fixture_connect(&fixture, g.fe) == 0 && gw_frontend_start(g.fe, &g.opt) == 0,
-          gw_frontend_error(g.fe));
+          gw_frontend_last_error());
     check(gw_frontend_get_protocol_features(g.fe, &features) == 0, "no protocol features");
     check(!(features >> GW_PROTOCOL_F_PAGEFAULT & 1), "PAGEFAULT is offered");
     check(fixture_said(&fixture, "vm.unprivileged_userfaultfd") &&

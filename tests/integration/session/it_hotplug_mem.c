@@ -113,7 +113,7 @@ static void end(struct run *run)
 static void did(struct run *run, int r)
 {
     if (r < 0)
-        fail_msg("%s (%d)", gw_frontend_error(run->g.fe), r);
+        fail_msg("%s (%d)", gw_frontend_last_error(), r);
 }
 
 static void plug(struct run *run, unsigned i)

@@ -291,7 +291,7 @@ int main(void)
     int r = gw_fault_server_new(&server, &cfg);
 
     if (r < 0)
-        skip_test("no postcopy here: %s", gw_fault_error());
+        skip_test("no postcopy here: %s", gw_frontend_last_error());
     gw_fault_server_free(server);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

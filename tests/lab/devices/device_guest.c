@@ -166,14 +166,14 @@ static void connect_to(struct device_guest *g, const char *path)
     if (gw_frontend_connect(g->fe, path) < 0 || gw_frontend_start(g->fe, &opt) < 0 ||
         gw_frontend_get_features(g->fe, &g->offered) < 0 ||
         gw_frontend_get_config(g->fe, 0, &g->disk, sizeof(g->disk)) < 0)
-        fail("%s: %s", path, gw_frontend_error(g->fe));
+        fail("%s: %s", path, gw_frontend_last_error());
     g->n_sectors = le64toh(g->disk.capacity);
 }
 
 static void disconnect(struct device_guest *g)
 {
     if (gw_frontend_stop(g->fe, &g->driver, 1) < 0)
-        fail("%s", gw_frontend_error(g->fe));
+        fail("%s", gw_frontend_last_error());
     gw_frontend_free(g->fe);
     gw_guest_mem_release(g->mem, g->buf.addr, BUFFER);
     gw_driver_blk_done(&g->blk);

@@ -72,15 +72,13 @@ static void check(int r, const char *what)
 static void check_frontend(const struct exchange *x, int r, const char *what)
 {
     if (r < 0)
-        fail("%s: %s", what, gw_frontend_error(x->fe));
+        fail("%s: %s", what, gw_frontend_last_error());
 }
 
 static void check_driver(const struct gw_driver *d, int r)
 {
-    const char *text = "";
-
-    if (gw_driver_error(d, &text) < 0 || r < 0)
-        fail("queue %u: %s %s", gw_driver_index(d), strerror(-r), text);
+    if (r < 0 || gw_driver_check(d) < 0)
+        fail("queue %u: %s", gw_driver_index(d), gw_frontend_last_error());
 }
 
 static uint64_t now_ms(void)
@@ -268,7 +266,7 @@ static void start(struct exchange *x, const struct gw_frontend_options *opt)
 static void check_fault(int r, const char *what)
 {
     if (r < 0)
-        fail("%s: %s", what, gw_fault_error());
+        fail("%s: %s", what, gw_frontend_last_error());
 }
 
 /* We only touch a receive buffer after a frame has arrived, so an earlier fault is the device's. */

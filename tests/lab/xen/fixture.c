@@ -100,7 +100,7 @@ static uint64_t connect_disk(struct fixture *b)
         r = gw_frontend_get_config(b->fe, 0, &sectors, sizeof(sectors));
     if (r == 0)
         r = gw_frontend_start(b->fe, &opt);
-    must(r == 0, "starting the disk: %s", gw_frontend_error(b->fe));
+    must(r == 0, "starting the disk: %s", gw_frontend_last_error());
     return le64toh(sectors) * SECTOR;
 }
 
@@ -145,7 +145,7 @@ void fixture_close(struct fixture *b)
 {
     int r = gw_frontend_stop(b->fe, &b->driver, 1);
 
-    check(r == 0, "the device stops%s%s", r ? ": " : "", r ? gw_frontend_error(b->fe) : "");
+    check(r == 0, "the device stops%s%s", r ? ": " : "", r ? gw_frontend_last_error() : "");
     fixture_drop(b);
 }
 

@@ -69,11 +69,11 @@ static void step_region(struct fixture *b)
 
     fixture_begin(b);
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
-    check(r == 0, "a region is removed under load%s", r ? gw_frontend_error(b->fe) : "");
+    check(r == 0, "a region is removed under load%s", r ? gw_frontend_last_error() : "");
     r = gw_frontend_rem_mem_reg(b->fe, b->mem, b->spare);
     check(r == -EREMOTEIO, "it cannot be removed twice (%s)", strerror(-r));
     r = gw_frontend_add_mem_reg(b->fe, b->mem, b->spare);
-    check(r == 0, "it is added again under load%s", r ? gw_frontend_error(b->fe) : "");
+    check(r == 0, "it is added again under load%s", r ? gw_frontend_last_error() : "");
     fixture_rest(b);
     check(fixture_write_from(b, b->spare + 8) == STATUS_OK, "a request with data in it");
     xen_guest_stats(b->guest, false, &before);

@@ -386,6 +386,6 @@ void requires_userfaultfd(void)
     struct gw_fault_server *s;
 
     if (gw_fault_server_new(&s, &cfg) < 0)
-        skip_test("%s", gw_fault_error());
+        skip_test("%s", gw_frontend_last_error());
     gw_fault_server_free(s);
 }

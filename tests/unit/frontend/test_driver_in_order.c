@@ -172,7 +172,7 @@ static void test_driver_in_order_batch_is_one_element(void **state)
         device_push(&t, 1);
         assert_int_equal(gw_driver_take(t.d, used, 8), 1);
         assert_int_equal(used[0].cookie, 4);
-        assert_int_equal(gw_driver_error(t.d, NULL), 0);
+        assert_int_equal(gw_driver_check(t.d), 0);
         finish(&t);
     }
 }
@@ -198,7 +198,7 @@ static void run_model(bool packed, unsigned size, unsigned rounds)
         n = gw_driver_take(t.d, used, (unsigned)rand() % 9);
         for (unsigned i = 0; i < n; i++)
             assert_int_equal(used[i].cookie, done++);
-        assert_int_equal(gw_driver_error(t.d, NULL), 0);
+        assert_int_equal(gw_driver_check(t.d), 0);
     }
     assert_int_equal(gw_driver_in_flight(t.d), 0);
     for (unsigned i = 0; i < size; i++)
@@ -223,12 +223,11 @@ static void test_driver_in_order_random_batches_all_come_back(void **state)
 static void expect_broken(struct fixture *t, const char *text)
 {
     struct gw_driver_used used[8];
-    const char *why;
 
     assert_int_equal(gw_driver_take(t->d, used, 8), 0);
-    assert_int_equal(gw_driver_error(t->d, &why), -EPROTO);
-    if (!strstr(why, text))
-        fail_msg("\"%s\" is not about \"%s\"", why, text);
+    assert_int_equal(gw_driver_check(t->d), -EPROTO);
+    if (!strstr(gw_frontend_last_error(), text))
+        fail_msg("\"%s\" is not about \"%s\"", gw_frontend_last_error(), text);
     assert_int_equal(gw_driver_take(t->d, used, 8), 0);
     finish(t);
 }
@@ -301,7 +300,7 @@ static void test_driver_in_order_requeue_keeps_the_order(void **state)
         assert_int_equal(gw_driver_take(t.d, used, 8), 5);
         for (unsigned k = 0; k < 5; k++)
             assert_int_equal(used[k].cookie, k + 2);
-        assert_int_equal(gw_driver_error(t.d, NULL), 0);
+        assert_int_equal(gw_driver_check(t.d), 0);
         assert_int_equal(gw_driver_in_flight(t.d), 0);
         finish(&t);
     }
@@ -339,7 +338,7 @@ static void test_driver_in_order_changes_when_idle(void **state)
             }
             assert_int_equal(gw_driver_take(t.d, used, 8), 2);
             assert_int_equal(used[0].cookie, i % 2 ? 0 : 1);
-            assert_int_equal(gw_driver_error(t.d, NULL), 0);
+            assert_int_equal(gw_driver_check(t.d), 0);
         }
         finish(&t);
     }

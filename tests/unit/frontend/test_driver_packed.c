@@ -174,7 +174,7 @@ static void run_model(unsigned size, unsigned rounds)
             done++;
         }
     }
-    assert_int_equal(gw_driver_error(t.d, NULL), 0);
+    assert_int_equal(gw_driver_check(t.d), 0);
     assert_int_equal(gw_driver_in_flight(t.d), 0);
     /* All descriptors are free again. */
     for (unsigned i = 0; i < size; i++)
@@ -199,16 +199,15 @@ static void test_driver_packed_random_chains_all_come_back(void **state)
 static void expect_broken(struct packed_ring *t, const char *text)
 {
     struct gw_driver_used used[8];
-    const char *why;
 
     gw_driver_take(t->d, used, 8);
-    assert_int_equal(gw_driver_error(t->d, &why), -EPROTO);
-    if (!strstr(why, text))
-        fail_msg("\"%s\" is not about \"%s\"", why, text);
+    assert_int_equal(gw_driver_check(t->d), -EPROTO);
+    if (!strstr(gw_frontend_last_error(), text))
+        fail_msg("\"%s\" is not about \"%s\"", gw_frontend_last_error(), text);
     assert_int_equal(gw_driver_take(t->d, used, 8), 0);
     assert_int_equal(gw_driver_wait(t->d, 1000), -EPROTO);
     gw_driver_reset(t->d, 0);
-    assert_int_equal(gw_driver_error(t->d, NULL), 0);
+    assert_int_equal(gw_driver_check(t->d), 0);
     packed_device_init(&t->dev, t->mem, &t->cfg, 0);
 }
 
@@ -439,7 +438,7 @@ static void test_driver_packed_requeue_offers_what_is_not_done(void **state)
         assert_int_equal(seen, 1u << 0 | 1u << 1 | 1u << 3);
         assert_int_equal(gw_driver_take(t.d, used, 8), 4);
         assert_int_equal(used[0].cookie, 2);
-        assert_int_equal(gw_driver_error(t.d, NULL), 0);
+        assert_int_equal(gw_driver_check(t.d), 0);
         assert_int_equal(gw_driver_in_flight(t.d), 0);
         for (unsigned i = 0; i < 50; i++) {
             assert_int_equal(gw_driver_add(t.d, bufs, 1, 2, i, 0), 0);

@@ -244,7 +244,7 @@ static void run_echo(bool event, bool sleeps, unsigned n, unsigned batch)
     }
     pthread_join(thread, NULL);
     assert_false(e.lost);
-    assert_int_equal(gw_driver_error(t.d, NULL), 0);
+    assert_int_equal(gw_driver_check(t.d), 0);
     packed_ring_finish(&t);
 }
 

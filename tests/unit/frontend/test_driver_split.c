@@ -207,7 +207,7 @@ static void run_model(unsigned size, unsigned rounds)
             done++;
         }
     }
-    assert_int_equal(gw_driver_error(t.d, NULL), 0);
+    assert_int_equal(gw_driver_check(t.d), 0);
     assert_int_equal(gw_driver_in_flight(t.d), 0);
     /* All descriptors are free again. */
     for (unsigned i = 0; i < size; i++)
@@ -301,15 +301,14 @@ static void test_driver_split_calls_are_wanted_only_when_asked(void **state)
 static void expect_broken(struct ring *t, const char *text)
 {
     struct gw_driver_used used[8];
-    const char *why;
 
     gw_driver_take(t->d, used, 8);
-    assert_int_equal(gw_driver_error(t->d, &why), -EPROTO);
-    assert_non_null(strstr(why, text));
+    assert_int_equal(gw_driver_check(t->d), -EPROTO);
+    assert_non_null(strstr(gw_frontend_last_error(), text));
     assert_int_equal(gw_driver_take(t->d, used, 8), 0);
     assert_int_equal(gw_driver_wait(t->d, 1000), -EPROTO);
     gw_driver_reset(t->d, 0);
-    assert_int_equal(gw_driver_error(t->d, NULL), 0);
+    assert_int_equal(gw_driver_check(t->d), 0);
 }
 
 static void test_driver_split_broken_device_is_told(void **state)

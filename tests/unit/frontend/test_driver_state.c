@@ -124,11 +124,10 @@ static void push_some(struct fixture *t)
 static void take_some(struct fixture *t, unsigned n)
 {
     struct gw_driver_used used[SIZE];
-    const char *why;
 
     n = gw_driver_take(t->d, used, n);
-    if (gw_driver_error(t->d, &why) < 0)
-        fail_msg("%s", why);
+    if (gw_driver_check(t->d) < 0)
+        fail_msg("%s", gw_frontend_last_error());
     for (unsigned i = 0; i < n; i++) {
         assert_true(used[i].cookie < t->n_added && used[i].len == IN_LEN);
         assert_false(t->is_done[used[i].cookie]);

@@ -253,7 +253,7 @@ static void test_fault_page_read_before_it_came_is_told(void **state)
     toucher_begin(&t, b.own + 6 * PAGE);
     await_asked(&b, 1);
     assert_int_equal(put_page(&b, 4), -EEXIST);
-    assert_non_null(strstr(gw_fault_error(), "before it arrived"));
+    assert_non_null(strstr(gw_frontend_last_error(), "before it arrived"));
     assert_int_equal(b.n_reports[GW_FAULT_EARLY], 1);
     assert_true(b.last.gpa == b.gpa + 4 * PAGE && b.last.len == PAGE && b.last.region == b.gpa);
     assert_int_equal(put_page(&b, 4), 0); /* counts as received now */
@@ -331,7 +331,7 @@ static void test_fault_bases_that_cannot_be_are_refused(void **state)
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len - PAGE, PAGE), -EINVAL);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, PAGE + 1), -EINVAL);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 0 - PAGE), -EINVAL);
-    assert_non_null(strstr(gw_fault_error(), "cannot be at"));
+    assert_non_null(strstr(gw_frontend_last_error(), "cannot be at"));
     /* Overlapping announcements replace each other, in any order. */
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 8 * len), 0);
     assert_int_equal(gw_fault_client_add_base(fc, b.gpa, len, 10 * len), 0);
@@ -352,14 +352,14 @@ static void test_fault_what_is_no_userfaultfd_is_refused(void **state)
     assert_int_equal(
         gw_fault_server_add_client(b.server, &c, eventfd(0, EFD_CLOEXEC), "eventfd", false),
         -EINVAL);
-    assert_non_null(strstr(gw_fault_error(), "eventfd"));
+    assert_non_null(strstr(gw_frontend_last_error(), "eventfd"));
     assert_int_equal(gw_fault_server_add_client(b.server, &c, open("/dev/zero", O_RDWR | O_CLOEXEC),
                                                 "zero", false),
                      -EINVAL);
     /* A userfaultfd without UFFDIO_API would never report a fault. */
     assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd_raw(), "raw", false),
                      -EINVAL);
-    assert_non_null(strstr(gw_fault_error(), "ready"));
+    assert_non_null(strstr(gw_frontend_last_error(), "ready"));
     fault_fixture_end(&b);
 }
 

@@ -293,7 +293,7 @@ static void test_fault_minor_needs_clients_that_register_for_it(void **state)
     fault_fixture_begin(&b, GW_FAULT_CONTINUE, SOURCE_HERE);
     assert_int_equal(gw_fault_server_add_client(b.server, &c, fault_uffd(0), "missing only", false),
                      -EOPNOTSUPP);
-    assert_non_null(strstr(gw_fault_error(), "missing only"));
+    assert_non_null(strstr(gw_frontend_last_error(), "missing only"));
     fault_fixture_end(&b);
 }
 

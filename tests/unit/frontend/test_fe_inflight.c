@@ -100,8 +100,8 @@ static void test_fe_inflight_wrong_regions_are_refused(void **state)
             step.n_fds = 2;
         fe = peer_begin(&p, &step, 1);
         assert_int_equal(gw_frontend_get_inflight_fd(fe, NUM, SIZE, &region), -EPROTO);
-        if (!strstr(gw_frontend_error(fe), texts[i]))
-            fail_msg("\"%s\" is not about \"%s\"", gw_frontend_error(fe), texts[i]);
+        if (!strstr(gw_frontend_last_error(), texts[i]))
+            fail_msg("\"%s\" is not about \"%s\"", gw_frontend_last_error(), texts[i]);
         assert_true(region.fd == 77 && region.mmap_size == 0);
         assert_int_equal(gw_frontend_set_owner(fe), -EPROTO);
         peer_finish(&p, fe);
@@ -176,7 +176,7 @@ static void test_fe_inflight_skip_drain_is_a_get_vring_base(void **state)
     assert_int_equal(gw_frontend_get_vring_base_skip_drain(fe, 1, &base), 0);
     assert_int_equal(base, 0x80058006);
     assert_int_equal(gw_frontend_get_vring_base_skip_drain(fe, 1, &base), -EPROTO);
-    assert_non_null(strstr(gw_frontend_error(fe), "SKIP_DRAIN of ring 1"));
+    assert_non_null(strstr(gw_frontend_last_error(), "SKIP_DRAIN of ring 1"));
     peer_finish(&p, fe);
     memcpy(&sent, p.seen[0].payload, sizeof(sent));
     assert_true(p.seen[0].h.size == 8 && sent.index == 1 && sent.num == 0);
@@ -230,7 +230,7 @@ static int session(struct peer *p, struct machine *m, uint64_t offered,
         steps[5] = *region;
     fe = peer_begin_with(p, steps, 6, &cfg);
     r = gw_frontend_start(fe, &m->opt);
-    strcpy(text, gw_frontend_error(fe));
+    strcpy(text, gw_frontend_last_error());
     peer_finish(p, fe);
     return r;
 }

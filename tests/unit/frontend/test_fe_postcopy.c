@@ -236,7 +236,7 @@ static void expect_refused(const struct peer_step *step, int callback, int expec
     fe = peer_begin(&p, steps, 2);
     assert_int_equal(gw_frontend_postcopy_listen(fe, take_base, &bases), 0);
     assert_int_equal(gw_frontend_set_mem_table(fe, m), expected);
-    assert_non_null(strstr(gw_frontend_error(fe), text));
+    assert_non_null(strstr(gw_frontend_last_error(), text));
     gw_guest_mem_free(m);
     peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 2); /* no acknowledgement */

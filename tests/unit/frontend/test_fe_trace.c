@@ -30,7 +30,7 @@ static void test_fe_trace_hang_up_names_what_was_not_answered(void **state)
     assert_int_equal(gw_frontend_set_vring_num(fe, 3, 256), 0);
     assert_int_equal(recv(gw_frontend_fd(fe), &byte, 1, MSG_PEEK), 0); /* the hang-up has arrived */
     assert_int_equal(gw_frontend_set_vring_base(fe, 3, 7), -ECONNRESET);
-    assert_string_equal(gw_frontend_error(fe),
+    assert_string_equal(gw_frontend_last_error(),
                         "the back-end hung up before SET_VRING_BASE; it last answered GET_FEATURES "
                         "and was then sent SET_OWNER, SET_VRING_NUM");
     assert_int_equal(gw_frontend_check(fe), -ECONNRESET);

@@ -38,7 +38,7 @@ static void test_fe_wire_get_features_in_pieces_succeeds(void **state)
     assert_true(value == UINT64_C(0x123456789abcdef0));
     assert_int_equal(gw_frontend_get_queue_num(fe, &value), 0);
     assert_int_equal(value, 3);
-    assert_string_equal(gw_frontend_error(fe), "");
+    assert_string_equal(gw_frontend_last_error(), "");
     peer_finish(&p, fe);
     assert_int_equal(p.seen[0].h.flags, GW_MSG_VERSION);
     assert_int_equal(p.seen[0].h.size, 0);
@@ -66,8 +66,8 @@ static void test_fe_wire_wrong_answers_are_refused(void **state)
         uint64_t value = 77;
 
         assert_int_equal(gw_frontend_get_features(fe, &value), -EPROTO);
-        assert_non_null(strstr(gw_frontend_error(fe), texts[i]));
-        assert_non_null(strstr(gw_frontend_error(fe), "GET_FEATURES"));
+        assert_non_null(strstr(gw_frontend_last_error(), texts[i]));
+        assert_non_null(strstr(gw_frontend_last_error(), "GET_FEATURES"));
         assert_int_equal(value, 77);
         assert_int_equal(gw_frontend_set_owner(fe), -EPROTO);
         peer_finish(&p, fe);
@@ -149,7 +149,7 @@ static void test_fe_wire_no_answer_times_out_and_ends_the_session(void **state)
 
     gw_frontend_set_timeout(fe, 100);
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
-    assert_non_null(strstr(gw_frontend_error(fe), "no answer"));
+    assert_non_null(strstr(gw_frontend_last_error(), "no answer"));
     assert_int_equal(gw_frontend_get_features(fe, &value), -ETIMEDOUT);
     peer_finish(&p, fe);
     assert_int_equal(p.n_seen, 1);
@@ -220,7 +220,7 @@ static void test_fe_wire_acknowledgements_follow_the_mode(void **state)
         assert_int_equal(gw_frontend_set_owner(fe), 0);
         assert_int_equal(gw_frontend_reset_owner(fe), asks ? -EREMOTEIO : 0);
         if (asks) /* a refusal is a reply: the session continues */
-            assert_non_null(strstr(gw_frontend_error(fe), "RESET_OWNER"));
+            assert_non_null(strstr(gw_frontend_last_error(), "RESET_OWNER"));
         peer_finish(&p, fe);
         assert_int_equal(p.seen[0].h.flags & GW_MSG_NEED_REPLY,
                          modes[i] == GW_FRONTEND_ACK_ALWAYS ? GW_MSG_NEED_REPLY : 0);

@@ -192,7 +192,6 @@ static void take(struct machine *m, unsigned n)
 {
     struct gw_driver_used used[N_HELD];
     unsigned n_taken = 0;
-    const char *why = "";
 
     while (n_taken < n) {
         assert_int_equal(gw_driver_wait(m->drivers[QUEUE], WAIT_MS), 0);
@@ -200,8 +199,8 @@ static void take(struct machine *m, unsigned n)
     }
     for (unsigned i = 0; i < n; i++)
         assert_int_equal(used[i].cookie, i);
-    if (gw_driver_error(m->drivers[QUEUE], &why) < 0)
-        fail_msg("%s", why);
+    if (gw_driver_check(m->drivers[QUEUE]) < 0)
+        fail_msg("%s", gw_frontend_last_error());
     assert_int_equal(gw_driver_in_flight(m->drivers[QUEUE]), 0);
 }
 
@@ -271,7 +270,7 @@ static void start(struct machine *m, const struct pair *p, struct end *e)
 {
     if (gw_frontend_start(e->fe, &m->opt) < 0)
         fail_msg("%s region for %u, ring of %u: %s", p->packed ? "packed" : "split", p->named,
-                 p->ring, gw_frontend_error(e->fe));
+                 p->ring, gw_frontend_last_error());
     assert_int_equal(__atomic_load_n(&e->is_warned, __ATOMIC_ACQUIRE), !p->is_tracked);
 }
 

@@ -22,7 +22,7 @@ static void begin(struct fixture *t, unsigned base)
 
 static void end(struct fixture *t)
 {
-    assert_int_equal(gw_driver_error(t->driver, NULL), 0);
+    assert_int_equal(gw_driver_check(t->driver), 0);
     fixture_stop(t);
     fixture_end(t);
 }
@@ -86,7 +86,7 @@ static void check_taken(struct fixture *t, uint64_t first, const uint32_t *lens,
         assert_int_equal(used[i].cookie, first + i);
         assert_int_equal(used[i].len, lens[i]);
     }
-    assert_int_equal(gw_driver_error(t->driver, NULL), 0);
+    assert_int_equal(gw_driver_check(t->driver), 0);
 }
 
 /* Has the device written a used element at `slot`? Only in the first lap: skipped slots stay as

@@ -149,7 +149,7 @@ void restart(struct xen_fixture *b)
                        GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1) |
                        GW_BIT(GW_F_IN_ORDER) | (b->packed ? GW_BIT(GW_F_RING_PACKED) : 0);
     if (gw_frontend_start(b->fe, &opt) != 0)
-        fail_msg("%s: %s", b->kind->name, gw_frontend_error(b->fe));
+        fail_msg("%s: %s", b->kind->name, gw_frontend_last_error());
 }
 
 void fixture_begin(struct xen_fixture *b, unsigned kind, bool packed)

@@ -291,7 +291,7 @@ static int ask_disk(struct bench *b, uint64_t features)
     }
     if (r < 0)
         return message_report_failure(b->target, b->fe, r, "reading the config space",
-                                      gw_frontend_error(b->fe));
+                                      gw_frontend_last_error());
     b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
     return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
 }
@@ -328,15 +328,15 @@ static int start_device(struct bench *b)
     if (r == 0)
         backend_record_take(&b->backend, b->target, b->fe);
     if (r == -ERANGE) {
-        message_print("%s; use fewer --queues", gw_frontend_error(b->fe));
+        message_print("%s; use fewer --queues", gw_frontend_last_error());
         return COMMAND_COULD_NOT;
     }
     if (r == -EOPNOTSUPP) {
-        message_print("%s; no request was sent", gw_frontend_error(b->fe));
+        message_print("%s; no request was sent", gw_frontend_last_error());
         return COMMAND_COULD_NOT;
     }
     return r < 0 ? message_report_failure(b->target, b->fe, r, "starting the device",
-                                          gw_frontend_error(b->fe))
+                                          gw_frontend_last_error())
                  : COMMAND_OK;
 }
 
@@ -446,7 +446,7 @@ static int bench_target(struct bench *b)
         r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
         if (r < 0)
             status = message_report_failure(b->target, b->fe, r, "stopping the device",
-                                            gw_frontend_error(b->fe));
+                                            gw_frontend_last_error());
     }
     b->verdict = status == COMMAND_OK ? judge(b) : verdict_of_status(status);
     status = verdict_status(b->verdict, false);

@@ -76,12 +76,11 @@ static int turn(struct rng_load *l, struct gw_driver *d, bool is_last)
 {
     struct gw_driver_used used[BATCH];
     unsigned n = gw_driver_take(d, used, BATCH);
-    const char *text;
     uint64_t now;
-    int r = gw_driver_error(d, &text);
+    int r = gw_driver_check(d);
 
     if (r < 0)
-        return fail(l, r, "%s", text);
+        return fail(l, r, "%s", gw_frontend_last_error());
     if (n == 0)
         return 0;
     now = gw_clock_ns();

@@ -158,7 +158,7 @@ static int judge(struct crash *c, int r, const char *what)
         return DEAD;
     if (target_check(c->target) < 0)
         return crash_blame(c, CRASH_CHECK_RESTARTS, r, "%s: %s", what, target_error(c->target));
-    return crash_blame(c, CRASH_CHECK_RESTARTS, r, "%s: %s", what, gw_frontend_error(c->fe));
+    return crash_blame(c, CRASH_CHECK_RESTARTS, r, "%s: %s", what, gw_frontend_last_error());
 }
 
 /* Judge the result of the load. Its findings count even if the back-end has been killed. */

@@ -42,8 +42,7 @@ int migration_blame_fe(struct migration_unit *u, unsigned which, int r)
      */
     if (u->m->link)
         (void)migration_link_check(u->m);
-    return migration_blame(u->m, migration_side_of(u->m, which), r, "%s",
-                           gw_frontend_error(u->fe[which]));
+    return migration_blame(u->m, migration_side_of(u->m, which), r, "%s", gw_frontend_last_error());
 }
 
 /* Ring features that the options require. */
@@ -442,7 +441,7 @@ static int tend_unit(struct migration_unit *u, unsigned which)
         int r = gw_frontend_check(u->fe[which]);
 
         return migration_blame(m, migration_side_of(m, which), -ECONNRESET, "%s",
-                               r < 0 ? gw_frontend_error(u->fe[which]) : "the back-end hung up");
+                               r < 0 ? gw_frontend_last_error() : "the back-end hung up");
     }
     if (target_check(u->targets[which]) < 0)
         return migration_blame(m, migration_side_of(m, which), -EHOSTDOWN, "%s",

@@ -268,11 +268,10 @@ static int take(struct rng *g)
     struct gw_driver_used used[TAKE_MAX];
     unsigned n = gw_driver_take(g->driver, used, TAKE_MAX);
     uint64_t now = migration_now(g->m);
-    const char *text;
-    int r = 0;
+    int r = gw_driver_check(g->driver);
 
-    if (gw_driver_error(g->driver, &text) < 0)
-        return fail(g, -EPROTO, "%s", text);
+    if (r < 0)
+        return fail(g, r, "%s", gw_frontend_last_error());
     if (n) {
         raise_to(&g->stall, now - g->progress_ns);
         g->progress_ns = now;

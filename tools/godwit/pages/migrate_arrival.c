@@ -228,7 +228,7 @@ int migration_link_probe(struct migration *m)
 
     if (r < 0)
         return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "no postcopy here: %s",
-                                gw_fault_error());
+                                gw_frontend_last_error());
     gw_fault_server_free(server);
     return 0;
 }
@@ -284,11 +284,12 @@ static int make_server(struct migration_link *l)
     int r = gw_fault_server_new(&l->server, &cfg);
 
     if (r < 0)
-        return migration_cannot(l->m, MIGRATION_SIDE_TOOL, r, "%s", gw_fault_error());
+        return migration_cannot(l->m, MIGRATION_SIDE_TOOL, r, "%s", gw_frontend_last_error());
     r = gw_fault_server_add_mem(l->server, l->m->other);
     if (r < 0)
         return migration_cannot(l->m, MIGRATION_SIDE_TOOL, r,
-                                "the destination's memory cannot be registered: %s", strerror(-r));
+                                "the destination's memory cannot be registered: %s",
+                                gw_frontend_last_error());
     return 0;
 }
 
@@ -424,16 +425,17 @@ int migration_link_begin(struct migration *m)
 
     if (r == 0)
         r = gw_fault_server_start(l->server);
-
-    if (r == 0)
-        r = -pthread_create(&l->sender, NULL, send_pages, l);
+    if (r < 0)
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "serving faults: %s",
+                                gw_frontend_last_error());
+    r = -pthread_create(&l->sender, NULL, send_pages, l);
     l->has_sender = r == 0;
     if (r == 0 && m->o.postcopy.cut_ms) {
         r = -pthread_create(&l->cutter, NULL, cut_link, l);
         l->has_cutter = r == 0;
     }
     if (r < 0)
-        migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the link: %s", gw_fault_error());
+        migration_cannot(m, MIGRATION_SIDE_TOOL, r, "the link: no thread: %s", strerror(-r));
     return r;
 }
 

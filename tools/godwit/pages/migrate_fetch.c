@@ -268,7 +268,7 @@ static int make_server(struct migration_fetch *f)
     int r = gw_fault_server_new(&f->server, &cfg);
 
     if (r < 0)
-        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s", gw_fault_error());
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "%s", gw_frontend_last_error());
     r = gw_fault_server_add_mem(f->server, m->mem);
     for (unsigned i = 0; r == 0 && gw_guest_mem_region(m->mem, i, &region) == 0; i++) {
         r = add_part(f, &region);
@@ -362,7 +362,8 @@ int migration_fetch_begin(struct migration *m, int wake_fd)
     if (r == 0)
         r = gw_fault_server_start(f->server);
     if (r < 0)
-        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "serving faults: %s", gw_fault_error());
+        return migration_cannot(m, MIGRATION_SIDE_TOOL, r, "serving faults: %s",
+                                gw_frontend_last_error());
     return 0;
 }
 

@@ -68,7 +68,7 @@ static int send_all(struct migration_unit *u, bool on)
     int r = gw_frontend_set_log_all(fe, on);
 
     return r ? migration_blame(u->m, MIGRATION_SIDE_SOURCE, r, "LOG_ALL %s: %s", on ? "on" : "off",
-                               gw_frontend_error(fe))
+                               gw_frontend_last_error())
              : 0;
 }
 
@@ -81,7 +81,7 @@ static int send_rings(struct migration_unit *u, bool on)
         r = gw_frontend_set_vring_log(fe, u->drivers[i], on);
         if (r < 0)
             migration_blame(u->m, MIGRATION_SIDE_SOURCE, r, "VHOST_VRING_F_LOG %s: %s",
-                            on ? "on" : "off", gw_frontend_error(fe));
+                            on ? "on" : "off", gw_frontend_last_error());
     }
     return r;
 }

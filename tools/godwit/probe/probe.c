@@ -236,8 +236,8 @@ static int probe_target(struct target *t, const struct probe_options *o)
         r = probe_ask(fe, &p);
         if (r < 0)
             judge_failure(&p, t, fe,
-                          message_report_failure(t, fe, r, "probing", gw_frontend_error(fe)),
-                          gw_frontend_error(fe));
+                          message_report_failure(t, fe, r, "probing", gw_frontend_last_error()),
+                          gw_frontend_last_error());
         else
             judge(&p, o);
     }

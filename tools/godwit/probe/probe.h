@@ -33,7 +33,7 @@ struct probe {
 
 /*
  * Query a connected back-end. Sets nothing but the owner and the protocol features.
- * Returns: 0; as the requests of frontend.h, with the reason in gw_frontend_error.
+ * Returns: 0; as the requests of frontend.h, with the reason in gw_frontend_last_error.
  */
 int probe_ask(struct gw_frontend *fe, struct probe *p);
 

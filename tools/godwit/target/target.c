@@ -355,7 +355,7 @@ static int attach(struct target *t, struct gw_frontend *fe, int fd)
         t->peer = peer.pid;
     identify(t);
     r = gw_frontend_attach(fe, fd);
-    return r < 0 ? fail(t, r, "%s: %s", t->name, gw_frontend_error(fe)) : 0;
+    return r < 0 ? fail(t, r, "%s: %s", t->name, gw_frontend_last_error()) : 0;
 }
 
 static int connect_path(struct target *t, struct gw_frontend *fe)
