@@ -2,9 +2,12 @@
 /*
  * The device that an embedder writes (struct gw_device_ops), and the daemon that runs it.
  *
- * A daemon owns the device, its queues, the workers and a socket. It outlives its connections: a
- * session lasts from accept to hang-up, and a daemon serves one session after another. One control
- * thread reads the socket; N workers, one event loop each, own the queues.
+ * A daemon owns the device, its queues and a socket. It outlives its connections: a session lasts
+ * from accept to hang-up, and a daemon serves one session after another. Workers (worker.h), one
+ * event loop each, own the queues; the control worker handles the messages of the front-end. By
+ * default a daemon makes all of them, each with a thread of its own. Daemons may also share
+ * workers, and the embedder may run them in its own loop: then a whole device, or any number of
+ * devices, can live on one thread.
  *
  * Errors. A function that can fail returns a negative errno, and gw_last_error returns the reason
  * as a sentence: there is no other way to get it. Out parameters are set only on success.
@@ -45,6 +48,7 @@
 #define GODWIT_DEVICE_H
 
 #include <godwit/log.h>
+#include <godwit/worker.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -61,7 +65,6 @@ struct gw_worker;
 /* Limits of a daemon. */
 #define GW_QUEUES_MAX      256 /* the index in SET_VRING_KICK has 8 bits */
 #define GW_QUEUE_SIZE_MAX  32768
-#define GW_WORKERS_MAX     256
 #define GW_CONFIG_SIZE_MAX 256 /* config space bytes in one message */
 
 /*
@@ -69,7 +72,7 @@ struct gw_worker;
  * members, and accept a structure without them. The comment of each callback states the default for
  * NULL.
  *
- * Callbacks marked [control] run on the control thread, which does nothing else at that time. Those
+ * Callbacks marked [control] run on the control worker, which does nothing else at that time. Those
  * marked [worker] run on the worker that owns the queue. None may call gw_daemon_wait or
  * gw_daemon_free. `dev` is the pointer that gw_daemon_new received.
  */
@@ -139,9 +142,11 @@ struct gw_device_ops {
     void (*reset)(void *dev);
 
     /*
-     * [worker] The worker's thread starts, before any of its queues; it ends, after all of its
-     * queues have stopped. Add and remove fds and timers here (see worker.h). A non-zero
-     * worker_start fails gw_daemon_new, and no worker_stop follows on this worker. NULL: nothing.
+     * [worker] The device begins to use the worker, before any of its queues starts; the device
+     * ends to use it, after all of its queues have stopped. Add fds and timers here (see worker.h),
+     * and remove them in worker_stop, which must post nothing. A non-zero worker_start fails
+     * gw_daemon_new, and no worker_stop follows on this worker: if the worker is not the daemon's
+     * own, worker_start then undoes what it did. NULL: nothing.
      */
     int (*worker_start)(void *dev, struct gw_worker *w);
     void (*worker_stop)(void *dev, struct gw_worker *w);
@@ -152,13 +157,6 @@ enum gw_queue_sync {
     GW_SYNC_NONE = 0, /* worker-owned: every call on its worker; no lock */
     GW_SYNC_MUTEX,    /* any thread may pop and complete; a mutex per queue */
     GW_SYNC_RWLOCK,   /* as MUTEX, but calls that only read (is_*, size) run concurrently */
-};
-
-/* The event loop of the workers. */
-enum gw_loop_kind {
-    GW_LOOP_AUTO = 0, /* io_uring if the kernel allows it, otherwise epoll; a message names it */
-    GW_LOOP_URING,
-    GW_LOOP_EPOLL,
 };
 
 /*
@@ -230,11 +228,30 @@ struct gw_daemon_config {
      * express, for devices that check the length themselves and refuse it with a status.
      */
     uint32_t request_bytes_max;
+    /*
+     * num_workers entries: the workers that run the queues, shared with other daemons or not. NULL:
+     * the daemon makes its own, with `loop` and `poll_us`, which otherwise have no effect. Copied.
+     * The workers must outlive the daemon. Postcopy is not offered with workers that are shared or
+     * external: all queues of a worker stand still while one of them waits for a page.
+     */
+    struct gw_worker *const *workers;
+    /*
+     * The worker that handles the messages of the front-end: one of `workers`, or another, also of
+     * other daemons. NULL: a thread of its own. It must outlive the daemon.
+     */
+    struct gw_worker *control;
+    /*
+     * Called with `ended_arg` and the result of gw_daemon_wait when the daemon has ended; from then
+     * on, gw_daemon_wait does not wait. Must not call gw_daemon_wait or gw_daemon_free itself.
+     * NULL: not called. [control]
+     */
+    void (*ended)(void *ended_arg, int result);
+    void *ended_arg;
 };
 
 /*
- * Make a daemon with its queues and workers. The threads of the workers run when it returns, and
- * worker_start has returned on each.
+ * Make a daemon with its queues, and its workers unless they are given. worker_start has returned
+ * on each worker when it returns.
  *
  * Ownership: `cfg` and `ops` are copied; `dev` stays the caller's and must outlive the daemon. Free
  * the result with gw_daemon_free.
@@ -242,7 +259,8 @@ struct gw_daemon_config {
  * than in the first version; -E2BIG if a member is set that only later versions know; -ENOMEM;
  * -EOPNOTSUPP if the kernel refuses GW_LOOP_URING; the error of worker_start; the errno of a thread
  * or fd that could not be created.
- * Context: any thread.
+ * Context: any thread, except those of workers that are given; the thread of external ones. Blocks
+ * until each worker has called worker_start.
  */
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
                   const struct gw_device_ops *ops, void *dev);
@@ -251,8 +269,10 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
  * Stop the daemon, wait for its end and release everything. The device must no longer complete
  * requests that it still has after the drain time-out. `d` may be NULL.
  *
- * Context: any thread except those of the daemon; blocks up to drain_timeout_ms, or for as long as
- * a callback or a page fault of a worker does.
+ * Context: any thread except those of the daemon, or the thread of external workers outside of a
+ * callback; then it runs them. Blocks up to drain_timeout_ms, or for as long as a callback or a
+ * page fault of a worker does; if the daemon has ended (`ended`), until each worker has called
+ * worker_stop.
  */
 void gw_daemon_free(struct gw_daemon *d);
 
@@ -307,7 +327,8 @@ int gw_daemon_serve(struct gw_daemon *d, const char *path);
  *
  * Returns: 0, also after a hang-up; -EPROTO if the only session ended because of a protocol error
  * of the front-end or gw_queue_fail_stop; -EINVAL if the daemon was not started.
- * Context: any thread except those of the daemon, one at a time; blocks.
+ * Context: any thread except those of the daemon, one at a time; blocks. The thread of external
+ * workers, outside of a callback: runs them until the daemon has ended.
  */
 int gw_daemon_wait(struct gw_daemon *d);
 

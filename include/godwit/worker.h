@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A worker: one thread with one event loop, which owns queues. Devices can add fds, timers and file
- * I/O to it.
+ * Workers. A worker is an event loop that owns queues. Devices can add fds, timers and file I/O to
+ * it. A thread of the library runs it, or the embedder does, in a loop of its own (`external`).
  *
- * Context, unless a function states another: the worker's own thread.
+ * Context, unless a function states another: the worker's own thread. For an external worker this
+ * is the thread that made it: in callbacks, which gw_worker_run calls, and between two runs.
  */
 #ifndef GODWIT_WORKER_H
 #define GODWIT_WORKER_H
 
+#include <godwit/log.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -19,7 +22,92 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct gw_worker;
+struct gw_workers;
 struct gw_timer;
+
+#define GW_WORKERS_MAX 256 /* in one set, or of one daemon */
+
+/* The event loop of the workers. */
+enum gw_loop_kind {
+    GW_LOOP_AUTO = 0, /* io_uring if the kernel allows it, otherwise epoll; a message names it */
+    GW_LOOP_URING,
+    GW_LOOP_EPOLL,
+};
+
+/*
+ * How to make a set of workers. Set `size` to sizeof(struct gw_workers_config), and zero what is
+ * not needed.
+ */
+struct gw_workers_config {
+    size_t size;
+    unsigned num_workers; /* 1 to GW_WORKERS_MAX; default 1 */
+    enum gw_loop_kind loop;
+    /* As in struct gw_daemon_config. With an external worker, the embedder's loop never sleeps
+     * then. */
+    unsigned poll_us;
+    const char *name; /* of the threads: NAME-INDEX, cut to 15 bytes; default "gw-worker". Copied */
+    /* num_workers entries: the CPU to which each thread is bound. NULL: the threads are free.
+     * Copied. */
+    const unsigned *cpus;
+    /*
+     * True: the library makes no threads. The calling thread runs each of the workers with
+     * gw_worker_run, and is the only one to do so.
+     */
+    bool external;
+    gw_log_cb *log; /* NULL: stderr */
+    void *log_arg;
+    enum gw_log_level log_level; /* least severe level passed to log; default: errors only */
+};
+
+/*
+ * Make workers, which any number of daemons may use (`workers` and `control` in struct
+ * gw_daemon_config). A daemon for which none are given makes its own.
+ *
+ * Ownership: `cfg` is copied. Free the result with gw_workers_free.
+ * Returns: 0; -EINVAL if a member of `cfg` is outside of its limits, or a CPU does not exist;
+ * -E2BIG if a member is set that only later versions know; -ENOMEM; -EOPNOTSUPP if the kernel
+ * refuses GW_LOOP_URING; the errno of a thread or fd that could not be created.
+ * Context: any thread; external workers belong to it then.
+ */
+int gw_workers_new(struct gw_workers **ret, const struct gw_workers_config *cfg);
+
+/*
+ * End the threads of the workers after what was posted to them, and release everything. `ws` may be
+ * NULL.
+ *
+ * Returns: 0; -EBUSY if a daemon that was not freed uses one of them; -EPERM if they are external
+ * and belong to another thread. After an error, the workers continue.
+ * Context: any thread except those of the workers; the thread of external ones, but not in a
+ * callback. Blocks for as long as a callback does.
+ */
+int gw_workers_free(struct gw_workers *ws);
+
+/*
+ * The worker with the number `index` of a set, counted from 0.
+ *
+ * Ownership: it stays the set's and is valid until gw_workers_free.
+ * Returns: the worker; NULL beyond the last.
+ * Context: any thread.
+ */
+struct gw_worker *gw_workers_get(struct gw_workers *ws, unsigned index);
+
+/*
+ * The fd of an external worker. When it is readable (POLLIN, level triggered), call gw_worker_run.
+ *
+ * Ownership: it stays the worker's. Only wait for it, with poll(2), epoll(7) or any other loop.
+ * Returns: the fd, the same at each call; -EINVAL if the worker has a thread of its own.
+ */
+int gw_worker_fd(const struct gw_worker *w);
+
+/*
+ * Run an external worker: wait up to `timeout_ms` milliseconds (0: not at all; negative: without
+ * limit) for something to do, and do it. A call with work takes as long as the callbacks of the
+ * devices and one turn of each queue. What is left after it makes gw_worker_fd readable.
+ *
+ * Returns: 0; -EBUSY in a callback of a worker; -EPERM on another thread than the one that made the
+ * worker; -EINVAL if the worker has a thread of its own.
+ */
+int gw_worker_run(struct gw_worker *w, int timeout_ms);
 
 /* Called when the fd is ready; `events` are the events that occurred, as in poll(2). */
 typedef void gw_fd_cb(void *arg, int fd, uint32_t events);
@@ -134,8 +222,8 @@ void gw_io_discard(struct gw_worker *w, struct gw_io *io, int fd, int64_t offset
 void gw_io_cancel(struct gw_io *io);
 
 /*
- * The number of the worker in its daemon, whether the calling thread is the worker, and whether its
- * loop is io_uring.
+ * The number of the worker in its set (gw_workers_get), or in the daemon that made it; whether the
+ * calling thread is the worker, and whether its loop is io_uring.
  *
  * Returns: the number; whether it is so.
  * Context: any thread.

@@ -28,7 +28,7 @@ FIELD(gw_device_ops, reset, 64);
 FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
 
-SIZE(gw_daemon_config, 112);
+SIZE(gw_daemon_config, 144);
 FIELD(gw_daemon_config, size, 0);
 FIELD(gw_daemon_config, name, 8);
 FIELD(gw_daemon_config, num_queues, 16);
@@ -48,6 +48,22 @@ FIELD(gw_daemon_config, handle_sigbus, 96);
 FIELD(gw_daemon_config, no_postcopy, 97);
 FIELD(gw_daemon_config, xen_persistent_grants, 100);
 FIELD(gw_daemon_config, request_bytes_max, 104);
+FIELD(gw_daemon_config, workers, 112);
+FIELD(gw_daemon_config, control, 120);
+FIELD(gw_daemon_config, ended, 128);
+FIELD(gw_daemon_config, ended_arg, 136);
+
+SIZE(gw_workers_config, 72);
+FIELD(gw_workers_config, size, 0);
+FIELD(gw_workers_config, num_workers, 8);
+FIELD(gw_workers_config, loop, 12);
+FIELD(gw_workers_config, poll_us, 16);
+FIELD(gw_workers_config, name, 24);
+FIELD(gw_workers_config, cpus, 32);
+FIELD(gw_workers_config, external, 40);
+FIELD(gw_workers_config, log, 48);
+FIELD(gw_workers_config, log_arg, 56);
+FIELD(gw_workers_config, log_level, 64);
 
 SIZE(gw_request, 48);
 FIELD(gw_request, queue, 0);

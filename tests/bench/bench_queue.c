@@ -175,7 +175,6 @@ static void begin(struct fixture *b, const struct layout *layout)
     begin_driver(b);
     gw_log_init(&b->log, note, b, GW_LOG_WARNING, "bench_queue");
     b->ops = (struct gw_device_ops){.size = sizeof(b->ops), .queue_ready = queue_ready};
-    b->worker.ops = &b->ops;
     b->worker.log = &b->log;
     b->worker.loop_kind = GW_LOOP_EPOLL;
     check(gw_worker_start(&b->worker) == 0, "worker");

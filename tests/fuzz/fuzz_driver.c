@@ -481,13 +481,16 @@ static void step(struct fixture *b, uint8_t what)
     test_latch_done(&t.latch);
 }
 
+static const struct gw_device_ops ops = {
+    .size = sizeof(ops), .queue_ready = queue_ready, .queue_stop = queue_stop};
+
 static int init_queue(void *arg)
 {
     struct fixture *b = arg;
 
     memset(&b->queue, 0, sizeof(b->queue));
     b->queue.worker = &b->worker;
-    b->queue.ops = b->worker.ops;
+    b->queue.ops = &ops;
     b->queue.dev = b;
     b->queue.log = &b->log;
     b->queue.limits.ring_size = SIZE_MAX_PACKED;
@@ -515,8 +518,6 @@ static void silent(void *arg, enum gw_log_level level, const char *message)
 
 static void make_fixture(struct fixture *b)
 {
-    static const struct gw_device_ops ops = {
-        .size = sizeof(ops), .queue_ready = queue_ready, .queue_stop = queue_stop};
     const struct gw_region_desc desc = {.gpa = GPA, .size = MEMORY, .uva = UVA};
     struct gw_region *region;
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
@@ -530,8 +531,6 @@ static void make_fixture(struct fixture *b)
     b->part = aligned_alloc(64, gw_inflight_stride(true, SIZE_MAX_PACKED + 3));
     check(b->part != NULL);
     gw_log_init(&b->log, silent, NULL, GW_LOG_ERROR, "fuzz");
-    b->worker.ops = &ops;
-    b->worker.dev = b;
     b->worker.log = &b->log;
     b->worker.loop_kind = GW_LOOP_EPOLL;
     check(gw_worker_start(&b->worker) == 0);

@@ -24,17 +24,23 @@ enum {
 
 static int add(struct gw_daemon *d, struct gw_source *source)
 {
-    return source->token ? 0 : d->control.loop->ops->add(d->control.loop, source);
+    return source->token ? 0 : d->control->loop->ops->add(d->control->loop, source);
 }
 
 static void remove_source(struct gw_daemon *d, struct gw_source *source)
 {
-    d->control.loop->ops->remove(d->control.loop, source);
+    d->control->loop->ops->remove(d->control->loop, source);
 }
 
-/* Wakes gw_daemon_wait, after which the daemon may be started again or freed. */
+/*
+ * Wakes gw_daemon_wait, after which the daemon may be started again or freed. Another thread may do
+ * that before `ended` is called.
+ */
 static void end(struct gw_daemon *d, int result)
 {
+    void (*ended)(void *arg, int result) = d->ended;
+    void *arg = d->ended_arg;
+
     gw_timer_stop(d->timer);
     remove_source(d, &d->accept);
     remove_source(d, &d->wake);
@@ -42,7 +48,11 @@ static void end(struct gw_daemon *d, int result)
     d->result = result;
     __atomic_store_n(&d->running, false, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&d->end_cond);
+    if (d->waiter)
+        gw_worker_wake(d->waiter);
     pthread_mutex_unlock(&d->end_lock);
+    if (ended)
+        ended(arg, result);
 }
 
 /* ---- a listening socket ---- */
@@ -194,30 +204,10 @@ static void timer_fired(void *arg)
         wait_for_front_end(d);
 }
 
-/* ---- the worker ---- */
-
-void gw_control_init(struct gw_daemon *d)
+int gw_control_init(struct gw_daemon *d)
 {
     d->wake = (struct gw_source){.fd = d->control_fd, .events = POLLIN, .cb = woken};
     d->accept = (struct gw_source){.fd = -1, .events = POLLIN, .cb = front_end_waits};
     d->begin.run = begin;
-}
-
-int gw_control_start(struct gw_daemon *d)
-{
-    struct gw_worker *w = &d->control;
-    int r;
-
-    w->log = &d->log;
-    w->loop_kind = GW_LOOP_EPOLL; /* does no file I/O */
-    w->name = "gw-control";
-    w->unblocks_sigbus = d->guard != NULL;
-    r = gw_timer_new(&d->timer, w, timer_fired, d);
-    return r < 0 ? gw_fail(r, "no memory for a timer") : gw_worker_start(w);
-}
-
-void gw_control_done(struct gw_daemon *d)
-{
-    gw_worker_end(&d->control);
-    free(d->timer);
+    return gw_timer_new(&d->timer, d->control, timer_fired, d);
 }

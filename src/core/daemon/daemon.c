@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Creating, starting, stopping and freeing a daemon. */
+#include "attach.h"
 #include "control.h"
 
 #include "base/cleanup.h"
@@ -91,32 +92,6 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
     return 0;
 }
 
-static int start_workers(struct gw_daemon *d, const struct gw_daemon_config *cfg)
-{
-    unsigned n = cfg->num_workers ? cfg->num_workers : 1;
-
-    d->workers = calloc(n, sizeof(*d->workers));
-    if (!d->workers)
-        return gw_fail(-ENOMEM, "no memory for %u workers", n);
-    while (d->num_workers < n) {
-        struct gw_worker *w = &d->workers[d->num_workers];
-        int r;
-
-        w->ops = &d->ops;
-        w->dev = d->dev;
-        w->log = &d->log;
-        w->loop_kind = cfg->loop;
-        w->index = d->num_workers;
-        w->poll_us = cfg->poll_us;
-        w->unblocks_sigbus = d->guard != NULL;
-        r = gw_worker_start(w);
-        if (r < 0)
-            return r;
-        d->num_workers++;
-    }
-    return 0;
-}
-
 static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     unsigned n = cfg->num_queues ? cfg->num_queues : 1;
@@ -129,7 +104,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         unsigned worker =
             cfg->queue_workers ? cfg->queue_workers[d->num_queues] : d->num_queues % d->num_workers;
 
-        q->worker = &d->workers[worker];
+        q->worker = d->workers[worker];
         q->ops = &d->ops;
         q->dev = d->dev;
         q->log = &d->log;
@@ -148,7 +123,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
 static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
-    if (cfg->no_postcopy || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
+    if (cfg->no_postcopy || cfg->workers || cfg->control || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
         return false;
     if (gw_postcopy_probe() == 0)
         return true;
@@ -184,10 +159,11 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->xen_cache_pages = cfg->xen_persistent_grants;
     d->mem_caps = gw_mem_backend_probe(&d->log);
     d->has_postcopy = can_postcopy(d, cfg);
-    gw_control_init(d);
-    r = gw_control_start(d);
+    d->ended = cfg->ended;
+    d->ended_arg = cfg->ended_arg;
+    r = gw_daemon_attach(d, cfg);
     if (r == 0)
-        r = start_workers(d, cfg);
+        r = gw_control_init(d);
     return r < 0 ? r : make_queues(d, cfg);
 }
 
@@ -244,9 +220,9 @@ void gw_daemon_free(struct gw_daemon *d)
         gw_daemon_stop(d);
         (void)gw_daemon_wait(d);
     }
-    for (unsigned i = 0; i < d->num_workers; i++)
-        gw_worker_end(&d->workers[i]);
-    gw_control_done(d);
+    gw_daemon_detach(d);
+    gw_daemon_free_workers(d);
+    gw_timer_free(d->timer);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
     free_operations(d);
@@ -254,7 +230,6 @@ void gw_daemon_free(struct gw_daemon *d)
     pthread_mutex_destroy(&d->end_lock);
     gw_log_done(&d->log);
     free(d->queues);
-    free(d->workers);
     free(d->name);
     gw_close(&d->control_fd);
     free(d);
@@ -276,7 +251,7 @@ static int start_control(struct gw_daemon *d, bool single)
     d->single = single;
     d->started = true;
     __atomic_store_n(&d->running, true, __ATOMIC_RELEASE);
-    (void)gw_worker_post(&d->control, &d->begin); /* the worker ends with the daemon */
+    (void)gw_worker_post(d->control, &d->begin); /* the worker outlives the daemon */
     return 0;
 }
 
@@ -348,10 +323,12 @@ int gw_daemon_wait(struct gw_daemon *d)
 {
     if (!d->started)
         return gw_fail(-EINVAL, "the daemon was not started");
-    pthread_mutex_lock(&d->end_lock);
-    while (d->running)
-        pthread_cond_wait(&d->end_cond, &d->end_lock);
-    pthread_mutex_unlock(&d->end_lock);
+    if (!gw_daemon_run_workers(d)) {
+        pthread_mutex_lock(&d->end_lock);
+        while (d->running)
+            pthread_cond_wait(&d->end_cond, &d->end_lock);
+        pthread_mutex_unlock(&d->end_lock);
+    }
     d->started = false;
     /* Cleared here, not at the start, so that a stop before the next start takes effect. */
     __atomic_store_n(&d->stopping, false, __ATOMIC_RELEASE);
@@ -384,5 +361,5 @@ struct gw_queue *gw_daemon_queue(struct gw_daemon *d, unsigned index)
 
 struct gw_worker *gw_daemon_worker(struct gw_daemon *d, unsigned index)
 {
-    return index < d->num_workers ? &d->workers[index] : NULL;
+    return index < d->num_workers ? d->workers[index] : NULL;
 }

@@ -86,14 +86,20 @@ struct gw_daemon {
     unsigned mem_caps;        /* GW_MEM_CAP_*: what the memory backend can do on this machine */
     unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
     struct gw_queue *queues;
-    struct gw_worker *workers;
+    struct gw_worker **workers;
+    unsigned n_attached;            /* workers that worker_start was called on */
+    struct gw_workers *own_workers; /* NULL: they were given to us */
+    struct gw_workers *own_control; /* likewise */
+    bool has_control;
     struct gw_list operations; /* that have not ended */
     unsigned n_operations;     /* length of `operations` */
     uint64_t n_changes;        /* number of the latest change */
     unsigned n_old_maps;       /* replaced maps that requests still use */
+    bool has_unpinnable;       /* counted in gw_loop.n_unpinnable of the workers */
+    bool has_missing;          /* counted in gw_loop.n_missing */
 
     /* The control worker, and what only it accesses. */
-    struct gw_worker control;
+    struct gw_worker *control;
     struct gw_timer *timer;  /* of the session, or of a pause between sessions */
     struct gw_source wake;   /* watches control_fd */
     struct gw_source accept; /* watches listener.fd */
@@ -119,8 +125,11 @@ struct gw_daemon {
     bool started; /* from gw_daemon_start* to gw_daemon_wait */
     pthread_mutex_t end_lock;
     pthread_cond_t end_cond;
-    bool running; /* end_lock to write; atomic */
-    int result;   /* end_lock */
+    bool running;             /* end_lock to write; atomic */
+    int result;               /* end_lock */
+    struct gw_worker *waiter; /* end_lock; external, its thread is in gw_daemon_wait */
+    void (*ended)(void *arg, int result);
+    void *ended_arg;
 };
 
 static inline bool gw_session_has(const struct gw_session *s, enum gw_virtio_feature bit)

@@ -72,6 +72,8 @@ static bool is_waiting(const struct gw_worker *w)
 
 static void ping(struct gw_worker *w)
 {
+    if (gw_worker_is_current(w))
+        return; /* external, and this thread runs it */
     if (__atomic_exchange_n(&w->is_pinged, true, __ATOMIC_ACQ_REL))
         return; /* the previous ping is still in the mailbox */
     w->ping.run = answer;
@@ -84,7 +86,7 @@ static unsigned count_waiting(const struct gw_daemon *d)
     unsigned n = 0;
 
     for (unsigned i = 0; i < d->num_workers; i++)
-        n += is_waiting(&d->workers[i]);
+        n += is_waiting(d->workers[i]);
     return n;
 }
 
@@ -94,7 +96,7 @@ static void ping_all(struct gw_daemon *d)
     uint64_t end = gw_clock_ns() + PATIENCE_MS * UINT64_C(1000000);
 
     for (unsigned i = 0; i < d->num_workers; i++)
-        ping(&d->workers[i]);
+        ping(d->workers[i]);
     while (count_waiting(d) > 0 && gw_clock_ns() < end)
         (void)nanosleep(&step, NULL);
 }
@@ -116,17 +118,17 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
     text[0] = '\0';
     ping_all(d);
     for (unsigned i = 0; i < d->num_workers; i++) {
-        if (!is_waiting(&d->workers[i]))
+        if (!is_waiting(d->workers[i]))
             continue;
         add(&t, "%sworker %u does not answer", t.n++ ? ", " : "", i);
-        add_thread(&t, d->workers[i].tid);
+        add_thread(&t, d->workers[i]->tid);
     }
     for (unsigned i = 0; i < d->num_queues; i++)
         add_queue(&t, &d->queues[i]);
     if (t.n == 0 && __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE) &&
         __atomic_load_n(&d->running, __ATOMIC_ACQUIRE)) {
         add(&t, "the control thread has not ended");
-        add_thread(&t, d->control.tid);
+        add_thread(&t, d->control->tid);
         t.n++;
     }
     return t.n;

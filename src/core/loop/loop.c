@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <string.h>
 
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log)
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log, bool is_external)
 {
     int r = 0;
 
     if (kind != GW_LOOP_EPOLL) {
-        r = gw_loop_uring_new(ret, log);
+        r = gw_loop_uring_new(ret, log, is_external);
         if (r == 0) {
             gw_log(log, GW_LOG_DEBUG, "the event loop is io_uring");
             return 0;

@@ -59,13 +59,16 @@ static inline void gw_io_done(struct gw_io_i *io, int res)
 struct gw_loop {
     const struct gw_loop_ops *ops;
     struct gw_log *log;
-    bool must_bounce; /* atomic: some memory cannot be pinned for direct I/O, see bounce.h */
-    bool may_fault; /* atomic: in postcopy file operations may wait for memory; the loop must not */
+    /* Atomic, the number of daemons on this worker that have memory which */
+    unsigned n_unpinnable; /* cannot be pinned for direct I/O, see bounce.h */
+    unsigned n_missing; /* may be missing (postcopy): file operations may wait, the loop must not */
 };
 
 struct gw_loop_ops {
     enum gw_loop_kind kind;
     void (*free)(struct gw_loop *loop);
+    /* An fd that is readable while there is an event to handle, if the loop is external. */
+    int (*fd)(struct gw_loop *loop);
     int (*add)(struct gw_loop *loop, struct gw_source *source);
     /* On return, `cb` no longer runs and the loop no longer uses the fd. */
     void (*remove)(struct gw_loop *loop, struct gw_source *source);
@@ -100,7 +103,7 @@ struct gw_loop_ops {
 
 static inline bool gw_loop_may_fault(const struct gw_loop *loop)
 {
-    return __atomic_load_n(&loop->may_fault, __ATOMIC_RELAXED);
+    return __atomic_load_n(&loop->n_missing, __ATOMIC_RELAXED) > 0;
 }
 
 enum gw_io_op {
@@ -113,8 +116,11 @@ enum gw_io_op {
 };
 
 /* Returns: 0; -ENOMEM; the errno of the kernel if this loop is unavailable. */
-int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log);
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log, bool is_external);
 int gw_loop_epoll_new(struct gw_loop **ret, struct gw_log *log);
 
-/* Create a loop of the requested kind, and log which one it is. */
-int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log);
+/*
+ * Create a loop of the requested kind, and log which one it is. `is_external`: its thread also
+ * waits in another loop, for the fd of this one.
+ */
+int gw_loop_new(struct gw_loop **ret, enum gw_loop_kind kind, struct gw_log *log, bool is_external);

@@ -38,6 +38,11 @@ static struct epoll_loop *epoll_of(struct gw_loop *loop)
     return gw_container_of(loop, struct epoll_loop, base);
 }
 
+static int epoll_loop_fd(struct gw_loop *loop)
+{
+    return epoll_of(loop)->epoll_fd;
+}
+
 static int epoll_loop_add(struct gw_loop *loop, struct gw_source *source)
 {
     /* POLLIN, POLLOUT, POLLERR and POLLHUP have the values of their EPOLL namesakes. */
@@ -150,6 +155,7 @@ static void epoll_loop_free(struct gw_loop *loop)
 static const struct gw_loop_ops epoll_ops = {
     .kind = GW_LOOP_EPOLL,
     .free = epoll_loop_free,
+    .fd = epoll_loop_fd,
     .add = epoll_loop_add,
     .remove = epoll_loop_remove,
     .bell_new = epoll_loop_bell_new,

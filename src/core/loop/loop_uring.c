@@ -48,6 +48,11 @@ static struct uring_loop *uring_of(struct gw_loop *loop)
     return gw_container_of(loop, struct uring_loop, base);
 }
 
+static int uring_fd(struct gw_loop *loop)
+{
+    return uring_of(loop)->ring.ring_fd;
+}
+
 static void uring_submit(struct gw_loop *loop)
 {
     int r;
@@ -294,7 +299,6 @@ static void uring_turn(struct gw_loop *loop, int64_t timeout_ns)
 {
     struct uring_loop *u = uring_of(loop);
     struct io_uring_cqe *cqe;
-
     if (timeout_ns != 0 && io_uring_cq_ready(&u->ring) == 0) {
         struct __kernel_timespec ts = {
             .tv_sec = timeout_ns / 1000000000,
@@ -332,6 +336,7 @@ static void uring_free(struct gw_loop *loop)
 static const struct gw_loop_ops uring_ops = {
     .kind = GW_LOOP_URING,
     .free = uring_free,
+    .fd = uring_fd,
     .add = uring_add,
     .remove = uring_remove,
     .bell_new = uring_bell_new,
@@ -372,14 +377,18 @@ static int uring_add_pool(struct uring_loop *u)
     return uring_add(&u->base, &u->pool_source);
 }
 
-int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log)
+int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log, bool is_external)
 {
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP;
     gw_cleanup_free struct uring_loop *u = calloc(1, sizeof(*u));
+    /*
+     * With DEFER_TASKRUN the kernel completes work only when this thread enters it, and never
+     * interrupts it. But then work that waits for the thread does not wake it if it polls the fd of
+     * the ring, nor does a registered eventfd, if what happened is a write to an eventfd.
+     */
     struct io_uring_params params = {
-        /* The kernel completes work only when this thread enters it, and never interrupts it. */
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
+        .flags = (is_external ? IORING_SETUP_COOP_TASKRUN : IORING_SETUP_DEFER_TASKRUN) |
+                 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
         .cq_entries = URING_CQ_ENTRIES,
     };
     int r;

@@ -14,7 +14,6 @@
 #include "worker.h"
 
 #include "base/cleanup.h"
-#include "core/memory/sigbus.h"
 #include "core/queue/queue.h"
 
 #include <errno.h>
@@ -57,13 +56,14 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *task)
     w->mail_last = task;
     __atomic_store_n(&w->mail, true, __ATOMIC_RELEASE);
     if (first)
-        (void)eventfd_write(w->mail_source.fd, 1);
+        gw_worker_wake(w);
     pthread_mutex_unlock(&w->mail_lock);
     return 0;
 }
 
-static void run_tasks(struct gw_worker *w)
+void gw_worker_run_tasks(struct gw_worker *w)
 {
+    struct gw_worker *inside = current_worker;
     struct gw_post *task;
 
     if (!__atomic_load_n(&w->mail, __ATOMIC_ACQUIRE))
@@ -74,11 +74,18 @@ static void run_tasks(struct gw_worker *w)
     __atomic_store_n(&w->mail, false, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&w->mail_lock);
 
+    current_worker = w;
     while (task) {
         struct gw_post *next = task->reserved;
         task->run(task);
         task = next;
     }
+    current_worker = inside;
+}
+
+void gw_worker_wake(struct gw_worker *w)
+{
+    (void)eventfd_write(w->mail_source.fd, 1);
 }
 
 static void mail_arrived(struct gw_source *source, uint32_t events)
@@ -86,11 +93,11 @@ static void mail_arrived(struct gw_source *source, uint32_t events)
     eventfd_t count;
 
     (void)eventfd_read(source->fd, &count); /* the turn runs the tasks */
+    gw_container_of(source, struct gw_worker, mail_source)->is_touched = false;
 }
 
-/* ---- the thread ---- */
+/* ---- a turn ---- */
 
-/* Returns: 0: run another turn at once; negative: sleep until an event. */
 static int64_t sleep_ns(struct gw_worker *w, enum gw_queue_turn queues)
 {
     int64_t timer_ns, limit = -1;
@@ -126,100 +133,72 @@ static void publish(struct gw_worker *w)
         gw_queue_flush(gw_container_of(w->dirty.next, struct gw_queue, batch.link));
 }
 
-static void turn(struct gw_worker *w)
+int64_t gw_worker_work(struct gw_worker *w)
 {
     enum gw_queue_turn queues = run_queues(w);
-    int64_t timeout;
 
-    run_tasks(w);
+    gw_worker_run_tasks(w);
     gw_worker_run_timers(w);
     publish(w); /* last, so that everything completed is published before the worker sleeps */
-    timeout = sleep_ns(w, queues);
+    w->is_polling = queues == GW_QUEUE_POLLING;
+    return sleep_ns(w, queues);
+}
+
+void gw_worker_turn(struct gw_worker *w)
+{
+    int64_t timeout = gw_worker_work(w);
+
     if (timeout != 0 || w->loop->ops->is_pending(w->loop))
         w->loop->ops->turn(w->loop, timeout);
-    else if (queues == GW_QUEUE_POLLING && ++w->n_idle_turns % IDLE_TURNS_PER_YIELD == 0)
+    else if (w->is_polling && ++w->n_idle_turns % IDLE_TURNS_PER_YIELD == 0)
         sched_yield();
 }
 
-static int thread_init(struct gw_worker *w)
+void gw_worker_settle(struct gw_worker *w)
 {
-    char name[16];
-    int r;
+    publish(w); /* may complete a stop, which its queue finishes in a turn */
+    (void)run_queues(w);
+    publish(w);
+}
 
-    snprintf(name, sizeof(name), "gw-worker-%u", w->index);
-    (void)pthread_setname_np(pthread_self(), w->name ? w->name : name);
-    if (w->unblocks_sigbus)
-        gw_sigbus_unblock();
-    r = gw_loop_new(&w->loop, w->loop_kind, w->log);
+/* ---- the beginning and the end, on the worker's thread ---- */
+
+int gw_worker_open(struct gw_worker *w)
+{
+    int r = gw_loop_new(&w->loop, w->loop_kind, w->log, w->is_external);
+
     if (r < 0)
         return r;
     r = w->loop->ops->add(w->loop, &w->mail_source);
-    if (r == 0 && w->ops && w->ops->worker_start)
-        r = w->ops->worker_start(w->dev, w);
-    if (r != 0) {
-        /* Clean up what worker_start left behind. */
-        run_tasks(w);
-        gw_worker_drop_fds(w);
+    if (r < 0) {
         w->loop->ops->free(w->loop);
         w->loop = NULL;
+        return gw_fail(r, "worker %u: no memory for its mailbox", w->index);
     }
-    return r;
+    return 0;
 }
 
-static void thread_done(struct gw_worker *w)
+void gw_worker_close(struct gw_worker *w)
 {
-    run_tasks(w);        /* posted while it stopped; no more can follow */
-    (void)run_queues(w); /* the last request of a stop may have ended in the last turn */
-    publish(w);
-    if (w->ops && w->ops->worker_stop)
-        w->ops->worker_stop(w->dev, w);
+    gw_worker_run_tasks(w); /* posted while it stopped; no more can follow */
+    gw_worker_settle(w);
     gw_worker_drop_fds(w);
     w->loop->ops->free(w->loop);
 }
 
-/* The start of a thread, which gw_worker_start waits for. */
-struct start {
-    struct gw_worker *worker;
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool is_done;
-    int r;
-};
-
-static void report_start(struct start *start, int r)
+void gw_worker_enter(struct gw_worker *w)
 {
-    pthread_mutex_lock(&start->lock);
-    start->is_done = true;
-    start->r = r;
-    pthread_cond_signal(&start->cond);
-    pthread_mutex_unlock(&start->lock);
-}
-
-static int wait_start(struct start *start)
-{
-    pthread_mutex_lock(&start->lock);
-    while (!start->is_done)
-        pthread_cond_wait(&start->cond, &start->lock);
-    pthread_mutex_unlock(&start->lock);
-    return start->r;
-}
-
-static void *worker_main(void *arg)
-{
-    struct start *start = arg;
-    struct gw_worker *w = start->worker;
-    int r;
-
     current_worker = w;
-    w->tid = gettid();
-    r = thread_init(w);
-    report_start(start, r); /* `start` is invalid from here on */
-    if (r != 0)
-        return NULL;
-    while (!w->stopping)
-        turn(w);
-    thread_done(w);
-    return NULL;
+}
+
+void gw_worker_leave(struct gw_worker *w)
+{
+    current_worker = NULL;
+}
+
+bool gw_worker_is_running_any(void)
+{
+    return current_worker != NULL;
 }
 
 static void worker_init(struct gw_worker *w)
@@ -232,46 +211,24 @@ static void worker_init(struct gw_worker *w)
     w->mail_first = NULL;
 }
 
-static void worker_done(struct gw_worker *w)
-{
-    gw_close(&w->mail_source.fd); /* mail_lock stays: a late gw_worker_post gets -ESHUTDOWN */
-}
-
 int gw_worker_start(struct gw_worker *w)
 {
-    struct start start = {
-        .worker = w,
-        .lock = PTHREAD_MUTEX_INITIALIZER,
-        .cond = PTHREAD_COND_INITIALIZER,
-    };
     int r;
 
     worker_init(w);
     w->mail_source = (struct gw_source){.events = POLLIN, .cb = mail_arrived};
     w->mail_source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->mail_source.fd < 0) {
-        r = gw_fail(-errno, "worker %u: eventfd: %s", w->index, strerror(errno));
-        worker_done(w);
-        return r;
-    }
-    r = -pthread_create(&w->thread, NULL, worker_main, &start);
-    if (r < 0) {
-        gw_fail(r, "worker %u: cannot create its thread: %s", w->index, strerror(-r));
-    } else {
-        r = wait_start(&start);
-        if (r != 0) {
-            pthread_join(w->thread, NULL);
-            r = gw_fail(r < 0 ? r : -EINVAL, "worker %u cannot start: %s", w->index,
-                        strerror(r < 0 ? -r : EINVAL));
-        }
-    }
+    if (w->mail_source.fd < 0)
+        return gw_fail(-errno, "worker %u: eventfd: %s", w->index, strerror(errno));
+    r = w->is_external ? gw_worker_open_external(w) : gw_worker_start_thread(w);
     w->runs = r == 0;
-    if (r != 0)
-        worker_done(w);
+    if (r < 0)
+        gw_close(&w->mail_source.fd);
     return r;
 }
 
-static void stop_thread(struct gw_post *post)
+/* Takes no tasks after those that were posted before. */
+static void end(struct gw_post *post)
 {
     struct gw_worker *w = gw_container_of(post, struct gw_worker, end);
 
@@ -285,11 +242,14 @@ void gw_worker_end(struct gw_worker *w)
 {
     if (!w->runs)
         return;
-    w->end.run = stop_thread;
+    w->end.run = end;
     (void)gw_worker_post(w, &w->end);
-    pthread_join(w->thread, NULL);
+    if (w->is_external)
+        gw_worker_close_external(w);
+    else
+        pthread_join(w->thread, NULL);
     w->runs = false;
-    worker_done(w);
+    gw_close(&w->mail_source.fd); /* mail_lock stays: a late gw_worker_post gets -ESHUTDOWN */
 }
 
 unsigned gw_worker_index(const struct gw_worker *w)
@@ -299,7 +259,8 @@ unsigned gw_worker_index(const struct gw_worker *w)
 
 bool gw_worker_is_current(const struct gw_worker *w)
 {
-    return current_worker == w;
+    return current_worker == w ||
+           (w->is_external && !current_worker && pthread_equal(w->thread, pthread_self()));
 }
 
 bool gw_worker_has_uring(const struct gw_worker *w)

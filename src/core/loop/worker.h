@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A worker: a thread, its event loop, its mailbox, and the queues it owns. Other threads operate on
- * a queue by posting a task (struct gw_post) to the mailbox of its worker. No thread ever waits for
- * a worker, except for its start and its end.
+ * A worker: an event loop, its mailbox, and the queues it owns. A thread of ours runs it, or the
+ * embedder does (worker_run.c). Other threads operate on a queue by posting a task (struct gw_post)
+ * to the mailbox of its worker. No thread ever waits for a worker, except for its start and its
+ * end.
  */
 #pragma once
 
@@ -31,28 +32,35 @@ struct gw_worker {
     struct gw_post *mail_last;    /* if there is a first */
     struct gw_source mail_source; /* an eventfd, wakes a sleeping worker */
 
-    const struct gw_device_ops *ops; /* NULL: not for a device */
-    void *dev;
     struct gw_log *log;
     enum gw_loop_kind loop_kind;
     const char *name; /* of the thread; NULL: gw-worker-INDEX */
-    bool unblocks_sigbus;
     unsigned index;
+    const unsigned *cpu; /* for the thread; NULL: any */
     unsigned poll_us;
     unsigned n_idle_turns; /* turns that found nothing, while polling */
+    bool is_polling;       /* the last turn found nothing, and the next one shall look again */
     bool runs;             /* from gw_worker_start to gw_worker_end */
     bool stopping;
-    pthread_t thread;
+    pthread_t thread; /* that runs it */
     int tid;
+    unsigned n_daemons; /* atomic: that use it */
+
+    /* A worker that the embedder runs. */
+    bool is_external;
+    bool is_touched;               /* mail_source was signalled by gw_worker_touch */
+    struct gw_source alarm_source; /* a timerfd, for the next timer */
+    uint64_t alarm_ns;             /* when it expires; 0: it does not */
+
     struct gw_post end;  /* of gw_worker_end */
     struct gw_post ping; /* stuck.c */
     bool is_pinged;      /* atomic: `ping` is in the mailbox */
 };
 
 /*
- * Start the worker's thread, and wait until it has created its loop and run the device's
- * worker_start. `w` is zeroed except for ops, dev, log, loop_kind, name, unblocks_sigbus, index and
- * poll_us. Returns: 0; a negative errno, with gw_last_error.
+ * Start the worker: its thread, after it has created its loop, or an external worker on this
+ * thread. `w` is zeroed except for log, loop_kind, name, index, cpu, poll_us and is_external.
+ * Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);
 
@@ -61,6 +69,46 @@ int gw_worker_start(struct gw_worker *w);
  * effect on a zeroed worker, or after a failed start.
  */
 void gw_worker_end(struct gw_worker *w);
+
+/*
+ * Begin to run code of worker `w` on this thread, which runs no other worker, or end it.
+ * gw_worker_is_current is true in between.
+ */
+void gw_worker_enter(struct gw_worker *w);
+void gw_worker_leave(struct gw_worker *w);
+/* Run what was posted, on the worker's thread. */
+void gw_worker_run_tasks(struct gw_worker *w);
+/* Signal the mailbox. Context: any thread. */
+void gw_worker_wake(struct gw_worker *w);
+/* Is this thread running code of any worker? */
+bool gw_worker_is_running_any(void);
+
+/* worker_run.c: the parts of start and end that differ between threads and external workers. */
+int gw_worker_start_thread(struct gw_worker *w);
+int gw_worker_open_external(struct gw_worker *w);
+void gw_worker_close_external(struct gw_worker *w);
+
+/* For the thread of a worker, which is stopping. */
+int gw_worker_open(struct gw_worker *w);
+void gw_worker_close(struct gw_worker *w);
+/* One turn; sleeps until an event if nothing is left to do. */
+void gw_worker_turn(struct gw_worker *w);
+/* A turn without its loop. Returns: how long to sleep; 0: not at all; negative: until an event. */
+int64_t gw_worker_work(struct gw_worker *w);
+/* Publish what is completed, and give the queues a last turn. */
+void gw_worker_settle(struct gw_worker *w);
+
+/*
+ * Work was left for the next turn. If the embedder runs the worker and calls this between two runs,
+ * make its fd readable.
+ */
+void gw_worker_touch_external(struct gw_worker *w);
+
+static inline void gw_worker_touch(struct gw_worker *w)
+{
+    if (w->is_external)
+        gw_worker_touch_external(w);
+}
 
 /* For worker_user.c: run due timers; time to the next one (negative: none); remove all fds. */
 void gw_worker_run_timers(struct gw_worker *w);

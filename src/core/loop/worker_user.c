@@ -47,6 +47,7 @@ static void timer_insert(struct gw_timer *t)
            gw_container_of(pos->prev, struct gw_timer, link)->expires_ns > t->expires_ns)
         pos = pos->prev;
     gw_list_append(pos, &t->link);
+    gw_worker_touch(t->worker);
 }
 
 void gw_timer_start(struct gw_timer *t, uint64_t delay_ns, uint64_t period_ns)
@@ -160,6 +161,7 @@ static int add_fd(struct gw_worker *w, int fd, uint32_t events, gw_fd_cb *cb, vo
         return r;
     }
     gw_list_append(&w->fds, &u->link);
+    gw_worker_touch(w);
     return 0;
 }
 
@@ -202,7 +204,9 @@ int gw_worker_remove_fd(struct gw_worker *w, int fd)
 static void io_start(struct gw_worker *w, struct gw_io_i *io)
 {
     io->worker = w;
-    if (__atomic_load_n(&w->loop->must_bounce, __ATOMIC_RELAXED) && gw_bounce_start(w->loop, io))
+    gw_worker_touch(w);
+    if (__atomic_load_n(&w->loop->n_unpinnable, __ATOMIC_RELAXED) > 0 &&
+        gw_bounce_start(w->loop, io))
         return;
     w->loop->ops->io(w->loop, io);
 }
@@ -272,6 +276,7 @@ void gw_io_cancel(struct gw_io *pub)
     struct gw_io_i *io = gw_io_inside(pub);
     struct gw_loop *loop = io->worker->loop;
 
+    gw_worker_touch(io->worker);
     loop->ops->cancel(loop, io->op == GW_IO_BOUNCED ? io->next : io);
 }
 

@@ -64,10 +64,14 @@ static void free_old_map(struct gw_op *op)
     gw_map_free(c->old);
 }
 
-static void set_bounce(struct gw_daemon *d, bool must_bounce)
+static void set_unpinnable(struct gw_daemon *d, bool has_unpinnable)
 {
+    if (d->has_unpinnable == has_unpinnable)
+        return;
+    d->has_unpinnable = has_unpinnable;
     for (unsigned i = 0; i < d->num_workers; i++)
-        __atomic_store_n(&d->workers[i].loop->must_bounce, must_bounce, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&d->workers[i]->loop->n_unpinnable, has_unpinnable ? 1u : -1u,
+                           __ATOMIC_RELAXED);
 }
 
 static void keep_late(struct gw_op *op)
@@ -97,7 +101,7 @@ static void replace_map(struct gw_daemon *d, struct gw_op *op, struct gw_map *ma
     d->session.map = map;
     /* For the rest of the session: requests of this map may start I/O after its replacement. */
     if (map->unpinnable)
-        set_bounce(d, true);
+        set_unpinnable(d, true);
 }
 
 static int map_changed(struct gw_daemon *d, struct gw_op *op, int r)
@@ -148,7 +152,7 @@ void gw_change_end(struct gw_daemon *d, struct gw_op *op, bool is_used)
     if (!is_used) {
         gw_op_free_unstarted(op);
         gw_map_free(map);
-        set_bounce(d, false);
+        set_unpinnable(d, false);
         return;
     }
     /*

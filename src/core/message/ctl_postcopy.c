@@ -18,8 +18,11 @@
 
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault)
 {
+    if (d->has_missing == may_fault)
+        return;
+    d->has_missing = may_fault;
     for (unsigned i = 0; i < d->num_workers; i++)
-        __atomic_store_n(&d->workers[i].loop->may_fault, may_fault, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&d->workers[i]->loop->n_missing, may_fault ? 1u : -1u, __ATOMIC_RELAXED);
 }
 
 int gw_ctl_postcopy_advise(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)

@@ -54,7 +54,7 @@ static void latch_opened(struct gw_latch *latch)
 {
     struct gw_op *op = gw_container_of(latch, struct gw_op, latch);
 
-    (void)gw_worker_post(&op->daemon->control, &op->opened); /* it ends after all other workers */
+    (void)gw_worker_post(op->daemon->control, &op->opened); /* it outlives the daemon */
 }
 
 /* ---- on the control worker ---- */
@@ -116,9 +116,9 @@ struct gw_op *gw_op_new(struct gw_daemon *d, struct gw_queue *q, gw_op_run *run,
     op->waits = (void *)(memory + sizeof(*op) + tasks);
     op->arg = memory + sizeof(*op) + tasks + waits;
     for (unsigned i = 0; i < d->num_workers; i++)
-        if (concerns(op, &d->workers[i]))
+        if (concerns(op, d->workers[i]))
             op->tasks[op->n_tasks++] =
-                (struct gw_op_task){.post.run = run_task, .op = op, .worker = &d->workers[i]};
+                (struct gw_op_task){.post.run = run_task, .op = op, .worker = d->workers[i]};
     gw_list_append(&d->operations, &op->link);
     d->n_operations++;
     return op;

@@ -266,8 +266,10 @@ static void publish_soon(struct gw_queue *q)
         gw_queue_publish(q);
         return;
     }
-    if (!is_listed)
+    if (!is_listed) {
         gw_list_append(&q->worker->dirty, &q->batch.link);
+        gw_worker_touch(q->worker);
+    }
     if (q->batch.publish_step == 0)
         q->batch.publish_step = find_step(q);
     if (++q->batch.n >= q->batch.publish_step)

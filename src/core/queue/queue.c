@@ -70,8 +70,10 @@ void gw_queue_activate(struct gw_queue *q)
     q->poll.starved = false;
     if (!gw_worker_is_current(q->worker))
         gw_queue_wake(q); /* only posts */
-    else if (gw_list_is_empty(&q->poll.link))
+    else if (gw_list_is_empty(&q->poll.link)) {
         gw_list_append(&q->worker->active, &q->poll.link);
+        gw_worker_touch(q->worker);
+    }
 }
 
 void gw_queue_wake(struct gw_queue *q)

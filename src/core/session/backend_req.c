@@ -21,7 +21,7 @@ void gw_backend_req_close(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
 
-    d->control.loop->ops->remove(d->control.loop, &s->backend);
+    d->control->loop->ops->remove(d->control->loop, &s->backend);
     gw_peer_fd_close(&s->backend.fd);
 }
 

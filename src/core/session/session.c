@@ -25,7 +25,7 @@
 
 static void unwatch(struct gw_daemon *d, struct gw_source *source)
 {
-    d->control.loop->ops->remove(d->control.loop, source);
+    d->control->loop->ops->remove(d->control->loop, source);
 }
 
 /* Watch `source` for these events and a hang-up. Returns: false if the session must end. */
@@ -37,7 +37,7 @@ static bool watch(struct gw_daemon *d, struct gw_source *source, uint32_t events
         return true;
     unwatch(d, source);
     source->events = events;
-    r = d->control.loop->ops->add(d->control.loop, source);
+    r = d->control->loop->ops->add(d->control->loop, source);
     if (r < 0)
         gw_log(&d->log, GW_LOG_ERROR, "the session ends: cannot wait for fd %d: %s", source->fd,
                strerror(-r));

@@ -114,7 +114,6 @@ void power_cut_queue_main(const struct power_cut_config *cfg,
     t.seed = cfg->seed;
     t.ops = (struct gw_device_ops){.size = sizeof(t.ops), .queue_ready = queue_ready};
     gw_log_init(&t.log, note, NULL, GW_LOG_WARNING, "power_cut");
-    t.worker.ops = &t.ops;
     t.worker.log = &t.log;
     t.worker.loop_kind = GW_LOOP_EPOLL;
     t.queue.worker = &t.worker;

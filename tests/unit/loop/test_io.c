@@ -23,7 +23,6 @@
 #define LEN 4096
 
 static struct gw_log messages;
-static struct gw_device_ops ops;
 static struct gw_worker worker;
 static int file;
 
@@ -37,7 +36,6 @@ static int setup(void **state)
         return -1;
     gw_log_init(&messages, silent, NULL, GW_LOG_ERROR, "io");
     memset(&worker, 0, sizeof(worker));
-    worker.ops = &ops;
     worker.log = &messages;
     worker.loop_kind = fixture_loop;
     file = memfd_create("file", MFD_CLOEXEC);
@@ -592,7 +590,7 @@ static void test_io_missing_buffer_holds_up_nothing_else(void **state)
     fd = cached_file();
     held = other = job_of(start_read, fd);
     missing_init(&m);
-    __atomic_store_n(&worker.loop->may_fault, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&worker.loop->n_missing, 1, __ATOMIC_RELAXED);
     held.iov[0] = (struct iovec){m.mapping.at, 16};
     held.n_iov = 1;
     worker_call(&worker, start, &held);
@@ -630,7 +628,7 @@ static void test_io_direct_goes_through_memory_of_ours_where_it_must(void **stat
     read.iov[0] = (struct iovec){in + 1, 7};
     read.iov[1] = (struct iovec){in + 8, LEN - 7};
     read.n_iov = 2;
-    __atomic_store_n(&worker.loop->must_bounce, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&worker.loop->n_unpinnable, 1, __ATOMIC_RELAXED);
     assert_int_equal(run(&write), LEN);
     assert_int_equal(run(&read), LEN);
     assert_memory_equal(in + 1, out + 1, LEN);

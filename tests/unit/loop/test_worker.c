@@ -18,40 +18,9 @@ static void put(struct bench *b, const char *text)
     assert_int_equal(write(b->fds[1], text, strlen(text)), strlen(text));
 }
 
-/* ---- start ---- */
-
 static void on_fd(void *arg, int fd, uint32_t events)
 {
     add_one(arg);
-}
-
-static int fail_to_start(void *dev, struct gw_worker *w)
-{
-    struct bench *b = dev;
-
-    /* All that was done before is undone. */
-    assert_int_equal(add_fd(w, b->fds[0], POLLIN, on_fd, b), 0);
-    assert_int_equal(post_call(w, add_one, b), 0);
-    return (int)b->order[0];
-}
-
-static void test_worker_refused_by_device_leaves_nothing(void **state)
-{
-    static const struct {
-        int returned, expected;
-    } cases[] = {{-EXDEV, -EXDEV}, {1, -EINVAL}};
-
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
-        struct bench b;
-
-        prepare(&b);
-        assert_int_equal(pipe2(b.fds, O_CLOEXEC), 0);
-        b.ops.worker_start = fail_to_start;
-        b.order[0] = (unsigned)cases[i].returned;
-        assert_int_equal(gw_worker_start(&b.worker), cases[i].expected);
-        close(b.fds[0]);
-        close(b.fds[1]);
-    }
 }
 
 /* ---- fds ---- */
@@ -467,7 +436,6 @@ static void test_worker_timers_run_in_the_order_they_are_due(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_worker_refused_by_device_leaves_nothing),
         FDCHECK_TEST(test_worker_fd_is_level_triggered),
         FDCHECK_TEST(test_worker_fd_events_are_those_of_poll),
         FDCHECK_TEST(test_worker_fd_that_cannot_be_waited_for_is_refused),

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The daemon's public API: creating, all ways of starting, sessions, stopping, freeing. */
 #include "../fixtures/daemon_fixture.h"
+#include "base/checked.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -75,6 +77,41 @@ static void test_daemon_refused_worker_undoes_the_others(void **state)
     assert_null(d);
     assert_int_equal(device.n_worker_starts, 3);
     assert_int_equal(device.n_worker_stops, 2);
+}
+
+static void never(void *arg, int fd, uint32_t events)
+{
+    fail();
+}
+
+static int add_and_fail(void *dev, struct gw_worker *w)
+{
+    struct daemon_fixture *d = dev;
+
+    assert_int_equal(gw_worker_add_fd(w, d->fd, POLLIN, never, d), 0);
+    return d->worker_start_result;
+}
+
+/* What worker_start added before it failed is undone. */
+static void test_daemon_refused_worker_leaves_nothing(void **state)
+{
+    static const struct {
+        int returned, expected;
+    } cases[] = {{-EXDEV, -EXDEV}, {1, -EINVAL}};
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct gw_device_ops ops = device_ops;
+    struct gw_daemon *d = NULL;
+
+    memset(&device, 0, sizeof(device));
+    ops.worker_start = add_and_fail;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
+        device.fd = eventfd(0, EFD_CLOEXEC);
+        device.worker_start_result = cases[i].returned;
+        assert_int_equal(gw_daemon_new(&d, &cfg, &ops, &device), cases[i].expected);
+        assert_non_null(strstr(gw_last_error(), "worker 0 cannot start"));
+        close(device.fd);
+    }
+    assert_int_equal(device.n_worker_stops, 0);
 }
 
 static void test_daemon_never_started_can_be_freed(void **state)
@@ -326,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(test_daemon_config_out_of_limits_is_refused),
         DAEMON_TEST(test_daemon_refused_worker_undoes_the_others),
+        DAEMON_TEST(test_daemon_refused_worker_leaves_nothing),
         DAEMON_TEST(test_daemon_never_started_can_be_freed),
         DAEMON_TEST(test_daemon_started_twice_is_busy),
         DAEMON_TEST(test_daemon_start_on_what_is_no_socket_fails),
