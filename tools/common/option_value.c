@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,16 +60,19 @@ static double parse_time(const char *text)
     return -1;
 }
 
-uint64_t option_number(struct argp_state *state, const char *option, const char *text, uint64_t min,
-                       uint64_t max)
+bool value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                  struct value_error *why)
 {
     uint64_t value = 0;
     const char *end = "";
 
-    if (!parse_u64(text, &value, &end) || *end != '\0' || value < min || value > max)
-        argp_error(state, "--%s=%s is not a number from %" PRIu64 " to %" PRIu64, option, text, min,
-                   max);
-    return value;
+    if (!parse_u64(text, &value, &end) || *end != '\0' || value < min || value > max) {
+        snprintf(why->text, sizeof(why->text), "is not a number from %" PRIu64 " to %" PRIu64, min,
+                 max);
+        return false;
+    }
+    *ret = value;
+    return true;
 }
 
 /* A size as a person would write it. */
@@ -87,19 +89,64 @@ static const char *size_text(uint64_t size, char text[32])
     return text;
 }
 
-uint64_t option_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
-                     uint64_t max)
+bool value_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                struct value_error *why)
 {
     uint64_t value = 0;
     const char *end = "";
     char least[32], most[32];
 
-    if (!parse_size(text, &value, &end) || *end != '\0')
-        argp_error(state, "--%s=%s is not a size: a number, then nothing, K, M, G or T", option,
-                   text);
-    if (value < min || value > max)
-        argp_error(state, "--%s=%s is not a size from %s to %s", option, text,
-                   size_text(min, least), size_text(max, most));
+    if (!parse_size(text, &value, &end) || *end != '\0') {
+        snprintf(why->text, sizeof(why->text),
+                 "is not a size: a number, then nothing, K, M, G or T");
+        return false;
+    }
+    if (value < min || value > max) {
+        snprintf(why->text, sizeof(why->text), "is not a size from %s to %s", size_text(min, least),
+                 size_text(max, most));
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+bool value_word(const char *text, const char *const *words, int *ret, struct value_error *why)
+{
+    size_t used = 0;
+
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(words[i], text) == 0) {
+            *ret = i;
+            return true;
+        }
+        if (used < sizeof(why->text))
+            used += (size_t)snprintf(why->text + used, sizeof(why->text) - used, "%s%s",
+                                     i == 0 ? "is not one of: " : ", ", words[i]);
+    }
+    return false;
+}
+
+/* ---- on the command line ---- */
+
+uint64_t option_number(struct argp_state *state, const char *option, const char *text, uint64_t min,
+                       uint64_t max)
+{
+    struct value_error why;
+    uint64_t value = 0;
+
+    if (!value_number(text, min, max, &value, &why))
+        argp_error(state, "--%s=%s %s", option, text, why.text);
+    return value;
+}
+
+uint64_t option_size(struct argp_state *state, const char *option, const char *text, uint64_t min,
+                     uint64_t max)
+{
+    struct value_error why;
+    uint64_t value = 0;
+
+    if (!value_size(text, min, max, &value, &why))
+        argp_error(state, "--%s=%s %s", option, text, why.text);
     return value;
 }
 
@@ -147,16 +194,10 @@ void option_list(struct argp_state *state, const char *option, const char *text,
 int option_word(struct argp_state *state, const char *option, const char *text,
                 const char *const *words)
 {
-    char known[128] = "";
-    size_t used = 0;
+    struct value_error why;
+    int word = 0;
 
-    for (int i = 0; words[i] != NULL; i++) {
-        if (strcmp(words[i], text) == 0)
-            return i;
-        if (used < sizeof(known))
-            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
-                                     words[i]);
-    }
-    argp_error(state, "--%s=%s is not one of: %s", option, text, known);
-    return 0;
+    if (!value_word(text, words, &word, &why))
+        argp_error(state, "--%s=%s %s", option, text, why.text);
+    return word;
 }
