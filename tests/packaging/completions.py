@@ -39,6 +39,7 @@ LINES = [
     ("godwit-blk{} --loop=", ["auto", "uring", "epoll"], ["unmap"]),
     ("godwit-blk{} --loop u", ["uring"], ["epoll"]),
     ("godwit-blk{} --blk-file=exa", ["example.html"], ["other"]),
+    ("godwit-blk{} --config=exa", ["example.html"], ["other"]),
     ("godwit-blk{} --discard=", ["unmap", "ignore"], ["auto"]),
     ("godwit-rng{} --s", ["--socket-path="], ["--fd="]),
     ("godwit-rng{} --socket-path=exa", ["example.html"], ["other"]),

@@ -61,6 +61,7 @@ MAY_INCLUDE = [
                            "tools/godwit/migrate/migrate.h"]),
     ("tools/godwit", ["include/*", "tools/godwit/*", "tools/common/*.h", "tools/load/load.h",
                       "tools/xen-agent/*.h", "src/base/proto.h", "src/fd/peer_fd.h", *SHARED]),
+    ("tools/blk", ["include/*", "tools/blk/*", "tools/common/*.h", *SHARED]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/load/load.h", "tools/xen-agent/*.h",
                "src/base/proto.h", "src/fd/peer_fd.h", *SHARED]),
     ("tests/unit", ["include/*", "tests/unit/*", "src/*", "tests/util/*.h", "tools/*"]),

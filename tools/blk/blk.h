@@ -101,20 +101,19 @@ struct blk {
     _Atomic uint32_t size_max;
     _Atomic uint32_t seg_max;
     /* Control thread only; is_write_through is derived from these. */
-    bool has_flush;     /* the driver accepted FLUSH */
-    bool is_write_back; /* the writeback byte of config space */
-    struct blk_queue queues[GW_QUEUES_MAX];
+    bool has_flush;           /* the driver accepted FLUSH */
+    bool is_write_back;       /* the writeback byte of config space */
+    struct blk_queue *queues; /* num_queues */
 };
 
 extern const struct gw_device_ops blk_ops;
 
-void blk_init(struct blk *blk, struct store *store, const struct blk_options *o);
+/* Returns: 0; -ENOMEM. blk_done: after the daemon has been freed; also on a zeroed `blk`. */
+int blk_init(struct blk *blk, struct store *store, const struct blk_options *o);
+void blk_done(struct blk *blk);
 
-/* SIGHUP: read the size of the store again and report a change to the driver. */
-void blk_reload(void *dev, struct gw_daemon *d);
-
-/* SIGUSR1: print the store's error counters. */
-void blk_report(void *dev, FILE *out);
+/* Read the size of the store again and report a change to the driver. */
+void blk_resize(struct blk *blk, struct gw_daemon *d);
 
 /* Whether the last stop of a queue failed. Context: when no worker runs. */
 bool blk_has_lost_data(const struct blk *blk);

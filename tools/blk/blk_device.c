@@ -10,6 +10,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 /*
@@ -160,8 +161,9 @@ static int blk_device_queue_start(void *dev, struct gw_queue *q)
     struct blk *blk = dev;
 
     if (gw_queue_is_taken_over(q) && !atomic_exchange(&blk->is_taken_over, true) && may_be_off(blk))
-        backend_say(GW_LOG_INFO, "the driver may have turned the write cache off in an earlier "
-                                 "session: it is off until the driver sets it");
+        backend_say(blk->store->log, GW_LOG_INFO,
+                    "the driver may have turned the write cache off in an earlier session: it is "
+                    "off until the driver sets it");
     return blk_queue_start(&blk->queues[gw_queue_index(q)], q, blk->store);
 }
 
@@ -221,19 +223,30 @@ const struct gw_device_ops blk_ops = {
     .reset = blk_reset,
 };
 
-void blk_init(struct blk *blk, struct store *store, const struct blk_options *o)
+int blk_init(struct blk *blk, struct store *store, const struct blk_options *o)
 {
+    blk->queues = calloc(o->num_queues, sizeof(*blk->queues));
+    if (blk->queues == NULL) {
+        backend_say(store->log, GW_LOG_ERROR, "no memory for %u queues", o->num_queues);
+        return -ENOMEM;
+    }
     blk->store = store;
     blk->num_queues = o->num_queues;
     blk->queue_size = o->queue_size;
     if (o->serial != NULL)
         memcpy(blk->serial, o->serial, strnlen(o->serial, sizeof(blk->serial)));
     blk_reset(blk);
+    return 0;
 }
 
-void blk_reload(void *dev, struct gw_daemon *d)
+void blk_done(struct blk *blk)
 {
-    struct blk *blk = dev;
+    free(blk->queues);
+    blk->queues = NULL;
+}
+
+void blk_resize(struct blk *blk, struct gw_daemon *d)
+{
     uint64_t before = atomic_load(&blk->store->size), after;
 
     if (blk->store->ops->resize(blk->store) < 0)
@@ -241,16 +254,9 @@ void blk_reload(void *dev, struct gw_daemon *d)
     after = atomic_load(&blk->store->size);
     if (after == before)
         return;
-    backend_say(GW_LOG_INFO, "disk resized to %llu bytes (was %llu)", (unsigned long long)after,
-                (unsigned long long)before);
+    backend_say(blk->store->log, GW_LOG_INFO, "disk resized to %llu bytes (was %llu)",
+                (unsigned long long)after, (unsigned long long)before);
     gw_daemon_config_changed(d);
-}
-
-void blk_report(void *dev, FILE *out)
-{
-    struct store *store = ((struct blk *)dev)->store;
-
-    store->ops->report(store, out);
 }
 
 bool blk_has_lost_data(const struct blk *blk)

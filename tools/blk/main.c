@@ -1,40 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* godwit-blk: the command line of the virtio-blk back-end, and its start-up sequence. */
-#include "blk.h"
+#include "disks/disks.h"
 
 #include "backend.h"
-#include "option_value.h"
 #include "streams.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct options {
     struct backend_options backend;
-    struct store_file_options file;
-    uint64_t ram;
-    const char *serial;
-    unsigned delay_ms; /* 0: none */
-    bool ignores_discard;
+    struct disk_options disk; /* the only one */
+    const char *disk_option;  /* one that was given for it; NULL: none */
+    struct disk_list disks;   /* of --disk */
+    const char *config;       /* NULL: none */
 };
-
-enum {
-    OPTION_BLK_FILE = 'b',
-    OPTION_READ_ONLY = 'r',
-    OPTION_RAM = 0x2000,
-    OPTION_SERIAL,
-    OPTION_BLOCK_SIZE,
-    OPTION_DIRECT,
-    OPTION_LOCKING,
-    OPTION_DELAY,
-    OPTION_DISCARD,
-};
-
-#define BLOCK_SIZE_MAX 4096U /* every guest supports up to a page */
-#define DELAY_MS_MAX   10000U
-/* ms; the kernel may release the lock of a killed process seconds later, with its io_uring. */
-#define LOCK_PATIENCE 8000U
 
 static const char *const features[] = {"read-only", "blk-file", NULL};
 
@@ -42,15 +22,7 @@ static const struct backend program = {
     .name = PROGRAM,
     .type = "block",
     .features = features,
-    .reload = blk_reload,
-    .report = blk_report,
-    .request_bytes_max = UINT32_MAX, /* longer requests fail with a status */
 };
-
-static const char *const mode_words[] = {
-    [STORE_AUTO] = "auto", [STORE_ON] = "on", [STORE_OFF] = "off", [STORE_OFF + 1] = NULL};
-
-static const char *const discard_words[] = {"unmap", "ignore", NULL};
 
 static const struct argp_option argp_options[] = {
     {NULL, 0, NULL, 0, "Disk:", 1},
@@ -70,25 +42,53 @@ static const struct argp_option argp_options[] = {
      "offer discard, and keep zeroed blocks allocated",
      0},
     {"delay", OPTION_DELAY, "MS", 0, "for tests: delay every read and write by MS milliseconds", 0},
+    {NULL, 0, NULL, 0, "Several disks:", 4},
+    {"disk", OPTION_DISK, "KEY=VALUE,...", 0,
+     "serve this disk; repeat the option for more. Keys: name, socket, file, and the options of a "
+     "disk, socket and queue",
+     0},
+    {"config", OPTION_CONFIG, "FILE", 0,
+     "serve the disks of FILE, one on each line, in the syntax of --disk; SIGHUP reads it again",
+     0},
     {0},
 };
 
 static void check_options(struct argp_state *state, struct options *o)
 {
-    if ((o->file.path == NULL) == (o->ram == 0))
-        argp_error(state, "give one disk: --blk-file=FILE or --ram=SIZE");
-    if (o->ram % o->file.block_size != 0)
-        argp_error(state, "--ram=%llu is not a multiple of the block size %u",
-                   (unsigned long long)o->ram, o->file.block_size);
+    const char *single = o->disk_option != NULL ? o->disk_option : o->backend.device_option;
+    struct value_error why;
+
+    if (o->config != NULL || o->disks.n_disks > 0) {
+        if (single != NULL)
+            argp_error(state, "--%s is for a program with one disk; with %s, each disk has its own",
+                       single, o->config != NULL ? "--config" : "--disk");
+        return;
+    }
+    if (!disk_options_check(&o->disk, "--", &why))
+        argp_error(state, "%s", why.text);
+    backend_options_check(state, &o->backend);
 }
 
-static uint32_t parse_block_size(struct argp_state *state, const char *arg)
+static void add_disk(struct argp_state *state, struct options *o, const char *list)
 {
-    unsigned size = (unsigned)option_number(state, "logical-block-size", arg, 512, BLOCK_SIZE_MAX);
+    struct disk_list_error error;
+    char place[32];
 
-    if ((size & (size - 1)) != 0)
-        argp_error(state, "--logical-block-size=%u is not a power of two", size);
-    return size;
+    snprintf(place, sizeof(place), "--disk %u", o->disks.n_disks + 1);
+    if (disk_list_add(&o->disks, list, place, &error) < 0)
+        argp_error(state, "%s", error.text);
+}
+
+static error_t parse_disk_option(int key, const char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    const struct settings settings = {disk_settings, &o->disk};
+    const char *option = settings_parse_option(&settings, key, arg, state);
+
+    if (option == NULL)
+        return ARGP_ERR_UNKNOWN;
+    o->disk_option = option;
+    return 0;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -99,34 +99,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->backend;
         break;
-    case OPTION_BLK_FILE:
-        o->file.path = arg;
+    case OPTION_DISK:
+        add_disk(state, o, arg);
         break;
-    case OPTION_RAM:
-        o->ram = option_size(state, "ram", arg, 1, INT64_MAX);
-        break;
-    case OPTION_READ_ONLY:
-        o->file.is_read_only = true;
-        break;
-    case OPTION_SERIAL:
-        o->serial = arg;
-        if (strlen(arg) > VIRTIO_BLK_ID_BYTES)
-            argp_error(state, "--serial=%s is longer than %d bytes", arg, VIRTIO_BLK_ID_BYTES);
-        break;
-    case OPTION_BLOCK_SIZE:
-        o->file.block_size = parse_block_size(state, arg);
-        break;
-    case OPTION_DIRECT:
-        o->file.direct = (enum store_mode)option_word(state, "direct", arg, mode_words);
-        break;
-    case OPTION_LOCKING:
-        o->file.locking = (enum store_mode)option_word(state, "locking", arg, mode_words);
-        break;
-    case OPTION_DISCARD:
-        o->ignores_discard = option_word(state, "discard", arg, discard_words) == 1;
-        break;
-    case OPTION_DELAY:
-        o->delay_ms = (unsigned)option_number(state, "delay", arg, 0, DELAY_MS_MAX);
+    case OPTION_CONFIG:
+        o->config = arg;
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "%s: unexpected argument; to use it as the disk, give --blk-file=%s", arg,
@@ -136,7 +113,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         check_options(state, o);
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_disk_option(key, arg, state);
     }
     return 0;
 }
@@ -146,10 +123,10 @@ static const struct argp_child children[] = {{&backend_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = argp_options,
     .parser = parse_option,
-    .doc =
-        "A virtio-blk disk as a vhost-user back-end.\v"
-        "SIGTERM ends the program, SIGHUP reads the size of FILE again, SIGUSR1 prints counters. "
-        "See godwit-blk(1).",
+    .doc = "A virtio-blk disk as a vhost-user back-end.\v"
+           "SIGTERM ends the program, SIGHUP reads the configuration and the sizes of the disks "
+           "again, SIGUSR1 prints counters. "
+           "See godwit-blk(1).",
     .children = children,
 };
 
@@ -157,54 +134,28 @@ static const struct argp argp = {
 __attribute__((visibility("default"))) const char *argp_program_version =
     PROGRAM " " GW_VERSION_STRING;
 
-static int open_store(struct store **ret, const struct options *o)
-{
-    struct store *store = NULL;
-    int r = o->ram != 0 ? store_ram_new(&store, o->ram, o->file.block_size, o->file.is_read_only)
-                        : store_file_new(&store, &o->file);
-
-    if (r == 0 && o->ignores_discard)
-        store->can_unmap = false;
-    if (r == 0 && o->delay_ms != 0) {
-        struct store *behind = store;
-
-        r = store_delay_new(&store, behind, o->delay_ms);
-        if (r < 0)
-            behind->ops->free(behind);
-    }
-    if (r == 0)
-        *ret = store;
-    return r;
-}
-
 int main(int argc, char **argv)
 {
-    struct options o = {
-        .file = {.block_size = BLK_SECTOR, .lock_patience_ms = LOCK_PATIENCE},
-    };
-    struct store *store = NULL;
-    static struct blk blk;
+    static struct options o;
+    bool is_single;
     int status;
 
     if (streams_begin(EXIT_FAILURE) < 0)
         return EXIT_FAILURE;
     if (backend_capabilities(&program, argc, argv))
         return EXIT_SUCCESS;
-    backend_options_init(&o.backend);
+    disk_options_init(&o.disk);
+    backend_options_init(&o.backend, &o.disk.device);
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     backend_say_init(program.name, o.backend.verbose);
-
-    if (open_store(&store, &o) < 0)
-        return EXIT_FAILURE;
-    blk_init(&blk, store,
-             &(struct blk_options){
-                 .num_queues = o.backend.num_queues,
-                 .queue_size = o.backend.queue_size,
-                 .serial = o.serial,
-             });
-    status = backend_run(&program, &o.backend, &blk_ops, &blk, sizeof(struct blk_request));
-    if (blk_has_lost_data(&blk))
-        status = EXIT_FAILURE;
-    store->ops->free(store);
+    is_single = o.config == NULL && o.disks.n_disks == 0;
+    status = disks_run(&(struct disks_config){
+        .program = program.name,
+        .options = &o.backend,
+        .single = is_single ? disk_options_share(&o.disk) : NULL,
+        .given = &o.disks,
+        .path = o.config,
+    });
+    disk_list_done(&o.disks);
     return status;
 }

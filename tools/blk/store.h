@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+struct backend_log;
 struct store;
 
 enum store_kind {
@@ -106,13 +107,20 @@ struct store_topology {
     uint32_t discard_align; /* only whole units of this size are freed */
 };
 
+/* Two stores with the same one use the same file or device. */
+struct store_id {
+    uint64_t device, file; /* both 0: a store that no other can use */
+};
+
 struct store {
     const struct store_ops *ops;
-    _Atomic uint64_t size; /* in bytes, a multiple of block_size */
-    uint32_t block_size;   /* the logical block: every offset and length is a multiple of it */
+    struct backend_log *log; /* for its messages, see backend_say */
+    _Atomic uint64_t size;   /* in bytes, a multiple of block_size */
+    uint32_t block_size;     /* the logical block: every offset and length is a multiple of it */
     bool is_read_only;
     bool can_unmap; /* supports discard; otherwise zeroes stay allocated, too */
     struct store_topology topology;
+    struct store_id id;
 };
 
 enum store_mode {
@@ -128,11 +136,13 @@ struct store_file_options {
     enum store_mode direct;
     enum store_mode locking;
     unsigned lock_patience_ms; /* how long to wait for another process to release its lock */
+    struct backend_log *log;
 };
 
 /* Open a store; errors are logged. Free it with ops->free. Returns: 0 or a negative errno. */
 int store_file_new(struct store **ret, const struct store_file_options *o);
-int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only);
+int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only,
+                  struct backend_log *log);
 
 /* A store that delays `behind`, and owns it on success. Returns: 0; -ENOMEM. */
 int store_delay_new(struct store **ret, struct store *behind, unsigned ms);

@@ -134,14 +134,16 @@ int store_delay_new(struct store **ret, struct store *behind, unsigned ms)
     if (delay == NULL)
         return -ENOMEM;
     delay->base.ops = &delay_ops;
+    delay->base.log = behind->log;
     delay->base.size = atomic_load(&behind->size);
     delay->base.block_size = behind->block_size;
     delay->base.is_read_only = behind->is_read_only;
     delay->base.can_unmap = behind->can_unmap;
     delay->base.topology = behind->topology;
+    delay->base.id = behind->id;
     delay->behind = behind;
     delay->delay_ns = ms * NS_PER_MS;
-    backend_say(GW_LOG_WARNING, "every read and write is delayed by %u ms", ms);
+    backend_say(behind->log, GW_LOG_WARNING, "every read and write is delayed by %u ms", ms);
     *ret = &delay->base;
     return 0;
 }

@@ -44,12 +44,12 @@ static int check_type(struct store_file *f)
 
     if (stat(f->path, &st) < 0) {
         int r = -errno;
-        backend_say(GW_LOG_ERROR, "--blk-file=%s: %s%s", f->path, strerror(-r),
+        backend_say(f->base.log, GW_LOG_ERROR, "%s: %s%s", f->path, strerror(-r),
                     r == -ENOENT ? "; create it first, for example with truncate -s 10G" : "");
         return r;
     }
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        backend_say(GW_LOG_ERROR, "--blk-file=%s: neither a regular file nor a block device",
+        backend_say(f->base.log, GW_LOG_ERROR, "%s: neither a regular file nor a block device",
                     f->path);
         return -ENOTBLK;
     }
@@ -71,7 +71,7 @@ static void say_open_failed(const struct store_file *f, int r)
 
     if (!f->base.is_read_only && (r == -EACCES || r == -EROFS || r == -EPERM))
         remedy = "; use --read-only if the guest does not need to write";
-    backend_say(GW_LOG_ERROR, "--blk-file=%s: cannot open %s: %s%s", f->path,
+    backend_say(f->base.log, GW_LOG_ERROR, "%s: cannot open %s: %s%s", f->path,
                 f->base.is_read_only ? "for reading" : "for reading and writing", strerror(-r),
                 remedy);
 }
@@ -132,15 +132,15 @@ static int open_direct(struct store_file *f, bool must)
     if (fd >= 0)
         close(fd);
     if (r >= 0) {
-        backend_say(must ? GW_LOG_ERROR : GW_LOG_INFO,
-                    "--blk-file=%s: O_DIRECT needs blocks of %u bytes here, but the logical block "
+        backend_say(f->base.log, must ? GW_LOG_ERROR : GW_LOG_INFO,
+                    "%s: O_DIRECT needs blocks of %u bytes here, but the logical block "
                     "size is %u; use --logical-block-size=%u for O_DIRECT",
                     f->path, offset_align, f->base.block_size, offset_align);
         return -EINVAL;
     }
     if (must && (r == -EINVAL || r == -EOPNOTSUPP))
-        backend_say(GW_LOG_ERROR,
-                    "--blk-file=%s: O_DIRECT is not supported on this file system; use "
+        backend_say(f->base.log, GW_LOG_ERROR,
+                    "%s: O_DIRECT is not supported on this file system; use "
                     "--direct=auto",
                     f->path);
     else if (must)
@@ -189,16 +189,17 @@ static int file_resize(struct store *s)
 
     if (size < 0) {
         int r = -errno;
-        backend_say(GW_LOG_ERROR, "%s: cannot determine its size: %s", f->path, strerror(-r));
+        backend_say(f->base.log, GW_LOG_ERROR, "%s: cannot determine its size: %s", f->path,
+                    strerror(-r));
         return r;
     }
     rest = (uint64_t)size % s->block_size;
     if (rest != 0)
-        backend_say(GW_LOG_WARNING,
+        backend_say(f->base.log, GW_LOG_WARNING,
                     "%s: the last %llu bytes are less than a block of %u bytes and are ignored",
                     f->path, (unsigned long long)rest, s->block_size);
     else if (size == 0)
-        backend_say(GW_LOG_WARNING, "%s: the disk is empty", f->path);
+        backend_say(f->base.log, GW_LOG_WARNING, "%s: the disk is empty", f->path);
     atomic_store(&s->size, (uint64_t)size - rest);
     return 0;
 }
@@ -264,8 +265,18 @@ static void find_read_only(struct store_file *f)
         value == 0)
         return;
     f->base.is_read_only = true;
-    backend_say(GW_LOG_WARNING, "%s: the device is read-only, so the disk is read-only, too",
-                f->path);
+    backend_say(f->base.log, GW_LOG_WARNING,
+                "%s: the device is read-only, so the disk is read-only, too", f->path);
+}
+
+static void find_id(struct store_file *f)
+{
+    struct stat st;
+
+    if (fstat(f->fd, &st) < 0)
+        return;
+    f->base.id = f->is_block_device ? (struct store_id){.device = st.st_rdev, .file = UINT64_MAX}
+                                    : (struct store_id){.device = st.st_dev, .file = st.st_ino};
 }
 
 static void find_topology(struct store_file *f)
@@ -300,7 +311,8 @@ static int wait_for_lock(struct store_file *f)
     int r = store_lock_take(f->fd, f->base.is_read_only);
 
     if (r == -EAGAIN && f->lock_patience_ms > 0)
-        backend_say(GW_LOG_INFO, "%s: another process has locked it: waiting up to %u ms", f->path,
+        backend_say(f->base.log, GW_LOG_INFO,
+                    "%s: another process has locked it: waiting up to %u ms", f->path,
                     f->lock_patience_ms);
     for (unsigned ms = 0; r == -EAGAIN && ms < f->lock_patience_ms; ms += LOCK_PAUSE_MS) {
         if (!backend_pause(LOCK_PAUSE_MS))
@@ -317,12 +329,12 @@ static int take_lock(struct store_file *f)
     if (r == 0)
         return 0;
     if (r == -ECANCELED) {
-        backend_say(GW_LOG_WARNING, "%s: asked to end before another process has released its lock",
-                    f->path);
+        backend_say(f->base.log, GW_LOG_WARNING,
+                    "%s: asked to end before another process has released its lock", f->path);
         return r;
     }
     if (r == -EAGAIN) {
-        backend_say(GW_LOG_ERROR,
+        backend_say(f->base.log, GW_LOG_ERROR,
                     "%s: in use by another process; end that process, or use --locking=off if both "
                     "may use the file",
                     f->path);
@@ -330,8 +342,8 @@ static int take_lock(struct store_file *f)
     }
     if (f->locking == STORE_AUTO)
         return 0;
-    backend_say(GW_LOG_ERROR, "%s: cannot lock the file: %s; use --locking=auto", f->path,
-                strerror(-r));
+    backend_say(f->base.log, GW_LOG_ERROR, "%s: cannot lock the file: %s; use --locking=auto",
+                f->path, strerror(-r));
     return r;
 }
 
@@ -392,6 +404,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->base.ops = &file_ops;
     f->base.block_size = o->block_size;
     f->base.is_read_only = o->is_read_only;
+    f->base.log = o->log;
     f->locking = o->locking;
     f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;
@@ -410,9 +423,11 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     find_read_only(f);
     f->must_hold_writes = !bypasses_cache(f);
     f->is_dirty = !f->base.is_read_only; /* an earlier process may have left unflushed writes */
+    find_id(f);
     find_topology(f);
     find_ranges(f);
-    backend_say(GW_LOG_INFO, "%s: %llu bytes, %s", f->path, (unsigned long long)f->base.size,
+    backend_say(f->base.log, GW_LOG_INFO, "%s: %llu bytes, %s", f->path,
+                (unsigned long long)f->base.size,
                 f->memory_align != 0 ? "O_DIRECT" : "through the page cache");
     *ret = &f->base;
     return 0;

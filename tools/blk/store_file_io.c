@@ -51,8 +51,9 @@ void store_file_finish(struct store_io *io, int res)
     if (io->is_cancelled && res == -EINTR)
         res = -ECANCELED;
     if (is_failure(io, res))
-        backend_say(GW_LOG_WARNING, "%s: %s at byte %llu: %s", file_of(io->store)->path,
-                    kind_name(io->kind), (unsigned long long)io->offset, strerror(-res));
+        backend_say(io->store->log, GW_LOG_WARNING, "%s: %s at byte %llu: %s",
+                    file_of(io->store)->path, kind_name(io->kind), (unsigned long long)io->offset,
+                    strerror(-res));
     store_promise_end(io, res);
 }
 

@@ -120,7 +120,7 @@ static void ram_report(struct store *s, FILE *out)
 
 static int ram_resize(struct store *s)
 {
-    backend_say(GW_LOG_WARNING, "a --ram disk cannot be resized");
+    backend_say(s->log, GW_LOG_WARNING, "a --ram disk cannot be resized");
     return -EOPNOTSUPP;
 }
 
@@ -141,7 +141,8 @@ static const struct store_ops ram_ops = {
     .free = ram_free,
 };
 
-int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only)
+int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool is_read_only,
+                  struct backend_log *log)
 {
     struct store_ram *ram = calloc(1, sizeof(*ram));
     int r;
@@ -149,6 +150,7 @@ int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool i
     if (ram == NULL)
         return -ENOMEM;
     ram->base.ops = &ram_ops;
+    ram->base.log = log;
     ram->base.size = size;
     ram->base.block_size = block_size;
     ram->base.is_read_only = is_read_only;
@@ -156,8 +158,8 @@ int store_ram_new(struct store **ret, uint64_t size, uint32_t block_size, bool i
     ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ram->memory == MAP_FAILED) {
         r = -errno;
-        backend_say(GW_LOG_ERROR, "--ram: cannot allocate %llu bytes: %s", (unsigned long long)size,
-                    strerror(-r));
+        backend_say(log, GW_LOG_ERROR, "--ram: cannot allocate %llu bytes: %s",
+                    (unsigned long long)size, strerror(-r));
         free(ram);
         return r;
     }

@@ -212,12 +212,13 @@ static void keep_sync_error(struct store_file *f, int error)
     int none = 0;
 
     if (atomic_compare_exchange_strong(&f->sync_error, &none, error))
-        backend_say(GW_LOG_ERROR,
+        backend_say(f->base.log, GW_LOG_ERROR,
                     "%s: the medium lost data that was written: %s; every flush fails from now on, "
                     "until the program is started again",
                     f->path, strerror(-error));
     else
-        backend_say(GW_LOG_WARNING, "%s: the medium lost more data: %s", f->path, strerror(-error));
+        backend_say(f->base.log, GW_LOG_WARNING, "%s: the medium lost more data: %s", f->path,
+                    strerror(-error));
 }
 
 void store_sync_failed(struct store_io *io, int error)

@@ -18,8 +18,16 @@ static struct {
     const char *name;
     enum gw_log_level level;
     bool has_journal;
-    struct gw_log_limiter limiter;
-} say = {.name = "godwit", .level = GW_LOG_WARNING, .limiter = GW_LOG_LIMITER_INIT};
+} say = {.name = "godwit", .level = GW_LOG_WARNING};
+
+/* For messages that do not belong to a device. */
+static struct backend_log program_log = BACKEND_LOG_INIT;
+
+void backend_log_init(struct backend_log *log, const char *device)
+{
+    *log = (struct backend_log)BACKEND_LOG_INIT;
+    log->device = device;
+}
 
 void backend_say_init(const char *name, unsigned verbose)
 {
@@ -33,7 +41,7 @@ enum gw_log_level backend_say_level(void)
     return say.level;
 }
 
-static void write_line(enum gw_log_level level, const char *text)
+static void write_line(struct backend_log *log, enum gw_log_level level, const char *text)
 {
     static const char *const priorities[] = {
         [GW_LOG_ERROR] = "<3>",
@@ -45,32 +53,48 @@ static void write_line(enum gw_log_level level, const char *text)
 
     if (level > say.level)
         return;
+    if (level == GW_LOG_ERROR) {
+        pthread_mutex_lock(&log->error_lock);
+        snprintf(log->error, sizeof(log->error), "%s", text);
+        pthread_mutex_unlock(&log->error_lock);
+    }
     /* glibc buffers one fprintf on an unbuffered stream and writes it with one system call. */
-    fprintf(stderr, "%s%s: %s: %s\n", priority, say.name, gw_log_level_name(level), text);
+    fprintf(stderr, "%s%s: %s: %s%s%s\n", priority, say.name, gw_log_level_name(level),
+            log->device != NULL ? log->device : "", log->device != NULL ? ": " : "", text);
+}
+
+void backend_log_error(struct backend_log *log, char *text, size_t size)
+{
+    pthread_mutex_lock(&log->error_lock);
+    snprintf(text, size, "%s", log->error);
+    log->error[0] = '\0';
+    pthread_mutex_unlock(&log->error_lock);
 }
 
 /* The library has rate-limited these messages already. */
-void backend_log(void *arg, enum gw_log_level level, const char *message)
+void backend_log_cb(void *arg, enum gw_log_level level, const char *message)
 {
-    write_line(level, message);
+    write_line(arg != NULL ? arg : &program_log, level, message);
 }
 
 /* As in the library, nothing is rate-limited at the level that logs every vhost-user message. */
-static bool passes_limit(const char *format, uint64_t *ret_held)
+static bool passes_limit(struct backend_log *log, const char *format, uint64_t *ret_held)
 {
     *ret_held = 0;
     return say.level >= GW_LOG_DEBUG ||
-           gw_log_limiter_pass(&say.limiter, format, gw_clock_coarse_ns(), ret_held);
+           gw_log_limiter_pass(&log->limiter, format, gw_clock_coarse_ns(), ret_held);
 }
 
-void backend_say(enum gw_log_level level, const char *format, ...)
+void backend_say(struct backend_log *log, enum gw_log_level level, const char *format, ...)
 {
     char text[1024];
     uint64_t n_held;
     va_list args;
     int used;
 
-    if (level > say.level || !passes_limit(format, &n_held))
+    if (log == NULL)
+        log = &program_log;
+    if (level > say.level || !passes_limit(log, format, &n_held))
         return;
     va_start(args, format);
     used = vsnprintf(text, sizeof(text), format, args);
@@ -78,5 +102,5 @@ void backend_say(enum gw_log_level level, const char *format, ...)
     if (n_held > 0 && used > 0 && (size_t)used < sizeof(text))
         snprintf(text + used, sizeof(text) - (size_t)used,
                  " (%" PRIu64 " similar messages suppressed)", n_held);
-    write_line(level, text);
+    write_line(log, level, text);
 }

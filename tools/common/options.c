@@ -5,33 +5,14 @@
  * faults that the command line alone shows are rejected here, with EX_USAGE.
  */
 #include "backend.h"
-#include "option_value.h"
+#include "option_keys.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    OPTION_SOCKET_PATH = 's',
-    OPTION_VERBOSE = 'v',
-    OPTION_FD = 0x1000,
-    OPTION_PRINT_CAPABILITIES,
-    OPTION_CLIENT,
-    OPTION_RECONNECT,
-    OPTION_NUM_QUEUES,
-    OPTION_QUEUE_SIZE,
-    OPTION_WORKERS,
-    OPTION_LOOP,
-    OPTION_POLL_US,
-    OPTION_XEN_PERSISTENT_GRANTS,
-};
-
-#define POLL_US_MAX     1000000
-#define RECONNECT_S_MAX 3600
-
-#define XEN_PAGES_DEFAULT 4096
-#define XEN_PAGES_MAX     65536 /* the kernel's limit for one mapping */
+#define POLL_US_MAX 1000000
 
 /* In the order of enum gw_loop_kind. */
 static const char *const loop_words[] = {"auto", "uring", "epoll", NULL};
@@ -68,14 +49,12 @@ static const struct argp_option options[] = {
     {0},
 };
 
-void backend_options_init(struct backend_options *o)
+void backend_options_init(struct backend_options *o, struct backend_device *device)
 {
     *o = (struct backend_options){
-        .fd = -1,
-        .num_queues = 1,
+        .device = device,
         /* Waking a thread costs both sides more than this; an idle disk reduces it to a 16th. */
         .poll_us = 20,
-        .queue_size = 1024,
         .num_workers = 1,
     };
 }
@@ -104,7 +83,7 @@ bool backend_capabilities(const struct backend *b, int argc, char **argv)
 }
 
 /* Without a socket on the command line, only socket activation can provide one. */
-static void find_activation(struct argp_state *state, struct backend_options *o)
+static void find_activation(struct argp_state *state, struct backend_device *device)
 {
     int fd = backend_systemd_listen_fd();
 
@@ -115,27 +94,39 @@ static void find_activation(struct argp_state *state, struct backend_options *o)
                      "socket activation passed more than one socket; only one is supported");
     else if (fd < 0)
         argp_failure(state, EXIT_FAILURE, -fd, "socket activation");
-    o->fd = fd;
-    o->is_activated = true;
+    device->fd = fd;
+    device->is_activated = true;
 }
 
-/* Checks that need more than one option. */
-static void check_options(struct argp_state *state, struct backend_options *o)
+void backend_options_check(struct argp_state *state, struct backend_options *o)
 {
-    if (o->socket_path != NULL && o->fd >= 0)
+    struct backend_device *device = o->device;
+    struct value_error why;
+
+    if (device->socket_path != NULL && device->fd >= 0)
         argp_error(state, "--socket-path and --fd exclude each other");
-    if (o->is_client && o->socket_path == NULL)
+    if (device->is_client && device->socket_path == NULL)
         argp_error(state, "--client needs --socket-path, the socket to connect to");
-    if (o->reconnect_s != 0 && !o->is_client)
-        argp_error(state, "--reconnect needs --client; a listening socket accepts again anyway");
-    if ((o->queue_size & (o->queue_size - 1)) != 0)
-        argp_error(state, "--queue-size=%u is not a power of two", o->queue_size);
-    if (o->num_workers > o->num_queues)
+    if (!backend_device_check(device, "--", &why))
+        argp_error(state, "%s", why.text);
+    if (o->num_workers > device->num_queues)
         argp_error(state,
                    "--workers=%u is more than --num-queues=%u; some workers would have no queue",
-                   o->num_workers, o->num_queues);
-    if (o->socket_path == NULL && o->fd < 0)
-        find_activation(state, o);
+                   o->num_workers, device->num_queues);
+    if (device->socket_path == NULL && device->fd < 0)
+        find_activation(state, device);
+}
+
+static error_t parse_device_option(int key, const char *arg, struct argp_state *state)
+{
+    struct backend_options *o = state->input;
+    const struct settings settings = {backend_device_settings, o->device};
+    const char *option = settings_parse_option(&settings, key, arg, state);
+
+    if (option == NULL)
+        return ARGP_ERR_UNKNOWN;
+    o->device_option = option;
+    return 0;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -143,25 +134,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     struct backend_options *o = state->input;
 
     switch (key) {
-    case OPTION_SOCKET_PATH:
-        o->socket_path = arg;
-        break;
-    case OPTION_FD:
-        o->fd = (int)option_number(state, "fd", arg, 0, INT32_MAX);
-        break;
-    case OPTION_CLIENT:
-        o->is_client = true;
-        break;
-    case OPTION_RECONNECT:
-        o->reconnect_s =
-            arg == NULL ? 1 : (unsigned)option_number(state, "reconnect", arg, 0, RECONNECT_S_MAX);
-        break;
-    case OPTION_NUM_QUEUES:
-        o->num_queues = (unsigned)option_number(state, "num-queues", arg, 1, GW_QUEUES_MAX);
-        break;
-    case OPTION_QUEUE_SIZE:
-        o->queue_size = (unsigned)option_number(state, "queue-size", arg, 2, GW_QUEUE_SIZE_MAX);
-        break;
     case OPTION_WORKERS:
         o->num_workers = (unsigned)option_number(state, "workers", arg, 1, GW_WORKERS_MAX);
         break;
@@ -171,14 +143,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_POLL_US:
         o->poll_us = (unsigned)option_number(state, "poll-us", arg, 0, POLL_US_MAX);
         break;
-    case OPTION_XEN_PERSISTENT_GRANTS:
-        if (!BACKEND_HAS_XEN)
-            argp_error(state, "--xen-persistent-grants: this program is built without Xen memory");
-        o->xen_persistent_grants =
-            arg == NULL
-                ? XEN_PAGES_DEFAULT
-                : (unsigned)option_number(state, "xen-persistent-grants", arg, 0, XEN_PAGES_MAX);
-        break;
     case OPTION_VERBOSE:
         o->verbose++;
         break;
@@ -186,11 +150,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         /* Only an abbreviation reaches this: backend_capabilities handles the full name. */
         argp_error(state, "--print-capabilities must be spelled out");
         break;
-    case ARGP_KEY_END:
-        check_options(state, o);
-        break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_device_option(key, arg, state);
     }
     return 0;
 }

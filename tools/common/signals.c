@@ -3,7 +3,7 @@
  * Signals of a back-end program. They are blocked before any other thread exists, so no signal
  * handler ever runs. Two threads wait for them:
  *
- *   the ending thread    SIGTERM and SIGINT: stops the daemon, and ends the process if stopping
+ *   the ending thread    SIGTERM and SIGINT: ends the devices, and the process if that
  *                        takes too long. It never waits for a thread that may be stuck, and lives
  *                        until the process ends.
  *   the service thread   SIGHUP and SIGUSR1, whose work may sleep.
@@ -39,20 +39,14 @@ enum {
 };
 
 static struct {
-    const struct backend *backend;
-    void *dev;
-    unsigned num_queues;
-    pthread_mutex_t lock;
-    struct gw_daemon *daemon; /* [lock] NULL before it is created and before it is freed */
-    bool was_started;         /* [lock] a daemon has been set */
-    bool is_ending;           /* [lock] */
+    const struct backend_signal_ops *ops;
     pthread_t service_thread;
     _Atomic bool is_over; /* the service thread must end */
     /* Used by the ending thread only. */
     unsigned n_end_signals;
     uint64_t first_end_ns, progress_ns;
     uint64_t n_answered;
-} signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} signals;
 
 /* ---- the end ---- */
 
@@ -74,13 +68,14 @@ __attribute__((noreturn, format(printf, 1, 2))) static void end_now(const char *
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    backend_say(GW_LOG_ERROR, "%s: ending at once, in-flight requests are not completed", text);
+    backend_say(NULL, GW_LOG_ERROR, "%s: ending at once, in-flight requests are not completed",
+                text);
     setitimer(ITIMER_REAL, &none, NULL);
     _exit(EXIT_FAILURE);
 }
 
 /*
- * The first SIGTERM or SIGINT stops the daemon in good order. A supervisor may send SIGTERM twice:
+ * The first SIGTERM or SIGINT ends the devices in good order. A supervisor may send SIGTERM twice:
  * timeout(1) signals its child and then the child's process group. So a SIGTERM within a second of
  * the first signal repeats it; any other further signal ends the process at once.
  */
@@ -92,11 +87,7 @@ static void on_end_signal(int sig)
     if (signals.n_end_signals == 1) {
         signals.first_end_ns = signals.progress_ns = now;
         backend_ending_begin();
-        pthread_mutex_lock(&signals.lock);
-        signals.is_ending = true;
-        if (signals.daemon)
-            gw_daemon_stop(signals.daemon);
-        pthread_mutex_unlock(&signals.lock);
+        signals.ops->end();
         backend_systemd_notify("STOPPING=1");
         return;
     }
@@ -105,18 +96,12 @@ static void on_end_signal(int sig)
     end_now("%s while ending", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
-/* [lock] Returns: the number of in-flight requests. Updates progress_ns if any has completed. */
+/* Returns: the number of in-flight requests. Updates progress_ns if any has completed. */
 static uint64_t count_requests(uint64_t now)
 {
     uint64_t n_answered = 0, n_in_flight = 0;
 
-    for (unsigned i = 0; signals.daemon && i < signals.num_queues; i++) {
-        struct gw_queue_stats stats;
-
-        gw_queue_stats(gw_daemon_queue(signals.daemon, i), &stats);
-        n_answered += stats.completed;
-        n_in_flight += stats.in_flight;
-    }
+    signals.ops->count(&n_in_flight, &n_answered);
     if (n_answered != signals.n_answered)
         signals.progress_ns = now;
     signals.n_answered = n_answered;
@@ -129,16 +114,10 @@ static void check_limit(void)
     char stuck[600] = "";
     bool makes_progress;
 
-    pthread_mutex_lock(&signals.lock);
     makes_progress = count_requests(now) > 0 && (now - signals.progress_ns) / 1000000 < IDLE_MS;
-    if (taken_ms < (makes_progress ? PROGRESS_MS : END_MS)) {
-        pthread_mutex_unlock(&signals.lock);
+    if (taken_ms < (makes_progress ? PROGRESS_MS : END_MS))
         return;
-    }
-    if (!signals.daemon || gw_daemon_find_stuck(signals.daemon, stuck, sizeof(stuck)) == 0)
-        snprintf(stuck, sizeof(stuck), "the program is still %s",
-                 signals.was_started ? "closing its device" : "starting");
-    pthread_mutex_unlock(&signals.lock);
+    signals.ops->find_stuck(stuck, sizeof(stuck));
     end_now("not ended after %llu ms: %s", (unsigned long long)taken_ms, stuck);
 }
 
@@ -169,25 +148,23 @@ static void *service_main(void *arg)
     (void)pthread_setname_np(pthread_self(), "service");
     while (sigwait(set, &sig) == 0 && !atomic_load(&signals.is_over)) {
         if (sig == SIGUSR1)
-            backend_report(signals.backend, signals.dev, signals.daemon, signals.num_queues);
-        else if (signals.backend->reload != NULL)
-            signals.backend->reload(signals.dev, signals.daemon);
+            signals.ops->report();
+        else
+            signals.ops->reload();
     }
     return NULL;
 }
 
 /* ---- the interface ---- */
 
-int backend_signals_init(const struct backend *b, const struct backend_options *o, void *dev)
+int backend_signals_init(const struct backend_signal_ops *ops)
 {
     static sigset_t end_set; /* the thread outlives this call */
     sigset_t all;
     pthread_t thread;
     int r;
 
-    signals.backend = b;
-    signals.dev = dev;
-    signals.num_queues = o->num_queues;
+    signals.ops = ops;
     sigemptyset(&end_set);
     sigaddset(&end_set, SIGTERM);
     sigaddset(&end_set, SIGINT);
@@ -203,18 +180,8 @@ int backend_signals_init(const struct backend *b, const struct backend_options *
     if (r == 0)
         pthread_detach(thread);
     else
-        backend_say(GW_LOG_ERROR, "cannot start the ending thread: %s", strerror(-r));
+        backend_say(NULL, GW_LOG_ERROR, "cannot start the ending thread: %s", strerror(-r));
     return r;
-}
-
-void backend_signals_set_daemon(struct gw_daemon *d)
-{
-    pthread_mutex_lock(&signals.lock);
-    signals.daemon = d;
-    signals.was_started = true;
-    if (d && signals.is_ending)
-        gw_daemon_stop(d);
-    pthread_mutex_unlock(&signals.lock);
 }
 
 int backend_service_begin(void)
@@ -227,7 +194,7 @@ int backend_service_begin(void)
     sigaddset(&set, SIGUSR1);
     r = -pthread_create(&signals.service_thread, NULL, service_main, &set);
     if (r < 0)
-        backend_say(GW_LOG_ERROR, "cannot start the service thread: %s", strerror(-r));
+        backend_say(NULL, GW_LOG_ERROR, "cannot start the service thread: %s", strerror(-r));
     return r;
 }
 

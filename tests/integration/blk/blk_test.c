@@ -173,3 +173,26 @@ void blk_load_done(struct blk_load *l, const struct blk_test *t)
     gw_guest_load_free(l->load);
     gw_guest_disk_free(l->disk);
 }
+
+static void *load_main(void *arg)
+{
+    struct blk_load *l = arg;
+
+    l->result = gw_guest_load_run(l->load, 0, 0, 0);
+    return NULL;
+}
+
+void blk_load_start(struct blk_load *l, struct blk_test *t)
+{
+    blk_load_init(l, t);
+    assert_int_equal(pthread_create(&l->thread, NULL, load_main, l), 0);
+}
+
+void blk_load_end(struct blk_load *l, const struct blk_test *t)
+{
+    gw_guest_load_interrupt(l->load);
+    pthread_join(l->thread, NULL);
+    if (l->result < 0)
+        fail_msg("%s", gw_guest_load_error(l->load));
+    blk_load_done(l, t);
+}

@@ -56,8 +56,14 @@ void blk_test_stop(struct blk_test *t);
 struct blk_load {
     struct gw_guest_disk *disk;
     struct gw_guest_load *load;
+    pthread_t thread; /* blk_load_start */
+    int result;
 };
 
 void blk_load_init(struct blk_load *l, struct blk_test *t);
 /* Compare the file with the completed writes. The load must have stopped. */
 void blk_load_done(struct blk_load *l, const struct blk_test *t);
+
+/* The same in a thread, from the start to the end. No request may fail. */
+void blk_load_start(struct blk_load *l, struct blk_test *t);
+void blk_load_end(struct blk_load *l, const struct blk_test *t);

@@ -245,36 +245,6 @@ static void test_io_errors(void **state)
 
 /* ---- under load ---- */
 
-/* A load in its own thread. */
-struct load {
-    struct blk_load blk;
-    pthread_t thread;
-    int result;
-};
-
-static void *load_main(void *arg)
-{
-    struct load *l = arg;
-
-    l->result = gw_guest_load_run(l->blk.load, 0, 0, 0);
-    return NULL;
-}
-
-static void load_start(struct load *l, struct blk_test *t)
-{
-    blk_load_init(&l->blk, t);
-    assert_int_equal(pthread_create(&l->thread, NULL, load_main, l), 0);
-}
-
-static void load_end(struct load *l, struct blk_test *t)
-{
-    gw_guest_load_interrupt(l->blk.load);
-    pthread_join(l->thread, NULL);
-    if (l->result < 0)
-        fail_msg("%s", gw_guest_load_error(l->blk.load));
-    blk_load_done(&l->blk, t);
-}
-
 static void sleep_ms(long ms)
 {
     nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
@@ -295,15 +265,15 @@ static void await_writes(const struct blk_test *t)
 /* Every completed write is in the file, whether the program was terminated or killed. */
 static void run_end_under_load(const char *loop, int sig)
 {
-    struct load l;
+    struct blk_load l;
     struct blk_test t;
 
     blk_test_begin(&t, 4 * MIB);
     blk_test_start(&t, loop);
-    load_start(&l, &t);
+    blk_load_start(&l, &t);
     await_writes(&t);
     assert_int_equal(program_end(&t.program, sig), sig == SIGKILL ? -SIGKILL : 0);
-    load_end(&l, &t);
+    blk_load_end(&l, &t);
     guest_done(&t.g);
 
     /* It starts again at the same path, even if the old socket is still there. */
@@ -328,19 +298,19 @@ static void test_kill_and_restart(void **state)
 
 static void test_statistics_under_load(void **state)
 {
-    struct load l;
+    struct blk_load l;
     struct blk_test t;
     (void)state;
 
     blk_test_begin(&t, 4 * MIB);
     blk_test_start(&t, NULL);
-    load_start(&l, &t);
+    blk_load_start(&l, &t);
     for (unsigned i = 0; i < 20; i++) {
         assert_int_equal(kill(t.program.pid, SIGUSR1), 0);
         sleep_ms(10);
     }
     assert_true(program_says(&t.program, "in flight  oldest ms"));
-    load_end(&l, &t);
+    blk_load_end(&l, &t);
     blk_test_stop(&t);
 }
 

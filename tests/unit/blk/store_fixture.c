@@ -193,7 +193,7 @@ void pump(void)
     }
 }
 
-void backend_say(enum gw_log_level level, const char *format, ...)
+void backend_say(struct backend_log *log, enum gw_log_level level, const char *format, ...)
 {
     fake.n_errors += level == GW_LOG_ERROR;
     fake.n_said += level == GW_LOG_WARNING;

@@ -101,7 +101,7 @@ void gw_daemon_config_changed(struct gw_daemon *d)
     n_config_changed++;
 }
 
-void backend_say(enum gw_log_level level, const char *format, ...)
+void backend_say(struct backend_log *log, enum gw_log_level level, const char *format, ...)
 {
 }
 
@@ -169,9 +169,12 @@ static int setup(void **state)
     store.base.size = DISK_SIZE;
     store.base.block_size = 512;
     store.base.can_unmap = true;
+    blk_done(&blk);
     memset(&blk, 0, sizeof(blk));
-    blk_init(&blk, &store.base,
-             &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"});
+    assert_int_equal(
+        blk_init(&blk, &store.base,
+                 &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"}),
+        0);
     memset(&asked, 0, sizeof(asked));
     asked.header.type = htole32(VIRTIO_BLK_T_OUT);
     n_ranges = 0;
@@ -442,11 +445,11 @@ static void test_blk_config_writes_elsewhere_are_refused(void **state)
     assert_int_equal(le64toh(get_config().capacity), DISK_SIZE / 512);
 }
 
-static void test_blk_reload_tells_a_new_size_once(void **state)
+static void test_blk_resize_reports_a_new_size_once(void **state)
 {
     store.next_size = DISK_SIZE * 2;
-    blk_reload(&blk, NULL);
-    blk_reload(&blk, NULL);
+    blk_resize(&blk, NULL);
+    blk_resize(&blk, NULL);
     assert_int_equal(n_config_changed, 1);
     assert_int_equal(le64toh(get_config().capacity), DISK_SIZE * 2 / 512);
 }
@@ -504,7 +507,7 @@ int main(void)
         TEST(ranges_without_memory_are_an_error),
         TEST(alignment_of_discards),
         TEST(config_writes_elsewhere_are_refused),
-        TEST(reload_tells_a_new_size_once),
+        TEST(resize_reports_a_new_size_once),
         TEST(queue_start_can_be_refused),
         TEST(queue_stop_suspends_where_it_may),
         TEST(stop_that_fails_is_remembered),

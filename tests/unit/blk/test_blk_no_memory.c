@@ -8,7 +8,7 @@
 static int make_ram(void *arg)
 {
     struct store *ram, *slow;
-    int r = store_ram_new(&ram, SIZE, 512, false);
+    int r = store_ram_new(&ram, SIZE, 512, false, NULL);
 
     if (r < 0)
         return r;
@@ -66,7 +66,7 @@ static void test_blk_no_memory_for_a_request(void **state)
         assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, read_unaligned, NULL), 1);
     if (s != NULL)
         s->ops->free(s);
-    assert_int_equal(store_ram_new(&s, SIZE, 512, false), 0);
+    assert_int_equal(store_ram_new(&s, SIZE, 512, false, NULL), 0);
     assert_int_equal(store_delay_new(&slow, s, 1), 0);
     s = slow;
     assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, read_slowly, NULL), 1);

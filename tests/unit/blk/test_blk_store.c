@@ -341,7 +341,7 @@ static void test_store_refuses_what_is_no_disk(void **state)
 
 static void test_store_ram_reads_what_was_written(void **state)
 {
-    assert_int_equal(store_ram_new(&s, SIZE, 512, false), 0);
+    assert_int_equal(store_ram_new(&s, SIZE, 512, false, NULL), 0);
     assert_int_equal(transfer_op(STORE_READ, 0, SIZE, 1000, 0), 0);
     assert_bytes(memory, 0, SIZE);
     memset(memory, 0x77, SIZE);

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "disk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct disk *disk_new(struct disk_options *o)
+{
+    struct disk *disk = calloc(1, sizeof(*disk));
+
+    if (disk == NULL) {
+        disk_options_free(o);
+        return NULL;
+    }
+    disk->options = o;
+    backend_log_init(&disk->log, o->name[0] != '\0' ? o->name : NULL);
+    return disk;
+}
+
+void disk_free(struct disk *disk)
+{
+    disk_options_free(disk->options);
+    free(disk);
+}
+
+int disk_open(struct disk *disk, struct store_id *ret_id)
+{
+    const struct disk_options *o = disk->options;
+    struct store_file_options file = o->file;
+    struct store *store = NULL;
+    int r;
+
+    file.log = &disk->log;
+    r = o->ram != 0 ? store_ram_new(&store, o->ram, file.block_size, file.is_read_only, &disk->log)
+                    : store_file_new(&store, &file);
+    if (r == 0 && o->ignores_discard)
+        store->can_unmap = false;
+    if (r == 0 && o->delay_ms != 0) {
+        struct store *behind = store;
+
+        r = store_delay_new(&store, behind, o->delay_ms);
+        if (r < 0)
+            behind->ops->free(behind);
+    }
+    if (r < 0)
+        return r;
+    disk->store = store;
+    *ret_id = store->id;
+    return 0;
+}
+
+/* ---- the daemon ---- */
+
+struct waiter {
+    struct disk *disk;
+    void (*ended)(struct disk *disk, int result);
+};
+
+static void *wait_main(void *arg)
+{
+    struct waiter waiter = *(struct waiter *)arg;
+    int r = gw_daemon_wait(waiter.disk->daemon);
+
+    free(arg);
+    waiter.ended(waiter.disk, r);
+    return NULL;
+}
+
+static int start_waiter(struct disk *disk, const struct disk_workers *workers)
+{
+    struct waiter *waiter = malloc(sizeof(*waiter));
+    pthread_t thread;
+    int r;
+
+    if (waiter == NULL)
+        return -ENOMEM;
+    *waiter = (struct waiter){disk, workers->ended};
+    r = -pthread_create(&thread, NULL, wait_main, waiter);
+    if (r < 0) {
+        free(waiter);
+        return r;
+    }
+    pthread_detach(thread);
+    return 0;
+}
+
+static int new_daemon(struct disk *disk, const struct disk_workers *workers)
+{
+    const struct backend_device *device = &disk->options->device;
+    const struct backend_options *o = workers->options;
+    const struct gw_daemon_config cfg = {
+        .size = sizeof(cfg),
+        .name = workers->program,
+        .num_queues = device->num_queues,
+        .queue_size_max = device->queue_size,
+        .num_workers = o->num_workers < device->num_queues ? o->num_workers : device->num_queues,
+        .loop = o->loop,
+        .poll_us = o->poll_us,
+        .xen_persistent_grants = device->xen_persistent_grants,
+        .reconnect_max_ms = device->reconnect_s * 1000,
+        .request_size = sizeof(struct blk_request),
+        .request_bytes_max = UINT32_MAX, /* longer requests fail with a status */
+        .log = backend_log_cb,
+        .log_arg = &disk->log,
+        .log_level = backend_say_level(),
+        .handle_sigbus = true,
+    };
+
+    return backend_new_daemon(&disk->daemon, &cfg, &blk_ops, &disk->blk, &disk->log);
+}
+
+int disk_start(struct disk *disk, const struct disk_workers *workers)
+{
+    const struct backend_device *device = &disk->options->device;
+    const struct blk_options options = {
+        .num_queues = device->num_queues,
+        .queue_size = device->queue_size,
+        .serial = disk->options->serial,
+    };
+    int r = blk_init(&disk->blk, disk->store, &options);
+
+    if (r == 0)
+        r = new_daemon(disk, workers);
+    if (r == 0)
+        r = backend_start_daemon(disk->daemon, device, &disk->log);
+    if (r < 0)
+        return r;
+    r = start_waiter(disk, workers);
+    if (r < 0)
+        backend_say(&disk->log, GW_LOG_ERROR, "cannot start a thread: %s", strerror(-r));
+    return r;
+}
+
+bool disk_close(struct disk *disk)
+{
+    bool has_kept_data;
+
+    gw_daemon_free(disk->daemon);
+    disk->daemon = NULL;
+    has_kept_data = disk->blk.queues == NULL || !blk_has_lost_data(&disk->blk);
+    blk_done(&disk->blk);
+    if (disk->store != NULL)
+        disk->store->ops->free(disk->store);
+    disk->store = NULL;
+    memset(&disk->blk, 0, sizeof(disk->blk));
+    return has_kept_data;
+}
+
+/* ---- reports ---- */
+
+void disk_count(const struct disk *disk, uint64_t *in_flight, uint64_t *answered)
+{
+    for (unsigned i = 0; i < disk->options->device.num_queues; i++) {
+        struct gw_queue_stats stats;
+
+        gw_queue_stats(gw_daemon_queue(disk->daemon, i), &stats);
+        *in_flight += stats.in_flight;
+        *answered += stats.completed;
+    }
+}
+
+void disk_print_state(const struct disk *disk, FILE *out)
+{
+    static const char *const words[] = {
+        [DISK_WAITING] = "waiting for a disk that stops",
+        [DISK_OPENING] = "opening",
+        [DISK_SERVING] = "serving",
+        [DISK_STOPPING] = "stopping",
+        [DISK_DRAINING] = "stopping",
+        [DISK_CLOSING] = "closing",
+        [DISK_FAILED] = "failed",
+        [DISK_ENDED] = "ended",
+    };
+    uint64_t in_flight = 0, answered = 0;
+
+    fputs(words[disk->state], out);
+    if (disk->state == DISK_FAILED)
+        fprintf(out, ": %s", disk->reason);
+    if (disk->state != DISK_STOPPING && disk->state != DISK_DRAINING)
+        return;
+    disk_count(disk, &in_flight, &answered);
+    fprintf(out, ": %" PRIu64 " requests in flight", in_flight);
+}
