@@ -150,6 +150,12 @@ struct gw_device_ops {
      */
     int (*worker_start)(void *dev, struct gw_worker *w);
     void (*worker_stop)(void *dev, struct gw_worker *w);
+
+    /*
+     * [worker] The queue has moved to this worker (gw_queue_move), with no request in flight.
+     * NULL: nothing.
+     */
+    void (*queue_moved)(void *dev, struct gw_queue *q);
 };
 
 /* How a queue may be shared with threads of the embedder. */
@@ -231,8 +237,8 @@ struct gw_daemon_config {
     /*
      * num_workers entries: the workers that run the queues, shared with other daemons or not. NULL:
      * the daemon makes its own, with `loop` and `poll_us`, which otherwise have no effect. Copied.
-     * The workers must outlive the daemon. Postcopy is not offered with workers that are shared or
-     * external: all queues of a worker stand still while one of them waits for a page.
+     * They must outlive the daemon. Postcopy is not offered then: all queues of a worker stand
+     * still while one of them waits for a page.
      */
     struct gw_worker *const *workers;
     /*
@@ -241,9 +247,8 @@ struct gw_daemon_config {
      */
     struct gw_worker *control;
     /*
-     * Called with `ended_arg` and the result of gw_daemon_wait when the daemon has ended; from then
-     * on, gw_daemon_wait does not wait. Must not call gw_daemon_wait or gw_daemon_free itself.
-     * NULL: not called. [control]
+     * [control] The daemon has ended, with the result of gw_daemon_wait, which does not wait from
+     * now on. NULL: not called.
      */
     void (*ended)(void *ended_arg, int result);
     void *ended_arg;

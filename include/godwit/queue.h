@@ -179,6 +179,19 @@ size_t gw_request_write(struct gw_request *r, const void *buf, size_t len);
 bool gw_request_take_status(struct gw_request *r);
 
 /*
+ * Move the queue to `w`, which is one of the workers of its daemon. The queue takes no more
+ * requests until those in flight have ended, and then continues on `w`; requests on the ring stay
+ * there, in their order. If they have not ended after a second, the queue stays where it is, and a
+ * warning is logged. During postcopy, and while the daemon does not run, the move waits. A later
+ * call replaces one that has not begun. The callback queue_moved and gw_queue_worker report the
+ * move.
+ *
+ * Returns: 0; -EINVAL if `w` is not a worker of the daemon.
+ * Context: any thread, also a callback; returns at once.
+ */
+int gw_queue_move(struct gw_queue *q, struct gw_worker *w);
+
+/*
  * The number of a queue in its daemon, its worker, and the device that gw_daemon_new received.
  *
  * Returns: the number, worker or device.

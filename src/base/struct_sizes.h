@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#define GW_FIRST_DEVICE_OPS       88
+#define GW_FIRST_DEVICE_OPS       96
 #define GW_FIRST_DAEMON_CONFIG    144
 #define GW_FIRST_WORKERS_CONFIG   72
 #define GW_FIRST_FRONTEND_CONFIG  24

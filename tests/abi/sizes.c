@@ -15,7 +15,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 88);
+SIZE(gw_device_ops, 96);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -27,6 +27,7 @@ FIELD(gw_device_ops, queue_stop, 56);
 FIELD(gw_device_ops, reset, 64);
 FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
+FIELD(gw_device_ops, queue_moved, 88);
 
 SIZE(gw_daemon_config, 144);
 FIELD(gw_daemon_config, size, 0);

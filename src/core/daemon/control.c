@@ -7,6 +7,7 @@
 #include "control.h"
 
 #include "base/clock.h"
+#include "core/message/move.h"
 #include "core/session/session.h"
 
 #include "base/cleanup.h"
@@ -36,14 +37,13 @@ static void remove_source(struct gw_daemon *d, struct gw_source *source)
  * Wakes gw_daemon_wait, after which the daemon may be started again or freed. Another thread may do
  * that before `ended` is called.
  */
-static void end(struct gw_daemon *d, int result)
+static void finish_end(struct gw_daemon *d)
 {
     void (*ended)(void *arg, int result) = d->ended;
     void *arg = d->ended_arg;
+    int result = d->end_result;
 
-    gw_timer_stop(d->timer);
-    remove_source(d, &d->accept);
-    remove_source(d, &d->wake);
+    d->is_ending = false;
     pthread_mutex_lock(&d->end_lock);
     d->result = result;
     __atomic_store_n(&d->running, false, __ATOMIC_RELEASE);
@@ -53,6 +53,23 @@ static void end(struct gw_daemon *d, int result)
     pthread_mutex_unlock(&d->end_lock);
     if (ended)
         ended(arg, result);
+}
+
+static void end(struct gw_daemon *d, int result)
+{
+    gw_timer_stop(d->timer);
+    remove_source(d, &d->accept);
+    remove_source(d, &d->wake);
+    d->end_result = result;
+    d->is_ending = true;
+    if (d->n_moves == 0)
+        finish_end(d);
+}
+
+void gw_control_moved(struct gw_daemon *d)
+{
+    if (d->is_ending && d->n_moves == 0)
+        finish_end(d);
 }
 
 /* ---- a listening socket ---- */
@@ -184,12 +201,15 @@ static void woken(struct gw_source *source, uint32_t events)
     eventfd_t count;
 
     (void)eventfd_read(d->control_fd, &count);
-    if (!is_stopping(d))
-        gw_session_check(d);
-    else if (d->session.is_open)
-        gw_session_end(d, 0);
-    else
-        end(d, 0);
+    if (is_stopping(d)) {
+        if (d->session.is_open)
+            gw_session_end(d, 0);
+        else
+            end(d, 0);
+        return;
+    }
+    gw_moves_begin(d);
+    gw_session_check(d);
 }
 
 static void timer_fired(void *arg)

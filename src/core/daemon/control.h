@@ -10,5 +10,8 @@
  */
 int gw_control_init(struct gw_daemon *d);
 
+/* A move has ended. Context: the control worker. */
+void gw_control_moved(struct gw_daemon *d);
+
 /* The session has ended, with 0 or a negative errno. Context: the control worker. */
 void gw_control_session_ended(struct gw_daemon *d, int r);

@@ -109,6 +109,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->dev = d->dev;
         q->log = &d->log;
         q->sync = cfg->sync;
+        q->daemon = d;
         q->index = d->num_queues;
         q->limits.ring_size = d->queue_size_max;
         q->pool.request_size = cfg->request_size;
@@ -139,6 +140,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->listener = (struct gw_listener){.fd = -1, .lock_fd = -1};
     d->connected_fd = -1;
     gw_list_init(&d->operations);
+    gw_list_init(&d->deferred);
     pthread_mutex_init(&d->end_lock, NULL);
     pthread_cond_init(&d->end_cond, NULL);
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;

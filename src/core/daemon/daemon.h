@@ -93,6 +93,9 @@ struct gw_daemon {
     bool has_control;
     struct gw_list operations; /* that have not ended */
     unsigned n_operations;     /* length of `operations` */
+    struct gw_list deferred;   /* operations that wait until no queue travels (move.c) */
+    unsigned n_moves;          /* begun and not ended */
+    unsigned n_travelling;     /* of these, between two workers */
     uint64_t n_changes;        /* number of the latest change */
     unsigned n_old_maps;       /* replaced maps that requests still use */
     bool has_unpinnable;       /* counted in gw_loop.n_unpinnable of the workers */
@@ -113,6 +116,8 @@ struct gw_daemon {
     uint64_t connected_ns;     /* when the last attempt began */
     bool connect_failed;       /* and it was logged */
     struct gw_session session;
+    bool is_ending; /* waits for moves to end */
+    int end_result;
 
     /* Set by other threads, which then signal `control_fd`. */
     int control_fd;        /* eventfd */

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "change.h"
 #include "dispatch.h"
+#include "move.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -96,5 +97,6 @@ int gw_ctl_postcopy_end(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     gw_daemon_expect_faults(d, false);
     if (was_listening)
         gw_log(&d->log, GW_LOG_INFO, "postcopy: all memory is there");
+    gw_moves_begin(d);
     return r;
 }

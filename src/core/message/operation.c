@@ -32,21 +32,12 @@ static void run_task(struct gw_post *post)
 {
     struct gw_op_task *task = gw_container_of(post, struct gw_op_task, post);
     struct gw_op *op = task->op;
-    struct gw_daemon *d = op->daemon;
-    struct gw_worker *w = task->worker;
+    int r = op->run(task->queue, op);
 
     /* The task's own count comes last, so the operation lives until then. */
-    for (unsigned i = 0; i < d->num_queues; i++) {
-        struct gw_queue *q = &d->queues[i];
-        int r;
-
-        if (q->worker != w || (op->queue && op->queue != q))
-            continue;
-        r = op->run(q, op);
-        if (r != GW_OP_PENDING)
-            gw_latch_count(&op->latch, r);
-    }
-    __atomic_store_n(&task->worker, NULL, __ATOMIC_RELAXED); /* for report_slow_workers */
+    if (r != GW_OP_PENDING)
+        gw_latch_count(&op->latch, r);
+    __atomic_store_n(&task->worker, NULL, __ATOMIC_RELAXED);
     gw_latch_count(&op->latch, 0);
 }
 
@@ -62,6 +53,7 @@ static void latch_opened(struct gw_latch *latch)
 static void free_op(struct gw_op *op)
 {
     gw_list_remove(&op->link);
+    gw_list_remove(&op->deferred);
     op->daemon->n_operations--;
     if (op->done)
         op->done(op);
@@ -85,21 +77,10 @@ static void op_ended(struct gw_post *post)
     gw_session_continue(d, r);
 }
 
-static bool concerns(const struct gw_op *op, const struct gw_worker *w)
-{
-    const struct gw_daemon *d = op->daemon;
-
-    if (op->queue)
-        return op->queue->worker == w;
-    for (unsigned i = 0; i < d->num_queues; i++)
-        if (d->queues[i].worker == w)
-            return true;
-    return false;
-}
-
 struct gw_op *gw_op_new(struct gw_daemon *d, struct gw_queue *q, gw_op_run *run, size_t arg_size)
 {
-    size_t tasks = d->num_workers * sizeof(struct gw_op_task);
+    unsigned n = q ? 1 : d->num_queues;
+    size_t tasks = n * sizeof(struct gw_op_task);
     size_t waits = d->num_queues * sizeof(struct gw_generation_wait);
     uint8_t *memory = calloc(1, sizeof(struct gw_op) + tasks + waits + arg_size);
     struct gw_op *op = (void *)memory;
@@ -115,10 +96,11 @@ struct gw_op *gw_op_new(struct gw_daemon *d, struct gw_queue *q, gw_op_run *run,
     op->tasks = (void *)(memory + sizeof(*op));
     op->waits = (void *)(memory + sizeof(*op) + tasks);
     op->arg = memory + sizeof(*op) + tasks + waits;
-    for (unsigned i = 0; i < d->num_workers; i++)
-        if (concerns(op, d->workers[i]))
-            op->tasks[op->n_tasks++] =
-                (struct gw_op_task){.post.run = run_task, .op = op, .worker = d->workers[i]};
+    op->n_tasks = n;
+    for (unsigned i = 0; i < n; i++)
+        op->tasks[i] =
+            (struct gw_op_task){.post.run = run_task, .op = op, .queue = q ? q : &d->queues[i]};
+    gw_list_init(&op->deferred);
     gw_list_append(&d->operations, &op->link);
     d->n_operations++;
     return op;
@@ -131,14 +113,36 @@ void gw_op_free_unstarted(struct gw_op *op)
 }
 
 /* The operation may end, but is not freed before the control worker's next turn. */
+static void post_tasks(struct gw_op *op)
+{
+    for (unsigned i = 0; i < op->n_tasks; i++) {
+        struct gw_op_task *task = &op->tasks[i];
+        struct gw_worker *w = task->queue->worker;
+
+        __atomic_store_n(&task->worker, w, __ATOMIC_RELAXED);
+        (void)gw_worker_post(w, &task->post);
+    }
+}
+
 void gw_op_detach(struct gw_op *op)
 {
-    unsigned n_queues = op->queue ? 1 : op->daemon->num_queues;
-    unsigned n_tasks = op->n_tasks;
+    struct gw_daemon *d = op->daemon;
 
-    gw_latch_init(&op->latch, n_tasks + n_queues, latch_opened);
-    for (unsigned i = 0; i < n_tasks; i++)
-        (void)gw_worker_post(op->tasks[i].worker, &op->tasks[i].post);
+    gw_latch_init(&op->latch, 2 * op->n_tasks, latch_opened);
+    if (d->n_travelling > 0 && !op->is_move)
+        gw_list_append(&d->deferred, &op->deferred);
+    else
+        post_tasks(op);
+}
+
+void gw_op_post_deferred(struct gw_daemon *d)
+{
+    while (!gw_list_is_empty(&d->deferred)) {
+        struct gw_op *op = gw_container_of(d->deferred.next, struct gw_op, deferred);
+
+        gw_list_remove(&op->deferred);
+        post_tasks(op);
+    }
 }
 
 static void restart_timer(struct gw_daemon *d)
@@ -204,12 +208,21 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
     }
 }
 
+/* Is one of the first `n` tasks on the same worker, and has not run either? */
+static bool is_reported(const struct gw_op *op, unsigned n, const struct gw_worker *w)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (__atomic_load_n(&op->tasks[i].worker, __ATOMIC_RELAXED) == w)
+            return true;
+    return false;
+}
+
 static void report_slow_workers(struct gw_daemon *d, const struct gw_op *op)
 {
     for (unsigned i = 0; i < op->n_tasks; i++) {
         const struct gw_worker *w = __atomic_load_n(&op->tasks[i].worker, __ATOMIC_RELAXED);
 
-        if (w)
+        if (w && !is_reported(op, i, w))
             gw_log(&d->log, GW_LOG_WARNING,
                    "worker %u is still busy: in a device callback, or waiting for a page",
                    w->index);

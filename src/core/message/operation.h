@@ -33,11 +33,12 @@ typedef int gw_op_run(struct gw_queue *q, struct gw_op *op);
  */
 typedef int gw_op_next(struct gw_daemon *d, struct gw_op *op, int r);
 
-/* One worker's share of an operation. */
+/* One queue's share of an operation. */
 struct gw_op_task {
     struct gw_post post;
     struct gw_op *op;
-    struct gw_worker *worker;
+    struct gw_queue *queue;
+    const struct gw_worker *worker; /* atomic: until the task has run; for the log */
 };
 
 struct gw_op {
@@ -51,10 +52,12 @@ struct gw_op {
     void *arg;             /* the memory requested from gw_op_new, zeroed */
     const char *drains;    /* what waits for requests in flight, for the log; NULL: nothing */
     bool is_late;          /* the drain time-out expired; for `done` */
+    bool is_move;          /* part of a move, see gw_op_detach */
     struct gw_latch latch; /* a count by each task, and one by each queue */
     struct gw_post opened;
+    struct gw_list deferred; /* daemon.deferred */
     unsigned n_tasks;
-    struct gw_op_task *tasks;
+    struct gw_op_task *tasks;         /* of each queue concerned */
     struct gw_generation_wait *waits; /* one for each queue of the daemon, for gw_op_run */
 };
 
@@ -74,8 +77,13 @@ int gw_op_wait(struct gw_op *op, gw_op_next *next);
  * Returns: GW_OP_PENDING; as `next`.
  */
 int gw_op_answer(struct gw_op *op, gw_op_next *next);
-/* Start it; nothing waits for it. */
+/*
+ * Start it; nothing waits for it. While a queue is between two workers (move.c), only operations of
+ * moves are posted, and the others follow when it has arrived, in their order.
+ */
 void gw_op_detach(struct gw_op *op);
+/* Post the operations that were deferred. */
+void gw_op_post_deferred(struct gw_daemon *d);
 
 /* Returns its argument: the `next` of an operation with nothing left to do. */
 int gw_op_result(struct gw_daemon *d, struct gw_op *op, int r);

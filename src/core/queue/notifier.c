@@ -23,15 +23,27 @@ int gw_notifier_open(struct gw_notifier *n, struct gw_notifier_name *name,
     return 0;
 }
 
-/* Submits pending notifications first: once closed, the fd number may denote another file. */
-void gw_notifier_close(struct gw_notifier *n, struct gw_loop *loop)
+void gw_notifier_unwatch(struct gw_notifier *n, struct gw_loop *loop)
 {
     if (n->source.cb)
         loop->ops->remove(loop, &n->source);
+    n->source.cb = NULL;
+}
+
+void gw_notifier_unprepare(struct gw_notifier *n, struct gw_loop *loop)
+{
     if (n->bell && loop) {
         loop->ops->submit(loop);
         loop->ops->bell_free(n->bell);
     }
+    n->bell = NULL;
+}
+
+/* Submits pending notifications first: once closed, the fd number may denote another file. */
+void gw_notifier_close(struct gw_notifier *n, struct gw_loop *loop)
+{
+    gw_notifier_unwatch(n, loop);
+    gw_notifier_unprepare(n, loop);
     gw_close(&n->fd);
     gw_evtchn_put(&n->channel);
     gw_notifier_init(n);

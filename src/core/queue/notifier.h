@@ -54,8 +54,11 @@ int gw_notifier_watch(struct gw_notifier *n, struct gw_loop *loop,
                       void (*cb)(struct gw_source *source, uint32_t events));
 void gw_notifier_take(struct gw_notifier *n);
 
+void gw_notifier_unwatch(struct gw_notifier *n, struct gw_loop *loop);
+
 /* Prepare signalling the other side through the loop. */
 void gw_notifier_prepare(struct gw_notifier *n, struct gw_loop *loop);
+void gw_notifier_unprepare(struct gw_notifier *n, struct gw_loop *loop);
 /*
  * Notify the other side: with the next submission of `loop`, or at once if it is NULL. Never
  * sleeps. Returns: false if there is nothing to signal.

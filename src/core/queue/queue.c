@@ -78,10 +78,12 @@ void gw_queue_activate(struct gw_queue *q)
 
 void gw_queue_wake(struct gw_queue *q)
 {
-    if (gw_worker_is_current(q->worker))
+    struct gw_worker *w = gw_queue_worker(q);
+
+    if (gw_worker_is_current(w))
         wake_task(&q->poll.wake);
     else if (!__atomic_exchange_n(&q->poll.wake_posted, true, __ATOMIC_ACQ_REL))
-        (void)gw_worker_post(q->worker, &q->poll.wake);
+        (void)gw_worker_post(w, &q->poll.wake);
 }
 
 static void kicked(struct gw_source *source, uint32_t events)
@@ -259,13 +261,18 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
     return r;
 }
 
+int gw_queue_watch_kick(struct gw_queue *q)
+{
+    return gw_notifier_watch(&q->kick, q->worker->loop, kicked);
+}
+
 /* Without a kick fd or channel, the queue is polled. */
-static int watch_kick(struct gw_queue *q, struct gw_notifier_name *name)
+static int open_kick(struct gw_queue *q, struct gw_notifier_name *name)
 {
     int r = gw_notifier_open(&q->kick, name, &q->call);
 
     q->poll.always = r == 0 && gw_notifier_is_none(&q->kick);
-    return r < 0 ? r : gw_notifier_watch(&q->kick, q->worker->loop, kicked);
+    return r < 0 ? r : gw_queue_watch_kick(q);
 }
 
 /* [lock] */
@@ -297,7 +304,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     int r = start_ring(q, start);
 
     if (r == 0)
-        r = watch_kick(q, &start->kick);
+        r = open_kick(q, &start->kick);
     if (r < 0) {
         detach_ring(q);
         return r;
@@ -330,7 +337,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     } else if (runs) {
         /* The ring runs already: only its kick changes. */
         gw_notifier_close(&q->kick, q->worker->loop);
-        r = watch_kick(q, &start->kick);
+        r = open_kick(q, &start->kick);
     } else {
         gw_queue_lock(q);
         q->broken = false;
@@ -566,7 +573,7 @@ unsigned gw_queue_index(const struct gw_queue *q)
 
 struct gw_worker *gw_queue_worker(const struct gw_queue *q)
 {
-    return q->worker;
+    return __atomic_load_n(&q->worker, __ATOMIC_ACQUIRE);
 }
 
 void *gw_queue_device(const struct gw_queue *q)

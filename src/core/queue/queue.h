@@ -91,6 +91,14 @@ struct gw_queue_stopping {
     struct gw_latch *latch; /* [lock] counted when the stop is complete */
 };
 
+/* A move to another worker (message/move.c). */
+struct gw_queue_move {
+    bool is_paused;           /* [lock] no requests are popped */
+    struct gw_latch *latch;   /* [lock] counted when nothing is in flight; NULL: nobody waits */
+    bool is_moving;           /* of the control worker */
+    struct gw_worker *wanted; /* atomic: asked for and not begun; NULL: nothing */
+};
+
 /* What most requests use comes first. */
 struct gw_queue {
     struct gw_ring ring;       /* [lock] */
@@ -98,11 +106,11 @@ struct gw_queue {
     unsigned map_last;         /* [lock] lookup cache */
     enum gw_queue_state state; /* [lock] */
     enum gw_queue_sync sync;
-    bool enabled;      /* [lock] */
-    bool broken;       /* [lock] see gw_queue_break */
-    bool start_failed; /* a posted start failed: only the session has the base */
-    bool abandoned;    /* [lock] atomic: its session did not wait for its requests */
-    struct gw_worker *worker;
+    bool enabled;             /* [lock] */
+    bool broken;              /* [lock] see gw_queue_break */
+    bool start_failed;        /* a posted start failed: only the session has the base */
+    bool abandoned;           /* [lock] atomic: its session did not wait for its requests */
+    struct gw_worker *worker; /* [lock] written by a move; atomic for readers without the lock */
     struct gw_in_flight in_flight;
     struct gw_limits limits;
     struct gw_pool pool;
@@ -114,9 +122,11 @@ struct gw_queue {
     struct gw_generation generation;
     struct gw_queue_stats stats; /* [lock] written with gw_count, read by any thread */
     struct gw_queue_poll poll;
+    struct gw_queue_move move;
     const struct gw_device_ops *ops;
     void *dev;
     struct gw_log *log;
+    struct gw_daemon *daemon; /* NULL: a test without a daemon */
     unsigned index;
     struct gw_notifier call; /* [lock] */
     struct gw_notifier kick;
@@ -169,6 +179,17 @@ int gw_queue_stop_result(const struct gw_queue *q);
 
 /* End of the session: close all fds and disable the queue. Late requests do not write to a ring. */
 void gw_queue_reset(struct gw_queue *q);
+
+/*
+ * Take no more requests. `latch` is counted when none is in flight; with -EBUSY at once if the
+ * queue is stopping; with -ETIMEDOUT by gw_queue_unpause.
+ */
+void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch);
+void gw_queue_unpause(struct gw_queue *q);
+/* Leave the worker for `to`. Returns: 0; -EBUSY, and nothing changes. */
+int gw_queue_leave(struct gw_queue *q, struct gw_worker *to);
+/* Begin to run on the new worker. */
+void gw_queue_arrive(struct gw_queue *q);
 
 /* ---- for the worker ---- */
 

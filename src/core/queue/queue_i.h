@@ -47,7 +47,8 @@ static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
 /* [lock] May requests be popped? Not while their writes could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
-    return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !gw_queue_lacks_log(q)) ||
+    return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !q->move.is_paused &&
+            !gw_queue_lacks_log(q)) ||
            gw_queue_must_resubmit(q);
 }
 
@@ -59,6 +60,10 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
     return q->state == GW_QUEUE_STARTED ? q->ring.ops->n_available(&q->ring) : 0;
 }
 
+/* [lock] The last request in flight has ended, and a pause waited for that. */
+void gw_queue_note_idle(struct gw_queue *q);
+/* [lock] Watch the kick on the worker's loop. Returns: as gw_notifier_watch. */
+int gw_queue_watch_kick(struct gw_queue *q);
 /* [lock] Does the invariant of invariant.c hold? For assert, between two turns. */
 bool gw_queue_is_consistent(const struct gw_queue *q);
 /* [lock] The ring can no longer be trusted: log it once, signal the error fd, pop no more. */
