@@ -97,11 +97,10 @@ void backend_log_error(struct backend_log *log, char *text, size_t size);
 void backend_log_cb(void *arg, enum gw_log_level level, const char *message);
 
 /*
- * daemon.c: make a daemon, and start it on the socket of its device. Returns: 0; a negative errno,
- * which has been logged.
+ * daemon.c: start a daemon on the socket of its device. Returns: 0; a negative errno, which has
+ * been logged. backend_say_no_loop: log that a daemon or workers could not be created.
  */
-int backend_new_daemon(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
-                       const struct gw_device_ops *ops, void *dev, struct backend_log *log);
+void backend_say_no_loop(struct backend_log *log, int r, enum gw_loop_kind loop, const char *what);
 int backend_start_daemon(struct gw_daemon *d, const struct backend_device *device,
                          struct backend_log *log);
 

@@ -1,24 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The daemon of a device: its configuration, and its start on the socket of the device. */
+/* The start of a daemon on the socket of its device. */
 #include "backend.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
-int backend_new_daemon(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
-                       const struct gw_device_ops *ops, void *dev, struct backend_log *log)
+void backend_say_no_loop(struct backend_log *log, int r, enum gw_loop_kind loop, const char *what)
 {
-    int r = gw_daemon_new(ret, cfg, ops, dev);
-
-    if (r == -EOPNOTSUPP && cfg->loop == GW_LOOP_URING)
+    if (r == -EOPNOTSUPP && loop == GW_LOOP_URING)
         backend_say(log, GW_LOG_ERROR,
                     "--loop=uring: %s; use --loop=epoll, or allow io_uring "
                     "(sysctl kernel.io_uring_disabled, seccomp)",
                     gw_last_error());
-    else if (r < 0)
-        backend_say(log, GW_LOG_ERROR, "cannot create the daemon: %s", gw_last_error());
-    return r;
+    else
+        backend_say(log, GW_LOG_ERROR, "%s: %s", what, gw_last_error());
 }
 
 /* Serve on an inherited socket. `what` names its origin in messages. */

@@ -53,49 +53,76 @@ int disk_open(struct disk *disk, struct store_id *ret_id)
 
 /* ---- the daemon ---- */
 
-struct waiter {
-    struct disk *disk;
-    void (*ended)(struct disk *disk, int result);
-};
-
-static void *wait_main(void *arg)
+static int new_workers(struct gw_workers **ret, const struct gw_workers_config *cfg)
 {
-    struct waiter waiter = *(struct waiter *)arg;
-    int r = gw_daemon_wait(waiter.disk->daemon);
+    int r = gw_workers_new(ret, cfg);
 
-    free(arg);
-    waiter.ended(waiter.disk, r);
-    return NULL;
+    if (r < 0)
+        backend_say_no_loop(NULL, r, cfg->loop, "cannot create workers");
+    return r;
 }
 
-static int start_waiter(struct disk *disk, const struct disk_workers *workers)
+int disk_workers_new(struct disk_workers *workers)
 {
-    struct waiter *waiter = malloc(sizeof(*waiter));
-    pthread_t thread;
-    int r;
+    struct gw_workers_config cfg = {
+        .size = sizeof(cfg),
+        .num_workers = workers->options->num_workers,
+        .loop = workers->options->loop,
+        .poll_us = workers->options->poll_us,
+        .log = backend_log_cb,
+        .log_level = backend_say_level(),
+    };
+    int r = new_workers(&workers->queues, &cfg);
 
-    if (waiter == NULL)
-        return -ENOMEM;
-    *waiter = (struct waiter){disk, workers->ended};
-    r = -pthread_create(&thread, NULL, wait_main, waiter);
-    if (r < 0) {
-        free(waiter);
+    if (r < 0)
         return r;
-    }
-    pthread_detach(thread);
-    return 0;
+    cfg.num_workers = 1;
+    cfg.loop = GW_LOOP_EPOLL; /* it does no file I/O */
+    cfg.poll_us = 0;
+    cfg.name = "gw-control";
+    return new_workers(&workers->control, &cfg);
+}
+
+void disk_workers_free(struct disk_workers *workers)
+{
+    if (gw_workers_free(workers->queues) < 0 || gw_workers_free(workers->control) < 0)
+        backend_say(NULL, GW_LOG_ERROR, "cannot free the workers: %s", gw_last_error());
+    workers->queues = workers->control = NULL;
+}
+
+static unsigned min(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/*
+ * Each queue of the disk has a worker, as long as there are more workers than queues. The first
+ * queues of different disks have different workers.
+ */
+static void use_workers(struct gw_daemon_config *cfg, const struct disk *disk,
+                        const struct disk_workers *workers, struct gw_worker *array[])
+{
+    unsigned n = workers->options->num_workers;
+
+    if (workers->queues == NULL)
+        return;
+    for (unsigned i = 0; i < cfg->num_workers; i++)
+        array[i] = gw_workers_get(workers->queues, (disk->number + i) % n);
+    cfg->workers = array;
+    cfg->control = gw_workers_get(workers->control, 0);
 }
 
 static int new_daemon(struct disk *disk, const struct disk_workers *workers)
 {
     const struct backend_device *device = &disk->options->device;
     const struct backend_options *o = workers->options;
-    const struct gw_daemon_config cfg = {
+    struct gw_worker *array[GW_WORKERS_MAX];
+    struct gw_daemon_config cfg = {
         .size = sizeof(cfg),
         .name = workers->program,
         .num_queues = device->num_queues,
         .queue_size_max = device->queue_size,
-        .num_workers = o->num_workers < device->num_queues ? o->num_workers : device->num_queues,
+        .num_workers = min(o->num_workers, device->num_queues),
         .loop = o->loop,
         .poll_us = o->poll_us,
         .xen_persistent_grants = device->xen_persistent_grants,
@@ -106,9 +133,16 @@ static int new_daemon(struct disk *disk, const struct disk_workers *workers)
         .log_arg = &disk->log,
         .log_level = backend_say_level(),
         .handle_sigbus = true,
+        .ended = workers->ended,
+        .ended_arg = disk,
     };
+    int r;
 
-    return backend_new_daemon(&disk->daemon, &cfg, &blk_ops, &disk->blk, &disk->log);
+    use_workers(&cfg, disk, workers, array);
+    r = gw_daemon_new(&disk->daemon, &cfg, &blk_ops, &disk->blk);
+    if (r < 0)
+        backend_say_no_loop(&disk->log, r, o->loop, "cannot create the daemon");
+    return r;
 }
 
 int disk_start(struct disk *disk, const struct disk_workers *workers)
@@ -125,11 +159,6 @@ int disk_start(struct disk *disk, const struct disk_workers *workers)
         r = new_daemon(disk, workers);
     if (r == 0)
         r = backend_start_daemon(disk->daemon, device, &disk->log);
-    if (r < 0)
-        return r;
-    r = start_waiter(disk, workers);
-    if (r < 0)
-        backend_say(&disk->log, GW_LOG_ERROR, "cannot start a thread: %s", strerror(-r));
     return r;
 }
 

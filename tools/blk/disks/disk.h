@@ -41,12 +41,22 @@ struct disk {
     struct gw_daemon *daemon;
 };
 
-/* The workers of all disks. */
+/* What all disks share. */
 struct disk_workers {
     const char *program;
     const struct backend_options *options;
-    void (*ended)(struct disk *disk, int result); /* its daemon has ended; on any thread */
+    void (*ended)(void *disk, int result); /* its daemon has ended; on the control worker */
+    struct gw_workers *queues;             /* NULL: the only disk, with workers of its own */
+    struct gw_workers *control;
 };
+
+/*
+ * Make the workers of many disks: options->num_workers for their queues, one for their sessions.
+ * Returns: 0; a negative errno, which has been logged.
+ */
+int disk_workers_new(struct disk_workers *workers);
+/* After the last disk has been closed. */
+void disk_workers_free(struct disk_workers *workers);
 
 /* Consumes `o`. Returns: NULL if memory is short. */
 struct disk *disk_new(struct disk_options *o);

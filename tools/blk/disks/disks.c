@@ -215,7 +215,20 @@ static void find_reason(struct disk *disk, int r, char *reason, size_t size)
 /* [lock] With the workers of other disks, what it has in flight must end before it is freed. */
 static void ended(struct disk *disk)
 {
-    disk->state = DISK_CLOSING;
+    uint64_t in_flight = 0, answered = 0;
+
+    if (disks.workers.queues != NULL)
+        disk_count(disk, &in_flight, &answered);
+    disk->state = in_flight > 0 ? DISK_DRAINING : DISK_CLOSING;
+}
+
+/* [lock] No event reports that the last request of a disk has ended. */
+static void check_draining(void)
+{
+    for (struct disk *disk = disks.first; disk != NULL; disk = disk->next)
+        if (disk->state == DISK_DRAINING)
+            ended(disk);
+    settle();
 }
 
 /* [lock] */
@@ -296,8 +309,10 @@ static void run_resize(struct task *task)
     pthread_mutex_unlock(&disks.lock);
 }
 
-static void daemon_ended(struct disk *disk, int result)
+static void daemon_ended(void *arg, int result)
 {
+    struct disk *disk = arg;
+
     if (result < 0)
         backend_say(&disk->log, GW_LOG_ERROR, "the session ended: %s", strerror(-result));
     pthread_mutex_lock(&disks.lock);
@@ -522,6 +537,8 @@ static void wait_end(void)
             pthread_mutex_lock(&disks.lock);
             continue;
         }
+        if (s.n_draining > 0)
+            check_draining();
         wait_change(s.n_draining > 0);
     }
 }
@@ -589,6 +606,8 @@ static int prepare(const struct disks_config *cfg)
     r = tasks_init();
     if (r < 0)
         backend_say(NULL, GW_LOG_ERROR, "cannot start a thread: %s", strerror(-r));
+    if (r == 0 && cfg->single == NULL)
+        r = disk_workers_new(&disks.workers);
     return r;
 }
 
@@ -614,11 +633,15 @@ static int add_first(void)
 
 int disks_run(const struct disks_config *cfg)
 {
-    if (prepare(cfg) < 0 || add_first() < 0)
+    if (prepare(cfg) < 0)
         return EXIT_FAILURE;
-    serve();
+    if (add_first() < 0)
+        disks.has_failed = true;
+    else
+        serve();
     /* Nothing runs: what is left has failed or ended. */
     end_all();
+    disk_workers_free(&disks.workers);
     close(disks.spare_fd);
     return disks.has_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
