@@ -38,13 +38,14 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start)
                            start->inflight_size, ring->size);
     if (r < 0)
         return r;
+    __atomic_store_n(&q->resume.uses_region, true, __ATOMIC_RELAXED);
     is_new = q->inflight.is_new;
     if (is_new && !has_none_in_flight(ring)) {
         gw_log(q->log, GW_LOG_WARNING,
                "queue %u: its requests are not tracked: the new inflight region lacks those in"
                " flight before base %#x",
                q->index, ring->config.base);
-        gw_inflight_detach(&q->inflight);
+        gw_queue_end_inflight(q);
         return 0;
     }
     r = gw_inflight_recover(&q->inflight, &view, &found);
@@ -111,4 +112,12 @@ void gw_queue_end_inflight(struct gw_queue *q)
     q->resume.n_resubmit = 0;
     q->resume.next_resubmit = 0;
     q->resume.ring_unmarked = false;
+    /* Pairs with the acquire of gw_queue_uses_inflight: the region may be unmapped from now on. */
+    __atomic_store_n(&q->resume.uses_region, false, __ATOMIC_RELEASE);
+}
+
+bool gw_queue_uses_inflight(const struct gw_queue *q)
+{
+    /* Pairs with the release of gw_queue_end_inflight. */
+    return __atomic_load_n(&q->resume.uses_region, __ATOMIC_ACQUIRE);
 }

@@ -18,6 +18,7 @@ struct gw_resume {
     uint64_t first_suspended;           /* [lock] its position, or UINT64_MAX */
     bool ring_unmarked; /* [lock] its writes to the ring may be unmarked in the log */
     bool taken_over;    /* atomic: continues the inflight part of an earlier session */
+    bool uses_region;   /* atomic: the queue may access its inflight part */
 };
 
 /*
@@ -29,3 +30,8 @@ int gw_queue_resume(struct gw_queue *q, const struct gw_queue_start *start);
 unsigned gw_queue_take_resubmits(struct gw_queue *q, struct gw_head *heads, unsigned n);
 /* [lock] The queue has stopped: detach its inflight part. */
 void gw_queue_end_inflight(struct gw_queue *q);
+/*
+ * May the queue still access the inflight region, for example when requests of a start that the
+ * device refused complete late? Any thread; false orders all of its accesses before the call.
+ */
+bool gw_queue_uses_inflight(const struct gw_queue *q);

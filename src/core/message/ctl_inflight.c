@@ -86,12 +86,22 @@ int gw_ctl_get_inflight_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     return 0;
 }
 
-/* A ring takes its part of the region when it starts, so a running ring uses the old region. */
-static int check_stopped(const struct gw_daemon *d)
+/*
+ * A ring takes its part of the region when it starts, so a started ring uses the old region, or
+ * will use it when its start has reached the worker. A ring that is not started may still use it:
+ * a device can refuse a start and complete the requests that it has taken later.
+ */
+static int check_unused(const struct gw_daemon *d)
 {
-    for (unsigned i = 0; i < d->num_queues; i++)
+    for (unsigned i = 0; i < d->num_queues; i++) {
         if (d->session.vrings[i].started)
             return gw_fail(-EBUSY, "queue %u runs, and may use " GW_INFLIGHT_NAME, i);
+        if (gw_queue_uses_inflight(&d->queues[i]))
+            return gw_fail(-EBUSY,
+                           "requests of a refused start of queue %u have not finished, and may "
+                           "use " GW_INFLIGHT_NAME "; send GET_VRING_BASE first",
+                           i);
+    }
     return 0;
 }
 
@@ -105,7 +115,7 @@ int gw_ctl_set_inflight_fd(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
         .queue_size = wire->queue_size,
     };
     uint64_t needed = wire->num_queues * gw_inflight_stride(packed, wire->queue_size);
-    int r = check_stopped(d);
+    int r = check_unused(d);
 
     if (r == 0)
         r = check_shape(d, wire);

@@ -84,10 +84,19 @@ static int queue_ready(void *dev, struct gw_queue *q)
 
 static _Atomic unsigned n_taken_over, n_resets;
 
+static _Atomic bool refuses_start;      /* take a request, and refuse to start */
+static struct gw_request *_Atomic held; /* the request taken then */
+
 static int queue_start(void *dev, struct gw_queue *q)
 {
+    struct gw_request *req;
+
     n_taken_over += gw_queue_is_taken_over(q);
-    return 0;
+    if (!refuses_start)
+        return 0;
+    if (gw_queue_pop(q, &req, 1) == 1)
+        held = req;
+    return -1;
 }
 
 static void reset(void *dev)
@@ -136,12 +145,15 @@ static void fixture_begin(struct fixture *b, uint64_t features, uint64_t protoco
         .log = note,
         .log_level = GW_LOG_WARNING,
         .handle_sigbus = true,
+        .sync = GW_SYNC_MUTEX,
     };
     int ends[2];
 
     said[0] = '\0';
     stop_error = 0;
     n_taken_over = n_resets = 0;
+    refuses_start = false;
+    held = NULL;
     memset(b, 0, sizeof(*b));
     begin_drivers(b, features);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
@@ -431,6 +443,45 @@ static void test_inflight_session_region_stays_while_a_ring_runs(void **state)
     close(fd);
 }
 
+/* The device refuses a start and completes a request later, which writes to the region. */
+static void refuse_with_a_request(uint64_t features)
+{
+    uint64_t part = features & PACKED ? 64 * 9 : SPLIT_LEN;
+    const struct gw_wire_inflight wire = {QUEUES * part, 0, QUEUES, RING, 0};
+    const struct gw_driver_buf buf = {.addr = 0x100000 + 0x80000, .len = 16};
+    int fd = file_of(wire.mmap_size), other = file_of(wire.mmap_size);
+    struct gw_driver_used used;
+    struct fixture b;
+    uint32_t base;
+
+    fixture_begin(&b, features, PROTOCOL);
+    set(&b, &wire, &fd, 1, NULL);
+    assert_int_equal(gw_driver_add(b.drivers[0], &buf, 0, 1, 7, 0), 0);
+    gw_driver_publish(b.drivers[0]);
+    refuses_start = true;
+    b.opt.n_drivers = 0;
+    assert_int_equal(gw_frontend_start(b.fe, &b.opt), 0); /* only the memory */
+    assert_int_equal(gw_frontend_set_vring_enable(b.fe, 0, true), 0);
+    assert_int_equal(gw_frontend_start_queue(b.fe, b.drivers[0]), -EREMOTEIO);
+    assert_non_null(held);
+    expect_said("the device refuses to start it");
+    set(&b, &wire, &other, 1, "requests of a refused start of queue 0 have not finished");
+    gw_request_complete(held, 16);
+    assert_int_equal(gw_frontend_get_vring_base(b.fe, 0, &base), 0);
+    assert_int_equal(gw_driver_take(b.drivers[0], &used, 1), 1);
+    set(&b, &wire, &other, 1, NULL);
+    refuses_start = false;
+    fixture_end(&b);
+    close(fd);
+    close(other);
+}
+
+static void test_inflight_session_region_stays_until_late_requests_end(void **state)
+{
+    refuse_with_a_request(0);
+    refuse_with_a_request(PACKED);
+}
+
 /*
  * An unsuitable region is detected only when a ring starts, because ring layout, size and number
  * may be negotiated later. The ring then runs untracked, with a warning.
@@ -676,6 +727,7 @@ int main(void)
         FDCHECK_TEST(test_inflight_session_region_may_begin_anywhere_and_be_replaced),
         FDCHECK_TEST(test_inflight_session_impossible_regions_are_refused),
         FDCHECK_TEST(test_inflight_session_region_stays_while_a_ring_runs),
+        FDCHECK_TEST(test_inflight_session_region_stays_until_late_requests_end),
         FDCHECK_TEST(test_inflight_session_ring_without_a_part_runs_untracked),
         FDCHECK_TEST(test_inflight_session_failed_stop_ends_the_session),
         FDCHECK_TEST(test_inflight_session_failed_stop_is_forgotten_at_the_next_start),
