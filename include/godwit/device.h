@@ -282,8 +282,8 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
 void gw_daemon_free(struct gw_daemon *d);
 
 /*
- * Serve sessions on `fd` in the background: one after another on a listening Unix socket, one on a
- * connected socket.
+ * Serve sessions on `fd` in the background: one on a connected Unix socket, one after another on a
+ * listening one, which becomes non-blocking for all processes that share it.
  *
  * Ownership: consumes `fd`, also on failure.
  * Returns: 0; -EBUSY if the daemon was already started; -ENOTSOCK, -EINVAL if `fd` is no Unix

@@ -258,10 +258,23 @@ int gw_socket_connect(const char *path, int flags)
     return gw_steal_fd(&fd);
 }
 
+/*
+ * Another process that shares an inherited listening socket may take the connection first, and may
+ * clear O_NONBLOCK, which belongs to the socket and not to the descriptor.
+ */
+static void set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0 && !(flags & O_NONBLOCK))
+        (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int gw_socket_accept(int listen_fd)
 {
     int fd;
 
+    set_nonblocking(listen_fd);
     do
         fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
     while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));

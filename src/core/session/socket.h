@@ -72,6 +72,7 @@ int gw_socket_address(struct sockaddr_un *ret, const char *path);
  */
 int gw_socket_new(int flags);
 int gw_socket_connect(const char *path, int flags);
+/* -EAGAIN if no connection waits; never blocks, but makes the socket non-blocking for all users. */
 int gw_socket_accept(int listen_fd);
 
 /* Returns: 1 for a listening Unix stream socket, 0 for a connected one; -ENOTSOCK; -EINVAL. */

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log_i.h"
 #include "core/session/socket.h"
+#include "patience.h"
 #include "requires.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -379,6 +382,72 @@ static void test_socket_what_is_none_is_told(void **state)
     close(event);
 }
 
+/* ---- accepting ---- */
+
+/* A listening socket that blocks, as an inherited one may, at an address of the kernel's choice. */
+static int listen_blocking(struct sockaddr_un *ret_addr, socklen_t *ret_len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *ret_len = sizeof(*ret_addr);
+    assert_int_equal(bind(fd, (struct sockaddr *)ret_addr, sizeof(sa_family_t)), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)ret_addr, ret_len), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    return fd;
+}
+
+static void *accept_once(void *arg)
+{
+    int *fd = arg;
+
+    *fd = gw_socket_accept(*fd);
+    return NULL;
+}
+
+/* Returns: what gw_socket_accept returned; -EDEADLK if it waited for a connection. */
+static int accept_from(int listener, const struct sockaddr_un *addr, socklen_t len)
+{
+    struct timespec until;
+    pthread_t thread;
+    int fd = listener, client = -1;
+    bool waited;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += patience_ms() / 1000 + 1;
+    assert_int_equal(pthread_create(&thread, NULL, accept_once, &fd), 0);
+    waited = pthread_timedjoin_np(thread, NULL, &until) != 0;
+    if (waited) {
+        client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(client, (const struct sockaddr *)addr, len), 0);
+        pthread_join(thread, NULL);
+        gw_close(&fd);
+    }
+    gw_close(&client);
+    return waited ? -EDEADLK : fd;
+}
+
+/* Another process took the connection, or cleared O_NONBLOCK, which it shares. */
+static void test_socket_accept_without_a_connection_never_waits(void **state)
+{
+    struct sockaddr_un addr;
+    socklen_t len;
+    int listener = listen_blocking(&addr, &len);
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(accept_from(listener, &addr, len), -EAGAIN);
+        assert_int_equal(fcntl(listener, F_SETFL, 0), 0);
+    }
+    assert_int_equal(connect(client, (struct sockaddr *)&addr, len), 0);
+    fd = gw_socket_accept(listener);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    gw_close(&fd);
+    close(client);
+    close(listener);
+}
+
 #define SOCKET_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -399,6 +468,7 @@ int main(void)
         SOCKET_TEST(test_socket_send_after_a_hang_up_fails),
         SOCKET_TEST(test_socket_impossible_path_is_refused),
         SOCKET_TEST(test_socket_what_is_none_is_told),
+        SOCKET_TEST(test_socket_accept_without_a_connection_never_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
