@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 import tree
 
 # What both ends of the wire and the tools may share: nothing of a ring or a message.
-SHARED = ["src/base/clock.h", "src/base/histogram.h", "src/base/random.h"]
+SHARED = ["src/base/cleanup.h", "src/base/clock.h", "src/base/histogram.h", "src/base/random.h"]
 
 # folder -> the headers of ours that a file there may include. The first folder that matches counts.
 # "own" stands for the headers in the folder of the file itself.

@@ -7,6 +7,7 @@
 #include "fd/peer_fd.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/struct_sizes.h"
 
@@ -195,10 +196,8 @@ void gw_driver_free(struct gw_driver *d)
     if (!d)
         return;
     unplace(d);
-    if (d->kick_fd >= 0)
-        close(d->kick_fd);
-    if (d->call_fd >= 0)
-        close(d->call_fd);
+    gw_close(&d->kick_fd);
+    gw_close(&d->call_fd);
     if (d->is_packed) {
         free(d->packed.slots);
         free(d->packed.written);

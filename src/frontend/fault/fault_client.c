@@ -88,6 +88,7 @@ void gw_fault_server_remove_client(struct gw_fault_server *s, struct gw_fault_cl
     for (unsigned i = 0; i < s->n_clients; i++) {
         if (s->clients[i] == c) {
             s->clients[i] = s->clients[--s->n_clients];
+            s->clients[s->n_clients] = NULL; /* no pointer to the freed client stays */
             break;
         }
     }

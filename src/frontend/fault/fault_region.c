@@ -3,6 +3,7 @@
  * The regions of the fault server, and the state of their pages. Pages are pages of the file behind
  * a region: the first and the last may contain bytes outside guest memory.
  */
+#include "base/cleanup.h"
 #include "fault_i.h"
 #include "frontend/memory/guest_mem_i.h"
 
@@ -45,8 +46,7 @@ void gw_fault_region_free(struct gw_fault_server *s, struct gw_fault_region *g)
         munmap(g->pages, g->n_pages);
     if (g->fill)
         munmap(g->fill, g->n_pages * g->page_size);
-    if (g->fd >= 0)
-        close(g->fd);
+    gw_close(&g->fd);
     free(g);
 }
 

@@ -22,6 +22,7 @@
 #include "fault_i.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/struct_sizes.h"
 
@@ -113,12 +114,9 @@ void gw_fault_server_free(struct gw_fault_server *s)
         gw_fault_client_free(s->clients[--s->n_clients]);
     while (s->n_regions)
         gw_fault_region_free(s, s->regions[--s->n_regions]);
-    if (s->own.uffd >= 0)
-        close(s->own.uffd);
-    if (s->epoll_fd >= 0)
-        close(s->epoll_fd);
-    if (s->wake_fd >= 0)
-        close(s->wake_fd);
+    gw_close(&s->own.uffd);
+    gw_close(&s->epoll_fd);
+    gw_close(&s->wake_fd);
     pthread_mutex_destroy(&s->waiters_lock);
     pthread_rwlock_destroy(&s->lock);
     free(s->own.bases);

@@ -11,6 +11,7 @@
 #include "guest_alloc.h"
 #include "guest_mem_i.h"
 
+#include "base/cleanup.h"
 #include "frontend/error.h"
 
 #include <godwit/frontend/frontend.h>
@@ -57,8 +58,7 @@ static void region_done(struct region *g)
 {
     if (g->map)
         munmap(g->map, g->map_len);
-    if (g->r.fd >= 0)
-        close(g->r.fd);
+    gw_close(&g->r.fd);
     gw_guest_alloc_done(&g->alloc);
 }
 

@@ -9,6 +9,7 @@
  * because reading a hole through a mapping would allocate it.
  */
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/proto.h"
 #include "base/struct_sizes.h"
 #include "fe_requests.h"
@@ -124,8 +125,7 @@ void gw_guest_log_free(struct gw_guest_log *log)
         return;
     if (log->map)
         munmap(log->map, log->map_len);
-    if (log->fd >= 0)
-        close(log->fd);
+    gw_close(&log->fd);
     free(log);
 }
 

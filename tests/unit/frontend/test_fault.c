@@ -4,12 +4,17 @@
  * processes that map the memory at their own addresses and send their userfaultfd over a socket.
  */
 #include "fault_fixture.h"
+#include "frontend/fault/fault_i.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* Wait until all is counted: a thread is woken before its fault is counted. */
@@ -469,6 +474,109 @@ static void test_fault_client_that_is_removed_leaves_no_waiter(void **state)
     fault_fixture_end(&b);
 }
 
+/* Does the thread wait in futex(2)? */
+static bool is_in_futex(pid_t tid)
+{
+    char path[64], text[32] = "";
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+    f = fopen(path, "re");
+    if (!f)
+        return false;
+    (void)!fgets(text, sizeof(text), f);
+    fclose(f);
+    return strtol(text, NULL, 10) == SYS_futex;
+}
+
+/* The number of the thread with this name; 0 before the thread has set it. */
+static pid_t thread_named(const char *name)
+{
+    char path[300], text[32];
+    struct dirent *e;
+    DIR *d = opendir("/proc/self/task");
+    pid_t found = 0;
+
+    assert_non_null(d);
+    while ((e = readdir(d)) != NULL) {
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
+        f = fopen(path, "re");
+        if (f && fgets(text, sizeof(text), f) && strncmp(text, name, strlen(name)) == 0)
+            found = (pid_t)strtol(e->d_name, NULL, 10);
+        if (f)
+            fclose(f);
+    }
+    closedir(d);
+    return found;
+}
+
+struct remover {
+    struct fault_fixture *fixture;
+    struct client *client;
+    pid_t tid; /* atomic */
+};
+
+static void *remove_client(void *arg)
+{
+    struct remover *r = arg;
+
+    __atomic_store_n(&r->tid, gettid(), __ATOMIC_RELEASE);
+    gw_fault_server_remove_client(r->fixture->server, r->client->client);
+    return NULL;
+}
+
+/*
+ * An event of a client that was removed after the server's wait ended, and before it took the lock:
+ * the test holds the lock until the server has the event and the removal waits in front of it.
+ */
+static void test_fault_event_of_a_removed_client_is_ignored(void **state)
+{
+    struct fault_fixture b;
+    struct remover remover = {.fixture = &b};
+    struct toucher t, own;
+    struct client c;
+    pthread_t thread;
+    pid_t server;
+
+    fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_HERE);
+    client_begin(&c, &b, false);
+    remover.client = &c;
+    while ((server = thread_named("gw-faults")) == 0)
+        usleep(1000);
+    assert_int_equal(pthread_rwlock_rdlock(&b.server->lock), 0);
+    assert_int_equal(pthread_create(&thread, NULL, remove_client, &remover), 0);
+    while (!__atomic_load_n(&remover.tid, __ATOMIC_ACQUIRE) || !is_in_futex(remover.tid))
+        usleep(1000);
+    toucher_begin(&t, c.map + PAGE);
+    while (!is_in_futex(server))
+        usleep(1000);
+    assert_int_equal(pthread_rwlock_unlock(&b.server->lock), 0);
+    pthread_join(thread, NULL);
+    c.client = NULL;
+    /* The server continues with the faults of others, and blames no client. */
+    toucher_begin(&own, b.own + 2 * PAGE);
+    assert_int_equal(toucher_end(&own), stamp_of(2));
+    assert_int_equal(__atomic_load_n(&b.n_reports[GW_FAULT_CLIENT], __ATOMIC_ACQUIRE), 0);
+    client_unregister(&c); /* wakes the thread; the page is a hole */
+    assert_int_equal(toucher_end(&t), 0);
+    client_end(&c, &b);
+    fault_fixture_end(&b);
+}
+
+/* fdcheck_setup has closed descriptor 0, so that the server receives it. */
+static void test_fault_descriptor_0_is_closed(void **state)
+{
+    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
+    struct gw_fault_server *s;
+
+    assert_int_equal(gw_fault_server_new(&s, &cfg), 0);
+    assert_true(fcntl(0, F_GETFD) >= 0);
+    gw_fault_server_free(s);
+    assert_int_equal(fcntl(0, F_GETFD), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +597,8 @@ int main(void)
         FDCHECK_TEST(test_fault_child_reads_what_comes),
         FDCHECK_TEST(test_fault_child_that_dies_while_it_waits_harms_nobody),
         FDCHECK_TEST(test_fault_client_that_is_removed_leaves_no_waiter),
+        FDCHECK_TEST(test_fault_event_of_a_removed_client_is_ignored),
+        FDCHECK_TEST(test_fault_descriptor_0_is_closed),
     };
 
     requires_userfaultfd();
