@@ -71,6 +71,35 @@ static void test_first_fd_of_a_test_is_0(void **state)
     close(fd);
 }
 
+static jmp_buf failure;
+
+static void fail_at_once(void **state)
+{
+    longjmp(failure, 1);
+}
+
+static void succeed(void **state)
+{
+}
+
+/* A failed test leaves its descriptors; the program does not wait for their end. */
+static void test_failed_test_is_not_checked(void **state)
+{
+    struct fdcheck_test fails = {fail_at_once}, passes = {succeed};
+    void *one = &fails, *other = &passes;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(fdcheck_setup(state), 0);
+        assert_int_equal(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+        if (i > 0)
+            fdcheck_run(&other);
+        else if (setjmp(failure) == 0)
+            fdcheck_run(&one);
+        assert_int_equal(fdcheck_teardown(state), i > 0 ? -1 : 0);
+        close(STDIN_FILENO);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -79,6 +108,7 @@ int main(void)
         cmocka_unit_test(test_shared_mapping_is_found),
         cmocka_unit_test(test_another_file_at_the_same_number_is_found),
         cmocka_unit_test(test_first_fd_of_a_test_is_0),
+        cmocka_unit_test(test_failed_test_is_not_checked),
     };
 
     /* These tests leave descriptors behind on purpose, so do not wait long for their end. */

@@ -180,7 +180,7 @@ static void test_dirty_bitmap_threads_and_a_clearing_reader_lose_nothing(void **
 
 int main(int argc, char **argv)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_dirty_bitmap_every_short_range_is_as_the_model),
         FDCHECK_TEST(test_dirty_bitmap_random_ranges_are_as_the_model),
         FDCHECK_TEST(test_dirty_bitmap_first_and_last_page),

@@ -440,7 +440,7 @@ static void test_dirty_log_replaced_under_a_writer_loses_no_mark(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_dirty_log_any_offset_is_where_the_bits_are),
         FDCHECK_TEST(test_dirty_log_impossible_ranges_are_refused),
         FDCHECK_TEST(test_dirty_log_file_that_is_too_short_is_refused),

@@ -402,7 +402,7 @@ static void test_log_replace_publishes_what_was_completed(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_log_replace_marks_what_is_in_flight_in_the_new_log),
         FDCHECK_TEST(test_log_replace_publishes_what_was_completed),
         FDCHECK_TEST(test_log_replace_under_load_loses_nothing),

@@ -344,7 +344,7 @@ static void test_log_session_eventfd_is_signalled(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_log_session_answers_with_an_echo),
         FDCHECK_TEST(test_log_session_order_of_a_running_device),
         FDCHECK_TEST(test_log_session_order_of_a_device_that_starts),

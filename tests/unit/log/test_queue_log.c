@@ -473,7 +473,7 @@ static void test_queue_log_marks_nothing_after_a_reset(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_queue_log_marks_the_pages_of_a_buffer),
         FDCHECK_TEST(test_queue_log_marks_buffers_beyond_the_used_length),
         FDCHECK_TEST(test_queue_log_does_not_mark_what_is_only_read),

@@ -217,7 +217,7 @@ static void test_ring_log_completed_before_a_change_is_marked_before(void **stat
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_ring_log_marks_flags_and_nothing_else),
         FDCHECK_TEST(test_ring_log_marks_the_index),
         FDCHECK_TEST(test_ring_log_marks_the_event_word),

@@ -172,7 +172,7 @@ static void test_ring_log_packed_off_marks_nothing(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_ring_log_packed_marks_used_descriptors_and_nothing_else),
         FDCHECK_TEST(test_ring_log_packed_marks_the_event_area),
         FDCHECK_TEST(test_ring_log_packed_marks_descriptors_around_the_end),

@@ -238,7 +238,7 @@ static void test_bounds_request_longer_than_the_limit_is_bad(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {
+    const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_bounds_turn_ends_after_its_bytes),
         FDCHECK_TEST(test_bounds_bytes_in_flight),
         FDCHECK_TEST(test_bounds_in_flight_across_a_crash),

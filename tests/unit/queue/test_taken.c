@@ -65,6 +65,15 @@ struct model {
     const char *why; /* the first mismatch; set on the worker */
 };
 
+/* A new one for each run: the worker of a failed run keeps using its own. */
+static struct model *model_new(void)
+{
+    struct model *m = calloc(1, sizeof(*m));
+
+    assert_non_null(m);
+    return m;
+}
+
 static unsigned pick(struct model *m, unsigned n)
 {
     m->random = m->random * 1103515245u + 12345u;
@@ -423,36 +432,36 @@ static int drain(void *arg)
 static void run_round(unsigned seed, bool inflight)
 {
     static const unsigned split_sizes[] = {4, 8, 16}, packed_sizes[] = {3, 7, 16};
-    static struct model m;
+    struct model *m = model_new();
     struct fixture_config cfg = {.inflight = inflight, .base = 5, .queue_stop = at_the_stop};
 
-    memset(&m, 0, sizeof(m));
-    m.seed = m.random = seed;
+    m->seed = m->random = seed;
     cfg.size =
-        fixture_features & FIXTURE_F_PACKED ? packed_sizes[pick(&m, 3)] : split_sizes[pick(&m, 3)];
-    cfg.base = (uint16_t)pick(&m, cfg.size);
-    fixture_begin(&m.fixture, &cfg);
-    fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
-    fixture_run(&m.fixture);
+        fixture_features & FIXTURE_F_PACKED ? packed_sizes[pick(m, 3)] : split_sizes[pick(m, 3)];
+    cfg.base = (uint16_t)pick(m, cfg.size);
+    fixture_begin(&m->fixture, &cfg);
+    fixture_set_mode(&m->fixture, FIXTURE_IGNORE);
+    fixture_run(&m->fixture);
     for (unsigned i = 0; i < TURNS; i++) {
-        add(&m);
-        fixture_call(&m.fixture, run_turn, &m);
-        fixture_settle(&m.fixture);
-        if (m.why)
-            fail_msg("seed %u, turn %u: %s", seed, i, m.why);
-        if (pick(&m, 3))
-            take_answers(&m);
-        if (pick(&m, 8) == 0)
-            stop_and_go_on(&m);
+        add(m);
+        fixture_call(&m->fixture, run_turn, m);
+        fixture_settle(&m->fixture);
+        if (m->why)
+            fail_msg("seed %u, turn %u: %s", seed, i, m->why);
+        if (pick(m, 3))
+            take_answers(m);
+        if (pick(m, 8) == 0)
+            stop_and_go_on(m);
     }
-    fixture_call(&m.fixture, drain, &m);
-    fixture_settle(&m.fixture);
-    if (m.why)
-        fail_msg("seed %u, at the end: %s", seed, m.why);
-    stop(&m, GW_STOP_DRAIN);
-    for (unsigned i = 0; i < m.n_added; i++)
-        assert_true(m.reqs[i].is_taken);
-    fixture_end(&m.fixture);
+    fixture_call(&m->fixture, drain, m);
+    fixture_settle(&m->fixture);
+    if (m->why)
+        fail_msg("seed %u, at the end: %s", seed, m->why);
+    stop(m, GW_STOP_DRAIN);
+    for (unsigned i = 0; i < m->n_added; i++)
+        assert_true(m->reqs[i].is_taken);
+    fixture_end(&m->fixture);
+    free(m);
 }
 
 static void test_taken_agrees_with_a_model(void **state)
@@ -502,24 +511,24 @@ static int offer_early(void *arg)
 static void test_taken_slot_offered_before_its_answer_is_published_breaks_the_ring(void **state)
 {
     for (int inflight = 0; inflight <= 1 && fixture_features & FIXTURE_F_PACKED; inflight++) {
-        static struct model m;
+        struct model *m = model_new();
         struct fixture_config cfg = {.size = N_EARLY, .inflight = inflight};
         struct gw_driver_buf bufs[2];
 
-        memset(&m, 0, sizeof(m));
-        fixture_begin(&m.fixture, &cfg);
-        fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
-        fixture_run(&m.fixture);
-        bufs[0] = bufs[1] = (struct gw_driver_buf){m.fixture.buf, 8};
+        fixture_begin(&m->fixture, &cfg);
+        fixture_set_mode(&m->fixture, FIXTURE_IGNORE);
+        fixture_run(&m->fixture);
+        bufs[0] = bufs[1] = (struct gw_driver_buf){m->fixture.buf, 8};
         for (unsigned i = 0; i < N_EARLY / 2; i++)
-            assert_int_equal(gw_driver_add(m.fixture.driver, bufs, 0, 2, i, 0), 0);
-        gw_driver_publish(m.fixture.driver);
-        fixture_call(&m.fixture, offer_early, &m);
-        if (m.why)
-            fail_msg("%s", m.why);
-        fixture_settle(&m.fixture);
-        fixture_stop(&m.fixture);
-        fixture_end(&m.fixture);
+            assert_int_equal(gw_driver_add(m->fixture.driver, bufs, 0, 2, i, 0), 0);
+        gw_driver_publish(m->fixture.driver);
+        fixture_call(&m->fixture, offer_early, m);
+        if (m->why)
+            fail_msg("%s", m->why);
+        fixture_settle(&m->fixture);
+        fixture_stop(&m->fixture);
+        fixture_end(&m->fixture);
+        free(m);
     }
 }
 
@@ -550,24 +559,25 @@ static int offer_twice(void *arg)
 static void test_taken_head_in_flight_breaks_a_tracked_split_ring(void **state)
 {
     for (int inflight = 0; inflight <= 1 && !(fixture_features & FIXTURE_F_PACKED); inflight++) {
-        static struct model m;
+        struct model *m = model_new();
         struct fixture_config cfg = {.size = N_EARLY, .inflight = inflight};
 
-        memset(&m, 0, sizeof(m));
-        fixture_begin(&m.fixture, &cfg);
-        fixture_set_mode(&m.fixture, FIXTURE_IGNORE);
-        fixture_run(&m.fixture);
+        fixture_begin(&m->fixture, &cfg);
+        fixture_set_mode(&m->fixture, FIXTURE_IGNORE);
+        fixture_run(&m->fixture);
         for (unsigned i = 0; i < 2; i++)
-            gw_driver_write_desc(m.fixture.driver, (uint16_t)i, m.fixture.buf, 8,
+            gw_driver_write_desc(m->fixture.driver, (uint16_t)i, m->fixture.buf, 8,
                                  VRING_DESC_F_WRITE, 0);
-        fixture_call(&m.fixture, offer_twice, &m);
-        if (m.why)
-            fail_msg("%s", m.why);
+        fixture_call(&m->fixture, offer_twice, m);
+        if (m->why)
+            fail_msg("%s", m->why);
         if (inflight)
-            assert_non_null(strstr(m.fixture.message, "head 0 available again before it was used"));
-        fixture_settle(&m.fixture);
-        assert_int_equal(fixture_stop(&m.fixture), inflight ? 2 : 3);
-        fixture_end(&m.fixture);
+            assert_non_null(
+                strstr(m->fixture.message, "head 0 available again before it was used"));
+        fixture_settle(&m->fixture);
+        assert_int_equal(fixture_stop(&m->fixture), inflight ? 2 : 3);
+        fixture_end(&m->fixture);
+        free(m);
     }
 }
 
