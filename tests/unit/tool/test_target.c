@@ -267,11 +267,33 @@ static void test_command_that_ends_tells_its_last_words(void **state)
 
 static void test_command_without_program_is_told(void **state)
 {
-    struct target *t = new_target("no-such-program-here {socket}");
+    char path[4096], *folder, *file;
+    struct target *t;
 
+    /* Only folders that can be read: execvp(3) fails with EACCES after any other. */
+    snprintf(path, sizeof(path), "%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+    assert_int_equal(setenv("PATH", "/", 1), 0);
+    t = new_target("no-such-program-here {socket}");
     assert_int_equal(connect_target(t), -ENOENT);
     assert_says(t, "no program no-such-program-here in PATH");
     target_free(t);
+
+    /* A file that cannot be executed, which even root may not. */
+    assert_int_equal(tmpdir_path(&file, "no-such-program-here"), 0);
+    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    folder = strdup(file);
+    assert_non_null(folder);
+    *strrchr(folder, '/') = '\0';
+    assert_int_equal(setenv("PATH", folder, 1), 0);
+    t = new_target("no-such-program-here {socket}");
+    assert_int_equal(connect_target(t), -EACCES);
+    assert_says(t, "cannot start no-such-program-here from PATH: Permission denied");
+    target_free(t);
+    assert_int_equal(setenv("PATH", path, 1), 0);
+    free(folder);
+    free(file);
+    tmpdir_remove();
+
     t = new_target("/ {socket}");
     assert_int_equal(connect_target(t), -EACCES);
     target_free(t);

@@ -249,7 +249,8 @@ static int run(struct target *t, int fd)
         fail(t, r, "%s: there is no program %s%s", t->name, argv[0],
              strchr(argv[0], '/') != NULL ? "" : " in PATH");
     else if (r < 0)
-        fail(t, r, "%s: cannot start %s: %s", t->name, argv[0], strerror(-r));
+        fail(t, r, "%s: cannot start %s%s: %s", t->name, argv[0],
+             strchr(argv[0], '/') != NULL ? "" : " from PATH", strerror(-r));
     cmdline_free(argv);
     return r;
 }
