@@ -4,16 +4,12 @@
  * registered range sleeps in the kernel. The front-end reads the fault from the userfaultfd that
  * we sent it, provides the page and wakes the thread.
  *
- * All functions here run on the control thread, which itself never touches such memory. In state
- * LISTENING, an additional thread watches for a front-end that disconnects: the control thread may
- * then be waiting for requests to finish (GET_VRING_BASE), and these for pages that will never
- * arrive.
+ * All functions here run on the control worker, which itself never touches such memory.
  */
 #pragma once
 
 #include "base/list.h"
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,13 +24,8 @@ enum gw_postcopy_state {
 struct gw_postcopy {
     enum gw_postcopy_state state;
     int uffd;
-    pthread_mutex_t lock;
-    struct gw_list ranges; /* [lock] the registered ranges */
-    bool is_abandoned;     /* [lock] no more pages will arrive */
-    pthread_t watcher;     /* exists in state LISTENING */
-    int watch_fd;          /* the watcher's epoll */
-    int quit_fd;           /* an eventfd that ends the watcher */
-    const bool *stopping;  /* atomic: the daemon is stopping */
+    struct gw_list ranges; /* the registered ranges */
+    bool is_abandoned;     /* no more pages will arrive */
 };
 
 /* Mapped memory; its owner keeps it in place while it is registered. */
@@ -42,14 +33,7 @@ struct gw_postcopy_range {
     uintptr_t base;
     size_t length;
     struct gw_postcopy *owner; /* NULL: not registered */
-    struct gw_list link;       /* [lock] owner.ranges */
-};
-
-/* What the watcher watches: the front-end, and the daemon's request to stop. */
-struct gw_postcopy_peer {
-    int socket_fd;        /* of the front-end */
-    int control_fd;       /* an eventfd, signalled after `stopping` is set */
-    const bool *stopping; /* atomic: the daemon is stopping */
+    struct gw_list link;       /* owner.ranges */
 };
 
 /*
@@ -67,8 +51,8 @@ void gw_postcopy_init(struct gw_postcopy *p);
  */
 int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd);
 
-/* POSTCOPY_LISTEN. Returns: 0; -EINVAL if not advised or already listening; errno of epoll(7). */
-int gw_postcopy_listen(struct gw_postcopy *p, const struct gw_postcopy_peer *peer);
+/* POSTCOPY_LISTEN. Returns: 0; -EINVAL if not advised or already listening. */
+int gw_postcopy_listen(struct gw_postcopy *p);
 
 static inline bool gw_postcopy_is_listening(const struct gw_postcopy *p)
 {
@@ -87,8 +71,14 @@ int gw_postcopy_register(struct gw_postcopy *p, struct gw_postcopy_range *range,
 /* Call it before the range is unmapped. No effect if it is not registered. */
 void gw_postcopy_unregister(struct gw_postcopy_range *range);
 
+/*
+ * The front-end has disconnected: wakes all threads that wait for a page. Missing pages read as
+ * zeroes from now on. No effect unless listening.
+ */
+void gw_postcopy_abandon(struct gw_postcopy *p);
+
 /* Can pages be missing, and does the front-end still send them? */
-bool gw_postcopy_has_missing(struct gw_postcopy *p);
+bool gw_postcopy_has_missing(const struct gw_postcopy *p);
 
 /*
  * POSTCOPY_END: wakes all threads that wait for a page; missing pages read as zeroes from now on.

@@ -18,7 +18,7 @@ int gw_postcopy_probe(void)
 
 void gw_postcopy_init(struct gw_postcopy *p)
 {
-    *p = (struct gw_postcopy){.uffd = -1, .watch_fd = -1, .quit_fd = -1};
+    *p = (struct gw_postcopy){.uffd = -1};
 }
 
 int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd)
@@ -26,7 +26,7 @@ int gw_postcopy_advise(struct gw_postcopy *p, int *ret_fd)
     return refuse();
 }
 
-int gw_postcopy_listen(struct gw_postcopy *p, const struct gw_postcopy_peer *peer)
+int gw_postcopy_listen(struct gw_postcopy *p)
 {
     return refuse();
 }
@@ -40,7 +40,11 @@ void gw_postcopy_unregister(struct gw_postcopy_range *range)
 {
 }
 
-bool gw_postcopy_has_missing(struct gw_postcopy *p)
+void gw_postcopy_abandon(struct gw_postcopy *p)
+{
+}
+
+bool gw_postcopy_has_missing(const struct gw_postcopy *p)
 {
     return false;
 }

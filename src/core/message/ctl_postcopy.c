@@ -44,17 +44,12 @@ static int listen_to_all(struct gw_session *s)
 int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     struct gw_session *s = &d->session;
-    const struct gw_postcopy_peer peer = {
-        .socket_fd = s->socket.fd,
-        .control_fd = d->control_fd,
-        .stopping = &d->stopping,
-    };
     int r;
 
     for (unsigned i = 0; i < d->num_queues; i++)
         if (s->vrings[i].started)
             return gw_fail(-EBUSY, "postcopy cannot begin while queue %u runs", i);
-    r = gw_postcopy_listen(&s->postcopy, &peer);
+    r = gw_postcopy_listen(&s->postcopy);
     if (r < 0)
         return r;
     r = listen_to_all(s);

@@ -200,20 +200,22 @@ static void receive(struct gw_daemon *d)
     }
     s->heard = true;
     r = gw_dispatch(d);
-    if (r == GW_OP_PENDING)
-        watch_socket(d, 0);
+    if (r == GW_OP_PENDING) /* in postcopy, a front-end that sends no more is as good as gone */
+        watch_socket(d, gw_postcopy_is_listening(&s->postcopy) ? POLLRDHUP : 0);
     gw_session_continue(d, r);
 }
 
 /*
- * A hang-up while the message waits for queues. Waiting for requests would be in vain. Otherwise
- * the front-end may have sent more before, which is handled in its order.
+ * A hang-up while the message waits for queues. Waiting for requests would be in vain, and no more
+ * pages will come. Otherwise the front-end may have sent more before, which is handled in its
+ * order.
  */
 static void hung_up(struct gw_daemon *d, uint32_t events)
 {
     struct gw_session *s = &d->session;
 
     unwatch(d, &s->socket);
+    gw_postcopy_abandon(&s->postcopy);
     if (!s->op || !s->op->drains || !(events & (POLLHUP | POLLERR)))
         return;
     cannot_answer(d, "the front-end hung up");

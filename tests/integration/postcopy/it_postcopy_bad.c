@@ -21,11 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BACK_MS  patience_ms() /* limit of the wait until a worker wakes */
 #define DRAIN_MS 600000
+
+#define GET_VRING_BASE 11
 
 static struct fixture fixture;
 static struct post post;
@@ -77,6 +80,39 @@ static void test_postcopy_frontend_goes_while_workers_wait(void **state)
         if (i % 2 == 0)
             close(uffd);
         assert_true(fixture_check(&fixture, "a front-end that went away"));
+        fixture_stop(&fixture);
+    }
+}
+
+/*
+ * The front-end asks for the base of a ring, and then closes only its sending side. It can send no
+ * more pages by messages, and the answer must not wait for them.
+ */
+static void test_postcopy_frontend_half_closes_while_workers_wait(void **state)
+{
+    const uint32_t ring[2] = {0, 0};
+
+    for (unsigned i = 0; i < N_STARVED; i++) {
+        struct gw_frontend_message msg;
+        struct guest g;
+        int uffd;
+
+        if (!can_run(&starved[i]))
+            continue;
+        fixture_start(&fixture, &starved[i]);
+        starve(&g, &uffd);
+        assert_int_equal(gw_frontend_send_raw(g.fe, GET_VRING_BASE, 1, sizeof(ring), ring,
+                                              sizeof(ring), NULL, 0),
+                         0);
+        assert_int_equal(shutdown(gw_frontend_fd(g.fe), SHUT_WR), 0);
+        assert_int_equal(gw_frontend_receive(g.fe, &msg, BACK_MS), 0);
+        assert_int_equal(msg.request, GET_VRING_BASE);
+        gw_frontend_message_done(&msg);
+        gw_frontend_disconnect(g.fe);
+        assert_true(fixture_wait_idle(&fixture));
+        guest_done(&g);
+        close(uffd);
+        assert_true(fixture_check(&fixture, "a front-end that closed one direction"));
         fixture_stop(&fixture);
     }
 }
@@ -540,6 +576,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_postcopy_frontend_goes_while_workers_wait),
+        FDCHECK_TEST(test_postcopy_frontend_half_closes_while_workers_wait),
         FDCHECK_TEST(test_postcopy_frontend_is_killed_while_workers_wait),
         FDCHECK_TEST(test_postcopy_daemon_is_stopped_while_workers_wait),
         FDCHECK_TEST(test_postcopy_end_while_workers_wait),

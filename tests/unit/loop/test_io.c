@@ -497,8 +497,6 @@ struct missing {
     struct gw_postcopy postcopy;
     struct gw_mapping mapping;
     struct gw_postcopy_range range;
-    bool stopping;
-    int ends[2], control_fd; /* of the session, which stays open */
     int fd, uffd;
 };
 
@@ -508,16 +506,9 @@ static void missing_init(struct missing *m)
     assert_int_equal(ftruncate(m->fd, LEN), 0);
     assert_int_equal(gw_mapping_init(&m->mapping, "it", m->fd, 0, LEN, 0), 0);
     m->range = (struct gw_postcopy_range){.base = m->mapping.range.base, .length = LEN};
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, m->ends), 0);
-    m->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    m->stopping = false;
     gw_postcopy_init(&m->postcopy);
     assert_int_equal(gw_postcopy_advise(&m->postcopy, &m->uffd), 0);
-    assert_int_equal(
-        gw_postcopy_listen(&m->postcopy, &(struct gw_postcopy_peer){.socket_fd = m->ends[0],
-                                                                    .control_fd = m->control_fd,
-                                                                    .stopping = &m->stopping}),
-        0);
+    assert_int_equal(gw_postcopy_listen(&m->postcopy), 0);
     assert_int_equal(gw_postcopy_register(&m->postcopy, &m->range, "it"), 0);
 }
 
@@ -534,9 +525,6 @@ static void missing_done(struct missing *m)
     gw_postcopy_unregister(&m->range);
     gw_postcopy_done(&m->postcopy);
     gw_mapping_done(&m->mapping);
-    close(m->ends[0]);
-    close(m->ends[1]);
-    close(m->control_fd);
     close(m->uffd);
     close(m->fd);
 }

@@ -44,9 +44,6 @@ struct fixture {
     struct gw_postcopy postcopy;
     struct gw_mapping mapping;
     struct gw_postcopy_range range;
-    int ends[2]; /* ours, the front-end's */
-    int control_fd;
-    bool stopping;
     int uffd; /* the front-end's */
     int mem_fd;
     pthread_t reader;
@@ -64,25 +61,15 @@ static void fixture_begin(struct fixture *b)
     assert_int_equal(gw_mapping_init(&b->mapping, "it", b->mem_fd, 0, PAGES * PAGE, 0), 0);
     b->range.base = b->mapping.range.base;
     b->range.length = b->mapping.range.length;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, b->ends), 0);
-    b->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     b->uffd = -1;
     gw_postcopy_init(&b->postcopy);
 }
 
-static struct gw_postcopy_peer peer_of(struct fixture *b)
-{
-    return (struct gw_postcopy_peer){b->ends[0], b->control_fd, &b->stopping};
-}
-
 static void fixture_listen(struct fixture *b)
 {
-    struct gw_postcopy_peer peer;
-
     fixture_begin(b);
-    peer = peer_of(b);
     assert_int_equal(gw_postcopy_advise(&b->postcopy, &b->uffd), 0);
-    assert_int_equal(gw_postcopy_listen(&b->postcopy, &peer), 0);
+    assert_int_equal(gw_postcopy_listen(&b->postcopy), 0);
     assert_int_equal(gw_postcopy_register(&b->postcopy, &b->range, "it"), 0);
 }
 
@@ -91,9 +78,6 @@ static void fixture_end(struct fixture *b)
     gw_postcopy_unregister(&b->range);
     gw_postcopy_done(&b->postcopy);
     gw_mapping_done(&b->mapping);
-    gw_close(&b->ends[0]);
-    gw_close(&b->ends[1]);
-    gw_close(&b->control_fd);
     gw_close(&b->uffd);
     gw_close(&b->mem_fd);
 }
@@ -212,37 +196,10 @@ static void test_postcopy_hang_up_brings_who_waits_back(void **state)
     fixture_listen(&b);
     wait_for_page(&b, 1);
     assert_true(gw_postcopy_has_missing(&b.postcopy));
-    gw_close(&b.ends[1]);
+    gw_postcopy_abandon(&b.postcopy);
     expect_read(&b, 0);
     assert_false(gw_postcopy_has_missing(&b.postcopy));
     assert_true(gw_postcopy_is_listening(&b.postcopy));
-    fixture_end(&b);
-}
-
-static void test_postcopy_half_closed_socket_is_a_hang_up(void **state)
-{
-    struct fixture b;
-
-    fixture_listen(&b);
-    wait_for_page(&b, 1);
-    assert_int_equal(shutdown(b.ends[1], SHUT_WR), 0);
-    expect_read(&b, 0);
-    fixture_end(&b);
-}
-
-static void test_postcopy_stop_brings_who_waits_back(void **state)
-{
-    struct fixture b;
-
-    fixture_listen(&b);
-    wait_for_page(&b, 1);
-    /* Other events of the control thread change nothing. */
-    assert_int_equal(eventfd_write(b.control_fd, 1), 0);
-    usleep(20000);
-    assert_false(__atomic_load_n(&b.is_back, __ATOMIC_ACQUIRE));
-    __atomic_store_n(&b.stopping, true, __ATOMIC_RELEASE);
-    assert_int_equal(eventfd_write(b.control_fd, 1), 0);
-    expect_read(&b, 0);
     fixture_end(&b);
 }
 
@@ -252,9 +209,7 @@ static void test_postcopy_register_after_hang_up_is_refused(void **state)
 
     fixture_listen(&b);
     gw_postcopy_unregister(&b.range);
-    gw_close(&b.ends[1]);
-    while (gw_postcopy_has_missing(&b.postcopy))
-        usleep(1000);
+    gw_postcopy_abandon(&b.postcopy);
     assert_int_equal(gw_postcopy_register(&b.postcopy, &b.range, "it"), -ENOTCONN);
     assert_null(b.range.owner);
     fixture_end(&b);
@@ -331,20 +286,18 @@ static void test_postcopy_end_races_with_who_begins_to_wait(void **state)
 
 static void test_postcopy_wrong_order_is_refused(void **state)
 {
-    struct gw_postcopy_peer peer;
     struct fixture b;
     int again;
 
     fixture_begin(&b);
-    peer = peer_of(&b);
-    assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), -EINVAL);
+    assert_int_equal(gw_postcopy_listen(&b.postcopy), -EINVAL);
     assert_non_null(strstr(gw_last_error(), "before POSTCOPY_ADVISE"));
     assert_int_equal(gw_postcopy_end(&b.postcopy), -EINVAL);
     assert_int_equal(gw_postcopy_advise(&b.postcopy, &b.uffd), 0);
     assert_int_equal(gw_postcopy_advise(&b.postcopy, &again), 0);
     gw_close(&again);
-    assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), 0);
-    assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), -EINVAL);
+    assert_int_equal(gw_postcopy_listen(&b.postcopy), 0);
+    assert_int_equal(gw_postcopy_listen(&b.postcopy), -EINVAL);
     assert_int_equal(gw_postcopy_advise(&b.postcopy, &again), -EBUSY);
     assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
     assert_int_equal(gw_postcopy_end(&b.postcopy), -EINVAL);
@@ -364,11 +317,9 @@ static void test_postcopy_end_without_listen_is_fine(void **state)
 
 static void test_postcopy_several_rounds_on_one_session(void **state)
 {
-    struct gw_postcopy_peer peer;
     struct fixture b;
 
     fixture_listen(&b);
-    peer = peer_of(&b);
     for (unsigned i = 0; i < 3; i++) {
         wait_for_page(&b, i);
         send_page(&b, i, (uint8_t)(i + 1));
@@ -376,7 +327,7 @@ static void test_postcopy_several_rounds_on_one_session(void **state)
         assert_int_equal(gw_postcopy_end(&b.postcopy), 0);
         gw_close(&b.uffd);
         assert_int_equal(gw_postcopy_advise(&b.postcopy, &b.uffd), 0);
-        assert_int_equal(gw_postcopy_listen(&b.postcopy, &peer), 0);
+        assert_int_equal(gw_postcopy_listen(&b.postcopy), 0);
         assert_int_equal(gw_postcopy_register(&b.postcopy, &b.range, "it"), 0);
     }
     fixture_end(&b);
@@ -445,8 +396,6 @@ int main(void)
         FDCHECK_TEST(test_postcopy_system_call_into_missing_page_waits),
         FDCHECK_TEST(test_postcopy_end_brings_who_waits_back),
         FDCHECK_TEST(test_postcopy_hang_up_brings_who_waits_back),
-        FDCHECK_TEST(test_postcopy_half_closed_socket_is_a_hang_up),
-        FDCHECK_TEST(test_postcopy_stop_brings_who_waits_back),
         FDCHECK_TEST(test_postcopy_register_after_hang_up_is_refused),
         FDCHECK_TEST(test_postcopy_unregistered_range_is_ordinary_memory),
         FDCHECK_TEST(test_postcopy_end_races_with_who_begins_to_wait),

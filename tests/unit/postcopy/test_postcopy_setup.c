@@ -13,16 +13,12 @@
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,10 +27,6 @@
 enum call {
     NONE,
     FCNTL,
-    EPOLL_CREATE,
-    EVENTFD,
-    EPOLL_CTL,
-    PTHREAD_CREATE,
     MADVISE,
     IOCTL,
 };
@@ -54,16 +46,6 @@ static bool is_refused(enum call call)
 
 int __real_fcntl64(int fd, int cmd, long arg);
 int __wrap_fcntl64(int fd, int cmd, long arg);
-int __real_epoll_create1(int flags);
-int __wrap_epoll_create1(int flags);
-int __real_eventfd(unsigned value, int flags);
-int __wrap_eventfd(unsigned value, int flags);
-int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
-int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
-                          void *arg);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
-                          void *arg);
 int __real_madvise(void *at, size_t len, int advice);
 int __wrap_madvise(void *at, size_t len, int advice);
 int __real_ioctl(int fd, unsigned long request, void *arg);
@@ -72,27 +54,6 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_fcntl64(int fd, int cmd, long arg)
 {
     return is_refused(FCNTL) ? -1 : __real_fcntl64(fd, cmd, arg);
-}
-
-int __wrap_epoll_create1(int flags)
-{
-    return is_refused(EPOLL_CREATE) ? -1 : __real_epoll_create1(flags);
-}
-
-int __wrap_eventfd(unsigned value, int flags)
-{
-    return is_refused(EVENTFD) ? -1 : __real_eventfd(value, flags);
-}
-
-int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
-{
-    return is_refused(EPOLL_CTL) ? -1 : __real_epoll_ctl(epoll, op, fd, event);
-}
-
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
-                          void *arg)
-{
-    return is_refused(PTHREAD_CREATE) ? error : __real_pthread_create(thread, attr, fn, arg);
 }
 
 int __wrap_madvise(void *at, size_t len, int advice)
@@ -142,44 +103,6 @@ static void test_postcopy_setup_advise_reports_errors(void **state)
     gw_postcopy_done(&p);
 }
 
-static void test_postcopy_setup_listen_reports_errors(void **state)
-{
-    static const struct {
-        enum call call;
-        unsigned n;
-        int error;
-    } cases[] = {
-        {EPOLL_CREATE, 0, EMFILE}, {EVENTFD, 0, ENFILE},   {EPOLL_CTL, 0, ENOSPC},
-        {EPOLL_CTL, 1, ENOMEM},    {EPOLL_CTL, 2, ENOSPC}, {PTHREAD_CREATE, 0, EAGAIN},
-    };
-    int ends[2], control_fd = eventfd(0, EFD_CLOEXEC), fd;
-    bool is_stopping = false;
-    struct gw_postcopy_peer peer;
-    struct gw_postcopy p;
-
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    peer = (struct gw_postcopy_peer){ends[0], control_fd, &is_stopping};
-    gw_postcopy_init(&p);
-    assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
-    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct fdcheck *check = fdcheck_begin();
-
-        refuse(cases[i].call, cases[i].n, cases[i].error);
-        assert_int_equal(gw_postcopy_listen(&p, &peer), -cases[i].error);
-        expect_message("cannot watch the front-end");
-        assert_false(gw_postcopy_is_listening(&p));
-        assert_false(gw_postcopy_has_missing(&p));
-        assert_int_equal(fdcheck_end(check), 0);
-    }
-    assert_int_equal(gw_postcopy_listen(&p, &peer), 0);
-    assert_true(gw_postcopy_has_missing(&p));
-    gw_postcopy_done(&p);
-    gw_close(&fd);
-    gw_close(&control_fd);
-    gw_close(&ends[0]);
-    gw_close(&ends[1]);
-}
-
 static void test_postcopy_setup_register_reports_errors(void **state)
 {
     static const struct {
@@ -224,7 +147,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_postcopy_setup_advise_reports_errors),
-        FDCHECK_TEST(test_postcopy_setup_listen_reports_errors),
         FDCHECK_TEST(test_postcopy_setup_register_reports_errors),
     };
 
