@@ -21,19 +21,8 @@ scratch=$(mktemp -d)
 # shellcheck source=tests/abi/program.sh
 . "$(dirname "$(readlink -f "$0")")/program.sh"
 
-# MESON and CC may hold arguments
-# shellcheck disable=SC2086
-$MESON install -C "$build" --no-rebuild --quiet --destdir "$scratch/root" >"$scratch/out" 2>&1 ||
-    { cat "$scratch/out"; fail "meson install failed"; }
-
-pc=$(find "$scratch/root" -name "$name.pc")
-[ -f "$pc" ] || fail "$name.pc is not installed"
-# Beside the machine's own, for what a static build needs.
-PKG_CONFIG_LIBDIR=${pc%/*}:$(pkg-config --variable pc_path pkg-config)
-export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
-library=$(dirname "$(find "$scratch/root" -name "lib$name.so")")
-[ -e "$library/lib$name.so" ] || fail "lib$name.so is not installed"
-export LD_LIBRARY_PATH=$library
+install_library "$build" "$name"
+library=$LD_LIBRARY_PATH
 
 # No header is installed whose functions are not.
 python3 "$source/tests/abi/linkage.py" "$library/lib$name.so" "$source/src/godwit.map" \
@@ -51,6 +40,7 @@ fi
 mkdir "$scratch/work"
 cp "$source/tools/rng/rng.c" "$scratch/work/"
 cd "$scratch/work"
+# CC may hold arguments
 # shellcheck disable=SC2046,SC2086
 $CC -Wall -Werror -o rng rng.c $(pkg-config --cflags --libs "$name") ||
     fail "tools/rng/rng.c does not build against the installed library"
@@ -119,6 +109,8 @@ tool() {
 }
 tool probe --device=rng './device {socket}'
 tool bench --device=rng --depth=8 --time=200ms './device {socket}'
+tool probe --device=rng './poll_device {socket}'
+ends_on_sigterm poll.sock ./poll_device poll.sock
 tool probe --device=blk './file_device {socket} {file}'
 grep -q ' RO$' out || fail "file_device does not offer RO"
 tool bench --depth=8 --time=200ms --file-size=1M './file_device {socket} {file}'

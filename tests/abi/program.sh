@@ -25,3 +25,36 @@ await_socket() {
     done
     fail "no socket $1"
 }
+
+# install_library BUILD NAME: install the library to $scratch/root, and point pkg-config and
+# LD_LIBRARY_PATH there.
+install_library() {
+    local build=$1 name=$2 pc library
+    # MESON may hold arguments
+    # shellcheck disable=SC2086
+    $MESON install -C "$build" --no-rebuild --quiet --destdir "$scratch/root" >"$scratch/out" 2>&1 ||
+        { cat "$scratch/out"; fail "meson install failed"; }
+    pc=$(find "$scratch/root" -name "$name.pc")
+    [ -f "$pc" ] || fail "$name.pc is not installed"
+    # Beside the machine's own, for what a static build needs.
+    PKG_CONFIG_LIBDIR=${pc%/*}:$(pkg-config --variable pc_path pkg-config)
+    export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
+    library=$(dirname "$(find "$scratch/root" -name "lib$name.so")")
+    [ -e "$library/lib$name.so" ] || fail "lib$name.so is not installed"
+    export LD_LIBRARY_PATH=$library
+}
+
+# ends_on_sigterm SOCKET COMMAND...: a device serves SOCKET until SIGTERM, and then removes it.
+ends_on_sigterm() {
+    local socket=$1
+    shift
+    "$@" &
+    pid=$!
+    await_socket "$socket"
+    kill -TERM "$pid"
+    wait "$pid" || fail "$1 ended with $? after SIGTERM"
+    pid=
+    if [ -e "$socket" ] || [ -e "$socket.lock" ]; then
+        fail "$1 leaves its socket or lock file"
+    fi
+}
