@@ -13,8 +13,9 @@
  *                               starts to read these blocks of the disk into MIB of memory
  *     inspect                   verifies that memory, then continues to read
  *     window open|closed        enables or disables the memory of a device
- *     stop                      stops the I/O, verifies every block, stores the table of
- * generations poweroff                  gives no answer
+ *     entropy DEVICE RECORDS    reads and verifies records of an entropy device
+ *     stop                      stops the I/O, verifies every block, stores the generations
+ *     poweroff                  gives no answer
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -135,6 +136,18 @@ static void do_window(const char *args)
     answer("window ok");
 }
 
+static void do_entropy(const char *args)
+{
+    unsigned device;
+    unsigned long records;
+    uint32_t seed, last;
+
+    if (sscanf(args, "%u %lu", &device, &records) != 2)
+        fail("bad entropy command '%s'", args);
+    seed = entropy_read(device, records, &last);
+    answer("entropy ok seed=%" PRIu32 " last=%" PRIu32, seed, last);
+}
+
 static void do_stop(const char *args)
 {
     (void)args;
@@ -145,9 +158,9 @@ static const struct {
     const char *name;
     void (*run)(const char *args);
 } commands[] = {
-    {"start", do_start},     {"stat", do_stat},     {"online", do_online},
-    {"offline", do_offline}, {"hoard", do_hoard},   {"spin", do_spin},
-    {"inspect", do_inspect}, {"window", do_window}, {"stop", do_stop},
+    {"start", do_start},     {"stat", do_stat}, {"online", do_online},   {"offline", do_offline},
+    {"hoard", do_hoard},     {"spin", do_spin}, {"inspect", do_inspect}, {"window", do_window},
+    {"entropy", do_entropy}, {"stop", do_stop},
 };
 
 static void run_command(char *line)

@@ -2,7 +2,7 @@
 /*
  * Shared by the parts of the laboratory's guest program: guest.c handles commands, guest_io.c runs
  * the I/O, guest_hoard.c reads into memory and keeps it, guest_memory.c handles memory hotplug,
- * guest_window.c the memory of a device, guest_util.c the rest.
+ * guest_window.c the memory of a device, guest_entropy.c entropy devices, guest_util.c the rest.
  */
 #pragma once
 
@@ -81,3 +81,11 @@ unsigned long hoard_inspect(unsigned long *ret_requests);
 
 /* Enables or disables the memory decoding of the ivshmem device. */
 void window_set(bool is_open);
+
+/* guest_entropy.c */
+
+/*
+ * Reads @n_records records (entropy.h) from one of the entropy devices, in the order of the kernel,
+ * and verifies them; returns the seed of the device.
+ */
+uint32_t entropy_read(unsigned device, unsigned long n_records, uint32_t *ret_last);

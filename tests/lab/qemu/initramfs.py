@@ -13,7 +13,7 @@ import subprocess
 import zlib
 
 SOURCES = ('guest.c', 'guest_io.c', 'guest_hoard.c', 'guest_memory.c', 'guest_window.c',
-           'guest_util.c')
+           'guest_entropy.c', 'guest_util.c')
 
 INIT = '''#!/bin/busybox sh
 b=/bin/busybox
@@ -194,7 +194,7 @@ def build(kernel, folder):
     archive.add_file('bin/busybox', find_busybox())
     archive.add_file('guest', build_program(os.path.join(folder, 'guest')))
     order = []
-    for path in module_paths(kernel, ['virtio_pci', 'virtio_blk']):
+    for path in module_paths(kernel, ['virtio_pci', 'virtio_blk', 'virtio_rng']):
         name = os.path.basename(path).split('.ko')[0] + '.ko'
         archive.add_file(f'modules/{name}', read_module(path))
         order.append(name)
