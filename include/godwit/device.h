@@ -22,10 +22,9 @@
  * vhost-user.rst, "Ring states".
  *
  * Blocking. A [worker] callback that blocks stops all queues of its worker, a [control] callback
- * stops the session: both must return soon. A request that takes time is completed later, and
- * gw_io_*, gw_timer_* and gw_worker_add_fd report when. queue_stop must not wait for requests.
- * During postcopy, a callback that touches a buffer may sleep until the front-end has sent the
- * page.
+ * stops the session: both must return soon. What takes time is completed later: a request, a start
+ * (gw_queue_complete_start), a stop (gw_queue_delay_stop). gw_io_*, gw_timer_* and gw_worker_add_fd
+ * report when. During postcopy, a callback that touches a buffer may sleep until the page arrives.
  *
  * A hang-up. When the front-end hangs up, breaks the protocol, or gw_daemon_stop is called, every
  * queue gets its queue_stop. Requests that the device completes within drain_timeout_ms are
@@ -108,8 +107,8 @@ struct gw_device_ops {
     int (*set_config)(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration);
 
     /*
-     * [worker] The queue starts, not yet enabled. Non-zero refuses the start: the front-end gets an
-     * error, and no queue_stop follows. NULL: accept.
+     * [worker] The queue starts, not yet enabled. -EINPROGRESS: gw_queue_complete_start follows.
+     * Other non-zero results refuse: the front-end gets an error, no queue_stop follows. NULL: 0.
      */
     int (*queue_start)(void *dev, struct gw_queue *q);
 

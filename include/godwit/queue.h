@@ -130,6 +130,28 @@ int gw_request_suspend(struct gw_request *r);
 void gw_queue_fail_stop(struct gw_queue *q, int error);
 
 /*
+ * The end of a start for which queue_start returned -EINPROGRESS: 0, or a negative errno that
+ * refuses it. Until then the queue has no requests. If the queue is stopped before, queue_stop is
+ * called: the device gives up what it waits for, and calls this with -ECANCELED, at once or later.
+ *
+ * Context: the queue's worker, but not in queue_start.
+ */
+void gw_queue_complete_start(struct gw_queue *q, int r);
+
+/*
+ * Keep a stop of the queue from ending before gw_queue_complete_stop, for example during a last
+ * flush. It has an effect from queue_stop until the last request of the queue is completed.
+ */
+void gw_queue_delay_stop(struct gw_queue *q);
+
+/*
+ * The end of what gw_queue_delay_stop began. A negative errno `r` also does what gw_queue_fail_stop
+ * does. After the drain time-out the session has ended without it, and the queue refuses to start
+ * until this is called.
+ */
+void gw_queue_complete_stop(struct gw_queue *q, int r);
+
+/*
  * From queue_start on: does the queue continue an earlier session, perhaps of another process? Then
  * its driver configured the device (config space, for example) in that session, and does not repeat
  * it.

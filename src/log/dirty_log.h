@@ -25,6 +25,13 @@ struct gw_dirty_log {
     struct gw_dirty_log *successor; /* atomic: marks go there too; NULL: none */
 };
 
+/* What to log, and where. The session owns all of it. */
+struct gw_dirty_log_state {
+    struct gw_dirty_log *log; /* NULL: no SET_LOG_BASE yet */
+    bool all;                 /* LOG_ALL: buffers are logged, and without a log nothing runs */
+    int event_fd;             /* of SET_LOG_FD, -1: none */
+};
+
 /*
  * Map `size` bytes at `offset` of the file. Consumes `fd`, also on failure.
  * Returns: 0; -EINVAL for an empty, overflowing or too large range, or a file shorter than the

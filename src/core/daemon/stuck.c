@@ -104,12 +104,17 @@ static void ping_all(struct gw_daemon *d)
 static void add_queue(struct text *t, const struct gw_queue *q)
 {
     struct gw_queue_stats stats;
+    uint64_t delayed_ns;
+    bool is_start;
 
     gw_queue_stats(q, &stats);
-    if (stats.in_flight == 0)
-        return;
-    add(t, "%squeue %u has %" PRIu64 " requests in flight, the oldest for %" PRIu64 " ms",
-        t->n++ ? ", " : "", q->index, stats.in_flight, stats.oldest_ns / 1000000);
+    delayed_ns = gw_queue_delayed_ns(q, &is_start);
+    if (stats.in_flight > 0)
+        add(t, "%squeue %u has %" PRIu64 " requests in flight, the oldest for %" PRIu64 " ms",
+            t->n++ ? ", " : "", q->index, stats.in_flight, stats.oldest_ns / 1000000);
+    else if (delayed_ns > 0)
+        add(t, "%squeue %u waits for the device to %s for %" PRIu64 " ms", t->n++ ? ", " : "",
+            q->index, is_start ? "start" : "stop", delayed_ns / 1000000);
 }
 
 unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)

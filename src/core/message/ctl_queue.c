@@ -183,8 +183,12 @@ static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_s
 static int run_start(struct gw_queue *q, struct gw_op *op)
 {
     struct gw_queue_start *start = op->arg;
-    int r = gw_queue_start(q, start);
+    int r;
 
+    start->latch = &op->latch;
+    r = gw_queue_start(q, start);
+    if (r == -EINPROGRESS)
+        return GW_OP_PENDING;
     return start->is_posted ? 0 : r;
 }
 

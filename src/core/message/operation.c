@@ -198,6 +198,8 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
 {
     for (unsigned i = 0; i < d->num_queues; i++) {
         struct gw_queue_stats stats;
+        uint64_t delayed_ns;
+        bool is_start;
 
         gw_queue_stats(&d->queues[i], &stats);
         if (stats.in_flight > 0)
@@ -205,6 +207,10 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
                    "%s waits for queue %u: %" PRIu64 " requests in flight, the oldest for %" PRIu64
                    " ms",
                    what, i, stats.in_flight, stats.oldest_ns / 1000000);
+        else if ((delayed_ns = gw_queue_delayed_ns(&d->queues[i], &is_start)) > 0)
+            gw_log(&d->log, GW_LOG_WARNING,
+                   "%s waits for queue %u: the device has not completed its %s for %" PRIu64 " ms",
+                   what, i, is_start ? "start" : "stop", delayed_ns / 1000000);
     }
 }
 

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* [lock] A stop in progress ends first: its queue counts to other latches then. */
+/* [lock] A start or stop in progress ends first: its queue counts to other latches then. */
 static bool can_leave(const struct gw_queue *q)
 {
-    return q->in_flight.n == 0 && q->state != GW_QUEUE_STOPPING;
+    return q->in_flight.n == 0 && q->state != GW_QUEUE_STOPPING && !q->delay.start;
 }
 
 void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch)
@@ -16,7 +16,7 @@ void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch)
     gw_queue_lock(q);
     gw_queue_publish(q);
     q->move.is_paused = true;
-    if (q->state == GW_QUEUE_STOPPING)
+    if (q->state == GW_QUEUE_STOPPING || q->delay.start)
         gw_latch_count(latch, -EBUSY);
     else if (q->in_flight.n == 0)
         gw_latch_count(latch, 0);

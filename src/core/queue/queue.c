@@ -159,7 +159,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     int n_available;
 
     *ret = GW_QUEUE_ASLEEP;
-    if (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0 && !gw_queue_must_resubmit(q))
+    if (q->state == GW_QUEUE_STOPPING && gw_queue_is_drained(q) && !gw_queue_must_resubmit(q))
         finish_stop(q);
     if (!gw_queue_is_running(q)) {
         deactivate(q);
@@ -327,27 +327,21 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     return 0;
 }
 
-int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
+/* Returns: 0; -EINPROGRESS; -ECANCELED. */
+static int start_device(struct gw_queue *q, struct gw_queue_start *start)
 {
-    bool runs = q->state == GW_QUEUE_STARTED;
-    int r;
+    int r = q->ops->queue_start ? q->ops->queue_start(q->dev, q) : 0;
 
-    if (q->state == GW_QUEUE_STOPPING) {
-        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->in_flight.n);
-    } else if (runs) {
-        /* The ring runs already: only its kick changes. */
-        gw_notifier_close(&q->kick, q->worker->loop);
-        r = open_kick(q, &start->kick);
-    } else {
-        gw_queue_lock(q);
-        q->broken = false;
-        q->stop.error = 0; /* even if the start fails: a posted start is stopped all the same */
-        r = start_locked(q, start);
-        gw_queue_unlock(q);
-        if (r == 0 && q->ops->queue_start && q->ops->queue_start(q->dev, q) != 0)
-            r = gw_fail(-ECANCELED, "the device refuses to start it");
+    if (r == -EINPROGRESS && start->latch) {
+        gw_queue_delay_start(q, start);
+        return r;
     }
-    gw_close(&start->kick.fd); /* unless it is in use now */
+    return r == 0 ? 0 : gw_fail(-ECANCELED, "the device refuses to start it");
+}
+
+/* The start has ended, with gw_last_error unless `r` is 0. */
+static void end_start(struct gw_queue *q, struct gw_queue_start *start, bool runs, int r)
+{
     if (r < 0)
         snprintf(start->why, sizeof(start->why), "%s", gw_last_error());
     gw_queue_lock(q);
@@ -363,7 +357,45 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     if (q->start_failed)
         gw_queue_break(q, start->why);
     gw_queue_unlock(q);
+}
+
+int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
+{
+    bool runs = q->state == GW_QUEUE_STARTED;
+    int r;
+
+    if (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0) {
+        r = gw_fail(-EBUSY, "the device has not completed its last stop");
+    } else if (q->state == GW_QUEUE_STOPPING) {
+        r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->in_flight.n);
+    } else if (runs) {
+        /* The ring runs already: only its kick changes. */
+        gw_notifier_close(&q->kick, q->worker->loop);
+        r = open_kick(q, &start->kick);
+    } else {
+        gw_queue_lock(q);
+        q->broken = false;
+        q->stop.error = 0; /* even if the start fails: a posted start is stopped all the same */
+        r = start_locked(q, start);
+        gw_queue_unlock(q);
+        if (r == 0)
+            r = start_device(q, start);
+    }
+    gw_close(&start->kick.fd); /* unless it is in use now */
+    if (r != -EINPROGRESS)
+        end_start(q, start, runs, r);
     return r;
+}
+
+void gw_queue_end_start(struct gw_queue *q, struct gw_queue_start *start, int r)
+{
+    struct gw_latch *latch = start->latch;
+    bool is_posted = start->is_posted;
+
+    if (r < 0)
+        r = gw_fail(-ECANCELED, "the device refuses to start it");
+    end_start(q, start, false, r);
+    gw_latch_count(latch, is_posted ? 0 : r);
 }
 
 void gw_queue_set_enabled(struct gw_queue *q, bool enabled)
@@ -469,7 +501,7 @@ static void finish_stop_when_drained(struct gw_queue *q)
     gw_queue_publish(q);
     if (gw_queue_must_resubmit(q))
         gw_queue_activate(q);
-    else if (q->in_flight.n == 0)
+    else if (gw_queue_is_drained(q))
         finish_stop(q);
 }
 

@@ -48,19 +48,6 @@ enum gw_queue_stop {
     GW_STOP_LOST,      /* likewise; no front-end receives the base of the ring */
 };
 
-/* The locks of the sync policies. */
-struct gw_queue_locks {
-    pthread_mutex_t mutex;
-    pthread_rwlock_t rwlock;
-};
-
-/* What to log, and where. The session owns all of it. */
-struct gw_dirty_log_state {
-    struct gw_dirty_log *log; /* NULL: no SET_LOG_BASE yet */
-    bool all;                 /* LOG_ALL: buffers are logged, and without a log nothing runs */
-    int event_fd;             /* of SET_LOG_FD, -1: none */
-};
-
 /* The turns of the queue on its worker: active, polled, or asleep until a kick. */
 struct gw_queue_poll {
     struct gw_list link;    /* worker.active */
@@ -89,6 +76,13 @@ struct gw_queue_stopping {
     int error;              /* [lock] of the last stop: 0, or what the device reported */
     bool callback_due;      /* [lock] queue_stop of the device must still be called */
     struct gw_latch *latch; /* [lock] counted when the stop is complete */
+};
+
+/* What the device still does for a start or a stop (delay.c). */
+struct gw_queue_delay {
+    struct gw_queue_start *start; /* [lock] the start; its latch is counted at its end */
+    bool stop;                    /* [lock] the stop */
+    uint64_t since_ns;            /* atomic: when it began; 0: the device is not late */
 };
 
 /* A move to another worker (message/move.c). */
@@ -132,7 +126,11 @@ struct gw_queue {
     struct gw_notifier kick;
     struct gw_notifier err; /* [lock] */
     struct gw_queue_stopping stop;
-    struct gw_queue_locks locks;
+    struct gw_queue_delay delay;
+    struct {
+        pthread_mutex_t mutex;
+        pthread_rwlock_t rwlock;
+    } locks; /* of the sync policies */
 };
 
 /* Initialize a stopped, disabled queue, after make_queues set its part. Context: any thread. */
@@ -152,10 +150,16 @@ struct gw_queue_start {
     bool is_first;                /* of this queue in the session */
     bool is_posted; /* no thread waits for the result, so a failure breaks the queue */
     char why[160];  /* the reason of a failure, because gw_last_error belongs to the worker */
+    struct gw_latch *latch; /* counted, after -EINPROGRESS, with the result */
 };
 
-/* Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, with the reason in start->why. */
+/*
+ * Returns: 0; -EINVAL, -EFAULT, -ENOMEM, -EBUSY, -ECANCELED, with the reason in start->why;
+ * -EINPROGRESS if the device takes time: `start` must stay valid until start->latch is counted.
+ */
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
+/* For how long the device has delayed a start or stop, in ns; 0: it does not. Any thread. */
+uint64_t gw_queue_delayed_ns(const struct gw_queue *q, bool *ret_is_start);
 void gw_queue_set_enabled(struct gw_queue *q, bool enabled);
 /* Replace the notifier. Both consume the fd. Returns: 0; as gw_evtchn_bind, and nothing changes. */
 int gw_queue_set_call(struct gw_queue *q, struct gw_notifier_name *name);

@@ -41,14 +41,21 @@ static inline bool gw_queue_has_resubmits(const struct gw_queue *q)
 static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
 {
     return q->state == GW_QUEUE_STOPPING && q->stop.how == GW_STOP_DRAIN &&
-           gw_queue_has_resubmits(q) && q->ring.attached && !q->broken && !gw_queue_lacks_log(q);
+           gw_queue_has_resubmits(q) && q->ring.attached && !q->broken && !gw_queue_lacks_log(q) &&
+           !q->delay.start;
+}
+
+/* [lock] May a stop end, because the device has neither requests nor anything else to do? */
+static inline bool gw_queue_is_drained(const struct gw_queue *q)
+{
+    return q->in_flight.n == 0 && !q->delay.start && !q->delay.stop;
 }
 
 /* [lock] May requests be popped? Not while their writes could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
     return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !q->move.is_paused &&
-            !gw_queue_lacks_log(q)) ||
+            !q->delay.start && !gw_queue_lacks_log(q)) ||
            gw_queue_must_resubmit(q);
 }
 
@@ -60,6 +67,9 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
     return q->state == GW_QUEUE_STARTED ? q->ring.ops->n_available(&q->ring) : 0;
 }
 
+/* The device has not completed a start yet; it has, and start->latch is counted. */
+void gw_queue_delay_start(struct gw_queue *q, struct gw_queue_start *start);
+void gw_queue_end_start(struct gw_queue *q, struct gw_queue_start *start, int r);
 /* [lock] The last request in flight has ended, and a pause waited for that. */
 void gw_queue_note_idle(struct gw_queue *q);
 /* [lock] Watch the kick on the worker's loop. Returns: as gw_notifier_watch. */
