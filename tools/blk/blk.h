@@ -35,7 +35,11 @@ struct blk_queue {
     struct blk_request *in_flight;      /* submitted to the store, not done; oldest first */
     struct blk_request **in_flight_end; /* link of the next request to append */
     bool is_stopping;                   /* the last request to end releases the store */
+    bool is_starting;                   /* the start of the store is in progress */
+    bool is_cancelled;                  /* the queue was stopped during its start */
+    _Atomic bool is_pending;            /* a start or stop of the store is in progress */
     int stop_error;                     /* result of the last stop: 0 or a negative errno */
+    struct store_user user;
 };
 
 struct blk_range {
@@ -68,7 +72,10 @@ bool blk_request_parse(struct blk_request *b, struct gw_request *req,
 void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
                       const struct blk_limits *limits);
 
-/* Start a queue and claim the store. Returns: 0 or the negative errno of the store's start. */
+/*
+ * Start a queue and claim the store. Returns: 0; -EINPROGRESS: gw_queue_complete_start follows; the
+ * negative errno of the store's start.
+ */
 int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store);
 
 /*
@@ -114,6 +121,9 @@ void blk_done(struct blk *blk);
 
 /* Read the size of the store again and report a change to the driver. */
 void blk_resize(struct blk *blk, struct gw_daemon *d);
+
+/* Whether a queue waits for its store to start or stop. Context: any thread. */
+bool blk_is_pending(const struct blk *blk);
 
 /* Whether the last stop of a queue failed. Context: when no worker runs. */
 bool blk_has_lost_data(const struct blk *blk);

@@ -259,6 +259,14 @@ void blk_resize(struct blk *blk, struct gw_daemon *d)
     gw_daemon_config_changed(d);
 }
 
+bool blk_is_pending(const struct blk *blk)
+{
+    for (unsigned i = 0; i < blk->num_queues; i++)
+        if (atomic_load(&blk->queues[i].is_pending))
+            return true;
+    return false;
+}
+
 bool blk_has_lost_data(const struct blk *blk)
 {
     for (unsigned i = 0; i < blk->num_queues; i++)

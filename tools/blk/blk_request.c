@@ -199,13 +199,32 @@ static void unlink_in_flight(struct blk_request *b)
         b->queue->in_flight_end = b->link;
 }
 
+static struct blk_queue *queue_of(struct store_user *user)
+{
+    return (struct blk_queue *)(void *)((char *)user - offsetof(struct blk_queue, user));
+}
+
 /* Success means that everything the guest wrote is on the medium; otherwise the stop fails. */
+static void released(struct store_user *user, int r)
+{
+    struct blk_queue *queue = queue_of(user);
+
+    queue->stop_error = r;
+    atomic_store(&queue->is_pending, false);
+    gw_queue_complete_stop(queue->q, r);
+}
+
 static void let_go(struct blk_queue *queue)
 {
+    int r;
+
     queue->is_stopping = false;
-    queue->stop_error = queue->store->ops->stop(queue->store);
-    if (queue->stop_error < 0)
-        gw_queue_fail_stop(queue->q, queue->stop_error);
+    queue->user.done = released;
+    atomic_store(&queue->is_pending, true);
+    gw_queue_delay_stop(queue->q);
+    r = queue->store->ops->stop(queue->store, &queue->user);
+    if (r != -EINPROGRESS)
+        released(&queue->user, r);
 }
 
 /*
@@ -306,14 +325,59 @@ void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queu
         start(good[i]);
 }
 
+/* ---- start and stop ---- */
+
+static void end_start(struct blk_queue *queue, int r)
+{
+    queue->is_starting = false;
+    atomic_store(&queue->is_pending, false);
+    gw_queue_complete_start(queue->q, r);
+}
+
+static void released_early(struct store_user *user, int r)
+{
+    end_start(queue_of(user), -ECANCELED);
+}
+
+static void started(struct store_user *user, int r)
+{
+    struct blk_queue *queue = queue_of(user);
+
+    if (!queue->is_cancelled || r < 0) {
+        end_start(queue, r);
+        return;
+    }
+    user->done = released_early;
+    r = queue->store->ops->stop(queue->store, user);
+    if (r != -EINPROGRESS)
+        released_early(user, r);
+}
+
 int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store)
 {
-    *queue = (struct blk_queue){.q = q, .store = store, .in_flight_end = &queue->in_flight};
-    return store->ops->start(store);
+    int r;
+
+    *queue = (struct blk_queue){
+        .q = q,
+        .store = store,
+        .in_flight_end = &queue->in_flight,
+        .is_starting = true,
+        .is_pending = true,
+        .user = {.done = started, .worker = gw_queue_worker(q)},
+    };
+    r = store->ops->start(store, &queue->user);
+    if (r != -EINPROGRESS)
+        queue->is_starting = queue->is_pending = false;
+    return r;
 }
 
 void blk_queue_stop(struct blk_queue *queue, bool may_suspend)
 {
+    if (queue->is_starting) {
+        queue->is_cancelled = true;
+        queue->store->ops->cancel_start(queue->store, &queue->user);
+        return;
+    }
     if (queue->in_flight == NULL) {
         let_go(queue);
         return;

@@ -65,6 +65,20 @@ struct store_io {
     struct store_promise promise;
 };
 
+/*
+ * The use of a store by a queue, from a start to a stop. The caller keeps it at its address, and
+ * sets `done` and `worker`.
+ */
+struct store_user {
+    /* The result of a start or stop in progress, on `worker`. */
+    void (*done)(struct store_user *user, int r);
+    struct gw_worker *worker;
+    /* Below: used by the store only. */
+    struct store_user *next;
+    int res;
+    struct gw_post post;
+};
+
 struct store_ops {
     /* Hint: the operation will be submitted soon. */
     void (*prefetch)(struct store *s, const struct store_io *io);
@@ -84,11 +98,16 @@ struct store_ops {
     /*
      * A queue starts, or has stopped with no request in flight. The contents are claimed from the
      * first start to the last stop, and only then, so that two processes that hand over to each
-     * other may both have the store open. Stop returns 0 if all written data is on stable storage
-     * and visible to others, or a negative errno if not. Context: any worker.
+     * other may both have the store open. The result of a stop is 0 if all written data is on
+     * stable storage and visible to others, or a negative errno if not. Both return -EINPROGRESS
+     * if they take time: then done() of the user follows, never inside the call.
+     *
+     * cancel_start: end a start in progress soon, with -ECANCELED or another result.
+     * Context: the user's worker.
      */
-    int (*start)(struct store *s);
-    int (*stop)(struct store *s);
+    int (*start)(struct store *s, struct store_user *user);
+    void (*cancel_start)(struct store *s, struct store_user *user);
+    int (*stop)(struct store *s, struct store_user *user);
 
     /* Print the error counters since the start of the program. Context: any thread. */
     void (*report)(struct store *s, FILE *out);

@@ -85,14 +85,19 @@ static void delay_cancel(struct store *s, struct store_io *io)
         behind->ops->cancel(behind, io);
 }
 
-static int delay_start(struct store *s)
+static int delay_start(struct store *s, struct store_user *user)
 {
-    return delay_of(s)->behind->ops->start(delay_of(s)->behind);
+    return delay_of(s)->behind->ops->start(delay_of(s)->behind, user);
 }
 
-static int delay_stop(struct store *s)
+static void delay_cancel_start(struct store *s, struct store_user *user)
 {
-    return delay_of(s)->behind->ops->stop(delay_of(s)->behind);
+    delay_of(s)->behind->ops->cancel_start(delay_of(s)->behind, user);
+}
+
+static int delay_stop(struct store *s, struct store_user *user)
+{
+    return delay_of(s)->behind->ops->stop(delay_of(s)->behind, user);
 }
 
 static void delay_report(struct store *s, FILE *out)
@@ -121,6 +126,7 @@ static const struct store_ops delay_ops = {
     .submit = delay_submit,
     .cancel = delay_cancel,
     .start = delay_start,
+    .cancel_start = delay_cancel_start,
     .stop = delay_stop,
     .report = delay_report,
     .resize = delay_resize,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The file store from open to close: a regular file or block device, its size and topology,
- * whether O_DIRECT works for all of it, and when it is locked. Messages about a rejected file say
- * what to do about it. The I/O is in store_file_io.c.
+ * and whether O_DIRECT works for all of it. Messages about a rejected file say what to do about it.
+ * The I/O is in store_file_io.c, its users and its lock in store_users.c.
  */
 #include "store_file.h"
 
@@ -21,18 +21,14 @@
 #define PROBE_MAX         4096U
 #define DISCARD_ALIGN_MAX (1U << 30)
 
-enum {
-    LOCK_PAUSE_MS = 10,
-};
-
 static void file_free(struct store *s)
 {
     struct store_file *f = file_of(s);
 
+    store_users_done(f);
     if (f->fd >= 0)
         close(f->fd);
     store_sync_done(f);
-    pthread_mutex_destroy(&f->users_lock);
     free(f->path);
     free(f);
 }
@@ -301,84 +297,6 @@ static void find_topology(struct store_file *f)
         t->alignment_offset = (uint32_t)alignment;
 }
 
-/*
- * The kernel releases the locks of a killed process only after it has torn down its io_uring, and
- * so after all I/O that the process started. Returns: as store_lock_take; -ECANCELED if the program
- * has been asked to end.
- */
-static int wait_for_lock(struct store_file *f)
-{
-    int r = store_lock_take(f->fd, f->base.is_read_only);
-
-    if (r == -EAGAIN && f->lock_patience_ms > 0)
-        backend_say(f->base.log, GW_LOG_INFO,
-                    "%s: another process has locked it: waiting up to %u ms", f->path,
-                    f->lock_patience_ms);
-    for (unsigned ms = 0; r == -EAGAIN && ms < f->lock_patience_ms; ms += LOCK_PAUSE_MS) {
-        if (!backend_pause(LOCK_PAUSE_MS))
-            return -ECANCELED;
-        r = store_lock_take(f->fd, f->base.is_read_only);
-    }
-    return r;
-}
-
-static int take_lock(struct store_file *f)
-{
-    int r = f->locking == STORE_OFF ? 0 : wait_for_lock(f);
-
-    if (r == 0)
-        return 0;
-    if (r == -ECANCELED) {
-        backend_say(f->base.log, GW_LOG_WARNING,
-                    "%s: asked to end before another process has released its lock", f->path);
-        return r;
-    }
-    if (r == -EAGAIN) {
-        backend_say(f->base.log, GW_LOG_ERROR,
-                    "%s: in use by another process; end that process, or use --locking=off if both "
-                    "may use the file",
-                    f->path);
-        return -EBUSY;
-    }
-    if (f->locking == STORE_AUTO)
-        return 0;
-    backend_say(f->base.log, GW_LOG_ERROR, "%s: cannot lock the file: %s; use --locking=auto",
-                f->path, strerror(-r));
-    return r;
-}
-
-static int file_start(struct store *s)
-{
-    struct store_file *f = file_of(s);
-    int r = 0;
-
-    pthread_mutex_lock(&f->users_lock);
-    if (f->n_users == 0)
-        r = take_lock(f);
-    if (r == 0)
-        f->n_users++;
-    pthread_mutex_unlock(&f->users_lock);
-    return r;
-}
-
-/*
- * Unflushed writes of the guest must not stay in this host's page cache when the guest continues
- * elsewhere, possibly on another host. QEMU flushes its disks at this point, too.
- */
-static int file_stop(struct store *s)
-{
-    struct store_file *f = file_of(s);
-    int r;
-
-    pthread_mutex_lock(&f->users_lock);
-    f->n_users--;
-    r = f->n_users == 0 ? store_file_sync(f) : atomic_load(&f->sync_error);
-    if (f->n_users == 0 && f->locking != STORE_OFF)
-        store_lock_drop(f->fd);
-    pthread_mutex_unlock(&f->users_lock);
-    return r;
-}
-
 static void file_prefetch(struct store *s, const struct store_io *io)
 {
 }
@@ -387,8 +305,9 @@ static const struct store_ops file_ops = {
     .prefetch = file_prefetch,
     .submit = store_file_submit,
     .cancel = store_file_cancel,
-    .start = file_start,
-    .stop = file_stop,
+    .start = store_users_start,
+    .cancel_start = store_users_cancel_start,
+    .stop = store_users_stop,
     .report = store_file_report,
     .resize = file_resize,
     .free = file_free,
@@ -408,7 +327,7 @@ int store_file_new(struct store **ret, const struct store_file_options *o)
     f->locking = o->locking;
     f->lock_patience_ms = o->lock_patience_ms;
     f->fd = -1;
-    pthread_mutex_init(&f->users_lock, NULL);
+    store_users_init(f);
     store_sync_init(f);
     f->path = strdup(o->path);
     r = f->path == NULL ? -ENOMEM : check_type(f);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Interfaces between the parts of the file store: opening (store_file.c), I/O (store_file_io.c),
- * ranges, syncs and the lock.
+ * Interfaces between the parts of the file store: opening (store_file.c), users (store_users.c),
+ * I/O (store_file_io.c), ranges, syncs and the lock.
  */
 #pragma once
 
 #include "store.h"
+#include "tasks.h"
 
 #include "backend.h"
 
@@ -18,6 +19,17 @@ struct store_promises {
     struct store_io **end; /* link of the next promise to append */
 };
 
+/* The queues that use the file, and what they wait for (store_users.c). */
+struct store_users {
+    pthread_mutex_t lock;        /* everything below */
+    unsigned n;                  /* that have started */
+    struct store_user *starting; /* they wait for the lock of the file */
+    struct store_user *stopping; /* the last one; it waits for its data to be on the medium */
+    bool is_busy;                /* the task waits or runs */
+    pthread_cond_t idle;         /* signalled when it has ended */
+    struct task task;
+};
+
 struct store_file {
     struct store base;
     char *path;
@@ -27,8 +39,7 @@ struct store_file {
     bool must_hold_writes; /* hold successful durable writes; see store_sync.c */
     enum store_mode locking;
     unsigned lock_patience_ms;
-    pthread_mutex_t users_lock; /* n_users, and taking and dropping the lock of the file */
-    unsigned n_users;
+    struct store_users users;
     _Atomic bool is_dirty;         /* a write may have followed the start of the last flush */
     _Atomic int sync_error;        /* first failed sync, 0: none; see store_sync.c */
     pthread_mutex_t promises_lock; /* in_flight, held, last_promise */
@@ -83,6 +94,13 @@ void store_sync_failed(struct store_io *io, int error);
 void store_sync_start(struct store_io *io);
 /* The final, blocking sync of the last stop. Returns: 0 or a negative errno. */
 int store_file_sync(struct store_file *f);
+
+/* store_users.c: three are functions of store_ops. `done` waits for the end of the task. */
+void store_users_init(struct store_file *f);
+void store_users_done(struct store_file *f);
+int store_users_start(struct store *s, struct store_user *user);
+void store_users_cancel_start(struct store *s, struct store_user *user);
+int store_users_stop(struct store *s, struct store_user *user);
 
 /* store_range.c: discard and write zeroes. Returns: as store_ops.submit. */
 int store_range_submit(struct store_file *f, struct store_io *io);

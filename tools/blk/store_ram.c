@@ -103,12 +103,17 @@ static void ram_cancel(struct store *s, struct store_io *io)
 {
 }
 
-static int ram_start(struct store *s)
+static int ram_start(struct store *s, struct store_user *user)
 {
     return 0;
 }
 
-static int ram_stop(struct store *s)
+/* No start is ever in progress. */
+static void ram_cancel_start(struct store *s, struct store_user *user)
+{
+}
+
+static int ram_stop(struct store *s, struct store_user *user)
 {
     return 0;
 }
@@ -135,6 +140,7 @@ static const struct store_ops ram_ops = {
     .submit = ram_submit,
     .cancel = ram_cancel,
     .start = ram_start,
+    .cancel_start = ram_cancel_start,
     .stop = ram_stop,
     .report = ram_report,
     .resize = ram_resize,

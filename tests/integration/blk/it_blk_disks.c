@@ -349,6 +349,63 @@ static void test_sizes_are_read_again(void **state)
     end(&t, 0);
 }
 
+/* ---- a worker never waits for one of the disks ---- */
+
+static void *start_main(void *arg)
+{
+    struct blk_test *t = arg;
+
+    return gw_frontend_start(t->g.fe, &t->g.opt) == 0 ? t : NULL;
+}
+
+/* A disk that waits for the lock of another process delays no other disk of the same worker. */
+static void test_lock_delays_no_other_disk(void **state)
+{
+    /* Every user of the image holds a shared lock on this byte. */
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
+    struct disks_test t;
+    pthread_t thread;
+    char waits[300];
+    void *started;
+    (void)state;
+
+    begin(&t);
+    for (unsigned i = 0; i < 3; i++)
+        config_disk(&t, i, "");
+    start(&t, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        lock.l_type = F_WRLCK;
+        assert_int_equal(fcntl(t.disks[i].fd, F_OFD_SETLK, &lock), 0);
+        guest_init(&t.disks[i].g, 64);
+        assert_int_equal(gw_frontend_connect(t.disks[i].g.fe, t.disks[i].socket), 0);
+        assert_int_equal(pthread_create(&thread, NULL, start_main, &t.disks[i]), 0);
+        snprintf(waits, sizeof(waits), "%s: %s: another process has locked it: waiting", names[i],
+                 t.disks[i].file);
+        assert_true(program_says(&t.program, waits));
+        check_disk(&t.disks[2], (uint8_t)(0xc1 + i));
+        if (i == 0) {
+            lock.l_type = F_UNLCK;
+            assert_int_equal(fcntl(t.disks[i].fd, F_OFD_SETLK, &lock), 0);
+            assert_int_equal(pthread_join(thread, &started), 0);
+            assert_non_null(started);
+            assert_int_equal(guest_io(&t.disks[i].g, 0, 0, 0xc3), 0);
+        } else {
+            /* It is removed before it gets the lock. */
+            config_disk(&t, 0, "");
+            config_disk(&t, 2, "");
+            reload(&t, "disks: 0 added, 1 removed, 0 changed, 2 as before");
+            assert_int_equal(pthread_join(thread, &started), 0);
+            assert_null(started);
+            while (access(t.disks[i].socket, F_OK) == 0)
+                usleep(1000);
+        }
+    }
+    assert_int_equal(guest_io(&t.disks[0].g, 1, 8, 0xc4), 0);
+    for (unsigned i = 0; i < 2; i++)
+        guest_done(&t.disks[i].g);
+    end(&t, 0);
+}
+
 /* ---- what fails ---- */
 
 static void test_failing_disk_is_a_state(void **state)
@@ -563,11 +620,17 @@ static void test_disks_of_the_command_line(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_disks_come_and_go_under_load), FDCHECK_TEST(test_sigterm_ends_all),
-        FDCHECK_TEST(test_change_waits_for_requests),    FDCHECK_TEST(test_disks_exchange_files),
-        FDCHECK_TEST(test_sizes_are_read_again),         FDCHECK_TEST(test_failing_disk_is_a_state),
-        FDCHECK_TEST(test_no_disk_can_be_served),        FDCHECK_TEST(test_mistake_changes_nothing),
-        FDCHECK_TEST(test_file_of_another_disk),         FDCHECK_TEST(test_too_many_open_files),
+        FDCHECK_TEST(test_disks_come_and_go_under_load),
+        FDCHECK_TEST(test_sigterm_ends_all),
+        FDCHECK_TEST(test_change_waits_for_requests),
+        FDCHECK_TEST(test_disks_exchange_files),
+        FDCHECK_TEST(test_sizes_are_read_again),
+        FDCHECK_TEST(test_lock_delays_no_other_disk),
+        FDCHECK_TEST(test_failing_disk_is_a_state),
+        FDCHECK_TEST(test_no_disk_can_be_served),
+        FDCHECK_TEST(test_mistake_changes_nothing),
+        FDCHECK_TEST(test_file_of_another_disk),
+        FDCHECK_TEST(test_too_many_open_files),
         FDCHECK_TEST(test_disks_of_the_command_line),
     };
 

@@ -345,3 +345,61 @@ int write_op(bool is_durable)
     iovs[0] = (struct iovec){memory, 4 * BLOCK};
     return run(&io);
 }
+
+/* ---- users ---- */
+
+bool are_tasks_held;
+static struct task *held_task;
+
+void tasks_add(struct task *task)
+{
+    if (are_tasks_held) {
+        assert_null(held_task);
+        held_task = task;
+    } else {
+        task->run(task);
+    }
+}
+
+void run_held_task(void)
+{
+    struct task *task = held_task;
+
+    held_task = NULL;
+    are_tasks_held = false;
+    task->run(task);
+}
+
+struct use {
+    struct store_user user;
+    int result;
+};
+
+static void use_done(struct store_user *user, int r)
+{
+    ((struct use *)(void *)user)->result = r;
+}
+
+static int use(struct store *store, int (*op)(struct store *s, struct store_user *user))
+{
+    struct gw_worker worker;
+    struct use use = {.user = {.done = use_done, .worker = &worker}};
+    int r;
+
+    worker_init(&worker);
+    r = op(store, &use.user);
+    if (r != -EINPROGRESS)
+        return r;
+    assert_int_equal(run_posts(&worker), 1);
+    return use.result;
+}
+
+int start_store(struct store *store)
+{
+    return use(store, store->ops->start);
+}
+
+int stop_store(struct store *store)
+{
+    return use(store, store->ops->stop);
+}

@@ -81,6 +81,12 @@ extern int result; /* passed to op_done */
 int store_fixture_setup(void **state);
 int store_fixture_teardown(void **state);
 
+/* Tasks run at once; or one is held, until run_held_task. */
+extern bool are_tasks_held;
+void run_held_task(void);
+/* Start or stop a store for a queue. Returns: the result, at once or later. */
+int start_store(struct store *store);
+int stop_store(struct store *store);
 int open_store(enum store_mode direct, uint32_t block_size);
 /* Fill block n with the byte n + 1. */
 void fill_file(void);

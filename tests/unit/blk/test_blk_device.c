@@ -24,7 +24,8 @@ enum {
 
 static unsigned n_config_changed;
 static bool may_suspend, is_taken_over;
-static int stop_failed;
+static int stop_failed, start_result;
+static unsigned n_starts_completed, n_stops_delayed;
 
 unsigned gw_queue_index(const struct gw_queue *q)
 {
@@ -91,9 +92,21 @@ bool gw_queue_is_taken_over(const struct gw_queue *q)
     return is_taken_over;
 }
 
-void gw_queue_fail_stop(struct gw_queue *q, int error)
+void gw_queue_complete_start(struct gw_queue *q, int r)
 {
-    stop_failed = error;
+    n_starts_completed++;
+    start_result = r;
+}
+
+void gw_queue_delay_stop(struct gw_queue *q)
+{
+    n_stops_delayed++;
+}
+
+void gw_queue_complete_stop(struct gw_queue *q, int r)
+{
+    n_stops_delayed--;
+    stop_failed = r;
 }
 
 void gw_daemon_config_changed(struct gw_daemon *d)
@@ -115,19 +128,28 @@ static struct {
     bool is_durable; /* of the last write */
     unsigned n_submitted;
     uint64_t length; /* of the last range */
-    unsigned n_started, n_stopped, n_cancelled;
+    unsigned n_started, n_stopped, n_cancelled, n_starts_cancelled;
+    struct store_user *user; /* of the last start or stop */
 } store;
 
-static int fake_start(struct store *s)
+static int fake_start(struct store *s, struct store_user *user)
 {
     store.n_started++;
+    store.user = user;
     return store.start_result;
 }
 
-static int fake_stop(struct store *s)
+static int fake_stop(struct store *s, struct store_user *user)
 {
     store.n_stopped++;
+    store.user = user;
     return store.stop_result;
+}
+
+static void fake_cancel_start(struct store *s, struct store_user *user)
+{
+    assert_ptr_equal(user, store.user);
+    store.n_starts_cancelled++;
 }
 
 static void fake_cancel(struct store *s, struct store_io *io)
@@ -156,6 +178,7 @@ static int fake_resize(struct store *s)
 static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
                                           .submit = fake_submit,
                                           .start = fake_start,
+                                          .cancel_start = fake_cancel_start,
                                           .stop = fake_stop,
                                           .cancel = fake_cancel,
                                           .resize = fake_resize};
@@ -180,7 +203,8 @@ static int setup(void **state)
     n_ranges = 0;
     n_config_changed = 0;
     may_suspend = is_taken_over = false;
-    stop_failed = 0;
+    stop_failed = start_result = 0;
+    n_starts_completed = n_stops_delayed = 0;
     return 0;
 }
 
@@ -479,6 +503,57 @@ static void test_blk_queue_stop_suspends_where_it_may(void **state)
     }
 }
 
+static void test_blk_queue_start_that_takes_time(void **state)
+{
+    store.start_result = -EINPROGRESS;
+    for (int r = 0; r >= -1; r--) {
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), -EINPROGRESS);
+        assert_true(blk_is_pending(&blk));
+        store.user->done(store.user, r);
+        assert_false(blk_is_pending(&blk));
+        assert_int_equal(start_result, r);
+    }
+    assert_int_equal(n_starts_completed, 2);
+    assert_int_equal(store.n_stopped, 0);
+}
+
+/* The queue stops before the store has started: the start ends early, or is undone. */
+static void test_blk_queue_stop_during_the_start(void **state)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        store.start_result = -EINPROGRESS;
+        store.stop_result = i == 2 ? -EINPROGRESS : 0;
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), -EINPROGRESS);
+        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(store.n_starts_cancelled, i + 1);
+        assert_int_equal(n_starts_completed, i);
+        store.user->done(store.user, i == 0 ? -ECANCELED : 0);
+        if (i == 2) {
+            assert_int_equal(n_starts_completed, i);
+            assert_true(blk_is_pending(&blk));
+            store.user->done(store.user, 0);
+        }
+        assert_false(blk_is_pending(&blk));
+        assert_int_equal(n_starts_completed, i + 1);
+        assert_int_equal(start_result, -ECANCELED);
+        assert_int_equal(store.n_stopped, i);
+    }
+}
+
+static void test_blk_queue_stop_that_takes_time(void **state)
+{
+    store.stop_result = -EINPROGRESS;
+    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    blk_ops.queue_stop(&blk, NULL);
+    assert_true(blk_is_pending(&blk));
+    assert_int_equal(n_stops_delayed, 1);
+    store.user->done(store.user, -EIO);
+    assert_false(blk_is_pending(&blk));
+    assert_int_equal(n_stops_delayed, 0);
+    assert_int_equal(stop_failed, -EIO);
+    assert_true(blk_has_lost_data(&blk));
+}
+
 static void test_blk_stop_that_fails_is_remembered(void **state)
 {
     assert_false(blk_has_lost_data(&blk));
@@ -510,6 +585,9 @@ int main(void)
         TEST(resize_reports_a_new_size_once),
         TEST(queue_start_can_be_refused),
         TEST(queue_stop_suspends_where_it_may),
+        TEST(queue_start_that_takes_time),
+        TEST(queue_stop_during_the_start),
+        TEST(queue_stop_that_takes_time),
         TEST(stop_that_fails_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,8 +40,8 @@ static void test_store_failed_sync_is_final(void **state)
     for (unsigned i = 0; i < sizeof(promises) / sizeof(promises[0]); i++) {
         memset(&fake, 0, sizeof(fake));
         assert_int_equal(open_store(STORE_OFF, 512), 0);
-        assert_int_equal(s->ops->start(s), 0);
-        assert_int_equal(s->ops->start(s), 0);
+        assert_int_equal(start_store(s), 0);
+        assert_int_equal(start_store(s), 0);
         fake.fail_sync = -EIO;
         assert_int_equal(promises[i](), -EIO);
         assert_int_equal(fake.n_errors, 1);
@@ -50,11 +50,11 @@ static void test_store_failed_sync_is_final(void **state)
             assert_int_equal(promises[j](), -EIO);
         assert_int_equal(write_op(false), 0);
         assert_int_equal(transfer_op(STORE_READ, 0, BLOCK, BLOCK, 0), 0);
-        assert_int_equal(s->ops->stop(s), -EIO);
-        assert_int_equal(s->ops->stop(s), -EIO);
-        assert_int_equal(s->ops->start(s), 0); /* the data is still lost in the next session */
+        assert_int_equal(stop_store(s), -EIO);
+        assert_int_equal(stop_store(s), -EIO);
+        assert_int_equal(start_store(s), 0); /* the data is still lost in the next session */
         assert_int_equal(plain_flush_op(), -EIO);
-        assert_int_equal(s->ops->stop(s), -EIO);
+        assert_int_equal(stop_store(s), -EIO);
         assert_int_equal(fake.n_errors, 1);
         s->ops->free(s);
     }
@@ -116,8 +116,8 @@ static void test_store_first_stop_syncs_what_others_wrote(void **state)
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     f = (struct store_file *)(void *)((char *)s - offsetof(struct store_file, base));
     assert_true(f->is_dirty);
-    assert_int_equal(s->ops->start(s), 0);
-    assert_int_equal(s->ops->stop(s), 0);
+    assert_int_equal(start_store(s), 0);
+    assert_int_equal(stop_store(s), 0);
     assert_false(f->is_dirty);
 }
 

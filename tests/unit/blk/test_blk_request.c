@@ -86,9 +86,17 @@ void gw_request_complete_status(struct gw_request *r, uint8_t result)
     n_completed++;
 }
 
-void gw_queue_fail_stop(struct gw_queue *q, int error)
+void gw_queue_complete_start(struct gw_queue *q, int r)
 {
-    stop_error = error;
+}
+
+void gw_queue_delay_stop(struct gw_queue *q)
+{
+}
+
+void gw_queue_complete_stop(struct gw_queue *q, int r)
+{
+    stop_error = r;
     n_completed_before = n_completed;
 }
 
@@ -144,13 +152,13 @@ static void fake_prefetch(struct store *s, const struct store_io *io)
 {
 }
 
-static int fake_start(struct store *s)
+static int fake_start(struct store *s, struct store_user *user)
 {
     store.n_started++;
     return 0;
 }
 
-static int fake_stop(struct store *s)
+static int fake_stop(struct store *s, struct store_user *user)
 {
     store.n_stopped++;
     return store.stop_result;

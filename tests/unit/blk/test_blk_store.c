@@ -261,15 +261,15 @@ static void test_store_two_users_take_turns(void **state)
     first = s;
     assert_int_equal(open_store(STORE_OFF, 512), 0); /* like the destination of a migration */
     second = s;
-    assert_int_equal(first->ops->start(first), 0);
-    assert_int_equal(first->ops->start(first), 0); /* its second queue */
-    assert_int_equal(second->ops->start(second), -EBUSY);
-    first->ops->stop(first);
-    assert_int_equal(second->ops->start(second), -EBUSY);
-    first->ops->stop(first);
-    assert_int_equal(second->ops->start(second), 0);
-    assert_int_equal(first->ops->start(first), -EBUSY);
-    second->ops->stop(second);
+    assert_int_equal(start_store(first), 0);
+    assert_int_equal(start_store(first), 0); /* its second queue */
+    assert_int_equal(start_store(second), -EBUSY);
+    stop_store(first);
+    assert_int_equal(start_store(second), -EBUSY);
+    stop_store(first);
+    assert_int_equal(start_store(second), 0);
+    assert_int_equal(start_store(first), -EBUSY);
+    stop_store(second);
     first->ops->free(first);
 }
 
@@ -281,16 +281,23 @@ static void test_store_readers_share(void **state)
     assert_int_equal(store_file_new(&reader, &o), 0);
     assert_int_equal(store_file_new(&reader2, &o), 0);
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    assert_int_equal(reader->ops->start(reader), 0);
-    assert_int_equal(reader2->ops->start(reader2), 0);
-    assert_int_equal(s->ops->start(s), -EBUSY);
-    reader->ops->stop(reader);
-    reader2->ops->stop(reader2);
-    assert_int_equal(s->ops->start(s), 0);
-    assert_int_equal(reader->ops->start(reader), -EBUSY);
-    s->ops->stop(s);
+    assert_int_equal(start_store(reader), 0);
+    assert_int_equal(start_store(reader2), 0);
+    assert_int_equal(start_store(s), -EBUSY);
+    stop_store(reader);
+    stop_store(reader2);
+    assert_int_equal(start_store(s), 0);
+    assert_int_equal(start_store(reader), -EBUSY);
+    stop_store(s);
     reader->ops->free(reader);
     reader2->ops->free(reader2);
+}
+
+static int user_result;
+
+static void note_user(struct store_user *user, int r)
+{
+    user_result = r;
 }
 
 static void *let_go_later(void *arg)
@@ -298,7 +305,7 @@ static void *let_go_later(void *arg)
     struct store *holder = arg;
 
     nanosleep(&(struct timespec){.tv_nsec = 30 * 1000000}, NULL);
-    holder->ops->stop(holder);
+    stop_store(holder);
     return NULL;
 }
 
@@ -311,13 +318,53 @@ static void test_store_waits_for_a_lock(void **state)
 
     assert_int_equal(open_store(STORE_AUTO, 512), 0);
     holder = s;
-    assert_int_equal(holder->ops->start(holder), 0);
+    assert_int_equal(start_store(holder), 0);
     assert_int_equal(store_file_new(&s, &o), 0);
     assert_int_equal(pthread_create(&thread, NULL, let_go_later, holder), 0);
-    assert_int_equal(s->ops->start(s), 0);
+    assert_int_equal(start_store(s), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    s->ops->stop(s);
+    stop_store(s);
     holder->ops->free(holder);
+}
+
+/* A start that waits for a lock ends early; nobody holds the lock after that. */
+static void test_store_start_can_be_cancelled(void **state)
+{
+    struct store_user users[2] = {{.done = note_user}, {.done = note_user}};
+    struct gw_worker worker;
+    struct store *holder;
+
+    worker_init(&worker);
+    users[0].worker = users[1].worker = &worker;
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    holder = s;
+    assert_int_equal(open_store(STORE_OFF, 512), 0);
+    are_tasks_held = true;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(s->ops->start(s, &users[i]), -EINPROGRESS);
+    s->ops->cancel_start(s, &users[0]);
+    assert_int_equal(run_posts(&worker), 1);
+    assert_int_equal(user_result, -ECANCELED);
+    s->ops->cancel_start(s, &users[0]);
+    s->ops->cancel_start(s, &users[1]);
+    assert_int_equal(run_posts(&worker), 1);
+    run_held_task();
+    assert_int_equal(run_posts(&worker), 0);
+    assert_int_equal(start_store(holder), 0);
+    assert_int_equal(start_store(s), -EBUSY);
+    assert_int_equal(stop_store(holder), 0);
+    holder->ops->free(holder);
+
+    /* The next queue starts while the last one still stops. */
+    assert_int_equal(start_store(s), 0);
+    are_tasks_held = true;
+    assert_int_equal(s->ops->stop(s, &users[0]), -EINPROGRESS);
+    assert_int_equal(s->ops->start(s, &users[1]), -EINPROGRESS);
+    user_result = 1;
+    run_held_task();
+    assert_int_equal(run_posts(&worker), 2);
+    assert_int_equal(user_result, 0);
+    assert_int_equal(stop_store(s), 0);
 }
 
 static void test_store_size_is_whole_blocks(void **state)
@@ -378,6 +425,7 @@ int main(void)
         TEST(two_users_take_turns),
         TEST(readers_share),
         TEST(waits_for_a_lock),
+        TEST(start_can_be_cancelled),
         TEST(size_is_whole_blocks),
         TEST(refuses_what_is_no_disk),
         TEST(ram_reads_what_was_written),

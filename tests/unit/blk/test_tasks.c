@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Threads for work that may block: no number of tasks that block keeps the others from running. */
-#include "disks/tasks.h"
+#include "tasks.h"
 
 #include "patience.h"
 

@@ -217,9 +217,12 @@ static void ended(struct disk *disk)
 {
     uint64_t in_flight = 0, answered = 0;
 
-    if (disks.workers.queues != NULL)
-        disk_count(disk, &in_flight, &answered);
-    disk->state = in_flight > 0 ? DISK_DRAINING : DISK_CLOSING;
+    disk->state = DISK_CLOSING;
+    if (disks.workers.queues == NULL)
+        return;
+    disk_count(disk, &in_flight, &answered);
+    if (in_flight > 0 || blk_is_pending(&disk->blk))
+        disk->state = DISK_DRAINING;
 }
 
 /* [lock] No event reports that the last request of a disk has ended. */
