@@ -209,8 +209,8 @@ struct gw_daemon_config {
      * a handler, once, for the lifetime of the process. Such a page then reads as zeroes, and its
      * session ends. Any other SIGBUS is passed to the previously installed handler or the default
      * action. A handler that is installed later must call the one that it replaces. Threads of the
-     * embedder that touch requests (GW_SYNC_MUTEX) must not block SIGBUS; the threads of the daemon
-     * unblock it. False: the action of SIGBUS and the signal masks stay as they are.
+     * embedder that touch requests (GW_SYNC_MUTEX) or run a worker must not block SIGBUS; those of
+     * the library unblock it. False: the action of SIGBUS and the signal masks stay as they are.
      */
     bool handle_sigbus;
     /*
@@ -242,12 +242,13 @@ struct gw_daemon_config {
     struct gw_worker *const *workers;
     /*
      * The worker that handles the messages of the front-end: one of `workers`, or another, also of
-     * other daemons. NULL: a thread of its own. It must outlive the daemon.
+     * other daemons. It must outlive the daemon, which then offers no postcopy. NULL: a thread of
+     * its own.
      */
     struct gw_worker *control;
     /*
      * [control] The daemon has ended, with the result of gw_daemon_wait, which does not wait from
-     * now on. NULL: not called.
+     * now on. Free it on another thread, or after this run of an external worker. NULL: no call.
      */
     void (*ended)(void *ended_arg, int result);
     void *ended_arg;
@@ -274,9 +275,9 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *cfg,
  * requests that it still has after the drain time-out. `d` may be NULL.
  *
  * Context: any thread except those of the daemon, or the thread of external workers outside of a
- * callback; then it runs them. Blocks up to drain_timeout_ms, or for as long as a callback or a
- * page fault of a worker does; if the daemon has ended (`ended`), until each worker has called
- * worker_stop.
+ * callback; then it runs them, with all of their daemons. Blocks up to drain_timeout_ms, or for as
+ * long as a callback or a page fault of a worker does; if the daemon has ended (`ended`), until
+ * each worker has called worker_stop.
  */
 void gw_daemon_free(struct gw_daemon *d);
 
@@ -285,9 +286,9 @@ void gw_daemon_free(struct gw_daemon *d);
  * listening one, which becomes non-blocking for all processes that share it.
  *
  * Ownership: consumes `fd`, also on failure.
- * Returns: 0; -EBUSY if the daemon was already started; -ENOTSOCK, -EINVAL if `fd` is no Unix
- * stream socket; the errno of pthread_create(3).
- * Context: any thread except those of the daemon, one at a time.
+ * Returns: 0; -EBUSY if the daemon was already started, and gw_daemon_wait has not returned since;
+ * -ENOTSOCK, -EINVAL if `fd` is no Unix stream socket.
+ * Context: any thread, one at a time.
  */
 int gw_daemon_start(struct gw_daemon *d, int fd);
 

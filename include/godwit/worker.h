@@ -4,7 +4,11 @@
  * it. A thread of the library runs it, or the embedder does, in a loop of its own (`external`).
  *
  * Context, unless a function states another: the worker's own thread. For an external worker this
- * is the thread that made it: in callbacks, which gw_worker_run calls, and between two runs.
+ * is the thread that made it: in the callbacks of this worker, which gw_worker_run calls, and
+ * between two runs.
+ *
+ * After fork(2), workers and daemons are the parent's. The child must not call any function for
+ * them, because it would take events away from the parent.
  */
 #ifndef GODWIT_WORKER_H
 #define GODWIT_WORKER_H
@@ -50,8 +54,8 @@ struct gw_workers_config {
      * Copied. */
     const unsigned *cpus;
     /*
-     * True: the library makes no threads. The calling thread runs each of the workers with
-     * gw_worker_run, and is the only one to do so.
+     * True: the calling thread runs each of the workers with gw_worker_run, and is the only one to
+     * do so. The library makes no threads for them, except for file operations, see struct gw_io.
      */
     bool external;
     gw_log_cb *log; /* NULL: stderr */
@@ -94,18 +98,22 @@ struct gw_worker *gw_workers_get(struct gw_workers *ws, unsigned index);
 /*
  * The fd of an external worker. When it is readable (POLLIN, level triggered), call gw_worker_run.
  *
- * Ownership: it stays the worker's. Only wait for it, with poll(2), epoll(7) or any other loop.
+ * Ownership: it stays the worker's, and gw_workers_free closes it: remove it from your loop before
+ * that. Only wait for it, with poll(2), epoll(7) or any other loop.
  * Returns: the fd, the same at each call; -EINVAL if the worker has a thread of its own.
+ * Context: any thread.
  */
 int gw_worker_fd(const struct gw_worker *w);
 
 /*
  * Run an external worker: wait up to `timeout_ms` milliseconds (0: not at all; negative: without
- * limit) for something to do, and do it. A call with work takes as long as the callbacks of the
- * devices and one turn of each queue. What is left after it makes gw_worker_fd readable.
+ * limit) for something to do, and do it. A signal ends the wait. A call with work takes as long as
+ * the callbacks of the devices and one turn of each queue. What is left after it makes gw_worker_fd
+ * readable.
  *
  * Returns: 0; -EBUSY in a callback of a worker; -EPERM on another thread than the one that made the
  * worker; -EINVAL if the worker has a thread of its own.
+ * Context: the thread that made the worker, not in a callback.
  */
 int gw_worker_run(struct gw_worker *w, int timeout_ms);
 
@@ -177,7 +185,7 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *post);
  * One file operation in flight. The embedder sets `done`. The structure stays the caller's and must
  * remain valid, at the same address and with all memory that it points to, until the worker calls
  * `done` with the result: bytes or 0, or a negative errno. The io_uring loop submits the operations
- * of one turn together; with the epoll loop a pool of threads executes them.
+ * of one turn together; with the epoll loop up to 8 threads of the worker execute them.
  */
 struct gw_io {
     void (*done)(struct gw_io *io, int res);
