@@ -236,8 +236,8 @@ struct gw_daemon_config {
     /*
      * num_workers entries: the workers that run the queues, shared with other daemons or not. NULL:
      * the daemon makes its own, with `loop` and `poll_us`, which otherwise have no effect. Copied.
-     * They must outlive the daemon. Postcopy is not offered then: all queues of a worker stand
-     * still while one of them waits for a page.
+     * They must outlive the daemon. While a session listens for missing pages, its queues are on
+     * a worker of its own (queue_moved). With external workers postcopy is not offered.
      */
     struct gw_worker *const *workers;
     /*

@@ -89,7 +89,7 @@ static int leave_control(struct gw_daemon *d, struct gw_worker *w)
     return 0;
 }
 
-static int enter(struct gw_daemon *d, struct gw_worker *w)
+int gw_daemon_enter_worker(struct gw_daemon *d, struct gw_worker *w)
 {
     int r;
 
@@ -186,7 +186,7 @@ int gw_daemon_attach(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     while (r == 0 && d->n_attached < d->num_workers) {
         struct gw_worker *w = d->workers[d->n_attached];
 
-        r = visit(d, w, enter);
+        r = visit(d, w, gw_daemon_enter_worker);
         if (r < 0)
             break;
         __atomic_add_fetch(&w->n_daemons, 1, __ATOMIC_RELEASE);
@@ -199,6 +199,8 @@ int gw_daemon_attach(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
 void gw_daemon_detach(struct gw_daemon *d)
 {
+    if (d->postcopy.worker)
+        (void)visit(d, d->postcopy.worker, leave);
     while (d->n_attached > 0) {
         struct gw_worker *w = d->workers[--d->n_attached];
 
@@ -215,6 +217,7 @@ void gw_daemon_detach(struct gw_daemon *d)
 
 void gw_daemon_free_workers(struct gw_daemon *d)
 {
+    (void)gw_workers_free(gw_steal(d->postcopy.set));
     (void)gw_workers_free(gw_steal(d->own_workers));
     (void)gw_workers_free(gw_steal(d->own_control));
     free(d->workers);

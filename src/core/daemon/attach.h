@@ -13,6 +13,9 @@
  */
 int gw_daemon_attach(struct gw_daemon *d, const struct gw_daemon_config *cfg);
 
+/* The beginning on one worker, where it is called. Returns: 0; what worker_start returned. */
+int gw_daemon_enter_worker(struct gw_daemon *d, struct gw_worker *w);
+
 /* Call worker_stop on each worker. On return no worker refers to a queue of the daemon. */
 void gw_daemon_detach(struct gw_daemon *d);
 

@@ -104,7 +104,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         unsigned worker =
             cfg->queue_workers ? cfg->queue_workers[d->num_queues] : d->num_queues % d->num_workers;
 
-        q->worker = d->workers[worker];
+        q->worker = q->move.home = d->workers[worker];
         q->ops = &d->ops;
         q->dev = d->dev;
         q->log = &d->log;
@@ -124,8 +124,11 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
 static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
-    if (cfg->no_postcopy || cfg->workers || cfg->control || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
+    if (cfg->no_postcopy || !(d->mem_caps & GW_MEM_CAP_STABLE_HVA))
         return false;
+    for (unsigned i = 0; i < d->num_workers; i++)
+        if (d->workers[i]->is_external)
+            return false; /* queues would have to leave the embedder's thread */
     if (gw_postcopy_probe() == 0)
         return true;
     gw_log(&d->log, GW_LOG_INFO, "postcopy is not offered: %s", gw_last_error());
@@ -160,10 +163,10 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     gw_log_init(&d->log, cfg->log, cfg->log_arg, cfg->log_level, d->name);
     d->xen_cache_pages = cfg->xen_persistent_grants;
     d->mem_caps = gw_mem_backend_probe(&d->log);
-    d->has_postcopy = can_postcopy(d, cfg);
     d->ended = cfg->ended;
     d->ended_arg = cfg->ended_arg;
     r = gw_daemon_attach(d, cfg);
+    d->has_postcopy = r == 0 && can_postcopy(d, cfg);
     if (r == 0)
         r = gw_control_init(d);
     return r < 0 ? r : make_queues(d, cfg);

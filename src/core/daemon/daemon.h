@@ -63,6 +63,7 @@ struct gw_session {
     const void *row;      /* of dispatch.c */
     struct gw_op *op;     /* what it waits for; NULL: nothing */
     uint64_t deadline_ns; /* of `op`, if it waits for requests */
+    bool waits_for_moves; /* POSTCOPY_LISTEN, see postcopy_worker.c */
     struct gw_reply reply;
     struct gw_tx tx;
     bool is_sending; /* the front-end has no room for the answer */
@@ -96,10 +97,16 @@ struct gw_daemon {
     struct gw_list deferred;   /* operations that wait until no queue travels (move.c) */
     unsigned n_moves;          /* begun and not ended */
     unsigned n_travelling;     /* of these, between two workers */
-    uint64_t n_changes;        /* number of the latest change */
-    unsigned n_old_maps;       /* replaced maps that requests still use */
-    bool has_unpinnable;       /* counted in gw_loop.n_unpinnable of the workers */
-    bool has_missing;          /* counted in gw_loop.n_missing */
+    struct {
+        struct gw_workers *set;
+        struct gw_worker *worker; /* NULL: outside of postcopy */
+        int error;                /* of worker_start */
+        unsigned n_queues;        /* of the worker: queues on it */
+    } postcopy;
+    uint64_t n_changes;  /* number of the latest change */
+    unsigned n_old_maps; /* replaced maps that requests still use */
+    bool has_unpinnable; /* counted in gw_loop.n_unpinnable of the workers */
+    bool has_missing;    /* counted in gw_loop.n_missing */
 
     /* The control worker, and what only it accesses. */
     struct gw_worker *control;

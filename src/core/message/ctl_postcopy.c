@@ -12,14 +12,16 @@
 #include "base/cleanup.h"
 #include "change.h"
 #include "dispatch.h"
-#include "move.h"
+#include "postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault)
 {
-    if (d->has_missing == may_fault)
+    /* The worker of postcopy expects them as long as it exists. */
+    if (d->has_missing == may_fault || !d->own_workers)
         return;
     d->has_missing = may_fault;
     for (unsigned i = 0; i < d->num_workers; i++)
@@ -41,14 +43,16 @@ static int listen_to_all(struct gw_session *s)
     return r;
 }
 
-int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+/* All queues are where they may wait for pages. */
+int gw_ctl_postcopy_moved(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
-    int r;
+    int r = d->postcopy.error;
 
-    for (unsigned i = 0; i < d->num_queues; i++)
-        if (s->vrings[i].started)
-            return gw_fail(-EBUSY, "postcopy cannot begin while queue %u runs", i);
+    if (r < 0) {
+        gw_postcopy_worker_end(d);
+        return gw_fail(r, "the device refuses the worker of postcopy: %s", strerror(-r));
+    }
     r = gw_postcopy_listen(&s->postcopy);
     if (r < 0)
         return r;
@@ -60,6 +64,19 @@ int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_re
     gw_daemon_expect_faults(d, true);
     gw_log(&d->log, GW_LOG_INFO, "postcopy: listening for page faults");
     return 0;
+}
+
+int gw_ctl_postcopy_listen(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    struct gw_session *s = &d->session;
+    int r = 0;
+
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (s->vrings[i].started)
+            return gw_fail(-EBUSY, "postcopy cannot begin while queue %u runs", i);
+    if (s->postcopy.state == GW_POSTCOPY_ADVISED)
+        r = gw_postcopy_worker_begin(d);
+    return r == 0 ? gw_ctl_postcopy_moved(d) : r;
 }
 
 /* The front-end accepts the addresses of the pending map (0), or rejects them. */
@@ -92,6 +109,6 @@ int gw_ctl_postcopy_end(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     gw_daemon_expect_faults(d, false);
     if (was_listening)
         gw_log(&d->log, GW_LOG_INFO, "postcopy: all memory is there");
-    gw_moves_begin(d);
+    gw_postcopy_worker_end(d);
     return r;
 }

@@ -7,6 +7,7 @@
 #include "ctl_migration.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
+#include "postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -219,6 +220,8 @@ static int start_queue(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring 
     struct gw_op *op;
     int r;
 
+    if (!gw_postcopy_worker_may_start(d, &d->queues[index]))
+        return gw_fail(-EBUSY, "queue %u cannot start: it has requests of its last run", index);
     vring->config.base = base_of(d, vring);
     r = is_posted && !vring->started ? check_start(d, &vring->config) : 0;
     if (r < 0) {

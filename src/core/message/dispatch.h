@@ -69,6 +69,8 @@ gw_handler gw_ctl_set_log_base, gw_ctl_set_log_base_by_address, gw_ctl_set_log_f
 /* ctl_postcopy.c */
 gw_handler gw_ctl_postcopy_advise, gw_ctl_postcopy_listen, gw_ctl_postcopy_acknowledge,
     gw_ctl_postcopy_end;
+/* For postcopy_worker.c: continues POSTCOPY_LISTEN. Returns: as a handler. */
+int gw_ctl_postcopy_moved(struct gw_daemon *d);
 /* ctl_inflight.c */
 gw_handler gw_ctl_get_inflight_fd, gw_ctl_set_inflight_fd;
 /* ctl_config.c */

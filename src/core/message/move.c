@@ -23,9 +23,11 @@
 #include "base/cleanup.h"
 #include "core/daemon/control.h"
 #include "operation.h"
+#include "postcopy_worker.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 
 #define PATIENCE_NS UINT64_C(1000000000)
@@ -36,8 +38,9 @@ struct move {
     struct gw_worker *to;
     struct gw_timer *timer; /* for the pause */
     bool has_expired;
-    int r;                                          /* why it ends without arriving */
-    struct gw_op *pause, *leave, *arrive, *unpause; /* NULL once started */
+    bool leaves_postcopy, joins_postcopy;                     /* the worker of postcopy */
+    int r;                                                    /* why it ends without arriving */
+    struct gw_op *pause, *leave, *arrive, *go_home, *unpause; /* NULL once started */
 };
 
 static struct move *move_of(struct gw_op *op)
@@ -54,19 +57,21 @@ static void end_move(struct move *m, int r)
         gw_log(&d->log, GW_LOG_WARNING, "queue %u stays on worker %u: %s", q->index,
                q->worker->index,
                r == -ETIMEDOUT ? "its requests take too long"
-               : r == -ENOMEM  ? "no memory for a move"
-                               : "it has requests of a ring that stops");
+               : r == -EBUSY   ? "it has requests of a ring that stops"
+                               : strerror(-r));
     else
         gw_log(&d->log, GW_LOG_DEBUG, "queue %u moves to worker %u", q->index, m->to->index);
     gw_timer_free(m->timer);
     gw_op_free_unstarted(m->pause);
     gw_op_free_unstarted(m->leave);
     gw_op_free_unstarted(m->arrive);
+    gw_op_free_unstarted(m->go_home);
     gw_op_free_unstarted(m->unpause);
     free(m);
     q->move.is_moving = false;
     d->n_moves--;
     gw_moves_begin(d); /* what was asked for since then */
+    gw_postcopy_worker_check(d);
     gw_control_moved(d);
 }
 
@@ -95,11 +100,20 @@ static int run_unpause(struct gw_queue *q, struct gw_op *op)
 
 static int run_leave(struct gw_queue *q, struct gw_op *op)
 {
-    return gw_queue_leave(q, move_of(op)->to);
+    const struct move *m = move_of(op);
+    int r = gw_queue_leave(q, m->to);
+
+    if (r == 0 && m->leaves_postcopy)
+        gw_postcopy_worker_leave(op->daemon);
+    return r;
 }
 
 static int run_arrive(struct gw_queue *q, struct gw_op *op)
 {
+    int r = move_of(op)->joins_postcopy ? gw_postcopy_worker_arrive(op->daemon) : 0;
+
+    if (r < 0)
+        return r;
     gw_queue_arrive(q);
     return 0;
 }
@@ -109,10 +123,21 @@ static int run_arrive(struct gw_queue *q, struct gw_op *op)
 static void arrived(struct gw_op *op)
 {
     struct gw_daemon *d = op->daemon;
+    struct move *m = move_of(op);
+    struct gw_queue *q = m->queue;
 
+    if (op->latch.r < 0) {
+        d->postcopy.error = m->r = op->latch.r;
+        m->joins_postcopy = false;
+        gw_queue_redirect(q, q->move.home);
+        start(&m->go_home, arrived);
+        return;
+    }
+    if (q->worker != d->postcopy.worker)
+        q->move.home = q->worker;
     if (--d->n_travelling == 0)
         gw_op_post_deferred(d);
-    end_move(move_of(op), 0);
+    end_move(m, m->r);
 }
 
 /* The last of a move that fails: run_unpause ends the pause, if it has not ended. */
@@ -149,6 +174,7 @@ static void paused(struct gw_op *op)
         start(&m->unpause, unpaused);
         return;
     }
+    m->leaves_postcopy = m->queue->worker == op->daemon->postcopy.worker;
     op->daemon->n_travelling++;
     start(&m->leave, left);
 }
@@ -180,14 +206,16 @@ static void begin(struct gw_daemon *d, struct gw_queue *q, struct gw_worker *to)
         gw_log(&d->log, GW_LOG_ERROR, "queue %u: no memory for a move", q->index);
         return;
     }
-    *m = (struct move){.daemon = d, .queue = q, .to = to};
+    *m = (struct move){
+        .daemon = d, .queue = q, .to = to, .joins_postcopy = to == d->postcopy.worker};
     d->n_moves++;
     q->move.is_moving = true;
     m->pause = new_op(m, run_pause);
     m->leave = new_op(m, run_leave);
     m->arrive = new_op(m, run_arrive);
+    m->go_home = new_op(m, run_arrive);
     m->unpause = new_op(m, run_unpause);
-    if (!m->pause || !m->leave || !m->arrive || !m->unpause ||
+    if (!m->pause || !m->leave || !m->arrive || !m->go_home || !m->unpause ||
         gw_timer_new(&m->timer, d->control, expired, m) < 0) {
         end_move(m, -ENOMEM);
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Requests whose buffers are copies of guest memory, because its pages cannot stay mapped: grants
- * of a Xen domain. copies_none.c is the stub for builds without Xen. Everything here runs under the
+ * of a Xen domain. xen_none.c is the stub for builds without Xen. Everything here runs under the
  * lock of the queue.
  */
 #pragma once

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Xen event channels, for front-ends that have no eventfds to pass. A channel notifies in both
- * directions. evtchn_none.c is the stub for builds without Xen.
+ * directions. xen_none.c is the stub for builds without Xen.
  *
  * Only the worker of a channel's queue uses it. A queue may have the same channel for kicks and
  * calls; the channel is then bound once, because a bound port cannot be bound again.

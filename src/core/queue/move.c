@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The parts of a move to another worker, see message/move.c. */
+/* How a queue leaves its worker, and arrives at another one. */
 #include "queue_i.h"
 
 #include <errno.h>
@@ -60,6 +60,13 @@ int gw_queue_leave(struct gw_queue *q, struct gw_worker *to)
     }
     gw_queue_unlock(q);
     return r;
+}
+
+void gw_queue_redirect(struct gw_queue *q, struct gw_worker *to)
+{
+    gw_queue_lock(q);
+    __atomic_store_n(&q->worker, to, __ATOMIC_RELEASE);
+    gw_queue_unlock(q);
 }
 
 /* A kick during the move is found, because the ring is checked. */

@@ -19,6 +19,7 @@
 #include "core/memory/mem.h"
 #include "core/ring/ring.h"
 #include "generation.h"
+#include "move.h"
 #include "notifier.h"
 #include "request.h"
 
@@ -83,14 +84,6 @@ struct gw_queue_delay {
     struct gw_queue_start *start; /* [lock] the start; its latch is counted at its end */
     bool stop;                    /* [lock] the stop */
     uint64_t since_ns;            /* atomic: when it began; 0: the device is not late */
-};
-
-/* A move to another worker (message/move.c). */
-struct gw_queue_move {
-    bool is_paused;           /* [lock] no requests are popped */
-    struct gw_latch *latch;   /* [lock] counted when nothing is in flight; NULL: nobody waits */
-    bool is_moving;           /* of the control worker */
-    struct gw_worker *wanted; /* atomic: asked for and not begun; NULL: nothing */
 };
 
 /* What most requests use comes first. */
@@ -183,17 +176,6 @@ int gw_queue_stop_result(const struct gw_queue *q);
 
 /* End of the session: close all fds and disable the queue. Late requests do not write to a ring. */
 void gw_queue_reset(struct gw_queue *q);
-
-/*
- * Take no more requests. `latch` is counted when none is in flight; with -EBUSY at once if the
- * queue is stopping; with -ETIMEDOUT by gw_queue_unpause.
- */
-void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch);
-void gw_queue_unpause(struct gw_queue *q);
-/* Leave the worker for `to`. Returns: 0; -EBUSY, and nothing changes. */
-int gw_queue_leave(struct gw_queue *q, struct gw_worker *to);
-/* Begin to run on the new worker. */
-void gw_queue_arrive(struct gw_queue *q);
 
 /* ---- for the worker ---- */
 

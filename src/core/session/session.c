@@ -11,8 +11,8 @@
 #include "core/daemon/control.h"
 #include "core/message/change.h"
 #include "core/message/dispatch.h"
-#include "core/message/move.h"
 #include "core/message/operation.h"
+#include "core/message/postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -77,7 +77,7 @@ static int finish_end(struct gw_daemon *d, struct gw_op *op, int r)
         d->ops.reset(d->dev);
     gw_log(&d->log, GW_LOG_INFO, "the session has ended");
     s->is_open = false;
-    gw_moves_begin(d); /* that waited for the end of postcopy */
+    gw_postcopy_worker_end(d);
     gw_control_session_ended(d, s->result);
     return GW_OP_PENDING;
 }

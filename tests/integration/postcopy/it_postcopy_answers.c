@@ -25,12 +25,14 @@
 #define WAIT_MS patience_ms()
 
 static struct post post;
+static bool shares; /* the worker, whose queues then move to one of their own */
 
 /* Queue 0 is stopped after one request. */
 static void begin(enum gw_loop_kind loop, enum gw_frontend_mem_form form)
 {
-    const struct post_config cfg = {.fixture = {.loop = loop, .kind = DISK_RAM, .n_workers = 1},
-                                    .form = form};
+    const struct post_config cfg = {
+        .fixture = {.loop = loop, .kind = DISK_RAM, .n_workers = 1, .shares = shares},
+        .form = form};
     struct post_device *d = &post.devices[0];
 
     post_begin(&post, &cfg);
@@ -276,6 +278,10 @@ int main(void)
         FDCHECK_TEST(test_postcopy_log_is_replaced_without_waiting),
     };
 
+    int failed;
+
     post_require_faults();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failed = cmocka_run_group_tests_name("own workers", tests, NULL, NULL);
+    shares = true;
+    return failed + cmocka_run_group_tests_name("shared workers", tests, NULL, NULL);
 }

@@ -42,6 +42,12 @@ static const struct fixture_config starved[] = {
     {.loop = GW_LOOP_EPOLL, .kind = DISK_FILE, .drain_ms = DRAIN_MS, .n_workers = 2},
     {.loop = GW_LOOP_URING, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 2},
     {.loop = GW_LOOP_URING, .kind = DISK_FILE, .drain_ms = DRAIN_MS, .n_workers = 1},
+    {.loop = GW_LOOP_EPOLL, .kind = DISK_RAM, .drain_ms = DRAIN_MS, .n_workers = 1, .shares = true},
+    {.loop = GW_LOOP_URING,
+     .kind = DISK_FILE,
+     .drain_ms = DRAIN_MS,
+     .n_workers = 2,
+     .shares = true},
 };
 #define N_STARVED (sizeof(starved) / sizeof(starved[0]))
 

@@ -39,7 +39,11 @@
 /* Records the first bytes of each request. */
 struct device {
     uint64_t seen[64];
-    unsigned n_seen; /* atomic */
+    unsigned n_seen;   /* atomic */
+    unsigned n_starts; /* atomic: calls of worker_start */
+    unsigned n_stops;  /* atomic */
+    unsigned n_moves;  /* atomic */
+    int start_result;  /* of the second worker_start */
 };
 
 struct machine {
@@ -72,6 +76,24 @@ static int queue_ready(void *dev, struct gw_queue *q)
         gw_request_complete(reqs[i], 0);
     }
     return 0;
+}
+
+static int worker_start(void *dev, struct gw_worker *w)
+{
+    struct device *device = dev;
+
+    return __atomic_fetch_add(&device->n_starts, 1, __ATOMIC_ACQ_REL) == 1 ? device->start_result
+                                                                           : 0;
+}
+
+static void worker_stop(void *dev, struct gw_worker *w)
+{
+    __atomic_add_fetch(&((struct device *)dev)->n_stops, 1, __ATOMIC_ACQ_REL);
+}
+
+static void queue_moved(void *dev, struct gw_queue *q)
+{
+    __atomic_add_fetch(&((struct device *)dev)->n_moves, 1, __ATOMIC_ACQ_REL);
 }
 
 static enum gw_fault_answer give_page(void *arg, gw_gpa_t gpa, uint64_t len, const void **ret_data)
@@ -149,10 +171,18 @@ static void send_new(struct machine *m, struct gw_guest_mem *mem)
     send_from(m, mem, gpa);
 }
 
-static void begin(struct machine *m, uint64_t protocol)
+/* A machine whose daemon is advised, and uses `worker` for all, if it is not NULL. */
+static void prepare(struct machine *m, uint64_t protocol, struct gw_worker *worker)
 {
-    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
-    const struct gw_daemon_config cfg = {.size = sizeof(cfg), .log_level = GW_LOG_ERROR};
+    static const struct gw_device_ops ops = {.size = sizeof(ops),
+                                             .queue_ready = queue_ready,
+                                             .worker_start = worker_start,
+                                             .worker_stop = worker_stop,
+                                             .queue_moved = queue_moved};
+    const struct gw_daemon_config cfg = {.size = sizeof(cfg),
+                                         .log_level = GW_LOG_ERROR,
+                                         .workers = worker ? &worker : NULL,
+                                         .control = worker};
     const struct gw_frontend_config fe_cfg = {.size = sizeof(fe_cfg), .timeout_ms = WAIT_MS};
     const struct gw_fault_config fault = {
         .size = sizeof(fault), .page = give_page, .report = take_problem, .arg = m};
@@ -185,7 +215,17 @@ static void begin(struct machine *m, uint64_t protocol)
     assert_int_equal(gw_frontend_negotiate(m->fe, &opt), 0);
     assert_int_equal(gw_frontend_postcopy_advise(m->fe, &uffd), 0);
     assert_int_equal(gw_fault_server_add_client(m->server, &m->client, uffd, "daemon", false), 0);
-    assert_int_equal(gw_frontend_postcopy_listen(m->fe, gw_fault_client_add_base, m->client), 0);
+}
+
+static int listen_to(struct machine *m)
+{
+    return gw_frontend_postcopy_listen(m->fe, gw_fault_client_add_base, m->client);
+}
+
+static void begin(struct machine *m, uint64_t protocol)
+{
+    prepare(m, protocol, NULL);
+    assert_int_equal(listen_to(m), 0);
 }
 
 #define SLOTS                                                     \
@@ -363,6 +403,122 @@ static void test_postcopy_faults_only_after_the_acknowledgement(void **state)
     end(&m);
 }
 
+/* ---- workers that daemons share ---- */
+
+static void wait_for(const unsigned *value, unsigned n)
+{
+    for (unsigned i = 0; i < WAIT_MS && __atomic_load_n(value, __ATOMIC_ACQUIRE) < n; i++)
+        usleep(1000);
+    assert_true(__atomic_load_n(value, __ATOMIC_ACQUIRE) >= n);
+}
+
+/* All pages arrive, and the queue moves back to `w`. */
+static void finish_postcopy(struct machine *m, const struct gw_worker *w)
+{
+    expect_seen(m);
+    while (gw_fault_server_stream(m->server, 64) > 0)
+        expect_no_problem(m);
+    assert_int_equal(gw_frontend_postcopy_end(m->fe), 0);
+    wait_for(&m->device.n_moves, 2);
+    wait_for(&m->device.n_stops, 1);
+    assert_ptr_equal(gw_queue_worker(gw_daemon_queue(m->daemon, 0)), w);
+}
+
+/* Send a request from a page that is there, and wait until the device has it. */
+static void serve_one(struct machine *m)
+{
+    struct gw_driver_used used[16];
+
+    while (gw_driver_take(m->driver, used, 16) > 0)
+        ;
+    send_from(m, m->to, GPA + SIZE - PAGE);
+    gw_driver_kick_always(m->driver);
+    expect_seen(m);
+}
+
+/* Make the queue wait for a page of a new region. */
+static void starve(struct machine *m)
+{
+    const struct gw_driver_buf buf = {HOT_GPA, PAGE};
+    struct gw_fault_stats before, now;
+
+    __atomic_store_n(&m->later, HOT_GPA, __ATOMIC_RELAXED);
+    plug(m, false);
+    gw_fault_server_stats(m->server, &before);
+    assert_int_equal(gw_driver_add(m->driver, &buf, 1, 0, m->n_sent++, 0), 0);
+    gw_driver_kick_always(m->driver);
+    do {
+        usleep(1000);
+        gw_fault_server_stats(m->server, &now);
+    } while (now.faults == before.faults);
+}
+
+/*
+ * Two guests on one worker, which also handles their messages. One waits for a page that does not
+ * come, and neither the other nor its own session notices.
+ */
+static void test_postcopy_faults_of_one_guest_do_not_hold_up_another(void **state)
+{
+    const struct gw_workers_config cfg = {.size = sizeof(cfg)};
+    struct machine waiting, other;
+    struct gw_workers *ws;
+    struct gw_worker *w;
+    uint64_t features;
+
+    assert_int_equal(gw_workers_new(&ws, &cfg), 0);
+    w = gw_workers_get(ws, 0);
+    prepare(&other, SLOTS, w);
+    assert_int_equal(listen_to(&other), 0);
+    assert_ptr_not_equal(gw_queue_worker(gw_daemon_queue(other.daemon, 0)), w);
+    assert_int_equal(other.device.n_moves, 1);
+    assert_int_equal(other.device.n_starts, 2);
+    start(&other);
+    finish_postcopy(&other, w);
+
+    prepare(&waiting, SLOTS, w);
+    assert_int_equal(listen_to(&waiting), 0);
+    start(&waiting);
+    expect_seen(&waiting);
+    starve(&waiting);
+    for (unsigned i = 0; i < 40; i++) {
+        serve_one(&other);
+        assert_int_equal(gw_frontend_get_features(waiting.fe, &features), 0);
+    }
+    assert_int_equal(waiting.device.n_seen, waiting.n_sent - 1);
+    __atomic_store_n(&waiting.later, UINT64_MAX, __ATOMIC_RELAXED);
+    assert_int_equal(gw_fault_server_put(waiting.server, HOT_GPA, PAGE,
+                                         gw_guest_mem_at(waiting.from, HOT_GPA, PAGE)),
+                     1);
+    finish_postcopy(&waiting, w);
+    serve_one(&waiting);
+    serve_one(&other);
+    end(&waiting);
+    end(&other);
+    assert_int_equal(waiting.device.n_starts, waiting.device.n_stops);
+    assert_int_equal(gw_workers_free(ws), 0);
+}
+
+static void test_postcopy_faults_worker_that_the_device_refuses(void **state)
+{
+    const struct gw_workers_config cfg = {.size = sizeof(cfg)};
+    struct gw_workers *ws;
+    struct gw_worker *w;
+    struct machine m;
+
+    assert_int_equal(gw_workers_new(&ws, &cfg), 0);
+    w = gw_workers_get(ws, 0);
+    prepare(&m, SLOTS, w);
+    m.device.start_result = -EPERM;
+    assert_int_equal(listen_to(&m), -EREMOTEIO);
+    assert_ptr_equal(gw_queue_worker(gw_daemon_queue(m.daemon, 0)), w);
+    assert_int_equal(listen_to(&m), 0); /* the next attempt succeeds */
+    start(&m);
+    finish_postcopy(&m, w);
+    end(&m);
+    assert_int_equal(m.device.n_stops, 2);
+    assert_int_equal(gw_workers_free(ws), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +526,8 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_postcopy_faults_region_added_later),
         FDCHECK_TEST(test_postcopy_faults_who_answers_does_not_read_a_ring),
         FDCHECK_TEST(test_postcopy_faults_only_after_the_acknowledgement),
+        FDCHECK_TEST(test_postcopy_faults_of_one_guest_do_not_hold_up_another),
+        FDCHECK_TEST(test_postcopy_faults_worker_that_the_device_refuses),
     };
 
     if (gw_postcopy_probe() < 0)
