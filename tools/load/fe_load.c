@@ -126,15 +126,13 @@ static void queue_done(struct gw_guest_load *l, struct gw_guest_load_queue *q)
 int gw_guest_load_new(struct gw_guest_load **ret, const struct gw_guest_load_config *cfg)
 {
     struct gw_guest_load *l = calloc(1, sizeof(*l));
-    uint64_t x = cfg->seed;
     int r;
 
     if (!l)
         return -ENOMEM;
     l->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = l->interrupt_fd < 0 ? -errno : take_config(l, cfg);
-    for (unsigned i = 0; i < 4; i++)
-        l->random[i] = x = gw_random_mix(x + i);
+    l->random = gw_random_mix(cfg->seed);
     if (r == 0) {
         l->mem = gw_driver_mem(cfg->drivers[0]);
         l->queues = calloc(cfg->n_drivers, sizeof(*l->queues));

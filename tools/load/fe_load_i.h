@@ -79,7 +79,7 @@ struct gw_guest_load {
     unsigned n_in_flight;
     uint64_t n_completed; /* total; `stats` can be reset and excludes sweeps */
     struct gw_guest_load_sweep sweep;
-    uint64_t random[4];
+    uint64_t random;
     struct gw_guest_load_hold hold;
     struct gw_guest_load_live live;
     uint64_t progress_ns; /* last completion, or first submission when idle */

@@ -5,6 +5,7 @@
  * sleeping on the call fds. Nothing is allocated here.
  */
 #include "base/clock.h"
+#include "base/random.h"
 #include "fd/peer_fd.h"
 #include "fe_load_i.h"
 #include "frontend/driver/driver_i.h"
@@ -30,24 +31,6 @@ struct limits {
     bool drain;
 };
 
-/*
- * xoshiro256** by Blackman and Vigna, in the public domain: its state is part of a saved load, and
- * tests depend on the sequence of a seed.
- */
-static uint64_t next_random(uint64_t s[4])
-{
-    uint64_t x = s[1] * 5, t = s[1] << 17;
-
-    x = ((x << 7) | (x >> 57)) * 9;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = (s[3] << 45) | (s[3] >> 19);
-    return x;
-}
-
 static void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -58,7 +41,7 @@ static void relax(void)
 /* Choose the type and block of a request. */
 static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
 {
-    uint64_t random = next_random(l->random);
+    uint64_t random = gw_random_next(&l->random);
     unsigned percent = (unsigned)((random & 0xffffffff) * 100 >> 32);
     uint64_t n = gw_guest_disk_blocks(l->cfg.disk);
     __uint128_t wide;
@@ -70,7 +53,7 @@ static void choose(struct gw_guest_load *l, struct gw_guest_load_request *req)
     }
     req->type = percent < l->cfg.flush_percent + l->cfg.write_percent ? GW_DRIVER_BLK_WRITE
                                                                       : GW_DRIVER_BLK_READ;
-    wide = (__uint128_t)next_random(l->random) * n;
+    wide = (__uint128_t)gw_random_next(&l->random) * n;
     req->block = gw_guest_disk_claim(l->cfg.disk, (uint64_t)(wide >> 64));
     if (req->type == GW_DRIVER_BLK_WRITE && !l->cfg.no_data) {
         gw_guest_disk_fill(l->cfg.disk, req->block, req->host);
@@ -83,7 +66,7 @@ static int choose_slot(struct gw_guest_load *l, struct gw_guest_load_queue *q,
                        struct gw_guest_load_request *req)
 {
     if (req->type != GW_DRIVER_BLK_READ || !l->cfg.hold_percent ||
-        (next_random(l->random) & 0xffffffff) * 100 >> 32 >= l->cfg.hold_percent)
+        (gw_random_next(&l->random) & 0xffffffff) * 100 >> 32 >= l->cfg.hold_percent)
         return 0;
     return gw_guest_load_hold_take(l, q, &req->slot);
 }

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 1u
+#define VERSION 2u
 #define NO_SLOT UINT32_MAX
 
 /* The configuration that both loads must share. */
@@ -109,8 +109,7 @@ int gw_guest_load_save(const struct gw_guest_load *l, void **ret, size_t *ret_le
     uint64_t now = gw_clock_ns();
 
     put_shape(&w, l);
-    for (unsigned i = 0; i < 4; i++)
-        gw_state_put(&w, l->random[i], 8);
+    gw_state_put(&w, l->random, 8);
     gw_guest_disk_put(l->cfg.disk, &w);
     put_hold(&w, l);
     for (unsigned i = 0; i < l->cfg.n_drivers; i++) {
@@ -124,7 +123,7 @@ int gw_guest_load_save(const struct gw_guest_load *l, void **ret, size_t *ret_le
 
 /* Everything that was read, before it is adopted. */
 struct restored {
-    uint64_t random[4];
+    uint64_t random;
     struct gw_guest_load_hold hold;
     struct gw_guest_load_request *requests; /* requests of all queues */
     struct gw_guest_disk_state disk;
@@ -284,8 +283,7 @@ static int get_all(struct gw_state_reader *r, struct gw_guest_load *l, struct re
 
     if (!is_same_shape(r, l))
         return -EINVAL;
-    for (unsigned i = 0; i < 4; i++)
-        s->random[i] = gw_state_get(r, 8);
+    s->random = gw_state_get(r, 8);
     result = gw_guest_disk_get(l->cfg.disk, r, &s->disk);
     if (result == 0)
         result = get_hold(r, l, &s->hold);
@@ -297,7 +295,7 @@ static void take_over(struct gw_guest_load *l, struct restored *s)
 {
     struct gw_guest_load_hold hold = l->hold;
 
-    memcpy(l->random, s->random, sizeof(l->random));
+    l->random = s->random;
     gw_guest_disk_take(l->cfg.disk, &s->disk);
     l->hold = s->hold;
     s->hold = hold;

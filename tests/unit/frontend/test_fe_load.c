@@ -230,14 +230,17 @@ static void test_fe_load_honest_disk_passes(void **state)
 static void expect_fault(enum fault fault, bool sleeps, int result, const char *text)
 {
     struct disk t;
-    int r;
+    int r = 0;
 
     begin(&t, (struct gw_guest_load_config){
                   .depth = 4, .write_percent = 50, .sleep = sleeps, .seed = 3});
     assert_int_equal(gw_guest_load_run(t.load, 0, 2000, patience_ms()), 0);
     assert_string_equal(gw_guest_load_error(t.load), "");
-    __atomic_store_n(&t.fault, fault, __ATOMIC_RELAXED);
-    r = gw_guest_load_run(t.load, 0, 20000, 500);
+    /* Half of the lost writes are overwritten before they are read, and do no harm. */
+    for (unsigned i = 0; i < 32 && r == 0; i++) {
+        __atomic_store_n(&t.fault, fault, __ATOMIC_RELAXED);
+        r = gw_guest_load_run(t.load, 0, 2000, 500);
+    }
     stop(&t);
     if (r != result || !strstr(gw_guest_load_error(t.load), text))
         fail_msg("fault %d: %d, %s", fault, r, gw_guest_load_error(t.load));
