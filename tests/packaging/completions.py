@@ -33,6 +33,7 @@ LINES = [
     ("godwit{} bench --in", ["--in-order", "--indirect"], ["--json"]),
     ("godwit{} probe -d r", ["rng"], ["blk"]),
     ("godwit{} probe --device=r", ["rng"], ["blk"]),
+    ("godwit{} bench --targets=exa", ["example.html"], ["other"]),
     ("godwit{} migrate --report=exa", ["example.html"], ["other"]),
     ("godwit{} probe exa", ["example.html"], ["other"]),
     ("godwit-blk{} --lo", ["--locking=", "--loop=", "--logical-block-size="], ["--blk-file="]),

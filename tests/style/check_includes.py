@@ -61,7 +61,7 @@ MAY_INCLUDE = [
     ("tools/godwit/html", ["include/*", "own", "tools/godwit/command.h", "tools/godwit/format.h",
                            "tools/godwit/output.h", "tools/godwit/utf8.h", "tools/godwit/report/json.h",
                            "tools/godwit/migrate/migrate.h"]),
-    ("tools/godwit", ["include/*", "tools/godwit/*", "tools/common/*.h", "tools/load/load.h",
+    ("tools/godwit", ["include/*", "tools/godwit/*", "tools/common/*.h", "tools/load/load*.h",
                       "tools/xen-agent/*.h", "src/base/proto.h", "src/fd/peer_fd.h", *SHARED]),
     ("tools/blk", ["include/*", "tools/blk/*", "tools/common/*.h", *SHARED]),
     ("tools", ["include/*", "own", "tools/common/*.h", "tools/load/load.h", "tools/xen-agent/*.h",

@@ -90,6 +90,26 @@ struct gw_guest_load {
     char error[256];
 };
 
+struct gw_guest_load_limits {
+    uint64_t start_ns;
+    uint64_t deadline_ns;  /* UINT64_MAX: none */
+    uint64_t stall_ns;     /* UINT64_MAX: none */
+    uint64_t last_request; /* stop when n_completed reaches this */
+    bool drain;
+};
+
+/*
+ * fe_load_run.c, the parts of a run: its beginning; one turn over all queues, which adds the number
+ * of completed requests to `ret_n`; a pause after turns without work; the check for a stall; its
+ * end.
+ */
+void gw_guest_load_begin(struct gw_guest_load *l, const struct gw_guest_load_limits *lim);
+int gw_guest_load_turn(struct gw_guest_load *l, const struct gw_guest_load_limits *lim,
+                       unsigned *ret_n);
+void gw_guest_load_relax(unsigned n_idle);
+int gw_guest_load_check_stall(struct gw_guest_load *l, uint64_t stall_ns, uint64_t now_ns);
+void gw_guest_load_end(struct gw_guest_load *l, const struct gw_guest_load_limits *lim);
+
 /*
  * fe_load_hold.c: take a buffer for a read; *ret is NULL if none is ready. Returns: 0; -EILSEQ if a
  * buffer that was checked is wrong. Later, complete or abandon the request.

@@ -23,14 +23,6 @@
 #define SLEEP_MAX_NS 1000000000 /* longest sleep before checking for a lost call */
 #define QUEUES_MAX   256
 
-struct limits {
-    uint64_t start_ns;
-    uint64_t deadline_ns;  /* UINT64_MAX: none */
-    uint64_t stall_ns;     /* UINT64_MAX: none */
-    uint64_t last_request; /* stop when n_completed reaches this */
-    bool drain;
-};
-
 static void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -299,8 +291,24 @@ static int sleep_for_calls(struct gw_guest_load *l, uint64_t until)
     return r;
 }
 
+int gw_guest_load_check_stall(struct gw_guest_load *l, uint64_t stall_ns, uint64_t now_ns)
+{
+    if (!l->n_in_flight || stall_ns == UINT64_MAX || now_ns <= l->progress_ns + stall_ns)
+        return 0;
+    return gw_guest_load_fail(l, -ETIMEDOUT,
+                              "%u requests in flight, none completed within %" PRIu64 " ms",
+                              l->n_in_flight, stall_ns / 1000000u);
+}
+
+void gw_guest_load_relax(unsigned n_idle)
+{
+    relax();
+    if (n_idle > IDLE_YIELD)
+        sched_yield();
+}
+
 /* After a turn without work: relax or sleep, and fail if there was no progress for too long. */
-static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_idle)
+static int idle(struct gw_guest_load *l, const struct gw_guest_load_limits *lim, unsigned n_idle)
 {
     uint64_t stalled_at = lim->stall_ns == UINT64_MAX ? UINT64_MAX : l->progress_ns + lim->stall_ns;
 
@@ -310,21 +318,15 @@ static int idle(struct gw_guest_load *l, const struct limits *lim, unsigned n_id
         if (r < 0)
             return r;
     } else {
-        relax();
-        if (n_idle > IDLE_YIELD)
-            sched_yield();
+        gw_guest_load_relax(n_idle);
         if (n_idle % IDLE_LOOK)
             return 0;
     }
-    if (l->n_in_flight && gw_clock_ns() > stalled_at)
-        return gw_guest_load_fail(l, -ETIMEDOUT,
-                                  "%u requests in flight, none completed within %" PRIu64 " ms",
-                                  l->n_in_flight, lim->stall_ns / 1000000u);
-    return 0;
+    return gw_guest_load_check_stall(l, lim->stall_ns, gw_clock_ns());
 }
 
-/* One turn over all queues. */
-static int turn(struct gw_guest_load *l, const struct limits *lim, unsigned *ret_n)
+int gw_guest_load_turn(struct gw_guest_load *l, const struct gw_guest_load_limits *lim,
+                       unsigned *ret_n)
 {
     int r = 0;
 
@@ -341,14 +343,29 @@ static int turn(struct gw_guest_load *l, const struct limits *lim, unsigned *ret
     return r;
 }
 
-static int run(struct gw_guest_load *l, const struct limits *lim)
+void gw_guest_load_begin(struct gw_guest_load *l, const struct gw_guest_load_limits *lim)
+{
+    l->error[0] = '\0';
+    l->progress_ns = lim->start_ns;
+    publish(l);
+}
+
+void gw_guest_load_end(struct gw_guest_load *l, const struct gw_guest_load_limits *lim)
+{
+    uint64_t now = gw_clock_ns();
+
+    if (l->n_in_flight && now - l->progress_ns > l->stats.stall)
+        l->stats.stall = now - l->progress_ns;
+    __atomic_store_n(&l->live.since, 0, __ATOMIC_RELAXED);
+    l->stats.run_ns += now - lim->start_ns;
+}
+
+static int run(struct gw_guest_load *l, const struct gw_guest_load_limits *lim)
 {
     unsigned n_idle = 0, n_turns = 0;
     int r = 0;
 
-    l->error[0] = '\0';
-    l->progress_ns = lim->start_ns;
-    publish(l);
+    gw_guest_load_begin(l, lim);
     while (l->n_completed < lim->last_request) {
         unsigned n = 0;
 
@@ -356,7 +373,7 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
             break;
         if (!lim->drain && __atomic_load_n(&l->interrupted, __ATOMIC_RELAXED))
             break;
-        r = turn(l, lim, &n);
+        r = gw_guest_load_turn(l, lim, &n);
         if (r < 0)
             break;
         if (n == 0) {
@@ -369,17 +386,14 @@ static int run(struct gw_guest_load *l, const struct limits *lim)
         if ((l->cfg.sleep || ++n_turns % IDLE_LOOK == 0) && gw_clock_ns() >= lim->deadline_ns)
             break;
     }
-    if (l->n_in_flight && gw_clock_ns() - l->progress_ns > l->stats.stall)
-        l->stats.stall = gw_clock_ns() - l->progress_ns;
-    __atomic_store_n(&l->live.since, 0, __ATOMIC_RELAXED);
-    l->stats.run_ns += gw_clock_ns() - lim->start_ns;
+    gw_guest_load_end(l, lim);
     return r;
 }
 
 int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_requests,
                       unsigned stall_ms)
 {
-    struct limits lim = {
+    struct gw_guest_load_limits lim = {
         .start_ns = gw_clock_ns(),
         .deadline_ns = UINT64_MAX,
         .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,
@@ -402,7 +416,7 @@ int gw_guest_load_run(struct gw_guest_load *l, unsigned duration_ms, uint64_t n_
 
 int gw_guest_load_drain(struct gw_guest_load *l, unsigned stall_ms)
 {
-    struct limits lim = {
+    struct gw_guest_load_limits lim = {
         .start_ns = gw_clock_ns(),
         .deadline_ns = UINT64_MAX,
         .stall_ns = stall_ms ? stall_ms * UINT64_C(1000000) : UINT64_MAX,

@@ -181,6 +181,38 @@ json 'd["runs"][0]["backend_cpu_ns_per_request"] > 0'
 run 1 bench --time=20s --stall-timeout=1s "$scratch/disk.sock"
 reap
 
+# Several sockets at the same time, of two processes; then one of the processes dies.
+: >"$scratch/disks"
+for i in 1 2 3 4 5 6 7 8; do
+    echo "socket=$scratch/many$i.sock, ram=4M, num-queues=2" >>"$scratch/disks"
+done
+"$blk" --config="$scratch/disks" --workers=2 2>"$scratch/backend" &
+backend=$!
+"$blk" --socket-path="$scratch/one.sock" --ram=4M --num-queues=2 2>"$scratch/backend" &
+other=$!
+printf '# sockets\n\n  %s\n' "$scratch"/many{1..8}.sock "$scratch/one.sock" >"$scratch/sockets"
+run 0 bench --time=300ms --queues=2 --depth=1,8 --verify --writes=50 --targets="$scratch/sockets"
+shows "^back-ends   9 sockets of $scratch/sockets, in 2 processes"
+shows "requests per s of one target"
+run 0 bench --time=200ms --depth=1 --json --targets="$scratch/sockets"
+json 'd["sockets"] == 9 and d["processes"] == 2'
+json 'd["runs"][0]["per_target"]["fewest_requests_per_second"] > 0'
+json 'd["runs"][0]["backend_cpu_ns"] > 0'
+echo "$scratch/one.sock" | "$godwit" bench --time=100ms --depth=1 --targets=- >"$scratch/out" ||
+    wrong "the list on stdin"
+(sleep 0.5 && kill -KILL "$other") &
+run 1 bench --time=20s --stall-timeout=1s --targets="$scratch/sockets"
+says "$scratch/one.sock: "
+run 2 bench --time=100ms --start-timeout=100ms --targets="$scratch/sockets"
+run 2 bench --targets="$scratch/none"
+says "No such file"
+run 2 bench --targets=/dev/null
+says "no socket in it"
+run 64 bench --targets="$scratch/sockets" x
+run 64 bench --targets="$scratch/sockets" --sleep
+kill "$backend"
+reap
+
 # A back-end that stops answering under load: on a busy machine the load starts late.
 for pause in 0.5 4 16; do
     "$blk" --socket-path="$scratch/disk.sock" --ram=64M 2>"$scratch/backend" &

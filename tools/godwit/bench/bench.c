@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * godwit bench: one session with rings large enough for the greatest depth, and one run after the
- * other. Queues stay started between runs, as with a guest.
+ * godwit bench: a session with each target, with rings large enough for the greatest depth, and one
+ * run after the other. Queues stay started between runs, as with a guest.
  */
 #include "bench.h"
 
@@ -21,9 +21,6 @@
 
 #define SECTOR_SIZE  512
 #define SEGMENTS_MAX 32
-#define MEM_MIN      (16u << 20)
-#define XEN_MEM_MIN  (1u << 20) /* memory that a domain grants is scarce */
-#define PAGE         4096
 
 enum {
     OPTION_DEVICE = 'd',
@@ -36,6 +33,7 @@ enum {
     OPTION_STALL,
     OPTION_JSON,
     OPTION_HTML,
+    OPTION_TARGETS,
 };
 
 static const struct argp_option options[] = {
@@ -46,6 +44,9 @@ static const struct argp_option options[] = {
     LOAD_OPTION_QUEUES,
     LOAD_OPTION_WRITES("0"),
     LOAD_OPTION_FLUSHES("0"),
+    {"targets", OPTION_TARGETS, "FILE", 0,
+     "instead of TARGET: drive all sockets of FILE (-: stdin) at the same time, one path on a line",
+     0},
     {"segments", OPTION_SEGMENTS, "N", 0, "buffers per request (default: 1)", 0},
     LOAD_OPTION_QUEUE_SIZE(
         "a power of two unless --packed (default: 256, or as the depth requires)"),
@@ -129,6 +130,14 @@ static unsigned descriptors(const struct bench_options *o)
     return o->segments + 2; /* header and status */
 }
 
+static void check_list(struct argp_state *state, const struct bench_options *o)
+{
+    if (o->text != NULL)
+        argp_error(state, "--targets and TARGET exclude each other");
+    if (o->device != BENCH_BLK || o->xen.domid != 0 || o->is_sleeping)
+        argp_error(state, "--targets supports neither --device=rng nor --xen-domain nor --sleep");
+}
+
 /* Checks that need more than one option. */
 static void check(struct argp_state *state, struct bench_options *o)
 {
@@ -136,7 +145,9 @@ static void check(struct argp_state *state, struct bench_options *o)
     const struct load_options load = load_of(o);
 
     load_options_check(state, &load);
-    if (o->text == NULL)
+    if (o->list != NULL)
+        check_list(state, o);
+    else if (o->text == NULL)
         argp_error(state, "no TARGET; give a socket path, or a command line with {socket}");
     options_check_target(state, o->text);
     if (o->device == BENCH_BLK) {
@@ -183,6 +194,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPTION_HTML:
         o->html = arg;
         break;
+    case OPTION_TARGETS:
+        o->list = arg;
+        break;
     case OPTION_JSON:
         o->json = arg != NULL ? arg : "-";
         break;
@@ -198,146 +212,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return parse_load(key, arg, state);
     }
     return 0;
-}
-
-/* ---- The session ---- */
-
-/* For each request its buffers, header, status and indirect table; and the rings. */
-static uint64_t memory_length(const struct bench_options *o)
-{
-    uint64_t block = (max_of(&o->block_sizes) + PAGE - 1) / PAGE * PAGE;
-    uint64_t length = o->xen.domid != 0 ? XEN_MEM_MIN : MEM_MIN;
-
-    length +=
-        (uint64_t)o->n_queues * max_of(&o->depths) * (block + (uint64_t)o->segments * PAGE + PAGE);
-    length += (uint64_t)o->n_queues * o->queue_size * 64;
-    return (length + PAGE - 1) / PAGE * PAGE;
-}
-
-static int make_guest(struct bench *b)
-{
-    const struct bench_options *o = b->o;
-    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = memory_length(o)};
-    int r = gw_guest_mem_new(&b->mem, GW_GUEST_UVA_HOST);
-
-    if (r == 0)
-        r = o->xen.domid != 0 ? bench_xen_memory(b, region.length)
-                              : gw_guest_mem_add(b->mem, &region);
-    for (unsigned i = 0; r == 0 && i < o->n_queues; i++) {
-        struct gw_driver_config cfg = {.size = sizeof(cfg),
-                                       .mem = b->mem,
-                                       .index = i,
-                                       .queue_size = o->queue_size,
-                                       .indirect_max = o->is_indirect ? o->segments + 2 : 0,
-                                       .packed = o->is_packed};
-        r = gw_driver_new(&b->drivers[i], &cfg);
-        if (r == 0 && o->xen.domid != 0)
-            r = bench_xen_driver(b, &cfg, b->drivers[i]);
-    }
-    if (r < 0)
-        message_print("cannot create %" PRIu64 " MiB of guest memory and %u rings: %s",
-                      region.length >> 20, o->n_queues,
-                      b->error[0] != '\0' ? b->error : strerror(-r));
-    return r;
-}
-
-/* The virtio features to request for the rings. */
-static uint64_t ring_features(const struct bench_options *o)
-{
-    uint64_t features = FEATURES_BIT(GW_F_RING_INDIRECT_DESC) | FEATURES_BIT(GW_F_RING_EVENT_IDX) |
-                        FEATURES_BIT(GW_F_PROTOCOL_FEATURES) | FEATURES_BIT(GW_F_VERSION_1);
-
-    if (o->is_packed)
-        features |= FEATURES_BIT(GW_F_RING_PACKED);
-    if (o->is_in_order)
-        features |= FEATURES_BIT(GW_F_IN_ORDER);
-    return features;
-}
-
-/* Whether the disk permits the load; reports why not. */
-static bool suits_disk(const struct bench *b, uint64_t features)
-{
-    const struct bench_options *o = b->o;
-    char why[256];
-
-    if (features & FEATURES_BIT(VIRTIO_BLK_F_RO) && (o->write_percent > 0 || o->is_verified)) {
-        message_print("the disk is read-only: --writes and --verify are not possible");
-        return false;
-    }
-    if (o->flush_percent > 0 && !(features & FEATURES_BIT(VIRTIO_BLK_F_FLUSH))) {
-        message_print("the disk does not offer FLUSH (9): --flushes is not possible");
-        return false;
-    }
-    if (b->disk.n_queues < o->n_queues) {
-        message_print("the disk has %u queues; use fewer --queues", b->disk.n_queues);
-        return false;
-    }
-    for (unsigned i = 0; i < o->block_sizes.n; i++) {
-        if (!disk_takes(&b->disk, o->block_sizes.values[i], o->segments, why, sizeof(why))) {
-            message_print("%s", why);
-            return false;
-        }
-    }
-    return true;
-}
-/* After negotiation: read and check the disk's config space. Returns: an exit status. */
-static int ask_disk(struct bench *b, uint64_t features)
-{
-    int r = disk_config_read(b->fe, features, &b->disk);
-
-    if (r == -EOPNOTSUPP) {
-        message_print("the back-end does not offer CONFIG (9), so it is not a disk");
-        return COMMAND_COULD_NOT;
-    }
-    if (r < 0)
-        return message_report_failure(b->target, b->fe, r, "reading the config space",
-                                      gw_frontend_last_error());
-    b->disk_bytes = b->disk.sectors * SECTOR_SIZE;
-    return suits_disk(b, features) ? COMMAND_OK : COMMAND_COULD_NOT;
-}
-
-/* Connect, negotiate and start the rings. Returns: an exit status. */
-static int start_device(struct bench *b)
-{
-    struct gw_frontend_options opt = {.size = sizeof(opt),
-                                      .features = ring_features(b->o),
-                                      .mem = b->mem,
-                                      .drivers = b->drivers,
-                                      .n_drivers = b->o->n_queues};
-    uint64_t features = 0;
-    int r, status;
-
-    if (b->o->device == BENCH_BLK)
-        opt.features |= disk_features;
-    if (target_connect(b->target, b->fe) < 0)
-        return message_report_unreachable(b->target);
-    r = gw_frontend_get_features(b->fe, &features);
-    if (r == 0 && b->o->is_in_order && !(features & FEATURES_BIT(GW_F_IN_ORDER))) {
-        message_print("the back-end does not offer IN_ORDER (35)");
-        return COMMAND_COULD_NOT;
-    }
-    if (r == 0)
-        r = gw_frontend_negotiate(b->fe, &opt);
-    if (r == 0 && b->o->device == BENCH_BLK) {
-        status = ask_disk(b, features & opt.features);
-        if (status != COMMAND_OK)
-            return status;
-    }
-    if (r == 0)
-        r = gw_frontend_start(b->fe, &opt);
-    if (r == 0)
-        backend_record_take(&b->backend, b->target, b->fe);
-    if (r == -ERANGE) {
-        message_print("%s; use fewer --queues", gw_frontend_last_error());
-        return COMMAND_COULD_NOT;
-    }
-    if (r == -EOPNOTSUPP) {
-        message_print("%s; no request was sent", gw_frontend_last_error());
-        return COMMAND_COULD_NOT;
-    }
-    return r < 0 ? message_report_failure(b->target, b->fe, r, "starting the device",
-                                          gw_frontend_last_error())
-                 : COMMAND_OK;
 }
 
 static bool is_fault(int r)
@@ -363,7 +237,8 @@ static int run_all(struct bench *b)
                 : o->device == BENCH_BLK ? bench_blk(b, run)
                                          : bench_rng(b, run);
             if (r < 0 && is_fault(r))
-                return message_report_failure(b->target, b->fe, r, what, b->error);
+                return message_report_failure(b->sessions[b->failed].target,
+                                              b->sessions[b->failed].fe, r, what, b->error);
             if (r < 0) {
                 message_print("%s: %s", what, b->error[0] != '\0' ? b->error : strerror(-r));
                 return COMMAND_COULD_NOT;
@@ -436,26 +311,85 @@ static enum verdict verdict_of_status(int status)
     return status == COMMAND_FAULT ? VERDICT_FAILED : VERDICT_INCONCLUSIVE;
 }
 
-static int bench_target(struct bench *b)
+/* Start all devices. Returns: an exit status. */
+static int start_all(struct bench *b)
 {
-    int status = make_guest(b) < 0 ? COMMAND_COULD_NOT : start_device(b), r;
+    int status = COMMAND_OK;
+
+    for (unsigned i = 0; status == COMMAND_OK && i < b->n_sessions; i++) {
+        b->failed = i;
+        status = bench_session_start(b, &b->sessions[i]);
+    }
+    if (status == COMMAND_OK)
+        bench_find_processes(b);
+    return status;
+}
+
+static int stop_all(struct bench *b)
+{
+    int status = COMMAND_OK;
+
+    for (unsigned i = 0; status == COMMAND_OK && i < b->n_sessions; i++) {
+        b->failed = i;
+        status = bench_session_stop(b, &b->sessions[i]);
+    }
+    return status;
+}
+
+static int bench_targets(struct bench *b)
+{
+    int status = start_all(b);
 
     if (status == COMMAND_OK)
         status = run_all(b);
-    if (status == COMMAND_OK) {
-        r = gw_frontend_stop(b->fe, b->drivers, b->o->n_queues);
-        if (r < 0)
-            status = message_report_failure(b->target, b->fe, r, "stopping the device",
-                                            gw_frontend_last_error());
-    }
+    if (status == COMMAND_OK)
+        status = stop_all(b);
     b->verdict = status == COMMAND_OK ? judge(b) : verdict_of_status(status);
     status = verdict_status(b->verdict, false);
-    evidence_take_messages(&b->evidence, b->fe, message_start_ns());
-    evidence_take_output(&b->evidence, b->target);
+    evidence_take_messages(&b->evidence, b->sessions[b->failed].fe, message_start_ns());
+    evidence_take_output(&b->evidence, b->sessions[b->failed].target);
     /* Show the completed runs even if a later one failed. */
     if (show(b) < 0 && status == COMMAND_OK)
         status = COMMAND_COULD_NOT;
     return status;
+}
+
+static int no_memory(void)
+{
+    message_print("%s", strerror(ENOMEM));
+    return -ENOMEM;
+}
+
+/* Make a session for each target. Returns: 0; a negative errno, which has been reported. */
+static int make_sessions(struct bench *b)
+{
+    const struct bench_options *o = b->o;
+    char error[256];
+    int r = 0;
+
+    if (o->list == NULL) {
+        b->n_sessions = 1;
+        b->sessions = calloc(1, sizeof(*b->sessions));
+        return b->sessions == NULL
+                   ? no_memory()
+                   : options_target(&b->sessions->target, &o->target, o->text, "back-end");
+    }
+    r = bench_list_read(o->list, &b->sockets);
+    b->sessions = r < 0 ? NULL : calloc(b->sockets.n, sizeof(*b->sessions));
+    if (r == 0 && b->sessions == NULL)
+        return no_memory();
+    for (unsigned i = 0; r == 0 && i < b->sockets.n; i++) {
+        const struct target_config cfg = {.text = b->sockets.paths[i],
+                                          .name = b->sockets.paths[i],
+                                          .start_ms = o->target.start_ms,
+                                          .is_verbose = o->target.is_verbose};
+
+        r = target_new(&b->sessions[i].target, &cfg, error, sizeof(error));
+        if (r < 0)
+            message_print("%s: %s", cfg.text, error);
+        b->n_sessions++;
+    }
+    return r;
 }
 
 static int bench_run_command(const struct bench_options *o)
@@ -463,27 +397,18 @@ static int bench_run_command(const struct bench_options *o)
     struct bench *b = calloc(1, sizeof(*b));
     int status = COMMAND_COULD_NOT;
 
-    if (b == NULL || (b->drivers = calloc(o->n_queues, sizeof(struct gw_driver *))) == NULL) {
-        message_print("%s", strerror(ENOMEM));
-        free(b);
+    if (b == NULL) {
+        (void)no_memory();
         return COMMAND_COULD_NOT;
     }
     b->o = o;
     if ((o->json == NULL || output_try(o->json) == 0) &&
-        (o->html == NULL || output_try(o->html) == 0) &&
-        options_target(&b->target, &o->target, o->text, "back-end") == 0) {
-        if (gw_frontend_new(&b->fe, NULL) == 0)
-            status = bench_target(b);
-        else
-            message_print("%s", strerror(ENOMEM));
-    }
-    gw_frontend_free(b->fe);
-    for (unsigned i = 0; i < o->n_queues; i++)
-        gw_driver_free(b->drivers[i]);
-    bench_xen_free(b);
-    gw_guest_mem_free(b->mem);
-    target_free(b->target);
-    free(b->drivers);
+        (o->html == NULL || output_try(o->html) == 0) && make_sessions(b) == 0)
+        status = bench_targets(b);
+    for (unsigned i = 0; i < b->n_sessions; i++)
+        bench_session_free(b, &b->sessions[i]);
+    free(b->sessions);
+    bench_list_free(&b->sockets);
     free(b);
     return status;
 }

@@ -47,7 +47,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct rng_load *l, int r,
 
 static int submit(struct rng_load *l, unsigned slot, uint64_t now)
 {
-    struct gw_driver *d = l->b->drivers[slot / l->run->depth];
+    struct gw_driver *d = l->b->sessions->drivers[slot / l->run->depth];
     int r = gw_driver_add(d, &l->slots[slot].buf, 0, 1, slot, 0);
 
     l->slots[slot].since_ns = now;
@@ -106,7 +106,7 @@ static int run_until(struct rng_load *l, uint64_t end, bool is_last)
         int n = 0;
 
         for (unsigned i = 0; n >= 0 && i < l->b->o->n_queues; i++) {
-            int r = turn(l, l->b->drivers[i], is_last);
+            int r = turn(l, l->b->sessions->drivers[i], is_last);
             n = r < 0 ? r : n + r;
         }
         if (n < 0)
@@ -134,7 +134,7 @@ static int make_slots(struct rng_load *l)
         return fail(l, -ENOMEM, "%s", strerror(ENOMEM));
     for (unsigned i = 0; i < l->n_slots; i++) {
         gw_gpa_t gpa;
-        int r = gw_guest_mem_alloc(l->b->mem, l->run->block_size, 64, &gpa);
+        int r = gw_guest_mem_alloc(l->b->sessions->mem, l->run->block_size, 64, &gpa);
 
         if (r < 0)
             return fail(l, r, "%u buffers of %u bytes: %s", l->n_slots, l->run->block_size,
@@ -152,7 +152,7 @@ static int start(struct rng_load *l)
     for (unsigned i = 0; r == 0 && i < l->n_slots; i++)
         r = submit(l, i, now);
     for (unsigned i = 0; r == 0 && i < l->b->o->n_queues; i++)
-        gw_driver_kick(l->b->drivers[i]);
+        gw_driver_kick(l->b->sessions->drivers[i]);
     return r;
 }
 
@@ -168,13 +168,13 @@ static int measure(struct rng_load *l)
     if (r == 0) {
         memset(&l->latency, 0, sizeof(l->latency));
         run->requests = run->bytes = run->kicks = run->stall = 0;
-        run->has_cpu = target_cpu_ns(l->b->target, &cpu_before) == 0;
+        run->has_cpu = bench_cpu_ns(l->b, &cpu_before) == 0;
         begin = gw_clock_ns();
         r = run_until(l, begin + (uint64_t)o->duration_ms * 1000000, false);
     }
     if (r == 0) {
         run->run_ns = gw_clock_ns() - begin;
-        run->has_cpu = run->has_cpu && target_cpu_ns(l->b->target, &cpu_after) == 0;
+        run->has_cpu = run->has_cpu && bench_cpu_ns(l->b, &cpu_after) == 0;
         run->cpu_ns = cpu_after - cpu_before;
         run->reads = run->requests;
         run->p50 = gw_histogram_at(&l->latency, 500000);
@@ -214,7 +214,7 @@ int bench_rng(struct bench *b, struct bench_run *run)
         r = drain(l);
     for (unsigned i = 0; l->slots != NULL && i < l->n_slots; i++) {
         if (l->slots[i].buf.len != 0)
-            gw_guest_mem_release(b->mem, l->slots[i].buf.addr, l->slots[i].buf.len);
+            gw_guest_mem_release(b->sessions->mem, l->slots[i].buf.addr, l->slots[i].buf.len);
     }
     free(l->slots);
     free(l);

@@ -16,16 +16,29 @@ static double cpu_of_request(const struct bench_run *run)
     return run->requests != 0 ? (double)run->cpu_ns / (double)run->requests : 0;
 }
 
+/* How different the targets are. */
+static void show_targets(const struct bench *b, FILE *out)
+{
+    fprintf(out, "\n%7s %5s  requests per s of one target    worst p99 of one\n", "block", "depth");
+    for (const struct bench_run *r = b->runs; r < b->runs + b->n_runs; r++)
+        fprintf(out, "%7u %5u  %8.0f to %8.0f           %8.1f us\n", r->block_size, r->depth,
+                per_second(r->fewest, r), per_second(r->most, r), (double)r->worst_p99 / 1e3);
+}
+
 void bench_text(const struct bench *b, FILE *out)
 {
     const struct bench_options *o = b->o;
     uint64_t verified = 0;
 
-    fprintf(out, "back-end    %s\n", o->text);
+    if (o->list == NULL)
+        fprintf(out, "back-end    %s\n", o->text);
+    else
+        fprintf(out, "back-ends   %u sockets of %s, in %u process%s\n", b->n_sessions, o->list,
+                b->n_processes, b->n_processes == 1 ? "" : "es");
     if (o->device == BENCH_BLK)
         fprintf(out, "load        %u %% writes%s, %u queue%s, at random over %.0f MiB, %s\n",
                 o->write_percent, o->flush_percent ? " and some flushes" : "", o->n_queues,
-                o->n_queues == 1 ? "" : "s", (double)b->disk_bytes / 1048576,
+                o->n_queues == 1 ? "" : "s", (double)b->sessions->disk_bytes / 1048576,
                 o->is_verified ? "every block read is checked" : "data is not checked");
     else
         fprintf(out, "load        entropy requests, %u queue%s\n", o->n_queues,
@@ -45,6 +58,8 @@ void bench_text(const struct bench *b, FILE *out)
             fprintf(out, " %6s\n", "?");
         verified += r->verified;
     }
+    if (b->n_sessions > 1 && b->n_runs > 0)
+        show_targets(b, out);
     if (o->is_verified && verified > 0 && b->verdict == VERDICT_PASSED)
         fprintf(out, "\n%" PRIu64 " blocks read back, all as they were last written\n", verified);
 }
@@ -54,7 +69,18 @@ static const char *device_name(const struct bench_options *o)
     return o->device == BENCH_BLK ? "blk" : "rng";
 }
 
-static struct json_object *json_run(const struct bench_run *r)
+/* How different the targets are. */
+static struct json_object *json_targets(const struct bench_run *r)
+{
+    struct json_object *json = json_object_new_object();
+
+    json_add_real(json, "fewest_requests_per_second", per_second(r->fewest, r));
+    json_add_real(json, "most_requests_per_second", per_second(r->most, r));
+    json_add_number(json, "worst_p99_ns", r->worst_p99);
+    return json;
+}
+
+static struct json_object *json_run(const struct bench_run *r, bool has_targets)
 {
     struct json_object *json = json_object_new_object(), *latency = json_object_new_object();
 
@@ -84,6 +110,8 @@ static struct json_object *json_run(const struct bench_run *r)
         json_add_real(json, "backend_cpu_ns_per_request", cpu_of_request(r));
     else
         json_object_object_add(json, "backend_cpu_ns_per_request", NULL);
+    if (has_targets)
+        json_object_object_add(json, "per_target", json_targets(r));
     return json;
 }
 
@@ -97,7 +125,11 @@ struct json_object *bench_json(const struct bench *b)
     json_add_number(json, "exit_status", (uint64_t)verdict_status(b->verdict, false));
     json_object_object_add(
         json, "evidence", b->verdict != VERDICT_PASSED ? report_json_evidence(&b->evidence) : NULL);
-    json_add_text(json, "target", o->text);
+    json_add_text(json, "target", o->list != NULL ? o->list : o->text);
+    if (o->list != NULL) {
+        json_add_number(json, "sockets", b->n_sessions);
+        json_add_number(json, "processes", b->n_processes);
+    }
     json_object_object_add(json, "backends",
                            report_json_backends(&b->backend, b->backend.name != NULL,
                                                 features_device(device_name(o))));
@@ -112,9 +144,9 @@ struct json_object *bench_json(const struct bench *b)
     json_add_bool(json, "indirect", o->is_indirect);
     json_add_bool(json, "sleeping", o->is_sleeping);
     if (o->device == BENCH_BLK)
-        json_add_number(json, "disk_bytes", b->disk_bytes);
+        json_add_number(json, "disk_bytes", b->sessions->disk_bytes);
     for (unsigned i = 0; i < b->n_runs; i++)
-        json_object_array_add(runs, json_run(&b->runs[i]));
+        json_object_array_add(runs, json_run(&b->runs[i], o->list != NULL));
     json_object_object_add(json, "runs", runs);
     return json;
 }

@@ -17,7 +17,7 @@ static int fail(struct bench *b, int r)
     return r;
 }
 
-int bench_xen_memory(struct bench *b, uint64_t length)
+int bench_xen_memory(struct bench *b, struct bench_session *s, uint64_t length)
 {
     const struct options_xen *o = &b->o->xen;
     int r = xen_guest_new(&b->xen, o->domid, (enum xen_form)o->memory);
@@ -25,7 +25,7 @@ int bench_xen_memory(struct bench *b, uint64_t length)
     if (r == 0 && o->has_events)
         xen_guest_give_channels(b->xen);
     if (r == 0)
-        r = xen_guest_fill(b->xen, b->mem, length, 0);
+        r = xen_guest_fill(b->xen, s->mem, length, 0);
     return r < 0 ? fail(b, r) : 0;
 }
 
@@ -44,7 +44,7 @@ void bench_xen_free(struct bench *b)
 static int new_load(struct bench *b, const struct bench_run *run)
 {
     const struct bench_options *o = b->o;
-    uint64_t length = b->disk_bytes < DISK_MAX ? b->disk_bytes : DISK_MAX;
+    uint64_t length = b->sessions->disk_bytes < DISK_MAX ? b->sessions->disk_bytes : DISK_MAX;
     const struct xen_load load = {
         .disk_length = length - length % run->block_size,
         .disk_seed = o->seed,
@@ -91,10 +91,10 @@ static int measure(struct bench *b, struct bench_run *run)
         r = xen_guest_run(b->xen, o->warm_up_ms, 0, o->stall_ms);
     if (r == 0)
         r = xen_guest_stats(b->xen, true, &stats);
-    run->has_cpu = r == 0 && target_cpu_ns(b->target, &cpu_before) == 0;
+    run->has_cpu = r == 0 && bench_cpu_ns(b, &cpu_before) == 0;
     if (r == 0)
         r = xen_guest_run(b->xen, o->duration_ms, 0, o->stall_ms);
-    run->has_cpu = run->has_cpu && target_cpu_ns(b->target, &cpu_after) == 0;
+    run->has_cpu = run->has_cpu && bench_cpu_ns(b, &cpu_after) == 0;
     run->cpu_ns = cpu_after - cpu_before;
     if (r == 0)
         r = xen_guest_stats(b->xen, false, &stats);

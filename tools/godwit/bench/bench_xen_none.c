@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-int bench_xen_memory(struct bench *b, uint64_t length)
+int bench_xen_memory(struct bench *b, struct bench_session *s, uint64_t length)
 {
     snprintf(b->error, sizeof(b->error), "this godwit is built without Xen; use godwit-xen");
     return -EOPNOTSUPP;
