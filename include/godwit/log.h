@@ -23,8 +23,8 @@ enum gw_log_level {
  * of message is limited to a burst of 32, then one a second, with the number of suppressed ones; a
  * daemon whose log_level is GW_LOG_DEBUG passes all of them.
  *
- * Context: the control thread, workers, and any thread that calls into the library; may run on
- * several threads at once. It must not block for long and must not call the library.
+ * Context: the control worker, the other workers, and any thread that calls into the library; may
+ * run on several threads at once. It must not block for long and must not call the library.
  */
 typedef void gw_log_cb(void *arg, enum gw_log_level level, const char *message);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Handlers of SIGBUS against the end of a range (src/core/memory/sigbus.c): two threads fault and search
- * the list of ranges without a lock, while the control thread takes the range out of the list,
+ * the list of ranges without a lock, while the control worker takes the range out of the list,
  * waits until no handler runs, and unmaps it.
  *
- * Memory is that of x86 (TSO): a store of the control thread waits in its buffer and reaches memory
+ * Memory is that of x86 (TSO): a store of the control worker waits in its buffer and reaches memory
  * at any later moment, before its next sequentially consistent access at the latest. A handler only
  * stores the counter, by atomic operations on memory.
  *
@@ -12,7 +12,7 @@
  *
  * Mutations, each of which must be found:
  *   -DNO_FENCE    the range leaves the list by an ordinary store
- *   -DNO_WAIT     the control thread does not wait for handlers
+ *   -DNO_WAIT     the control worker does not wait for handlers
  *   -DCOUNT_LATE  a handler is counted after it has read the list
  *   -DCOUNT_EARLY a handler is no longer counted while it uses the range
  *   -DPLAIN_COUNT handlers are counted by load and store

@@ -107,7 +107,7 @@ struct blk {
     /* Limits that the driver accepted; UINT32_MAX if it did not. */
     _Atomic uint32_t size_max;
     _Atomic uint32_t seg_max;
-    /* Control thread only; is_write_through is derived from these. */
+    /* Control worker only; is_write_through is derived from these. */
     bool has_flush;           /* the driver accepted FLUSH */
     bool is_write_back;       /* the writeback byte of config space */
     struct blk_queue *queues; /* num_queues */

@@ -132,7 +132,7 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
         add_queue(&t, &d->queues[i]);
     if (t.n == 0 && __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE) &&
         __atomic_load_n(&d->running, __ATOMIC_ACQUIRE)) {
-        add(&t, "the control thread has not ended");
+        add(&t, "the control worker has not ended the daemon");
         add_thread(&t, d->control->tid);
         t.n++;
     }

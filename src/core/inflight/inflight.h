@@ -104,7 +104,7 @@ struct gw_inflight_ops {
 extern const struct gw_inflight_ops gw_inflight_split_ops;
 extern const struct gw_inflight_ops gw_inflight_packed_ops;
 
-/* ---- the region, on the control thread ---- */
+/* ---- the region, on the control worker ---- */
 
 /* The fewest entries in a part that this library creates; their number is a power of two. */
 #define GW_INFLIGHT_MADE_MIN 1024

@@ -2,8 +2,8 @@
 /*
  * Guest memory: immutable maps of regions, lookup, pins.
  *
- * The control thread builds a new map for every change and passes it to the workers; a map that a
- * worker may use never changes. Maps share regions, whose references only the control thread
+ * The control worker builds a new map for every change and passes it to the workers; a map that a
+ * worker may use never changes. Maps share regions, whose references only the control worker
  * counts.
  */
 #pragma once

@@ -52,7 +52,7 @@ struct gw_region_desc {
 /* One mapped piece of guest memory, shared by all maps that hold it. */
 struct gw_region {
     struct gw_region_desc desc;
-    unsigned refs;                    /* control thread only */
+    unsigned refs;                    /* control worker only */
     uint8_t *hva;                     /* of the first guest byte; NULL if each pin maps pages */
     struct gw_mapping mapping;        /* of a file */
     void *backend;                    /* private to the backend */

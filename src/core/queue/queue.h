@@ -2,7 +2,7 @@
 /*
  * A queue: ring, requests and fds, owned by one worker.
  *
- * Every function here runs on that worker unless its comment says otherwise; the control thread
+ * Every function here runs on that worker unless its comment says otherwise; the control worker
  * calls it through the mailbox. With GW_SYNC_MUTEX and GW_SYNC_RWLOCK, threads of the embedder call
  * the public functions, and the queue's lock guards the members marked [lock].
  */
@@ -130,7 +130,7 @@ struct gw_queue {
 void gw_queue_init(struct gw_queue *q);
 void gw_queue_done(struct gw_queue *q);
 
-/* ---- for the control thread ---- */
+/* ---- for the control worker ---- */
 
 /* The parameters of a start. */
 struct gw_queue_start {

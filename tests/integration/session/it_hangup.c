@@ -231,7 +231,7 @@ static void test_not_reading_then_gone(void **state)
     fixture_stop(&fixture);
 }
 
-/* Events for the control thread do not make it drop a slow front-end. */
+/* Events for the control worker do not make it drop a slow front-end. */
 static void test_not_reading_and_news(void **state)
 {
     static struct gw_frontend_message answer;

@@ -311,7 +311,7 @@ static void test_postcopy_faults_region_added_later(void **state)
     }
 }
 
-/* A ring in missing pages: the control thread must not read it. */
+/* A ring in missing pages: the control worker must not read it. */
 static void test_postcopy_faults_who_answers_does_not_read_a_ring(void **state)
 {
     struct gw_frontend_vring_addr addr;
