@@ -92,6 +92,23 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
     return 0;
 }
 
+/* Where daemons share workers, the queues of a daemon share its turn. */
+static void limit_turns(struct gw_daemon *d)
+{
+    unsigned n = (d->num_queues + d->num_workers - 1) / d->num_workers;
+
+    for (unsigned i = 0; !d->own_workers && i < d->num_queues; i++) {
+        struct gw_limits *l = &d->queues[i].limits;
+
+        l->turn_requests = GW_TURN_REQUESTS / n;
+        if (l->turn_requests < GW_TURN_REQUESTS_MIN)
+            l->turn_requests = GW_TURN_REQUESTS_MIN;
+        l->turn_bytes = GW_TURN_BYTES / n;
+        if (l->turn_bytes < GW_TURN_BYTES_MIN)
+            l->turn_bytes = GW_TURN_BYTES_MIN;
+    }
+}
+
 static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     unsigned n = cfg->num_queues ? cfg->num_queues : 1;
@@ -119,6 +136,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         gw_queue_init(q);
         d->num_queues++;
     }
+    limit_turns(d);
     return 0;
 }
 

@@ -183,9 +183,17 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
         q->poll.us = gw_min_u(q->poll.us * 2, q->worker->poll_us);
     q->poll.idle_since_ns = 0;
     q->poll.made_progress = false;
-    q->limits.turn_left = GW_TURN_BYTES;
+    q->limits.bytes_left = q->limits.turn_bytes;
+    q->limits.requests_left = q->limits.turn_requests;
     *ret = GW_QUEUE_WORKED;
     return true;
+}
+
+/* [lock] Outside of a turn, the device may pop without these limits. */
+static void end_turn(struct gw_queue *q)
+{
+    q->limits.bytes_left = INT64_MAX;
+    q->limits.requests_left = UINT_MAX;
 }
 
 enum gw_queue_turn gw_queue_run(struct gw_queue *q)
@@ -206,7 +214,7 @@ enum gw_queue_turn gw_queue_run(struct gw_queue *q)
     q->batch.publish_step = UINT_MAX; /* later completions come one by one */
 
     gw_queue_lock(q);
-    q->limits.turn_left = INT64_MAX;
+    end_turn(q);
     gw_queue_publish(q);
     if (r < 0)
         gw_queue_break(q, strerror(-r));
@@ -583,7 +591,9 @@ void gw_queue_init(struct gw_queue *q)
     gw_notifier_init(&q->err);
     q->dirty_log.event_fd = -1;
     q->batch.publish_step = UINT_MAX;
-    q->limits.turn_left = INT64_MAX;
+    q->limits.turn_bytes = GW_TURN_BYTES;
+    q->limits.turn_requests = GW_TURN_REQUESTS;
+    end_turn(q);
     pthread_mutex_init(&q->locks.mutex, NULL);
     pthread_rwlock_init(&q->locks.rwlock, NULL);
 }

@@ -162,7 +162,7 @@ static int64_t find_room(const struct gw_queue *q)
 {
     int64_t left = q->limits.bytes_in_flight - q->in_flight.bytes;
 
-    return left < q->limits.turn_left ? left : q->limits.turn_left;
+    return left < q->limits.bytes_left ? left : q->limits.bytes_left;
 }
 
 static unsigned count_slots(const struct gw_head *heads, unsigned n)
@@ -281,14 +281,16 @@ unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_r
         bool are_resubmitted = gw_queue_has_resubmits(q);
         int64_t room = find_room(q);
 
-        n = room > 0 ? take(q, heads, n_reqs - n_popped) : 0;
+        n = gw_min_u(n_reqs - n_popped, q->limits.requests_left);
+        n = room > 0 && n > 0 ? take(q, heads, n) : 0;
         if (n == 0)
             break;
         q->limits.room = room;
         n_popped += pop_batch(q, reqs + n_popped, heads, n, are_resubmitted);
         q->in_flight.bytes += room - q->limits.room;
-        q->limits.turn_left -= room - q->limits.room;
+        q->limits.bytes_left -= room - q->limits.room;
         n_taken += n;
+        q->limits.requests_left -= n;
         q->poll.made_progress = true;
     }
     gw_request_note_oldest(q);

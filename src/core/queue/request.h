@@ -28,6 +28,14 @@
  */
 #define GW_TURN_BYTES      (INT64_C(16) << 20)
 #define GW_IN_FLIGHT_BYTES (INT64_C(256) << 20)
+/* Limit on the requests that a queue passes to its device in one turn. */
+#define GW_TURN_REQUESTS 256u
+/*
+ * Where daemons share workers, the queues of a daemon on one worker share both limits of a turn, so
+ * that a daemon of many queues gets no more than one of few. A queue always has at least these.
+ */
+#define GW_TURN_BYTES_MIN    (INT64_C(1) << 20)
+#define GW_TURN_REQUESTS_MIN 16u
 /*
  * Bytes charged for a long chain: for its walk and its borrowed block. A bad chain is charged for
  * its walk, only in its turn. Without the charge, a driver could make chains of 1024 descriptors of
@@ -59,7 +67,10 @@ struct gw_in_flight {
 /* Limits on what a driver can make us do. */
 struct gw_limits {
     int64_t bytes_in_flight; /* this queue's share of GW_IN_FLIGHT_BYTES */
-    int64_t turn_left;       /* [lock] of GW_TURN_BYTES; INT64_MAX outside of a turn */
+    int64_t turn_bytes;      /* of one turn */
+    unsigned turn_requests;  /* likewise */
+    int64_t bytes_left;      /* [lock] of turn_bytes; INT64_MAX outside of a turn */
+    unsigned requests_left;  /* [lock] of turn_requests; UINT_MAX outside of a turn */
     int64_t room;            /* [lock] bytes left, while a batch is popped */
     uint32_t request_bytes;  /* of one request */
     uint32_t ring_size;

@@ -353,6 +353,112 @@ static void test_workers_external_publish_what_ends_between_runs(void **state)
     }
 }
 
+/* ---- fairness ---- */
+
+enum {
+    GREEDY_QUEUES = 8,
+    GREEDY_REQUESTS = 1000
+};
+
+static void *boot_queues(void *arg)
+{
+    struct vm *vm = arg;
+
+    vm_boot_sized(vm, vm->n, 1024);
+    return NULL;
+}
+
+static uint64_t completed(struct gw_daemon *d, unsigned n_queues)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < n_queues; i++) {
+        struct gw_queue_stats stats;
+
+        gw_queue_stats(gw_daemon_queue(d, i), &stats);
+        sum += stats.completed;
+    }
+    return sum;
+}
+
+static int take_all(void *dev, struct gw_queue *q)
+{
+    struct gw_request *reqs[16];
+    unsigned n;
+
+    while ((n = gw_queue_pop(q, reqs, 16)) > 0)
+        for (unsigned i = 0; i < n; i++)
+            gw_request_complete(reqs[i], 0);
+    return 0;
+}
+
+/* A daemon on worker `w` with `n` long queues, and its guest. */
+static struct gw_daemon *boot_long(struct gw_worker *w, struct vm *vm, unsigned n)
+{
+    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = take_all};
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct gw_daemon *d;
+    pthread_t front_end;
+
+    cfg.num_queues = n;
+    cfg.workers = &w;
+    cfg.control = w;
+    assert_int_equal(gw_daemon_new(&d, &cfg, &ops, NULL), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    vm->n = n;
+    vm->booted = false;
+    assert_int_equal(pthread_create(&front_end, NULL, boot_queues, vm), 0);
+    while (!__atomic_load_n(&vm->booted, __ATOMIC_ACQUIRE))
+        assert_int_equal(gw_worker_run(w, 1), 0);
+    pthread_join(front_end, NULL);
+    return d;
+}
+
+static void fill(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n * GREEDY_REQUESTS; i++)
+        vm_add(vm, i % vm->n);
+}
+
+/*
+ * On one worker, a daemon with many full queues against one with a single queue: in each run of the
+ * worker both get as much, and neither more than the limit of a turn.
+ */
+static void test_workers_share_their_turns_between_daemons(void **state)
+{
+    const uint64_t limit = 256;
+    struct gw_workers *ws = make(1, true, GW_LOOP_EPOLL);
+    struct gw_worker *w = gw_workers_get(ws, 0);
+    uint64_t before_many = 0, before_one = 0;
+    struct gw_daemon *greedy, *single;
+    size_t end = strlen(path);
+    struct vm many, one;
+
+    single = boot_long(w, &one, 1);
+    strcpy(path + end, "2");
+    greedy = boot_long(w, &many, GREEDY_QUEUES);
+    fill(&one);
+    fill(&many);
+    while (before_many == 0 || before_one == 0) {
+        assert_int_equal(gw_worker_run(w, 0), 0);
+        before_many = completed(greedy, GREEDY_QUEUES);
+        before_one = completed(single, 1);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(gw_worker_run(w, 0), 0);
+        assert_int_equal(completed(single, 1) - before_one, limit);
+        assert_int_equal(completed(greedy, GREEDY_QUEUES) - before_many, limit);
+        before_one += limit;
+        before_many += limit;
+    }
+    vm_unplug(&many);
+    vm_unplug(&one);
+    gw_daemon_free(greedy);
+    path[end] = '\0';
+    gw_daemon_free(single);
+    assert_int_equal(gw_workers_free(ws), 0);
+}
+
 static unsigned n_ticks;
 
 static void tick(void *arg)
@@ -490,6 +596,7 @@ int main(void)
         DAEMON_TEST(test_workers_external_are_run_by_wait_and_free),
         DAEMON_TEST(test_workers_external_may_be_the_control_worker_alone),
         DAEMON_TEST(test_workers_external_publish_what_ends_between_runs),
+        DAEMON_TEST(test_workers_share_their_turns_between_daemons),
         DAEMON_TEST(test_workers_external_wake_for_timers_files_and_posts),
         DAEMON_TEST(test_workers_external_belong_to_one_thread),
     };
