@@ -242,8 +242,7 @@ struct gw_daemon_config {
     struct gw_worker *const *workers;
     /*
      * The worker that handles the messages of the front-end: one of `workers`, or another, also of
-     * other daemons. It must outlive the daemon, which then offers no postcopy. NULL: a thread of
-     * its own.
+     * other daemons. It must outlive the daemon. NULL: a thread of its own.
      */
     struct gw_worker *control;
     /*
