@@ -88,6 +88,28 @@ static void test_fe_wire_too_many_fds_are_closed(void **state)
     peer_finish(&p, fe);
 }
 
+/* Eight fds are room enough for every message of the protocol; a ninth one is an error. */
+static void test_fe_wire_nine_fds_are_refused(void **state)
+{
+    struct peer_step steps[2] = {peer_answer_u64(GW_MSG_GET_FEATURES, 0),
+                                 peer_answer_u64(GW_MSG_GET_FEATURES, 0)};
+    struct gw_frontend_message msg;
+    struct gw_frontend *fe;
+    struct peer p;
+
+    steps[0].n_fds = 8;
+    steps[1].n_fds = 9;
+    fe = peer_begin(&p, steps, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(
+            gw_frontend_send_raw(fe, GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0, NULL, 0, NULL, 0), 0);
+        assert_int_equal(gw_frontend_receive(fe, &msg, PEER_TIMEOUT_MS), i ? -EPROTO : 0);
+        assert_int_equal(msg.n_fds, i ? 0 : 8);
+        gw_frontend_message_done(&msg);
+    }
+    peer_finish(&p, fe);
+}
+
 /* Control data that a parent process enabled on our socket neither displaces fds nor leaks any. */
 static void test_fe_wire_other_control_data_is_ignored(void **state)
 {
@@ -626,12 +648,112 @@ static void test_fe_wire_accept_takes_a_client(void **state)
     rmdir(dir);
 }
 
+/* A client that cannot be accepted is an error, and not a connection. */
+static void test_fe_wire_accept_without_room_for_an_fd_fails(void **state)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX, .sun_path = "/tmp/fe_wire.XXXXXX"};
+    struct gw_frontend *fe, *client;
+    struct rlimit old, few;
+    int listener, unused;
+
+    if (is_under_valgrind())
+        skip();
+    assert_non_null(mkdtemp(sa.sun_path));
+    strcat(sa.sun_path, "/s");
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    assert_int_equal(gw_frontend_new(&client, NULL), 0);
+    listener = listen_at(&sa);
+    assert_int_equal(gw_frontend_connect(client, sa.sun_path), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = old;
+    unused = fcntl(listener, F_DUPFD_CLOEXEC, 0);
+    close(unused);
+    few.rlim_cur = (rlim_t)unused;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(gw_frontend_accept(fe, listener), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(gw_frontend_fd(fe), -1);
+    assert_int_equal(gw_frontend_accept(fe, listener), 0);
+    gw_frontend_free(fe);
+    gw_frontend_free(client);
+    close(listener);
+    unlink(sa.sun_path);
+    *strrchr(sa.sun_path, '/') = '\0';
+    rmdir(sa.sun_path);
+}
+
+/* Make 0 the next descriptor. Returns: a copy of what it was, for give_zero_back. */
+static int free_zero(void)
+{
+    int kept = fcntl(0, F_DUPFD_CLOEXEC, 3);
+
+    close(0);
+    return kept;
+}
+
+static void give_zero_back(int kept)
+{
+    assert_int_equal(dup3(kept, 0, O_CLOEXEC), 0);
+    close(kept);
+}
+
+/* 0 is a descriptor like others, in each of the three ways to connect. */
+static void test_fe_wire_descriptor_0_is_a_connection(void **state)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX, .sun_path = "/tmp/fe_wire.XXXXXX"};
+    struct gw_frontend *fe, *other;
+    int listener, kept, pair[2], first = open("/dev/null", O_RDWR | O_CLOEXEC); /* takes 0 */
+
+    assert_non_null(mkdtemp(sa.sun_path));
+    strcat(sa.sun_path, "/s");
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    assert_int_equal(gw_frontend_new(&other, NULL), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    listener = listen_at(&sa);
+    for (unsigned i = 0; i < 3; i++) {
+        kept = free_zero();
+        errno = EXDEV;
+        if (i == 0) {
+            assert_int_equal(gw_frontend_connect(fe, sa.sun_path), 0);
+        } else if (i == 1) {
+            give_zero_back(kept);
+            assert_int_equal(gw_frontend_connect(other, sa.sun_path), 0);
+            kept = free_zero();
+            errno = EXDEV;
+            assert_int_equal(gw_frontend_accept(fe, listener), 0); /* the first client */
+        } else {
+            assert_int_equal(dup2(pair[0], 0), 0);
+            assert_int_equal(gw_frontend_attach(fe, 0), 0);
+        }
+        assert_int_equal(gw_frontend_fd(fe), 0);
+        if (i != 1) /* the first client has sent something, and is gone */
+            assert_int_equal(gw_frontend_set_owner(fe), 0);
+        assert_int_equal(gw_frontend_connect(fe, sa.sun_path), -EISCONN);
+        assert_int_equal(gw_frontend_accept(fe, listener), -EISCONN);
+        assert_int_equal(gw_frontend_attach(fe, fcntl(pair[1], F_DUPFD_CLOEXEC, 0)), -EISCONN);
+        gw_frontend_disconnect(fe);
+        assert_int_equal(fcntl(0, F_GETFD), -1); /* closed */
+        assert_int_equal(gw_frontend_set_owner(fe), -ENOTCONN);
+        give_zero_back(kept);
+    }
+    gw_frontend_free(fe);
+    gw_frontend_free(other);
+    close(pair[0]);
+    close(pair[1]);
+    close(listener);
+    close(first);
+    unlink(sa.sun_path);
+    *strrchr(sa.sun_path, '/') = '\0';
+    rmdir(sa.sun_path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fe_wire_get_features_in_pieces_succeeds),
         FDCHECK_TEST(test_fe_wire_wrong_answers_are_refused),
         FDCHECK_TEST(test_fe_wire_too_many_fds_are_closed),
+        FDCHECK_TEST(test_fe_wire_nine_fds_are_refused),
         FDCHECK_TEST(test_fe_wire_other_control_data_is_ignored),
         FDCHECK_TEST(test_fe_wire_no_room_for_fds_is_told),
         FDCHECK_TEST(test_fe_wire_no_answer_times_out_and_ends_the_session),
@@ -651,6 +773,8 @@ int main(void)
         FDCHECK_TEST(test_fe_wire_full_socket_times_out),
         FDCHECK_TEST(test_fe_wire_connect_waits_for_the_listener),
         FDCHECK_TEST(test_fe_wire_accept_takes_a_client),
+        FDCHECK_TEST(test_fe_wire_accept_without_room_for_an_fd_fails),
+        FDCHECK_TEST(test_fe_wire_descriptor_0_is_a_connection),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -326,6 +326,32 @@ static void test_sigbus_more_lost_pages_than_mappings_are_survived(void **state)
     gw_mapping_done(&m);
 }
 
+/* Up to 1024 pieces are replaced one by one, and the next one together with all of the range. */
+static void test_sigbus_of_1025_pages_replaces_the_range(void **state)
+{
+    enum {
+        PIECES = 1024
+    };
+    const uint64_t size = (PIECES + 2) * PAGE;
+    int fd = empty_memory();
+    struct gw_mapping m;
+
+    begin();
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    assert_int_equal(gw_mapping_init(&m, "it", fd, 0, size, MAP_NORESERVE), 0);
+    gw_mapping_guard(&m, &loss);
+    for (uint64_t i = 0; i <= PIECES; i++) {
+        assert_int_equal(ftruncate(fd, 0), 0);
+        m.at[i * PAGE] = 1;
+        assert_int_equal(ftruncate(fd, (off_t)size), 0);
+        assert_int_equal(pwrite(fd, "f", 1, (off_t)(size - PAGE)), 1);
+        assert_int_equal(m.at[size - PAGE], i < PIECES ? 'f' : 0);
+        assert_int_equal(m.at[i * PAGE], 1);
+    }
+    gw_mapping_done(&m);
+    close(fd);
+}
+
 enum {
     N_THREADS = 4,
     N_ROUNDS = 400,
@@ -416,6 +442,7 @@ int main(void)
         SIGBUS_TEST(test_sigbus_leaves_errno_alone),
         SIGBUS_TEST(test_sigbus_forgotten_loss_is_not_told),
         SIGBUS_TEST(test_sigbus_more_lost_pages_than_mappings_are_survived),
+        SIGBUS_TEST(test_sigbus_of_1025_pages_replaces_the_range),
         SIGBUS_TEST(test_sigbus_on_many_threads_at_once),
         SIGBUS_TEST(test_sigbus_on_the_same_pages_at_once),
     };
