@@ -114,7 +114,8 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     unsigned n = cfg->num_queues ? cfg->num_queues : 1;
 
     d->queues = calloc(n, sizeof(*d->queues));
-    if (!d->queues)
+    d->session.vrings = calloc(n, sizeof(*d->session.vrings));
+    if (!d->queues || !d->session.vrings)
         return gw_fail(-ENOMEM, "no memory for %u queues", n);
     while (d->num_queues < n) {
         struct gw_queue *q = &d->queues[d->num_queues];
@@ -252,6 +253,7 @@ void gw_daemon_free(struct gw_daemon *d)
     pthread_cond_destroy(&d->end_cond);
     pthread_mutex_destroy(&d->end_lock);
     gw_log_done(&d->log);
+    free(d->session.vrings);
     free(d->queues);
     free(d->name);
     gw_close(&d->control_fd);

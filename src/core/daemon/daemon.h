@@ -56,7 +56,7 @@ struct gw_session {
     struct gw_postcopy postcopy;
     struct gw_dirty_log_state dirty_log;
     struct gw_inflight_region inflight;
-    struct gw_vring vrings[GW_QUEUES_MAX];
+    struct gw_vring *vrings; /* of each queue; allocated with the queues */
 
     /* The message being handled, and its answer. */
     struct gw_rx rx;

@@ -273,8 +273,11 @@ int gw_session_watch_owners(struct gw_daemon *d)
 static void begin(struct gw_daemon *d, int fd)
 {
     struct gw_session *s = &d->session;
+    struct gw_vring *vrings = s->vrings;
 
     memset(s, 0, sizeof(*s));
+    s->vrings = vrings;
+    memset(vrings, 0, d->num_queues * sizeof(*vrings));
     s->socket = (struct gw_source){.fd = fd, .cb = socket_ready};
     s->backend = (struct gw_source){.fd = -1, .cb = backend_ready};
     s->owners_source = (struct gw_source){.fd = -1, .cb = owners_changed};
