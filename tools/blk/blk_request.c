@@ -220,6 +220,7 @@ static void let_go(struct blk_queue *queue)
 
     queue->is_stopping = false;
     queue->user.done = released;
+    queue->user.worker = gw_queue_worker(queue->q); /* perhaps another one since the start */
     atomic_store(&queue->is_pending, true);
     gw_queue_delay_stop(queue->q);
     r = queue->store->ops->stop(queue->store, &queue->user);

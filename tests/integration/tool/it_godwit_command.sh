@@ -418,6 +418,10 @@ else
         --json="$scratch/p.json" --junit="$scratch/p.xml" --report="$scratch/p.html" \
         --backend="$disk_file"
     shows '^ +postcopy: .* pages stale at the switch'
+    # A process with several disks: their workers are shared.
+    # shellcheck disable=SC2086
+    run 0 migrate $short --quiet --postcopy --backend="$blk --disk=socket={socket},file={file} \
+        --disk=socket={socket}.2,ram=1M"
     json 'all(h["postcopy"]["end_ns"] > h["postcopy"]["begin_ns"] for h in d["hops"])' "$scratch/p.json"
     json '[c["outcome"] for c in d["checks"] if c["name"] == "pages-arrived"] == ["passed"]' \
         "$scratch/p.json"
