@@ -6,6 +6,7 @@
 #ifndef GODWIT_H
 #define GODWIT_H
 
+#include <godwit/daemon.h>
 #include <godwit/device.h>
 #include <godwit/log.h>
 #include <godwit/memory.h>

@@ -29,7 +29,7 @@ FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
 FIELD(gw_device_ops, queue_moved, 88);
 
-SIZE(gw_daemon_config, 144);
+SIZE(gw_daemon_config, 152);
 FIELD(gw_daemon_config, size, 0);
 FIELD(gw_daemon_config, name, 8);
 FIELD(gw_daemon_config, num_queues, 16);
@@ -53,6 +53,7 @@ FIELD(gw_daemon_config, workers, 112);
 FIELD(gw_daemon_config, control, 120);
 FIELD(gw_daemon_config, ended, 128);
 FIELD(gw_daemon_config, ended_arg, 136);
+FIELD(gw_daemon_config, balance_ms, 144);
 
 SIZE(gw_workers_config, 72);
 FIELD(gw_workers_config, size, 0);

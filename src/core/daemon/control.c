@@ -7,6 +7,7 @@
 #include "control.h"
 
 #include "base/clock.h"
+#include "core/message/balance.h"
 #include "core/message/move.h"
 #include "core/session/session.h"
 
@@ -58,6 +59,7 @@ static void finish_end(struct gw_daemon *d)
 static void end(struct gw_daemon *d, int result)
 {
     gw_timer_stop(d->timer);
+    gw_balance_stop(d->balance);
     remove_source(d, &d->accept);
     remove_source(d, &d->wake);
     d->end_result = result;
@@ -169,6 +171,7 @@ static void begin(struct gw_post *post)
     struct gw_daemon *d = gw_container_of(post, struct gw_daemon, begin);
     int r = add(d, &d->wake);
 
+    gw_balance_start(d->balance);
     if (r < 0 || is_stopping(d)) {
         end(d, r);
     } else if (d->listener.fd >= 0) {

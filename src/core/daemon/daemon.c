@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/struct_sizes.h"
+#include "core/message/balance.h"
 #include "core/message/operation.h"
 
 #include <errno.h>
@@ -188,7 +189,11 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->has_postcopy = r == 0 && can_postcopy(d, cfg);
     if (r == 0)
         r = gw_control_init(d);
-    return r < 0 ? r : make_queues(d, cfg);
+    if (r == 0)
+        r = make_queues(d, cfg);
+    if (r == 0 && cfg->balance_ms > 0)
+        r = gw_balance_new(&d->balance, d, cfg->balance_ms);
+    return r;
 }
 
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *given_cfg,
@@ -247,6 +252,7 @@ void gw_daemon_free(struct gw_daemon *d)
     gw_daemon_detach(d);
     gw_daemon_free_workers(d);
     gw_timer_free(d->timer);
+    gw_balance_free(d->balance);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
     free_operations(d);

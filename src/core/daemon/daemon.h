@@ -11,7 +11,7 @@
 #include "core/session/socket.h"
 #include "listener.h"
 
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -123,7 +123,8 @@ struct gw_daemon {
     uint64_t connected_ns;     /* when the last attempt began */
     bool connect_failed;       /* and it was logged */
     struct gw_session session;
-    bool is_ending; /* waits for moves to end */
+    bool is_ending;             /* waits for moves to end */
+    struct gw_balance *balance; /* NULL: queues are not balanced */
     int end_result;
 
     /* Set by other threads, which then signal `control_fd`. */

@@ -7,7 +7,7 @@
 #include "base/log_i.h"
 
 #include <errno.h>
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <inttypes.h>
 
 /* The alignment of parts, in bytes. */

@@ -7,7 +7,7 @@
 
 #include "base/log_i.h"
 
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <godwit/worker.h>
 #include <stdbool.h>
 #include <stdint.h>

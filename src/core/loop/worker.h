@@ -10,7 +10,7 @@
 #include "base/list.h"
 #include "loop.h"
 
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <godwit/worker.h>
 #include <pthread.h>
 #include <stdbool.h>

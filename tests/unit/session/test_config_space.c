@@ -3,7 +3,7 @@
 #include "fdcheck.h"
 
 #include <errno.h>
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <godwit/log.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -337,6 +337,46 @@ static void test_moves_do_not_keep_the_daemon_from_ending(void **state)
     }
 }
 
+/* All queues begin on one worker. */
+static void test_moves_of_the_balancer_spread_the_load(void **state)
+{
+    static const uint16_t first[N_MOVING];
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct load load = {0};
+    struct gw_daemon *d;
+    unsigned n_used = 0;
+
+    moving.kind = AT_ONCE;
+    moving.n_moved = moving.n_astray = 0;
+    cfg.num_queues = N_MOVING;
+    cfg.num_workers = N_WORKERS;
+    cfg.queue_workers = first;
+    cfg.request_size = sizeof(struct later);
+    cfg.balance_ms = 20;
+    assert_int_equal(gw_daemon_new(&d, &cfg, &moving_ops, NULL), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    usleep(50000); /* without a load, nothing moves */
+    assert_int_equal(__atomic_load_n(&moving.n_moved, __ATOMIC_ACQUIRE), 0);
+    assert_int_equal(pthread_create(&load.thread, NULL, run_load, &load), 0);
+    for (unsigned ms = 0; n_used < N_WORKERS && ms < patience_ms(); ms++, usleep(1000)) {
+        bool used[N_WORKERS] = {false};
+
+        n_used = 0;
+        for (unsigned i = 0; i < N_MOVING; i++) {
+            unsigned w = gw_worker_index(gw_queue_worker(gw_daemon_queue(d, i)));
+
+            n_used += !used[w];
+            used[w] = true;
+        }
+    }
+    assert_int_equal(n_used, N_WORKERS);
+    __atomic_store_n(&load.ends, true, __ATOMIC_RELEASE);
+    pthread_join(load.thread, NULL);
+    gw_daemon_free(d);
+    assert_int_equal(moving.n_astray, 0);
+    assert_int_equal(load.n_disordered, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +385,7 @@ int main(void)
         DAEMON_TEST(test_moves_before_the_start_and_without_sessions),
         DAEMON_TEST(test_moves_give_up_when_a_request_takes_too_long),
         DAEMON_TEST(test_moves_do_not_keep_the_daemon_from_ending),
+        DAEMON_TEST(test_moves_of_the_balancer_spread_the_load),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

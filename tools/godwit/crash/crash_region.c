@@ -15,7 +15,7 @@
 #include "crash_i.h"
 
 #include <errno.h>
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

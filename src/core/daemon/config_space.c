@@ -3,7 +3,7 @@
 #include "base/log_i.h"
 
 #include <errno.h>
-#include <godwit/device.h>
+#include <godwit/daemon.h>
 #include <string.h>
 
 static int check_range(uint32_t off, uint32_t len)
