@@ -95,6 +95,8 @@ says "there is no program no-such-program in PATH"
 run 2 probe "sh -c 'echo first >&2; echo no disk today >&2; exit 3' {socket}"
 says "ended with status 3; its last words: no disk today"
 says "    back-end: first"
+run 2 migrate --backend="sh -c 'echo no disk today >&2; exit 3' {socket}"
+shows '^INCONCLUSIVE .* no connection: source \(sh\) ended with status 3; its last words: no disk today$' # once
 run 2 probe --start-timeout=200ms "sh -c 'sleep 1000' {socket}"
 says "it runs, but does not listen"
 run 1 probe "sh -c 'exit 4' {fd}"

@@ -78,10 +78,10 @@ static void describe(const struct crash_report *r, enum crash_check check, char 
 
     switch (check) {
     case CRASH_CHECK_RESTARTS:
-        snprintf(buf, size, "%u starts, with %u new regions", x->n_starts, x->n_fresh);
+        snprintf(buf, size, "%u starts, %u with a new region", x->n_starts, x->n_fresh);
         break;
     case CRASH_CHECK_REGION:
-        snprintf(buf, size, "%s of %s requests in flight were taken; %s batches interrupted",
+        snprintf(buf, size, "%s of %s requests in flight were taken; interrupted batches: %s",
                  format_count(x->n_taken).text, format_count(x->n_in_flight).text,
                  format_count(x->n_torn).text);
         break;

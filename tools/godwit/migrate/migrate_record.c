@@ -322,7 +322,7 @@ static void add_fault(struct migration *m, enum migration_side side, int r, bool
     f->is_blame = is_blame;
     snprintf(f->who, sizeof(f->who), "%s", t ? target_name(t) : migration_side_name(side));
     len = (size_t)snprintf(f->text, sizeof(f->text), "%s", text);
-    if (t && len < sizeof(f->text) && has_ended(t, r))
+    if (t && len < sizeof(f->text) && has_ended(t, r) && !strstr(text, target_error(t)))
         snprintf(f->text + len, sizeof(f->text) - len, "; %s", target_error(t));
     take_all_evidence(m, side, f);
 }
