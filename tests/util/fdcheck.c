@@ -83,7 +83,7 @@ static int compare(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void release(struct fdcheck *check)
+void fdcheck_discard(struct fdcheck *check)
 {
     for (size_t i = 0; check && i < check->n_lines; i++)
         free(check->lines[i]);
@@ -96,7 +96,7 @@ struct fdcheck *fdcheck_begin(void)
 {
     struct fdcheck *check = calloc(1, sizeof(*check));
     if (!check || !add_fds(check) || !add_maps(check)) {
-        release(check);
+        fdcheck_discard(check);
         return NULL;
     }
     qsort(check->lines, check->n_lines, sizeof(*check->lines), compare);
@@ -132,12 +132,12 @@ int fdcheck_end(struct fdcheck *before)
         struct fdcheck *after = fdcheck_begin();
 
         found = count_new(before, after, i == LATE_TRIES);
-        release(after);
+        fdcheck_discard(after);
         if (found == 0)
             break;
         nanosleep(&pause, NULL);
     }
-    release(before);
+    fdcheck_discard(before);
     return found;
 }
 
@@ -160,7 +160,7 @@ int fdcheck_teardown(void **state)
     current = NULL;
     if (is_running) {
         is_running = false;
-        release(check);
+        fdcheck_discard(check);
         return 0;
     }
     return fdcheck_end(check) ? -1 : 0;
