@@ -4,12 +4,14 @@
 
 #include "patience.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -20,6 +22,28 @@ enum {
 };
 
 static sem_t ran, released;
+static unsigned n_at_first;            /* threads of the process */
+static unsigned n_created, n_detached; /* threads; atomic */
+
+int __real_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg);
+int __real_pthread_detach(pthread_t thread);
+int __wrap_pthread_detach(pthread_t thread);
+
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg)
+{
+    __atomic_fetch_add(&n_created, 1, __ATOMIC_RELAXED);
+    return __real_pthread_create(ret, attr, run, arg);
+}
+
+int __wrap_pthread_detach(pthread_t thread)
+{
+    __atomic_fetch_add(&n_detached, 1, __ATOMIC_RELAXED);
+    return __real_pthread_detach(thread);
+}
 
 static void wait_ran(unsigned n)
 {
@@ -84,16 +108,44 @@ static void test_tasks_that_block_delay_no_others(void **state)
     wait_ran(N_BLOCKED);
 }
 
+static unsigned n_threads(void)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    char line[128];
+    unsigned n = 0;
+
+    assert_non_null(status);
+    while (n == 0 && fgets(line, sizeof(line), status))
+        (void)sscanf(line, "Threads: %u", &n);
+    fclose(status);
+    return n;
+}
+
+/* Only the first thread stays, and nothing of the others. */
+static void test_tasks_threads_end(void **state)
+{
+    unsigned n_now = n_threads();
+
+    assert_in_range(n_created, 2, N_QUICK);
+    assert_int_equal(n_detached, n_created);
+    for (unsigned ms = 0; n_now > n_at_first && ms < patience_ms(); ms++) {
+        (void)poll(NULL, 0, 1);
+        n_now = n_threads();
+    }
+    assert_int_equal(n_now, n_at_first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tasks_run),
-        cmocka_unit_test(test_tasks_that_block_delay_no_others),
+        cmocka_unit_test(test_tasks_run), cmocka_unit_test(test_tasks_that_block_delay_no_others),
+        cmocka_unit_test(test_tasks_threads_end), /* those of the tests before */
     };
 
     sem_init(&ran, 0, 0);
     sem_init(&released, 0, 0);
     if (tasks_init() < 0)
         return 1;
+    n_at_first = n_threads();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -474,6 +474,41 @@ static void test_fault_regions_come_and_go(void **state)
     pair_end(&p);
 }
 
+static uint64_t address_space(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "re");
+    unsigned long n_pages = 0;
+
+    assert_non_null(statm);
+    assert_int_equal(fscanf(statm, "%lu", &n_pages), 1);
+    fclose(statm);
+    return n_pages * PAGE;
+}
+
+/* The states of the pages take a byte for each. */
+static void test_fault_removed_regions_leave_no_mapping(void **state)
+{
+    const uint64_t states = UINT64_C(64) << 20;
+    const struct gw_guest_region region = {.gpa = PAGE, .length = states * PAGE};
+    const struct gw_fault_config cfg = {.size = sizeof(cfg)};
+    struct gw_fault_server *server;
+    struct gw_guest_mem *m;
+    uint64_t before;
+
+    assert_int_equal(gw_guest_mem_new(&m, 0), 0);
+    assert_int_equal(gw_guest_mem_add(m, &region), 0);
+    assert_int_equal(gw_fault_server_new(&server, &cfg), 0);
+    before = address_space();
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(gw_fault_server_add_region(server, m, PAGE), 0);
+        assert_int_equal(gw_fault_server_add_region(server, m, PAGE), -EEXIST);
+        assert_int_equal(gw_fault_server_remove_region(server, PAGE), 0);
+    }
+    assert_in_range(address_space(), 0, before + 8 * states);
+    gw_fault_server_free(server);
+    gw_guest_mem_free(m);
+}
+
 /* The caller's thread serves faults, and may wait for other events. */
 static void test_fault_served_by_the_caller(void **state)
 {
@@ -512,6 +547,7 @@ int main(void)
         FDCHECK_TEST(test_fault_region_may_have_fd_0),
         FDCHECK_TEST(test_fault_thousand_regions),
         FDCHECK_TEST(test_fault_regions_come_and_go),
+        FDCHECK_TEST(test_fault_removed_regions_leave_no_mapping),
         FDCHECK_TEST(test_fault_served_by_the_caller),
     };
 

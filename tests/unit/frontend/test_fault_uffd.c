@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 static int refusal; /* the errno of preadv2; 0: ask the kernel */
+static bool is_at_end;
 
 ssize_t __real_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset, int flags);
 ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset, int flags);
@@ -26,6 +27,8 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset, 
 ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
     assert_true(flags & RWF_NOWAIT);
+    if (is_at_end)
+        return 0;
     if (refusal == 0)
         return __real_preadv64v2(fd, iov, n, offset, flags);
     errno = refusal;
@@ -86,11 +89,24 @@ static void test_fault_uffd_read_ignores_an_earlier_errno(void **state)
     close(fd);
 }
 
+static void test_fault_uffd_read_of_nothing_is_no_error(void **state)
+{
+    eventfd_t value;
+
+    is_at_end = true;
+    errno = EXDEV;
+    assert_int_equal(gw_fault_uffd_read(0, &value, sizeof(value)), 0);
+    errno = EINVAL;
+    assert_int_equal(gw_fault_uffd_read(0, &value, sizeof(value)), 0);
+    is_at_end = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fault_uffd_read_without_nowait_sets_the_flag_again),
         FDCHECK_TEST(test_fault_uffd_read_passes_other_errors_on),
+        FDCHECK_TEST(test_fault_uffd_read_of_nothing_is_no_error),
         FDCHECK_TEST(test_fault_uffd_read_ignores_an_earlier_errno),
     };
 

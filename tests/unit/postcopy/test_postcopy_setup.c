@@ -12,6 +12,7 @@
 #include "requires.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,6 +31,13 @@ enum call {
     MADVISE,
     IOCTL,
 };
+
+/* What USERFAULTFD_IOC_NEW does the next time. */
+static enum device {
+    DEVICE_WORKS,
+    DEVICE_REFUSES,
+    DEVICE_FREES_0,
+} device;
 
 static enum call refused;
 static unsigned n_until; /* calls that succeed first */
@@ -65,6 +73,15 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg)
 {
     if ((request == UFFDIO_API || request == UFFDIO_REGISTER) && is_refused(IOCTL))
         return -1;
+    if (request == USERFAULTFD_IOC_NEW && device != DEVICE_WORKS) {
+        bool refuses = device == DEVICE_REFUSES;
+
+        device = DEVICE_WORKS;
+        errno = EPERM;
+        if (refuses)
+            return -1;
+        close(0);
+    }
     return __real_ioctl(fd, request, arg);
 }
 
@@ -101,6 +118,28 @@ static void test_postcopy_setup_advise_reports_errors(void **state)
     assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
     gw_close(&fd);
     gw_postcopy_done(&p);
+}
+
+/* The userfaultfd may be 0: FDCHECK_TEST has closed it, or another thread closes it in between. */
+static void test_postcopy_setup_works_with_descriptor_0(void **state)
+{
+    for (enum device how = DEVICE_REFUSES; how <= DEVICE_FREES_0; how++) {
+        int fd = -1, null = how == DEVICE_FREES_0 ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
+        struct gw_postcopy p;
+
+        gw_postcopy_init(&p);
+        device = how;
+        assert_int_equal(gw_postcopy_advise(&p, &fd), 0);
+        if (device == DEVICE_WORKS) { /* not if there is no /dev/userfaultfd */
+            assert_int_equal(p.uffd, 0);
+            null = -1;
+        }
+        device = DEVICE_WORKS;
+        gw_close(&fd);
+        gw_close(&null);
+        gw_postcopy_done(&p);
+        assert_int_equal(fcntl(0, F_GETFD), -1);
+    }
 }
 
 static void test_postcopy_setup_register_reports_errors(void **state)
@@ -147,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_postcopy_setup_advise_reports_errors),
+        FDCHECK_TEST(test_postcopy_setup_works_with_descriptor_0),
         FDCHECK_TEST(test_postcopy_setup_register_reports_errors),
     };
 
