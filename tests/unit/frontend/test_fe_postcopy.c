@@ -267,11 +267,40 @@ static void test_fe_postcopy_wrong_addresses_are_refused(void **state)
     expect_refused(&step, 0, -EREMOTEIO, "refused");
 }
 
+/* A start while the back-end listens ends its memory messages with one acknowledgement. */
+static void test_fe_postcopy_start_acknowledges_its_regions(void **state)
+{
+    struct peer_step steps[9] = {
+        [0] = peer_answer_u64(GW_MSG_POSTCOPY_LISTEN, 0),
+        [1] = peer_answer_u64(GW_MSG_GET_FEATURES, UINT64_C(1) << GW_F_VERSION_1 |
+                                                       UINT64_C(1) << GW_F_PROTOCOL_FEATURES),
+        [2] = peer_answer_u64(GW_MSG_GET_PROTOCOL_FEATURES,
+                              UINT64_C(1) << GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS),
+        [4] = peer_answer_u64(GW_MSG_GET_MAX_MEM_SLOTS, 2),
+        [7] = answer_region(0),
+        [8] = answer_region(1),
+    };
+    struct gw_frontend_options opt = {.size = sizeof(opt), .mem = new_mem(2)};
+    struct bases b = {.n = 0};
+    struct gw_frontend *fe;
+    struct peer p;
+
+    fe = peer_begin(&p, steps, 9);
+    assert_int_equal(gw_frontend_postcopy_listen(fe, take_base, &b), 0);
+    assert_int_equal(gw_frontend_start(fe, &opt), 0);
+    assert_int_equal(b.n, 2);
+    gw_guest_mem_free(opt.mem);
+    peer_finish(&p, fe);
+    assert_int_equal(p.n_seen, 10);
+    assert_true(p.seen[9].h.request == GW_MSG_ADD_MEM_REG && p.seen[9].h.size == 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fe_postcopy_advise_takes_one_fd),
         FDCHECK_TEST(test_fe_postcopy_needs_the_feature),
+        FDCHECK_TEST(test_fe_postcopy_start_acknowledges_its_regions),
         FDCHECK_TEST(test_fe_postcopy_listen_and_end_are_waited_for),
         FDCHECK_TEST(test_fe_postcopy_table_form_is_as_qemu_sends_it),
         FDCHECK_TEST(test_fe_postcopy_slots_form_is_as_qemu_sends_it),

@@ -4,6 +4,8 @@
 #include "../fixtures/fe_peer.h"
 #include "fdcheck.h"
 
+#include <godwit/frontend/log.h>
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,14 +29,23 @@ static const struct letter {
     uint32_t request;
     bool has_answer;
 } letters[] = {
-    {'f', GW_MSG_GET_FEATURES, true},        {'p', GW_MSG_GET_PROTOCOL_FEATURES, true},
-    {'q', GW_MSG_GET_QUEUE_NUM, true},       {'s', GW_MSG_GET_MAX_MEM_SLOTS, true},
-    {'b', GW_MSG_GET_VRING_BASE, true},      {'P', GW_MSG_SET_PROTOCOL_FEATURES, false},
-    {'c', GW_MSG_SET_BACKEND_REQ_FD, false}, {'o', GW_MSG_SET_OWNER, false},
-    {'F', GW_MSG_SET_FEATURES, false},       {'T', GW_MSG_SET_MEM_TABLE, false},
-    {'A', GW_MSG_ADD_MEM_REG, false},        {'N', GW_MSG_SET_VRING_NUM, false},
-    {'B', GW_MSG_SET_VRING_BASE, false},     {'D', GW_MSG_SET_VRING_ADDR, false},
-    {'K', GW_MSG_SET_VRING_KICK, false},     {'C', GW_MSG_SET_VRING_CALL, false},
+    {'f', GW_MSG_GET_FEATURES, true},
+    {'p', GW_MSG_GET_PROTOCOL_FEATURES, true},
+    {'q', GW_MSG_GET_QUEUE_NUM, true},
+    {'s', GW_MSG_GET_MAX_MEM_SLOTS, true},
+    {'b', GW_MSG_GET_VRING_BASE, true},
+    {'L', GW_MSG_SET_LOG_BASE, true},
+    {'P', GW_MSG_SET_PROTOCOL_FEATURES, false},
+    {'c', GW_MSG_SET_BACKEND_REQ_FD, false},
+    {'o', GW_MSG_SET_OWNER, false},
+    {'F', GW_MSG_SET_FEATURES, false},
+    {'T', GW_MSG_SET_MEM_TABLE, false},
+    {'A', GW_MSG_ADD_MEM_REG, false},
+    {'N', GW_MSG_SET_VRING_NUM, false},
+    {'B', GW_MSG_SET_VRING_BASE, false},
+    {'D', GW_MSG_SET_VRING_ADDR, false},
+    {'K', GW_MSG_SET_VRING_KICK, false},
+    {'C', GW_MSG_SET_VRING_CALL, false},
     {'E', GW_MSG_SET_VRING_ENABLE, false},
 };
 
@@ -53,7 +64,7 @@ struct start {
     uint64_t want_features, want_protocol_features;
     uint64_t n_queues, n_slots; /* answered */
     enum gw_frontend_mem_form form;
-    bool no_enable, is_packed;
+    bool no_enable, is_packed, has_log;
     int result;
     const char *messages; /* of the start */
     const char *stop;
@@ -67,32 +78,35 @@ struct start {
 
 static const struct start starts[] = {
     {"all that is offered", UINT64_MAX, UINT64_MAX & ~BIT(GW_PROTOCOL_F_REPLY_ACK), 0, 0, 2, 2,
-     GW_FRONTEND_MEM_AUTO, false, false, 0, "fpPqscoFAANBDKCNBDKCEE", "EEbb", DEFAULTS,
+     GW_FRONTEND_MEM_AUTO, false, false, false, 0, "fpPqscoFAANBDKCNBDKCEE", "EEbb", DEFAULTS,
      PROTOCOL_DEFAULTS & ~BIT(GW_PROTOCOL_F_REPLY_ACK)},
-    {"packed", UINT64_MAX, 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, true, 0,
+    {"packed", UINT64_MAX, 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, true, false, 0,
      "fpPoFTNBDKCNBDKCEE", "EEbb", DEFAULTS | BIT(GW_F_RING_PACKED), 0},
-    {"the table", UINT64_MAX, SLOTS, 0, 0, 0, 2, GW_FRONTEND_MEM_TABLE, false, false, 0,
+    {"the table", UINT64_MAX, SLOTS, 0, 0, 0, 2, GW_FRONTEND_MEM_TABLE, false, false, false, 0,
      "fpPoFTNBDKCNBDKCEE", "EEbb", DEFAULTS, 0},
     {"the table, with slots", UINT64_MAX, SLOTS, 0, SLOTS, 0, 2, GW_FRONTEND_MEM_TABLE, false,
-     false, 0, "fpPsoFTNBDKCNBDKCEE", "EEbb", DEFAULTS, SLOTS},
-    {"slots", UINT64_MAX, SLOTS, 0, 0, 0, 3, GW_FRONTEND_MEM_SLOTS, false, false, 0,
+     false, false, 0, "fpPsoFTNBDKCNBDKCEE", "EEbb", DEFAULTS, SLOTS},
+    {"slots", UINT64_MAX, SLOTS, 0, 0, 0, 3, GW_FRONTEND_MEM_SLOTS, false, false, false, 0,
      "fpPsoFAANBDKCNBDKCEE", "EEbb", DEFAULTS, SLOTS},
     {"slots that are missing", UINT64_MAX, 0, 0, 0, 0, 2, GW_FRONTEND_MEM_SLOTS, false, false,
-     -ERANGE, "fpPoF", "", DEFAULTS, 0},
-    {"too few slots", UINT64_MAX, SLOTS, 0, 0, 0, 1, GW_FRONTEND_MEM_AUTO, false, false, -ERANGE,
-     "fpPsoF", "", DEFAULTS, SLOTS},
-    {"too few queues", UINT64_MAX, MQ, 0, 0, 1, 0, GW_FRONTEND_MEM_AUTO, false, false, -ERANGE,
-     "fpPqo", "", 0, MQ},
-    {"any number of queues", UINT64_MAX, MQ, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, false, 0,
-     "fpPqoFTNBDKCNBDKCEE", "EEbb", DEFAULTS, MQ},
-    {"disabled", UINT64_MAX, 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, true, false, 0,
+     false, -ERANGE, "fpPoF", "", DEFAULTS, 0},
+    {"too few slots", UINT64_MAX, SLOTS, 0, 0, 0, 1, GW_FRONTEND_MEM_AUTO, false, false, false,
+     -ERANGE, "fpPsoF", "", DEFAULTS, SLOTS},
+    {"too few queues", UINT64_MAX, MQ, 0, 0, 1, 0, GW_FRONTEND_MEM_AUTO, false, false, false,
+     -ERANGE, "fpPqo", "", 0, MQ},
+    {"any number of queues", UINT64_MAX, MQ, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, false, false,
+     0, "fpPqoFTNBDKCNBDKCEE", "EEbb", DEFAULTS, MQ},
+    {"disabled", UINT64_MAX, 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, true, false, false, 0,
      "fpPoFTNBDKCNBDKC", "EEbb", DEFAULTS, 0},
     {"without protocol features", BARE, UINT64_MAX, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, false,
-     0, "foFTNBDKCNBDKC", "bb", BARE, 0},
+     false, 0, "foFTNBDKCNBDKC", "bb", BARE, 0},
     {"without protocol features by choice", UINT64_MAX, UINT64_MAX, BARE, 0, 0, 0,
-     GW_FRONTEND_MEM_AUTO, false, false, 0, "foFTNBDKCNBDKC", "bb", BARE, 0},
+     GW_FRONTEND_MEM_AUTO, false, false, false, 0, "foFTNBDKCNBDKC", "bb", BARE, 0},
+    {"with a log", UINT64_MAX, BIT(GW_PROTOCOL_F_LOG_SHMFD), 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO,
+     false, false, true, 0, "fpPoFTNBDKCNBDKCLEE", "EEbb", DEFAULTS | BIT(GW_F_LOG_ALL),
+     BIT(GW_PROTOCOL_F_LOG_SHMFD)},
     {"legacy", UINT64_MAX & ~BIT(GW_F_VERSION_1), 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, false,
-     -EOPNOTSUPP, "f", "", 0, 0},
+     false, -EOPNOTSUPP, "f", "", 0, 0},
 };
 
 static uint64_t answer_of(const struct start *s, char c, unsigned n_before)
@@ -106,6 +120,8 @@ static uint64_t answer_of(const struct start *s, char c, unsigned n_before)
         return s->n_queues;
     case 's':
         return s->n_slots;
+    case 'L':
+        return 0;
     default:
         return n_before; /* the ring's number, and base 0 */
     }
@@ -153,8 +169,8 @@ static void check_messages(const struct start *s, const struct peer *p, const ch
     unsigned n_of[128] = {0};
 
     for (unsigned i = 0; i < p->n_seen && messages[i]; i++) {
+        struct gw_wire_vring_state ring;
         char c = messages[i];
-        uint32_t index;
 
         if (p->seen[i].h.request != letter_of(c)->request)
             fail_msg("%s: message %u is %u, not %u", s->name, i, (unsigned)p->seen[i].h.request,
@@ -162,14 +178,16 @@ static void check_messages(const struct start *s, const struct peer *p, const ch
         assert_int_equal(p->seen[i].h.flags, GW_MSG_VERSION);
         if (!strchr("NBDKCEb", c))
             continue;
-        memcpy(&index, p->seen[i].payload, sizeof(index));
-        assert_int_equal(index % 256, n_of[(unsigned char)c]++ % N_QUEUES);
+        memcpy(&ring, p->seen[i].payload, sizeof(ring));
+        assert_int_equal(ring.index % 256, n_of[(unsigned char)c]++ % N_QUEUES);
+        if (c == 'E')
+            assert_int_equal(ring.num, i < strlen(s->messages));
     }
     if (p->n_seen != strlen(messages))
         fail_msg("%s: %u messages, not %zu", s->name, p->n_seen, strlen(messages));
 }
 
-static void run(const struct start *s)
+static void run(const struct start *s, bool negotiates_first)
 {
     const struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = PEER_TIMEOUT_MS};
     struct peer_step steps[PEER_MESSAGES_MAX] = {{.len = 0}};
@@ -184,10 +202,16 @@ static void run(const struct start *s)
         .mem_form = s->form,
         .no_enable = s->no_enable,
     };
+    const struct gw_guest_log_config log_cfg = {.size = sizeof(log_cfg), .length = 4096};
+    struct gw_guest_log *log = NULL;
     struct gw_frontend *fe;
     char messages[64];
     struct peer p;
-    int r;
+    int r = 0;
+
+    if (s->has_log)
+        assert_int_equal(gw_guest_log_new(&log, &log_cfg), 0);
+    opt.log = log;
 
     for (unsigned i = 0; i < N_QUEUES; i++) {
         const struct gw_driver_config config = {.size = sizeof(config),
@@ -201,7 +225,10 @@ static void run(const struct start *s)
     snprintf(messages, sizeof(messages), "%s%s", s->messages, s->stop);
     write_steps(s, messages, steps);
     fe = peer_begin_with(&p, steps, (unsigned)strlen(messages), &cfg);
-    r = gw_frontend_start(fe, &opt);
+    if (negotiates_first)
+        r = gw_frontend_negotiate(fe, &opt);
+    if (r == 0)
+        r = gw_frontend_start(fe, &opt);
     if (r != s->result)
         fail_msg("%s: %d, %s", s->name, r, gw_frontend_last_error());
     if (r == 0)
@@ -214,20 +241,28 @@ static void run(const struct start *s)
                  (unsigned long)sent_value(&p, GW_MSG_SET_PROTOCOL_FEATURES));
     for (unsigned i = 0; i < N_QUEUES; i++)
         gw_driver_free(drivers[i]);
+    gw_guest_log_free(log);
     gw_guest_mem_free(opt.mem);
 }
 
 static void test_fe_start_messages_are_in_order(void **state)
 {
     for (unsigned i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
-        run(&starts[i]);
+        for (unsigned k = 0; k < 2; k++)
+            run(&starts[i], k == 1);
 }
 
 /* Every message of a stop is sent, and the first error is the result. */
 static void test_fe_start_stop_reports_the_first_error(void **state)
 {
-    struct peer_step steps[2] = {peer_answer_u64(GW_MSG_GET_VRING_BASE, 7),
-                                 peer_answer_u64(GW_MSG_GET_VRING_BASE, 1)};
+    struct peer_step steps[] = {
+        {.len = 0},
+        peer_answer_u64(GW_MSG_SET_FEATURES, 0),
+        peer_answer_u64(GW_MSG_SET_VRING_ENABLE, 0x77),
+        peer_answer_u64(GW_MSG_SET_VRING_ENABLE, 0x78),
+        peer_answer_u64(GW_MSG_GET_VRING_BASE, 0),
+        peer_answer_u64(GW_MSG_GET_VRING_BASE, 1),
+    };
     struct gw_driver *drivers[N_QUEUES];
     struct gw_guest_mem *m = new_memory();
     struct gw_frontend *fe;
@@ -239,10 +274,14 @@ static void test_fe_start_stop_reports_the_first_error(void **state)
 
         assert_int_equal(gw_driver_new(&drivers[i], &config), 0);
     }
-    fe = peer_begin(&p, steps, 2);
-    assert_int_equal(gw_frontend_stop(fe, drivers, N_QUEUES), -EPROTO); /* of ring 7 */
-    assert_non_null(strstr(gw_frontend_last_error(), "ring 0: answered for ring 7"));
+    fe = peer_begin(&p, steps, 6);
+    assert_int_equal(gw_frontend_set_protocol_features(fe, BIT(GW_PROTOCOL_F_REPLY_ACK)), 0);
+    assert_int_equal(gw_frontend_set_features(fe, BIT(GW_F_PROTOCOL_FEATURES)), 0);
+    assert_int_equal(gw_frontend_stop(fe, drivers, N_QUEUES), -EREMOTEIO);
+    assert_non_null(
+        strstr(gw_frontend_last_error(), "SET_VRING_ENABLE: the back-end refused (0x77)"));
     peer_finish(&p, fe);
+    assert_int_equal(p.n_seen, 6);
     for (unsigned i = 0; i < N_QUEUES; i++)
         gw_driver_free(drivers[i]);
     gw_guest_mem_free(m);

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,8 +36,10 @@ struct later {
 static struct {
     enum device_kind kind;
     unsigned n_moved;    /* atomic */
+    unsigned n_stops;    /* atomic */
     unsigned n_astray;   /* atomic: callbacks on another worker than the queue's */
     unsigned n_messages; /* atomic */
+    char message[200];   /* the last one; before n_messages */
     /* For the thread. */
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -113,11 +117,17 @@ static void moved(void *dev, struct gw_queue *q)
     __atomic_add_fetch(&moving.n_moved, 1, __ATOMIC_RELAXED);
 }
 
+static void stops(void *dev, struct gw_queue *q)
+{
+    __atomic_add_fetch(&moving.n_stops, 1, __ATOMIC_RELEASE);
+}
+
 static const struct gw_device_ops moving_ops = {
-    .size = sizeof(moving_ops), .queue_ready = ready, .queue_moved = moved};
+    .size = sizeof(moving_ops), .queue_ready = ready, .queue_stop = stops, .queue_moved = moved};
 
 static void count_message(void *arg, enum gw_log_level level, const char *message)
 {
+    snprintf(moving.message, sizeof(moving.message), "%s", message);
     __atomic_add_fetch(&moving.n_messages, 1, __ATOMIC_RELEASE);
 }
 
@@ -127,7 +137,7 @@ static struct gw_daemon *make(enum device_kind kind, enum gw_loop_kind loop)
     struct gw_daemon *d;
 
     moving.kind = kind;
-    moving.n_moved = moving.n_astray = moving.n_messages = 0;
+    moving.n_moved = moving.n_stops = moving.n_astray = moving.n_messages = 0;
     moving.ends = false;
     cfg.num_queues = N_MOVING;
     cfg.num_workers = N_WORKERS;
@@ -278,6 +288,53 @@ static void test_moves_before_the_start_and_without_sessions(void **state)
     assert_int_equal(moving.n_astray, 0);
 }
 
+static struct later *take_held(void)
+{
+    struct later *held;
+
+    for (held = NULL; !held; usleep(1000)) {
+        pthread_mutex_lock(&moving.lock);
+        held = moving.todo;
+        moving.todo = NULL;
+        pthread_mutex_unlock(&moving.lock);
+    }
+    return held;
+}
+
+static void *stop_queue(void *arg)
+{
+    struct vm *vm = arg;
+
+    return (void *)(intptr_t)gw_frontend_stop_queue(vm->fe, vm->drivers[0]);
+}
+
+/* The stop ends first, and is not delayed. */
+static void test_moves_are_refused_during_a_stop(void **state)
+{
+    struct gw_daemon *d = make(ON_THREAD, GW_LOOP_AUTO);
+    struct gw_queue *q = gw_daemon_queue(d, 0);
+    struct later *held;
+    pthread_t stopper;
+    struct vm vm;
+    void *r;
+
+    vm_boot(&vm, 1);
+    vm_add(&vm, 0);
+    held = take_held();
+    assert_int_equal(pthread_create(&stopper, NULL, stop_queue, &vm), 0);
+    fixture_wait_for(&moving.n_stops, 1);
+    assert_int_equal(gw_queue_move(q, gw_daemon_worker(d, 1)), 0);
+    fixture_wait_for(&moving.n_messages, 1);
+    assert_non_null(strstr(moving.message, "it has requests of a ring that stops"));
+    gw_request_complete(held->req, 0);
+    assert_int_equal(pthread_join(stopper, &r), 0);
+    assert_null(r);
+    assert_int_equal(gw_queue_move(q, gw_daemon_worker(d, 1)), 0);
+    fixture_wait_for(&moving.n_moved, 1);
+    vm_unplug(&vm);
+    gw_daemon_free(d);
+}
+
 /* The queue then serves its other requests where it is. */
 static void test_moves_give_up_when_a_request_takes_too_long(void **state)
 {
@@ -290,14 +347,10 @@ static void test_moves_give_up_when_a_request_takes_too_long(void **state)
 
     vm_boot(&vm, 1);
     vm_add(&vm, 0);
-    for (held = NULL; !held; usleep(1000)) {
-        pthread_mutex_lock(&moving.lock);
-        held = moving.todo;
-        moving.todo = NULL;
-        pthread_mutex_unlock(&moving.lock);
-    }
+    held = take_held();
     assert_int_equal(gw_queue_move(q, gw_daemon_worker(d, 1)), 0);
     fixture_wait_for(&moving.n_messages, 1);
+    assert_non_null(strstr(moving.message, "its requests take too long"));
     assert_ptr_equal(gw_queue_worker(q), gw_daemon_worker(d, 0));
     assert_int_equal(pthread_create(&completer, NULL, complete_on_thread, NULL), 0);
     vm_add(&vm, 0); /* is served beside the other */
@@ -383,6 +436,7 @@ int main(void)
         DAEMON_TEST(test_moves_under_load_lose_and_reorder_nothing),
         DAEMON_TEST(test_moves_while_sessions_come_and_go),
         DAEMON_TEST(test_moves_before_the_start_and_without_sessions),
+        DAEMON_TEST(test_moves_are_refused_during_a_stop),
         DAEMON_TEST(test_moves_give_up_when_a_request_takes_too_long),
         DAEMON_TEST(test_moves_do_not_keep_the_daemon_from_ending),
         DAEMON_TEST(test_moves_of_the_balancer_spread_the_load),
