@@ -252,6 +252,29 @@ static void test_fe_start_messages_are_in_order(void **state)
             run(&starts[i], k == 1);
 }
 
+/* With this feature, a back-end may insist on a region. */
+static void test_fe_start_inflight_is_negotiated_for_its_users(void **state)
+{
+    struct peer_step steps[] = {
+        peer_answer_u64(GW_MSG_GET_FEATURES, DEFAULTS),
+        peer_answer_u64(GW_MSG_GET_PROTOCOL_FEATURES, BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)),
+    };
+    struct gw_frontend_inflight inflight = {.fd = -1};
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct gw_frontend_options opt = {.size = sizeof(opt),
+                                                .inflight = i == 0 ? NULL : &inflight};
+        struct peer p;
+        struct gw_frontend *fe = peer_begin(&p, steps, 2);
+
+        assert_int_equal(gw_frontend_negotiate(fe, &opt), 0);
+        peer_finish(&p, fe);
+        assert_int_equal(p.n_seen, 4);
+        assert_true(sent_value(&p, GW_MSG_SET_PROTOCOL_FEATURES) ==
+                    (i == 0 ? 0 : BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)));
+    }
+}
+
 /* Every message of a stop is sent, and the first error is the result. */
 static void test_fe_start_stop_reports_the_first_error(void **state)
 {
@@ -291,6 +314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fe_start_messages_are_in_order),
+        FDCHECK_TEST(test_fe_start_inflight_is_negotiated_for_its_users),
         FDCHECK_TEST(test_fe_start_stop_reports_the_first_error),
     };
 
