@@ -114,8 +114,11 @@ void gw_daemon_config_changed(struct gw_daemon *d)
     n_config_changed++;
 }
 
+static unsigned n_said;
+
 void backend_say(struct backend_log *log, enum gw_log_level level, const char *format, ...)
 {
+    n_said++;
 }
 
 /* ---- the store, faked ---- */
@@ -319,7 +322,10 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
         is_taken_over = true;
         blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
         assert_int_equal(get_config().wce, 1);
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        n_said = 0;
+        for (unsigned queue = 0; queue < 2; queue++)
+            assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_int_equal(n_said, 1);
         assert_int_equal(get_config().wce, 0);
         assert_true(is_write_through());
         assert_int_equal(blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value,
@@ -332,6 +338,11 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
         blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
         assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
         assert_false(is_write_through());
+        blk_ops.reset(&blk);
+        is_taken_over = true;
+        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        assert_true(is_write_through());
     }
 }
 
@@ -469,6 +480,42 @@ static void test_blk_config_writes_elsewhere_are_refused(void **state)
     assert_int_equal(le64toh(get_config().capacity), DISK_SIZE / 512);
 }
 
+/* A restored config space may come in pieces; only the one with the byte of the cache counts. */
+static void test_blk_config_is_restored_in_pieces(void **state)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    const struct {
+        uint32_t off, len;
+        bool has_wce;
+    } pieces[] = {
+        {0, wce, false},     {0, wce + 1, true},     {wce - 1, 1, false}, {wce - 1, 2, true},
+        {wce, 0, false},     {wce, 1, true},         {wce, 2, true},      {wce + 1, 1, false},
+        {wce + 1, 9, false}, {UINT32_MAX, 1, false},
+    };
+    struct virtio_blk_config cfg = {.wce = 0};
+    const uint8_t on = 1;
+
+    for (unsigned i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+        assert_int_equal(blk_ops.set_config(&blk, wce, &on, 1, false), 0);
+        assert_int_equal(blk_ops.set_config(&blk, pieces[i].off, &cfg, pieces[i].len, true), 0);
+        if (get_config().wce != !pieces[i].has_wce)
+            fail_msg("piece %u", i);
+    }
+    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, sizeof(cfg) + 1, true), -EINVAL);
+}
+
+static void test_blk_segments_leave_room_for_header_and_status(void **state)
+{
+    static const struct {
+        uint32_t queue_size, seg_max;
+    } cases[] = {{1, 1}, {2, 1}, {3, 1}, {4, 2}, {64, 62}, {32768, BLK_SEG_MAX}};
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        blk.queue_size = cases[i].queue_size;
+        assert_int_equal(le32toh(get_config().seg_max), cases[i].seg_max);
+    }
+}
+
 static void test_blk_resize_reports_a_new_size_once(void **state)
 {
     store.next_size = DISK_SIZE * 2;
@@ -582,6 +629,8 @@ int main(void)
         TEST(ranges_without_memory_are_an_error),
         TEST(alignment_of_discards),
         TEST(config_writes_elsewhere_are_refused),
+        TEST(config_is_restored_in_pieces),
+        TEST(segments_leave_room_for_header_and_status),
         TEST(resize_reports_a_new_size_once),
         TEST(queue_start_can_be_refused),
         TEST(queue_stop_suspends_where_it_may),
