@@ -23,7 +23,7 @@ struct setting {
     enum setting_kind kind;
     bool is_single; /* not in a list */
     /*
-     * Set a member of `to`. `value` is NULL without a value, and must remain valid as long as `to`.
+     * Set a member of `to`. `value`, NULL if none was given, must remain valid as long as `to`.
      * Returns: false if it is not valid; see option_value.h for `why`.
      */
     bool (*set)(void *to, const char *value, struct value_error *why);

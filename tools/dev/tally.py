@@ -6,8 +6,8 @@ numbers of passed, failed and skipped tests on stdout.
 usage: tally.py TESTLOG.json
        tally.py --strict STAGE MAY_SKIP TESTLOG.json
 
-With --strict, a test or a single case of one that was skipped has failed, unless the file MAY_SKIP
-lists exactly that for this stage. A line there is STAGE[,STAGE...] TEST[:CASE] REASON.
+With --strict, a skipped test and a skipped case of a test count as failed, unless a line of the file
+MAY_SKIP allows it in this stage: STAGE[,STAGE...] TEST[:CASE] REASON.
 """
 
 import json

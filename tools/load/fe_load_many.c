@@ -6,9 +6,8 @@
 
 #include <string.h>
 
-/* Idle rings between two yields, and rings between two reads of the clock. */
-#define IDLE_RINGS  4096
-#define CLOCK_RINGS 64
+#define IDLE_RINGS  4096 /* rings found idle in a row before the thread yields */
+#define CLOCK_RINGS 64   /* rings served between two reads of the clock */
 /* Interval of checks for loads that stall while others do not. */
 #define CHECK_NS UINT64_C(50000000)
 

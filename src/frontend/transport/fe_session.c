@@ -49,7 +49,7 @@ static int negotiate_protocol(struct gw_frontend *fe, const struct gw_frontend_o
 
     if (!wanted) {
         wanted = default_protocol_features;
-        /* Negotiating the slots form implies using it, so a forced table form must not do so. */
+        /* A front-end that negotiates slots must use them, so the table form leaves them out. */
         if (opt->mem_form == GW_FRONTEND_MEM_TABLE)
             wanted &= ~BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
         /* Not by default: with this feature, libvhost-user may insist on a region. */

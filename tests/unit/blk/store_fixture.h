@@ -55,7 +55,7 @@ struct gw_timer {
 
 extern struct gw_timer timer;
 
-/* Its posts run in run_posts. Operations of a single thread need no worker. */
+/* A worker without a thread or a loop: run_posts runs what was posted. */
 struct gw_worker {
     pthread_mutex_t lock;
     struct gw_post *first;

@@ -155,7 +155,7 @@ static void fill_ring(struct power_cut_driver *driver)
         ;
 }
 
-/* What happens between the death of a device and the start of the next one, on a copy. */
+/* What happens to a copy of the memory before the device that is tested starts on it. */
 enum between {
     NOTHING,
     DRIVER_GOES_ON,

@@ -9,7 +9,10 @@
 #define BLOCK_SIZE_DEFAULT 512U
 #define BLOCK_SIZE_MAX     4096U /* every guest supports up to a page */
 #define DELAY_MS_MAX       10000U
-/* ms; the kernel may release the lock of a killed process seconds later, with its io_uring. */
+/*
+ * In ms. The kernel releases the lock of a killed process together with its io_uring, which may
+ * take seconds.
+ */
 #define LOCK_PATIENCE 8000U
 
 static bool refuse(struct value_error *why, const char *text)
