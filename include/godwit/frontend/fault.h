@@ -270,7 +270,8 @@ int gw_fault_server_put(struct gw_fault_server *s, gw_gpa_t gpa, uint64_t len, c
 int gw_fault_server_stream(struct gw_fault_server *s, unsigned n_pages);
 
 /*
- * Call `page` again for pages that threads wait for and that it answered LATER: they were lost.
+ * Call `page` again for the pages that threads wait for and that it answered LATER, after those
+ * pages were lost, for example with a connection.
  *
  * Returns: 0; the errno of the ioctl that puts a page into the memory.
  */

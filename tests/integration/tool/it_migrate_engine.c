@@ -84,7 +84,7 @@ static void test_engine_guilt_of_one_of_several_is_found(void **state)
 {
     bool found = false;
 
-    /* A busy machine may complete no request of that device while its marks count. */
+    /* On a busy machine the faulty device may complete no request before the migration ends. */
     for (uint64_t seed = 6; !found && seed <= 100; seed++) {
         struct bench *b = bench_new(seed);
 

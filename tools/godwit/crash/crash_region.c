@@ -226,7 +226,7 @@ static int compare(const void *one, const void *other)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Check that no request is missing of which later ones have been taken. */
+/* Requests are taken in order: check that every one older than a taken one is in the region. */
 static int check_missing(const struct part *p)
 {
     uint64_t n_answered = gw_driver_added(p->driver) - gw_driver_in_flight(p->driver);

@@ -149,10 +149,7 @@ static int tell_again(struct migration_unit *u)
     return r ? r : gw_frontend_get_features(fe, &features);
 }
 
-/*
- * Change memory while pages are missing: in half of the runs, by the seed, if memory changes at
- * all.
- */
+/* Change memory while pages are missing, if the options allow it: in half of the runs, by seed. */
 static int change_memory(struct migration *m)
 {
     uint64_t begin = migration_now(m);
