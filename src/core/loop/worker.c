@@ -201,6 +201,11 @@ bool gw_worker_is_running_any(void)
     return current_worker != NULL;
 }
 
+bool gw_worker_is_running(const struct gw_worker *w)
+{
+    return current_worker == w;
+}
+
 static void worker_init(struct gw_worker *w)
 {
     gw_list_init(&w->active);
@@ -260,7 +265,7 @@ unsigned gw_worker_index(const struct gw_worker *w)
 bool gw_worker_is_current(const struct gw_worker *w)
 {
     return current_worker == w ||
-           (w->is_external && !current_worker && pthread_equal(w->thread, pthread_self()));
+           (w->is_external && pthread_equal(w->thread, pthread_self()));
 }
 
 bool gw_worker_has_uring(const struct gw_worker *w)

@@ -80,8 +80,9 @@ void gw_worker_leave(struct gw_worker *w);
 void gw_worker_run_tasks(struct gw_worker *w);
 /* Signal the mailbox. Context: any thread. */
 void gw_worker_wake(struct gw_worker *w);
-/* Is this thread running code of any worker? */
+/* Is this thread running code of any worker, or of this one? */
 bool gw_worker_is_running_any(void);
+bool gw_worker_is_running(const struct gw_worker *w);
 
 /* worker_run.c: the parts of start and end that differ between threads and external workers. */
 int gw_worker_start_thread(struct gw_worker *w);
@@ -100,7 +101,7 @@ void gw_worker_settle(struct gw_worker *w);
 
 /*
  * Work was left for the next turn. If the embedder runs the worker and calls this between two runs,
- * make its fd readable.
+ * or in a callback of another worker of the thread, make its fd readable.
  */
 void gw_worker_touch_external(struct gw_worker *w);
 

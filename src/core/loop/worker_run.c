@@ -170,7 +170,7 @@ static void touch(struct gw_worker *w)
 
 void gw_worker_touch_external(struct gw_worker *w)
 {
-    if (!gw_worker_is_running_any())
+    if (!gw_worker_is_running(w))
         touch(w);
 }
 
