@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- visits ---- */
 
@@ -224,6 +225,23 @@ void gw_daemon_free_workers(struct gw_daemon *d)
 }
 
 /* ---- running ---- */
+
+static bool is_in_callback(const struct gw_worker *w)
+{
+    return gw_worker_is_running(w) ||
+           (w->is_external && gw_worker_is_running_any() && gw_worker_is_current(w));
+}
+
+int gw_daemon_check_wait(const struct gw_daemon *d, const char *what)
+{
+    bool found = is_in_callback(d->control);
+
+    if (d->pid != getpid())
+        return gw_fail(-EPERM, "%s: the daemon belongs to the parent process", what);
+    for (unsigned i = 0; i < d->num_workers && !found; i++)
+        found = is_in_callback(d->workers[i]);
+    return found ? gw_fail(-EBUSY, "%s: called in a callback of a worker of the daemon", what) : 0;
+}
 
 /* The external workers of this thread, at most one more than num_workers. */
 static unsigned find_mine(struct gw_daemon *d, struct gw_worker **mine)

@@ -23,6 +23,12 @@ void gw_daemon_detach(struct gw_daemon *d);
 void gw_daemon_free_workers(struct gw_daemon *d);
 
 /*
+ * May this thread wait for the daemon? Returns: 0; -EBUSY in a callback of one of its workers, or
+ * of any worker on the thread of its external ones; -EPERM in a child of the process that made it.
+ */
+int gw_daemon_check_wait(const struct gw_daemon *d, const char *what);
+
+/*
  * Run the external workers of the calling thread until the daemon has ended. Returns: false if this
  * thread has none that the daemon uses.
  */

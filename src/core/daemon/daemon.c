@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 enum {
     DEFAULT_QUEUE_SIZE = 1024,
@@ -196,6 +197,43 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     return r;
 }
 
+/*
+ * Requests that outlived the drain time-out may still use guest memory, which then is never
+ * unmapped: the kernel may access it, too.
+ */
+static void free_operations(struct gw_daemon *d)
+{
+    bool idle = true;
+
+    gw_sigbus_forget(&d->loss);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        idle = idle && d->queues[i].in_flight.n == 0;
+    gw_op_free_all(d, idle);
+}
+
+static void free_daemon(struct gw_daemon *d)
+{
+    if (d->started) {
+        gw_daemon_stop(d);
+        (void)gw_daemon_wait(d);
+    }
+    gw_daemon_detach(d);
+    gw_daemon_free_workers(d);
+    gw_timer_free(d->timer);
+    gw_balance_free(d->balance);
+    for (unsigned i = 0; i < d->num_queues; i++)
+        gw_queue_done(&d->queues[i]);
+    free_operations(d);
+    pthread_cond_destroy(&d->end_cond);
+    pthread_mutex_destroy(&d->end_lock);
+    gw_log_done(&d->log);
+    free(d->session.vrings);
+    free(d->queues);
+    free(d->name);
+    gw_close(&d->control_fd);
+    free(d);
+}
+
 int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *given_cfg,
                   const struct gw_device_ops *given_ops, void *dev)
 {
@@ -218,52 +256,24 @@ int gw_daemon_new(struct gw_daemon **ret, const struct gw_daemon_config *given_c
         return gw_fail(-ENOMEM, "no memory for a daemon");
     d->ops = ops;
     d->dev = dev;
+    d->pid = getpid();
     r = daemon_init(d, &cfg);
     if (r < 0) {
-        gw_daemon_free(d);
+        free_daemon(d);
         return r;
     }
     *ret = d;
     return 0;
 }
 
-/*
- * Requests that outlived the drain time-out may still use guest memory, which then is never
- * unmapped: the kernel may access it, too.
- */
-static void free_operations(struct gw_daemon *d)
-{
-    bool idle = true;
-
-    gw_sigbus_forget(&d->loss);
-    for (unsigned i = 0; i < d->num_queues; i++)
-        idle = idle && d->queues[i].in_flight.n == 0;
-    gw_op_free_all(d, idle);
-}
-
 void gw_daemon_free(struct gw_daemon *d)
 {
     if (!d)
         return;
-    if (d->started) {
-        gw_daemon_stop(d);
-        (void)gw_daemon_wait(d);
-    }
-    gw_daemon_detach(d);
-    gw_daemon_free_workers(d);
-    gw_timer_free(d->timer);
-    gw_balance_free(d->balance);
-    for (unsigned i = 0; i < d->num_queues; i++)
-        gw_queue_done(&d->queues[i]);
-    free_operations(d);
-    pthread_cond_destroy(&d->end_cond);
-    pthread_mutex_destroy(&d->end_lock);
-    gw_log_done(&d->log);
-    free(d->session.vrings);
-    free(d->queues);
-    free(d->name);
-    gw_close(&d->control_fd);
-    free(d);
+    if (gw_daemon_check_wait(d, "gw_daemon_free") == 0)
+        free_daemon(d);
+    else
+        gw_log(&d->log, GW_LOG_ERROR, "%s; nothing is freed", gw_last_error());
 }
 
 /* ---- starting and stopping ---- */
@@ -352,6 +362,10 @@ int gw_daemon_serve(struct gw_daemon *d, const char *path)
 
 int gw_daemon_wait(struct gw_daemon *d)
 {
+    int r = gw_daemon_check_wait(d, "gw_daemon_wait");
+
+    if (r < 0)
+        return r;
     if (!d->started)
         return gw_fail(-EINVAL, "the daemon was not started");
     if (!gw_daemon_run_workers(d)) {

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The state of one ring, as set by messages of the front-end. */
 struct gw_vring {
@@ -129,6 +130,7 @@ struct gw_daemon {
 
     /* Set by other threads, which then signal `control_fd`. */
     int control_fd;        /* eventfd */
+    pid_t pid;             /* that made the daemon */
     bool stopping;         /* atomic */
     bool config_changed;   /* atomic */
     struct gw_loss loss;   /* of memory that the session has mapped */

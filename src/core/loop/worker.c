@@ -264,8 +264,7 @@ unsigned gw_worker_index(const struct gw_worker *w)
 
 bool gw_worker_is_current(const struct gw_worker *w)
 {
-    return current_worker == w ||
-           (w->is_external && pthread_equal(w->thread, pthread_self()));
+    return current_worker == w || (w->is_external && pthread_equal(w->thread, pthread_self()));
 }
 
 bool gw_worker_has_uring(const struct gw_worker *w)

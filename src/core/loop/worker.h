@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct gw_worker {
     struct gw_loop *loop;
@@ -48,6 +49,7 @@ struct gw_worker {
 
     /* A worker that the embedder runs. */
     bool is_external;
+    pid_t pid;                     /* that made it */
     bool is_touched;               /* mail_source was signalled by gw_worker_touch */
     struct gw_source alarm_source; /* a timerfd, for the next timer */
     uint64_t alarm_ns;             /* when it expires; 0: it does not */
@@ -88,6 +90,11 @@ bool gw_worker_is_running(const struct gw_worker *w);
 int gw_worker_start_thread(struct gw_worker *w);
 int gw_worker_open_external(struct gw_worker *w);
 void gw_worker_close_external(struct gw_worker *w);
+/*
+ * May this thread run the worker, or end it? Returns: 0; -EINVAL if it is not external; -EPERM on
+ * another thread, or in another process; -EBUSY in a callback.
+ */
+int gw_worker_check_external(const struct gw_worker *w, const char *what);
 
 /* For the thread of a worker, which is stopping. */
 int gw_worker_open(struct gw_worker *w);

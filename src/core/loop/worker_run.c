@@ -135,6 +135,7 @@ int gw_worker_open_external(struct gw_worker *w)
 
     w->thread = pthread_self();
     w->tid = gettid();
+    w->pid = getpid();
     w->alarm_source = (struct gw_source){.events = POLLIN, .cb = alarm_rang};
     w->alarm_source.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (w->alarm_source.fd < 0)
@@ -194,12 +195,16 @@ static void set_alarm(struct gw_worker *w, int64_t ns)
     (void)timerfd_settime(w->alarm_source.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
-static int check_external(const struct gw_worker *w, const char *what)
+int gw_worker_check_external(const struct gw_worker *w, const char *what)
 {
     if (!w->is_external)
         return gw_fail(-EINVAL, "%s: worker %u has a thread of its own", what, w->index);
     if (!pthread_equal(w->thread, pthread_self()))
         return gw_fail(-EPERM, "%s: worker %u belongs to another thread", what, w->index);
+    if (w->pid != getpid())
+        return gw_fail(-EPERM, "%s: worker %u belongs to the parent process", what, w->index);
+    if (gw_worker_is_running_any())
+        return gw_fail(-EBUSY, "%s: called in a callback of a worker", what);
     return 0;
 }
 
@@ -224,12 +229,10 @@ static int64_t wait_time(struct gw_worker *w, int timeout_ms)
 
 int gw_worker_run(struct gw_worker *w, int timeout_ms)
 {
-    int r = check_external(w, "gw_worker_run");
+    int r = gw_worker_check_external(w, "gw_worker_run");
 
     if (r < 0)
         return r;
-    if (gw_worker_is_running_any())
-        return gw_fail(-EBUSY, "gw_worker_run: called in a callback of a worker");
     gw_worker_enter(w);
     /* Events first: what they begin, for example a request, is then done in the same run. */
     w->loop->ops->turn(w->loop, wait_time(w, timeout_ms));

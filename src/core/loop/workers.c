@@ -102,17 +102,26 @@ int gw_workers_new(struct gw_workers **ret, const struct gw_workers_config *give
     return gw_workers_make(ret, &cfg, NULL, NULL);
 }
 
+static int check_free(const struct gw_worker *w)
+{
+    if (__atomic_load_n(&w->n_daemons, __ATOMIC_ACQUIRE) > 0)
+        return gw_fail(-EBUSY, "a daemon still uses worker %u", w->index);
+    if (w->is_external)
+        return gw_worker_check_external(w, "gw_workers_free");
+    if (gw_worker_is_running(w))
+        return gw_fail(-EBUSY, "gw_workers_free: called in a callback of worker %u", w->index);
+    return 0;
+}
+
 int gw_workers_free(struct gw_workers *ws)
 {
     if (!ws)
         return 0;
     for (unsigned i = 0; i < ws->n; i++) {
-        const struct gw_worker *w = &ws->members[i].worker;
+        int r = check_free(&ws->members[i].worker);
 
-        if (__atomic_load_n(&w->n_daemons, __ATOMIC_ACQUIRE) > 0)
-            return gw_fail(-EBUSY, "a daemon still uses worker %u", i);
-        if (w->is_external && !gw_worker_is_current(w))
-            return gw_fail(-EPERM, "worker %u belongs to another thread", i);
+        if (r < 0)
+            return r;
     }
     free_set(ws);
     return 0;

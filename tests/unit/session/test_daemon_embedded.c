@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const enum gw_loop_kind loops[] = {GW_LOOP_URING, GW_LOOP_EPOLL};
@@ -91,6 +94,27 @@ static void in_callback(void (*fn)(void))
         step(e.a);
 }
 
+static void *ask(void *arg)
+{
+    struct gw_frontend *fe = daemon_fixture_connect();
+
+    expect_served(fe);
+    gw_frontend_free(fe);
+    return NULL;
+}
+
+/* A front-end on another thread; the worker runs until it has been served and has hung up. */
+static void expect_served_soon(void)
+{
+    unsigned n_resets = device.n_resets;
+    pthread_t front_end;
+
+    assert_int_equal(pthread_create(&front_end, NULL, ask, NULL), 0);
+    while (device.n_resets == n_resets)
+        step(e.a);
+    pthread_join(front_end, NULL);
+}
+
 /* ---- several workers on one thread ---- */
 
 static struct gw_timer *timer;
@@ -158,11 +182,112 @@ static void test_embedded_callback_makes_a_daemon_on_another_worker(void **state
     }
 }
 
+/* ---- refused ---- */
+
+static void wait_inside(void)
+{
+    assert_int_equal(gw_daemon_wait(e.d), -EBUSY);
+    gw_daemon_free(e.d); /* logs an error */
+    assert_int_equal(gw_workers_free(e.ws), -EBUSY);
+    e.n_done++;
+}
+
+static void free_workers_inside(void)
+{
+    e.r = gw_workers_free(e.ws);
+}
+
+static void test_embedded_callback_cannot_wait_or_free(void **state)
+{
+    for (unsigned l = 0; l < GW_ARRAY_SIZE(loops); l++) {
+        embed(loops[l]);
+        in_callback(wait_inside);
+        assert_int_equal(e.n_done, 1);
+        expect_served_soon();
+        gw_daemon_free(e.d);
+        in_callback(free_workers_inside);
+        assert_int_equal(e.r, -EBUSY);
+        assert_int_equal(gw_workers_free(e.ws), 0);
+    }
+}
+
+/* The child of a fork cannot take the parent's events, nor remove its socket. */
+static void test_embedded_child_cannot_run_or_free(void **state)
+{
+    for (unsigned l = 0; l < GW_ARRAY_SIZE(loops); l++) {
+        int status;
+        pid_t pid;
+
+        embed(loops[l]);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            gw_daemon_free(e.d);
+            _exit(gw_worker_run(e.a, 0) == -EPERM && gw_daemon_wait(e.d) == -EPERM &&
+                          gw_workers_free(e.ws) < 0
+                      ? 0
+                      : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        expect_served_soon();
+        expel();
+    }
+}
+
+static struct gw_frontend *connect_now(void)
+{
+    struct gw_frontend *fe = daemon_fixture_connect();
+
+    assert_int_equal(
+        poll(&(struct pollfd){.fd = gw_worker_fd(e.a), .events = POLLIN}, 1, (int)patience_ms()),
+        1);
+    while (poll(&(struct pollfd){.fd = gw_worker_fd(e.a), .events = POLLIN}, 1, 0) == 1)
+        step(e.a);
+    return fe;
+}
+
+/* A child that still has the descriptors does not keep the session open. */
+static void test_embedded_child_keeps_no_session(void **state)
+{
+    for (unsigned l = 0; l < GW_ARRAY_SIZE(loops); l++) {
+        struct pollfd p = {.events = POLLIN};
+        struct gw_frontend *fe;
+        int ends[2];
+        char byte;
+        pid_t pid;
+
+        embed(loops[l]);
+        fe = connect_now();
+        assert_int_equal(pipe(ends), 0);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            close(ends[1]);
+            _exit((int)read(ends[0], &byte, 1)); /* until the parent has seen the end */
+        }
+        close(ends[0]);
+        gw_daemon_stop(e.d);
+        while (e.n_ended == 0)
+            step(e.a);
+        p.fd = gw_frontend_fd(fe);
+        assert_int_equal(poll(&p, 1, (int)patience_ms()), 1);
+        assert_int_equal(recv(p.fd, &byte, 1, MSG_DONTWAIT), 0);
+        close(ends[1]);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        gw_frontend_free(fe);
+        expel();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(test_embedded_worker_wakes_for_what_a_callback_of_another_began),
         DAEMON_TEST(test_embedded_callback_makes_a_daemon_on_another_worker),
+        DAEMON_TEST(test_embedded_callback_cannot_wait_or_free),
+        DAEMON_TEST(test_embedded_child_cannot_run_or_free),
+        DAEMON_TEST(test_embedded_child_keeps_no_session),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
