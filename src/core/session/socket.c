@@ -152,7 +152,7 @@ void gw_socket_hang_up(int *fd)
 
     if (*fd < 0)
         return;
-    (void)shutdown(*fd, SHUT_RD);
+    (void)shutdown(*fd, SHUT_RDWR); /* a child of fork(2) may have the socket, too */
     do {
         n = receive(&rx, *fd, ignored, sizeof(ignored));
         gw_rx_reset(&rx);
