@@ -209,9 +209,9 @@ int gw_daemon_serve(struct gw_daemon *d, const char *path);
  * may be started again.
  *
  * Returns: 0, also after a hang-up; -EPROTO if the only session ended because of a protocol error
- * of the front-end or gw_queue_fail_stop; -EINVAL if the daemon was not started.
- * Context: any thread except those of the daemon, one at a time; blocks. The thread of external
- * workers, outside of a callback: runs them until the daemon has ended.
+ * of the front-end or gw_queue_fail_stop; -EINVAL if the daemon was not started; -EBUSY in a
+ * callback of one of its workers; -EPERM in a child of its process.
+ * Context: as gw_daemon_free, one thread at a time; blocks until the daemon has ended.
  */
 int gw_daemon_wait(struct gw_daemon *d);
 

@@ -4,8 +4,7 @@
  * it. A thread of the library runs it, or the embedder does, in a loop of its own (`external`).
  *
  * Context, unless a function states another: the worker's own thread. For an external worker this
- * is the thread that made it: in the callbacks of this worker, which gw_worker_run calls, and
- * between two runs.
+ * is the thread that made it: in callbacks, which gw_worker_run calls, and between two runs.
  *
  * After fork(2), workers and daemons are the parent's. The child must not call any function for
  * them, because it would take events away from the parent.
@@ -79,8 +78,8 @@ int gw_workers_new(struct gw_workers **ret, const struct gw_workers_config *cfg)
  * End the threads of the workers after what was posted to them, and release everything. `ws` may be
  * NULL.
  *
- * Returns: 0; -EBUSY if a daemon that was not freed uses one of them; -EPERM if they are external
- * and belong to another thread. After an error, the workers continue.
+ * Returns: 0; -EBUSY if a daemon that was not freed uses one of them, or in a callback of theirs;
+ * -EPERM if they are external and belong to another thread or process. After an error, all run.
  * Context: any thread except those of the workers; the thread of external ones, but not in a
  * callback. Blocks for as long as a callback does.
  */
@@ -108,11 +107,11 @@ int gw_worker_fd(const struct gw_worker *w);
 /*
  * Run an external worker: wait up to `timeout_ms` milliseconds (0: not at all; negative: without
  * limit) for something to do, and do it. A signal ends the wait. A call with work takes as long as
- * the callbacks of the devices and one turn of each queue. What is left after it makes gw_worker_fd
- * readable.
+ * the callbacks of the devices and one turn of each queue. What is left after it makes
+ * gw_worker_fd readable.
  *
  * Returns: 0; -EBUSY in a callback of a worker; -EPERM on another thread than the one that made the
- * worker; -EINVAL if the worker has a thread of its own.
+ * worker, or in a child of its process; -EINVAL if the worker has a thread of its own.
  * Context: the thread that made the worker, not in a callback.
  */
 int gw_worker_run(struct gw_worker *w, int timeout_ms);
