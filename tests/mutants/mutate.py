@@ -115,7 +115,7 @@ MUTANTS = {
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],
         # Keep the old log mapped; otherwise the mutant crashes.
         "src/core/message/change.c": [("    gw_dirty_log_free(c->old);\n", "    (void)c->old;\n")]},
-    "log-all-off": {"src/core/message/ctl_migration.c": [(
+    "log-all-off": {"src/core/message/ctl_dirty_log.c": [(
         "    if (state.all == all)\n", "    if (state.all == all || !all)\n")]},
     # ---- inflight ----
     "not-in-flight": {

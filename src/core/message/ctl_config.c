@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The config space. A payload is a header and exactly the number of bytes that it states. */
+/*
+ * The config space. A payload is a header and exactly the number of bytes that it states.
+ *
+ * Messages: GET_CONFIG, SET_CONFIG.
+ */
 #include "dispatch.h"
 
 #include <errno.h>

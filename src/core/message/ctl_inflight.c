@@ -2,6 +2,8 @@
 /*
  * The inflight region: created here, kept by the front-end, and passed to the next back-end. Only
  * the queues interpret its contents, when they start.
+ *
+ * Messages: GET_INFLIGHT_FD, SET_INFLIGHT_FD.
  */
 #include "base/cleanup.h"
 #include "core/inflight/inflight.h"

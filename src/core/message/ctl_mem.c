@@ -3,10 +3,12 @@
  * Memory tables. Every change builds a new map of new and kept regions, to which the workers
  * switch. The old map is unmapped when its last request ends. Outside postcopy the front-end is
  * answered only then.
+ *
+ * Messages: SET_MEM_TABLE, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG.
  */
 #include "base/cleanup.h"
 #include "change.h"
-#include "ctl_migration.h"
+#include "ctl_dirty_log.h"
 #include "dispatch.h"
 
 #include <errno.h>

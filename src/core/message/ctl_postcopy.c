@@ -8,6 +8,8 @@
  * sends its regions. We register them and answer with their addresses. The front-end acknowledges,
  * because only with the addresses can it assign page faults to regions. Until then the workers keep
  * the previous map.
+ *
+ * Messages: POSTCOPY_ADVISE, POSTCOPY_LISTEN, POSTCOPY_END.
  */
 #include "base/cleanup.h"
 #include "change.h"

@@ -2,9 +2,12 @@
 /*
  * Rings. The control worker collects the parameters of a ring, and passes them to the ring's worker
  * when SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
+ *
+ * Messages: SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL,
+ * SET_VRING_ERR, SET_VRING_ENABLE, GET_VRING_BASE, GET_VRING_BASE_SKIP_DRAIN.
  */
 #include "base/cleanup.h"
-#include "ctl_migration.h"
+#include "ctl_dirty_log.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
 #include "postcopy_worker.h"

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Features, ownership, reset: messages about the session as a whole. */
+/*
+ * Features, ownership, reset: messages about the session as a whole.
+ *
+ * Messages: GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, GET_PROTOCOL_FEATURES,
+ * SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_BACKEND_REQ_FD, RESET_DEVICE.
+ */
 #include "base/cleanup.h"
 #include "core/session/backend_req.h"
 #include "core/session/session.h"
-#include "ctl_migration.h"
+#include "ctl_dirty_log.h"
 #include "dispatch.h"
 
 #include <errno.h>

@@ -2,8 +2,10 @@
 /*
  * The messages about the dirty log. SET_LOG_BASE and LOG_ALL arrive in any order. A log that does
  * not cover everything the device may write is refused before the device writes.
+ *
+ * Messages: SET_LOG_BASE, SET_LOG_FD.
  */
-#include "ctl_migration.h"
+#include "ctl_dirty_log.h"
 
 #include "base/cleanup.h"
 #include "change.h"
