@@ -34,6 +34,9 @@ enum gw_peer_fd_kind gw_peer_fd_kind(int fd);
 void gw_peer_fd_close(int *fd);
 void gw_peer_fd_close_all(int *fds, unsigned n_fds);
 
+/* The same without waiting for the sacrificial thread, unless too many descriptors are queued. */
+void gw_peer_fd_close_all_later(int *fds, unsigned n_fds);
+
 /* The descriptor in a variable with this attribute is closed when the variable leaves its scope. */
 #define gw_cleanup_peer_fd __attribute__((cleanup(gw_peer_fd_close)))
 
