@@ -2,7 +2,7 @@
 /* The interface of a load to the expected contents of its disk. */
 #pragma once
 
-#include "frontend/transport/fe_state.h"
+#include "frontend/driver/fe_state.h"
 
 #include "load.h"
 

@@ -13,7 +13,7 @@
 #include "fe_disk.h"
 #include "fe_load_i.h"
 #include "frontend/driver/driver_i.h"
-#include "frontend/transport/fe_state.h"
+#include "frontend/driver/fe_state.h"
 #include "frontend/transport/frontend_i.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
  * all of it could have come from a driver, so that following chains and free lists is always safe.
  */
 #include "driver_i.h"
-#include "frontend/transport/fe_state.h"
+#include "fe_state.h"
 
 #include <endian.h>
 #include <errno.h>
