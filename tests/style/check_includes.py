@@ -50,7 +50,8 @@ MAY_INCLUDE = [
     ("src/xen", ["include/*", "own", "src/base/*", "src/core/memory/mem*.h",
                  "src/core/queue/copies.h", "src/core/queue/evtchn.h", "src/core/queue/queue_i.h",
                  "src/fd/peer_fd.h"]),
-    ("src/frontend", ["include/*", "src/frontend/*", "src/base/checked.h", "src/base/proto.h",
+    ("src/frontend", ["include/*", "src/frontend/*", "src/base/checked.h",
+                      "src/base/list.h", "src/base/proto.h",
                       "src/base/struct_sizes.h", "src/fd/peer_fd.h", *SHARED]),
     # Not of the library, but it reaches into the drivers that it loads a device with.
     ("tools/load", ["include/*", "own", "src/frontend/*", "src/base/checked.h", "src/base/proto.h",

@@ -4,12 +4,12 @@
  * ("Inflight I/O tracking"), and its transfer to a back-end. The front-end only keeps the region.
  * Its contents belong to the back-end; only the minimum length is checked.
  */
-#include "base/proto.h"
 #include "fd/peer_fd.h"
 #include "fe_requests.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Sizes for one queue ("Inflight I/O tracking"): the header and each entry. */
@@ -34,8 +34,7 @@ static uint64_t min_length(const struct gw_frontend *fe, const struct gw_wire_in
     return part * w->num_queues;
 }
 
-/* Check that the reply is memory for the requested number and size of queues, or end the session.
- */
+/* Is the answer memory for the requested number and size of queues? */
 static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *asked,
                         const struct gw_wire_inflight *got, int fd)
 {
@@ -62,40 +61,22 @@ static int check_region(struct gw_frontend *fe, const struct gw_wire_inflight *a
     return 0;
 }
 
-int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, unsigned queue_size,
-                                struct gw_frontend_inflight *ret)
+static int take_inflight(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    struct gw_wire_inflight asked = {.num_queues = (uint16_t)num_queues,
-                                     .queue_size = (uint16_t)queue_size};
+    struct gw_frontend_inflight *ret = op->call.ret;
+    int fd = answer->n_fds ? answer->fds[0] : -1, r;
     struct gw_wire_inflight got;
-    int fd = -1, r;
-    struct gw_frontend_call call = {
-        .request = GW_MSG_GET_INFLIGHT_FD,
-        .payload = &asked,
-        .size = sizeof(asked),
-        .reply = &got,
-        .reply_size = sizeof(got),
-        .reply_fd = &fd,
-    };
 
-    if (num_queues == 0 || num_queues > UINT16_MAX || queue_size == 0 || queue_size > UINT16_MAX)
-        return gw_frontend_fail(-EINVAL, "GET_INFLIGHT_FD: %u queues of %u", num_queues,
-                                queue_size);
-    r = gw_frontend_gate(fe, GW_PROTOCOL_F_INFLIGHT_SHMFD, call.request);
-    if (r == 0)
-        r = gw_frontend_transact(fe, &call);
-    if (r < 0)
-        return r;
+    memcpy(&got, answer->payload, sizeof(got));
     /* An empty reply without an fd means no region, as in QEMU. */
     if (got.mmap_size == 0 && fd < 0) {
         *ret = (struct gw_frontend_inflight){.fd = -1};
         return 0;
     }
-    r = check_region(fe, &asked, &got, fd);
-    if (r < 0) {
-        gw_peer_fd_close(&fd);
+    r = check_region(op->fe, &op->call.payload.inflight, &got, fd);
+    if (r < 0)
         return r;
-    }
+    answer->n_fds = 0;
     *ret = (struct gw_frontend_inflight){
         .fd = fd,
         .mmap_size = got.mmap_size,
@@ -106,40 +87,40 @@ int gw_frontend_get_inflight_fd(struct gw_frontend *fe, unsigned num_queues, uns
     return 0;
 }
 
-int gw_frontend_set_inflight_fd(struct gw_frontend *fe, const struct gw_frontend_inflight *inflight)
+int gw_frontend_encode_get_inflight(struct gw_frontend_op *op, unsigned num_queues,
+                                    unsigned queue_size, struct gw_frontend_inflight *ret)
 {
-    struct gw_wire_inflight w = {
-        .mmap_size = inflight->mmap_size,
-        .mmap_offset = inflight->mmap_offset,
-        .num_queues = inflight->num_queues,
-        .queue_size = inflight->queue_size,
+    if (num_queues == 0 || num_queues > UINT16_MAX || queue_size == 0 || queue_size > UINT16_MAX)
+        return gw_frontend_fail(-EINVAL, "GET_INFLIGHT_FD: %u queues of %u", num_queues,
+                                queue_size);
+    op->call = (struct gw_frontend_call){
+        .request = GW_MSG_GET_INFLIGHT_FD,
+        .payload.inflight = {.num_queues = (uint16_t)num_queues,
+                             .queue_size = (uint16_t)queue_size},
+        .size = sizeof(op->call.payload.inflight),
+        .needs = GW_FRONTEND_NEEDS(INFLIGHT_SHMFD),
+        .has_reply = true,
+        .reply_size = sizeof(op->call.payload.inflight),
+        .has_reply_fd = true,
+        .finish = take_inflight,
+        .ret = ret,
     };
-    struct gw_frontend_call call = {
-        .request = GW_MSG_SET_INFLIGHT_FD,
-        .payload = &w,
-        .size = sizeof(w),
-        .fds = &inflight->fd,
-        .n_fds = 1,
-    };
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_INFLIGHT_SHMFD, call.request);
-
-    return r < 0 ? r : gw_frontend_transact(fe, &call);
+    return GW_FRONTEND_STEP_SEND;
 }
 
-int gw_frontend_prepare_inflight(struct gw_frontend *fe, const struct gw_frontend_options *opt)
+int gw_frontend_encode_set_inflight(struct gw_frontend_op *op,
+                                    const struct gw_frontend_inflight *inflight)
 {
-    unsigned num_queues = 1, queue_size = 1;
-    int r = 0;
-
-    for (unsigned i = 0; i < opt->n_drivers; i++) {
-        if (gw_driver_index(opt->drivers[i]) >= num_queues)
-            num_queues = gw_driver_index(opt->drivers[i]) + 1;
-        if (gw_driver_size(opt->drivers[i]) > queue_size)
-            queue_size = gw_driver_size(opt->drivers[i]);
-    }
-    if (opt->inflight->mmap_size == 0)
-        r = gw_frontend_get_inflight_fd(fe, num_queues, queue_size, opt->inflight);
-    if (r == 0 && opt->inflight->mmap_size)
-        r = gw_frontend_set_inflight_fd(fe, opt->inflight);
-    return r;
+    op->call = (struct gw_frontend_call){
+        .request = GW_MSG_SET_INFLIGHT_FD,
+        .payload.inflight = {.mmap_size = inflight->mmap_size,
+                             .mmap_offset = inflight->mmap_offset,
+                             .num_queues = inflight->num_queues,
+                             .queue_size = inflight->queue_size},
+        .size = sizeof(op->call.payload.inflight),
+        .needs = GW_FRONTEND_NEEDS(INFLIGHT_SHMFD),
+        .fds = {inflight->fd},
+        .n_fds = 1,
+    };
+    return GW_FRONTEND_STEP_SEND;
 }

@@ -10,7 +10,6 @@
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/proto.h"
 #include "base/struct_sizes.h"
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
@@ -22,6 +21,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -262,52 +262,64 @@ bool gw_guest_log_is_marked(const struct gw_guest_log *log, gw_gpa_t gpa)
     return __atomic_load_n(&log->bitmap[page / 8], __ATOMIC_RELAXED) >> (page % 8) & 1;
 }
 
-int gw_frontend_set_log_base(struct gw_frontend *fe, const struct gw_guest_log *log)
+static int take_log_answer(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    struct gw_wire_log wire = {.mmap_size = log->cfg.length, .mmap_offset = log->cfg.offset};
-    struct gw_wire_log answer = {0};
-    struct gw_frontend_call call = {
-        .request = GW_MSG_SET_LOG_BASE,
-        .payload = &wire,
-        .size = sizeof(wire),
-        .fds = &log->fd,
-        .n_fds = 1,
-        .reply = &answer,
-        .reply_size = sizeof(answer),
-    };
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_LOG_SHMFD, call.request);
+    struct gw_wire_log got = {0};
 
-    if (r == 0)
-        r = gw_frontend_transact(fe, &call);
-    if (r < 0)
-        return r;
+    memcpy(&got, answer->payload, answer->size < sizeof(got) ? answer->size : sizeof(got));
     /* 0, the remaining size or the whole size mean success; any other value is an error code. */
-    if (answer.mmap_size && answer.mmap_size != wire.mmap_size)
+    if (got.mmap_size && got.mmap_size != op->call.payload.log.mmap_size)
         return gw_frontend_fail(-EREMOTEIO, "SET_LOG_BASE: the back-end refused (0x%" PRIx64 ")",
-                                answer.mmap_size);
+                                got.mmap_size);
     return 0;
 }
 
-int gw_frontend_set_log_fd(struct gw_frontend *fe, int fd)
+int gw_frontend_encode_log_base(struct gw_frontend_op *op, const struct gw_guest_log *log)
 {
-    struct gw_frontend_call call = {.request = GW_MSG_SET_LOG_FD, .fds = &fd, .n_fds = 1};
-
-    return gw_frontend_transact(fe, &call);
+    op->call = (struct gw_frontend_call){
+        .request = GW_MSG_SET_LOG_BASE,
+        .payload.log = {.mmap_size = log->cfg.length, .mmap_offset = log->cfg.offset},
+        .size = sizeof(op->call.payload.log),
+        .needs = GW_FRONTEND_NEEDS(LOG_SHMFD),
+        .fds = {log->fd},
+        .n_fds = 1,
+        .has_reply = true,
+        .reply_size = sizeof(struct gw_wire_log),
+        .finish = take_log_answer,
+    };
+    return GW_FRONTEND_STEP_SEND;
 }
 
-int gw_frontend_set_log_all(struct gw_frontend *fe, bool on)
+int gw_frontend_encode_log_fd(struct gw_frontend_op *op, int fd)
+{
+    op->call = (struct gw_frontend_call){.request = GW_MSG_SET_LOG_FD, .fds = {fd}, .n_fds = 1};
+    return GW_FRONTEND_STEP_SEND;
+}
+
+/* A step, because the features may still change before it. */
+static int log_all_step(struct gw_frontend_op *op)
 {
     uint64_t bit = UINT64_C(1) << GW_F_LOG_ALL;
+    struct gw_frontend *fe = op->fe;
 
-    if (on && !fe->cfg.no_gates && !(fe->offered & bit))
+    if (op->on && !fe->cfg.no_gates && !(fe->offered & bit))
         return gw_frontend_fail(-EOPNOTSUPP, "SET_FEATURES: LOG_ALL (26) is not offered");
-    return gw_frontend_set_features(fe, on ? fe->features | bit : fe->features & ~bit);
+    return gw_frontend_encode_set_features(op, op->on ? fe->features | bit : fe->features & ~bit);
 }
 
-int gw_frontend_set_vring_log(struct gw_frontend *fe, const struct gw_driver *d, bool on)
+int gw_frontend_encode_log_all(struct gw_frontend_op *op, bool on)
+{
+    static gw_frontend_step *const steps[] = {log_all_step, NULL};
+
+    op->steps = steps;
+    op->on = on;
+    return GW_FRONTEND_STEP_SEND;
+}
+
+int gw_frontend_encode_vring_log(struct gw_frontend_op *op, const struct gw_driver *d, bool on)
 {
     struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
 
     addr.flags = on ? GW_VRING_F_LOG : 0;
-    return gw_frontend_set_vring_addr(fe, d->index, &addr);
+    return gw_frontend_encode_vring_addr(op, d->index, &addr);
 }

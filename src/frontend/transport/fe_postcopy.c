@@ -9,163 +9,175 @@
  * None of these messages carries NEED_REPLY. LISTEN and END always carry it, and the front-end
  * waits for their replies.
  */
-#include "base/proto.h"
 #include "fe_requests.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <unistd.h>
+#include <string.h>
 
-int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd)
+static int take_uffd(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    char nothing;
-    int uffd = -1;
-    struct gw_frontend_call call = {
-        .request = GW_MSG_POSTCOPY_ADVISE,
-        .reply = &nothing,
-        .reply_size = 0,
-        .reply_fd = &uffd,
-    };
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_PAGEFAULT, call.request);
-
-    if (r == 0)
-        r = gw_frontend_transact(fe, &call);
-    if (r < 0)
-        return r;
-    if (uffd < 0)
+    if (!answer->n_fds)
         return gw_frontend_fail(-EREMOTEIO, "POSTCOPY_ADVISE: the back-end has no userfaultfd");
-    *ret_uffd = uffd;
+    answer->n_fds = 0;
+    *(int *)op->call.ret = answer->fds[0];
     return 0;
 }
 
-/* Send LISTEN or END; like QEMU, wait for the reply regardless of REPLY_ACK. */
-static int tell_and_wait(struct gw_frontend *fe, uint32_t request)
+int gw_frontend_encode_advise(struct gw_frontend_op *op, int *ret_uffd)
 {
-    uint64_t value;
-    struct gw_frontend_call call = {
-        .request = request,
-        .reply = &value,
-        .reply_size = sizeof(value),
-        .ack = GW_FRONTEND_ACK_ALWAYS,
+    op->call = (struct gw_frontend_call){
+        .request = GW_MSG_POSTCOPY_ADVISE,
+        .needs = GW_FRONTEND_NEEDS(PAGEFAULT),
+        .has_reply = true,
+        .has_reply_fd = true,
+        .finish = take_uffd,
+        .ret = ret_uffd,
     };
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_PAGEFAULT, request);
-
-    if (r == 0)
-        r = gw_frontend_transact(fe, &call);
-    if (r == 0 && value)
-        r = gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")",
-                             gw_frontend_message_name(request), value);
-    return r;
+    return GW_FRONTEND_STEP_SEND;
 }
 
-int gw_frontend_postcopy_listen(struct gw_frontend *fe, gw_frontend_base_cb *cb, void *arg)
+/* LISTEN and END have an answer regardless of REPLY_ACK, as in QEMU. */
+static int take_answer(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    int r;
+    bool listen = op->call.request == GW_MSG_POSTCOPY_LISTEN;
+    struct gw_frontend *fe = op->fe;
+    uint64_t value;
 
-    /* No userfaultfd can serve the page faults of foreign or granted memory. */
-    if (fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1)
-        return gw_frontend_fail(-EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
-    r = tell_and_wait(fe, GW_MSG_POSTCOPY_LISTEN);
-    if (r < 0)
-        return r;
-    fe->is_listening = true;
-    fe->base_cb = cb;
-    fe->base_arg = arg;
+    memcpy(&value, answer->payload, sizeof(value));
+    if (value)
+        return gw_frontend_fail(-EREMOTEIO, "%s: the back-end refused (0x%" PRIx64 ")",
+                                gw_frontend_message_name(op->call.request), value);
+    fe->is_listening = listen;
+    if (listen) {
+        fe->base_cb = op->base_cb;
+        fe->base_arg = op->base_arg;
+    }
     return 0;
 }
 
-int gw_frontend_postcopy_end(struct gw_frontend *fe)
+static int encode_phase(struct gw_frontend_op *op, uint32_t request)
 {
-    int r = tell_and_wait(fe, GW_MSG_POSTCOPY_END);
+    op->call = (struct gw_frontend_call){
+        .request = request,
+        .needs = GW_FRONTEND_NEEDS(PAGEFAULT),
+        .has_reply = true,
+        .reply_size = sizeof(uint64_t),
+        .ack = GW_FRONTEND_ACK_ALWAYS,
+        .finish = take_answer,
+    };
+    return GW_FRONTEND_STEP_SEND;
+}
 
-    if (r == 0)
-        fe->is_listening = false;
-    return r;
+/* A step, because the features may still change before it. */
+static int listen_step(struct gw_frontend_op *op)
+{
+    /* No userfaultfd can serve the page faults of foreign or granted memory. */
+    if (op->fe->protocol_features >> GW_PROTOCOL_F_XEN_MMAP & 1)
+        return gw_frontend_fail(-EOPNOTSUPP, "POSTCOPY_LISTEN: not with XEN_MMAP (17)");
+    return encode_phase(op, GW_MSG_POSTCOPY_LISTEN);
+}
+
+int gw_frontend_encode_listen(struct gw_frontend_op *op, gw_frontend_base_cb *cb, void *arg)
+{
+    static gw_frontend_step *const steps[] = {listen_step, NULL};
+
+    op->steps = steps;
+    op->base_cb = cb;
+    op->base_arg = arg;
+    return GW_FRONTEND_STEP_SEND;
+}
+
+int gw_frontend_encode_end(struct gw_frontend_op *op)
+{
+    return encode_phase(op, GW_MSG_POSTCOPY_END);
 }
 
 /* The back-end waits for an acknowledgement that will not be sent: the session has ended. */
-static int unusable(struct gw_frontend *fe, int r, uint32_t request, const struct gw_wire_region *w)
+static int unusable(struct gw_frontend_op *op, int r, const struct gw_wire_region *w)
 {
     return gw_frontend_break(
-        fe, r, "%s: address 0x%" PRIx64 " of the region at 0x%" PRIx64 " cannot be used",
-        gw_frontend_message_name(request), w->user_addr, w->guest_addr);
+        op->fe, r, "%s: address 0x%" PRIx64 " of the region at 0x%" PRIx64 " cannot be used",
+        gw_frontend_message_name(op->call.request), w->user_addr, w->guest_addr);
 }
 
 /* The reply must be about the same region; QEMU checks only its guest address. */
-static int take_base(struct gw_frontend *fe, uint32_t request, const struct gw_wire_region *told,
+static int take_base(struct gw_frontend_op *op, const struct gw_wire_region *sent,
                      const struct gw_wire_region *answer)
 {
+    struct gw_frontend *fe = op->fe;
     int r = 0;
 
-    if (answer->guest_addr != told->guest_addr || answer->size != told->size)
+    if (answer->guest_addr != sent->guest_addr || answer->size != sent->size)
         return gw_frontend_break(fe, -EPROTO, "%s: answered for another region, at 0x%" PRIx64,
-                                 gw_frontend_message_name(request), answer->guest_addr);
+                                 gw_frontend_message_name(op->call.request), answer->guest_addr);
     if (!answer->user_addr || answer->user_addr + answer->size < answer->user_addr)
         r = -EPROTO;
     else if (fe->base_cb)
         r = fe->base_cb(fe->base_arg, answer->guest_addr, answer->size, answer->user_addr);
-    return r < 0 ? unusable(fe, r == -EINVAL ? -EPROTO : r, request, answer) : 0;
+    return r < 0 ? unusable(op, r == -EINVAL ? -EPROTO : r, answer) : 0;
 }
 
 /* Reject overlapping regions: each would be served with pages of the other. */
-static int check_apart(struct gw_frontend *fe, const struct gw_wire_region *regions, unsigned n)
+static int check_apart(struct gw_frontend_op *op, const struct gw_wire_region *regions, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         for (unsigned k = 0; k < i; k++) {
             const struct gw_wire_region *a = &regions[i], *b = &regions[k];
 
             if (a->user_addr < b->user_addr + b->size && b->user_addr < a->user_addr + a->size)
-                return unusable(fe, -EPROTO, GW_MSG_SET_MEM_TABLE, a);
+                return unusable(op, -EPROTO, a);
         }
     }
     return 0;
 }
 
-int gw_frontend_tell_table(struct gw_frontend *fe, struct gw_frontend_call *call)
+static int take_table_bases(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    const struct gw_wire_mem_table *table = call->payload;
-    struct gw_wire_mem_table answer;
+    const struct gw_wire_mem_table *sent = &op->call.payload.table;
+    struct gw_wire_mem_table got;
     int r;
 
-    call->reply = &answer;
-    call->reply_size = call->size;
-    call->may_refuse = true;
-    call->ack = GW_FRONTEND_ACK_NEVER;
-    r = gw_frontend_transact(fe, call);
-    if (r < 0)
-        return r;
-    if (answer.num_regions != table->num_regions)
-        return gw_frontend_break(fe, -EPROTO, "SET_MEM_TABLE: answered with %" PRIu32 " regions",
-                                 answer.num_regions);
-    r = check_apart(fe, answer.regions, answer.num_regions);
-    for (unsigned i = 0; i < table->num_regions && r == 0; i++)
-        r = take_base(fe, call->request, &table->regions[i], &answer.regions[i]);
+    memcpy(&got, answer->payload, op->call.size);
+    if (got.num_regions != sent->num_regions)
+        return gw_frontend_break(
+            op->fe, -EPROTO, "SET_MEM_TABLE: answered with %" PRIu32 " regions", got.num_regions);
+    r = check_apart(op, got.regions, got.num_regions);
+    for (unsigned i = 0; i < sent->num_regions && r == 0; i++)
+        r = take_base(op, &sent->regions[i], &got.regions[i]);
+    op->fe->has_mem = r == 0;
     return r;
 }
 
-int gw_frontend_tell_region(struct gw_frontend *fe, struct gw_frontend_call *call)
+static int take_region_base(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    const struct gw_wire_single_region *single = call->payload;
-    struct gw_wire_single_region answer;
+    struct gw_wire_single_region got;
     int r;
 
-    call->reply = &answer;
-    call->reply_size = sizeof(answer);
-    call->may_refuse = true;
-    call->ack = GW_FRONTEND_ACK_NEVER;
-    r = gw_frontend_transact(fe, call);
-    return r < 0 ? r : take_base(fe, call->request, &single->region, &answer.region);
+    memcpy(&got, answer->payload, sizeof(got));
+    r = take_base(op, &op->call.payload.region.region, &got.region);
+    op->fe->has_mem |= r == 0;
+    return r;
 }
 
-int gw_frontend_acknowledge(struct gw_frontend *fe, uint32_t request)
+void gw_frontend_expect_bases(struct gw_frontend_op *op)
 {
-    static const uint64_t fine = 0;
-    struct gw_frontend_call call = {
-        .request = request,
-        .payload = &fine,
-        .size = sizeof(fine),
-        .ack = GW_FRONTEND_ACK_NEVER,
-    };
+    struct gw_frontend_call *call = &op->call;
 
-    return fe->is_listening ? gw_frontend_transact(fe, &call) : 0;
+    if (!op->fe->is_listening)
+        return;
+    call->has_reply = true;
+    call->reply_size = call->size;
+    call->may_refuse = true;
+    call->ack = GW_FRONTEND_ACK_NEVER;
+    call->finish = call->request == GW_MSG_SET_MEM_TABLE ? take_table_bases : take_region_base;
+}
+
+int gw_frontend_encode_acknowledge(struct gw_frontend_op *op, uint32_t request)
+{
+    if (!op->fe->is_listening)
+        return GW_FRONTEND_STEP_DONE;
+    gw_frontend_encode_u64(op, request, 0);
+    op->call.ack = GW_FRONTEND_ACK_NEVER;
+    return GW_FRONTEND_STEP_SEND;
 }

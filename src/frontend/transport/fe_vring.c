@@ -3,130 +3,106 @@
  * The ring messages: size, addresses, base, fds and enable; and starting and stopping a whole queue
  * of a driver with them.
  */
-#include "base/proto.h"
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
 
 #include <errno.h>
+#include <string.h>
 
-static int set_state(struct gw_frontend *fe, uint32_t request, unsigned index, uint32_t num)
+int gw_frontend_encode_vring_state(struct gw_frontend_op *op, uint32_t request, unsigned index,
+                                   uint32_t num)
 {
-    struct gw_wire_vring_state s = {.index = index, .num = num};
-    struct gw_frontend_call call = {.request = request, .payload = &s, .size = sizeof(s)};
-
-    return gw_frontend_transact(fe, &call);
-}
-
-int gw_frontend_set_vring_num(struct gw_frontend *fe, unsigned index, uint32_t num)
-{
-    return set_state(fe, GW_MSG_SET_VRING_NUM, index, num);
-}
-
-int gw_frontend_set_vring_addr(struct gw_frontend *fe, unsigned index,
-                               const struct gw_frontend_vring_addr *addr)
-{
-    struct gw_wire_vring_addr a = {
-        .index = index,
-        .flags = addr->flags,
-        .descriptor = addr->desc,
-        .used = addr->used,
-        .available = addr->avail,
-        .log = addr->log,
-    };
-    struct gw_frontend_call call = {
-        .request = GW_MSG_SET_VRING_ADDR, .payload = &a, .size = sizeof(a)};
-
-    return gw_frontend_transact(fe, &call);
-}
-
-int gw_frontend_set_vring_base(struct gw_frontend *fe, unsigned index, uint32_t base)
-{
-    return set_state(fe, GW_MSG_SET_VRING_BASE, index, base);
-}
-
-static int get_base(struct gw_frontend *fe, uint32_t request, unsigned index, uint32_t *ret)
-{
-    struct gw_wire_vring_state s = {.index = index}, answer;
-    struct gw_frontend_call call = {
+    op->call = (struct gw_frontend_call){
         .request = request,
-        .payload = &s,
-        .size = sizeof(s),
-        .reply = &answer,
-        .reply_size = sizeof(answer),
+        .payload.state = {.index = index, .num = num},
+        .size = sizeof(op->call.payload.state),
     };
-    int r = gw_frontend_transact(fe, &call);
+    return GW_FRONTEND_STEP_SEND;
+}
 
-    if (r < 0)
-        return r;
-    if (answer.index != index)
-        return gw_frontend_break(fe, -EPROTO, "%s of ring %u: answered for ring %u",
-                                 gw_frontend_message_name(request), index, answer.index);
-    *ret = answer.num;
+int gw_frontend_encode_vring_addr(struct gw_frontend_op *op, unsigned index,
+                                  const struct gw_frontend_vring_addr *addr)
+{
+    op->call = (struct gw_frontend_call){
+        .request = GW_MSG_SET_VRING_ADDR,
+        .payload.addr =
+            {
+                .index = index,
+                .flags = addr->flags,
+                .descriptor = addr->desc,
+                .used = addr->used,
+                .available = addr->avail,
+                .log = addr->log,
+            },
+        .size = sizeof(op->call.payload.addr),
+    };
+    return GW_FRONTEND_STEP_SEND;
+}
+
+static int parse_base(struct gw_frontend_op *op, const struct gw_frontend_message *answer,
+                      uint32_t *ret)
+{
+    unsigned index = op->call.payload.state.index;
+    struct gw_wire_vring_state s;
+
+    memcpy(&s, answer->payload, sizeof(s));
+    if (s.index != index)
+        return gw_frontend_break(op->fe, -EPROTO, "%s of ring %u: answered for ring %u",
+                                 gw_frontend_message_name(op->call.request), index, s.index);
+    *ret = s.num;
     return 0;
 }
 
-int gw_frontend_get_vring_base(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+static int take_base(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    return get_base(fe, GW_MSG_GET_VRING_BASE, index, ret);
+    return parse_base(op, answer, op->call.ret);
 }
 
-int gw_frontend_get_vring_base_skip_drain(struct gw_frontend *fe, unsigned index, uint32_t *ret)
+int gw_frontend_encode_get_base(struct gw_frontend_op *op, uint32_t request, unsigned index,
+                                uint32_t *ret)
 {
-    uint32_t request = GW_MSG_GET_VRING_BASE_SKIP_DRAIN;
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN, request);
+    int r = gw_frontend_encode_vring_state(op, request, index, 0);
 
-    return r < 0 ? r : get_base(fe, request, index, ret);
+    if (request == GW_MSG_GET_VRING_BASE_SKIP_DRAIN)
+        op->call.needs = GW_FRONTEND_NEEDS(GET_VRING_BASE_SKIP_DRAIN);
+    op->call.has_reply = true;
+    op->call.reply_size = sizeof(struct gw_wire_vring_state);
+    op->call.finish = take_base;
+    op->call.ret = ret;
+    return r;
 }
 
-static int set_vring_fd(struct gw_frontend *fe, uint32_t request, unsigned index, int fd)
+int gw_frontend_encode_vring_fd(struct gw_frontend_op *op, uint32_t request, unsigned index, int fd)
 {
-    uint64_t value = index | (fd < 0 ? GW_VRING_FD_NONE : 0);
-    struct gw_frontend_call call = {
-        .request = request,
-        .payload = &value,
-        .size = sizeof(value),
-        .fds = &fd,
-        .n_fds = fd < 0 ? 0 : 1,
-    };
-
     if (index > GW_VRING_FD_INDEX_MASK)
         return gw_frontend_fail(-EINVAL, "%s: no ring %u", gw_frontend_message_name(request),
                                 index);
-    return gw_frontend_transact(fe, &call);
+    gw_frontend_encode_u64(op, request, index | (fd < 0 ? GW_VRING_FD_NONE : 0));
+    op->call.fds[0] = fd;
+    op->call.n_fds = fd < 0 ? 0 : 1;
+    return GW_FRONTEND_STEP_SEND;
 }
 
-/* Pass a Xen event channel, in bits that the specification does not use. */
-static int set_vring_channel(struct gw_frontend *fe, uint32_t request, const struct gw_driver *d)
+/* Pass an eventfd of a driver, or its Xen event channel in bits that the specification leaves. */
+static int encode_notifier(struct gw_frontend_op *op, uint32_t request, const struct gw_driver *d,
+                           int fd)
 {
-    uint64_t value = d->index | GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN |
-                     (uint64_t)d->domid << GW_VRING_FD_DOMID_SHIFT |
-                     (uint64_t)d->port << GW_VRING_FD_PORT_SHIFT;
-    struct gw_frontend_call call = {.request = request, .payload = &value, .size = sizeof(value)};
-    int r = gw_frontend_gate(fe, GW_PROTOCOL_F_XEN_MMAP, request);
-
-    return r < 0 ? r : gw_frontend_transact(fe, &call);
+    if (!d->has_channel)
+        return gw_frontend_encode_vring_fd(op, request, d->index, fd);
+    gw_frontend_encode_u64(op, request,
+                           d->index | GW_VRING_FD_NONE | GW_VRING_FD_EVTCHN |
+                               (uint64_t)d->domid << GW_VRING_FD_DOMID_SHIFT |
+                               (uint64_t)d->port << GW_VRING_FD_PORT_SHIFT);
+    op->call.needs = GW_FRONTEND_NEEDS(XEN_MMAP);
+    return GW_FRONTEND_STEP_SEND;
 }
 
-int gw_frontend_set_vring_kick(struct gw_frontend *fe, unsigned index, int fd)
+int gw_frontend_encode_vring_enable(struct gw_frontend_op *op, unsigned index, bool enable)
 {
-    return set_vring_fd(fe, GW_MSG_SET_VRING_KICK, index, fd);
-}
+    int r = gw_frontend_encode_vring_state(op, GW_MSG_SET_VRING_ENABLE, index, enable);
 
-int gw_frontend_set_vring_call(struct gw_frontend *fe, unsigned index, int fd)
-{
-    return set_vring_fd(fe, GW_MSG_SET_VRING_CALL, index, fd);
-}
-
-int gw_frontend_set_vring_err(struct gw_frontend *fe, unsigned index, int fd)
-{
-    return set_vring_fd(fe, GW_MSG_SET_VRING_ERR, index, fd);
-}
-
-int gw_frontend_set_vring_enable(struct gw_frontend *fe, unsigned index, bool enable)
-{
-    if (!fe->cfg.no_gates && !(fe->features >> GW_F_PROTOCOL_FEATURES & 1))
-        return gw_frontend_fail(-EOPNOTSUPP, "SET_VRING_ENABLE: feature 30 was not negotiated");
-    return set_state(fe, GW_MSG_SET_VRING_ENABLE, index, enable);
+    op->call.needs_virtio = UINT64_C(1) << GW_F_PROTOCOL_FEATURES;
+    return r;
 }
 
 struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *d)
@@ -139,38 +115,45 @@ struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *
     };
 }
 
-int gw_frontend_start_queue(struct gw_frontend *fe, struct gw_driver *d)
+int gw_frontend_encode_start_queue(struct gw_frontend_op *op, struct gw_driver *d, unsigned i)
 {
-    struct gw_frontend_vring_addr addr = gw_frontend_vring_addr_of(d);
-    int r;
+    struct gw_frontend_vring_addr addr;
 
-    /* With LOG_ALL the used ring is logged from the start, as in QEMU's vhost_virtqueue_start. */
-    if (fe->features >> GW_F_LOG_ALL & 1)
-        addr.flags = GW_VRING_F_LOG;
-    r = gw_frontend_set_vring_num(fe, d->index, d->size);
-
-    if (r == 0)
-        r = gw_frontend_set_vring_base(fe, d->index, d->base);
-    if (r == 0)
-        r = gw_frontend_set_vring_addr(fe, d->index, &addr);
-    if (r == 0) {
+    switch (i) {
+    case 0:
+        return gw_frontend_encode_vring_state(op, GW_MSG_SET_VRING_NUM, d->index, d->size);
+    case 1:
+        return gw_frontend_encode_vring_state(op, GW_MSG_SET_VRING_BASE, d->index, d->base);
+    case 2:
+        addr = gw_frontend_vring_addr_of(d);
+        /* With LOG_ALL the used ring is logged from the start, as in vhost_virtqueue_start. */
+        if (op->fe->features >> GW_F_LOG_ALL & 1)
+            addr.flags = GW_VRING_F_LOG;
+        return gw_frontend_encode_vring_addr(op, d->index, &addr);
+    case 3:
         /* Set even if the message fails: the back-end may have started the queue. */
         d->is_started = true;
-        r = d->has_channel ? set_vring_channel(fe, GW_MSG_SET_VRING_KICK, d)
-                           : gw_frontend_set_vring_kick(fe, d->index, d->kick_fd);
+        return encode_notifier(op, GW_MSG_SET_VRING_KICK, d, d->kick_fd);
+    default:
+        return encode_notifier(op, GW_MSG_SET_VRING_CALL, d, d->call_fd);
     }
+}
+
+static int take_driver_base(struct gw_frontend_op *op, struct gw_frontend_message *answer)
+{
+    uint32_t base = 0;
+    int r = parse_base(op, answer, &base);
+
     if (r == 0)
-        r = d->has_channel ? set_vring_channel(fe, GW_MSG_SET_VRING_CALL, d)
-                           : gw_frontend_set_vring_call(fe, d->index, d->call_fd);
+        gw_driver_set_base(op->driver, base);
     return r;
 }
 
-int gw_frontend_stop_queue(struct gw_frontend *fe, struct gw_driver *d)
+int gw_frontend_encode_stop_queue(struct gw_frontend_op *op, struct gw_driver *d)
 {
-    uint32_t base = 0;
-    int r = gw_frontend_get_vring_base(fe, d->index, &base);
+    int r = gw_frontend_encode_get_base(op, GW_MSG_GET_VRING_BASE, d->index, NULL);
 
-    if (r == 0)
-        gw_driver_set_base(d, base);
+    op->driver = d;
+    op->call.finish = take_driver_base;
     return r;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Messages and fds on a Unix stream socket, with a deadline on every wait. This file interprets
- * only the header. The socket's blocking mode does not matter: every call uses MSG_DONTWAIT, then
- * poll.
+ * Messages and fds on a Unix stream socket. This file interprets only the header. The socket's
+ * blocking mode does not matter: every call uses MSG_DONTWAIT. A message that did not arrive, or
+ * leave, at once continues in the next call.
  *
  * Header, payload and fds are sent with one sendmsg: libvhost-user reads the payload with one call
  * and asserts that it is complete.
@@ -52,64 +52,64 @@ int gw_frontend_poll(int fd, short events, uint64_t deadline)
     }
 }
 
-/* Consume `n` bytes of an iovec array. */
-static void iov_consume(struct iovec **iov, unsigned *n_iov, size_t n)
+/* Consume `n` bytes that were sent, and the fds with the first of them. */
+static void tx_consume(struct gw_frontend_tx *tx, size_t n)
 {
-    while (*n_iov && n >= (*iov)->iov_len) {
-        n -= (*iov)->iov_len;
-        (*iov)++;
-        (*n_iov)--;
-    }
-    if (*n_iov) {
-        (*iov)->iov_base = (char *)(*iov)->iov_base + n;
-        (*iov)->iov_len -= n;
+    tx->n_fds = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        size_t part = n < tx->iov[i].iov_len ? n : tx->iov[i].iov_len;
+
+        tx->iov[i].iov_base = (char *)tx->iov[i].iov_base + part;
+        tx->iov[i].iov_len -= part;
+        n -= part;
     }
 }
 
-int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *fds, unsigned n_fds,
-                          uint64_t deadline)
+int gw_frontend_wire_send(int fd, struct gw_frontend_tx *tx)
 {
     union {
         struct cmsghdr align;
         char buf[CMSG_SPACE(sizeof(int) * GW_FRONTEND_SEND_FDS_MAX)];
     } control;
-    struct msghdr mh = {0};
+    struct msghdr mh = {.msg_iov = tx->iov, .msg_iovlen = 2};
     struct cmsghdr *c;
     ssize_t n;
-    int r;
 
-    if (n_fds > GW_FRONTEND_SEND_FDS_MAX)
+    if (tx->n_fds > GW_FRONTEND_SEND_FDS_MAX)
         return -EINVAL;
-    if (n_fds) {
+    if (tx->n_fds) {
         memset(&control, 0, sizeof(control));
         mh.msg_control = &control;
-        mh.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+        mh.msg_controllen = CMSG_SPACE(sizeof(int) * tx->n_fds);
         c = CMSG_FIRSTHDR(&mh);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+        c->cmsg_len = CMSG_LEN(sizeof(int) * tx->n_fds);
+        memcpy(CMSG_DATA(c), tx->fds, sizeof(int) * tx->n_fds);
     }
-    while (n_iov) {
-        mh.msg_iov = iov;
-        mh.msg_iovlen = n_iov;
+    while (!gw_frontend_tx_is_empty(tx)) {
         n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
-            /* The fds were sent with the first byte. */
             mh.msg_control = NULL;
             mh.msg_controllen = 0;
-            iov_consume(&iov, &n_iov, (size_t)n);
-            continue;
-        }
-        r = -errno;
-        if (r == -EPIPE || r == -ECONNRESET)
+            tx_consume(tx, (size_t)n);
+        } else if (errno == EPIPE || errno == ECONNRESET) {
             return -ECONNRESET;
-        if (r == -EAGAIN)
-            r = gw_frontend_poll(fd, POLLOUT, deadline);
-        if (r < 0 && r != -EINTR)
-            return r;
+        } else if (errno != EINTR) {
+            return -errno;
+        }
     }
     return 0;
+}
+
+int gw_frontend_wire_send_all(int fd, struct gw_frontend_tx *tx, uint64_t deadline)
+{
+    int r;
+
+    do {
+        r = gw_frontend_wire_send(fd, tx);
+    } while (r == -EAGAIN && (r = gw_frontend_poll(fd, POLLOUT, deadline)) == 0);
+    return r;
 }
 
 /*
@@ -132,7 +132,7 @@ static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
         if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
             msg->fds[msg->n_fds++] = fd;
         } else {
-            gw_peer_fd_close(&fd);
+            gw_peer_fd_close_all_later(&fd, 1);
             r = -EPROTO;
         }
     }
@@ -164,56 +164,71 @@ static int take_control(int fd, struct msghdr *mh, struct gw_frontend_message *m
     return r;
 }
 
-static int receive_all(int fd, void *buf, size_t len, struct gw_frontend_message *msg,
-                       uint64_t deadline)
+static int receive_some(int fd, struct gw_frontend_rx *rx, void *buf, size_t len)
 {
     union in_control control;
     struct iovec iov = {.iov_base = buf, .iov_len = len};
-    struct msghdr mh;
+    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
     int r;
 
-    while (iov.iov_len) {
-        mh = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
-        mh.msg_control = &control;
-        mh.msg_controllen = sizeof(control);
-        n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n > 0) {
-            r = take_control(fd, &mh, msg);
-            if (r < 0)
-                return r;
-            iov.iov_base = (char *)iov.iov_base + n;
-            iov.iov_len -= (size_t)n;
-            continue;
-        }
-        r = n == 0 ? -ECONNRESET : -errno;
-        if (r == -EAGAIN)
-            r = gw_frontend_poll(fd, POLLIN, deadline);
-        if (r < 0 && r != -EINTR)
-            return r;
-    }
-    return 0;
+    mh.msg_control = &control;
+    mh.msg_controllen = sizeof(control);
+    n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n == 0)
+        return -ECONNRESET;
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    r = take_control(fd, &mh, &rx->msg);
+    rx->got += (size_t)n;
+    return r;
 }
 
-int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t deadline)
+int gw_frontend_wire_receive(int fd, struct gw_frontend_rx *rx)
 {
-    struct gw_wire_header h;
+    const size_t head = sizeof(rx->header);
+    struct gw_frontend_message *msg = &rx->msg;
+    int r = 0;
+
+    if (rx->got == 0)
+        msg->n_fds = 0;
+    while (r == 0 && rx->got < head)
+        r = receive_some(fd, rx, (char *)&rx->header + rx->got, head - rx->got);
+    if (r == 0 && rx->header.size > GW_FRONTEND_PAYLOAD_MAX)
+        r = -EPROTO;
+    while (r == 0 && rx->got - head < rx->header.size)
+        r = receive_some(fd, rx, msg->payload + (rx->got - head),
+                         rx->header.size - (rx->got - head));
+    if (r == -EAGAIN)
+        return r;
+    rx->got = 0;
+    if (r < 0)
+        gw_frontend_rx_reset(rx);
+    msg->request = rx->header.request;
+    msg->flags = rx->header.flags;
+    msg->size = rx->header.size;
+    return r;
+}
+
+void gw_frontend_rx_reset(struct gw_frontend_rx *rx)
+{
+    rx->got = 0;
+    gw_peer_fd_close_all_later(rx->msg.fds, rx->msg.n_fds);
+    rx->msg.n_fds = 0;
+}
+
+int gw_frontend_wire_receive_all(int fd, struct gw_frontend_rx *rx, struct gw_frontend_message *ret,
+                                 uint64_t deadline)
+{
     int r;
 
-    msg->n_fds = 0;
-    msg->size = 0;
-    r = receive_all(fd, &h, sizeof(h), msg, deadline);
+    do {
+        r = gw_frontend_wire_receive(fd, rx);
+    } while (r == -EAGAIN && (r = gw_frontend_poll(fd, POLLIN, deadline)) == 0);
     if (r == 0) {
-        msg->request = h.request;
-        msg->flags = h.flags;
-        msg->size = h.size;
-        if (h.size > GW_FRONTEND_PAYLOAD_MAX)
-            r = -EPROTO;
-        else
-            r = receive_all(fd, msg->payload, h.size, msg, deadline);
+        *ret = rx->msg;
+        rx->msg.n_fds = 0;
     }
-    if (r < 0)
-        gw_frontend_message_done(msg);
     return r;
 }
 

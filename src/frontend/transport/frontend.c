@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * A front-end and its connection: create, connect in one of three ways, disconnect, free; and raw
- * messages, for tests that send what no conforming front-end would. The meaning of messages is in
- * fe_requests.c.
+ * messages, for tests that send what no conforming front-end would.
  */
+#include "fe_requests.h"
 #include "fe_trace.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
-#include "base/proto.h"
 #include "base/struct_sizes.h"
 #include "fd/peer_fd.h"
 
@@ -19,12 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 10000
-#define RETRY_MS   10
+#define TIMEOUT_MS   10000
+#define RETRY_MS     2 /* between attempts to connect, at first */
+#define RETRY_MAX_MS 100
 
 int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
 {
@@ -34,6 +32,7 @@ int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
     vsnprintf(fe->why, sizeof(fe->why), format, args);
     va_end(args);
     fe->broken = r;
+    gw_frontend_rx_reset(&fe->rx);
     return gw_frontend_check_broken(fe);
 }
 
@@ -62,6 +61,7 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *g
         fe->cfg.connect_timeout_ms = TIMEOUT_MS;
     fe->fd = -1;
     fe->backend_fd = -1;
+    gw_list_init(&fe->ops);
     *ret = fe;
     return 0;
 }
@@ -79,11 +79,9 @@ void gw_frontend_free(struct gw_frontend *fe)
     free(fe);
 }
 
-/* Begin a session with no state of the previous one. */
-static int begin(struct gw_frontend *fe, int fd)
+int gw_frontend_begin_session(struct gw_frontend *fe, int fd)
 {
     fe->fd = fd;
-    fe->broken = 0;
     fe->has_mem = false;
     fe->negotiated = false;
     fe->offered = 0;
@@ -113,32 +111,57 @@ static int try_connect(const struct sockaddr_un *sa, int *ret_fd)
     return 0;
 }
 
-int gw_frontend_connect(struct gw_frontend *fe, const char *path)
+/* Attempts become rare, so that many front-ends that wait for back-ends cost little. */
+static uint64_t next_attempt(const struct gw_frontend *fe, uint64_t now)
 {
-    const struct timespec pause = {.tv_nsec = (long)RETRY_MS * GW_NS_PER_MS};
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
-    uint64_t deadline;
+    uint64_t begun = fe->deadline - fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
+    uint64_t pause = (now - begun) / 4;
+
+    if (pause < RETRY_MS * GW_NS_PER_MS)
+        pause = RETRY_MS * GW_NS_PER_MS;
+    if (pause > RETRY_MAX_MS * GW_NS_PER_MS)
+        pause = RETRY_MAX_MS * GW_NS_PER_MS;
+    return now + pause < fe->deadline ? now + pause : fe->deadline;
+}
+
+static int connect_step(struct gw_frontend_op *op)
+{
+    const char *path = op->address.sun_path;
+    struct gw_frontend *fe = op->fe;
+    uint64_t now = gw_clock_ns();
     int fd = -1, r;
 
     if (fe->fd >= 0)
         return gw_frontend_fail(-EISCONN, "connect to %s: already connected", path);
-    if (len >= sizeof(sa.sun_path))
+    if (fe->retry_at > now)
+        return GW_FRONTEND_STEP_WAIT;
+    if (!fe->retry_at)
+        fe->deadline = now + fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
+    r = try_connect(&op->address, &fd);
+    if (r == 0)
+        return gw_frontend_begin_session(fe, fd);
+    /* Not created yet, stale, or its backlog is full. */
+    if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -EINTR)
+        return gw_frontend_fail(r, "connect to %s: %s", path, strerror(-r));
+    if (now >= fe->deadline)
+        return gw_frontend_fail(-ETIMEDOUT, "connect to %s: nothing listened within %u ms", path,
+                                fe->cfg.connect_timeout_ms);
+    fe->retry_at = next_attempt(fe, now);
+    return GW_FRONTEND_STEP_WAIT;
+}
+
+int gw_frontend_encode_connect(struct gw_frontend_op *op, const char *path)
+{
+    static gw_frontend_step *const steps[] = {connect_step, NULL};
+    size_t len = strlen(path);
+
+    if (len >= sizeof(op->address.sun_path))
         return gw_frontend_fail(-ENAMETOOLONG, "connect: the path %s is too long", path);
-    memcpy(sa.sun_path, path, len + 1);
-    deadline = gw_clock_ns() + (uint64_t)fe->cfg.connect_timeout_ms * GW_NS_PER_MS;
-    for (;;) {
-        r = try_connect(&sa, &fd);
-        if (r == 0)
-            return begin(fe, fd);
-        /* Not created yet, stale, or its backlog is full. */
-        if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -EINTR)
-            return gw_frontend_fail(r, "connect to %s: %s", path, strerror(-r));
-        if (gw_clock_ns() >= deadline)
-            return gw_frontend_fail(-ETIMEDOUT, "connect to %s: nothing listened within %u ms",
-                                    path, fe->cfg.connect_timeout_ms);
-        nanosleep(&pause, NULL);
-    }
+    op->address.sun_family = AF_UNIX;
+    memcpy(op->address.sun_path, path, len + 1);
+    op->connects = true;
+    op->steps = steps;
+    return GW_FRONTEND_STEP_SEND;
 }
 
 int gw_frontend_accept(struct gw_frontend *fe, int listen_fd)
@@ -160,7 +183,7 @@ int gw_frontend_accept(struct gw_frontend *fe, int listen_fd)
     } while (r == -EAGAIN || r == -EINTR || r == -ECONNABORTED);
     if (r < 0)
         return gw_frontend_fail(r, "accept: %s", strerror(-r));
-    return begin(fe, fd);
+    return gw_frontend_begin_session(fe, fd);
 }
 
 int gw_frontend_attach(struct gw_frontend *fe, int fd)
@@ -177,16 +200,18 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd)
             close(fd);
         return gw_frontend_fail(r, "attach fd %d: %s", fd, strerror(-r));
     }
-    return begin(fe, fd);
+    return gw_frontend_begin_session(fe, fd);
 }
 
 void gw_frontend_disconnect(struct gw_frontend *fe)
 {
     if (fe->fd >= 0)
         gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
-    /* Closing a socket also closes all descriptors that are queued in it. */
-    gw_peer_fd_close(&fe->fd);
-    gw_peer_fd_close(&fe->backend_fd);
+    gw_frontend_rx_reset(&fe->rx);
+    gw_frontend_close_channel(fe);
+    /* This also closes all descriptors that are queued in the socket. */
+    gw_peer_fd_close_all_later(&fe->fd, 1);
+    fe->broken = 0;
 }
 
 int gw_frontend_fd(const struct gw_frontend *fe)
@@ -194,15 +219,13 @@ int gw_frontend_fd(const struct gw_frontend *fe)
     return fe->fd;
 }
 
-static int send_iov(struct gw_frontend *fe, struct iovec *iov, unsigned n_iov, const int *fds,
-                    unsigned n_fds)
+static int send_tx(struct gw_frontend *fe, struct gw_frontend_tx *tx)
 {
-    uint64_t deadline = gw_clock_ns() + (uint64_t)fe->cfg.timeout_ms * GW_NS_PER_MS;
     int r;
 
     if (fe->fd < 0)
         return gw_frontend_fail(-ENOTCONN, "send: not connected");
-    r = gw_frontend_wire_send(fe->fd, iov, n_iov, fds, n_fds, deadline);
+    r = gw_frontend_wire_send_all(fe->fd, tx, gw_clock_ns() + fe->cfg.timeout_ms * GW_NS_PER_MS);
     if (r < 0)
         return gw_frontend_fail(r, "send: %s", strerror(-r));
     return 0;
@@ -212,19 +235,23 @@ int gw_frontend_send_raw(struct gw_frontend *fe, uint32_t request, uint32_t flag
                          const void *payload, size_t len, const int *fds, unsigned n_fds)
 {
     struct gw_wire_header h = {.request = request, .flags = flags, .size = size};
-    struct iovec iov[2] = {
-        {.iov_base = &h, .iov_len = sizeof(h)},
-        {.iov_base = (void *)(uintptr_t)payload, .iov_len = len},
+    struct gw_frontend_tx tx = {
+        .iov = {{.iov_base = &h, .iov_len = sizeof(h)},
+                {.iov_base = (void *)(uintptr_t)payload, .iov_len = len}},
+        .fds = fds,
+        .n_fds = n_fds,
     };
 
-    return send_iov(fe, iov, len ? 2 : 1, fds, n_fds);
+    return send_tx(fe, &tx);
 }
 
 int gw_frontend_send_bytes(struct gw_frontend *fe, const void *buf, size_t len)
 {
-    struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
+    struct gw_frontend_tx tx = {
+        .iov = {{.iov_base = (void *)(uintptr_t)buf, .iov_len = len}},
+    };
 
-    return send_iov(fe, &iov, 1, NULL, 0);
+    return send_tx(fe, &tx);
 }
 
 int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
@@ -234,7 +261,8 @@ int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
 
     if (fe->fd < 0)
         return gw_frontend_fail(-ENOTCONN, "receive: not connected");
-    r = gw_frontend_wire_receive(fe->fd, ret, gw_clock_ns() + (uint64_t)timeout_ms * GW_NS_PER_MS);
+    r = gw_frontend_wire_receive_all(fe->fd, &fe->rx, ret,
+                                     gw_clock_ns() + timeout_ms * GW_NS_PER_MS);
     if (r < 0)
         return gw_frontend_fail(r, "receive: %s", strerror(-r));
     return 0;

@@ -6,22 +6,44 @@
 #pragma once
 
 #include "base/clock.h"
+#include "base/list.h"
+#include "base/proto.h"
 #include "frontend/error.h"
 
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <sys/uio.h>
 
 /* The kernel's limit of fds in one message (SCM_MAX_FD). */
 #define GW_FRONTEND_SEND_FDS_MAX 253
 
+/* A message on its way out: what the socket has not taken yet. */
+struct gw_frontend_tx {
+    struct iovec iov[2];
+    const int *fds; /* sent with the first byte */
+    unsigned n_fds;
+};
+
+/* A message on its way in. */
+struct gw_frontend_rx {
+    size_t got; /* bytes of header and payload; 0 between messages */
+    struct gw_wire_header header;
+    struct gw_frontend_message msg;
+};
+
+enum gw_frontend_phase {
+    GW_FRONTEND_PREPARING = 0, /* the next message of the first operation, if any */
+    GW_FRONTEND_SENDING,
+    GW_FRONTEND_RECEIVING,
+};
+
 struct gw_frontend {
     struct gw_frontend_config cfg;
-    int fd;         /* -1: not connected */
-    int backend_fd; /* our end of the back-end channel; -1: none */
-    int broken;     /* the negative errno that ended the session; 0: alive */
-    bool has_mem;   /* memory was sent in this session */
+    int fd;       /* -1: not connected */
+    int broken;   /* the negative errno that ended the session; 0: alive */
+    bool has_mem; /* memory was sent in this session */
     bool negotiated;
     uint64_t offered;  /* virtio features of the last GET_FEATURES */
     uint64_t wanted;   /* features that gw_frontend_start acknowledges */
@@ -32,6 +54,21 @@ struct gw_frontend {
     bool is_listening; /* postcopy forms of memory messages are in use */
     gw_frontend_base_cb *base_cb;
     void *base_arg;
+
+    /* The operations, and the message of the first one (fe_op.h). */
+    struct gw_list ops;
+    enum gw_frontend_phase phase;
+    uint64_t deadline; /* of the message */
+    uint64_t retry_at; /* while a step waits; otherwise 0 */
+    struct gw_wire_header header;
+    struct gw_frontend_tx tx;
+    struct gw_frontend_rx rx;
+    bool expects_answer;
+
+    /* The back-end channel. */
+    int backend_fd; /* our end; -1: none */
+    struct gw_frontend_rx backend_rx;
+
     struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* ring buffer */
     uint64_t n_trace;                                      /* messages recorded so far */
     char why[256];                                         /* with `broken`: the reason */
@@ -40,8 +77,15 @@ struct gw_frontend {
 /* End the session: as gw_frontend_fail, and later requests fail in the same way. Returns: `r`. */
 int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same, and end the session: every later request fails in the same way. Returns: `r`. */
+int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Returns: 0; the error that ended the session, with its reason. */
 int gw_frontend_check_broken(const struct gw_frontend *fe);
+
+/* Begin a session with no state of the previous one; consumes `fd`. Returns: 0. */
+int gw_frontend_begin_session(struct gw_frontend *fe, int fd);
+void gw_frontend_close_channel(struct gw_frontend *fe);
 
 /* The name of a front-end message, "request" for an unknown one. */
 const char *gw_frontend_message_name(uint32_t request);
@@ -51,8 +95,21 @@ int gw_frontend_time_left(uint64_t deadline);
 /* Wait for `events` on one fd. Returns: 0; -ETIMEDOUT; the errno of poll. */
 int gw_frontend_poll(int fd, short events, uint64_t deadline);
 
-/* Send one message and its fds. Returns: as gw_frontend_send_raw. */
-int gw_frontend_wire_send(int fd, struct iovec *iov, unsigned n_iov, const int *fds, unsigned n_fds,
-                          uint64_t deadline);
-/* Receive one message. On failure no fd stays open. Returns: as gw_frontend_receive. */
-int gw_frontend_wire_receive(int fd, struct gw_frontend_message *msg, uint64_t deadline);
+static inline bool gw_frontend_tx_is_empty(const struct gw_frontend_tx *tx)
+{
+    return tx->iov[0].iov_len == 0 && tx->iov[1].iov_len == 0;
+}
+
+/* Send what the socket takes. Returns: 0 if that was the rest; -EAGAIN; as gw_frontend_send_raw. */
+int gw_frontend_wire_send(int fd, struct gw_frontend_tx *tx);
+/*
+ * Receive what has arrived. Returns: 0 with a complete message, whose fds belong to the caller;
+ * -EAGAIN; as gw_frontend_receive, and no fd of the message stays open.
+ */
+int gw_frontend_wire_receive(int fd, struct gw_frontend_rx *rx);
+/* Discard the message, or what has arrived of it; does not wait for its fds to be closed. */
+void gw_frontend_rx_reset(struct gw_frontend_rx *rx);
+/* The same until `deadline`, for raw messages; receiving moves the message to `ret`. */
+int gw_frontend_wire_send_all(int fd, struct gw_frontend_tx *tx, uint64_t deadline);
+int gw_frontend_wire_receive_all(int fd, struct gw_frontend_rx *rx, struct gw_frontend_message *ret,
+                                 uint64_t deadline);

@@ -732,7 +732,8 @@ static void test_fe_wire_descriptor_0_is_a_connection(void **state)
         assert_int_equal(gw_frontend_accept(fe, listener), -EISCONN);
         assert_int_equal(gw_frontend_attach(fe, fcntl(pair[1], F_DUPFD_CLOEXEC, 0)), -EISCONN);
         gw_frontend_disconnect(fe);
-        assert_int_equal(fcntl(0, F_GETFD), -1); /* closed */
+        while (fcntl(0, F_GETFD) >= 0) /* another thread closes it */
+            usleep(1000);
         assert_int_equal(gw_frontend_set_owner(fe), -ENOTCONN);
         give_zero_back(kept);
     }

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Operations: what a front-end does on its connection, in the order in which they were started. An
+ * operation is one message, or a sequence of them, and the end of it is a callback.
+ *
+ * Every request exists once, as a function that encodes it (fe_requests.h). fe_forms.c makes the
+ * public function of it.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/proto.h"
+#include "frontend_i.h"
+
+#include <sys/un.h>
+
+#define GW_FRONTEND_CONFIG_MAX 256 /* as in QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
+
+struct gw_frontend_op;
+
+/* Called once at the end of an operation, with its result. */
+typedef void gw_frontend_done_cb(void *arg, int r);
+
+/*
+ * Results of a step and of an encoder, in addition to negative errnos. One message is on the wire
+ * at a time: the next step follows when its answer has arrived, or when it is sent if it has none.
+ */
+enum gw_frontend_step_result {
+    GW_FRONTEND_STEP_DONE = 0,   /* nothing to send: the next step follows at once */
+    GW_FRONTEND_STEP_SEND,       /* op->call is to be sent, then the next step follows */
+    GW_FRONTEND_STEP_SEND_AGAIN, /* op->call is to be sent, then the same step follows */
+    GW_FRONTEND_STEP_WAIT,       /* the same step follows at fe->retry_at */
+};
+
+typedef int gw_frontend_step(struct gw_frontend_op *op);
+
+/* One message and its answer. */
+struct gw_frontend_call {
+    uint32_t request;
+    uint32_t size;            /* of the payload, in bytes */
+    uint32_t reply_size;      /* of the answer's payload, exact */
+    bool has_reply;           /* the message has an answer of its own */
+    bool has_reply_fd;        /* which may carry one fd */
+    bool may_refuse;          /* an answer without payload is a rejection */
+    enum gw_frontend_ack ack; /* whether QEMU sets NEED_REPLY; AUTO: as configured */
+    uint64_t needs;           /* protocol features without which it is not sent */
+    uint64_t needs_virtio;    /* the same of the virtio features */
+    int fds[GW_MSG_FDS_MAX];
+    unsigned n_fds;
+    /*
+     * Checks a valid answer and keeps what it says; `answer` is NULL if the message has none of its
+     * own. It takes an fd by setting n_fds to 0. NULL: nothing to do. Returns: 0; a negative errno.
+     */
+    int (*finish)(struct gw_frontend_op *op, struct gw_frontend_message *answer);
+    void *ret; /* the caller's out parameter, for `finish` */
+    union {
+        uint64_t u64;
+        struct gw_wire_vring_state state;
+        struct gw_wire_vring_addr addr;
+        struct gw_wire_log log;
+        struct gw_wire_inflight inflight;
+        struct gw_wire_mem_table table;
+        struct gw_wire_xen_mem_table xen_table;
+        struct gw_wire_single_region region;
+        struct gw_wire_xen_single_region xen_region;
+        uint8_t bytes[sizeof(struct gw_wire_config) + GW_FRONTEND_CONFIG_MAX];
+    } payload;
+};
+
+struct gw_frontend_op {
+    struct gw_frontend *fe;
+    struct gw_list node; /* in fe->ops */
+    gw_frontend_done_cb *done;
+    void *arg;
+    bool connects;  /* it begins a session */
+    bool has_ended; /* if a function waits for it: with `result` */
+    int result;
+    struct gw_frontend_call call;
+
+    gw_frontend_step *const *steps; /* the next one; the array ends with NULL */
+    gw_frontend_step *const *then;  /* the array that follows; NULL: none */
+    unsigned i;                     /* messages that this step has sent; 0 when it begins */
+    bool keeps_going;               /* a refused message does not end the operation */
+    int first_error;                /* with keeps_going */
+    char why[256];                  /* of first_error */
+
+    /* Arguments of the operations that need some after their start. */
+    struct gw_frontend_options opt;
+    const struct gw_guest_mem *mem;
+    gw_gpa_t gpa;
+    struct gw_driver *driver;
+    struct gw_driver **drivers;
+    unsigned n_drivers;
+    bool on;
+    uint64_t offered; /* protocol features of the back-end */
+    gw_frontend_base_cb *base_cb;
+    void *base_arg;
+    struct sockaddr_un address;
+    bool has_channel;
+    int channel[2]; /* our end, and the back-end's; closed with the operation */
+};
+
+/*
+ * Prepare an operation on the caller's stack. Its encoder is next, whose result goes to
+ * gw_frontend_wait_op, which returns the operation's result.
+ */
+void gw_frontend_init_op(struct gw_frontend_op *op, struct gw_frontend *fe);
+int gw_frontend_wait_op(struct gw_frontend_op *op, int encoded);
+
+/*
+ * The message op->call (fe_message.c): begin it, send it, receive its answer. Each sets the phase
+ * that follows. Returns: 0; WAIT; a negative errno.
+ */
+int gw_frontend_begin_message(struct gw_frontend_op *op);
+int gw_frontend_send_message(struct gw_frontend_op *op);
+int gw_frontend_receive_answer(struct gw_frontend_op *op);
+
+/* Sleep until the first operation can continue. */
+void gw_frontend_sleep(struct gw_frontend *fe);
