@@ -7,6 +7,7 @@
 #ifndef GODWIT_FRONTEND_H
 #define GODWIT_FRONTEND_H
 
+#include <godwit/frontend/async.h>
 #include <godwit/frontend/driver.h>
 #include <godwit/frontend/error.h>
 #include <godwit/frontend/fault.h>

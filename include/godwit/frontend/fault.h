@@ -37,7 +37,8 @@ int gw_frontend_postcopy_advise(struct gw_frontend *fe, int *ret_uffd);
 /*
  * Receives the address at which the back-end has mapped the region at `gpa`, after its answer and
  * before the acknowledgement that faults are served. It returns -EINVAL if no region can be there;
- * this ends the session with -EPROTO. gw_fault_client_add_base is such a callback.
+ * this ends the session with -EPROTO. It must not call functions of the front-end.
+ * gw_fault_client_add_base is such a callback.
  */
 typedef int gw_frontend_base_cb(void *arg, gw_gpa_t gpa, uint64_t len, gw_bva_t base);
 

@@ -2,7 +2,8 @@
 /*
  * The other end of the wire, for programs that act as the VMM of a vhost-user back-end: a
  * connection, the messages on it, and complete sessions. Guest memory is in
- * <godwit/frontend/guest_mem.h>, the driver's side of a queue in <godwit/frontend/driver.h>.
+ * <godwit/frontend/guest_mem.h>, the driver's side of a queue in <godwit/frontend/driver.h>, and
+ * the same messages without blocking in <godwit/frontend/async.h>.
  *
  * Errors. A function that can fail returns a negative errno, and gw_frontend_last_error returns the
  * reason as a sentence: <godwit/frontend/error.h>. Out parameters are set only on success.
@@ -57,7 +58,7 @@ struct gw_frontend_config {
  */
 int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *cfg);
 
-/* Hang up, and free the front-end. `fe` may be NULL. */
+/* Hang up, as gw_frontend_disconnect, and free the front-end. `fe` may be NULL. */
 void gw_frontend_free(struct gw_frontend *fe);
 
 /* Set the time limit of further requests, in milliseconds. */
@@ -78,7 +79,10 @@ int gw_frontend_connect(struct gw_frontend *fe, const char *path);
 int gw_frontend_accept(struct gw_frontend *fe, int listen_fd);
 int gw_frontend_attach(struct gw_frontend *fe, int fd);
 
-/* Hang up, without stopping rings. No effect without a session. */
+/*
+ * Hang up, without stopping rings. Pending operations (async.h) end with -ECANCELED. No effect
+ * without a session and operations.
+ */
 void gw_frontend_disconnect(struct gw_frontend *fe);
 
 /*

@@ -15,11 +15,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define REQUESTS_PER_TURN 16
+
 static int keep_channel(struct gw_frontend_op *op, struct gw_frontend_message *answer)
 {
-    gw_frontend_close_channel(op->fe);
-    op->fe->backend_fd = gw_steal_fd(&op->channel[0]);
-    return 0;
+    struct gw_frontend *fe = op->fe;
+    int r;
+
+    gw_frontend_close_channel(fe);
+    fe->backend_fd = gw_steal_fd(&op->channel[0]);
+    r = gw_frontend_watch(fe);
+    if (r == 0)
+        return 0;
+    gw_frontend_close_channel(fe);
+    return gw_frontend_fail(r, "SET_BACKEND_REQ_FD: %s", strerror(-r));
 }
 
 int gw_frontend_encode_backend_req_fd(struct gw_frontend_op *op)
@@ -44,7 +53,78 @@ int gw_frontend_encode_backend_req_fd(struct gw_frontend_op *op)
 void gw_frontend_close_channel(struct gw_frontend *fe)
 {
     gw_frontend_rx_reset(&fe->backend_rx);
-    gw_peer_fd_close_all_later(&fe->backend_fd, 1);
+    fe->backend_tx = (struct gw_frontend_tx){0};
+    gw_frontend_close(fe, &fe->backend_fd);
+    fe->n_channels++;
+}
+
+void gw_frontend_set_backend_cb(struct gw_frontend *fe, gw_frontend_backend_cb *cb, void *arg)
+{
+    fe->backend_cb = cb;
+    fe->backend_arg = arg;
+    (void)gw_frontend_watch(fe);
+}
+
+/* Call back with the request in backend_rx, and prepare its answer. */
+static void answer_request(struct gw_frontend *fe)
+{
+    struct gw_frontend_message msg = fe->backend_rx.msg;
+    unsigned channel = fe->n_channels;
+    uint64_t value;
+
+    fe->backend_rx.msg.n_fds = 0;
+    gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_ASKED, &fe->backend_rx.header, msg.payload,
+                              msg.n_fds);
+    fe->is_serving = true;
+    value = fe->backend_cb(fe->backend_arg, &msg);
+    fe->is_serving = false;
+    gw_peer_fd_close_all_later(msg.fds, msg.n_fds);
+    /* The callback may have hung up. */
+    if (!(msg.flags & GW_MSG_NEED_REPLY) || channel != fe->n_channels)
+        return;
+    fe->backend_value = value;
+    fe->backend_header = (struct gw_wire_header){
+        .request = msg.request,
+        .flags = GW_MSG_VERSION | GW_MSG_REPLY,
+        .size = sizeof(value),
+    };
+    fe->backend_tx = (struct gw_frontend_tx){
+        .iov = {{.iov_base = &fe->backend_header, .iov_len = sizeof(fe->backend_header)},
+                {.iov_base = &fe->backend_value, .iov_len = sizeof(fe->backend_value)}},
+    };
+}
+
+/* Returns: 0 if there may be more to do; -EAGAIN; an error after which the channel is of no use. */
+static int serve_one(struct gw_frontend *fe)
+{
+    int r;
+
+    if (!gw_frontend_tx_is_empty(&fe->backend_tx)) {
+        r = gw_frontend_wire_send(fe->backend_fd, &fe->backend_tx);
+        if (r < 0)
+            return r;
+        gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_REPLIED, &fe->backend_header,
+                                  &fe->backend_value, 0);
+    }
+    r = gw_frontend_wire_receive(fe->backend_fd, &fe->backend_rx);
+    if (r == 0)
+        answer_request(fe);
+    return r;
+}
+
+void gw_frontend_serve_channel(struct gw_frontend *fe)
+{
+    for (unsigned n = 0; n < REQUESTS_PER_TURN; n++) {
+        int r;
+
+        if (fe->broken || !fe->backend_cb || fe->is_serving || fe->backend_fd < 0)
+            break;
+        r = serve_one(fe);
+        if (r < 0 && r != -EAGAIN)
+            gw_frontend_close_channel(fe);
+        if (r < 0)
+            break;
+    }
 }
 
 int gw_frontend_backend_fd(const struct gw_frontend *fe)

@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The public function of each request: it encodes an operation and waits for its end. The headers
- * describe the parameters.
+ * The two public functions of each request. Both encode the same operation; the first starts it,
+ * the second also waits for its end. The headers describe the parameters.
  */
 #include "fe_requests.h"
 
-#include <godwit/frontend/log.h>
+#include <errno.h>
 
-/* gw_frontend_NAME(fe, PARAMETERS...): the operation `op` as ENCODE stores it. */
-#define REQUEST(name, encode, ...)                                   \
-    int gw_frontend_##name(struct gw_frontend *fe, ##__VA_ARGS__)    \
-    {                                                                \
-        struct gw_frontend_op stack, *op = &stack;                   \
-                                                                     \
-        gw_frontend_init_op(op, fe);                                 \
-        return gw_frontend_wait_op(op, gw_frontend_encode_##encode); \
+/*
+ * gw_frontend_NAME(fe, PARAMETERS...) and gw_frontend_NAME_async(fe, PARAMETERS..., done, arg): the
+ * operation `op` as ENCODE stores it.
+ */
+#define REQUEST(name, encode, ...)                                        \
+    int gw_frontend_##name##_async(struct gw_frontend *fe, ##__VA_ARGS__, \
+                                   gw_frontend_done_cb *done, void *arg)  \
+    {                                                                     \
+        struct gw_frontend_op *op = gw_frontend_new_op(fe, done, arg);    \
+                                                                          \
+        if (!op)                                                          \
+            return -ENOMEM;                                               \
+        return gw_frontend_start_op(op, gw_frontend_encode_##encode);     \
+    }                                                                     \
+                                                                          \
+    int gw_frontend_##name(struct gw_frontend *fe, ##__VA_ARGS__)         \
+    {                                                                     \
+        struct gw_frontend_op stack, *op = &stack;                        \
+                                                                          \
+        gw_frontend_init_op(op, fe);                                      \
+        return gw_frontend_wait_op(op, gw_frontend_encode_##encode);      \
     }
 
 REQUEST(connect, connect(op, path), const char *path)

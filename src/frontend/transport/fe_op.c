@@ -12,6 +12,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#define OPS_PER_TURN 64 /* so that a callback that always starts another keeps no loop */
 
 static struct gw_frontend_op *first_op(const struct gw_frontend *fe)
 {
@@ -88,8 +91,11 @@ static void release(struct gw_frontend_op *op)
         gw_close(&op->channel[1]);
         gw_peer_fd_close_all_later(op->channel, 1);
     }
+    if (op->is_allocated)
+        free(op);
 }
 
+/* The callback may free the front-end, which gw_frontend_leave then does. */
 static void complete(struct gw_frontend_op *op, int r)
 {
     gw_frontend_done_cb *done = op->done;
@@ -103,6 +109,16 @@ static void complete(struct gw_frontend_op *op, int r)
         done(arg, r);
 }
 
+void gw_frontend_cancel(struct gw_frontend *fe)
+{
+    unsigned generation = fe->generation++;
+    struct gw_frontend_op *op;
+
+    /* A callback may begin the next session, and operations in it. */
+    while ((op = first_op(fe)) && (int)(op->generation - generation) <= 0)
+        complete(op, gw_frontend_fail(-ECANCELED, "canceled: the front-end hung up"));
+}
+
 /* Is there a session, or will the operation begin one? */
 static int check_session(const struct gw_frontend_op *op)
 {
@@ -112,13 +128,14 @@ static int check_session(const struct gw_frontend_op *op)
     return gw_frontend_check_broken(op->fe);
 }
 
-/* Work on the operations until they wait. */
-static void work(struct gw_frontend *fe)
+void gw_frontend_work(struct gw_frontend *fe)
 {
+    unsigned n = OPS_PER_TURN;
     struct gw_frontend_op *op;
     int r;
 
-    while ((op = first_op(fe))) {
+    gw_frontend_serve_channel(fe);
+    while ((op = first_op(fe)) && (fe->broken || n--)) {
         r = check_session(op);
         if (r == 0)
             r = proceed(op);
@@ -130,6 +147,26 @@ static void work(struct gw_frontend *fe)
 
 /* ---- Starting and waiting ---- */
 
+void gw_frontend_enter(struct gw_frontend *fe)
+{
+    fe->n_users++;
+}
+
+int gw_frontend_leave(struct gw_frontend *fe, int r)
+{
+    bool is_freed = fe->is_freed;
+
+    if (--fe->n_users)
+        return is_freed ? -ECANCELED : r;
+    /* Only adding a descriptor can fail, and who adds one has watched it. */
+    (void)gw_frontend_watch(fe);
+    if (!is_freed)
+        return r;
+    gw_frontend_unwatch(fe);
+    free(fe);
+    return -ECANCELED;
+}
+
 static int send_once(struct gw_frontend_op *op)
 {
     return GW_FRONTEND_STEP_SEND;
@@ -140,8 +177,24 @@ static gw_frontend_step *const only_step[] = {send_once, NULL};
 
 void gw_frontend_init_op(struct gw_frontend_op *op, struct gw_frontend *fe)
 {
-    *op = (struct gw_frontend_op){.fe = fe, .steps = only_step};
+    *op = (struct gw_frontend_op){.fe = fe, .steps = only_step, .generation = fe->generation};
     gw_list_init(&op->node);
+}
+
+struct gw_frontend_op *gw_frontend_new_op(struct gw_frontend *fe, gw_frontend_done_cb *done,
+                                          void *arg)
+{
+    struct gw_frontend_op *op = malloc(sizeof(*op));
+
+    if (!op) {
+        (void)gw_frontend_fail_fixed(-ENOMEM, "out of memory");
+        return NULL;
+    }
+    gw_frontend_init_op(op, fe);
+    op->is_allocated = true;
+    op->done = done;
+    op->arg = arg;
+    return op;
 }
 
 /* Returns: 0; a negative errno if the operation cannot begin: it is released. */
@@ -152,15 +205,25 @@ static int enqueue(struct gw_frontend_op *op, int encoded)
 
     if (encoded < 0)
         r = encoded;
+    else if (fe->is_freed)
+        r = gw_frontend_fail(-ECANCELED, "the front-end is being freed");
     else if (op->connects && fe->fd >= 0)
         r = gw_frontend_fail(-EISCONN, "connect: already connected");
-    else
-        r = check_session(op);
+    else if (fe->fd >= 0 || !first_op(fe))
+        r = check_session(op); /* otherwise a connection may be on its way */
     if (r < 0)
         release(op);
     else
         gw_list_append(&fe->ops, &op->node);
     return r;
+}
+
+int gw_frontend_start_op(struct gw_frontend_op *op, int encoded)
+{
+    struct gw_frontend *fe = op->fe;
+
+    gw_frontend_enter(fe);
+    return gw_frontend_leave(fe, enqueue(op, encoded));
 }
 
 static void keep_result(void *arg, int r)
@@ -181,10 +244,11 @@ int gw_frontend_wait_op(struct gw_frontend_op *op, int encoded)
     r = enqueue(op, encoded);
     if (r < 0)
         return r;
+    gw_frontend_enter(fe);
     while (!op->has_ended) {
-        work(fe);
+        gw_frontend_work(fe);
         if (!op->has_ended)
-            gw_frontend_sleep(fe);
+            gw_frontend_sleep(fe, -1);
     }
-    return op->result;
+    return gw_frontend_leave(fe, op->result);
 }

@@ -4,7 +4,7 @@
  * operation is one message, or a sequence of them, and the end of it is a callback.
  *
  * Every request exists once, as a function that encodes it (fe_requests.h). fe_forms.c makes the
- * public function of it.
+ * public functions of it: the one that starts the operation, and the one that also waits for it.
  */
 #pragma once
 
@@ -17,9 +17,6 @@
 #define GW_FRONTEND_CONFIG_MAX 256 /* as in QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
 
 struct gw_frontend_op;
-
-/* Called once at the end of an operation, with its result. */
-typedef void gw_frontend_done_cb(void *arg, int r);
 
 /*
  * Results of a step and of an encoder, in addition to negative errnos. One message is on the wire
@@ -72,9 +69,11 @@ struct gw_frontend_op {
     struct gw_list node; /* in fe->ops */
     gw_frontend_done_cb *done;
     void *arg;
+    bool is_allocated;
     bool connects;  /* it begins a session */
     bool has_ended; /* if a function waits for it: with `result` */
     int result;
+    unsigned generation; /* of the session in which it was started */
     struct gw_frontend_call call;
 
     gw_frontend_step *const *steps; /* the next one; the array ends with NULL */
@@ -101,10 +100,15 @@ struct gw_frontend_op {
 };
 
 /*
- * Prepare an operation on the caller's stack. Its encoder is next, whose result goes to
+ * Prepare an operation on the heap, or on the caller's stack. Its encoder is next, whose result
+ * goes to gw_frontend_start_op (which frees the operation after a failure) or to
  * gw_frontend_wait_op, which returns the operation's result.
+ * Returns: the operation; NULL without memory.
  */
+struct gw_frontend_op *gw_frontend_new_op(struct gw_frontend *fe, gw_frontend_done_cb *done,
+                                          void *arg);
 void gw_frontend_init_op(struct gw_frontend_op *op, struct gw_frontend *fe);
+int gw_frontend_start_op(struct gw_frontend_op *op, int encoded);
 int gw_frontend_wait_op(struct gw_frontend_op *op, int encoded);
 
 /*
@@ -115,5 +119,29 @@ int gw_frontend_begin_message(struct gw_frontend_op *op);
 int gw_frontend_send_message(struct gw_frontend_op *op);
 int gw_frontend_receive_answer(struct gw_frontend_op *op);
 
-/* Sleep until the first operation can continue. */
-void gw_frontend_sleep(struct gw_frontend *fe);
+/* Sleep until gw_frontend_work can continue, up to `timeout_ms` milliseconds; negative: no limit.
+ */
+void gw_frontend_sleep(struct gw_frontend *fe, int timeout_ms);
+/*
+ * Watch the current descriptors: before one is closed, and after one is new. gw_frontend_leave does
+ * it for the last caller. Returns: 0; the errno of epoll_ctl(2) for a new one.
+ */
+int gw_frontend_watch(struct gw_frontend *fe);
+/* Close the descriptor of gw_frontend_poll_fd. */
+void gw_frontend_unwatch(struct gw_frontend *fe);
+
+/* Handle requests on the back-end channel. The caller has entered. */
+void gw_frontend_serve_channel(struct gw_frontend *fe);
+
+/* Work on the operations until they wait. Their callbacks run, so the caller has entered. */
+void gw_frontend_work(struct gw_frontend *fe);
+
+/* End all operations of this and previous sessions with -ECANCELED. The caller has entered. */
+void gw_frontend_cancel(struct gw_frontend *fe);
+
+/*
+ * Callbacks may free the front-end: it stays until the last caller leaves.
+ * Returns: `r`; -ECANCELED if the front-end was freed.
+ */
+void gw_frontend_enter(struct gw_frontend *fe);
+int gw_frontend_leave(struct gw_frontend *fe, int r);

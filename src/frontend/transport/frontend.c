@@ -7,6 +7,7 @@
 #include "fe_trace.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/struct_sizes.h"
 #include "fd/peer_fd.h"
@@ -61,6 +62,8 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *g
         fe->cfg.connect_timeout_ms = TIMEOUT_MS;
     fe->fd = -1;
     fe->backend_fd = -1;
+    fe->epoll_fd = fe->timer_fd = -1;
+    fe->watched[0].fd = fe->watched[1].fd = -1;
     gw_list_init(&fe->ops);
     *ret = fe;
     return 0;
@@ -73,15 +76,24 @@ void gw_frontend_set_timeout(struct gw_frontend *fe, unsigned timeout_ms)
 
 void gw_frontend_free(struct gw_frontend *fe)
 {
-    if (!fe)
+    if (!fe || fe->is_freed)
         return;
+    fe->is_freed = true;
+    gw_frontend_enter(fe);
     gw_frontend_disconnect(fe);
-    free(fe);
+    (void)gw_frontend_leave(fe, 0);
 }
 
 int gw_frontend_begin_session(struct gw_frontend *fe, int fd)
 {
+    int r;
+
     fe->fd = fd;
+    r = fe->is_freed ? -ECANCELED : gw_frontend_watch(fe);
+    if (r < 0) {
+        gw_frontend_close(fe, &fe->fd);
+        return gw_frontend_fail(r, "begin of a session: %s", strerror(-r));
+    }
     fe->has_mem = false;
     fe->negotiated = false;
     fe->offered = 0;
@@ -93,6 +105,15 @@ int gw_frontend_begin_session(struct gw_frontend *fe, int fd)
     fe->is_listening = false;
     gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_CONNECTED);
     return 0;
+}
+
+void gw_frontend_close(struct gw_frontend *fe, int *fd)
+{
+    int stolen = gw_steal_fd(fd);
+
+    (void)gw_frontend_watch(fe);
+    /* This also closes all descriptors that are queued in the socket. */
+    gw_peer_fd_close_all_later(&stolen, 1);
 }
 
 static int try_connect(const struct sockaddr_un *sa, int *ret_fd)
@@ -205,13 +226,15 @@ int gw_frontend_attach(struct gw_frontend *fe, int fd)
 
 void gw_frontend_disconnect(struct gw_frontend *fe)
 {
+    gw_frontend_enter(fe);
     if (fe->fd >= 0)
         gw_frontend_trace_event(fe, GW_FRONTEND_TRACE_DISCONNECTED);
     gw_frontend_rx_reset(&fe->rx);
     gw_frontend_close_channel(fe);
-    /* This also closes all descriptors that are queued in the socket. */
-    gw_peer_fd_close_all_later(&fe->fd, 1);
+    gw_frontend_close(fe, &fe->fd);
     fe->broken = 0;
+    gw_frontend_cancel(fe);
+    (void)gw_frontend_leave(fe, 0);
 }
 
 int gw_frontend_fd(const struct gw_frontend *fe)

@@ -10,14 +10,15 @@
 #include "base/proto.h"
 #include "frontend/error.h"
 
-#include <godwit/frontend/fault.h>
-#include <godwit/frontend/frontend.h>
+#include <godwit/frontend/async.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/uio.h>
 
 /* The kernel's limit of fds in one message (SCM_MAX_FD). */
 #define GW_FRONTEND_SEND_FDS_MAX 253
+
+#define GW_FRONTEND_WATCHED 2 /* the socket and the back-end channel */
 
 /* A message on its way out: what the socket has not taken yet. */
 struct gw_frontend_tx {
@@ -41,9 +42,10 @@ enum gw_frontend_phase {
 
 struct gw_frontend {
     struct gw_frontend_config cfg;
-    int fd;       /* -1: not connected */
-    int broken;   /* the negative errno that ended the session; 0: alive */
-    bool has_mem; /* memory was sent in this session */
+    int fd;              /* -1: not connected */
+    int broken;          /* the negative errno that ended the session; 0: alive */
+    unsigned generation; /* of the session, counted by hang-ups */
+    bool has_mem;        /* memory was sent in this session */
     bool negotiated;
     uint64_t offered;  /* virtio features of the last GET_FEATURES */
     uint64_t wanted;   /* features that gw_frontend_start acknowledges */
@@ -64,10 +66,25 @@ struct gw_frontend {
     struct gw_frontend_tx tx;
     struct gw_frontend_rx rx;
     bool expects_answer;
+    unsigned n_users; /* calls on the stack that use the front-end */
+    bool is_freed;    /* by a callback: the last of these calls frees it */
 
     /* The back-end channel. */
-    int backend_fd; /* our end; -1: none */
+    int backend_fd;      /* our end; -1: none */
+    unsigned n_channels; /* closed so far */
     struct gw_frontend_rx backend_rx;
+    gw_frontend_backend_cb *backend_cb; /* NULL: the embedder reads the channel */
+    void *backend_arg;
+    bool is_serving;                  /* in backend_cb */
+    struct gw_frontend_tx backend_tx; /* an answer that the socket has not taken yet */
+    struct gw_wire_header backend_header;
+    uint64_t backend_value;
+
+    /* The loop of the embedder. */
+    int epoll_fd; /* -1: not in use */
+    int timer_fd;
+    uint64_t timer_at; /* when it fires; 0: never */
+    struct pollfd watched[GW_FRONTEND_WATCHED];
 
     struct gw_frontend_trace trace[GW_FRONTEND_TRACE_MAX]; /* ring buffer */
     uint64_t n_trace;                                      /* messages recorded so far */
@@ -83,8 +100,11 @@ int gw_frontend_break(struct gw_frontend *fe, int r, const char *format, ...)
 /* Returns: 0; the error that ended the session, with its reason. */
 int gw_frontend_check_broken(const struct gw_frontend *fe);
 
-/* Begin a session with no state of the previous one; consumes `fd`. Returns: 0. */
+/* Begin a session with no state of the previous one; consumes `fd`. Returns: 0; a negative errno.
+ */
 int gw_frontend_begin_session(struct gw_frontend *fe, int fd);
+/* Close a socket of the front-end, which the loop then no longer watches. */
+void gw_frontend_close(struct gw_frontend *fe, int *fd);
 void gw_frontend_close_channel(struct gw_frontend *fe);
 
 /* The name of a front-end message, "request" for an unknown one. */

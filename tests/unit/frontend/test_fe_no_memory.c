@@ -8,12 +8,15 @@
 #include "requires.h"
 
 #include "load/load.h"
+#include <godwit/frontend/async.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/log.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -27,6 +30,25 @@ static int make_frontend(void *arg)
 
     if (r == 0)
         gw_frontend_free(fe);
+    return r;
+}
+
+/* Without memory, an operation does not start: its callback is not called. */
+static void count_end(void *arg, int r)
+{
+    ++*(unsigned *)arg;
+}
+
+static int start_operation(void *arg)
+{
+    struct gw_frontend *fe = arg;
+    unsigned n_ends = 0;
+    int r = gw_frontend_set_backend_req_fd_async(fe, count_end, &n_ends);
+
+    assert_int_equal(n_ends, 0);
+    if (r == 0)
+        gw_frontend_disconnect(fe);
+    assert_int_equal(n_ends, r == 0);
     return r;
 }
 
@@ -123,9 +145,18 @@ static int make_fault_server(void *arg)
 
 static void test_fe_no_memory_is_reported(void **state)
 {
+    const struct gw_frontend_config cfg = {.size = sizeof(cfg), .no_gates = true};
+    struct gw_frontend *fe;
     bool packed = false;
+    int pair[2];
 
     assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, make_frontend, NULL), 1);
+    assert_int_equal(gw_frontend_new(&fe, &cfg), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(gw_frontend_attach(fe, pair[0]), 0);
+    assert_int_equal(no_memory_each(NO_MEMORY_OF_CALLER, start_operation, fe), 1);
+    gw_frontend_free(fe);
+    close(pair[1]);
     assert_true(no_memory_each(NO_MEMORY_OF_CALLER, make_logs, NULL) >= 4);
     assert_true(no_memory_each(NO_MEMORY_OF_CALLER, make_guest, &packed) >= 12);
     packed = true;
