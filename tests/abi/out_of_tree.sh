@@ -87,11 +87,11 @@ wait "$pid" || status=$?
 pid=
 [ "$status" = 0 ] || fail "rng ended with $status after SIGTERM"
 
-# The examples. An example named frontend* is built with the front-end library, the others with the
+# The examples. An example named *frontend is built with the front-end library, the others with the
 # library of devices.
 for example in "$@"; do
     words=$name
-    if [[ $example = frontend* ]]; then
+    if [[ $example = *frontend ]]; then
         [ "$name" = godwit ] || continue
         words=godwit-frontend
     fi
@@ -116,21 +116,24 @@ grep -q ' RO$' out || fail "file_device does not offer RO"
 tool bench --depth=8 --time=200ms --file-size=1M './file_device {socket} {file}'
 
 [ "$name" = godwit ] || exit 0
-# frontend_shows CAPACITY BYTES: the front-end reads the back-end in $pid, which serves disk.sock.
-frontend_shows() {
+# shows FRONTEND CAPACITY BYTES: this front-end reads the back-end in $pid, which serves disk.sock.
+shows() {
     await_socket disk.sock
-    timeout 120 ./frontend disk.sock >out || { cat out; fail "frontend failed"; }
-    grep -q ", $1 sectors\$" out || { cat out; fail "frontend does not show $1 sectors"; }
-    grep -q "^sector 0: $2" out || { cat out; fail "frontend does not show $2"; }
+    timeout 120 "./$1" disk.sock >out || { cat out; fail "$1 failed"; }
+    grep -q ", $2 sectors\$" out || { cat out; fail "$1 does not show $2 sectors"; }
+    grep -q "^sector 0: $3" out || { cat out; fail "$1 does not show $3"; }
 }
 { printf godwit; head -c 1M /dev/zero; } >disk.img
-./file_device disk.sock disk.img &
-pid=$!
-frontend_shows 2048 '67 6f 64 77 69 74 00'
-wait "$pid" || fail "file_device ended with $? after the front-end had left"
+for frontend in frontend poll_frontend; do
+    ./file_device disk.sock disk.img &
+    pid=$!
+    shows "$frontend" 2048 '67 6f 64 77 69 74 00'
+    wait "$pid" || fail "file_device ended with $? after $frontend had left"
+done
 "$bin/godwit-blk" --socket-path=disk.sock --ram=64M &
 pid=$!
-frontend_shows 131072 '00 00'
+shows frontend 131072 '00 00'
+shows poll_frontend 131072 '00 00'
 kill -TERM "$pid"
 wait "$pid" || fail "godwit-blk ended with $? after SIGTERM"
 pid=

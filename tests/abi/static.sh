@@ -49,7 +49,7 @@ for archive in libgodwit.a libgodwit-frontend.a; do
 done
 
 mkdir "$scratch/work"
-cp "$source"/examples/{device,frontend}.c "$scratch/work/"
+cp "$source"/examples/{device,frontend,poll_frontend}.c "$scratch/work/"
 cd "$scratch/work"
 
 # link PROGRAM 'LIBRARY...' OPTION...: PROGRAM.c becomes PROGRAM, without the shared libraries.
@@ -63,6 +63,7 @@ link() {
 }
 link device godwit
 link frontend godwit-frontend
+link poll_frontend godwit-frontend
 
 cat >both.c <<'CODE'
 #include <godwit.h>

@@ -198,6 +198,14 @@ int gw_driver_kick_fd(const struct gw_driver *d);
 int gw_driver_call_fd(const struct gw_driver *d);
 
 /*
+ * Clear the call fd, for a program that polls it, before gw_driver_take. Unlike read(2), this never
+ * sleeps, whatever the back-end does to the eventfd.
+ *
+ * Returns: whether the device has called.
+ */
+bool gw_driver_take_call(struct gw_driver *d);
+
+/*
  * Switch to a call fd that the back-end already has (SET_VRING_CALL). Loses no call.
  *
  * Ownership: consumes `fd`.

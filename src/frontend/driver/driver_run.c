@@ -174,6 +174,11 @@ bool gw_driver_want_calls(struct gw_driver *d)
     return !has_used(d);
 }
 
+bool gw_driver_take_call(struct gw_driver *d)
+{
+    return gw_eventfd_take(d->call_fd);
+}
+
 static void poll_call(struct gw_driver *d, uint64_t deadline)
 {
     struct pollfd p = {.fd = d->call_fd, .events = POLLIN};
