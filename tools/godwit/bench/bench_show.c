@@ -33,8 +33,9 @@ void bench_text(const struct bench *b, FILE *out)
     if (o->list == NULL)
         fprintf(out, "back-end    %s\n", o->text);
     else
-        fprintf(out, "back-ends   %u sockets of %s, in %u process%s\n", b->n_sessions, o->list,
-                b->n_processes, b->n_processes == 1 ? "" : "es");
+        fprintf(out, "back-ends   %u socket%s of %s, in %u process%s\n", b->n_sessions,
+                b->n_sessions == 1 ? "" : "s", o->list, b->n_processes,
+                b->n_processes == 1 ? "" : "es");
     if (o->device == BENCH_BLK)
         fprintf(out, "load        %u %% writes%s, %u queue%s, at random over %.0f MiB, %s\n",
                 o->write_percent, o->flush_percent ? " and some flushes" : "", o->n_queues,
