@@ -248,8 +248,7 @@ static void serve(struct gw_fault_server *s, const struct epoll_event *events, u
     pthread_rwlock_unlock(&s->lock);
 }
 
-/* Returns: false after a stop. */
-static bool serve_until_stop(struct gw_fault_server *s, int timeout_ms)
+static void serve_until_stop(struct gw_fault_server *s, int timeout_ms)
 {
     struct epoll_event events[CLIENT_MAX];
     int n;
@@ -260,10 +259,10 @@ static bool serve_until_stop(struct gw_fault_server *s, int timeout_ms)
             eventfd_t ignored;
 
             (void)eventfd_read(s->wake_fd, &ignored);
-            return false;
+            return;
         }
         if (n == 0)
-            return true;
+            return;
         if (n > 0) /* otherwise a signal interrupted the wait */
             serve(s, events, (unsigned)n);
     }
@@ -283,7 +282,7 @@ static void *thread_main(void *arg)
     struct gw_fault_server *s = arg;
 
     (void)pthread_setname_np(pthread_self(), "gw-faults");
-    (void)serve_until_stop(s, -1);
+    serve_until_stop(s, -1);
     return NULL;
 }
 
@@ -313,7 +312,7 @@ int gw_fault_server_run(struct gw_fault_server *s, int timeout_ms)
 
     if (r < 0)
         return r;
-    (void)serve_until_stop(s, timeout_ms);
+    serve_until_stop(s, timeout_ms);
     __atomic_store_n(&s->running, false, __ATOMIC_RELEASE);
     return 0;
 }

@@ -98,6 +98,55 @@ static double ms_since(const struct timespec *begin)
 
 /* ---- the bitmap ---- */
 
+static void test_log_limits(void **state)
+{
+    static const struct {
+        uint64_t length;
+        gw_off_t offset;
+        int result;
+    } cases[] = {
+        {0, 0, -EINVAL},
+        {1, 0, 0},
+        {1, 4095, 0},
+        {INT64_MAX / 4 + 1, 0, -EINVAL},
+        {1, INT64_MAX / 4 + 1, -EINVAL},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct gw_guest_log_config cfg = {
+            .size = sizeof(cfg), .length = cases[i].length, .offset = cases[i].offset};
+        struct gw_guest_log *log = NULL;
+
+        assert_int_equal(gw_guest_log_new(&log, &cfg), cases[i].result);
+        if (log) {
+            assert_false(gw_guest_log_is_marked(log, 7 * PAGE));
+            assert_false(gw_guest_log_is_marked(log, 8 * PAGE)); /* behind its end */
+        }
+        gw_guest_log_free(log);
+    }
+}
+
+/* A bitmap of any alignment and length: single bytes and words are counted and taken alike. */
+static void test_log_of_any_alignment_is_taken_to_its_end(void **state)
+{
+    for (gw_off_t offset = 4096 - 9; offset < 4096 + 9; offset++) {
+        for (uint64_t length = 1; length < 26; length++) {
+            struct gw_guest_log *log = new_log(length, offset);
+            struct view v = map_view(log, offset);
+            struct runs runs = {.n = 0};
+
+            memset(v.bits, 0xff, length);
+            assert_int_equal(gw_guest_log_count(log), 8 * length);
+            assert_int_equal(gw_guest_log_take(log, note, &runs), 8 * length);
+            assert_int_equal(runs.n, 1);
+            expect_run(&runs, 0, 0, 8 * length * PAGE);
+            assert_int_equal(gw_guest_log_count(log), 0);
+            munmap(v.map, v.len);
+            gw_guest_log_free(log);
+        }
+    }
+}
+
 static void test_log_length_is_that_of_qemu(void **state)
 {
     struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .gpa = 0, .length = 0x40000};
@@ -657,6 +706,8 @@ static void test_vring_log_tells_the_used_ring(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        FDCHECK_TEST(test_log_limits),
+        FDCHECK_TEST(test_log_of_any_alignment_is_taken_to_its_end),
         FDCHECK_TEST(test_log_length_is_that_of_qemu),
         FDCHECK_TEST(test_log_of_granted_memory_is_by_reference),
         FDCHECK_TEST(test_log_take_tells_runs_and_clears),
