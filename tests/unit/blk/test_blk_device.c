@@ -516,6 +516,40 @@ static void test_blk_segments_leave_room_for_header_and_status(void **state)
     }
 }
 
+static void test_blk_topology_is_in_blocks(void **state)
+{
+    static const struct {
+        struct store_topology store;
+        uint32_t block;
+        uint8_t exponent, offset;
+        uint32_t min, opt;
+    } cases[] = {
+        {{.physical_block = 0}, 512, 0, 0, 0, 0},
+        {{.physical_block = 512}, 512, 0, 0, 0, 0},
+        {{.physical_block = 1023}, 512, 0, 0, 0, 0},
+        {{.physical_block = 1024}, 512, 1, 0, 0, 0},
+        {{.physical_block = 4096, .alignment_offset = 3584}, 512, 3, 7, 0, 0},
+        {{.physical_block = 4096, .io_min = 8192, .io_opt = 65536}, 4096, 0, 0, 2, 16},
+        {{.physical_block = 512U << 16}, 512, 16, 0, 0, 0},
+        {{.physical_block = 512U << 18}, 512, 16, 0, 0, 0},
+        {{.io_min = 512U * UINT16_MAX}, 512, 0, 0, UINT16_MAX, 0},
+        {{.io_min = 512U * (UINT16_MAX + 1)}, 512, 0, 0, 0, 0},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct virtio_blk_config cfg;
+
+        store.base.topology = cases[i].store;
+        store.base.block_size = cases[i].block;
+        cfg = get_config();
+        if (cfg.physical_block_exp != cases[i].exponent ||
+            cfg.alignment_offset != cases[i].offset || le16toh(cfg.min_io_size) != cases[i].min ||
+            le32toh(cfg.opt_io_size) != cases[i].opt)
+            fail_msg("case %u: %u %u %u %u", i, cfg.physical_block_exp, cfg.alignment_offset,
+                     le16toh(cfg.min_io_size), le32toh(cfg.opt_io_size));
+    }
+}
+
 static void test_blk_resize_reports_a_new_size_once(void **state)
 {
     store.next_size = DISK_SIZE * 2;
@@ -630,6 +664,7 @@ int main(void)
         TEST(alignment_of_discards),
         TEST(config_writes_elsewhere_are_refused),
         TEST(config_is_restored_in_pieces),
+        TEST(topology_is_in_blocks),
         TEST(segments_leave_room_for_header_and_status),
         TEST(resize_reports_a_new_size_once),
         TEST(queue_start_can_be_refused),

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -367,6 +368,33 @@ static void test_store_start_can_be_cancelled(void **state)
     assert_int_equal(stop_store(s), 0);
 }
 
+/* Without a lock, a start takes no time; with one, its success is silent. */
+static void test_store_start_with_and_without_locking(void **state)
+{
+    static const enum store_mode modes[] = {STORE_OFF, STORE_AUTO, STORE_ON};
+    struct store_user users[2] = {{.done = note_user}, {.done = note_user}};
+    struct gw_worker worker;
+
+    worker_init(&worker);
+    users[0].worker = users[1].worker = &worker;
+    for (unsigned i = 0; i < 3; i++) {
+        const struct store_file_options o = {
+            .path = path, .block_size = 512, .direct = STORE_OFF, .locking = modes[i]};
+
+        assert_int_equal(store_file_new(&s, &o), 0);
+        user_result = 1;
+        assert_int_equal(s->ops->start(s, &users[0]), modes[i] == STORE_OFF ? 0 : -EINPROGRESS);
+        assert_int_equal(run_posts(&worker), modes[i] != STORE_OFF);
+        assert_int_equal(user_result, modes[i] == STORE_OFF);
+        assert_int_equal(s->ops->start(s, &users[1]), 0); /* the second one never waits */
+        assert_int_equal(s->ops->stop(s, &users[1]), 0);
+        assert_int_equal(stop_store(s), 0);
+        assert_int_equal(fake.n_errors + fake.n_said, 0);
+        s->ops->free(s);
+    }
+    s = NULL;
+}
+
 static void test_store_size_is_whole_blocks(void **state)
 {
     assert_int_equal(truncate(path, SIZE + 700), 0);
@@ -406,6 +434,63 @@ static void test_store_ram_reads_what_was_written(void **state)
 
 #define TEST(name) STORE_TEST(test_store_##name)
 
+static uint64_t resident(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "re");
+    unsigned long n_pages = 0;
+
+    assert_non_null(statm);
+    assert_int_equal(fscanf(statm, "%*u %lu", &n_pages), 1);
+    fclose(statm);
+    return n_pages * BLOCK;
+}
+
+/* Ranges of any size are given back to the system; short zeroes stay allocated. */
+static void test_store_ram_frees_what_is_discarded(void **state)
+{
+    const uint64_t size = 32 << 20, piece = 256 << 10;
+    uint64_t before, after;
+
+    assert_int_equal(store_ram_new(&s, size, 512, false, NULL), 0);
+    for (uint64_t at = 0; at < size; at += piece)
+        assert_int_equal(transfer_op(STORE_WRITE, at, piece, piece, 0), 0);
+    before = resident();
+    for (unsigned kind = 0; kind < 2; kind++) {
+        for (uint64_t at = 0; at < size; at += piece)
+            assert_int_equal(
+                run(&(struct store_io){.kind = kind == 0 ? STORE_WRITE_ZEROES : STORE_DISCARD,
+                                       .offset = at,
+                                       .length = piece}),
+                0);
+        after = resident();
+        if (kind == 0)
+            assert_true(after + size / 4 > before);
+        else
+            assert_true(after + size / 2 < before);
+    }
+}
+
+/* A disk with a delay has the properties of the one behind it. */
+static void test_store_delay_is_like_the_store_behind(void **state)
+{
+    static const struct store_topology topology = {1, 2, 3, 4, 5};
+    struct store *behind;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(store_ram_new(&behind, SIZE, i == 0 ? 512 : 4096, i == 1, NULL), 0);
+        behind->topology = topology;
+        behind->can_unmap = i == 0;
+        behind->id = (struct store_id){.device = 7, .file = 8};
+        assert_int_equal(store_delay_new(&s, behind, 1), 0);
+        assert_true(s->size == SIZE && s->block_size == behind->block_size);
+        assert_true(s->is_read_only == (i == 1) && s->can_unmap == (i == 0));
+        assert_memory_equal(&s->topology, &topology, sizeof(topology));
+        assert_true(s->id.device == 7 && s->id.file == 8);
+        s->ops->free(s);
+    }
+    s = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,9 +511,12 @@ int main(void)
         TEST(readers_share),
         TEST(waits_for_a_lock),
         TEST(start_can_be_cancelled),
+        TEST(start_with_and_without_locking),
         TEST(size_is_whole_blocks),
         TEST(refuses_what_is_no_disk),
         TEST(ram_reads_what_was_written),
+        TEST(ram_frees_what_is_discarded),
+        TEST(delay_is_like_the_store_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,8 @@ static void note_result(struct store_io *io, int res)
 static void submit(struct op *op, enum store_kind kind, unsigned worker)
 {
     memset(op, 0, sizeof(*op));
+    /* What only the store uses need not be initialized. */
+    memset(&op->io.store, 0xa5, sizeof(op->io) - offsetof(struct store_io, store));
     op->result = PENDING;
     op->io.done = note_result;
     op->io.worker = &workers[worker];

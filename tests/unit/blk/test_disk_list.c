@@ -250,6 +250,8 @@ static void test_disk_list_file(void **state)
     assert_string_equal(list.disks[1]->file.path, "/a b/c");
     disk_list_done(&list);
     assert_int_equal(read_text("", 0), 0);
+    assert_int_equal(read_text(" ", 1), 0);
+    assert_int_equal(read_text("\t\n", 2), 0);
     assert_int_equal(list.n_disks, 0);
 }
 

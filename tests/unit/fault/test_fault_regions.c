@@ -106,6 +106,8 @@ static void test_fault_regions_discard_one_page(void **state)
     memset(at, 7, 4 * PAGE);
     assert_int_equal(gw_fault_server_add_mem(s, m), 0);
     assert_int_equal(gw_fault_server_set_received(s, GPA, 0), 0);
+    for (unsigned i = 4; i < 9; i++)
+        assert_int_equal(gw_fault_server_discard(s, GPA + i * PAGE, PAGE), -EINVAL);
     assert_int_equal(gw_fault_server_discard(s, GPA + PAGE, PAGE), 0);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(at[i * PAGE], i == 1 ? 0 : 7);

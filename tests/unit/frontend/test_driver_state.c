@@ -317,12 +317,63 @@ static void test_driver_state_of_a_broken_ring_is_not_saved(void **state)
     finish(&t);
 }
 
+static void test_driver_state_needs_a_possible_ring(void **state)
+{
+    static const struct {
+        unsigned size, index, indirect;
+        bool packed, has_no_memory;
+        int result;
+    } cases[] = {
+        {.size = 0},
+        {.size = 1},
+        {.size = 32768},
+        {.size = 32768, .packed = true},
+        {.size = 32769, .packed = true, .result = -EINVAL},
+        {.size = 65536, .result = -EINVAL},
+        {.size = 100, .result = -EINVAL},
+        {.size = 100, .packed = true},
+        {.size = 16, .index = 255},
+        {.size = 16, .index = 256, .result = -EINVAL},
+        {.size = 1, .indirect = 32768},
+        {.size = 1, .indirect = 32769, .result = -EINVAL},
+        {.size = 16, .has_no_memory = true, .result = -EINVAL},
+    };
+    const struct gw_guest_region region = {.gpa = 0x100000, .length = 4 << 20};
+    struct gw_guest_mem *mem;
+
+    assert_int_equal(gw_guest_mem_new(&mem, 0), 0);
+    assert_int_equal(gw_guest_mem_add(mem, &region), 0);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct gw_driver_config cfg = {
+            .size = sizeof(cfg),
+            .mem = cases[i].has_no_memory ? NULL : mem,
+            .queue_size = cases[i].size,
+            .index = cases[i].index,
+            .indirect_max = cases[i].indirect,
+            .packed = cases[i].packed,
+        };
+        struct gw_driver *d = NULL;
+        int r = gw_driver_new(&d, &cfg);
+
+        if (r != cases[i].result)
+            fail_msg("case %u: %d, %s", i, r, gw_frontend_last_error());
+        if (d) {
+            assert_int_equal(gw_driver_base(d), cases[i].packed ? 0x80008000 : 0);
+            assert_true(gw_driver_call_fd(d) >= 0 && gw_driver_kick_fd(d) >= 0);
+            assert_int_equal(gw_driver_in_flight(d), 0);
+        }
+        gw_driver_free(d);
+    }
+    gw_guest_mem_free(mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_driver_state_goes_on_elsewhere),
         FDCHECK_TEST(test_driver_state_changed_is_refused_or_good),
         FDCHECK_TEST(test_driver_state_of_another_shape_is_refused),
+        FDCHECK_TEST(test_driver_state_needs_a_possible_ring),
         FDCHECK_TEST(test_driver_state_of_a_broken_ring_is_not_saved),
     };
 

@@ -592,6 +592,7 @@ static void test_inflight_packed_broken_chains_are_refused(void **state)
     refused16(&b, ENTRY(3) + NEXT, 6, "two lists");
     refused16(&b, ENTRY(2) + INFLIGHT, 2 << 8, "entry 2 of the inflight region is neither");
     refused16(&b, ENTRY(4) + INFLIGHT, 1, "two lists");
+    refused16(&b, ENTRY(0) + INFLIGHT, 0, "entry 0 of the inflight region is neither");
     part_done(&b.p);
 }
 
