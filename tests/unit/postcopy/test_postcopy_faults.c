@@ -470,8 +470,8 @@ static void test_postcopy_faults_of_one_guest_do_not_hold_up_another(void **stat
     prepare(&other, SLOTS, w);
     assert_int_equal(listen_to(&other), 0);
     assert_ptr_not_equal(gw_queue_worker(gw_daemon_queue(other.daemon, 0)), w);
-    assert_int_equal(other.device.n_moves, 1);
-    assert_int_equal(other.device.n_starts, 2);
+    assert_int_equal(__atomic_load_n(&other.device.n_moves, __ATOMIC_ACQUIRE), 1);
+    assert_int_equal(__atomic_load_n(&other.device.n_starts, __ATOMIC_ACQUIRE), 2);
     start(&other);
     finish_postcopy(&other, w);
 
@@ -484,7 +484,7 @@ static void test_postcopy_faults_of_one_guest_do_not_hold_up_another(void **stat
         serve_one(&other);
         assert_int_equal(gw_frontend_get_features(waiting.fe, &features), 0);
     }
-    assert_int_equal(waiting.device.n_seen, waiting.n_sent - 1);
+    assert_int_equal(__atomic_load_n(&waiting.device.n_seen, __ATOMIC_ACQUIRE), waiting.n_sent - 1);
     __atomic_store_n(&waiting.later, UINT64_MAX, __ATOMIC_RELAXED);
     assert_int_equal(gw_fault_server_put(waiting.server, HOT_GPA, PAGE,
                                          gw_guest_mem_at(waiting.from, HOT_GPA, PAGE)),
