@@ -76,7 +76,7 @@ struct gw_pin_copy {
     struct gw_pin *pin;
     unsigned n_readable;
     bool failed; /* some of it could not be copied */
-    bool torn;   /* ... and the part already stored could not be invalidated */
+    bool torn;   /* it failed, and the part already stored could not be invalidated */
 };
 
 /* Limit on the granted memory of a chain, in bytes, so that a driver cannot exhaust ours. */

@@ -140,7 +140,7 @@ static void arrived(struct gw_op *op)
     end_move(m, m->r);
 }
 
-/* The last of a move that fails: run_unpause ends the pause, if it has not ended. */
+/* Ends a move that failed. The pause has ended by now, because run_unpause ends it. */
 static void unpaused(struct gw_op *op)
 {
     struct move *m = move_of(op);

@@ -13,7 +13,7 @@
 
 struct gw_queue;
 
-/* An operation that waits until a queue has quiesced; owned by the operation. */
+/* An entry in a queue's list of operations that wait for it to quiesce; part of the operation. */
 struct gw_generation_wait {
     struct gw_generation_wait *next;
     struct gw_latch *latch; /* counted then */

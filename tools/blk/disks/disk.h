@@ -7,7 +7,7 @@
 #include "tasks.h"
 
 enum disk_state {
-    DISK_WAITING,  /* for a disk that stops: for its name, socket, file or descriptors */
+    DISK_WAITING,  /* until a disk that stops releases its name, socket, file or descriptors */
     DISK_OPENING,  /* a task opens it */
     DISK_SERVING,  /* its daemon runs */
     DISK_STOPPING, /* its daemon has been asked to end */
