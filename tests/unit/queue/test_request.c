@@ -201,6 +201,28 @@ static void test_request_handed_back_is_popped_again(void **state)
     end(&t);
 }
 
+/* The device had no room for it, and has some once another request completes. */
+static void test_request_handed_back_is_offered_after_a_completion(void **state)
+{
+    struct fixture t;
+
+    begin_and_run(&t, NULL);
+    fixture_set_mode(&t, FIXTURE_HOLD);
+    fixture_add(&t, 1);
+    fixture_add(&t, 2);
+    gw_driver_kick(t.driver);
+    fixture_wait_held(&t, 2);
+    fixture_settle(&t);
+    assert_int_equal(fixture_call(&t, unpop_last, &t), 0);
+    __atomic_store_n(&t.n_ready, 0, __ATOMIC_RELEASE);
+    fixture_settle(&t);
+    assert_int_equal(fixture_look(&t.n_ready), 0); /* not before */
+    fixture_set_mode(&t, FIXTURE_COMPLETE);
+    fixture_release(&t, 1);
+    fixture_take(&t, 2);
+    end(&t);
+}
+
 static void hand_back_all(void *dev, struct gw_queue *q)
 {
     struct fixture *t = dev;
@@ -619,6 +641,7 @@ int main(void)
         FDCHECK_TEST(test_request_completed_elsewhere_in_the_same_turn_does_not_park),
         FDCHECK_TEST(test_request_popped_by_other_thread_from_starved_queue_resumes),
         FDCHECK_TEST(test_request_handed_back_is_popped_again),
+        FDCHECK_TEST(test_request_handed_back_is_offered_after_a_completion),
         FDCHECK_TEST(test_request_handed_back_at_stop_is_in_the_base),
         FDCHECK_TEST(test_request_with_a_bad_chain_behind_it_cannot_be_handed_back),
         FDCHECK_TEST(test_request_bad_chain_is_answered_with_zero),
