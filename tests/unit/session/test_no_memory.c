@@ -138,6 +138,56 @@ static void test_no_memory_for_what_workers_are_asked(void **state)
     }
 }
 
+static unsigned n_moved, n_kept; /* atomic */
+
+static void count_moved(void *dev, struct gw_queue *q)
+{
+    __atomic_add_fetch(&n_moved, 1, __ATOMIC_RELEASE);
+}
+
+static void count_kept(void *arg, enum gw_log_level level, const char *message)
+{
+    if (strstr(message, "queue 0 stays on worker") || strstr(message, "queue 0: no memory"))
+        __atomic_add_fetch(&n_kept, 1, __ATOMIC_RELEASE);
+}
+
+/* Move the queue to the other one of two workers. */
+static int move_queue(void *arg)
+{
+    struct gw_daemon *d = arg;
+    struct gw_queue *q = gw_daemon_queue(d, 0);
+    unsigned moved = n_moved, kept = n_kept;
+    bool is_first = gw_queue_worker(q) == gw_daemon_worker(d, 0);
+
+    assert_int_equal(gw_queue_move(q, gw_daemon_worker(d, is_first)), 0);
+    for (unsigned ms = 0; ms < patience_ms(); ms++) {
+        if (__atomic_load_n(&n_moved, __ATOMIC_ACQUIRE) != moved)
+            return 0;
+        if (__atomic_load_n(&n_kept, __ATOMIC_ACQUIRE) != kept)
+            return -ENOMEM;
+        (void)poll(NULL, 0, 1);
+    }
+    return -ETIMEDOUT;
+}
+
+static void test_no_memory_for_a_move(void **state)
+{
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct gw_device_ops ops = device_ops;
+    struct gw_daemon *d;
+
+    cfg.loop = GW_LOOP_EPOLL;
+    cfg.num_workers = 2;
+    cfg.log = count_kept;
+    cfg.log_level = GW_LOG_WARNING;
+    ops.queue_moved = count_moved;
+    memset(&device, 0, sizeof(device));
+    assert_int_equal(gw_daemon_new(&d, &cfg, &ops, &device), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, move_queue, d), 7);
+    gw_daemon_free(d);
+}
+
 /* ---- sessions ---- */
 
 enum {
@@ -333,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(test_no_memory_for_a_daemon),
         DAEMON_TEST(test_no_memory_for_what_workers_are_asked),
+        DAEMON_TEST(test_no_memory_for_a_move),
         DAEMON_TEST(test_no_memory_for_a_session),
     };
 
