@@ -106,10 +106,10 @@ MUTANTS = {
             "    }\n")],
         COMPLETE: [(MARK_BUFFER, "(void)(writable + (log != NULL));")]},
     "stop-before-drain": {QUEUE: [(
-        "    else if (q->in_flight.n == 0)\n        finish_stop(q);\n}\n\nvoid gw_queue_stop(",
-        "    else if (q->in_flight.n == 0)\n        finish_stop(q);\n"
+        "    else if (gw_queue_is_drained(q))\n        finish_stop(q);\n}\n",
+        "    else if (gw_queue_is_drained(q))\n        finish_stop(q);\n"
         "    if (q->stop.latch)\n        gw_latch_count(q->stop.latch, 0);\n"
-        "    q->stop.latch = NULL;\n}\n\nvoid gw_queue_stop(")]},
+        "    q->stop.latch = NULL;\n}\n")]},
     "replaced-log": {
         QUEUE: [("    q->dirty_log = *log;\n",
                  "    if (!q->dirty_log.log || !log->log)\n        q->dirty_log = *log;\n")],

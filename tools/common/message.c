@@ -55,7 +55,7 @@ static void write_line(struct backend_log *log, enum gw_log_level level, const c
         return;
     if (level == GW_LOG_ERROR) {
         pthread_mutex_lock(&log->error_lock);
-        snprintf(log->error, sizeof(log->error), "%s", text);
+        snprintf(log->error, sizeof(log->error), "%.*s", (int)sizeof(log->error) - 1, text);
         pthread_mutex_unlock(&log->error_lock);
     }
     /* glibc buffers one fprintf on an unbuffered stream and writes it with one system call. */
