@@ -45,7 +45,7 @@ static void check_chain(struct driver_ring *t, unsigned flags, unsigned n_desc)
                                           {.addr = 0x22000, .len = 512},
                                           {.addr = 0x33000, .len = 4096},
                                           {.addr = 0x44000, .len = 1}};
-    struct ring_chain c;
+    struct ring_chain c = {0};
     struct gw_driver_used used;
 
     assert_int_equal(gw_driver_add(t->d, bufs, 1, 3, 42, flags), 0);
@@ -94,7 +94,7 @@ static void test_driver_layouts_chains_are_laid_out_both_ways(void **state)
 /* Several chains become available at once, by one store. */
 static void test_driver_layouts_nothing_is_seen_before_it_is_published(void **state)
 {
-    struct ring_chain c;
+    struct ring_chain c = {0};
     struct driver_ring t;
 
     driver_ring_begin(&t, packed, 8, 0, 5, false);
@@ -150,7 +150,7 @@ static void run_model(unsigned size, unsigned index, unsigned rounds)
     bool *out = calloc(rounds, sizeof(*out));
     unsigned next = 0, done = 0, n, n_held = 0;
     struct gw_driver_used used[8];
-    struct ring_chain c;
+    struct ring_chain c = {0};
     struct driver_ring t;
 
     driver_ring_begin(&t, packed, size, 4, index, true);
@@ -250,7 +250,7 @@ struct slow {
 static void *slow_main(void *arg)
 {
     struct slow *s = arg;
-    struct ring_chain c;
+    struct ring_chain c = {0};
 
     if (s->spurious)
         driver_ring_call(s->t);
@@ -317,7 +317,7 @@ struct echo {
 static unsigned echo_batch(struct driver_ring *t, unsigned n)
 {
     struct ring_place old = driver_ring_used_place(t);
-    struct ring_chain c;
+    struct ring_chain c = {0};
     unsigned done = 0;
 
     driver_ring_suppress_kicks(t);
