@@ -50,7 +50,7 @@ static void ended(void *loop, int result)
     g_main_loop_quit(loop);
 }
 
-static int start(struct program *p, const char *path)
+static int make_device(struct program *p)
 {
     static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
     const struct gw_workers_config workers_cfg = {.size = sizeof(workers_cfg), .external = true};
@@ -63,18 +63,21 @@ static int start(struct program *p, const char *path)
     p->worker = gw_workers_get(p->workers, 0);
     cfg.workers = &p->worker; /* runs the queue, and */
     cfg.control = p->worker;  /* handles the messages of the front-end */
-    r = gw_daemon_new(&p->daemon, &cfg, &ops, NULL);
-    return r < 0 ? r : gw_daemon_start_path(p->daemon, path);
+    return gw_daemon_new(&p->daemon, &cfg, &ops, NULL);
 }
 
-static void run(struct program *p)
+static int run(struct program *p, const char *path)
 {
     guint source = g_unix_fd_add(gw_worker_fd(p->worker), G_IO_IN, worker_ready, p->worker);
+    int r;
 
     g_unix_signal_add(SIGTERM, interrupted, p->daemon);
     g_unix_signal_add(SIGINT, interrupted, p->daemon);
-    g_main_loop_run(p->loop);
+    r = gw_daemon_start_path(p->daemon, path);
+    if (r == 0)
+        g_main_loop_run(p->loop);
     g_source_remove(source); /* before gw_workers_free closes the fd */
+    return r;
 }
 
 int main(int argc, char **argv)
@@ -87,11 +90,11 @@ int main(int argc, char **argv)
         return 1;
     }
     p.loop = g_main_loop_new(NULL, FALSE);
-    r = start(&p, argv[1]);
+    r = make_device(&p);
+    if (r == 0)
+        r = run(&p, argv[1]);
     if (r < 0)
         g_printerr("glib_device: %s\n", gw_last_error());
-    else
-        run(&p);
     gw_daemon_free(p.daemon);
     gw_workers_free(p.workers);
     g_main_loop_unref(p.loop);

@@ -107,7 +107,7 @@ static void ended(void *base, int result)
     event_base_loopbreak(base);
 }
 
-static int start(struct disk *disk, const char *path)
+static int make_device(struct disk *disk)
 {
     static const struct gw_device_ops ops = {
         .size = sizeof(ops), .get_config = get_config, .queue_ready = queue_ready};
@@ -126,24 +126,27 @@ static int start(struct disk *disk, const char *path)
     disk->worker = gw_workers_get(disk->workers, 0);
     cfg.workers = &disk->worker; /* runs the queue, and */
     cfg.control = disk->worker;  /* handles the messages of the front-end */
-    r = gw_daemon_new(&disk->daemon, &cfg, &ops, disk);
-    return r < 0 ? r : gw_daemon_start_path(disk->daemon, path);
+    return gw_daemon_new(&disk->daemon, &cfg, &ops, disk);
 }
 
-static void run(struct disk *disk)
+static int run(struct disk *disk, const char *path)
 {
     struct event *ready = event_new(disk->base, gw_worker_fd(disk->worker), EV_READ | EV_PERSIST,
                                     worker_ready, disk->worker);
     struct event *term = evsignal_new(disk->base, SIGTERM, interrupted, disk->daemon);
     struct event *intr = evsignal_new(disk->base, SIGINT, interrupted, disk->daemon);
+    int r;
 
     event_add(ready, NULL);
     event_add(term, NULL);
     event_add(intr, NULL);
-    event_base_dispatch(disk->base);
+    r = gw_daemon_start_path(disk->daemon, path);
+    if (r == 0)
+        event_base_dispatch(disk->base);
     event_free(ready); /* before gw_workers_free closes the fd */
     event_free(term);
     event_free(intr);
+    return r;
 }
 
 /* Returns: 0, or -1 with a message on stderr. */
@@ -174,11 +177,11 @@ int main(int argc, char **argv)
     if (open_disk(&disk, argv[2]) < 0)
         return 1;
     disk.base = event_base_new();
-    r = start(&disk, argv[1]);
+    r = make_device(&disk);
+    if (r == 0)
+        r = run(&disk, argv[1]);
     if (r < 0)
         fprintf(stderr, "libevent_disk: %s\n", gw_last_error());
-    else
-        run(&disk);
     gw_daemon_free(disk.daemon);
     gw_workers_free(disk.workers);
     event_base_free(disk.base);

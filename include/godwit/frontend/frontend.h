@@ -403,7 +403,7 @@ int gw_frontend_send_bytes(struct gw_frontend *fe, const void *buf, size_t len);
 /*
  * Receive any message, waiting up to `timeout_ms` milliseconds. Errors do not end the session.
  *
- * Ownership: release its fds with gw_frontend_message_done.
+ * Ownership: release its fds with gw_frontend_message_done, which may follow an error, too.
  * Returns: 0; -ETIMEDOUT without a message; -ECONNRESET if the back-end hung up; -EPROTO if it is
  * longer than GW_FRONTEND_PAYLOAD_MAX or has more fds than GW_FRONTEND_FDS_MAX; -EMFILE if this
  * process has no room for its fds; -ENOTCONN without a session.

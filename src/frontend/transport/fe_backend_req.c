@@ -137,6 +137,7 @@ int gw_frontend_backend_request(struct gw_frontend *fe, struct gw_frontend_messa
 {
     int r;
 
+    ret->n_fds = 0;
     if (fe->backend_fd < 0)
         return gw_frontend_fail(-ENOTCONN, "back-end request: no channel");
     r = gw_frontend_wire_receive_all(fe->backend_fd, &fe->backend_rx, ret,

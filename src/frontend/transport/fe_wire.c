@@ -222,6 +222,7 @@ int gw_frontend_wire_receive_all(int fd, struct gw_frontend_rx *rx, struct gw_fr
 {
     int r;
 
+    ret->n_fds = 0; /* also after an error, for callers that release it always */
     do {
         r = gw_frontend_wire_receive(fd, rx);
     } while (r == -EAGAIN && (r = gw_frontend_poll(fd, POLLIN, deadline)) == 0);

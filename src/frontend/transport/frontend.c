@@ -282,6 +282,7 @@ int gw_frontend_receive(struct gw_frontend *fe, struct gw_frontend_message *ret,
 {
     int r;
 
+    ret->n_fds = 0;
     if (fe->fd < 0)
         return gw_frontend_fail(-ENOTCONN, "receive: not connected");
     r = gw_frontend_wire_receive_all(fe->fd, &fe->rx, ret,

@@ -559,6 +559,23 @@ static void test_fe_wire_backend_channel_carries_requests(void **state)
     gw_frontend_free(be);
 }
 
+/* A caller may release the message after any result. */
+static void test_fe_wire_failed_receive_leaves_no_fds(void **state)
+{
+    struct gw_frontend_message msg;
+    struct gw_frontend *fe;
+
+    assert_int_equal(gw_frontend_new(&fe, NULL), 0);
+    memset(&msg, 0xff, sizeof(msg));
+    assert_int_equal(gw_frontend_receive(fe, &msg, 0), -ENOTCONN);
+    assert_int_equal(msg.n_fds, 0);
+    memset(&msg, 0xff, sizeof(msg));
+    assert_int_equal(gw_frontend_backend_request(fe, &msg, 0), -ENOTCONN);
+    assert_int_equal(msg.n_fds, 0);
+    gw_frontend_message_done(&msg);
+    gw_frontend_free(fe);
+}
+
 static void test_fe_wire_full_socket_times_out(void **state)
 {
     struct gw_frontend_config cfg = {.size = sizeof(cfg), .timeout_ms = 50};
@@ -771,6 +788,7 @@ int main(void)
         FDCHECK_TEST(test_fe_wire_event_channel_goes_in_the_number),
         FDCHECK_TEST(test_fe_wire_raw_messages_may_lie),
         FDCHECK_TEST(test_fe_wire_backend_channel_carries_requests),
+        FDCHECK_TEST(test_fe_wire_failed_receive_leaves_no_fds),
         FDCHECK_TEST(test_fe_wire_full_socket_times_out),
         FDCHECK_TEST(test_fe_wire_connect_waits_for_the_listener),
         FDCHECK_TEST(test_fe_wire_accept_takes_a_client),
