@@ -144,7 +144,8 @@ def check_migration(lab, godwit, options, seed):
     if not is_driven and status == NOT_TESTED:
         require(found['verdict'] == 'NOT TESTED', f"not tested, and {found['verdict']}")
         status = PASSED
-    require(options.finds in (found['reason'] or ''), f"found {found['reason']}")
+    require(any(text in (found['reason'] or '') for text in options.finds),
+            f"found {found['reason']}")
     lab.say(f"seed {seed}: {found['verdict']}, {found['reason']}")
     return status
 
@@ -200,7 +201,8 @@ def parse_options():
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='make N migrations')
     parser.add_argument('--passes', action='store_true', help='nothing may be found in a migration')
     parser.add_argument('--postcopy', action='store_true', help='migrate by postcopy')
-    parser.add_argument('--finds', default='', metavar='TEXT', help='what each migration has to find')
+    parser.add_argument('--finds', default=[''], nargs='+', metavar='TEXT',
+                        help='each migration has to find one of these')
     parser.add_argument('--limit', type=int, default=90, help='seconds for all')
     parser.add_argument('--keep', action='store_true', help='keep the folder of the run')
     return parser.parse_args()
