@@ -367,8 +367,10 @@ int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *s
         .user = {.done = started, .worker = gw_queue_worker(q)},
     };
     r = store->ops->start(store, &queue->user);
-    if (r != -EINPROGRESS)
-        queue->is_starting = queue->is_pending = false;
+    if (r != -EINPROGRESS) {
+        queue->is_starting = false;
+        queue->is_pending = false;
+    }
     return r;
 }
 
