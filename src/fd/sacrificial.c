@@ -36,21 +36,31 @@ static unsigned first, n_queued, n_threads;
 static pid_t processes[PROCESSES_MAX]; /* [lock] 0: none */
 static bool is_stuck;                  /* [lock] a wait for the threads has timed out */
 
-/* The threads and their work stay with the parent: the child only has copies of the descriptors. */
-static void after_fork(void)
+static void before_fork(void)
 {
-    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* The threads and their work stay with the parent: the child only has copies of the descriptors. */
+static void after_fork_in_child(void)
+{
     n_queued = 0;
     n_threads = 0;
     is_stuck = false;
     memset(processes, 0, sizeof(processes));
+    pthread_mutex_unlock(&lock);
 }
 
 static void init(void)
 {
     pthread_condattr_t attr;
 
-    (void)pthread_atfork(NULL, NULL, after_fork);
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -127,6 +127,8 @@ static const struct gw_device_ops moving_ops = {
 
 static void count_message(void *arg, enum gw_log_level level, const char *message)
 {
+    if (!strstr(message, "stays on worker"))
+        return; /* builds with Xen have more to say */
     snprintf(moving.message, sizeof(moving.message), "%s", message);
     __atomic_add_fetch(&moving.n_messages, 1, __ATOMIC_RELEASE);
 }
