@@ -216,6 +216,10 @@ int gw_queue_move(struct gw_queue *q, struct gw_worker *w);
 /*
  * The number of a queue in its daemon, its worker, and the device that gw_daemon_new received.
  *
+ * The worker changes when the queue moves: use the result for longer only on that worker. Other
+ * threads may post to it until the daemon is freed, and get -ESHUTDOWN if it was the worker of a
+ * session in postcopy, which ends with it.
+ *
  * Returns: the number, worker or device.
  * Context: any thread.
  */

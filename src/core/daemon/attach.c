@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A daemon visits each of its workers twice: when it is made, and when it is freed. A visit is a
- * task in the mailbox of the worker, which runs tasks in order. So after the last visit, no task of
- * the daemon is left in any mailbox.
+ * A daemon visits each of its workers: when it is made, and twice when it is freed. A visit is a
+ * task in the mailbox of the worker, which runs tasks in order. The first of the last two visits
+ * ends when each task for a queue that has moved is in the mailbox of its present worker
+ * (wake_task). So after the second, no task of the daemon is left in any mailbox.
  */
 #include "attach.h"
 
@@ -58,8 +59,12 @@ static int visit(struct gw_daemon *d, struct gw_worker *w, visit_fn *fn)
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .cond = PTHREAD_COND_INITIALIZER,
     };
-    int r = gw_worker_post(w, &v.post);
+    int r;
 
+    /* In a callback of the worker, no task may run. A new daemon has none before its visit. */
+    if (gw_worker_is_running_any() && gw_worker_is_current(w))
+        return fn(d, w);
+    r = gw_worker_post(w, &v.post);
     if (r < 0)
         return r;
     /* Earlier tasks first, also where this thread is the one that runs them. */
@@ -85,7 +90,7 @@ static int enter_control(struct gw_daemon *d, struct gw_worker *w)
     return 0;
 }
 
-static int leave_control(struct gw_daemon *d, struct gw_worker *w)
+static int pass_by(struct gw_daemon *d, struct gw_worker *w)
 {
     return 0;
 }
@@ -104,13 +109,13 @@ int gw_daemon_enter_worker(struct gw_daemon *d, struct gw_worker *w)
 
 static int leave(struct gw_daemon *d, struct gw_worker *w)
 {
-    gw_worker_settle(w); /* the last request of a stop may have ended in the last turn */
-    for (unsigned i = 0; i < d->num_queues; i++) {
-        if (d->queues[i].worker != w)
-            continue;
-        gw_list_remove(&d->queues[i].poll.link);
-        gw_list_remove(&d->queues[i].batch.link);
-    }
+    if (d->num_queues > 0)
+        gw_worker_settle(w); /* the last request of a stop may have ended in the last turn */
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (d->queues[i].worker == w)
+            gw_queue_abandon_worker(&d->queues[i]);
+    if (d->has_unpinnable) /* late requests may still use such memory, but start no I/O */
+        __atomic_sub_fetch(&w->loop->n_unpinnable, 1, __ATOMIC_RELAXED);
     if (d->ops.worker_stop)
         d->ops.worker_stop(d->dev, w);
     return 0;
@@ -200,8 +205,14 @@ int gw_daemon_attach(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 
 void gw_daemon_detach(struct gw_daemon *d)
 {
-    if (d->postcopy.worker)
-        (void)visit(d, d->postcopy.worker, leave);
+    bool has_postcopy = d->postcopy.state == GW_POSTCOPY_WORKER_ON;
+
+    for (unsigned i = 0; i < d->n_attached; i++)
+        (void)visit(d, d->workers[i], pass_by);
+    if (has_postcopy)
+        (void)visit(d, &d->postcopy.worker, pass_by);
+    if (has_postcopy)
+        (void)visit(d, &d->postcopy.worker, leave);
     while (d->n_attached > 0) {
         struct gw_worker *w = d->workers[--d->n_attached];
 
@@ -211,14 +222,14 @@ void gw_daemon_detach(struct gw_daemon *d)
     /* Last, because the tasks of the other workers post to it. */
     if (!d->has_control)
         return;
-    (void)visit(d, d->control, leave_control);
+    (void)visit(d, d->control, pass_by);
     __atomic_sub_fetch(&d->control->n_daemons, 1, __ATOMIC_RELEASE);
     d->has_control = false;
 }
 
 void gw_daemon_free_workers(struct gw_daemon *d)
 {
-    (void)gw_workers_free(gw_steal(d->postcopy.set));
+    gw_worker_end(&d->postcopy.worker);
     (void)gw_workers_free(gw_steal(d->own_workers));
     (void)gw_workers_free(gw_steal(d->own_control));
     free(d->workers);

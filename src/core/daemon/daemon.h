@@ -75,6 +75,14 @@ struct gw_session {
     } end;
 };
 
+/* The worker of a session in postcopy, see postcopy_worker.c. */
+enum gw_postcopy_worker {
+    GW_POSTCOPY_WORKER_OFF = 0,
+    GW_POSTCOPY_WORKER_ENTERING, /* worker_start is on its way */
+    GW_POSTCOPY_WORKER_ON,       /* queues may be there */
+    GW_POSTCOPY_WORKER_LEAVING,  /* worker_stop is on its way */
+};
+
 struct gw_daemon {
     struct gw_device_ops ops;
     void *dev;
@@ -96,13 +104,14 @@ struct gw_daemon {
     struct gw_list operations; /* that have not ended */
     unsigned n_operations;     /* length of `operations` */
     struct gw_list deferred;   /* operations that wait until no queue travels (move.c) */
-    unsigned n_moves;          /* begun and not ended */
+    unsigned n_moves;          /* begun and not ended, and starts and stops of postcopy.worker */
     unsigned n_travelling;     /* of these, between two workers */
     struct {
-        struct gw_workers *set;
-        struct gw_worker *worker; /* NULL: outside of postcopy */
-        int error;                /* of worker_start */
-        unsigned n_queues;        /* of the worker: queues on it */
+        /* Remains when it has ended, because other threads may be about to wake a queue there. */
+        struct gw_worker worker;
+        enum gw_postcopy_worker state;
+        int error; /* of what the last POSTCOPY_LISTEN waited for */
+        struct gw_post post;
     } postcopy;
     uint64_t n_changes;  /* number of the latest change */
     unsigned n_old_maps; /* replaced maps that requests still use */

@@ -212,8 +212,19 @@ static void worker_init(struct gw_worker *w)
     gw_list_init(&w->dirty);
     gw_list_init(&w->timers);
     gw_list_init(&w->fds);
-    pthread_mutex_init(&w->mail_lock, NULL);
+    if (!w->has_lock)
+        pthread_mutex_init(&w->mail_lock, NULL);
+    w->has_lock = true;
     w->mail_first = NULL;
+    w->stopping = false;
+}
+
+/* A worker that starts again takes tasks from now on: before, its eventfd may be closed. */
+static void accept_tasks(struct gw_worker *w)
+{
+    pthread_mutex_lock(&w->mail_lock);
+    w->ended = false;
+    pthread_mutex_unlock(&w->mail_lock);
 }
 
 int gw_worker_start(struct gw_worker *w)
@@ -229,6 +240,8 @@ int gw_worker_start(struct gw_worker *w)
     w->runs = r == 0;
     if (r < 0)
         gw_close(&w->mail_source.fd);
+    else
+        accept_tasks(w);
     return r;
 }
 

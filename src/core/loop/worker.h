@@ -28,6 +28,7 @@ struct gw_worker {
     /* The mailbox. `mail` is set if it is not empty, so a busy worker checks it without a lock. */
     bool mail;                 /* atomic */
     bool ended;                /* mail_lock */
+    bool has_lock;             /* mail_lock is initialized, and stays so */
     pthread_mutex_t mail_lock; /* the list below */
     struct gw_post *mail_first;
     struct gw_post *mail_last;    /* if there is a first */
@@ -61,7 +62,8 @@ struct gw_worker {
 
 /*
  * Start the worker: its thread, after it has created its loop, or an external worker on this
- * thread. `w` is zeroed except for log, loop_kind, name, index, cpu, poll_us and is_external.
+ * thread. `w` is zeroed except for log, loop_kind, name, index, cpu, poll_us and is_external; or it
+ * has run before, and then other threads may post to it at any time.
  * Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);

@@ -51,16 +51,17 @@ int gw_ctl_postcopy_moved(struct gw_daemon *d)
     struct gw_session *s = &d->session;
     int r = d->postcopy.error;
 
+    if (r < 0)
+        r = gw_fail(r, "the queues cannot move to a worker of postcopy: %s", strerror(-r));
+    else
+        r = gw_postcopy_listen(&s->postcopy);
+    if (r == 0) {
+        r = listen_to_all(s);
+        if (r < 0)
+            (void)gw_postcopy_end(&s->postcopy);
+    }
     if (r < 0) {
         gw_postcopy_worker_end(d);
-        return gw_fail(r, "the device refuses the worker of postcopy: %s", strerror(-r));
-    }
-    r = gw_postcopy_listen(&s->postcopy);
-    if (r < 0)
-        return r;
-    r = listen_to_all(s);
-    if (r < 0) {
-        (void)gw_postcopy_end(&s->postcopy);
         return r;
     }
     gw_daemon_expect_faults(d, true);

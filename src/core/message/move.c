@@ -16,7 +16,8 @@
  * complete requests with a lock, look for the worker under the lock, or post to a worker that the
  * queue has left; its wake-up task then posts to the new one.
  *
- * In postcopy nothing moves: a worker that waits for a page would defer the answers of the session.
+ * In postcopy no move begins: a worker that waits for a page would defer the answers of the session
+ * (postcopy_worker.c).
  */
 #include "move.h"
 
@@ -38,14 +39,23 @@ struct move {
     struct gw_worker *to;
     struct gw_timer *timer; /* for the pause */
     bool has_expired;
-    bool leaves_postcopy, joins_postcopy;                     /* the worker of postcopy */
-    int r;                                                    /* why it ends without arriving */
-    struct gw_op *pause, *leave, *arrive, *go_home, *unpause; /* NULL once started */
+    int r;                                          /* why it ends without arriving */
+    struct gw_op *pause, *leave, *arrive, *unpause; /* NULL once started */
 };
 
 static struct move *move_of(struct gw_op *op)
 {
     return *(struct move **)op->arg;
+}
+
+static void free_move(struct move *m)
+{
+    gw_timer_free(m->timer);
+    gw_op_free_unstarted(m->pause);
+    gw_op_free_unstarted(m->leave);
+    gw_op_free_unstarted(m->arrive);
+    gw_op_free_unstarted(m->unpause);
+    free(m);
 }
 
 static void end_move(struct move *m, int r)
@@ -61,13 +71,7 @@ static void end_move(struct move *m, int r)
                                : strerror(-r));
     else
         gw_log(&d->log, GW_LOG_DEBUG, "queue %u moves to worker %u", q->index, m->to->index);
-    gw_timer_free(m->timer);
-    gw_op_free_unstarted(m->pause);
-    gw_op_free_unstarted(m->leave);
-    gw_op_free_unstarted(m->arrive);
-    gw_op_free_unstarted(m->go_home);
-    gw_op_free_unstarted(m->unpause);
-    free(m);
+    free_move(m);
     q->move.is_moving = false;
     d->n_moves--;
     gw_moves_begin(d); /* what was asked for since then */
@@ -100,20 +104,11 @@ static int run_unpause(struct gw_queue *q, struct gw_op *op)
 
 static int run_leave(struct gw_queue *q, struct gw_op *op)
 {
-    const struct move *m = move_of(op);
-    int r = gw_queue_leave(q, m->to);
-
-    if (r == 0 && m->leaves_postcopy)
-        gw_postcopy_worker_leave(op->daemon);
-    return r;
+    return gw_queue_leave(q, move_of(op)->to);
 }
 
 static int run_arrive(struct gw_queue *q, struct gw_op *op)
 {
-    int r = move_of(op)->joins_postcopy ? gw_postcopy_worker_arrive(op->daemon) : 0;
-
-    if (r < 0)
-        return r;
     gw_queue_arrive(q);
     return 0;
 }
@@ -126,18 +121,11 @@ static void arrived(struct gw_op *op)
     struct move *m = move_of(op);
     struct gw_queue *q = m->queue;
 
-    if (op->latch.r < 0) {
-        d->postcopy.error = m->r = op->latch.r;
-        m->joins_postcopy = false;
-        gw_queue_redirect(q, q->move.home);
-        start(&m->go_home, arrived);
-        return;
-    }
-    if (q->worker != d->postcopy.worker)
+    if (q->worker != &d->postcopy.worker)
         q->move.home = q->worker;
     if (--d->n_travelling == 0)
         gw_op_post_deferred(d);
-    end_move(m, m->r);
+    end_move(m, 0);
 }
 
 /* Ends a move that failed. The pause has ended by now, because run_unpause ends it. */
@@ -174,7 +162,6 @@ static void paused(struct gw_op *op)
         start(&m->unpause, unpaused);
         return;
     }
-    m->leaves_postcopy = m->queue->worker == op->daemon->postcopy.worker;
     op->daemon->n_travelling++;
     start(&m->leave, left);
 }
@@ -198,43 +185,48 @@ static struct gw_op *new_op(struct move *m, gw_op_run *run)
     return op;
 }
 
-static void begin(struct gw_daemon *d, struct gw_queue *q, struct gw_worker *to)
+/* All that a move needs is made first, so that it cannot fail halfway. */
+static struct move *new_move(struct gw_daemon *d, struct gw_queue *q, struct gw_worker *to)
 {
     struct move *m = calloc(1, sizeof(*m));
 
-    if (!m) {
-        gw_log(&d->log, GW_LOG_ERROR, "queue %u: no memory for a move", q->index);
-        return;
-    }
-    *m = (struct move){
-        .daemon = d, .queue = q, .to = to, .joins_postcopy = to == d->postcopy.worker};
-    d->n_moves++;
-    q->move.is_moving = true;
+    if (!m)
+        return NULL;
+    *m = (struct move){.daemon = d, .queue = q, .to = to};
     m->pause = new_op(m, run_pause);
     m->leave = new_op(m, run_leave);
     m->arrive = new_op(m, run_arrive);
-    m->go_home = new_op(m, run_arrive);
     m->unpause = new_op(m, run_unpause);
-    if (!m->pause || !m->leave || !m->arrive || !m->go_home || !m->unpause ||
-        gw_timer_new(&m->timer, d->control, expired, m) < 0) {
-        end_move(m, -ENOMEM);
+    if (m->pause && m->leave && m->arrive && m->unpause &&
+        gw_timer_new(&m->timer, d->control, expired, m) == 0)
+        return m;
+    free_move(m);
+    return NULL;
+}
+
+static void begin(struct gw_daemon *d, struct gw_queue *q, struct gw_worker *to)
+{
+    struct move *m = new_move(d, q, to);
+
+    if (!m) {
+        gw_log(&d->log, GW_LOG_ERROR, "queue %u stays on worker %u: no memory for a move", q->index,
+               q->worker->index);
+        if (to == &d->postcopy.worker)
+            d->postcopy.error = -ENOMEM;
         return;
     }
+    d->n_moves++;
+    q->move.is_moving = true;
     gw_timer_start(m->timer, PATIENCE_NS, 0);
     start(&m->pause, paused);
 }
 
 void gw_moves_begin(struct gw_daemon *d)
 {
-    if (d->is_ending || gw_postcopy_is_listening(&d->session.postcopy))
-        return;
     for (unsigned i = 0; i < d->num_queues; i++) {
         struct gw_queue *q = &d->queues[i];
-        struct gw_worker *to;
+        struct gw_worker *to = q->move.is_moving ? NULL : gw_postcopy_worker_next(d, q);
 
-        if (q->move.is_moving)
-            continue;
-        to = __atomic_exchange_n(&q->move.wanted, NULL, __ATOMIC_ACQUIRE);
         if (to && to != q->worker)
             begin(d, q, to);
     }

@@ -15,8 +15,6 @@
 
 /* Interval between reports of a wait for queues. */
 #define REPORT_NS UINT64_C(2000000000)
-/* How long a worker may leave a task in its mailbox before a warning is logged. */
-#define WORKER_PATIENCE_NS UINT64_C(5000000000)
 
 /*
  * Limit on operations of a session that it did not wait for, per queue. In postcopy a worker that
@@ -149,7 +147,7 @@ static void restart_timer(struct gw_daemon *d)
 {
     const struct gw_session *s = &d->session;
     uint64_t now = gw_clock_ns();
-    uint64_t delay = s->op->drains ? REPORT_NS : WORKER_PATIENCE_NS;
+    uint64_t delay = s->op->drains ? REPORT_NS : GW_WORKER_PATIENCE_NS;
 
     if (s->op->drains && s->deadline_ns > now && s->deadline_ns - now < delay)
         delay = s->deadline_ns - now;
@@ -214,25 +212,54 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
     }
 }
 
-/* Is one of the first `n` tasks on the same worker, and has not run either? */
-static bool is_reported(const struct gw_op *op, unsigned n, const struct gw_worker *w)
+/* Is a task of the operation in the mailbox of the worker? */
+static bool has_task(const struct gw_op *op, const struct gw_worker *w)
 {
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < op->n_tasks; i++)
         if (__atomic_load_n(&op->tasks[i].worker, __ATOMIC_RELAXED) == w)
             return true;
     return false;
 }
 
-static void report_slow_workers(struct gw_daemon *d, const struct gw_op *op)
+/* Does the session wait for this worker: for a task of its operation, or of moves before it? */
+static bool is_waited_for(const struct gw_daemon *d, const struct gw_worker *w)
 {
-    for (unsigned i = 0; i < op->n_tasks; i++) {
-        const struct gw_worker *w = __atomic_load_n(&op->tasks[i].worker, __ATOMIC_RELAXED);
+    const struct gw_op *op = d->session.op;
 
-        if (w && !is_reported(op, i, w))
-            gw_log(&d->log, GW_LOG_WARNING,
-                   "worker %u is still busy: in a device callback, or waiting for a page",
-                   w->index);
+    if (op && has_task(op, w))
+        return true;
+    if (op && gw_list_is_empty(&op->deferred))
+        return false;
+    for (struct gw_list *at = d->operations.next; at != &d->operations; at = at->next) {
+        op = gw_container_of(at, struct gw_op, link);
+        if (op->is_move && has_task(op, w))
+            return true;
     }
+    return false;
+}
+
+static void report_slow_worker(struct gw_daemon *d, const struct gw_worker *w)
+{
+    gw_log(&d->log, GW_LOG_WARNING,
+           "worker %u is still busy: in a device callback, or waiting for a page", w->index);
+}
+
+static void report_slow_workers(struct gw_daemon *d)
+{
+    const struct gw_worker *postcopy = &d->postcopy.worker;
+
+    for (unsigned i = 0; i < d->num_workers; i++)
+        if (is_waited_for(d, d->workers[i]))
+            report_slow_worker(d, d->workers[i]);
+    if (is_waited_for(d, postcopy) || d->postcopy.state == GW_POSTCOPY_WORKER_ENTERING ||
+        d->postcopy.state == GW_POSTCOPY_WORKER_LEAVING)
+        report_slow_worker(d, postcopy);
+}
+
+void gw_op_report_moves(struct gw_daemon *d)
+{
+    report_slow_workers(d);
+    gw_timer_start(d->timer, GW_WORKER_PATIENCE_NS, 0);
 }
 
 void gw_op_check_time(struct gw_daemon *d)
@@ -243,8 +270,8 @@ void gw_op_check_time(struct gw_daemon *d)
 
     if (op->drains)
         report_slow_queues(d, op->drains);
-    if (now + d->drain_timeout_ns >= d->session.deadline_ns + WORKER_PATIENCE_NS)
-        report_slow_workers(d, op);
+    if (now + d->drain_timeout_ns >= d->session.deadline_ns + GW_WORKER_PATIENCE_NS)
+        report_slow_workers(d);
     /* No time-out while a connected front-end has yet to send missing pages. */
     if (!op->drains || now < d->session.deadline_ns ||
         gw_postcopy_has_missing(&d->session.postcopy)) {

@@ -92,6 +92,10 @@ int gw_op_result(struct gw_daemon *d, struct gw_op *op, int r);
 void gw_op_abandon(struct gw_daemon *d);
 /* Timer of a session that waits for an operation: log what is slow, or end the wait. */
 void gw_op_check_time(struct gw_daemon *d);
+/* Timer of a session that waits for moves: log workers that are slow, and start it again. */
+void gw_op_report_moves(struct gw_daemon *d);
+/* How long a worker may leave a task in its mailbox before a warning is logged. */
+#define GW_WORKER_PATIENCE_NS UINT64_C(5000000000)
 
 /*
  * After the workers have ended: free all operations that have not ended. Unless `is_idle`, requests

@@ -62,19 +62,15 @@ int gw_queue_leave(struct gw_queue *q, struct gw_worker *to)
     return r;
 }
 
-void gw_queue_redirect(struct gw_queue *q, struct gw_worker *to)
-{
-    gw_queue_lock(q);
-    __atomic_store_n(&q->worker, to, __ATOMIC_RELEASE);
-    gw_queue_unlock(q);
-}
-
 /* A kick during the move is found, because the ring is checked. */
 void gw_queue_arrive(struct gw_queue *q)
 {
     gw_queue_lock(q);
-    if (gw_queue_watch_kick(q) < 0)
-        gw_queue_break(q, gw_last_error());
+    if (gw_queue_watch_kick(q) < 0) {
+        gw_log(q->log, GW_LOG_WARNING, "queue %u is polled until its next start: %s", q->index,
+               gw_last_error());
+        q->poll.always = true;
+    }
     gw_notifier_prepare(&q->call, q->worker->loop);
     q->poll.us = q->worker->poll_us;
     q->poll.idle_since_ns = 0;
@@ -83,4 +79,13 @@ void gw_queue_arrive(struct gw_queue *q)
     gw_queue_unlock(q);
     if (q->ops->queue_moved)
         q->ops->queue_moved(q->dev, q);
+}
+
+void gw_queue_abandon_worker(struct gw_queue *q)
+{
+    gw_queue_lock(q);
+    gw_list_remove(&q->poll.link);
+    gw_list_remove(&q->batch.link);
+    gw_notifier_close(&q->kick, q->worker->loop); /* a stop with late requests left it open */
+    gw_queue_unlock(q);
 }

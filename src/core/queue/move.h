@@ -15,9 +15,12 @@ struct gw_worker;
 struct gw_queue_move {
     bool is_paused;           /* [lock] no requests are popped */
     struct gw_latch *latch;   /* [lock] counted when nothing is in flight; NULL: nobody waits */
-    bool is_moving;           /* of the control worker */
     struct gw_worker *wanted; /* atomic: asked for and not begun; NULL: nothing */
-    struct gw_worker *home;   /* of the control worker: where it belongs, but for postcopy */
+    /* Of the control worker. */
+    bool is_moving;
+    bool must_go;           /* to the worker of postcopy, next */
+    bool must_return;       /* from there, next */
+    struct gw_worker *home; /* where it was last, but for postcopy */
 };
 
 /*
@@ -28,7 +31,7 @@ void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch);
 void gw_queue_unpause(struct gw_queue *q);
 /* Leave the worker for `to`. Returns: 0; -EBUSY, and nothing changes. */
 int gw_queue_leave(struct gw_queue *q, struct gw_worker *to);
-/* The new worker refused it: it arrives at `to` instead. Context: the control worker. */
-void gw_queue_redirect(struct gw_queue *q, struct gw_worker *to);
 /* Begin to run on the new worker. */
 void gw_queue_arrive(struct gw_queue *q);
+/* Leave for good, perhaps with requests in flight, because the daemon is freed. */
+void gw_queue_abandon_worker(struct gw_queue *q);

@@ -60,6 +60,10 @@ static void wake_task(struct gw_post *task)
     struct gw_queue *q = gw_container_of(task, struct gw_queue, poll.wake);
 
     __atomic_store_n(&q->poll.wake_posted, false, __ATOMIC_RELEASE);
+    if (!gw_worker_is_current(gw_queue_worker(q))) {
+        gw_queue_wake(q); /* it has moved since then */
+        return;
+    }
     gw_queue_lock(q);
     gw_queue_activate(q);
     gw_queue_unlock(q);
@@ -80,10 +84,15 @@ void gw_queue_wake(struct gw_queue *q)
 {
     struct gw_worker *w = gw_queue_worker(q);
 
-    if (gw_worker_is_current(w))
+    if (gw_worker_is_current(w)) {
         wake_task(&q->poll.wake);
-    else if (!__atomic_exchange_n(&q->poll.wake_posted, true, __ATOMIC_ACQ_REL))
-        (void)gw_worker_post(w, &q->poll.wake);
+        return;
+    }
+    if (__atomic_exchange_n(&q->poll.wake_posted, true, __ATOMIC_ACQ_REL))
+        return;
+    /* A worker of postcopy ends when the queue has left it. */
+    while (gw_worker_post(w, &q->poll.wake) < 0 && w != gw_queue_worker(q))
+        w = gw_queue_worker(q);
 }
 
 static void kicked(struct gw_source *source, uint32_t events)
@@ -193,7 +202,7 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
 static void end_turn(struct gw_queue *q)
 {
     q->limits.bytes_left = INT64_MAX;
-    q->limits.requests_left = UINT_MAX;
+    q->limits.requests_left = UINT64_MAX;
 }
 
 enum gw_queue_turn gw_queue_run(struct gw_queue *q)

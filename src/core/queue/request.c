@@ -281,7 +281,9 @@ unsigned gw_queue_pop(struct gw_queue *q, struct gw_request **reqs, unsigned n_r
         bool are_resubmitted = gw_queue_has_resubmits(q);
         int64_t room = find_room(q);
 
-        n = gw_min_u(n_reqs - n_popped, q->limits.requests_left);
+        n = n_reqs - n_popped;
+        if (n > q->limits.requests_left)
+            n = (unsigned)q->limits.requests_left;
         n = room > 0 && n > 0 ? take(q, heads, n) : 0;
         if (n == 0)
             break;

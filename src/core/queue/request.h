@@ -70,7 +70,7 @@ struct gw_limits {
     int64_t turn_bytes;      /* of one turn */
     unsigned turn_requests;  /* likewise */
     int64_t bytes_left;      /* [lock] of turn_bytes; INT64_MAX outside of a turn */
-    unsigned requests_left;  /* [lock] of turn_requests; UINT_MAX outside of a turn */
+    uint64_t requests_left;  /* [lock] of turn_requests; UINT64_MAX outside of a turn */
     int64_t room;            /* [lock] bytes left, while a batch is popped */
     uint32_t request_bytes;  /* of one request */
     uint32_t ring_size;

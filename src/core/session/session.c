@@ -101,6 +101,7 @@ void gw_session_end(struct gw_daemon *d, int r)
         return;
     s->is_ending = true;
     s->result = r;
+    s->waits_for_moves = false;
     gw_op_abandon(d);
     gw_timer_stop(d->timer);
     unwatch(d, &s->socket);
@@ -365,6 +366,10 @@ void gw_session_check_time(struct gw_daemon *d)
 {
     if (d->session.op) {
         gw_op_check_time(d);
+        return;
+    }
+    if (d->session.waits_for_moves) {
+        gw_op_report_moves(d);
         return;
     }
     cannot_answer(d, "the front-end has not read for 10 s");

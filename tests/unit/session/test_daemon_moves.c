@@ -432,6 +432,140 @@ static void test_moves_of_the_balancer_spread_the_load(void **state)
     assert_int_equal(load.n_disordered, 0);
 }
 
+/* A task that keeps its worker until it is released. */
+struct block {
+    struct gw_post post;
+    unsigned n_begun; /* atomic */
+    bool may_end;     /* atomic */
+};
+
+static void run_block(struct gw_post *post)
+{
+    struct block *b = gw_container_of(post, struct block, post);
+
+    __atomic_store_n(&b->n_begun, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&b->may_end, __ATOMIC_ACQUIRE))
+        usleep(1000);
+}
+
+static void block(struct gw_worker *w, struct block *b)
+{
+    *b = (struct block){.post.run = run_block};
+    assert_int_equal(gw_worker_post(w, &b->post), 0);
+}
+
+static void unblock(struct block *b)
+{
+    __atomic_store_n(&b->may_end, true, __ATOMIC_RELEASE);
+}
+
+/* The number of tasks in the mailbox. */
+static unsigned count_tasks(struct gw_worker *w)
+{
+    const struct gw_post *post;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&w->mail_lock);
+    for (post = w->mail_first; post; post = post->reserved)
+        n++;
+    pthread_mutex_unlock(&w->mail_lock);
+    return n;
+}
+
+static void wait_for_tasks(struct gw_worker *w, unsigned n)
+{
+    for (unsigned ms = 0; count_tasks(w) < n && ms < patience_ms(); ms++)
+        usleep(1000);
+    assert_true(count_tasks(w) >= n);
+}
+
+static bool is_paused(struct gw_queue *q)
+{
+    bool is;
+
+    pthread_mutex_lock(&q->locks.mutex);
+    is = q->move.is_paused;
+    pthread_mutex_unlock(&q->locks.mutex);
+    return is;
+}
+
+struct freed {
+    struct gw_daemon *d;
+    bool is_done; /* atomic */
+};
+
+static void *free_it(void *arg)
+{
+    struct freed *f = arg;
+
+    gw_daemon_free(f->d);
+    __atomic_store_n(&f->is_done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/*
+ * A wake-up is in the mailbox of the worker that the queue has left, and the worker is slow: it
+ * reads it only while the daemon is freed, and passes it on to the other worker, which was visited
+ * perhaps.
+ */
+static void test_moves_leave_no_wake_up_behind(void **state)
+{
+    const struct gw_workers_config set = {.size = sizeof(set), .num_workers = 2};
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct block first, second, third;
+    struct later *held;
+    struct gw_worker *workers[2];
+    struct gw_workers *ws;
+    struct freed freed;
+    struct gw_queue *q;
+    pthread_t thread;
+    struct vm vm;
+
+    assert_int_equal(gw_workers_new(&ws, &set), 0);
+    for (unsigned i = 0; i < 2; i++)
+        workers[i] = gw_workers_get(ws, i);
+    moving.kind = ON_THREAD;
+    moving.n_moved = 0;
+    cfg.workers = workers;
+    cfg.num_workers = 2;
+    cfg.sync = GW_SYNC_MUTEX;
+    cfg.request_size = sizeof(struct later);
+    assert_int_equal(gw_daemon_new(&freed.d, &cfg, &moving_ops, NULL), 0);
+    assert_int_equal(gw_daemon_start_path(freed.d, path), 0);
+    q = gw_daemon_queue(freed.d, 0);
+    vm_boot(&vm, 1);
+    vm_add(&vm, 0);
+    held = take_held();
+
+    /* The queue leaves its worker when that is no longer blocked. */
+    assert_int_equal(gw_queue_move(q, workers[1]), 0);
+    while (!is_paused(q))
+        usleep(1000);
+    block(workers[0], &first);
+    fixture_wait_for(&first.n_begun, 1);
+    gw_request_complete(held->req, 0);
+    wait_for_tasks(workers[0], 1);
+    block(workers[0], &second);
+    gw_queue_wake(q);
+    wait_for_tasks(workers[0], 3);
+    unblock(&first);
+    fixture_wait_for(&moving.n_moved, 1);
+    vm_unplug(&vm);
+
+    freed.is_done = false;
+    assert_int_equal(pthread_create(&thread, NULL, free_it, &freed), 0);
+    wait_for_tasks(workers[0], 1); /* a visit, behind the wake-up */
+    block(workers[1], &third);
+    fixture_wait_for(&third.n_begun, 1);
+    unblock(&second);
+    /* The wake-up, and a visit behind it. */
+    while (!__atomic_load_n(&freed.is_done, __ATOMIC_ACQUIRE) && count_tasks(workers[1]) < 2)
+        usleep(1000);
+    unblock(&third);
+    pthread_join(thread, NULL);
+    assert_int_equal(gw_workers_free(ws), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +575,7 @@ int main(void)
         DAEMON_TEST(test_moves_are_refused_during_a_stop),
         DAEMON_TEST(test_moves_give_up_when_a_request_takes_too_long),
         DAEMON_TEST(test_moves_do_not_keep_the_daemon_from_ending),
+        DAEMON_TEST(test_moves_leave_no_wake_up_behind),
         DAEMON_TEST(test_moves_of_the_balancer_spread_the_load),
     };
 

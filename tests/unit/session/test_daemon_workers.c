@@ -178,6 +178,39 @@ static void test_workers_serve_many_daemons(void **state)
     }
 }
 
+/* The worker remains, and so does the front-end's kick fd. */
+static void test_workers_forget_a_freed_daemon_with_a_late_request(void **state)
+{
+    for (unsigned l = 0; l < GW_ARRAY_SIZE(loops); l++) {
+        struct gw_workers *ws = make(1, false, loops[l]);
+        struct gw_worker *w = gw_workers_get(ws, 0);
+        struct where where = {.post.run = look_where};
+        struct gw_daemon_config cfg = daemon_fixture_config();
+        const struct gw_map *map;
+        struct gw_daemon *d;
+        struct vm vm;
+
+        memset(&device, 0, sizeof(device));
+        device.hold = true;
+        cfg.workers = &w;
+        cfg.drain_timeout_ms = 10;
+        assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+        assert_int_equal(gw_daemon_start_path(d, path), 0);
+        vm_boot(&vm, 1);
+        vm_add(&vm, 0);
+        fixture_wait_for(&device.n_held, 1);
+        map = gw_daemon_queue(d, 0)->map;
+        gw_daemon_free(d);
+        for (unsigned i = 0; i < 100; i++)
+            gw_driver_kick_always(vm.drivers[0]);
+        assert_int_equal(gw_worker_post(w, &where.post), 0);
+        fixture_wait_for(&where.done, 1);
+        vm_unplug(&vm);
+        assert_int_equal(gw_workers_free(ws), 0);
+        gw_map_free((struct gw_map *)(uintptr_t)map); /* kept for the request */
+    }
+}
+
 static void test_workers_given_twice_or_not_at_all_are_refused(void **state)
 {
     struct gw_workers *ws = make(1, false, GW_LOOP_AUTO);
@@ -546,6 +579,45 @@ static void test_workers_external_offer_no_postcopy(void **state)
     expel(&e);
 }
 
+struct newcomer {
+    struct gw_post post, other;
+    struct gw_worker *w;
+    struct gw_daemon *d;
+    unsigned n_others, n_others_inside;
+};
+
+static void run_other(struct gw_post *post)
+{
+    gw_container_of(post, struct newcomer, other)->n_others++;
+}
+
+static void make_inside(struct gw_post *post)
+{
+    struct newcomer *n = gw_container_of(post, struct newcomer, post);
+
+    assert_int_equal(gw_worker_post(n->w, &n->other), 0);
+    n->d = make_daemon(&n->w, 1, n->w);
+    n->n_others_inside = n->n_others;
+}
+
+/* A callback makes a daemon on its own worker; no task runs during the call. */
+static void test_workers_external_make_daemons_in_callbacks(void **state)
+{
+    struct newcomer n = {.post.run = make_inside, .other.run = run_other};
+    struct gw_workers *ws = make(1, true, GW_LOOP_AUTO);
+
+    memset(&device, 0, sizeof(device));
+    n.w = gw_workers_get(ws, 0);
+    assert_int_equal(gw_worker_post(n.w, &n.post), 0);
+    while (n.n_others == 0)
+        assert_int_equal(gw_worker_run(n.w, -1), 0);
+    assert_int_equal(n.n_others_inside, 0);
+    assert_int_equal(device.n_worker_starts, 1);
+    gw_daemon_free(n.d);
+    assert_int_equal(device.n_worker_stops, 1);
+    assert_int_equal(gw_workers_free(ws), 0);
+}
+
 static int run_inside;
 
 static void run_again(struct gw_post *post)
@@ -590,6 +662,7 @@ int main(void)
         DAEMON_TEST(test_workers_config_out_of_limits_is_refused),
         DAEMON_TEST(test_workers_have_the_names_and_the_cpus_of_their_config),
         DAEMON_TEST(test_workers_serve_many_daemons),
+        DAEMON_TEST(test_workers_forget_a_freed_daemon_with_a_late_request),
         DAEMON_TEST(test_workers_given_twice_or_not_at_all_are_refused),
         DAEMON_TEST(test_workers_external_offer_no_postcopy),
         DAEMON_TEST(test_workers_external_run_a_whole_device),
@@ -599,6 +672,7 @@ int main(void)
         DAEMON_TEST(test_workers_share_their_turns_between_daemons),
         DAEMON_TEST(test_workers_external_wake_for_timers_files_and_posts),
         DAEMON_TEST(test_workers_external_belong_to_one_thread),
+        DAEMON_TEST(test_workers_external_make_daemons_in_callbacks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

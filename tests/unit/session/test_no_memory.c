@@ -12,7 +12,9 @@
 #include "base/proto.h"
 #include "fdcheck.h"
 #include "patience.h"
+#include "postcopy/postcopy.h"
 
+#include <godwit/frontend/fault.h>
 #include <godwit/frontend/log.h>
 
 #include <errno.h>
@@ -184,7 +186,7 @@ static void test_no_memory_for_a_move(void **state)
     memset(&device, 0, sizeof(device));
     assert_int_equal(gw_daemon_new(&d, &cfg, &ops, &device), 0);
     assert_int_equal(gw_daemon_start_path(d, path), 0);
-    assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, move_queue, d), 7);
+    assert_int_equal(no_memory_each(NO_MEMORY_OF_ALL, move_queue, d), 6);
     gw_daemon_free(d);
 }
 
@@ -378,6 +380,122 @@ static void test_no_memory_for_a_session(void **state)
     }
 }
 
+/* ---- moves, and the worker of postcopy ---- */
+
+static int no_base(void *arg, gw_gpa_t gpa, uint64_t len, gw_bva_t base)
+{
+    return 0;
+}
+
+/* Use the queue, which may be broken: the answer to its start did not wait for it. */
+static int use_queue_unless(struct session *s, int err)
+{
+    struct gw_driver_buf buf = {.addr = GPA + 0x80000, .len = 16};
+    struct gw_driver_used used;
+    eventfd_t n;
+
+    assert_int_equal(gw_driver_add(s->driver, &buf, 0, 1, 1, 0), 0);
+    gw_driver_kick_always(s->driver);
+    for (unsigned ms = 0; ms < patience_ms(); ms += 10) {
+        const int r = gw_driver_wait(s->driver, 10);
+
+        if (r == 0)
+            return gw_driver_take(s->driver, &used, 1) == 1 ? 0 : -EIO;
+        if (poll(&(struct pollfd){.fd = err, .events = POLLIN}, 1, 0) == 1)
+            return eventfd_read(err, &n) == 0 ? -EPIPE : -EIO;
+    }
+    return -ETIMEDOUT;
+}
+
+/* A session in postcopy, on workers that daemons share. No page is missing. */
+static int run_postcopy(struct session *s, struct gw_queue *q, struct gw_worker *to)
+{
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt), .mem = s->mem, .drivers = &s->driver, .n_drivers = 1};
+    int uffd = -1, err = eventfd(0, EFD_CLOEXEC), r = gw_frontend_negotiate(s->fe, &opt);
+
+    memset(gw_guest_mem_at(s->mem, GPA, UINT64_C(1) << 20), 0, UINT64_C(1) << 20);
+    if (r == 0)
+        r = gw_frontend_postcopy_advise(s->fe, &uffd);
+    if (r == 0)
+        r = gw_frontend_postcopy_listen(s->fe, no_base, NULL);
+    if (r == 0)
+        r = gw_frontend_set_vring_err(s->fe, 0, err);
+    if (r == 0)
+        r = gw_frontend_start(s->fe, &opt);
+    if (r == 0)
+        r = use_queue_unless(s, err);
+    if (r == 0)
+        r = gw_frontend_postcopy_end(s->fe);
+    if (r == 0)
+        r = gw_queue_move(q, to);
+    if (r == 0)
+        r = use_queue(s);
+    if (uffd >= 0)
+        close(uffd);
+    close(err);
+    return r;
+}
+
+/* Returns: false when there was nothing left to fail. */
+static bool fail_one_of_postcopy(enum gw_loop_kind kind, unsigned n)
+{
+    const struct gw_workers_config set = {.size = sizeof(set), .num_workers = 3, .loop = kind};
+    struct gw_daemon_config cfg = daemon_fixture_config();
+    struct gw_worker *workers[2];
+    struct gw_workers *ws;
+    struct gw_daemon *d;
+    bool has_failed = false;
+
+    memset(&device, 0, sizeof(device));
+    assert_int_equal(gw_workers_new(&ws, &set), 0);
+    for (unsigned i = 0; i < 2; i++)
+        workers[i] = gw_workers_get(ws, i);
+    cfg.workers = workers;
+    cfg.num_workers = 2;
+    cfg.control = gw_workers_get(ws, 2);
+    assert_int_equal(gw_daemon_new(&d, &cfg, &device_ops, &device), 0);
+    assert_int_equal(gw_daemon_start_path(d, path), 0);
+    wait_for_threads();
+    for (unsigned i = 0; i < 2; i++) {
+        struct session s;
+        int r;
+
+        session_begin(&s, 0);
+        if (i == 0)
+            no_memory_begin(NO_MEMORY_OF_OTHERS, n);
+        r = run_postcopy(&s, gw_daemon_queue(d, 0), workers[1]);
+        if (i == 0)
+            has_failed = no_memory_end();
+        assert_true(r == 0 || (i == 0 && has_failed));
+        session_end(&s);
+    }
+    gw_daemon_free(d);
+    assert_int_equal(gw_workers_free(ws), 0);
+    assert_int_equal(device.n_worker_starts, device.n_worker_stops);
+    return has_failed;
+}
+
+static void test_no_memory_for_the_worker_of_postcopy(void **state)
+{
+    for (enum gw_loop_kind kind = has_io_uring() ? GW_LOOP_URING : GW_LOOP_EPOLL;
+         kind <= GW_LOOP_EPOLL; kind++) {
+        unsigned n = 1;
+
+        while (fail_one_of_postcopy(kind, n))
+            n++;
+        assert_true(n > 20);
+    }
+}
+
+static bool has_postcopy(void)
+{
+    if (gw_postcopy_probe() == 0)
+        return true;
+    fprintf(stderr, "[  SKIPPED ] postcopy: %s\n", gw_last_error());
+    return false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +504,10 @@ int main(void)
         DAEMON_TEST(test_no_memory_for_a_move),
         DAEMON_TEST(test_no_memory_for_a_session),
     };
+    const struct CMUnitTest postcopy_tests[] = {
+        DAEMON_TEST(test_no_memory_for_the_worker_of_postcopy),
+    };
+    int r = cmocka_run_group_tests(tests, NULL, NULL);
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return has_postcopy() ? r + cmocka_run_group_tests(postcopy_tests, NULL, NULL) : r;
 }
