@@ -43,6 +43,31 @@ struct uring_poll {
     struct gw_source *source; /* NULL once removed */
 };
 
+/*
+ * The kernel unmaps a ring before it maps another one at the same address, perhaps for another
+ * thread. liburing makes these system calls itself, so ThreadSanitizer does not see their order.
+ */
+static void order_mappings(void)
+{
+    static unsigned n;
+
+    __atomic_add_fetch(&n, 1, __ATOMIC_ACQ_REL);
+}
+
+static int map_ring(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
+{
+    int r = io_uring_queue_init_params(entries, ring, params);
+
+    order_mappings();
+    return r;
+}
+
+static void unmap_ring(struct io_uring *ring)
+{
+    order_mappings();
+    io_uring_queue_exit(ring);
+}
+
 static struct uring_loop *uring_of(struct gw_loop *loop)
 {
     return gw_container_of(loop, struct uring_loop, base);
@@ -141,10 +166,10 @@ static void *uring_bell_new(struct gw_loop *loop, int fd)
     };
     gw_cleanup_free struct io_uring *bell = calloc(1, sizeof(*bell));
 
-    if (!bell || io_uring_queue_init_params(1, bell, &params) < 0)
+    if (!bell || map_ring(1, bell, &params) < 0)
         return NULL;
     if (io_uring_register_eventfd(bell, fd) < 0) {
-        io_uring_queue_exit(bell);
+        unmap_ring(bell);
         return NULL;
     }
     return gw_steal(bell);
@@ -153,7 +178,7 @@ static void *uring_bell_new(struct gw_loop *loop, int fd)
 static void uring_bell_free(void *bell)
 {
     if (bell)
-        io_uring_queue_exit(bell);
+        unmap_ring(bell);
     free(bell);
 }
 
@@ -326,7 +351,7 @@ static void uring_free(struct gw_loop *loop)
     struct uring_loop *u = uring_of(loop);
     struct gw_list *pos, *next;
 
-    io_uring_queue_exit(&u->ring);
+    unmap_ring(&u->ring);
     gw_io_pool_free(u->pool);
     gw_list_for_each_safe (pos, next, &u->polls)
         free(gw_container_of(pos, struct uring_poll, link));
@@ -395,7 +420,7 @@ int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log, bool is_external
 
     if (!u)
         return -ENOMEM;
-    r = io_uring_queue_init_params(URING_ENTRIES, &u->ring, &params);
+    r = map_ring(URING_ENTRIES, &u->ring, &params);
     if (r < 0)
         return r;
     if ((params.features & needed) != needed)
@@ -403,7 +428,7 @@ int gw_loop_uring_new(struct gw_loop **ret, struct gw_log *log, bool is_external
     else
         r = try_to_enter(&u->ring, log);
     if (r < 0) {
-        io_uring_queue_exit(&u->ring);
+        unmap_ring(&u->ring);
         return r;
     }
     gw_list_init(&u->polls);

@@ -39,7 +39,7 @@ static uint64_t load_of(const struct gw_balance *b, const struct gw_worker *w)
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < b->daemon->num_queues; i++)
-        if (b->daemon->queues[i].worker == w)
+        if (gw_queue_worker(&b->daemon->queues[i]) == w)
             sum += b->load[i];
     return sum;
 }
@@ -60,7 +60,7 @@ static struct gw_queue *choose(const struct gw_balance *b, const struct gw_worke
     for (unsigned i = 0; i < d->num_queues; i++) {
         uint64_t after = difference(gap, 2 * b->load[i]);
 
-        if (d->queues[i].worker != from || b->load[i] == 0 || after >= best_gap)
+        if (gw_queue_worker(&d->queues[i]) != from || b->load[i] == 0 || after >= best_gap)
             continue;
         best = &d->queues[i];
         best_gap = after;
