@@ -138,6 +138,36 @@ static void test_fault_regions_are_all_finished(void **state)
         gw_guest_mem_free(m[i]);
 }
 
+/* A client or a region that is removed takes only its own waiters with it. */
+static void test_fault_regions_keep_the_waiters_of_others(void **state)
+{
+    struct fault_fixture b;
+    struct client stays, goes;
+    struct toucher t;
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct gw_guest_mem *other = memory(16 * GPA, 1, 0);
+
+        fault_fixture_begin(&b, GW_FAULT_COPY, SOURCE_LATER);
+        assert_int_equal(gw_fault_server_add_mem(b.server, other), 0);
+        client_begin(&stays, &b, false);
+        client_begin(&goes, &b, false);
+        toucher_begin(&t, stays.map + PAGE);
+        await_faults(&b, 1);
+        await_asked(&b, 1);
+        if (i == 0)
+            client_end(&goes, &b);
+        assert_int_equal(gw_fault_server_remove_region(b.server, 16 * GPA), 0);
+        assert_int_equal(put_page(&b, 1), 1);
+        assert_int_equal(toucher_end(&t), stamp_of(1));
+        if (i == 1)
+            client_end(&goes, &b);
+        client_end(&stays, &b);
+        fault_fixture_end(&b);
+        gw_guest_mem_free(other);
+    }
+}
+
 static void *run_until_stop(void *arg)
 {
     return (void *)(intptr_t)gw_fault_server_run(arg, -1);
@@ -173,6 +203,7 @@ int main(void)
         FDCHECK_TEST(test_fault_regions_may_touch_but_not_overlap),
         FDCHECK_TEST(test_fault_regions_discard_one_page),
         FDCHECK_TEST(test_fault_regions_are_all_finished),
+        FDCHECK_TEST(test_fault_regions_keep_the_waiters_of_others),
         FDCHECK_TEST(test_fault_regions_are_served_in_turns),
     };
 
