@@ -105,20 +105,30 @@ static void pop_some(struct fixture *t)
         (struct taken){.id = t->cfg.packed ? p.id : s.head, .n_desc = t->cfg.packed ? p.n_desc : 1};
 }
 
-/* With IN_ORDER the first one, otherwise any. */
+/* Use any chain; or with IN_ORDER the first ones, with one element. */
 static void push_some(struct fixture *t)
 {
-    unsigned i = t->features & F_ORDER ? 0 : roll(t, SIZE) % (t->n_taken ? t->n_taken : 1);
-    struct taken *one = &t->taken[i];
+    bool in_order = t->features & F_ORDER;
+    unsigned first, n, n_desc = 0;
+    uint32_t id;
 
     if (t->n_taken == 0)
         return;
-    if (t->cfg.packed)
-        packed_device_push(&t->packed, (uint16_t)one->id, one->n_desc, IN_LEN);
-    else
-        split_device_push(&t->split, one->id, IN_LEN);
-    t->n_taken--;
-    memmove(one, one + 1, (t->n_taken - i) * sizeof(*one));
+    first = in_order ? 0 : roll(t, t->n_taken);
+    n = in_order ? 1 + roll(t, t->n_taken) : 1;
+    id = t->taken[first + n - 1].id;
+    for (unsigned i = first; i < first + n; i++)
+        n_desc += t->taken[i].n_desc;
+    if (t->cfg.packed) {
+        packed_device_push(&t->packed, (uint16_t)id, n_desc, IN_LEN);
+    } else {
+        t->split.used->ring[t->split.next_used % SIZE].id = htole32(id);
+        t->split.used->ring[t->split.next_used % SIZE].len = htole32(IN_LEN);
+        t->split.next_used = (uint16_t)(t->split.next_used + n);
+        __atomic_store_n(&t->split.used->idx, htole16(t->split.next_used), __ATOMIC_RELEASE);
+    }
+    t->n_taken -= n;
+    memmove(&t->taken[first], &t->taken[first + n], (t->n_taken - first) * sizeof(t->taken[0]));
 }
 
 static void take_some(struct fixture *t, unsigned n)
