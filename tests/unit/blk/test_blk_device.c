@@ -323,9 +323,10 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
         blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
         assert_int_equal(get_config().wce, 1);
         n_said = 0;
-        for (unsigned queue = 0; queue < 2; queue++)
+        for (unsigned queue = 0; queue < 2; queue++) {
             assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
-        assert_int_equal(n_said, 1);
+            assert_int_equal(n_said, 1); /* by the first */
+        }
         assert_int_equal(get_config().wce, 0);
         assert_true(is_write_through());
         assert_int_equal(blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value,
