@@ -30,11 +30,34 @@ static void check(bool is_held, const char *what)
     abort();
 }
 
+/*
+ * A child process may unlock what the thread that forked had locked in the parent, where its number
+ * was another one.
+ */
+static _Thread_local pid_t id_before_fork;
+
+static pid_t id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+static void before_fork(void)
+{
+    id_before_fork = id();
+}
+
+static __attribute__((constructor)) void init(void)
+{
+    pthread_atfork(before_fork, NULL, NULL);
+}
+
 /* The C library records the owner of a mutex of any kind. */
 static bool is_ours(const pthread_mutex_t *m)
 {
 #ifdef __GLIBC__
-    return m->__data.__owner == (pid_t)syscall(SYS_gettid);
+    pid_t owner = m->__data.__owner;
+
+    return owner != 0 && (owner == id() || owner == id_before_fork);
 #else
     return true;
 #endif
@@ -62,8 +85,7 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const s
 int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l)
 {
 #ifdef __GLIBC__
-    check(l->__data.__cur_writer == (pid_t)syscall(SYS_gettid) || l->__data.__readers >> 3 > 0,
-          "pthread_rwlock_unlock");
+    check(l->__data.__cur_writer == id() || l->__data.__readers >> 3 > 0, "pthread_rwlock_unlock");
 #endif
     return __real_pthread_rwlock_unlock(l);
 }
