@@ -7,8 +7,8 @@
 #include "control.h"
 
 #include "base/clock.h"
-#include "core/message/balance.h"
-#include "core/message/move.h"
+#include "core/move/balance.h"
+#include "core/move/move.h"
 #include "core/session/session.h"
 
 #include "base/cleanup.h"

@@ -5,8 +5,8 @@
 
 #include "base/cleanup.h"
 #include "base/struct_sizes.h"
-#include "core/message/balance.h"
 #include "core/message/operation.h"
+#include "core/move/balance.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -13,8 +13,8 @@
  */
 #include "base/cleanup.h"
 #include "change.h"
+#include "core/move/postcopy_worker.h"
 #include "dispatch.h"
-#include "postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,10 +7,10 @@
  * SET_VRING_ERR, SET_VRING_ENABLE, GET_VRING_BASE, GET_VRING_BASE_SKIP_DRAIN.
  */
 #include "base/cleanup.h"
+#include "core/move/postcopy_worker.h"
 #include "ctl_dirty_log.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
-#include "postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>

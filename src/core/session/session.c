@@ -12,7 +12,7 @@
 #include "core/message/change.h"
 #include "core/message/dispatch.h"
 #include "core/message/operation.h"
-#include "core/message/postcopy_worker.h"
+#include "core/move/postcopy_worker.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -12,10 +12,10 @@
 
 #include "core/daemon/attach.h"
 #include "core/daemon/control.h"
+#include "core/message/dispatch.h"
+#include "core/message/operation.h"
 #include "core/session/session.h"
-#include "dispatch.h"
 #include "move.h"
-#include "operation.h"
 
 /* ---- the worker ---- */
 

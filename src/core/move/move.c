@@ -23,7 +23,7 @@
 
 #include "base/cleanup.h"
 #include "core/daemon/control.h"
-#include "operation.h"
+#include "core/message/operation.h"
 #include "postcopy_worker.h"
 
 #include <errno.h>
