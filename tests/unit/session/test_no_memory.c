@@ -492,7 +492,7 @@ static bool has_postcopy(void)
 {
     if (gw_postcopy_probe() == 0)
         return true;
-    fprintf(stderr, "[  SKIPPED ] postcopy: %s\n", gw_last_error());
+    fprintf(stderr, "[  SKIPPED ] postcopy (%s)\n", gw_last_error());
     return false;
 }
 
