@@ -11,6 +11,7 @@
 #include <godwit/log.h>
 #include <godwit/memory.h>
 #include <godwit/queue.h>
+#include <godwit/state.h>
 #include <godwit/version.h>
 #include <godwit/worker.h>
 

@@ -55,6 +55,13 @@ FIELD(gw_daemon_config, ended, 128);
 FIELD(gw_daemon_config, ended_arg, 136);
 FIELD(gw_daemon_config, balance_ms, 144);
 
+SIZE(gw_state_section, 32);
+FIELD(gw_state_section, id, 0);
+FIELD(gw_state_section, flags, 4);
+FIELD(gw_state_section, version, 8);
+FIELD(gw_state_section, data, 16);
+FIELD(gw_state_section, len, 24);
+
 SIZE(gw_workers_config, 72);
 FIELD(gw_workers_config, size, 0);
 FIELD(gw_workers_config, num_workers, 8);

@@ -31,6 +31,7 @@ MAY_INCLUDE = [
                         "src/core/inflight/resume.h", "src/log/*.h"]),
     ("src/core/inflight", ["include/*", "own", "src/base/*", "src/core/memory/mapping.h",
                            "src/core/queue/*", "src/core/ring/*"]),
+    ("src/core/state", ["include/*", "own", "src/base/*"]),
     ("src/core/message", ["include/*", "own", "src/base/*", "src/fd/peer_fd.h",
                           "src/core/daemon/control.h", "src/core/daemon/daemon.h",
                           "src/core/daemon/attach.h", "src/core/inflight/inflight.h",
