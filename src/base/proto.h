@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The vhost-user wire format: message ids, structures and flags, without any socket I/O. All fields
- * are in native byte order (vhost-user specification, "Message Specification").
+ * The vhost-user wire format: structures and flags, without any socket I/O. All fields are in
+ * native byte order (vhost-user specification, "Message Specification"). proto_ids.h has the
+ * numbers.
  */
 #pragma once
+
+#include "proto_ids.h"
 
 #include <stdint.h>
 
@@ -18,77 +21,6 @@
 #define GW_MSG_PAYLOAD_MAX 4096
 /* Regions in one SET_MEM_TABLE ("Memory regions description"). */
 #define GW_MSG_TABLE_REGIONS_MAX 8
-
-/* Front-end to back-end. */
-enum gw_msg_id {
-    GW_MSG_NONE = 0,
-    GW_MSG_GET_FEATURES = 1,
-    GW_MSG_SET_FEATURES = 2,
-    GW_MSG_SET_OWNER = 3,
-    GW_MSG_RESET_OWNER = 4,
-    GW_MSG_SET_MEM_TABLE = 5,
-    GW_MSG_SET_LOG_BASE = 6,
-    GW_MSG_SET_LOG_FD = 7,
-    GW_MSG_SET_VRING_NUM = 8,
-    GW_MSG_SET_VRING_ADDR = 9,
-    GW_MSG_SET_VRING_BASE = 10,
-    GW_MSG_GET_VRING_BASE = 11,
-    GW_MSG_SET_VRING_KICK = 12,
-    GW_MSG_SET_VRING_CALL = 13,
-    GW_MSG_SET_VRING_ERR = 14,
-    GW_MSG_GET_PROTOCOL_FEATURES = 15,
-    GW_MSG_SET_PROTOCOL_FEATURES = 16,
-    GW_MSG_GET_QUEUE_NUM = 17,
-    GW_MSG_SET_VRING_ENABLE = 18,
-    GW_MSG_SET_BACKEND_REQ_FD = 21,
-    GW_MSG_GET_CONFIG = 24,
-    GW_MSG_SET_CONFIG = 25,
-    GW_MSG_POSTCOPY_ADVISE = 28,
-    GW_MSG_POSTCOPY_LISTEN = 29,
-    GW_MSG_POSTCOPY_END = 30,
-    GW_MSG_GET_INFLIGHT_FD = 31,
-    GW_MSG_SET_INFLIGHT_FD = 32,
-    GW_MSG_RESET_DEVICE = 34,
-    GW_MSG_GET_MAX_MEM_SLOTS = 36,
-    GW_MSG_ADD_MEM_REG = 37,
-    GW_MSG_REM_MEM_REG = 38,
-    GW_MSG_GET_VRING_BASE_SKIP_DRAIN = 45,
-};
-
-/* Back-end to front-end, on the channel of SET_BACKEND_REQ_FD. */
-enum gw_backend_msg_id {
-    GW_BACKEND_MSG_CONFIG_CHANGE = 2,
-};
-
-/* Protocol features, bit numbers. */
-enum gw_protocol_feature {
-    GW_PROTOCOL_F_MQ = 0,
-    GW_PROTOCOL_F_LOG_SHMFD = 1,
-    GW_PROTOCOL_F_REPLY_ACK = 3,
-    GW_PROTOCOL_F_BACKEND_REQ = 5,
-    GW_PROTOCOL_F_PAGEFAULT = 8,
-    GW_PROTOCOL_F_CONFIG = 9,
-    GW_PROTOCOL_F_BACKEND_SEND_FD = 10,
-    GW_PROTOCOL_F_INFLIGHT_SHMFD = 12,
-    GW_PROTOCOL_F_RESET_DEVICE = 13,
-    GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
-    GW_PROTOCOL_F_XEN_MMAP = 17,
-    GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT = 20,
-    GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN = 23,
-};
-
-/* Virtio feature bits that the transport acts on, bit numbers. */
-enum gw_virtio_feature {
-    GW_F_NOTIFY_ON_EMPTY = 24,
-    GW_F_LOG_ALL = 26,
-    GW_F_ANY_LAYOUT = 27,
-    GW_F_RING_INDIRECT_DESC = 28,
-    GW_F_RING_EVENT_IDX = 29,
-    GW_F_PROTOCOL_FEATURES = 30, /* vhost-user only, never offered to the guest */
-    GW_F_VERSION_1 = 32,
-    GW_F_RING_PACKED = 34,
-    GW_F_IN_ORDER = 35,
-};
 
 /* The u64 of SET_VRING_KICK, CALL and ERR. */
 #define GW_VRING_FD_INDEX_MASK 0xffu
