@@ -6,14 +6,14 @@
  * Errors. A function that can fail returns a negative errno, and gw_last_error returns the reason
  * as a sentence: there is no other way to get it. Out parameters are set only on success.
  *
- * Order of callbacks. gw_daemon_new calls worker_start on each worker. In a session, features,
- * features_acked, get_config and set_config are called whenever the front-end sends their message;
- * most front-ends read features several times, and config space before they accept features. Each
- * time a ring starts (SET_VRING_KICK), queue_start is called, then queue_ready while the ring is
- * started and enabled and has requests, then queue_stop (GET_VRING_BASE, RESET_DEVICE, hang-up).
- * reset follows the queue_stop of all queues: after a RESET_DEVICE that succeeded, and at the end
- * of each session. gw_daemon_free ends the session, if any, then calls worker_stop. See
- * vhost-user.rst, "Ring states".
+ * Order of callbacks. gw_daemon_new calls worker_start on each worker. A session begins with
+ * session_start and ends with session_end. In between, callbacks that answer a message are called
+ * whenever the front-end sends it; most front-ends read features several times, and config space
+ * before they accept features. Each time a ring starts (SET_VRING_KICK), queue_start is called,
+ * then queue_ready while the ring is started and enabled and has requests, then queue_stop
+ * (GET_VRING_BASE, RESET_DEVICE, hang-up). reset follows the queue_stop of all queues: after a
+ * RESET_DEVICE that succeeded, and at the end of each session, before session_end. gw_daemon_free
+ * ends the session, if any, then calls worker_stop. See vhost-user.rst, "Ring states".
  *
  * Blocking. A [worker] callback that blocks stops all queues of its worker, a [control] callback
  * stops the session: both must return soon. What takes time is completed later: a request, a start
@@ -143,6 +143,36 @@ struct gw_device_ops {
      * NULL: nothing.
      */
     void (*queue_moved)(void *dev, struct gw_queue *q);
+
+    /*
+     * [control] A session begins: a front-end has connected, and no message has been read. Non-zero
+     * refuses it: the library hangs up, and no other callback follows for it. NULL: 0.
+     */
+    int (*session_start)(void *dev);
+
+    /*
+     * [control] The session has ended, after the last callback for it. Requests that outlived the
+     * drain time-out may still be in flight. NULL: nothing.
+     */
+    void (*session_end)(void *dev);
+
+    /*
+     * [control] The protocol features to offer, of those in `offered`: a device withholds bits by
+     * leaving them out. Features that need one that is left out are not offered, either. Called at
+     * each GET_PROTOCOL_FEATURES and SET_PROTOCOL_FEATURES; the result must not change during a
+     * session. NULL: all of them.
+     */
+    uint64_t (*protocol_features)(void *dev, uint64_t offered);
+
+    /*
+     * [control] May the front-end have these virtio features (without bits 26 and 30), or protocol
+     * features? All of them were offered. Called at SET_FEATURES, before features_acked, and at
+     * SET_PROTOCOL_FEATURES. Non-zero refuses the message: with a negative acknowledgement if
+     * REPLY_ACK allows one, otherwise by ending the session. The device may write the reason, for
+     * the log, into the `size` bytes of `why`. NULL: 0.
+     */
+    int (*check_features)(void *dev, uint64_t features, char *why, size_t size);
+    int (*check_protocol_features)(void *dev, uint64_t features, char *why, size_t size);
 };
 
 #pragma GCC visibility pop

@@ -15,7 +15,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 96);
+SIZE(gw_device_ops, 136);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -28,6 +28,11 @@ FIELD(gw_device_ops, reset, 64);
 FIELD(gw_device_ops, worker_start, 72);
 FIELD(gw_device_ops, worker_stop, 80);
 FIELD(gw_device_ops, queue_moved, 88);
+FIELD(gw_device_ops, session_start, 96);
+FIELD(gw_device_ops, session_end, 104);
+FIELD(gw_device_ops, protocol_features, 112);
+FIELD(gw_device_ops, check_features, 120);
+FIELD(gw_device_ops, check_protocol_features, 128);
 
 SIZE(gw_daemon_config, 152);
 FIELD(gw_daemon_config, size, 0);

@@ -21,36 +21,6 @@ enum {
     RECONNECT_MS_MAX = 3600 * 1000
 };
 
-/* ---- offered features ---- */
-
-uint64_t gw_daemon_features(const struct gw_daemon *d)
-{
-    uint64_t features = d->ops.features ? d->ops.features(d->dev) : 0;
-
-    return features | GW_BIT(GW_F_NOTIFY_ON_EMPTY) | GW_BIT(GW_F_LOG_ALL) |
-           GW_BIT(GW_F_ANY_LAYOUT) | GW_BIT(GW_F_RING_INDIRECT_DESC) | GW_BIT(GW_F_RING_EVENT_IDX) |
-           GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1) | GW_BIT(GW_F_RING_PACKED) |
-           GW_BIT(GW_F_IN_ORDER);
-}
-
-uint64_t gw_daemon_protocol_features(const struct gw_daemon *d)
-{
-    uint64_t features = GW_BIT(GW_PROTOCOL_F_MQ) | GW_BIT(GW_PROTOCOL_F_LOG_SHMFD) |
-                        GW_BIT(GW_PROTOCOL_F_REPLY_ACK) | GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) |
-                        GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD) | GW_BIT(GW_PROTOCOL_F_RESET_DEVICE) |
-                        GW_BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |
-                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN);
-
-    if (d->ops.get_config)
-        features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
-    if (d->has_postcopy)
-        features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
-    if (d->mem_caps & GW_MEM_CAP_XEN)
-        features |= GW_BIT(GW_PROTOCOL_F_XEN_MMAP);
-    return features;
-}
-
 /* ---- creating and freeing ---- */
 
 static int copy_struct(const char *name, void *ret, size_t known, const void *structure,

@@ -166,9 +166,11 @@ static inline bool gw_session_has_protocol(const struct gw_session *s, enum gw_p
     return (s->protocol_features & GW_BIT(bit)) != 0;
 }
 
-/* The features that this daemon offers. */
+/* features.c: the features that this daemon offers. */
 uint64_t gw_daemon_features(const struct gw_daemon *d);
-uint64_t gw_daemon_protocol_features(const struct gw_daemon *d);
+uint64_t gw_daemon_protocol_features(struct gw_daemon *d);
+/* Returns: 0; -EINVAL for features that were not offered, or need others. */
+int gw_daemon_check_protocol_features(struct gw_daemon *d, uint64_t features);
 
 /* ctl_postcopy.c: set whether guest memory may be missing, for I/O that workers start later. */
 void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault);

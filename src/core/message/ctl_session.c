@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 /* Feature bits between front-end and back-end, which the device does not receive. */
 #define TRANSPORT_BITS (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_LOG_ALL))
@@ -21,6 +22,21 @@ int gw_ctl_get_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
 {
     gw_reply_u64(reply, gw_daemon_features(d));
     return 0;
+}
+
+/* Does the device accept the features? The reason that it gives becomes that of the refusal. */
+static int ask_device(struct gw_daemon *d,
+                      int (*check)(void *dev, uint64_t features, char *why, size_t size),
+                      uint64_t features)
+{
+    char why[160] = "";
+    int r = check ? check(d->dev, features, why, sizeof(why)) : 0;
+
+    if (r == 0)
+        return 0;
+    why[sizeof(why) - 1] = '\0';
+    r = r < 0 ? r : -EINVAL;
+    return gw_fail(r, "the device refuses: %s", why[0] ? why : strerror(-r));
 }
 
 /* The message has been checked, and LOG_ALL and the rings are as it demands. */
@@ -49,6 +65,7 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
     struct gw_session *s = &d->session;
     uint64_t features = gw_msg_u64(msg);
     uint64_t unknown = features & ~gw_daemon_features(d);
+    int r;
 
     if (unknown)
         return gw_fail(-EINVAL, "feature bits %#" PRIx64 " were not offered", unknown);
@@ -57,6 +74,9 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
+    r = ask_device(d, d->ops.check_features, features & ~TRANSPORT_BITS);
+    if (r < 0)
+        return r;
     return gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0, accept_features);
 }
 
@@ -77,26 +97,13 @@ int gw_ctl_get_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct
     return 0;
 }
 
-static int check_needs(uint64_t features, enum gw_protocol_feature bit, uint64_t needs)
-{
-    if (!(features & GW_BIT(bit)) || (features & needs) == needs)
-        return 0;
-    return gw_fail(-EINVAL, "protocol feature %d needs %#" PRIx64 " beside it", bit, needs);
-}
-
 int gw_ctl_set_protocol_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
     uint64_t features = gw_msg_u64(msg);
-    uint64_t unknown = features & ~gw_daemon_protocol_features(d);
-    int r;
+    int r = gw_daemon_check_protocol_features(d, features);
 
-    if (unknown)
-        return gw_fail(-EINVAL, "protocol feature bits %#" PRIx64 " were not offered", unknown);
-    r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
-                    GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD));
     if (r == 0)
-        r = check_needs(features, GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
-                        GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT));
+        r = ask_device(d, d->ops.check_protocol_features, features);
     if (r < 0)
         return r;
     if ((features & GW_BIT(GW_PROTOCOL_F_XEN_MMAP)) && !d->session.owners &&

@@ -75,6 +75,8 @@ static int finish_end(struct gw_daemon *d, struct gw_op *op, int r)
     gw_close(&s->dirty_log.event_fd);
     if (d->ops.reset)
         d->ops.reset(d->dev);
+    if (d->ops.session_end)
+        d->ops.session_end(d->dev);
     gw_log(&d->log, GW_LOG_INFO, "the session has ended");
     s->is_open = false;
     gw_postcopy_worker_end(d);
@@ -305,6 +307,17 @@ static int make_operations(struct gw_daemon *d)
     return 0;
 }
 
+/* The device may refuse the session. */
+static int start_device(struct gw_daemon *d)
+{
+    int r = d->ops.session_start ? d->ops.session_start(d->dev) : 0;
+
+    if (r == 0)
+        return 0;
+    r = r < 0 ? r : -EINVAL;
+    return gw_fail(r, "the device refuses it: %s", strerror(-r));
+}
+
 void gw_session_begin(struct gw_daemon *d, int fd)
 {
     struct gw_session *s = &d->session;
@@ -312,6 +325,8 @@ void gw_session_begin(struct gw_daemon *d, int fd)
 
     begin(d, fd);
     r = make_operations(d);
+    if (r == 0)
+        r = start_device(d);
     if (r < 0) {
         gw_log(&d->log, GW_LOG_ERROR, "no session: %s", gw_last_error());
         gw_map_free(gw_steal(s->map));

@@ -2,6 +2,7 @@
 /* The daemon's public API: creating, all ways of starting, sessions, stopping, freeing. */
 #include "../fixtures/daemon_fixture.h"
 #include "base/checked.h"
+#include "base/struct_sizes.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -34,7 +35,7 @@ static void test_daemon_config_out_of_limits_is_refused(void **state)
     cfg.size--;
     expect_refused(&cfg, &ops);
     cfg = daemon_fixture_config();
-    ops.size--;
+    ops.size = GW_FIRST_DEVICE_OPS - 1;
     expect_refused(&cfg, &ops);
     ops = device_ops;
     ops.queue_ready = NULL;
