@@ -227,7 +227,8 @@ void gw_daemon_stop(struct gw_daemon *d);
 /*
  * Name what keeps a daemon from ending, for a program that limits its wait: workers that do not
  * answer (in a callback of the device, or in a page fault), queues with requests in flight;
- * otherwise, after gw_daemon_stop, the control worker. `text` becomes one line of up to `size`
+ * otherwise, after gw_daemon_stop, the control worker. External workers of the calling thread are
+ * not named, because only this thread can run them. `text` becomes one line of up to `size`
  * bytes (at least 1, with the NUL), for example "worker 0 does not answer (thread 4711, in
  * folio_wait_bit_common)".
  *

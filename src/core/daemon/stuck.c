@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Find stuck threads. A healthy worker, busy or asleep in its loop, empties its mailbox every turn.
- * So each worker gets a task, and a worker that has not run it after PATIENCE_MS is stuck. Nothing
- * here takes a lock that a stuck thread may hold.
+ * So each worker gets a task, and a worker that has not run it after PATIENCE_MS is stuck, except
+ * an external one that the calling thread runs. Nothing here takes a lock that a stuck thread may
+ * hold.
  */
 #include "base/clock.h"
 #include "daemon.h"
@@ -67,13 +68,13 @@ static void answer(struct gw_post *task)
 
 static bool is_waiting(const struct gw_worker *w)
 {
-    return __atomic_load_n(&w->is_pinged, __ATOMIC_ACQUIRE);
+    return !gw_worker_is_current(w) && __atomic_load_n(&w->is_pinged, __ATOMIC_ACQUIRE);
 }
 
 static void ping(struct gw_worker *w)
 {
     if (gw_worker_is_current(w))
-        return; /* external, and this thread runs it */
+        return;
     if (__atomic_exchange_n(&w->is_pinged, true, __ATOMIC_ACQ_REL))
         return; /* the previous ping is still in the mailbox */
     w->ping.run = answer;
@@ -81,13 +82,12 @@ static void ping(struct gw_worker *w)
         __atomic_store_n(&w->is_pinged, false, __ATOMIC_RELEASE);
 }
 
-static unsigned count_waiting(const struct gw_daemon *d)
+static bool is_any_waiting(const struct gw_daemon *d)
 {
-    unsigned n = 0;
-
     for (unsigned i = 0; i < d->num_workers; i++)
-        n += is_waiting(d->workers[i]);
-    return n;
+        if (is_waiting(d->workers[i]))
+            return true;
+    return is_waiting(d->control);
 }
 
 static void ping_all(struct gw_daemon *d)
@@ -97,7 +97,8 @@ static void ping_all(struct gw_daemon *d)
 
     for (unsigned i = 0; i < d->num_workers; i++)
         ping(d->workers[i]);
-    while (count_waiting(d) > 0 && gw_clock_ns() < end)
+    ping(d->control);
+    while (is_any_waiting(d) && gw_clock_ns() < end)
         (void)nanosleep(&step, NULL);
 }
 
@@ -117,20 +118,33 @@ static void add_queue(struct text *t, const struct gw_queue *q)
             q->index, is_start ? "start" : "stop", delayed_ns / 1000000);
 }
 
+static void add_workers(struct text *t, const struct gw_daemon *d)
+{
+    bool is_control_added = false;
+
+    for (unsigned i = 0; i < d->num_workers; i++) {
+        if (!is_waiting(d->workers[i]))
+            continue;
+        add(t, "%sworker %u does not answer", t->n++ ? ", " : "", i);
+        add_thread(t, d->workers[i]->tid);
+        is_control_added |= d->workers[i] == d->control;
+    }
+    if (is_control_added || !is_waiting(d->control))
+        return;
+    add(t, "%sthe control worker does not answer", t->n++ ? ", " : "");
+    add_thread(t, d->control->tid);
+}
+
 unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size)
 {
     struct text t = {.at = text, .size = size};
     text[0] = '\0';
     ping_all(d);
-    for (unsigned i = 0; i < d->num_workers; i++) {
-        if (!is_waiting(d->workers[i]))
-            continue;
-        add(&t, "%sworker %u does not answer", t.n++ ? ", " : "", i);
-        add_thread(&t, d->workers[i]->tid);
-    }
+    add_workers(&t, d);
     for (unsigned i = 0; i < d->num_queues; i++)
         add_queue(&t, &d->queues[i]);
-    if (t.n == 0 && __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE) &&
+    if (t.n == 0 && !gw_worker_is_current(d->control) &&
+        __atomic_load_n(&d->stopping, __ATOMIC_ACQUIRE) &&
         __atomic_load_n(&d->running, __ATOMIC_ACQUIRE)) {
         add(&t, "the control worker has not ended the daemon");
         add_thread(&t, d->control->tid);

@@ -4,6 +4,7 @@
 
 #include "fdcheck.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -134,12 +135,66 @@ static void test_stuck_worker_is_named_during_a_stop(void **state)
     gw_daemon_free(d);
 }
 
+struct search {
+    struct gw_daemon *d;
+    unsigned n;
+    char text[300];
+};
+
+static void *find_stuck(void *arg)
+{
+    struct search *s = arg;
+
+    s->n = gw_daemon_find_stuck(s->d, s->text, sizeof(s->text));
+    return NULL;
+}
+
+/* The thread that runs a worker is not stuck because it asks; for another thread, it is. */
+static void test_stuck_external_worker_is_named_on_other_threads(void **state)
+{
+    for (unsigned is_all = 0; is_all < 2; is_all++) {
+        const struct gw_workers_config set = {
+            .size = sizeof(set), .num_workers = 1, .external = true};
+        struct gw_daemon_config cfg = daemon_fixture_config();
+        struct search mine = {0}, other = {0};
+        struct gw_workers *ws;
+        struct gw_worker *w;
+        struct gw_daemon *d;
+        pthread_t thread;
+
+        assert_int_equal(gw_workers_new(&ws, &set), 0);
+        w = gw_workers_get(ws, 0);
+        cfg.control = w;
+        cfg.workers = is_all ? &w : NULL;
+        assert_int_equal(gw_daemon_new(&d, &cfg, &stuck_ops, NULL), 0);
+        mine.d = other.d = d;
+        assert_int_equal(gw_daemon_start_path(d, path), 0);
+        find_stuck(&mine);
+        assert_int_equal(mine.n, 0);
+        gw_daemon_stop(d);
+        find_stuck(&mine);
+        assert_int_equal(mine.n, 0);
+        assert_string_equal(mine.text, "");
+        assert_int_equal(pthread_create(&thread, NULL, find_stuck, &other), 0);
+        pthread_join(thread, NULL);
+        assert_int_equal(other.n, 1);
+        assert_non_null(strstr(other.text, is_all ? "worker 0 does not answer (thread "
+                                                  : "the control worker does not answer (thread "));
+        find_stuck(&mine); /* the task of the other thread is still in the mailbox */
+        assert_int_equal(mine.n, 0);
+        assert_int_equal(gw_daemon_wait(d), 0);
+        gw_daemon_free(d);
+        assert_int_equal(gw_workers_free(ws), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(test_stuck_worker_and_queue_are_named),
         DAEMON_TEST(test_stuck_daemon_does_not_disturb_another),
         DAEMON_TEST(test_stuck_worker_is_named_during_a_stop),
+        DAEMON_TEST(test_stuck_external_worker_is_named_on_other_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
