@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The program inside the laboratory's guest. It reads commands from stdin, one per line, and
- * answers each with one line on stdout that begins with the command's name. A line that begins with
- * "fail" may appear at any time and ends the program.
+ * The program inside the laboratory's guest, one for each disk. Its argument is the name of the
+ * disk (vda). It reads commands from stdin, one per line, and answers each with one line on stdout
+ * that begins with the command's name. A line that begins with "fail" may appear at any time and
+ * ends the program.
  *
  *     start SEED BLOCKS rw|ro   starts verified I/O on the first BLOCKS blocks
  *     stat                      prints counters
@@ -186,7 +187,7 @@ static uint64_t read_features(void)
     char bits[80] = "";
     uint64_t features = 0;
 
-    if (read_line("/sys/block/vda/device/features", bits, sizeof(bits)) < 0)
+    if (read_line(disk_file("device/features"), bits, sizeof(bits)) < 0)
         fail("the disk's features cannot be read");
     for (unsigned i = 0; i < 64 && bits[i] != '\0'; i++)
         if (bits[i] == '1')
@@ -198,24 +199,26 @@ static void describe_disk(void)
 {
     char serial[64] = "";
 
-    for (unsigned i = 0; i < 100 && access("/dev/vda", F_OK) < 0; i++)
+    for (unsigned i = 0; i < 100 && access(disk_node(), F_OK) < 0; i++)
         usleep(100000);
-    if (access("/dev/vda", F_OK) < 0)
+    if (access(disk_node(), F_OK) < 0)
         fail("no disk appeared");
-    has_discard = read_number("/sys/block/vda/queue/discard_max_bytes", 10) > 0;
-    has_zeroes = read_number("/sys/block/vda/queue/write_zeroes_max_bytes", 10) > 0;
-    read_line("/sys/block/vda/serial", serial, sizeof(serial));
+    has_discard = read_number(disk_file("queue/discard_max_bytes"), 10) > 0;
+    has_zeroes = read_number(disk_file("queue/write_zeroes_max_bytes"), 10) > 0;
+    read_line(disk_file("serial"), serial, sizeof(serial));
     answer("ready capacity=%" PRIu64 " queues=%u ro=%u discard=%d zeroes=%d features=0x%" PRIx64
            " serial=%s",
-           read_number("/sys/block/vda/size", 10), count_entries("/sys/block/vda/mq"),
-           (unsigned)read_number("/sys/block/vda/ro", 10), has_discard, has_zeroes, read_features(),
+           read_number(disk_file("size"), 10), count_entries(disk_file("mq")),
+           (unsigned)read_number(disk_file("ro"), 10), has_discard, has_zeroes, read_features(),
            serial);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char line[256];
 
+    if (argc > 1)
+        disk_name = argv[1];
     memory_init();
     describe_disk();
     while (fgets(line, sizeof(line), stdin) != NULL) {

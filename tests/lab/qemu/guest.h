@@ -15,6 +15,13 @@
 
 /* guest_util.c */
 
+/* The disk of this program, such as "vda". */
+extern const char *disk_name;
+
+/* Its device node; the path of a file in its folder of sysfs. Valid until the next call. */
+const char *disk_node(void);
+const char *disk_file(const char *name);
+
 /* Number of CPUs; each has a queue of the disk. */
 unsigned count_cpus(void);
 

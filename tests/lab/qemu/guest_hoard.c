@@ -194,7 +194,7 @@ void hoard_start(uint64_t seed, uint64_t first_block, uint64_t n_blocks, uint64_
     hoard.random = seed ^ first_block;
     pattern_init(seed);
     hoard.held = calloc(hoard.n, sizeof(*hoard.held));
-    hoard.fd = open("/dev/vda", O_RDONLY | O_DIRECT | O_CLOEXEC);
+    hoard.fd = open(disk_node(), O_RDONLY | O_DIRECT | O_CLOEXEC);
     if (hoard.held == NULL || hoard.fd < 0 || syscall(SYS_io_setup, DEPTH, &hoard.aio) < 0)
         fail("the hoard cannot be prepared: %s", strerror(errno));
     take_memory(n_bytes);

@@ -340,9 +340,9 @@ void io_start(uint64_t seed, uint64_t blocks, bool read_only, bool discard, bool
     is_read_only = read_only;
     has_discard = discard;
     has_zeroes = zeroes;
-    disk_fd = open("/dev/vda", (is_read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    disk_fd = open(disk_node(), (is_read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
     if (disk_fd < 0)
-        fail("/dev/vda: %s", strerror(errno));
+        fail("%s: %s", disk_node(), strerror(errno));
     generations = mmap(NULL, n_blocks * sizeof(*generations), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (generations == MAP_FAILED)

@@ -17,6 +17,26 @@
 
 #include "guest.h"
 
+/* --- the disk --------------------------------------------------------------------------------- */
+
+const char *disk_name = "vda";
+
+const char *disk_node(void)
+{
+    static char path[64];
+
+    snprintf(path, sizeof(path), "/dev/%s", disk_name);
+    return path;
+}
+
+const char *disk_file(const char *name)
+{
+    static char path[128];
+
+    snprintf(path, sizeof(path), "/sys/block/%s/%s", disk_name, name);
+    return path;
+}
+
 /* --- answers ---------------------------------------------------------------------------------- */
 
 static pthread_mutex_t answer_lock = PTHREAD_MUTEX_INITIALIZER;

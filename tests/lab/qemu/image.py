@@ -14,14 +14,14 @@ TABLE_SPACE = 1 << 20
 
 
 class Image:
-    def __init__(self, lab, pattern, n_blocks, n_kept=0):
+    def __init__(self, lab, pattern, n_blocks, n_kept=0, name='disk.img'):
         self.lab = lab
         self.pattern = pattern
         self.n_blocks = n_blocks
         self.n_kept = n_kept
         self.first_kept = n_blocks + TABLE_SPACE // BLOCK
         self.size = (self.first_kept + n_kept) * BLOCK
-        self.path = lab.path('disk.img')
+        self.path = lab.path(name)
         with open(self.path, 'wb') as f:
             f.seek(self.first_kept * BLOCK)
             pattern.fill(f, self.first_kept, n_kept)

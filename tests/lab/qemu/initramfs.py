@@ -23,6 +23,11 @@ $b mount -t devtmpfs dev /dev
 while read module; do
     $b insmod /modules/$module || echo "insmod $module failed" >/dev/console
 done </modules/order
+# A second disk (SECOND_DISK=vdb on the kernel's command line) has a program of its own.
+if [ -n "$SECOND_DISK" ]; then
+    $b stty -F /dev/ttyS2 raw -echo
+    /guest "$SECOND_DISK" </dev/ttyS2 >/dev/ttyS2 2>/dev/console &
+fi
 $b stty -F /dev/ttyS1 raw -echo
 /guest </dev/ttyS1 >/dev/ttyS1 2>/dev/console && $b poweroff -f
 # Do not power off: the host must read the error instead of noticing that QEMU ended.

@@ -378,7 +378,50 @@ def parse_fields(line):
     return fields
 
 
-class Guest(Process):
+class Program:
+    """The guest's program of one disk (guest.c): self.lab, self.lines, self.hardware."""
+
+    def wait_answer(self, name, seconds):
+        return self.parse_answer(name, self.lines.receive(seconds, f"'{name}'"))
+
+    @staticmethod
+    def parse_answer(name, line):
+        if line.startswith('fail'):
+            raise LabError(f'the guest says: {line}')
+        if line.split()[0] != name or ' refused' in line:
+            raise LabError(f"the guest answered '{line}' to '{name}'")
+        return parse_fields(line)
+
+    def ask(self, command):
+        # The guest may answer for a long time after the back-end ended.
+        self.lab.check()
+        self.lines.send(command)
+        return self.wait_answer(command.split()[0], self.lab.limit)
+
+    def wait_for(self, condition, what, seconds=30):
+        """Reads the counters until they meet the condition; returns them."""
+        end = time.monotonic() + seconds
+        while True:
+            counters = self.ask('stat')
+            if condition(counters):
+                return counters
+            if time.monotonic() > end:
+                raise LabError(f'{what} did not happen within {seconds} s: {counters}')
+            time.sleep(0.1)
+
+    def requests_of(self, counters):
+        """The requests of each CPU."""
+        return [counters[f'cpu{i}'] for i in range(self.hardware.cpus)]
+
+    def busy(self, n, seconds=30):
+        """Waits for n more requests on each CPU; returns the counters."""
+        now = self.requests_of(self.ask('stat'))
+        return self.wait_for(
+            lambda c: all(then - before >= n for then, before in zip(self.requests_of(c), now)),
+            f'{n} requests on each CPU', seconds)
+
+
+class Guest(Process, Program):
     """QEMU with the laboratory's guest and one vhost-user disk."""
 
     MACHINE = 'q35'
@@ -460,42 +503,6 @@ class Guest(Process):
         self.qmp.command('set-action', reboot='shutdown')
         self.hardware.check(disk)
         return disk
-
-    def wait_answer(self, name, seconds):
-        line = self.lines.receive(seconds, f"'{name}'")
-        if line.startswith('fail'):
-            raise LabError(f'the guest says: {line}')
-        if line.split()[0] != name or ' refused' in line:
-            raise LabError(f"the guest answered '{line}' to '{name}'")
-        return parse_fields(line)
-
-    def ask(self, command):
-        # The guest may answer for a long time after the back-end ended.
-        self.lab.check()
-        self.lines.send(command)
-        return self.wait_answer(command.split()[0], self.lab.limit)
-
-    def wait_for(self, condition, what, seconds=30):
-        """Reads the counters until they meet the condition; returns them."""
-        end = time.monotonic() + seconds
-        while True:
-            counters = self.ask('stat')
-            if condition(counters):
-                return counters
-            if time.monotonic() > end:
-                raise LabError(f'{what} did not happen within {seconds} s: {counters}')
-            time.sleep(0.1)
-
-    def requests_of(self, counters):
-        """The requests of each CPU."""
-        return [counters[f'cpu{i}'] for i in range(self.hardware.cpus)]
-
-    def busy(self, n, seconds=30):
-        """Waits for n more requests on each CPU; returns the counters."""
-        now = self.requests_of(self.ask('stat'))
-        return self.wait_for(
-            lambda c: all(then - before >= n for then, before in zip(self.requests_of(c), now)),
-            f'{n} requests on each CPU', seconds)
 
     def plug_memory(self, name, n_bytes):
         self.qmp.command('object-add', **{'qom-type': 'memory-backend-memfd', 'id': f'{name}-mem',

@@ -92,13 +92,17 @@ def wait_migration(source, condition, what, seconds=60):
         time.sleep(0.03)
 
 
-def connect(source, destination, capabilities=()):
-    """Starts a migration and waits until it is active."""
-    uri = f'unix:{destination.lab.path(destination.name)}.migration.sock'
+def incoming_socket(destination):
+    return f'{destination.lab.path(destination.name)}.migration.sock'
+
+
+def connect(source, destination, capabilities=(), wire=None):
+    """Starts a migration, to the socket of a wire if it is given, and waits until it is active."""
+    path = incoming_socket(destination)
     for guest in (destination, source):
         guest.set_capabilities((*CAPABILITIES, *capabilities))
-    destination.qmp.command('migrate-incoming', uri=uri)
-    source.qmp.command('migrate', uri=uri)
+    destination.qmp.command('migrate-incoming', uri=f'unix:{path}')
+    source.qmp.command('migrate', uri=f'unix:{wire or path}')
     wait_migration(source, lambda state: state.get('status') == 'active', 'the migration')
 
 

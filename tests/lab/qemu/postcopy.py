@@ -28,29 +28,31 @@ def require_userfaultfd():
     os.close(fd)
 
 
-def is_waiting(process):
-    """Whether one of its threads sleeps because a page is missing, see proc(5)."""
+def waiting_threads(process):
+    """Its threads that sleep because a page is missing, see proc(5)."""
     folder = f'/proc/{process.popen.pid}/task'
+    threads = []
     for thread in os.listdir(folder):
         try:
             with open(f'{folder}/{thread}/wchan') as f:
                 if f.read() == 'handle_userfault':
-                    return True
+                    threads.append(thread)
         except OSError:
             pass  # it has ended
-    return False
+    return threads
 
 
 def set_bandwidth(source, bandwidth):
     source.qmp.command('migrate-set-parameters', **{'max-postcopy-bandwidth': bandwidth})
 
 
-def start(source, destination, has_preempt):
-    """Starts a migration that switches to postcopy at once."""
+def start(source, destination, has_preempt, wire=None):
+    """Starts a migration that switches to postcopy at once, over a wire if its socket is given."""
     source.set_limits(BEFORE_BANDWIDTH, migration.BUSY_DOWNTIME)
     set_bandwidth(source, BANDWIDTH)
     migration.connect(source, destination,
-                      ('postcopy-ram', 'postcopy-preempt') if has_preempt else ('postcopy-ram',))
+                      ('postcopy-ram', 'postcopy-preempt') if has_preempt else ('postcopy-ram',),
+                      wire)
     source.qmp.command('migrate-start-postcopy')
     migration.wait_migration(source, lambda state: state['status'] != 'active', 'the switch')
     destination.wait_status('running', 20)
@@ -74,7 +76,7 @@ def see_waits(source, backend, n):
         source.lab.check()
         time.sleep(LOOK_SECONDS)
         n_looks += 1
-        n_seen += is_waiting(backend)
+        n_seen += bool(waiting_threads(backend))
     if n_missing(source) == 0:
         raise LabError('all memory was there when enough was seen')
     return n_looks
