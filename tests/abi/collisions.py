@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SHARED = ("include/godwit.h", "include/godwit/*.h", "share/man/man3/libgodwit.3", "share/man/man3/gw_*.3",
+SHARED = ("include/godwit.h", "include/godwit/*.h", "share/man/man3/libgodwit.3",
+          "share/man/man3/libgodwit-blk.3", "share/man/man3/gw_*.3",
           "share/man/man3/godwit-*.3")
 SHARED_MIN = 7
 HEADERS = "include/godwit"

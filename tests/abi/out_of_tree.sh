@@ -25,13 +25,18 @@ install_library "$build" "$name"
 library=$LD_LIBRARY_PATH
 
 # No header is installed whose functions are not.
-python3 "$source/tests/abi/linkage.py" "$library/lib$name.so" "$source/src/godwit.map" \
-    "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/*.h || fail "installed headers and library differ"
+folder=$(dirname "$(find "$scratch/root" -name godwit.h)")/godwit
+mapfile -t headers < <(find "$folder" -maxdepth 1 -name '*.h' ! -name blk.h)
+python3 "$source/tests/abi/linkage.py" "$library/lib$name.so" "$source/src/godwit.map" "${headers[@]}" ||
+    fail "installed headers and library differ"
+blk=godwit-blk${name#godwit}
+python3 "$source/tests/abi/linkage.py" "$library/lib$blk.so" "$source/src/blk/godwit-blk.map" \
+    "$folder/blk.h" || fail "installed headers and lib$blk differ"
 # The front-end library is installed by the build of libgodwit without a suffix.
 if [ "$name" = godwit ]; then
     python3 "$source/tests/abi/linkage.py" "$library/libgodwit-frontend.so" \
         "$source/src/frontend/godwit-frontend.map" \
-        "$(dirname "$(find "$scratch/root" -name godwit.h)")"/godwit/frontend/*.h ||
+        "$folder"/frontend/*.h ||
         fail "installed headers and libgodwit-frontend differ"
 elif [ -n "$(find "$scratch/root" -name '*frontend*')" ]; then
     fail "the build with a suffix installs a front-end library"
@@ -87,13 +92,15 @@ wait "$pid" || status=$?
 pid=
 [ "$status" = 0 ] || fail "rng ended with $status after SIGTERM"
 
-# The examples. An example named *frontend is built with the front-end library, the others with the
-# library of devices.
+# The examples. An example named *frontend is built with the front-end library, striped_disk with
+# libgodwit-blk, the others with the library of devices.
 for example in "$@"; do
     words=$name
     if [[ $example = *frontend ]]; then
         [ "$name" = godwit ] || continue
         words=godwit-frontend
+    elif [ "$example" = striped_disk ]; then
+        words=$blk
     fi
     cp "$source/examples/$example.c" .
     # shellcheck disable=SC2046,SC2086
@@ -114,6 +121,15 @@ ends_on_sigterm poll.sock ./poll_device poll.sock
 tool probe --device=blk './file_device {socket} {file}'
 grep -q ' RO$' out || fail "file_device does not offer RO"
 tool bench --depth=8 --time=200ms --file-size=1M './file_device {socket} {file}'
+
+# The load fills the disk with writes and checks all that it reads, also after a migration.
+truncate -s 8M one.img two.img three.img
+striped='./striped_disk {socket} one.img two.img three.img'
+tool bench --writes=50 --verify --depth=8 --time=500ms "$striped"
+tool migrate --copy-time=500ms --backend="$striped"
+for file in one.img two.img three.img; do
+    ! cmp -s "$file" <(head -c 8M /dev/zero) || fail "striped_disk has written nothing to $file"
+done
 
 [ "$name" = godwit ] || exit 0
 # shows FRONTEND CAPACITY BYTES: this front-end reads the back-end in $pid, which serves disk.sock.

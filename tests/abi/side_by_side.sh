@@ -46,7 +46,7 @@ export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
 LD_LIBRARY_PATH=$(dirname "$(find "$scratch/root" -name 'libgodwit.so')")
 export LD_LIBRARY_PATH
 mkdir "$scratch/work"
-cp "$source/tools/rng/rng.c" "$scratch/work/"
+cp "$source/tools/rng/rng.c" "$source/examples/striped_disk.c" "$scratch/work/"
 cd "$scratch/work"
 for name in godwit godwit-xen; do
     # shellcheck disable=SC2046,SC2086
@@ -54,4 +54,11 @@ for name in godwit godwit-xen; do
         fail "rng.c does not build with $name"
     readelf -d "$name" | grep -q "NEEDED.*lib$name\.so\." || fail "it does not need lib$name"
     "./$name" --print-capabilities | grep -q '"type"' || fail "$name does not run"
+    blk=godwit-blk${name#godwit}
+    # shellcheck disable=SC2046,SC2086
+    $CC -Wall -Werror -o "$blk" striped_disk.c $(pkg-config --cflags --libs "$blk") ||
+        fail "striped_disk.c does not build with $blk"
+    ldd "$blk" | grep -q "lib$name\.so\." || fail "$blk does not load lib$name"
+    [ "$name" = godwit-xen ] || ! ldd "$blk" | grep -q xen || fail "$blk loads the library of another memory backend"
+    [ "$name" = godwit ] || ! ldd "$blk" | grep -q "libgodwit\.so" || fail "$blk loads two libraries of daemons"
 done

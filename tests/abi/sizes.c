@@ -5,6 +5,7 @@
  * behind the old padding: then SIZE changes alone.
  */
 #include <godwit.h>
+#include <godwit/blk.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <godwit/frontend/log.h>
@@ -231,6 +232,66 @@ FIELD(gw_fault_stats, early, 80);
 FIELD(gw_fault_stats, pages, 96);
 FIELD(gw_fault_stats, latency, 112);
 
+SIZE(gw_blk_io, 96);
+FIELD(gw_blk_io, done, 0);
+FIELD(gw_blk_io, worker, 8);
+FIELD(gw_blk_io, iov, 16);
+FIELD(gw_blk_io, n_iov, 24);
+FIELD(gw_blk_io, kind, 28);
+FIELD(gw_blk_io, is_durable, 32);
+FIELD(gw_blk_io, may_unmap, 33);
+FIELD(gw_blk_io, is_cancelled, 34);
+FIELD(gw_blk_io, offset, 40);
+FIELD(gw_blk_io, length, 48);
+
+SIZE(gw_blk_user, 48);
+FIELD(gw_blk_user, done, 0);
+FIELD(gw_blk_user, worker, 8);
+FIELD(gw_blk_user, next, 16);
+
+SIZE(gw_blk_store_ops, 64);
+FIELD(gw_blk_store_ops, size, 0);
+FIELD(gw_blk_store_ops, io_size, 8);
+FIELD(gw_blk_store_ops, prefetch, 16);
+FIELD(gw_blk_store_ops, submit, 24);
+FIELD(gw_blk_store_ops, cancel, 32);
+FIELD(gw_blk_store_ops, start, 40);
+FIELD(gw_blk_store_ops, cancel_start, 48);
+FIELD(gw_blk_store_ops, stop, 56);
+
+SIZE(gw_blk_config, 88);
+FIELD(gw_blk_config, size, 0);
+FIELD(gw_blk_config, capacity, 8);
+FIELD(gw_blk_config, block_size, 16);
+FIELD(gw_blk_config, is_read_only, 20);
+FIELD(gw_blk_config, can_discard, 21);
+FIELD(gw_blk_config, no_write_zeroes, 22);
+FIELD(gw_blk_config, num_queues, 24);
+FIELD(gw_blk_config, queue_size_max, 28);
+FIELD(gw_blk_config, serial, 32);
+FIELD(gw_blk_config, physical_block, 40);
+FIELD(gw_blk_config, alignment_offset, 44);
+FIELD(gw_blk_config, io_min, 48);
+FIELD(gw_blk_config, io_opt, 52);
+FIELD(gw_blk_config, discard_align, 56);
+FIELD(gw_blk_config, log, 64);
+FIELD(gw_blk_config, log_arg, 72);
+FIELD(gw_blk_config, log_level, 80);
+
+SIZE(gw_blk_count, 24);
+FIELD(gw_blk_count, submitted, 0);
+FIELD(gw_blk_count, bytes, 8);
+FIELD(gw_blk_count, failed, 16);
+
+SIZE(gw_blk_stats, 136);
+FIELD(gw_blk_stats, size, 0);
+FIELD(gw_blk_stats, read, 8);
+FIELD(gw_blk_stats, write, 32);
+FIELD(gw_blk_stats, flush, 56);
+FIELD(gw_blk_stats, discard, 80);
+FIELD(gw_blk_stats, write_zeroes, 104);
+FIELD(gw_blk_stats, refused, 128);
+
 _Static_assert(sizeof(gw_gpa_t) == 8 && sizeof(gw_uva_t) == 8 && sizeof(gw_off_t) == 8 &&
                    sizeof(gw_bva_t) == 8,
                "size of the address types");
@@ -247,6 +308,9 @@ _Static_assert(GW_DRIVER_INDIRECT == 1 && GW_DRIVER_PLACE_AVAIL_EVENT == 6 &&
 _Static_assert(GW_FAULT_COPY == 0 && GW_FAULT_CONTINUE == 1 && GW_FAULT_HERE == 0 &&
                    GW_FAULT_LATER == 1 && GW_FAULT_PLACE == 3,
                "gw_fault_fill, gw_fault_answer, gw_fault_problem");
+_Static_assert(GW_BLK_READ == 0 && GW_BLK_WRITE == 1 && GW_BLK_FLUSH == 2 && GW_BLK_DISCARD == 3 &&
+                   GW_BLK_WRITE_ZEROES == 4,
+               "gw_blk_kind");
 _Static_assert(GW_QUEUES_MAX == 256 && GW_QUEUE_SIZE_MAX == 32768 && GW_WORKERS_MAX == 256 &&
                    GW_CONFIG_SIZE_MAX == 256 && GW_MEM_SLOTS_MAX == 509,
                "limits");

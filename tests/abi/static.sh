@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 #
-# Build and install both libraries as archives, link examples with the flags of pkg-config --static,
-# and run them. One program links every function of both archives: both contain the objects of
+# Build and install the libraries as archives, link examples with the flags of pkg-config --static,
+# and run them. One program links every function of two of them: both contain the objects of
 # src/fd, and no symbol may be defined twice.
 #
 #     CC=... MESON=... static.sh SOURCE
@@ -31,7 +31,7 @@ build=$scratch/build
     # Users build like this: without the packages that only tests need.
     ! $MESON introspect --dependencies "$build" | grep -Eq '"(cmocka|valgrind)"' ||
         fail "-Dtests=false searches packages for tests"
-    quietly ninja -C "$build" src/libgodwit.a src/libgodwit-frontend.a
+    quietly ninja -C "$build" src/libgodwit.a src/blk/libgodwit-blk.a src/libgodwit-frontend.a
     quietly $MESON install -C "$build" --no-rebuild --tags devel --destdir "$scratch/root"
 }
 [ -z "$(find "$scratch/root" -name '*.so*')" ] || fail "a static build installs a shared library"
@@ -42,14 +42,14 @@ PKG_CONFIG_LIBDIR=${pc%/*}:$(pkg-config --variable pc_path pkg-config)
 export PKG_CONFIG_LIBDIR PKG_CONFIG_SYSROOT_DIR=$scratch/root
 
 # A program with a function of the same name as a symbol of an archive does not link.
-for archive in libgodwit.a libgodwit-frontend.a; do
+for archive in libgodwit.a libgodwit-blk.a libgodwit-frontend.a; do
     nm -g --defined-only --format=posix "$(find "$scratch/root" -name "$archive")" |
         awk 'NF > 1 && $1 !~ /^gw_/ { print $1; found = 1 } END { exit found }' ||
         fail "$archive defines symbols that do not begin with gw_"
 done
 
 mkdir "$scratch/work"
-cp "$source"/examples/{device,frontend,poll_frontend}.c "$scratch/work/"
+cp "$source"/examples/{device,striped_disk,frontend,poll_frontend}.c "$scratch/work/"
 cd "$scratch/work"
 
 # link PROGRAM 'LIBRARY...' OPTION...: PROGRAM.c becomes PROGRAM, without the shared libraries.
@@ -62,6 +62,7 @@ link() {
     ! readelf -d "$program" | grep -q 'NEEDED.*libgodwit' || fail "$program needs a shared library"
 }
 link device godwit
+link striped_disk godwit-blk
 link frontend godwit-frontend
 link poll_frontend godwit-frontend
 

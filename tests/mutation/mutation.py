@@ -27,7 +27,8 @@ from pathlib import Path
 import operators
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ('src/base', 'src/core', 'src/log', 'src/postcopy', 'src/frontend', 'tools/blk')
+FOLDERS = ('src/base', 'src/core', 'src/log', 'src/postcopy', 'src/frontend', 'src/blk',
+           'tools/blk')
 EQUIVALENT = Path(__file__).with_name('equivalent.txt')
 # Time limit of a test: this multiple of its normal time, plus this many seconds.
 PATIENCE, PATIENCE_S = 10, 60

@@ -1,28 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The storage of the disk: a file (store_file.c and its parts) or memory (store_ram.c), either of
- * which store_delay.c can slow down. A store works on bytes and offsets and knows nothing about
- * virtio; the caller of submit has checked the extent against the size.
+ * which store_delay.c can slow down: the stores of libgodwit-blk in this program.
  */
 #pragma once
 
 #include <godwit.h>
+#include <godwit/blk.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 struct backend_log;
 struct store;
 
-enum store_kind {
-    STORE_READ,
-    STORE_WRITE,
-    STORE_FLUSH,
-    STORE_DISCARD,
-    STORE_WRITE_ZEROES,
-};
-
 enum {
-    STORE_N_KINDS = STORE_WRITE_ZEROES + 1
+    STORE_N_KINDS = GW_BLK_WRITE_ZEROES + 1
 };
 
 struct store_io;
@@ -37,22 +29,9 @@ struct store_promise {
     struct gw_post post;
 };
 
-/*
- * One operation. The caller owns it and must keep it at its address until it is done. The operation
- * modifies `iov` and the iovecs that it points to.
- */
+/* One operation, of any of the stores. */
 struct store_io {
-    void (*done)(struct store_io *io, int res); /* 0 or a negative errno, on `worker` */
-    struct gw_worker *worker;
-    struct iovec *iov; /* STORE_READ and STORE_WRITE */
-    uint32_t n_iov;
-    enum store_kind kind;
-    bool is_durable;   /* done means that the change is on stable storage */
-    bool may_unmap;    /* STORE_WRITE_ZEROES: may deallocate */
-    bool is_cancelled; /* see store_ops.cancel */
-    uint64_t offset;
-    uint64_t length;
-    /* Below: used by the store only. */
+    struct gw_blk_io op; /* first */
     struct store *store;
     struct gw_io gw;
     uint8_t *bounce;         /* aligned copy of memory that O_DIRECT rejects; or NULL */
@@ -65,49 +44,13 @@ struct store_io {
     struct store_promise promise;
 };
 
-/*
- * The use of a store by a queue, from a start to a stop. The caller keeps it at its address, and
- * sets `done` and `worker`.
- */
-struct store_user {
-    /* The result of a start or stop in progress, on `worker`. */
-    void (*done)(struct store_user *user, int r);
-    struct gw_worker *worker;
-    /* Below: used by the store only. */
-    struct store_user *next;
-    int res;
-    struct gw_post post;
-};
+static inline struct store_io *store_io_of(struct gw_blk_io *op)
+{
+    return (struct store_io *)(void *)op;
+}
 
 struct store_ops {
-    /* Hint: the operation will be submitted soon. */
-    void (*prefetch)(struct store *s, const struct store_io *io);
-
-    /*
-     * Execute or start an operation. Returns: -EINPROGRESS: `done` reports the result later; 0 or a
-     * negative errno: the operation has ended, and `done` is not called.
-     */
-    int (*submit)(struct store *s, struct store_io *io);
-
-    /*
-     * End an operation in progress as soon as possible; the caller has set is_cancelled. `done`
-     * reports the result later as usual: -ECANCELED if part of the operation was not executed.
-     */
-    void (*cancel)(struct store *s, struct store_io *io);
-
-    /*
-     * A queue starts, or has stopped with no request in flight. The contents are claimed from the
-     * first start to the last stop, and only then, so that two processes that hand over to each
-     * other may both have the store open. The result of a stop is 0 if all written data is on
-     * stable storage and visible to others, or a negative errno if not. Both return -EINPROGRESS
-     * if they take time: then done() of the user follows, never inside the call.
-     *
-     * cancel_start: end a start in progress soon, with -ECANCELED or another result.
-     * Context: the user's worker.
-     */
-    int (*start)(struct store *s, struct store_user *user);
-    void (*cancel_start)(struct store *s, struct store_user *user);
-    int (*stop)(struct store *s, struct store_user *user);
+    struct gw_blk_store_ops blk; /* their `store` is a struct store */
 
     /* Print the error counters since the start of the program. Context: any thread. */
     void (*report)(struct store *s, FILE *out);
@@ -117,13 +60,13 @@ struct store_ops {
     void (*free)(struct store *s);
 };
 
-/* The topology reported to the driver; all in bytes, 0 if unknown. */
+/* As in struct gw_blk_config. */
 struct store_topology {
     uint32_t physical_block;
     uint32_t alignment_offset;
     uint32_t io_min;
     uint32_t io_opt;
-    uint32_t discard_align; /* only whole units of this size are freed */
+    uint32_t discard_align;
 };
 
 /* Two stores with the same one use the same file or device. */

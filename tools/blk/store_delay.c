@@ -32,10 +32,6 @@ static struct store_delay *delay_of(struct store *s)
     return (struct store_delay *)(void *)((char *)s - offsetof(struct store_delay, base));
 }
 
-static void delay_prefetch(struct store *s, const struct store_io *io)
-{
-}
-
 static void release(void *arg)
 {
     struct store_held *held = arg;
@@ -46,26 +42,27 @@ static void release(void *arg)
     gw_timer_free(held->timer);
     free(held);
     io->held = NULL;
-    r = io->is_cancelled ? -ECANCELED : behind->ops->submit(behind, io);
+    r = io->op.is_cancelled ? -ECANCELED : behind->ops->blk.submit(behind, &io->op);
     if (r != -EINPROGRESS)
-        io->done(io, r);
+        io->op.done(&io->op, r);
 }
 
-static int delay_submit(struct store *s, struct store_io *io)
+static int delay_submit(void *store, struct gw_blk_io *op)
 {
-    struct store_delay *delay = delay_of(s);
+    struct store_delay *delay = delay_of(store);
+    struct store_io *io = store_io_of(op);
     struct store_held *held;
     int r;
 
     io->held = NULL;
-    if (io->kind != STORE_READ && io->kind != STORE_WRITE)
-        return delay->behind->ops->submit(delay->behind, io);
+    if (io->op.kind != GW_BLK_READ && io->op.kind != GW_BLK_WRITE)
+        return delay->behind->ops->blk.submit(delay->behind, op);
     held = malloc(sizeof(*held));
     if (held == NULL)
         return -ENOMEM;
     held->behind = delay->behind;
     held->io = io;
-    r = gw_timer_new(&held->timer, io->worker, release, held);
+    r = gw_timer_new(&held->timer, io->op.worker, release, held);
     if (r < 0) {
         free(held);
         return r;
@@ -75,29 +72,37 @@ static int delay_submit(struct store *s, struct store_io *io)
     return -EINPROGRESS;
 }
 
-static void delay_cancel(struct store *s, struct store_io *io)
+static void delay_cancel(void *store, struct gw_blk_io *op)
 {
-    struct store *behind = delay_of(s)->behind;
+    struct store *behind = delay_of(store)->behind;
+    struct store_io *io = store_io_of(op);
 
     if (io->held != NULL)
         gw_timer_start(io->held->timer, 0, 0);
-    else
-        behind->ops->cancel(behind, io);
+    else if (behind->ops->blk.cancel != NULL)
+        behind->ops->blk.cancel(behind, op);
 }
 
-static int delay_start(struct store *s, struct store_user *user)
+static int delay_start(void *store, struct gw_blk_user *user)
 {
-    return delay_of(s)->behind->ops->start(delay_of(s)->behind, user);
+    struct store *behind = delay_of(store)->behind;
+
+    return behind->ops->blk.start != NULL ? behind->ops->blk.start(behind, user) : 0;
 }
 
-static void delay_cancel_start(struct store *s, struct store_user *user)
+static void delay_cancel_start(void *store, struct gw_blk_user *user)
 {
-    delay_of(s)->behind->ops->cancel_start(delay_of(s)->behind, user);
+    struct store *behind = delay_of(store)->behind;
+
+    if (behind->ops->blk.cancel_start != NULL)
+        behind->ops->blk.cancel_start(behind, user);
 }
 
-static int delay_stop(struct store *s, struct store_user *user)
+static int delay_stop(void *store, struct gw_blk_user *user)
 {
-    return delay_of(s)->behind->ops->stop(delay_of(s)->behind, user);
+    struct store *behind = delay_of(store)->behind;
+
+    return behind->ops->blk.stop != NULL ? behind->ops->blk.stop(behind, user) : 0;
 }
 
 static void delay_report(struct store *s, FILE *out)
@@ -122,12 +127,16 @@ static void delay_free(struct store *s)
 }
 
 static const struct store_ops delay_ops = {
-    .prefetch = delay_prefetch,
-    .submit = delay_submit,
-    .cancel = delay_cancel,
-    .start = delay_start,
-    .cancel_start = delay_cancel_start,
-    .stop = delay_stop,
+    .blk =
+        {
+            .size = sizeof(struct gw_blk_store_ops),
+            .io_size = sizeof(struct store_io),
+            .submit = delay_submit,
+            .cancel = delay_cancel,
+            .start = delay_start,
+            .cancel_start = delay_cancel_start,
+            .stop = delay_stop,
+        },
     .report = delay_report,
     .resize = delay_resize,
     .free = delay_free,

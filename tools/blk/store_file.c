@@ -297,17 +297,17 @@ static void find_topology(struct store_file *f)
         t->alignment_offset = (uint32_t)alignment;
 }
 
-static void file_prefetch(struct store *s, const struct store_io *io)
-{
-}
-
 static const struct store_ops file_ops = {
-    .prefetch = file_prefetch,
-    .submit = store_file_submit,
-    .cancel = store_file_cancel,
-    .start = store_users_start,
-    .cancel_start = store_users_cancel_start,
-    .stop = store_users_stop,
+    .blk =
+        {
+            .size = sizeof(struct gw_blk_store_ops),
+            .io_size = sizeof(struct store_io),
+            .submit = store_file_submit,
+            .cancel = store_file_cancel,
+            .start = store_users_start,
+            .cancel_start = store_users_cancel_start,
+            .stop = store_users_stop,
+        },
     .report = store_file_report,
     .resize = file_resize,
     .free = file_free,

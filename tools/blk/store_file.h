@@ -21,12 +21,12 @@ struct store_promises {
 
 /* The queues that use the file, and what they wait for (store_users.c). */
 struct store_users {
-    pthread_mutex_t lock;        /* everything below */
-    unsigned n;                  /* that have started */
-    struct store_user *starting; /* they wait for the lock of the file */
-    struct store_user *stopping; /* the last one; it waits for its data to be on the medium */
-    bool is_busy;                /* the task waits or runs */
-    pthread_cond_t idle;         /* signalled when it has ended */
+    pthread_mutex_t lock;         /* everything below */
+    unsigned n;                   /* that have started */
+    struct gw_blk_user *starting; /* they wait for the lock of the file */
+    struct gw_blk_user *stopping; /* the last one; it waits for its data to be on the medium */
+    bool is_busy;                 /* the task waits or runs */
+    pthread_cond_t idle;          /* signalled when it has ended */
     struct task task;
 };
 
@@ -63,8 +63,8 @@ static inline struct store_io *io_of(struct gw_io *gw)
 }
 
 /* store_file_io.c */
-int store_file_submit(struct store *s, struct store_io *io);
-void store_file_cancel(struct store *s, struct store_io *io);
+int store_file_submit(void *store, struct gw_blk_io *op);
+void store_file_cancel(void *store, struct gw_blk_io *op);
 /* An operation has ended: log a failure. A promise may have to wait before it completes. */
 void store_file_finish(struct store_io *io, int res);
 /* Complete any operation: count a failure and call `done`. */
@@ -95,14 +95,14 @@ void store_sync_start(struct store_io *io);
 /* The final, blocking sync of the last stop. Returns: 0 or a negative errno. */
 int store_file_sync(struct store_file *f);
 
-/* store_users.c: three are functions of store_ops. `done` waits for the end of the task. */
+/* store_users.c: three are functions of gw_blk_store_ops. `done` waits for the end of the task. */
 void store_users_init(struct store_file *f);
 void store_users_done(struct store_file *f);
-int store_users_start(struct store *s, struct store_user *user);
-void store_users_cancel_start(struct store *s, struct store_user *user);
-int store_users_stop(struct store *s, struct store_user *user);
+int store_users_start(void *store, struct gw_blk_user *user);
+void store_users_cancel_start(void *store, struct gw_blk_user *user);
+int store_users_stop(void *store, struct gw_blk_user *user);
 
-/* store_range.c: discard and write zeroes. Returns: as store_ops.submit. */
+/* store_range.c: discard and write zeroes. Returns: as gw_blk_store_ops.submit. */
 int store_range_submit(struct store_file *f, struct store_io *io);
 
 /*

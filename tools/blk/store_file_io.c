@@ -24,36 +24,36 @@
 #define BOUNCE_BYTES (128U * 1024U) /* maximum for one request */
 #define BOUNCE_ALIGN 4096U
 
-static const char *kind_name(enum store_kind kind)
+static const char *kind_name(enum gw_blk_kind kind)
 {
     static const char *const names[] = {
-        [STORE_READ] = "read",
-        [STORE_WRITE] = "write",
-        [STORE_FLUSH] = "flush",
-        [STORE_DISCARD] = "discard",
-        [STORE_WRITE_ZEROES] = "write zeroes",
+        [GW_BLK_READ] = "read",
+        [GW_BLK_WRITE] = "write",
+        [GW_BLK_FLUSH] = "flush",
+        [GW_BLK_DISCARD] = "discard",
+        [GW_BLK_WRITE_ZEROES] = "write zeroes",
     };
     return names[kind];
 }
 
-static void count_failed(struct store_file *f, enum store_kind kind)
+static void count_failed(struct store_file *f, enum gw_blk_kind kind)
 {
     atomic_fetch_add_explicit(&f->n_failed[kind], 1, memory_order_relaxed);
 }
 
 static bool is_failure(const struct store_io *io, int res)
 {
-    return res < 0 && !(io->is_cancelled && res == -ECANCELED);
+    return res < 0 && !(io->op.is_cancelled && res == -ECANCELED);
 }
 
 void store_file_finish(struct store_io *io, int res)
 {
-    if (io->is_cancelled && res == -EINTR)
+    if (io->op.is_cancelled && res == -EINTR)
         res = -ECANCELED;
     if (is_failure(io, res))
         backend_say(io->store->log, GW_LOG_WARNING, "%s: %s at byte %llu: %s",
-                    file_of(io->store)->path, kind_name(io->kind), (unsigned long long)io->offset,
-                    strerror(-res));
+                    file_of(io->store)->path, kind_name(io->op.kind),
+                    (unsigned long long)io->op.offset, strerror(-res));
     store_promise_end(io, res);
 }
 
@@ -66,18 +66,18 @@ void store_file_complete(struct store_io *io, int res)
     io->bounce = NULL;
     if (res == 0 && is_promise && store_has_lost_data(f))
         res = -EIO;
-    if (io->kind != STORE_READ && (res < 0 || !is_promise) &&
+    if (io->op.kind != GW_BLK_READ && (res < 0 || !is_promise) &&
         !atomic_load_explicit(&f->is_dirty, memory_order_relaxed))
         atomic_store_explicit(&f->is_dirty, true, memory_order_relaxed);
     if (is_failure(io, res))
-        count_failed(f, io->kind);
-    io->done(io, res);
+        count_failed(f, io->op.kind);
+    io->op.done(&io->op, res);
 }
 
 /* Continue with the next step, unless the operation has been cancelled. */
 void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io))
 {
-    if (io->is_cancelled)
+    if (io->op.is_cancelled)
         store_file_finish(io, -ECANCELED);
     else
         step(io);
@@ -86,22 +86,22 @@ void store_file_go_on(struct store_io *io, void (*step)(struct store_io *io))
 /* Consume `n` bytes of the iovecs. If `bounce` is not NULL, copy them from or to it. */
 static void advance(struct store_io *io, uint8_t *bounce, size_t n)
 {
-    while (n > 0 && io->n_iov > 0) {
-        size_t part = io->iov->iov_len < n ? io->iov->iov_len : n;
+    while (n > 0 && io->op.n_iov > 0) {
+        size_t part = io->op.iov->iov_len < n ? io->op.iov->iov_len : n;
 
         if (bounce != NULL && part > 0) {
-            if (io->kind == STORE_READ)
-                memcpy(io->iov->iov_base, bounce, part);
+            if (io->op.kind == GW_BLK_READ)
+                memcpy(io->op.iov->iov_base, bounce, part);
             else
-                memcpy(bounce, io->iov->iov_base, part);
+                memcpy(bounce, io->op.iov->iov_base, part);
             bounce += part;
         }
-        io->iov->iov_base = (char *)io->iov->iov_base + part;
-        io->iov->iov_len -= part;
+        io->op.iov->iov_base = (char *)io->op.iov->iov_base + part;
+        io->op.iov->iov_len -= part;
         n -= part;
-        if (io->iov->iov_len == 0) {
-            io->iov++;
-            io->n_iov--;
+        if (io->op.iov->iov_len == 0) {
+            io->op.iov++;
+            io->op.n_iov--;
         }
     }
 }
@@ -109,24 +109,26 @@ static void advance(struct store_io *io, uint8_t *bounce, size_t n)
 /* Start the next piece of a read or write, where the previous one ended. */
 static void start_transfer(struct store_io *io)
 {
-    const struct iovec *iov = io->iov;
-    unsigned n_iov = io->n_iov < IOV_PER_IO ? io->n_iov : IOV_PER_IO;
+    const struct iovec *iov = io->op.iov;
+    unsigned n_iov = io->op.n_iov < IOV_PER_IO ? io->op.n_iov : IOV_PER_IO;
 
     if (io->bounce != NULL) {
         if (io->own_iov.iov_len == 0) {
             io->own_iov.iov_base = io->bounce;
-            io->own_iov.iov_len = io->length < BOUNCE_BYTES ? io->length : BOUNCE_BYTES;
-            if (io->kind == STORE_WRITE)
+            io->own_iov.iov_len = io->op.length < BOUNCE_BYTES ? io->op.length : BOUNCE_BYTES;
+            if (io->op.kind == GW_BLK_WRITE)
                 advance(io, io->bounce, io->own_iov.iov_len);
         }
         iov = &io->own_iov;
         n_iov = 1;
     }
-    if (io->kind == STORE_READ)
-        gw_io_preadv(io->worker, &io->gw, file_of(io->store)->fd, iov, n_iov, (int64_t)io->offset);
+    if (io->op.kind == GW_BLK_READ)
+        gw_io_preadv(io->op.worker, &io->gw, file_of(io->store)->fd, iov, n_iov,
+                     (int64_t)io->op.offset);
     else
-        gw_io_pwritev(io->worker, &io->gw, file_of(io->store)->fd, iov, n_iov, (int64_t)io->offset,
-                      io->is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
+        gw_io_pwritev(io->op.worker, &io->gw, file_of(io->store)->fd, iov, n_iov,
+                      (int64_t)io->op.offset,
+                      io->op.is_durable && io->durable_error == 0 ? RWF_DSYNC : 0);
 }
 
 /* Excludes errors of a write that did not start or that must be restarted. */
@@ -144,7 +146,7 @@ static bool may_be_sync_error(int res)
  */
 static bool is_settled(struct store_io *io, int res)
 {
-    if (io->kind == STORE_READ || !io->is_durable)
+    if (io->op.kind == GW_BLK_READ || !io->op.is_durable)
         return false;
     if (io->durable_error == 0 && may_be_sync_error(res)) {
         io->durable_error = res;
@@ -153,7 +155,7 @@ static bool is_settled(struct store_io *io, int res)
     }
     /* A cancelled repetition leaves the question open: assume that the sync failed. */
     if (io->durable_error != 0 &&
-        (res > 0 || res == -ECANCELED || (res == -EINTR && io->is_cancelled))) {
+        (res > 0 || res == -ECANCELED || (res == -EINTR && io->op.is_cancelled))) {
         store_sync_failed(io, io->durable_error);
         return true;
     }
@@ -171,22 +173,22 @@ static void transfer_done(struct gw_io *gw, int res)
         return;
     }
     /* 0 bytes means end of file: the file has been truncated. */
-    if (res <= 0 || (uint64_t)res > io->length) {
+    if (res <= 0 || (uint64_t)res > io->op.length) {
         store_file_finish(io, res < 0 ? res : -ENODATA);
         return;
     }
     if (io->bounce == NULL) {
         advance(io, NULL, (size_t)res);
-    } else if (io->kind == STORE_READ) {
+    } else if (io->op.kind == GW_BLK_READ) {
         advance(io, io->bounce, (size_t)res);
         io->own_iov.iov_len = 0;
     } else {
         io->own_iov.iov_base = (char *)io->own_iov.iov_base + res;
         io->own_iov.iov_len -= (size_t)res;
     }
-    io->offset += (uint64_t)res;
-    io->length -= (uint64_t)res;
-    if (io->length > 0)
+    io->op.offset += (uint64_t)res;
+    io->op.length -= (uint64_t)res;
+    if (io->op.length > 0)
         store_file_go_on(io, start_transfer);
     else
         store_file_finish(io, 0);
@@ -195,9 +197,9 @@ static void transfer_done(struct gw_io *gw, int res)
 /* Whether O_DIRECT accepts the memory without a bounce buffer. */
 static bool is_aligned(const struct store_file *f, const struct store_io *io)
 {
-    for (uint32_t i = 0; i < io->n_iov; i++) {
-        if ((uintptr_t)io->iov[i].iov_base % f->memory_align != 0 ||
-            io->iov[i].iov_len % f->base.block_size != 0)
+    for (uint32_t i = 0; i < io->op.n_iov; i++) {
+        if ((uintptr_t)io->op.iov[i].iov_base % f->memory_align != 0 ||
+            io->op.iov[i].iov_len % f->base.block_size != 0)
             return false;
     }
     return true;
@@ -216,7 +218,7 @@ static int submit_transfer(struct store_file *f, struct store_io *io)
     io->bounce = NULL;
     if (f->memory_align != 0 && !is_aligned(f, io)) {
         io->own_iov = (struct iovec){0};
-        io->bounce = aligned_alloc(BOUNCE_ALIGN, bounce_size(io->length));
+        io->bounce = aligned_alloc(BOUNCE_ALIGN, bounce_size(io->op.length));
         if (io->bounce == NULL)
             return -ENOMEM;
     }
@@ -226,26 +228,27 @@ static int submit_transfer(struct store_file *f, struct store_io *io)
     return -EINPROGRESS;
 }
 
-int store_file_submit(struct store *s, struct store_io *io)
+int store_file_submit(void *store, struct gw_blk_io *op)
 {
-    struct store_file *f;
+    struct store_io *io = store_io_of(op);
+    struct store *s = store;
+    struct store_file *f = file_of(s);
 
     io->store = s;
-    f = file_of(io->store);
     io->durable_error = 0;
     store_promise_init(io);
     if (store_is_promise(io) && !s->is_read_only && store_has_lost_data(f)) {
-        count_failed(f, io->kind);
+        count_failed(f, io->op.kind);
         return -EIO;
     }
-    switch (io->kind) {
-    case STORE_READ:
-    case STORE_WRITE:
+    switch (io->op.kind) {
+    case GW_BLK_READ:
+    case GW_BLK_WRITE:
         return submit_transfer(f, io);
-    case STORE_DISCARD:
-    case STORE_WRITE_ZEROES:
+    case GW_BLK_DISCARD:
+    case GW_BLK_WRITE_ZEROES:
         return store_range_submit(f, io);
-    case STORE_FLUSH:
+    case GW_BLK_FLUSH:
         break;
     }
     io->bounce = NULL;
@@ -257,9 +260,9 @@ int store_file_submit(struct store *s, struct store_io *io)
     return -EINPROGRESS;
 }
 
-void store_file_cancel(struct store *s, struct store_io *io)
+void store_file_cancel(void *store, struct gw_blk_io *op)
 {
-    store_promise_cancel(io);
+    store_promise_cancel(store_io_of(op));
 }
 
 void store_file_report(struct store *s, FILE *out)

@@ -67,54 +67,34 @@ static void ram_zero(uint8_t *at, uint64_t length, bool may_unmap)
 }
 
 /* Only the first lines: the hardware prefetcher detects the rest of the copy. */
-static void ram_prefetch(struct store *s, const struct store_io *io)
+static void ram_prefetch(void *store, const struct gw_blk_io *io)
 {
-    const uint8_t *memory = ram_of(s)->memory;
+    const uint8_t *memory = ram_of(store)->memory;
 
     for (unsigned i = 0; i < PREFETCH_BYTES; i += 64)
         __builtin_prefetch(memory + io->offset + i);
 }
 
-static int ram_submit(struct store *s, struct store_io *io)
+static int ram_submit(void *store, struct gw_blk_io *io)
 {
-    uint8_t *at = ram_of(s)->memory + io->offset;
+    uint8_t *at = ram_of(store)->memory + io->offset;
 
     switch (io->kind) {
-    case STORE_READ:
+    case GW_BLK_READ:
         ram_read(at, io->iov, io->n_iov);
         break;
-    case STORE_WRITE:
+    case GW_BLK_WRITE:
         ram_write(at, io->iov, io->n_iov);
         break;
-    case STORE_DISCARD:
+    case GW_BLK_DISCARD:
         ram_zero(at, io->length, true);
         break;
-    case STORE_WRITE_ZEROES:
+    case GW_BLK_WRITE_ZEROES:
         ram_zero(at, io->length, io->may_unmap);
         break;
-    case STORE_FLUSH:
+    case GW_BLK_FLUSH:
         break;
     }
-    return 0;
-}
-
-/* No operation is ever in progress. */
-static void ram_cancel(struct store *s, struct store_io *io)
-{
-}
-
-static int ram_start(struct store *s, struct store_user *user)
-{
-    return 0;
-}
-
-/* No start is ever in progress. */
-static void ram_cancel_start(struct store *s, struct store_user *user)
-{
-}
-
-static int ram_stop(struct store *s, struct store_user *user)
-{
     return 0;
 }
 
@@ -136,12 +116,9 @@ static void ram_free(struct store *s)
 }
 
 static const struct store_ops ram_ops = {
-    .prefetch = ram_prefetch,
-    .submit = ram_submit,
-    .cancel = ram_cancel,
-    .start = ram_start,
-    .cancel_start = ram_cancel_start,
-    .stop = ram_stop,
+    .blk = {.size = sizeof(struct gw_blk_store_ops),
+            .prefetch = ram_prefetch,
+            .submit = ram_submit},
     .report = ram_report,
     .resize = ram_resize,
     .free = ram_free,

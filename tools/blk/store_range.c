@@ -33,9 +33,9 @@ static unsigned ways_of(struct store_file *f, const struct store_io *io)
     unsigned refused = io->refused | atomic_load_explicit(&f->refused, memory_order_relaxed);
     unsigned ways = WAY_ZERO_RANGE | WAY_WRITE;
 
-    if (io->kind == STORE_DISCARD)
+    if (io->op.kind == GW_BLK_DISCARD)
         ways = f->is_block_device ? WAY_DISCARD : WAY_PUNCH;
-    else if (io->may_unmap)
+    else if (io->op.may_unmap)
         ways |= WAY_PUNCH;
     return ways & ~refused;
 }
@@ -66,7 +66,7 @@ static uint64_t bytes_before_way(const struct store_file *f, const struct store_
     uint64_t align = align_of(f, way);
     uint64_t first = way == WAY_PUNCH ? f->first_granule : 0;
 
-    return bytes_before(io->offset + align - first, align);
+    return bytes_before(io->op.offset + align - first, align);
 }
 
 /* Whether another method may succeed. Medium errors are not in this list. */
@@ -100,11 +100,11 @@ static void start_range(struct store_io *io);
 
 static void piece_is_done(struct store_io *io)
 {
-    io->offset += io->piece;
-    io->length -= io->piece;
-    if (io->length > 0)
+    io->op.offset += io->piece;
+    io->op.length -= io->piece;
+    if (io->op.length > 0)
         store_file_go_on(io, start_range);
-    else if (io->is_durable)
+    else if (io->op.is_durable)
         store_file_go_on(io, store_sync_start);
     else
         store_file_finish(io, 0);
@@ -147,8 +147,8 @@ static void start_write(struct store_io *io, uint64_t length)
     io->piece = length < ZERO_BYTES ? length : ZERO_BYTES;
     io->own_iov = (struct iovec){zeroes, io->piece};
     io->gw.done = write_done;
-    gw_io_pwritev(io->worker, &io->gw, file_of(io->store)->fd, &io->own_iov, 1, (int64_t)io->offset,
-                  0);
+    gw_io_pwritev(io->op.worker, &io->gw, file_of(io->store)->fd, &io->own_iov, 1,
+                  (int64_t)io->op.offset, 0);
 }
 
 static void start_way(struct store_io *io, unsigned way, uint64_t length)
@@ -163,19 +163,19 @@ static void start_way(struct store_io *io, unsigned way, uint64_t length)
     io->piece = length;
     io->gw.done = way_done;
     if (way == WAY_DISCARD)
-        gw_io_discard(io->worker, &io->gw, fd, (int64_t)io->offset, (int64_t)length);
+        gw_io_discard(io->op.worker, &io->gw, fd, (int64_t)io->op.offset, (int64_t)length);
     else
-        gw_io_fallocate(io->worker, &io->gw, fd,
+        gw_io_fallocate(io->op.worker, &io->gw, fd,
                         FALLOC_FL_KEEP_SIZE |
                             (way == WAY_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-                        (int64_t)io->offset, (int64_t)length);
+                        (int64_t)io->op.offset, (int64_t)length);
 }
 
 /* Start the next piece with the best method possible here, up to where a better one can start. */
 static void start_range_with(struct store_io *io, unsigned ways)
 {
     struct store_file *f = file_of(io->store);
-    uint64_t length = io->length;
+    uint64_t length = io->op.length;
 
     for (unsigned way = WAY_DISCARD; way <= WAY_WRITE; way *= 2) {
         uint64_t align = align_of(f, way), before = bytes_before_way(f, io, way);
@@ -192,7 +192,7 @@ static void start_range_with(struct store_io *io, unsigned ways)
         if (before > 0 && before < length)
             length = before;
     }
-    io->piece = io->length; /* all methods of a discard were rejected: skip it */
+    io->piece = io->op.length; /* all methods of a discard were rejected: skip it */
     piece_is_done(io);
 }
 
@@ -204,13 +204,13 @@ static void start_range(struct store_io *io)
 /* Reduce a discard to its aligned part, possibly empty. */
 static void trim(const struct store_file *f, struct store_io *io)
 {
-    uint64_t before = bytes_before(io->offset, f->range_align);
+    uint64_t before = bytes_before(io->op.offset, f->range_align);
 
-    if (before > io->length)
-        before = io->length;
-    io->offset += before;
-    io->length -= before;
-    io->length -= io->length % f->range_align;
+    if (before > io->op.length)
+        before = io->op.length;
+    io->op.offset += before;
+    io->op.length -= before;
+    io->op.length -= io->op.length % f->range_align;
 }
 
 int store_range_submit(struct store_file *f, struct store_io *io)
@@ -219,11 +219,11 @@ int store_range_submit(struct store_file *f, struct store_io *io)
 
     io->bounce = NULL;
     io->refused = 0;
-    if (io->kind == STORE_DISCARD)
+    if (io->op.kind == GW_BLK_DISCARD)
         trim(f, io);
     /* Only once: another worker may add to f->refused, and `done` must not be called in here. */
     ways = ways_of(f, io);
-    if (io->length == 0 || ways == 0)
+    if (io->op.length == 0 || ways == 0)
         return 0;
     start_range_with(io, ways);
     return -EINPROGRESS;

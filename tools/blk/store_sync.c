@@ -29,7 +29,7 @@ enum {
 
 bool store_is_promise(const struct store_io *io)
 {
-    return io->kind == STORE_FLUSH || (io->is_durable && io->kind != STORE_READ);
+    return io->op.kind == GW_BLK_FLUSH || (io->op.is_durable && io->op.kind != GW_BLK_READ);
 }
 
 bool store_has_lost_data(struct store_file *f)
@@ -101,7 +101,7 @@ void store_promise_begin(struct store_io *io)
  */
 static bool must_hold(const struct store_file *f, const struct store_io *io)
 {
-    return io->kind != STORE_WRITE || f->must_hold_writes;
+    return io->op.kind != GW_BLK_WRITE || f->must_hold_writes;
 }
 
 /* Remove the held promises that may complete from their list. The caller holds the lock. */
@@ -137,7 +137,7 @@ static void post_end(struct store_io *io, int res)
 {
     io->promise.res = res;
     io->promise.post.run = run_posted;
-    (void)gw_worker_post(io->worker, &io->promise.post);
+    (void)gw_worker_post(io->op.worker, &io->promise.post);
 }
 
 static void complete_released(struct store_io *first, const struct gw_worker *here)
@@ -148,7 +148,7 @@ static void complete_released(struct store_io *first, const struct gw_worker *he
     list_init(&own);
     for (io = first; io != NULL; io = next) {
         next = io->promise.next;
-        if (io->worker == here)
+        if (io->op.worker == here)
             list_append(&own, io);
         else
             post_end(io, 0);
@@ -161,7 +161,7 @@ static void complete_released(struct store_io *first, const struct gw_worker *he
 
 void store_promise_end(struct store_io *io, int res)
 {
-    const struct gw_worker *here = io->worker;
+    const struct gw_worker *here = io->op.worker;
     struct store_file *f = file_of(io->store);
     struct store_promises released;
     bool is_held;
@@ -232,7 +232,7 @@ static void sync_done(struct gw_io *gw, int res);
 static void start_sync(struct store_io *io)
 {
     io->gw.done = sync_done;
-    gw_io_fdatasync(io->worker, &io->gw, file_of(io->store)->fd);
+    gw_io_fdatasync(io->op.worker, &io->gw, file_of(io->store)->fd);
 }
 
 static void sync_done(struct gw_io *gw, int res)

@@ -35,22 +35,6 @@ void store_users_done(struct store_file *f)
     pthread_mutex_destroy(&users->lock);
 }
 
-static void run_posted(struct gw_post *post)
-{
-    struct store_user *user =
-        (struct store_user *)(void *)((char *)post - offsetof(struct store_user, post));
-
-    user->done(user, user->res);
-}
-
-/* Call `done` later, on the user's worker. */
-static void post_end(struct store_user *user, int r)
-{
-    user->res = r;
-    user->post.run = run_posted;
-    (void)gw_worker_post(user->worker, &user->post);
-}
-
 /* ---- the lock of the file ---- */
 
 /* Whether a start still waits for the lock. */
@@ -122,14 +106,14 @@ static void drop_lock(struct store_file *f)
 static void end_starts(struct store_file *f)
 {
     struct store_users *users = &f->users;
-    struct store_user *user, *next;
+    struct gw_blk_user *user, *next;
     int r = take_lock(f);
     bool is_unused;
 
     pthread_mutex_lock(&users->lock);
     user = users->starting;
     users->starting = NULL;
-    for (const struct store_user *one = user; r == 0 && one != NULL; one = one->next)
+    for (const struct gw_blk_user *one = user; r == 0 && one != NULL; one = one->next)
         users->n++;
     is_unused = users->n == 0;
     pthread_mutex_unlock(&users->lock);
@@ -137,7 +121,7 @@ static void end_starts(struct store_file *f)
         drop_lock(f); /* all starts were cancelled */
     for (; user != NULL; user = next) {
         next = user->next;
-        post_end(user, r);
+        gw_blk_user_complete(user, r);
     }
 }
 
@@ -147,7 +131,7 @@ static void end_starts(struct store_file *f)
  */
 static void end_stop(struct store_file *f)
 {
-    struct store_user *user;
+    struct gw_blk_user *user;
     int r = store_file_sync(f);
 
     drop_lock(f);
@@ -155,7 +139,7 @@ static void end_stop(struct store_file *f)
     user = f->users.stopping;
     f->users.stopping = NULL;
     pthread_mutex_unlock(&f->users.lock);
-    post_end(user, r);
+    gw_blk_user_complete(user, r);
 }
 
 static void run(struct task *task)
@@ -194,11 +178,11 @@ static int begin(struct store_file *f)
     return -EINPROGRESS;
 }
 
-int store_users_start(struct store *s, struct store_user *user)
+int store_users_start(void *store, struct gw_blk_user *user)
 {
-    struct store_file *f = file_of(s);
+    struct store_file *f = file_of(store);
     struct store_users *users = &f->users;
-    struct store_user **end = &users->starting;
+    struct gw_blk_user **end = &users->starting;
 
     pthread_mutex_lock(&users->lock);
     if (users->n > 0 || (f->locking == STORE_OFF && users->stopping == NULL)) {
@@ -213,10 +197,10 @@ int store_users_start(struct store *s, struct store_user *user)
     return begin(f);
 }
 
-void store_users_cancel_start(struct store *s, struct store_user *user)
+void store_users_cancel_start(void *store, struct gw_blk_user *user)
 {
-    struct store_users *users = &file_of(s)->users;
-    struct store_user **link = &users->starting;
+    struct store_users *users = &file_of(store)->users;
+    struct gw_blk_user **link = &users->starting;
     bool is_waiting;
 
     pthread_mutex_lock(&users->lock);
@@ -227,12 +211,12 @@ void store_users_cancel_start(struct store *s, struct store_user *user)
         *link = user->next;
     pthread_mutex_unlock(&users->lock);
     if (is_waiting)
-        post_end(user, -ECANCELED);
+        gw_blk_user_complete(user, -ECANCELED);
 }
 
-int store_users_stop(struct store *s, struct store_user *user)
+int store_users_stop(void *store, struct gw_blk_user *user)
 {
-    struct store_file *f = file_of(s);
+    struct store_file *f = file_of(store);
     struct store_users *users = &f->users;
 
     pthread_mutex_lock(&users->lock);

@@ -152,6 +152,11 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *post)
     return 0;
 }
 
+bool gw_worker_is_current(const struct gw_worker *w)
+{
+    return true;
+}
+
 unsigned run_posts(struct gw_worker *w)
 {
     struct gw_post *post, *next;
@@ -174,8 +179,8 @@ static void cancel(struct gw_io *gw)
 {
     struct store_io *io = (struct store_io *)(void *)((char *)gw - offsetof(struct store_io, gw));
 
-    io->is_cancelled = true;
-    s->ops->cancel(s, io);
+    io->op.is_cancelled = true;
+    s->ops->blk.cancel(s, &io->op);
 }
 
 void pump(void)
@@ -226,7 +231,7 @@ uint8_t *memory;
 struct iovec iovs[STORE_FIXTURE_IOVS];
 int result;
 
-void op_done(struct store_io *io, int res)
+void op_done(struct gw_blk_io *io, int res)
 {
     result = res;
 }
@@ -283,9 +288,9 @@ int run(struct store_io *io)
 
     /* What only the store uses need not be initialized. */
     memset(&io->store, 0xa5, sizeof(*io) - offsetof(struct store_io, store));
-    io->done = op_done;
+    io->op.done = op_done;
     result = 1;
-    r = s->ops->submit(s, io);
+    r = s->ops->blk.submit(s, &io->op);
     if (r == -EINPROGRESS) {
         pump();
         assert_int_not_equal(result, 1);
@@ -295,15 +300,16 @@ int run(struct store_io *io)
     return r;
 }
 
-int transfer_op(enum store_kind kind, uint64_t offset, uint64_t length, size_t piece, size_t shift)
+int transfer_op(enum gw_blk_kind kind, uint64_t offset, uint64_t length, size_t piece, size_t shift)
 {
-    struct store_io io = {.kind = kind, .offset = offset, .length = length, .iov = iovs};
+    struct store_io io = {
+        .op.kind = kind, .op.offset = offset, .op.length = length, .op.iov = iovs};
     uint8_t *at = memory + shift;
 
-    for (uint64_t left = length; left > 0; io.n_iov++) {
+    for (uint64_t left = length; left > 0; io.op.n_iov++) {
         size_t n = piece < left ? piece : left;
 
-        iovs[io.n_iov] = (struct iovec){at, n};
+        iovs[io.op.n_iov] = (struct iovec){at, n};
         at += n;
         left -= n;
     }
@@ -326,23 +332,23 @@ void assert_block(int n, int value)
     assert_bytes(buf, value, BLOCK);
 }
 
-int range_op(enum store_kind kind, bool may_unmap, bool is_durable)
+int range_op(enum gw_blk_kind kind, bool may_unmap, bool is_durable)
 {
-    return run(&(struct store_io){.kind = kind,
-                                  .may_unmap = may_unmap,
-                                  .is_durable = is_durable,
-                                  .offset = 8 * BLOCK,
-                                  .length = 4 * BLOCK});
+    return run(&(struct store_io){.op.kind = kind,
+                                  .op.may_unmap = may_unmap,
+                                  .op.is_durable = is_durable,
+                                  .op.offset = 8 * BLOCK,
+                                  .op.length = 4 * BLOCK});
 }
 
 int write_op(bool is_durable)
 {
-    struct store_io io = {.kind = STORE_WRITE,
-                          .is_durable = is_durable,
-                          .iov = iovs,
-                          .n_iov = 1,
-                          .offset = 8 * BLOCK,
-                          .length = 4 * BLOCK};
+    struct store_io io = {.op.kind = GW_BLK_WRITE,
+                          .op.is_durable = is_durable,
+                          .op.iov = iovs,
+                          .op.n_iov = 1,
+                          .op.offset = 8 * BLOCK,
+                          .op.length = 4 * BLOCK};
 
     iovs[0] = (struct iovec){memory, 4 * BLOCK};
     return run(&io);
@@ -373,16 +379,16 @@ void run_held_task(void)
 }
 
 struct use {
-    struct store_user user;
+    struct gw_blk_user user;
     int result;
 };
 
-static void use_done(struct store_user *user, int r)
+static void use_done(struct gw_blk_user *user, int r)
 {
     ((struct use *)(void *)user)->result = r;
 }
 
-static int use(struct store *store, int (*op)(struct store *s, struct store_user *user))
+static int use(struct store *store, int (*op)(void *store, struct gw_blk_user *user))
 {
     struct gw_worker worker;
     struct use use = {.user = {.done = use_done, .worker = &worker}};
@@ -398,10 +404,10 @@ static int use(struct store *store, int (*op)(struct store *s, struct store_user
 
 int start_store(struct store *store)
 {
-    return use(store, store->ops->start);
+    return use(store, store->ops->blk.start);
 }
 
 int stop_store(struct store *store)
 {
-    return use(store, store->ops->stop);
+    return use(store, store->ops->blk.stop);
 }

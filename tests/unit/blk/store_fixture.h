@@ -90,16 +90,17 @@ int stop_store(struct store *store);
 int open_store(enum store_mode direct, uint32_t block_size);
 /* Fill block n with the byte n + 1. */
 void fill_file(void);
-void op_done(struct store_io *io, int res);
+void op_done(struct gw_blk_io *io, int res);
 /* Returns: the result of the operation, at once or after pump(). */
 int run(struct store_io *io);
 /*
  * Transfer `length` bytes at `offset` in iovecs of `piece` bytes, which begin `shift` bytes into
  * memory.
  */
-int transfer_op(enum store_kind kind, uint64_t offset, uint64_t length, size_t piece, size_t shift);
+int transfer_op(enum gw_blk_kind kind, uint64_t offset, uint64_t length, size_t piece,
+                size_t shift);
 /* Blocks 8 to 11. */
-int range_op(enum store_kind kind, bool may_unmap, bool is_durable);
+int range_op(enum gw_blk_kind kind, bool may_unmap, bool is_durable);
 int write_op(bool is_durable);
 void assert_bytes(const uint8_t *at, int value, size_t n);
 /* Check block `n` of the file, read without the store. */

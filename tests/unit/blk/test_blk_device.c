@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The device operations of godwit-blk: config space, starting and stopping. The store and the
+ * The device operations of libgodwit-blk: config space, starting and stopping. The store and the
  * library are fakes.
  */
-#include "blk.h"
+#include "blk/blk_i.h"
 
 #include "../fixtures/no_memory.h"
-#include "backend.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -82,9 +81,29 @@ void gw_request_complete_status(struct gw_request *r, uint8_t status)
     asked_status = status;
 }
 
+size_t gw_request_write(struct gw_request *r, const void *buf, size_t len)
+{
+    return len;
+}
+
+int gw_request_suspend(struct gw_request *r)
+{
+    return 0;
+}
+
 struct gw_worker *gw_queue_worker(const struct gw_queue *q)
 {
     return NULL;
+}
+
+bool gw_worker_is_current(const struct gw_worker *w)
+{
+    return true;
+}
+
+int gw_worker_post(struct gw_worker *w, struct gw_post *post)
+{
+    return 0;
 }
 
 bool gw_queue_is_taken_over(const struct gw_queue *q)
@@ -116,7 +135,7 @@ void gw_daemon_config_changed(struct gw_daemon *d)
 
 static unsigned n_said;
 
-void backend_say(struct backend_log *log, enum gw_log_level level, const char *format, ...)
+static void note_message(void *arg, enum gw_log_level level, const char *message)
 {
     n_said++;
 }
@@ -124,47 +143,41 @@ void backend_say(struct backend_log *log, enum gw_log_level level, const char *f
 /* ---- the store, faked ---- */
 
 static struct {
-    struct store base;
     int start_result;
     int stop_result;
-    uint64_t next_size;
     bool is_durable; /* of the last write */
     unsigned n_submitted;
     uint64_t length; /* of the last range */
     unsigned n_started, n_stopped, n_cancelled, n_starts_cancelled;
-    struct store_user *user; /* of the last start or stop */
+    struct gw_blk_user *user; /* of the last start or stop */
 } store;
 
-static int fake_start(struct store *s, struct store_user *user)
+static int fake_start(void *s, struct gw_blk_user *user)
 {
     store.n_started++;
     store.user = user;
     return store.start_result;
 }
 
-static int fake_stop(struct store *s, struct store_user *user)
+static int fake_stop(void *s, struct gw_blk_user *user)
 {
     store.n_stopped++;
     store.user = user;
     return store.stop_result;
 }
 
-static void fake_cancel_start(struct store *s, struct store_user *user)
+static void fake_cancel_start(void *s, struct gw_blk_user *user)
 {
     assert_ptr_equal(user, store.user);
     store.n_starts_cancelled++;
 }
 
-static void fake_cancel(struct store *s, struct store_io *io)
+static void fake_cancel(void *s, struct gw_blk_io *io)
 {
     store.n_cancelled++;
 }
 
-static void fake_prefetch(struct store *s, const struct store_io *io)
-{
-}
-
-static int fake_submit(struct store *s, struct store_io *io)
+static int fake_submit(void *s, struct gw_blk_io *io)
 {
     store.is_durable = io->is_durable;
     store.length = io->length;
@@ -172,35 +185,30 @@ static int fake_submit(struct store *s, struct store_io *io)
     return 0;
 }
 
-static int fake_resize(struct store *s)
-{
-    s->size = store.next_size;
-    return 0;
-}
+static const struct gw_blk_store_ops fake_ops = {.size = sizeof(fake_ops),
+                                                 .submit = fake_submit,
+                                                 .start = fake_start,
+                                                 .cancel_start = fake_cancel_start,
+                                                 .stop = fake_stop,
+                                                 .cancel = fake_cancel};
 
-static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
-                                          .submit = fake_submit,
-                                          .start = fake_start,
-                                          .cancel_start = fake_cancel_start,
-                                          .stop = fake_stop,
-                                          .cancel = fake_cancel,
-                                          .resize = fake_resize};
-
-static struct blk blk;
+static struct gw_blk *blk;
 
 static int setup(void **state)
 {
     memset(&store, 0, sizeof(store));
-    store.base.ops = &fake_ops;
-    store.base.size = DISK_SIZE;
-    store.base.block_size = 512;
-    store.base.can_unmap = true;
-    blk_done(&blk);
-    memset(&blk, 0, sizeof(blk));
-    assert_int_equal(
-        blk_init(&blk, &store.base,
-                 &(struct blk_options){.num_queues = 4, .queue_size = 256, .serial = "disk 1"}),
-        0);
+    gw_blk_free(blk);
+    assert_int_equal(gw_blk_new(&blk,
+                                &(struct gw_blk_config){.size = sizeof(struct gw_blk_config),
+                                                        .capacity = DISK_SIZE,
+                                                        .can_discard = true,
+                                                        .num_queues = 4,
+                                                        .queue_size_max = 256,
+                                                        .serial = "disk 1",
+                                                        .log = note_message,
+                                                        .log_level = GW_LOG_INFO},
+                                &fake_ops, &store),
+                     0);
     memset(&asked, 0, sizeof(asked));
     asked.header.type = htole32(VIRTIO_BLK_T_OUT);
     n_ranges = 0;
@@ -215,7 +223,7 @@ static struct virtio_blk_config get_config(void)
 {
     struct virtio_blk_config cfg;
 
-    assert_int_equal(blk_ops.get_config(&blk, 0, &cfg, sizeof(cfg)), 0);
+    assert_int_equal(gw_blk_ops()->get_config(blk, 0, &cfg, sizeof(cfg)), 0);
     return cfg;
 }
 
@@ -223,7 +231,7 @@ static void test_blk_config_tells_the_disk(void **state)
 {
     struct virtio_blk_config cfg;
 
-    store.base.topology = (struct store_topology){.physical_block = 4096, .io_min = 4096};
+    blk->config.physical_block = blk->config.io_min = 4096;
     cfg = get_config();
     assert_int_equal(le64toh(cfg.capacity), DISK_SIZE / 512);
     assert_int_equal(le32toh(cfg.seg_max), 126);
@@ -233,7 +241,7 @@ static void test_blk_config_tells_the_disk(void **state)
     assert_int_equal(le16toh(cfg.num_queues), 4);
     assert_int_equal(cfg.wce, 1);
     assert_int_equal(le32toh(cfg.max_discard_seg), BLK_SEGMENTS_MAX);
-    blk.queue_size = 64;
+    blk->config.queue_size_max = 64;
     assert_int_equal(le32toh(get_config().seg_max), 62);
 }
 
@@ -243,17 +251,17 @@ static void test_blk_config_parts_and_behind_the_end(void **state)
     uint64_t capacity = htole64(DISK_SIZE / 512);
 
     memset(buf, 0xee, sizeof(buf));
-    assert_int_equal(blk_ops.get_config(&blk, 0, buf, GW_CONFIG_SIZE_MAX), 0);
+    assert_int_equal(gw_blk_ops()->get_config(blk, 0, buf, GW_CONFIG_SIZE_MAX), 0);
     assert_memory_equal(buf, &capacity, 8);
     assert_int_equal(buf[GW_CONFIG_SIZE_MAX - 1], 0);
     assert_int_equal(buf[GW_CONFIG_SIZE_MAX], 0xee);
-    assert_int_equal(blk_ops.get_config(&blk, 20, buf, 4), 0);
+    assert_int_equal(gw_blk_ops()->get_config(blk, 20, buf, 4), 0);
     assert_int_equal(buf[1], 2); /* blk_size 512 */
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 0), 0);
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX - 1, buf, 1), 0);
+    assert_int_equal(gw_blk_ops()->get_config(blk, GW_CONFIG_SIZE_MAX, buf, 0), 0);
+    assert_int_equal(gw_blk_ops()->get_config(blk, GW_CONFIG_SIZE_MAX - 1, buf, 1), 0);
     assert_int_equal(buf[0], 0);
-    assert_int_equal(blk_ops.get_config(&blk, GW_CONFIG_SIZE_MAX, buf, 1), -EINVAL);
-    assert_int_equal(blk_ops.get_config(&blk, UINT32_MAX, buf, 2), -EINVAL);
+    assert_int_equal(gw_blk_ops()->get_config(blk, GW_CONFIG_SIZE_MAX, buf, 1), -EINVAL);
+    assert_int_equal(gw_blk_ops()->get_config(blk, UINT32_MAX, buf, 2), -EINVAL);
 }
 
 static void test_blk_writeback_byte_makes_writes_durable(void **state)
@@ -261,17 +269,17 @@ static void test_blk_writeback_byte_makes_writes_durable(void **state)
     const uint32_t wce = offsetof(struct virtio_blk_config, wce);
     uint8_t value = 0, two = 2;
 
-    assert_true(blk.is_write_through); /* a driver that is not known yet may never flush */
-    blk_ops.features_acked(&blk, UINT64_C(1) << VIRTIO_BLK_F_FLUSH);
-    assert_false(blk.is_write_through);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &value, 1, false), 0);
-    assert_true(blk.is_write_through);
+    assert_true(blk->is_write_through); /* a driver that is not known yet may never flush */
+    gw_blk_ops()->features_acked(blk, UINT64_C(1) << VIRTIO_BLK_F_FLUSH);
+    assert_false(blk->is_write_through);
+    assert_int_equal(gw_blk_ops()->set_config(blk, wce, &value, 1, false), 0);
+    assert_true(blk->is_write_through);
     assert_int_equal(get_config().wce, 0);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &two, 1, false), -EINVAL);
-    blk_ops.reset(&blk);
+    assert_int_equal(gw_blk_ops()->set_config(blk, wce, &two, 1, false), -EINVAL);
+    gw_blk_ops()->reset(blk);
     assert_int_equal(get_config().wce, 1);
-    blk_ops.features_acked(&blk, 0);
-    assert_true(blk.is_write_through);
+    gw_blk_ops()->features_acked(blk, 0);
+    assert_true(blk->is_write_through);
 }
 
 #define FLUSH      (UINT64_C(1) << VIRTIO_BLK_F_FLUSH)
@@ -283,12 +291,12 @@ static void test_blk_writeback_byte_without_flush_is_0(void **state)
     uint8_t one = 1;
 
     assert_int_equal(get_config().wce, 1);
-    blk_ops.features_acked(&blk, CONFIG_WCE);
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE);
     assert_int_equal(get_config().wce, 0);
     assert_int_equal(
-        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &one, 1, false), 0);
+        gw_blk_ops()->set_config(blk, offsetof(struct virtio_blk_config, wce), &one, 1, false), 0);
     assert_int_equal(get_config().wce, 0); /* the driver cannot flush */
-    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
     assert_int_equal(get_config().wce, 1);
 }
 
@@ -297,19 +305,19 @@ static void test_blk_setting_ends_with_its_session(void **state)
 {
     uint8_t zero = 0;
 
-    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
     assert_int_equal(
-        blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &zero, 1, false), 0);
-    blk_ops.reset(&blk);
+        gw_blk_ops()->set_config(blk, offsetof(struct virtio_blk_config, wce), &zero, 1, false), 0);
+    gw_blk_ops()->reset(blk);
     assert_int_equal(get_config().wce, 1);
-    blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
     assert_int_equal(get_config().wce, 1);
 }
 
 /* Does the queue make each write durable? */
 static bool is_write_through(void)
 {
-    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(gw_blk_ops()->queue_ready(blk, NULL), 0);
     assert_int_equal(asked_status, VIRTIO_BLK_S_OK);
     return store.is_durable;
 }
@@ -320,29 +328,29 @@ static void test_blk_taken_over_writes_through_until_the_driver_says_more(void *
     for (uint8_t value = 0; value < 2; value++) {
         setup(state);
         is_taken_over = true;
-        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
         assert_int_equal(get_config().wce, 1);
         n_said = 0;
         for (unsigned queue = 0; queue < 2; queue++) {
-            assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+            assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
             assert_int_equal(n_said, 1); /* by the first */
         }
         assert_int_equal(get_config().wce, 0);
         assert_true(is_write_through());
-        assert_int_equal(blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value,
-                                            1, value == 0),
+        assert_int_equal(gw_blk_ops()->set_config(blk, offsetof(struct virtio_blk_config, wce),
+                                                  &value, 1, value == 0),
                          0);
         assert_int_equal(get_config().wce, value);
         assert_int_equal(is_write_through(), value == 0);
-        blk_ops.reset(&blk);
+        gw_blk_ops()->reset(blk);
         is_taken_over = false;
-        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
         assert_false(is_write_through());
-        blk_ops.reset(&blk);
+        gw_blk_ops()->reset(blk);
         is_taken_over = true;
-        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
         assert_true(is_write_through());
     }
 }
@@ -355,15 +363,16 @@ static void test_blk_setting_restored_before_the_rings_start_is_kept(void **stat
 
         setup(state);
         is_taken_over = i & 2;
-        blk_ops.features_acked(&blk, CONFIG_WCE | FLUSH);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
         assert_int_equal(
-            blk_ops.set_config(&blk, offsetof(struct virtio_blk_config, wce), &value, 1, true), 0);
+            gw_blk_ops()->set_config(blk, offsetof(struct virtio_blk_config, wce), &value, 1, true),
+            0);
         for (unsigned queue = 0; queue < 2; queue++) {
-            assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+            assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
             assert_int_equal(get_config().wce, value);
             assert_int_equal(is_write_through(), value == 0);
         }
-        blk_ops.reset(&blk);
+        gw_blk_ops()->reset(blk);
     }
 }
 
@@ -371,32 +380,10 @@ static void test_blk_setting_restored_before_the_rings_start_is_kept(void **stat
 static void test_blk_taken_over_from_a_driver_without_the_setting_keeps_the_cache(void **state)
 {
     is_taken_over = true;
-    blk_ops.features_acked(&blk, FLUSH);
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    gw_blk_ops()->features_acked(blk, FLUSH);
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
     assert_false(is_write_through());
     assert_int_equal(get_config().wce, 1);
-}
-
-static void test_blk_offers_what_the_store_can_do(void **state)
-{
-    const uint64_t discard = UINT64_C(1) << VIRTIO_BLK_F_DISCARD;
-    const uint64_t zeroes = UINT64_C(1) << VIRTIO_BLK_F_WRITE_ZEROES;
-    struct virtio_blk_config cfg;
-
-    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), discard | zeroes);
-    store.base.can_unmap = false;
-    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), zeroes);
-    cfg = get_config();
-    assert_int_equal(cfg.max_discard_sectors | cfg.max_discard_seg | cfg.discard_sector_alignment,
-                     0);
-    assert_int_equal(cfg.write_zeroes_may_unmap, 0);
-    assert_int_equal(le32toh(cfg.max_write_zeroes_seg), BLK_SEGMENTS_MAX);
-    assert_int_equal(le32toh(cfg.max_write_zeroes_sectors), BLK_RANGE_SECTORS_MAX);
-
-    store.base.is_read_only = true;
-    assert_int_equal(blk_ops.features(&blk) & (discard | zeroes), 0);
-    cfg = get_config();
-    assert_int_equal(cfg.max_write_zeroes_sectors | cfg.max_write_zeroes_seg, 0);
 }
 
 /* Request `n` ranges. Returns: the status; the store gets all ranges or none. */
@@ -408,9 +395,37 @@ static uint8_t ask_for_ranges(uint32_t type, unsigned n, uint32_t n_sectors)
         asked.ranges[i].num_sectors = htole32(n_sectors);
     store.n_submitted = 0;
     asked_status = 0xff;
-    assert_int_equal(blk_ops.queue_ready(&blk, NULL), 0);
+    assert_int_equal(gw_blk_ops()->queue_ready(blk, NULL), 0);
     assert_int_equal(store.n_submitted, asked_status == VIRTIO_BLK_S_OK ? n : 0);
     return asked_status;
+}
+
+static void test_blk_offers_what_the_store_can_do(void **state)
+{
+    const uint64_t discard = UINT64_C(1) << VIRTIO_BLK_F_DISCARD;
+    const uint64_t zeroes = UINT64_C(1) << VIRTIO_BLK_F_WRITE_ZEROES;
+    struct virtio_blk_config cfg;
+
+    assert_int_equal(gw_blk_ops()->features(blk) & (discard | zeroes), discard | zeroes);
+    blk->config.can_discard = false;
+    assert_int_equal(gw_blk_ops()->features(blk) & (discard | zeroes), zeroes);
+    cfg = get_config();
+    assert_int_equal(cfg.max_discard_sectors | cfg.max_discard_seg | cfg.discard_sector_alignment,
+                     0);
+    assert_int_equal(cfg.write_zeroes_may_unmap, 0);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_seg), BLK_SEGMENTS_MAX);
+    assert_int_equal(le32toh(cfg.max_write_zeroes_sectors), BLK_RANGE_SECTORS_MAX);
+
+    blk->config.no_write_zeroes = true;
+    assert_int_equal(gw_blk_ops()->features(blk) & (discard | zeroes), 0);
+    assert_int_equal(get_config().max_write_zeroes_sectors, 0);
+    assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_WRITE_ZEROES, 1, 8), VIRTIO_BLK_S_UNSUPP);
+    blk->config.no_write_zeroes = false;
+
+    blk->config.is_read_only = true;
+    assert_int_equal(gw_blk_ops()->features(blk) & (discard | zeroes), 0);
+    cfg = get_config();
+    assert_int_equal(cfg.max_write_zeroes_sectors | cfg.max_write_zeroes_seg, 0);
 }
 
 static void check_limits(uint32_t type, uint32_t sectors_max, uint32_t ranges_max)
@@ -428,21 +443,21 @@ static void test_blk_ranges_are_accepted_up_to_the_limits(void **state)
 {
     struct virtio_blk_config cfg = get_config();
 
-    store.base.size = UINT64_C(4) << 30;
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    blk->capacity = UINT64_C(4) << 30;
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
     check_limits(VIRTIO_BLK_T_DISCARD, le32toh(cfg.max_discard_sectors),
                  le32toh(cfg.max_discard_seg));
     check_limits(VIRTIO_BLK_T_WRITE_ZEROES, le32toh(cfg.max_write_zeroes_sectors),
                  le32toh(cfg.max_write_zeroes_seg));
     assert_int_equal(cfg.write_zeroes_may_unmap, 1);
-    store.base.size = (UINT64_C(2) << 30) - 512;
+    blk->capacity = (UINT64_C(2) << 30) - 512;
     assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, 1 << 22), VIRTIO_BLK_S_IOERR);
     assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 1, (1 << 22) - 1), VIRTIO_BLK_S_OK);
 }
 
 static void test_blk_ranges_without_memory_are_an_error(void **state)
 {
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
     no_memory_begin(NO_MEMORY_OF_CALLER, 1);
     assert_int_equal(ask_for_ranges(VIRTIO_BLK_T_DISCARD, 3, 8), VIRTIO_BLK_S_IOERR);
     assert_true(no_memory_end());
@@ -459,8 +474,8 @@ static void test_blk_alignment_of_discards(void **state)
     };
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        store.base.topology.discard_align = cases[i].align;
-        store.base.block_size = cases[i].block_size;
+        blk->config.discard_align = cases[i].align;
+        blk->config.block_size = cases[i].block_size;
         assert_int_equal(le32toh(get_config().discard_sector_alignment), cases[i].expected);
     }
 }
@@ -470,13 +485,13 @@ static void test_blk_config_writes_elsewhere_are_refused(void **state)
     struct virtio_blk_config cfg = get_config();
     const uint32_t wce = offsetof(struct virtio_blk_config, wce);
 
-    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, 8, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg.wce, 2, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, UINT32_MAX, &cfg, 1, false), -EINVAL);
-    assert_int_equal(blk_ops.set_config(&blk, wce, &cfg, 0, false), -EINVAL);
+    assert_int_equal(gw_blk_ops()->set_config(blk, 0, &cfg, 8, false), -EINVAL);
+    assert_int_equal(gw_blk_ops()->set_config(blk, wce, &cfg.wce, 2, false), -EINVAL);
+    assert_int_equal(gw_blk_ops()->set_config(blk, UINT32_MAX, &cfg, 1, false), -EINVAL);
+    assert_int_equal(gw_blk_ops()->set_config(blk, wce, &cfg, 0, false), -EINVAL);
     cfg.wce = 0;
     cfg.capacity = 0;
-    assert_int_equal(blk_ops.set_config(&blk, 0, &cfg, sizeof(cfg), true), 0);
+    assert_int_equal(gw_blk_ops()->set_config(blk, 0, &cfg, sizeof(cfg), true), 0);
     assert_int_equal(get_config().wce, 0);
     assert_int_equal(le64toh(get_config().capacity), DISK_SIZE / 512);
 }
@@ -497,12 +512,13 @@ static void test_blk_config_is_restored_in_pieces(void **state)
     static const uint8_t on = 1, too_long[1000];
 
     for (unsigned i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
-        assert_int_equal(blk_ops.set_config(&blk, wce, &on, 1, false), 0);
-        assert_int_equal(blk_ops.set_config(&blk, pieces[i].off, &cfg, pieces[i].len, true), 0);
+        assert_int_equal(gw_blk_ops()->set_config(blk, wce, &on, 1, false), 0);
+        assert_int_equal(gw_blk_ops()->set_config(blk, pieces[i].off, &cfg, pieces[i].len, true),
+                         0);
         if (get_config().wce != !pieces[i].has_wce)
             fail_msg("piece %u", i);
     }
-    assert_int_equal(blk_ops.set_config(&blk, 0, too_long, sizeof(too_long), true), -EINVAL);
+    assert_int_equal(gw_blk_ops()->set_config(blk, 0, too_long, sizeof(too_long), true), -EINVAL);
 }
 
 static void test_blk_segments_leave_room_for_header_and_status(void **state)
@@ -512,7 +528,7 @@ static void test_blk_segments_leave_room_for_header_and_status(void **state)
     } cases[] = {{1, 1}, {2, 1}, {3, 1}, {4, 2}, {64, 62}, {32768, 126}};
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        blk.queue_size = cases[i].queue_size;
+        blk->config.queue_size_max = cases[i].queue_size;
         assert_int_equal(le32toh(get_config().seg_max), cases[i].seg_max);
     }
 }
@@ -520,7 +536,7 @@ static void test_blk_segments_leave_room_for_header_and_status(void **state)
 static void test_blk_topology_is_in_blocks(void **state)
 {
     static const struct {
-        struct store_topology store;
+        struct gw_blk_config store;
         uint32_t block;
         uint8_t exponent, offset;
         uint32_t min, opt;
@@ -540,8 +556,8 @@ static void test_blk_topology_is_in_blocks(void **state)
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct virtio_blk_config cfg;
 
-        store.base.topology = cases[i].store;
-        store.base.block_size = cases[i].block;
+        blk->config = cases[i].store;
+        blk->config.block_size = cases[i].block;
         cfg = get_config();
         if (cfg.physical_block_exp != cases[i].exponent ||
             cfg.alignment_offset != cases[i].offset || le16toh(cfg.min_io_size) != cases[i].min ||
@@ -553,9 +569,9 @@ static void test_blk_topology_is_in_blocks(void **state)
 
 static void test_blk_resize_reports_a_new_size_once(void **state)
 {
-    store.next_size = DISK_SIZE * 2;
-    blk_resize(&blk, NULL);
-    blk_resize(&blk, NULL);
+    assert_int_equal(gw_blk_resize(blk, NULL, DISK_SIZE * 2), 0);
+    assert_int_equal(gw_blk_resize(blk, NULL, DISK_SIZE * 2), 0);
+    assert_int_equal(gw_blk_resize(blk, NULL, DISK_SIZE + 1), -EINVAL);
     assert_int_equal(n_config_changed, 1);
     assert_int_equal(le64toh(get_config().capacity), DISK_SIZE * 2 / 512);
 }
@@ -563,7 +579,7 @@ static void test_blk_resize_reports_a_new_size_once(void **state)
 static void test_blk_queue_start_can_be_refused(void **state)
 {
     store.start_result = -EBUSY;
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), -EBUSY);
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), -EBUSY);
     assert_int_equal(store.n_started, 1);
 }
 
@@ -573,12 +589,12 @@ static void test_blk_queue_stop_suspends_where_it_may(void **state)
         struct blk_request *b = &(struct blk_request){.next = NULL};
 
         may_suspend = i == 1;
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
-        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
+        gw_blk_ops()->queue_stop(blk, NULL);
         assert_int_equal(store.n_stopped, i + 1);
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
-        blk.queues[1].in_flight = b;
-        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
+        blk->queues[1].in_flight = b;
+        gw_blk_ops()->queue_stop(blk, NULL);
         assert_int_equal(store.n_stopped, i + 1);
         assert_int_equal(store.n_cancelled, i);
         assert_int_equal(b->io.is_cancelled, may_suspend);
@@ -589,10 +605,10 @@ static void test_blk_queue_start_that_takes_time(void **state)
 {
     store.start_result = -EINPROGRESS;
     for (int r = 0; r >= -1; r--) {
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), -EINPROGRESS);
-        assert_true(blk_is_pending(&blk));
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), -EINPROGRESS);
+        assert_true(gw_blk_is_pending(blk));
         store.user->done(store.user, r);
-        assert_false(blk_is_pending(&blk));
+        assert_false(gw_blk_is_pending(blk));
         assert_int_equal(start_result, r);
     }
     assert_int_equal(n_starts_completed, 2);
@@ -605,17 +621,17 @@ static void test_blk_queue_stop_during_the_start(void **state)
     for (unsigned i = 0; i < 3; i++) {
         store.start_result = -EINPROGRESS;
         store.stop_result = i == 2 ? -EINPROGRESS : 0;
-        assert_int_equal(blk_ops.queue_start(&blk, NULL), -EINPROGRESS);
-        blk_ops.queue_stop(&blk, NULL);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), -EINPROGRESS);
+        gw_blk_ops()->queue_stop(blk, NULL);
         assert_int_equal(store.n_starts_cancelled, i + 1);
         assert_int_equal(n_starts_completed, i);
         store.user->done(store.user, i == 0 ? -ECANCELED : 0);
         if (i == 2) {
             assert_int_equal(n_starts_completed, i);
-            assert_true(blk_is_pending(&blk));
+            assert_true(gw_blk_is_pending(blk));
             store.user->done(store.user, 0);
         }
-        assert_false(blk_is_pending(&blk));
+        assert_false(gw_blk_is_pending(blk));
         assert_int_equal(n_starts_completed, i + 1);
         assert_int_equal(start_result, -ECANCELED);
         assert_int_equal(store.n_stopped, i);
@@ -625,25 +641,25 @@ static void test_blk_queue_stop_during_the_start(void **state)
 static void test_blk_queue_stop_that_takes_time(void **state)
 {
     store.stop_result = -EINPROGRESS;
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
-    blk_ops.queue_stop(&blk, NULL);
-    assert_true(blk_is_pending(&blk));
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
+    gw_blk_ops()->queue_stop(blk, NULL);
+    assert_true(gw_blk_is_pending(blk));
     assert_int_equal(n_stops_delayed, 1);
     store.user->done(store.user, -EIO);
-    assert_false(blk_is_pending(&blk));
+    assert_false(gw_blk_is_pending(blk));
     assert_int_equal(n_stops_delayed, 0);
     assert_int_equal(stop_failed, -EIO);
-    assert_true(blk_has_lost_data(&blk));
+    assert_int_equal(gw_blk_stop_error(blk), -EIO);
 }
 
 static void test_blk_stop_that_fails_is_remembered(void **state)
 {
-    assert_false(blk_has_lost_data(&blk));
-    assert_int_equal(blk_ops.queue_start(&blk, NULL), 0);
+    assert_int_equal(gw_blk_stop_error(blk), 0);
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
     store.stop_result = -EIO;
-    blk_ops.queue_stop(&blk, NULL);
+    gw_blk_ops()->queue_stop(blk, NULL);
     assert_int_equal(stop_failed, -EIO);
-    assert_true(blk_has_lost_data(&blk));
+    assert_int_equal(gw_blk_stop_error(blk), -EIO);
 }
 
 #define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)

@@ -10,7 +10,7 @@
 
 static int plain_flush_op(void)
 {
-    return run(&(struct store_io){.kind = STORE_FLUSH});
+    return run(&(struct store_io){.op.kind = GW_BLK_FLUSH});
 }
 
 static int durable_write_op(void)
@@ -20,14 +20,14 @@ static int durable_write_op(void)
 
 static int durable_zeroes_op(void)
 {
-    return range_op(STORE_WRITE_ZEROES, true, true);
+    return range_op(GW_BLK_WRITE_ZEROES, true, true);
 }
 
 /* Write zeroes by writing them. */
 static int durable_written_zeroes_op(void)
 {
     fake.fail_fallocate = -EOPNOTSUPP;
-    return range_op(STORE_WRITE_ZEROES, false, true);
+    return range_op(GW_BLK_WRITE_ZEROES, false, true);
 }
 
 /* Operations that promise durability. */
@@ -49,7 +49,7 @@ static void test_store_failed_sync_is_final(void **state)
         for (unsigned j = 0; j < sizeof(promises) / sizeof(promises[0]); j++)
             assert_int_equal(promises[j](), -EIO);
         assert_int_equal(write_op(false), 0);
-        assert_int_equal(transfer_op(STORE_READ, 0, BLOCK, BLOCK, 0), 0);
+        assert_int_equal(transfer_op(GW_BLK_READ, 0, BLOCK, BLOCK, 0), 0);
         assert_int_equal(stop_store(s), -EIO);
         assert_int_equal(stop_store(s), -EIO);
         assert_int_equal(start_store(s), 0); /* the data is still lost in the next session */
@@ -77,20 +77,20 @@ static void test_store_durable_write_that_fails_itself_loses_nothing(void **stat
     assert_int_equal(durable_written_zeroes_op(), 0);
     assert_int_equal(plain_flush_op(), 0);
     assert_int_equal(fake.n_errors, 0);
-    assert_int_equal(f->n_failed[STORE_WRITE], 1);
-    assert_int_equal(f->n_failed[STORE_WRITE_ZEROES], 1);
+    assert_int_equal(f->n_failed[GW_BLK_WRITE], 1);
+    assert_int_equal(f->n_failed[GW_BLK_WRITE_ZEROES], 1);
 }
 
 /* Linux reports an error to only one of two concurrent syncs. */
 static void test_store_sync_beside_a_failed_one_is_no_success(void **state)
 {
-    struct store_io one = {.kind = STORE_FLUSH, .done = op_done};
-    struct store_io other = {.kind = STORE_FLUSH, .done = op_done};
+    struct store_io one = {.op.kind = GW_BLK_FLUSH, .op.done = op_done};
+    struct store_io other = {.op.kind = GW_BLK_FLUSH, .op.done = op_done};
 
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    assert_int_equal(s->ops->submit(s, &one), -EINPROGRESS);
+    assert_int_equal(s->ops->blk.submit(s, &one.op), -EINPROGRESS);
     fake.io = NULL;
-    assert_int_equal(s->ops->submit(s, &other), -EINPROGRESS);
+    assert_int_equal(s->ops->blk.submit(s, &other.op), -EINPROGRESS);
     fake.io = NULL;
     one.gw.done(&one.gw, -EIO);
     assert_int_equal(result, -EIO);
@@ -129,7 +129,7 @@ static void test_store_report_has_failures(void **state)
 
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     fake.fail = -EIO;
-    assert_int_equal(transfer_op(STORE_READ, 0, BLOCK, BLOCK, 0), -EIO);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, BLOCK, BLOCK, 0), -EIO);
     s->ops->report(s, out);
     fake.fail_sync = -ENOSPC;
     assert_int_equal(plain_flush_op(), -EIO);

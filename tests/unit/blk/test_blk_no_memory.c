@@ -39,18 +39,21 @@ static void test_blk_no_memory_for_a_store(void **state)
 
 static int read_unaligned(void *arg)
 {
-    return transfer_op(STORE_READ, 0, BLOCK, BLOCK, 1);
+    return transfer_op(GW_BLK_READ, 0, BLOCK, BLOCK, 1);
 }
 
 static int read_slowly(void *arg)
 {
-    struct store_io io = {
-        .kind = STORE_READ, .length = 512, .iov = iovs, .n_iov = 1, .done = op_done};
+    struct store_io io = {.op.kind = GW_BLK_READ,
+                          .op.length = 512,
+                          .op.iov = iovs,
+                          .op.n_iov = 1,
+                          .op.done = op_done};
     int r;
 
     iovs[0].iov_base = memory;
     iovs[0].iov_len = 512;
-    r = s->ops->submit(s, &io);
+    r = s->ops->blk.submit(s, &io.op);
     if (r == -EINPROGRESS) {
         timer.cb(timer.arg);
         r = result;

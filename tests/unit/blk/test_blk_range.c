@@ -49,11 +49,11 @@ static void test_range_refused_zeroes_are_written(void **state)
         for (unsigned unmap = 0; unmap < 2; unmap++) {
             open_new();
             fake.fail_fallocate = -refusals[i].error;
-            assert_int_equal(range_op(STORE_WRITE_ZEROES, unmap == 1, false), 0);
+            assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, unmap == 1, false), 0);
             assert_zeroed();
             assert_int_equal(fake.n_fallocate, 1 + unmap);
             fake.n_fallocate = 0;
-            assert_int_equal(range_op(STORE_WRITE_ZEROES, unmap == 1, true), 0);
+            assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, unmap == 1, true), 0);
             assert_zeroed();
             assert_int_equal(fake.n_fallocate, refusals[i].for_good ? 0 : 1 + unmap);
             assert_int_equal(fake.n_sync, 1);
@@ -67,7 +67,7 @@ static void test_range_refused_hole_is_allocated_zeroes(void **state)
     open_new();
     fake.fail_punch = -EOPNOTSUPP;
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+        assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, true, false), 0);
         assert_zeroed();
     }
     assert_int_equal(fake.n_punch, 1);
@@ -79,8 +79,8 @@ static void test_range_refused_discard_is_left_alone(void **state)
     for (unsigned i = 0; i < N_REFUSALS; i++) {
         open_new();
         fake.fail_punch = -refusals[i].error;
-        assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
-        assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+        assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
+        assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
         assert_int_equal(fake.n_punch, refusals[i].for_good ? 1 : 2);
         assert_int_equal(fake.n_fallocate, fake.n_punch);
         assert_block(8, 9);
@@ -93,29 +93,29 @@ static void test_range_errors_of_the_medium_are_passed_on(void **state)
 {
     open_new();
     fake.fail_fallocate = -EIO;
-    assert_int_equal(range_op(STORE_DISCARD, false, false), -EIO);
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), -EIO);
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), -EIO);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), -EIO);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, true, false), -EIO);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, false, false), -EIO);
     assert_int_equal(fake.n_fallocate, 3);
     fake.fail_fallocate = -EOPNOTSUPP;
     fake.fail_writes = -ENOSPC;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), -ENOSPC);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, false, false), -ENOSPC);
 }
 
 static void test_range_interrupted_is_repeated(void **state)
 {
     open_new();
     fake.fail = -EINTR;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, true, false), 0);
     fake.fail = -EINTR;
-    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
     assert_int_equal(fake.n_punch, 2);
 }
 
-static int op_at(enum store_kind kind, uint64_t offset, uint64_t length)
+static int op_at(enum gw_blk_kind kind, uint64_t offset, uint64_t length)
 {
-    return run(
-        &(struct store_io){.kind = kind, .may_unmap = true, .offset = offset, .length = length});
+    return run(&(struct store_io){
+        .op.kind = kind, .op.may_unmap = true, .op.offset = offset, .op.length = length});
 }
 
 /* A device with 4096-byte sectors, exported with 512-byte blocks. */
@@ -135,8 +135,8 @@ static void check_zeroes(uint64_t offset, uint64_t length)
     for (unsigned i = 0; i < 4; i++)
         memset(expected + (size_t)i * BLOCK, (int)i + 1, BLOCK);
     memset(expected + offset, 0, length);
-    assert_int_equal(op_at(STORE_WRITE_ZEROES, offset, length), 0);
-    assert_int_equal(transfer_op(STORE_READ, 0, sizeof(expected), SIZE, 0), 0);
+    assert_int_equal(op_at(GW_BLK_WRITE_ZEROES, offset, length), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, sizeof(expected), SIZE, 0), 0);
     assert_memory_equal(memory, expected, sizeof(expected));
     fill_file();
 }
@@ -166,7 +166,7 @@ static void test_range_discards_the_aligned_middle(void **state)
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         open_device();
-        assert_int_equal(op_at(STORE_DISCARD, cases[i].offset, cases[i].length), 0);
+        assert_int_equal(op_at(GW_BLK_DISCARD, cases[i].offset, cases[i].length), 0);
         assert_int_equal(fake.n_discard, cases[i].expected_length != 0);
         assert_int_equal(fake.discard_offset, cases[i].expected_offset);
         assert_int_equal(fake.discard_length, cases[i].expected_length);
@@ -182,13 +182,13 @@ static void test_range_punches_whole_granules(void **state)
     file()->range_align = 512;
     s->topology.discard_align = 8192;
     fake.align = 512;
-    assert_int_equal(op_at(STORE_WRITE_ZEROES, 6 * BLOCK + 512, 10 * BLOCK), 0);
+    assert_int_equal(op_at(GW_BLK_WRITE_ZEROES, 6 * BLOCK + 512, 10 * BLOCK), 0);
     assert_int_equal(fake.n_punch, 1);
     assert_int_equal(fake.n_fallocate, 3);
-    assert_int_equal(op_at(STORE_WRITE_ZEROES, 20 * BLOCK + 512, 512), 0);
+    assert_int_equal(op_at(GW_BLK_WRITE_ZEROES, 20 * BLOCK + 512, 512), 0);
     assert_int_equal(fake.n_punch, 1);
     assert_int_equal(fake.n_fallocate, 4);
-    assert_int_equal(transfer_op(STORE_READ, 6 * BLOCK, 11 * BLOCK, SIZE, 0), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 6 * BLOCK, 11 * BLOCK, SIZE, 0), 0);
     assert_bytes(memory, 7, 512);
     assert_bytes(memory + 512, 0, 10 * BLOCK);
     assert_bytes(memory + 512 + 10 * BLOCK, 17, BLOCK - 512);
@@ -203,12 +203,12 @@ static void test_range_punches_granules_that_begin_later(void **state)
     s->topology.discard_align = 8192;
     file()->first_granule = 1536;
     fake.align = 512;
-    assert_int_equal(op_at(STORE_WRITE_ZEROES, 6 * BLOCK, 10 * BLOCK), 0);
+    assert_int_equal(op_at(GW_BLK_WRITE_ZEROES, 6 * BLOCK, 10 * BLOCK), 0);
     assert_int_equal(fake.n_punch, 1);
     assert_int_equal(fake.punch_offset, 6 * BLOCK + 1536);
     assert_int_equal(fake.punch_length, 8 * BLOCK);
     assert_int_equal(fake.n_fallocate, 3);
-    assert_int_equal(transfer_op(STORE_READ, 6 * BLOCK, 10 * BLOCK, SIZE, 0), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 6 * BLOCK, 10 * BLOCK, SIZE, 0), 0);
     assert_bytes(memory, 0, 10 * BLOCK);
 }
 
@@ -217,14 +217,14 @@ static void test_range_device_without_holes_discards(void **state)
 {
     open_device();
     fake.fail_fallocate = -EOPNOTSUPP;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, true, false), 0);
     assert_zeroed();
-    assert_int_equal(range_op(STORE_DISCARD, false, true), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, true), 0);
     assert_int_equal(fake.n_discard, 1);
     assert_int_equal(fake.n_sync, 1);
     fake.fail_discard = -EOPNOTSUPP;
-    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
-    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
     assert_int_equal(fake.n_discard, 2);
 }
 
@@ -240,7 +240,7 @@ static void *toggle_refused(void *ended)
 /* While another worker's discard is refused, a discard ends in submit or later, but not in both. */
 static void test_range_refused_concurrently_ends_once(void **state)
 {
-    struct store_io io = {.done = op_done, .kind = STORE_DISCARD};
+    struct store_io io = {.op.done = op_done, .op.kind = GW_BLK_DISCARD};
     unsigned n_changes = 0;
     _Atomic bool ended = false;
     pthread_t thread;
@@ -251,10 +251,10 @@ static void test_range_refused_concurrently_ends_once(void **state)
     for (unsigned i = 0; i < 10000000 && n_changes < 2000000; i++) {
         int before = r;
 
-        io.offset = 8 * BLOCK;
-        io.length = 4 * BLOCK;
+        io.op.offset = 8 * BLOCK;
+        io.op.length = 4 * BLOCK;
         fake.io = NULL;
-        r = s->ops->submit(s, &io);
+        r = s->ops->blk.submit(s, &io.op);
         if (r != (fake.io != NULL ? -EINPROGRESS : 0))
             fail_msg("it ended in submit, which returned %d", r);
         n_changes += r != before;

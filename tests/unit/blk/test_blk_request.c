@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The request handling of godwit-blk: requests of a hostile driver, the order of completions, and
- * what a stop leaves in flight. The library and the store are fakes: library functions work on
+ * The request handling of libgodwit-blk: requests of a hostile driver, the order of completions,
+ * and what a stop leaves in flight. The library and the store are fakes: library functions work on
  * plain iovecs, and the test chooses the results of the store.
  */
-#include "blk.h"
+#include "blk/blk_i.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -121,12 +121,11 @@ void *gw_request_private(struct gw_request *r)
 /* ---- the store, faked ---- */
 
 static struct {
-    struct store base;
     int result; /* of submit */
     int stop_result;
     unsigned n_submitted, n_started, n_stopped, n_cancelled;
     unsigned n_stopped_before; /* when the last suspend was called */
-    struct store_io *last, *cancelled[N_FLUSHES];
+    struct gw_blk_io *last, *cancelled[N_FLUSHES];
 } store;
 
 static void note_suspended(void)
@@ -135,40 +134,38 @@ static void note_suspended(void)
     store.n_stopped_before = store.n_stopped;
 }
 
-static int fake_submit(struct store *s, struct store_io *io)
+static int fake_submit(void *s, struct gw_blk_io *io)
 {
     store.n_submitted++;
     store.last = io;
     return store.result;
 }
 
-static void fake_cancel(struct store *s, struct store_io *io)
+static void fake_cancel(void *s, struct gw_blk_io *io)
 {
     assert_true(io->is_cancelled);
     store.cancelled[store.n_cancelled++] = io;
 }
 
-static void fake_prefetch(struct store *s, const struct store_io *io)
-{
-}
-
-static int fake_start(struct store *s, struct store_user *user)
+static int fake_start(void *s, struct gw_blk_user *user)
 {
     store.n_started++;
     return 0;
 }
 
-static int fake_stop(struct store *s, struct store_user *user)
+static int fake_stop(void *s, struct gw_blk_user *user)
 {
     store.n_stopped++;
     return store.stop_result;
 }
 
-static const struct store_ops fake_ops = {.prefetch = fake_prefetch,
-                                          .submit = fake_submit,
-                                          .cancel = fake_cancel,
-                                          .start = fake_start,
-                                          .stop = fake_stop};
+static const struct gw_blk device = {
+    .store_ops = {.submit = fake_submit,
+                  .cancel = fake_cancel,
+                  .start = fake_start,
+                  .stop = fake_stop},
+    .store = &store,
+};
 
 /* ---- the request ---- */
 
@@ -181,16 +178,16 @@ static const char serial[VIRTIO_BLK_ID_BYTES] = "disk 1";
 static int setup(void **state)
 {
     memset(&store, 0, sizeof(store));
-    store.base.ops = &fake_ops;
-    store.base.size = DISK_SIZE;
-    store.base.block_size = 512;
     memset(data, 0xaa, sizeof(data));
     memset(&b, 0xee, sizeof(b)); /* contents of an earlier request */
-    assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
+    memset(&queue, 0, sizeof(queue));
+    queue.blk = &device;
+    assert_int_equal(gw_blk_queue_start(&queue, NULL), 0);
     store.n_started = 0;
     limits = (struct blk_limits){.size = DISK_SIZE,
                                  .block_size = 512,
                                  .can_unmap = true,
+                                 .can_zero = true,
                                  .size_max = UINT32_MAX,
                                  .seg_max = UINT32_MAX,
                                  .length_max = UINT64_MAX,
@@ -226,7 +223,7 @@ static void run(void)
 {
     struct gw_request *reqs[] = {&req};
 
-    blk_requests_run(reqs, 1, &queue, &limits);
+    gw_blk_requests_run(reqs, 1, &queue, &limits);
 }
 
 /* Run the request; expect this status and used length, and no call of the store. */
@@ -249,7 +246,7 @@ static void test_blk_read_goes_to_the_store(void **state)
     make(VIRTIO_BLK_T_IN, 8, 0, 4096);
     run();
     assert_int_equal(store.n_submitted, 1);
-    assert_int_equal(b.io.kind, STORE_READ);
+    assert_int_equal(b.io.kind, GW_BLK_READ);
     assert_int_equal(b.io.offset, 4096);
     assert_int_equal(b.io.length, 4096);
     assert_int_equal(b.io.n_iov, 1);
@@ -263,7 +260,7 @@ static void test_blk_write_goes_to_the_store(void **state)
     make(VIRTIO_BLK_T_OUT, 2047, 512, 0);
     limits.is_write_through = true;
     run();
-    assert_int_equal(b.io.kind, STORE_WRITE);
+    assert_int_equal(b.io.kind, GW_BLK_WRITE);
     assert_int_equal(b.io.offset, DISK_SIZE - 512);
     assert_true(b.io.is_durable);
     assert_int_equal(completed_len, 1);
@@ -532,14 +529,14 @@ static void test_blk_stop_waits_for_what_is_in_flight(void **state)
     store.result = -EINPROGRESS;
     make(VIRTIO_BLK_T_FLUSH, 0, 0, 0);
     run();
-    blk_queue_stop(&queue, false);
+    gw_blk_queue_stop(&queue, false);
     assert_int_equal(store.n_cancelled, 0);
     assert_int_equal(store.n_stopped, 0);
     store.last->done(store.last, 0);
     assert_int_equal(store.n_stopped, 1);
     assert_int_equal(n_completed, 1);
 
-    blk_queue_stop(&queue, true); /* after the next start, with nothing in flight */
+    gw_blk_queue_stop(&queue, true); /* after the next start, with nothing in flight */
     assert_int_equal(store.n_stopped, 2);
 }
 
@@ -550,7 +547,7 @@ static void test_blk_stop_that_fails_is_reported_first(void **state)
     store.result = -EINPROGRESS;
     make(VIRTIO_BLK_T_OUT, 0, 512, 0);
     run();
-    blk_queue_stop(&queue, false);
+    gw_blk_queue_stop(&queue, false);
     assert_int_equal(stop_error, 0);
     store.last->done(store.last, 0);
     assert_int_equal(stop_error, -EIO);
@@ -559,9 +556,9 @@ static void test_blk_stop_that_fails_is_reported_first(void **state)
     assert_int_equal(queue.stop_error, -EIO);
 
     stop_error = 0;
-    assert_int_equal(blk_queue_start(&queue, NULL, &store.base), 0);
+    assert_int_equal(gw_blk_queue_start(&queue, NULL), 0);
     assert_int_equal(queue.stop_error, 0);
-    blk_queue_stop(&queue, false); /* nothing in flight */
+    gw_blk_queue_stop(&queue, false); /* nothing in flight */
     assert_int_equal(stop_error, -EIO);
 }
 
@@ -584,7 +581,7 @@ static void run_flushes(void)
                                          .writable_len = 1};
         reqs[i] = &flushes[i];
     }
-    blk_requests_run(reqs, N_FLUSHES, &queue, &limits);
+    gw_blk_requests_run(reqs, N_FLUSHES, &queue, &limits);
     assert_int_equal(store.n_submitted, N_FLUSHES);
 }
 
@@ -604,7 +601,7 @@ static void test_blk_stop_that_may_suspend_cancels_the_oldest_first(void **state
         flush_done(over, 0);
         make(VIRTIO_BLK_T_FLUSH, 0, 0, 0); /* another flush, after the others */
         run();
-        blk_queue_stop(&queue, true);
+        gw_blk_queue_stop(&queue, true);
         assert_int_equal(n_completed, 1);
         assert_int_equal(store.n_cancelled, N_FLUSHES);
         for (unsigned i = 0; i < N_FLUSHES; i++) {
@@ -625,7 +622,7 @@ static void test_blk_stop_that_may_suspend_cancels_the_oldest_first(void **state
 static void test_blk_cancelled_too_late_is_answered(void **state)
 {
     run_flushes();
-    blk_queue_stop(&queue, true);
+    gw_blk_queue_stop(&queue, true);
     flush_done(2, 0);
     assert_int_equal(statuses[2], VIRTIO_BLK_S_OK);
     flush_done(1, -EIO);
@@ -645,7 +642,7 @@ static void test_blk_cancelled_between_ranges_is_suspended(void **state)
     put_range(1, 32, 4, 0);
     make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
     run();
-    blk_queue_stop(&queue, true);
+    gw_blk_queue_stop(&queue, true);
     store.last->done(store.last, 0);
     assert_int_equal(store.n_submitted, 1);
     assert_int_equal(n_suspended, 1);
@@ -659,7 +656,7 @@ static void test_blk_cancelled_between_ranges_is_suspended(void **state)
     make(VIRTIO_BLK_T_DISCARD, 0, 32, 0);
     run();
     store.last->done(store.last, 0);
-    blk_queue_stop(&queue, true);
+    gw_blk_queue_stop(&queue, true);
     store.last->done(store.last, 0);
     assert_int_equal(n_suspended, 0);
     assert_int_equal(status, VIRTIO_BLK_S_OK);

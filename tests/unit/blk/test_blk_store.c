@@ -15,12 +15,12 @@
 static void check_read_and_write(size_t piece, size_t shift)
 {
     memset(memory, 0, SIZE + BLOCK);
-    assert_int_equal(transfer_op(STORE_READ, BLOCK, 40 * BLOCK, piece, shift), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, BLOCK, 40 * BLOCK, piece, shift), 0);
     for (int i = 0; i < 40; i++)
         assert_bytes(memory + shift + (size_t)i * BLOCK, i + 2, BLOCK);
 
     memset(memory, 0x77, SIZE + BLOCK);
-    assert_int_equal(transfer_op(STORE_WRITE, 2 * BLOCK, 40 * BLOCK, piece, shift), 0);
+    assert_int_equal(transfer_op(GW_BLK_WRITE, 2 * BLOCK, 40 * BLOCK, piece, shift), 0);
     assert_block(1, 2);
     for (int i = 2; i < 42; i++)
         assert_block(i, 0x77);
@@ -60,18 +60,18 @@ static void test_store_read_past_a_shrunk_end_fails(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     assert_int_equal(truncate(path, SIZE / 2 + 100), 0);
-    assert_int_equal(transfer_op(STORE_READ, 0, SIZE, SIZE, 0), -ENODATA);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, SIZE, SIZE, 0), -ENODATA);
 }
 
 static void test_store_errors_are_passed_on(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     fake.fail = -EINTR;
-    assert_int_equal(transfer_op(STORE_READ, 0, BLOCK, BLOCK, 0), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, BLOCK, BLOCK, 0), 0);
     fake.fail = -ENOSPC;
-    assert_int_equal(transfer_op(STORE_WRITE, 0, BLOCK, BLOCK, 0), -ENOSPC);
+    assert_int_equal(transfer_op(GW_BLK_WRITE, 0, BLOCK, BLOCK, 0), -ENOSPC);
     fake.fail = -EIO;
-    assert_int_equal(run(&(struct store_io){.kind = STORE_FLUSH}), -EIO);
+    assert_int_equal(run(&(struct store_io){.op.kind = GW_BLK_FLUSH}), -EIO);
 }
 
 static void assert_zeroed(void)
@@ -86,14 +86,14 @@ static void assert_zeroed(void)
 static void test_store_zeroes_with_and_without_fallocate(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, true, false), 0);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, true, false), 0);
     assert_zeroed();
     fake.fail_fallocate = -EOPNOTSUPP;
     fake.short_by = 5000;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, false, false), 0);
     assert_zeroed();
     fake.n_fallocate = 0;
-    assert_int_equal(range_op(STORE_WRITE_ZEROES, false, true),
+    assert_int_equal(range_op(GW_BLK_WRITE_ZEROES, false, true),
                      0); /* fallocate is not tried again */
     assert_zeroed();
     assert_int_equal(fake.n_fallocate, 0);
@@ -104,8 +104,8 @@ static void test_store_discard_is_advice(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     fake.fail_fallocate = -EOPNOTSUPP;
-    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
-    assert_int_equal(range_op(STORE_DISCARD, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, false), 0);
     assert_int_equal(fake.n_fallocate, 1);
     assert_block(8, 9);
 }
@@ -113,13 +113,15 @@ static void test_store_discard_is_advice(void **state)
 static void test_store_write_through_is_durable(void **state)
 {
     assert_int_equal(open_store(STORE_OFF, 512), 0);
-    assert_int_equal(range_op(STORE_DISCARD, false, true), 0);
+    assert_int_equal(range_op(GW_BLK_DISCARD, false, true), 0);
     assert_int_equal(fake.n_sync, 1);
     iovs[0] = (struct iovec){memory, BLOCK};
-    assert_int_equal(
-        run(&(struct store_io){
-            .kind = STORE_WRITE, .is_durable = true, .iov = iovs, .n_iov = 1, .length = BLOCK}),
-        0);
+    assert_int_equal(run(&(struct store_io){.op.kind = GW_BLK_WRITE,
+                                            .op.is_durable = true,
+                                            .op.iov = iovs,
+                                            .op.n_iov = 1,
+                                            .op.length = BLOCK}),
+                     0);
     assert_int_equal(fake.n_dsync, 1);
 }
 
@@ -142,27 +144,27 @@ static int cancelled_at(unsigned at, int (*op)(void))
 
 static int read_op(void)
 {
-    return transfer_op(STORE_READ, 0, 4 * BLOCK, 4 * BLOCK, 0);
+    return transfer_op(GW_BLK_READ, 0, 4 * BLOCK, 4 * BLOCK, 0);
 }
 
 static int shifted_write_op(void)
 {
-    return transfer_op(STORE_WRITE, 0, 4 * BLOCK, BLOCK, 1);
+    return transfer_op(GW_BLK_WRITE, 0, 4 * BLOCK, BLOCK, 1);
 }
 
 static int zero_op(void)
 {
-    return range_op(STORE_WRITE_ZEROES, false, false);
+    return range_op(GW_BLK_WRITE_ZEROES, false, false);
 }
 
 static int durable_discard_op(void)
 {
-    return range_op(STORE_DISCARD, false, true);
+    return range_op(GW_BLK_DISCARD, false, true);
 }
 
 static int flush_op(void)
 {
-    return run(&(struct store_io){.kind = STORE_FLUSH});
+    return run(&(struct store_io){.op.kind = GW_BLK_FLUSH});
 }
 
 static void check_cancelled_transfers(int (*op)(void))
@@ -223,18 +225,19 @@ static void test_store_cancelled_flush_leaves_it_dirty(void **state)
 
 static void test_store_delay_is_cut_short(void **state)
 {
-    struct store_io io = {.kind = STORE_WRITE, .iov = iovs, .n_iov = 1, .length = BLOCK};
+    struct store_io io = {
+        .op.kind = GW_BLK_WRITE, .op.iov = iovs, .op.n_iov = 1, .op.length = BLOCK};
 
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     assert_int_equal(store_delay_new(&s, s, 20), 0);
     memset(memory, 0x77, BLOCK);
-    io.done = op_done;
+    io.op.done = op_done;
     iovs[0] = (struct iovec){memory, BLOCK};
     result = 1;
-    assert_int_equal(s->ops->submit(s, &io), -EINPROGRESS);
+    assert_int_equal(s->ops->blk.submit(s, &io.op), -EINPROGRESS);
     assert_int_equal(timer.delay_ns, 20000000);
-    io.is_cancelled = true;
-    s->ops->cancel(s, &io);
+    io.op.is_cancelled = true;
+    s->ops->blk.cancel(s, &io.op);
     assert_int_equal(timer.delay_ns, 0);
     assert_int_equal(result, 1);
     timer.cb(timer.arg);
@@ -243,8 +246,8 @@ static void test_store_delay_is_cut_short(void **state)
     assert_int_equal(fake.n_ops, 0);
 
     /* After the delay, the operation reaches the wrapped store. */
-    io.is_cancelled = false;
-    assert_int_equal(s->ops->submit(s, &io), -EINPROGRESS);
+    io.op.is_cancelled = false;
+    assert_int_equal(s->ops->blk.submit(s, &io.op), -EINPROGRESS);
     timer.cb(timer.arg);
     fake.cancel_at = 1;
     fake.fail = -ECANCELED;
@@ -296,7 +299,7 @@ static void test_store_readers_share(void **state)
 
 static int user_result;
 
-static void note_user(struct store_user *user, int r)
+static void note_user(struct gw_blk_user *user, int r)
 {
     user_result = r;
 }
@@ -331,7 +334,7 @@ static void test_store_waits_for_a_lock(void **state)
 /* A start that waits for a lock ends early; nobody holds the lock after that. */
 static void test_store_start_can_be_cancelled(void **state)
 {
-    struct store_user users[2] = {{.done = note_user}, {.done = note_user}};
+    struct gw_blk_user users[2] = {{.done = note_user}, {.done = note_user}};
     struct gw_worker worker;
     struct store *holder;
 
@@ -342,12 +345,12 @@ static void test_store_start_can_be_cancelled(void **state)
     assert_int_equal(open_store(STORE_OFF, 512), 0);
     are_tasks_held = true;
     for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(s->ops->start(s, &users[i]), -EINPROGRESS);
-    s->ops->cancel_start(s, &users[0]);
+        assert_int_equal(s->ops->blk.start(s, &users[i]), -EINPROGRESS);
+    s->ops->blk.cancel_start(s, &users[0]);
     assert_int_equal(run_posts(&worker), 1);
     assert_int_equal(user_result, -ECANCELED);
-    s->ops->cancel_start(s, &users[0]);
-    s->ops->cancel_start(s, &users[1]);
+    s->ops->blk.cancel_start(s, &users[0]);
+    s->ops->blk.cancel_start(s, &users[1]);
     assert_int_equal(run_posts(&worker), 1);
     run_held_task();
     assert_int_equal(run_posts(&worker), 0);
@@ -359,8 +362,8 @@ static void test_store_start_can_be_cancelled(void **state)
     /* The next queue starts while the last one still stops. */
     assert_int_equal(start_store(s), 0);
     are_tasks_held = true;
-    assert_int_equal(s->ops->stop(s, &users[0]), -EINPROGRESS);
-    assert_int_equal(s->ops->start(s, &users[1]), -EINPROGRESS);
+    assert_int_equal(s->ops->blk.stop(s, &users[0]), -EINPROGRESS);
+    assert_int_equal(s->ops->blk.start(s, &users[1]), -EINPROGRESS);
     user_result = 1;
     run_held_task();
     assert_int_equal(run_posts(&worker), 2);
@@ -372,7 +375,7 @@ static void test_store_start_can_be_cancelled(void **state)
 static void test_store_start_with_and_without_locking(void **state)
 {
     static const enum store_mode modes[] = {STORE_OFF, STORE_AUTO, STORE_ON};
-    struct store_user users[2] = {{.done = note_user}, {.done = note_user}};
+    struct gw_blk_user users[2] = {{.done = note_user}, {.done = note_user}};
     struct gw_worker worker;
 
     worker_init(&worker);
@@ -383,11 +386,11 @@ static void test_store_start_with_and_without_locking(void **state)
 
         assert_int_equal(store_file_new(&s, &o), 0);
         user_result = 1;
-        assert_int_equal(s->ops->start(s, &users[0]), modes[i] == STORE_OFF ? 0 : -EINPROGRESS);
+        assert_int_equal(s->ops->blk.start(s, &users[0]), modes[i] == STORE_OFF ? 0 : -EINPROGRESS);
         assert_int_equal(run_posts(&worker), modes[i] != STORE_OFF);
         assert_int_equal(user_result, modes[i] == STORE_OFF);
-        assert_int_equal(s->ops->start(s, &users[1]), 0); /* the second one never waits */
-        assert_int_equal(s->ops->stop(s, &users[1]), 0);
+        assert_int_equal(s->ops->blk.start(s, &users[1]), 0); /* the second one never waits */
+        assert_int_equal(s->ops->blk.stop(s, &users[1]), 0);
         assert_int_equal(stop_store(s), 0);
         assert_int_equal(fake.n_errors + fake.n_said, 0);
         s->ops->free(s);
@@ -417,14 +420,15 @@ static void test_store_refuses_what_is_no_disk(void **state)
 static void test_store_ram_reads_what_was_written(void **state)
 {
     assert_int_equal(store_ram_new(&s, SIZE, 512, false, NULL), 0);
-    assert_int_equal(transfer_op(STORE_READ, 0, SIZE, 1000, 0), 0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, SIZE, 1000, 0), 0);
     assert_bytes(memory, 0, SIZE);
     memset(memory, 0x77, SIZE);
-    assert_int_equal(transfer_op(STORE_WRITE, 512, SIZE - 1024, 1000, 0), 0);
+    assert_int_equal(transfer_op(GW_BLK_WRITE, 512, SIZE - 1024, 1000, 0), 0);
     /* from the middle of a page to the middle of another */
-    assert_int_equal(
-        run(&(struct store_io){.kind = STORE_DISCARD, .offset = 1024, .length = 3 * BLOCK}), 0);
-    assert_int_equal(transfer_op(STORE_READ, 0, SIZE, SIZE, 0), 0);
+    assert_int_equal(run(&(struct store_io){
+                         .op.kind = GW_BLK_DISCARD, .op.offset = 1024, .op.length = 3 * BLOCK}),
+                     0);
+    assert_int_equal(transfer_op(GW_BLK_READ, 0, SIZE, SIZE, 0), 0);
     assert_bytes(memory, 0, 512);
     assert_bytes(memory + 512, 0x77, 512);
     assert_bytes(memory + 1024, 0, 3 * BLOCK);
@@ -453,14 +457,14 @@ static void test_store_ram_frees_what_is_discarded(void **state)
 
     assert_int_equal(store_ram_new(&s, size, 512, false, NULL), 0);
     for (uint64_t at = 0; at < size; at += piece)
-        assert_int_equal(transfer_op(STORE_WRITE, at, piece, piece, 0), 0);
+        assert_int_equal(transfer_op(GW_BLK_WRITE, at, piece, piece, 0), 0);
     before = resident();
     for (unsigned kind = 0; kind < 2; kind++) {
         for (uint64_t at = 0; at < size; at += piece)
             assert_int_equal(
-                run(&(struct store_io){.kind = kind == 0 ? STORE_WRITE_ZEROES : STORE_DISCARD,
-                                       .offset = at,
-                                       .length = piece}),
+                run(&(struct store_io){.op.kind = kind == 0 ? GW_BLK_WRITE_ZEROES : GW_BLK_DISCARD,
+                                       .op.offset = at,
+                                       .op.length = piece}),
                 0);
         after = resident();
         if (kind == 0)

@@ -40,7 +40,7 @@ struct op {
 
 static struct op ops[N_OPS];
 
-static void note_result(struct store_io *io, int res)
+static void note_result(struct gw_blk_io *io, int res)
 {
     struct op *op = (struct op *)(void *)((char *)io - offsetof(struct op, io));
 
@@ -48,22 +48,22 @@ static void note_result(struct store_io *io, int res)
     op->result = res;
 }
 
-static void submit(struct op *op, enum store_kind kind, unsigned worker)
+static void submit(struct op *op, enum gw_blk_kind kind, unsigned worker)
 {
     memset(op, 0, sizeof(*op));
     /* What only the store uses need not be initialized. */
     memset(&op->io.store, 0xa5, sizeof(op->io) - offsetof(struct store_io, store));
     op->result = PENDING;
-    op->io.done = note_result;
-    op->io.worker = &workers[worker];
-    op->io.kind = kind;
-    op->io.offset = 8 * BLOCK;
-    op->io.length = BLOCK;
+    op->io.op.done = note_result;
+    op->io.op.worker = &workers[worker];
+    op->io.op.kind = kind;
+    op->io.op.offset = 8 * BLOCK;
+    op->io.op.length = BLOCK;
     op->iov = (struct iovec){memory, BLOCK};
-    op->io.iov = &op->iov;
-    op->io.n_iov = 1;
-    op->io.is_durable = kind != STORE_FLUSH;
-    assert_int_equal(s->ops->submit(s, &op->io), -EINPROGRESS);
+    op->io.op.iov = &op->iov;
+    op->io.op.n_iov = 1;
+    op->io.op.is_durable = kind != GW_BLK_FLUSH;
+    assert_int_equal(s->ops->blk.submit(s, &op->io.op), -EINPROGRESS);
     fake.io = NULL; /* ends in end() */
 }
 
@@ -101,16 +101,16 @@ static void assert_nothing_waits(void)
 
 /* ---- completions in the wrong order ---- */
 
-static const enum store_kind kinds[] = {STORE_FLUSH, STORE_WRITE};
+static const enum gw_blk_kind kinds[] = {GW_BLK_FLUSH, GW_BLK_WRITE};
 
 /* Result of the file operation on success. */
-static int success(enum store_kind kind)
+static int success(enum gw_blk_kind kind)
 {
-    return kind == STORE_FLUSH ? 0 : BLOCK;
+    return kind == GW_BLK_FLUSH ? 0 : BLOCK;
 }
 
 /* `one` gets the error, but `other` is processed first. Each is a flush or a durable write. */
-static void check_error_after_success(enum store_kind one, enum store_kind other, unsigned worker)
+static void check_error_after_success(enum gw_blk_kind one, enum gw_blk_kind other, unsigned worker)
 {
     open_for_syncs(STORE_OFF);
     submit(&ops[0], one, 0);
@@ -119,7 +119,7 @@ static void check_error_after_success(enum store_kind one, enum store_kind other
     run_all_posts();
     assert_int_equal(ops[1].result, PENDING);
     end(&ops[0], -EIO);
-    if (one == STORE_WRITE) /* a failed write is repeated to find out what failed */
+    if (one == GW_BLK_WRITE) /* a failed write is repeated to find out what failed */
         end(&ops[0], BLOCK);
     assert_int_equal(ops[0].result, -EIO);
     assert_int_equal(ops[1].result, worker == 0 ? -EIO : PENDING);
@@ -166,15 +166,15 @@ static void test_store_concurrent_syncs_that_succeed_all_do(void **state)
 static void test_store_sync_does_not_wait_for_later_ones(void **state)
 {
     open_for_syncs(STORE_OFF);
-    submit(&ops[0], STORE_FLUSH, 0);
-    submit(&ops[1], STORE_FLUSH, 0);
+    submit(&ops[0], GW_BLK_FLUSH, 0);
+    submit(&ops[1], GW_BLK_FLUSH, 0);
     end(&ops[1], 0);
     assert_int_equal(ops[1].result, PENDING);
-    submit(&ops[2], STORE_FLUSH, 0);
+    submit(&ops[2], GW_BLK_FLUSH, 0);
     end(&ops[0], 0);
     assert_int_equal(ops[1].result, 0);
     assert_int_equal(ops[0].result, PENDING); /* waits for the third */
-    submit(&ops[3], STORE_FLUSH, 0);
+    submit(&ops[3], GW_BLK_FLUSH, 0);
     end(&ops[2], -EIO);
     assert_int_equal(ops[0].result, -EIO);
     assert_int_equal(ops[2].result, -EIO);
@@ -187,15 +187,15 @@ static void test_store_sync_does_not_wait_for_later_ones(void **state)
 static void test_store_sync_waits_for_no_write_that_ended(void **state)
 {
     open_for_syncs(STORE_OFF);
-    submit(&ops[0], STORE_WRITE, 0);
-    submit(&ops[1], STORE_FLUSH, 0);
-    submit(&ops[2], STORE_FLUSH, 1);
+    submit(&ops[0], GW_BLK_WRITE, 0);
+    submit(&ops[1], GW_BLK_FLUSH, 0);
+    submit(&ops[2], GW_BLK_FLUSH, 1);
     end(&ops[1], 0);
-    ops[0].io.is_cancelled = true;
+    ops[0].io.op.is_cancelled = true;
     end(&ops[0], -EINTR);
     assert_int_equal(ops[0].result, -ECANCELED);
     assert_int_equal(ops[1].result, PENDING);
-    ops[2].io.is_cancelled = true;
+    ops[2].io.op.is_cancelled = true;
     end(&ops[2], -ECANCELED);
     assert_int_equal(ops[2].result, -ECANCELED);
     run_all_posts();
@@ -207,8 +207,8 @@ static void test_store_sync_waits_for_no_write_that_ended(void **state)
 
 static void cancel(struct op *op)
 {
-    op->io.is_cancelled = true;
-    s->ops->cancel(s, &op->io);
+    op->io.op.is_cancelled = true;
+    s->ops->blk.cancel(s, &op->io.op);
 }
 
 static void test_store_cancelled_while_held(void **state)
@@ -216,7 +216,7 @@ static void test_store_cancelled_while_held(void **state)
     for (unsigned fails = 0; fails < 2; fails++) {
         open_for_syncs(STORE_OFF);
         for (unsigned i = 0; i < 4; i++)
-            submit(&ops[i], STORE_FLUSH, 0);
+            submit(&ops[i], GW_BLK_FLUSH, 0);
         for (unsigned i = 1; i < 4; i++)
             end(&ops[i], 0);
         cancel(&ops[2]);
@@ -229,7 +229,7 @@ static void test_store_cancelled_while_held(void **state)
         assert_int_equal(ops[1].result, fails ? -EIO : 0);
         assert_int_equal(ops[2].result, -ECANCELED);
         assert_int_equal(ops[3].result, fails ? -EIO : 0);
-        assert_int_equal(file()->n_failed[STORE_FLUSH], fails ? 3 : 0);
+        assert_int_equal(file()->n_failed[GW_BLK_FLUSH], fails ? 3 : 0);
         assert_int_equal(fake.n_cancelled, 0); /* its file operation had ended */
         assert_nothing_waits();
         s->ops->free(s);
@@ -241,8 +241,8 @@ static void test_store_cancelled_while_held(void **state)
 static void test_store_cancelled_when_released(void **state)
 {
     open_for_syncs(STORE_OFF);
-    submit(&ops[0], STORE_FLUSH, 0);
-    submit(&ops[1], STORE_FLUSH, 1);
+    submit(&ops[0], GW_BLK_FLUSH, 0);
+    submit(&ops[1], GW_BLK_FLUSH, 1);
     end(&ops[1], 0);
     end(&ops[0], 0);
     cancel(&ops[1]);
@@ -258,9 +258,9 @@ static void test_store_cancelled_when_released(void **state)
 static void check_suspect(enum store_mode direct, bool is_lost)
 {
     open_for_syncs(direct);
-    submit(&ops[0], STORE_WRITE, 0);
-    submit(&ops[1], STORE_FLUSH, 0);
-    submit(&ops[2], STORE_FLUSH, 1);
+    submit(&ops[0], GW_BLK_WRITE, 0);
+    submit(&ops[1], GW_BLK_FLUSH, 0);
+    submit(&ops[2], GW_BLK_FLUSH, 1);
     end(&ops[1], 0);
     end(&ops[0], -EIO);
     end(&ops[2], 0);
@@ -272,8 +272,8 @@ static void check_suspect(enum store_mode direct, bool is_lost)
     assert_int_equal(ops[0].result, is_lost ? -EIO : -ENOSPC);
     assert_int_equal(ops[1].result, is_lost ? -EIO : 0);
     assert_int_equal(ops[2].result, is_lost ? -EIO : 0);
-    assert_int_equal(file()->n_failed[STORE_WRITE], 1);
-    assert_int_equal(file()->n_failed[STORE_FLUSH], is_lost ? 2 : 0);
+    assert_int_equal(file()->n_failed[GW_BLK_WRITE], 1);
+    assert_int_equal(file()->n_failed[GW_BLK_FLUSH], is_lost ? 2 : 0);
     assert_nothing_waits();
     s->ops->free(s);
     s = NULL;
@@ -310,9 +310,9 @@ static void test_store_direct_write_waits_for_nothing(void **state)
     if (!open_direct())
         skip();
     open_for_syncs(STORE_ON);
-    submit(&ops[0], STORE_FLUSH, 0);
-    submit(&ops[1], STORE_WRITE, 0);
-    submit(&ops[2], STORE_WRITE, 0);
+    submit(&ops[0], GW_BLK_FLUSH, 0);
+    submit(&ops[1], GW_BLK_WRITE, 0);
+    submit(&ops[2], GW_BLK_WRITE, 0);
     end(&ops[1], BLOCK);
     assert_int_equal(ops[1].result, 0);
     end(&ops[0], 0);
@@ -330,8 +330,8 @@ static void test_store_direct_write_on_btrfs_waits_for_a_sync(void **state)
     if (!open_direct())
         skip();
     open_for_syncs(STORE_ON);
-    submit(&ops[0], STORE_FLUSH, 0);
-    submit(&ops[1], STORE_WRITE, 0);
+    submit(&ops[0], GW_BLK_FLUSH, 0);
+    submit(&ops[1], GW_BLK_WRITE, 0);
     end(&ops[1], BLOCK);
     assert_int_equal(ops[1].result, PENDING);
     end(&ops[0], -EIO);
@@ -344,8 +344,8 @@ static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
 {
     open_for_syncs(STORE_OFF);
     for (unsigned i = 0; i < 2; i++)
-        submit(&ops[i], STORE_WRITE, 0);
-    submit(&ops[2], STORE_FLUSH, 0);
+        submit(&ops[i], GW_BLK_WRITE, 0);
+    submit(&ops[2], GW_BLK_FLUSH, 0);
     end(&ops[0], -EIO);
     end(&ops[1], -EIO);
     assert_int_equal(fake.n_said, 0);
@@ -359,8 +359,8 @@ static void test_store_failures_beside_a_suspect_write_are_logged(void **state)
     assert_int_equal(ops[2].result, -EIO);
     assert_int_equal(fake.n_errors, 1);
     assert_int_equal(fake.n_said, 2);
-    assert_int_equal(file()->n_failed[STORE_WRITE], 2);
-    assert_int_equal(file()->n_failed[STORE_FLUSH], 1);
+    assert_int_equal(file()->n_failed[GW_BLK_WRITE], 2);
+    assert_int_equal(file()->n_failed[GW_BLK_FLUSH], 1);
 }
 
 /* ---- many operations ---- */
@@ -382,7 +382,7 @@ static uint64_t end_many(unsigned n, bool is_backwards)
     assert_non_null(many);
     open_for_syncs(STORE_OFF);
     for (unsigned i = 0; i < n; i++)
-        submit(&many[i], STORE_FLUSH, i % 2);
+        submit(&many[i], GW_BLK_FLUSH, i % 2);
     begin = cpu_ns();
     for (unsigned i = 0; i < n; i++)
         end(&many[is_backwards ? n - 1 - i : i], 0);
@@ -455,7 +455,7 @@ static unsigned random_below(struct model_worker *m, unsigned n)
 }
 
 /* A success means that no data was lost before the sync began. */
-static void check_answer(struct store_io *io, int res)
+static void check_answer(struct gw_blk_io *io, int res)
 {
     struct model_op *op =
         (struct model_op *)(void *)((char *)io - offsetof(struct model_op, op.io));
@@ -473,11 +473,11 @@ static void check_answer(struct store_io *io, int res)
 static void model_submit(struct model_worker *m, struct model_op *op)
 {
     memset(op, 0, sizeof(*op));
-    op->op.io.done = check_answer;
-    op->op.io.worker = m->worker;
-    op->op.io.kind = STORE_FLUSH;
+    op->op.io.op.done = check_answer;
+    op->op.io.op.worker = m->worker;
+    op->op.io.op.kind = GW_BLK_FLUSH;
     op->began_at = ++model.clock;
-    op->is_in_flight = s->ops->submit(s, &op->op.io) == -EINPROGRESS;
+    op->is_in_flight = s->ops->blk.submit(s, &op->op.io.op) == -EINPROGRESS;
     fake.io = NULL;
 }
 

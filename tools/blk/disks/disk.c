@@ -112,6 +112,44 @@ static void use_workers(struct gw_daemon_config *cfg, const struct disk *disk,
     cfg->control = gw_workers_get(workers->control, 0);
 }
 
+/* Rate-limited, because a front-end may start sessions quickly. */
+static void log_device(void *arg, enum gw_log_level level, const char *message)
+{
+    backend_say(arg, level, "%s", message);
+}
+
+/* Returns: 0; a negative errno, which has been logged. */
+static int new_device(struct disk *disk)
+{
+    const struct disk_options *o = disk->options;
+    const struct store *store = disk->store;
+    const struct store_topology *t = &store->topology;
+    int r = gw_blk_new(&disk->blk,
+                       &(struct gw_blk_config){
+                           .size = sizeof(struct gw_blk_config),
+                           .capacity = atomic_load(&store->size),
+                           .block_size = store->block_size,
+                           .is_read_only = store->is_read_only,
+                           .can_discard = store->can_unmap,
+                           .num_queues = o->device.num_queues,
+                           .queue_size_max = o->device.queue_size,
+                           .serial = o->serial,
+                           .physical_block = t->physical_block,
+                           .alignment_offset = t->alignment_offset,
+                           .io_min = t->io_min,
+                           .io_opt = t->io_opt,
+                           .discard_align = t->discard_align,
+                           .log = log_device,
+                           .log_arg = &disk->log,
+                           .log_level = backend_say_level(),
+                       },
+                       &store->ops->blk, disk->store);
+
+    if (r == -ENOMEM)
+        backend_say(&disk->log, GW_LOG_ERROR, "no memory for %u queues", o->device.num_queues);
+    return r;
+}
+
 static int new_daemon(struct disk *disk, const struct disk_workers *workers)
 {
     const struct backend_device *device = &disk->options->device;
@@ -120,15 +158,11 @@ static int new_daemon(struct disk *disk, const struct disk_workers *workers)
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg),
         .name = workers->program,
-        .num_queues = device->num_queues,
-        .queue_size_max = device->queue_size,
         .num_workers = min(o->num_workers, device->num_queues),
         .loop = o->loop,
         .poll_us = o->poll_us,
         .xen_persistent_grants = device->xen_persistent_grants,
         .reconnect_max_ms = device->reconnect_s * 1000,
-        .request_size = sizeof(struct blk_request),
-        .request_bytes_max = UINT32_MAX, /* longer requests fail with a status */
         .log = backend_log_cb,
         .log_arg = &disk->log,
         .log_level = backend_say_level(),
@@ -138,8 +172,9 @@ static int new_daemon(struct disk *disk, const struct disk_workers *workers)
     };
     int r;
 
+    gw_blk_configure(disk->blk, &cfg);
     use_workers(&cfg, disk, workers, array);
-    r = gw_daemon_new(&disk->daemon, &cfg, &blk_ops, &disk->blk);
+    r = gw_daemon_new(&disk->daemon, &cfg, gw_blk_ops(), disk->blk);
     if (r < 0)
         backend_say_no_loop(&disk->log, r, o->loop, "cannot create the daemon");
     return r;
@@ -147,18 +182,12 @@ static int new_daemon(struct disk *disk, const struct disk_workers *workers)
 
 int disk_start(struct disk *disk, const struct disk_workers *workers)
 {
-    const struct backend_device *device = &disk->options->device;
-    const struct blk_options options = {
-        .num_queues = device->num_queues,
-        .queue_size = device->queue_size,
-        .serial = disk->options->serial,
-    };
-    int r = blk_init(&disk->blk, disk->store, &options);
+    int r = new_device(disk);
 
     if (r == 0)
         r = new_daemon(disk, workers);
     if (r == 0)
-        r = backend_start_daemon(disk->daemon, device, &disk->log);
+        r = backend_start_daemon(disk->daemon, &disk->options->device, &disk->log);
     return r;
 }
 
@@ -168,13 +197,21 @@ bool disk_close(struct disk *disk)
 
     gw_daemon_free(disk->daemon);
     disk->daemon = NULL;
-    has_kept_data = disk->blk.queues == NULL || !blk_has_lost_data(&disk->blk);
-    blk_done(&disk->blk);
+    has_kept_data = disk->blk == NULL || gw_blk_stop_error(disk->blk) == 0;
+    gw_blk_free(disk->blk);
+    disk->blk = NULL;
     if (disk->store != NULL)
         disk->store->ops->free(disk->store);
     disk->store = NULL;
-    memset(&disk->blk, 0, sizeof(disk->blk));
     return has_kept_data;
+}
+
+void disk_resize(struct disk *disk)
+{
+    struct store *store = disk->store;
+
+    if (store->ops->resize(store) == 0)
+        (void)gw_blk_resize(disk->blk, disk->daemon, atomic_load(&store->size));
 }
 
 /* ---- reports ---- */

@@ -2,8 +2,8 @@
 /* One disk while the program serves it: its store, its virtio device and its daemon. */
 #pragma once
 
-#include "blk.h"
 #include "disk_options.h"
+#include "store.h"
 #include "tasks.h"
 
 enum disk_state {
@@ -37,7 +37,7 @@ struct disk {
 
     /* Its task only; while DISK_SERVING to DISK_DRAINING they stay as they are. */
     struct store *store;
-    struct blk blk;
+    struct gw_blk *blk;
     struct gw_daemon *daemon;
 };
 
@@ -70,6 +70,9 @@ void disk_free(struct disk *disk);
 int disk_open(struct disk *disk, struct store_id *ret_id);
 int disk_start(struct disk *disk, const struct disk_workers *workers);
 bool disk_close(struct disk *disk);
+
+/* Read the size of the store again and report a change to the driver. It may block. */
+void disk_resize(struct disk *disk);
 
 /* The numbers of requests, of a disk with a daemon. */
 void disk_count(const struct disk *disk, uint64_t *in_flight, uint64_t *answered);

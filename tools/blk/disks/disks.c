@@ -221,7 +221,7 @@ static void ended(struct disk *disk)
     if (disks.workers.queues == NULL)
         return;
     disk_count(disk, &in_flight, &answered);
-    if (in_flight > 0 || blk_is_pending(&disk->blk))
+    if (in_flight > 0 || gw_blk_is_pending(disk->blk))
         disk->state = DISK_DRAINING;
 }
 
@@ -305,7 +305,7 @@ static void run_resize(struct task *task)
 {
     struct disk *disk = disk_of(task);
 
-    blk_resize(&disk->blk, disk->daemon);
+    disk_resize(disk);
     pthread_mutex_lock(&disks.lock);
     disk->is_busy = false;
     settle();

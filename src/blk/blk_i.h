@@ -4,15 +4,17 @@
  */
 #pragma once
 
-#include "store.h"
-
+#include <godwit.h>
+#include <godwit/blk.h>
 #include <linux/virtio_blk.h>
+#include <stdatomic.h>
 
 enum {
     BLK_BATCH = 64,   /* requests popped per turn of a queue */
     BLK_SECTOR = 512, /* unit of the protocol, independent of the logical block size */
     BLK_SEGMENTS_MAX = 32,
     BLK_RANGE_SECTORS_MAX = 1 << 22, /* 2 GiB in one discard or write-zeroes segment */
+    BLK_N_KINDS = GW_BLK_WRITE_ZEROES + 1,
 };
 
 /* The limits that requests are checked against; copied once per batch. */
@@ -21,6 +23,7 @@ struct blk_limits {
     uint32_t block_size;
     bool is_read_only;
     bool can_unmap;
+    bool can_zero;
     bool is_write_through;
     uint32_t size_max;   /* maximum bytes of one data buffer */
     uint32_t seg_max;    /* maximum data buffers of a request */
@@ -28,10 +31,15 @@ struct blk_limits {
     const char *serial;  /* VIRTIO_BLK_ID_BYTES, padded with NUL */
 };
 
+/* As struct gw_blk_count. */
+struct blk_count {
+    _Atomic uint64_t submitted, bytes, failed;
+};
+
 /* The device's state of one queue; only the worker of that queue accesses it. */
 struct blk_queue {
+    const struct gw_blk *blk;
     struct gw_queue *q;
-    struct store *store;
     struct blk_request *in_flight;      /* submitted to the store, not done; oldest first */
     struct blk_request **in_flight_end; /* link of the next request to append */
     bool is_stopping;                   /* the last request to end releases the store */
@@ -39,8 +47,11 @@ struct blk_queue {
     bool is_cancelled;                  /* the queue was stopped during its start */
     _Atomic bool is_pending;            /* a start or stop of the store is in progress */
     int stop_error;                     /* result of the last stop: 0 or a negative errno */
-    struct store_user user;
-};
+    struct gw_blk_user user;
+    /* Any thread reads them. */
+    struct blk_count counts[BLK_N_KINDS];
+    _Atomic uint64_t refused;
+} __attribute__((aligned(64))); /* queues of different workers share no cache line */
 
 struct blk_range {
     uint64_t offset;
@@ -58,42 +69,14 @@ struct blk_request {
     uint16_t n_ranges;         /* discard and write zeroes only */
     uint16_t next_range;
     struct blk_range *ranges; /* allocated separately: the library clears this struct at each pop */
-    struct store_io io;
+    struct gw_blk_io io;      /* last: members of the store may follow */
 };
 
-/*
- * Read and check a popped request. Returns: true: submit b->io; false: the request has ended with
- * the status b->result.
- */
-bool blk_request_parse(struct blk_request *b, struct gw_request *req,
-                       const struct blk_limits *limits);
-
-/* Process up to BLK_BATCH popped requests of a queue. They complete in the call or later. */
-void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
-                      const struct blk_limits *limits);
-
-/*
- * Start a queue and claim the store. Returns: 0; -EINPROGRESS: gw_queue_complete_start follows; the
- * negative errno of the store's start.
- */
-int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store);
-
-/*
- * Stop a queue. The store is released when no request is in flight. If requests may be suspended
- * (`may_suspend`), the requests in flight are cancelled, and suspended if they do not end soon.
- */
-void blk_queue_stop(struct blk_queue *queue, bool may_suspend);
-
-struct blk_options {
-    unsigned num_queues;
-    unsigned queue_size;
-    const char *serial; /* NULL: none */
-};
-
-struct blk {
-    struct store *store;
-    unsigned num_queues;
-    unsigned queue_size;
+struct gw_blk {
+    struct gw_blk_store_ops store_ops;
+    void *store;
+    struct gw_blk_config config; /* serial: see below */
+    _Atomic uint64_t capacity;
     char serial[VIRTIO_BLK_ID_BYTES];
     _Atomic bool is_write_through;
     /*
@@ -110,20 +93,32 @@ struct blk {
     /* Control worker only; is_write_through is derived from these. */
     bool has_flush;           /* the driver accepted FLUSH */
     bool is_write_back;       /* the writeback byte of config space */
-    struct blk_queue *queues; /* num_queues */
+    struct blk_queue *queues; /* config.num_queues */
 };
 
-extern const struct gw_device_ops blk_ops;
+/*
+ * Read and check a popped request. Returns: true: submit b->io; false: the request has ended with
+ * the status b->result.
+ */
+bool gw_blk_request_parse(struct blk_request *b, struct gw_request *req,
+                          const struct blk_limits *limits);
 
-/* Returns: 0; -ENOMEM. blk_done: after the daemon has been freed; also on a zeroed `blk`. */
-int blk_init(struct blk *blk, struct store *store, const struct blk_options *o);
-void blk_done(struct blk *blk);
+/* Process up to BLK_BATCH popped requests of a queue. They complete in the call or later. */
+void gw_blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
+                         const struct blk_limits *limits);
 
-/* Read the size of the store again and report a change to the driver. */
-void blk_resize(struct blk *blk, struct gw_daemon *d);
+/*
+ * Start a queue and claim the store. Returns: 0; -EINPROGRESS: gw_queue_complete_start follows; the
+ * result of the store's start.
+ */
+int gw_blk_queue_start(struct blk_queue *queue, struct gw_queue *q);
 
-/* Whether a queue waits for its store to start or stop. Context: any thread. */
-bool blk_is_pending(const struct blk *blk);
+/*
+ * Stop a queue. The store is released when no request is in flight. If requests may be suspended
+ * (`may_suspend`), the requests in flight are cancelled, and suspended if they do not end soon.
+ */
+void gw_blk_queue_stop(struct blk_queue *queue, bool may_suspend);
 
-/* Whether the last stop of a queue failed. Context: when no worker runs. */
-bool blk_has_lost_data(const struct blk *blk);
+/* Log a message through the callback of the device. */
+void gw_blk_log(const struct gw_blk_config *cfg, enum gw_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

@@ -6,7 +6,7 @@
  * all checks use the copy. Data is never inspected. Every request is completed, also one without
  * room for a status byte; otherwise it would occupy its ring entry forever.
  */
-#include "blk.h"
+#include "blk_i.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ static bool find_extent(const struct blk_limits *l, uint64_t sector, uint64_t le
  * A driver that accepted SIZE_MAX and SEG_MAX must honour them (virtio 1.3, 5.2.6.1). A buffer that
  * crosses a memory region boundary arrives as two iovecs, hence twice seg_max.
  */
-static bool is_within_limits(const struct store_io *io, const struct blk_limits *l)
+static bool is_within_limits(const struct gw_blk_io *io, const struct blk_limits *l)
 {
     if (io->length > l->length_max || (io->n_iov + 1) / 2 > l->seg_max)
         return false;
@@ -48,7 +48,7 @@ static bool is_within_limits(const struct store_io *io, const struct blk_limits 
 static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, uint64_t sector)
 {
     struct gw_request *req = b->req;
-    bool is_read = b->io.kind == STORE_READ;
+    bool is_read = b->io.kind == GW_BLK_READ;
 
     b->io.iov = is_read ? req->writable : req->readable;
     b->io.n_iov = is_read ? req->n_writable : req->n_readable;
@@ -65,11 +65,11 @@ static bool parse_transfer(struct blk_request *b, const struct blk_limits *l, ui
 
 /* Parse one segment of a discard or write-zeroes request. Returns: its VIRTIO_BLK_S_* status. */
 static uint8_t parse_range(struct blk_range *range, const struct blk_limits *l,
-                           enum store_kind kind, const struct virtio_blk_discard_write_zeroes *seg)
+                           enum gw_blk_kind kind, const struct virtio_blk_discard_write_zeroes *seg)
 {
     uint32_t n_sectors = le32toh(seg->num_sectors);
     uint32_t flags = le32toh(seg->flags);
-    uint32_t known = kind == STORE_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+    uint32_t known = kind == GW_BLK_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 
     if ((flags & ~known) != 0)
         return VIRTIO_BLK_S_UNSUPP;
@@ -99,7 +99,7 @@ static bool parse_ranges(struct blk_request *b, const struct blk_limits *l)
 
     b->io.is_durable = l->is_write_through;
     b->result = VIRTIO_BLK_S_UNSUPP;
-    if (b->io.kind == STORE_DISCARD && !l->is_read_only && !l->can_unmap)
+    if (!l->is_read_only && !(b->io.kind == GW_BLK_DISCARD ? l->can_unmap : l->can_zero))
         return false; /* not offered */
     b->result = VIRTIO_BLK_S_IOERR;
     if (l->is_read_only || req->readable_len == 0 || req->readable_len % sizeof(seg) != 0 ||
@@ -132,22 +132,22 @@ static bool parse_type(struct blk_request *b, const struct blk_limits *l,
 {
     switch (le32toh(header->type)) {
     case VIRTIO_BLK_T_IN:
-        b->io.kind = STORE_READ;
+        b->io.kind = GW_BLK_READ;
         return parse_transfer(b, l, le64toh(header->sector));
     case VIRTIO_BLK_T_OUT:
-        b->io.kind = STORE_WRITE;
+        b->io.kind = GW_BLK_WRITE;
         return parse_transfer(b, l, le64toh(header->sector));
     case VIRTIO_BLK_T_FLUSH:
-        b->io.kind = STORE_FLUSH;
+        b->io.kind = GW_BLK_FLUSH;
         return true;
     case VIRTIO_BLK_T_GET_ID:
         gw_request_write(b->req, l->serial, VIRTIO_BLK_ID_BYTES);
         return false;
     case VIRTIO_BLK_T_DISCARD:
-        b->io.kind = STORE_DISCARD;
+        b->io.kind = GW_BLK_DISCARD;
         return parse_ranges(b, l);
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        b->io.kind = STORE_WRITE_ZEROES;
+        b->io.kind = GW_BLK_WRITE_ZEROES;
         return parse_ranges(b, l);
     default:
         b->result = VIRTIO_BLK_S_UNSUPP;
@@ -155,8 +155,8 @@ static bool parse_type(struct blk_request *b, const struct blk_limits *l,
     }
 }
 
-bool blk_request_parse(struct blk_request *b, struct gw_request *req,
-                       const struct blk_limits *limits)
+bool gw_blk_request_parse(struct blk_request *b, struct gw_request *req,
+                          const struct blk_limits *limits)
 {
     struct virtio_blk_outhdr header;
 
@@ -176,6 +176,29 @@ static void complete(struct blk_request *b)
 {
     free(b->ranges);
     gw_request_complete_status(b->req, b->result);
+}
+
+/* ---- counters ---- */
+
+/* Only the worker of the queue writes them. */
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static void count_submitted(struct blk_request *b)
+{
+    struct blk_count *count = &b->queue->counts[b->io.kind];
+
+    add(&count->submitted, 1);
+    add(&count->bytes, b->io.length);
+}
+
+static void count_result(struct blk_request *b, int r)
+{
+    if (r < 0 && !(r == -ECANCELED && b->io.is_cancelled))
+        add(&b->queue->counts[b->io.kind].failed, 1);
 }
 
 /* ---- in flight ---- */
@@ -199,19 +222,27 @@ static void unlink_in_flight(struct blk_request *b)
         b->queue->in_flight_end = b->link;
 }
 
-static struct blk_queue *queue_of(struct store_user *user)
+static struct blk_queue *queue_of(struct gw_blk_user *user)
 {
     return (struct blk_queue *)(void *)((char *)user - offsetof(struct blk_queue, user));
 }
 
 /* Success means that everything the guest wrote is on the medium; otherwise the stop fails. */
-static void released(struct store_user *user, int r)
+static void released(struct gw_blk_user *user, int r)
 {
     struct blk_queue *queue = queue_of(user);
 
     queue->stop_error = r;
     atomic_store(&queue->is_pending, false);
     gw_queue_complete_stop(queue->q, r);
+}
+
+/* Returns: as gw_blk_store_ops.stop. */
+static int stop_store(struct blk_queue *queue)
+{
+    const struct gw_blk *blk = queue->blk;
+
+    return blk->store_ops.stop != NULL ? blk->store_ops.stop(blk->store, &queue->user) : 0;
 }
 
 static void let_go(struct blk_queue *queue)
@@ -223,7 +254,7 @@ static void let_go(struct blk_queue *queue)
     queue->user.worker = gw_queue_worker(queue->q); /* perhaps another one since the start */
     atomic_store(&queue->is_pending, true);
     gw_queue_delay_stop(queue->q);
-    r = queue->store->ops->stop(queue->store, &queue->user);
+    r = stop_store(queue);
     if (r != -EINPROGRESS)
         released(&queue->user, r);
 }
@@ -235,14 +266,16 @@ static void let_go(struct blk_queue *queue)
  */
 static int submit(struct blk_request *b)
 {
-    struct store *store = b->queue->store;
-    int r = store->ops->submit(store, &b->io);
+    const struct gw_blk *blk = b->queue->blk;
+    int r;
 
-    while (r == 0 && b->next_range < b->n_ranges) {
+    for (;;) {
+        count_submitted(b);
+        r = blk->store_ops.submit(blk->store, &b->io);
+        if (r != 0 || b->next_range == b->n_ranges)
+            return r;
         load_range(b);
-        r = store->ops->submit(store, &b->io);
     }
-    return r;
 }
 
 /* Continue with the next range. Returns: as submit. */
@@ -261,7 +294,7 @@ static uint8_t status_of(int r)
     return r == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 }
 
-static void store_done(struct store_io *io, int r)
+static void store_done(struct gw_blk_io *io, int r)
 {
     struct blk_request *b =
         (struct blk_request *)(void *)((char *)io - offsetof(struct blk_request, io));
@@ -272,6 +305,7 @@ static void store_done(struct store_io *io, int r)
         if (r == -EINPROGRESS)
             return;
     }
+    count_result(b, r);
     unlink_in_flight(b);
     /* Release the store first: after the last completion, another back-end may take over. */
     if (queue->in_flight == NULL && queue->is_stopping)
@@ -297,6 +331,7 @@ static void start(struct blk_request *b)
         link_in_flight(b);
         return;
     }
+    count_result(b, r);
     b->result = status_of(r);
     complete(b);
 }
@@ -305,9 +340,10 @@ static void start(struct blk_request *b)
  * Two passes: the first prefetches the blocks of all requests, so that they are on their way into
  * the cache when the second copies. With 512-byte requests on a memory store this saves 10 %.
  */
-void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
-                      const struct blk_limits *limits)
+void gw_blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queue *queue,
+                         const struct blk_limits *limits)
 {
+    const struct gw_blk *blk = queue->blk;
     struct blk_request *good[BLK_BATCH];
     unsigned n_good = 0;
 
@@ -315,11 +351,14 @@ void blk_requests_run(struct gw_request **reqs, unsigned n_reqs, struct blk_queu
         struct blk_request *b = gw_request_private(reqs[i]);
 
         b->queue = queue;
-        if (!blk_request_parse(b, reqs[i], limits)) {
+        if (!gw_blk_request_parse(b, reqs[i], limits)) {
+            if (b->result != VIRTIO_BLK_S_OK)
+                add(&queue->refused, 1);
             complete(b);
             continue;
         }
-        queue->store->ops->prefetch(queue->store, &b->io);
+        if (blk->store_ops.prefetch != NULL)
+            blk->store_ops.prefetch(blk->store, &b->io);
         good[n_good++] = b;
     }
     for (unsigned i = 0; i < n_good; i++)
@@ -335,12 +374,12 @@ static void end_start(struct blk_queue *queue, int r)
     gw_queue_complete_start(queue->q, r);
 }
 
-static void released_early(struct store_user *user, int r)
+static void released_early(struct gw_blk_user *user, int r)
 {
     end_start(queue_of(user), -ECANCELED);
 }
 
-static void started(struct store_user *user, int r)
+static void started(struct gw_blk_user *user, int r)
 {
     struct blk_queue *queue = queue_of(user);
 
@@ -349,24 +388,25 @@ static void started(struct store_user *user, int r)
         return;
     }
     user->done = released_early;
-    r = queue->store->ops->stop(queue->store, user);
+    r = stop_store(queue);
     if (r != -EINPROGRESS)
         released_early(user, r);
 }
 
-int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *store)
+int gw_blk_queue_start(struct blk_queue *queue, struct gw_queue *q)
 {
+    const struct gw_blk *blk = queue->blk;
     int r;
 
-    *queue = (struct blk_queue){
-        .q = q,
-        .store = store,
-        .in_flight_end = &queue->in_flight,
-        .is_starting = true,
-        .is_pending = true,
-        .user = {.done = started, .worker = gw_queue_worker(q)},
-    };
-    r = store->ops->start(store, &queue->user);
+    queue->q = q;
+    queue->in_flight = NULL;
+    queue->in_flight_end = &queue->in_flight;
+    queue->is_stopping = queue->is_cancelled = false;
+    queue->stop_error = 0;
+    queue->user = (struct gw_blk_user){.done = started, .worker = gw_queue_worker(q)};
+    queue->is_starting = true;
+    queue->is_pending = true;
+    r = blk->store_ops.start != NULL ? blk->store_ops.start(blk->store, &queue->user) : 0;
     if (r != -EINPROGRESS) {
         queue->is_starting = false;
         queue->is_pending = false;
@@ -374,11 +414,14 @@ int blk_queue_start(struct blk_queue *queue, struct gw_queue *q, struct store *s
     return r;
 }
 
-void blk_queue_stop(struct blk_queue *queue, bool may_suspend)
+void gw_blk_queue_stop(struct blk_queue *queue, bool may_suspend)
 {
+    const struct gw_blk *blk = queue->blk;
+
     if (queue->is_starting) {
         queue->is_cancelled = true;
-        queue->store->ops->cancel_start(queue->store, &queue->user);
+        if (blk->store_ops.cancel_start != NULL)
+            blk->store_ops.cancel_start(blk->store, &queue->user);
         return;
     }
     if (queue->in_flight == NULL) {
@@ -386,10 +429,10 @@ void blk_queue_stop(struct blk_queue *queue, bool may_suspend)
         return;
     }
     queue->is_stopping = true;
-    if (!may_suspend)
+    if (!may_suspend || blk->store_ops.cancel == NULL)
         return;
     for (struct blk_request *b = queue->in_flight; b != NULL; b = b->next) {
         b->io.is_cancelled = true;
-        queue->store->ops->cancel(queue->store, &b->io);
+        blk->store_ops.cancel(blk->store, &b->io);
     }
 }
