@@ -13,7 +13,8 @@
  * then queue_ready while the ring is started and enabled and has requests, then queue_stop
  * (GET_VRING_BASE, RESET_DEVICE, hang-up). reset follows the queue_stop of all queues: after a
  * RESET_DEVICE that succeeded, and at the end of each session, before session_end. gw_daemon_free
- * ends the session, if any, then calls worker_stop. See vhost-user.rst, "Ring states".
+ * ends the session, if any, then calls worker_stop. See vhost-user.rst, "Ring states". region_added
+ * and region_gone follow the front-end's changes of guest memory.
  *
  * Blocking. A [worker] callback that blocks stops all queues of its worker, a [control] callback
  * stops the session: both must return soon. What takes time is completed later: a request, a start
@@ -49,6 +50,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+struct gw_memory_region;
 struct gw_queue;
 struct gw_worker;
 
@@ -173,6 +175,30 @@ struct gw_device_ops {
      */
     int (*check_features)(void *dev, uint64_t features, char *why, size_t size);
     int (*check_protocol_features)(void *dev, uint64_t features, char *why, size_t size);
+
+    /*
+     * [control] The front-end has mapped a region of guest memory (memory.h): register it here, for
+     * direct I/O, RDMA or VFIO, for example. It precedes all requests that may use the region. The
+     * region must not be accessed yet: during postcopy its pages may be missing. A device that
+     * makes the kernel or hardware access all of it (mlock, pinned pages) sets no_postcopy.
+     *
+     * A front-end that changes its memory may map the same memory again, at the same guest address:
+     * the new region is added before the old one is gone.
+     *
+     * Returns 0; a negative errno refuses the region, and no region_gone follows. NULL: 0.
+     */
+    int (*region_added)(void *dev, struct gw_memory_region *region);
+
+    /*
+     * [control] The region is about to be unmapped: end its registration. The requests and holds
+     * (gw_memory_hold) that might use it have ended; those that outlive the drain time-out delay it
+     * until they end. It may come without a request in between, because the library may refuse a
+     * memory table after region_added. At the end of a session, it comes before `reset`; for a
+     * region that a late request delays, it comes later, perhaps in another session. If requests
+     * are in flight in gw_daemon_free, it does not come, and the memory stays mapped; otherwise the
+     * last ones may come on the thread of gw_daemon_free. NULL: nothing.
+     */
+    void (*region_gone)(void *dev, struct gw_memory_region *region);
 };
 
 #pragma GCC visibility pop

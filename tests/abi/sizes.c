@@ -16,7 +16,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 136);
+SIZE(gw_device_ops, 152);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -34,6 +34,25 @@ FIELD(gw_device_ops, session_end, 104);
 FIELD(gw_device_ops, protocol_features, 112);
 FIELD(gw_device_ops, check_features, 120);
 FIELD(gw_device_ops, check_protocol_features, 128);
+FIELD(gw_device_ops, region_added, 136);
+FIELD(gw_device_ops, region_gone, 144);
+
+SIZE(gw_memory_region, 64);
+FIELD(gw_memory_region, guest_addr, 0);
+FIELD(gw_memory_region, user_addr, 8);
+FIELD(gw_memory_region, size, 16);
+FIELD(gw_memory_region, addr, 24);
+FIELD(gw_memory_region, page_size, 32);
+FIELD(gw_memory_region, offset, 40);
+FIELD(gw_memory_region, fd, 48);
+FIELD(gw_memory_region, user, 56);
+
+SIZE(gw_memory, 40);
+FIELD(gw_memory, queue, 0);
+FIELD(gw_memory, map, 8);
+FIELD(gw_memory, generation, 16);
+FIELD(gw_memory, last_region, 20);
+FIELD(gw_memory, reserved, 24);
 
 SIZE(gw_daemon_config, 152);
 FIELD(gw_daemon_config, size, 0);

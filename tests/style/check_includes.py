@@ -29,6 +29,8 @@ MAY_INCLUDE = [
     ("src/core/queue", ["include/*", "own", "src/base/*", "src/fd/peer_fd.h", "src/core/loop/*",
                         "src/core/memory/*", "src/core/ring/*", "src/core/inflight/inflight.h",
                         "src/core/inflight/resume.h", "src/log/*.h"]),
+    ("src/core/device", ["include/*", "own", "src/base/*", "src/core/memory/access.h",
+                         "src/core/queue/queue_i.h"]),
     ("src/core/inflight", ["include/*", "own", "src/base/*", "src/core/memory/mapping.h",
                            "src/core/queue/*", "src/core/ring/*"]),
     ("src/core/state", ["include/*", "own", "src/base/*"]),

@@ -177,7 +177,7 @@ static void free_operations(struct gw_daemon *d)
 
     gw_sigbus_forget(&d->loss);
     for (unsigned i = 0; i < d->num_queues; i++)
-        idle = idle && d->queues[i].in_flight.n == 0;
+        idle = idle && d->queues[i].in_flight.n == 0 && gw_queue_n_holds(&d->queues[i]) == 0;
     gw_op_free_all(d, idle);
 }
 

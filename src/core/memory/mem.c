@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd)
 {
@@ -38,6 +39,16 @@ int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int
     r = gw_mem_backend_map(region, gw_steal_fd(&owned_fd));
     if (r < 0)
         return r;
+    region->pub = (struct gw_memory_region){
+        .guest_addr = desc->gpa,
+        .user_addr = desc->uva,
+        .size = desc->size,
+        .addr = region->hva,
+        .page_size =
+            region->mapping.at ? region->mapping.range.granule : (uint64_t)sysconf(_SC_PAGESIZE),
+        .offset = region->mapping.offset,
+        .fd = -1,
+    };
     *ret = gw_steal(region);
     return 0;
 }
@@ -74,6 +85,8 @@ void gw_region_put(struct gw_region *region)
 {
     if (!region || --region->refs > 0)
         return;
+    if (region->gone)
+        region->gone(region->gone_arg, &region->pub);
     gw_postcopy_unregister(&region->missing);
     gw_mem_backend_unmap(region);
     free(region);

@@ -52,6 +52,9 @@ struct gw_region_desc {
 /* One mapped piece of guest memory, shared by all maps that hold it. */
 struct gw_region {
     struct gw_region_desc desc;
+    struct gw_memory_region pub;                                /* as a device sees it */
+    void (*gone)(void *gone_arg, struct gw_memory_region *pub); /* before it is unmapped; or NULL */
+    void *gone_arg;
     unsigned refs;                    /* control worker only */
     uint8_t *hva;                     /* of the first guest byte; NULL if each pin maps pages */
     struct gw_mapping mapping;        /* of a file */

@@ -10,8 +10,10 @@
 #include "change.h"
 #include "ctl_dirty_log.h"
 #include "dispatch.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
@@ -58,20 +60,53 @@ static struct gw_region_desc desc_of(const struct gw_daemon *d, const struct gw_
     return desc;
 }
 
+/*
+ * Report a region to the device, which may refuse it. From then on, the device learns when it is
+ * gone: before it is unmapped, with its last reference. A map has references until the last request
+ * and the last hold of its generation have ended (change.c).
+ */
+static int report_region(struct gw_daemon *d, struct gw_region *region, int fd)
+{
+    char name[64];
+    int r = 0;
+
+    region->pub.fd = region->mapping.at ? fd : -1;
+    if (d->ops.region_added)
+        r = d->ops.region_added(d->dev, &region->pub);
+    region->pub.fd = -1;
+    if (r == 0) {
+        region->gone = d->ops.region_gone;
+        region->gone_arg = d->dev;
+        return 0;
+    }
+    gw_region_name(region, name, sizeof(name));
+    return gw_fail(r < 0 ? r : -ECANCELED, "the device refuses %s: %s", name,
+                   strerror(r < 0 ? -r : ECANCELED));
+}
+
 /* Create a region of this session; release it with gw_region_put. Consumes `fd`. */
 static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, int fd,
                       struct gw_region **ret)
 {
     struct gw_session *s = &d->session;
     struct gw_region_desc desc = desc_of(d, wire);
+    gw_cleanup_peer_fd int owned_fd = fd, copy = -1;
     struct gw_region *region;
-    int r = gw_region_new(&region, &desc, fd);
+    int r;
 
+    if (d->ops.region_added && fd >= 0) {
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (copy < 0)
+            return gw_fail(-errno, "no file descriptor for a memory region: %s", strerror(errno));
+    }
+    r = gw_region_new(&region, &desc, gw_steal_fd(&owned_fd));
     if (r < 0)
         return r;
     gw_region_guard(region, d->guard);
     if (gw_postcopy_is_listening(&s->postcopy))
         r = gw_region_listen(region, &s->postcopy);
+    if (r == 0)
+        r = report_region(d, region, copy);
     if (r < 0)
         gw_region_put(region);
     else

@@ -119,6 +119,21 @@ static void check_log(struct gw_queue *q)
            q->index);
 }
 
+void gw_queue_mark_write(struct gw_queue *q, gw_gpa_t gpa, uint64_t len)
+{
+    gw_queue_lock(q);
+    if (gw_queue_lacks_log(q)) {
+        q->logging.unlogged = true;
+    } else if (q->dirty_log.all) {
+        gw_full_fence();
+        gw_dirty_log_mark(q->dirty_log.log, gpa, len);
+        check_log(q);
+        if (q->dirty_log.event_fd >= 0)
+            gw_eventfd_signal(q->dirty_log.event_fd);
+    }
+    gw_queue_unlock(q);
+}
+
 /* The ring may have lost its memory, see gw_queue_set_map. */
 static void put_used(struct gw_queue *q, uint16_t id, uint32_t len, unsigned n_slots)
 {

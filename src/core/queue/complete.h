@@ -7,6 +7,7 @@
 
 #include "base/list.h"
 
+#include <godwit/memory.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ struct gw_batch {
 void gw_queue_publish(struct gw_queue *q);
 /* Mark all buffers that the device may have written. The caller has issued a full fence. */
 void gw_request_mark(const struct gw_queue *q, const struct gw_request_i *r);
+/* Mark what the device has just written, other than buffers of requests. Takes the queue's lock. */
+void gw_queue_mark_write(struct gw_queue *q, gw_gpa_t gpa, uint64_t len);
 /* Once there is a log: mark what was written while LOG_ALL was set without one. */
 void gw_queue_mark_unlogged(struct gw_queue *q);
 /* IN_ORDER: may its used element be skipped? That implies that its buffers are filled completely.

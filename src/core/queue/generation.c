@@ -43,9 +43,9 @@ void gw_queue_begin_generation(struct gw_queue *q, struct gw_generation_wait *wa
 {
     gw_queue_lock(q);
     q->generation.number++;
-    q->generation.n_old = q->in_flight.n;
-    if (q->abandoned && q->in_flight.n > 0) {
-        /* These requests outlived an earlier session, and never use the maps of this one. */
+    q->generation.n_old = q->in_flight.n + q->in_flight.n_holds;
+    if (q->abandoned && !gw_queue_is_idle(q)) {
+        /* These outlived an earlier session, and never use the maps of this one. */
         gw_latch_count(wait->latch, 0);
     } else {
         wait->next = q->generation.waiting;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The changes of a queue's map and log, by number (change.c). A new map begins a generation. The
- * queue has quiesced when no request of an older generation is in flight: it no longer uses an
+ * queue has quiesced when no request or hold of an older generation is left: it no longer uses an
  * older map.
  */
 #pragma once
@@ -23,7 +23,7 @@ struct gw_generation {
     uint64_t posted;  /* atomic: the latest change, perhaps still in the mailbox */
     uint64_t applied; /* [lock] the latest change that the queue has applied */
     uint32_t number;  /* [lock] counts the maps */
-    unsigned n_old;   /* [lock] requests in flight from older generations */
+    unsigned n_old;   /* [lock] requests in flight and holds of older generations */
     struct gw_generation_wait *waiting; /* [lock] */
 };
 

@@ -8,7 +8,7 @@
 /* [lock] A start or stop in progress ends first: its queue counts to other latches then. */
 static bool can_leave(const struct gw_queue *q)
 {
-    return q->in_flight.n == 0 && q->state != GW_QUEUE_STOPPING && !q->delay.start;
+    return gw_queue_is_idle(q) && q->state != GW_QUEUE_STOPPING && !q->delay.start;
 }
 
 void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch)
@@ -18,7 +18,7 @@ void gw_queue_pause(struct gw_queue *q, struct gw_latch *latch)
     q->move.is_paused = true;
     if (q->state == GW_QUEUE_STOPPING || q->delay.start)
         gw_latch_count(latch, -EBUSY);
-    else if (q->in_flight.n == 0)
+    else if (gw_queue_is_idle(q))
         gw_latch_count(latch, 0);
     else
         q->move.latch = latch;

@@ -381,8 +381,10 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     bool runs = q->state == GW_QUEUE_STARTED;
     int r;
 
-    if (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0) {
+    if (q->state == GW_QUEUE_STOPPING && gw_queue_is_idle(q)) {
         r = gw_fail(-EBUSY, "the device has not completed its last stop");
+    } else if (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0) {
+        r = gw_fail(-EBUSY, "the device still holds guest memory of its last run");
     } else if (q->state == GW_QUEUE_STOPPING) {
         r = gw_fail(-EBUSY, "%u requests of its last run have not finished", q->in_flight.n);
     } else if (runs) {
@@ -535,7 +537,7 @@ void gw_queue_stop(struct gw_queue *q, struct gw_latch *latch, enum gw_queue_sto
     /* Also if the device took too long to drain, and may now suspend requests. */
     q->stop.callback_due =
         q->stop.callback_due || q->state == GW_QUEUE_STARTED ||
-        (q->stop.how == GW_STOP_DRAIN && how != GW_STOP_DRAIN && q->in_flight.n > 0);
+        (q->stop.how == GW_STOP_DRAIN && how != GW_STOP_DRAIN && !gw_queue_is_idle(q));
     q->state = GW_QUEUE_STOPPING;
     q->stop.how = how;
     if (q->stop.latch)

@@ -151,6 +151,11 @@ struct gw_queue_start {
  * -EINPROGRESS if the device takes time: `start` must stay valid until start->latch is counted.
  */
 int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
+/* The number of its holds on guest memory. Any thread. */
+static inline unsigned gw_queue_n_holds(const struct gw_queue *q)
+{
+    return __atomic_load_n(&q->in_flight.n_holds, __ATOMIC_RELAXED);
+}
 /* For how long the device has delayed a start or stop, in ns; 0: it does not. Any thread. */
 uint64_t gw_queue_delayed_ns(const struct gw_queue *q, bool *ret_is_start);
 void gw_queue_set_enabled(struct gw_queue *q, bool enabled);

@@ -45,10 +45,16 @@ static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
            !q->delay.start;
 }
 
+/* [lock] Has the device neither requests nor holds on guest memory? */
+static inline bool gw_queue_is_idle(const struct gw_queue *q)
+{
+    return q->in_flight.n == 0 && q->in_flight.n_holds == 0;
+}
+
 /* [lock] May a stop end, because the device has neither requests nor anything else to do? */
 static inline bool gw_queue_is_drained(const struct gw_queue *q)
 {
-    return q->in_flight.n == 0 && !q->delay.start && !q->delay.stop;
+    return gw_queue_is_idle(q) && !q->delay.start && !q->delay.stop;
 }
 
 /* [lock] May requests be popped? Not while their writes could not be logged. */
@@ -70,8 +76,20 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
 /* The device has not completed a start yet; it has, and start->latch is counted. */
 void gw_queue_delay_start(struct gw_queue *q, struct gw_queue_start *start);
 void gw_queue_end_start(struct gw_queue *q, struct gw_queue_start *start, int r);
-/* [lock] The last request in flight has ended, and a pause waited for that. */
+/* [lock] The queue has become idle, and a pause waited for that. */
 void gw_queue_note_idle(struct gw_queue *q);
+/* [lock] A request or a hold has ended, which began in an older generation if `is_old`. */
+static inline void gw_queue_note_ended(struct gw_queue *q, bool is_old)
+{
+    if (is_old && --q->generation.n_old == 0)
+        gw_queue_note_quiesced(q);
+    if (!gw_queue_is_idle(q))
+        return;
+    if (q->move.latch)
+        gw_queue_note_idle(q);
+    if (q->state == GW_QUEUE_STOPPING)
+        gw_queue_activate(q);
+}
 /* [lock] Watch the kick on the worker's loop. Returns: as gw_notifier_watch. */
 int gw_queue_watch_kick(struct gw_queue *q);
 /* [lock] Does the invariant of invariant.c hold? For assert, between two turns. */

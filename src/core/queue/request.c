@@ -396,11 +396,8 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
     q->poll.made_progress = true;
     q->in_flight.n--;
     q->in_flight.bytes -= r->len;
-    if (old && --q->generation.n_old == 0)
-        gw_queue_note_quiesced(q);
-    if (q->move.latch && q->in_flight.n == 0)
-        gw_queue_note_idle(q);
-    if (q->poll.starved || (q->state == GW_QUEUE_STOPPING && q->in_flight.n == 0))
+    gw_queue_note_ended(q, old);
+    if (q->poll.starved)
         gw_queue_activate(q);
 }
 
