@@ -156,9 +156,7 @@ int gw_worker_open_external(struct gw_worker *w)
 
 void gw_worker_close_external(struct gw_worker *w)
 {
-    gw_worker_enter(w);
     gw_worker_close(w);
-    gw_worker_leave(w);
     gw_close(&w->alarm_source.fd);
 }
 

@@ -60,10 +60,10 @@ static struct gw_queue *choose(const struct gw_balance *b, const struct gw_worke
     for (unsigned i = 0; i < d->num_queues; i++) {
         uint64_t after = difference(gap, 2 * b->load[i]);
 
-        if (gw_queue_worker(&d->queues[i]) != from || b->load[i] == 0 || after >= best_gap)
-            continue;
-        best = &d->queues[i];
-        best_gap = after;
+        if (gw_queue_worker(&d->queues[i]) == from && after < best_gap) {
+            best = &d->queues[i];
+            best_gap = after;
+        }
     }
     return best;
 }

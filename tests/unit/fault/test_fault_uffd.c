@@ -2,7 +2,7 @@
 /*
  * Reading events of a userfaultfd without waiting, on kernels that have RWF_NOWAIT for the fd and
  * on those that do not. The kernel decides this for each kind of fd, so an eventfd replaces the
- * userfaultfd.
+ * userfaultfd. Also, mapping pages while the kernel interrupts it.
  */
 #include "frontend/fault/fault_i.h"
 
@@ -10,9 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -33,6 +36,31 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset, 
         return __real_preadv64v2(fd, iov, n, offset, flags);
     errno = refusal;
     return -1;
+}
+
+/* What UFFDIO_CONTINUE does, call by call. */
+static struct {
+    struct {
+        int error;
+        int64_t mapped;
+    } results[4];
+    struct uffdio_range ranges[4];
+    unsigned n; /* calls; the last result repeats */
+} mapping;
+
+int __wrap_ioctl(int fd, unsigned long request, void *arg);
+
+int __wrap_ioctl(int fd, unsigned long request, void *arg)
+{
+    struct uffdio_continue *map = arg;
+    unsigned i = mapping.n < 3 ? mapping.n : 3;
+
+    assert_int_equal(request, UFFDIO_CONTINUE);
+    mapping.ranges[i] = map->range;
+    map->mapped = mapping.results[i].mapped;
+    errno = mapping.results[i].error;
+    mapping.n++;
+    return errno ? -1 : 0;
 }
 
 static void expect_event(int fd)
@@ -101,6 +129,47 @@ static void test_fault_uffd_read_of_nothing_is_no_error(void **state)
     is_at_end = false;
 }
 
+/* After an interruption the rest is mapped, and only the rest. */
+static void test_fault_uffd_continue_maps_the_rest_after_an_interruption(void **state)
+{
+    memset(&mapping, 0, sizeof(mapping));
+    mapping.results[0].error = EAGAIN; /* at once */
+    mapping.results[0].mapped = -EAGAIN;
+    mapping.results[1].error = EAGAIN;
+    mapping.results[1].mapped = 0x1000;
+    mapping.results[2].mapped = 0x3000;
+    assert_int_equal(gw_fault_uffd_continue(0, 0x10000, 0x4000), 0);
+    assert_int_equal(mapping.n, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(mapping.ranges[i].start, i < 2 ? 0x10000 : 0x11000);
+        assert_int_equal(mapping.ranges[i].len, i < 2 ? 0x4000 : 0x3000);
+    }
+}
+
+static void test_fault_uffd_continue_ends(void **state)
+{
+    /* All is mapped, though the kernel was interrupted after it. */
+    memset(&mapping, 0, sizeof(mapping));
+    mapping.results[0].error = EAGAIN;
+    mapping.results[0].mapped = 0x4000;
+    (void)gw_fault_uffd_continue(0, 0x10000, 0x4000);
+    assert_int_equal(mapping.n, 1);
+
+    /* Another error is final. */
+    memset(&mapping, 0, sizeof(mapping));
+    mapping.results[0].error = EEXIST;
+    mapping.results[0].mapped = 0x1000;
+    assert_int_equal(gw_fault_uffd_continue(0, 0x10000, 0x4000), -EEXIST);
+    assert_int_equal(mapping.n, 1);
+
+    /* No progress, again and again. */
+    memset(&mapping, 0, sizeof(mapping));
+    for (unsigned i = 0; i < 4; i++)
+        mapping.results[i].error = EAGAIN;
+    assert_int_equal(gw_fault_uffd_continue(0, 0x10000, 0x4000), -EAGAIN);
+    assert_true(mapping.n > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +177,8 @@ int main(void)
         FDCHECK_TEST(test_fault_uffd_read_passes_other_errors_on),
         FDCHECK_TEST(test_fault_uffd_read_of_nothing_is_no_error),
         FDCHECK_TEST(test_fault_uffd_read_ignores_an_earlier_errno),
+        FDCHECK_TEST(test_fault_uffd_continue_maps_the_rest_after_an_interruption),
+        FDCHECK_TEST(test_fault_uffd_continue_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,27 @@ static void test_fe_async_poll_fd_is_ready_when_there_is_work(void **state)
     line_finish(&l);
 }
 
+/* A session whose socket nothing would wake the program for does not begin. */
+static void test_fe_async_session_that_cannot_be_watched_is_refused(void **state)
+{
+    struct line l;
+    int pair[2], null;
+
+    line_begin(&l);
+    gw_frontend_disconnect(l.fe);
+    close(l.peer);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_true(null >= 0);
+    assert_true(dup3(null, gw_frontend_poll_fd(l.fe), O_CLOEXEC) >=
+                0); /* as a faulty program may */
+    close(null);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(gw_frontend_attach(l.fe, pair[0]), -EINVAL);
+    assert_non_null(strstr(gw_frontend_last_error(), "begin of a session"));
+    l.peer = pair[1];
+    line_finish(&l);
+}
+
 /* A program without other descriptors lets the front-end wait; the timeout ends that, too. */
 static void test_fe_async_run_waits(void **state)
 {
@@ -749,6 +770,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_fe_async_answer_in_pieces_ends_once),
         FDCHECK_TEST(test_fe_async_poll_fd_is_ready_when_there_is_work),
+        FDCHECK_TEST(test_fe_async_session_that_cannot_be_watched_is_refused),
         FDCHECK_TEST(test_fe_async_run_waits),
         FDCHECK_TEST(test_fe_async_messages_follow_answers),
         FDCHECK_TEST(test_fe_async_features_are_those_of_the_turn),
