@@ -494,7 +494,8 @@ static void test_shared_bad_callback_blocks(void **state)
     end();
 }
 
-int main(void)
+/* With a name, only that test. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_shared_bad_nobody),
@@ -508,5 +509,7 @@ int main(void)
         FDCHECK_TEST(test_shared_bad_callback_blocks),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
