@@ -56,8 +56,13 @@ int gw_worker_post(struct gw_worker *w, struct gw_post *task)
     w->mail_last = task;
     __atomic_store_n(&w->mail, true, __ATOMIC_RELEASE);
     if (first)
-        gw_worker_wake(w);
+        __atomic_add_fetch(&w->n_waking, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&w->mail_lock);
+    if (first) {
+        /* Without the lock, or the worker would wake up only to wait for it. */
+        gw_worker_wake(w);
+        __atomic_sub_fetch(&w->n_waking, 1, __ATOMIC_RELEASE);
+    }
     return 0;
 }
 
@@ -266,6 +271,8 @@ void gw_worker_end(struct gw_worker *w)
         gw_worker_close_external(w);
     else
         pthread_join(w->thread, NULL);
+    while (__atomic_load_n(&w->n_waking, __ATOMIC_ACQUIRE) > 0)
+        sched_yield(); /* a write to an eventfd, which does not sleep */
     w->runs = false;
     gw_close(&w->mail_source.fd); /* mail_lock stays: a late gw_worker_post gets -ESHUTDOWN */
 }

@@ -33,6 +33,7 @@ struct gw_worker {
     struct gw_post *mail_first;
     struct gw_post *mail_last;    /* if there is a first */
     struct gw_source mail_source; /* an eventfd, wakes a sleeping worker */
+    unsigned n_waking;            /* atomic: threads that are writing to it after a post */
 
     struct gw_log *log;
     enum gw_loop_kind loop_kind;
