@@ -18,39 +18,25 @@ enum gw_peer_fd_kind gw_peer_fd_kind(int fd)
     return gw_peer_is_eventfd(fd) ? GW_PEER_FD_EVENTFD : GW_PEER_FD_OTHER;
 }
 
-static void close_fd(int *fd, bool later)
+void gw_peer_fd_close(int *fd)
 {
     int saved = errno;
 
-    if (*fd >= 0 && gw_peer_fd_kind(*fd) != GW_PEER_FD_OTHER) {
+    if (*fd >= 0 && gw_peer_fd_kind(*fd) != GW_PEER_FD_OTHER)
         (void)close(*fd);
-    } else if (*fd >= 0 && gw_peer_is_foreign_file(*fd)) {
+    else if (*fd >= 0 && (gw_peer_is_foreign_file(*fd) || !gw_sacrifice(*fd, GW_SACRIFICE_CLOSE)))
         gw_sacrifice_process(*fd);
-    } else if (*fd >= 0) {
-        bool is_queued = gw_sacrifice(*fd, GW_SACRIFICE_CLOSE);
-
-        if (!later || !is_queued)
-            gw_sacrifice_settle();
-        if (!is_queued)
-            (void)gw_sacrifice(*fd, GW_SACRIFICE_CLOSE);
-    }
     *fd = -1;
     errno = saved;
-}
-
-void gw_peer_fd_close(int *fd)
-{
-    close_fd(fd, false);
 }
 
 void gw_peer_fd_close_all(int *fds, unsigned n_fds)
 {
     for (unsigned i = 0; i < n_fds; i++)
-        close_fd(&fds[i], false);
+        gw_peer_fd_close(&fds[i]);
 }
 
-void gw_peer_fd_close_all_later(int *fds, unsigned n_fds)
+unsigned gw_peer_fd_backlog(void)
 {
-    for (unsigned i = 0; i < n_fds; i++)
-        close_fd(&fds[i], true);
+    return gw_sacrifice_backlog();
 }

@@ -27,15 +27,18 @@ enum gw_peer_fd_kind gw_peer_fd_kind(int fd);
 
 /*
  * Close `*fd` and set it to -1; no effect on -1. A sacrificial thread closes a file whose close may
- * sleep; the caller waits for it for up to a second. After such a timeout, callers do not wait
- * while any sacrificial thread is busy. A sacrificial process closes a regular file that another
- * process may serve; the caller does not wait for it. Preserves errno. Context: any thread.
+ * sleep, a sacrificial process a regular file that another process may serve; the caller waits for
+ * neither. Preserves errno. Context: any thread.
  */
 void gw_peer_fd_close(int *fd);
 void gw_peer_fd_close_all(int *fds, unsigned n_fds);
 
-/* The same without waiting for the sacrificial thread, unless too many descriptors are queued. */
-void gw_peer_fd_close_all_later(int *fds, unsigned n_fds);
+/*
+ * How many descriptors are still open that gw_peer_fd_close has left to a thread, in the whole
+ * process. A caller that gets descriptors from a peer takes no more while these are many.
+ * Context: any thread.
+ */
+unsigned gw_peer_fd_backlog(void);
 
 /* The descriptor in a variable with this attribute is closed when the variable leaves its scope. */
 #define gw_cleanup_peer_fd __attribute__((cleanup(gw_peer_fd_close)))

@@ -16,11 +16,10 @@
 
 enum {
     THREADS_MAX = 8,
-    QUEUE_LENGTH = 1024,
+    QUEUE_LENGTH = 65536,
     PROCESSES_MAX = 16,
     PROCESS_STACK = 65536,
-    REAP_STEP_MS = 2,
-    SETTLE_MS = 1000
+    REAP_STEP_MS = 2
 };
 
 struct entry {
@@ -31,10 +30,9 @@ struct entry {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t all_done;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct entry queue[QUEUE_LENGTH]; /* a circle */
+static struct entry queue[QUEUE_LENGTH]; /* a circle, used from its start again when empty */
 static unsigned first, n_queued, n_threads;
 static pid_t processes[PROCESSES_MAX]; /* [lock] 0: none */
-static bool is_stuck;                  /* [lock] a wait for the threads has timed out */
 
 static void before_fork(void)
 {
@@ -51,7 +49,6 @@ static void after_fork_in_child(void)
 {
     n_queued = 0;
     n_threads = 0;
-    is_stuck = false;
     memset(processes, 0, sizeof(processes));
     pthread_mutex_unlock(&lock);
 }
@@ -93,10 +90,8 @@ static void *sacrificial_main(void *arg)
         act(&entry);
         pthread_mutex_lock(&lock);
     }
-    if (--n_threads == 0) {
-        is_stuck = false;
+    if (--n_threads == 0)
         pthread_cond_broadcast(&all_done);
-    }
     pthread_mutex_unlock(&lock);
     return NULL;
 }
@@ -125,6 +120,8 @@ bool gw_sacrifice(int fd, enum gw_sacrifice what)
     pthread_once(&once, init);
     pthread_mutex_lock(&lock);
     has_room = n_queued < QUEUE_LENGTH;
+    if (n_queued == 0)
+        first = 0;
     if (has_room) {
         queue[(first + n_queued++) % QUEUE_LENGTH] = (struct entry){.fd = fd, .what = what};
         /* The existing threads may all be stuck. */
@@ -133,6 +130,16 @@ bool gw_sacrifice(int fd, enum gw_sacrifice what)
     }
     pthread_mutex_unlock(&lock);
     return has_room;
+}
+
+unsigned gw_sacrifice_backlog(void)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&lock);
+    n = n_queued;
+    pthread_mutex_unlock(&lock);
+    return n;
 }
 
 /* [lock] Returns: true when everything is done. */
@@ -144,14 +151,6 @@ static bool wait_for_all(unsigned timeout_ms)
     while (n_threads > 0 && r == 0)
         r = pthread_cond_timedwait(&all_done, &lock, &end);
     return n_threads == 0 && n_queued == 0;
-}
-
-void gw_sacrifice_settle(void)
-{
-    pthread_mutex_lock(&lock);
-    if (!is_stuck && !wait_for_all(SETTLE_MS))
-        is_stuck = n_threads > 0;
-    pthread_mutex_unlock(&lock);
 }
 
 /* Runs in a process with a copy of our memory: must neither lock nor allocate. */

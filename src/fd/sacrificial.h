@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * Threads and processes that may sleep for ever in a file of a peer. They hold no lock while they
- * are in the file, and every wait for them has a time limit.
+ * are in the file, and nothing but gw_sacrifice_flush waits for them.
  *
  * Threads make the calls that a fatal signal interrupts. There are up to 8, detached, and a thread
- * exists only while it has work. While all of them are stuck, up to 1024 descriptors are queued;
- * further descriptors stay open.
+ * exists only while it has work. Up to 65,536 descriptors wait for a thread; processes close
+ * further ones.
  *
  * close(2) of a FUSE file is not such a call: it sleeps until the server answers. A process with a
  * thread in it cannot be killed, and a process that exits with such a file open never finishes. So
@@ -30,11 +30,11 @@ enum gw_sacrifice {
  */
 bool gw_sacrifice(int fd, enum gw_sacrifice what);
 
+/* Returns: how many descriptors wait for a thread. */
+unsigned gw_sacrifice_backlog(void);
+
 /* Close a file that another process may serve, in a process of its own. */
 void gw_sacrifice_process(int fd);
-
-/* Wait up to a second for the threads; return at once while one is known to be stuck. */
-void gw_sacrifice_settle(void);
 
 /*
  * Wait up to `timeout_ms` until the threads have no work left, then up to `timeout_ms` until the

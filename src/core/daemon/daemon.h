@@ -67,7 +67,9 @@ struct gw_session {
     bool waits_for_moves; /* POSTCOPY_LISTEN, see postcopy_worker.c */
     struct gw_reply reply;
     struct gw_tx tx;
-    bool is_sending; /* the front-end has no room for the answer */
+    bool is_sending;   /* the front-end has no room for the answer */
+    unsigned n_fds;    /* received since the last pause */
+    unsigned n_pauses; /* pauses in a row, including this one; 0: it reads */
 
     /* Operations of the end, created at the beginning. */
     struct {

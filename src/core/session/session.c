@@ -13,6 +13,7 @@
 #include "core/message/dispatch.h"
 #include "core/message/operation.h"
 #include "core/move/postcopy_worker.h"
+#include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +22,14 @@
 
 /* How long an answer may wait for a front-end that does not read. */
 #define SEND_PATIENCE_NS UINT64_C(10000000000)
+
+/*
+ * A front-end may send descriptors faster than they can be closed. It must not use up those of its
+ * neighbours, so it waits, but no longer than a second: the backlog may be the work of another.
+ */
+#define FDS_AT_ONCE 16
+#define PAUSE_NS    UINT64_C(1000000)
+#define PAUSES_MAX  1000
 
 /* ---- sources ---- */
 
@@ -152,6 +161,23 @@ static void cannot_answer(struct gw_daemon *d, const char *why)
            gw_dispatch_name(d), d->session.rx.msg.header.request, why);
 }
 
+static void await_message(struct gw_daemon *d)
+{
+    struct gw_session *s = &d->session;
+
+    if (s->n_fds >= FDS_AT_ONCE && s->n_pauses < PAUSES_MAX &&
+        gw_peer_fd_backlog() >= FDS_AT_ONCE) {
+        s->n_pauses++;
+        gw_timer_start(d->timer, PAUSE_NS, 0);
+        watch_socket(d, 0);
+        return;
+    }
+    if (s->n_fds >= FDS_AT_ONCE)
+        s->n_fds = 0;
+    s->n_pauses = 0;
+    watch_socket(d, POLLIN);
+}
+
 /* Send what is left of the answer, and then wait for the next message. */
 static void send_answer(struct gw_daemon *d)
 {
@@ -174,9 +200,11 @@ static void send_answer(struct gw_daemon *d)
         return;
     }
     s->tx = (struct gw_tx){.fd = -1};
+    s->n_fds += s->rx.msg.n_fds;
     gw_rx_reset(&s->rx);
     flush_backend(d);
-    watch_socket(d, POLLIN);
+    if (!s->is_ending)
+        await_message(d);
 }
 
 void gw_session_continue(struct gw_daemon *d, int r)
@@ -385,6 +413,10 @@ void gw_session_check_time(struct gw_daemon *d)
     }
     if (d->session.waits_for_moves) {
         gw_op_report_moves(d);
+        return;
+    }
+    if (d->session.n_pauses > 0) {
+        await_message(d);
         return;
     }
     cannot_answer(d, "the front-end has not read for 10 s");

@@ -78,7 +78,7 @@ static void answer_request(struct gw_frontend *fe)
     fe->is_serving = true;
     value = fe->backend_cb(fe->backend_arg, &msg);
     fe->is_serving = false;
-    gw_peer_fd_close_all_later(msg.fds, msg.n_fds);
+    gw_peer_fd_close_all(msg.fds, msg.n_fds);
     /* The callback may have hung up. */
     if (!(msg.flags & GW_MSG_NEED_REPLY) || channel != fe->n_channels)
         return;

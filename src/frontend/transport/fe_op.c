@@ -89,7 +89,7 @@ static void release(struct gw_frontend_op *op)
 {
     if (op->has_channel) {
         gw_close(&op->channel[1]);
-        gw_peer_fd_close_all_later(op->channel, 1);
+        gw_peer_fd_close(op->channel);
     }
     if (op->is_allocated)
         free(op);

@@ -132,7 +132,7 @@ static int take_rights(const struct cmsghdr *c, struct gw_frontend_message *msg)
         if (msg->n_fds < GW_FRONTEND_FDS_MAX) {
             msg->fds[msg->n_fds++] = fd;
         } else {
-            gw_peer_fd_close_all_later(&fd, 1);
+            gw_peer_fd_close(&fd);
             r = -EPROTO;
         }
     }
@@ -213,7 +213,7 @@ int gw_frontend_wire_receive(int fd, struct gw_frontend_rx *rx)
 void gw_frontend_rx_reset(struct gw_frontend_rx *rx)
 {
     rx->got = 0;
-    gw_peer_fd_close_all_later(rx->msg.fds, rx->msg.n_fds);
+    gw_peer_fd_close_all(rx->msg.fds, rx->msg.n_fds);
     rx->msg.n_fds = 0;
 }
 

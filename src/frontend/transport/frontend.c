@@ -113,7 +113,7 @@ void gw_frontend_close(struct gw_frontend *fe, int *fd)
 
     (void)gw_frontend_watch(fe);
     /* This also closes all descriptors that are queued in the socket. */
-    gw_peer_fd_close_all_later(&stolen, 1);
+    gw_peer_fd_close(&stolen);
 }
 
 static int try_connect(const struct sockaddr_un *sa, int *ret_fd)

@@ -41,10 +41,13 @@ static unsigned count_things(void)
     return n;
 }
 
-/* Allocators and sanitizers occasionally map something, but not hundreds of mappings. */
+/*
+ * Allocators and sanitizers occasionally map something, but not hundreds of mappings; up to 8
+ * threads close descriptors, with a few tens still open.
+ */
 static void assert_not_grown(unsigned before)
 {
-    assert_in_range(count_things(), 0, before + 40);
+    assert_in_range(count_things(), 0, before + 90);
 }
 
 static int make_eventfd(void)
