@@ -40,6 +40,7 @@ def stale():
             continue
         stage_list, test_and_case = line.split()[:2]
         name, _, case = test_and_case.partition(":")
+        name = name.removesuffix("_external")
         if unknown := set(stage_list.split(",")) - stages:
             yield f"may_skip.txt: no stage {unknown}: {line}"
         files = [sources[stem] for stem in (f"test_{name}", f"it_{name}", name) if stem in sources]

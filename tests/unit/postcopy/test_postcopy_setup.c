@@ -123,6 +123,8 @@ static void test_postcopy_setup_advise_reports_errors(void **state)
 /* The userfaultfd may be 0: FDCHECK_TEST has closed it, or another thread closes it in between. */
 static void test_postcopy_setup_works_with_descriptor_0(void **state)
 {
+    if (is_under_valgrind())
+        skip(); /* it lacks userfaultfd(2) */
     for (enum device how = DEVICE_REFUSES; how <= DEVICE_FREES_0; how++) {
         int fd = -1, null = how == DEVICE_FREES_0 ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
         struct gw_postcopy p;
