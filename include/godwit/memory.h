@@ -84,7 +84,7 @@ struct gw_memory {
  * A hold that outlives its session because the wait timed out keeps its memory mapped. Functions
  * that access memory then return -ESHUTDOWN, because the guest may run elsewhere.
  *
- * Ownership: release `ret` with gw_memory_release.
+ * Ownership: release `ret` with gw_memory_release, which has no effect on it after an error.
  * Returns: 0; -ENOTCONN if the queue is stopped, or its session has ended.
  */
 int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q);

@@ -10,7 +10,7 @@
 
 static void count(struct gw_queue *q, unsigned n)
 {
-    __atomic_store_n(&q->in_flight.n_holds, q->in_flight.n_holds + n, __ATOMIC_RELAXED);
+    __atomic_store_n(&q->n_holds, q->n_holds + n, __ATOMIC_RELAXED);
 }
 
 int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q)
@@ -19,11 +19,14 @@ int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q)
 
     gw_queue_lock(q);
     map = q->abandoned ? NULL : q->map;
-    if (map) {
+    *ret = (struct gw_memory){
+        .queue = map ? q : NULL,
+        .map = map,
+        .generation = q->generation.number,
+        .last_region = q->map_last,
+    };
+    if (map)
         count(q, 1);
-        *ret = (struct gw_memory){
-            .queue = q, .map = map, .generation = q->generation.number, .last_region = q->map_last};
-    }
     gw_queue_unlock(q);
     return map ? 0 : gw_fail(-ENOTCONN, "queue %u is stopped: it has no guest memory", q->index);
 }

@@ -43,7 +43,7 @@ void gw_queue_begin_generation(struct gw_queue *q, struct gw_generation_wait *wa
 {
     gw_queue_lock(q);
     q->generation.number++;
-    q->generation.n_old = q->in_flight.n + q->in_flight.n_holds;
+    q->generation.n_old = q->in_flight.n + q->n_holds;
     if (q->abandoned && !gw_queue_is_idle(q)) {
         /* These outlived an earlier session, and never use the maps of this one. */
         gw_latch_count(wait->latch, 0);

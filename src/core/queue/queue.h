@@ -115,6 +115,7 @@ struct gw_queue {
     struct gw_log *log;
     struct gw_daemon *daemon; /* NULL: a test without a daemon */
     unsigned index;
+    unsigned n_holds;        /* [lock] atomic: holds on guest memory, which end like requests */
     struct gw_notifier call; /* [lock] */
     struct gw_notifier kick;
     struct gw_notifier err; /* [lock] */
@@ -154,7 +155,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start);
 /* The number of its holds on guest memory. Any thread. */
 static inline unsigned gw_queue_n_holds(const struct gw_queue *q)
 {
-    return __atomic_load_n(&q->in_flight.n_holds, __ATOMIC_RELAXED);
+    return __atomic_load_n(&q->n_holds, __ATOMIC_RELAXED);
 }
 /* For how long the device has delayed a start or stop, in ns; 0: it does not. Any thread. */
 uint64_t gw_queue_delayed_ns(const struct gw_queue *q, bool *ret_is_start);

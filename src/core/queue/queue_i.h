@@ -48,7 +48,7 @@ static inline bool gw_queue_must_resubmit(const struct gw_queue *q)
 /* [lock] Has the device neither requests nor holds on guest memory? */
 static inline bool gw_queue_is_idle(const struct gw_queue *q)
 {
-    return q->in_flight.n == 0 && q->in_flight.n_holds == 0;
+    return q->in_flight.n == 0 && q->n_holds == 0;
 }
 
 /* [lock] May a stop end, because the device has neither requests nor anything else to do? */

@@ -56,7 +56,6 @@ struct gw_segments {
 struct gw_in_flight {
     struct gw_list requests; /* [lock] the oldest first */
     unsigned n;              /* [lock] length of the list */
-    unsigned n_holds;        /* [lock] atomic: holds on guest memory, which end like requests */
     uint32_t n_slots_left;   /* [lock] taken, but of no listed request */
     uint64_t n_taken;        /* [lock] heads ever taken off the ring */
     uint64_t now_ns;         /* [lock] coarse time of the last pop */

@@ -477,7 +477,7 @@ static void test_hold_that_outlives_its_session(void **state)
 static int hold_and_use(void *arg)
 {
     struct test *t = arg;
-    struct gw_memory m = {0};
+    struct gw_memory m;
     uint64_t value;
     int r = gw_memory_hold(&m, &t->fixture.queue);
 
