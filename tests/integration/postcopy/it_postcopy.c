@@ -42,10 +42,12 @@ static void migrate(const struct post_config *cfg)
 
 static void migrate_kinds(enum gw_loop_kind loop)
 {
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         const struct post_config cfg = {
             .fixture = {.loop = loop,
-                        .kind = i % 2 ? DISK_FILE : DISK_RAM,
+                        .kind = i == 6  ? DISK_GPA
+                                : i % 2 ? DISK_FILE
+                                        : DISK_RAM,
                         .n_workers = i < 2 ? 2 : 1,
                         .shares = i >= 4},
             .form = i == 1 || i == 2 ? GW_FRONTEND_MEM_TABLE : GW_FRONTEND_MEM_SLOTS,

@@ -79,7 +79,7 @@ static void begin(struct run *run, const struct fixture_config *cfg, bool table,
 /* The disk holds the data that the load wrote last. */
 static void check_disk(struct run *run)
 {
-    if (run->fixture.disk.kind == DISK_FILE) {
+    if (run->fixture.disk.fd >= 0) {
         assert_int_equal(gw_guest_disk_check_fd(run->disk, run->fixture.disk.fd), 0);
         return;
     }
@@ -242,6 +242,12 @@ static void test_file_uring(void **state)
     run_kinds(GW_LOOP_URING, DISK_FILE);
 }
 
+/* By guest address: a hold for each request. */
+static void test_gpa_epoll(void **state)
+{
+    run_kinds(GW_LOOP_EPOLL, DISK_GPA);
+}
+
 /* A region with slow requests in flight is removed: the answer comes once they have completed. */
 static void test_removal_waits_for_requests(void **state)
 {
@@ -277,11 +283,9 @@ static void test_removal_waits_for_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FDCHECK_TEST(test_ram_epoll),
-        FDCHECK_TEST(test_ram_uring),
-        FDCHECK_TEST(test_file_epoll),
-        FDCHECK_TEST(test_file_uring),
-        FDCHECK_TEST(test_removal_waits_for_requests),
+        FDCHECK_TEST(test_ram_epoll),  FDCHECK_TEST(test_ram_uring),
+        FDCHECK_TEST(test_file_epoll), FDCHECK_TEST(test_file_uring),
+        FDCHECK_TEST(test_gpa_epoll),  FDCHECK_TEST(test_removal_waits_for_requests),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

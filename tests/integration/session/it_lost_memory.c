@@ -60,6 +60,13 @@ static void test_lost_memory_under_file_io_ends_the_session_alone(void **state)
                     "the memory region at 0x40000000: the page at offset");
 }
 
+/* By guest address: the device and the kernel hit them by turns. */
+static void test_lost_memory_under_access_by_address_ends_the_session_alone(void **state)
+{
+    truncate_rounds(DISK_GPA, CRASH_TARGET_TRUNCATES_MEMORY,
+                    "the memory region at 0x40000000: the page at offset");
+}
+
 static void test_lost_log_under_load_ends_the_session_alone(void **state)
 {
     truncate_rounds(DISK_RAM, CRASH_TARGET_TRUNCATES_LOG, "the dirty log: the page at offset");
@@ -111,6 +118,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         FDCHECK_TEST(test_lost_memory_under_load_ends_the_session_alone),
         FDCHECK_TEST(test_lost_memory_under_file_io_ends_the_session_alone),
+        FDCHECK_TEST(test_lost_memory_under_access_by_address_ends_the_session_alone),
         FDCHECK_TEST(test_lost_log_under_load_ends_the_session_alone),
         FDCHECK_TEST(test_lost_memory_while_requests_are_out),
         FDCHECK_TEST(test_lost_page_that_is_not_used_ends_nothing),
