@@ -106,12 +106,13 @@ static int queue_start(void *dev, struct gw_queue *q)
 
 static struct gw_device_ops ops;
 
-static struct gw_daemon *make_daemon(unsigned drain_ms)
+static struct gw_daemon *make_daemon(unsigned drain_ms, bool hold)
 {
     struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d;
 
     memset(&device, 0, sizeof(device));
+    device.hold = hold;
     events.text[0] = '\0';
     events.n_regions = 0;
     events.result = 0;
@@ -135,7 +136,7 @@ static void add_hot(struct vm *vm, gw_gpa_t gpa)
 
 static void test_region_is_added_before_a_start_and_gone_before_reset(void **state)
 {
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct gw_guest_region region;
     struct stat st;
     struct vm vm;
@@ -156,7 +157,7 @@ static void test_region_is_added_before_a_start_and_gone_before_reset(void **sta
 
 static void test_region_comes_and_goes_while_queues_run(void **state)
 {
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct vm vm;
 
     vm_boot(&vm, 1);
@@ -204,12 +205,11 @@ static void *complete_soon(void *arg)
 
 static void test_region_is_gone_after_the_last_request(void **state)
 {
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, true);
     pthread_t thread;
     struct vm vm;
 
     vm_boot(&vm, 1);
-    device.hold = true;
     add_hot(&vm, HOT);
     assert_int_equal(gw_frontend_add_mem_reg(vm.fe, vm.mem, HOT), 0);
     add_request(&vm, HOT);
@@ -225,11 +225,10 @@ static void test_region_is_gone_after_the_last_request(void **state)
 /* The session does not wait for the request, but its region does. */
 static void test_region_waits_for_a_late_request(void **state)
 {
-    struct gw_daemon *d = make_daemon(20);
+    struct gw_daemon *d = make_daemon(20, true);
     struct vm vm;
 
     vm_boot(&vm, 1);
-    device.hold = true;
     add_request(&vm, GPA);
     wait_held(1);
     vm_unplug(&vm);
@@ -249,7 +248,7 @@ static void test_region_waits_for_a_hold(void **state)
 {
     static struct gw_post post = {.run = note_done};
     struct gw_daemon_config cfg = daemon_fixture_config();
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct gw_memory memory;
     struct vm vm;
 
@@ -277,7 +276,7 @@ static void test_region_waits_for_a_hold(void **state)
 /* The front-end learns of it, and the session continues with the memory that it has. */
 static void test_region_that_the_device_refuses(void **state)
 {
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct vm vm;
 
     vm_boot(&vm, 1);
@@ -295,7 +294,7 @@ static void test_region_that_the_device_refuses(void **state)
 /* The library refuses the table, because a region overlaps one that is there. */
 static void test_region_of_a_refused_message_is_gone(void **state)
 {
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct vm vm;
 
     vm_boot(&vm, 1);
@@ -310,7 +309,7 @@ static void test_region_of_a_refused_message_is_gone(void **state)
 static void test_region_callbacks_are_independent(void **state)
 {
     struct gw_daemon_config cfg = daemon_fixture_config();
-    struct gw_daemon *d = make_daemon(0);
+    struct gw_daemon *d = make_daemon(0, false);
     struct vm vm;
 
     for (unsigned i = 0; i < 2; i++) {
