@@ -114,8 +114,7 @@ static void add_queue(struct text *t, const struct gw_queue *q)
         add(t, "%squeue %u has %" PRIu64 " requests in flight, the oldest for %" PRIu64 " ms",
             t->n++ ? ", " : "", q->index, stats.in_flight, stats.oldest_ns / 1000000);
     else if (gw_queue_n_holds(q) > 0)
-        add(t, "%squeue %u has %u holds on guest memory", t->n++ ? ", " : "", q->index,
-            gw_queue_n_holds(q));
+        add(t, "%squeue %u: the device holds guest memory", t->n++ ? ", " : "", q->index);
     else if (delayed_ns > 0)
         add(t, "%squeue %u waits for the device to %s for %" PRIu64 " ms", t->n++ ? ", " : "",
             q->index, is_start ? "start" : "stop", delayed_ns / 1000000);

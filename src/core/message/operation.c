@@ -206,9 +206,8 @@ static void report_slow_queues(struct gw_daemon *d, const char *what)
                    " ms",
                    what, i, stats.in_flight, stats.oldest_ns / 1000000);
         else if (gw_queue_n_holds(&d->queues[i]) > 0)
-            gw_log(&d->log, GW_LOG_WARNING,
-                   "%s waits for queue %u: the device has %u holds on guest memory", what, i,
-                   gw_queue_n_holds(&d->queues[i]));
+            gw_log(&d->log, GW_LOG_WARNING, "%s waits for queue %u: the device holds guest memory",
+                   what, i);
         else if ((delayed_ns = gw_queue_delayed_ns(&d->queues[i], &is_start)) > 0)
             gw_log(&d->log, GW_LOG_WARNING,
                    "%s waits for queue %u: the device has not completed its %s for %" PRIu64 " ms",

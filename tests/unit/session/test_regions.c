@@ -250,6 +250,7 @@ static void test_region_waits_for_a_hold(void **state)
     struct gw_daemon_config cfg = daemon_fixture_config();
     struct gw_daemon *d = make_daemon(0, false);
     struct gw_memory memory;
+    char text[128];
     struct vm vm;
 
     gw_daemon_free(d);
@@ -261,6 +262,8 @@ static void test_region_waits_for_a_hold(void **state)
     add_hot(&vm, HOT);
     assert_int_equal(gw_frontend_add_mem_reg(vm.fe, vm.mem, HOT), 0);
     assert_int_equal(gw_memory_hold(&memory, gw_daemon_queue(d, 0)), 0);
+    assert_int_equal(gw_daemon_find_stuck(d, text, sizeof(text)), 1);
+    assert_string_equal(text, "queue 0: the device holds guest memory");
     assert_true(gw_frontend_rem_mem_reg(vm.fe, vm.mem, HOT) < 0); /* it took too long */
     assert_int_equal(gw_memory_write(&memory, HOT, "x", 1), 0);
     assert_int_equal(*(char *)gw_guest_mem_at(vm.mem, HOT, 1), 'x');
