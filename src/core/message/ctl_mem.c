@@ -220,7 +220,7 @@ int gw_ctl_add_mem_reg(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply 
 {
     const struct gw_wire_single_region *wire = (const void *)msg->payload;
     struct gw_wire_single_region *answer = (void *)reply->payload;
-    struct gw_region *regions[GW_MEM_SLOTS_MAX], *added;
+    struct gw_region *regions[GW_MEM_SLOTS_MAX], *added = NULL;
     unsigned n = list_regions(latest_map(&d->session), NULL, regions);
     int r;
 
