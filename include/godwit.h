@@ -6,6 +6,7 @@
 #ifndef GODWIT_H
 #define GODWIT_H
 
+#include <godwit/channel.h>
 #include <godwit/daemon.h>
 #include <godwit/device.h>
 #include <godwit/log.h>

@@ -54,7 +54,8 @@ struct gw_memory_region;
 struct gw_queue;
 struct gw_worker;
 
-#define GW_CONFIG_SIZE_MAX 256 /* config space bytes in one message */
+#define GW_CONFIG_SIZE_MAX   256 /* config space bytes in one message */
+#define GW_SHMEM_REGIONS_MAX 256 /* a region's number has 8 bits */
 
 /*
  * The device. The embedder sets `size` to sizeof(struct gw_device_ops): later versions append
@@ -199,6 +200,25 @@ struct gw_device_ops {
      * last ones may come on the thread of gw_daemon_free. NULL: nothing.
      */
     void (*region_gone)(void *dev, struct gw_memory_region *region);
+
+    /* The back-end channel, see channel.h. */
+
+    /*
+     * Set the size in bytes, a multiple of the page size, of each shared memory region that the
+     * device has: ret[shmid], of GW_SHMEM_REGIONS_MAX entries that are 0. Called once, by
+     * gw_daemon_new. NULL, or without a region: SHMEM is not offered.
+     */
+    void (*get_shmem)(void *dev, uint64_t *ret);
+
+    /*
+     * [control] Return an fd of the shared object `uuid`, 16 bytes, that this device has added
+     * (gw_channel_object_add); the library closes it. A negative errno: it has no such object. A
+     * device that only looks objects up returns -ENOENT. NULL: SHARED_OBJECT is not offered.
+     */
+    int (*get_shared_object)(void *dev, const uint8_t *uuid);
+
+    /* The device uses gw_channel_host_notifier. False: HOST_NOTIFIER is not offered. */
+    bool host_notifiers;
 };
 
 #pragma GCC visibility pop

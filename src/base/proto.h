@@ -40,6 +40,13 @@
 #define GW_CONFIG_F_WRITABLE  0x0u
 #define GW_CONFIG_F_MIGRATION 0x1u
 
+/* struct gw_wire_mmap.flags */
+#define GW_MMAP_F_WRITABLE 0x1u
+
+/* Shared memory regions of a device, numbered by a u8. */
+#define GW_SHMEM_REGIONS 256
+#define GW_UUID_SIZE     16
+
 struct gw_wire_header {
     uint32_t request;
     uint32_t flags;
@@ -116,6 +123,33 @@ struct gw_wire_config {
     uint8_t data[]; /* size bytes */
 } __attribute__((packed));
 
+/* VRING_HOST_NOTIFIER_MSG: the index is that of SET_VRING_KICK, with NOFD to remove. */
+struct gw_wire_vring_area {
+    uint64_t index;
+    uint64_t size;
+    uint64_t offset;
+} __attribute__((packed));
+
+struct gw_wire_shared_object {
+    uint8_t uuid[GW_UUID_SIZE];
+} __attribute__((packed));
+
+/* SHMEM_MAP and SHMEM_UNMAP, which uses only the region, the offset in it and the length. */
+struct gw_wire_mmap {
+    uint8_t shmid;
+    uint8_t padding[7];
+    uint64_t fd_offset;
+    uint64_t shm_offset;
+    uint64_t len;
+    uint64_t flags;
+} __attribute__((packed));
+
+struct gw_wire_shmem_config {
+    uint32_t num_regions; /* sizes that are not 0 */
+    uint32_t padding;
+    uint64_t sizes[GW_SHMEM_REGIONS];
+} __attribute__((packed));
+
 _Static_assert(sizeof(struct gw_wire_header) == 12, "header");
 _Static_assert(sizeof(struct gw_wire_vring_state) == 8, "vring state");
 _Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
@@ -129,3 +163,7 @@ _Static_assert(sizeof(struct gw_wire_xen_single_region) == 48, "xen single regio
 _Static_assert(sizeof(struct gw_wire_log) == 16, "log");
 _Static_assert(sizeof(struct gw_wire_inflight) == 24, "inflight");
 _Static_assert(sizeof(struct gw_wire_config) == 12, "config");
+_Static_assert(sizeof(struct gw_wire_vring_area) == 24, "vring area");
+_Static_assert(sizeof(struct gw_wire_shared_object) == 16, "shared object");
+_Static_assert(sizeof(struct gw_wire_mmap) == 40, "mmap");
+_Static_assert(sizeof(struct gw_wire_shmem_config) == 2056, "shmem config");

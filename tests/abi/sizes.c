@@ -16,7 +16,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 152);
+SIZE(gw_device_ops, 176);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -36,6 +36,9 @@ FIELD(gw_device_ops, check_features, 120);
 FIELD(gw_device_ops, check_protocol_features, 128);
 FIELD(gw_device_ops, region_added, 136);
 FIELD(gw_device_ops, region_gone, 144);
+FIELD(gw_device_ops, get_shmem, 152);
+FIELD(gw_device_ops, get_shared_object, 160);
+FIELD(gw_device_ops, host_notifiers, 168);
 
 SIZE(gw_memory_region, 64);
 FIELD(gw_memory_region, guest_addr, 0);
@@ -53,6 +56,12 @@ FIELD(gw_memory, map, 8);
 FIELD(gw_memory, generation, 16);
 FIELD(gw_memory, last_region, 20);
 FIELD(gw_memory, reserved, 24);
+
+SIZE(gw_channel_request, 144);
+FIELD(gw_channel_request, done, 0);
+FIELD(gw_channel_request, timeout_ms, 8);
+FIELD(gw_channel_request, fd, 12);
+FIELD(gw_channel_request, reserved, 16);
 
 SIZE(gw_daemon_config, 152);
 FIELD(gw_daemon_config, size, 0);

@@ -9,6 +9,7 @@
 #include "core/move/balance.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -126,6 +127,33 @@ static bool can_postcopy(struct gw_daemon *d, const struct gw_daemon_config *cfg
     return false;
 }
 
+static int take_shmem(struct gw_daemon *d)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t sizes[GW_SHMEM_REGIONS_MAX] = {0};
+    unsigned n = 0;
+
+    if (!d->ops.get_shmem)
+        return 0;
+    d->ops.get_shmem(d->dev, sizes);
+    for (unsigned i = 0; i < GW_SHMEM_REGIONS_MAX; i++) {
+        if (sizes[i] % page)
+            return gw_fail(-EINVAL,
+                           "shared memory region %u of %#" PRIx64
+                           " bytes is not a multiple of the page size",
+                           i, sizes[i]);
+        n += sizes[i] > 0;
+    }
+    if (n == 0)
+        return 0;
+    d->shmem = calloc(1, sizeof(*d->shmem));
+    if (!d->shmem)
+        return gw_fail(-ENOMEM, "no memory for shared memory regions");
+    d->shmem->num_regions = n;
+    memcpy(d->shmem->sizes, sizes, sizeof(sizes));
+    return 0;
+}
+
 static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
 {
     unsigned timeout_ms = cfg->drain_timeout_ms ? cfg->drain_timeout_ms : DEFAULT_DRAIN_MS;
@@ -156,10 +184,14 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     d->mem_caps = gw_mem_backend_probe(&d->log);
     d->ended = cfg->ended;
     d->ended_arg = cfg->ended_arg;
-    r = gw_daemon_attach(d, cfg);
+    r = take_shmem(d);
+    if (r == 0)
+        r = gw_daemon_attach(d, cfg);
     d->has_postcopy = r == 0 && can_postcopy(d, cfg);
     if (r == 0)
         r = gw_control_init(d);
+    if (r == 0)
+        r = gw_backend_req_init(d);
     if (r == 0)
         r = make_queues(d, cfg);
     if (r == 0 && cfg->balance_ms > 0)
@@ -190,6 +222,7 @@ static void free_daemon(struct gw_daemon *d)
     gw_daemon_detach(d);
     gw_daemon_free_workers(d);
     gw_timer_free(d->timer);
+    gw_backend_req_done(d);
     gw_balance_free(d->balance);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);
@@ -198,6 +231,7 @@ static void free_daemon(struct gw_daemon *d)
     pthread_mutex_destroy(&d->end_lock);
     gw_log_done(&d->log);
     free(d->session.vrings);
+    free(d->shmem);
     free(d->queues);
     free(d->name);
     gw_close(&d->control_fd);

@@ -8,6 +8,7 @@
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
 #include "core/queue/queue.h"
+#include "core/session/backend_req.h"
 #include "core/session/socket.h"
 #include "listener.h"
 
@@ -33,11 +34,12 @@ struct gw_vring {
 struct gw_reply {
     int fd; /* sent with the answer, then closed; -1: none */
     uint32_t size;
-    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_xen_mem_table)];
+    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_shmem_config)];
 };
 
 _Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
-                   sizeof(((struct gw_reply *)0)->payload),
+                       sizeof(((struct gw_reply *)0)->payload) &&
+                   sizeof(struct gw_wire_xen_mem_table) <= sizeof(((struct gw_reply *)0)->payload),
                "room for any answer");
 
 /* One connection, from accept to hang-up (session.c). */
@@ -97,6 +99,7 @@ struct gw_daemon {
     bool has_postcopy;        /* postcopy is offered */
     unsigned mem_caps;        /* GW_MEM_CAP_*: what the memory backend can do on this machine */
     unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
+    struct gw_wire_shmem_config *shmem; /* the shared memory regions of the device; NULL: none */
     struct gw_queue *queues;
     struct gw_worker **workers;
     unsigned n_attached;            /* workers that worker_start was called on */
@@ -135,6 +138,7 @@ struct gw_daemon {
     uint64_t connected_ns;     /* when the last attempt began */
     bool connect_failed;       /* and it was logged */
     struct gw_session session;
+    struct gw_channel channel;
     bool is_ending;             /* waits for moves to end */
     struct gw_balance *balance; /* NULL: queues are not balanced */
     int end_result;

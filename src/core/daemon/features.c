@@ -33,6 +33,12 @@ static uint64_t usable_protocol_features(const struct gw_daemon *d)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
     if (d->has_postcopy)
         features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
+    if (d->shmem)
+        features |= GW_BIT(GW_PROTOCOL_F_SHMEM) | GW_BIT(GW_PROTOCOL_F_BACKEND_SEND_FD);
+    if (d->ops.get_shared_object)
+        features |= GW_BIT(GW_PROTOCOL_F_SHARED_OBJECT);
+    if (d->ops.host_notifiers)
+        features |= GW_BIT(GW_PROTOCOL_F_HOST_NOTIFIER) | GW_BIT(GW_PROTOCOL_F_BACKEND_SEND_FD);
     if (d->mem_caps & GW_MEM_CAP_XEN)
         features |= GW_BIT(GW_PROTOCOL_F_XEN_MMAP);
     return features;

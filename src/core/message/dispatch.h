@@ -73,5 +73,7 @@ gw_handler gw_ctl_postcopy_advise, gw_ctl_postcopy_listen, gw_ctl_postcopy_ackno
 int gw_ctl_postcopy_moved(struct gw_daemon *d);
 /* ctl_inflight.c */
 gw_handler gw_ctl_get_inflight_fd, gw_ctl_set_inflight_fd;
+/* ctl_shared.c */
+gw_handler gw_ctl_get_shmem_config, gw_ctl_get_shared_object;
 /* ctl_config.c */
 gw_handler gw_ctl_get_config, gw_ctl_set_config;

@@ -117,7 +117,7 @@ void gw_session_end(struct gw_daemon *d, int r)
     gw_timer_stop(d->timer);
     unwatch(d, &s->socket);
     unwatch(d, &s->owners_source);
-    gw_backend_req_close(d);
+    gw_backend_req_end_session(d);
     /* First, so that no worker waits for a page and the front-end does not wait for an answer. */
     gw_postcopy_done(&s->postcopy);
     gw_daemon_expect_faults(d, false);
@@ -129,7 +129,7 @@ void gw_session_end(struct gw_daemon *d, int r)
 
 /* ---- messages ---- */
 
-static void flush_backend(struct gw_daemon *d)
+void gw_session_flush_backend(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
     bool full = gw_backend_req_flush(d);
@@ -202,7 +202,7 @@ static void send_answer(struct gw_daemon *d)
     s->tx = (struct gw_tx){.fd = -1};
     s->n_fds += s->rx.msg.n_fds;
     gw_rx_reset(&s->rx);
-    flush_backend(d);
+    gw_session_flush_backend(d);
     if (!s->is_ending)
         await_message(d);
 }
@@ -272,9 +272,9 @@ static void backend_ready(struct gw_source *source, uint32_t events)
     struct gw_daemon *d = gw_container_of(source, struct gw_daemon, session.backend);
 
     if (events & ~(uint32_t)POLLOUT)
-        gw_backend_req_close(d); /* the front-end has closed its end */
+        gw_backend_req_hung_up(d);
     else
-        flush_backend(d);
+        gw_session_flush_backend(d);
 }
 
 /* If an owner of guest memory has gone, the session ends, which is no fault of the front-end. */
@@ -367,6 +367,7 @@ void gw_session_begin(struct gw_daemon *d, int fd)
         return;
     }
     s->is_open = true;
+    gw_backend_req_begin_session(d);
     gw_log(&d->log, GW_LOG_INFO, "a front-end is connected");
     watch_socket(d, POLLIN);
 }
@@ -402,7 +403,7 @@ void gw_session_check(struct gw_daemon *d)
     if (r < 0)
         gw_session_end(d, r);
     else
-        flush_backend(d);
+        gw_session_flush_backend(d);
 }
 
 void gw_session_check_time(struct gw_daemon *d)

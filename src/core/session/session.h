@@ -19,6 +19,9 @@ void gw_session_end(struct gw_daemon *d, int r);
 /* Watch the owners of guest memory (gw_mem_backend_watch). Returns: 0; a negative errno. */
 int gw_session_watch_owners(struct gw_daemon *d);
 
+/* Send what waits for the back-end channel, and watch the channel. */
+void gw_session_flush_backend(struct gw_daemon *d);
+
 /* The operation that the message waited for has ended. No effect for GW_OP_PENDING. */
 void gw_session_continue(struct gw_daemon *d, int r);
 

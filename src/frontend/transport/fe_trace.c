@@ -62,6 +62,8 @@ static const char *backend_message_name(uint32_t request)
         [6] = "SHARED_OBJECT_ADD",
         [7] = "SHARED_OBJECT_REMOVE",
         [8] = "SHARED_OBJECT_LOOKUP",
+        [9] = "SHMEM_MAP",
+        [10] = "SHMEM_UNMAP",
     };
 
     return request < sizeof(names) / sizeof(names[0]) && names[request] ? names[request]
