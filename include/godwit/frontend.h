@@ -8,6 +8,7 @@
 #define GODWIT_FRONTEND_H
 
 #include <godwit/frontend/async.h>
+#include <godwit/frontend/channel.h>
 #include <godwit/frontend/driver.h>
 #include <godwit/frontend/error.h>
 #include <godwit/frontend/fault.h>

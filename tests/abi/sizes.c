@@ -150,6 +150,23 @@ FIELD(gw_guest_region, host, 48);
 FIELD(gw_guest_region, xen, 56);
 FIELD(gw_guest_region, domid, 60);
 
+SIZE(gw_frontend_channel_ops, 64);
+FIELD(gw_frontend_channel_ops, size, 0);
+FIELD(gw_frontend_channel_ops, config_changed, 8);
+FIELD(gw_frontend_channel_ops, shmem_map, 16);
+FIELD(gw_frontend_channel_ops, shmem_unmap, 24);
+FIELD(gw_frontend_channel_ops, object_add, 32);
+FIELD(gw_frontend_channel_ops, object_remove, 40);
+FIELD(gw_frontend_channel_ops, object_lookup, 48);
+FIELD(gw_frontend_channel_ops, host_notifier, 56);
+
+SIZE(gw_frontend_shmem_range, 32);
+FIELD(gw_frontend_shmem_range, shm_offset, 0);
+FIELD(gw_frontend_shmem_range, fd_offset, 8);
+FIELD(gw_frontend_shmem_range, len, 16);
+FIELD(gw_frontend_shmem_range, shmid, 24);
+FIELD(gw_frontend_shmem_range, writable, 25);
+
 SIZE(gw_frontend_config, 24);
 FIELD(gw_frontend_config, size, 0);
 FIELD(gw_frontend_config, timeout_ms, 8);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The back-end channel ("Back-end communication"): a socket pair, one end of which
- * SET_BACKEND_REQ_FD passes to the back-end. Messages are received without interpretation; the
- * caller handles them.
+ * SET_BACKEND_REQ_FD passes to the back-end. Messages are received without interpretation;
+ * fe_channel.c or the caller handles them.
  */
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "fd/peer_fd.h"
 #include "fe_requests.h"
 #include "fe_trace.h"
+#include "frontend/channel/fe_channel.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,6 +55,7 @@ void gw_frontend_close_channel(struct gw_frontend *fe)
 {
     gw_frontend_rx_reset(&fe->backend_rx);
     fe->backend_tx = (struct gw_frontend_tx){0};
+    gw_close(&fe->backend_reply_fd);
     gw_frontend_close(fe, &fe->backend_fd);
     fe->n_channels++;
 }
@@ -70,18 +72,26 @@ static void answer_request(struct gw_frontend *fe)
 {
     struct gw_frontend_message msg = fe->backend_rx.msg;
     unsigned channel = fe->n_channels;
-    uint64_t value;
+    bool always = false; /* "VHOST_USER_BACKEND_SHARED_OBJECT_LOOKUP" */
+    uint64_t value = ENOSYS;
+    int fd = -1;
 
     fe->backend_rx.msg.n_fds = 0;
     gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_ASKED, &fe->backend_rx.header, msg.payload,
                               msg.n_fds);
     fe->is_serving = true;
-    value = fe->backend_cb(fe->backend_arg, &msg);
+    if (gw_frontend_serve_request(fe, &msg, &value, &fd))
+        always = msg.request == GW_BACKEND_MSG_SHARED_OBJECT_LOOKUP;
+    else if (fe->backend_cb)
+        value = fe->backend_cb(fe->backend_arg, &msg);
     fe->is_serving = false;
     gw_peer_fd_close_all(msg.fds, msg.n_fds);
     /* The callback may have hung up. */
-    if (!(msg.flags & GW_MSG_NEED_REPLY) || channel != fe->n_channels)
+    if ((!(msg.flags & GW_MSG_NEED_REPLY) && !always) || channel != fe->n_channels) {
+        gw_close(&fd);
         return;
+    }
+    fe->backend_reply_fd = fd;
     fe->backend_value = value;
     fe->backend_header = (struct gw_wire_header){
         .request = msg.request,
@@ -91,6 +101,8 @@ static void answer_request(struct gw_frontend *fe)
     fe->backend_tx = (struct gw_frontend_tx){
         .iov = {{.iov_base = &fe->backend_header, .iov_len = sizeof(fe->backend_header)},
                 {.iov_base = &fe->backend_value, .iov_len = sizeof(fe->backend_value)}},
+        .fds = &fe->backend_reply_fd,
+        .n_fds = fd >= 0,
     };
 }
 
@@ -104,7 +116,8 @@ static int serve_one(struct gw_frontend *fe)
         if (r < 0)
             return r;
         gw_frontend_trace_message(fe, GW_FRONTEND_TRACE_REPLIED, &fe->backend_header,
-                                  &fe->backend_value, 0);
+                                  &fe->backend_value, fe->backend_reply_fd >= 0);
+        gw_close(&fe->backend_reply_fd);
     }
     r = gw_frontend_wire_receive(fe->backend_fd, &fe->backend_rx);
     if (r == 0)
@@ -117,7 +130,7 @@ void gw_frontend_serve_channel(struct gw_frontend *fe)
     for (unsigned n = 0; n < REQUESTS_PER_TURN; n++) {
         int r;
 
-        if (fe->broken || !fe->backend_cb || fe->is_serving || fe->backend_fd < 0)
+        if (fe->broken || !gw_frontend_serves(fe) || fe->is_serving || fe->backend_fd < 0)
             break;
         r = serve_one(fe);
         if (r < 0 && r != -EAGAIN)

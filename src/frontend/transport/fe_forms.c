@@ -73,6 +73,9 @@ REQUEST(get_inflight_fd, get_inflight(op, num_queues, queue_size, ret), unsigned
 REQUEST(set_inflight_fd, set_inflight(op, inflight), const struct gw_frontend_inflight *inflight)
 REQUEST(set_backend_req_fd, backend_req_fd(op))
 
+REQUEST(get_shmem_config, get_shmem_config(op, ret), uint64_t *ret)
+REQUEST(get_shared_object, get_shared_object(op, uuid, ret), const uint8_t *uuid, int *ret)
+
 REQUEST(set_log_base, log_base(op, log), const struct gw_guest_log *log)
 REQUEST(set_log_fd, log_fd(op, fd), int fd)
 REQUEST(set_log_all, log_all(op, on), bool on)

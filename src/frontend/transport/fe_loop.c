@@ -27,7 +27,7 @@ static void wanted_events(const struct gw_frontend *fe, struct pollfd p[GW_FRONT
     /* While a message leaves, bytes that arrive can wait. */
     p[0] = (struct pollfd){.fd = fe->broken ? -1 : fe->fd, .events = sends ? POLLOUT : POLLIN};
     p[1] = (struct pollfd){
-        .fd = fe->broken || !fe->backend_cb || fe->is_serving ? -1 : fe->backend_fd,
+        .fd = fe->broken || !gw_frontend_serves(fe) || fe->is_serving ? -1 : fe->backend_fd,
         .events = gw_frontend_tx_is_empty(&fe->backend_tx) ? POLLIN : POLLOUT,
     };
 }

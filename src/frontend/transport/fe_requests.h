@@ -80,6 +80,10 @@ int gw_frontend_encode_vring_log(struct gw_frontend_op *op, const struct gw_driv
 /* fe_backend_req.c */
 int gw_frontend_encode_backend_req_fd(struct gw_frontend_op *op);
 
+/* channel/fe_channel.c */
+int gw_frontend_encode_get_shmem_config(struct gw_frontend_op *op, uint64_t *ret);
+int gw_frontend_encode_get_shared_object(struct gw_frontend_op *op, const uint8_t *uuid, int *ret);
+
 /* fe_session.c: sequences. */
 int gw_frontend_encode_negotiate(struct gw_frontend_op *op,
                                  const struct gw_frontend_options *given);

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/struct_sizes.h"
 #include "fe_requests.h"
+#include "frontend/channel/fe_channel.h"
 #include "frontend/driver/driver_i.h"
 
 #include <errno.h>
@@ -81,6 +82,7 @@ static int set_protocol_features(struct gw_frontend_op *op)
         /* Not by default: with this feature, libvhost-user may insist on a region. */
         if (op->opt.inflight)
             wanted |= BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD);
+        wanted |= gw_frontend_channel_features(op->fe);
     }
     return gw_frontend_encode_set_protocol_features(op, op->offered & wanted);
 }

@@ -62,6 +62,7 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *g
         fe->cfg.connect_timeout_ms = TIMEOUT_MS;
     fe->fd = -1;
     fe->backend_fd = -1;
+    fe->backend_reply_fd = -1;
     fe->epoll_fd = fe->timer_fd = -1;
     fe->watched[0].fd = fe->watched[1].fd = -1;
     gw_list_init(&fe->ops);

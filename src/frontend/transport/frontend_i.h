@@ -11,6 +11,7 @@
 #include "frontend/error.h"
 
 #include <godwit/frontend/async.h>
+#include <godwit/frontend/channel.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/uio.h>
@@ -75,10 +76,14 @@ struct gw_frontend {
     struct gw_frontend_rx backend_rx;
     gw_frontend_backend_cb *backend_cb; /* NULL: the embedder reads the channel */
     void *backend_arg;
+    bool has_channel_ops;
+    struct gw_frontend_channel_ops channel_ops;
+    void *channel_arg;
     bool is_serving;                  /* in backend_cb */
     struct gw_frontend_tx backend_tx; /* an answer that the socket has not taken yet */
     struct gw_wire_header backend_header;
     uint64_t backend_value;
+    int backend_reply_fd; /* sent with the answer, then closed; -1: none */
 
     /* The loop of the embedder. */
     int epoll_fd; /* -1: not in use */
@@ -114,6 +119,12 @@ const char *gw_frontend_message_name(uint32_t request);
 int gw_frontend_time_left(uint64_t deadline);
 /* Wait for `events` on one fd. Returns: 0; -ETIMEDOUT; the errno of poll. */
 int gw_frontend_poll(int fd, short events, uint64_t deadline);
+
+/* Does the library serve the back-end channel? */
+static inline bool gw_frontend_serves(const struct gw_frontend *fe)
+{
+    return fe->backend_cb || fe->has_channel_ops;
+}
 
 static inline bool gw_frontend_tx_is_empty(const struct gw_frontend_tx *tx)
 {
