@@ -11,6 +11,7 @@
 #include "fdcheck.h"
 #include "fuzz.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <godwit.h>
 #include <stdlib.h>
@@ -49,6 +50,16 @@ static int get_config(void *dev, uint32_t off, void *buf, uint32_t len)
     (void)off;
     memset(buf, 0x5a, len);
     return 0;
+}
+
+static void get_shmem(void *dev, uint64_t *ret)
+{
+    ret[1] = 1 << 20;
+}
+
+static int get_shared_object(void *dev, const uint8_t *uuid)
+{
+    return uuid[0] == 1 ? eventfd(0, EFD_CLOEXEC) : -ENOENT;
 }
 
 static int set_config(void *dev, uint32_t off, const void *buf, uint32_t len, bool migration)
@@ -129,6 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .queue_ready = queue_ready,
         .get_config = get_config,
         .set_config = set_config,
+        .get_shmem = get_shmem,
+        .get_shared_object = get_shared_object,
     };
     struct gw_daemon_config cfg = {
         .size = sizeof(cfg),

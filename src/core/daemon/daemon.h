@@ -49,7 +49,8 @@ struct gw_session {
     bool heard; /* the front-end has sent a message */
     int result; /* of the end: 0 or a negative errno */
     struct gw_source socket;
-    struct gw_source backend;       /* the back-end channel; fd -1: none */
+    struct gw_source backend; /* the back-end channel; fd -1: none */
+    bool has_misplaced_fd;    /* an object is on its way with the next message, see dispatch.c */
     struct gw_source owners_source; /* of `owners` */
     uint64_t features;
     uint64_t protocol_features;

@@ -9,6 +9,8 @@
  */
 #include "dispatch.h"
 
+#include "fd/peer_fd.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -368,13 +370,30 @@ const char *gw_dispatch_name(const struct gw_daemon *d)
     return row ? row->name : "unknown message";
 }
 
+/*
+ * QEMU (10.0) sends the fd of a shared object not with its answer on the back-end channel, but
+ * with the next message to us that has no fds of its own.
+ */
+static void drop_misplaced_fd(struct gw_session *s, const struct row *row, struct gw_msg *msg)
+{
+    if (!row || row->fds != FDS_NONE || !s->has_misplaced_fd)
+        return;
+    s->has_misplaced_fd = false;
+    if (msg->n_fds != 1)
+        return;
+    gw_peer_fd_close(&msg->fds[0]);
+    msg->n_fds = 0;
+}
+
 int gw_dispatch(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
     struct gw_msg *msg = &s->rx.msg;
     const struct row *row = find_row(s, &msg->header);
-    int r = check(d, row, msg);
+    int r;
 
+    drop_misplaced_fd(s, row, msg);
+    r = check(d, row, msg);
     s->row = row;
     s->reply = (struct gw_reply){.fd = -1};
     return r < 0 ? r : row->handle(d, msg, &s->reply);

@@ -39,7 +39,7 @@ static int check_answer(const struct gw_channel *c, const struct gw_msg *msg)
 }
 
 /* The result of a request from its answer. */
-static int take_answer(struct gw_backend_req *req, struct gw_msg *msg)
+static int take_answer(struct gw_session *s, struct gw_backend_req *req, struct gw_msg *msg)
 {
     uint64_t value;
 
@@ -50,6 +50,7 @@ static int take_answer(struct gw_backend_req *req, struct gw_msg *msg)
                        value);
     if (req->id != GW_BACKEND_MSG_SHARED_OBJECT_LOOKUP)
         return 0;
+    s->has_misplaced_fd = msg->n_fds == 0;
     if (msg->n_fds == 0)
         return gw_fail(-EPROTO, "the front-end found the shared object but sent no fd");
     req->fd = gw_steal_fd(&msg->fds[0]);
@@ -67,7 +68,7 @@ static int answered(struct gw_daemon *d, struct gw_msg *msg)
         return r;
     req = gw_backend_req_take_sent(c);
     if (req) {
-        r = take_answer(req, msg);
+        r = take_answer(&d->session, req, msg);
         gw_log(&d->log, GW_LOG_DEBUG, "back-end request %" PRIu32 ": %s", req->id,
                r < 0 ? gw_last_error() : "ok");
         gw_answer_reader_next(c->reader);

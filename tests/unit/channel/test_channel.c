@@ -405,6 +405,34 @@ static void test_channel_answers_that_do_not_fit(void **state)
     }
 }
 
+/* QEMU sends the object with its next message, which is then as good as any other, once. */
+static void test_channel_object_with_another_message_is_dropped(void **state)
+{
+    for (unsigned answered = 0; answered < 2; answered++) {
+        struct gw_frontend_message msg;
+        struct ask a = new_ask();
+        struct bed b;
+
+        begin(&b, ALL_FEATURES);
+        if (answered) {
+            assert_int_equal(start(&b, &a, LOOKUP), 0);
+            expect_message(&b, LOOKUP, true);
+            reply(&b, ids[LOOKUP], OK, 8, 0, 0);
+            assert_int_equal(await(&a), -EPROTO);
+            assert_int_equal(gw_frontend_send_raw(b.vm.fe, GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0,
+                                                  NULL, 0, &b.fd, 1),
+                             0);
+            assert_int_equal(gw_frontend_receive(b.vm.fe, &msg, patience_ms()), 0);
+            assert_int_equal(msg.request, GW_MSG_GET_FEATURES);
+        }
+        assert_int_equal(gw_frontend_send_raw(b.vm.fe, GW_MSG_GET_FEATURES, GW_MSG_VERSION, 0, NULL,
+                                              0, &b.fd, 1),
+                         0);
+        assert_int_equal(gw_frontend_receive(b.vm.fe, &msg, patience_ms()), -ECONNRESET);
+        finish(&b);
+    }
+}
+
 static void test_channel_answer_without_a_request_closes_it(void **state)
 {
     struct ask a = new_ask();
@@ -751,6 +779,7 @@ int main(void)
         DAEMON_TEST(test_channel_without_reply_ack_a_request_ends_when_sent),
         DAEMON_TEST(test_channel_needs_the_feature_of_each_request),
         DAEMON_TEST(test_channel_answers_that_do_not_fit),
+        DAEMON_TEST(test_channel_object_with_another_message_is_dropped),
         DAEMON_TEST(test_channel_answer_without_a_request_closes_it),
         DAEMON_TEST(test_channel_late_answer_is_discarded),
         DAEMON_TEST(test_channel_number_of_requests_is_limited),
