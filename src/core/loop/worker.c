@@ -222,13 +222,14 @@ static void worker_init(struct gw_worker *w)
     w->has_lock = true;
     w->mail_first = NULL;
     w->stopping = false;
+    w->last = NULL;
 }
 
-/* A worker that starts again takes tasks from now on: before, its eventfd may be closed. */
-static void accept_tasks(struct gw_worker *w)
+/* Whether the worker takes tasks: not while its eventfd may be closed. */
+static void accept_tasks(struct gw_worker *w, bool does)
 {
     pthread_mutex_lock(&w->mail_lock);
-    w->ended = false;
+    w->ended = !does;
     pthread_mutex_unlock(&w->mail_lock);
 }
 
@@ -241,12 +242,13 @@ int gw_worker_start(struct gw_worker *w)
     w->mail_source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->mail_source.fd < 0)
         return gw_fail(-errno, "worker %u: eventfd: %s", w->index, strerror(errno));
+    accept_tasks(w, true);
     r = w->is_external ? gw_worker_open_external(w) : gw_worker_start_thread(w);
     w->runs = r == 0;
-    if (r < 0)
+    if (r < 0) {
+        accept_tasks(w, false);
         gw_close(&w->mail_source.fd);
-    else
-        accept_tasks(w);
+    }
     return r;
 }
 
@@ -255,10 +257,14 @@ static void end(struct gw_post *post)
 {
     struct gw_worker *w = gw_container_of(post, struct gw_worker, end);
 
-    pthread_mutex_lock(&w->mail_lock);
-    w->ended = true;
-    pthread_mutex_unlock(&w->mail_lock);
+    accept_tasks(w, false);
     w->stopping = true;
+}
+
+void gw_worker_run_last(struct gw_worker *w, struct gw_post *last)
+{
+    w->last = last;
+    end(&w->end);
 }
 
 void gw_worker_end(struct gw_worker *w)

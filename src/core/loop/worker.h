@@ -56,6 +56,10 @@ struct gw_worker {
     struct gw_source alarm_source; /* a timerfd, for the next timer */
     uint64_t alarm_ns;             /* when it expires; 0: it does not */
 
+    struct gw_post *first; /* see gw_worker_start */
+    struct gw_post *last;  /* see gw_worker_run_last */
+    int error;             /* for `first` */
+
     struct gw_post end;  /* of gw_worker_end */
     struct gw_post ping; /* stuck.c */
     bool is_pinged;      /* atomic: `ping` is in the mailbox */
@@ -63,11 +67,20 @@ struct gw_worker {
 
 /*
  * Start the worker: its thread, after it has created its loop, or an external worker on this
- * thread. `w` is zeroed except for log, loop_kind, name, index, cpu, poll_us and is_external; or it
- * has run before, and then other threads may post to it at any time.
+ * thread. `w` is zeroed except for log, loop_kind, name, index, cpu, poll_us, is_external and
+ * first; or it has run before, and then other threads may post to it at any time.
+ *
+ * If `first` is set, the start waits for nothing: the thread runs `first` once it has created its
+ * loop, or failed to (then `error` is negative, and the thread ends after `first`).
  * Returns: 0; a negative errno, with gw_last_error.
  */
 int gw_worker_start(struct gw_worker *w);
+
+/*
+ * On the thread of the worker: end it after its tasks, and run `last` when the loop is closed.
+ * gw_worker_end then waits only for the last instructions of the thread.
+ */
+void gw_worker_run_last(struct gw_worker *w, struct gw_post *last);
 
 /*
  * End the thread after all of its tasks, and release everything. Its queues must be stopped. No

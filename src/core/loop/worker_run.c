@@ -83,6 +83,13 @@ static int wait_start(struct start *start)
     return start->r;
 }
 
+static void run_until_end(struct gw_worker *w)
+{
+    while (!w->stopping)
+        gw_worker_turn(w);
+    gw_worker_close(w);
+}
+
 static void *worker_main(void *arg)
 {
     struct start *start = arg;
@@ -92,11 +99,23 @@ static void *worker_main(void *arg)
     gw_worker_enter(w);
     r = thread_init(w);
     report_start(start, r); /* `start` is invalid from here on */
-    if (r < 0)
-        return NULL;
-    while (!w->stopping)
-        gw_worker_turn(w);
-    gw_worker_close(w);
+    if (r == 0)
+        run_until_end(w);
+    return NULL;
+}
+
+/* Nobody waits for the start. */
+static void *unattended_main(void *arg)
+{
+    struct gw_worker *w = arg;
+
+    gw_worker_enter(w);
+    w->error = thread_init(w);
+    w->first->run(w->first);
+    if (w->error == 0)
+        run_until_end(w);
+    if (w->last)
+        w->last->run(w->last);
     return NULL;
 }
 
@@ -107,10 +126,13 @@ int gw_worker_start_thread(struct gw_worker *w)
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .cond = PTHREAD_COND_INITIALIZER,
     };
-    int r = -pthread_create(&w->thread, NULL, worker_main, &start);
+    int r = w->first ? -pthread_create(&w->thread, NULL, unattended_main, w)
+                     : -pthread_create(&w->thread, NULL, worker_main, &start);
 
     if (r < 0)
         return gw_fail(r, "worker %u: cannot create its thread: %s", w->index, strerror(-r));
+    if (w->first)
+        return 0;
     r = wait_start(&start);
     if (r == 0)
         return 0;

@@ -72,7 +72,7 @@ static void set_unpinnable(struct gw_daemon *d, bool has_unpinnable)
     for (unsigned i = 0; i < d->num_workers; i++)
         __atomic_add_fetch(&d->workers[i]->loop->n_unpinnable, has_unpinnable ? 1u : -1u,
                            __ATOMIC_RELAXED);
-    if (d->postcopy.state != GW_POSTCOPY_WORKER_OFF)
+    if (d->postcopy.state == GW_POSTCOPY_WORKER_ON)
         __atomic_store_n(&d->postcopy.worker.loop->n_unpinnable, has_unpinnable, __ATOMIC_RELAXED);
 }
 

@@ -2,8 +2,9 @@
 /*
  * POSTCOPY_LISTEN starts the worker, calls worker_start of the device there, and moves all queues
  * to it. POSTCOPY_END, or the end of the session, moves them back. When the last one has left, the
- * device gets worker_stop and the worker ends. A queue whose requests take too long to move stays
- * until the end of its session, which does no harm: no page is missing then.
+ * device gets worker_stop and the worker ends. The control worker waits for none of this: the
+ * thread reports each step. A queue whose requests take too long to move stays until the end of its
+ * session, which does no harm: no page is missing then.
  *
  * The next POSTCOPY_LISTEN, perhaps of another session, may come in each of these steps, and the
  * session may end in each of them. So every step ends by a check of what is due next.
@@ -27,6 +28,11 @@ static bool is_empty(const struct gw_daemon *d)
     return true;
 }
 
+static struct gw_daemon *daemon_of(struct gw_post *post)
+{
+    return gw_container_of(post, struct gw_daemon, postcopy.post);
+}
+
 /* On the worker; `next` follows on the control worker. */
 static void post_back(struct gw_daemon *d, void (*next)(struct gw_post *post))
 {
@@ -34,25 +40,18 @@ static void post_back(struct gw_daemon *d, void (*next)(struct gw_post *post))
     (void)gw_worker_post(d->control, &d->postcopy.post);
 }
 
-static struct gw_daemon *daemon_of(struct gw_post *post)
+static void left(struct gw_post *post);
+
+/* The last code of the thread, which has closed its loop. */
+static void closed(struct gw_post *post)
 {
-    return gw_container_of(post, struct gw_daemon, postcopy.post);
+    post_back(daemon_of(post), left);
 }
 
-static void begin_step(struct gw_daemon *d, enum gw_postcopy_worker state,
-                       void (*run)(struct gw_post *post))
+static void end_thread(struct gw_daemon *d)
 {
-    d->postcopy.state = state;
-    d->n_moves++;
-    d->postcopy.post.run = run;
-    (void)gw_worker_post(&d->postcopy.worker, &d->postcopy.post);
-}
-
-/* Waits for the thread, which has nothing left to do. */
-static void end_worker(struct gw_daemon *d)
-{
-    gw_worker_end(&d->postcopy.worker);
-    d->postcopy.state = GW_POSTCOPY_WORKER_OFF;
+    d->postcopy.post.run = closed;
+    gw_worker_run_last(&d->postcopy.worker, &d->postcopy.post);
 }
 
 static void end_step(struct gw_daemon *d)
@@ -77,25 +76,30 @@ static void entered(struct gw_post *post)
 {
     struct gw_daemon *d = daemon_of(post);
 
-    if (d->postcopy.error < 0) {
-        end_worker(d);
-    } else {
-        d->postcopy.state = GW_POSTCOPY_WORKER_ON;
-        if (d->session.waits_for_moves)
-            move_all(d);
-    }
+    d->postcopy.state = GW_POSTCOPY_WORKER_ON;
+    __atomic_store_n(&d->postcopy.worker.loop->n_unpinnable, d->has_unpinnable, __ATOMIC_RELAXED);
+    if (d->session.waits_for_moves)
+        move_all(d);
     end_step(d);
 }
 
 static void enter(struct gw_post *post)
 {
     struct gw_daemon *d = daemon_of(post);
+    struct gw_worker *w = &d->postcopy.worker;
+    int r = w->error;
 
-    d->postcopy.error = gw_daemon_enter_worker(d, &d->postcopy.worker);
-    post_back(d, entered);
+    if (r == 0) {
+        w->loop->n_missing = 1;
+        r = gw_daemon_enter_worker(d, w);
+    }
+    d->postcopy.error = r;
+    if (r < 0)
+        end_thread(d);
+    else
+        post_back(d, entered);
 }
 
-/* The thread exists and has made its loop on return, so the wait for it is short. */
 static int start_worker(struct gw_daemon *d)
 {
     struct gw_worker *w = &d->postcopy.worker;
@@ -107,13 +111,14 @@ static int start_worker(struct gw_daemon *d)
         w->poll_us = d->workers[0]->poll_us;
         w->index = d->num_workers; /* unlike any of the others */
         w->name = "gw-postcopy";
+        w->first = &d->postcopy.post;
     }
+    d->postcopy.post.run = enter;
     r = gw_worker_start(w);
     if (r < 0)
         return r;
-    w->loop->n_missing = 1;
-    w->loop->n_unpinnable = d->has_unpinnable;
-    begin_step(d, GW_POSTCOPY_WORKER_ENTERING, enter);
+    d->postcopy.state = GW_POSTCOPY_WORKER_ENTERING;
+    d->n_moves++;
     return 0;
 }
 
@@ -123,7 +128,8 @@ int gw_postcopy_worker_begin(struct gw_daemon *d)
 
     if (d->own_workers)
         return 0;
-    d->postcopy.error = 0;
+    if (d->postcopy.state != GW_POSTCOPY_WORKER_ENTERING) /* else `enter` sets it */
+        d->postcopy.error = 0;
     d->session.waits_for_moves = true;
     if (d->postcopy.state == GW_POSTCOPY_WORKER_OFF)
         r = start_worker(d);
@@ -142,10 +148,12 @@ int gw_postcopy_worker_begin(struct gw_daemon *d)
 static void left(struct gw_post *post)
 {
     struct gw_daemon *d = daemon_of(post);
+    bool has_failed = d->postcopy.state == GW_POSTCOPY_WORKER_ENTERING;
     int r = 0;
 
-    end_worker(d);
-    if (d->session.waits_for_moves)
+    gw_worker_end(&d->postcopy.worker); /* its thread has only to return */
+    d->postcopy.state = GW_POSTCOPY_WORKER_OFF;
+    if (d->session.waits_for_moves && !has_failed)
         r = start_worker(d);
     if (r < 0)
         d->postcopy.error = r;
@@ -158,7 +166,7 @@ static void leave(struct gw_post *post)
 
     if (d->ops.worker_stop)
         d->ops.worker_stop(d->dev, &d->postcopy.worker);
-    post_back(d, left);
+    end_thread(d);
 }
 
 void gw_postcopy_worker_end(struct gw_daemon *d)
@@ -185,7 +193,10 @@ void gw_postcopy_worker_check(struct gw_daemon *d)
         gw_session_continue(d, gw_ctl_postcopy_moved(d));
     } else if (d->postcopy.state == GW_POSTCOPY_WORKER_ON &&
                !gw_postcopy_is_listening(&s->postcopy) && is_empty(d)) {
-        begin_step(d, GW_POSTCOPY_WORKER_LEAVING, leave);
+        d->postcopy.state = GW_POSTCOPY_WORKER_LEAVING;
+        d->n_moves++;
+        d->postcopy.post.run = leave;
+        (void)gw_worker_post(&d->postcopy.worker, &d->postcopy.post);
     }
 }
 

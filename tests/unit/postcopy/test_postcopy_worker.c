@@ -17,9 +17,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -35,6 +37,7 @@ static struct {
     unsigned n_starts, n_stops; /* atomic: calls of worker_start and worker_stop */
     unsigned n_moved;           /* atomic */
     bool holds_start;           /* atomic */
+    bool refuses_start;         /* atomic */
     bool holds_stop;            /* atomic */
     bool holds_requests;        /* atomic */
     struct gw_request *held;
@@ -70,9 +73,13 @@ static bool is_of_postcopy(const struct gw_worker *w)
 static int worker_start(void *dev, struct gw_worker *w)
 {
     __atomic_add_fetch(&it.n_starts, 1, __ATOMIC_ACQ_REL);
-    if (is_of_postcopy(w))
-        wait_while(&it.holds_start);
-    return 0;
+    if (!is_of_postcopy(w))
+        return 0;
+    wait_while(&it.holds_start);
+    if (!__atomic_load_n(&it.refuses_start, __ATOMIC_ACQUIRE))
+        return 0;
+    __atomic_add_fetch(&it.n_stops, 1, __ATOMIC_ACQ_REL); /* worker_stop does not follow */
+    return -ENOSPC;
 }
 
 static void worker_stop(void *dev, struct gw_worker *w)
@@ -364,6 +371,59 @@ static void test_postcopy_worker_front_end_hangs_up_during_listen(void **state)
     end();
 }
 
+/* No more descriptors than `n` that are free now. */
+static struct rlimit limit_files(unsigned n)
+{
+    int free_fd = fcntl(0, F_DUPFD_CLOEXEC, 0);
+    struct rlimit old, few;
+
+    assert_true(free_fd >= 0);
+    close(free_fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few = (struct rlimit){.rlim_cur = (rlim_t)free_fd + n, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    return old;
+}
+
+static void expect_listen(struct machine *m)
+{
+    advise(m);
+    assert_int_equal(gw_frontend_postcopy_listen(m->vm.fe, no_base, NULL), 0);
+    assert_int_equal(start(m), 0);
+    expect_requests_done(m);
+    leave(m);
+}
+
+/* LISTEN fails if the worker does, at each descriptor that it needs; the next session has one. */
+static void test_postcopy_worker_that_cannot_start_is_refused(void **state)
+{
+    struct machine m;
+    unsigned n = 0;
+    int r;
+
+    begin(0);
+    do {
+        struct rlimit old;
+
+        advise(&m);
+        old = limit_files(n);
+        r = gw_frontend_postcopy_listen(m.vm.fe, no_base, NULL);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        leave(&m);
+        if (r < 0)
+            expect_listen(&m);
+    } while (r < 0 && ++n < 16);
+    assert_true(r == 0 && n >= 2); /* at least an eventfd and a loop */
+
+    hold(&it.refuses_start);
+    advise(&m);
+    assert_true(gw_frontend_postcopy_listen(m.vm.fe, no_base, NULL) < 0);
+    leave(&m);
+    let_go(&it.refuses_start);
+    expect_listen(&m);
+    end();
+}
+
 /* LISTEN comes while the queues of the previous postcopy, or their worker, still leave. */
 static void test_postcopy_worker_begins_again_while_it_ends(void **state)
 {
@@ -492,6 +552,7 @@ int main(int argc, char **argv)
         DAEMON_TEST(test_postcopy_worker_gets_all_queues_during_moves),
         DAEMON_TEST(test_postcopy_worker_daemon_stops_during_listen),
         DAEMON_TEST(test_postcopy_worker_front_end_hangs_up_during_listen),
+        DAEMON_TEST(test_postcopy_worker_that_cannot_start_is_refused),
         DAEMON_TEST(test_postcopy_worker_begins_again_while_it_ends),
         DAEMON_TEST(test_postcopy_worker_that_has_ended_takes_no_posts),
         DAEMON_TEST(test_postcopy_worker_ends_while_queues_are_woken),
