@@ -6,6 +6,7 @@
  */
 #include <godwit.h>
 #include <godwit/blk.h>
+#include <godwit/frontend/channel.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <godwit/frontend/log.h>
