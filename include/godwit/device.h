@@ -73,7 +73,10 @@ struct gw_device_ops {
      * [control] The virtio feature bits that the device offers. The library adds its own:
      * VERSION_1, RING_INDIRECT_DESC, RING_EVENT_IDX, RING_PACKED, IN_ORDER, NOTIFY_ON_EMPTY,
      * ANY_LAYOUT, VHOST_F_LOG_ALL (26) and VHOST_USER_F_PROTOCOL_FEATURES (30). Called at each
-     * GET_FEATURES and SET_FEATURES; the result must not change. NULL: only these.
+     * GET_FEATURES and SET_FEATURES; the result must not change. A device that adds ACCESS_PLATFORM
+     * (33) can be behind an IOMMU: the library translates all addresses. It is not offered together
+     * with memory of Xen domains. Some front-ends accept that feature and have no IOMMU. NULL: only
+     * those of the library.
      */
     uint64_t (*features)(void *dev);
 

@@ -14,6 +14,7 @@
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <godwit/frontend/guest_mem.h>
+#include <godwit/frontend/iotlb.h>
 #include <godwit/frontend/log.h>
 #include <godwit/memory.h>
 #include <godwit/version.h>

@@ -47,6 +47,14 @@
 #define GW_SHMEM_REGIONS 256
 #define GW_UUID_SIZE     16
 
+/* struct gw_wire_iotlb.type. The back-end sends MISS and ACCESS_FAIL, the front-end the others. */
+enum gw_iotlb_type {
+    GW_IOTLB_MISS = 1,
+    GW_IOTLB_UPDATE = 2,
+    GW_IOTLB_INVALIDATE = 3,
+    GW_IOTLB_ACCESS_FAIL = 4,
+};
+
 struct gw_wire_header {
     uint32_t request;
     uint32_t flags;
@@ -150,6 +158,16 @@ struct gw_wire_shmem_config {
     uint64_t sizes[GW_SHMEM_REGIONS];
 } __attribute__((packed));
 
+/* As struct vhost_iotlb_msg of the kernel. */
+struct gw_wire_iotlb {
+    uint64_t iova;
+    uint64_t size;
+    uint64_t user_addr;
+    uint8_t access; /* bit 0: read, bit 1: write */
+    uint8_t type;
+    uint8_t padding[6];
+} __attribute__((packed));
+
 _Static_assert(sizeof(struct gw_wire_header) == 12, "header");
 _Static_assert(sizeof(struct gw_wire_vring_state) == 8, "vring state");
 _Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
@@ -167,3 +185,4 @@ _Static_assert(sizeof(struct gw_wire_vring_area) == 24, "vring area");
 _Static_assert(sizeof(struct gw_wire_shared_object) == 16, "shared object");
 _Static_assert(sizeof(struct gw_wire_mmap) == 40, "mmap");
 _Static_assert(sizeof(struct gw_wire_shmem_config) == 2056, "shmem config");
+_Static_assert(sizeof(struct gw_wire_iotlb) == 32, "iotlb");

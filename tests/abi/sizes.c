@@ -9,6 +9,7 @@
 #include <godwit/frontend/channel.h>
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
+#include <godwit/frontend/iotlb.h>
 #include <godwit/frontend/log.h>
 #include <stddef.h>
 
@@ -150,6 +151,12 @@ FIELD(gw_guest_region, uva, 40);
 FIELD(gw_guest_region, host, 48);
 FIELD(gw_guest_region, xen, 56);
 FIELD(gw_guest_region, domid, 60);
+
+SIZE(gw_frontend_iotlb, 32);
+FIELD(gw_frontend_iotlb, iova, 0);
+FIELD(gw_frontend_iotlb, length, 8);
+FIELD(gw_frontend_iotlb, uva, 16);
+FIELD(gw_frontend_iotlb, access, 24);
 
 SIZE(gw_frontend_channel_ops, 64);
 FIELD(gw_frontend_channel_ops, size, 0);

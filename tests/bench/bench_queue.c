@@ -25,6 +25,7 @@ enum {
     DATA = 512,
     REQUESTS = 30000, /* in a turn */
     TURNS = 21,
+    MEMORY = 16 << 20,
 };
 
 #define UVA    UINT64_C(0x7e0000000000)
@@ -38,15 +39,18 @@ static const struct layout {
     uint64_t features;
     bool inflight;
     bool indirect;
+    bool translated; /* I/O addresses, each of which equals its guest address */
 } layouts[] = {
     {"split", 0, false, false},
     {"split, inflight", 0, true, false},
     {"split, indirect", 0, false, true},
+    {"split, translated", 0, false, false, true},
     {"packed", PACKED, false, false},
     {"packed, in order", PACKED | ORDER, false, false},
     {"packed, inflight", PACKED, true, false},
     {"packed, indirect", PACKED, false, true},
     {"packed, indirect, inflight", PACKED, true, true},
+    {"packed, translated", PACKED, false, false, true},
 };
 
 #define N_LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
@@ -65,6 +69,8 @@ struct fixture {
     struct gw_guest_mem *mem;
     struct gw_driver *driver;
     struct gw_map *map;
+    struct gw_iotlb *iotlb;
+    struct gw_iotlb_misses misses;
     void *part;
     gw_gpa_t buf;
     unsigned batch;
@@ -103,9 +109,26 @@ static struct gw_map *make_map(struct fixture *b)
     return map;
 }
 
+static void translate(struct fixture *b, const struct gw_driver_config *driver)
+{
+    const struct gw_iova_range range = {.iova = 0, .size = MEMORY};
+    struct gw_iotlb *empty;
+
+    gw_iotlb_misses_init(&b->misses, NULL);
+    check(gw_iotlb_new(&empty) == 0 &&
+              gw_iotlb_update(&b->iotlb, empty, b->map, range, UVA, GW_IOTLB_BOTH) == 0,
+          "translations");
+    gw_iotlb_free(empty);
+    b->start.iotlb = b->iotlb;
+    b->start.misses = &b->misses;
+    b->start.ring.desc = driver->desc;
+    b->start.ring.avail = driver->avail;
+    b->start.ring.used = driver->used;
+}
+
 static void begin_driver(struct fixture *b)
 {
-    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = 16 << 20};
+    struct gw_guest_region region = {.kind = GW_GUEST_MEMFD, .length = MEMORY};
     struct gw_driver_config driver = {
         .size = sizeof(driver),
         .queue_size = SIZE,
@@ -136,6 +159,8 @@ static void begin_driver(struct fixture *b)
         .features = EVENT | INDIR | b->layout->features,
         .kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
     };
+    if (b->layout->translated)
+        translate(b, &driver);
     if (!b->layout->inflight)
         return;
     b->part = aligned_alloc(64, gw_inflight_stride(driver.packed, SIZE));
@@ -204,6 +229,7 @@ static void end(struct fixture *b)
     worker_call(&b->worker, stop, b);
     gw_worker_end(&b->worker);
     gw_queue_done(&b->queue);
+    gw_iotlb_free(b->iotlb);
     gw_map_free(b->map);
     free(b->part);
     gw_driver_free(b->driver);

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/struct_sizes.h"
+#include "core/message/ctl_iotlb.h"
 #include "core/message/operation.h"
 #include "core/move/balance.h"
 
@@ -165,6 +166,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     gw_list_init(&d->deferred);
     pthread_mutex_init(&d->end_lock, NULL);
     pthread_cond_init(&d->end_cond, NULL);
+    gw_ctl_init_translation(d);
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
     d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -223,6 +225,8 @@ static void free_daemon(struct gw_daemon *d)
     gw_daemon_free_workers(d);
     gw_timer_free(d->timer);
     gw_backend_req_done(d);
+    gw_timer_free(d->misses_timer);
+    gw_iotlb_misses_done(&d->misses);
     gw_balance_free(d->balance);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_queue_done(&d->queues[i]);

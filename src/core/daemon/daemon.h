@@ -25,9 +25,11 @@ struct gw_vring {
     bool has_base;
     bool log_used; /* writes to the used ring are logged, at log_addr */
     gw_gpa_t log_addr;
-    bool started;
-    bool was_started; /* in this session */
-    bool is_stopping; /* after a refused RESET_DEVICE: no start until a stop succeeds */
+    bool started; /* or waits for a translation: */
+    bool lacks_translation;
+    struct gw_notifier_name kick; /* for the start after that */
+    bool was_started;             /* in this session */
+    bool is_stopping;             /* after a refused RESET_DEVICE: no start until a stop succeeds */
 };
 
 /* The answer of a message. */
@@ -55,6 +57,7 @@ struct gw_session {
     uint64_t features;
     uint64_t protocol_features;
     struct gw_map *map;     /* never NULL during a session */
+    struct gw_iotlb *iotlb; /* of translated addresses; NULL: never negotiated */
     struct gw_map *pending; /* in postcopy: replaces `map` when the front-end acknowledges it */
     struct gw_mem_watch *owners; /* watches the owners of guest memory; NULL: not watched */
     struct gw_postcopy postcopy;
@@ -140,8 +143,12 @@ struct gw_daemon {
     bool connect_failed;       /* and it was logged */
     struct gw_session session;
     struct gw_channel channel;
-    bool is_ending;             /* waits for moves to end */
-    struct gw_balance *balance; /* NULL: queues are not balanced */
+    struct gw_iotlb_misses misses; /* of translated addresses */
+    struct gw_timer *misses_timer; /* runs while there are misses; NULL: none were possible yet */
+    bool examines_misses;          /* the timer runs */
+    uint64_t misses_patience_ns;   /* atomic: how long they may stay unanswered */
+    bool is_ending;                /* waits for moves to end */
+    struct gw_balance *balance;    /* NULL: queues are not balanced */
     int end_result;
 
     /* Set by other threads, which then signal `control_fd`. */

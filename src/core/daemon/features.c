@@ -13,6 +13,9 @@ uint64_t gw_daemon_features(const struct gw_daemon *d)
 {
     uint64_t features = d->ops.features ? d->ops.features(d->dev) : 0;
 
+    /* Memory of Xen domains has grants instead. */
+    if (d->mem_caps & GW_MEM_CAP_XEN)
+        features &= ~GW_BIT(GW_F_ACCESS_PLATFORM);
     return features | GW_BIT(GW_F_NOTIFY_ON_EMPTY) | GW_BIT(GW_F_LOG_ALL) |
            GW_BIT(GW_F_ANY_LAYOUT) | GW_BIT(GW_F_RING_INDIRECT_DESC) | GW_BIT(GW_F_RING_EVENT_IDX) |
            GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1) | GW_BIT(GW_F_RING_PACKED) |

@@ -38,6 +38,8 @@ struct map_change {
     uint64_t number;
     const struct gw_map *map;
     struct gw_map *old; /* freed when all queues have quiesced */
+    const struct gw_iotlb *iotlb;
+    struct gw_iotlb *old_iotlb; /* likewise */
 };
 
 static int apply_map(struct gw_queue *q, struct gw_op *op)
@@ -45,7 +47,7 @@ static int apply_map(struct gw_queue *q, struct gw_op *op)
     const struct map_change *c = op->arg;
     struct gw_generation_wait *wait = &op->waits[q->index];
 
-    gw_queue_set_map(q, c->map);
+    gw_queue_set_map(q, c->map, c->iotlb);
     gw_queue_note_applied(q, c->number);
     wait->latch = &op->latch;
     gw_queue_begin_generation(q, wait);
@@ -56,6 +58,7 @@ static void free_old_map(struct gw_op *op)
 {
     struct map_change *c = op->arg;
 
+    gw_iotlb_free(c->old_iotlb);
     if (!c->old)
         return;
     op->daemon->n_old_maps--;
@@ -94,16 +97,36 @@ struct gw_op *gw_change_new_map(struct gw_daemon *d)
     return op;
 }
 
-static void replace_map(struct gw_daemon *d, struct gw_op *op, struct gw_map *map)
+/* Create the operation that replaces the map of the session, and replace it. Consumes `map`. */
+static int replace_map(struct gw_daemon *d, struct gw_map *map, struct gw_op **ret)
 {
-    struct map_change *c = op->arg;
+    struct gw_session *s = &d->session;
+    struct gw_iotlb *iotlb = NULL;
+    struct gw_op *op = gw_change_new_map(d);
+    int r = op ? 0 : -ENOMEM;
 
-    *c = (struct map_change){.number = post_number(d), .map = map, .old = d->session.map};
+    if (r == 0 && s->iotlb)
+        r = gw_iotlb_rebase(&iotlb, s->iotlb, map);
+    if (r < 0) {
+        gw_op_free_unstarted(op);
+        gw_map_free(map);
+        return r;
+    }
+    *(struct map_change *)op->arg = (struct map_change){
+        .number = post_number(d),
+        .map = map,
+        .old = s->map,
+        .iotlb = iotlb,
+        .old_iotlb = s->iotlb,
+    };
     d->n_old_maps++;
-    d->session.map = map;
+    s->map = map;
+    s->iotlb = iotlb;
+    *ret = op;
     /* For the rest of the session: requests of this map may start I/O after its replacement. */
     if (map->unpinnable)
         set_unpinnable(d, true);
+    return 0;
 }
 
 static int map_changed(struct gw_daemon *d, struct gw_op *op, int r)
@@ -116,35 +139,28 @@ static int map_changed(struct gw_daemon *d, struct gw_op *op, int r)
 int gw_change_map(struct gw_daemon *d, struct gw_map *map)
 {
     struct gw_op *op;
+    int r;
 
     if (d->n_old_maps > GW_OLD_MAPS_MAX) {
         gw_map_free(map);
         return gw_fail(-EBUSY, "requests of the device still use %u replaced memory maps",
                        d->n_old_maps);
     }
-    op = gw_change_new_map(d);
-    if (!op) {
-        gw_map_free(map);
-        return -ENOMEM;
-    }
-    replace_map(d, op, map);
-    return gw_op_wait(op, map_changed);
+    r = replace_map(d, map, &op);
+    return r < 0 ? r : gw_op_wait(op, map_changed);
 }
 
 int gw_change_map_posted(struct gw_daemon *d, struct gw_map *map)
 {
     struct gw_op *op;
+    int r;
 
     if (d->n_old_maps >= GW_OLD_MAPS_MAX)
         return gw_change_map(d, map);
-    op = gw_change_new_map(d);
-    if (!op) {
-        gw_map_free(map);
-        return -ENOMEM;
-    }
-    replace_map(d, op, map);
-    gw_op_detach(op);
-    return 0;
+    r = replace_map(d, map, &op);
+    if (r == 0)
+        gw_op_detach(op);
+    return r;
 }
 
 void gw_change_end(struct gw_daemon *d, struct gw_op *op, bool is_used)

@@ -49,7 +49,8 @@ int gw_ctl_check_log_ring(const struct gw_daemon *d, const struct gw_dirty_log *
 
     if (gw_session_has_protocol(&d->session, GW_PROTOCOL_F_XEN_MMAP))
         addr = gw_dirty_log_address(addr);
-    if (!log || !vring->log_used)
+    /* Translated addresses: the log address is one, and a mark goes to where the ring is. */
+    if (!log || !vring->log_used || gw_session_has(&d->session, GW_F_ACCESS_PLATFORM))
         return 0;
     return check_range(log, packed ? "the device event area" : "the used ring", addr,
                        gw_ring_log_len(packed, vring->config.size));

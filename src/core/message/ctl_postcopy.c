@@ -32,6 +32,9 @@ void gw_daemon_expect_faults(struct gw_daemon *d, bool may_fault)
 
 int gw_ctl_postcopy_advise(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    if (gw_session_has(&d->session, GW_F_ACCESS_PLATFORM))
+        return gw_fail(-EOPNOTSUPP, "postcopy is impossible with translated addresses"
+                                    " (ACCESS_PLATFORM)");
     return gw_postcopy_advise(&d->session.postcopy, &reply->fd);
 }
 

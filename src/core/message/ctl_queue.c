@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "core/move/postcopy_worker.h"
 #include "ctl_dirty_log.h"
+#include "ctl_iotlb.h"
 #include "dispatch.h"
 #include "fd/peer_fd.h"
 
@@ -215,11 +216,74 @@ static int queue_started(struct gw_daemon *d, struct gw_op *op, int r)
     return 0;
 }
 
+/* Create the operation that starts a ring. Consumes the kick. Returns: NULL if memory is short. */
+static struct gw_op *new_start(struct gw_daemon *d, uint32_t index, struct gw_notifier_name *kick,
+                               bool is_posted)
+{
+    struct gw_session *s = &d->session;
+    const struct gw_vring *vring = &s->vrings[index];
+    struct gw_op *op = gw_op_new(d, &d->queues[index], run_start, sizeof(struct gw_queue_start));
+    struct gw_queue_start *start;
+
+    if (!op)
+        return NULL;
+    start = op->arg;
+    *start = (struct gw_queue_start){
+        .ring = vring->config,
+        .map = s->map,
+        .iotlb = gw_session_has(s, GW_F_ACCESS_PLATFORM) ? s->iotlb : NULL,
+        .misses = &d->misses,
+        .features = s->features,
+        .kick = *kick,
+        .is_first = !vring->was_started,
+        .is_posted = is_posted,
+    };
+    kick->fd = -1;
+    find_inflight(d, index, start);
+    return op;
+}
+
+void gw_ctl_start_translated(struct gw_daemon *d, unsigned index)
+{
+    struct gw_vring *vring = &d->session.vrings[index];
+    struct gw_op *op;
+
+    if (!vring->lacks_translation || gw_ctl_ask_for_ring(d, &vring->config) > 0)
+        return;
+    op = new_start(d, index, &vring->kick, true);
+    if (!op)
+        return; /* tried again after the next message about translations */
+    vring->lacks_translation = false;
+    vring->was_started = true;
+    gw_log(&d->log, GW_LOG_INFO, "queue %u starts: its memory is mapped", index);
+    gw_op_detach(op);
+}
+
+static bool is_any_started(const struct gw_daemon *d)
+{
+    for (unsigned i = 0; i < d->num_queues; i++)
+        if (d->session.vrings[i].started)
+            return true;
+    return false;
+}
+
+/* The start follows when the memory of the ring is mapped; until then its kick is kept. */
+static int delay_start(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring *vring)
+{
+    gw_ctl_cancel_start(vring);
+    vring->kick = notifier_of(msg);
+    vring->lacks_translation = true;
+    vring->started = true;
+    gw_log(&d->log, GW_LOG_INFO, "queue %u starts when its memory is mapped: size %u, base %u",
+           index_of(msg), vring->config.size, vring->config.base);
+    return 0;
+}
+
 static int start_queue(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring *vring)
 {
     uint32_t index = index_of(msg);
     bool is_posted = gw_postcopy_is_listening(&d->session.postcopy);
-    struct gw_queue_start *start;
+    struct gw_notifier_name kick;
     struct gw_op *op;
     int r;
 
@@ -233,19 +297,24 @@ static int start_queue(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring 
         snprintf(why, sizeof(why), "%s", gw_last_error());
         return gw_fail(r, "queue %u cannot start: %s", index, why);
     }
-    op = gw_op_new(d, &d->queues[index], run_start, sizeof(*start));
-    if (!op)
+    if (gw_session_has(&d->session, GW_F_ACCESS_PLATFORM) &&
+        (!vring->started || vring->lacks_translation)) {
+        /* A front-end may not have answered while it stopped its rings. */
+        if (!is_any_started(d))
+            gw_iotlb_misses_renew(&d->misses);
+        r = gw_ctl_ask_for_ring(d, &vring->config);
+        if (r < 0)
+            return gw_fail(r, "queue %u cannot start: its memory is not accessible", index);
+        if (r > 0)
+            return delay_start(d, msg, vring);
+        gw_ctl_cancel_start(vring);
+    }
+    kick = notifier_of(msg);
+    op = new_start(d, index, &kick, is_posted);
+    if (!op) {
+        gw_close(&kick.fd);
         return -ENOMEM;
-    start = op->arg;
-    *start = (struct gw_queue_start){
-        .ring = vring->config,
-        .map = d->session.map,
-        .features = d->session.features,
-        .kick = notifier_of(msg),
-        .is_first = !vring->was_started,
-        .is_posted = is_posted,
-    };
-    find_inflight(d, index, start);
+    }
     return gw_op_answer(op, queue_started);
 }
 
@@ -414,6 +483,7 @@ static int get_vring_base(struct gw_daemon *d, const struct gw_msg *msg, enum gw
 {
     const struct gw_wire_vring_state *state = (const void *)msg->payload;
 
+    gw_ctl_cancel_start(vring_of(d, state));
     return gw_ctl_stop(d, &d->queues[state->index], how, queue_stopped);
 }
 

@@ -9,6 +9,7 @@
 #include "core/session/backend_req.h"
 #include "core/session/session.h"
 #include "ctl_dirty_log.h"
+#include "ctl_iotlb.h"
 #include "dispatch.h"
 
 #include <errno.h>
@@ -75,6 +76,8 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
     r = ask_device(d, d->ops.check_features, features & ~TRANSPORT_BITS);
+    if (r == 0 && (features & GW_BIT(GW_F_ACCESS_PLATFORM)))
+        r = gw_ctl_allow_translation(d);
     if (r < 0)
         return r;
     return gw_ctl_set_log_all(d, (features & GW_BIT(GW_F_LOG_ALL)) != 0, accept_features);
@@ -158,5 +161,7 @@ static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
 
 int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    for (unsigned i = 0; i < d->num_queues; i++)
+        gw_ctl_cancel_start(&d->session.vrings[i]);
     return gw_ctl_stop(d, NULL, GW_STOP_DRAIN, queues_stopped);
 }

@@ -55,6 +55,7 @@ enum gate {
     GATE_SHMEM = GW_PROTOCOL_F_SHMEM,
     GATE_SKIP_DRAIN = GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
     GATE_PROTOCOL_FEATURES = 64, /* VHOST_USER_F_PROTOCOL_FEATURES itself */
+    GATE_ACCESS_PLATFORM,        /* VIRTIO_F_ACCESS_PLATFORM */
 };
 
 struct row {
@@ -76,6 +77,7 @@ struct row {
 #define TABLE      8, sizeof(struct gw_wire_mem_table)
 #define XEN_TABLE  8, sizeof(struct gw_wire_xen_mem_table)
 #define XEN_REGION EXACTLY(sizeof(struct gw_wire_xen_single_region))
+#define IOTLB      EXACTLY(sizeof(struct gw_wire_iotlb))
 #define CONFIG     sizeof(struct gw_wire_config), sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX
 
 /* clang-format off */
@@ -118,6 +120,8 @@ static const struct row rows[] = {
         FDS_NONE, RING_STATE, GATE_PROTOCOL_FEATURES, ANSWER_ACK, gw_ctl_set_vring_enable},
     [GW_MSG_SET_BACKEND_REQ_FD] = {"SET_BACKEND_REQ_FD", EXACTLY(0),
         FDS_ONE, RING_NONE, GATE_BACKEND_REQ, ANSWER_ACK, gw_ctl_set_backend_req_fd},
+    [GW_MSG_IOTLB_MSG] = {"IOTLB_MSG", IOTLB,
+        FDS_NONE, RING_NONE, GATE_ACCESS_PLATFORM, ANSWER_STATUS, gw_ctl_iotlb_msg},
     [GW_MSG_GET_CONFIG] = {"GET_CONFIG", CONFIG,
         FDS_NONE, RING_NONE, GATE_CONFIG, ANSWER_OR_EMPTY, gw_ctl_get_config},
     [GW_MSG_SET_CONFIG] = {"SET_CONFIG", CONFIG,
@@ -226,6 +230,8 @@ static bool gate_is_open(const struct gw_session *s, enum gate gate)
         return true;
     if (gate == GATE_PROTOCOL_FEATURES)
         return gw_session_has(s, GW_F_PROTOCOL_FEATURES);
+    if (gate == GATE_ACCESS_PLATFORM)
+        return gw_session_has(s, GW_F_ACCESS_PLATFORM);
     return gw_session_has_protocol(s, (enum gw_protocol_feature)gate);
 }
 

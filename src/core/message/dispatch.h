@@ -61,6 +61,8 @@ gw_handler gw_ctl_get_features, gw_ctl_set_features, gw_ctl_set_owner, gw_ctl_re
 /* ctl_mem.c */
 gw_handler gw_ctl_set_mem_table, gw_ctl_get_max_mem_slots, gw_ctl_add_mem_reg, gw_ctl_rem_mem_reg;
 /* ctl_queue.c */
+/* For ctl_iotlb.c: start a ring whose memory is mapped now, if it waited for that. */
+void gw_ctl_start_translated(struct gw_daemon *d, unsigned index);
 gw_handler gw_ctl_set_vring_num, gw_ctl_set_vring_addr, gw_ctl_set_vring_base,
     gw_ctl_get_vring_base, gw_ctl_get_vring_base_skip_drain, gw_ctl_set_vring_kick,
     gw_ctl_set_vring_call, gw_ctl_set_vring_err, gw_ctl_set_vring_enable;
@@ -75,5 +77,7 @@ int gw_ctl_postcopy_moved(struct gw_daemon *d);
 gw_handler gw_ctl_get_inflight_fd, gw_ctl_set_inflight_fd;
 /* ctl_shared.c */
 gw_handler gw_ctl_get_shmem_config, gw_ctl_get_shared_object;
+/* ctl_iotlb.c */
+gw_handler gw_ctl_iotlb_msg;
 /* ctl_config.c */
 gw_handler gw_ctl_get_config, gw_ctl_set_config;

@@ -17,8 +17,8 @@
 #define REPORT_NS UINT64_C(2000000000)
 
 /*
- * Limit on operations of a session that it did not wait for, per queue. In postcopy a worker that
- * waits for a page does not empty its mailbox.
+ * Limit on operations of a session that it did not wait for, per queue. A worker in a callback of
+ * the device does not empty its mailbox, nor does one that waits for a page in postcopy.
  */
 enum {
     DETACHED_PER_QUEUE = 16
@@ -175,6 +175,16 @@ int gw_op_answer(struct gw_op *op, gw_op_next *next)
         return gw_op_wait(op, next);
     gw_op_detach(op);
     return next(d, op, 0);
+}
+
+int gw_op_post(struct gw_op *op)
+{
+    struct gw_daemon *d = op->daemon;
+
+    if (d->n_operations > DETACHED_PER_QUEUE * d->num_queues)
+        return gw_op_wait(op, gw_op_result);
+    gw_op_detach(op);
+    return 0;
 }
 
 int gw_op_result(struct gw_daemon *d, struct gw_op *op, int r)

@@ -78,6 +78,11 @@ int gw_op_wait(struct gw_op *op, gw_op_next *next);
  */
 int gw_op_answer(struct gw_op *op, gw_op_next *next);
 /*
+ * Start it for a message whose answer does not depend on the queues. The session waits for it only
+ * if too many operations have not ended. Returns: 0; GW_OP_PENDING.
+ */
+int gw_op_post(struct gw_op *op);
+/*
  * Start it; nothing waits for it. While a queue is between two workers (move.c), only operations of
  * moves are posted, and the others follow when it has arrived, in their order.
  */

@@ -76,9 +76,8 @@ void gw_chain_release(struct gw_queue *q, struct gw_request_i *r)
     }
 }
 
-/* Moves the `n` extents found so far from the request's inline array to a block of the queue. */
-static __attribute__((noinline)) const char *grow(struct gw_queue *q, struct gw_request_i *r,
-                                                  unsigned n)
+__attribute__((noinline)) const char *gw_chain_grow(struct gw_queue *q, struct gw_request_i *r,
+                                                    unsigned n)
 {
     struct gw_segments *s;
 
@@ -103,7 +102,7 @@ static inline const char *add_buffer(struct gw_queue *q, struct gw_request_i *r,
     if (!is_writable && b->n > b->n_readable)
         return "readable buffer after a writable one";
     if (b->n == b->max) {
-        const char *why = grow(q, r, b->n);
+        const char *why = gw_chain_grow(q, r, b->n);
         if (why)
             return why;
         b->extents = r->segments->extents;
@@ -178,7 +177,7 @@ static int pin_buffers(struct gw_queue *q, struct gw_request_i *r, unsigned n,
             gw_mem_pin(q->map, &q->map_last, r->extents, n, r->iov, GW_CHAIN_INLINE, &r->pin);
 
         *ret_iov = r->iov;
-        if (n_iov != -E2BIG || grow(q, r, n) != NULL)
+        if (n_iov != -E2BIG || gw_chain_grow(q, r, n) != NULL)
             return n_iov;
     }
     *ret_iov = r->segments->iov;
@@ -234,12 +233,20 @@ const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const stru
     r->pin.backend = NULL;
     r->n_readable_extents = 0;
     r->n_writable_extents = 0;
+    r->n_iovas = 0;
     if (q->ring.ops->is_packed)
         why = walk(q, r, (struct table){.at = head->descs, .size = head->n_slots},
                    gw_desc_unpack(head->descs[0]), &found, true);
     else
         why = walk(q, r, (struct table){.at = q->ring.split.desc, .size = q->ring.size},
                    head->first, &found, false);
+    if (!why && q->translation) {
+        unsigned n_extents = found.n, n_readable = found.n_readable;
+
+        why = gw_translate_buffers(q, r, &n_extents, &n_readable);
+        found.n = n_extents;
+        found.n_readable = n_readable;
+    }
     if (!why)
         why = pin(q, r, &found);
     if (why) {

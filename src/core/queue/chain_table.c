@@ -120,6 +120,16 @@ static bool fetch_one(struct fetched *f)
     return !copy.failed;
 }
 
+const char *gw_table_use(struct gw_queue *q, const struct iovec *iov, int n_iov, const void **ret)
+{
+    /* 2.7.5.3.1 requires no alignment of the table; a misaligned one is copied, too. */
+    if (n_iov == 1 && (uintptr_t)iov[0].iov_base % sizeof(uint64_t) == 0) {
+        *ret = iov[0].iov_base;
+        return NULL;
+    }
+    return gather(q, iov, n_iov, ret);
+}
+
 const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const void **ret)
 {
     const char *why = check_length(len);
@@ -127,19 +137,17 @@ const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const
 
     if (why)
         return why;
+    if (q->translation)
+        return gw_translate_table(q, addr, len, ret);
     if (q->pool.tables)
         f = find_fetched(q->pool.tables, addr, len);
     if (f)
         return f->failed ? "indirect table that is not granted" : gather(q, f->iov, f->n_iov, ret);
     if (pin(q, &own, addr, len) < 0)
         return "indirect table outside guest memory";
-    /* 2.7.5.3.1 requires no alignment of the table; a misaligned one is copied, too. */
-    if (own.n_iov == 1 && !own.pin.backend &&
-        (uintptr_t)own.iov[0].iov_base % sizeof(uint64_t) == 0) {
-        *ret = own.iov[0].iov_base;
-        return NULL;
-    }
-    if (own.pin.backend && !fetch_one(&own))
+    if (!own.pin.backend)
+        return gw_table_use(q, own.iov, own.n_iov, ret);
+    if (!fetch_one(&own))
         why = "indirect table that is not granted";
     else
         why = gather(q, own.iov, own.n_iov, ret);

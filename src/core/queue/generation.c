@@ -2,18 +2,22 @@
 /* Replaces the map of a running queue, and reports when the old map is unused (change.c). */
 #include "queue_i.h"
 
-void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map)
+void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map, const struct gw_iotlb *iotlb)
 {
     gw_queue_lock(q);
     if (q->state != GW_QUEUE_STOPPED && !q->abandoned) {
         gw_queue_publish(q);
         q->map = map;
         q->map_last = 0;
+        if (map && iotlb && q->translation)
+            gw_translation_replace(q, iotlb);
         if (!map)
             gw_ring_detach(&q->ring);
         /* A ring that lost its memory has lost used elements: it stays detached until a stop. */
         else if (q->ring.attached && q->ring.ops->attach(&q->ring, map) < 0)
             gw_queue_break(q, gw_last_error()); /* used elements can no longer be written */
+        if (q->translation)
+            gw_queue_apply_ring_log(q); /* the ring may be elsewhere in guest memory */
     }
     gw_queue_unlock(q);
 }

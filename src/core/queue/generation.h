@@ -7,7 +7,7 @@
 #pragma once
 
 #include "core/loop/latch.h"
-#include "core/memory/mem.h"
+#include "core/memory/iotlb.h"
 
 #include <stdint.h>
 
@@ -27,8 +27,11 @@ struct gw_generation {
     struct gw_generation_wait *waiting; /* [lock] */
 };
 
-/* Use `map` from now on. NULL, for a stopping queue: no map, and the ring is no longer written. */
-void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map);
+/*
+ * Use `map` from now on, and the table of translated addresses that was made for it, if any. NULL,
+ * for a stopping queue: no map, and the ring is no longer written.
+ */
+void gw_queue_set_map(struct gw_queue *q, const struct gw_map *map, const struct gw_iotlb *iotlb);
 /*
  * The map just set begins a generation. When no request of an older one is in flight, the old map
  * is unused, and wait->latch is counted.

@@ -168,6 +168,8 @@ static bool has_work(struct gw_queue *q, enum gw_queue_turn *ret)
     int n_available;
 
     *ret = GW_QUEUE_ASLEEP;
+    if (q->translation)
+        gw_translation_settle(q);
     if (q->state == GW_QUEUE_STOPPING && gw_queue_is_drained(q) && !gw_queue_must_resubmit(q))
         finish_stop(q);
     if (!gw_queue_is_running(q)) {
@@ -266,9 +268,12 @@ static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
         .event_idx = has(start, GW_F_RING_EVENT_IDX),
         .indirect = has(start, GW_F_RING_INDIRECT_DESC),
         .notify_on_empty = has(start, GW_F_NOTIFY_ON_EMPTY),
+        .iotlb = start->iotlb,
     };
     q->batch.in_order = has(start, GW_F_IN_ORDER);
-    r = q->ring.ops->attach(&q->ring, start->map);
+    r = start->iotlb ? gw_translation_begin(q, start->iotlb, start->misses) : 0;
+    if (r == 0)
+        r = q->ring.ops->attach(&q->ring, start->map);
     if (r == 0)
         r = q->ring.ops->start(&q->ring);
     if (r == 0)
@@ -292,11 +297,10 @@ static int open_kick(struct gw_queue *q, struct gw_notifier_name *name)
     return r < 0 ? r : gw_queue_watch_kick(q);
 }
 
-/* [lock] */
-static void apply_ring_log(struct gw_queue *q)
+void gw_queue_apply_ring_log(struct gw_queue *q)
 {
     q->ring.dirty_log = q->logging.used ? q->dirty_log.log : NULL;
-    q->ring.log_addr = q->logging.used_addr;
+    q->ring.log_addr = q->translation ? q->ring.used_gpa : q->logging.used_addr;
     if (q->ring.dirty_log && q->resume.ring_unmarked) {
         gw_full_fence();
         q->ring.ops->mark_all(&q->ring);
@@ -310,6 +314,7 @@ static void finish_stop_when_drained(struct gw_queue *q);
 static void detach_ring(struct gw_queue *q)
 {
     gw_queue_end_inflight(q);
+    gw_translation_end(q);
     if (q->ring.ops)
         q->ring.ops->done(&q->ring);
     gw_ring_detach(&q->ring);
@@ -326,7 +331,7 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
         detach_ring(q);
         return r;
     }
-    apply_ring_log(q);
+    gw_queue_apply_ring_log(q);
     q->map = start->map;
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
@@ -457,7 +462,7 @@ void gw_queue_set_log(struct gw_queue *q, const struct gw_dirty_log_state *log)
     q->dirty_log = *log;
     q->logging.n_lost = 0;
     q->logging.unlogged = q->logging.unlogged && log->all;
-    apply_ring_log(q);
+    gw_queue_apply_ring_log(q);
     gw_queue_mark_unlogged(q);
     gw_queue_activate(q); /* it may have waited for a log */
     gw_queue_unlock(q);
@@ -469,7 +474,7 @@ void gw_queue_set_ring_log(struct gw_queue *q, bool log_used, gw_gpa_t addr)
     gw_queue_publish(q);
     q->logging.used = log_used;
     q->logging.used_addr = addr;
-    apply_ring_log(q);
+    gw_queue_apply_ring_log(q);
     gw_queue_unlock(q);
 }
 
@@ -505,7 +510,8 @@ static void finish_stop(struct gw_queue *q)
     q->stop.callback_due = false;
     /* The front-end receives the base in the reply to a successful stop, and may change it. */
     if (q->stop.how != GW_STOP_LOST && q->stop.error == 0 &&
-        q->resume.first_suspended == UINT64_MAX && !gw_queue_has_resubmits(q) && q->ring.attached)
+        q->resume.first_suspended == UINT64_MAX && !gw_queue_has_resubmits(q) &&
+        (q->ring.attached || gw_queue_lacks_translation(q)))
         gw_inflight_finish(&q->inflight);
     detach_ring(q);
     if (q->stop.latch)
@@ -578,6 +584,7 @@ void gw_queue_reset(struct gw_queue *q)
         __atomic_store_n(&q->abandoned, true, __ATOMIC_RELEASE);
         gw_queue_end_inflight(q);
         gw_ring_detach(&q->ring);
+        gw_translation_abandon(q);
     }
     gw_notifier_close(&q->call, q->worker->loop);
     gw_notifier_close(&q->err, q->worker->loop);
@@ -585,7 +592,7 @@ void gw_queue_reset(struct gw_queue *q)
     q->dirty_log = (struct gw_dirty_log_state){.event_fd = -1};
     q->logging.used = false;
     q->logging.unlogged = false;
-    apply_ring_log(q);
+    gw_queue_apply_ring_log(q);
     gw_queue_unlock(q);
 }
 

@@ -18,6 +18,7 @@
 #include "core/loop/worker.h"
 #include "core/memory/mem.h"
 #include "core/ring/ring.h"
+#include "core/translation/translation.h"
 #include "generation.h"
 #include "move.h"
 #include "notifier.h"
@@ -102,6 +103,7 @@ struct gw_queue {
     struct gw_limits limits;
     struct gw_pool pool;
     struct gw_batch batch;
+    struct gw_translation *translation;  /* [lock] NULL: addresses are not translated */
     struct gw_dirty_log_state dirty_log; /* [lock] */
     struct gw_queue_logging logging;
     struct gw_inflight inflight; /* [lock] for recovery after a crash */
@@ -137,6 +139,8 @@ void gw_queue_done(struct gw_queue *q);
 struct gw_queue_start {
     struct gw_ring_config ring;
     const struct gw_map *map;
+    const struct gw_iotlb *iotlb; /* NULL: addresses are not translated */
+    struct gw_iotlb_misses *misses;
     uint64_t features;
     void *inflight;               /* its part of the inflight region, or NULL */
     uint16_t inflight_size;       /* capacity of the part, in requests */

@@ -7,6 +7,26 @@
 
 #include "queue.h"
 
+/* The iovas of a request follow the bytes for the device. */
+#define GW_IOVAS_ALIGN _Alignof(struct gw_iova_extent)
+
+/* The extents of a request as in its descriptors. Only if addresses are translated. */
+static inline struct gw_iova_extent *gw_request_iovas(const struct gw_queue *q,
+                                                      const struct gw_request_i *r)
+{
+    uintptr_t end = (uintptr_t)(r + 1) + q->pool.request_size;
+
+    return r->segments ? r->segments->iovas
+                       : (void *)((end + GW_IOVAS_ALIGN - 1) & ~(uintptr_t)(GW_IOVAS_ALIGN - 1));
+}
+
+/* [lock] Is the queue waiting for a translation, of the next request or of its ring? */
+static inline bool gw_queue_lacks_translation(const struct gw_queue *q)
+{
+    return q->translation &&
+           (q->translation->is_blocked || q->translation->ring != GW_TRANSLATED_RING_USED);
+}
+
 /* The locks of the sync policies; a queue with GW_SYNC_NONE has no lock. */
 void gw_queue_lock_shared(struct gw_queue *q);
 void gw_queue_unlock_shared(struct gw_queue *q);
@@ -60,6 +80,8 @@ static inline bool gw_queue_is_drained(const struct gw_queue *q)
 /* [lock] May requests be popped? Not while their writes could not be logged. */
 static inline bool gw_queue_is_running(const struct gw_queue *q)
 {
+    if (gw_queue_lacks_translation(q))
+        return false;
     return (q->state == GW_QUEUE_STARTED && q->enabled && !q->broken && !q->move.is_paused &&
             !q->delay.start && !gw_queue_lacks_log(q)) ||
            gw_queue_must_resubmit(q);
@@ -70,12 +92,15 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
 {
     if (gw_queue_has_resubmits(q))
         return 1;
-    return q->state == GW_QUEUE_STARTED ? q->ring.ops->n_available(&q->ring) : 0;
+    return q->state == GW_QUEUE_STARTED && q->ring.attached ? q->ring.ops->n_available(&q->ring)
+                                                            : 0;
 }
 
 /* The device has not completed a start yet; it has, and start->latch is counted. */
 void gw_queue_delay_start(struct gw_queue *q, struct gw_queue_start *start);
 void gw_queue_end_start(struct gw_queue *q, struct gw_queue_start *start, int r);
+/* [lock] Log writes to the used ring, or not, as far as they are logged (VHOST_VRING_F_LOG). */
+void gw_queue_apply_ring_log(struct gw_queue *q);
 /* [lock] The queue has become idle, and a pause waited for that. */
 void gw_queue_note_idle(struct gw_queue *q);
 /* [lock] A request or a hold has ended, which began in an older generation if `is_old`. */

@@ -23,14 +23,21 @@
 
 static size_t stride(const struct gw_queue *q)
 {
-    return (sizeof(struct gw_request_i) + q->pool.request_size + 63) & ~(size_t)63;
+    size_t size = sizeof(struct gw_request_i) + q->pool.request_size;
+
+    if (q->pool.has_iovas)
+        size += GW_IOVAS_ALIGN + GW_CHAIN_INLINE * sizeof(struct gw_iova_extent);
+    return (size + 63) & ~(size_t)63;
 }
 
 int gw_request_pool_new(struct gw_queue *q)
 {
-    if (q->pool.memory && q->pool.size == q->ring.config.size)
+    bool has_iovas = q->translation != NULL;
+
+    if (q->pool.memory && q->pool.size == q->ring.config.size && q->pool.has_iovas == has_iovas)
         return 0;
     gw_request_pool_free(q);
+    q->pool.has_iovas = has_iovas;
     q->pool.memory = aligned_alloc(64, stride(q) * q->ring.config.size);
     if (!q->pool.memory)
         return gw_fail(-ENOMEM, "no memory for %u requests", q->ring.config.size);
@@ -56,8 +63,8 @@ void gw_request_pool_free(struct gw_queue *q)
     q->pool.free = NULL;
 }
 
-/* The pool never runs out: it is as large as the ring, and take() limits the requests in flight. */
-static struct gw_request_i *pool_take(struct gw_queue *q)
+/* take() limits the requests in flight. */
+static inline struct gw_request_i *take_request(struct gw_queue *q)
 {
     struct gw_request_i *r = q->pool.free;
 
@@ -71,6 +78,11 @@ static struct gw_request_i *pool_take(struct gw_queue *q)
     memset(r, 0, stride(q));
     r->pub.queue = q;
     return r;
+}
+
+struct gw_request_i *gw_request_take(struct gw_queue *q)
+{
+    return take_request(q);
 }
 
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r)
@@ -97,13 +109,18 @@ void gw_request_report_bad(struct gw_queue *q, const struct gw_request_i *r, con
            why);
 }
 
-/* Returns: NULL for a bad chain, which has then been answered. */
+/* Returns: NULL for a bad chain, which has then been answered, or if it must stay on the ring. */
 static struct gw_request_i *pop_one(struct gw_queue *q, const struct gw_head *head,
                                     bool is_resubmitted)
 {
-    struct gw_request_i *r = pool_take(q);
+    struct gw_request_i *r = take_request(q);
     const char *why = gw_chain_walk(q, r, head);
 
+    if (why && why == gw_translation_missing) {
+        q->translation->is_blocked = true;
+        gw_request_put(q, r);
+        return NULL;
+    }
     r->is_resubmitted = is_resubmitted;
     r->is_bad = why != NULL;
     r->entry = head->entry;
@@ -134,8 +151,7 @@ void gw_request_uncount(struct gw_queue *q, const struct gw_request_i *r)
         gw_count(&q->stats.bytes_readable, -(uint64_t)gw_request_extents(r)[i].len);
 }
 
-/* Does the head name a descriptor? If not, there is no chain to walk or to answer. */
-static bool head_is_valid(const struct gw_queue *q, const struct gw_head *head)
+bool gw_head_is_valid(const struct gw_queue *q, const struct gw_head *head)
 {
     return q->ring.ops->is_packed || head->id < q->ring.size;
 }
@@ -198,8 +214,8 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
 {
     unsigned n_popped = 0;
 
-    for (unsigned i = 0; i < n; i++)
-        if (head_is_valid(q, &heads[i]))
+    for (unsigned i = 0; i < n && !q->translation; i++)
+        if (gw_head_is_valid(q, &heads[i]))
             prefetch_table(q, &heads[i]);
     if (q->map->has_copies)
         gw_tables_fetch(q, heads, n);
@@ -211,12 +227,18 @@ static unsigned pop_batch(struct gw_queue *q, struct gw_request **reqs, const st
             break;
         }
         q->in_flight.n_taken++;
-        if (head_is_valid(q, &heads[i]))
+        if (gw_head_is_valid(q, &heads[i]))
             r = pop_one(q, &heads[i], are_resubmitted);
         else
             drop_invalid(q, &heads[i]);
-        if (r)
+        if (r) {
             reqs[n_popped++] = &r->pub;
+        } else if (gw_queue_lacks_translation(q)) {
+            q->in_flight.n_taken--;
+            put_back(q, &heads[i], n - i, are_resubmitted);
+            gw_translation_look_ahead(q);
+            break;
+        }
     }
     gw_count(&q->stats.requests, n_popped);
     if (!q->map->has_copies)
@@ -390,6 +412,8 @@ void gw_request_retire(struct gw_queue *q, struct gw_request_i *r)
 {
     bool old = r->generation != q->generation.number;
 
+    if (q->translation)
+        gw_translation_note_retired(q, r);
     gw_chain_release(q, r);
     gw_list_remove(&r->in_flight);
     gw_request_put(q, r);

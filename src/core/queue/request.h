@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "core/memory/iotlb.h"
 #include "core/memory/mem.h"
 #include "core/ring/desc.h"
 #include "core/ring/ring.h"
@@ -19,6 +20,8 @@
 #define GW_CHAIN_MAX 1024
 /* Buffers that every request has room for; longer chains borrow a block of GW_CHAIN_MAX. */
 #define GW_CHAIN_INLINE 16
+/* Pieces that a translated indirect table may consist of. */
+#define GW_TABLE_PIECES 8
 /* Heads taken off the ring at a time. */
 #define GW_POP_BATCH 64
 /*
@@ -50,6 +53,7 @@ struct gw_segments {
     struct gw_segments *next;
     struct iovec iov[GW_CHAIN_MAX];
     struct gw_extent extents[GW_CHAIN_MAX];
+    struct gw_iova_extent iovas[GW_CHAIN_MAX]; /* if addresses are translated */
 };
 
 /* The requests that were taken off the ring and are not published yet (invariant.c). */
@@ -84,6 +88,7 @@ struct gw_pool {
     uint8_t *memory;                   /* [lock] all requests */
     unsigned n_used;                   /* [lock] requests that were ever used */
     unsigned size;
+    bool has_iovas;           /* each request has room for the addresses of its descriptors */
     struct vring_desc *table; /* buffer for an indirect table that has to be copied */
     struct gw_tables *tables; /* fetched tables of the current batch; NULL: never needed */
 };
@@ -110,9 +115,11 @@ struct gw_request_i {
     uint16_t n_slots;            /* slots that it takes in the ring */
     uint16_t n_readable_extents; /* extents: first the readable, then the writable */
     uint16_t n_writable_extents;
+    uint16_t n_iovas; /* translated addresses: the extents as in the descriptors */
+    uint32_t epoch;   /* of the translation when it was popped */
     struct iovec iov[GW_CHAIN_INLINE];
     struct gw_extent extents[GW_CHAIN_INLINE];
-    /* followed by request_size bytes for the device */
+    /* followed by request_size bytes for the device, and room for GW_CHAIN_INLINE iovas */
 };
 
 static inline const struct gw_extent *gw_request_extents(const struct gw_request_i *r)
@@ -126,9 +133,13 @@ static inline struct vring_desc gw_head_first(bool is_packed, const struct gw_he
     return is_packed ? gw_desc_unpack(head->descs[0]) : head->first;
 }
 
-/* The request pool of a queue. */
+/* Does the head name a descriptor? If not, there is no chain to walk or to answer. */
+bool gw_head_is_valid(const struct gw_queue *q, const struct gw_head *head);
+
+/* The request pool of a queue, which never runs out: it is as large as the ring. */
 int gw_request_pool_new(struct gw_queue *q);
 void gw_request_pool_free(struct gw_queue *q);
+struct gw_request_i *gw_request_take(struct gw_queue *q);
 void gw_request_put(struct gw_queue *q, struct gw_request_i *r);
 /* Count and log a bad chain. */
 void gw_request_report_bad(struct gw_queue *q, const struct gw_request_i *r, const char *why);
@@ -146,16 +157,24 @@ void gw_request_note_oldest(struct gw_queue *q);
 /*
  * Walk a chain once, from the copy of its first descriptor: copy the others, check all of them, and
  * pin the buffers.
- * Returns: NULL, or why the chain is bad; `r` then has no buffers and holds no pins.
+ * Returns: NULL, or why the chain is bad, or gw_translation_missing; `r` then has no buffers and
+ * holds no pins.
  */
 const char *gw_chain_walk(struct gw_queue *q, struct gw_request_i *r, const struct gw_head *head);
 /* Prefetch the indirect table at `addr` ahead of its walk. */
 void gw_chain_prefetch_table(struct gw_queue *q, gw_gpa_t addr);
 /*
+ * Move the `n` extents of a request from its inline array to a block of the queue. Returns: NULL,
+ * or why the chain is bad.
+ */
+const char *gw_chain_grow(struct gw_queue *q, struct gw_request_i *r, unsigned n);
+/*
  * Locate the indirect table that a descriptor of a chain names (chain_table.c). The table stays
- * valid until the next call. Returns: NULL, or why it is bad.
+ * valid until the next call. Returns: NULL, or why it is bad, or gw_translation_missing.
  */
 const char *gw_table_find(struct gw_queue *q, gw_gpa_t addr, uint32_t len, const void **ret);
+/* Use a table in these pieces in place, or copy it. Returns: NULL, or why it is bad. */
+const char *gw_table_use(struct gw_queue *q, const struct iovec *iov, int n_iov, const void **ret);
 /* Before and after a batch of chains is walked: fetch all tables that are copies in one call. */
 void gw_tables_fetch(struct gw_queue *q, const struct gw_head *heads, unsigned n);
 void gw_tables_release(struct gw_queue *q);

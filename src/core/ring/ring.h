@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "core/memory/iotlb.h"
 #include "core/memory/mem.h"
 #include "desc.h"
 #include "log/dirty_log.h"
@@ -15,9 +16,9 @@
 
 /* A ring as described by the front-end; complete when the ring starts. */
 struct gw_ring_config {
-    uint32_t size; /* descriptors */
-    uint32_t base; /* as in SET_VRING_BASE and GET_VRING_BASE */
-    gw_uva_t desc;
+    uint32_t size;  /* descriptors */
+    uint32_t base;  /* as in SET_VRING_BASE and GET_VRING_BASE */
+    gw_uva_t desc;  /* translated addresses: all three are I/O addresses */
     gw_uva_t avail; /* packed: the driver's event suppression area */
     gw_uva_t used;  /* packed: the device's */
 };
@@ -75,8 +76,9 @@ struct gw_ring_piece {
     const char *name; /* in messages */
     gw_uva_t uva;
     uint64_t len;
-    void *at;     /* host address */
-    gw_gpa_t gpa; /* guest address */
+    unsigned access; /* GW_IOTLB_READ, GW_IOTLB_WRITE */
+    void *at;        /* host address */
+    gw_gpa_t gpa;    /* guest address */
 };
 
 struct gw_ring {
@@ -90,6 +92,9 @@ struct gw_ring {
     struct gw_dirty_log *dirty_log; /* for writes to the used ring; NULL: they are not logged */
     gw_gpa_t log_addr;              /* of the used ring (VHOST_VRING_F_LOG) */
     struct gw_ring_config config;
+    const struct gw_iotlb *iotlb; /* translates the addresses of its memory; NULL: they are user
+                                     addresses */
+    gw_gpa_t used_gpa;            /* of its last piece */
     struct gw_pin pins[GW_RING_PIECES]; /* of its memory */
     union {
         struct gw_ring_split split;
@@ -99,9 +104,12 @@ struct gw_ring {
 
 struct gw_ring_ops {
     bool is_packed;
+    /* Describe its pieces, without `at` and `gpa`. */
+    void (*describe)(const struct gw_ring_config *config,
+                     struct gw_ring_piece pieces[GW_RING_PIECES]);
     /*
      * Find the ring's memory in `map`. Called at start and for every new map; keeps the indices.
-     * Returns: 0; -EFAULT with gw_last_error.
+     * Returns: 0; -EFAULT with gw_last_error; -EAGAIN if a translation is missing.
      */
     int (*attach)(struct gw_ring *ring, const struct gw_map *map);
     /* Start at the base of the config. Returns: 0; -EINVAL, -ENOMEM with gw_last_error. */
@@ -160,8 +168,17 @@ int gw_ring_check_memory(bool packed, const struct gw_ring_config *config,
                          const struct gw_map *map);
 
 /*
+ * Find what `table` lacks of the translations of the ring's memory, up to `max` pages.
+ * Returns: the number of `ret`; -EACCES if it forbids an access, with gw_last_error.
+ */
+int gw_ring_find_misses(bool packed, const struct gw_ring_config *config,
+                        const struct gw_iotlb *table, struct gw_iotlb_miss *ret, unsigned max);
+/* Does the ring's memory have an address in this range? Only if its addresses are translated. */
+bool gw_ring_is_in(const struct gw_ring *ring, struct gw_iova_range range);
+
+/*
  * For the layouts: pin the pieces in `map` and unpin those pinned before.
- * Returns: 0; -EFAULT with gw_last_error; the ring is then detached.
+ * Returns: 0; -EFAULT or -EAGAIN, as attach; the ring is then detached.
  */
 int gw_ring_find(struct gw_ring *ring, const struct gw_map *map,
                  struct gw_ring_piece pieces[GW_RING_PIECES]);

@@ -73,20 +73,30 @@ static uint32_t distance(const struct gw_ring *ring, struct gw_ring_slot from,
 
 /* ---- start ---- */
 
+static void packed_describe(const struct gw_ring_config *c,
+                            struct gw_ring_piece pieces[GW_RING_PIECES])
+{
+    const uint64_t event_len = sizeof(struct vring_packed_desc_event);
+
+    pieces[0] = (struct gw_ring_piece){.name = "descriptor ring",
+                                       .uva = c->desc,
+                                       .len = sizeof(struct vring_packed_desc) * (uint64_t)c->size,
+                                       .access = GW_IOTLB_BOTH};
+    pieces[1] = (struct gw_ring_piece){
+        .name = "driver event area", .uva = c->avail, .len = event_len, .access = GW_IOTLB_READ};
+    pieces[2] = (struct gw_ring_piece){
+        .name = "device event area", .uva = c->used, .len = event_len, .access = GW_IOTLB_BOTH};
+}
+
 static int packed_attach(struct gw_ring *ring, const struct gw_map *map)
 {
     const struct gw_ring_config *c = &ring->config;
     struct gw_ring_packed *p = &ring->packed;
-    const uint64_t event_len = sizeof(struct vring_packed_desc_event);
-    struct gw_ring_piece pieces[GW_RING_PIECES] = {
-        {.name = "descriptor ring",
-         .uva = c->desc,
-         .len = sizeof(struct vring_packed_desc) * (uint64_t)c->size},
-        {.name = "driver event area", .uva = c->avail, .len = event_len},
-        {.name = "device event area", .uva = c->used, .len = event_len},
-    };
-    int r = gw_ring_find(ring, map, pieces);
+    struct gw_ring_piece pieces[GW_RING_PIECES];
+    int r;
 
+    packed_describe(c, pieces);
+    r = gw_ring_find(ring, map, pieces);
     if (r < 0)
         return r;
     p->desc = pieces[0].at;
@@ -365,6 +375,7 @@ static uint32_t packed_base(const struct gw_ring *ring)
 
 const struct gw_ring_ops gw_ring_packed_ops = {
     .is_packed = true,
+    .describe = packed_describe,
     .attach = packed_attach,
     .start = packed_start,
     .done = packed_done,

@@ -26,18 +26,33 @@
 #include <errno.h>
 #include <inttypes.h>
 
+/* Both rings end with an event word, even if EVENT_IDX is not negotiated (2.7.6, 2.7.8). */
+static void split_describe(const struct gw_ring_config *c,
+                           struct gw_ring_piece pieces[GW_RING_PIECES])
+{
+    pieces[0] = (struct gw_ring_piece){.name = "descriptor table",
+                                       .uva = c->desc,
+                                       .len = UINT64_C(16) * c->size,
+                                       .access = GW_IOTLB_READ};
+    pieces[1] = (struct gw_ring_piece){.name = "available ring",
+                                       .uva = c->avail,
+                                       .len = 6 + UINT64_C(2) * c->size,
+                                       .access = GW_IOTLB_READ};
+    pieces[2] = (struct gw_ring_piece){.name = "used ring",
+                                       .uva = c->used,
+                                       .len = 6 + UINT64_C(8) * c->size,
+                                       .access = GW_IOTLB_BOTH};
+}
+
 static int split_attach(struct gw_ring *ring, const struct gw_map *map)
 {
     const struct gw_ring_config *c = &ring->config;
     struct gw_ring_split *s = &ring->split;
-    /* Both rings end with an event word, even if EVENT_IDX is not negotiated (2.7.6, 2.7.8). */
-    struct gw_ring_piece pieces[GW_RING_PIECES] = {
-        {.name = "descriptor table", .uva = c->desc, .len = UINT64_C(16) * c->size},
-        {.name = "available ring", .uva = c->avail, .len = 6 + UINT64_C(2) * c->size},
-        {.name = "used ring", .uva = c->used, .len = 6 + UINT64_C(8) * c->size},
-    };
-    int r = gw_ring_find(ring, map, pieces);
+    struct gw_ring_piece pieces[GW_RING_PIECES];
+    int r;
 
+    split_describe(c, pieces);
+    r = gw_ring_find(ring, map, pieces);
     if (r < 0)
         return r;
     s->desc = pieces[0].at;
@@ -249,6 +264,7 @@ static uint32_t split_base(const struct gw_ring *ring)
 }
 
 const struct gw_ring_ops gw_ring_split_ops = {
+    .describe = split_describe,
     .attach = split_attach,
     .start = split_start,
     .done = split_done,

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "core/daemon/daemon.h"
+#include "core/message/ctl_iotlb.h"
 #include "fd/peer_fd.h"
 #include "session.h"
 
@@ -260,6 +261,31 @@ static int send_config_change(struct gw_daemon *d)
     return r == -EAGAIN ? r : r < 0 ? -EPIPE : 0;
 }
 
+/* Missing translations, which have no answer here: the front-end sends an update. */
+static int send_misses(struct gw_daemon *d)
+{
+    const struct gw_wire_header header = {
+        .request = GW_BACKEND_MSG_IOTLB_MSG,
+        .flags = GW_MSG_VERSION,
+        .size = sizeof(struct gw_wire_iotlb),
+    };
+    struct gw_iotlb_report report;
+    int r = 0;
+
+    while (r == 0 && gw_ctl_next_miss(d, &report)) {
+        const struct gw_wire_iotlb wire = {
+            .iova = report.miss.iova,
+            .access = (uint8_t)report.miss.access,
+            .type = report.is_failure ? GW_IOTLB_ACCESS_FAIL : GW_IOTLB_MISS,
+        };
+
+        r = send_message(d, header, &wire, -1);
+        if (r == 0)
+            gw_iotlb_misses_sent(&d->misses, &report, gw_clock_ns());
+    }
+    return r == -EAGAIN ? r : r < 0 ? -EPIPE : 0;
+}
+
 bool gw_backend_req_flush(struct gw_daemon *d)
 {
     struct gw_channel *c = &d->channel;
@@ -272,6 +298,8 @@ bool gw_backend_req_flush(struct gw_daemon *d)
         r = send_request(d, req);
     if (r == 0)
         r = send_config_change(d);
+    if (r == 0)
+        r = send_misses(d);
     if (r == -EPIPE)
         gw_backend_req_break(d, -ECONNRESET);
     return r == -EAGAIN;

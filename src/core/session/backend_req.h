@@ -79,7 +79,7 @@ void gw_backend_req_end_session(struct gw_daemon *d);
 int gw_backend_req_set_fd(struct gw_daemon *d, int fd);
 
 /*
- * Send requests, and the pending CONFIG_CHANGE, if any, without waiting.
+ * Send requests, the pending CONFIG_CHANGE, if any, and missing translations, without waiting.
  * Returns: whether some are still pending because the channel is full.
  */
 bool gw_backend_req_flush(struct gw_daemon *d);

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "core/daemon/control.h"
 #include "core/message/change.h"
+#include "core/message/ctl_iotlb.h"
 #include "core/message/dispatch.h"
 #include "core/message/operation.h"
 #include "core/move/postcopy_worker.h"
@@ -82,6 +83,7 @@ static int finish_end(struct gw_daemon *d, struct gw_op *op, int r)
     gw_mapping_done(&s->inflight.mapping);
     gw_dirty_log_free(gw_steal(s->dirty_log.log));
     gw_close(&s->dirty_log.event_fd);
+    gw_iotlb_free(gw_steal(s->iotlb));
     if (d->ops.reset)
         d->ops.reset(d->dev);
     if (d->ops.session_end)
@@ -115,6 +117,7 @@ void gw_session_end(struct gw_daemon *d, int r)
     s->waits_for_moves = false;
     gw_op_abandon(d);
     gw_timer_stop(d->timer);
+    gw_ctl_end_translation(d);
     unwatch(d, &s->socket);
     unwatch(d, &s->owners_source);
     gw_backend_req_end_session(d);
@@ -400,10 +403,12 @@ void gw_session_check(struct gw_daemon *d)
     if (!d->session.is_open || d->session.is_ending)
         return;
     r = check_loss(d);
-    if (r < 0)
+    if (r < 0) {
         gw_session_end(d, r);
-    else
-        gw_session_flush_backend(d);
+        return;
+    }
+    gw_ctl_watch_misses(d);
+    gw_session_flush_backend(d);
 }
 
 void gw_session_check_time(struct gw_daemon *d)

@@ -4,6 +4,7 @@
  * and recovery after a back-end crash. The life of a request is in driver_run.c.
  */
 #include "driver_i.h"
+#include "driver_parts.h"
 #include "fd/peer_fd.h"
 
 #include "base/checked.h"
@@ -26,12 +27,12 @@
 #define F_IN_ORDER    35
 
 /* Sizes of the three parts in bytes, always including the event fields. */
-static uint64_t desc_len(const struct gw_driver *d)
+uint64_t gw_driver_desc_len(const struct gw_driver *d)
 {
     return sizeof(struct vring_desc) * (uint64_t)d->size;
 }
 
-static uint64_t avail_len(const struct gw_driver *d)
+uint64_t gw_driver_avail_len(const struct gw_driver *d)
 {
     if (d->is_packed)
         return sizeof(struct vring_packed_desc_event);
@@ -58,8 +59,8 @@ uint64_t gw_driver_now(void)
 /* Find the rings in `m`. */
 static int locate(struct gw_driver *d, struct gw_guest_mem *m)
 {
-    void *desc = gw_guest_mem_at(m, d->desc_gpa, desc_len(d));
-    void *avail = gw_guest_mem_at(m, d->avail_gpa, avail_len(d));
+    void *desc = gw_guest_mem_at(m, d->desc_gpa, gw_driver_desc_len(d));
+    void *avail = gw_guest_mem_at(m, d->avail_gpa, gw_driver_avail_len(d));
     void *used = gw_guest_mem_at(m, d->used_gpa, gw_driver_used_len(d));
     void *tables = NULL;
 
@@ -89,9 +90,9 @@ static int place(struct gw_driver *d, const struct gw_driver_config *cfg)
         d->used_gpa = cfg->used;
     } else {
         /* On separate cache lines, because the two sides write to different parts. */
-        r = gw_guest_mem_alloc(cfg->mem, desc_len(d), 64, &d->desc_gpa);
+        r = gw_guest_mem_alloc(cfg->mem, gw_driver_desc_len(d), 64, &d->desc_gpa);
         if (r == 0)
-            r = gw_guest_mem_alloc(cfg->mem, avail_len(d), 64, &d->avail_gpa);
+            r = gw_guest_mem_alloc(cfg->mem, gw_driver_avail_len(d), 64, &d->avail_gpa);
         if (r == 0)
             r = gw_guest_mem_alloc(cfg->mem, gw_driver_used_len(d), 64, &d->used_gpa);
     }
@@ -105,9 +106,9 @@ static void unplace(struct gw_driver *d)
 {
     if (!d->placed) {
         if (d->desc_gpa != UINT64_MAX)
-            gw_guest_mem_release(d->mem, d->desc_gpa, desc_len(d));
+            gw_guest_mem_release(d->mem, d->desc_gpa, gw_driver_desc_len(d));
         if (d->avail_gpa != UINT64_MAX)
-            gw_guest_mem_release(d->mem, d->avail_gpa, avail_len(d));
+            gw_guest_mem_release(d->mem, d->avail_gpa, gw_driver_avail_len(d));
         if (d->used_gpa != UINT64_MAX)
             gw_guest_mem_release(d->mem, d->used_gpa, gw_driver_used_len(d));
     }
@@ -259,8 +260,9 @@ void gw_driver_reset(struct gw_driver *d, uint16_t base)
 {
     if (d->is_packed)
         base = (uint16_t)(base % (2 * d->size));
-    memset(gw_guest_mem_at(d->mem, d->desc_gpa, desc_len(d)), 0, desc_len(d));
-    memset(gw_guest_mem_at(d->mem, d->avail_gpa, avail_len(d)), 0, avail_len(d));
+    memset(gw_guest_mem_at(d->mem, d->desc_gpa, gw_driver_desc_len(d)), 0, gw_driver_desc_len(d));
+    memset(gw_guest_mem_at(d->mem, d->avail_gpa, gw_driver_avail_len(d)), 0,
+           gw_driver_avail_len(d));
     memset(gw_guest_mem_at(d->mem, d->used_gpa, gw_driver_used_len(d)), 0, gw_driver_used_len(d));
     d->avail_idx = d->published = d->last_used = base;
     d->unkicked = 0;
@@ -268,8 +270,8 @@ void gw_driver_reset(struct gw_driver *d, uint16_t base)
     d->base = d->ops->clear(d, base);
     d->is_started = false;
     d->broken = false;
-    gw_driver_wrote(d, d->desc_gpa, desc_len(d));
-    gw_driver_wrote(d, d->avail_gpa, avail_len(d));
+    gw_driver_wrote(d, d->desc_gpa, gw_driver_desc_len(d));
+    gw_driver_wrote(d, d->avail_gpa, gw_driver_avail_len(d));
     gw_driver_wrote(d, d->used_gpa, gw_driver_used_len(d));
     gw_driver_suppress_calls(d);
 }
@@ -428,15 +430,21 @@ enum gw_driver_place gw_driver_find(const struct gw_driver *d, gw_gpa_t gpa, uns
     enum gw_driver_place place = GW_DRIVER_PLACE_NONE;
     unsigned i = 0;
 
-    if (gpa - d->desc_gpa < desc_len(d))
+    if (gpa - d->desc_gpa < gw_driver_desc_len(d))
         place = d->ops->find_desc(gpa - d->desc_gpa, &i);
     else if (d->indirect_max && gpa - d->tables_gpa < tables_len(d))
         place = GW_DRIVER_PLACE_DESC;
-    else if (gpa - d->avail_gpa < avail_len(d))
+    else if (gpa - d->avail_gpa < gw_driver_avail_len(d))
         place = d->is_packed ? GW_DRIVER_PLACE_DRIVER_EVENT : GW_DRIVER_PLACE_AVAIL;
     else if (gpa - d->used_gpa < gw_driver_used_len(d))
         place = d->ops->find_used_part(d, gpa - d->used_gpa, &i);
     if (ret_i)
         *ret_i = i;
     return place;
+}
+
+void gw_driver_set_iova(struct gw_driver *d, gw_driver_iova_cb *cb, void *arg)
+{
+    d->iova = cb;
+    d->iova_arg = arg;
 }

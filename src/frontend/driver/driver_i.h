@@ -11,6 +11,7 @@
 
 #include "frontend/error.h"
 
+#include <godwit/frontend/iotlb.h>
 #include <godwit/frontend/log.h>
 #include <linux/virtio_ring.h>
 
@@ -103,7 +104,8 @@ struct gw_driver {
         struct gw_driver_split split;
         struct gw_driver_packed packed;
     };
-    void *tables;
+    gw_driver_iova_cb *iova; /* NULL: the device uses guest addresses */
+    void *iova_arg, *tables;
     struct gw_driver_slot *slots;
     struct gw_guest_track *track; /* NULL: writes are not tracked */
     gw_gpa_t tables_gpa;
@@ -141,8 +143,6 @@ struct gw_driver {
 };
 
 uint64_t gw_driver_now(void);
-/* Size of the last part in bytes, always including the event fields. */
-uint64_t gw_driver_used_len(const struct gw_driver *d);
 
 /* Returns: 0; a negative errno if the driver cannot run with these features. */
 int gw_driver_check_features(const struct gw_driver *d, uint64_t features);

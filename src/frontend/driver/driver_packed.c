@@ -11,6 +11,7 @@
  * the ring. packed.slots keeps the chains that the driver made available.
  */
 #include "driver_i.h"
+#include "driver_parts.h"
 
 #include <endian.h>
 #include <string.h>
@@ -207,7 +208,7 @@ static struct gw_driver_buf fill_table(struct gw_driver *d, const struct gw_driv
     /* The order of a table is implicit; only WRITE matters (virtio 1.2, 2.8.7). */
     for (unsigned k = 0; k < n; k++)
         table[k] = (struct gw_driver_desc){
-            .addr = htole64(bufs[k].addr),
+            .addr = htole64(gw_driver_iova(d, bufs[k].addr, bufs[k].len, k >= n_readable)),
             .word = to_word(bufs[k].len, 0, k >= n_readable ? VRING_DESC_F_WRITE : 0),
         };
     gw_driver_wrote(d, whole.addr, whole.len);
@@ -229,7 +230,7 @@ static uint16_t put_chain(struct gw_driver *d, const struct gw_driver_buf *bufs,
         unsigned more = (k >= n_readable ? VRING_DESC_F_WRITE : 0u) |
                         (k + 1 < n ? VRING_DESC_F_NEXT : 0u) | flags;
         struct gw_driver_desc desc = {
-            .addr = htole64(bufs[k].addr),
+            .addr = htole64(gw_driver_iova(d, bufs[k].addr, bufs[k].len, k >= n_readable)),
             .word = id | to_word(bufs[k].len, 0, more),
         };
 

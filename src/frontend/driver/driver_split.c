@@ -4,6 +4,7 @@
  * available ring with used_event, the used ring with avail_event. Its use is in driver_run.c.
  */
 #include "driver_i.h"
+#include "driver_parts.h"
 
 #include <endian.h>
 
@@ -34,13 +35,22 @@ static void wrote_avail(const struct gw_driver *d, unsigned at)
     gw_driver_wrote(d, d->avail_gpa + at, sizeof(uint16_t));
 }
 
-static void fill_desc(struct vring_desc *desc, const struct gw_driver_buf *buf, uint16_t flags,
-                      uint16_t next)
+static void write_desc(struct vring_desc *desc, const struct gw_driver_buf *buf, uint16_t flags,
+                       uint16_t next)
 {
     desc->addr = htole64(buf->addr);
     desc->len = htole32(buf->len);
     desc->flags = htole16(flags);
     desc->next = htole16(next);
+}
+
+static void fill_desc(const struct gw_driver *d, struct vring_desc *desc,
+                      const struct gw_driver_buf *buf, uint16_t flags, uint16_t next)
+{
+    struct gw_driver_buf for_device = *buf;
+
+    for_device.addr = gw_driver_iova(d, buf->addr, buf->len, (flags & VRING_DESC_F_WRITE) != 0);
+    write_desc(desc, &for_device, flags, next);
 }
 
 static void write_avail(struct gw_driver *d, uint16_t index, uint16_t head)
@@ -113,7 +123,7 @@ static uint16_t fill_direct(struct gw_driver *d, const struct gw_driver_buf *buf
         uint16_t flags =
             (k >= n_readable ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
-        fill_desc(&d->split.desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
+        fill_desc(d, &d->split.desc[i], &bufs[k], flags, k + 1 < n ? d->slots[i].next : 0);
         gw_driver_wrote(d, d->desc_gpa + i * sizeof(struct vring_desc), sizeof(struct vring_desc));
         last = i;
         i = d->slots[i].next;
@@ -136,9 +146,9 @@ static uint16_t fill_indirect(struct gw_driver *d, const struct gw_driver_buf *b
         uint16_t flags =
             (k >= n_readable ? VRING_DESC_F_WRITE : 0) | (k + 1 < n ? VRING_DESC_F_NEXT : 0);
 
-        fill_desc(&table[k], &bufs[k], flags, k + 1 < n ? (uint16_t)(k + 1) : 0);
+        fill_desc(d, &table[k], &bufs[k], flags, k + 1 < n ? (uint16_t)(k + 1) : 0);
     }
-    fill_desc(&d->split.desc[head], &whole, VRING_DESC_F_INDIRECT, 0);
+    fill_desc(d, &d->split.desc[head], &whole, VRING_DESC_F_INDIRECT, 0);
     gw_driver_wrote(d, whole.addr, whole.len);
     gw_driver_wrote(d, d->desc_gpa + head * sizeof(*table), sizeof(*table));
     return head;
@@ -322,7 +332,7 @@ void gw_driver_write_desc(struct gw_driver *d, unsigned i, uint64_t addr, uint32
     if (d->is_packed)
         return;
     i &= d->size - 1;
-    fill_desc(&d->split.desc[i], &buf, flags, next);
+    write_desc(&d->split.desc[i], &buf, flags, next);
     gw_driver_wrote(d, d->desc_gpa + i * sizeof(struct vring_desc), sizeof(struct vring_desc));
 }
 

@@ -75,6 +75,8 @@ REQUEST(set_backend_req_fd, backend_req_fd(op))
 
 REQUEST(get_shmem_config, get_shmem_config(op, ret), uint64_t *ret)
 REQUEST(get_shared_object, get_shared_object(op, uuid, ret), const uint8_t *uuid, int *ret)
+REQUEST(iotlb_update, iotlb_update(op, map), const struct gw_frontend_iotlb *map)
+REQUEST(iotlb_invalidate, iotlb_invalidate(op, iova, length), uint64_t iova, uint64_t length)
 
 REQUEST(set_log_base, log_base(op, log), const struct gw_guest_log *log)
 REQUEST(set_log_fd, log_fd(op, fd), int fd)

@@ -13,6 +13,7 @@
 #include "base/struct_sizes.h"
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
+#include "frontend/driver/driver_parts.h"
 
 #include <godwit/frontend/log.h>
 

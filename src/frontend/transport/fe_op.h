@@ -55,6 +55,7 @@ struct gw_frontend_call {
         struct gw_wire_vring_state state;
         struct gw_wire_vring_addr addr;
         struct gw_wire_log log;
+        struct gw_wire_iotlb iotlb;
         struct gw_wire_inflight inflight;
         struct gw_wire_mem_table table;
         struct gw_wire_xen_mem_table xen_table;

@@ -65,6 +65,10 @@ int gw_frontend_encode_advise(struct gw_frontend_op *op, int *ret_uffd);
 int gw_frontend_encode_listen(struct gw_frontend_op *op, gw_frontend_base_cb *cb, void *arg);
 int gw_frontend_encode_end(struct gw_frontend_op *op);
 
+/* fe_iotlb.c */
+int gw_frontend_encode_iotlb_update(struct gw_frontend_op *op, const struct gw_frontend_iotlb *map);
+int gw_frontend_encode_iotlb_invalidate(struct gw_frontend_op *op, uint64_t iova, uint64_t length);
+
 /* fe_inflight.c */
 int gw_frontend_encode_get_inflight(struct gw_frontend_op *op, unsigned num_queues,
                                     unsigned queue_size, struct gw_frontend_inflight *ret);

@@ -5,6 +5,7 @@
  */
 #include "fe_requests.h"
 #include "frontend/driver/driver_i.h"
+#include "frontend/driver/driver_parts.h"
 
 #include <errno.h>
 #include <string.h>
@@ -107,6 +108,16 @@ int gw_frontend_encode_vring_enable(struct gw_frontend_op *op, unsigned index, b
 
 struct gw_frontend_vring_addr gw_frontend_vring_addr_of(const struct gw_driver *d)
 {
+    if (d->iova) {
+        uint64_t used = gw_driver_iova(d, d->used_gpa, gw_driver_used_len(d), true);
+
+        return (struct gw_frontend_vring_addr){
+            .desc = gw_driver_iova(d, d->desc_gpa, gw_driver_desc_len(d), d->is_packed),
+            .avail = gw_driver_iova(d, d->avail_gpa, gw_driver_avail_len(d), false),
+            .used = used,
+            .log = used, /* as in QEMU */
+        };
+    }
     return (struct gw_frontend_vring_addr){
         .desc = gw_guest_mem_uva(d->mem, d->desc_gpa),
         .avail = gw_guest_mem_uva(d->mem, d->avail_gpa),

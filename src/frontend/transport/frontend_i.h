@@ -12,6 +12,7 @@
 
 #include <godwit/frontend/async.h>
 #include <godwit/frontend/channel.h>
+#include <godwit/frontend/iotlb.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/uio.h>

@@ -208,7 +208,7 @@ static int complete_and_adopt(void *arg)
     t->n_held = 0;
     assert_int_equal(gw_map_new(&none, NULL, 0), 0);
     test_latch_init(&latch, 1);
-    gw_queue_set_map(&t->queue, none);
+    gw_queue_set_map(&t->queue, none, NULL);
     gw_queue_begin_generation(&t->queue, &latch.wait);
     assert_int_equal(test_latch_wait(&latch, 0), 0);
     test_latch_done(&latch);
