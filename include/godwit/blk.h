@@ -166,6 +166,11 @@ struct gw_blk_config {
     gw_log_cb *log;         /* NULL: stderr. One message for each session or resize at most */
     void *log_arg;
     enum gw_log_level log_level; /* least severe level passed to log; default: errors only */
+    /*
+     * Do not offer translated addresses (VIRTIO_F_ACCESS_PLATFORM), which a guest needs if the disk
+     * is behind an IOMMU. True for a front-end that accepts the feature and has no IOMMU.
+     */
+    bool no_access_platform;
 };
 
 /* Operations of one kind. */

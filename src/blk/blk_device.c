@@ -42,6 +42,8 @@ static uint64_t blk_features(void *dev)
                         BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
                         BIT(VIRTIO_BLK_F_MQ);
 
+    if (!blk->config.no_access_platform)
+        features |= BIT(VIRTIO_F_ACCESS_PLATFORM);
     if (blk->config.is_read_only)
         features |= BIT(VIRTIO_BLK_F_RO);
     else if (!blk->config.no_write_zeroes)

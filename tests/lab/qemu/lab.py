@@ -28,6 +28,7 @@ import time
 
 LAB = os.path.dirname(os.path.abspath(__file__))
 PR_SET_PDEATHSIG = 1
+VIRTIO_F_ACCESS_PLATFORM = 1 << 33
 VIRTIO_F_RING_PACKED = 1 << 34
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -345,16 +346,20 @@ class Hardware:
     packed: bool = False        # the rings
     reconnects: bool = False    # QEMU tries to reconnect to the back-end every second
     huge: bool = False          # memory in huge pages of 2 MiB
+    iommu: str = ''             # an IOMMU, which the guest flushes at each unmap (strict) or later (lazy)
 
     @classmethod
     def add_options(cls, parser):
         parser.add_argument('--queues', type=int, default=cls.cpus,
                             help='number of queues of the disk, and of CPUs')
         parser.add_argument('--packed', action='store_true', help='use packed rings')
+        parser.add_argument('--iommu', choices=['strict', 'lazy'], default='',
+                            help='put the disk behind an IOMMU, which the guest flushes at each unmap, '
+                                 'or all at once every few milliseconds')
 
     @classmethod
     def of(cls, options, reconnects, huge=False):
-        return cls(options.queues, options.packed, reconnects, huge)
+        return cls(options.queues, options.packed, reconnects, huge, options.iommu)
 
     def check(self, disk):
         """Checks the features that the guest sees, because QEMU silently drops those not offered."""
@@ -363,6 +368,19 @@ class Hardware:
         if bool(disk['features'] & VIRTIO_F_RING_PACKED) != self.packed:
             raise LabError('the rings are packed, or are not, against the request: '
                            f"{disk['features']:#x}")
+        if bool(disk['features'] & VIRTIO_F_ACCESS_PLATFORM) != bool(self.iommu):
+            raise LabError('the disk is behind an IOMMU, or is not, against the request: '
+                           f"{disk['features']:#x}")
+
+    def kernel_arguments(self):
+        if not self.iommu:
+            return ''
+        return f" intel_iommu=on iommu.passthrough=0 iommu.strict={int(self.iommu == 'strict')}"
+
+    def iommu_arguments(self):
+        if not self.iommu:
+            return []
+        return ['-device', 'intel-iommu,intremap=on,device-iotlb=on']
 
 
 def parse_fields(line):
@@ -450,11 +468,13 @@ class Guest(Process, Program):
         reconnect = f',{self.reconnect}' if self.hardware.reconnects else ''
         packed = ',packed=on' if self.hardware.packed else ''
         huge = ',hugetlb=on,hugetlbsize=2M' if self.hardware.huge else ''
+        iommu = ',disable-legacy=on,iommu_platform=on,ats=on' if self.hardware.iommu else ''
         return [
             '-machine', f'{self.MACHINE},accel=tcg,memory-backend=mem', '-cpu', self.CPU,
             '-smp', str(self.hardware.cpus), '-m', f'{self.MEMORY},slots=4,maxmem=2G',
             '-object', f'memory-backend-memfd,id=mem,size={self.MEMORY},share=on{huge}',
-            '-kernel', kernel, '-initrd', initramfs, '-append', self.APPEND,
+            '-kernel', kernel, '-initrd', initramfs, '-append',
+            self.APPEND + self.hardware.kernel_arguments(),
             '-nodefaults', '-no-reboot', '-display', 'none',
             '-chardev', f'file,id=console,path={self.console},append=on',
             '-serial', 'chardev:console',
@@ -462,8 +482,9 @@ class Guest(Process, Program):
             '-serial', 'chardev:commands',
             '-qmp', f'unix:{path}.qmp.sock,server=on,wait=off',
             '-chardev', f'socket,id=disk,path={backend_socket}{reconnect}',
+            *self.hardware.iommu_arguments(),
             # As in the project's README: a queue for each CPU, and QEMU's default queue size.
-            '-device', f'vhost-user-blk-pci,id=disk0,chardev=disk{packed}',
+            '-device', f'vhost-user-blk-pci,id=disk0,chardev=disk{packed}{iommu}',
         ]
 
     def check(self):
