@@ -14,6 +14,7 @@
 #include <godwit/queue.h>
 #include <godwit/state.h>
 #include <godwit/version.h>
+#include <godwit/vring.h>
 #include <godwit/worker.h>
 
 #endif

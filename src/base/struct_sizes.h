@@ -8,6 +8,8 @@
 #define GW_FIRST_DEVICE_OPS           96
 #define GW_FIRST_DAEMON_CONFIG        152
 #define GW_FIRST_WORKERS_CONFIG       72
+#define GW_FIRST_VRING_CONFIG         80
+#define GW_FIRST_VRING_STATE          48
 #define GW_FIRST_FRONTEND_CONFIG      24
 #define GW_FIRST_FRONTEND_OPTIONS     72
 #define GW_FIRST_DRIVER_CONFIG        64

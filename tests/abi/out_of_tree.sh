@@ -93,7 +93,7 @@ pid=
 [ "$status" = 0 ] || fail "rng ended with $status after SIGTERM"
 
 # The examples. An example named *frontend is built with the front-end library, striped_disk with
-# libgodwit-blk, the others with the library of devices.
+# libgodwit-blk, vring_upper with both ends, the others with the library of devices.
 for example in "$@"; do
     words=$name
     if [[ $example = *frontend ]]; then
@@ -101,12 +101,17 @@ for example in "$@"; do
         words=godwit-frontend
     elif [ "$example" = striped_disk ]; then
         words=$blk
+    elif [ "$example" = vring_upper ]; then
+        [ "$name" = godwit ] || continue
+        words='godwit godwit-frontend'
     fi
     cp "$source/examples/$example.c" .
     # shellcheck disable=SC2046,SC2086
-    $CC -Wall -Werror -o "$example" "$example.c" $(pkg-config --cflags --libs "$words") ||
+    $CC -Wall -Werror -o "$example" "$example.c" $(pkg-config --cflags --libs $words) ||
         fail "examples/$example.c does not build against the installed $words"
-    readelf -d "$example" | grep -q "NEEDED.*lib$words\.so\." || fail "$example does not need lib$words"
+    for word in $words; do
+        readelf -d "$example" | grep -q "NEEDED.*lib$word\.so\." || fail "$example does not need lib$word"
+    done
 done
 
 bin=$(dirname "$(find "$scratch/root" -path "*/bin/$name")")
@@ -132,6 +137,8 @@ for file in one.img two.img three.img; do
 done
 
 [ "$name" = godwit ] || exit 0
+./vring_upper >out || { cat out; fail "vring_upper failed"; }
+printf 'IN THE FIRST VRING\nRESTORED FROM ITS STATE\n' | cmp - out || fail "vring_upper answers wrongly"
 # shows FRONTEND CAPACITY BYTES: this front-end reads the back-end in $pid, which serves disk.sock.
 shows() {
     await_socket disk.sock

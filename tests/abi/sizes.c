@@ -285,6 +285,33 @@ FIELD(gw_fault_stats, early, 80);
 FIELD(gw_fault_stats, pages, 96);
 FIELD(gw_fault_stats, latency, 112);
 
+SIZE(gw_vring_region, 24);
+FIELD(gw_vring_region, gpa, 0);
+FIELD(gw_vring_region, size, 8);
+FIELD(gw_vring_region, at, 16);
+
+SIZE(gw_vring_config, 80);
+FIELD(gw_vring_config, size, 0);
+FIELD(gw_vring_config, queue_size_max, 8);
+FIELD(gw_vring_config, request_size, 16);
+FIELD(gw_vring_config, request_bytes_max, 24);
+FIELD(gw_vring_config, ready, 32);
+FIELD(gw_vring_config, notify, 40);
+FIELD(gw_vring_config, arg, 48);
+FIELD(gw_vring_config, log, 56);
+FIELD(gw_vring_config, log_arg, 64);
+FIELD(gw_vring_config, log_level, 72);
+
+SIZE(gw_vring_state, 48);
+FIELD(gw_vring_state, size, 0);
+FIELD(gw_vring_state, features, 8);
+FIELD(gw_vring_state, queue_size, 16);
+FIELD(gw_vring_state, next_avail, 20);
+FIELD(gw_vring_state, next_used, 22);
+FIELD(gw_vring_state, desc, 24);
+FIELD(gw_vring_state, driver, 32);
+FIELD(gw_vring_state, device, 40);
+
 SIZE(gw_blk_io, 96);
 FIELD(gw_blk_io, done, 0);
 FIELD(gw_blk_io, worker, 8);
@@ -362,6 +389,7 @@ _Static_assert(GW_DRIVER_INDIRECT == 1 && GW_DRIVER_PLACE_AVAIL_EVENT == 6 &&
 _Static_assert(GW_FAULT_COPY == 0 && GW_FAULT_CONTINUE == 1 && GW_FAULT_HERE == 0 &&
                    GW_FAULT_LATER == 1 && GW_FAULT_PLACE == 3,
                "gw_fault_fill, gw_fault_answer, gw_fault_problem");
+_Static_assert(GW_VRING_PACKED_BEGIN == 0x8000, "gw_vring_state");
 _Static_assert(GW_BLK_READ == 0 && GW_BLK_WRITE == 1 && GW_BLK_FLUSH == 2 && GW_BLK_DISCARD == 3 &&
                    GW_BLK_WRITE_ZEROES == 4,
                "gw_blk_kind");

@@ -35,6 +35,8 @@ MAY_INCLUDE = [
                          "src/core/queue/queue_i.h"]),
     ("src/core/translation", ["include/*", "own", "src/base/*", "src/core/loop/latch.h",
                               "src/core/memory/*", "src/core/queue/*"]),
+    ("src/core/vring", ["include/*", "own", "src/base/*", "src/core/memory/mem.h",
+                        "src/core/queue/queue_i.h"]),
     ("src/core/inflight", ["include/*", "own", "src/base/*", "src/core/memory/mapping.h",
                            "src/core/queue/*", "src/core/ring/*"]),
     ("src/core/state", ["include/*", "own", "src/base/*"]),

@@ -16,12 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd)
+static int check_desc(const struct gw_region_desc *desc)
 {
-    gw_cleanup_peer_fd int owned_fd = fd;
-    gw_cleanup_free struct gw_region *region = NULL;
-    int r;
-
     if (desc->size == 0)
         return gw_fail(-EINVAL, "memory region at %#" PRIx64 " is empty", desc->gpa);
     if (!gw_range_is_valid(desc->gpa, desc->size) || !gw_range_is_valid(desc->uva, desc->size) ||
@@ -30,26 +26,64 @@ int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int
                        "memory region at %#" PRIx64 " of %#" PRIx64 " bytes (user address %#" PRIx64
                        ", offset %#" PRIx64 ") wraps around",
                        desc->gpa, desc->size, desc->uva, desc->mmap_offset);
+    return 0;
+}
 
+/* Without memory yet. Returns: as gw_region_new_at. */
+static int make_region(struct gw_region **ret, const struct gw_region_desc *desc)
+{
+    struct gw_region *region;
+    int r = check_desc(desc);
+
+    if (r < 0)
+        return r;
     region = calloc(1, sizeof(*region));
     if (!region)
         return gw_fail(-ENOMEM, "no memory for a memory region");
     region->desc = *desc;
     region->refs = 1;
-    r = gw_mem_backend_map(region, gw_steal_fd(&owned_fd));
-    if (r < 0)
-        return r;
+    *ret = region;
+    return 0;
+}
+
+static void describe(struct gw_region *region)
+{
+    const struct gw_mapping *m = &region->mapping;
+
     region->pub = (struct gw_memory_region){
-        .guest_addr = desc->gpa,
-        .user_addr = desc->uva,
-        .size = desc->size,
+        .guest_addr = region->desc.gpa,
+        .user_addr = region->desc.uva,
+        .size = region->desc.size,
         .addr = region->hva,
-        .page_size =
-            region->mapping.at ? region->mapping.range.granule : (uint64_t)sysconf(_SC_PAGESIZE),
-        .offset = region->mapping.offset,
+        .page_size = m->at ? m->range.granule : (uint64_t)sysconf(_SC_PAGESIZE),
+        .offset = m->offset,
         .fd = -1,
     };
+}
+
+int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd)
+{
+    gw_cleanup_peer_fd int owned_fd = fd;
+    gw_cleanup_free struct gw_region *region = NULL;
+    int r = make_region(&region, desc);
+
+    if (r == 0)
+        r = gw_mem_backend_map(region, gw_steal_fd(&owned_fd));
+    if (r < 0)
+        return r;
+    describe(region);
     *ret = gw_steal(region);
+    return 0;
+}
+
+int gw_region_new_at(struct gw_region **ret, const struct gw_region_desc *desc, void *at)
+{
+    int r = make_region(ret, desc);
+
+    if (r < 0)
+        return r;
+    (*ret)->hva = at;
+    describe(*ret);
     return 0;
 }
 

@@ -30,6 +30,8 @@ struct gw_map {
  * Returns: 0; -EINVAL for an invalid size or address; the errno of the backend; -ENOMEM.
  */
 int gw_region_new(struct gw_region **ret, const struct gw_region_desc *desc, int fd);
+/* A region at `at` in memory of the caller, which stays mapped. Returns: 0; -EINVAL; -ENOMEM. */
+int gw_region_new_at(struct gw_region **ret, const struct gw_region_desc *desc, void *at);
 void gw_region_put(struct gw_region *region);
 
 /* The name of the region in messages. */

@@ -236,12 +236,12 @@ int gw_queue_move(struct gw_queue *q, struct gw_worker *w)
 {
     struct gw_daemon *d = q->daemon;
 
-    for (unsigned i = 0; i < d->num_workers; i++) {
+    for (unsigned i = 0; d && i < d->num_workers; i++) {
         if (d->workers[i] != w)
             continue;
         __atomic_store_n(&q->move.wanted, w, __ATOMIC_RELEASE);
         (void)eventfd_write(d->control_fd, 1);
         return 0;
     }
-    return gw_fail(-EINVAL, "gw_queue_move: the worker is none of the daemon's");
+    return gw_fail(-EINVAL, "gw_queue_move: the worker is none of the queue's daemon");
 }

@@ -34,7 +34,7 @@
 
 void gw_queue_call(struct gw_queue *q)
 {
-    struct gw_loop *loop = gw_worker_is_current(q->worker) ? q->worker->loop : NULL;
+    struct gw_loop *loop = gw_queue_is_on_worker(q) ? q->worker->loop : NULL;
 
     if (gw_notifier_signal(&q->call, loop))
         gw_count(&q->stats.calls, 1);
@@ -249,7 +249,7 @@ void gw_queue_publish(struct gw_queue *q)
     bool published = publish(q) || q->batch.partially_published;
 
     q->batch.partially_published = false;
-    if (gw_worker_is_current(q->worker) && !gw_list_is_empty(&q->batch.link))
+    if (gw_queue_is_on_worker(q) && !gw_list_is_empty(&q->batch.link))
         gw_list_remove(&q->batch.link);
     if (q->batch.call_due)
         gw_queue_call(q);
@@ -276,6 +276,8 @@ static void publish_soon(struct gw_queue *q)
 {
     bool is_listed = !gw_list_is_empty(&q->batch.link);
 
+    if (!q->worker)
+        return; /* gw_vring_publish follows */
     /* With GW_SYNC_NONE only the worker completes, so it checks for itself only once a turn. */
     if (!(is_listed && q->sync == GW_SYNC_NONE) && !gw_worker_is_current(q->worker)) {
         gw_queue_publish(q);

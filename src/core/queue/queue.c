@@ -72,7 +72,7 @@ static void wake_task(struct gw_post *task)
 void gw_queue_activate(struct gw_queue *q)
 {
     q->poll.starved = false;
-    if (!gw_worker_is_current(q->worker))
+    if (!gw_queue_is_on_worker(q))
         gw_queue_wake(q); /* only posts */
     else if (gw_list_is_empty(&q->poll.link)) {
         gw_list_append(&q->worker->active, &q->poll.link);
@@ -84,6 +84,8 @@ void gw_queue_wake(struct gw_queue *q)
 {
     struct gw_worker *w = gw_queue_worker(q);
 
+    if (!w)
+        return; /* a vring: its caller runs it */
     if (gw_worker_is_current(w)) {
         wake_task(&q->poll.wake);
         return;
@@ -256,7 +258,7 @@ static bool has(const struct gw_queue_start *start, enum gw_virtio_feature bit)
     return (start->features & GW_BIT(bit)) != 0;
 }
 
-static int start_ring(struct gw_queue *q, const struct gw_queue_start *start)
+int gw_queue_start_ring(struct gw_queue *q, const struct gw_queue_start *start)
 {
     int r = gw_ring_check_size(has(start, GW_F_RING_PACKED), start->ring.size, q->limits.ring_size);
 
@@ -310,8 +312,7 @@ void gw_queue_apply_ring_log(struct gw_queue *q)
 
 static void finish_stop_when_drained(struct gw_queue *q);
 
-/* [lock] From now on the ring's memory must be neither read nor written. */
-static void detach_ring(struct gw_queue *q)
+void gw_queue_detach_ring(struct gw_queue *q)
 {
     gw_queue_end_inflight(q);
     gw_translation_end(q);
@@ -323,12 +324,12 @@ static void detach_ring(struct gw_queue *q)
 /* [lock] The queue is not started, so no other thread uses it. */
 static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
 {
-    int r = start_ring(q, start);
+    int r = gw_queue_start_ring(q, start);
 
     if (r == 0)
         r = open_kick(q, &start->kick);
     if (r < 0) {
-        detach_ring(q);
+        gw_queue_detach_ring(q);
         return r;
     }
     gw_queue_apply_ring_log(q);
@@ -513,7 +514,7 @@ static void finish_stop(struct gw_queue *q)
         q->resume.first_suspended == UINT64_MAX && !gw_queue_has_resubmits(q) &&
         (q->ring.attached || gw_queue_lacks_translation(q)))
         gw_inflight_finish(&q->inflight);
-    detach_ring(q);
+    gw_queue_detach_ring(q);
     if (q->stop.latch)
         gw_latch_count(q->stop.latch, 0);
     q->stop.latch = NULL;
@@ -618,7 +619,7 @@ void gw_queue_init(struct gw_queue *q)
 
 void gw_queue_done(struct gw_queue *q)
 {
-    detach_ring(q);
+    gw_queue_detach_ring(q);
     gw_request_pool_free(q);
     gw_notifier_close(&q->call, NULL);
     gw_notifier_close(&q->err, NULL);

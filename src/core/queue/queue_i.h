@@ -43,6 +43,12 @@ static inline void gw_queue_unlock(struct gw_queue *q)
         gw_queue_unlock_shared(q);
 }
 
+/* Is this the worker of the queue? False for a queue without one (vring.h). */
+static inline bool gw_queue_is_on_worker(const struct gw_queue *q)
+{
+    return q->worker && gw_worker_is_current(q->worker);
+}
+
 /* [lock] Give the queue a turn in the worker's next round. Context: any thread with the lock. */
 void gw_queue_activate(struct gw_queue *q);
 /* [lock] Is LOG_ALL set before there is a log? */
@@ -96,6 +102,10 @@ static inline int gw_queue_n_available(const struct gw_queue *q)
                                                             : 0;
 }
 
+/* [lock] Make the ring and the pool for a start. Returns: as gw_queue_start. */
+int gw_queue_start_ring(struct gw_queue *q, const struct gw_queue_start *start);
+/* [lock] From now on the ring's memory must be neither read nor written. */
+void gw_queue_detach_ring(struct gw_queue *q);
 /* The device has not completed a start yet; it has, and start->latch is counted. */
 void gw_queue_delay_start(struct gw_queue *q, struct gw_queue_start *start);
 void gw_queue_end_start(struct gw_queue *q, struct gw_queue_start *start, int r);

@@ -139,6 +139,29 @@ static int try_fault_config(const void *at)
     return r == -EPERM || r == -EOPNOTSUPP ? 0 : r; /* of the machine, not of the structure */
 }
 
+static int try_vring_config(const void *at)
+{
+    struct gw_vring *v = NULL;
+    int r = gw_vring_new(&v, at);
+
+    if (r == 0)
+        gw_vring_free(v);
+    return r;
+}
+
+/* Without memory, it goes no further than to its size. */
+static int try_vring_state(const void *at)
+{
+    const struct gw_vring_config cfg = {.size = sizeof(cfg)};
+    struct gw_vring *v;
+    int r;
+
+    assert_int_equal(gw_vring_new(&v, &cfg), 0);
+    r = gw_vring_start(v, at);
+    gw_vring_free(v);
+    return r == -EFAULT ? 0 : r;
+}
+
 static int try_with(try_fn *fn, const void *structure, size_t known, size_t size, size_t set)
 {
     static _Alignas(64) uint8_t bytes[8192];
@@ -196,6 +219,8 @@ static void test_struct_sizes(void **state)
 {
     static const struct gw_guest_region region = {.gpa = 0x10000, .length = 1 << 20};
     const struct gw_frontend_config frontend = {.size = sizeof(frontend)};
+    const struct gw_vring_config vring_config = {.size = sizeof(vring_config)};
+    const struct gw_vring_state vring_state = {.size = sizeof(vring_state), .queue_size = 8};
     const struct gw_frontend_options options = {.size = sizeof(options)};
     const struct gw_guest_disk_config disk_config = {.size = sizeof(disk_config),
                                                      .length = 1 << 20};
@@ -221,6 +246,8 @@ static void test_struct_sizes(void **state)
     CHECK(try_disk_config, disk_config, sizeof(disk_config));
     CHECK(try_load_config, load, sizeof(load));
     CHECK(try_log_config, log, GW_FIRST_GUEST_LOG_CONFIG);
+    CHECK(try_vring_config, vring_config, GW_FIRST_VRING_CONFIG);
+    CHECK(try_vring_state, vring_state, GW_FIRST_VRING_STATE);
     CHECK(try_fault_config, fault, GW_FIRST_FAULT_CONFIG);
 
     gw_guest_disk_free(disk);
