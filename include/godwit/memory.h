@@ -85,7 +85,8 @@ struct gw_memory {
  * that access memory then return -ESHUTDOWN, because the guest may run elsewhere.
  *
  * Ownership: release `ret` with gw_memory_release, which has no effect on it after an error.
- * Returns: 0; -ENOTCONN if the queue is stopped, or its session has ended.
+ * Returns: 0; -ENOTCONN if the queue is stopped, or its session has ended; -EOPNOTSUPP if the
+ * device is behind an IOMMU (ACCESS_PLATFORM), because these functions do not translate addresses.
  */
 int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q);
 

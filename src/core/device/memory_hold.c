@@ -16,9 +16,13 @@ static void count(struct gw_queue *q, unsigned n)
 int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q)
 {
     const struct gw_map *map;
+    bool is_translated;
 
     gw_queue_lock(q);
     map = q->abandoned ? NULL : q->map;
+    is_translated = map && q->translation;
+    if (is_translated)
+        map = NULL;
     *ret = (struct gw_memory){
         .queue = map ? q : NULL,
         .map = map,
@@ -28,6 +32,12 @@ int gw_memory_hold(struct gw_memory *ret, struct gw_queue *q)
     if (map)
         count(q, 1);
     gw_queue_unlock(q);
+    /* A hold would let the driver reach memory that its IOMMU keeps from the device. */
+    if (is_translated)
+        return gw_fail(-EOPNOTSUPP,
+                       "queue %u: guest memory behind an IOMMU is not accessible by "
+                       "guest address",
+                       q->index);
     return map ? 0 : gw_fail(-ENOTCONN, "queue %u is stopped: it has no guest memory", q->index);
 }
 

@@ -473,6 +473,27 @@ static void test_hold_that_outlives_its_session(void **state)
     end(&t);
 }
 
+/* Addresses in requests of a device behind an IOMMU are no guest addresses. */
+static void test_hold_of_translated_addresses_is_refused(void **state)
+{
+    static struct gw_translation translation;
+    static struct gw_queue queue;
+    struct gw_memory m;
+    struct test t;
+
+    begin(&t);
+    gw_queue_init(&queue);
+    queue.map = t.fixture.map;
+    queue.translation = &translation;
+    assert_int_equal(gw_memory_hold(&m, &queue), -EOPNOTSUPP);
+    gw_memory_release(&m);
+    queue.translation = NULL;
+    assert_int_equal(gw_memory_hold(&m, &queue), 0);
+    gw_memory_release(&m);
+    gw_queue_done(&queue);
+    end(&t);
+}
+
 /* On the worker of a queue without a lock. */
 static int hold_and_use(void *arg)
 {
@@ -582,6 +603,7 @@ int main(void)
         FDCHECK_TEST(test_hold_keeps_its_map),
         FDCHECK_TEST(test_hold_delays_a_stop),
         FDCHECK_TEST(test_hold_that_outlives_its_session),
+        FDCHECK_TEST(test_hold_of_translated_addresses_is_refused),
         FDCHECK_TEST(test_hold_on_the_worker),
         FDCHECK_TEST(test_hold_of_other_threads_sees_one_map),
     };
