@@ -130,6 +130,11 @@ struct gw_daemon_config {
      * queues stay where they are.
      */
     unsigned balance_ms;
+    /*
+     * The limit of a device state that is saved or loaded (state_save), in bytes: no front-end or
+     * device makes the other take more. 0: the default, 1 GiB.
+     */
+    uint64_t state_bytes_max;
 };
 
 /*
@@ -248,6 +253,14 @@ unsigned gw_daemon_find_stuck(struct gw_daemon *d, char *text, size_t size);
  * Context: any thread, also a callback; returns at once.
  */
 void gw_daemon_config_changed(struct gw_daemon *d);
+
+/*
+ * Continue a transfer of the device state after a callback of it has returned -EAGAIN: the callback
+ * is called again. Without such a transfer, no effect.
+ *
+ * Context: any thread, also a callback; returns at once.
+ */
+void gw_daemon_continue_state(struct gw_daemon *d);
 
 /*
  * The bodies of get_config and set_config for a device that keeps its config space as a structure

@@ -57,6 +57,12 @@ struct gw_worker;
 #define GW_CONFIG_SIZE_MAX   256 /* config space bytes in one message */
 #define GW_SHMEM_REGIONS_MAX 256 /* a region's number has 8 bits */
 
+/* Where the state of a device goes. */
+enum gw_state_direction {
+    GW_STATE_SAVE = 0,
+    GW_STATE_LOAD = 1,
+};
+
 /*
  * The device. The embedder sets `size` to sizeof(struct gw_device_ops): later versions append
  * members, and accept a structure without them. The comment of each callback states the default for
@@ -222,6 +228,36 @@ struct gw_device_ops {
 
     /* The device uses gw_channel_host_notifier. False: HOST_NOTIFIER is not offered. */
     bool host_notifiers;
+
+    /*
+     * Device state: what the device knows and the driver will not repeat, for a migration or a
+     * snapshot. It is saved and loaded while all queues are stopped, as a stream of bytes in pieces
+     * of any size, while the control worker does other things in between; state.h has a container
+     * for it. DEVICE_STATE is offered if state_save and state_load are set, or with `stateless`: a
+     * device without state, which saves nothing, and refuses all bytes. Set one or the other.
+     *
+     * Each of these may return -EAGAIN, and is called again after gw_daemon_continue_state.
+     *
+     * state_begin: [control] The front-end wants to save, or load, the state. state_end follows,
+     * unless it refuses with a negative errno. If the device sets `*ret_fd`, the front-end reads or
+     * writes that descriptor itself, which is closed once it has been sent. NULL: 0.
+     *
+     * state_save: [control] Store the next bytes of the state in `buf`, up to `size` (never 0).
+     * Returns their number; 0 at the end; a negative errno, which fails the transfer.
+     *
+     * state_load: [control] Take bytes of the state, up to `size` (never 0). Returns the number of
+     * bytes taken, at least 1; a negative errno.
+     *
+     * state_end: [control] With `result` 0, everything has been streamed: validate a loaded state
+     * and apply it. Returns 0, or a negative errno that fails the transfer. Otherwise the transfer
+     * failed or was cancelled, and the device is as before state_begin; its result is ignored. With
+     * a descriptor of the device, 0 means that the front-end asks for the result. NULL: 0.
+     */
+    int (*state_begin)(void *dev, enum gw_state_direction direction, int *ret_fd);
+    int64_t (*state_save)(void *dev, void *buf, size_t size);
+    int64_t (*state_load)(void *dev, const void *data, size_t size);
+    int (*state_end)(void *dev, enum gw_state_direction direction, int result);
+    bool stateless;
 };
 
 #pragma GCC visibility pop

@@ -16,6 +16,7 @@
 #include <godwit/frontend/guest_mem.h>
 #include <godwit/frontend/iotlb.h>
 #include <godwit/frontend/log.h>
+#include <godwit/frontend/state.h>
 #include <godwit/memory.h>
 #include <godwit/version.h>
 

@@ -55,6 +55,12 @@ enum gw_iotlb_type {
     GW_IOTLB_ACCESS_FAIL = 4,
 };
 
+/* struct gw_wire_device_state.phase */
+#define GW_STATE_PHASE_STOPPED 0u
+/* The u64 that answers SET_DEVICE_STATE_FD: an error number, and no descriptor in the answer. */
+#define GW_STATE_FD_ERROR_MASK 0xffu
+#define GW_STATE_FD_NONE       0x100u
+
 struct gw_wire_header {
     uint32_t request;
     uint32_t flags;
@@ -168,6 +174,11 @@ struct gw_wire_iotlb {
     uint8_t padding[6];
 } __attribute__((packed));
 
+struct gw_wire_device_state {
+    uint32_t direction; /* 0: the back-end saves its state; 1: it loads it */
+    uint32_t phase;
+} __attribute__((packed));
+
 _Static_assert(sizeof(struct gw_wire_header) == 12, "header");
 _Static_assert(sizeof(struct gw_wire_vring_state) == 8, "vring state");
 _Static_assert(sizeof(struct gw_wire_vring_addr) == 40, "vring addr");
@@ -186,3 +197,4 @@ _Static_assert(sizeof(struct gw_wire_shared_object) == 16, "shared object");
 _Static_assert(sizeof(struct gw_wire_mmap) == 40, "mmap");
 _Static_assert(sizeof(struct gw_wire_shmem_config) == 2056, "shmem config");
 _Static_assert(sizeof(struct gw_wire_iotlb) == 32, "iotlb");
+_Static_assert(sizeof(struct gw_wire_device_state) == 8, "device state");

@@ -75,6 +75,19 @@ static bool may_be_off(const struct gw_blk *blk)
            atomic_load_explicit(&blk->can_set_cache, memory_order_relaxed);
 }
 
+bool gw_blk_has_cache(const struct gw_blk *blk)
+{
+    return blk->is_write_back && !may_be_off(blk);
+}
+
+void gw_blk_set_cache(struct gw_blk *blk, bool is_write_back)
+{
+    blk->is_write_back = is_write_back;
+    update_write_through(blk);
+    /* Last: until then no worker may use the write cache of a device that was taken over. */
+    blk->is_cache_set = true;
+}
+
 static void blk_features_acked(void *dev, uint64_t features)
 {
     struct gw_blk *blk = dev;
@@ -116,7 +129,7 @@ static void fill_config(const struct gw_blk *blk, struct virtio_blk_config *cfg)
     fill_topology(c, cfg);
     /* virtio 1.3, 5.2.5.2: a driver with CONFIG_WCE but without FLUSH reads 0. VMMs read config
      * space before features are negotiated. */
-    cfg->wce = blk->is_write_back && !may_be_off(blk) && (blk->has_flush || !blk->can_set_cache);
+    cfg->wce = gw_blk_has_cache(blk) && (blk->has_flush || !blk->can_set_cache);
     cfg->num_queues = htole16((uint16_t)c->num_queues);
     if (c->can_discard) {
         cfg->max_discard_sectors = htole32(BLK_RANGE_SECTORS_MAX);
@@ -159,10 +172,7 @@ static int blk_set_config(void *dev, uint32_t off, const void *buf, uint32_t len
         return r;
     if (cfg.wce > 1)
         return -EINVAL;
-    blk->is_write_back = cfg.wce == 1;
-    update_write_through(blk);
-    /* Last: until then no worker may use the write cache of a device that was taken over. */
-    blk->is_cache_set = true;
+    gw_blk_set_cache(blk, cfg.wce == 1);
     return 0;
 }
 
@@ -234,6 +244,10 @@ const struct gw_device_ops *gw_blk_ops(void)
         .queue_ready = blk_queue_ready,
         .queue_stop = blk_device_queue_stop,
         .reset = blk_reset,
+        .state_begin = gw_blk_state_begin,
+        .state_save = gw_blk_state_save,
+        .state_load = gw_blk_state_load,
+        .state_end = gw_blk_state_end,
     };
     return &ops;
 }

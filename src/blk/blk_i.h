@@ -94,7 +94,23 @@ struct gw_blk {
     bool has_flush;           /* the driver accepted FLUSH */
     bool is_write_back;       /* the writeback byte of config space */
     struct blk_queue *queues; /* config.num_queues */
+    struct {                  /* of a transfer of the device state */
+        struct gw_state_writer *writer;
+        struct gw_state_reader *reader;
+        bool has_cache; /* with is_write_back */
+        bool is_write_back;
+    } state;
 };
+
+/* blk_device.c: the writeback byte as the device honours it; set it. Context: control worker. */
+bool gw_blk_has_cache(const struct gw_blk *blk);
+void gw_blk_set_cache(struct gw_blk *blk, bool is_write_back);
+
+/* blk_state.c: the callbacks of the device state (device.h). */
+int gw_blk_state_begin(void *dev, enum gw_state_direction direction, int *ret_fd);
+int64_t gw_blk_state_save(void *dev, void *buf, size_t size);
+int64_t gw_blk_state_load(void *dev, const void *data, size_t size);
+int gw_blk_state_end(void *dev, enum gw_state_direction direction, int result);
 
 /*
  * Read and check a popped request. Returns: true: submit b->io; false: the request has ended with

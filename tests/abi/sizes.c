@@ -18,7 +18,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 176);
+SIZE(gw_device_ops, 216);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -41,6 +41,11 @@ FIELD(gw_device_ops, region_gone, 144);
 FIELD(gw_device_ops, get_shmem, 152);
 FIELD(gw_device_ops, get_shared_object, 160);
 FIELD(gw_device_ops, host_notifiers, 168);
+FIELD(gw_device_ops, state_begin, 176);
+FIELD(gw_device_ops, state_save, 184);
+FIELD(gw_device_ops, state_load, 192);
+FIELD(gw_device_ops, state_end, 200);
+FIELD(gw_device_ops, stateless, 208);
 
 SIZE(gw_memory_region, 64);
 FIELD(gw_memory_region, guest_addr, 0);
@@ -65,7 +70,7 @@ FIELD(gw_channel_request, timeout_ms, 8);
 FIELD(gw_channel_request, fd, 12);
 FIELD(gw_channel_request, reserved, 16);
 
-SIZE(gw_daemon_config, 152);
+SIZE(gw_daemon_config, 160);
 FIELD(gw_daemon_config, size, 0);
 FIELD(gw_daemon_config, name, 8);
 FIELD(gw_daemon_config, num_queues, 16);
@@ -90,6 +95,7 @@ FIELD(gw_daemon_config, control, 120);
 FIELD(gw_daemon_config, ended, 128);
 FIELD(gw_daemon_config, ended_arg, 136);
 FIELD(gw_daemon_config, balance_ms, 144);
+FIELD(gw_daemon_config, state_bytes_max, 152);
 
 SIZE(gw_state_section, 32);
 FIELD(gw_state_section, id, 0);

@@ -99,7 +99,8 @@ static int show(const char *text)
 
 static int serve(const char *path, int fd)
 {
-    static const struct gw_device_ops ops = {.size = sizeof(ops), .queue_ready = queue_ready};
+    static const struct gw_device_ops ops = {
+        .size = sizeof(ops), .queue_ready = queue_ready, .stateless = true};
     const struct gw_daemon_config cfg = {
         .size = sizeof(cfg),
         .name = "godwit-rng",

@@ -35,6 +35,7 @@
 #include <godwit/frontend/fault.h>
 #include <godwit/frontend/frontend.h>
 #include <godwit/frontend/log.h>
+#include <godwit/frontend/state.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -199,6 +200,23 @@ int gw_frontend_get_inflight_fd_async(struct gw_frontend *fe, unsigned num_queue
 int gw_frontend_set_inflight_fd_async(struct gw_frontend *fe,
                                       const struct gw_frontend_inflight *inflight,
                                       gw_frontend_done_cb *done, void *arg);
+
+/*
+ * Move a device state, as gw_frontend_set_device_state_fd, gw_frontend_check_device_state,
+ * gw_frontend_save_state and gw_frontend_load_state. The program does other things in between.
+ *
+ * Returns: as gw_frontend_get_features_async; -EINVAL for an unknown direction; the errno of
+ * pipe2(2) and eventfd(2).
+ */
+int gw_frontend_set_device_state_fd_async(struct gw_frontend *fe,
+                                          enum gw_frontend_state_direction direction, int fd,
+                                          int *ret_fd, gw_frontend_done_cb *done, void *arg);
+int gw_frontend_check_device_state_async(struct gw_frontend *fe, gw_frontend_done_cb *done,
+                                         void *arg);
+int gw_frontend_save_state_async(struct gw_frontend *fe, uint64_t limit, void **ret_data,
+                                 size_t *ret_len, gw_frontend_done_cb *done, void *arg);
+int gw_frontend_load_state_async(struct gw_frontend *fe, const void *data, size_t len,
+                                 gw_frontend_done_cb *done, void *arg);
 
 /*
  * Make the channel for requests of the back-end, as gw_frontend_set_backend_req_fd.

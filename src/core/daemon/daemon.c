@@ -20,7 +20,8 @@ enum {
     DEFAULT_QUEUE_SIZE = 1024,
     DEFAULT_DRAIN_MS = 60000,
     REQUEST_SIZE_MAX = 1 << 20,
-    RECONNECT_MS_MAX = 3600 * 1000
+    RECONNECT_MS_MAX = 3600 * 1000,
+    DEFAULT_STATE_BYTES = 1 << 30
 };
 
 /* ---- creating and freeing ---- */
@@ -41,6 +42,11 @@ static int check_config(const struct gw_daemon_config *cfg, const struct gw_devi
 
     if (!ops->queue_ready)
         return gw_fail(-EINVAL, "a device needs queue_ready");
+    if ((ops->stateless && (ops->state_begin || ops->state_save || ops->state_end)) ||
+        !ops->state_save != !ops->state_load)
+        return gw_fail(-EINVAL,
+                       "a device needs both state_save and state_load, or neither if it is "
+                       "stateless");
     n_queues = cfg->num_queues ? cfg->num_queues : 1;
     n_workers = cfg->num_workers ? cfg->num_workers : 1;
     if (n_queues > GW_QUEUES_MAX)
@@ -168,6 +174,7 @@ static int daemon_init(struct gw_daemon *d, const struct gw_daemon_config *cfg)
     pthread_cond_init(&d->end_cond, NULL);
     gw_ctl_init_translation(d);
     d->queue_size_max = cfg->queue_size_max ? cfg->queue_size_max : DEFAULT_QUEUE_SIZE;
+    d->state_bytes_max = cfg->state_bytes_max ? cfg->state_bytes_max : DEFAULT_STATE_BYTES;
     d->drain_timeout_ns = timeout_ms * UINT64_C(1000000);
     d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (d->control_fd < 0)
@@ -404,6 +411,12 @@ void gw_daemon_stop(struct gw_daemon *d)
 void gw_daemon_config_changed(struct gw_daemon *d)
 {
     __atomic_store_n(&d->config_changed, true, __ATOMIC_RELEASE);
+    (void)eventfd_write(d->control_fd, 1);
+}
+
+void gw_daemon_continue_state(struct gw_daemon *d)
+{
+    __atomic_store_n(&d->state_continues, true, __ATOMIC_RELEASE);
     (void)eventfd_write(d->control_fd, 1);
 }
 

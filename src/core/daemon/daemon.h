@@ -67,10 +67,11 @@ struct gw_session {
 
     /* The message being handled, and its answer. */
     struct gw_rx rx;
-    const void *row;      /* of dispatch.c */
-    struct gw_op *op;     /* what it waits for; NULL: nothing */
-    uint64_t deadline_ns; /* of `op`, if it waits for requests */
-    bool waits_for_moves; /* POSTCOPY_LISTEN, see postcopy_worker.c */
+    const void *row;                 /* of dispatch.c */
+    struct gw_op *op;                /* what it waits for; NULL: nothing */
+    uint64_t deadline_ns;            /* of `op`, if it waits for requests */
+    struct gw_state_transfer *state; /* of the device state, also its result; NULL: none */
+    bool waits_for_moves;            /* POSTCOPY_LISTEN, see postcopy_worker.c */
     struct gw_reply reply;
     struct gw_tx tx;
     bool is_sending;   /* the front-end has no room for the answer */
@@ -100,6 +101,7 @@ struct gw_daemon {
     unsigned queue_size_max;
     unsigned num_workers;
     uint64_t drain_timeout_ns;
+    uint64_t state_bytes_max;
     bool has_postcopy;        /* postcopy is offered */
     unsigned mem_caps;        /* GW_MEM_CAP_*: what the memory backend can do on this machine */
     unsigned xen_cache_pages; /* as gw_region_desc.cache_pages */
@@ -156,6 +158,7 @@ struct gw_daemon {
     pid_t pid;             /* that made the daemon */
     bool stopping;         /* atomic */
     bool config_changed;   /* atomic */
+    bool state_continues;  /* atomic */
     struct gw_loss loss;   /* of memory that the session has mapped */
     struct gw_loss *guard; /* &loss; NULL: losses are not handled, as configured */
 

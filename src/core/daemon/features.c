@@ -4,6 +4,7 @@
  * and what the device adds or withholds.
  */
 #include "base/checked.h"
+#include "core/state/transfer.h"
 #include "daemon.h"
 
 #include <errno.h>
@@ -34,6 +35,8 @@ static uint64_t usable_protocol_features(const struct gw_daemon *d)
 
     if (d->ops.get_config)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
+    if (gw_state_is_offered(d))
+        features |= GW_BIT(GW_PROTOCOL_F_DEVICE_STATE);
     if (d->has_postcopy)
         features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
     if (d->shmem)

@@ -8,6 +8,7 @@
  */
 #include "base/cleanup.h"
 #include "core/move/postcopy_worker.h"
+#include "core/state/transfer.h"
 #include "ctl_dirty_log.h"
 #include "ctl_iotlb.h"
 #include "dispatch.h"
@@ -331,6 +332,9 @@ int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_rep
         return gw_fail(-EBUSY,
                        "queue %u: SET_VRING_KICK after a refused RESET_DEVICE; send GET_VRING_BASE "
                        "first",
+                       index);
+    if (gw_state_is_running(d))
+        return gw_fail(-EBUSY, "queue %u: SET_VRING_KICK while the device state is transferred",
                        index);
     r = gw_ctl_check_eventfd(msg);
     if (r == 0)

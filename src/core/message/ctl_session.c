@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "core/session/backend_req.h"
 #include "core/session/session.h"
+#include "core/state/transfer.h"
 #include "ctl_dirty_log.h"
 #include "ctl_iotlb.h"
 #include "dispatch.h"
@@ -161,6 +162,7 @@ static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
 
 int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    gw_state_cancel(d);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_ctl_cancel_start(&d->session.vrings[i]);
     return gw_ctl_stop(d, NULL, GW_STOP_DRAIN, queues_stopped);

@@ -38,6 +38,7 @@ enum answer {
     ANSWER_OR_ZERO,  /* its own payload; zeroes if refused */
     ANSWER_ASKED,    /* u64, if NEED_REPLY is set, even without REPLY_ACK */
     ANSWER_STATUS,   /* u64, always */
+    ANSWER_STATE_FD, /* u64, always: also says that no fd comes with it */
     ANSWER_NEVER,    /* none; a refusal ends the session */
 };
 
@@ -53,6 +54,7 @@ enum gate {
     GATE_MEM_SLOTS = GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
     GATE_SHARED_OBJECT = GW_PROTOCOL_F_SHARED_OBJECT,
     GATE_SHMEM = GW_PROTOCOL_F_SHMEM,
+    GATE_DEVICE_STATE = GW_PROTOCOL_F_DEVICE_STATE,
     GATE_SKIP_DRAIN = GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
     GATE_PROTOCOL_FEATURES = 64, /* VHOST_USER_F_PROTOCOL_FEATURES itself */
     GATE_ACCESS_PLATFORM,        /* VIRTIO_F_ACCESS_PLATFORM */
@@ -78,6 +80,7 @@ struct row {
 #define XEN_TABLE  8, sizeof(struct gw_wire_xen_mem_table)
 #define XEN_REGION EXACTLY(sizeof(struct gw_wire_xen_single_region))
 #define IOTLB      EXACTLY(sizeof(struct gw_wire_iotlb))
+#define DEV_STATE  EXACTLY(sizeof(struct gw_wire_device_state))
 #define CONFIG     sizeof(struct gw_wire_config), sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX
 
 /* clang-format off */
@@ -148,6 +151,10 @@ static const struct row rows[] = {
         FDS_NONE, RING_NONE, GATE_SHARED_OBJECT, ANSWER_OR_EMPTY, gw_ctl_get_shared_object},
     [GW_MSG_GET_SHMEM_CONFIG] = {"GET_SHMEM_CONFIG", EXACTLY(0),
         FDS_NONE, RING_NONE, GATE_SHMEM, ANSWER_OR_EMPTY, gw_ctl_get_shmem_config},
+    [GW_MSG_SET_DEVICE_STATE_FD] = {"SET_DEVICE_STATE_FD", DEV_STATE,
+        FDS_ONE, RING_NONE, GATE_DEVICE_STATE, ANSWER_STATE_FD, gw_ctl_set_device_state_fd},
+    [GW_MSG_CHECK_DEVICE_STATE] = {"CHECK_DEVICE_STATE", EXACTLY(0),
+        FDS_NONE, RING_NONE, GATE_DEVICE_STATE, ANSWER_STATUS, gw_ctl_check_device_state},
     [GW_MSG_GET_VRING_BASE_SKIP_DRAIN] = {"GET_VRING_BASE_SKIP_DRAIN", STATE,
         FDS_NONE, RING_STATE, GATE_SKIP_DRAIN, ANSWER_ALWAYS, gw_ctl_get_vring_base_skip_drain},
 };
@@ -362,6 +369,12 @@ static int answer(struct gw_daemon *d, const struct row *row, const struct gw_ms
 
     if (how == ANSWER_ALWAYS || how == ANSWER_OR_EMPTY || how == ANSWER_OR_ZERO)
         return answer_itself(d, row, msg, reply, r);
+    if (how == ANSWER_STATE_FD) {
+        if (r < 0)
+            gw_reply_u64(reply, ((uint64_t)-r & GW_STATE_FD_ERROR_MASK) | GW_STATE_FD_NONE);
+        send_reply(d, msg, reply);
+        return 0;
+    }
     if (!wants_status(d, how, msg))
         return r;
     gw_reply_u64(reply, (uint64_t)-r);

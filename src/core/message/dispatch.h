@@ -81,3 +81,5 @@ gw_handler gw_ctl_get_shmem_config, gw_ctl_get_shared_object;
 gw_handler gw_ctl_iotlb_msg;
 /* ctl_config.c */
 gw_handler gw_ctl_get_config, gw_ctl_set_config;
+/* ctl_state.c */
+gw_handler gw_ctl_set_device_state_fd, gw_ctl_check_device_state;

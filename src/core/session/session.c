@@ -14,6 +14,7 @@
 #include "core/message/dispatch.h"
 #include "core/message/operation.h"
 #include "core/move/postcopy_worker.h"
+#include "core/state/transfer.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>
@@ -116,6 +117,7 @@ void gw_session_end(struct gw_daemon *d, int r)
     s->result = r;
     s->waits_for_moves = false;
     gw_op_abandon(d);
+    gw_state_cancel(d);
     gw_timer_stop(d->timer);
     gw_ctl_end_translation(d);
     unwatch(d, &s->socket);
@@ -250,7 +252,7 @@ static void hung_up(struct gw_daemon *d, uint32_t events)
 
     unwatch(d, &s->socket);
     gw_postcopy_abandon(&s->postcopy);
-    if (!s->op || !s->op->drains || !(events & (POLLHUP | POLLERR)))
+    if (!(events & (POLLHUP | POLLERR)) || !(gw_state_is_awaited(d) || (s->op && s->op->drains)))
         return;
     cannot_answer(d, "the front-end hung up");
     gw_session_end(d, 0);
@@ -408,7 +410,9 @@ void gw_session_check(struct gw_daemon *d)
         return;
     }
     gw_ctl_watch_misses(d);
-    gw_session_flush_backend(d);
+    gw_state_continue(d);
+    if (!d->session.is_ending)
+        gw_session_flush_backend(d);
 }
 
 void gw_session_check_time(struct gw_daemon *d)
@@ -419,6 +423,10 @@ void gw_session_check_time(struct gw_daemon *d)
     }
     if (d->session.waits_for_moves) {
         gw_op_report_moves(d);
+        return;
+    }
+    if (gw_state_is_awaited(d)) {
+        gw_state_check_time(d);
         return;
     }
     if (d->session.n_pauses > 0) {

@@ -71,6 +71,12 @@ REQUEST(set_vring_enable, vring_enable(op, index, enable), unsigned index, bool 
 REQUEST(get_inflight_fd, get_inflight(op, num_queues, queue_size, ret), unsigned num_queues,
         unsigned queue_size, struct gw_frontend_inflight *ret)
 REQUEST(set_inflight_fd, set_inflight(op, inflight), const struct gw_frontend_inflight *inflight)
+REQUEST(set_device_state_fd, state_fd(op, direction, fd, ret_fd),
+        enum gw_frontend_state_direction direction, int fd, int *ret_fd)
+REQUEST(check_device_state, check_state(op))
+REQUEST(save_state, save_state(op, limit, ret_data, ret_len), uint64_t limit, void **ret_data,
+        size_t *ret_len)
+REQUEST(load_state, load_state(op, data, len), const void *data, size_t len)
 REQUEST(set_backend_req_fd, backend_req_fd(op))
 
 REQUEST(get_shmem_config, get_shmem_config(op, ret), uint64_t *ret)

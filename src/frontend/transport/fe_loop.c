@@ -22,7 +22,8 @@ _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT, "events of poll and epo
 /* What poll(2) is to watch; fd -1: nothing. */
 static void wanted_events(const struct gw_frontend *fe, struct pollfd p[GW_FRONTEND_WATCHED])
 {
-    bool sends = !gw_list_is_empty(&fe->ops) && fe->phase != GW_FRONTEND_RECEIVING;
+    bool sends =
+        !gw_list_is_empty(&fe->ops) && fe->phase != GW_FRONTEND_RECEIVING && fe->state_fd < 0;
 
     /* While a message leaves, bytes that arrive can wait. */
     p[0] = (struct pollfd){.fd = fe->broken ? -1 : fe->fd, .events = sends ? POLLOUT : POLLIN};
@@ -30,6 +31,7 @@ static void wanted_events(const struct gw_frontend *fe, struct pollfd p[GW_FRONT
         .fd = fe->broken || !gw_frontend_serves(fe) || fe->is_serving ? -1 : fe->backend_fd,
         .events = gw_frontend_tx_is_empty(&fe->backend_tx) ? POLLIN : POLLOUT,
     };
+    p[2] = (struct pollfd){.fd = fe->broken ? -1 : fe->state_fd, .events = POLLIN};
 }
 
 int gw_frontend_poll_timeout(const struct gw_frontend *fe)
@@ -135,7 +137,8 @@ void gw_frontend_unwatch(struct gw_frontend *fe)
 {
     gw_close(&fe->epoll_fd);
     gw_close(&fe->timer_fd);
-    fe->watched[0].fd = fe->watched[1].fd = -1;
+    for (unsigned i = 0; i < GW_FRONTEND_WATCHED; i++)
+        fe->watched[i].fd = -1;
     fe->timer_at = 0;
 }
 

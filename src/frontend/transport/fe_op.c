@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "fd/peer_fd.h"
+#include "frontend/state/device_state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -91,6 +92,7 @@ static void release(struct gw_frontend_op *op)
         gw_close(&op->channel[1]);
         gw_peer_fd_close(op->channel);
     }
+    gw_frontend_release_state(op);
     if (op->is_allocated)
         free(op);
 }

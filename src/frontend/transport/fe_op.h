@@ -57,6 +57,7 @@ struct gw_frontend_call {
         struct gw_wire_log log;
         struct gw_wire_iotlb iotlb;
         struct gw_wire_inflight inflight;
+        struct gw_wire_device_state device_state;
         struct gw_wire_mem_table table;
         struct gw_wire_xen_mem_table xen_table;
         struct gw_wire_single_region region;
@@ -96,6 +97,7 @@ struct gw_frontend_op {
     gw_frontend_base_cb *base_cb;
     void *base_arg;
     struct sockaddr_un address;
+    struct gw_frontend_transfer *transfer; /* of the device state (frontend/state) */
     bool has_channel;
     int channel[2]; /* our end, and the back-end's; closed with the operation */
 };

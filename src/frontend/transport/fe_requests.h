@@ -75,6 +75,14 @@ int gw_frontend_encode_get_inflight(struct gw_frontend_op *op, unsigned num_queu
 int gw_frontend_encode_set_inflight(struct gw_frontend_op *op,
                                     const struct gw_frontend_inflight *inflight);
 
+/* state/device_state.c */
+int gw_frontend_encode_state_fd(struct gw_frontend_op *op,
+                                enum gw_frontend_state_direction direction, int fd, int *ret_fd);
+int gw_frontend_encode_check_state(struct gw_frontend_op *op);
+int gw_frontend_encode_save_state(struct gw_frontend_op *op, uint64_t limit, void **ret_data,
+                                  size_t *ret_len);
+int gw_frontend_encode_load_state(struct gw_frontend_op *op, const void *data, size_t len);
+
 /* fe_log.c */
 int gw_frontend_encode_log_fd(struct gw_frontend_op *op, int fd);
 int gw_frontend_encode_log_base(struct gw_frontend_op *op, const struct gw_guest_log *log);

@@ -64,7 +64,9 @@ int gw_frontend_new(struct gw_frontend **ret, const struct gw_frontend_config *g
     fe->backend_fd = -1;
     fe->backend_reply_fd = -1;
     fe->epoll_fd = fe->timer_fd = -1;
-    fe->watched[0].fd = fe->watched[1].fd = -1;
+    fe->state_fd = -1;
+    for (unsigned i = 0; i < GW_FRONTEND_WATCHED; i++)
+        fe->watched[i].fd = -1;
     gw_list_init(&fe->ops);
     *ret = fe;
     return 0;

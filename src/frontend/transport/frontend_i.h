@@ -20,7 +20,7 @@
 /* The kernel's limit of fds in one message (SCM_MAX_FD). */
 #define GW_FRONTEND_SEND_FDS_MAX 253
 
-#define GW_FRONTEND_WATCHED 2 /* the socket and the back-end channel */
+#define GW_FRONTEND_WATCHED 3 /* the socket, the back-end channel, a device state */
 
 /* A message on its way out: what the socket has not taken yet. */
 struct gw_frontend_tx {
@@ -85,6 +85,9 @@ struct gw_frontend {
     struct gw_wire_header backend_header;
     uint64_t backend_value;
     int backend_reply_fd; /* sent with the answer, then closed; -1: none */
+
+    int state_fd; /* an eventfd that the first operation waits for (state/device_state.c); -1: none
+                   */
 
     /* The loop of the embedder. */
     int epoll_fd; /* -1: not in use */

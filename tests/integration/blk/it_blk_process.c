@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <godwit/frontend/state.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -373,6 +374,72 @@ static void test_second_front_end_is_logged(void **state)
     blk_test_stop(&t);
 }
 
+/* ---- the state of the device ---- */
+
+#define WCE            32 /* the writeback byte in config space */
+#define STATE_FEATURES ((UINT64_C(1) << 9) | (UINT64_C(1) << 11)) /* FLUSH, CONFIG_WCE */
+#define STATE_PROTOCOL (GUEST_PROTOCOL | UINT64_C(1) << 19)
+
+static void start_process(struct blk_test *t)
+{
+    struct program_config cfg = blk_test_config(t, NULL);
+
+    program_start(&t->program, &cfg);
+    guest_init(&t->g, 64);
+    t->g.opt.protocol_features = STATE_PROTOCOL;
+    t->g.opt.features = GUEST_FEATURES | STATE_FEATURES;
+    assert_int_equal(gw_frontend_connect(t->g.fe, t->socket), 0);
+    assert_int_equal(gw_frontend_negotiate(t->g.fe, &t->g.opt), 0);
+}
+
+static void end_process(struct blk_test *t)
+{
+    guest_done(&t->g);
+    assert_int_equal(program_end(&t->program, SIGTERM), 0);
+}
+
+static uint8_t get_wce(struct blk_test *t)
+{
+    uint8_t wce;
+
+    assert_int_equal(gw_frontend_get_config(t->g.fe, WCE, &wce, 1), 0);
+    return wce;
+}
+
+/* The driver turned the write cache off, which the next process learns from the state. */
+static void test_state_survives_a_restart(void **state)
+{
+    const uint8_t off = 0;
+    struct blk_test t;
+    void *data;
+    size_t len;
+
+    (void)state;
+    blk_test_begin(&t, 1 << 20);
+    start_process(&t);
+    assert_int_equal(get_wce(&t), 1);
+    assert_int_equal(gw_frontend_start(t.g.fe, &t.g.opt), 0);
+    assert_int_equal(gw_frontend_set_config(t.g.fe, WCE, &off, 1, false), 0);
+    assert_int_equal(gw_frontend_save_state(t.g.fe, 4096, &data, &len), -EREMOTEIO); /* it runs */
+    assert_int_equal(gw_frontend_stop(t.g.fe, t.g.drivers, FIXTURE_QUEUES), 0);
+    assert_int_equal(gw_frontend_save_state(t.g.fe, 4096, &data, &len), 0);
+    end_process(&t);
+
+    start_process(&t);
+    assert_int_equal(get_wce(&t), 1);
+    assert_int_equal(gw_frontend_load_state(t.g.fe, data, len), 0);
+    assert_int_equal(gw_frontend_start(t.g.fe, &t.g.opt), 0);
+    assert_int_equal(get_wce(&t), 0);
+    assert_int_equal(guest_io(&t.g, 0, 0, 7), 0);
+    assert_int_equal(gw_frontend_stop(t.g.fe, t.g.drivers, FIXTURE_QUEUES), 0);
+    ((uint8_t *)data)[len / 2] ^= 1;
+    assert_int_equal(gw_frontend_load_state(t.g.fe, data, len), -EREMOTEIO);
+    assert_int_equal(get_wce(&t), 0);
+    end_process(&t);
+    free(data);
+    blk_test_end(&t);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +451,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_standard_streams_closed),
         FDCHECK_TEST(test_uring_refused),
         FDCHECK_TEST(test_second_front_end_is_logged),
+        FDCHECK_TEST(test_state_survives_a_restart),
     };
 
     if (argc != 3) {

@@ -662,6 +662,117 @@ static void test_blk_stop_that_fails_is_remembered(void **state)
     assert_int_equal(gw_blk_stop_error(blk), -EIO);
 }
 
+/* ---- the state ---- */
+
+/* Returns: its length. */
+static size_t save(uint8_t *buf, size_t size)
+{
+    const struct gw_device_ops *ops = gw_blk_ops();
+    size_t n = 0;
+    int64_t r;
+    int fd = -1;
+
+    assert_int_equal(ops->state_begin(blk, GW_STATE_SAVE, &fd), 0);
+    assert_int_equal(fd, -1);
+    while ((r = ops->state_save(blk, buf + n, size - n)) > 0)
+        n += (size_t)r;
+    assert_int_equal(r, 0);
+    assert_int_equal(ops->state_end(blk, GW_STATE_SAVE, 0), 0);
+    return n;
+}
+
+/* Byte by byte. */
+static int load(const uint8_t *data, size_t len)
+{
+    const struct gw_device_ops *ops = gw_blk_ops();
+    int64_t r = 1;
+    int fd = -1;
+
+    assert_int_equal(ops->state_begin(blk, GW_STATE_LOAD, &fd), 0);
+    for (size_t i = 0; i < len && r == 1; i++)
+        r = ops->state_load(blk, data + i, 1);
+    return r < 0 ? (ops->state_end(blk, GW_STATE_LOAD, (int)r), (int)r)
+                 : ops->state_end(blk, GW_STATE_LOAD, 0);
+}
+
+static void set_writeback(uint8_t value)
+{
+    assert_int_equal(
+        gw_blk_ops()->set_config(blk, offsetof(struct virtio_blk_config, wce), &value, 1, false),
+        0);
+}
+
+static void test_blk_state_keeps_the_cache_of_another_device(void **state)
+{
+    uint8_t bytes[256];
+    size_t len;
+
+    for (uint8_t value = 0; value < 2; value++) {
+        setup(state);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+        set_writeback(value);
+        len = save(bytes, sizeof(bytes));
+        setup(state); /* another device, whose queues are taken over */
+        is_taken_over = true;
+        assert_int_equal(load(bytes, len), 0);
+        gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+        assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
+        assert_int_equal(get_config().wce, value);
+        assert_int_equal(is_write_through(), value == 0);
+        gw_blk_ops()->reset(blk);
+        assert_int_equal(get_config().wce, 1); /* it ends with its session */
+    }
+}
+
+/* A cache that may be off is off for the next device, too. */
+static void test_blk_state_of_a_device_that_was_taken_over(void **state)
+{
+    uint8_t bytes[256];
+    size_t len;
+
+    is_taken_over = true;
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+    assert_int_equal(gw_blk_ops()->queue_start(blk, NULL), 0);
+    len = save(bytes, sizeof(bytes));
+    setup(state);
+    assert_int_equal(load(bytes, len), 0);
+    assert_int_equal(get_config().wce, 0);
+}
+
+static void test_blk_state_that_is_bad_changes_nothing(void **state)
+{
+    static const uint8_t byte = 2;
+    struct gw_state_writer *w;
+    const uint8_t *data;
+    uint8_t bytes[256];
+    size_t len;
+
+    gw_blk_ops()->features_acked(blk, CONFIG_WCE | FLUSH);
+    set_writeback(0);
+    len = save(bytes, sizeof(bytes));
+    set_writeback(1);
+    for (size_t cut = 0; cut < len; cut++)
+        assert_true(load(bytes, cut) < 0);
+    for (size_t i = 0; i < len; i++) {
+        bytes[i] ^= 1;
+        assert_true(load(bytes, len) < 0);
+        bytes[i] ^= 1;
+    }
+    for (unsigned how = 0; how < 3; how++) { /* no section, a wrong value, twice */
+        assert_int_equal(gw_state_writer_new(&w, "virtio-blk", 1), 0);
+        if (how == 1)
+            assert_int_equal(gw_state_writer_add(w, 1, GW_STATE_REQUIRED, &byte, 1), 0);
+        for (unsigned i = 0; how == 2 && i < 2; i++)
+            assert_int_equal(gw_state_writer_add(w, 1, GW_STATE_REQUIRED, "", 1), 0);
+        assert_int_equal(gw_state_writer_end(w), 0);
+        data = gw_state_writer_data(w, &len);
+        assert_int_equal(load(data, len), -EBADMSG);
+        gw_state_writer_free(w);
+    }
+    assert_int_equal(get_config().wce, 1);
+    assert_false(is_write_through());
+}
+
 #define TEST(name) cmocka_unit_test_setup(test_blk_##name, setup)
 
 int main(void)
@@ -690,6 +801,9 @@ int main(void)
         TEST(queue_stop_during_the_start),
         TEST(queue_stop_that_takes_time),
         TEST(stop_that_fails_is_remembered),
+        TEST(state_keeps_the_cache_of_another_device),
+        TEST(state_of_a_device_that_was_taken_over),
+        TEST(state_that_is_bad_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

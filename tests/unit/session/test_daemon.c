@@ -32,7 +32,7 @@ static void test_daemon_config_out_of_limits_is_refused(void **state)
 
     expect_refused(NULL, &ops);
     expect_refused(&cfg, NULL);
-    cfg.size--;
+    cfg.size = GW_FIRST_DAEMON_CONFIG - 1;
     expect_refused(&cfg, &ops);
     cfg = daemon_fixture_config();
     ops.size = GW_FIRST_DEVICE_OPS - 1;

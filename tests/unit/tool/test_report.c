@@ -590,13 +590,21 @@ static void test_missing_features_are_named(void **state)
 {
     char text[256];
 
-    features_missing(1ull << 26 | 1ull << 30, 1ull << 1, text, sizeof(text));
+    features_missing(NULL, 1ull << 26 | 1ull << 30, 1ull << 1, text, sizeof(text));
     assert_string_equal(text, "");
-    features_missing(1ull << 26 | 1ull << 30, 0, text, sizeof(text));
+    features_missing(NULL, 1ull << 26 | 1ull << 30, 0, text, sizeof(text));
     assert_string_equal(text, "LOG_SHMFD (protocol bit 1)");
-    features_missing(0, 0, text, sizeof(text));
+    features_missing(NULL, 0, 0, text, sizeof(text));
     assert_string_equal(text, "PROTOCOL_FEATURES (virtio bit 30), LOG_ALL (virtio bit 26) and "
                               "LOG_SHMFD (protocol bit 1)");
+    features_missing(features_device("blk"), 1ull << 26 | 1ull << 30, 1ull << 1, text,
+                     sizeof(text));
+    assert_string_equal(text, "");
+    features_missing(features_device("fs"), 1ull << 26 | 1ull << 30, 1ull << 1, text, sizeof(text));
+    assert_string_equal(text, "DEVICE_STATE (protocol bit 19)");
+    features_missing(features_device("fs"), 1ull << 26 | 1ull << 30, 1ull << 1 | 1ull << 19, text,
+                     sizeof(text));
+    assert_string_equal(text, "");
     features_text(features_device("blk"), 1ull << 9 | 1ull << 60, text, sizeof(text));
     assert_string_equal(text, "FLUSH (virtio bit 9) and virtio bit 60");
     assert_null(features_device("blkk"));

@@ -126,7 +126,7 @@ static int check_offer(struct migration_unit *u, unsigned which)
         r = gw_frontend_get_protocol_features(fe, &protocol);
     if (r < 0)
         return migration_blame_fe(u, which, r);
-    features_missing(offered, protocol, text, sizeof(text));
+    features_missing(NULL, offered, protocol, text, sizeof(text));
     if (!text[0] && m->o.kill && !(protocol & BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)))
         return migration_cannot(m, migration_side_of(m, which), -EOPNOTSUPP,
                                 "--kill-at needs INFLIGHT_SHMFD (protocol feature "

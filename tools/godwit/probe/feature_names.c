@@ -14,6 +14,7 @@ struct features_device {
     const char *name;
     const char *const *bits; /* N_BITS names */
     const struct features_field *fields;
+    bool needs_state; /* see features_needs_state */
 };
 
 static const char *const common_bits[N_BITS] = {
@@ -175,10 +176,10 @@ static const struct features_device devices[] = {
     {"blk", blk_bits, blk_fields},
     {"rng", no_bits, NULL},
     {"net", net_bits, net_fields},
-    {"fs", fs_bits, fs_fields},
+    {"fs", fs_bits, fs_fields, true},
     {"scsi", scsi_bits, NULL},
     {"vsock", vsock_bits, vsock_fields},
-    {"gpu", gpu_bits, NULL},
+    {"gpu", gpu_bits, NULL, true},
     {"console", console_bits, NULL},
     {"crypto", crypto_bits, NULL},
     {"gpio", gpio_bits, gpio_fields},
@@ -252,24 +253,31 @@ static void append(struct list *l, const char *name, const char *kind, unsigned 
                                     kind, bit);
 }
 
-void features_missing(uint64_t features, uint64_t protocol_features, char *buf, size_t size)
+bool features_needs_state(const struct features_device *device)
 {
-    /* In the order of dependency. */
+    return device != NULL && device->needs_state;
+}
+
+void features_missing(const struct features_device *device, uint64_t features,
+                      uint64_t protocol_features, char *buf, size_t size)
+{
+    /* In the order of dependency; the last one only if the device needs it. */
     static const struct {
         unsigned bit;
         bool is_protocol;
-    } needs[] = {{30, false}, {26, false}, {1, true}};
+    } needs[] = {{30, false}, {26, false}, {1, true}, {19, true}};
+    const size_t n = features_needs_state(device) ? 4 : 3;
     struct list l = {.buf = buf, .size = size};
-    bool is_missing[3];
+    bool is_missing[4];
 
     buf[0] = '\0';
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < n; i++) {
         uint64_t offered = needs[i].is_protocol ? protocol_features : features;
 
         is_missing[i] = !(offered & FEATURES_BIT(needs[i].bit));
         l.left += is_missing[i];
     }
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (is_missing[i])
             append(&l,
                    needs[i].is_protocol ? features_protocol_name(needs[i].bit)

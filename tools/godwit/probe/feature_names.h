@@ -31,9 +31,16 @@ const char *features_name(const struct features_device *device, unsigned bit);
 const char *features_protocol_name(unsigned bit);
 
 /*
- * The missing bits that a migration with a dirty log needs, as a text such as "LOG_ALL (virtio bit
- * 26) and LOG_SHMFD (protocol bit 1)"; "" if none is missing. Truncated to `size`.
+ * The missing bits that a migration of the device with a dirty log needs, as a text such as
+ * "LOG_ALL (virtio bit 26) and LOG_SHMFD (protocol bit 1)"; "" if none is missing. Truncated to
+ * `size`. `device` may be NULL.
  */
-void features_missing(uint64_t features, uint64_t protocol_features, char *buf, size_t size);
+void features_missing(const struct features_device *device, uint64_t features,
+                      uint64_t protocol_features, char *buf, size_t size);
+/*
+ * Does the back-end of such a device know what no driver repeats, so that front-ends migrate it
+ * only with DEVICE_STATE? For example, virtiofs: open files. NULL: no.
+ */
+bool features_needs_state(const struct features_device *device);
 /* The bits of `mask` as a text of the same form. */
 void features_text(const struct features_device *device, uint64_t mask, char *buf, size_t size);

@@ -192,7 +192,7 @@ static void judge(struct probe *p, const struct probe_options *o)
 {
     char missing[256];
 
-    features_missing(p->features, p->protocol_features, missing, sizeof(missing));
+    features_missing(p->device, p->features, p->protocol_features, missing, sizeof(missing));
     p->verdict = o->needs_migration && missing[0] != '\0' ? VERDICT_FAILED : VERDICT_PASSED;
     if (p->verdict == VERDICT_FAILED)
         snprintf(p->reason, sizeof(p->reason), "the back-end cannot be migrated: %s not offered",

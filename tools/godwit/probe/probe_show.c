@@ -107,13 +107,16 @@ static const char *offered(const struct probe *p, unsigned protocol_bit)
 
 static void text_migration(const struct probe *p, FILE *out)
 {
+    bool needs_state = features_needs_state(p->device);
     char missing[256];
 
-    features_missing(p->features, p->protocol_features, missing, sizeof(missing));
+    features_missing(p->device, p->features, p->protocol_features, missing, sizeof(missing));
     if (missing[0] == '\0')
         fprintf(out,
-                "migration            possible: LOG_ALL (virtio bit 26) and LOG_SHMFD (protocol "
-                "bit 1) are offered; godwit migrate tests them\n");
+                "migration            possible: LOG_ALL (virtio bit 26)%s LOG_SHMFD (protocol "
+                "bit 1)%s are offered; godwit migrate tests them\n",
+                needs_state ? "," : " and",
+                needs_state ? " and DEVICE_STATE (protocol bit 19)" : "");
     else
         fprintf(out, "migration            cannot be migrated: %s %s not offered\n", missing,
                 strstr(missing, " and ") != NULL ? "are" : "is");
@@ -121,8 +124,11 @@ static void text_migration(const struct probe *p, FILE *out)
             offered(p, PAGEFAULT));
     fprintf(out, "    memory slots          CONFIGURE_MEM_SLOTS (protocol bit %u) %s\n", MEM_SLOTS,
             offered(p, MEM_SLOTS));
-    fprintf(out, "    state of the device   DEVICE_STATE (protocol bit %u) %s\n", DEVICE_STATE,
-            offered(p, DEVICE_STATE));
+    fprintf(out, "    state of the device   DEVICE_STATE (protocol bit %u) %s%s\n", DEVICE_STATE,
+            offered(p, DEVICE_STATE),
+            needs_state && !(p->protocol_features & FEATURES_BIT(DEVICE_STATE))
+                ? ": no migration or snapshot of this type of device without it"
+                : "");
 }
 
 void probe_text(const struct probe *p, FILE *out)
@@ -196,9 +202,11 @@ struct json_object *probe_json(const struct probe *p)
                            report_json_features(p->protocol_features, NULL, true));
     json_object_object_add(json, "config", p->has_config ? json_config(p) : NULL);
 
-    features_missing(p->features, p->protocol_features, missing, sizeof(missing));
+    features_missing(p->device, p->features, p->protocol_features, missing, sizeof(missing));
     json_add_bool(json, "can_migrate", missing[0] == '\0');
     json_add_text(json, "missing_for_migration", missing);
+    json_add_bool(json, "can_save_state", p->protocol_features & FEATURES_BIT(DEVICE_STATE));
+    json_add_bool(json, "needs_state", features_needs_state(p->device));
     json_add_bool(json, "can_postcopy",
                   missing[0] == '\0' && p->protocol_features & FEATURES_BIT(PAGEFAULT));
     return json;
