@@ -171,6 +171,20 @@ def test_disk(fixture):
     assert here['load']['disk_blocks_read_back'] > 0 and there['load']['disk_blocks_read_back'] == 0
     assert there['hops'][0]['downtime_ns'] == here['hops'][0]['downtime_ns'] > 0
     assert there['hops'][0]['compare_bytes'] > 0
+    size = there['hops'][0]['device_state_bytes']
+    assert size == here['hops'][0]['device_state_bytes'] > 0, 'the state of the disk was loaded'
+
+
+def test_damaged_device_state_is_refused(fixture):
+    def rule(seen, payload):
+        if seen != 'STATE' or payload[:4] != b'\2\0\0\0':
+            return None
+        return frame('STATE', payload[:30] + bytes([payload[30] ^ 1]) + payload[31:])
+    destination = fixture.listen()
+    proxy = fixture.proxy(destination.port, rule)
+    source = fixture.connect(proxy.port)
+    has(destination.end(1), 'CHECK_DEVICE_STATE: the back-end failed')
+    source.end(2)
 
 
 def test_disk_packed_in_order_two_queues(fixture):

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define LINK_MAGIC      UINT32_C(0x6b6c7767) /* "gwlk" */
-#define LINK_VERSION    3u
+#define LINK_VERSION    4u
 #define LINK_HEADER_LEN 16u
 #define LINK_DATA_MAX   (2u << 20) /* bytes of memory in one frame: a huge page */
 #define LINK_TEXT_MAX   320
@@ -31,7 +31,7 @@ enum link_type {
     LINK_REGION,    /* source: a region was added, or removed (length 0) */
     LINK_ROUND,     /* source: a round begins */
     LINK_DISCARD,   /* source: pages that it sends after the switch (postcopy) */
-    LINK_STATE,     /* source: a piece of the state of a driver or a load */
+    LINK_STATE,     /* source: a piece of the state of a driver, load or device */
     LINK_HASHES,    /* source: hashes of present pages */
     LINK_COMPARE,   /* source: end of the hashes of a region, or of all: see link_compare */
     LINK_DIFFERS,   /* destination: its contents of a page whose hash differs */
@@ -60,6 +60,7 @@ enum link_compare {
 enum link_state {
     LINK_STATE_DRIVER = 0,
     LINK_STATE_LOAD,
+    LINK_STATE_DEVICE, /* of the back-end, if it offers DEVICE_STATE */
 };
 
 const char *link_type_name(unsigned type); /* never NULL */

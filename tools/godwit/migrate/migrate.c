@@ -331,6 +331,10 @@ static int stop(struct migration *m)
     r = migration_kill(m, MIGRATION_KILL_STOP, m->src);
     if (r == 0)
         r = migration_stop(m, m->src);
+    if (r == 0)
+        r = migration_save_devices(m);
+    if (r == 0 && !m->remote)
+        r = migration_load_devices(m);
     if (r < 0)
         return r;
     m->n_found_late = found_late(m);
@@ -608,6 +612,7 @@ int migration_run(const struct migration_options *o, struct target *const *targe
         migration_disconnect(&m, i);
     migration_drop_logs(&m);
     migration_free_guest(&m);
+    migration_forget_devices(&m);
     free(m.units);
     return 0;
 }

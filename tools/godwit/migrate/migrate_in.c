@@ -429,6 +429,9 @@ static int settle_comparison(struct arrival *a)
         if (r < 0)
             return migration_remote_over(
                 a->m, true, "the state of rings or load does not belong to this guest");
+        r = migration_load_devices(a->m);
+        if (r < 0)
+            return r;
         a->is_ready = true;
     }
     link_begin(out, LINK_READY);

@@ -105,6 +105,7 @@ struct migration_hop {
     uint64_t device_stop_ns;  /* from the first message of the stop to its last answer */
     uint64_t device_start_ns; /* of the destination */
     uint64_t compare_ns, compare_bytes;
+    uint64_t device_state_bytes;  /* of all devices (DEVICE_STATE) */
     uint64_t copy_ns, copy_bytes; /* of all rounds */
     unsigned rounds, logs_replaced, regions_added, regions_removed, call_fds_swapped;
     unsigned in_flight;         /* in flight at the stop of the load */

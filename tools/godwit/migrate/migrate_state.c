@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Transfers the state of drivers and loads over the link. With it the destination continues with
- * all requests in flight, and knows the contents of the disk and of the buffers that were held.
+ * Transfers the state of drivers, loads and devices over the link. With it the destination
+ * continues with all requests in flight, and knows the contents of the disk and of the buffers that
+ * were held.
  */
 #include "migrate_remote.h"
 
@@ -18,7 +19,7 @@ struct piece {
 };
 
 struct migration_state {
-    struct piece *pieces; /* first of the drivers, then of the loads */
+    struct piece *pieces; /* first of the drivers, then of the loads, then of the devices */
     unsigned n_drivers, n_units;
 };
 
@@ -84,6 +85,9 @@ int migration_state_send(struct migration *m)
         r = send_driver(m, i);
     for (unsigned i = 0; r == 0 && i < m->n_units; i++)
         r = send_load(m, i);
+    for (unsigned i = 0; r == 0 && i < m->n_units; i++)
+        if (m->units[i].has_state)
+            r = send_one(m, LINK_STATE_DEVICE, i, m->units[i].state, m->units[i].state_len);
     return r;
 }
 
@@ -94,7 +98,7 @@ int migration_state_new(const struct migration *m, struct migration_state **ret)
     struct migration_state *s = calloc(1, sizeof(*s));
 
     if (s)
-        s->pieces = calloc(m->n_drivers + m->n_units, sizeof(*s->pieces));
+        s->pieces = calloc(m->n_drivers + 2 * m->n_units, sizeof(*s->pieces));
     if (!s || !s->pieces) {
         free(s);
         return -ENOMEM;
@@ -109,7 +113,7 @@ void migration_state_free(struct migration_state *s)
 {
     if (!s)
         return;
-    for (unsigned i = 0; i < s->n_drivers + s->n_units; i++)
+    for (unsigned i = 0; i < s->n_drivers + 2 * s->n_units; i++)
         free(s->pieces[i].bytes);
     free(s->pieces);
     free(s);
@@ -124,10 +128,14 @@ bool migration_state_take(struct migration_state *s, struct link_in *in)
     struct piece *p;
     uint8_t *grown;
 
-    if (in->failed || kind > LINK_STATE_LOAD || total > STATE_LEN_MAX ||
-        index >= (kind == LINK_STATE_LOAD ? s->n_units : s->n_drivers))
+    if (in->failed || kind > LINK_STATE_DEVICE || total > STATE_LEN_MAX ||
+        index >= (kind == LINK_STATE_DRIVER ? s->n_drivers : s->n_units))
         return false;
-    p = &s->pieces[kind == LINK_STATE_LOAD ? s->n_drivers + index : index];
+    if (kind == LINK_STATE_LOAD)
+        index += s->n_drivers;
+    else if (kind == LINK_STATE_DEVICE)
+        index += s->n_drivers + s->n_units;
+    p = &s->pieces[index];
     if (at != p->len || (p->is_known && total != p->total) || n > total - at)
         return false;
     grown = realloc(p->bytes, p->len + n + 1);
@@ -141,19 +149,37 @@ bool migration_state_take(struct migration_state *s, struct link_in *in)
     return true;
 }
 
+/* The device of unit `i`, which was not sent if it has no state. */
+static int keep_device(struct migration *m, unsigned i, struct piece *p)
+{
+    struct migration_unit *u = &m->units[i];
+
+    if (!p->is_known)
+        return 0;
+    free(u->state);
+    u->state = p->bytes;
+    u->state_len = p->len;
+    u->has_state = true;
+    p->bytes = NULL;
+    m->hop->device_state_bytes += p->len;
+    return 0;
+}
+
 int migration_state_restore(struct migration *m, const struct migration_state *s)
 {
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < s->n_drivers + s->n_units; i++) {
-        const struct piece *p = &s->pieces[i];
+    for (unsigned i = 0; r == 0 && i < s->n_drivers + 2 * s->n_units; i++) {
+        struct piece *p = &s->pieces[i];
 
         if (p->len != p->total)
             r = -EINVAL;
         else if (i < s->n_drivers)
             r = gw_driver_restore(m->drivers[i], p->bytes, p->len);
-        else
+        else if (i < s->n_drivers + s->n_units)
             r = migration_load_restore(m, i - s->n_drivers, p->bytes, p->len);
+        else
+            r = keep_device(m, i - s->n_drivers - s->n_units, p);
     }
     return r;
 }

@@ -24,7 +24,20 @@ struct migration_unit {
     struct gw_fault_client *client;
     struct disk_config disk; /* read from the first source; `sectors` is 0 before */
     uint64_t wanted;         /* virtio features */
+    void *state;             /* of the device at the source, if has_state; of malloc */
+    size_t state_len;
+    bool has_state;
 };
+
+/* Limit of a device state, in bytes. */
+#define MIGRATION_DEVICE_STATE_MAX (UINT64_C(1) << 30)
+/*
+ * guest/migrate_device_state.c: save the state of each device of the stopped source that offers it;
+ * load what was saved into the devices of the destination, whose rings do not run yet; free it.
+ */
+int migration_save_devices(struct migration *m);
+int migration_load_devices(struct migration *m);
+void migration_forget_devices(struct migration *m);
 
 int migration_connect(struct migration *m, unsigned which);
 /* Start all devices, or one, in the present guest memory. */

@@ -153,6 +153,7 @@ static struct json_object *json_hop(const struct migration_hop *hop, unsigned nu
     json_add_number(json, "downtime_ns", hop->downtime_ns);
     json_add_number(json, "device_stop_ns", hop->device_stop_ns);
     json_add_number(json, "device_start_ns", hop->device_start_ns);
+    json_add_number(json, "device_state_bytes", hop->device_state_bytes);
     json_add_number(json, "compare_ns", hop->compare_ns);
     json_add_number(json, "compare_bytes", hop->compare_bytes);
     json_add_number(json, "copy_ns", hop->copy_ns);

@@ -71,6 +71,9 @@ static void text_hop(const struct migration_hop *hop, unsigned number, FILE *out
                 format_time(hop->device_stop_ns).text, format_time(hop->device_start_ns).text);
     else
         fprintf(out, ", no switch\n");
+    if (hop->device_state_bytes != 0)
+        fprintf(out, "            device state of %s bytes saved and loaded\n",
+                format_count(hop->device_state_bytes).text);
 }
 
 static void text_arrival(const struct migration_hop *hop, FILE *out)
