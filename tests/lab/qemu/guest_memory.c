@@ -17,7 +17,7 @@
 #include "guest.h"
 
 #define MAX_MEMORY_BLOCKS 4096u
-#define OFFLINE_SECONDS   20
+#define OFFLINE_SECONDS   120
 
 static int pagemap_fd = -1;
 static uint64_t block_bytes; /* size of a memory block, the unit of plugging */
