@@ -54,8 +54,8 @@ struct gw_memory_region;
 struct gw_queue;
 struct gw_worker;
 
-#define GW_CONFIG_SIZE_MAX   256 /* config space bytes in one message */
-#define GW_SHMEM_REGIONS_MAX 256 /* a region's number has 8 bits */
+#define GW_SHMEM_REGIONS_MAX 256  /* a region's number has 8 bits */
+#define GW_CONFIG_SIZE_MAX   4096 /* config space bytes */
 
 /* Where the state of a device goes. */
 enum gw_state_direction {
@@ -258,6 +258,33 @@ struct gw_device_ops {
     int64_t (*state_load)(void *dev, const void *data, size_t size);
     int (*state_end)(void *dev, enum gw_state_direction direction, int result);
     bool stateless;
+
+    /*
+     * [control] The driver's device status (virtio 1.3, 2.1), at each SET_STATUS. Bits are only
+     * added; FEATURES_OK (8) comes after features_acked. 0 resets the device, and then all queues
+     * have stopped; front-ends also send it when they pause a VM, so settings of the driver should
+     * outlive it. Non-zero refuses the status; if it added FEATURES_OK, the driver finds that bit
+     * clear. NULL: STATUS is not offered.
+     */
+    int (*set_status)(void *dev, uint8_t status);
+
+    /*
+     * [control] Must the driver reset the device (DEVICE_NEEDS_RESET)? Called at each GET_STATUS.
+     * gw_daemon_config_changed makes the driver read the status. NULL: false.
+     */
+    bool (*needs_reset)(void *dev);
+
+    /*
+     * [control] A network device: announce the guest with the address of 6 bytes at `mac` after a
+     * migration (SEND_RARP). Returns 0; a negative errno refuses. NULL: RARP is not offered.
+     */
+    int (*send_rarp)(void *dev, const uint8_t *mac);
+
+    /*
+     * [control] A network device: the MTU of the guest, 68 to 65535 (NET_SET_MTU). Returns 0; a
+     * negative errno refuses. NULL: NET_MTU is not offered.
+     */
+    int (*set_mtu)(void *dev, uint16_t mtu);
 };
 
 #pragma GCC visibility pop

@@ -9,6 +9,7 @@
 
 #include <godwit/frontend/async.h>
 #include <godwit/frontend/channel.h>
+#include <godwit/frontend/device.h>
 #include <godwit/frontend/driver.h>
 #include <godwit/frontend/error.h>
 #include <godwit/frontend/fault.h>

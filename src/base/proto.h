@@ -17,8 +17,11 @@
 
 /* File descriptors that a peer may attach to one message (QEMU and DPDK: 8). */
 #define GW_MSG_FDS_MAX 8
-/* The longest payload of any message, in bytes; a header with a larger size is a protocol error. */
-#define GW_MSG_PAYLOAD_MAX 4096
+/*
+ * The longest payload of any message, in bytes: all of a config space. A header with a larger size
+ * is a protocol error.
+ */
+#define GW_MSG_PAYLOAD_MAX (12 + 4096)
 /* Regions in one SET_MEM_TABLE ("Memory regions description"). */
 #define GW_MSG_TABLE_REGIONS_MAX 8
 

@@ -18,7 +18,7 @@
 #define FIELD(type, field, value) \
     _Static_assert(offsetof(struct type, field) == (value), "place of " #type "." #field)
 
-SIZE(gw_device_ops, 216);
+SIZE(gw_device_ops, 248);
 FIELD(gw_device_ops, size, 0);
 FIELD(gw_device_ops, features, 8);
 FIELD(gw_device_ops, features_acked, 16);
@@ -46,6 +46,10 @@ FIELD(gw_device_ops, state_save, 184);
 FIELD(gw_device_ops, state_load, 192);
 FIELD(gw_device_ops, state_end, 200);
 FIELD(gw_device_ops, stateless, 208);
+FIELD(gw_device_ops, set_status, 216);
+FIELD(gw_device_ops, needs_reset, 224);
+FIELD(gw_device_ops, send_rarp, 232);
+FIELD(gw_device_ops, set_mtu, 240);
 
 SIZE(gw_memory_region, 64);
 FIELD(gw_memory_region, guest_addr, 0);
@@ -202,7 +206,7 @@ FIELD(gw_frontend_inflight, mmap_offset, 16);
 FIELD(gw_frontend_inflight, num_queues, 24);
 FIELD(gw_frontend_inflight, queue_size, 26);
 
-SIZE(gw_frontend_message, 4144);
+SIZE(gw_frontend_message, 4156);
 FIELD(gw_frontend_message, request, 0);
 FIELD(gw_frontend_message, flags, 4);
 FIELD(gw_frontend_message, size, 8);
@@ -400,5 +404,5 @@ _Static_assert(GW_BLK_READ == 0 && GW_BLK_WRITE == 1 && GW_BLK_FLUSH == 2 && GW_
                    GW_BLK_WRITE_ZEROES == 4,
                "gw_blk_kind");
 _Static_assert(GW_QUEUES_MAX == 256 && GW_QUEUE_SIZE_MAX == 32768 && GW_WORKERS_MAX == 256 &&
-                   GW_CONFIG_SIZE_MAX == 256 && GW_MEM_SLOTS_MAX == 509,
+                   GW_CONFIG_SIZE_MAX == 4096 && GW_MEM_SLOTS_MAX == 509,
                "limits");

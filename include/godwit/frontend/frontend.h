@@ -349,7 +349,7 @@ int gw_frontend_set_inflight_fd(struct gw_frontend *fe,
 
 /*
  * Read, or write, `len` bytes of config space at byte `offset`: GET_CONFIG and SET_CONFIG. `len` is
- * up to 256. `migration`: the write restores a device. Both need CONFIG (9).
+ * up to 4096. `migration`: the write restores a device. Both need CONFIG (9).
  *
  * Returns: as gw_frontend_get_features; -EREMOTEIO also for an answer without data.
  * Context: as gw_frontend_get_features.
@@ -368,7 +368,7 @@ uint64_t gw_frontend_protocol_features(const struct gw_frontend *fe);
 
 /* ---- Raw messages, for tests of bad input ---- */
 
-#define GW_FRONTEND_PAYLOAD_MAX 4096
+#define GW_FRONTEND_PAYLOAD_MAX 4108 /* with all of a config space */
 #define GW_FRONTEND_FDS_MAX     8
 
 struct gw_frontend_message {

@@ -36,7 +36,7 @@ struct gw_vring {
 struct gw_reply {
     int fd; /* sent with the answer, then closed; -1: none */
     uint32_t size;
-    _Alignas(8) uint8_t payload[sizeof(struct gw_wire_shmem_config)];
+    _Alignas(8) uint8_t payload[GW_MSG_PAYLOAD_MAX];
 };
 
 _Static_assert(sizeof(struct gw_wire_config) + GW_CONFIG_SIZE_MAX <=
@@ -56,8 +56,10 @@ struct gw_session {
     struct gw_source owners_source; /* of `owners` */
     uint64_t features;
     uint64_t protocol_features;
-    struct gw_map *map;     /* never NULL during a session */
-    struct gw_iotlb *iotlb; /* of translated addresses; NULL: never negotiated */
+    struct gw_map *map;                /* never NULL during a session */
+    struct gw_iotlb *iotlb;            /* of translated addresses; NULL: never negotiated */
+    uint8_t status;                    /* of SET_STATUS */
+    int (*reset)(struct gw_daemon *d); /* ends the message that resets all rings */
     struct gw_map *pending; /* in postcopy: replaces `map` when the front-end acknowledges it */
     struct gw_mem_watch *owners; /* watches the owners of guest memory; NULL: not watched */
     struct gw_postcopy postcopy;

@@ -37,6 +37,12 @@ static uint64_t usable_protocol_features(const struct gw_daemon *d)
         features |= GW_BIT(GW_PROTOCOL_F_CONFIG);
     if (gw_state_is_offered(d))
         features |= GW_BIT(GW_PROTOCOL_F_DEVICE_STATE);
+    if (d->ops.send_rarp)
+        features |= GW_BIT(GW_PROTOCOL_F_RARP);
+    if (d->ops.set_mtu)
+        features |= GW_BIT(GW_PROTOCOL_F_NET_MTU);
+    if (d->ops.set_status)
+        features |= GW_BIT(GW_PROTOCOL_F_STATUS);
     if (d->has_postcopy)
         features |= GW_BIT(GW_PROTOCOL_F_PAGEFAULT);
     if (d->shmem)

@@ -76,7 +76,9 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
-    r = ask_device(d, d->ops.check_features, features & ~TRANSPORT_BITS);
+    r = gw_ctl_check_features_ok(s, features);
+    if (r == 0)
+        r = ask_device(d, d->ops.check_features, features & ~TRANSPORT_BITS);
     if (r == 0 && (features & GW_BIT(GW_F_ACCESS_PLATFORM)))
         r = gw_ctl_allow_translation(d);
     if (r < 0)
@@ -138,9 +140,7 @@ static int reset_done(struct gw_daemon *d, struct gw_op *op, int r)
         s->vrings[i].is_stopping = false;
         s->vrings[i].has_base = false;
     }
-    if (d->ops.reset)
-        d->ops.reset(d->dev);
-    return 0;
+    return s->reset(d);
 }
 
 static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
@@ -160,10 +160,24 @@ static int queues_stopped(struct gw_daemon *d, struct gw_op *op, int r)
     return r;
 }
 
-int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+int gw_ctl_reset_rings(struct gw_daemon *d, int (*reset)(struct gw_daemon *d))
 {
     gw_state_cancel(d);
     for (unsigned i = 0; i < d->num_queues; i++)
         gw_ctl_cancel_start(&d->session.vrings[i]);
+    d->session.reset = reset;
     return gw_ctl_stop(d, NULL, GW_STOP_DRAIN, queues_stopped);
+}
+
+static int device_reset(struct gw_daemon *d)
+{
+    d->session.status = 0;
+    if (d->ops.reset)
+        d->ops.reset(d->dev);
+    return 0;
+}
+
+int gw_ctl_reset_device(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    return gw_ctl_reset_rings(d, device_reset);
 }

@@ -54,6 +54,14 @@ int gw_ctl_check_eventfd(const struct gw_msg *msg);
 int gw_ctl_enable(struct gw_daemon *d, struct gw_queue *q, bool enable, gw_op_next *next);
 int gw_ctl_stop(struct gw_daemon *d, struct gw_queue *q, enum gw_queue_stop how, gw_op_next *next);
 
+/*
+ * ctl_session.c: stop and disable all rings, as RESET_DEVICE does, then call `reset`, whose result
+ * is that of the message. Returns: as a handler.
+ */
+int gw_ctl_reset_rings(struct gw_daemon *d, int (*reset)(struct gw_daemon *d));
+/* ctl_status.c: may SET_FEATURES set these features now? Returns: 0; -EBUSY. */
+int gw_ctl_check_features_ok(const struct gw_session *s, uint64_t features);
+
 /* ctl_session.c */
 gw_handler gw_ctl_get_features, gw_ctl_set_features, gw_ctl_set_owner, gw_ctl_reset_owner,
     gw_ctl_get_protocol_features, gw_ctl_set_protocol_features, gw_ctl_get_queue_num,
@@ -83,3 +91,7 @@ gw_handler gw_ctl_iotlb_msg;
 gw_handler gw_ctl_get_config, gw_ctl_set_config;
 /* ctl_state.c */
 gw_handler gw_ctl_set_device_state_fd, gw_ctl_check_device_state;
+/* ctl_status.c */
+gw_handler gw_ctl_set_status, gw_ctl_get_status;
+/* ctl_device.c */
+gw_handler gw_ctl_send_rarp, gw_ctl_net_set_mtu;

@@ -6,6 +6,7 @@
 #include "fe_requests.h"
 
 #include <errno.h>
+#include <godwit/frontend/device.h>
 
 /*
  * gw_frontend_NAME(fe, PARAMETERS...) and gw_frontend_NAME_async(fe, PARAMETERS..., done, arg): the
@@ -43,6 +44,11 @@ REQUEST(get_queue_num, get_u64(op, GW_MSG_GET_QUEUE_NUM, GW_FRONTEND_NEEDS(MQ), 
 REQUEST(get_config, get_config(op, offset, buf, len), uint32_t offset, void *buf, uint32_t len)
 REQUEST(set_config, set_config(op, offset, buf, len, migration), uint32_t offset, const void *buf,
         uint32_t len, bool migration)
+
+REQUEST(set_status, set_status(op, status), uint8_t status)
+REQUEST(get_status, get_status(op, ret), uint8_t *ret)
+REQUEST(send_rarp, send_rarp(op, mac), const uint8_t *mac)
+REQUEST(net_set_mtu, net_set_mtu(op, mtu), uint16_t mtu)
 
 REQUEST(set_mem_table, memory(op, GW_MSG_SET_MEM_TABLE, m, 0), const struct gw_guest_mem *m)
 REQUEST(get_max_mem_slots,

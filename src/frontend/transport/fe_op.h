@@ -14,7 +14,7 @@
 
 #include <sys/un.h>
 
-#define GW_FRONTEND_CONFIG_MAX 256 /* as in QEMU's front-end (VHOST_USER_MAX_CONFIG_SIZE) */
+#define GW_FRONTEND_CONFIG_MAX 4096 /* QEMU uses 256 bytes, the vhost crate up to 4084 */
 
 struct gw_frontend_op;
 
@@ -94,6 +94,7 @@ struct gw_frontend_op {
     unsigned n_drivers;
     bool on;
     uint64_t offered; /* protocol features of the back-end */
+    uint8_t status;   /* of the device */
     gw_frontend_base_cb *base_cb;
     void *base_arg;
     struct sockaddr_un address;

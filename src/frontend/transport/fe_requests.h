@@ -69,6 +69,14 @@ int gw_frontend_encode_end(struct gw_frontend_op *op);
 int gw_frontend_encode_iotlb_update(struct gw_frontend_op *op, const struct gw_frontend_iotlb *map);
 int gw_frontend_encode_iotlb_invalidate(struct gw_frontend_op *op, uint64_t iova, uint64_t length);
 
+/* device/fe_device.c; the steps do nothing without STATUS. */
+int gw_frontend_encode_set_status(struct gw_frontend_op *op, uint8_t status);
+int gw_frontend_encode_get_status(struct gw_frontend_op *op, uint8_t *ret);
+int gw_frontend_encode_send_rarp(struct gw_frontend_op *op, const uint8_t *mac);
+int gw_frontend_encode_net_set_mtu(struct gw_frontend_op *op, uint16_t mtu);
+gw_frontend_step gw_frontend_step_features_ok, gw_frontend_step_driver_ok,
+    gw_frontend_step_reset_status;
+
 /* fe_inflight.c */
 int gw_frontend_encode_get_inflight(struct gw_frontend_op *op, unsigned num_queues,
                                     unsigned queue_size, struct gw_frontend_inflight *ret);

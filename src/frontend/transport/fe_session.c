@@ -22,7 +22,7 @@ static const uint64_t default_protocol_features =
     BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) | BIT(GW_PROTOCOL_F_REPLY_ACK) |
     BIT(GW_PROTOCOL_F_BACKEND_REQ) | BIT(GW_PROTOCOL_F_PAGEFAULT) | BIT(GW_PROTOCOL_F_CONFIG) |
     BIT(GW_PROTOCOL_F_RESET_DEVICE) | BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-    BIT(GW_PROTOCOL_F_XEN_MMAP) | BIT(GW_PROTOCOL_F_DEVICE_STATE);
+    BIT(GW_PROTOCOL_F_STATUS) | BIT(GW_PROTOCOL_F_XEN_MMAP) | BIT(GW_PROTOCOL_F_DEVICE_STATE);
 
 static bool has_protocol(const struct gw_frontend *fe, unsigned bit)
 {
@@ -263,8 +263,12 @@ static int enable_queues(struct gw_frontend_op *op)
 }
 
 static gw_frontend_step *const start[] = {
-    check_drivers, set_features_of_inflight, get_inflight, set_inflight, set_features,
-    give_mem,      prepare_drivers,          start_queues, set_log,      enable_queues,
+    check_drivers, set_features_of_inflight,
+    get_inflight,  set_inflight,
+    set_features,  gw_frontend_step_features_ok,
+    give_mem,      prepare_drivers,
+    start_queues,  set_log,
+    enable_queues, gw_frontend_step_driver_ok,
     NULL,
 };
 
@@ -312,7 +316,8 @@ static int stop_queues(struct gw_frontend_op *op)
 int gw_frontend_encode_stop(struct gw_frontend_op *op, struct gw_driver **drivers,
                             unsigned n_drivers)
 {
-    static gw_frontend_step *const steps[] = {enable_queues, stop_queues, NULL};
+    static gw_frontend_step *const steps[] = {enable_queues, stop_queues,
+                                              gw_frontend_step_reset_status, NULL};
 
     op->drivers = drivers;
     op->n_drivers = n_drivers;

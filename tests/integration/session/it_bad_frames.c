@@ -182,8 +182,8 @@ static void run_sizes(struct run *run, const struct message *what)
         run_case(run, what, sizes[i].how, &m, what->n_fds, refused(what),
                  longer || what->is_flexible ? "refused" : "its payload is");
     }
-    m.size = 4097;
-    m.length = 4097;
+    m.size = GW_MSG_PAYLOAD_MAX + 1;
+    m.length = GW_MSG_PAYLOAD_MAX + 1;
     run_case(run, what, "longer than anything", &m, what->n_fds, ENDS, "message too long");
     m.size = UINT32_MAX;
     m.length = what->size;
@@ -228,7 +228,7 @@ static void run_fds(struct run *run, const struct message *what)
 
 static void run_all(struct run *run)
 {
-    static const uint32_t unknown[] = {0, 19, 39, 46, 255, UINT32_MAX};
+    static const uint32_t unknown[] = {0, 46, 47, 255, UINT32_MAX};
     static const unsigned counts[] = {0, 1, 8};
     char how[32];
 

@@ -190,8 +190,8 @@ static const struct bad_case cases[] = {
     {"log at an address", STAGE_GATED, 6, U64_OF(4096), 0, 0, REFUSED, "out of reach"},
 
     /* Config space. */
-    {"config of 257 bytes", STAGE_RUNNING, 24, CONFIG_OF(256, 0, 257, 0), 0, 0, EMPTY, "is beyond"},
-    {"config at 249", STAGE_RUNNING, 24, CONFIG_OF(8, 249, 8, 0), 0, 0, EMPTY, "is beyond 256"},
+    {"config at 4096", STAGE_RUNNING, 24, CONFIG_OF(8, 4096, 8, 0), 0, 0, EMPTY, "is beyond"},
+    {"config at 4089", STAGE_RUNNING, 24, CONFIG_OF(8, 4089, 8, 0), 0, 0, EMPTY, "is beyond 4096"},
     {"config at 2^32-1", STAGE_RUNNING, 24, CONFIG_OF(8, UINT32_MAX, 8, 0), 0, 0, EMPTY,
      "is beyond"},
     {"config of 2^32-1 bytes", STAGE_RUNNING, 24, CONFIG_OF(8, 0, UINT32_MAX, 0), 0, 0, EMPTY,

@@ -509,7 +509,7 @@ static void test_blk_config_is_restored_in_pieces(void **state)
         {wce + 1, 9, false}, {UINT32_MAX, 1, false},
     };
     struct virtio_blk_config cfg = {.wce = 0};
-    static const uint8_t on = 1, too_long[1000];
+    static const uint8_t on = 1, too_long[GW_CONFIG_SIZE_MAX + 1];
 
     for (unsigned i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
         assert_int_equal(gw_blk_ops()->set_config(blk, wce, &on, 1, false), 0);

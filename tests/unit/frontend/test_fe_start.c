@@ -19,7 +19,7 @@
     (BIT(GW_PROTOCOL_F_MQ) | BIT(GW_PROTOCOL_F_LOG_SHMFD) | BIT(GW_PROTOCOL_F_REPLY_ACK) |       \
      BIT(GW_PROTOCOL_F_BACKEND_REQ) | BIT(GW_PROTOCOL_F_PAGEFAULT) | BIT(GW_PROTOCOL_F_CONFIG) | \
      BIT(GW_PROTOCOL_F_RESET_DEVICE) | BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                  \
-     BIT(GW_PROTOCOL_F_XEN_MMAP) | BIT(GW_PROTOCOL_F_DEVICE_STATE))
+     BIT(GW_PROTOCOL_F_STATUS) | BIT(GW_PROTOCOL_F_XEN_MMAP) | BIT(GW_PROTOCOL_F_DEVICE_STATE))
 #define SLOTS BIT(GW_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
 #define MQ    BIT(GW_PROTOCOL_F_MQ)
 
@@ -35,6 +35,8 @@ static const struct letter {
     {'s', GW_MSG_GET_MAX_MEM_SLOTS, true},
     {'b', GW_MSG_GET_VRING_BASE, true},
     {'L', GW_MSG_SET_LOG_BASE, true},
+    {'g', GW_MSG_GET_STATUS, true},
+    {'S', GW_MSG_SET_STATUS, false},
     {'P', GW_MSG_SET_PROTOCOL_FEATURES, false},
     {'c', GW_MSG_SET_BACKEND_REQ_FD, false},
     {'o', GW_MSG_SET_OWNER, false},
@@ -78,8 +80,8 @@ struct start {
 
 static const struct start starts[] = {
     {"all that is offered", UINT64_MAX, UINT64_MAX & ~BIT(GW_PROTOCOL_F_REPLY_ACK), 0, 0, 2, 2,
-     GW_FRONTEND_MEM_AUTO, false, false, false, 0, "fpPqscoFAANBDKCNBDKCEE", "EEbb", DEFAULTS,
-     PROTOCOL_DEFAULTS & ~BIT(GW_PROTOCOL_F_REPLY_ACK)},
+     GW_FRONTEND_MEM_AUTO, false, false, false, 0, "fpPqscoFgSgAANBDKCNBDKCEEgSg", "EEbbS",
+     DEFAULTS, PROTOCOL_DEFAULTS & ~BIT(GW_PROTOCOL_F_REPLY_ACK)},
     {"packed", UINT64_MAX, 0, 0, 0, 0, 0, GW_FRONTEND_MEM_AUTO, false, true, false, 0,
      "fpPoFTNBDKCNBDKCEE", "EEbb", DEFAULTS | BIT(GW_F_RING_PACKED), 0},
     {"the table", UINT64_MAX, SLOTS, 0, 0, 0, 2, GW_FRONTEND_MEM_TABLE, false, false, false, 0,
@@ -122,6 +124,8 @@ static uint64_t answer_of(const struct start *s, char c, unsigned n_before)
         return s->n_slots;
     case 'L':
         return 0;
+    case 'g': /* FEATURES_OK, then ACKNOWLEDGE, DRIVER and DRIVER_OK, too */
+        return n_before == 0 ? 0 : n_before == 1 ? 8 : 15;
     default:
         return n_before; /* the ring's number, and base 0 */
     }
@@ -129,13 +133,15 @@ static uint64_t answer_of(const struct start *s, char c, unsigned n_before)
 
 static void write_steps(const struct start *s, const char *messages, struct peer_step *steps)
 {
-    unsigned n_bases = 0;
+    unsigned n_bases = 0, n_statuses = 0;
 
     for (unsigned i = 0; messages[i]; i++) {
         const struct letter *l = letter_of(messages[i]);
 
+        n_statuses += messages[i] == 'S';
         if (l->has_answer)
-            steps[i] = peer_answer_u64(l->request, answer_of(s, messages[i], n_bases));
+            steps[i] = peer_answer_u64(
+                l->request, answer_of(s, messages[i], messages[i] == 'g' ? n_statuses : n_bases));
         n_bases += messages[i] == 'b';
     }
 }
