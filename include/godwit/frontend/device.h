@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Requests that a device answers itself: its status, and those of network devices. The second form
- * of each does not block, see <godwit/frontend/async.h>.
+ * Requests that a device answers itself, and kicks that are messages. The second form of each does
+ * not block, see <godwit/frontend/async.h>.
  *
  * Context, unless a function states another: the thread of the front-end.
  */
@@ -46,6 +46,17 @@ int gw_frontend_send_rarp(struct gw_frontend *fe, const uint8_t *mac);
 int gw_frontend_net_set_mtu(struct gw_frontend *fe, uint16_t mtu);
 
 /*
+ * Kick ring `index` with a message, which starts it if it is stopped: VRING_KICK. The back-end
+ * sends its calls and errors on the back-end channel (requests 4 and 5, whose payload begins with
+ * the ring as a u32), unless gw_frontend_set_vring_call or gw_frontend_set_vring_err set something
+ * else. Needs INBAND_NOTIFICATIONS (14), which needs BACKEND_REQ (5) and REPLY_ACK (3).
+ *
+ * Returns: as gw_frontend_get_features.
+ * Context: as gw_frontend_get_features.
+ */
+int gw_frontend_vring_kick(struct gw_frontend *fe, unsigned index);
+
+/*
  * Start the request of the function without "_async".
  *
  * Ownership: the address at `mac` is copied.
@@ -57,6 +68,8 @@ int gw_frontend_get_status_async(struct gw_frontend *fe, uint8_t *ret, gw_fronte
                                  void *arg);
 int gw_frontend_send_rarp_async(struct gw_frontend *fe, const uint8_t *mac,
                                 gw_frontend_done_cb *done, void *arg);
+int gw_frontend_vring_kick_async(struct gw_frontend *fe, unsigned index, gw_frontend_done_cb *done,
+                                 void *arg);
 int gw_frontend_net_set_mtu_async(struct gw_frontend *fe, uint16_t mtu, gw_frontend_done_cb *done,
                                   void *arg);
 

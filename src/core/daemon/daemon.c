@@ -109,6 +109,7 @@ static int make_queues(struct gw_daemon *d, const struct gw_daemon_config *cfg)
         q->sync = cfg->sync;
         q->daemon = d;
         q->index = d->num_queues;
+        q->inband.wake_fd = d->control_fd;
         q->limits.ring_size = d->queue_size_max;
         q->pool.request_size = cfg->request_size;
         q->limits.request_bytes =

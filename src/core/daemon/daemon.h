@@ -25,6 +25,8 @@ struct gw_vring {
     bool has_base;
     bool log_used; /* writes to the used ring are logged, at log_addr */
     gw_gpa_t log_addr;
+    bool has_call; /* SET_VRING_CALL: calls are no messages, also with NOFD */
+    bool has_err;
     bool started; /* or waits for a translation: */
     bool lacks_translation;
     struct gw_notifier_name kick; /* for the start after that */

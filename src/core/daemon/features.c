@@ -56,11 +56,19 @@ static uint64_t usable_protocol_features(const struct gw_daemon *d)
     return features;
 }
 
+/*
+ * Offered only if the device asks for them: QEMU acknowledges INBAND_NOTIFICATIONS, which it does
+ * not implement.
+ */
+#define ON_REQUEST GW_BIT(GW_PROTOCOL_F_INBAND_NOTIFICATIONS)
+
 /* A feature, and those without which it must not be negotiated. In the order of dependency. */
 static const struct {
     enum gw_protocol_feature bit;
     uint64_t needs;
 } needs[] = {
+    {GW_PROTOCOL_F_INBAND_NOTIFICATIONS,
+     GW_BIT(GW_PROTOCOL_F_BACKEND_REQ) | GW_BIT(GW_PROTOCOL_F_REPLY_ACK)},
     {GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT, GW_BIT(GW_PROTOCOL_F_INFLIGHT_SHMFD)},
     {GW_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN, GW_BIT(GW_PROTOCOL_F_GET_VRING_BASE_INFLIGHT)},
 };
@@ -71,6 +79,7 @@ uint64_t gw_daemon_protocol_features(struct gw_daemon *d)
 
     if (d->ops.protocol_features)
         features = d->ops.protocol_features(d->dev, usable);
+    usable |= ON_REQUEST;
     if (features & ~usable)
         gw_log(&d->log, GW_LOG_ERROR,
                "protocol feature bits %#" PRIx64 " of the device are not offered: unknown, or a "

@@ -168,12 +168,17 @@ int gw_ctl_set_mem_table(struct gw_daemon *d, struct gw_msg *msg, struct gw_repl
 {
     const struct gw_wire_mem_table *table = (const void *)msg->payload;
     const uint8_t *end = (const void *)region_at(d, msg->payload, table->num_regions);
+    const uint8_t *more = (const void *)region_at(d, msg->payload, table->num_regions + 1);
+    size_t size = (size_t)(end - msg->payload);
     struct gw_region *regions[GW_MSG_TABLE_REGIONS_MAX];
     unsigned n = 0;
     int r = 0;
 
-    /* check_fds made sure that num_regions equals the number of fds, at most GW_MSG_FDS_MAX. */
-    if (msg->header.size != (size_t)(end - msg->payload))
+    /*
+     * check_fds made sure that num_regions equals the number of fds, at most GW_MSG_FDS_MAX. The
+     * table of user-mode Linux has room for two regions, whatever their number.
+     */
+    if (msg->header.size < size || (msg->header.size - size) % (size_t)(more - end))
         return gw_fail(-EBADMSG, "a payload of %u bytes does not hold %u regions", msg->header.size,
                        table->num_regions);
     reply->size = msg->header.size;

@@ -4,7 +4,7 @@
  * when SET_VRING_KICK starts the ring. It never reads a ring and keeps none of its fds.
  *
  * Messages: SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL,
- * SET_VRING_ERR, SET_VRING_ENABLE, GET_VRING_BASE, GET_VRING_BASE_SKIP_DRAIN.
+ * SET_VRING_ERR, SET_VRING_ENABLE, VRING_KICK, GET_VRING_BASE, GET_VRING_BASE_SKIP_DRAIN.
  */
 #include "base/cleanup.h"
 #include "core/move/postcopy_worker.h"
@@ -152,12 +152,19 @@ static struct gw_evtchn_name channel_of(const struct gw_msg *msg)
     };
 }
 
+/* VRING_KICK, whose index is where SET_VRING_KICK has it, too */
+static bool is_kick(const struct gw_msg *msg)
+{
+    return msg->header.request == GW_MSG_VRING_KICK;
+}
+
 /* Takes the fd out of the message. */
 static struct gw_notifier_name notifier_of(struct gw_msg *msg)
 {
     return (struct gw_notifier_name){
         .fd = msg->n_fds == 1 ? gw_steal_fd(&msg->fds[0]) : -1,
         .channel = channel_of(msg),
+        .in_band = is_kick(msg),
     };
 }
 
@@ -186,6 +193,14 @@ static void find_inflight(struct gw_daemon *d, uint32_t index, struct gw_queue_s
                index, gw_last_error());
 }
 
+/* The notifications of a queue that are messages, because the front-end has set nothing else. */
+static unsigned in_band_of(const struct gw_session *s, const struct gw_vring *vring)
+{
+    if (!gw_session_has_protocol(s, GW_PROTOCOL_F_INBAND_NOTIFICATIONS))
+        return 0;
+    return (vring->has_call ? 0 : GW_INBAND_CALL) | (vring->has_err ? 0 : GW_INBAND_ERR);
+}
+
 static int run_start(struct gw_queue *q, struct gw_op *op)
 {
     struct gw_queue_start *start = op->arg;
@@ -211,7 +226,8 @@ static int queue_started(struct gw_daemon *d, struct gw_op *op, int r)
     vring->started = vring->was_started = true;
     gw_log(&d->log, GW_LOG_INFO, "queue %u starts: size %u, base %u%s", index, vring->config.size,
            vring->config.base,
-           channel_of(msg).is_set               ? ", kicked by an event channel"
+           is_kick(msg)                         ? ", kicked by messages"
+           : channel_of(msg).is_set             ? ", kicked by an event channel"
            : gw_msg_u64(msg) & GW_VRING_FD_NONE ? ", polled"
                                                 : "");
     return 0;
@@ -236,6 +252,7 @@ static struct gw_op *new_start(struct gw_daemon *d, uint32_t index, struct gw_no
         .misses = &d->misses,
         .features = s->features,
         .kick = *kick,
+        .in_band = in_band_of(s, vring),
         .is_first = !vring->was_started,
         .is_posted = is_posted,
     };
@@ -321,25 +338,45 @@ static int start_queue(struct gw_daemon *d, struct gw_msg *msg, struct gw_vring 
 
 int gw_ctl_set_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    const char *name = gw_dispatch_name(d);
     uint32_t index = index_of(msg);
     struct gw_vring *vring = &d->session.vrings[index];
     int r;
 
     if (vring->config.size == 0 || !vring->has_addr)
-        return gw_fail(-EINVAL, "queue %u: SET_VRING_KICK before %s", index,
+        return gw_fail(-EINVAL, "queue %u: %s before %s", index, name,
                        vring->has_addr ? "SET_VRING_NUM" : "SET_VRING_ADDR");
     if (vring->is_stopping)
         return gw_fail(-EBUSY,
-                       "queue %u: SET_VRING_KICK after a refused RESET_DEVICE; send GET_VRING_BASE "
-                       "first",
-                       index);
+                       "queue %u: %s after a refused RESET_DEVICE; send GET_VRING_BASE first",
+                       index, name);
     if (gw_state_is_running(d))
-        return gw_fail(-EBUSY, "queue %u: SET_VRING_KICK while the device state is transferred",
-                       index);
+        return gw_fail(-EBUSY, "queue %u: %s while the device state is transferred", index, name);
     r = gw_ctl_check_eventfd(msg);
     if (r == 0)
         r = gw_ctl_check_log_ring(d, d->session.dirty_log.log, vring);
     return r < 0 ? r : start_queue(d, msg, vring);
+}
+
+static int run_kick(struct gw_queue *q, struct gw_op *op)
+{
+    gw_count(&q->stats.kicks, 1);
+    gw_queue_wake(q);
+    return 0;
+}
+
+/* The first kick starts the ring ("Ring states"). */
+int gw_ctl_vring_kick(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
+{
+    const struct gw_wire_vring_state *state = (const void *)msg->payload;
+    struct gw_op *op;
+
+    if (state->num != 0)
+        return gw_fail(-EINVAL, "queue %u is kicked with %u, not 0", state->index, state->num);
+    if (!vring_of(d, state)->started)
+        return gw_ctl_set_vring_kick(d, msg, reply);
+    op = gw_op_new(d, &d->queues[state->index], run_kick, 0);
+    return op ? gw_op_answer(op, gw_op_result) : -ENOMEM;
 }
 
 struct set_notifier {
@@ -395,11 +432,13 @@ static int hand_over(struct gw_daemon *d, struct gw_msg *msg, gw_op_run *run)
 
 int gw_ctl_set_vring_call(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    d->session.vrings[index_of(msg)].has_call = true;
     return hand_over(d, msg, run_set_call);
 }
 
 int gw_ctl_set_vring_err(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply *reply)
 {
+    d->session.vrings[index_of(msg)].has_err = true;
     return hand_over(d, msg, run_set_err);
 }
 
@@ -459,6 +498,7 @@ static void take_base(const struct gw_queue *q, struct gw_vring *vring)
     if (!q->start_failed)
         vring->config.base = q->ring.ops->base(&q->ring);
     vring->has_base = true;
+    vring->has_call = false; /* a stop closes the call fd */
     vring->started = false;
     vring->is_stopping = false;
 }

@@ -139,6 +139,7 @@ static int reset_done(struct gw_daemon *d, struct gw_op *op, int r)
         s->vrings[i].started = false;
         s->vrings[i].is_stopping = false;
         s->vrings[i].has_base = false;
+        s->vrings[i].has_call = false;
     }
     return s->reset(d);
 }

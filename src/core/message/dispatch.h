@@ -73,7 +73,7 @@ gw_handler gw_ctl_set_mem_table, gw_ctl_get_max_mem_slots, gw_ctl_add_mem_reg, g
 void gw_ctl_start_translated(struct gw_daemon *d, unsigned index);
 gw_handler gw_ctl_set_vring_num, gw_ctl_set_vring_addr, gw_ctl_set_vring_base,
     gw_ctl_get_vring_base, gw_ctl_get_vring_base_skip_drain, gw_ctl_set_vring_kick,
-    gw_ctl_set_vring_call, gw_ctl_set_vring_err, gw_ctl_set_vring_enable;
+    gw_ctl_set_vring_call, gw_ctl_set_vring_err, gw_ctl_set_vring_enable, gw_ctl_vring_kick;
 /* ctl_dirty_log.c */
 gw_handler gw_ctl_set_log_base, gw_ctl_set_log_base_by_address, gw_ctl_set_log_fd;
 /* ctl_postcopy.c */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The eventfds and event channels of a queue. */
+/* The eventfds, event channels and messages of a queue. */
 #include "notifier.h"
 
 #include "base/cleanup.h"
@@ -21,6 +21,24 @@ int gw_notifier_open(struct gw_notifier *n, struct gw_notifier_name *name,
         return gw_evtchn_bind(&n->channel, &name->channel, other->channel);
     n->fd = gw_steal_fd(&name->fd);
     return 0;
+}
+
+void gw_notifier_use_inband(struct gw_notifier *n, struct gw_inband *in_band, unsigned bit)
+{
+    if (!gw_notifier_is_none(n))
+        return;
+    n->in_band = in_band;
+    n->in_band_bit = bit;
+}
+
+/* Messages do not add up: one is enough until the control worker has sent it. */
+static void post_message(const struct gw_notifier *n)
+{
+    struct gw_inband *in_band = n->in_band;
+    unsigned before = __atomic_fetch_or(&in_band->pending, n->in_band_bit, __ATOMIC_RELEASE);
+
+    if (!(before & n->in_band_bit))
+        gw_eventfd_signal(in_band->wake_fd);
 }
 
 void gw_notifier_unwatch(struct gw_notifier *n, struct gw_loop *loop)
@@ -93,6 +111,8 @@ bool gw_notifier_signal(struct gw_notifier *n, struct gw_loop *loop)
     n->signalled = true;
     if (n->channel)
         gw_evtchn_notify(n->channel);
+    else if (n->in_band)
+        post_message(n);
     else if (n->fd < 0)
         return false;
     else if (loop)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A notifier: an eventfd, the event channel of a Xen domain, or neither. A queue has three: for the
- * driver's kicks, for calls to the driver, and for errors. Context: the worker of the queue, or,
- * for gw_notifier_signal without a loop, any thread with its lock.
+ * A notifier: an eventfd, the event channel of a Xen domain, messages on the back-end channel
+ * (in-band), or none of these. A queue has three: for the driver's kicks, for calls to the driver,
+ * and for errors. Context: the worker of the queue, or, for gw_notifier_signal without a loop, any
+ * thread with its lock.
  */
 #pragma once
 
@@ -15,7 +16,17 @@
 struct gw_notifier_name {
     int fd;                        /* an eventfd; -1: none */
     struct gw_evtchn_name channel; /* if set, `fd` is -1 */
+    bool in_band;                  /* of kicks: messages; `fd` is -1 */
 };
+
+/* Messages of a queue that the control worker is to send to the front-end (session/inband.c). */
+struct gw_inband {
+    unsigned pending; /* atomic: GW_INBAND_* */
+    int wake_fd;      /* wakes the control worker */
+};
+
+#define GW_INBAND_CALL 1u
+#define GW_INBAND_ERR  2u
 
 struct gw_notifier {
     int fd;                    /* [lock] -1: none, or a channel */
@@ -23,6 +34,8 @@ struct gw_notifier {
     struct gw_evtchn *channel; /* [lock] */
     void *bell;                /* of the loop that signals `fd`; NULL: none */
     struct gw_source source;   /* its `cb` is NULL unless the notifier is watched */
+    struct gw_inband *in_band; /* [lock] NULL unless its signals are messages */
+    unsigned in_band_bit;      /* [lock] of in_band->pending */
 };
 
 void gw_notifier_init(struct gw_notifier *n);
@@ -34,6 +47,8 @@ void gw_notifier_init(struct gw_notifier *n);
  */
 int gw_notifier_open(struct gw_notifier *n, struct gw_notifier_name *name,
                      const struct gw_notifier *other);
+/* Signal by messages from now on, unless `n` is an eventfd or a channel. */
+void gw_notifier_use_inband(struct gw_notifier *n, struct gw_inband *in_band, unsigned bit);
 /* Allowed if there is nothing to close. `loop`: the worker's, NULL after its end. */
 void gw_notifier_close(struct gw_notifier *n, struct gw_loop *loop);
 /* Close what `n` owns, and move `next` there. Keeps `signalled`. */

@@ -290,12 +290,12 @@ int gw_queue_watch_kick(struct gw_queue *q)
     return gw_notifier_watch(&q->kick, q->worker->loop, kicked);
 }
 
-/* Without a kick fd or channel, the queue is polled. */
-static int open_kick(struct gw_queue *q, struct gw_notifier_name *name)
+/* Without a kick fd or channel, the queue is polled, or kicked by messages. */
+static int open_kick(struct gw_queue *q, struct gw_queue_start *start)
 {
-    int r = gw_notifier_open(&q->kick, name, &q->call);
+    int r = gw_notifier_open(&q->kick, &start->kick, &q->call);
 
-    q->poll.always = r == 0 && gw_notifier_is_none(&q->kick);
+    q->poll.always = r == 0 && gw_notifier_is_none(&q->kick) && !start->kick.in_band;
     return r < 0 ? r : gw_queue_watch_kick(q);
 }
 
@@ -327,12 +327,16 @@ static int start_locked(struct gw_queue *q, struct gw_queue_start *start)
     int r = gw_queue_start_ring(q, start);
 
     if (r == 0)
-        r = open_kick(q, &start->kick);
+        r = open_kick(q, start);
     if (r < 0) {
         gw_queue_detach_ring(q);
         return r;
     }
     gw_queue_apply_ring_log(q);
+    if (start->in_band & GW_INBAND_CALL)
+        gw_notifier_use_inband(&q->call, &q->inband, GW_INBAND_CALL);
+    if (start->in_band & GW_INBAND_ERR)
+        gw_notifier_use_inband(&q->err, &q->inband, GW_INBAND_ERR);
     q->map = start->map;
     q->map_last = 0;
     __atomic_store_n(&q->abandoned, false, __ATOMIC_RELEASE);
@@ -396,7 +400,7 @@ int gw_queue_start(struct gw_queue *q, struct gw_queue_start *start)
     } else if (runs) {
         /* The ring runs already: only its kick changes. */
         gw_notifier_close(&q->kick, q->worker->loop);
-        r = open_kick(q, &start->kick);
+        r = open_kick(q, start);
     } else {
         gw_queue_lock(q);
         q->broken = false;

@@ -121,6 +121,7 @@ struct gw_queue {
     struct gw_notifier call; /* [lock] */
     struct gw_notifier kick;
     struct gw_notifier err; /* [lock] */
+    struct gw_inband inband;
     struct gw_queue_stopping stop;
     struct gw_queue_delay delay;
     struct {
@@ -145,6 +146,7 @@ struct gw_queue_start {
     void *inflight;               /* its part of the inflight region, or NULL */
     uint16_t inflight_size;       /* capacity of the part, in requests */
     struct gw_notifier_name kick; /* the fd is consumed; none: the ring is polled */
+    unsigned in_band;             /* GW_INBAND_* that are sent as messages */
     bool is_first;                /* of this queue in the session */
     bool is_posted; /* no thread waits for the result, so a failure breaks the queue */
     char why[160];  /* the reason of a failure, because gw_last_error belongs to the worker */

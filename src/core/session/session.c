@@ -16,6 +16,7 @@
 #include "core/move/postcopy_worker.h"
 #include "core/state/transfer.h"
 #include "fd/peer_fd.h"
+#include "inband.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -137,8 +138,9 @@ void gw_session_end(struct gw_daemon *d, int r)
 void gw_session_flush_backend(struct gw_daemon *d)
 {
     struct gw_session *s = &d->session;
-    bool full = gw_backend_req_flush(d);
+    bool full = gw_inband_flush(d);
 
+    full = gw_backend_req_flush(d) || full;
     if (s->backend.fd >= 0 && !watch(d, &s->backend, full ? POLLOUT : 0))
         gw_session_end(d, -ENOMEM);
 }
@@ -216,6 +218,8 @@ void gw_session_continue(struct gw_daemon *d, int r)
 {
     if (r == GW_OP_PENDING)
         return;
+    if (r == 0)
+        (void)gw_inband_flush(d); /* calls of a ring that has stopped precede the answer */
     r = gw_dispatch_answer(d, r);
     if (r < 0)
         gw_session_end(d, r);
@@ -321,6 +325,7 @@ static void begin(struct gw_daemon *d, int fd)
     s->reply.fd = -1;
     s->tx.fd = -1;
     gw_postcopy_init(&s->postcopy);
+    gw_inband_reset(d);
 }
 
 /* The end of the session must not fail for lack of memory, so its operations are made first. */

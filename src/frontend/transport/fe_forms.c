@@ -48,6 +48,7 @@ REQUEST(set_config, set_config(op, offset, buf, len, migration), uint32_t offset
 REQUEST(set_status, set_status(op, status), uint8_t status)
 REQUEST(get_status, get_status(op, ret), uint8_t *ret)
 REQUEST(send_rarp, send_rarp(op, mac), const uint8_t *mac)
+REQUEST(vring_kick, vring_kick(op, index), unsigned index)
 REQUEST(net_set_mtu, net_set_mtu(op, mtu), uint16_t mtu)
 
 REQUEST(set_mem_table, memory(op, GW_MSG_SET_MEM_TABLE, m, 0), const struct gw_guest_mem *m)

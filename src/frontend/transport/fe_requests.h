@@ -31,6 +31,7 @@ int gw_frontend_encode_set_config(struct gw_frontend_op *op, uint32_t offset, co
 /* fe_vring.c */
 int gw_frontend_encode_vring_state(struct gw_frontend_op *op, uint32_t request, unsigned index,
                                    uint32_t num);
+int gw_frontend_encode_vring_kick(struct gw_frontend_op *op, unsigned index);
 int gw_frontend_encode_vring_enable(struct gw_frontend_op *op, unsigned index, bool enable);
 int gw_frontend_encode_vring_addr(struct gw_frontend_op *op, unsigned index,
                                   const struct gw_frontend_vring_addr *addr);

@@ -98,6 +98,14 @@ static int encode_notifier(struct gw_frontend_op *op, uint32_t request, const st
     return GW_FRONTEND_STEP_SEND;
 }
 
+int gw_frontend_encode_vring_kick(struct gw_frontend_op *op, unsigned index)
+{
+    int r = gw_frontend_encode_vring_state(op, GW_MSG_VRING_KICK, index, 0);
+
+    op->call.needs = GW_FRONTEND_NEEDS(INBAND_NOTIFICATIONS);
+    return r;
+}
+
 int gw_frontend_encode_vring_enable(struct gw_frontend_op *op, unsigned index, bool enable)
 {
     int r = gw_frontend_encode_vring_state(op, GW_MSG_SET_VRING_ENABLE, index, enable);
