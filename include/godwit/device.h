@@ -171,8 +171,9 @@ struct gw_device_ops {
     /*
      * [control] The protocol features to offer: those in `offered`, without bits that the device
      * withholds. It may add INBAND_NOTIFICATIONS (14: kicks, calls and errors as messages, for
-     * user-mode Linux), which QEMU accepts without implementing it. Features that need one that is
-     * left out are not offered, either. Called at each GET_PROTOCOL_FEATURES and
+     * user-mode Linux), which QEMU accepts without implementing it, and GPA_ADDRESSES (21: user
+     * addresses are guest addresses), which excludes ACCESS_PLATFORM. Features that need one that
+     * is left out are not offered, either. Called at each GET_PROTOCOL_FEATURES and
      * SET_PROTOCOL_FEATURES; the result must not change during a session. NULL: `offered`.
      */
     uint64_t (*protocol_features)(void *dev, uint64_t offered);

@@ -17,10 +17,7 @@
 
 /* File descriptors that a peer may attach to one message (QEMU and DPDK: 8). */
 #define GW_MSG_FDS_MAX 8
-/*
- * The longest payload of any message, in bytes: all of a config space. A header with a larger size
- * is a protocol error.
- */
+/* The longest payload, in bytes: all of a config space. A larger size is a protocol error. */
 #define GW_MSG_PAYLOAD_MAX (12 + 4096)
 /* Regions in one SET_MEM_TABLE ("Memory regions description"). */
 #define GW_MSG_TABLE_REGIONS_MAX 8

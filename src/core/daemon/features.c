@@ -58,9 +58,10 @@ static uint64_t usable_protocol_features(const struct gw_daemon *d)
 
 /*
  * Offered only if the device asks for them: QEMU acknowledges INBAND_NOTIFICATIONS, which it does
- * not implement.
+ * not implement, and GPA_ADDRESSES excludes an IOMMU.
  */
-#define ON_REQUEST GW_BIT(GW_PROTOCOL_F_INBAND_NOTIFICATIONS)
+#define ON_REQUEST \
+    (GW_BIT(GW_PROTOCOL_F_INBAND_NOTIFICATIONS) | GW_BIT(GW_PROTOCOL_F_GPA_ADDRESSES))
 
 /* A feature, and those without which it must not be negotiated. In the order of dependency. */
 static const struct {

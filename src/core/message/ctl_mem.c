@@ -94,6 +94,11 @@ static int new_region(struct gw_daemon *d, const struct gw_wire_region *wire, in
     struct gw_region *region;
     int r;
 
+    if (gw_session_has_protocol(s, GW_PROTOCOL_F_GPA_ADDRESSES) &&
+        wire->user_addr != wire->guest_addr)
+        return gw_fail(-EINVAL,
+                       "with GPA_ADDRESSES the region at %#" PRIx64 " has user address %#" PRIx64,
+                       wire->guest_addr, wire->user_addr);
     if (d->ops.region_added && fd >= 0) {
         copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         if (copy < 0)

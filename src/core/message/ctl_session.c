@@ -76,6 +76,9 @@ int gw_ctl_set_features(struct gw_daemon *d, struct gw_msg *msg, struct gw_reply
         if (s->vrings[i].started && ((features ^ s->features) & ~GW_BIT(GW_F_LOG_ALL)))
             return gw_fail(-EBUSY, "feature bits %#" PRIx64 " change while queue %u runs",
                            features ^ s->features, i);
+    if ((features & GW_BIT(GW_F_ACCESS_PLATFORM)) &&
+        gw_session_has_protocol(s, GW_PROTOCOL_F_GPA_ADDRESSES))
+        return gw_fail(-EINVAL, "addresses behind an IOMMU are no guest addresses (GPA_ADDRESSES)");
     r = gw_ctl_check_features_ok(s, features);
     if (r == 0)
         r = ask_device(d, d->ops.check_features, features & ~TRANSPORT_BITS);

@@ -35,8 +35,13 @@ static bool has_xen(const struct gw_frontend *fe)
 }
 
 /* Without XEN_MMAP the back-end would map the device node as if it were memory. */
-static int check_xen(struct gw_frontend *fe, const struct gw_guest_region *r, uint32_t request)
+static int check_region(struct gw_frontend *fe, const struct gw_guest_region *r, uint32_t request)
 {
+    if ((fe->protocol_features >> GW_PROTOCOL_F_GPA_ADDRESSES & 1) && r->uva != r->gpa)
+        return gw_frontend_fail(-EINVAL,
+                                "%s: user addresses are not guest addresses, as GPA_ADDRESSES "
+                                "demands; pass 0 to gw_guest_mem_new",
+                                gw_frontend_message_name(request));
     if (r->xen == GW_GUEST_XEN_NONE || has_xen(fe))
         return 0;
     return gw_frontend_fail(-EOPNOTSUPP,
@@ -72,7 +77,7 @@ int gw_frontend_encode_table(struct gw_frontend_op *op, const struct gw_guest_me
     };
     for (unsigned i = 0; r == 0 && i < n; i++) {
         gw_guest_mem_region(m, i, &region);
-        r = check_xen(op->fe, &region, call->request);
+        r = check_region(op->fe, &region, call->request);
         if (has_xen(op->fe))
             call->payload.xen_table.regions[i] = wire_xen_region(&region);
         else
@@ -116,7 +121,7 @@ int gw_frontend_encode_region(struct gw_frontend_op *op, uint32_t request,
         call->finish = keep_has_mem;
         gw_frontend_expect_bases(op);
     }
-    r = check_xen(op->fe, &region, request);
+    r = check_region(op->fe, &region, request);
     return r < 0 ? r : GW_FRONTEND_STEP_SEND;
 }
 

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define PROTOCOL(name) GW_BIT(GW_PROTOCOL_F_##name)
 #define RING_EVENT_IDX GW_BIT(GW_F_RING_EVENT_IDX)
@@ -278,6 +280,73 @@ static void test_sessions_features_beyond_the_library_are_not_offered(void **sta
     gw_daemon_free(d);
 }
 
+/* ---- guest addresses ---- */
+
+static void test_sessions_with_guest_addresses(void **state)
+{
+    const struct gw_guest_region region = {.gpa = 0x100000, .length = 0x100000};
+    const uint64_t gpa_addresses = PROTOCOL(REPLY_ACK) | PROTOCOL(GPA_ADDRESSES);
+    struct gw_driver_config cfg = {.size = sizeof(cfg), .queue_size = 16};
+    struct gw_frontend_options opt = {
+        .size = sizeof(opt), .protocol_features = gpa_addresses, .n_drivers = 1};
+    struct gw_daemon *d = start_daemon();
+    struct gw_driver *driver;
+    struct gw_frontend *fe;
+    uint64_t offered;
+
+    fe = negotiate(PROTOCOL(REPLY_ACK));
+    assert_int_equal(gw_frontend_get_protocol_features(fe, &offered), 0);
+    assert_int_equal(offered & PROTOCOL(GPA_ADDRESSES), 0); /* on request only */
+    gw_frontend_free(fe);
+    session.added = PROTOCOL(GPA_ADDRESSES);
+    /* At first with user addresses: our front-end refuses to send them. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(gw_guest_mem_new(&opt.mem, i == 0 ? 0x700000000000 : 0), 0);
+        assert_int_equal(gw_guest_mem_add(opt.mem, &region), 0);
+        cfg.mem = opt.mem;
+        assert_int_equal(gw_driver_new(&driver, &cfg), 0);
+        opt.drivers = &driver;
+        fe = daemon_fixture_connect();
+        assert_int_equal(gw_frontend_start(fe, &opt), i == 0 ? -EINVAL : 0);
+        assert_int_equal(gw_frontend_protocol_features(fe), gpa_addresses);
+        if (i == 1)
+            assert_true(gw_queue_is_started(gw_daemon_queue(d, 0)));
+        gw_frontend_free(fe);
+        gw_driver_free(driver);
+        gw_guest_mem_free(opt.mem);
+    }
+    gw_daemon_free(d);
+}
+
+static void test_sessions_refuse_other_addresses_than_those_of_the_guest(void **state)
+{
+    const struct gw_wire_mem_table table = {
+        .num_regions = 1,
+        .regions = {{.guest_addr = 0x100000, .size = 0x100000, .user_addr = 0x200000}},
+    };
+    struct gw_daemon *d = start_daemon();
+    struct gw_frontend_message answer;
+    struct gw_frontend *fe;
+    uint64_t ack;
+    int fd;
+
+    session.added = PROTOCOL(GPA_ADDRESSES);
+    fe = negotiate(PROTOCOL(REPLY_ACK) | PROTOCOL(GPA_ADDRESSES));
+    fd = memfd_create("guest", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, 0x100000), 0);
+    assert_int_equal(gw_frontend_send_raw(fe, GW_MSG_SET_MEM_TABLE,
+                                          GW_MSG_VERSION | GW_MSG_NEED_REPLY, 40, &table, 40, &fd,
+                                          1),
+                     0);
+    close(fd);
+    assert_int_equal(gw_frontend_receive(fe, &answer, 60000), 0);
+    memcpy(&ack, answer.payload, sizeof(ack));
+    assert_int_not_equal(ack, 0);
+    assert_true(was_logged("with GPA_ADDRESSES the region at 0x100000 has user address 0x200000"));
+    gw_frontend_free(fe);
+    gw_daemon_free(d);
+}
+
 /* ---- refused features ---- */
 
 static void test_sessions_refused_features_are_acknowledged_so(void **state)
@@ -336,6 +405,8 @@ int main(void)
         DAEMON_TEST(test_sessions_can_be_refused_at_their_begin),
         DAEMON_TEST(test_sessions_withheld_features_take_others_with_them),
         DAEMON_TEST(test_sessions_features_beyond_the_library_are_not_offered),
+        DAEMON_TEST(test_sessions_with_guest_addresses),
+        DAEMON_TEST(test_sessions_refuse_other_addresses_than_those_of_the_guest),
         DAEMON_TEST(test_sessions_refused_features_are_acknowledged_so),
         DAEMON_TEST(test_sessions_refusal_without_an_answer_ends_the_session),
     };
