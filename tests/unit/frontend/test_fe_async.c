@@ -199,11 +199,11 @@ static void test_fe_async_impossible_starts_fail_at_once(void **state)
     struct gw_frontend_inflight inflight;
     struct end e = {0};
     struct line l;
-    char buf[300];
+    char buf[4097];
 
     line_begin(&l);
     assert_int_equal(gw_frontend_set_vring_kick_async(l.fe, 256, -1, line_end, &e), -EINVAL);
-    assert_int_equal(gw_frontend_get_config_async(l.fe, 0, buf, 257, line_end, &e), -EINVAL);
+    assert_int_equal(gw_frontend_get_config_async(l.fe, 0, buf, 4097, line_end, &e), -EINVAL);
     assert_int_equal(gw_frontend_set_config_async(l.fe, 0, buf, 0, true, line_end, &e), -EINVAL);
     assert_int_equal(gw_frontend_get_inflight_fd_async(l.fe, 0, 1, &inflight, line_end, &e),
                      -EINVAL);

@@ -220,7 +220,7 @@ static void test_fe_async_daemon_answers_every_request(void **state)
     assert_int_equal(DO(&g, set_config, 8, "async", 5, false), 0);
     assert_int_equal(DO(&g, get_config, 8, buf, 5), 0);
     assert_memory_equal(buf, "async", 5);
-    assert_int_equal(DO(&g, get_config, 256, buf, 1), -EREMOTEIO);
+    assert_int_equal(DO(&g, get_config, 4096, buf, 1), -EREMOTEIO);
 
     assert_int_equal(DO(&g, get_inflight_fd, 2, 16, &inflight), 0);
     assert_true(inflight.mmap_size > 0 && inflight.num_queues == 2);
