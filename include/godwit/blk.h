@@ -167,10 +167,11 @@ struct gw_blk_config {
     void *log_arg;
     enum gw_log_level log_level; /* least severe level passed to log; default: errors only */
     /*
-     * Do not offer translated addresses (VIRTIO_F_ACCESS_PLATFORM), which a guest needs if the disk
-     * is behind an IOMMU. True for a front-end that accepts the feature and has no IOMMU.
+     * Offer translated addresses (VIRTIO_F_ACCESS_PLATFORM), which a guest needs if the disk is
+     * behind an IOMMU. A front-end that accepts the feature without having an IOMMU gets no
+     * answers.
      */
-    bool no_access_platform;
+    bool access_platform;
 };
 
 /* Operations of one kind. */

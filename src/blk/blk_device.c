@@ -42,7 +42,7 @@ static uint64_t blk_features(void *dev)
                         BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
                         BIT(VIRTIO_BLK_F_MQ);
 
-    if (!blk->config.no_access_platform)
+    if (blk->config.access_platform)
         features |= BIT(VIRTIO_F_ACCESS_PLATFORM);
     if (blk->config.is_read_only)
         features |= BIT(VIRTIO_BLK_F_RO);

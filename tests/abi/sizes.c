@@ -367,7 +367,7 @@ FIELD(gw_blk_config, discard_align, 56);
 FIELD(gw_blk_config, log, 64);
 FIELD(gw_blk_config, log_arg, 72);
 FIELD(gw_blk_config, log_level, 80);
-FIELD(gw_blk_config, no_access_platform, 84);
+FIELD(gw_blk_config, access_platform, 84);
 
 SIZE(gw_blk_count, 24);
 FIELD(gw_blk_count, submitted, 0);

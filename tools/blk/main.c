@@ -41,8 +41,8 @@ static const struct argp_option argp_options[] = {
      "unmap (default): guest discards free space if the file or device supports it; ignore: do not "
      "offer discard, and keep zeroed blocks allocated",
      0},
-    {"no-iommu", OPTION_NO_IOMMU, NULL, 0,
-     "do not offer translated addresses, for front-ends that accept them and have no IOMMU", 0},
+    {"iommu", OPTION_IOMMU, NULL, 0,
+     "offer translated addresses, for guests whose disk is behind an IOMMU", 0},
     {"delay", OPTION_DELAY, "MS", 0, "for tests: delay every read and write by MS milliseconds", 0},
     {NULL, 0, NULL, 0, "Several disks:", 4},
     {"disk", OPTION_DISK, "KEY=VALUE,...", 0,

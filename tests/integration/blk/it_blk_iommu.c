@@ -234,7 +234,7 @@ static void begin_slots(unsigned q)
 
 static void start_program(void)
 {
-    struct program_config cfg = blk_test_config(&t.blk, NULL);
+    struct program_config cfg = blk_test_config(&t.blk, "--iommu");
 
     program_start(&t.blk.program, &cfg);
 }
@@ -407,14 +407,14 @@ static void test_iommu_program_is_killed(void **state)
     end();
 }
 
-static void test_iommu_is_not_offered_if_declined(void **state)
+static void test_iommu_is_offered_on_request_only(void **state)
 {
     struct program_config cfg;
     uint64_t features;
 
     memset(&t, 0, sizeof(t));
     blk_test_begin(&t.blk, BLOCK);
-    cfg = blk_test_config(&t.blk, "--no-iommu");
+    cfg = blk_test_config(&t.blk, NULL);
     program_start(&t.blk.program, &cfg);
     assert_int_equal(gw_frontend_new(&t.fe, NULL), 0);
     assert_int_equal(gw_frontend_connect(t.fe, t.blk.socket), 0);
@@ -434,7 +434,7 @@ int main(int argc, char **argv)
         FDCHECK_TEST(test_iommu_lazy_packed),
         FDCHECK_TEST(test_iommu_dirty_log),
         FDCHECK_TEST(test_iommu_program_is_killed),
-        FDCHECK_TEST(test_iommu_is_not_offered_if_declined),
+        FDCHECK_TEST(test_iommu_is_offered_on_request_only),
     };
 
     if (argc != 2)

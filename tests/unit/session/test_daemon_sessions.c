@@ -3,6 +3,7 @@
 #include "../fixtures/daemon_fixture.h"
 #include "base/checked.h"
 #include "base/proto.h"
+#include "on_worker.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -282,6 +283,11 @@ static void test_sessions_features_beyond_the_library_are_not_offered(void **sta
 
 /* ---- guest addresses ---- */
 
+static int is_started(void *arg)
+{
+    return gw_queue_is_started(arg);
+}
+
 static void test_sessions_with_guest_addresses(void **state)
 {
     const struct gw_guest_region region = {.gpa = 0x100000, .length = 0x100000};
@@ -310,7 +316,7 @@ static void test_sessions_with_guest_addresses(void **state)
         assert_int_equal(gw_frontend_start(fe, &opt), i == 0 ? -EINVAL : 0);
         assert_int_equal(gw_frontend_protocol_features(fe), gpa_addresses);
         if (i == 1)
-            assert_true(gw_queue_is_started(gw_daemon_queue(d, 0)));
+            assert_true(worker_call(gw_daemon_worker(d, 0), is_started, gw_daemon_queue(d, 0)));
         gw_frontend_free(fe);
         gw_driver_free(driver);
         gw_guest_mem_free(opt.mem);

@@ -142,7 +142,7 @@ static int new_device(struct disk *disk)
                            .log = log_device,
                            .log_arg = &disk->log,
                            .log_level = backend_say_level(),
-                           .no_access_platform = o->no_iommu,
+                           .access_platform = o->iommu,
                        },
                        &store->ops->blk, disk->store);
 

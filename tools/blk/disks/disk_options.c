@@ -58,9 +58,9 @@ static bool set_read_only(void *to, const char *value, struct value_error *why)
     return true;
 }
 
-static bool set_no_iommu(void *to, const char *value, struct value_error *why)
+static bool set_iommu(void *to, const char *value, struct value_error *why)
 {
-    ((struct disk_options *)to)->no_iommu = true;
+    ((struct disk_options *)to)->iommu = true;
     return true;
 }
 
@@ -137,7 +137,7 @@ const struct setting disk_settings[] = {
     {"direct", NULL, OPTION_DIRECT, SETTING_VALUE, false, set_direct},
     {"locking", NULL, OPTION_LOCKING, SETTING_VALUE, false, set_locking},
     {"discard", NULL, OPTION_DISCARD, SETTING_VALUE, false, set_discard},
-    {"no-iommu", NULL, OPTION_NO_IOMMU, SETTING_FLAG, false, set_no_iommu},
+    {"iommu", NULL, OPTION_IOMMU, SETTING_FLAG, false, set_iommu},
     {"delay", NULL, OPTION_DELAY, SETTING_VALUE, false, set_delay},
     {0},
 };
@@ -258,7 +258,7 @@ bool disk_options_equal(const struct disk_options *a, const struct disk_options 
     return strcmp(a->name, b->name) == 0 && is_same_device(&a->device, &b->device) &&
            is_same_file(&a->file, &b->file) && a->ram == b->ram && is_same(a->serial, b->serial) &&
            a->delay_ms == b->delay_ms && a->ignores_discard == b->ignores_discard &&
-           a->no_iommu == b->no_iommu;
+           a->iommu == b->iommu;
 }
 
 bool disk_options_exclude(const struct disk_options *a, const struct disk_options *b)

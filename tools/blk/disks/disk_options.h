@@ -21,7 +21,7 @@ struct disk_options {
     const char *serial;
     unsigned delay_ms; /* 0: none */
     bool ignores_discard;
-    bool no_iommu;
+    bool iommu;
 };
 
 /* Of the command line; see backend_device_settings for the others. */
@@ -35,7 +35,7 @@ enum {
     OPTION_LOCKING,
     OPTION_DELAY,
     OPTION_DISCARD,
-    OPTION_NO_IOMMU,
+    OPTION_IOMMU,
     OPTION_DISK,
     OPTION_CONFIG,
 };
