@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SEEDS = 6
+SEEDS = 12
 SECONDS = 300
 KILLS = 120
 KILLS_MIN = 10  # with fewer, no kill may happen with a request in flight
@@ -25,7 +25,7 @@ QUICK = ["--quiet", "--queues=2", "--disk-size=4M", "--file-size=4M",
 SPLIT, PACKED, IN_ORDER = [], ["--packed"], ["--in-order"]
 
 # Mutants that need requests in flight when a ring stops: options that slow down their disk.
-SLOW = {"stop-suspends": " --delay 2"}
+SLOW = {"stop-suspends": " --delay 20"}
 
 # Mutants that only a kill between two particular stores reveals. Without watchpoints it takes long to
 # stop there.
