@@ -2,13 +2,13 @@
 /* The thread of a stream, and the ring between it and the owner. */
 #include "peer_stream.h"
 
+#include "detached.h"
 #include "peer_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,24 +287,6 @@ static void *stream_main(void *arg)
     return NULL;
 }
 
-/* All signals are blocked: also SIGPIPE, which ends with the thread. */
-static int start_thread(struct gw_peer_stream *s)
-{
-    pthread_attr_t attr;
-    sigset_t all, before;
-    pthread_t thread;
-    int r;
-
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread, &attr, stream_main, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    return -r;
-}
-
 /* ---- the owner ---- */
 
 static int make(struct gw_peer_stream **ret, int fd, bool writes, enum kind kind)
@@ -345,7 +327,7 @@ int gw_peer_stream_new(struct gw_peer_stream **ret, int *fd, enum gw_peer_stream
     if (r == 0) {
         s->wake = wake;
         s->arg = arg;
-        r = start_thread(s);
+        r = gw_detached_start(stream_main, s, 0);
     }
     if (r < 0) {
         snprintf(why, size, "its thread cannot be started: %s", strerror(-r));

@@ -3,6 +3,7 @@
 #include "sacrificial.h"
 
 #include "base/clock.h"
+#include "detached.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -96,23 +97,6 @@ static void *sacrificial_main(void *arg)
     return NULL;
 }
 
-/* [lock] The thread blocks all signals and leaves them to threads that can act on them. */
-static void start_thread(void)
-{
-    pthread_attr_t attr;
-    sigset_t all, before;
-    pthread_t thread;
-
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, &attr, sacrificial_main, NULL) == 0)
-        n_threads++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-}
-
 bool gw_sacrifice(int fd, enum gw_sacrifice what)
 {
     bool has_room;
@@ -125,8 +109,8 @@ bool gw_sacrifice(int fd, enum gw_sacrifice what)
     if (has_room) {
         queue[(first + n_queued++) % QUEUE_LENGTH] = (struct entry){.fd = fd, .what = what};
         /* The existing threads may all be stuck. */
-        if (n_threads < THREADS_MAX)
-            start_thread();
+        if (n_threads < THREADS_MAX && gw_detached_start(sacrificial_main, NULL, 0) == 0)
+            n_threads++;
     }
     pthread_mutex_unlock(&lock);
     return has_room;

@@ -51,7 +51,7 @@ MAY_INCLUDE = [
                        "src/core/daemon/control.h", "src/core/daemon/daemon.h",
                        "src/core/message/dispatch.h", "src/core/message/operation.h",
                        "src/core/session/session.h"]),
-    ("src/core/session", ["include/*", "own", "src/base/*", "src/fd/peer_fd.h",
+    ("src/core/session", ["include/*", "own", "src/base/*", "src/fd/detached.h", "src/fd/peer_fd.h",
                           "src/core/daemon/control.h", "src/core/daemon/daemon.h",
                           "src/core/loop/loop.h", "src/core/message/*", "src/core/move/*",
                          "src/core/state/transfer.h"]),

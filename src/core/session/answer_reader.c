@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * The thread that receives answers, and what it shares with the control worker. The front-end can
- * make the thread sleep until the front-end itself ends. Then nobody waits for it: it keeps its
- * duplicate of the channel, and frees the structure when it ends.
+ * make the thread sleep until the front-end itself ends. The control worker does not wait for that:
+ * the thread keeps its duplicate of the channel, and frees the structure when it ends.
  */
 #include "answer_reader.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log_i.h"
+#include "fd/detached.h"
 #include "fd/peer_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -106,25 +106,6 @@ static void *reader_main(void *arg)
     return NULL;
 }
 
-/* Signals are left to threads that can act on them. */
-static int start(struct gw_answer_reader *a)
-{
-    pthread_attr_t attr;
-    sigset_t all, before;
-    pthread_t thread;
-    int r;
-
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK_SIZE);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread, &attr, reader_main, a);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    return -r;
-}
-
 /* ---- the control worker ---- */
 
 static void init(struct gw_answer_reader *a)
@@ -156,7 +137,8 @@ int gw_answer_reader_new(struct gw_answer_reader **ret, int fd)
         a->fd = pair[0];
         a->out = pair[1];
         a->n_refs = 2;
-        r = start(a); /* from here on, the thread may be the last to use it */
+        r = gw_detached_start(reader_main, a,
+                              STACK_SIZE); /* from here on, the thread may be the last to use it */
         if (r < 0)
             a->n_refs = 1;
     }
