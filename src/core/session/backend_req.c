@@ -241,7 +241,7 @@ static int send_request(struct gw_daemon *d, struct gw_backend_req *req)
     return 0;
 }
 
-/* The pending CONFIG_CHANGE, which nobody waits for. Returns: as send_request. */
+/* The pending CONFIG_CHANGE, which has no callback. Returns: as send_request. */
 static int send_config_change(struct gw_daemon *d)
 {
     const struct gw_wire_header header = {

@@ -302,7 +302,7 @@ static int no_base(void *arg, gw_gpa_t gpa, uint64_t len, gw_bva_t base)
     return 0;
 }
 
-/* No page is missing, so nobody has to bring one; but the queues run on a worker of their own. */
+/* No page is missing here, but the queues run on a worker of their own. */
 static void begin_postcopy(struct visitor *v)
 {
     require(gw_frontend_negotiate(v->g.fe, &v->g.opt) == 0);

@@ -442,7 +442,7 @@ static void test_channel_answer_without_a_request_closes_it(void **state)
     expect_channel(&b);
     reply(&b, ids[ADD], OK, 8, 0, 0); /* a second answer */
     expect_closed(&b);
-    /* Before the first request, nobody reads the channel, and the first answer is that one. */
+    /* No thread reads the channel before the first request, which then gets this answer. */
     assert_int_equal(gw_frontend_set_backend_req_fd(b.vm.fe), 0);
     reply(&b, ids[MAP], OK, 8, 0, 0);
     assert_int_equal(start(&b, &a, ADD), 0);

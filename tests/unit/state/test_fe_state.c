@@ -18,10 +18,10 @@ enum bad {
     REFUSES,      /* SET_DEVICE_STATE_FD */
     NO_FD,        /* announces a descriptor of its own, and sends none */
     SENDS_DEVICE, /* a descriptor that is no stream */
-    ENDLESS,      /* writes until nobody reads */
+    ENDLESS,      /* writes until the reader hangs up */
     SILENT,       /* keeps the descriptor, and neither reads nor writes */
     GOES_AWAY,    /* in the middle */
-    TALKS,        /* sends a message that nobody asked for, in the middle */
+    TALKS,        /* sends a message without a request, in the middle */
     FAILS,        /* CHECK_DEVICE_STATE */
     CLOSES_EARLY, /* and reports success */
 };
