@@ -103,16 +103,6 @@ static struct gw_daemon *start_daemon(const struct gw_device_ops *ops)
     return d;
 }
 
-static struct gw_frontend *connect_with(uint64_t protocol)
-{
-    struct gw_frontend *fe = daemon_fixture_connect();
-
-    assert_int_equal(gw_frontend_set_features(fe, BASIC), 0);
-    assert_int_equal(gw_frontend_set_protocol_features(fe, protocol), 0);
-    expect_served(fe);
-    return fe;
-}
-
 static void expect_status(struct gw_frontend *fe, uint8_t expected)
 {
     uint8_t status = 0xee;
@@ -133,7 +123,7 @@ static void test_device_features_need_callbacks(void **state)
 
     for (unsigned i = 0; i < 2; i++) {
         struct gw_daemon *d = start_daemon(ops[i]);
-        struct gw_frontend *fe = connect_with(PROTOCOL(REPLY_ACK));
+        struct gw_frontend *fe = daemon_fixture_negotiate(PROTOCOL(REPLY_ACK));
 
         assert_int_equal(gw_frontend_get_protocol_features(fe, &offered), 0);
         assert_int_equal(offered & bits, i == 0 ? bits : 0);
@@ -151,7 +141,7 @@ static void test_device_features_need_callbacks(void **state)
 static void test_device_status_gains_bits_until_it_is_reset(void **state)
 {
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     expect_status(fe, 0);
     assert_int_equal(gw_frontend_set_status(fe, FEATURES_OK), 0);
@@ -181,7 +171,7 @@ static void test_device_status_gains_bits_until_it_is_reset(void **state)
     expect_status(fe, 0);
     assert_int_equal(gw_frontend_set_status(fe, 3), 0);
     gw_frontend_free(fe);
-    fe = connect_with(ALL);
+    fe = daemon_fixture_negotiate(ALL);
     expect_status(fe, 0);
     gw_frontend_free(fe);
     gw_daemon_free(d);
@@ -212,7 +202,7 @@ static void test_device_status_refusal_of_features_leaves_a_bit_clear(void **sta
 
     for (unsigned i = 0; i < 2; i++) {
         struct gw_daemon *d = start_daemon(&all_ops);
-        struct gw_frontend *fe = connect_with(i == 0 ? ALL : without_ack);
+        struct gw_frontend *fe = daemon_fixture_negotiate(i == 0 ? ALL : without_ack);
 
         assert_int_equal(gw_frontend_set_status(fe, 3), 0);
         expect_status(fe, 3);
@@ -264,7 +254,7 @@ static void test_device_status_refusal_fails_a_start(void **state)
 static void test_device_status_features_are_fixed_after_features_ok(void **state)
 {
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     assert_int_equal(gw_frontend_set_features(fe, BASIC | RING_EVENT_IDX), 0);
     assert_int_equal(gw_frontend_set_status(fe, FEATURES_OK), 0);
@@ -300,7 +290,7 @@ static void test_device_status_of_more_than_a_byte_is_refused(void **state)
 {
     static const uint64_t bad[] = {0x100, 0x10f, UINT64_C(1) << 32, UINT64_MAX};
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     for (unsigned i = 0; i < GW_ARRAY_SIZE(bad); i++)
         assert_int_not_equal(send_u64(fe, GW_MSG_SET_STATUS, bad[i]), 0);
@@ -317,7 +307,7 @@ static void test_device_announces_a_guest(void **state)
 {
     static const uint8_t mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     assert_int_equal(gw_frontend_send_rarp(fe, mac), 0);
     assert_memory_equal(dev.mac, mac, sizeof(mac));
@@ -333,7 +323,7 @@ static void test_device_gets_an_mtu_in_limits(void **state)
 {
     static const uint64_t bad[] = {0, 67, 65536, UINT64_C(1) << 32 | 1500, UINT64_MAX};
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     assert_int_equal(gw_frontend_net_set_mtu(fe, 68), 0);
     assert_int_equal(dev.mtu, 68);
@@ -355,7 +345,7 @@ static void test_device_config_of_any_size_is_read_and_written(void **state)
     static const uint32_t sizes[] = {1, 256, 257, 4084, 4095, GW_CONFIG_SIZE_MAX};
     static uint8_t wrote[GW_CONFIG_SIZE_MAX], got[GW_CONFIG_SIZE_MAX + 1];
     struct gw_daemon *d = start_daemon(&all_ops);
-    struct gw_frontend *fe = connect_with(ALL);
+    struct gw_frontend *fe = daemon_fixture_negotiate(ALL);
 
     for (unsigned i = 0; i < GW_ARRAY_SIZE(sizes); i++) {
         uint32_t n = sizes[i], off = GW_CONFIG_SIZE_MAX - n;

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PROTOCOL(name) GW_BIT(GW_PROTOCOL_F_##name)
 #define BASIC          (GW_BIT(GW_F_PROTOCOL_FEATURES) | GW_BIT(GW_F_VERSION_1))
+#define PROTOCOL(name) GW_BIT(GW_PROTOCOL_F_##name)
 #define NEEDED         (PROTOCOL(REPLY_ACK) | PROTOCOL(BACKEND_REQ))
 #define IN_BAND        (NEEDED | PROTOCOL(INBAND_NOTIFICATIONS))
 #define N_RINGS        2u
@@ -73,16 +73,6 @@ static struct gw_daemon *start_daemon(void)
     return d;
 }
 
-static struct gw_frontend *connect_with(uint64_t protocol)
-{
-    struct gw_frontend *fe = daemon_fixture_connect();
-
-    assert_int_equal(gw_frontend_set_features(fe, BASIC), 0);
-    assert_int_equal(gw_frontend_set_protocol_features(fe, protocol), 0);
-    expect_served(fe);
-    return fe;
-}
-
 /* A session as that of user-mode Linux: ring 0 is configured and enabled, but has no eventfds. */
 static void session_begin(struct session *s)
 {
@@ -91,7 +81,7 @@ static void session_begin(struct session *s)
     struct gw_frontend_vring_addr addr;
 
     s->daemon = start_daemon();
-    s->fe = connect_with(IN_BAND);
+    s->fe = daemon_fixture_negotiate(IN_BAND);
     assert_int_equal(gw_frontend_set_backend_req_fd(s->fe), 0);
     assert_int_equal(gw_guest_mem_new(&s->mem, 0x700000000000), 0);
     assert_int_equal(gw_guest_mem_add(s->mem, &region), 0);
@@ -326,7 +316,7 @@ static void test_inband_bad_kicks_are_refused(void **state)
     assert_int_equal(gw_frontend_set_protocol_features(fe, NEEDED), 0);
     assert_int_equal(gw_frontend_vring_kick(fe, 0), -EREMOTEIO);
     gw_frontend_free(fe);
-    fe = connect_with(NEEDED);
+    fe = daemon_fixture_negotiate(NEEDED);
     assert_int_equal(gw_frontend_vring_kick(fe, 0), -EOPNOTSUPP);
     gw_frontend_free(fe);
     session_end(&s);
@@ -357,7 +347,7 @@ static void test_inband_is_offered_on_request_only(void **state)
     uint64_t features;
 
     assert_int_equal(gw_daemon_start_path(d, path), 0);
-    fe = connect_with(NEEDED);
+    fe = daemon_fixture_negotiate(NEEDED);
     assert_int_equal(gw_frontend_get_protocol_features(fe, &features), 0);
     assert_int_equal(features & PROTOCOL(INBAND_NOTIFICATIONS), 0);
     gw_frontend_free(fe);
